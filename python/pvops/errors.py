@@ -1,0 +1,61 @@
+"""The one hierarchy of errors, shared by Python and the Rust core.
+
+Every error says what, where and why: ``str(error)`` is one line, and the parts of the place are attributes, so that a
+program need not parse the message.
+"""
+
+
+class Error(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        reason: why, in words, without the place.
+        file: the input as the user named it, or None.
+        section: ELF section or part of the container, or None.
+        row: index of the row in that section's table, or None.
+        address: address in the kernel as linked, or None.
+        offset: offset in bytes in the file (in the unpacked image where there is one), or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        file: str | None = None,
+        section: str | None = None,
+        row: int | None = None,
+        address: int | None = None,
+        offset: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = message if reason is None else reason
+        self.file = file
+        self.section = section
+        self.row = row
+        self.address = address
+        self.offset = offset
+
+
+class InputError(Error):
+    """A file could not be read or written."""
+
+
+class ImageError(Error):
+    """The image cannot be opened: container, compression, ELF, or what is embedded in it (symbols, BTF, config)."""
+
+
+class TableError(Error):
+    """A table of sites in the image is malformed, or its rows disagree."""
+
+
+class OpsError(Error):
+    """Ops, templates, backends or rules that make no sense: misspelt, missing, unknown or contradictory."""
+
+
+class KernelBug(Error):
+    """The kernel itself would have stopped here: a ``BUG()`` in its patching code."""
+
+
+class MachineError(Error):
+    """The description of a machine (a facts bundle, TOML or JSON) is malformed or incomplete."""

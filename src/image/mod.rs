@@ -1,0 +1,1 @@
+//! Container and address space of a kernel image.

@@ -1,0 +1,24 @@
+//! Linux calls the hypervisor through tables of function pointers, and rewrites every call site at boot. This crate
+//! is that machinery, run on a kernel image instead of a running kernel:
+//!
+//! ```text
+//! kernel image → sites → plan(backend, machine) → text
+//! ```
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`error`] | the one error: what, where, why |
+//! | [`image`] | container and address space: bzImage, ELF, kallsyms, BTF, banner, config |
+//! | [`sites`] | the section tables; the only room that knows record layouts |
+//! | [`insn`] | the edge to the x86 decoder: nop tables, call and jump encoders, the bounded insn buffer |
+//! | [`plan`] | the kernel's passes, one file a pass: which bytes go where, and why |
+//! | [`patch`] | plan → text, and files that appear whole or not at all |
+//! | `python` | the PyO3 bindings, behind the feature `python` |
+//!
+//! Arrows point one way: `error ← image ← sites ← plan ← patch`, and `insn ← plan`. Nothing in the core knows Python
+//! or the name of an op: a template is a flat list, slot by slot.
+
+pub mod error;
+pub mod image;
+
+pub use error::{Error, ErrorKind, Result};
