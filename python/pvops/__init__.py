@@ -1,0 +1,1 @@
+"""pvops: what Linux's paravirt patching does to kernel text, reproduced offline, byte for byte."""

@@ -1,0 +1,258 @@
+"""Ops structures that read like the kernel's C, and the template that numbers them.
+
+A structure is a class with its ops in declaration order::
+
+    class pv_irq_ops(OpsStruct):
+        init_IRQ = Op()
+        save_fl = Op()
+
+and a filled structure is an instance, one value per op, as the designated initialisers of the kernel's C::
+
+    native = pv_irq_ops(init_IRQ="native_init_IRQ", save_fl="native_save_fl")
+
+A value is the name of a function, or ``None`` for NULL. A misspelt, missing or unknown op is an `OpsError` when the
+instance is made, as the C compiler would have said for the first and the last, and should have for the second.
+
+Source: Russell 2007 (the split of ``struct paravirt_ops``), include/asm-i386/paravirt.h of that tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pvops.errors import OpsError
+
+#: The name of a function, or None for NULL.
+Pointer = str | None
+
+
+class Config:
+    """The kernel configuration symbols that decide which ops exist: the ``#ifdef`` of the headers.
+
+    Symbols are named without their ``CONFIG_`` prefix. A condition is a symbol, ``!`` for its absence, and ``&`` and
+    ``|`` between them (``&`` binds tighter): ``"X86_PAE|X86_64"``.
+    """
+
+    __slots__ = ("symbols",)
+
+    def __init__(self, *symbols: str) -> None:
+        self.symbols = frozenset(symbols)
+
+    def holds(self, condition: str) -> bool:
+        """Whether a condition holds; the empty condition always does."""
+        if not condition:
+            return True
+        return any(all(self._term(t.strip()) for t in part.split("&")) for part in condition.split("|"))
+
+    def _term(self, term: str) -> bool:
+        return term[1:] not in self.symbols if term.startswith("!") else term in self.symbols
+
+    @property
+    def bits(self) -> int:
+        """Pointer size in bits: 64 with X86_64, else 32."""
+        return 64 if "X86_64" in self.symbols else 32
+
+    def with_(self, *symbols: str) -> Config:
+        """The same configuration with these symbols set too."""
+        return Config(*self.symbols, *symbols)
+
+    def without(self, *symbols: str) -> Config:
+        """The same configuration with these symbols not set."""
+        return Config(*(self.symbols - set(symbols)))
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(repr(s) for s in sorted(self.symbols))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Config) and other.symbols == self.symbols
+
+    def __hash__(self) -> int:
+        return hash(self.symbols)
+
+
+class Op:
+    """One function pointer of an ops structure.
+
+    Args:
+        config: condition under which the structure has this member (see `Config`).
+        jump: the call site is a ``jmp``, and is patched to one (iret, sysexit and their like never return).
+        doc: what the op does, in a few words.
+    """
+
+    __slots__ = ("config", "doc", "jump", "name")
+
+    def __init__(self, *, config: str = "", jump: bool = False, doc: str = "") -> None:
+        self.name = ""
+        self.config = config
+        self.jump = jump
+        self.doc = doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+
+class OpsStructMeta(type):
+    """Collects the ops of a class body, nested structures (``lazy_mode = pv_lazy_ops``) flattened to dotted names."""
+
+    ops: dict[str, Op]
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, object]) -> None:
+        super().__init__(name, bases, namespace)
+        ops: dict[str, Op] = {}
+        for field, value in namespace.items():
+            if isinstance(value, Op):
+                ops[field] = value
+            elif isinstance(value, OpsStructMeta):
+                for inner, op in value.ops.items():
+                    ops[f"{field}.{inner}"] = op
+        cls.ops = ops
+
+
+class OpsStruct(metaclass=OpsStructMeta):
+    """A filled ops structure: one value per op, made with one keyword per op (``lazy_mode={"enter": …}`` if nested)."""
+
+    #: ``EXPORT_SYMBOL`` or ``EXPORT_SYMBOL_GPL``, or empty where modules cannot see the structure.
+    export: str = ""
+    #: Condition under which the kernel has the structure at all.
+    config: str = ""
+
+    values: dict[str, Pointer]
+
+    def __init__(self, **pointers: Pointer | Mapping[str, Pointer]) -> None:
+        struct = type(self).__name__
+        given: dict[str, Pointer] = {}
+        for name, value in pointers.items():
+            if isinstance(value, Mapping):
+                given.update({f"{name}.{inner}": pointer for inner, pointer in value.items()})
+            else:
+                given[name] = value
+        unknown = [name for name in given if name not in type(self).ops]
+        if unknown:
+            raise OpsError(f"struct {struct} has no op {_listed(unknown)}{_nearest(unknown[0], type(self).ops)}")
+        missing = [name for name in type(self).ops if name not in given]
+        if missing:
+            raise OpsError(f"struct {struct} is filled without {_listed(missing)} (write None for NULL)")
+        self.values = {name: given[name] for name in type(self).ops}
+
+    def __getitem__(self, op: str) -> Pointer:
+        try:
+            return self.values[op]
+        except KeyError:
+            raise OpsError(
+                f"struct {type(self).__name__} has no op {op}{_nearest(op, type(self).ops)}"
+            ) from None
+
+    def __setitem__(self, op: str, pointer: Pointer) -> None:
+        self[op]
+        self.values[op] = pointer
+
+    def replace(self, **pointers: Pointer | Mapping[str, Pointer]) -> OpsStruct:
+        """A copy with some ops changed."""
+        merged: dict[str, Pointer | Mapping[str, Pointer]] = {}
+        nested: dict[str, dict[str, Pointer]] = {}
+        for name, pointer in self.values.items():
+            outer, dot, inner = name.partition(".")
+            if dot:
+                nested.setdefault(outer, {})[inner] = pointer
+            else:
+                merged[name] = pointer
+        for name, value in pointers.items():
+            if isinstance(value, Mapping):
+                nested.setdefault(name, {}).update(value)
+            else:
+                merged[name] = value
+        return type(self)(**merged, **nested)
+
+
+class TemplateOp:
+    """One slot of the template: an op with its number.
+
+    Attributes:
+        struct: the structure's name, ``pv_irq_ops``.
+        name: ``pv_irq_ops.irq_enable``, ``pv_mmu_ops.lazy_mode.enter``.
+        field: the name inside the structure.
+        type: its number, offset / pointer size.
+        offset: in bytes from the start of the template.
+        op: the declaration.
+    """
+
+    __slots__ = ("field", "name", "offset", "op", "struct", "type")
+
+    def __init__(self, struct: str, field: str, type: int, offset: int, op: Op) -> None:
+        self.struct = struct
+        self.field = field
+        self.name = f"{struct}.{field}"
+        self.type = type
+        self.offset = offset
+        self.op = op
+
+    def __repr__(self) -> str:
+        return f"<{self.name} type {self.type}>"
+
+
+class Template:
+    """``struct paravirt_patch_template``: all structures in order, which numbers their ops.
+
+    "This contains all the paravirt structures: we get a convenient number for each function using the offset which we
+    use to indicate what to patch." (Russell 2007). Structures and members whose condition does not hold are absent, and
+    what stands behind them moves up.
+    """
+
+    def __init__(self, structs: tuple[type[OpsStruct], ...], config: Config, *, name: str = "") -> None:
+        self.name = name
+        self.config = config
+        self.word = config.bits // 8
+        self.structs = tuple(s for s in structs if config.holds(s.config))
+        self.ops: list[TemplateOp] = []
+        self.struct_offsets: dict[str, int] = {}
+        for struct in self.structs:
+            self.struct_offsets[struct.__name__] = len(self.ops) * self.word
+            for field, op in struct.ops.items():
+                if config.holds(op.config):
+                    n = len(self.ops)
+                    self.ops.append(TemplateOp(struct.__name__, field, n, n * self.word, op))
+        self._by_name = {op.name: op for op in self.ops}
+
+    @property
+    def size(self) -> int:
+        """``sizeof(struct paravirt_patch_template)`` in bytes."""
+        return len(self.ops) * self.word
+
+    def PARAVIRT_PATCH(self, op: str) -> int:  # noqa: N802 (the kernel's macro)
+        """The number of an op: its offset in the template divided by the size of a pointer."""
+        return self.op(op).offset // self.word
+
+    def op(self, name: str) -> TemplateOp:
+        """The slot of an op by its full name (``pv_irq_ops.irq_enable``); `OpsError` if there is none."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise OpsError(
+                f"no op {name} in {self.name or 'this template'}{_nearest(name, self._by_name)}"
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __getitem__(self, type: int) -> TemplateOp:
+        if not 0 <= type < len(self.ops):
+            raise OpsError(f"type {type} is outside the template, which has {len(self.ops)} ops")
+        return self.ops[type]
+
+    def __iter__(self) -> Iterator[TemplateOp]:
+        return iter(self.ops)
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
