@@ -1,1 +1,203 @@
 //! Container and address space of a kernel image.
+//!
+//! ```text
+//! file ─ source ─ container (bzimage, compression) ─ elf ─ Image
+//! ```
+//!
+//! [`Image`] is an opened kernel: the bytes of its ELF file, and where which of them is linked. Everything in the headers is
+//! checked when it is opened, so that no other room meets a range that leaves the file.
+
+mod banner;
+mod bzimage;
+mod compression;
+mod container;
+mod elf;
+mod ikconfig;
+mod refusal;
+mod source;
+mod symtab;
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+use std::sync::OnceLock;
+
+pub use compression::Compression;
+pub use container::{Container, ContainerKind};
+pub use elf::{Bits, Section, Segment};
+pub use source::MAX_IMAGE;
+pub use symtab::{ElfSymbol, ElfSymbols};
+
+use crate::error::Result;
+use elf::Elf;
+use source::Source;
+
+/// An opened kernel: the unpacked ELF file and its address space.
+pub struct Image {
+    name: String,
+    source: Source,
+    container: Container,
+    elf: Elf,
+    banner: OnceLock<Option<String>>,
+}
+
+impl Image {
+    /// Opens the kernel at `path`: a bzImage, an ELF file, or a compressed ELF file. An ELF file is mapped, not read.
+    pub fn open(path: &Path) -> Result<Image> {
+        let name = path.display().to_string();
+        Source::open(path)
+            .and_then(Image::from_source)
+            .map_err(|error| error.in_file(&name))
+            .map(|image| image.named(name))
+    }
+
+    /// Opens a kernel that comes through a pipe; `name` is for messages. At most [`MAX_IMAGE`] bytes are read.
+    pub fn from_reader(name: &str, reader: &mut dyn Read) -> Result<Image> {
+        let image = Source::read(reader).and_then(Image::from_source).map_err(|error| error.in_file(name))?;
+        Ok(image.named(name.to_owned()))
+    }
+
+    /// Opens a kernel in memory; `name` is for messages.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Image> {
+        let image = Image::from_source(Source::Owned(bytes)).map_err(|error| error.in_file(name))?;
+        Ok(image.named(name.to_owned()))
+    }
+
+    fn from_source(source: Source) -> Result<Image> {
+        let (source, container) = container::open(source)?;
+        let elf = elf::parse(source.as_slice())?;
+        Ok(Image { name: String::new(), source, container, elf, banner: OnceLock::new() })
+    }
+
+    fn named(mut self, name: String) -> Image {
+        self.name = name;
+        self
+    }
+
+    /// The file as the user named it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is an i386 or an x86-64 kernel.
+    pub fn bits(&self) -> Bits {
+        self.elf.bits
+    }
+
+    /// How it was packed.
+    pub fn container(&self) -> &Container {
+        &self.container
+    }
+
+    /// The unpacked ELF file, with what follows it.
+    pub fn bytes(&self) -> &[u8] {
+        self.source.as_slice()
+    }
+
+    /// What follows the ELF file: in a relocatable kernel, where its absolute addresses are (`vmlinux.relocs`, put there by
+    /// `arch/x86/boot/compressed/Makefile`, used by `handle_relocations`). Empty where nothing follows.
+    pub fn relocations(&self) -> &[u8] {
+        let bytes = self.bytes();
+        usize::try_from(self.elf.end).ok().and_then(|end| bytes.get(end..)).unwrap_or_default()
+    }
+
+    /// The sections in file order, without the null section.
+    pub fn sections(&self) -> &[Section] {
+        &self.elf.sections
+    }
+
+    /// The loaded segments in file order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.elf.segments
+    }
+
+    /// The first section of this name.
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.elf.sections.iter().find(|section| section.name == name)
+    }
+
+    /// The section that holds this address. Small addresses may be in `.data..percpu`, which on x86-64 is linked at 0: an
+    /// offset that was mistaken for an address finds it.
+    pub fn section_at(&self, address: u64) -> Option<&Section> {
+        let sections = &self.elf.sections;
+        let after = self.elf.by_address.partition_point(|&i| sections[i].address <= address);
+        let candidate = &sections[*self.elf.by_address.get(after.checked_sub(1)?)?];
+        candidate.contains(address).then_some(candidate)
+    }
+
+    /// The bytes of a section of this image; none for one that has no bytes in the file.
+    pub fn section_bytes(&self, section: &Section) -> &[u8] {
+        if section.bits_present { self.slice(section.offset, section.size).unwrap_or_default() } else { &[] }
+    }
+
+    /// `len` bytes at this address, if the file has them and one section holds them all. An ELF file without section headers
+    /// is read through its segments.
+    pub fn read(&self, address: u64, len: usize) -> Option<&[u8]> {
+        let (start, offset, size) = match self.section_at(address) {
+            Some(section) if section.bits_present => (section.address, section.offset, section.size),
+            Some(_) => return None,
+            None if self.elf.sections.is_empty() => {
+                let holds = |s: &&Segment| address.checked_sub(s.address).is_some_and(|at| at < s.file_size);
+                let segment = self.elf.segments.iter().find(holds)?;
+                (segment.address, segment.offset, segment.file_size)
+            }
+            None => return None,
+        };
+        let within = address.checked_sub(start)?;
+        if len as u64 > size.checked_sub(within)? {
+            return None;
+        }
+        self.slice(offset.checked_add(within)?, len as u64)
+    }
+
+    /// The pointer-sized word at this address.
+    pub fn read_word(&self, address: u64) -> Option<u64> {
+        let bytes = self.read(address, self.bits().word())?;
+        Some(match self.bits() {
+            Bits::B32 => u64::from(u32::from_le_bytes(*bytes.first_chunk()?)),
+            Bits::B64 => u64::from_le_bytes(*bytes.first_chunk()?),
+        })
+    }
+
+    /// The symbols of `.symtab`; none in a vmlinuz.
+    pub fn elf_symbols(&self) -> ElfSymbols<'_> {
+        ElfSymbols::new(self.bytes(), self.elf.symbols.as_ref(), &self.elf.sections)
+    }
+
+    /// The kernel's banner: `Linux version 6.1.0-56-amd64 (debian-kernel@lists.debian.org) …`, without its line end. Looked
+    /// for once, in `.rodata`, or in the whole file where that does not have it.
+    pub fn banner(&self) -> Option<&str> {
+        let banner = self.banner.get_or_init(|| {
+            let rodata = self.section(".rodata").map(|section| self.section_bytes(section));
+            rodata.and_then(banner::find).or_else(|| banner::find(self.bytes())).map(str::to_owned)
+        });
+        banner.as_deref()
+    }
+
+    /// The release: what `uname -r` says, `6.1.0-56-amd64`.
+    pub fn release(&self) -> Option<&str> {
+        banner::release(self.banner()?)
+    }
+
+    /// The configuration embedded with `CONFIG_IKCONFIG=y`; `None` in a kernel that has none.
+    pub fn config(&self) -> Result<Option<String>> {
+        let rodata = self.section(".rodata").map_or(self.bytes(), |section| self.section_bytes(section));
+        ikconfig::find(rodata).map_err(|error| error.in_file(&self.name))
+    }
+
+    fn slice(&self, offset: u64, len: u64) -> Option<&[u8]> {
+        let (offset, len) = (usize::try_from(offset).ok()?, usize::try_from(len).ok()?);
+        self.bytes().get(offset..)?.get(..len)
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Image")
+            .field("name", &self.name)
+            .field("bits", &self.elf.bits)
+            .field("container", &self.container)
+            .field("sections", &self.elf.sections.len())
+            .finish_non_exhaustive()
+    }
+}

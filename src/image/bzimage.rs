@@ -1,0 +1,124 @@
+//! The setup header of a bzImage (`Documentation/arch/x86/boot.rst`, "The Real-Mode Kernel Header"), as far as it says
+//! where the packed kernel lies.
+//!
+//! ```text
+//! 0x1f1  u8   setup_sects     size of the real-mode code in 512-byte sectors, 0 means 4
+//! 0x202  u32  header          "HdrS"
+//! 0x206  u16  version         boot protocol, 0x020f is 2.15
+//! 0x248  u32  payload_offset  of the payload, from the start of the protected-mode code   since 2.08
+//! 0x24c  u32  payload_length                                                              since 2.08
+//! ```
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+
+const SETUP_SECTS: usize = 0x1f1;
+const HEADER: usize = 0x202;
+const VERSION: usize = 0x206;
+const PAYLOAD_OFFSET: usize = 0x248;
+const PAYLOAD_LENGTH: usize = 0x24c;
+
+/// The first boot protocol that says where the payload is (Linux 2.6.26).
+const PROTOCOL_WITH_PAYLOAD: u16 = 0x0208;
+
+/// What the setup header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SetupHeader {
+    /// Boot protocol: major and minor version.
+    pub protocol: (u8, u8),
+    /// Where the protected-mode code starts.
+    pub protected_mode: usize,
+    /// Offset of the payload in the file and its length, unchecked. `None` before protocol 2.08.
+    pub payload: Option<(u64, u64)>,
+}
+
+impl SetupHeader {
+    /// The setup header, if these bytes are a bzImage.
+    pub fn parse(bytes: &[u8]) -> Option<SetupHeader> {
+        if bytes.get(HEADER..)?.get(..4)? != b"HdrS" {
+            return None;
+        }
+        let version = u16::from_le_bytes(*bytes.get(VERSION..)?.first_chunk()?);
+        let sectors = match bytes.get(SETUP_SECTS)? {
+            0 => 4,
+            sectors => usize::from(*sectors),
+        };
+        let protected_mode = (sectors + 1) * 512;
+        let word = |at: usize| Some(u64::from(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?)));
+        let payload = match (word(PAYLOAD_OFFSET), word(PAYLOAD_LENGTH)) {
+            (Some(offset), Some(length)) if version >= PROTOCOL_WITH_PAYLOAD => {
+                Some((offset.saturating_add(protected_mode as u64), length))
+            }
+            _ => None,
+        };
+        let [minor, major] = version.to_le_bytes();
+        Some(SetupHeader { protocol: (major, minor), protected_mode, payload })
+    }
+
+    /// Where the header says the payload is, checked against the file.
+    pub fn payload_range(&self, file_len: usize) -> Result<Range<usize>> {
+        let Some((offset, length)) = self.payload else {
+            let (major, minor) = self.protocol;
+            return Err(setup(format!("boot protocol {major}.{minor:02} does not say where the payload is")));
+        };
+        let end = offset.saturating_add(length);
+        match (usize::try_from(offset), usize::try_from(end)) {
+            (Ok(start), Ok(end)) if end <= file_len && start < end => Ok(start..end),
+            _ => Err(setup(format!("payload of {length} bytes at {offset:#x} leaves the file of {file_len} bytes"))),
+        }
+    }
+}
+
+fn setup(reason: String) -> Error {
+    Error::image(reason).in_section("setup header").at_offset(PAYLOAD_OFFSET as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(version: u16, sectors: u8, offset: u32, length: u32) -> Vec<u8> {
+        let mut bytes = vec![0; 0x1000];
+        bytes[SETUP_SECTS] = sectors;
+        bytes[HEADER..HEADER + 4].copy_from_slice(b"HdrS");
+        bytes[VERSION..VERSION + 2].copy_from_slice(&version.to_le_bytes());
+        bytes[PAYLOAD_OFFSET..PAYLOAD_OFFSET + 4].copy_from_slice(&offset.to_le_bytes());
+        bytes[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&length.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn payload_counts_from_the_protected_mode_code() {
+        let setup = SetupHeader::parse(&header(0x20f, 2, 0x10, 0x20)).unwrap();
+        assert_eq!(setup.protocol, (2, 15));
+        assert_eq!(setup.payload_range(0x1000).unwrap(), 0x610..0x630);
+    }
+
+    #[test]
+    fn no_sectors_means_four() {
+        assert_eq!(SetupHeader::parse(&header(0x20f, 0, 0, 1)).unwrap().protected_mode, 5 * 512);
+    }
+
+    #[test]
+    fn a_payload_beyond_the_file_is_an_error() {
+        for (offset, length) in [(u32::MAX, u32::MAX), (0, 0x1000), (0, 0), (0x1000, 1)] {
+            let setup = SetupHeader::parse(&header(0x20f, 1, offset, length)).unwrap();
+            let error = setup.payload_range(0x1000).unwrap_err().to_string();
+            assert!(error.starts_with("setup header (offset 0x248): payload of"), "{error}");
+        }
+    }
+
+    #[test]
+    fn old_protocols_do_not_say() {
+        let setup = SetupHeader::parse(&header(0x207, 1, 0, 1)).unwrap();
+        assert!(setup.payload_range(0x1000).unwrap_err().to_string().contains("boot protocol 2.07"));
+    }
+
+    #[test]
+    fn anything_else_is_not_a_bzimage() {
+        assert_eq!(SetupHeader::parse(b"MZ"), None);
+        assert_eq!(SetupHeader::parse(&[0; 0x1000]), None);
+        assert_eq!(SetupHeader::parse(&header(0x20f, 1, 0, 1)[..0x206]), None);
+    }
+}

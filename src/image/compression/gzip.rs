@@ -1,0 +1,11 @@
+//! gzip (RFC 1952).
+
+use super::{Compression, finish, read_all};
+use crate::error::Result;
+use crate::image::source::Memory;
+
+pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
+    let mut decoder = flate2::bufread::GzDecoder::new(input);
+    let result = read_all(&mut decoder, memory);
+    finish(Compression::Gzip, input, decoder.into_inner(), result)
+}

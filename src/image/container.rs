@@ -1,0 +1,184 @@
+//! From the file a user has to the ELF file in it.
+
+use std::fmt;
+
+use super::bzimage::SetupHeader;
+use super::compression::Compression;
+use super::refusal;
+use super::source::{MAX_IMAGE, Memory, Source};
+use crate::error::{Error, Result};
+
+/// First bytes of an ELF file.
+pub(super) const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
+
+/// How many places of an image that does not say where its payload is are tried. Enough for any kernel (the payload is
+/// the first or second hit), few enough that a hostile file cannot make us unpack all day.
+const MAX_CANDIDATES: usize = 16;
+
+/// What kind of file the kernel came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContainerKind {
+    /// An ELF file as it is.
+    Elf,
+    /// A bzImage: what is installed as `vmlinuz`.
+    BzImage,
+    /// A compressed ELF file without anything around it: `vmlinux.xz`.
+    Stream,
+}
+
+/// How the ELF file was packed. Displayed as one word: `elf`, `zstd`, `xz+bcj`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// What kind of file it came in.
+    pub kind: ContainerKind,
+    /// The compression, `None` if there was none.
+    pub compression: Option<Compression>,
+    /// Whether branch targets were made absolute before compressing (the x86 filter of xz).
+    pub bcj: bool,
+    /// Boot protocol of a bzImage: major and minor version.
+    pub protocol: Option<(u8, u8)>,
+    /// Where the (compressed) ELF file starts in the file.
+    pub payload_offset: u64,
+    /// How long it is there.
+    pub payload_size: u64,
+    /// How long it is unpacked, with what follows the ELF file.
+    pub unpacked_size: u64,
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.compression {
+            None => f.write_str("elf"),
+            Some(compression) => write!(f, "{compression}{}", if self.bcj { "+bcj" } else { "" }),
+        }
+    }
+}
+
+/// What may stand behind a compressed stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// Nothing, or the unpacked size in four bytes.
+    Size,
+    /// Whatever: the stream was found by its magic, and nobody said where it ends.
+    Anything,
+}
+
+/// Opens the container: the bytes of the ELF file, and what it was in.
+pub(super) fn open(source: Source) -> Result<(Source, Container)> {
+    let bytes = source.as_slice();
+    if bytes.starts_with(&ELF_MAGIC) {
+        let size = bytes.len() as u64;
+        let container = Container {
+            kind: ContainerKind::Elf,
+            compression: None,
+            bcj: false,
+            protocol: None,
+            payload_offset: 0,
+            payload_size: size,
+            unpacked_size: size,
+        };
+        return Ok((source, container));
+    }
+    if let Some(compression) = Compression::detect(bytes) {
+        return unpack(compression, bytes, 0, Behind::Size, ContainerKind::Stream);
+    }
+    let Some(setup) = SetupHeader::parse(bytes) else { return Err(refusal::explain(bytes)) };
+    let (source, mut container) = open_bzimage(bytes, setup)?;
+    container.protocol = Some(setup.protocol);
+    Ok((source, container))
+}
+
+fn open_bzimage(bytes: &[u8], setup: SetupHeader) -> Result<(Source, Container)> {
+    let complaint = match setup.payload_range(bytes.len()) {
+        Ok(range) => {
+            let (start, payload) = (range.start, &bytes[range]);
+            match Compression::detect(payload) {
+                Some(compression) => {
+                    return unpack(compression, payload, start, Behind::Size, ContainerKind::BzImage);
+                }
+                None => Error::image("payload is in no compression the kernel supports")
+                    .in_section("payload")
+                    .at_offset(start as u64),
+            }
+        }
+        Err(complaint) => complaint,
+    };
+    search(bytes, setup.protected_mode).unwrap_or(Err(complaint))
+}
+
+/// Looks for a stream that unpacks to an ELF file: the payload of a bzImage that does not say where it is, or lies. `None`
+/// if nothing looks like one; the error of the first candidate if all of them fail.
+fn search(bytes: &[u8], start: usize) -> Option<Result<(Source, Container)>> {
+    let mut first_error = None;
+    let candidates =
+        (start..bytes.len()).filter_map(|at| Some((at, Compression::detect(&bytes[at..])?))).take(MAX_CANDIDATES);
+    for (at, compression) in candidates {
+        match unpack(compression, &bytes[at..], at, Behind::Anything, ContainerKind::BzImage) {
+            Ok(found) => return Some(Ok(found)),
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    first_error.map(Err)
+}
+
+/// Unpacks a stream that starts at `offset` in the file.
+fn unpack(
+    compression: Compression,
+    payload: &[u8],
+    offset: usize,
+    behind: Behind,
+    kind: ContainerKind,
+) -> Result<(Source, Container)> {
+    let mut memory = Memory::with_capacity(capacity(compression, payload, behind), MAX_IMAGE)?;
+    let in_payload = |error: Error| {
+        let inner = error.place.offset.unwrap_or(0);
+        error.in_section("payload").at_offset(inner.saturating_add(offset as u64))
+    };
+    let length = compression.unpack(payload, &mut memory).map_err(in_payload)?;
+    let rest = payload.get(length..).unwrap_or_default();
+    if behind == Behind::Size {
+        check_size(compression, rest, memory.len())
+            .map_err(|reason| in_payload(Error::image(reason).at_offset(length as u64)))?;
+    }
+    if !memory.as_slice().starts_with(&ELF_MAGIC) {
+        let inner = refusal::explain(memory.as_slice()).reason;
+        return Err(in_payload(Error::image(format!("{compression} data does not hold an ELF file: it {inner}"))));
+    }
+    let container = Container {
+        kind,
+        compression: Some(compression),
+        bcj: compression.has_bcj(payload),
+        protocol: None,
+        payload_offset: offset as u64,
+        payload_size: length as u64,
+        unpacked_size: memory.len() as u64,
+    };
+    Ok((Source::Memory(memory), container))
+}
+
+/// How much memory to reserve. The declared size is only believed within what real kernels reach (they shrink to a
+/// tenth at best), so that a few bytes cannot reserve a gigabyte; the memory grows when they reach more.
+fn capacity(compression: Compression, payload: &[u8], behind: Behind) -> usize {
+    let guess = payload.len().saturating_mul(8);
+    let declared = match behind {
+        Behind::Size => compression.declared_size(payload).filter(|&size| size >= payload.len()),
+        Behind::Anything => None,
+    };
+    declared.unwrap_or(guess).min(payload.len().saturating_mul(64)).min(MAX_IMAGE)
+}
+
+/// Checks what stands behind the stream.
+fn check_size(compression: Compression, rest: &[u8], unpacked: usize) -> std::result::Result<(), String> {
+    if rest.is_empty() {
+        return Ok(());
+    }
+    match *rest {
+        [a, b, c, d] if compression != Compression::Gzip => match u32::from_le_bytes([a, b, c, d]) {
+            size if u64::from(size) == unpacked as u64 => Ok(()),
+            size => Err(format!("payload says that it unpacks to {size} bytes, but it is {unpacked}")),
+        },
+        _ => Err(format!("{} bytes follow the {compression} data", rest.len())),
+    }
+}
