@@ -8,11 +8,13 @@
 //! checked when it is opened, so that no other room meets a range that leaves the file.
 
 mod banner;
+pub mod btf;
 mod bzimage;
 mod compression;
 mod container;
 mod elf;
 mod ikconfig;
+pub mod kallsyms;
 mod refusal;
 mod source;
 mod symtab;

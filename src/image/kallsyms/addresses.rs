@@ -1,0 +1,130 @@
+//! `kallsyms_addresses`, or `kallsyms_offsets` and `kallsyms_relative_base`: one reading of five must make sense.
+//!
+//! ```c
+//! /* kernel/kallsyms.c, kallsyms_sym_address() */
+//! kallsyms_addresses[i]                                     /* before 4.6, or without KALLSYMS_BASE_RELATIVE    */
+//! kallsyms_relative_base + (u32)kallsyms_offsets[i]         /* 4.6 to 6.19                                     */
+//! kallsyms_offsets[i] >= 0 ? kallsyms_offsets[i]            /* 4.6 to 6.14 with KALLSYMS_ABSOLUTE_PERCPU       */
+//!                          : kallsyms_relative_base - 1 - kallsyms_offsets[i]
+//! (unsigned long)&kallsyms_offsets[i] + kallsyms_offsets[i] /* since 7.0                                       */
+//! (u32)kallsyms_offsets[i]                                  /* since 7.0, 32 bits and not relocatable          */
+//! ```
+
+use super::names::{Layout, Names};
+use super::{Region, Symbols, View};
+use crate::error::Result;
+
+/// Where code may be.
+pub(super) struct Text {
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Text {
+    pub(super) fn new(regions: &[Region<'_>]) -> Text {
+        let mut ranges: Vec<(u64, u64)> = regions
+            .iter()
+            .filter(|r| r.executable && !r.bytes.is_empty())
+            .map(|r| (r.address, r.address.saturating_add(r.bytes.len() as u64)))
+            .collect();
+        ranges.sort_unstable();
+        Text { ranges }
+    }
+
+    /// Whether this address lies in a region with code, or at its end, where the linker's markers are.
+    fn holds(&self, address: u64) -> bool {
+        let after = self.ranges.partition_point(|range| range.0 <= address);
+        self.ranges[..after].iter().rev().take(2).any(|range| address <= range.1)
+    }
+}
+
+/// One way to read a table of addresses.
+struct Reading<'a> {
+    what: &'static str,
+    table: &'a [u8],
+    size: usize,
+    address: Box<dyn Fn(usize, u64) -> u64>,
+}
+
+/// Fills in the addresses of the names.
+pub(super) fn read(view: &View<'_>, layout: &Layout, names: Names, text: &Text) -> Result<Symbols> {
+    let mut valid: Option<(&str, Vec<u64>)> = None;
+    for reading in readings(view, layout) {
+        let Some(addresses) = check(&reading, &names, text) else { continue };
+        match &valid {
+            Some((what, other)) if *other != addresses => {
+                let reason = format!("kallsyms addresses make sense as {what} and as {}", reading.what);
+                return Err(view.error(layout.names, reason));
+            }
+            Some(_) => {}
+            None => valid = Some((reading.what, addresses)),
+        }
+    }
+    let Some((_, addresses)) = valid else {
+        let reason =
+            format!("no ascending addresses with text symbols in code beside the {} kallsyms names", layout.count);
+        return Err(view.error(layout.names, reason));
+    };
+    let Names { arena, mut entries } = names;
+    for (entry, address) in entries.iter_mut().zip(addresses) {
+        entry.address = address;
+    }
+    Symbols::new(arena, entries).map_err(|e| e.in_section(view.region.name).at_address(view.address(layout.names)))
+}
+
+/// The addresses under this reading, if they ascend, as the kernel's own binary search needs them to
+/// (`get_symbol_pos` in kernel/kallsyms.c), and if seven in eight text symbols lie in code.
+fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> {
+    let mut addresses = Vec::with_capacity(names.entries.len());
+    let (mut before, mut all, mut inside) = (0, 0_usize, 0_usize);
+    for ((i, bytes), entry) in reading.table.chunks_exact(reading.size).enumerate().zip(&names.entries) {
+        let mut number = [0; 8];
+        number[..reading.size].copy_from_slice(bytes);
+        let address = (reading.address)(i, u64::from_le_bytes(number));
+        if address < before {
+            return None;
+        }
+        before = address;
+        if entry.kind.is_text() {
+            all += 1;
+            inside += usize::from(text.holds(address));
+        }
+        addresses.push(address);
+    }
+    (all > 0 && inside >= all - all / 8).then_some(addresses)
+}
+
+/// All readings whose tables lie within the region.
+fn readings<'a>(view: &'a View<'_>, layout: &Layout) -> Vec<Reading<'a>> {
+    let (n, word) = (layout.count, view.word);
+    let mask = if word == 4 { u64::from(u32::MAX) } else { u64::MAX };
+    let mut readings = Vec::new();
+    let mut add = |what, at: usize, size, address: Box<dyn Fn(usize, u64) -> u64>| {
+        if let Some(table) = view.table(at, n, size) {
+            readings.push(Reading { what, table, size, address });
+        }
+    };
+    let signed = |offset: u64| offset as u32 as i32;
+    // Before the count (up to 6.3): offsets and their base, or addresses. After the token index: offsets, then the base.
+    let before = layout.count_at.checked_sub(word).and_then(|base| Some((base.checked_sub(view.padded(4 * n))?, base)));
+    let after = Some((layout.end, layout.end + view.padded(4 * n)));
+    for (offsets, base_at) in [before, after].into_iter().flatten() {
+        if let Some(base) = view.number(base_at, word) {
+            add("relative", offsets, 4, Box::new(move |_, o| base.wrapping_add(o) & mask));
+            let absolute_percpu = move |_, o| match u64::try_from(signed(o)) {
+                Ok(absolute) => absolute,
+                Err(_) => base.wrapping_sub(1).wrapping_sub(i64::from(signed(o)) as u64) & mask,
+            };
+            add("relative with absolute per-CPU symbols", offsets, 4, Box::new(absolute_percpu));
+        }
+    }
+    if let Some(addresses) = layout.count_at.checked_sub(n * word) {
+        add("absolute", addresses, word, Box::new(|_, address| address));
+    }
+    let place = view.address(layout.end);
+    let relative = move |i, o| place.wrapping_add(4 * i as u64).wrapping_add(i64::from(signed(o)) as u64) & mask;
+    add("place-relative", layout.end, 4, Box::new(relative));
+    if word == 4 {
+        add("absolute after the token index", layout.end, 4, Box::new(|_, address| address));
+    }
+    readings
+}

@@ -1,0 +1,212 @@
+//! `kallsyms_names`, `kallsyms_markers` and `kallsyms_num_syms`: found by each other, then decoded.
+
+use super::tokens::Tokens;
+use super::{MAX_CANDIDATES, MAX_NAME, MAX_NAMES, MAX_STEPS, MAX_SYMBOLS, SymbolKind, View, symbols::Entry};
+use crate::error::Result;
+
+/// Names between two markers.
+const STRIDE: usize = 256;
+/// Fewest and most bytes between two markers: each name has a length of one or two bytes and one token at least.
+const NEAREST: u64 = 2 * STRIDE as u64;
+const FARTHEST: u64 = (MAX_NAME as u64 + 2) * STRIDE as u64;
+
+/// Where the tables around the names are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    /// `kallsyms_num_syms`.
+    pub count_at: usize,
+    /// Its value.
+    pub count: usize,
+    /// `kallsyms_names`.
+    pub names: usize,
+    /// End of `kallsyms_token_index`.
+    pub end: usize,
+}
+
+/// `kallsyms_markers`, perhaps.
+struct Markers {
+    at: usize,
+    entries: usize,
+    /// Bytes of each.
+    size: usize,
+    /// Whether `kallsyms_seqs_of_names` lies between the markers and the token table.
+    seqs: bool,
+}
+
+/// All consistent readings of what lies before the token table.
+pub(super) fn find(view: &View<'_>, tokens: &Tokens<'_>, steps: &mut u64) -> Result<Vec<Layout>> {
+    let mut found = Vec::new();
+    let farthest = 3 * MAX_SYMBOLS + 8 * MAX_SYMBOLS / STRIDE;
+    let mut at = tokens.start;
+    while let Some(next) = at.checked_sub(view.align).filter(|next| tokens.start - next <= farthest) {
+        at = next;
+        if view.number(at, 4) != Some(0) {
+            continue;
+        }
+        for markers in markers_at(view, at, tokens.start, steps).into_iter().flatten() {
+            names_before(view, &markers, tokens, steps, &mut found)?;
+        }
+        if *steps > MAX_STEPS || found.len() > MAX_CANDIDATES {
+            return Err(view.error(tokens.start, "too many places that could be kallsyms names"));
+        }
+    }
+    Ok(found)
+}
+
+/// The marker tables that may start at `at`, if what follows up to `end` has the size that it must have.
+fn markers_at(view: &View<'_>, at: usize, end: usize, steps: &mut u64) -> [Option<Markers>; 4] {
+    let room = end - at;
+    // Without the ranks, the markers fill the room, except for one zero word of 32 bits at the end.
+    let exact =
+        |size: usize, less: usize| Some(Markers { at, entries: (room / size).checked_sub(less)?, size, seqs: false });
+    // With them, a marker stands for 4 bytes and 3 × 1 to 3 × 256 more.
+    let ranked = Some(Markers {
+        at,
+        entries: room.saturating_sub(2 * view.align).div_ceil(4 + 3 * STRIDE),
+        size: 4,
+        seqs: true,
+    });
+    let wide = view.align == 8;
+    [exact(4, 0), exact(4, 1).filter(|_| wide), exact(8, 0).filter(|_| wide), ranked].map(|markers| {
+        let markers = markers?;
+        let fits = markers.entries > 0
+            && markers.entries <= MAX_SYMBOLS.div_ceil(STRIDE)
+            && (markers.seqs || view.padded(markers.entries * markers.size) == room);
+        let entry = |i: usize| view.number(at + i * markers.size, markers.size);
+        let mut before = (entry(0)? == 0 && fits).then_some(0)?;
+        for i in 1..markers.entries {
+            *steps += 1;
+            let next = entry(i)?;
+            if !(NEAREST..=FARTHEST).contains(&next.checked_sub(before)?) {
+                return None;
+            }
+            before = next;
+        }
+        let end = at + markers.entries * markers.size;
+        view.is_padding(end, view.padded(end - at) + at).then_some(markers)
+    })
+}
+
+/// The names that these markers are of, all ways they can be read.
+fn names_before(
+    view: &View<'_>,
+    markers: &Markers,
+    tokens: &Tokens<'_>,
+    steps: &mut u64,
+    found: &mut Vec<Layout>,
+) -> Result<()> {
+    let last = view.number(markers.at + (markers.entries - 1) * markers.size, markers.size).unwrap_or(0) as usize;
+    // The last marker is `last` from the start of the names, and at most 256 names from their end.
+    let Some(highest) = markers.at.checked_sub(last) else { return Ok(()) };
+    let lowest = highest.saturating_sub(FARTHEST as usize + view.align);
+    let counts = (markers.entries - 1) * STRIDE + 1..=(markers.entries * STRIDE).min(MAX_SYMBOLS);
+    let mut names = view.padded(lowest) + view.first();
+    while names < highest {
+        *steps += 1;
+        let count_at = names.checked_sub(view.align);
+        let count = count_at.and_then(|at| view.number(at, view.align)).and_then(|count| usize::try_from(count).ok());
+        if let (Some(count_at), Some(count)) = (count_at, count)
+            && counts.contains(&count)
+            && seqs_fit(view, markers, count, tokens.start)
+            && walk(view, names, count, markers, steps)
+        {
+            found.push(Layout { count_at, count, names, end: tokens.end });
+            if found.len() > MAX_CANDIDATES {
+                return Ok(());
+            }
+        }
+        if *steps > MAX_STEPS {
+            return Ok(());
+        }
+        names += view.align;
+    }
+    Ok(())
+}
+
+/// Whether the room from the markers to the token table is what this many symbols take.
+fn seqs_fit(view: &View<'_>, markers: &Markers, count: usize, end: usize) -> bool {
+    let start = markers.at + view.padded(markers.entries * markers.size);
+    if !markers.seqs {
+        return start == end;
+    }
+    let Some(seqs) = view.table(start, count, 3) else { return false };
+    start + view.padded(seqs.len()) == end
+        && view.is_padding(start + seqs.len(), end)
+        && seqs.chunks_exact(3).all(|s| u32::from_be_bytes([0, s[0], s[1], s[2]]) < count as u32)
+}
+
+/// Whether this many names from here pass every marker and end where the markers begin.
+fn walk(view: &View<'_>, names: usize, count: usize, markers: &Markers, steps: &mut u64) -> bool {
+    let Some(bytes) = view.bytes().get(names..markers.at) else { return false };
+    let mut at = 0;
+    for i in 0..count {
+        if i % STRIDE == 0 {
+            *steps += 1;
+            if view.number(markers.at + i / STRIDE * markers.size, markers.size) != Some(at as u64) {
+                return false;
+            }
+        }
+        let Some((start, length)) = length_at(bytes, at) else { return false };
+        at = start + length;
+        if at > bytes.len() {
+            *steps += (i % STRIDE) as u64;
+            return false;
+        }
+    }
+    *steps += count as u64;
+    view.is_padding(names + at, markers.at)
+}
+
+/// Where the tokens of the name at `at` start and how many there are: a byte, or since 6.1 two bytes of ULEB128
+/// where there are more than 127 (`kallsyms_expand_symbol` in kernel/kallsyms.c).
+fn length_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let low = usize::from(*bytes.get(at)?);
+    let (start, length) =
+        if low < 0x80 { (at + 1, low) } else { (at + 2, low & 0x7f | usize::from(*bytes.get(at + 1)?) << 7) };
+    (1..=MAX_NAME).contains(&length).then_some((start, length))
+}
+
+/// Names as text, with their types; addresses still to be filled in.
+pub(super) struct Names {
+    pub arena: Vec<u8>,
+    pub entries: Vec<Entry>,
+}
+
+/// Expands every name.
+pub(super) fn decode(view: &View<'_>, layout: &Layout, tokens: &Tokens<'_>) -> Result<Names> {
+    let bytes = view.bytes();
+    let mut arena = vec![0; layout.count * 24 + 2 * MAX_NAME];
+    let mut entries = Vec::with_capacity(layout.count);
+    let mut end = 0;
+    let mut at = layout.names;
+    for row in 0..layout.count {
+        let fail = |reason: &str| Err(view.error(at, reason).at_row(row));
+        let name = length_at(bytes, at).and_then(|(start, length)| Some((start, bytes.get(start..start + length)?)));
+        let Some((start, name)) = name else { return fail("kallsyms names end early") };
+        // The first character is the type; it is overwritten by the name that follows.
+        let from = end;
+        for &token in name {
+            if end - from + tokens.length(token) > MAX_NAME {
+                return fail("kallsyms name is longer than KSYM_NAME_LEN");
+            }
+            end = tokens.write(token, &mut arena, end);
+        }
+        let Some(kind) = arena[from..end].first().copied().and_then(SymbolKind::new) else {
+            return fail("kallsyms name does not start with a type letter");
+        };
+        if end - from < 2 {
+            return fail("kallsyms symbol has no name");
+        }
+        entries.push(Entry { address: 0, name: from as u32 + 1, length: (end - from - 1) as u16, kind });
+        if end > MAX_NAMES {
+            return fail("kallsyms names take more room than any kernel's");
+        }
+        if arena.len() < end + 2 * MAX_NAME {
+            arena.resize(2 * arena.len(), 0);
+        }
+        at = start + name.len();
+    }
+    arena.truncate(end);
+    arena.shrink_to_fit();
+    Ok(Names { arena, entries })
+}

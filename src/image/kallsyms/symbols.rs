@@ -1,0 +1,259 @@
+//! A table of symbols: one arena of names, one array sorted by address, two indexes built when first asked for.
+
+use super::{MAX_NAME, MAX_NAMES, MAX_SYMBOLS};
+use crate::error::{Error, Result};
+use std::sync::OnceLock;
+
+/// The type of a symbol: `nm`'s letter, as `/proc/kallsyms` shows it. Capital letters are global.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SymbolKind(u8);
+
+impl SymbolKind {
+    /// The kind with this letter; `None` when it is neither an ASCII letter nor `?`.
+    pub const fn new(letter: u8) -> Option<SymbolKind> {
+        if letter.is_ascii_alphabetic() || letter == b'?' { Some(SymbolKind(letter)) } else { None }
+    }
+
+    /// The letter: `T` text, `D` data, `B` bss, `R` read-only data, `A` absolute, `W` and `V` weak; small when local.
+    pub const fn letter(self) -> char {
+        self.0 as char
+    }
+
+    /// Whether the symbol is in code, as far as the letter tells (weak ones may also be data).
+    pub const fn is_text(self) -> bool {
+        matches!(self.0, b't' | b'T')
+    }
+
+    /// Whether the symbol is seen from other files.
+    pub const fn is_global(self) -> bool {
+        self.0.is_ascii_uppercase()
+    }
+
+    /// Whether the symbol stands for something in memory: text, data or weak. Absolute symbols (among them per-CPU
+    /// ones, whose address is an offset) do not, nor do undefined and debugging ones.
+    pub const fn is_place(self) -> bool {
+        !matches!(self.0, b'a' | b'A' | b'u' | b'U' | b'n' | b'N' | b'?' | b'-')
+    }
+}
+
+/// One symbol; the name lies in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub address: u64,
+    pub name: u32,
+    pub length: u16,
+    pub kind: SymbolKind,
+}
+
+/// Symbols by address and by name: the embedded kallsyms ([`Symbols::find`]) or an ELF symbol table
+/// ([`Symbols::from_list`]).
+///
+/// Symbols at one address stay in the order of their source. In kallsyms that is the kernel's order of preference:
+/// strong before weak, the linker's markers last, fewer leading underscores first (`compare_symbols` in
+/// scripts/kallsyms.c).
+#[derive(Debug, Default)]
+pub struct Symbols {
+    arena: String,
+    entries: Vec<Entry>,
+    /// (hash of the name << 32 | index), sorted.
+    by_name: OnceLock<Vec<u64>>,
+    /// For each address that has a symbol to name it: the index of that symbol, ascending by address.
+    places: OnceLock<Vec<u32>>,
+}
+
+impl PartialEq for Symbols {
+    fn eq(&self, other: &Symbols) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Symbols {
+    /// Symbols from names in an arena. Sorts by address where that is left to do.
+    pub(super) fn new(arena: Vec<u8>, mut entries: Vec<Entry>) -> Result<Symbols> {
+        let arena = String::from_utf8(arena).map_err(|_| Error::image("symbol name is not UTF-8"))?;
+        if !entries.is_sorted_by_key(|e| e.address) {
+            entries.sort_by_key(|e| e.address);
+        }
+        Ok(Symbols { arena, entries, ..Symbols::default() })
+    }
+
+    /// Symbols from a list of names, addresses and kinds, such as an ELF `.symtab`.
+    ///
+    /// # Errors
+    /// More symbols or longer names than any kernel has ([`MAX_SYMBOLS`], [`MAX_NAME`]).
+    pub fn from_list<'a>(list: impl IntoIterator<Item = (&'a str, u64, SymbolKind)>) -> Result<Symbols> {
+        let (mut arena, mut entries) = (Vec::new(), Vec::new());
+        for (row, (name, address, kind)) in list.into_iter().enumerate() {
+            if name.len() >= MAX_NAME {
+                return Err(Error::image("symbol name is longer than KSYM_NAME_LEN").at_row(row).at_address(address));
+            }
+            if row >= MAX_SYMBOLS || arena.len() + name.len() > MAX_NAMES {
+                return Err(Error::image("more symbols than any kernel has").at_row(row).at_address(address));
+            }
+            entries.push(Entry { address, name: arena.len() as u32, length: name.len() as u16, kind });
+            arena.extend_from_slice(name.as_bytes());
+        }
+        Symbols::new(arena, entries)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All symbols, by address.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, SymbolKind, &str)> {
+        self.entries.iter().map(|e| (e.address, e.kind, self.name(e)))
+    }
+
+    /// The lowest address of this name.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
+        self.addresses_of(name).next()
+    }
+
+    /// All addresses of this name, ascending: the names of statics repeat.
+    pub fn addresses_of<'s>(&'s self, name: &'s str) -> impl Iterator<Item = u64> + 's {
+        let by_name = self.by_name.get_or_init(|| self.index_names());
+        let wanted = hash(name.as_bytes());
+        let first = by_name.partition_point(|&key| key >> 32 < wanted);
+        by_name[first..]
+            .iter()
+            .take_while(move |&&key| key >> 32 == wanted)
+            .map(|&key| &self.entries[key as u32 as usize])
+            .filter(move |e| self.name(e) == name)
+            .map(|e| e.address)
+    }
+
+    /// The symbol that an address belongs to, and the offset into it: the nearest one at or before it that is
+    /// [a place](SymbolKind::is_place). Where several have that address, a name that is not the linker's marker
+    /// (`_text`, `__start_rodata`, …) is preferred, then a global one, then the first in the source's order.
+    ///
+    /// Sizes are not known: an address past the last symbol belongs to it.
+    pub fn at(&self, address: u64) -> Option<(&str, u64)> {
+        let places = self.places.get_or_init(|| self.index_places());
+        let after = places.partition_point(|&i| self.entries[i as usize].address <= address);
+        let entry = &self.entries[*places.get(after.checked_sub(1)?)? as usize];
+        Some((self.name(entry), address - entry.address))
+    }
+
+    fn name(&self, entry: &Entry) -> &str {
+        let start = entry.name as usize;
+        &self.arena[start..start + usize::from(entry.length)]
+    }
+
+    fn index_names(&self) -> Vec<u64> {
+        let key = |(i, e): (usize, &Entry)| hash(self.name(e).as_bytes()) << 32 | i as u64;
+        let mut keys: Vec<u64> = self.entries.iter().enumerate().map(key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    fn index_places(&self) -> Vec<u32> {
+        let mut places = Vec::with_capacity(self.entries.len());
+        let mut start = 0;
+        for group in self.entries.chunk_by(|a, b| a.address == b.address) {
+            let best = if group.len() == 1 {
+                group[0].kind.is_place().then_some(0)
+            } else {
+                let candidates = group.iter().enumerate().filter(|(_, e)| e.kind.is_place());
+                candidates.min_by_key(|(_, e)| (is_marker(self.name(e)), !e.kind.is_global())).map(|(i, _)| i)
+            };
+            places.extend(best.map(|i| (start + i) as u32));
+            start += group.len();
+        }
+        places
+    }
+}
+
+/// Whether a linker script makes a symbol of this name, to mark where something begins or ends
+/// (`may_be_linker_script_provide_symbol` in scripts/kallsyms.c, and the ones of arch/x86/kernel/vmlinux.lds.S).
+fn is_marker(name: &str) -> bool {
+    const NAMES: [&str; 9] =
+        ["_text", "_stext", "_etext", "_sinittext", "_einittext", "_sdata", "_edata", "_end", "_brk_start"];
+    NAMES.contains(&name)
+        || name.strip_prefix("__").is_some_and(|rest| {
+            ["start_", "stop_", "end_"].iter().any(|p| rest.starts_with(p))
+                || ["_start", "_stop", "_begin", "_end"].iter().any(|s| rest.ends_with(s))
+        })
+}
+
+/// 32 bits that depend on every byte of a name. Equal hashes only cost time.
+fn hash(name: &[u8]) -> u64 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut state = name.len() as u64;
+    for chunk in name.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        state = (state.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(K);
+    }
+    state >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(letter: char) -> SymbolKind {
+        SymbolKind::new(letter as u8).unwrap()
+    }
+
+    fn sample() -> Symbols {
+        let list = [
+            ("late", 0x3000, kind('t')),
+            ("_text", 0x1000, kind('T')),
+            ("local", 0x1000, kind('t')),
+            ("startup_64", 0x1000, kind('T')),
+            ("also_global", 0x1000, kind('T')),
+            ("percpu", 0x1800, kind('A')),
+            ("cleanup", 0x2000, kind('t')),
+            ("_etext", 0x4000, kind('T')),
+            ("cleanup", 0x2800, kind('t')),
+        ];
+        Symbols::from_list(list).unwrap()
+    }
+
+    #[test]
+    fn an_address_belongs_to_the_nearest_place_before_it() {
+        let symbols = sample();
+        assert_eq!(symbols.at(0xfff), None);
+        assert_eq!(symbols.at(0x1fff), Some(("startup_64", 0xfff)));
+        assert_eq!(symbols.at(0x2000), Some(("cleanup", 0)));
+        assert_eq!(symbols.at(u64::MAX), Some(("_etext", u64::MAX - 0x4000)));
+    }
+
+    #[test]
+    fn a_name_may_have_several_addresses() {
+        let symbols = sample();
+        assert_eq!(symbols.address_of("cleanup"), Some(0x2000));
+        assert_eq!(symbols.addresses_of("cleanup").collect::<Vec<_>>(), [0x2000, 0x2800]);
+        assert_eq!(symbols.address_of("_etext"), Some(0x4000));
+        assert_eq!(symbols.address_of("clean"), None);
+        assert_eq!((symbols.len(), symbols.is_empty()), (9, false));
+    }
+
+    #[test]
+    fn an_empty_table_answers_nothing() {
+        let symbols = Symbols::from_list([]).unwrap();
+        assert_eq!((symbols.at(0), symbols.address_of("x"), symbols.len()), (None, None, 0));
+    }
+
+    #[test]
+    fn a_name_too_long_is_an_error() {
+        assert!(Symbols::from_list([("x".repeat(MAX_NAME).as_str(), 0, kind('t'))]).is_err());
+    }
+
+    #[test]
+    fn the_linkers_markers_are_known_by_name() {
+        for name in ["_text", "_stext", "__start_rodata", "__irqentry_text_end", "__init_begin"] {
+            assert!(is_marker(name), "{name}");
+        }
+        for name in ["startup_64", "__x64_sys_read", "sched_text_start_hook", "_paravirt_nop", "period_start"] {
+            assert!(!is_marker(name), "{name}");
+        }
+    }
+}
