@@ -20,5 +20,11 @@
 
 pub mod error;
 pub mod image;
+pub mod insn;
+pub mod patch;
+pub mod plan;
+#[cfg(feature = "python")]
+mod python;
+pub mod sites;
 
 pub use error::{Error, ErrorKind, Result};

@@ -13,6 +13,7 @@ mod bzimage;
 mod compression;
 mod container;
 mod elf;
+mod embedded;
 mod ikconfig;
 pub mod kallsyms;
 mod refusal;
@@ -41,6 +42,7 @@ pub struct Image {
     container: Container,
     elf: Elf,
     banner: OnceLock<Option<String>>,
+    symbols: OnceLock<Result<Option<kallsyms::Symbols>>>,
 }
 
 impl Image {
@@ -68,7 +70,7 @@ impl Image {
     fn from_source(source: Source) -> Result<Image> {
         let (source, container) = container::open(source)?;
         let elf = elf::parse(source.as_slice())?;
-        Ok(Image { name: String::new(), source, container, elf, banner: OnceLock::new() })
+        Ok(Image { name: String::new(), source, container, elf, banner: OnceLock::new(), symbols: OnceLock::new() })
     }
 
     fn named(mut self, name: String) -> Image {

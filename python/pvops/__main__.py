@@ -1,0 +1,7 @@
+"""``python -m pvops``."""
+
+import sys
+
+from pvops.cli import main
+
+sys.exit(main())

@@ -1,0 +1,43 @@
+"""What several commands do first: open the kernel, the machine, the backends."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pvops.cli.output import note
+from pvops.kernel import Kernel, open, open_stdin
+
+if TYPE_CHECKING:
+    from pvops.machine import Machine
+    from pvops.plan import Plan
+
+
+def opened(args: argparse.Namespace) -> Kernel:
+    """The kernel of the command line; ``-`` is standard input."""
+    kernel = open_stdin() if args.kernel == "-" else open(args.kernel)
+    if args.verbose:
+        note(f"{kernel.name}: {kernel.arch}, {kernel.image.container}, release {kernel.release or 'unknown'}")
+    return kernel
+
+
+def machine_of(args: argparse.Namespace) -> Machine | None:
+    """The machine of ``--machine``, or None."""
+    if args.machine is None:
+        return None
+    from pvops.machine import Machine
+
+    return Machine.load(args.machine)
+
+
+def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | None) -> Plan:
+    """The plan under a backend; with ``--verbose`` what was found and assumed goes to stderr."""
+    plan = kernel.plan(backend, machine=machine)
+    if args.verbose:
+        note(f"ops named by {kernel.ops.named_by}; pv_ops at {kernel.ops.address:#x}")
+        note(f"rules of {plan.rules.era}: {plan.rules_from}")
+        note(f"nops {plan.nops.table}: {plan.nops.why}")
+        for slot in plan.slots.values():
+            if slot.why != "the image's own pv_ops holds it":
+                note(f"{backend}: {slot.op} = {slot.symbol or 'NULL'}: {slot.why}")
+    return plan

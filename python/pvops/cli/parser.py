@@ -1,0 +1,152 @@
+"""The grammar of the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+KERNEL = "a vmlinuz (any compression the kernel offers), an ELF vmlinux, or - for standard input"
+
+_EXAMPLES = """\
+examples:
+  pvops sites /boot/vmlinuz-6.1.0-56-amd64
+  pvops explain vmlinuz do_syscall_64 --backend native --backend xen
+  pvops patch vmlinuz --backend kvm --machine guest.facts --format text -o text.bin
+  pvops ops --era seed --config X86_PAE=y
+"""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The parsed arguments; `command` names the module of `pvops.cli` that runs them."""
+    parser = argparse.ArgumentParser(
+        prog="pvops",
+        description="What Linux's paravirt patching does to kernel text, reproduced offline, byte for byte.",
+        epilog=_EXAMPLES,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _sites(commands)
+    _ops(commands)
+    _explain(commands)
+    _patch(commands)
+    return parser.parse_args(argv)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from pvops import _core
+
+        print(f"pvops {_core.__version__}")
+        parser.exit()
+
+
+_Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def _command(commands: _Commands, name: str, help_: str, description: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help_, description=description, formatter_class=_Formatter)
+    parser.set_defaults(format_="text")
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal; see NO_COLOR)"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="say on stderr what was found and assumed")
+    return parser
+
+
+def _formats(parser: argparse.ArgumentParser, *, rows: bool) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--json", dest="format_", action="store_const", const="json", help="one JSON document")
+    if rows:
+        group.add_argument("--jsonl", dest="format_", action="store_const", const="jsonl", help="a JSON object a line")
+        group.add_argument("--csv", dest="format_", action="store_const", const="csv", help="comma-separated values")
+
+
+def _names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-names", dest="names", action="store_false", help="do not look up the image's symbols (faster)"
+    )
+
+
+def _machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--machine",
+        metavar="FACTS",
+        help="the machine it boots on: a bundle of facts, JSON or TOML (default: what the backend usually meets)",
+    )
+
+
+def _sites(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "sites",
+        "list every site the kernel may rewrite",
+        "Lists every paravirt call site: address, op and its type, bytes, disassembly, and where it lies.",
+    )
+    parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
+    parser.add_argument("--table", choices=("paravirt",), help="only the rows of this table")
+    parser.add_argument("--op", metavar="OP", help="only sites of this op, as pv_irq_ops.irq_enable")
+    parser.add_argument("--summary", action="store_true", help="only the summary")
+    _names(parser)
+    _formats(parser, rows=True)
+
+
+def _ops(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "ops",
+        "show the ops structures",
+        "Shows the ops structures as a table: type, offset, op, and what each backend puts there. Of a kernel, or of an "
+        "era's headers under a configuration.",
+    )
+    parser.add_argument("kernel", metavar="KERNEL", nargs="?", help=KERNEL)
+    parser.add_argument("--era", metavar="ERA", help="the headers of an era: 2.6.23, seed, 2.6.24, 2.6.33, 5.10, 6.1, 6.12, 7.2")
+    parser.add_argument(
+        "--config",
+        metavar="FILE|KEY=y",
+        action="append",
+        default=[],
+        help="configuration: a kernel .config, or a symbol set (KEY=y) or not (KEY=n); may be repeated",
+    )
+    parser.add_argument("--bits", type=int, choices=(32, 64), help="pointer size (default: the era's usual)")
+    parser.add_argument("--backend", metavar="NAME", action="append", default=[], help="show this backend; may be repeated")
+    parser.add_argument("--asm-offsets", action="store_true", help="the era's asm-offsets entries instead")
+    _machine(parser)
+    _formats(parser, rows=True)
+
+
+def _explain(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "explain",
+        "say what a site becomes, and why",
+        "Says what stands at a site as built, what each pass writes there and why, and what runs in the end.",
+    )
+    parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
+    parser.add_argument("where", metavar="ADDRESS|SYMBOL", help="an address (0x…), symbol, symbol+0xOFFSET; a symbol alone: all its sites")
+    parser.add_argument(
+        "--backend", metavar="NAME", action="append", default=[], help="under this backend (default: native); may be repeated"
+    )
+    _machine(parser)
+    _formats(parser, rows=False)
+
+
+def _patch(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "patch",
+        "write the image as the kernel patches it",
+        "Writes the image after the kernel's own patching. In this version that is the paravirt pass alone.",
+    )
+    parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write, or - for standard output")
+    parser.add_argument("--backend", metavar="NAME", help="native, kvm, xen, xen-hvm, vmware, hyperv (default: what --machine says, else native)")
+    parser.add_argument(
+        "--format", dest="image_format", choices=("elf", "text"), default="elf", help="the whole ELF image, or the raw bytes of .text"
+    )
+    _machine(parser)
+    _formats(parser, rows=False)

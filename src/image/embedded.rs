@@ -1,0 +1,41 @@
+//! What a kernel carries about itself, read when first asked for: its symbols.
+
+use super::Image;
+use super::kallsyms::{Region, SymbolKind, Symbols};
+use crate::error::Result;
+
+impl Image {
+    /// The kernel's symbols: those of `.symtab` where the ELF file has one, else the kallsyms embedded in the image;
+    /// `None` where it has neither.
+    pub fn symbols(&self) -> Result<Option<&Symbols>> {
+        let found = self.symbols.get_or_init(|| self.find_symbols().map_err(|e| e.in_file(self.name())));
+        found.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    fn find_symbols(&self) -> Result<Option<Symbols>> {
+        let mut listed = Vec::new();
+        for symbol in self.elf_symbols() {
+            let symbol = symbol?;
+            let kind = u8::try_from(symbol.kind).ok().and_then(SymbolKind::new);
+            if let (Some(kind), false) = (kind, symbol.name.is_empty()) {
+                listed.push((symbol.name, symbol.address, kind));
+            }
+        }
+        let listed = Symbols::from_list(listed)?;
+        if !listed.is_empty() {
+            return Ok(Some(listed));
+        }
+        let regions: Vec<Region<'_>> = self
+            .sections()
+            .iter()
+            .filter(|s| s.allocated && s.bits_present && s.size > 0)
+            .map(|s| Region {
+                name: &s.name,
+                address: s.address,
+                bytes: self.section_bytes(s),
+                executable: s.executable,
+            })
+            .collect();
+        Symbols::find(&regions, self.bits().word())
+    }
+}

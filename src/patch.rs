@@ -1,0 +1,83 @@
+//! Plan → text, and files that appear whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::plan::Plan;
+
+/// The whole unpacked image, an ELF file, as it is after the plan's writes.
+pub fn image(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
+    let mut out = image.bytes().to_vec();
+    for write in plan.writes() {
+        let bytes = plan.bytes(write);
+        let at = image.section_at(write.address).map(|s| (s.offset + (write.address - s.address)) as usize);
+        let place = at.and_then(|at| out.get_mut(at..at.checked_add(bytes.len())?));
+        let Some(place) = place else {
+            return Err(Error::table("a write outside the image").at_address(write.address).in_file(image.name()));
+        };
+        place.copy_from_slice(bytes);
+    }
+    Ok(out)
+}
+
+/// The raw bytes of `.text` as they are after the plan's writes; writes to other sections are left out.
+pub fn text(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
+    let section = image.section(".text").ok_or_else(|| Error::image("no section .text").in_file(image.name()))?;
+    let mut out = image.section_bytes(section).to_vec();
+    for write in plan.writes().iter().filter(|w| section.contains(w.address)) {
+        let bytes = plan.bytes(write);
+        let at = (write.address - section.address) as usize;
+        let Some(place) = out.get_mut(at..at + bytes.len()) else {
+            return Err(Error::table("a write leaves .text").at_address(write.address).in_file(image.name()));
+        };
+        place.copy_from_slice(bytes);
+    }
+    Ok(out)
+}
+
+/// Writes a file so that it appears whole or not at all: beside its place, under another name, then moved there.
+///
+/// What already stands there and is no regular file (a pipe, a device) is written to as it is.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let placed = |e: io::Error| Error::io(&e).in_file(&path.display().to_string());
+    let target = match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Err(placed(io::ErrorKind::IsADirectory.into())),
+        Ok(meta) if !meta.is_file() => {
+            return OpenOptions::new().write(true).open(path).and_then(|mut f| f.write_all(bytes)).map_err(placed);
+        }
+        // A symbolic link stays one: what it points to is replaced.
+        Ok(_) => fs::canonicalize(path).map_err(placed)?,
+        Err(_) => path.to_owned(),
+    };
+    let (scratch, file) = scratch_beside(&target).map_err(placed)?;
+    let written = fill(file, bytes, &target).and_then(|()| fs::rename(&scratch, &target));
+    if written.is_err() {
+        // The error to report is the first one.
+        let _ = fs::remove_file(&scratch);
+    }
+    written.map_err(placed)
+}
+
+fn fill(mut file: File, bytes: &[u8], target: &Path) -> io::Result<()> {
+    file.write_all(bytes)?;
+    if let Ok(meta) = fs::metadata(target) {
+        file.set_permissions(meta.permissions())?;
+    }
+    Ok(())
+}
+
+fn scratch_beside(target: &Path) -> io::Result<(PathBuf, File)> {
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let mut attempt = 0u32;
+    loop {
+        let scratch = target.with_file_name(format!(".{name}.{}.{attempt}.part", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&scratch) {
+            Ok(file) => return Ok((scratch, file)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
+            Err(e) => return Err(e),
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! `apply_paravirt()`: what becomes of each row of `.parainstructions`.
+//!
+//! The outer loop has been the same since 2007: copy the site into the insn buffer, let the backend's patch function
+//! edit it, fill what it left over with nops, write it back. The decisions inside differ by era:
+//!
+//! | | 2.6.24 | 2.6.33 | 5.10 | 6.1 |
+//! |---|---|---|---|---|
+//! | NULL | `ud2` | `ud2` | `ud2` | `call paravirt_BUG` |
+//! | `_paravirt_nop` | nops | nops | nops | nops |
+//! | `_paravirt_ident_*` | – | `mov` (64-bit) or nops | `mov` | – |
+//! | iret and its like | `jmp` | `jmp` | `jmp` | – |
+//! | else | `call` | `call` | `call` | `call` |
+//! | clobbers checked | yes | yes | no | no |
+//! | no room | keep | keep | BUG | BUG |
+//!
+//! [`Rules`] is one such column; a [`Slot`] is what one op's slot holds, with what the backend's patch function does
+//! with its type before the rules above are asked. Sources: arch/x86/kernel/{alternative,paravirt,paravirt_patch}.c of
+//! each era.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::image::Bits;
+use crate::insn::{self, CALL_LEN, MAX_PATCH_LEN, NopTable};
+use crate::plan::{Pass, Plan};
+use crate::sites::Site;
+
+const UD2: &[u8] = b"\x0f\x0b";
+const MOV_EDI_EAX: &[u8] = b"\x89\xf8";
+const MOV_RDI_RAX: &[u8] = b"\x48\x89\xf8";
+
+/// What a slot of the template holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pointer {
+    /// NULL: the kernel must never call it.
+    Null,
+    /// `_paravirt_nop`: nothing to do.
+    Nop,
+    /// `_paravirt_ident_32`: returns its argument, in an era that knows so.
+    Ident32,
+    /// `_paravirt_ident_64`: likewise.
+    Ident64,
+    /// Any other function, at this address.
+    Function(u64),
+}
+
+/// What happens where a replacement is longer than its site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoom {
+    /// The site stays as it was built.
+    Keep,
+    /// The default rules are asked instead.
+    Default,
+    /// The kernel stops with `BUG()`.
+    Bug,
+}
+
+/// Code a patch function copies over a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inline {
+    /// The instructions.
+    pub code: Box<[u8]>,
+    /// Copied only while the slot holds this function; else the default rules are asked.
+    pub only_while: Option<u64>,
+    /// What happens where it is longer than the site.
+    pub no_room: NoRoom,
+    /// A rel32 to fix up for the new place: its offset in `code`, and the address it refers to.
+    pub relocation: Option<(usize, u64)>,
+}
+
+/// What VMI's ROM answers for a call (`struct vmi_relocation_info`, 2.6.24 include/asm-x86/vmi.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RomAnswer {
+    /// `VMI_RELOCATION_NONE`: leave the native code in place.
+    None,
+    /// `VMI_RELOCATION_CALL_REL`: call this address.
+    CallRel(u64),
+    /// `VMI_RELOCATION_JUMP_REL`: jump to this address.
+    JumpRel(u64),
+    /// `VMI_RELOCATION_NOP`: obliterate the site.
+    Nop,
+    /// A type the kernel does not know.
+    Unknown(u8),
+}
+
+/// What the backend's patch function does with a type, before or instead of the default rules.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Switch {
+    /// Not in its switch: `paravirt_patch_default()`.
+    #[default]
+    Default,
+    /// It copies code.
+    Inline(Inline),
+    /// It asks VMI's ROM.
+    Rom(RomAnswer),
+    /// It returns the length of the site: nothing changes (`vmi_patch`).
+    Ignore,
+}
+
+/// One slot of the template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// What it holds.
+    pub pointer: Pointer,
+    /// Its sites jump: patched to a `jmp`, not a `call`.
+    pub jump: bool,
+    /// What the patch function does with its type.
+    pub switch: Switch,
+}
+
+/// What a NULL slot becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Null {
+    /// `ud2`.
+    Ud2,
+    /// A call to `paravirt_BUG()`, at this address.
+    Call(u64),
+}
+
+/// The rules of an era for one kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Pointer size.
+    pub bits: Bits,
+    /// What the rest of a site is filled with.
+    pub nops: &'static NopTable,
+    /// Registers a C function clobbers (`CLBR_ANY`), checked against what the site lets go; `None`: not checked.
+    pub call_clobbers: Option<u16>,
+    /// What a NULL slot becomes.
+    pub null: Null,
+    /// What happens to a call, jump or `mov` that is longer than its site.
+    pub no_room: NoRoom,
+}
+
+/// What a site became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The patch function's code, in place of the call.
+    Inlined,
+    /// A direct call of what the slot holds.
+    Called,
+    /// A direct jump to what the slot holds.
+    Jumped,
+    /// Nothing but nops.
+    Nopped,
+    /// A `mov` of the argument to the result, for an identity function.
+    Moved,
+    /// `ud2`.
+    Trapped,
+    /// A direct call of `paravirt_BUG()`.
+    BugCalled,
+    /// The site as it was built, an indirect call.
+    Kept,
+}
+
+impl Kind {
+    /// The name JSON uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Inlined => "inlined",
+            Kind::Called => "called",
+            Kind::Jumped => "jumped",
+            Kind::Nopped => "nopped",
+            Kind::Moved => "moved",
+            Kind::Trapped => "trapped",
+            Kind::BugCalled => "bug-called",
+            Kind::Kept => "kept",
+        }
+    }
+}
+
+/// Why it became that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The slot holds a function.
+    Function,
+    /// The slot holds a function, and the op never returns.
+    JumpingFunction,
+    /// The slot holds NULL.
+    NullPointer,
+    /// The slot holds `_paravirt_nop`.
+    NopPointer,
+    /// The slot holds an identity function of this many bits.
+    Identity(u8),
+    /// The patch function inlines this type whatever the slot holds.
+    ByType,
+    /// The patch function inlines this type while the slot holds its own function, and it does.
+    ByTypeAndFunction,
+    /// The site does not let go of all registers a call clobbers.
+    Clobbers {
+        /// What the site lets go.
+        site: u16,
+        /// What the call clobbers.
+        call: u16,
+    },
+    /// The replacement is longer than the site.
+    NoRoom {
+        /// Length of the replacement in bytes.
+        need: usize,
+        /// Length of the site in bytes.
+        have: usize,
+    },
+    /// VMI's ROM answered so.
+    Rom,
+    /// The patch function ignores this type.
+    Ignored,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Function => f.write_str("the slot holds a function"),
+            Reason::JumpingFunction => f.write_str("the slot holds a function that never returns here"),
+            Reason::NullPointer => f.write_str("the slot holds NULL"),
+            Reason::NopPointer => f.write_str("the slot holds _paravirt_nop"),
+            Reason::Identity(bits) => write!(f, "the slot holds _paravirt_ident_{bits}"),
+            Reason::ByType => f.write_str("the patch function inlines this op, whatever its slot holds"),
+            Reason::ByTypeAndFunction => {
+                f.write_str("the patch function inlines this op while its slot holds the native one")
+            }
+            Reason::Clobbers { site, call } => {
+                write!(f, "a call clobbers {call:#x}, the site lets go of {site:#x} only: the indirect call stays")
+            }
+            Reason::NoRoom { need, have } => {
+                write!(f, "{need} bytes do not fit into {have}: the indirect call stays")
+            }
+            Reason::Rom => f.write_str("VMI's ROM answered so"),
+            Reason::Ignored => f.write_str("the patch function leaves this op alone"),
+        }
+    }
+}
+
+/// What was decided for one site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// What it became.
+    pub kind: Kind,
+    /// Why.
+    pub reason: Reason,
+    /// How many bytes the patch function used; the rest are nops.
+    pub used: usize,
+}
+
+/// `apply_paravirt()` over all sites, in table order.
+///
+/// `text` gives the bytes of a site as they stand when the pass runs. A type outside the template and whatever makes
+/// the kernel `BUG()` are errors that name the row.
+pub fn plan<'a>(
+    sites: &[Site],
+    template: &[Slot],
+    rules: &Rules,
+    mut text: impl FnMut(&Site) -> Result<&'a [u8]>,
+    plan: &mut Plan,
+) -> Result<()> {
+    for (row, site) in sites.iter().enumerate() {
+        let placed = |e: Error| e.in_section(".parainstructions").at_row(row).at_address(site.address);
+        let slot = template.get(usize::from(site.op_type)).ok_or_else(|| {
+            placed(Error::table(format!("type {} is outside the template of {} slots", site.op_type, template.len())))
+        })?;
+        let original = text(site)?;
+        plan.write(site.address, Pass::Paravirt, row as u32, original, |buffer| {
+            patch_site(slot, rules, site.clobbers.unwrap_or(0), site.address, buffer)
+        })
+        .map_err(placed)?;
+    }
+    Ok(())
+}
+
+/// One turn of `apply_paravirt()`: patches the buffer, which holds the site, and fills the rest of it with nops.
+pub fn patch_site(slot: &Slot, rules: &Rules, clobbers: u16, address: u64, buffer: &mut [u8]) -> Result<Decision> {
+    if buffer.len() > MAX_PATCH_LEN {
+        return Err(Error::bug(format!(
+            "BUG: a site of {} bytes, the insn buffer holds {MAX_PATCH_LEN} (apply_paravirt)",
+            buffer.len()
+        )));
+    }
+    let decision = patch_function(slot, rules, clobbers, address, buffer)?;
+    rules.nops.fill(&mut buffer[decision.used..]);
+    Ok(decision)
+}
+
+/// The backend's patch function alone: edits the buffer, and leaves what it did not use as it was.
+pub fn patch_function(slot: &Slot, rules: &Rules, clobbers: u16, address: u64, buffer: &mut [u8]) -> Result<Decision> {
+    Patcher { rules, clobbers, address }.patch(slot, buffer)
+}
+
+/// The functions of paravirt.c, for one site.
+struct Patcher<'a> {
+    rules: &'a Rules,
+    clobbers: u16,
+    address: u64,
+}
+
+impl Patcher<'_> {
+    /// The backend's `pv_init_ops.patch`.
+    fn patch(&self, slot: &Slot, buffer: &mut [u8]) -> Result<Decision> {
+        match &slot.switch {
+            Switch::Default => self.default(slot, buffer),
+            Switch::Ignore => Ok(kept(Reason::Ignored, buffer)),
+            Switch::Rom(answer) => self.rom(*answer, buffer),
+            Switch::Inline(inline) => {
+                let reason = match inline.only_while {
+                    Some(function) if slot.pointer != Pointer::Function(function) => return self.default(slot, buffer),
+                    Some(_) => Reason::ByTypeAndFunction,
+                    None => Reason::ByType,
+                };
+                if inline.no_room == NoRoom::Default && inline.code.len() > buffer.len() {
+                    return self.default(slot, buffer);
+                }
+                let decision = self.copy(&inline.code, Kind::Inlined, reason, inline.no_room, buffer)?;
+                if let (Kind::Inlined, Some((offset, target))) = (decision.kind, inline.relocation) {
+                    self.relocate(offset, target, &mut buffer[..decision.used])?;
+                }
+                Ok(decision)
+            }
+        }
+    }
+
+    /// `paravirt_patch_default()`, 6.1's `paravirt_patch()`.
+    fn default(&self, slot: &Slot, buffer: &mut [u8]) -> Result<Decision> {
+        let no_room = self.rules.no_room;
+        match (slot.pointer, self.rules.bits) {
+            (Pointer::Null, _) => match self.rules.null {
+                Null::Ud2 => self.copy(UD2, Kind::Trapped, Reason::NullPointer, no_room, buffer),
+                Null::Call(bug) => self.call(bug, Kind::BugCalled, Reason::NullPointer, buffer),
+            },
+            (Pointer::Nop, _) => Ok(Decision { kind: Kind::Nopped, reason: Reason::NopPointer, used: 0 }),
+            // i386 passes and returns 32 bits in %eax, 64 in %edx:%eax: nothing to move.
+            (Pointer::Ident32, Bits::B32) => Ok(Decision { kind: Kind::Nopped, reason: Reason::Identity(32), used: 0 }),
+            (Pointer::Ident64, Bits::B32) => Ok(Decision { kind: Kind::Nopped, reason: Reason::Identity(64), used: 0 }),
+            (Pointer::Ident32, Bits::B64) => self.copy(MOV_EDI_EAX, Kind::Moved, Reason::Identity(32), no_room, buffer),
+            (Pointer::Ident64, Bits::B64) => self.copy(MOV_RDI_RAX, Kind::Moved, Reason::Identity(64), no_room, buffer),
+            (Pointer::Function(target), _) if slot.jump => self.jump(target, Reason::JumpingFunction, buffer),
+            (Pointer::Function(target), _) => self.call(target, Kind::Called, Reason::Function, buffer),
+        }
+    }
+
+    fn call(&self, target: u64, kind: Kind, reason: Reason, buffer: &mut [u8]) -> Result<Decision> {
+        if let Some(call) = self.rules.call_clobbers
+            && call & !self.clobbers != 0
+        {
+            return Ok(kept(Reason::Clobbers { site: self.clobbers, call }, buffer));
+        }
+        let code = insn::call(self.rules.bits, self.address, target);
+        self.branch(code, target, kind, reason, buffer)
+    }
+
+    fn jump(&self, target: u64, reason: Reason, buffer: &mut [u8]) -> Result<Decision> {
+        let code = insn::jmp(self.rules.bits, self.address, target);
+        self.branch(code, target, Kind::Jumped, reason, buffer)
+    }
+
+    fn branch(
+        &self,
+        code: Option<[u8; CALL_LEN]>,
+        target: u64,
+        kind: Kind,
+        reason: Reason,
+        buffer: &mut [u8],
+    ) -> Result<Decision> {
+        let code = code.ok_or_else(|| {
+            Error::ops(format!("{target:#x} is out of reach of a rel32, which spans 2 GiB to either side"))
+        })?;
+        self.copy(&code, kind, reason, self.rules.no_room, buffer)
+    }
+
+    /// `patch_internal()` of vmi_32.c; it looks at neither the slot nor the clobbers.
+    fn rom(&self, answer: RomAnswer, buffer: &mut [u8]) -> Result<Decision> {
+        let bits = self.rules.bits;
+        let (code, kind) = match answer {
+            RomAnswer::None => return Ok(kept(Reason::Rom, buffer)),
+            RomAnswer::Nop => return Ok(Decision { kind: Kind::Nopped, reason: Reason::Rom, used: 0 }),
+            RomAnswer::CallRel(target) => (insn::call(bits, self.address, target), Kind::Called),
+            RomAnswer::JumpRel(target) => (insn::jmp(bits, self.address, target), Kind::Jumped),
+            RomAnswer::Unknown(kind) => {
+                return Err(Error::bug(format!("BUG: VMI's ROM answers with relocation type {kind} (patch_internal)")));
+            }
+        };
+        let code = code.ok_or_else(|| Error::ops("VMI's ROM lies out of reach of a rel32"))?;
+        self.copy(&code, kind, Reason::Rom, NoRoom::Bug, buffer)
+    }
+
+    fn copy(&self, code: &[u8], kind: Kind, reason: Reason, no_room: NoRoom, buffer: &mut [u8]) -> Result<Decision> {
+        if let Some(head) = buffer.get_mut(..code.len()) {
+            head.copy_from_slice(code);
+            return Ok(Decision { kind, reason, used: code.len() });
+        }
+        let (need, have) = (code.len(), buffer.len());
+        match no_room {
+            NoRoom::Bug => Err(Error::bug(format!("BUG: {need} bytes to patch into a site of {have}"))),
+            NoRoom::Keep | NoRoom::Default => Ok(kept(Reason::NoRoom { need, have }, buffer)),
+        }
+    }
+
+    fn relocate(&self, offset: usize, target: u64, code: &mut [u8]) -> Result<()> {
+        let Some(field) = offset.checked_add(4).and_then(|end| code.get_mut(offset..end)) else {
+            return Err(Error::ops(format!("a relocation at offset {offset} of {} bytes of code", code.len())));
+        };
+        let next = self.address.wrapping_add(offset as u64 + 4);
+        field.copy_from_slice(&(target.wrapping_sub(next) as u32).to_le_bytes());
+        Ok(())
+    }
+}
+
+fn kept(reason: Reason, buffer: &[u8]) -> Decision {
+    Decision { kind: Kind::Kept, reason, used: buffer.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::insn::{P6_NOPS, X86_NOPS};
+
+    const SITE: u64 = 0xffff_ffff_8100_0000;
+    const TARGET: u64 = 0xffff_ffff_8100_1005;
+
+    fn rules_6_1() -> Rules {
+        Rules {
+            bits: Bits::B64,
+            nops: &X86_NOPS,
+            call_clobbers: None,
+            null: Null::Call(0xffff_ffff_8100_2005),
+            no_room: NoRoom::Bug,
+        }
+    }
+
+    fn rules_2_6_24() -> Rules {
+        Rules { bits: Bits::B32, nops: &P6_NOPS, call_clobbers: Some(7), null: Null::Ud2, no_room: NoRoom::Keep }
+    }
+
+    fn holding(pointer: Pointer) -> Slot {
+        Slot { pointer, jump: false, switch: Switch::Default }
+    }
+
+    fn patched(slot: &Slot, rules: &Rules, clobbers: u16, before: &[u8]) -> (Kind, Vec<u8>) {
+        let mut buffer = before.to_vec();
+        let decision = patch_site(slot, rules, clobbers, SITE, &mut buffer).expect("no BUG");
+        (decision.kind, buffer)
+    }
+
+    #[test]
+    fn a_class_in_use_costs_a_direct_call_and_an_unused_one_a_six_byte_nop() {
+        // Fitzhardinge 2010: "their baseline overhead amounts to a 6 byte nop. When in use, they are a direct call (or
+        // <= 6 bytes of inlined instruction)."
+        let site = b"\xff\x15\x00\x00\x00\x00";
+        let called = patched(&holding(Pointer::Function(TARGET)), &rules_6_1(), 0, site);
+        assert_eq!(called, (Kind::Called, b"\xe8\x00\x10\x00\x00\x90".to_vec()));
+        let unused = patched(&holding(Pointer::Nop), &rules_6_1(), 0, site);
+        assert_eq!(unused, (Kind::Nopped, b"\x66\x0f\x1f\x44\x00\x00".to_vec()));
+        let inline = Inline { code: Box::new(*b"\x9c\x58"), only_while: None, no_room: NoRoom::Keep, relocation: None };
+        let slot = Slot { switch: Switch::Inline(inline), ..holding(Pointer::Function(TARGET)) };
+        assert_eq!(patched(&slot, &rules_6_1(), 0, site), (Kind::Inlined, b"\x9c\x58\x0f\x1f\x40\x00".to_vec()));
+    }
+
+    #[test]
+    fn a_call_that_clobbers_more_than_the_site_lets_go_leaves_the_indirect_call() {
+        let site = b"\x51\x52\xff\x15\x00\x00\x40\xc0\x5a\x59";
+        let slot = holding(Pointer::Function(0xc010_0000));
+        assert_eq!(patched(&slot, &rules_2_6_24(), 1, site), (Kind::Kept, site.to_vec()));
+        assert_eq!(patched(&slot, &rules_2_6_24(), 7, site).0, Kind::Called);
+    }
+
+    #[test]
+    fn what_a_null_slot_becomes_is_the_eras_choice() {
+        let site = [0x90; 6];
+        assert_eq!(patched(&holding(Pointer::Null), &rules_2_6_24(), 7, &site).1[..2], *UD2);
+        let (kind, bytes) = patched(&holding(Pointer::Null), &rules_6_1(), 0, &site);
+        assert_eq!((kind, bytes), (Kind::BugCalled, b"\xe8\x00\x20\x00\x00\x90".to_vec()));
+    }
+
+    #[test]
+    fn no_room_keeps_the_site_or_is_a_bug() {
+        let slot = holding(Pointer::Function(0xc010_0000));
+        assert_eq!(patched(&slot, &rules_2_6_24(), 7, &[0xff; 4]), (Kind::Kept, vec![0xff; 4]));
+        let slot = holding(Pointer::Function(TARGET));
+        let error = patch_site(&slot, &rules_6_1(), 0, SITE, &mut [0xff; 4]).expect_err("a BUG");
+        assert_eq!(error.kind, crate::error::ErrorKind::Bug);
+    }
+
+    #[test]
+    fn the_insn_buffer_holds_254_bytes() {
+        let slot = holding(Pointer::Nop);
+        assert!(patch_site(&slot, &rules_2_6_24(), 7, SITE, &mut [0; 254]).is_ok());
+        assert!(patch_site(&slot, &rules_2_6_24(), 7, SITE, &mut [0; 255]).is_err());
+    }
+
+    #[test]
+    fn a_guarded_inline_falls_back_when_the_slot_holds_another_function() {
+        let inline = Inline {
+            code: Box::new(*b"\xc6\x07\x00"),
+            only_while: Some(TARGET),
+            no_room: NoRoom::Bug,
+            relocation: None,
+        };
+        let slot = |target| Slot { switch: Switch::Inline(inline.clone()), ..holding(Pointer::Function(target)) };
+        assert_eq!(patched(&slot(TARGET), &rules_6_1(), 0, &[0; 6]).0, Kind::Inlined);
+        assert_eq!(patched(&slot(TARGET + 16), &rules_6_1(), 0, &[0; 6]).0, Kind::Called);
+    }
+}

@@ -1,0 +1,119 @@
+//! `pvops._core.Image`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+
+use crate::error::Result;
+use crate::image::{self, Bits};
+use crate::insn;
+
+/// An opened kernel image.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Image(pub(super) Arc<image::Image>);
+
+impl Image {
+    fn opened(py: Python<'_>, open: impl FnOnce() -> Result<image::Image> + Send) -> PyResult<Image> {
+        Ok(Image(Arc::new(py.detach(open)?)))
+    }
+}
+
+/// Names an address by the image's symbols; the error, if any, has been raised by then.
+pub(super) fn namer(image: &image::Image) -> Result<impl Fn(u64) -> Option<(String, u64)> + '_> {
+    let symbols = image.symbols()?;
+    Ok(move |address| symbols.and_then(|s| s.at(address)).map(|(name, offset)| (name.to_owned(), offset)))
+}
+
+#[pymethods]
+impl Image {
+    /// Opens a file, mapped and not read where it is not compressed.
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf) -> PyResult<Image> {
+        Image::opened(py, || image::Image::open(&path))
+    }
+
+    /// Opens what standard input holds.
+    #[staticmethod]
+    fn from_stdin(py: Python<'_>) -> PyResult<Image> {
+        Image::opened(py, || image::Image::from_reader("<stdin>", &mut std::io::stdin().lock()))
+    }
+
+    /// Opens bytes; the name is for error messages.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, name: &str, data: PyBackedBytes) -> PyResult<Image> {
+        Image::opened(py, || image::Image::from_bytes(name, data.to_vec()))
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    #[getter]
+    fn bits(&self) -> u32 {
+        match self.0.bits() {
+            Bits::B32 => 32,
+            Bits::B64 => 64,
+        }
+    }
+
+    #[getter]
+    fn container(&self) -> String {
+        self.0.container().to_string()
+    }
+
+    #[getter]
+    fn banner(&self) -> Option<&str> {
+        self.0.banner()
+    }
+
+    #[getter]
+    fn release(&self) -> Option<&str> {
+        self.0.release()
+    }
+
+    /// (name, address, size, executable) of each section.
+    fn sections(&self) -> Vec<(&str, u64, u64, bool)> {
+        self.0.sections().iter().map(|s| (s.name.as_str(), s.address, s.size, s.executable)).collect()
+    }
+
+    fn config(&self) -> PyResult<Option<String>> {
+        Ok(self.0.config()?)
+    }
+
+    fn address_of(&self, py: Python<'_>, symbol: &str) -> PyResult<Option<u64>> {
+        Ok(py.detach(|| self.0.symbols())?.and_then(|s| s.address_of(symbol)))
+    }
+
+    /// The symbol an address lies in, and the offset into it.
+    fn symbol_at(&self, py: Python<'_>, address: u64) -> PyResult<Option<(&str, u64)>> {
+        Ok(py.detach(|| self.0.symbols())?.and_then(|s| s.at(address)))
+    }
+
+    /// How many symbols the image names; 0 where it names none.
+    fn symbol_count(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(py.detach(|| self.0.symbols())?.map_or(0, |s| s.len()))
+    }
+
+    fn read<'py>(&self, py: Python<'py>, address: u64, len: usize) -> Option<Bound<'py, PyBytes>> {
+        self.0.read(address, len).map(|bytes| PyBytes::new(py, bytes))
+    }
+
+    fn read_word(&self, address: u64) -> Option<u64> {
+        self.0.read_word(address)
+    }
+
+    /// (offset, length, text) of each instruction; symbols are looked up unless `names` is false.
+    #[pyo3(signature = (address, code, names = true))]
+    fn disassemble(&self, address: u64, code: &[u8], names: bool) -> PyResult<Vec<(usize, usize, String)>> {
+        let lines = if names {
+            insn::disassemble(self.0.bits(), address, code, &namer(&self.0)?)
+        } else {
+            insn::disassemble(self.0.bits(), address, code, &|_| None)
+        };
+        Ok(lines.into_iter().map(|l| (l.offset, l.len, l.text)).collect())
+    }
+}

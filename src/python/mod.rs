@@ -1,0 +1,26 @@
+//! The Python bindings: thin, and without the GIL on long work.
+
+use pyo3::prelude::*;
+
+mod errors;
+mod image;
+mod plan;
+mod sites;
+
+/// The Rust core. Private: `pvops` is the interface.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::image::Image;
+    #[pymodule_export]
+    use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
+    #[pymodule_export]
+    use super::sites::ParavirtSites;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

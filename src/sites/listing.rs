@@ -1,0 +1,47 @@
+//! The sites as lines of text: address, symbol, op, bytes, disassembly.
+
+use std::fmt::Write as _;
+
+use crate::image::Image;
+use crate::insn::{self, Namer};
+use crate::sites::Site;
+
+/// Widest site shown in full; longer ones (2007's thirteen-byte assembler sites) widen their own line only.
+const BYTES_SHOWN: usize = 7;
+
+/// One line per site, each ending in a newline.
+///
+/// `ops` names the types; a type beyond it is shown as `type N`. `namer` names addresses, and may know none.
+pub fn listing(image: &Image, sites: &[Site], ops: &[String], namer: Namer<'_>) -> String {
+    let widest = sites.iter().map(|s| op_name(ops, s.op_type).len()).max().unwrap_or(0);
+    let mut out = String::with_capacity(sites.len() * 128);
+    for site in sites {
+        let bytes = &image.bytes()[site.offset as usize..][..usize::from(site.len)];
+        let op = op_name(ops, site.op_type);
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{:016x}  {op:widest$}  {:>3}  ", site.address, site.op_type);
+        for byte in bytes {
+            let _ = write!(out, "{byte:02x} ");
+        }
+        for _ in bytes.len()..BYTES_SHOWN {
+            out.push_str("   ");
+        }
+        out.push(' ');
+        for (i, line) in insn::disassemble(image.bits(), site.address, bytes, namer).iter().enumerate() {
+            out.push_str(if i == 0 { "" } else { "; " });
+            out.push_str(&line.text);
+        }
+        if let Some((symbol, offset)) = namer(site.address) {
+            let _ = write!(out, "  # {symbol}+{offset:#x}");
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn op_name(ops: &[String], op_type: u8) -> std::borrow::Cow<'_, str> {
+    match ops.get(usize::from(op_type)) {
+        Some(name) => name.into(),
+        None => format!("type {op_type}").into(),
+    }
+}

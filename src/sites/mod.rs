@@ -1,0 +1,6 @@
+//! The section tables: which addresses the kernel may rewrite. The only room that knows record layouts.
+
+pub mod listing;
+pub mod paravirt;
+
+pub use paravirt::{ParavirtTable, Site};
