@@ -1,1 +1,41 @@
-"""pvops: what Linux's paravirt patching does to kernel text, reproduced offline, byte for byte."""
+"""pvops: what Linux's paravirt patching does to kernel text, reproduced offline, byte for byte.
+
+>>> import pvops
+>>> kernel = pvops.open("/boot/vmlinuz-6.1.0-56-amd64")       # doctest: +SKIP
+>>> kernel.sites.count("op").most_common(3)                    # doctest: +SKIP
+>>> plan = kernel.plan(pvops.backends.xen, machine=pvops.Machine.from_facts("guest.facts"))  # doctest: +SKIP
+
+Everything here is imported when first asked for, so that a command pays for what it uses and no more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pvops import backends, errors, ops
+    from pvops._core import __version__
+    from pvops.errors import Error
+    from pvops.kernel import Kernel, open
+    from pvops.machine import Machine
+    from pvops.plan import Plan
+
+__all__ = ["Error", "Kernel", "Machine", "Plan", "__version__", "backends", "errors", "open", "ops"]
+
+_MODULES = ("backends", "errors", "ops")
+_HOMES = {"Error": "errors", "Kernel": "kernel", "open": "kernel", "Machine": "machine", "Plan": "plan", "__version__": "_core"}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f"pvops.{name}")
+    if name in _HOMES:
+        value = globals()[name] = getattr(import_module(f"pvops.{_HOMES[name]}"), name)
+        return value
+    raise AttributeError(f"module 'pvops' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

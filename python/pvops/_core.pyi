@@ -1,0 +1,155 @@
+"""The Rust core. Private: `pvops` is the interface."""
+
+from os import PathLike
+from typing import final
+
+__version__: str
+
+@final
+class Image:
+    """An opened kernel image."""
+
+    @staticmethod
+    def open(path: str | PathLike[str]) -> Image:
+        """Opens a file, mapped and not read where it is not compressed."""
+
+    @staticmethod
+    def from_stdin() -> Image:
+        """Opens what standard input holds."""
+
+    @staticmethod
+    def from_bytes(name: str, data: bytes) -> Image:
+        """Opens bytes; the name is for error messages."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def container(self) -> str: ...
+    @property
+    def banner(self) -> str | None: ...
+    @property
+    def release(self) -> str | None: ...
+    def sections(self) -> list[tuple[str, int, int, bool]]:
+        """(name, address, size, executable) of each section."""
+
+    def config(self) -> str | None:
+        """The configuration embedded with CONFIG_IKCONFIG, or None."""
+
+    def address_of(self, symbol: str) -> int | None:
+        """The address of a symbol as linked, or None."""
+
+    def symbol_at(self, address: int) -> tuple[str, int] | None:
+        """The symbol an address lies in, and the offset into it."""
+
+    def symbol_count(self) -> int:
+        """How many symbols the image names; 0 where it names none."""
+
+    def btf_members(self, structure: str) -> list[tuple[str, int]] | None:
+        """(dotted member, byte offset) of every function pointer in a structure, by BTF; None without BTF or structure."""
+
+    def read(self, address: int, len: int) -> bytes | None:
+        """Bytes at an address as built, or None where the image has none."""
+
+    def read_word(self, address: int) -> int | None:
+        """The pointer at an address as built, or None where the image has none."""
+
+    def disassemble(self, address: int, code: bytes, names: bool = True) -> list[tuple[int, int, str]]:
+        """(offset, length, text) of each instruction; symbols are looked up unless `names` is false."""
+
+@final
+class ParavirtSites:
+    """The rows of .parainstructions."""
+
+    @staticmethod
+    def read(image: Image) -> ParavirtSites | None:
+        """Reads the table of an image; None where it has none."""
+
+    @property
+    def layout(self) -> str: ...
+    def __len__(self) -> int: ...
+    def ops_address(self) -> int:
+        """The one address of the ops that every row agrees on."""
+
+    def rows(self) -> list[tuple[int, str, int, int, int | None, bytes]]:
+        """(address, section, type, length, clobbers, bytes) of every row, in table order."""
+
+    def by_section(self) -> list[tuple[str, int]]:
+        """(section, how many sites), most first."""
+
+    def by_type(self) -> list[tuple[int, int]]:
+        """(type, how many sites), most first."""
+
+    def listing(self, ops: list[str], names: bool = True) -> str:
+        """One line per site, in table order."""
+
+@final
+class Slot:
+    """One slot of the template: what it holds, and what the patch function does with its type."""
+
+    def __new__(cls, pointer: str, address: int = 0, *, jump: bool = False) -> Slot: ...
+    def inlined(
+        self,
+        code: bytes,
+        *,
+        only_while: int | None = None,
+        no_room: str = "keep",
+        relocation: tuple[int, int] | None = None,
+    ) -> Slot:
+        """The same slot, whose type the patch function inlines."""
+
+    def asked(self, answer: str, address: int = 0) -> Slot:
+        """The same slot, whose type VMI's ROM answers for: none, call_rel, jump_rel, nop, or another number."""
+
+    def ignored(self) -> Slot:
+        """The same slot, whose type the patch function leaves alone."""
+
+@final
+class Rules:
+    """The rules of an era for one kernel."""
+
+    def __new__(
+        cls,
+        bits: int,
+        nops: str,
+        *,
+        call_clobbers: int | None = None,
+        null_call: int | None = None,
+        no_room: str = "bug",
+    ) -> Rules: ...
+
+@final
+class Plan:
+    """The ordered writes of a boot."""
+
+    @staticmethod
+    def paravirt(image: Image, sites: ParavirtSites, template: list[Slot], rules: Rules) -> Plan:
+        """apply_paravirt() over all sites of an image."""
+
+    def __len__(self) -> int: ...
+    def writes(self, address: int | None = None) -> list[tuple[int, str, int, bytes, str, str, int]]:
+        """(address, pass, row, bytes, kind, reason, bytes used) of every write, or of those that touch an address."""
+
+    def by_kind(self) -> list[tuple[str, int]]:
+        """(kind, how many writes), most first."""
+
+    def text(self) -> bytes:
+        """.text after the writes."""
+
+    def save(self, path: str | PathLike[str], format: str) -> None:
+        """Writes the image after the writes to a file: as elf, or .text alone as text."""
+
+    def patched_bytes(self, format: str) -> bytes:
+        """What `save` would write."""
+
+def patch_site(
+    slot: Slot, rules: Rules, clobbers: int, address: int, before: bytes, fill: bool = True
+) -> tuple[bytes, int, str, str]:
+    """One turn of apply_paravirt() over the bytes of a site: (bytes after, bytes used, kind, reason)."""
+
+def fill_nops(table: str, len: int) -> bytes:
+    """add_nops(): that many bytes of nops of a table."""
+
+def write_file(path: str | PathLike[str], data: bytes) -> None:
+    """Writes a file that appears whole or not at all."""
