@@ -5,7 +5,7 @@ use std::fmt;
 use super::bzimage::SetupHeader;
 use super::compression::Compression;
 use super::refusal;
-use super::source::{MAX_IMAGE, Memory, Source};
+use super::source::{Memory, Source};
 use crate::error::{Error, Result};
 
 /// First bytes of an ELF file.
@@ -63,8 +63,8 @@ enum Behind {
     Anything,
 }
 
-/// Opens the container: the bytes of the ELF file, and what it was in.
-pub(super) fn open(source: Source) -> Result<(Source, Container)> {
+/// Opens the container: the bytes of the ELF file, at most `limit` if they were packed, and what it was in.
+pub(super) fn open(source: Source, limit: usize) -> Result<(Source, Container)> {
     let bytes = source.as_slice();
     if bytes.starts_with(&ELF_MAGIC) {
         let size = bytes.len() as u64;
@@ -80,40 +80,46 @@ pub(super) fn open(source: Source) -> Result<(Source, Container)> {
         return Ok((source, container));
     }
     if let Some(compression) = Compression::detect(bytes) {
-        return unpack(compression, bytes, 0, Behind::Size, ContainerKind::Stream);
+        let stream = Stream { compression, payload: bytes, offset: 0, behind: Behind::Size };
+        return stream.unpack(ContainerKind::Stream, limit);
     }
     let Some(setup) = SetupHeader::parse(bytes) else { return Err(refusal::explain(bytes)) };
-    let (source, mut container) = open_bzimage(bytes, setup)?;
+    let (source, mut container) = open_bzimage(bytes, setup, limit)?;
     container.protocol = Some(setup.protocol);
     Ok((source, container))
 }
 
-fn open_bzimage(bytes: &[u8], setup: SetupHeader) -> Result<(Source, Container)> {
+fn open_bzimage(bytes: &[u8], setup: SetupHeader, limit: usize) -> Result<(Source, Container)> {
     let complaint = match setup.payload_range(bytes.len()) {
         Ok(range) => {
-            let (start, payload) = (range.start, &bytes[range]);
-            match Compression::detect(payload) {
-                Some(compression) => {
-                    return unpack(compression, payload, start, Behind::Size, ContainerKind::BzImage);
-                }
-                None => Error::image("payload is in no compression the kernel supports")
-                    .in_section("payload")
-                    .at_offset(start as u64),
+            let (offset, payload) = (range.start, &bytes[range]);
+            if let Some(compression) = Compression::detect(payload) {
+                let stream = Stream { compression, payload, offset, behind: Behind::Size };
+                return stream.unpack(ContainerKind::BzImage, limit);
             }
+            Error::image("is in no compression the kernel supports").in_section("payload").at_offset(offset as u64)
         }
         Err(complaint) => complaint,
     };
-    search(bytes, setup.protected_mode).unwrap_or(Err(complaint))
+    let found = search(bytes, setup.protected_mode, limit).unwrap_or(Err(complaint));
+    found.map_err(|mut error| {
+        if setup.payload.is_none() {
+            error.reason.push_str(" (kernels before 2.6.26 were packed as raw binaries, which have no section tables)");
+        }
+        error
+    })
 }
 
 /// Looks for a stream that unpacks to an ELF file: the payload of a bzImage that does not say where it is, or lies. `None`
 /// if nothing looks like one; the error of the first candidate if all of them fail.
-fn search(bytes: &[u8], start: usize) -> Option<Result<(Source, Container)>> {
+fn search(bytes: &[u8], start: usize, limit: usize) -> Option<Result<(Source, Container)>> {
     let mut first_error = None;
-    let candidates =
-        (start..bytes.len()).filter_map(|at| Some((at, Compression::detect(&bytes[at..])?))).take(MAX_CANDIDATES);
-    for (at, compression) in candidates {
-        match unpack(compression, &bytes[at..], at, Behind::Anything, ContainerKind::BzImage) {
+    let candidates = (start..bytes.len()).filter_map(|offset| {
+        let payload = &bytes[offset..];
+        Some(Stream { compression: Compression::detect(payload)?, payload, offset, behind: Behind::Anything })
+    });
+    for stream in candidates.take(MAX_CANDIDATES) {
+        match stream.unpack(ContainerKind::BzImage, limit) {
             Ok(found) => return Some(Ok(found)),
             Err(error) => {
                 first_error.get_or_insert(error);
@@ -123,50 +129,63 @@ fn search(bytes: &[u8], start: usize) -> Option<Result<(Source, Container)>> {
     first_error.map(Err)
 }
 
-/// Unpacks a stream that starts at `offset` in the file.
-fn unpack(
+/// A compressed stream in a file.
+struct Stream<'a> {
     compression: Compression,
-    payload: &[u8],
+    payload: &'a [u8],
+    /// Where it starts in the file.
     offset: usize,
     behind: Behind,
-    kind: ContainerKind,
-) -> Result<(Source, Container)> {
-    let mut memory = Memory::with_capacity(capacity(compression, payload, behind), MAX_IMAGE)?;
-    let in_payload = |error: Error| {
-        let inner = error.place.offset.unwrap_or(0);
-        error.in_section("payload").at_offset(inner.saturating_add(offset as u64))
-    };
-    let length = compression.unpack(payload, &mut memory).map_err(in_payload)?;
-    let rest = payload.get(length..).unwrap_or_default();
-    if behind == Behind::Size {
-        check_size(compression, rest, memory.len())
-            .map_err(|reason| in_payload(Error::image(reason).at_offset(length as u64)))?;
-    }
-    if !memory.as_slice().starts_with(&ELF_MAGIC) {
-        let inner = refusal::explain(memory.as_slice()).reason;
-        return Err(in_payload(Error::image(format!("{compression} data does not hold an ELF file: it {inner}"))));
-    }
-    let container = Container {
-        kind,
-        compression: Some(compression),
-        bcj: compression.has_bcj(payload),
-        protocol: None,
-        payload_offset: offset as u64,
-        payload_size: length as u64,
-        unpacked_size: memory.len() as u64,
-    };
-    Ok((Source::Memory(memory), container))
 }
 
-/// How much memory to reserve. The declared size is only believed within what real kernels reach (they shrink to a
-/// tenth at best), so that a few bytes cannot reserve a gigabyte; the memory grows when they reach more.
-fn capacity(compression: Compression, payload: &[u8], behind: Behind) -> usize {
-    let guess = payload.len().saturating_mul(8);
-    let declared = match behind {
-        Behind::Size => compression.declared_size(payload).filter(|&size| size >= payload.len()),
-        Behind::Anything => None,
-    };
-    declared.unwrap_or(guess).min(payload.len().saturating_mul(64)).min(MAX_IMAGE)
+impl Stream<'_> {
+    fn unpack(&self, kind: ContainerKind, limit: usize) -> Result<(Source, Container)> {
+        let Stream { compression, payload, offset, behind } = *self;
+        let mut memory = Memory::with_capacity(self.capacity(), limit, check_content).map_err(|e| self.place(e))?;
+        let length = compression.unpack(payload, &mut memory).map_err(|e| self.place(e))?;
+        memory.finish().map_err(|e| self.place(e))?;
+        if behind == Behind::Size {
+            let rest = payload.get(length..).unwrap_or_default();
+            check_size(compression, rest, memory.len())
+                .map_err(|reason| self.place(Error::image(reason).at_offset(length as u64)))?;
+        }
+        let container = Container {
+            kind,
+            compression: Some(compression),
+            bcj: compression.has_bcj(payload),
+            protocol: None,
+            payload_offset: offset as u64,
+            payload_size: length as u64,
+            unpacked_size: memory.len() as u64,
+        };
+        Ok((Source::Memory(memory), container))
+    }
+
+    /// How much memory to reserve. The declared size is only believed within what real kernels reach (they shrink to a tenth
+    /// at best), so that a few bytes cannot reserve a gigabyte; the memory grows when they reach more.
+    fn capacity(&self) -> usize {
+        let length = self.payload.len();
+        let declared = match self.behind {
+            Behind::Size => self.compression.declared_size(self.payload).filter(|&size| size >= length),
+            Behind::Anything => None,
+        };
+        declared.unwrap_or(length.saturating_mul(8)).min(length.saturating_mul(64))
+    }
+
+    /// Moves an error from the stream into the file.
+    fn place(&self, error: Error) -> Error {
+        let inner = error.place.offset.unwrap_or(0);
+        error.in_section("payload").at_offset(inner.saturating_add(self.offset as u64))
+    }
+}
+
+/// Checks what comes out of a stream.
+fn check_content(unpacked: &[u8]) -> Result<()> {
+    if unpacked.starts_with(&ELF_MAGIC) {
+        return Ok(());
+    }
+    let what = refusal::explain(unpacked).reason;
+    Err(Error::image(format!("does not hold an ELF file: what it unpacks to {what}")))
 }
 
 /// Checks what stands behind the stream.

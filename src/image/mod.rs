@@ -43,39 +43,45 @@ pub struct Image {
     elf: Elf,
     banner: OnceLock<Option<String>>,
     symbols: OnceLock<Result<Option<kallsyms::Symbols>>>,
+    btf: OnceLock<Result<Option<btf::Btf>>>,
 }
 
 impl Image {
     /// Opens the kernel at `path`: a bzImage, an ELF file, or a compressed ELF file. An ELF file is mapped, not read.
     pub fn open(path: &Path) -> Result<Image> {
         let name = path.display().to_string();
-        Source::open(path)
-            .and_then(Image::from_source)
-            .map_err(|error| error.in_file(&name))
-            .map(|image| image.named(name))
+        let open = || Image::new(&name, Source::open(path)?, MAX_IMAGE);
+        open().map_err(|error| error.in_file(&name))
     }
 
     /// Opens a kernel that comes through a pipe; `name` is for messages. At most [`MAX_IMAGE`] bytes are read.
     pub fn from_reader(name: &str, reader: &mut dyn Read) -> Result<Image> {
-        let image = Source::read(reader).and_then(Image::from_source).map_err(|error| error.in_file(name))?;
-        Ok(image.named(name.to_owned()))
+        let mut open = || Image::new(name, Source::read(reader)?, MAX_IMAGE);
+        open().map_err(|error| error.in_file(name))
     }
 
     /// Opens a kernel in memory; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Image> {
-        let image = Image::from_source(Source::Owned(bytes)).map_err(|error| error.in_file(name))?;
-        Ok(image.named(name.to_owned()))
+        Image::from_bytes_at_most(name, bytes, MAX_IMAGE)
     }
 
-    fn from_source(source: Source) -> Result<Image> {
-        let (source, container) = container::open(source)?;
+    /// Opens a kernel in memory that unpacks to at most `limit` bytes.
+    pub fn from_bytes_at_most(name: &str, bytes: Vec<u8>, limit: usize) -> Result<Image> {
+        Image::new(name, Source::Owned(bytes), limit).map_err(|error| error.in_file(name))
+    }
+
+    fn new(name: &str, source: Source, limit: usize) -> Result<Image> {
+        let (source, container) = container::open(source, limit)?;
         let elf = elf::parse(source.as_slice())?;
-        Ok(Image { name: String::new(), source, container, elf, banner: OnceLock::new(), symbols: OnceLock::new() })
-    }
-
-    fn named(mut self, name: String) -> Image {
-        self.name = name;
-        self
+        Ok(Image {
+            name: name.to_owned(),
+            source,
+            container,
+            elf,
+            banner: OnceLock::new(),
+            symbols: OnceLock::new(),
+            btf: OnceLock::new(),
+        })
     }
 
     /// The file as the user named it.

@@ -15,6 +15,13 @@ pub const MAX_IMAGE: usize = 1 << 30;
 /// Room kept beyond the expected size, so that a decoder finds its end of stream without the memory having to grow.
 const SLACK: usize = 4096;
 
+/// How much a decoder is asked for at a time: what fits the second-level cache, so that the filters and checksums which run
+/// over each part again find it there, and so that [`Memory`] sees early what comes out.
+const CHUNK: usize = 256 << 10;
+
+/// Size of a huge page on x86-64.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// What a read from a pipe starts with.
 const PIPE_START: usize = 1 << 20;
 
@@ -52,15 +59,17 @@ impl Source {
 
     /// Reads all there is, up to [`MAX_IMAGE`].
     pub fn read(reader: &mut dyn Read) -> Result<Source> {
-        let mut memory = Memory::with_capacity(PIPE_START, MAX_IMAGE)?;
+        let mut memory = Memory::with_capacity(PIPE_START, MAX_IMAGE, |_| Ok(()))?;
         loop {
             match reader.read(memory.spare()?) {
-                Ok(0) => return Ok(Source::Memory(memory)),
+                Ok(0) => break,
                 Ok(n) => memory.advance(n),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::io(&error)),
             }
         }
+        memory.finish()?;
+        Ok(Source::Memory(memory))
     }
 
     /// All bytes.
@@ -82,30 +91,40 @@ pub(super) struct Memory {
     map: MmapMut,
     len: usize,
     limit: usize,
+    check: fn(&[u8]) -> Result<()>,
+    checked: bool,
 }
 
 impl Memory {
-    /// Memory for about `expected` bytes that refuses to hold more than `limit`.
-    pub fn with_capacity(expected: usize, limit: usize) -> Result<Memory> {
+    /// Memory for about `expected` bytes that refuses to hold more than `limit`. `check` gets to see the first bytes once
+    /// there are some, before more is asked for: a stream of the wrong content is not unpacked to its end.
+    pub fn with_capacity(expected: usize, limit: usize, check: fn(&[u8]) -> Result<()>) -> Result<Memory> {
         let capacity = expected.min(limit).saturating_add(SLACK);
-        Ok(Memory { map: map(capacity)?, len: 0, limit })
+        Ok(Memory { map: map(capacity)?, len: 0, limit, check, checked: false })
     }
 
-    /// The room to write into next: never empty. Call [`Memory::advance`] with how much was written.
+    /// The room to write into next: not empty, not large. Call [`Memory::advance`] with how much was written.
     pub fn spare(&mut self) -> Result<&mut [u8]> {
         self.reserve(1)?;
-        Ok(&mut self.map[self.len..])
+        let n = self.room().min(CHUNK);
+        Ok(&mut self.map[self.len..][..n])
     }
 
-    /// Room for at least `n` more bytes.
-    pub fn spare_at_least(&mut self, n: usize) -> Result<&mut [u8]> {
+    /// Room for exactly `n` more bytes.
+    pub fn spare_exactly(&mut self, n: usize) -> Result<&mut [u8]> {
         self.reserve(n)?;
-        Ok(&mut self.map[self.len..])
+        Ok(&mut self.map[self.len..][..n])
     }
 
     /// How much fits without growing.
     pub fn room(&self) -> usize {
-        self.map.len().saturating_sub(self.len)
+        self.map.len().min(self.limit.saturating_add(SLACK)).saturating_sub(self.len)
+    }
+
+    /// Nothing more will be written: checks what was.
+    pub fn finish(&mut self) -> Result<()> {
+        self.reserve(0)?;
+        if self.checked { Ok(()) } else { (self.check)(&[]) }
     }
 
     /// The first `n` bytes of the room were written.
@@ -124,14 +143,18 @@ impl Memory {
     }
 
     fn reserve(&mut self, n: usize) -> Result<()> {
+        if !self.checked && self.len > 0 {
+            self.checked = true;
+            (self.check)(self.as_slice())?;
+        }
         // A decoder that is done still asks for room to learn that it is, hence the one byte beyond the limit.
         let wanted = self.len.saturating_add(n);
         if wanted > self.limit.saturating_add(SLACK) || self.len > self.limit {
-            return Err(Error::image(format!("is larger than {} bytes unpacked", self.limit)));
+            return Err(Error::image(format!("is larger than {} bytes", self.limit)));
         }
         if wanted > self.map.len() {
-            let capacity = wanted.max(self.map.len().saturating_mul(2)).min(self.limit.saturating_add(SLACK));
-            let mut grown = map(capacity)?;
+            let doubled = self.map.len().saturating_mul(2).min(self.limit.saturating_add(SLACK));
+            let mut grown = map(wanted.max(doubled))?;
             grown[..self.len].copy_from_slice(self.as_slice());
             self.map = grown;
         }
@@ -140,6 +163,8 @@ impl Memory {
 }
 
 fn map(capacity: usize) -> Result<MmapMut> {
+    // Whole huge pages: since 6.12 the kernel aligns only such a mapping to huge pages.
+    let capacity = capacity.checked_next_multiple_of(HUGE_PAGE).unwrap_or(capacity);
     let map = MmapOptions::new().len(capacity).no_reserve_swap().map_anon().map_err(|error| Error::io(&error))?;
     // Only advice: a kernel without huge pages refuses it, and small pages do the same job more slowly.
     #[cfg(target_os = "linux")]
@@ -153,30 +178,42 @@ mod tests {
 
     #[test]
     fn memory_grows_and_keeps_its_bytes() {
-        let mut memory = Memory::with_capacity(0, 1 << 20).unwrap();
+        let mut memory = Memory::with_capacity(0, 1 << 20, |_| Ok(())).unwrap();
         for i in 0..100u8 {
-            let spare = memory.spare_at_least(1000).unwrap();
-            spare[..1000].fill(i);
+            memory.spare_exactly(1000).unwrap().fill(i);
             memory.advance(1000);
         }
         assert_eq!(memory.len(), 100_000);
         assert!(memory.as_slice().iter().enumerate().all(|(i, &b)| usize::from(b) == i / 1000));
     }
 
-    #[test]
-    fn memory_refuses_more_than_its_limit() {
-        let mut memory = Memory::with_capacity(10, 10_000).unwrap();
-        let error = loop {
+    fn fill(memory: &mut Memory) -> Error {
+        loop {
             match memory.spare() {
                 Ok(spare) => {
                     let n = spare.len();
                     memory.advance(n);
                 }
-                Err(error) => break error,
+                Err(error) => return error,
             }
-        };
-        assert_eq!(error.to_string(), "is larger than 10000 bytes unpacked");
-        assert!(memory.len() <= 10_000 + SLACK);
+        }
+    }
+
+    #[test]
+    fn memory_refuses_more_than_its_limit() {
+        for limit in [10, 10_000, 3_000_000] {
+            let mut memory = Memory::with_capacity(10, limit, |_| Ok(())).unwrap();
+            assert_eq!(fill(&mut memory).to_string(), format!("is larger than {limit} bytes"));
+            assert!(memory.len() <= limit + SLACK);
+            assert!(memory.spare_exactly(usize::MAX).is_err());
+        }
+    }
+
+    #[test]
+    fn memory_sees_early_that_its_content_is_wrong() {
+        let mut memory = Memory::with_capacity(1 << 30, 1 << 30, |_| Err(Error::image("wrong"))).unwrap();
+        assert_eq!(fill(&mut memory).to_string(), "wrong");
+        assert_eq!(memory.len(), CHUNK);
     }
 
     #[test]
@@ -184,5 +221,11 @@ mod tests {
         let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
         let source = Source::read(&mut bytes.as_slice()).unwrap();
         assert_eq!(source.as_slice(), bytes);
+    }
+
+    #[test]
+    fn a_directory_is_no_image() {
+        let error = Source::open(Path::new("/")).unwrap_err();
+        assert_eq!((error.kind, error.reason.as_str()), (crate::ErrorKind::Io, "is a directory"));
     }
 }

@@ -30,18 +30,13 @@ pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
             return Ok(at);
         }
         let Some(block) = data.get(..length) else { return Err(Compression::Lz4.truncated(input.len())) };
-        let room = memory.spare_at_least(1)?;
-        let n = room.len().min(BLOCK);
-        let written = match lz4_flex::block::decompress_into(block, &mut room[..n]) {
-            Ok(written) => written,
-            // The room may have been too small only because nobody said how much was to come.
-            Err(_) if n < BLOCK => {
-                let room = memory.spare_at_least(BLOCK)?;
-                lz4_flex::block::decompress_into(block, &mut room[..BLOCK])
-                    .map_err(|error| Compression::Lz4.corrupt(at, error))?
-            }
-            Err(error) => return Err(Compression::Lz4.corrupt(at, error)),
-        };
+        // Nobody says what a block unpacks to. The room left is enough where the size of the whole was known.
+        let room = memory.room().clamp(1, BLOCK);
+        let mut result = lz4_flex::block::decompress_into(block, memory.spare_exactly(room)?);
+        if result.is_err() && room < BLOCK {
+            result = lz4_flex::block::decompress_into(block, memory.spare_exactly(BLOCK)?);
+        }
+        let written = result.map_err(|error| Compression::Lz4.corrupt(at, error))?;
         memory.advance(written);
         at = at.saturating_add(4).saturating_add(length);
     }

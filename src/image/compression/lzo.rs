@@ -37,7 +37,7 @@ pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
         let at = cursor.at;
         let data = cursor.take(packed)?;
         sums.check_packed(data).map_err(|name| Compression::Lzo.corrupt(at, format!("{name} of a packed block")))?;
-        let room = &mut memory.spare_at_least(unpacked)?[..unpacked];
+        let room = memory.spare_exactly(unpacked)?;
         if packed == unpacked {
             // lzop stores what does not get smaller.
             room.copy_from_slice(data);

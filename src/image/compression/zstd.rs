@@ -15,17 +15,17 @@ pub(super) fn content_size(input: &[u8]) -> Option<u64> {
 }
 
 pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
-    // In one go into one buffer, matches are copied from the output itself. The stream decoder keeps a window of its own
-    // (128 MiB for a kernel) and copies everything once more: half as fast. It is for frames that say nothing, or lie.
-    if let (Ok(length), Some(size)) = (zstd_safe::find_frame_compressed_size(input), content_size(input))
-        && let (Some(frame), Ok(size)) = (input.get(..length), usize::try_from(size))
+    // In one go into one buffer, matches are copied from the output itself. The stream decoder keeps a window of its own (128
+    // MiB for a kernel), small pages again, and copies everything once more: half as fast. It is for frames whose size
+    // nobody knows. (Frames packed through a pipe, as kernels are, do not say; then the room is the declared size.)
+    let size = content_size(input).and_then(|size| usize::try_from(size).ok()).unwrap_or(memory.room());
+    if let Ok(length) = zstd_safe::find_frame_compressed_size(input)
+        && let Some(frame) = input.get(..length)
         && size <= memory.room()
+        && let Ok(written) = DCtx::create().decompress(memory.spare_exactly(size)?, frame)
     {
-        let room = memory.spare_at_least(size)?;
-        if let Ok(written) = DCtx::create().decompress(room, frame) {
-            memory.advance(written);
-            return Ok(length);
-        }
+        memory.advance(written);
+        return Ok(length);
     }
     stream(input, memory)
 }
