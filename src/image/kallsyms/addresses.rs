@@ -30,10 +30,10 @@ impl Text {
         Text { ranges }
     }
 
-    /// Whether this address lies in a region with code, or at its end, where the linker's markers are.
-    fn holds(&self, address: u64) -> bool {
+    /// The region with code that this address lies in, or at the end of, where the linker's markers are.
+    fn around(&self, address: u64) -> Option<(u64, u64)> {
         let after = self.ranges.partition_point(|range| range.0 <= address);
-        self.ranges[..after].iter().rev().take(2).any(|range| address <= range.1)
+        self.ranges[..after].iter().rev().take(2).copied().find(|range| address <= range.1)
     }
 }
 
@@ -75,7 +75,9 @@ pub(super) fn read(view: &View<'_>, layout: &Layout, names: Names, text: &Text) 
 /// (`get_symbol_pos` in kernel/kallsyms.c), and if seven in eight text symbols lie in code.
 fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> {
     let mut addresses = Vec::with_capacity(names.entries.len());
-    let (mut before, mut all, mut inside) = (0, 0_usize, 0_usize);
+    let mut before = 0;
+    let (mut all, mut outside) = (0_usize, 0_usize);
+    let mut near = (1, 0);
     for ((i, bytes), entry) in reading.table.chunks_exact(reading.size).enumerate().zip(&names.entries) {
         let mut number = [0; 8];
         number[..reading.size].copy_from_slice(bytes);
@@ -85,12 +87,20 @@ fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> 
         }
         before = address;
         if entry.kind.is_text() {
+            if !(near.0..=near.1).contains(&address) {
+                match text.around(address) {
+                    Some(range) => near = range,
+                    None => outside += 1,
+                }
+            }
             all += 1;
-            inside += usize::from(text.holds(address));
+            if 8 * outside > names.entries.len() {
+                return None;
+            }
         }
         addresses.push(address);
     }
-    (all > 0 && inside >= all - all / 8).then_some(addresses)
+    (all > 0 && 8 * outside <= all).then_some(addresses)
 }
 
 /// All readings whose tables lie within the region.

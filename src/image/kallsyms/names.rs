@@ -37,10 +37,15 @@ struct Markers {
 pub(super) fn find(view: &View<'_>, tokens: &Tokens<'_>, steps: &mut u64) -> Result<Vec<Layout>> {
     let mut found = Vec::new();
     let farthest = 3 * MAX_SYMBOLS + 8 * MAX_SYMBOLS / STRIDE;
-    let mut at = tokens.start;
-    while let Some(next) = at.checked_sub(view.align).filter(|next| tokens.start - next <= farthest) {
-        at = next;
-        if view.number(at, 4) != Some(0) {
+    let before = view.bytes().get(view.first()..tokens.start).unwrap_or_default();
+    for (i, word) in before.rchunks_exact(view.align).take(farthest / view.align).enumerate() {
+        if word[..4] != [0; 4] {
+            continue;
+        }
+        // The second marker tells nearly all places apart; a table of one is near the end.
+        let at = tokens.start - (i + 1) * view.align;
+        let plausible = |at, size| view.number(at, size).is_some_and(|n| (NEAREST..=FARTHEST).contains(&n));
+        if !plausible(at + 4, 4) && !plausible(at + 8, 8) && tokens.start - at > 4 * STRIDE {
             continue;
         }
         for markers in markers_at(view, at, tokens.start, steps).into_iter().flatten() {
@@ -186,10 +191,10 @@ pub(super) fn decode(view: &View<'_>, layout: &Layout, tokens: &Tokens<'_>) -> R
         // The first character is the type; it is overwritten by the name that follows.
         let from = end;
         for &token in name {
-            if end - from + tokens.length(token) > MAX_NAME {
+            let Some(after) = tokens.write(token, &mut arena, end, from + MAX_NAME) else {
                 return fail("kallsyms name is longer than KSYM_NAME_LEN");
-            }
-            end = tokens.write(token, &mut arena, end);
+            };
+            end = after;
         }
         let Some(kind) = arena[from..end].first().copied().and_then(SymbolKind::new) else {
             return fail("kallsyms name does not start with a type letter");

@@ -11,25 +11,39 @@ pub(super) struct Tokens<'a> {
     pub start: usize,
     /// Where the token index ends.
     pub end: usize,
-    short: Vec<[u8; SHORT]>,
+    tokens: Vec<Token>,
     strings: Vec<&'a [u8]>,
 }
 
+/// One token's length and the start of it.
+#[derive(Clone, Copy)]
+struct Token {
+    length: u16,
+    short: [u8; SHORT],
+}
+
 impl Tokens<'_> {
-    /// Writes a token at `at` and says where it ends. There must be room for [`MAX_NAME`] bytes.
-    pub(super) fn write(&self, token: u8, out: &mut [u8], at: usize) -> usize {
-        let string = self.strings[token as usize];
-        if string.len() <= SHORT {
-            out[at..at + SHORT].copy_from_slice(&self.short[token as usize]);
-        } else {
-            out[at..at + string.len()].copy_from_slice(string);
+    /// Writes a token at `at`, where there must be room for [`MAX_NAME`] bytes, and says where it ends. `None` when
+    /// that is beyond `limit`.
+    #[inline]
+    pub(super) fn write(&self, token: u8, out: &mut [u8], at: usize, limit: usize) -> Option<usize> {
+        let Token { length, short } = &self.tokens[token as usize];
+        let end = at + usize::from(*length);
+        if end > limit {
+            return None;
         }
-        at + string.len()
+        out[at..at + SHORT].copy_from_slice(short);
+        if usize::from(*length) > SHORT {
+            self.write_long(token, &mut out[at..end]);
+        }
+        Some(end)
     }
 
-    /// How many characters a token stands for.
-    pub(super) fn length(&self, token: u8) -> usize {
-        self.strings[token as usize].len()
+    /// Apart, so that the copy above stays one instruction.
+    #[cold]
+    #[inline(never)]
+    fn write_long(&self, token: u8, out: &mut [u8]) {
+        out.copy_from_slice(self.strings[token as usize]);
     }
 }
 
@@ -43,7 +57,8 @@ pub(super) fn find<'a>(view: &'a View<'_>) -> Vec<Tokens<'a>> {
     let first = view.first();
     for (i, head) in bytes.get(first..).unwrap_or_default().chunks_exact(view.align).enumerate() {
         // Entry 0 is 0 and entry 1 is not: all but a few places fail here.
-        if head[0] != 0 || head[1] != 0 || (head[2] == 0 && head[3] == 0) {
+        let head = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        if head & 0xffff != 0 || head == 0 {
             continue;
         }
         let at = first + i * view.align;
@@ -85,16 +100,13 @@ fn strings_before<'a>(view: &'a View<'_>, end: usize, index: &[usize]) -> Option
         if strings.iter().filter(|s| !s.is_empty()).count() < 4 {
             return None;
         }
-        let short = strings
-            .iter()
-            .map(|string| {
-                let mut short = [0; SHORT];
-                let n = string.len().min(SHORT);
-                short[..n].copy_from_slice(&string[..n]);
-                short
-            })
-            .collect();
-        Some(Tokens { start, end: end + 512, short, strings })
+        let token = |string: &&[u8]| {
+            let mut short = [0; SHORT];
+            let n = string.len().min(SHORT);
+            short[..n].copy_from_slice(&string[..n]);
+            Token { length: string.len() as u16, short }
+        };
+        Some(Tokens { start, end: end + 512, tokens: strings.iter().map(token).collect(), strings })
     })
 }
 
