@@ -50,3 +50,28 @@ class PatchFunction(NamedTuple):
     source: str
     switch: Mapping[str, Inline | Rom]
     otherwise: str = "default"
+
+
+def inline_all(
+    name: str,
+    source: str,
+    code: Mapping[str, str],
+    *,
+    no_room: str = "keep",
+    guard: Mapping[str, str] | None = None,
+) -> PatchFunction:
+    """A patch function that inlines these ops and leaves the rest to the default rules.
+
+    Args:
+        name: ``native_patch``.
+        source: kernel version and file.
+        code: op → instructions in hex.
+        no_room: see `Inline`.
+        guard: op → the function it must hold to be inlined, for those that are asked.
+    """
+    guards = guard or {}
+    return PatchFunction(
+        name,
+        source,
+        {op: Inline(bytes.fromhex(text), guards.get(op, ""), no_room) for op, text in code.items()},
+    )

@@ -13,6 +13,11 @@ and a filled structure is an instance, one value per op, as the designated initi
 A value is the name of a function, or ``None`` for NULL. A misspelt, missing or unknown op is an `OpsError` when the
 instance is made, as the C compiler would have said for the first and the last, and should have for the second.
 
+The kernel's ``#ifdef`` is `ifdef`, and reads the same way::
+
+    with ifdef("X86_PAE"):
+        set_pte_atomic = Op()
+
 Source: Russell 2007 (the split of ``struct paravirt_ops``), include/asm-i386/paravirt.h of that tree.
 """
 
@@ -70,21 +75,44 @@ class Config:
         return hash(self.symbols)
 
 
+class ifdef:
+    """``#ifdef``: the ops declared inside the ``with`` exist only where the condition holds. Nests, as in C."""
+
+    __slots__ = ("condition",)
+
+    #: Conditions of the blocks now open, outermost first.
+    stack: tuple[str, ...] = ()
+
+    def __init__(self, condition: str) -> None:
+        self.condition = condition
+
+    def __enter__(self) -> None:
+        ifdef.stack = (*ifdef.stack, self.condition)
+
+    def __exit__(self, *exception: object) -> None:
+        ifdef.stack = ifdef.stack[:-1]
+
+
 class Op:
     """One function pointer of an ops structure.
 
     Args:
-        config: condition under which the structure has this member (see `Config`).
+        config: condition under which the structure has this member (see `Config`); open `ifdef` blocks are added.
         jump: the call site is a ``jmp``, and is patched to one (iret, sysexit and their like never return).
+        callee_save: ``struct paravirt_callee_save``: the callee preserves every register but the returned one, so that
+            the site lets go only of that (clobbers ``CLBR_RET_REG``).
         doc: what the op does, in a few words.
     """
 
-    __slots__ = ("config", "doc", "jump", "name")
+    __slots__ = ("callee_save", "config", "doc", "jump", "name")
 
-    def __init__(self, *, config: str = "", jump: bool = False, doc: str = "") -> None:
+    def __init__(self, *, config: str = "", jump: bool = False, callee_save: bool = False, doc: str = "") -> None:
         self.name = ""
+        for condition in reversed(ifdef.stack):
+            config = _both(condition, config)
         self.config = config
         self.jump = jump
+        self.callee_save = callee_save
         self.doc = doc
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -92,29 +120,47 @@ class Op:
 
 
 class OpsStructMeta(type):
-    """Collects the ops of a class body, nested structures (``lazy_mode = pv_lazy_ops``) flattened to dotted names."""
+    """Collects the ops of a class body, nested structures (``lazy_mode = pv_lazy_ops``) flattened to dotted names.
+
+    Ops of a base class come first: a structure that grew at its end is a subclass of what it was.
+    """
 
     ops: dict[str, Op]
+    config: str
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, object]) -> None:
         super().__init__(name, bases, namespace)
         ops: dict[str, Op] = {}
+        for base in bases:
+            if isinstance(base, OpsStructMeta):
+                ops.update(base.ops)
         for field, value in namespace.items():
             if isinstance(value, Op):
                 ops[field] = value
             elif isinstance(value, OpsStructMeta):
                 for inner, op in value.ops.items():
-                    ops[f"{field}.{inner}"] = op
+                    config = _both(value.config, op.config)
+                    ops[f"{field}.{inner}"] = Op(config=config, jump=op.jump, callee_save=op.callee_save, doc=op.doc)
         cls.ops = ops
 
 
 class OpsStruct(metaclass=OpsStructMeta):
-    """A filled ops structure: one value per op, made with one keyword per op (``lazy_mode={"enter": …}`` if nested)."""
+    """A filled ops structure: one value per op, made with one keyword per op (``lazy_mode={"enter": …}`` if nested).
+
+    Members that the configuration leaves out are filled all the same; the template does not see them.
+    """
 
     #: ``EXPORT_SYMBOL`` or ``EXPORT_SYMBOL_GPL``, or empty where modules cannot see the structure.
     export: str = ""
-    #: Condition under which the kernel has the structure at all.
+    #: Condition under which the kernel has the structure at all: without it neither slots nor sites.
     config: str = ""
+    #: Condition under which the kernel fills and calls the structure. Without it the slots keep their numbers, read
+    #: NULL and have no sites (pv_lock_ops without CONFIG_PARAVIRT_SPINLOCKS).
+    called: str = ""
+    #: The structure's member in the template, where that is not its own name (``irq`` since 4.20).
+    member: str = ""
+    #: Leading members, a pointer's size each, that are not ops (2.6.23's struct paravirt_ops has four).
+    leading: tuple[str, ...] = ()
 
     values: dict[str, Pointer]
 
@@ -138,9 +184,7 @@ class OpsStruct(metaclass=OpsStructMeta):
         try:
             return self.values[op]
         except KeyError:
-            raise OpsError(
-                f"struct {type(self).__name__} has no op {op}{_nearest(op, type(self).ops)}"
-            ) from None
+            raise OpsError(f"struct {type(self).__name__} has no op {op}{_nearest(op, type(self).ops)}") from None
 
     def __setitem__(self, op: str, pointer: Pointer) -> None:
         self[op]
@@ -174,17 +218,19 @@ class TemplateOp:
         type: its number, offset / pointer size.
         offset: in bytes from the start of the template.
         op: the declaration.
+        c_name: how C spells the pointer: ``pv_irq_ops.irq_enable``, since 4.20 ``pv_ops.irq.irq_enable``.
     """
 
-    __slots__ = ("field", "name", "offset", "op", "struct", "type")
+    __slots__ = ("c_name", "field", "name", "offset", "op", "struct", "type")
 
-    def __init__(self, struct: str, field: str, type: int, offset: int, op: Op) -> None:
+    def __init__(self, struct: str, field: str, type: int, offset: int, op: Op, c_name: str = "") -> None:
         self.struct = struct
         self.field = field
         self.name = f"{struct}.{field}"
         self.type = type
         self.offset = offset
         self.op = op
+        self.c_name = c_name or self.name
 
     def __repr__(self) -> str:
         return f"<{self.name} type {self.type}>"
@@ -198,25 +244,45 @@ class Template:
     what stands behind them moves up.
     """
 
-    def __init__(self, structs: tuple[type[OpsStruct], ...], config: Config, *, name: str = "") -> None:
+    def __init__(
+        self, structs: tuple[type[OpsStruct], ...], config: Config, *, name: str = "", symbol: str = ""
+    ) -> None:
+        """Number the ops.
+
+        Args:
+            structs: the structures, in the order of the template's members.
+            config: which of them, and of their members, exist.
+            name: for messages: ``struct paravirt_patch_template of 2.6.24``.
+            symbol: the variable that is the array (``pv_ops``); empty where each structure is its own variable.
+        """
         self.name = name
+        self.symbol = symbol
         self.config = config
         self.word = config.bits // 8
         self.structs = tuple(s for s in structs if config.holds(s.config))
         self.ops: list[TemplateOp] = []
+        #: Offset in bytes of each structure, by its name.
         self.struct_offsets: dict[str, int] = {}
+        self._absent = {
+            f"{s.__name__}.{field}": _both(s.config, op.config) for s in structs for field, op in s.ops.items()
+        }
+        n = 0
         for struct in self.structs:
-            self.struct_offsets[struct.__name__] = len(self.ops) * self.word
+            self.struct_offsets[struct.__name__] = n * self.word
+            n += len(struct.leading)
             for field, op in struct.ops.items():
                 if config.holds(op.config):
-                    n = len(self.ops)
-                    self.ops.append(TemplateOp(struct.__name__, field, n, n * self.word, op))
+                    c_name = ".".join(filter(None, (symbol, struct.member, field))) if symbol else ""
+                    self.ops.append(TemplateOp(struct.__name__, field, n, n * self.word, op, c_name))
+                    n += 1
+        self._size = n * self.word
         self._by_name = {op.name: op for op in self.ops}
+        self._by_type = {op.type: op for op in self.ops}
 
     @property
     def size(self) -> int:
         """``sizeof(struct paravirt_patch_template)`` in bytes."""
-        return len(self.ops) * self.word
+        return self._size
 
     def PARAVIRT_PATCH(self, op: str) -> int:  # noqa: N802 (the kernel's macro)
         """The number of an op: its offset in the template divided by the size of a pointer."""
@@ -227,23 +293,46 @@ class Template:
         try:
             return self._by_name[name]
         except KeyError:
-            raise OpsError(
-                f"no op {name} in {self.name or 'this template'}{_nearest(name, self._by_name)}"
-            ) from None
+            where = self.name or "this template"
+            if name in self._absent:
+                raise OpsError(f"no op {name} in {where}: configured out ({self._absent[name]})") from None
+            raise OpsError(f"no op {name} in {where}{_nearest(name, self._by_name)}") from None
+
+    def offsetof(self, path: str) -> int:
+        """Offset in bytes of a structure or an op, as C names it inside the template (``pv_irq_ops``, ``irq.save_fl``).
+
+        `OpsError` if the template has no such member.
+        """
+        member, dot, field = path.partition(".")
+        for struct in self.structs:
+            if member == (struct.member or struct.__name__):
+                if not dot:
+                    return self.struct_offsets[struct.__name__]
+                return self.op(f"{struct.__name__}.{field}").offset
+        raise OpsError(f"{self.name or 'this template'} has no member {path}")
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
 
     def __getitem__(self, type: int) -> TemplateOp:
-        if not 0 <= type < len(self.ops):
-            raise OpsError(f"type {type} is outside the template, which has {len(self.ops)} ops")
-        return self.ops[type]
+        try:
+            return self._by_type[type]
+        except KeyError:
+            n = self._size // self.word
+            raise OpsError(f"type {type} is outside {self.name or 'the template'}, which has {n} words") from None
 
     def __iter__(self) -> Iterator[TemplateOp]:
         return iter(self.ops)
 
     def __len__(self) -> int:
         return len(self.ops)
+
+
+def _both(outer: str, inner: str) -> str:
+    """The condition that both hold, in the grammar of `Config` (which has no parentheses)."""
+    if not outer or not inner:
+        return outer or inner
+    return "|".join(f"{a}&{b}" for a in outer.split("|") for b in inner.split("|"))
 
 
 def _listed(names: list[str]) -> str:
