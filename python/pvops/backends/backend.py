@@ -1,0 +1,241 @@
+"""A backend: how the init code of one hypervisor fills ``pv_ops``, as data.
+
+The native slots stand in the image (the static contents of ``pv_ops``). A backend changes some, in the order in which
+its init code does: it copies a structure whole from a static table of its own, which stands in the image too and is
+read there (`Copy`), or assigns a function under conditions (`Assign`). What holds when ``alternative_instructions()``
+runs is what call sites are patched to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from pvops.backends.conditions import Condition, Verdict, always
+from pvops.errors import OpsError
+from pvops.machine import Machine
+from pvops.ops.structs import Config
+
+
+class ImageView(Protocol):
+    """What a backend needs of an opened image; addresses as linked, words of ``word`` bytes."""
+
+    bits: int
+    word: int
+
+    def address_of(self, symbol: str) -> int | None:
+        """Address of a symbol, or None if the image has none of that name."""
+
+    def symbol_at(self, address: int) -> str | None:
+        """Name of the function that starts exactly here, or None."""
+
+    def read_word(self, address: int) -> int | None:
+        """The pointer-sized word that the file holds at an address, or None where it holds nothing."""
+
+
+class Slot(NamedTuple):
+    """What one op points to.
+
+    Attributes:
+        op: its full name, ``pv_irq_ops.irq_enable``.
+        symbol: the function, or None for NULL (or where the address has no name).
+        address: the function's address as linked; None or 0 is NULL.
+        why: one sentence.
+        source: kernel file, function and version; for the native slots, where in the image.
+    """
+
+    op: str
+    symbol: str | None
+    address: int | None
+    why: str
+    source: str
+
+
+class Fill(NamedTuple):
+    """What a backend is asked to fill.
+
+    Attributes:
+        era: whose init code ran: "5.10", "6.1", "6.12", "7.2".
+        bits: 32 or 64.
+        config: configuration symbols known to be set; may be partial.
+        ops: full op names in template order.
+        native: the static contents of ``pv_ops`` by op, every op of ``ops``.
+        image: symbols and static data.
+        machine: None for a usual guest, whose properties are then assumed.
+    """
+
+    era: str
+    bits: int
+    config: Config
+    ops: Sequence[str]
+    native: Mapping[str, Slot]
+    image: ImageView
+    machine: Machine | None = None
+
+
+class Assign(NamedTuple):
+    """``pv_ops.OP = FUNCTION`` under a condition; skipped where the kernel has no such op.
+
+    Attributes:
+        op: full name.
+        symbol: the function, or several names that it had, separated by ``|``; the first that the image has counts.
+        when: the condition.
+        source: file and function.
+        config: the ``#ifdef`` around it. Only where this is known not to hold may the function be missing.
+    """
+
+    op: str
+    symbol: str
+    when: Condition = always
+    source: str = ""
+    config: str = ""
+
+
+class Copy(NamedTuple):
+    """``pv_ops.STRUCT = TABLE``: all ops of one structure, NULL included, from a static table in the image.
+
+    Attributes:
+        struct: ``pv_cpu_ops``.
+        table: the table's symbol.
+        source: file and function.
+        whole: the table has the type of ``pv_ops`` (6.1), so that an op stands where it does there; or that of the
+            structure (5.10).
+        when: the condition.
+    """
+
+    struct: str
+    table: str
+    source: str
+    whole: bool
+    when: Condition = always
+
+
+Step = Assign | Copy
+
+
+class Backend:
+    """One backend.
+
+    Args:
+        name: as on the command line.
+        title: as people call it: "Xen PV".
+        hypervisor: which `Machine.hypervisor` it is for.
+        eras: era → steps, in the order of the kernel's code.
+        needs: a symbol without which the kernel was built without this backend, or several separated by ``|``.
+        detected: condition for its init code to run at all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        hypervisor: str,
+        eras: Mapping[str, Sequence[Step]],
+        *,
+        needs: str = "",
+        detected: Condition = always,
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.hypervisor = hypervisor
+        self.eras = dict(eras)
+        self.needs = needs
+        self.detected = detected
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.name}>"
+
+    def fill(self, fill: Fill) -> dict[str, Slot]:
+        """What every op points to when the kernel patches itself.
+
+        Raises:
+            OpsError: the backend has no rules for this era, the kernel was built without it, or the image lacks a
+                function or a table that the rules name.
+        """
+        steps = self._steps(fill)
+        slots = {op: fill.native[op] for op in fill.ops}
+        runs = self.detected(fill.machine, self.hypervisor)
+        for step in steps:
+            when = step.when(fill.machine, self.hypervisor) if runs.holds else runs
+            if isinstance(step, Copy):
+                if when.holds:
+                    slots.update(self._copy(step, fill))
+            elif step.op in slots:
+                slots[step.op] = self._assign(step, fill, when, slots[step.op])
+        return slots
+
+    def patcher(self, fill: Fill) -> str:
+        """The function that patches paravirt sites.
+
+        To 5.10 the one in ``pv_init_ops.patch``; in 6.1 ``paravirt_patch``; later calls of ops are alternatives:
+        ``apply_alternatives``.
+        """
+        op = "pv_init_ops.patch"
+        if op in fill.ops:
+            slot = self.fill(fill)[op]
+            if slot.symbol is None:
+                raise OpsError(f"backend {self.name}: no function in {op}")
+            return slot.symbol
+        return "paravirt_patch" if fill.era == "6.1" else "apply_alternatives"
+
+    def _steps(self, fill: Fill) -> Sequence[Step]:
+        if fill.era not in self.eras:
+            raise OpsError(f"backend {self.name} has no rules for era {fill.era} (it has {', '.join(self.eras)})")
+        if self.needs and not any(fill.image.address_of(symbol) for symbol in self.needs.split("|")):
+            symbol = self.needs.partition("|")[0]
+            raise OpsError(f"this kernel is built without {self.title} (no symbol {symbol})")
+        return self.eras[fill.era]
+
+    def _assign(self, step: Assign, fill: Fill, when: Verdict, slot: Slot) -> Slot:
+        name = step.symbol.partition("|")[0]
+        if not when.holds:
+            return slot._replace(why=f"{slot.why}; not {name}: {when.why}")
+        for symbol in step.symbol.split("|"):
+            address = fill.image.address_of(symbol)
+            if address is not None:
+                source = f"{step.source}, {fill.era}" if step.source else fill.era
+                return Slot(step.op, symbol, address, when.why or f"{self.title} always sets it", source)
+        config = fill.config.with_("X86_64") if fill.bits == 64 else fill.config
+        if step.config and not config.holds(step.config):
+            return slot._replace(why=f"{slot.why}; not {name}: this kernel is built without {step.config}")
+        raise OpsError(f"backend {self.name}: {step.op} becomes {name}, but the image has no symbol of that name")
+
+    def _copy(self, step: Copy, fill: Fill) -> dict[str, Slot]:
+        ops = [(i, op) for i, op in enumerate(fill.ops) if op.partition(".")[0] == step.struct]
+        if not ops:
+            return {}
+        table = fill.image.address_of(step.table)
+        if table is None:
+            raise OpsError(
+                f"backend {self.name}: {step.struct} is copied from {step.table}, but the image has no such symbol"
+            )
+        first = 0 if step.whole else ops[0][0]
+        slots = {}
+        for i, op in ops:
+            where = table + (i - first) * fill.image.word
+            value = fill.image.read_word(where)
+            symbol = fill.image.symbol_at(value) if value else None
+            if value is None or (value and symbol is None):
+                held = "nothing" if value is None else f"{value:#x}, which is no function"
+                raise OpsError(f"backend {self.name}: {op} is read from {step.table} at {where:#x}, which holds {held}")
+            why = f"{step.table} has {symbol or 'NULL'}"
+            slots[op] = Slot(op, symbol, value or None, why, f"{step.source}, {fill.era}")
+        return slots
+
+
+def callee_save(name: str) -> str:
+    """The thunk that ``PV_CALLEE_SAVE(name)`` points to: it saves the registers that a C function would clobber."""
+    return f"__raw_callee_save_{name}"
+
+
+def lock_ops(
+    wait: str, kick: str, when: Condition, source: str, config: str = "PARAVIRT_SPINLOCKS"
+) -> tuple[Step, ...]:
+    """The four assignments with which KVM, Xen and Hyper-V put in the pv qspinlock; ``vcpu_is_preempted`` is apart."""
+    functions = {
+        "queued_spin_lock_slowpath": "__pv_queued_spin_lock_slowpath",
+        "queued_spin_unlock": callee_save("__pv_queued_spin_unlock"),
+        "wait": wait,
+        "kick": kick,
+    }
+    return tuple(Assign(f"pv_lock_ops.{op}", symbol, when, source, config) for op, symbol in functions.items())

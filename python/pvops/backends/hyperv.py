@@ -1,0 +1,76 @@
+"""Hyper-V: what a guest's init code assigns.
+
+Sources: arch/x86/kernel/cpu/mshyperv.c ``ms_hyperv_init_platform``, arch/x86/hyperv/mmu.c ``hyperv_setup_mmu_ops``,
+arch/x86/hyperv/hv_spinlock.c ``hv_init_spinlocks``, drivers/clocksource/hyperv_timer.c ``hv_init_clocksource`` of
+5.10.262, 6.1.192 and 6.12.117. ``nopvspin`` and the number of CPUs do not count here. From 6.1 on the clocks are static
+calls and no ops.
+"""
+
+from __future__ import annotations
+
+from pvops.backends.backend import Assign, Backend, Step, callee_save, lock_ops
+from pvops.backends.conditions import feature, no_flag, no_option, not_hint
+from pvops.backends.native import CPU_6_12
+
+_MMU = "arch/x86/hyperv/mmu.c: hyperv_setup_mmu_ops"
+_SPINLOCK = "arch/x86/hyperv/hv_spinlock.c: hv_init_spinlocks"
+_CLOCK = "drivers/clocksource/hyperv_timer.c: hv_init_clocksource"
+
+_REMOTE_FLUSH = feature("REMOTE_TLB_FLUSH_RECOMMENDED", word="hyperv-hints")
+_LOCKS = (
+    no_option("hv_nopvspin")
+    & feature("CLUSTER_IPI_RECOMMENDED", word="hyperv-hints")
+    & feature("GUEST_IDLE_AVAILABLE", word="hyperv")
+)
+_TSC_PAGE = feature("REFERENCE_TSC_AVAILABLE", word="hyperv")
+_NO_TSC_PAGE = not_hint("REFERENCE_TSC_AVAILABLE", word="hyperv")
+
+_LOCK_OPS: tuple[Step, ...] = (
+    *lock_ops("hv_qlock_wait", "hv_qlock_kick", _LOCKS, _SPINLOCK, "X86_64&SMP&PARAVIRT_SPINLOCKS"),
+    Assign(
+        "pv_lock_ops.vcpu_is_preempted",
+        callee_save("hv_vcpu_is_preempted"),
+        _LOCKS,
+        _SPINLOCK,
+        "X86_64&SMP&PARAVIRT_SPINLOCKS",
+    ),
+)
+
+HYPERV_5_10: tuple[Step, ...] = (
+    Assign("pv_mmu_ops.flush_tlb_others", "hyperv_flush_tlb_others", _REMOTE_FLUSH, _MMU),
+    Assign("pv_mmu_ops.tlb_remove_table", "tlb_remove_table", _REMOTE_FLUSH, _MMU),
+    Assign("pv_time_ops.sched_clock", "read_hv_sched_clock_tsc", _TSC_PAGE, _CLOCK, "HYPERV_TIMER"),
+    Assign(
+        "pv_time_ops.sched_clock",
+        "read_hv_sched_clock_msr",
+        _NO_TSC_PAGE & feature("TIME_REF_COUNT_AVAILABLE", word="hyperv"),
+        _CLOCK,
+        "HYPERV_TIMER",
+    ),
+    *_LOCK_OPS,
+)
+
+HYPERV_6_1: tuple[Step, ...] = (
+    Assign("pv_mmu_ops.flush_tlb_multi", "hyperv_flush_tlb_multi", _REMOTE_FLUSH, _MMU),
+    Assign("pv_mmu_ops.tlb_remove_table", "tlb_remove_table", _REMOTE_FLUSH, _MMU),
+    *_LOCK_OPS,
+)
+
+# In a TDX guest without paravisor the kernel clears the recommendation: it does not trust the host's flush.
+_REMOTE_FLUSH_6_12 = _REMOTE_FLUSH & no_flag("tdx_guest", "TDX_GUEST")
+
+HYPERV_6_12: tuple[Step, ...] = (
+    *CPU_6_12,
+    Assign("pv_mmu_ops.flush_tlb_multi", "hyperv_flush_tlb_multi", _REMOTE_FLUSH_6_12, _MMU),
+    Assign("pv_mmu_ops.tlb_remove_table", "tlb_remove_table", _REMOTE_FLUSH_6_12, _MMU),
+    *_LOCK_OPS,
+)
+
+backend = Backend(
+    "hyperv",
+    "Hyper-V guest support",
+    "hyperv",
+    {"5.10": HYPERV_5_10, "6.1": HYPERV_6_1, "6.12": HYPERV_6_12, "7.2": HYPERV_6_12},
+    needs="hyperv_setup_mmu_ops",
+    detected=no_option("nopv"),
+)
