@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pvops.rules import ParavirtRules
 
 
+#: Why a slot holds what it holds where no backend changed it.
+NATIVE = "the image's own pv_ops holds it"
+
+
 class Write(NamedTuple):
     """One write of one pass.
 
@@ -63,7 +67,7 @@ class Plan:
         self.backend = backend
         self.machine = machine
         self.rules, self.rules_from = (rules, "as asked") if rules else kernel.rules
-        self.slots, self.patch_function = filled(kernel, backend, machine, self.rules)
+        self.slots, self.patch_function, self._jumps = filled(kernel, backend, machine, self.rules)
         self.nops = self._nops()
         self._core = _core.Plan.paravirt(kernel.image, table, self._template(), self._core_rules())
 
@@ -80,7 +84,7 @@ class Plan:
 
     def _core_rules(self) -> _core.Rules:
         null_call = None
-        if self.rules.null != "ud2":
+        if self.rules.null != "ud2" and any(not slot.address for slot in self.slots.values()):
             null_call = self._required(self.rules.null, "what a NULL op becomes a call to")
         return _core.Rules(
             self.kernel.bits, self.nops.table, null_call=null_call, no_room=self.rules.no_room
@@ -89,8 +93,6 @@ class Plan:
     def _required(self, symbol: str, role: str) -> int:
         address = self.kernel.address_of(symbol)
         if address is None:
-            if any(slot.address for slot in self.slots.values()) and all(slot.address for slot in self.slots.values()):
-                return 0  # no slot is NULL: nothing will ask for it
             raise OpsError(f"{self.kernel.name}: no symbol {symbol}, {role}", file=self.kernel.name)
         return address
 
@@ -101,7 +103,6 @@ class Plan:
         identities = {self.kernel.address_of(name): f"ident{bits}" for name, bits in rules.identities.items()}
         identities.pop(None, None)
         switch = self.patch_function.switch if self.patch_function else {}
-        jumps = jumping_ops(self.rules)
         template = []
         for op in self.kernel.ops.names:
             address = self.slots[op].address
@@ -112,7 +113,7 @@ class Plan:
             elif address in identities:
                 slot = _core.Slot(identities[address])
             else:
-                slot = _core.Slot("function", address, jump=op in jumps)
+                slot = _core.Slot("function", address, jump=op in self._jumps)
             rule = switch.get(op)
             if rule is not None:
                 guard = self._required(rule.guard, f"which {op} is compared with") if rule.guard else None
@@ -170,19 +171,11 @@ class Plan:
         self._core.save(os.fspath(path), format)
 
 
-def jumping_ops(rules: ParavirtRules) -> frozenset[str]:
-    """The ops whose sites jump, by the rules' era."""
-    if not rules.jumps:
-        return frozenset()
-    from pvops import ops
-
-    return ops.era(rules.era).jumping_ops
-
-
 def filled(
     kernel: Kernel, backend: Backend, machine: Machine | None, rules: ParavirtRules
-) -> tuple[Mapping[str, Slot], PatchFunction | None]:
-    """What a backend puts into the slots of an image, and its patch function where the era has one.
+) -> tuple[Mapping[str, Slot], PatchFunction | None, frozenset[str]]:
+    """What a backend puts into the slots of an image; the patch function, where it is more than the default rules;
+    and the ops whose sites jump.
 
     Raises:
         OpsError: the backend does not fit this kernel.
@@ -191,15 +184,15 @@ def filled(
     from pvops.backends.backend import Fill
     from pvops.backends.backend import Slot as Filled
 
+    era = ops.era(rules.era)
+    config = kernel.ops.config or era.default_config(kernel.bits)
     source = f"pv_ops at {kernel.ops.address:#x}"
     native = {
-        op: Filled(op, held.symbol, held.address, "the image's own pv_ops holds it", source)
-        for op, held in kernel.ops.native.items()
+        op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in kernel.ops.native.items()
     }
-    fill = Fill(rules.era, kernel.bits, ops.era(rules.era).default_config(kernel.bits), kernel.ops.names, native, kernel, machine)
+    fill = Fill(rules.era, kernel.bits, config, kernel.ops.names, native, kernel, machine)
     slots = backend.fill(fill)
-    patcher = backend.patcher(fill)
-    native_patch = ops.era(rules.era).patch_function
-    if native_patch is not None and patcher == native_patch.name:
-        return slots, native_patch
-    return slots, None
+    native_patch = era.patch_function(config)
+    inlines = native_patch is not None and backend.patcher(fill) == native_patch.name
+    jumps = frozenset(op.name for op in era.template(config) if op.op.jump) if rules.jumps else frozenset()
+    return slots, native_patch if inlines else None, jumps

@@ -1,6 +1,7 @@
-//! What a kernel carries about itself, read when first asked for: its symbols.
+//! What a kernel carries about itself, read when first asked for: its symbols, its types.
 
 use super::Image;
+use super::btf::Btf;
 use super::kallsyms::{Region, SymbolKind, Symbols};
 use crate::error::Result;
 
@@ -10,6 +11,12 @@ impl Image {
     pub fn symbols(&self) -> Result<Option<&Symbols>> {
         let found = self.symbols.get_or_init(|| self.find_symbols().map_err(|e| e.in_file(self.name())));
         found.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// The kernel's types (section `.BTF`), read anew at each call; `None` where it carries none.
+    pub fn btf(&self) -> Result<Option<Btf<'_>>> {
+        let Some(section) = self.section(".BTF") else { return Ok(None) };
+        Btf::parse(self.section_bytes(section)).map(Some).map_err(|e| e.in_section(&section.name).in_file(self.name()))
     }
 
     fn find_symbols(&self) -> Result<Option<Symbols>> {

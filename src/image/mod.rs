@@ -43,7 +43,6 @@ pub struct Image {
     elf: Elf,
     banner: OnceLock<Option<String>>,
     symbols: OnceLock<Result<Option<kallsyms::Symbols>>>,
-    btf: OnceLock<Result<Option<btf::Btf>>>,
 }
 
 impl Image {
@@ -73,15 +72,7 @@ impl Image {
     fn new(name: &str, source: Source, limit: usize) -> Result<Image> {
         let (source, container) = container::open(source, limit)?;
         let elf = elf::parse(source.as_slice())?;
-        Ok(Image {
-            name: name.to_owned(),
-            source,
-            container,
-            elf,
-            banner: OnceLock::new(),
-            symbols: OnceLock::new(),
-            btf: OnceLock::new(),
-        })
+        Ok(Image { name: name.to_owned(), source, container, elf, banner: OnceLock::new(), symbols: OnceLock::new() })
     }
 
     /// The file as the user named it.

@@ -98,6 +98,15 @@ impl Image {
         Ok(py.detach(|| self.0.symbols())?.map_or(0, |s| s.len()))
     }
 
+    /// (dotted member, byte offset) of every function pointer in a structure, by BTF; None without BTF or structure.
+    fn btf_members(&self, py: Python<'_>, structure: &str) -> PyResult<Option<Vec<(String, usize)>>> {
+        let word = self.0.bits().word();
+        Ok(py.detach(|| -> Result<_> {
+            let Some(btf) = self.0.btf()? else { return Ok(None) };
+            btf.find_struct(structure).map(|_| btf.flatten_pointers(structure, word)).transpose()
+        })?)
+    }
+
     fn read<'py>(&self, py: Python<'py>, address: u64, len: usize) -> Option<Bound<'py, PyBytes>> {
         self.0.read(address, len).map(|bytes| PyBytes::new(py, bytes))
     }

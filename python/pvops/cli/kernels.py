@@ -32,12 +32,14 @@ def machine_of(args: argparse.Namespace) -> Machine | None:
 
 def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | None) -> Plan:
     """The plan under a backend; with ``--verbose`` what was found and assumed goes to stderr."""
+    from pvops.plan import NATIVE
+
     plan = kernel.plan(backend, machine=machine)
     if args.verbose:
         note(f"ops named by {kernel.ops.named_by}; pv_ops at {kernel.ops.address:#x}")
         note(f"rules of {plan.rules.era}: {plan.rules_from}")
         note(f"nops {plan.nops.table}: {plan.nops.why}")
         for slot in plan.slots.values():
-            if slot.why != "the image's own pv_ops holds it":
+            if slot.why != NATIVE:
                 note(f"{backend}: {slot.op} = {slot.symbol or 'NULL'}: {slot.why}")
     return plan

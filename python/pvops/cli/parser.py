@@ -45,7 +45,9 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-_Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _command(commands: _Commands, name: str, help_: str, description: str) -> argparse.ArgumentParser:

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("standard output is a terminal, and the image is binary; use -o FILE or a pipe")
     kernel = opened(args)
     machine = machine_of(args)
-    name = args.backend or (machine.backend if machine else None) or "native"
+    name = args.backend or (machine.backend.value if machine else None) or "native"
     plan = planned(args, kernel, name, machine)
     if to_stdout:
         sys.stdout.buffer.write(plan.apply() if args.image_format == "text" else plan.image())

@@ -6,11 +6,11 @@ kernel's headers. What depends on the configuration is a method that takes a `Co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pvops.errors import OpsError
 from pvops.ops.records import OFFSET, InfoStruct, Option, Record
-from pvops.ops.structs import Config, OpsStruct, Pointer, Template, _nearest
+from pvops.ops.structs import Config, OpsStruct, Pointer, Template, nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Era:
         defaults = {option.symbol: option.default[bits == 64] for option in self.options}
         for symbol in settings:
             if symbol not in defaults:
-                raise OpsError(f"CONFIG_{symbol} means nothing to the ops of {self.name}{_nearest(symbol, defaults)}")
+                raise OpsError(f"CONFIG_{symbol} means nothing to the ops of {self.name}{nearest(symbol, defaults)}")
         return self._checked(bits, (s for s, on in (defaults | settings).items() if on))
 
     def config(self, bits: int, symbols: Iterable[str]) -> Config:
@@ -166,6 +166,19 @@ class Era:
         settings = {option.symbol: not option.released for option in self.options}
         settings.update((symbol, True) for symbol in symbols if symbol != "X86_64")
         return self.default_config(bits, **settings)
+
+    def configs(self, bits: int) -> Iterator[Config]:
+        """Every configuration the era's options allow for a pointer size, the default one first."""
+        from itertools import product
+
+        symbols = [option.symbol for option in self.options]
+        defaults = [option.default[bits == 64] for option in self.options]
+        for flips in sorted(product((False, True), repeat=len(symbols)), key=sum):
+            on = (s for s, default, flip in zip(symbols, defaults, flips, strict=True) if default != flip)
+            try:
+                yield self._checked(bits, on)
+            except OpsError:
+                continue  # a symbol without what it depends on
 
     def read_config(self, text: str) -> Config:
         """The configuration that a kernel's ``.config`` file describes; what does not matter here is passed over."""

@@ -6,7 +6,7 @@ era whose table fits the image's own pointers is taken, and where none fits, typ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,10 +14,11 @@ from pvops.errors import TableError
 
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
-    from pvops.ops.structs import Template
+    from pvops.ops.era import Era
+    from pvops.ops.structs import Config, Template
 
-#: Eras whose pv_ops is one structure, newest first: those an image's ops can be of.
-_ERAS = ("7.2", "6.12", "6.1", "5.10")
+#: Eras whose pv_ops is one structure and whose sites have a table of their own, newest first.
+_ERAS = ("6.1", "5.10")
 
 #: How many of an era's native pointers an image must hold for the era's names to be believed.
 _AGREEMENT = 0.9
@@ -44,46 +45,71 @@ class ImageOps:
         self._last_type = max(types, default=-1)
 
     @cached_property
-    def _named(self) -> tuple[list[str], str]:
-        """The names by type, and what told."""
+    def _found(self) -> tuple[list[str], str, Era | None, Config | None]:
+        """The names by type, what told them, and the era and configuration whose table they are."""
         btf = self.kernel.image.btf_members("paravirt_patch_template")
         if btf:
             by_type = {offset // self.kernel.word: _full_name(path) for path, offset in btf}
-            if max(by_type) >= self._last_type:
-                return [by_type.get(type, f"type {type}") for type in range(max(by_type) + 1)], "BTF"
-        best = self._best_era()
+            names = [by_type.get(type, f"type {type}") for type in range(max(by_type) + 1)]
+            if len(names) > self._last_type:
+                for era, config, template in self._candidates():
+                    if [op.name for op in template] == names:
+                        return names, "BTF", era, config
+                return names, "BTF", None, None
+        best: tuple[int, Era, Config, Template] | None = None
+        for era, config, template in self._candidates():
+            agree = self._agreement(era, config, template)
+            if agree >= _AGREEMENT * len(template) and (best is None or agree > best[0]):
+                best = (agree, era, config, template)
         if best:
-            template, era, agree = best
-            return [op.name for op in template], f"era {era}, {agree} of {len(template)} pointers as its native ones"
-        return [f"type {type}" for type in range(self._last_type + 1)], "nothing: no BTF, and no era's table fits"
+            agree, era, config, template = best
+            told = f"era {era.name}, {agree} of {len(template)} pointers as its native ones"
+            return [op.name for op in template], told, era, config
+        unnamed = [f"type {type}" for type in range(self._last_type + 1)]
+        return unnamed, "nothing: no BTF, and no era's table fits", None, None
 
-    def _best_era(self) -> tuple[Template, str, int] | None:
+    def _candidates(self) -> Iterator[tuple[Era, Config, Template]]:
+        """Every table an image with sites of its own can have, as far as the eras know; usual ones first."""
         from pvops import ops
 
-        best: tuple[float, Template, str, int] | None = None
         for name in _ERAS:
             era = ops.era(name)
-            for config in era.image_configs(self.kernel.bits):
+            seen = set()
+            for config in era.configs(self.kernel.bits):
                 template = era.template(config)
-                if len(template) <= self._last_type:
-                    continue
-                native = era.native_pointers(config)
-                held = self._read(len(template))
-                agree = sum(self._holds(h, native[op.name]) for h, op in zip(held, template, strict=True))
-                share = agree / len(template)
-                if share >= _AGREEMENT and (best is None or share > best[0]):
-                    best = (share, template, name, agree)
-        return best and best[1:]
+                names = tuple(op.name for op in template)
+                if len(names) > self._last_type and names not in seen:
+                    seen.add(names)
+                    yield era, config, template
+
+    def _agreement(self, era: Era, config: Config, template: Template) -> int:
+        """How many pointers of the image are an era's native ones; -1 where the image does not hold as many."""
+        try:
+            held = self._read(len(template))
+        except TableError:
+            return -1
+        native = era.patch_template(config).pointers()
+        return sum(self._holds(h, native[op.name]) for h, op in zip(held, template, strict=True))
 
     @property
     def names(self) -> list[str]:
         """Op names by type; ``type N`` where nothing names it."""
-        return self._named[0]
+        return self._found[0]
 
     @property
     def named_by(self) -> str:
         """What told the names."""
-        return self._named[1]
+        return self._found[1]
+
+    @property
+    def era(self) -> Era | None:
+        """The era whose table the names are, or None."""
+        return self._found[2]
+
+    @property
+    def config(self) -> Config | None:
+        """The configuration under which that era has this table, as far as the table tells; or None."""
+        return self._found[3]
 
     @cached_property
     def native(self) -> Mapping[str, Held]:
