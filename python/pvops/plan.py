@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pvops import _core, nops
 from pvops.errors import OpsError
+from pvops.patching import core_rules, core_slot
 
 if TYPE_CHECKING:
     from pvops.backends.backend import Backend, Slot
@@ -86,8 +87,13 @@ class Plan:
         null_call = None
         if self.rules.null != "ud2" and any(not slot.address for slot in self.slots.values()):
             null_call = self._required(self.rules.null, "what a NULL op becomes a call to")
-        return _core.Rules(
-            self.kernel.bits, self.nops.table, null_call=null_call, no_room=self.rules.no_room
+        call_clobbers = None
+        if self.rules.clobbers:
+            from pvops import ops
+
+            call_clobbers = ops.era(self.rules.era).clobbers(self.kernel.bits)["CLBR_ANY"]
+        return core_rules(
+            self.rules, self.kernel.bits, self.nops.table, call_clobbers=call_clobbers, null_call=null_call
         )
 
     def _required(self, symbol: str, role: str) -> int:
@@ -100,25 +106,27 @@ class Plan:
         """The flat template: slot by slot, what it holds and what the patch function does with its type."""
         rules = self.rules
         nop = self.kernel.address_of(rules.nop)
-        identities = {self.kernel.address_of(name): f"ident{bits}" for name, bits in rules.identities.items()}
-        identities.pop(None, None)
-        switch = self.patch_function.switch if self.patch_function else {}
+        known = ((self.kernel.address_of(name), bits) for name, bits in rules.identities.items())
+        identities = {address: f"ident{bits}" for address, bits in known if address}
         template = []
         for op in self.kernel.ops.names:
-            address = self.slots[op].address
+            address = self.slots[op].address or 0
             if not address:
-                slot = _core.Slot("null")
+                pointer = "null"
             elif address == nop:
-                slot = _core.Slot("nop")
-            elif address in identities:
-                slot = _core.Slot(identities[address])
+                pointer = "nop"
             else:
-                slot = _core.Slot("function", address, jump=op in self._jumps)
-            rule = switch.get(op)
-            if rule is not None:
-                guard = self._required(rule.guard, f"which {op} is compared with") if rule.guard else None
-                slot = slot.inlined(rule.code, only_while=guard, no_room=rule.no_room)
-            template.append(slot)
+                pointer = identities.get(address, "function")
+            template.append(
+                core_slot(
+                    op,
+                    pointer,
+                    address,
+                    jump=op in self._jumps,
+                    patch=self.patch_function,
+                    resolve=lambda symbol: self._required(symbol, "which the patch function names"),
+                )
+            )
         return template
 
     def __len__(self) -> int:
