@@ -166,12 +166,7 @@ class OpsStruct(metaclass=OpsStructMeta):
 
     def __init__(self, **pointers: Pointer | Mapping[str, Pointer]) -> None:
         struct = type(self).__name__
-        given: dict[str, Pointer] = {}
-        for name, value in pointers.items():
-            if isinstance(value, Mapping):
-                given.update({f"{name}.{inner}": pointer for inner, pointer in value.items()})
-            else:
-                given[name] = value
+        given = _flat(pointers)
         unknown = [name for name in given if name not in type(self).ops]
         if unknown:
             raise OpsError(f"struct {struct} has no op {_listed(unknown)}{_nearest(unknown[0], type(self).ops)}")
@@ -192,20 +187,7 @@ class OpsStruct(metaclass=OpsStructMeta):
 
     def replace(self, **pointers: Pointer | Mapping[str, Pointer]) -> OpsStruct:
         """A copy with some ops changed."""
-        merged: dict[str, Pointer | Mapping[str, Pointer]] = {}
-        nested: dict[str, dict[str, Pointer]] = {}
-        for name, pointer in self.values.items():
-            outer, dot, inner = name.partition(".")
-            if dot:
-                nested.setdefault(outer, {})[inner] = pointer
-            else:
-                merged[name] = pointer
-        for name, value in pointers.items():
-            if isinstance(value, Mapping):
-                nested.setdefault(name, {}).update(value)
-            else:
-                merged[name] = value
-        return type(self)(**merged, **nested)
+        return type(self)(**{**self.values, **_flat(pointers)})
 
 
 class TemplateOp:
@@ -326,6 +308,17 @@ class Template:
 
     def __len__(self) -> int:
         return len(self.ops)
+
+
+def _flat(pointers: Mapping[str, Pointer | Mapping[str, Pointer]]) -> dict[str, Pointer]:
+    """Nested structures as dotted names: ``lazy_mode={"enter": …}`` is ``lazy_mode.enter``."""
+    out: dict[str, Pointer] = {}
+    for name, value in pointers.items():
+        if isinstance(value, Mapping):
+            out |= {f"{name}.{inner}": pointer for inner, pointer in value.items()}
+        else:
+            out[name] = value
+    return out
 
 
 def _both(outer: str, inner: str) -> str:
