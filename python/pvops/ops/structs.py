@@ -157,8 +157,9 @@ class OpsStruct(metaclass=OpsStructMeta):
     #: Condition under which the kernel fills and calls the structure. Without it the slots keep their numbers, read
     #: NULL and have no sites (pv_lock_ops without CONFIG_PARAVIRT_SPINLOCKS).
     called: str = ""
-    #: The structure's member in the template, where that is not its own name (``irq`` since 4.20).
-    member: str = ""
+    #: The structure's member in the template, where that is not its own name (``irq`` since 4.20); None where the
+    #: structure is itself the variable, and no member of a greater one.
+    member: str | None = ""
     #: Leading members, a pointer's size each, that are not ops (2.6.23's struct paravirt_ops has four).
     leading: tuple[str, ...] = ()
 
@@ -252,9 +253,12 @@ class Template:
         for struct in self.structs:
             self.struct_offsets[struct.__name__] = n * self.word
             n += len(struct.leading)
+            path = [symbol] if symbol else []
+            if struct.member is not None:
+                path.append(struct.member or struct.__name__)
             for field, op in struct.ops.items():
                 if config.holds(op.config):
-                    c_name = ".".join(filter(None, (symbol, struct.member, field))) if symbol else ""
+                    c_name = ".".join((*path, field))
                     self.ops.append(TemplateOp(struct.__name__, field, n, n * self.word, op, c_name))
                     n += 1
         self._size = n * self.word
