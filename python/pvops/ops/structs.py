@@ -157,8 +157,9 @@ class OpsStruct(metaclass=OpsStructMeta):
     #: Condition under which the kernel fills and calls the structure. Without it the slots keep their numbers, read
     #: NULL and have no sites (pv_lock_ops without CONFIG_PARAVIRT_SPINLOCKS).
     called: str = ""
-    #: The structure's member in the template, where that is not its own name (``irq`` since 4.20).
-    member: str = ""
+    #: The structure's member in the template, where that is not its own name (``irq`` since 4.20); None where the
+    #: structure is itself the variable, and no member of a greater one.
+    member: str | None = ""
     #: Leading members, a pointer's size each, that are not ops (2.6.23's struct paravirt_ops has four).
     leading: tuple[str, ...] = ()
 
@@ -166,12 +167,7 @@ class OpsStruct(metaclass=OpsStructMeta):
 
     def __init__(self, **pointers: Pointer | Mapping[str, Pointer]) -> None:
         struct = type(self).__name__
-        given: dict[str, Pointer] = {}
-        for name, value in pointers.items():
-            if isinstance(value, Mapping):
-                given.update({f"{name}.{inner}": pointer for inner, pointer in value.items()})
-            else:
-                given[name] = value
+        given = _flat(pointers)
         unknown = [name for name in given if name not in type(self).ops]
         if unknown:
             raise OpsError(f"struct {struct} has no op {_listed(unknown)}{nearest(unknown[0], type(self).ops)}")
@@ -192,20 +188,7 @@ class OpsStruct(metaclass=OpsStructMeta):
 
     def replace(self, **pointers: Pointer | Mapping[str, Pointer]) -> OpsStruct:
         """A copy with some ops changed."""
-        merged: dict[str, Pointer | Mapping[str, Pointer]] = {}
-        nested: dict[str, dict[str, Pointer]] = {}
-        for name, pointer in self.values.items():
-            outer, dot, inner = name.partition(".")
-            if dot:
-                nested.setdefault(outer, {})[inner] = pointer
-            else:
-                merged[name] = pointer
-        for name, value in pointers.items():
-            if isinstance(value, Mapping):
-                nested.setdefault(name, {}).update(value)
-            else:
-                merged[name] = value
-        return type(self)(**merged, **nested)
+        return type(self)(**{**self.values, **_flat(pointers)})
 
 
 class TemplateOp:
@@ -270,9 +253,12 @@ class Template:
         for struct in self.structs:
             self.struct_offsets[struct.__name__] = n * self.word
             n += len(struct.leading)
+            path = [symbol] if symbol else []
+            if struct.member is not None:
+                path.append(struct.member or struct.__name__)
             for field, op in struct.ops.items():
                 if config.holds(op.config):
-                    c_name = ".".join(filter(None, (symbol, struct.member, field))) if symbol else ""
+                    c_name = ".".join((*path, field))
                     self.ops.append(TemplateOp(struct.__name__, field, n, n * self.word, op, c_name))
                     n += 1
         self._size = n * self.word
@@ -326,6 +312,17 @@ class Template:
 
     def __len__(self) -> int:
         return len(self.ops)
+
+
+def _flat(pointers: Mapping[str, Pointer | Mapping[str, Pointer]]) -> dict[str, Pointer]:
+    """Nested structures as dotted names: ``lazy_mode={"enter": …}`` is ``lazy_mode.enter``."""
+    out: dict[str, Pointer] = {}
+    for name, value in pointers.items():
+        if isinstance(value, Mapping):
+            out |= {f"{name}.{inner}": pointer for inner, pointer in value.items()}
+        else:
+            out[name] = value
+    return out
 
 
 def _both(outer: str, inner: str) -> str:

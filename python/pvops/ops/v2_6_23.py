@@ -39,6 +39,7 @@ class paravirt_ops(OpsStruct):
     """The flat structure as released: what belongs together is scattered, and the order is that of additions."""
 
     export = "EXPORT_SYMBOL"
+    member = None
     leading = ("kernel_rpl", "shared_kernel_pmd", "paravirt_enabled", "name")
 
     patch = Op()

@@ -143,10 +143,18 @@ class pv_mmu_ops(OpsStruct):
         set_fixmap = Op()
 
 
-class pv_lock_ops(v5_10.pv_lock_ops):
+class pv_lock_ops(OpsStruct):
     """Queued spinlocks: a variable of their own, which exists only with CONFIG_PARAVIRT_SPINLOCKS."""
 
-    member = ""
+    member = None
+
+    queued_spin_lock_slowpath = Op()
+    queued_spin_unlock = Op(callee_save=True)
+
+    wait = Op()
+    kick = Op()
+
+    vcpu_is_preempted = Op(callee_save=True)
 
 
 #: The order of struct paravirt_patch_template.
