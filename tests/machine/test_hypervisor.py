@@ -20,6 +20,7 @@ def leaves(signature: bytes, base: int, **words: int) -> dict[tuple[int, int], d
 def test_the_leaf_behind_another_hypervisors_leaves() -> None:
     both = leaves(b"Microsoft Hv", 0x40000000, l3=0, l4=0) | leaves(b"KVMKVMKVM\0\0\0", 0x40000100, l1=1 << 7)
     machine = Machine(cpuid=both)
+    assert machine.hypervisor == ("kvm", "signature in cpuid leaf 0x40000100")
     assert machine.features_of("kvm") == (0x80, "cpuid leaf 0x40000101")
     assert machine.features_of("hyperv") == (0, "cpuid leaf 0x40000003")
 
@@ -70,3 +71,8 @@ def test_unknown_words_and_bits() -> None:
         Machine().features_of("kvn")
     with pytest.raises(OpsError, match="no bit PV_UNHLT"):
         Machine().feature("kvm", "PV_UNHLT")
+
+
+def test_signatures_without_words() -> None:
+    assert Machine(cpuid=leaves(b"VMwareVMware", 0x40000000)).hypervisor.value == "vmware"
+    assert Machine(cpuid=leaves(b"XenVMMXenVMM", 0x40000100)).hypervisor.value == "xen-hvm"
