@@ -170,7 +170,7 @@ class OpsStruct(metaclass=OpsStructMeta):
         given = _flat(pointers)
         unknown = [name for name in given if name not in type(self).ops]
         if unknown:
-            raise OpsError(f"struct {struct} has no op {_listed(unknown)}{_nearest(unknown[0], type(self).ops)}")
+            raise OpsError(f"struct {struct} has no op {_listed(unknown)}{nearest(unknown[0], type(self).ops)}")
         missing = [name for name in type(self).ops if name not in given]
         if missing:
             raise OpsError(f"struct {struct} is filled without {_listed(missing)} (write None for NULL)")
@@ -180,7 +180,7 @@ class OpsStruct(metaclass=OpsStructMeta):
         try:
             return self.values[op]
         except KeyError:
-            raise OpsError(f"struct {type(self).__name__} has no op {op}{_nearest(op, type(self).ops)}") from None
+            raise OpsError(f"struct {type(self).__name__} has no op {op}{nearest(op, type(self).ops)}") from None
 
     def __setitem__(self, op: str, pointer: Pointer) -> None:
         self[op]
@@ -282,7 +282,7 @@ class Template:
             where = self.name or "this template"
             if name in self._absent:
                 raise OpsError(f"no op {name} in {where}: configured out ({self._absent[name]})") from None
-            raise OpsError(f"no op {name} in {where}{_nearest(name, self._by_name)}") from None
+            raise OpsError(f"no op {name} in {where}{nearest(name, self._by_name)}") from None
 
     def offsetof(self, path: str) -> int:
         """Offset in bytes of a structure or an op, as C names it inside the template (``pv_irq_ops``, ``irq.save_fl``).
@@ -337,7 +337,8 @@ def _listed(names: list[str]) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
-def _nearest(name: str, known: Mapping[str, object]) -> str:
+def nearest(name: str, known: Mapping[str, object]) -> str:
+    """`` (did you mean …?)`` for a message, or nothing if no known name is like this one."""
     import difflib
 
     near = difflib.get_close_matches(name, list(known), n=1)
