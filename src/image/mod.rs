@@ -12,6 +12,8 @@ mod bzimage;
 mod compression;
 mod container;
 mod elf;
+#[doc(hidden)]
+pub mod exercise;
 mod ikconfig;
 mod refusal;
 mod source;
