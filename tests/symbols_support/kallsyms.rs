@@ -48,7 +48,7 @@ pub fn encode(list: &List, layout: Layout, address: u64, lead: &[u8]) -> (Vec<u8
     let Layout { word, .. } = layout;
     let (mut out, mut places) = (lead.to_vec(), Vec::new());
     fn align(out: &mut Vec<u8>, address: u64, word: usize) {
-        while (address as usize + out.len()) % word != 0 {
+        while !(address as usize + out.len()).is_multiple_of(word) {
             out.push(0);
         }
     }
