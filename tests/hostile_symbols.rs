@@ -76,7 +76,7 @@ fn damaged_btf_never_panics() {
 /// Bytes that look like the start of a table over and over must not make the search quadratic.
 #[test]
 fn many_false_starts_end_soon() {
-    const SIZE: usize = 16 << 20;
+    const SIZE: usize = if cfg!(debug_assertions) { 2 << 20 } else { 16 << 20 };
     let (_, seed) = seeds().pop().unwrap();
     let (word, token_index) = (8, (0..256_u16).flat_map(|i| (i * 2).to_le_bytes()));
     let index: Vec<u8> = token_index.collect();
@@ -113,6 +113,26 @@ fn names_that_all_hash_alike_or_are_all_the_same_end_soon() {
     assert_eq!(symbols.address_of("same"), Some(0));
     assert_eq!(symbols.addresses_of("same").count(), 500_000);
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+/// Names that are right from every one of many places, with the right count before each, up to the last one.
+#[test]
+fn names_that_almost_fit_from_many_places_end_soon() {
+    let count = 200_000_u32;
+    let mut image = Vec::new();
+    for _ in 0..count + 16_000 {
+        image.extend_from_slice(b"\x07abc");
+        image.extend_from_slice(&count.to_le_bytes());
+    }
+    (0..count.div_ceil(256)).for_each(|i| image.extend_from_slice(&(i * 2048).to_le_bytes()));
+    (0..256_u32).for_each(|i| image.extend_from_slice(&[b'a' + (i % 26) as u8, 0]));
+    (0..256_u16).for_each(|i| image.extend_from_slice(&(i * 2).to_le_bytes()));
+    let rodata = Region { name: ".rodata", address: 0x2000_0000, bytes: &image, executable: false };
+    let start = Instant::now();
+    let error = Symbols::find(&[rodata], 4).unwrap_err();
+    assert!(error.to_string().contains("kallsyms"), "{error}");
+    println!("{error}: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 2 }));
 }
 
 /// One long string without an end, and members that all point into it.
