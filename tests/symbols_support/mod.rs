@@ -9,6 +9,7 @@ mod kernels;
 
 use pvops::image::kallsyms::Region;
 
+#[allow(unused_imports)]
 pub use kernels::root;
 
 /// A section of a kernel: name, address, contents, whether it is code.
