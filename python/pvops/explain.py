@@ -75,7 +75,7 @@ class Explanation:
             "type": site.type,
             "bytes": site.bytes.hex(),
             "disassembly": self._disassembly(site.address, site.bytes),
-            "rows": [row._asdict() for row in site.rows],
+            "rows": [row.to_dict() for row in site.rows],
             "backends": [self._outcome(plan) for plan in self.plans],
         }
 

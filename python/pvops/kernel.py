@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pvops import _core
 from pvops.errors import ImageError, TableError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pvops.backends.backend import Backend
     from pvops.machine import Machine
-    from pvops.ops.image import ImageOps
+    from pvops.kernel_ops import KernelOps
     from pvops.plan import Plan
     from pvops.rules import ParavirtRules
     from pvops.sites import Sites
@@ -121,15 +121,15 @@ class Kernel:
         return Sites(self._table, self.ops.names, self.place)
 
     @cached_property
-    def ops(self) -> ImageOps:
+    def ops(self) -> KernelOps:
         """The image's ops: where they lie, what they are called, and what its own ``pv_ops`` holds.
 
         Raises:
             TableError: the sites disagree about the address of the ops.
         """
-        from pvops.ops.image import ImageOps
+        from pvops.kernel_ops import KernelOps
 
-        return ImageOps(self, self._table.ops_address(), [type for type, _ in self._table.by_type()])
+        return KernelOps(self, self._table.ops_address(), [type for type, _ in self._table.by_type()])
 
     @cached_property
     def rules(self) -> tuple[ParavirtRules, str]:

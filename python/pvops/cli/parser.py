@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
 KERNEL = "a vmlinuz (any compression the kernel offers), an ELF vmlinux, or - for standard input"
 
@@ -17,7 +19,18 @@ examples:
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
+        super().__init__(prog, max_help_position=30, width=_width())
+
+
+def _width() -> int:
+    """Columns to fill. argparse would ask shutil, which loads every compressor first."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return max(int(columns) - 2, 40)
+    try:
+        return max(os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns - 2, 40)
+    except (OSError, ValueError):
+        return 98
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

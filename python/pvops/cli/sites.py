@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from pvops.cli import output
 from pvops.cli.kernels import opened
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
     from pvops.sites import Site
@@ -66,7 +66,7 @@ def _site(site: Site, names: bool) -> Mapping[str, object]:
         "section": site.section,
         "symbol": site.symbol if names else None,
         "bytes": site.bytes.hex(),
-        "rows": [row._asdict() for row in site.rows],
+        "rows": [row.to_dict() for row in site.rows],
     }
 
 
@@ -77,7 +77,7 @@ def _rows(kernel: Kernel, args: argparse.Namespace) -> Iterator[Mapping[str, obj
                 "address": output.hex_address(site.address),
                 "section": site.section,
                 "symbol": site.symbol if args.names else None,
-                **row._asdict(),
+                **row.to_dict(),
                 "bytes": site.bytes.hex(),
             }
 
