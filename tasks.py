@@ -58,26 +58,32 @@ def stop(text: str) -> NoReturn:
     sys.exit(2)
 
 
-def shown(words: Sequence[str | Path]) -> str:
-    """A command line as the person would type it from the root of the project."""
+def words_in(cwd: Path, words: Sequence[str | Path]) -> list[str]:
+    """A command line for a folder: paths below it are given as seen from there."""
+    inside = (isinstance(word, Path) and word.is_relative_to(cwd) for word in words)
+    return [str(Path(word).relative_to(cwd) if below else word) for word, below in zip(words, inside)]
+
+
+def shown(words: Sequence[str]) -> str:
+    """A command line as the person would type it in the activated environment."""
     import shlex
 
-    short = [str(word).removeprefix(f"{ROOT}/").removeprefix(".venv/bin/") for word in words]
-    return shlex.join("python3" if word == sys.executable else word for word in short)
+    return shlex.join(word.removeprefix(f"{ROOT}/").removeprefix(".venv/bin/") for word in words)
 
 
 def run(*words: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
     """Runs a command, echoed; ends the task with its status where it fails."""
     status = run_status(*words, env=env, cwd=cwd)
     if status:
-        say(f"failed with status {status}: {shown(words)}")
+        say(f"failed with status {status}: {shown(words_in(cwd, words))}")
         sys.exit(status if status > 0 else 1)
 
 
 def run_status(*words: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> int:
     """Runs a command, echoed, and returns its status."""
-    print(f"$ {shown(words)}", flush=True)
-    return subprocess.run(list(map(str, words)), cwd=cwd, env={**os.environ, **(env or {})}).returncode
+    command = words_in(cwd, words)
+    print(f"$ {shown(command)}", flush=True)
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **(env or {})}).returncode
 
 
 def output_of(*words: str | Path, cwd: Path = ROOT, timeout: float | None = None) -> str | None:
@@ -209,7 +215,7 @@ def environment() -> None:
     env = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     pip: tuple[str | Path, ...] = (python_in(VENV), "-m", "pip", "install", "--quiet")
     # The version stays the same while the sources change: the wheel itself is always put in anew.
-    run(*pip, f"{path}[test,dev]", env=env)
+    run(*pip, f"{path.relative_to(ROOT)}[test,dev]", env=env)
     run(*pip, "--force-reinstall", "--no-deps", path, env=env)
     stamp.write_text(wanted)
 
@@ -267,11 +273,13 @@ def kernel_of_apt() -> Path | None:
 
 
 def unpack(deb: Path, name: str, target: Path) -> bool:
-    """Takes one file out of a package, read as a stream: hundreds of megabytes of modules stay packed."""
+    """Takes one file out of a package, read as a stream: the modules are not written to disk."""
     if shutil.which("dpkg-deb") is None:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tar:
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as tar:
         try:
             with tarfile.open(fileobj=tar.stdout, mode="r|") as members:
                 for member in members:

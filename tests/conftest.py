@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
 
-import pvops
 import pytest
-from pvops.kernel import Kernel
 
+import pvops
 from kernels.given import Boot, boots, given, required, root
+from pvops.kernel import Kernel
 
 #: Fixtures that need what ``PVOPS_KERNELS`` holds.
 _NEED_KERNELS = frozenset({"kernels_root", "kernel", "boot", "goldens"})
@@ -34,7 +34,10 @@ def kernel() -> Callable[[str], Kernel]:
     return opened
 
 
-@pytest.fixture(params=boots() or [None], ids=lambda boot: boot.name if boot else "no-boots")
+_BOOTS: list[Boot | None] = [*boots()]
+
+
+@pytest.fixture(params=_BOOTS or [None], ids=lambda boot: boot.name if boot else "no-boots")
 def boot(request: pytest.FixtureRequest) -> Boot:
     """Every boot in turn."""
     if request.param is None:
@@ -64,19 +67,19 @@ def any_kernel(sample_kernel: Path) -> Path:
     return real[-1] if real else sample_kernel
 
 
-def _must_run(item: pytest.Item) -> bool:
+def _needs_kernels(item: pytest.Item) -> bool:
     names = getattr(item, "fixturenames", ())
     marked = any(item.get_closest_marker(name) for name in ("kernels", "golden"))
     return marked or not _NEED_KERNELS.isdisjoint(names)
 
 
-def _about_kernels(report: pytest.TestReport | pytest.CollectReport) -> bool:
-    return "PVOPS_KERNELS" in str(report.longrepr)
-
-
-def _failed(report: pytest.TestReport | pytest.CollectReport) -> None:
-    report.outcome = "failed"
-    report.longrepr = f"skipped, although PVOPS_REQUIRE_KERNELS=1: {report.longrepr}"
+def _not_skipped(report: pytest.TestReport | pytest.CollectReport, needs_kernels: bool) -> None:
+    """Turns a skip for want of kernels into a failure where they are required; an expected failure stays one."""
+    if not (required() and report.skipped) or hasattr(report, "wasxfail"):
+        return
+    if needs_kernels or "PVOPS_KERNELS" in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, although PVOPS_REQUIRE_KERNELS=1: {report.longrepr}"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -85,8 +88,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With ``PVOPS_REQUIRE_KERNELS=1`` a test that needs real kernels and skips has failed."""
     report = yield
-    if report.skipped and required() and not hasattr(report, "wasxfail") and (_must_run(item) or _about_kernels(report)):
-        _failed(report)
+    _not_skipped(report, _needs_kernels(item))
     return report
 
 
@@ -96,6 +98,5 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Likewise for a whole module that skips itself."""
     report = yield
-    if report.skipped and required() and _about_kernels(report):
-        _failed(report)
+    _not_skipped(report, needs_kernels=False)
     return report

@@ -275,7 +275,9 @@ class _Builder:
 
     def _banner(self) -> bytes:
         release = f"{self.era}.0-pvops-sample"
-        banner = f"Linux version {release} (pvops@sample) (made by pvops.sample) #1 SMP {self.bits}-bit, era {self.era}\n"
+        banner = (
+            f"Linux version {release} (pvops@sample) (made by pvops.sample) #1 SMP {self.bits}-bit, era {self.era}\n"
+        )
         return banner.encode() + b"\0"
 
     def _data(self) -> bytes:

@@ -1,7 +1,7 @@
 """Real kernels, what they held in memory after booting, and goldens: the folder ``PVOPS_KERNELS``.
 
-``kernels/vmlinuz-RELEASE``, ``boots/RELEASE~MODE.{json,facts,runs.xz}`` and ``goldens/*.jsonl.xz``; any of the three may
-be absent. Nothing of it is part of the project.
+``kernels/vmlinuz-RELEASE``, ``boots/RELEASE~MODE.{json,facts,runs.xz}`` and ``goldens/*.jsonl.xz``; any of the three
+may be absent. Nothing of it is part of the project.
 """
 
 from __future__ import annotations
