@@ -129,23 +129,22 @@ impl NopTable {
     }
 }
 
-/// `call rel32` from `address` to `target`; `None` where 64-bit code cannot reach it.
-pub fn call(bits: Bits, address: u64, target: u64) -> Option<[u8; CALL_LEN]> {
-    branch(CALL, bits, address, target)
+/// `call rel32` from `address` to `target`.
+///
+/// The displacement is cut to 32 bits, as every era's kernel does it: a target out of reach (a poisoned pointer) makes a
+/// call to somewhere else, and no kernel notices.
+pub fn call(address: u64, target: u64) -> [u8; CALL_LEN] {
+    branch(CALL, address, target)
 }
 
-/// `jmp rel32` from `address` to `target`; `None` where 64-bit code cannot reach it.
-pub fn jmp(bits: Bits, address: u64, target: u64) -> Option<[u8; CALL_LEN]> {
-    branch(JMP, bits, address, target)
+/// `jmp rel32` from `address` to `target`, cut to 32 bits likewise.
+pub fn jmp(address: u64, target: u64) -> [u8; CALL_LEN] {
+    branch(JMP, address, target)
 }
 
-fn branch(opcode: u8, bits: Bits, address: u64, target: u64) -> Option<[u8; CALL_LEN]> {
-    let delta = target.wrapping_sub(address.wrapping_add(CALL_LEN as u64));
-    if bits == Bits::B64 && i32::try_from(delta as i64).is_err() {
-        return None;
-    }
-    let [a, b, c, d] = (delta as u32).to_le_bytes();
-    Some([opcode, a, b, c, d])
+fn branch(opcode: u8, address: u64, target: u64) -> [u8; CALL_LEN] {
+    let [a, b, c, d] = (target.wrapping_sub(address.wrapping_add(CALL_LEN as u64)) as u32).to_le_bytes();
+    [opcode, a, b, c, d]
 }
 
 /// An indirect call or jump through memory, as a paravirt site is built.
@@ -364,8 +363,7 @@ mod tests {
         #[test]
         fn an_encoded_branch_decodes_to_its_target(address: u64, delta in i32::MIN..i32::MAX, jump: bool) {
             let target = address.wrapping_add(5).wrapping_add(i64::from(delta) as u64);
-            let code = if jump { jmp(Bits::B64, address, target) } else { call(Bits::B64, address, target) };
-            let code = code.expect("within reach");
+            let code = if jump { jmp(address, target) } else { call(address, target) };
             let insn = decoder(Bits::B64, address, &code).decode();
             prop_assert_eq!(insn.len(), CALL_LEN);
             prop_assert_eq!(insn.near_branch_target(), target);
@@ -374,7 +372,7 @@ mod tests {
 
         #[test]
         fn an_encoded_branch_of_i386_reaches_everything(address: u32, target: u32) {
-            let code = call(Bits::B32, address.into(), target.into()).expect("32-bit code wraps");
+            let code = call(address.into(), target.into());
             prop_assert_eq!(decoder(Bits::B32, address.into(), &code).decode().near_branch_target(), u64::from(target));
         }
 

@@ -9,7 +9,7 @@ arch/x86/kernel/cpu/mshyperv.c for the lines of the log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Word(NamedTuple):
 
 _KVM = b"KVMKVMKVM\0\0\0"
 _HYPERV = b"Microsoft Hv"
+_SIGNATURES = {_KVM: "kvm", _HYPERV: "hyperv", b"VMwareVMware": "vmware", b"XenVMMXenVMM": "xen-hvm"}
 
 WORDS: Mapping[str, Word] = {
     "kvm": Word(
@@ -167,14 +168,25 @@ def bit(machine: Machine, name: str, bit: str) -> Finding[bool | None]:
 
 def base_leaf(machine: Machine, spec: Word) -> int | None:
     """The leaf of a word on this machine, or None where its hypervisor's signature or the leaf is not there."""
-    for base in range(0x40000000, 0x40010000 if spec.scan else 0x40000001, 0x100):
-        registers = machine.cpuid.get((base, 0))
-        if registers is None:
-            continue
-        signature = b"".join(registers[r].to_bytes(4, "little") for r in ("ebx", "ecx", "edx"))
-        if signature == spec.signature:
+    for base, signature in _bases(machine):
+        if signature == spec.signature and (spec.scan or base == 0x40000000):
             return base + spec.leaf if (base + spec.leaf, 0) in machine.cpuid else None
     return None
+
+
+def signed(machine: Machine) -> Finding[str | None]:
+    """The hypervisor by its signature; of several the one with the highest base leaf, which is what
+    ``detect_hypervisor_vendor`` prefers (KVM may show Hyper-V's leaves before its own)."""
+    for base, signature in reversed(list(_bases(machine))):
+        if signature in _SIGNATURES:
+            return Finding(_SIGNATURES[signature], f"signature in cpuid leaf {base:#x}")
+    return Finding(None, "no hypervisor's signature in a cpuid leaf")
+
+
+def _bases(machine: Machine) -> Iterator[tuple[int, bytes]]:
+    for base in range(0x40000000, 0x40010000, 0x100):
+        if registers := machine.cpuid.get((base, 0)):
+            yield base, b"".join(registers[r].to_bytes(4, "little") for r in ("ebx", "ecx", "edx"))
 
 
 def _spec(name: str) -> Word:

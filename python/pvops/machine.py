@@ -168,10 +168,8 @@ class Machine:
                 found = line[len(text) :].strip()
                 if found in _DETECTED:
                     return Finding(_DETECTED[found], f'log: "{line.strip()}"')
-        for word in ("hyperv", "kvm"):
-            spec = _hypervisor.WORDS[word]
-            if (leaf := _hypervisor.base_leaf(self, spec)) is not None:
-                return Finding(spec.hypervisor, f"signature in cpuid leaf {leaf - spec.leaf:#x}")
+        if (signed := _hypervisor.signed(self)).value is not None:
+            return signed
         if self.flags is not None and "hypervisor" not in self.flags:
             return Finding("none", "no hypervisor flag in /proc/cpuinfo")
         return Finding(None, "nothing tells the hypervisor")

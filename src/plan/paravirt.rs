@@ -21,7 +21,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::image::Bits;
-use crate::insn::{self, CALL_LEN, MAX_PATCH_LEN, NopTable};
+use crate::insn::{self, MAX_PATCH_LEN, NopTable};
 use crate::plan::{Pass, Plan};
 use crate::sites::Site;
 
@@ -341,42 +341,24 @@ impl Patcher<'_> {
         {
             return Ok(kept(Reason::Clobbers { site: self.clobbers, call }, buffer));
         }
-        let code = insn::call(self.rules.bits, self.address, target);
-        self.branch(code, target, kind, reason, buffer)
+        self.copy(&insn::call(self.address, target), kind, reason, self.rules.no_room, buffer)
     }
 
     fn jump(&self, target: u64, reason: Reason, buffer: &mut [u8]) -> Result<Decision> {
-        let code = insn::jmp(self.rules.bits, self.address, target);
-        self.branch(code, target, Kind::Jumped, reason, buffer)
-    }
-
-    fn branch(
-        &self,
-        code: Option<[u8; CALL_LEN]>,
-        target: u64,
-        kind: Kind,
-        reason: Reason,
-        buffer: &mut [u8],
-    ) -> Result<Decision> {
-        let code = code.ok_or_else(|| {
-            Error::ops(format!("{target:#x} is out of reach of a rel32, which spans 2 GiB to either side"))
-        })?;
-        self.copy(&code, kind, reason, self.rules.no_room, buffer)
+        self.copy(&insn::jmp(self.address, target), Kind::Jumped, reason, self.rules.no_room, buffer)
     }
 
     /// `patch_internal()` of vmi_32.c; it looks at neither the slot nor the clobbers.
     fn rom(&self, answer: RomAnswer, buffer: &mut [u8]) -> Result<Decision> {
-        let bits = self.rules.bits;
         let (code, kind) = match answer {
             RomAnswer::None => return Ok(kept(Reason::Rom, buffer)),
             RomAnswer::Nop => return Ok(Decision { kind: Kind::Nopped, reason: Reason::Rom, used: 0 }),
-            RomAnswer::CallRel(target) => (insn::call(bits, self.address, target), Kind::Called),
-            RomAnswer::JumpRel(target) => (insn::jmp(bits, self.address, target), Kind::Jumped),
+            RomAnswer::CallRel(target) => (insn::call(self.address, target), Kind::Called),
+            RomAnswer::JumpRel(target) => (insn::jmp(self.address, target), Kind::Jumped),
             RomAnswer::Unknown(kind) => {
                 return Err(Error::bug(format!("BUG: VMI's ROM answers with relocation type {kind} (patch_internal)")));
             }
         };
-        let code = code.ok_or_else(|| Error::ops("VMI's ROM lies out of reach of a rel32"))?;
         self.copy(&code, kind, Reason::Rom, NoRoom::Bug, buffer)
     }
 

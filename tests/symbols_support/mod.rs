@@ -1,5 +1,5 @@
 //! What the tests of symbols and BTF share: real kernels to read, and encoders to make tables with.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod btf;
 pub mod kallsyms;

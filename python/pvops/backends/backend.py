@@ -81,7 +81,7 @@ class Assign(NamedTuple):
         symbol: the function, or several names that it had, separated by ``|``; the first that the image has counts.
         when: the condition.
         source: file and function.
-        config: the ``#ifdef`` around it. Only where this is known not to hold may the function be missing.
+        config: the ``#ifdef`` around it. Only where this is not known to hold may the function be missing.
     """
 
     op: str
@@ -101,6 +101,8 @@ class Copy(NamedTuple):
         whole: the table has the type of ``pv_ops`` (6.1), so that an op stands where it does there; or that of the
             structure (5.10).
         when: the condition.
+        otherwise: field → function for images without the table's symbol: the compiler makes instructions of a small
+            table, and may leave a large one unnamed. What is not in it is NULL, or replaced by a later step.
     """
 
     struct: str
@@ -108,6 +110,7 @@ class Copy(NamedTuple):
     source: str
     whole: bool
     when: Condition = always
+    otherwise: Mapping[str, str] | None = None
 
 
 Step = Assign | Copy
@@ -159,7 +162,7 @@ class Backend:
             when = step.when(fill.machine, self.hypervisor) if runs.holds else runs
             if isinstance(step, Copy):
                 if when.holds:
-                    slots.update(self._copy(step, fill))
+                    slots.update(self._copy(step, fill, when))
             elif step.op in slots:
                 slots[step.op] = self._assign(step, fill, when, slots[step.op])
         return slots
@@ -190,25 +193,25 @@ class Backend:
         name = step.symbol.partition("|")[0]
         if not when.holds:
             return slot._replace(why=f"{slot.why}; not {name}: {when.why}")
+        if not _possible(step.config, fill.bits):
+            return slot._replace(why=f"{slot.why}; not {name}: that needs {step.config}")
         for symbol in step.symbol.split("|"):
             address = fill.image.address_of(symbol)
             if address is not None:
                 source = f"{step.source}, {fill.era}" if step.source else fill.era
-                return Slot(step.op, symbol, address, when.why or f"{self.title} always sets it", source)
+                return Slot(step.op, symbol, address, when.why or "its init code always sets it", source)
         config = fill.config.with_("X86_64") if fill.bits == 64 else fill.config
         if step.config and not config.holds(step.config):
             return slot._replace(why=f"{slot.why}; not {name}: this kernel is built without {step.config}")
         raise OpsError(f"backend {self.name}: {step.op} becomes {name}, but the image has no symbol of that name")
 
-    def _copy(self, step: Copy, fill: Fill) -> dict[str, Slot]:
+    def _copy(self, step: Copy, fill: Fill, when: Verdict) -> dict[str, Slot]:
         ops = [(i, op) for i, op in enumerate(fill.ops) if op.partition(".")[0] == step.struct]
+        table = fill.image.address_of(step.table)
         if not ops:
             return {}
-        table = fill.image.address_of(step.table)
         if table is None:
-            raise OpsError(
-                f"backend {self.name}: {step.struct} is copied from {step.table}, but the image has no such symbol"
-            )
+            return {op: self._unnamed(step, op, fill, when) for _, op in ops}
         first = 0 if step.whole else ops[0][0]
         slots = {}
         for i, op in ops:
@@ -221,6 +224,19 @@ class Backend:
             why = f"{step.table} has {symbol or 'NULL'}"
             slots[op] = Slot(op, symbol, value or None, why, f"{step.source}, {fill.era}")
         return slots
+
+    def _unnamed(self, step: Copy, op: str, fill: Fill, when: Verdict) -> Slot:
+        if step.otherwise is None:
+            raise OpsError(f"backend {self.name}: {op} is copied from {step.table}, but the image has no such symbol")
+        symbol = step.otherwise.get(op.partition(".")[2])
+        null = Slot(op, None, None, f"{step.table} does not name it: NULL", f"{step.source}, {fill.era}")
+        return null if symbol is None else self._assign(Assign(op, symbol, source=step.source), fill, when, null)
+
+
+def _possible(config: str, bits: int) -> bool:
+    """Whether a condition can hold with pointers of this size, whatever else is configured."""
+    symbols = (term.strip() for term in config.replace("|", "&").split("&"))
+    return Config(*(s for s in symbols if s != "X86_64" or bits == 64)).holds(config)
 
 
 def callee_save(name: str) -> str:

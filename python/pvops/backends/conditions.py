@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
 
 
 class Condition:
-    """One condition; ``&`` and ``|`` combine.
+    """One condition; ``&``, ``|`` and ``~`` combine.
 
     Args:
         test: (machine or None, name of the hypervisor that the backend is for) → `Verdict`.
@@ -58,6 +58,15 @@ class Condition:
 
         return Condition(either)
 
+    def __invert__(self) -> Condition:
+        """The opposite, with the same sentence (which says what is so)."""
+
+        def opposite(machine: Machine | None, hypervisor: str) -> Verdict:
+            holds, why = self(machine, hypervisor)
+            return Verdict(not holds, why)
+
+        return Condition(opposite)
+
 
 #: Always: what init code does without asking.
 always = Condition(lambda machine, hypervisor: Verdict(True, ""))
@@ -82,13 +91,7 @@ def feature(bit: str, *, word: str = "kvm", assume: bool = True) -> Condition:
 
 def not_hint(bit: str, *, word: str = "kvm-hints") -> Condition:
     """The hypervisor does not give a hint; assumed where nothing tells."""
-    given = feature(bit, word=word, assume=False)
-
-    def test(machine: Machine | None, hypervisor: str) -> Verdict:
-        holds, why = given(machine, hypervisor)
-        return Verdict(not holds, why)
-
-    return Condition(test)
+    return ~feature(bit, word=word, assume=False)
 
 
 def cpus_more_than(number: int) -> Condition:
@@ -131,13 +134,7 @@ def flag(name: str, feature: str, *, assume: bool = False) -> Condition:
 
 def no_flag(name: str, feature: str) -> Condition:
     """The boot CPU lacks a feature; assumed where nothing tells."""
-    has = flag(name, feature)
-
-    def test(machine: Machine | None, hypervisor: str) -> Verdict:
-        holds, why = has(machine, hypervisor)
-        return Verdict(not holds, why)
-
-    return Condition(test)
+    return ~flag(name, feature)
 
 
 def logged(yes: str = "", *, no: str = "", what: str, assume: bool, beside: str = " kernel on ") -> Condition:
@@ -155,12 +152,12 @@ def logged(yes: str = "", *, no: str = "", what: str, assume: bool, beside: str 
     def test(machine: Machine | None, hypervisor: str) -> Verdict:
         log = "" if machine is None else machine.dmesg
         if no and no in log:
-            return Verdict(False, f'not: {what} (log: "{no}")')
+            return Verdict(False, f'{what}: no (log: "{no}")')
         if yes and yes in log:
             return Verdict(True, f'{what} (log: "{yes}")')
         told = machine is not None and machine.hypervisor.value == hypervisor and machine.log_is_whole and beside in log
         if told and bool(yes) != bool(no):
-            return Verdict(not yes, f'{"not: " if yes else ""}{what} (log: no "{yes or no}")')
-        return Verdict(assume, f"{'' if assume else 'not: '}{what} (assumed)")
+            return Verdict(not yes, f'{what}{": no" if yes else ""} (log: no "{yes or no}")')
+        return Verdict(assume, f"{what}{'' if assume else ': no'} (assumed)")
 
     return Condition(test)

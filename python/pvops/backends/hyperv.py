@@ -9,7 +9,7 @@ calls and no ops.
 from __future__ import annotations
 
 from pvops.backends.backend import Assign, Backend, Step, callee_save, lock_ops
-from pvops.backends.conditions import feature, no_flag, no_option, not_hint
+from pvops.backends.conditions import feature, no_flag, no_option
 from pvops.backends.native import CPU_6_12
 
 _MMU = "arch/x86/hyperv/mmu.c: hyperv_setup_mmu_ops"
@@ -23,7 +23,6 @@ _LOCKS = (
     & feature("GUEST_IDLE_AVAILABLE", word="hyperv")
 )
 _TSC_PAGE = feature("REFERENCE_TSC_AVAILABLE", word="hyperv")
-_NO_TSC_PAGE = not_hint("REFERENCE_TSC_AVAILABLE", word="hyperv")
 
 _LOCK_OPS: tuple[Step, ...] = (
     *lock_ops("hv_qlock_wait", "hv_qlock_kick", _LOCKS, _SPINLOCK, "X86_64&SMP&PARAVIRT_SPINLOCKS"),
@@ -43,7 +42,7 @@ HYPERV_5_10: tuple[Step, ...] = (
     Assign(
         "pv_time_ops.sched_clock",
         "read_hv_sched_clock_msr",
-        _NO_TSC_PAGE & feature("TIME_REF_COUNT_AVAILABLE", word="hyperv"),
+        ~_TSC_PAGE & feature("TIME_REF_COUNT_AVAILABLE", word="hyperv"),
         _CLOCK,
         "HYPERV_TIMER",
     ),

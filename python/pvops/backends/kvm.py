@@ -52,6 +52,7 @@ KVM_6_1: tuple[Step, ...] = (
         "kvm_sev_hc_page_enc_status",
         _ENCRYPTED & feature("MIGRATION_CONTROL", assume=False),
         _PLATFORM,
+        "ARCH_HAS_CC_PLATFORM",
     ),
     *_IO_DELAY,
     # Moved out of kvm_spinlock_init: it no longer depends on pv spinlocks.

@@ -5,12 +5,16 @@ with them, for what a PV guest never calls: ``alloc_p4d``, ``release_p4d``, with
 Before ``alternative_instructions()`` runs, the early functions of those tables have been replaced: the page table ops
 when the allocator is up, the irq ops when every vCPU's info lies at a fixed place of its per-CPU area.
 
+The tables are read from the image. Debian's 5.10 has no symbol for two of them: there what the source says is taken.
+
 Sources: arch/x86/xen/enlighten_pv.c, irq.c, mmu_pv.c, time.c and spinlock.c of 5.10.262, 6.1.192 and 6.12.117. The
 tables are gone in 7.x (Gross, "x86/xen: Drop xen_irq_ops", "… xen_cpu_ops", "… xen_mmu_ops"): the same functions are
 assigned one by one, and what is not named stays native.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from pvops.backends.backend import Assign, Backend, Copy, Step, callee_save, lock_ops
 from pvops.backends.conditions import Condition, always, cpus_more_than, logged, no_option
@@ -24,29 +28,64 @@ _PLACEMENT = "arch/x86/xen/enlighten_pv.c: xen_setup_vcpu_info_placement"
 _SPINLOCK = "arch/x86/xen/spinlock.c: xen_init_spinlocks"
 
 
-def _each(struct: str, source: str, functions: str, when: Condition = always) -> tuple[Step, ...]:
-    """One assignment per ``op=function`` of a list; ``op=*function`` for the function's callee-save thunk."""
-    pairs = (pair.split("=") for pair in functions.split())
-    return tuple(Assign(f"{struct}.{op}", callee_save(f[1:]) if f[0] == "*" else f, when, source) for op, f in pairs)
+def _functions(text: str) -> dict[str, str]:
+    """A list of ``op=function`` as a mapping; ``*function`` is the function's callee-save thunk."""
+    pairs = (pair.split("=") for pair in text.split())
+    return {op: callee_save(f[1:]) if f.startswith("*") else f for op, f in pairs}
 
+
+def _each(struct: str, source: str, functions: Mapping[str, str], when: Condition = always) -> tuple[Step, ...]:
+    return tuple(Assign(f"{struct}.{op}", function, when, source) for op, function in functions.items())
+
+
+# What the tables name, without the early functions that _AFTER_ALLOCATOR and _DIRECT replace. ``|``: names in turn.
+_CPU_FUNCTIONS = _functions(
+    "cpuid=xen_cpuid set_debugreg=xen_set_debugreg get_debugreg=xen_get_debugreg read_cr0=xen_read_cr0"
+    " write_cr0=xen_write_cr0 write_cr4=xen_write_cr4 wbinvd=native_wbinvd|pv_native_wbinvd read_msr=xen_read_msr"
+    " write_msr=xen_write_msr read_msr_safe=xen_read_msr_safe write_msr_safe=xen_write_msr_safe"
+    " read_pmc=xen_read_pmc iret=xen_iret load_tr_desc=_paravirt_nop|nop_func set_ldt=xen_set_ldt"
+    " load_gdt=xen_load_gdt load_idt=xen_load_idt load_tls=xen_load_tls load_gs_index=xen_load_gs_index"
+    " alloc_ldt=xen_alloc_ldt free_ldt=xen_free_ldt store_tr=xen_store_tr write_ldt_entry=xen_write_ldt_entry"
+    " write_gdt_entry=xen_write_gdt_entry write_idt_entry=xen_write_idt_entry load_sp0=xen_load_sp0"
+    " invalidate_io_bitmap=xen_invalidate_io_bitmap update_io_bitmap=xen_update_io_bitmap io_delay=xen_io_delay"
+    " start_context_switch=xen_start_context_switch|paravirt_start_context_switch"
+    " end_context_switch=xen_end_context_switch"
+)
+_IRQ_FUNCTIONS = _functions("safe_halt=xen_safe_halt halt=xen_halt")
+_MMU_FUNCTIONS = _functions(
+    "write_cr2=xen_write_cr2 read_cr3=xen_read_cr3 flush_tlb_user=xen_flush_tlb flush_tlb_kernel=xen_flush_tlb"
+    " flush_tlb_one_user=xen_flush_tlb_one_user flush_tlb_others=xen_flush_tlb_others"
+    " flush_tlb_multi=xen_flush_tlb_multi tlb_remove_table=tlb_remove_table pgd_alloc=xen_pgd_alloc"
+    " pgd_free=xen_pgd_free ptep_modify_prot_start=xen_ptep_modify_prot_start"
+    " ptep_modify_prot_commit=xen_ptep_modify_prot_commit pte_val=*xen_pte_val pgd_val=*xen_pgd_val"
+    " make_pgd=*xen_make_pgd make_pmd=*xen_make_pmd pmd_val=*xen_pmd_val pud_val=*xen_pud_val make_pud=*xen_make_pud"
+    " p4d_val=*xen_p4d_val make_p4d=*xen_make_p4d activate_mm=xen_activate_mm dup_mmap=xen_dup_mmap"
+    " enter_mmap=xen_enter_mmap exit_mmap=xen_exit_mmap lazy_mode.enter=xen_enter_lazy_mmu|paravirt_enter_lazy_mmu"
+    " lazy_mode.leave=xen_leave_lazy_mmu lazy_mode.flush=xen_flush_lazy_mmu|paravirt_flush_lazy_mmu"
+    " lazy_mode_flush=xen_flush_lazy_mmu set_fixmap=xen_set_fixmap"
+)
+
+_AFTER_ALLOCATOR = _each(
+    "pv_mmu_ops",
+    _ALLOCATOR,
+    _functions(
+        "set_pte=xen_set_pte set_pmd=xen_set_pmd set_pud=xen_set_pud set_p4d=xen_set_p4d alloc_pte=xen_alloc_pte"
+        " alloc_pmd=xen_alloc_pmd release_pte=xen_release_pte release_pmd=xen_release_pmd alloc_pud=xen_alloc_pud"
+        " release_pud=xen_release_pud make_pte=*xen_make_pte write_cr3=xen_write_cr3"
+    ),
+)
 
 # xen_have_vcpu_info_placement: cleared where VCPUOP_register_vcpu_info fails, before Xen 3.2. Demanded from 5.16 on.
 _DIRECT: tuple[Step, ...] = (
     *_each(
         "pv_irq_ops",
         _PLACEMENT,
-        "save_fl=xen_save_fl_direct restore_fl=xen_restore_fl_direct irq_disable=xen_irq_disable_direct"
-        " irq_enable=xen_irq_enable_direct",
+        _functions(
+            "save_fl=xen_save_fl_direct restore_fl=xen_restore_fl_direct irq_disable=xen_irq_disable_direct"
+            " irq_enable=xen_irq_enable_direct"
+        ),
     ),
-    *_each("pv_mmu_ops", _PLACEMENT, "read_cr2=xen_read_cr2_direct"),
-)
-
-_AFTER_ALLOCATOR = _each(
-    "pv_mmu_ops",
-    _ALLOCATOR,
-    "set_pte=xen_set_pte set_pmd=xen_set_pmd set_pud=xen_set_pud set_p4d=xen_set_p4d alloc_pte=xen_alloc_pte"
-    " alloc_pmd=xen_alloc_pmd release_pte=xen_release_pte release_pmd=xen_release_pmd alloc_pud=xen_alloc_pud"
-    " release_pud=xen_release_pud make_pte=*xen_make_pte write_cr3=xen_write_cr3",
+    Assign("pv_mmu_ops.read_cr2", "xen_read_cr2_direct", source=_PLACEMENT),
 )
 
 #: Without xen_nopvspin and nopvspin, and with a second vCPU; Xen HVM has the same.
@@ -64,62 +103,40 @@ def spinlocks(when: Condition) -> tuple[Step, ...]:
     )
 
 
+def time_ops(when: Condition, source: str) -> Copy:
+    """``pv_ops.time = xen_time_ops`` (5.10)."""
+    functions = _functions("sched_clock=xen_sched_clock steal_clock=xen_steal_clock")
+    return Copy("pv_time_ops", "xen_time_ops", source, whole=False, when=when, otherwise=functions)
+
+
+def _tables(*, whole: bool, mmu: Mapping[str, str]) -> tuple[Step, ...]:
+    return (
+        Copy("pv_cpu_ops", "xen_cpu_ops", _START, whole, otherwise=_CPU_FUNCTIONS),
+        Copy("pv_irq_ops", "xen_irq_ops", _IRQ, whole, otherwise=_IRQ_FUNCTIONS),
+        Copy("pv_mmu_ops", "xen_mmu_ops", _MMU, whole, otherwise=mmu),
+    )
+
+
 # XENFEAT_mmu_pt_update_preserve_ad, since Xen 3.3; the banner tells. Demanded later: then it is in the table.
 _PRESERVE_AD = logged("(preserve-AD)", what="Xen preserves accessed and dirty bits", assume=True)
+_PTEP = ("ptep_modify_prot_start", "ptep_modify_prot_commit")
 
 XEN_5_10: tuple[Step, ...] = (
     Assign("pv_init_ops.patch", "paravirt_patch_default", source=_START),
-    Copy("pv_cpu_ops", "xen_cpu_ops", _START, whole=False),
-    Copy("pv_irq_ops", "xen_irq_ops", _IRQ, whole=False),
-    Copy("pv_mmu_ops", "xen_mmu_ops", _MMU, whole=False),
-    *_each(
-        "pv_mmu_ops",
-        _START,
-        "ptep_modify_prot_start=xen_ptep_modify_prot_start ptep_modify_prot_commit=xen_ptep_modify_prot_commit",
-        _PRESERVE_AD,
-    ),
-    Copy("pv_time_ops", "xen_time_ops", _TIME, whole=False),
+    *_tables(whole=False, mmu={**_MMU_FUNCTIONS, **{op: f"__{op}" for op in _PTEP}}),
+    *_each("pv_mmu_ops", _START, {op: f"xen_{op}" for op in _PTEP}, _PRESERVE_AD),
+    time_ops(always, _TIME),
     *_AFTER_ALLOCATOR,
     *_DIRECT,
     *spinlocks(LOCKS),
 )
 
-_TABLES_6_1: tuple[Step, ...] = (
-    Copy("pv_cpu_ops", "xen_cpu_ops", _START, whole=True),
-    Copy("pv_irq_ops", "xen_irq_ops", _IRQ, whole=True),
-    Copy("pv_mmu_ops", "xen_mmu_ops", _MMU, whole=True),
-    *_AFTER_ALLOCATOR,
-    *_DIRECT,
-)
+_XEN_6_1: tuple[Step, ...] = (*_tables(whole=True, mmu=_MMU_FUNCTIONS), *_AFTER_ALLOCATOR, *_DIRECT)
 
 XEN_7_2: tuple[Step, ...] = (
-    *_each(
-        "pv_cpu_ops",
-        _START,
-        "cpuid=xen_cpuid set_debugreg=xen_set_debugreg get_debugreg=xen_get_debugreg read_cr0=xen_read_cr0"
-        " write_cr0=xen_write_cr0 write_cr4=xen_write_cr4 read_msr=xen_read_msr write_msr=xen_write_msr"
-        " read_msr_safe=xen_read_msr_safe write_msr_safe=xen_write_msr_safe read_pmc=xen_read_pmc"
-        " load_tr_desc=nop_func set_ldt=xen_set_ldt load_gdt=xen_load_gdt load_idt=xen_load_idt"
-        " load_tls=xen_load_tls load_gs_index=xen_load_gs_index alloc_ldt=xen_alloc_ldt free_ldt=xen_free_ldt"
-        " store_tr=xen_store_tr write_ldt_entry=xen_write_ldt_entry write_gdt_entry=xen_write_gdt_entry"
-        " write_idt_entry=xen_write_idt_entry load_sp0=xen_load_sp0"
-        " invalidate_io_bitmap=xen_invalidate_io_bitmap update_io_bitmap=xen_update_io_bitmap"
-        " start_context_switch=xen_start_context_switch end_context_switch=xen_end_context_switch",
-    ),
-    *_each("pv_irq_ops", _IRQ, "safe_halt=xen_safe_halt halt=xen_halt"),
-    *_each(
-        "pv_mmu_ops",
-        _MMU,
-        "write_cr2=xen_write_cr2 read_cr3=xen_read_cr3 flush_tlb_user=xen_flush_tlb"
-        " flush_tlb_kernel=xen_flush_tlb flush_tlb_one_user=xen_flush_tlb_one_user"
-        " flush_tlb_multi=xen_flush_tlb_multi pgd_alloc=xen_pgd_alloc pgd_free=xen_pgd_free"
-        " ptep_modify_prot_start=xen_ptep_modify_prot_start ptep_modify_prot_commit=xen_ptep_modify_prot_commit"
-        " pte_val=*xen_pte_val pgd_val=*xen_pgd_val make_pgd=*xen_make_pgd make_pmd=*xen_make_pmd"
-        " pmd_val=*xen_pmd_val pud_val=*xen_pud_val make_pud=*xen_make_pud p4d_val=*xen_p4d_val"
-        " make_p4d=*xen_make_p4d enter_mmap=xen_enter_mmap exit_mmap=xen_exit_mmap"
-        " lazy_mode.enter=xen_enter_lazy_mmu lazy_mode.leave=xen_leave_lazy_mmu"
-        " lazy_mode.flush=xen_flush_lazy_mmu lazy_mode_flush=xen_flush_lazy_mmu set_fixmap=xen_set_fixmap",
-    ),
+    *_each("pv_cpu_ops", _START, _CPU_FUNCTIONS),
+    *_each("pv_irq_ops", _IRQ, _IRQ_FUNCTIONS),
+    *_each("pv_mmu_ops", _MMU, _MMU_FUNCTIONS),
     *_AFTER_ALLOCATOR,
     *_DIRECT,
     *spinlocks(LOCKS_6_12),
@@ -131,8 +148,8 @@ backend = Backend(
     "xen-pv",
     {
         "5.10": XEN_5_10,
-        "6.1": (*_TABLES_6_1, *spinlocks(LOCKS)),
-        "6.12": (*_TABLES_6_1, *spinlocks(LOCKS_6_12)),
+        "6.1": (*_XEN_6_1, *spinlocks(LOCKS)),
+        "6.12": (*_XEN_6_1, *spinlocks(LOCKS_6_12)),
         "7.2": XEN_7_2,
     },
     needs="xen_cpu_ops|xen_start_kernel",

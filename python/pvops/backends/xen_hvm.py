@@ -7,10 +7,10 @@ clocks are static calls and no ops.
 
 from __future__ import annotations
 
-from pvops.backends.backend import Assign, Backend, Copy, Step
+from pvops.backends.backend import Assign, Backend, Step
 from pvops.backends.conditions import Condition, Verdict, logged, no_option
 from pvops.backends.native import CPU_6_12
-from pvops.backends.xen import LOCKS, LOCKS_6_12, spinlocks
+from pvops.backends.xen import LOCKS, LOCKS_6_12, spinlocks, time_ops
 from pvops.machine import Machine
 
 _MMU = "arch/x86/xen/mmu_hvm.c: xen_hvm_init_mmu_ops"
@@ -50,7 +50,7 @@ backend = Backend(
     "xen-hvm",
     {
         "5.10": (
-            Copy("pv_time_ops", "xen_time_ops", _TIME, whole=False, when=_VECTOR & _PVCLOCK),
+            time_ops(_VECTOR & _PVCLOCK, _TIME),
             *_EXIT,
             *spinlocks(LOCKS & _VECTOR),
         ),

@@ -108,7 +108,7 @@ def _config(args: argparse.Namespace, era: Era) -> Config:
             continue
         read = era.read_config(_read(item))
         bits = bits or read.bits
-        settings = {o.symbol: o.symbol in read.symbols for o in era.options} | settings
+        settings = {o.symbol: o.symbol in read.symbols for o in era.configs} | settings
     return era.default_config(bits, **settings)
 
 

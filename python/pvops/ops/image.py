@@ -75,7 +75,7 @@ class ImageOps:
         for name in _ERAS:
             era = ops.era(name)
             seen = set()
-            for config in era.configs(self.kernel.bits):
+            for config in era.possible_configs(self.kernel.bits):
                 template = era.template(config)
                 names = tuple(op.name for op in template)
                 if len(names) > self._last_type and names not in seen:

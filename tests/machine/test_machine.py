@@ -1,0 +1,229 @@
+"""A machine from facts, JSON and TOML; what is derived and where it came from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from pvops import facts
+from pvops.errors import InputError, MachineError
+from pvops.machine import LIMIT, Machine
+
+FACTS = """==FILE /proc/version
+Linux version 6.1.0-1-amd64 (build@host) #1 SMP
+
+==FILE /proc/cmdline
+quiet nopvspin
+
+==FILE /proc/cpuinfo
+processor\t: 0
+vendor_id\t: GenuineIntel
+cpu family\t: 6
+model\t\t: 60
+model name\t: Some CPU
+stepping\t: 1
+flags\t\t: fpu tsc hypervisor
+bugs\t\t: spectre_v1
+power management:
+
+processor\t: 1
+vendor_id\t: GenuineIntel
+flags\t\t: fpu tsc hypervisor other
+
+==FILE /sys/hypervisor/type
+(none)
+
+==FILE /sys/devices/system/clocksource/clocksource0/current_clocksource
+tsc
+
+==FILE /sys/devices/system/cpu/vulnerabilities/meltdown
+Mitigation: PTI
+
+==FILE /sys/devices/system/cpu/vulnerabilities/ghostwrite
+(none)
+
+==FILE cpuid
+CPU 0:
+0x40000000 0x00: eax=0x40000001 ebx=0x4b4d564b ecx=0x564b4d56 edx=0x0000004d
+0x40000001 0x00: eax=0x000002e2 ebx=0x00000000 ecx=0x00000000 edx=0x00000001
+
+==FILE dmesg
+[    0.000000] Hypervisor detected: KVM
+[    0.010000] smpboot: Allowing 4 CPUs, 2 hotplug CPUs
+[    0.020000] Booting paravirtualized kernel on KVM
+"""
+
+
+def test_a_bundle_of_facts() -> None:
+    machine = Machine.from_facts(FACTS)
+    assert (machine.vendor, machine.family, machine.model, machine.stepping) == ("GenuineIntel", 6, 60, 1)
+    assert machine.flags == frozenset({"fpu", "tsc", "hypervisor"})
+    assert machine.bugs == frozenset({"spectre_v1"})
+    assert machine.online_cpus == 2
+    assert machine.clocksource == "tsc"
+    assert machine.vulnerabilities == {"meltdown": "Mitigation: PTI"}
+    assert machine.release == (6, 1)
+    assert machine.hypervisor == ("kvm", 'log: "Hypervisor detected: KVM"')
+    assert machine.backend.value == "kvm"
+    assert machine.possible_cpus == (4, 'log: "smpboot: Allowing 4 CPUs"')
+    assert machine.features_of("kvm") == (0x2E2, "cpuid leaf 0x40000001")
+    assert machine.feature("kvm", "PV_UNHALT") == (True, "cpuid leaf 0x40000001 eax bit 7")
+    assert machine.feature("kvm-hints", "REALTIME") == (True, "cpuid leaf 0x40000001 edx bit 0")
+
+
+def test_a_file_of_facts_and_its_document_are_the_same_machine(tmp_path: Path) -> None:
+    facts, document = tmp_path / "guest.facts", tmp_path / "guest.json"
+    facts.write_text(FACTS)
+    machine = Machine.load(facts)
+    document.write_text(json.dumps(machine.to_dict()))
+    again = Machine.load(document)
+    assert again.to_dict() == machine.to_dict()
+    assert machine.to_dict()["schema"] == "pvops.machine/1"
+    assert again.possible_cpus == (4, "given")
+    assert again.hypervisor == ("kvm", "given")
+
+
+def test_toml_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "guest.toml"
+    path.write_text(
+        'flags = "fpu monitor"\npossible_cpus = 1\ncmdline = "nopv"\n'
+        '[cpuid."0x40000000"]\neax = 0x40000001\nebx = 0x4b4d564b\necx = 0x564b4d56\nedx = 0x4d\n'
+        '[cpuid."0x40000001"]\neax = "0x80"\n'
+    )
+    machine = Machine.load(path)
+    assert machine.flags == frozenset({"fpu", "monitor"})
+    assert machine.feature("kvm", "PV_UNHALT").value is True
+    assert machine.hypervisor == ("kvm", "signature in cpuid leaf 0x40000000")
+    assert machine.family is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hello\n==FILE /proc/version\n", "line 1: text before the first ==FILE line"),
+        ("==FILE \n", "line 1: ==FILE without a path"),
+        ("==FILE cpuid\n==FILE cpuid\n", "part cpuid, line 2: part given twice"),
+        ("==FILE /proc/cpuinfo\nprocessor 0\n", "part /proc/cpuinfo, line 2: line without a colon"),
+        ("==FILE /proc/cpuinfo\nprocessor: 0\nmodel: many\n", "part /proc/cpuinfo: model is no 32-bit number"),
+        ("==FILE cpuid\n0x1 0x00: eax=1\n", "part cpuid, line 2: not a leaf"),
+        ("==FILE cpuid\n0x1 0x00: eax=0x1 ebx=0x1 ecx=zz edx=0\n", "part cpuid, line 2: ecx is no 32-bit number"),
+        ("==FILE cpuid\nnonsense\n", "part cpuid, line 2: not a leaf"),
+    ],
+)
+def test_malformed_facts_say_where(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "bad.facts"
+    path.write_text(text)
+    with pytest.raises(MachineError) as error:
+        Machine.from_facts(path)
+    assert str(error.value).startswith(f"{path}: {says}")
+    assert error.value.file == str(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"vendr": "x"}', "unknown key vendr (did you mean vendor?)"),
+        ('{"family": "six"}', "part family: family is no 32-bit number: 'six'"),
+        ('{"family": true}', "part family: family is no 32-bit number"),
+        ('{"flags": [1]}', "part flags: must be a list of names"),
+        ('{"cmdline": 1}', "part cmdline: must be a string"),
+        ('{"schema": "pvops.sites/1"}', "schema is pvops.sites/1"),
+        ('{"cpuid": {"0x1": {"rax": 1}}}', "part cpuid.0x1: must be a table of eax"),
+        ('{"cpuid": {"one": {}}}', "part cpuid: leaf is no 32-bit number"),
+        ('{"vulnerabilities": []}', "part vulnerabilities: must be a table of strings"),
+        ("{", "not JSON"),
+        ("= 3", "not TOML, nor facts"),
+        ("[" * 5000, "not TOML, nor facts"),
+    ],
+)
+def test_malformed_documents_say_what(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "bad"
+    path.write_text(text)
+    with pytest.raises(MachineError) as error:
+        Machine.load(path)
+    assert str(error.value).startswith(f"{path}: {says}")
+
+
+def test_a_missing_or_huge_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        Machine.load(tmp_path / "none")
+    path = tmp_path / "huge"
+    with path.open("wb") as file:
+        file.truncate(LIMIT + 1)
+    with pytest.raises(MachineError, match="16 MiB"):
+        Machine.load(path)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "options"),
+    [
+        ("quiet  nopvspin\tfoo=bar", (("quiet", None), ("nopvspin", None), ("foo", "bar"))),
+        ('dyndbg="file a.c +p" x', (("dyndbg", "file a.c +p"), ("x", None))),
+        ('"foo=bar baz" x', (("foo", "bar baz"), ("x", None))),
+        ('"two words"', (("two words", None),)),
+        ("a=b=c", (("a", "b=c"),)),
+        ("root=/dev/sda1 -- nopvspin", (("root", "/dev/sda1"),)),
+        ("", ()),
+    ],
+)
+def test_the_command_line_is_cut_as_the_kernel_does(cmdline: str, options: object) -> None:
+    assert Machine(cmdline=cmdline).options == options
+
+
+def test_dashes_and_underscores_are_the_same_in_options() -> None:
+    machine = Machine(cmdline="no_kvmclock io_delay=none io_delay=udelay")
+    assert machine.has_option("no-kvmclock")
+    assert not machine.has_option("kvmclock")
+    assert machine.option("io-delay") == "udelay"
+
+
+@pytest.mark.parametrize(
+    ("machine", "value", "source"),
+    [
+        (Machine(possible_cpus=3), 3, "given"),
+        (Machine(parts={"/sys/devices/system/cpu/possible": "0-3,8\n"}), 5, "/sys/devices/system/cpu/possible"),
+        (
+            Machine(dmesg="CPU topo: Allowing 2 present CPUs plus 6 hotplug CPUs\n"),
+            8,
+            'log: "CPU topo: Allowing 2 present CPUs plus 6 hotplug CPUs"',
+        ),
+        (Machine(dmesg="setup_percpu: NR_CPUS:64 nr_cpu_ids:2 x\n"), 2, 'log: "nr_cpu_ids:2"'),
+        (Machine(online_cpus=2), 2, "online CPUs in /proc/cpuinfo"),
+        (Machine(), None, "nothing tells the number of possible CPUs"),
+    ],
+)
+def test_possible_cpus(machine: Machine, value: int | None, source: str) -> None:
+    assert machine.possible_cpus == (value, source)
+
+
+@pytest.mark.parametrize(
+    ("machine", "value"),
+    [
+        (Machine(hypervisor="vmware"), "vmware"),
+        (Machine(parts={"/sys/hypervisor/guest_type": "PVH\n"}), "xen-hvm"),
+        (Machine(dmesg="[0] Booting kernel on Xen\n"), "xen-pv"),
+        (Machine(dmesg="[0] Booting paravirtualized kernel on bare hardware\n"), "none"),
+        (Machine(dmesg="[0] Hypervisor detected: Microsoft Hyper-V\n"), "hyperv"),
+        (Machine(flags=["fpu"]), "none"),
+        (Machine(flags=["hypervisor"]), None),
+    ],
+)
+def test_which_hypervisor(machine: Machine, value: str | None) -> None:
+    assert machine.hypervisor.value == value
+    assert machine.hypervisor.source
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_any_damaged_bundle_is_a_machine_or_a_machine_error(seed: int) -> None:
+    random = Random(seed)
+    text = list(FACTS)
+    for _ in range(random.randrange(1, 20)):
+        at = random.randrange(len(text))
+        text[at : at + random.randrange(4)] = random.choice(["", "\n", ":", "==FILE ", "0x", "\0", "9" * 30, "\udc80"])
+    with contextlib.suppress(MachineError):
+        machine = facts.machine("".join(text), "text")
+        assert Machine.from_dict(machine.to_dict()).to_dict() == machine.to_dict()
