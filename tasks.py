@@ -21,7 +21,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -60,8 +60,9 @@ def stop(text: str) -> NoReturn:
 
 def words_in(cwd: Path, words: Sequence[str | Path]) -> list[str]:
     """A command line for a folder: paths below it are given as seen from there."""
-    inside = (isinstance(word, Path) and word.is_relative_to(cwd) for word in words)
-    return [str(Path(word).relative_to(cwd) if below else word) for word, below in zip(words, inside)]
+    return [
+        str(word.relative_to(cwd) if isinstance(word, Path) and word.is_relative_to(cwd) else word) for word in words
+    ]
 
 
 def shown(words: Sequence[str]) -> str:
@@ -328,7 +329,7 @@ def demo(options: Options) -> None:
     listing = output_of(*pvops("sites", kernel, "--json"))
     if listing is None:
         stop(f"pvops cannot list the sites of {kernel}")
-    address, ops = worth_explaining(json.loads(listing))
+    address = worth_explaining(json.loads(listing))
     backend = "kvm"
     words = ("explain", kernel, address, "--backend", "native", "--backend")
     if run_status(*pvops(*words, backend)) != 0:
@@ -342,18 +343,16 @@ def demo(options: Options) -> None:
     say(f"wrote {patched.relative_to(ROOT)}, {size:,} bytes: an ELF image that objdump and gdb read")
 
 
-def worth_explaining(document: dict[str, object]) -> tuple[str, str]:
-    """The address and op of a site whose story is worth telling: what a hypervisor changes, else any."""
+def worth_explaining(document: dict[str, Any]) -> str:
+    """The address of a site whose story is worth telling: one that a hypervisor changes, else the first."""
     sites = document["sites"]
-    assert isinstance(sites, list)
-    wanted = ("pv_lock_ops.queued_spin_lock_slowpath", "pv_irq_ops.irq_enable", "pv_mmu_ops.flush_tlb_user")
-    for op in wanted:
+    for op in ("pv_lock_ops.queued_spin_lock_slowpath", "pv_irq_ops.irq_enable"):
         for site in sites:
             if site["section"] == ".text" and site["rows"][0]["op"] == op:
-                return str(site["address"]), op
+                return str(site["address"])
     if not sites:
         stop("the kernel has no paravirt sites")
-    return str(sites[0]["address"]), str(sites[0]["rows"][0]["op"])
+    return str(sites[0]["address"])
 
 
 def test(options: Options) -> None:

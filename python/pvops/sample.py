@@ -1,8 +1,8 @@
 """A small kernel image made here: what to try the commands on where no real kernel is at hand, and the tests' fixture.
 
 It has what the paravirt pass of a real x86 ``vmlinux`` looks at, in the same shape: an ELF file with ``.text`` and its
-call sites, ``.parainstructions``, ``.data`` with ``pv_ops`` as it is linked, a banner, and symbols. It cannot be booted:
-its functions are their first few instructions. Nothing of it is random, so the same arguments give the same bytes.
+call sites, ``.parainstructions``, ``.data`` with ``pv_ops`` as it is linked, a banner, and symbols. It cannot be
+booted: its functions are their first few instructions. The same arguments always give the same bytes.
 
 ::
 
