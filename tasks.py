@@ -450,8 +450,8 @@ def smoke(options: Options) -> None:
     run(python, "-m", "pvops.sample", image, cwd=elsewhere)
     run(command, "--version", cwd=elsewhere)
     run(command, "sites", image, "--summary", cwd=elsewhere)
+    run(python, "-m", "pvops", "explain", image, "sample_lock", cwd=elsewhere)
     run(command, "patch", image, "--backend", "kvm", "-o", patched, cwd=elsewhere)
-    run(python, "-m", "pvops", "sites", patched, "--summary", cwd=elsewhere)
     for leftover in (image, patched):
         leftover.unlink()
 
