@@ -114,6 +114,24 @@ fn mutated_elf_files() {
 }
 
 #[test]
+fn mutated_site_tables() {
+    let seed = |bits: Bits, text: u64| {
+        let (word, stride) = (bits.word(), 2 * bits.word());
+        let row = |i: u64| {
+            let mut row = vec![0; stride];
+            row[..word].copy_from_slice(&(text + 8 * i).to_le_bytes()[..word]);
+            row[word..word + 4].copy_from_slice(&[i as u8, 6, 1, 0]);
+            row
+        };
+        ElfWriter::new(bits)
+            .section(".text", text, flags::TEXT, &b"\xff\x15\x10\x20\x30\x40\xcc\xcc".repeat(24))
+            .section(".parainstructions", text + 0x1000, flags::RODATA, &(0..24).flat_map(row).collect::<Vec<u8>>())
+            .build()
+    };
+    storm(4, &[seed(Bits::B64, 0xffff_ffff_8100_0000), seed(Bits::B32, 0xc100_0000)], pvops::sites::exercise::table);
+}
+
+#[test]
 fn mutated_streams() {
     let elf = small_elf(Bits::B64);
     let seeds: Vec<Vec<u8>> = Compression::ALL.into_iter().map(|kind| pack::payload(kind, &elf)).collect();

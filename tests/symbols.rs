@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use pvops::image::kallsyms::{Region, SymbolKind, Symbols};
 use pvops::{ErrorKind, Result};
 use symbols_support::kallsyms::{Addresses, Layout, List, encode, layouts};
-use symbols_support::{kernels, open, regions};
+use symbols_support::{open, regions, root};
 
 /// Where made images have their code and their tables.
 const PLACES: [(usize, u64, u64); 2] =
@@ -202,7 +202,7 @@ fn real_kernels_have_the_symbols_their_boots_showed() {
         assert!(symbols.addresses_of("__func__.0").count() != 1, "{name}");
         let code = |address: u64| sections.iter().any(|s| s.3 && (s.1..s.1 + s.2.len() as u64).contains(&address));
         let mut boots = 0;
-        for boot in std::fs::read_dir(kernels().unwrap().join("boots")).unwrap() {
+        for boot in std::fs::read_dir(root().unwrap().join("boots")).unwrap() {
             let path = boot.unwrap().path();
             let file = path.file_name().unwrap().to_string_lossy();
             if !file.starts_with(&format!("{name}~")) || !file.ends_with(".json") {

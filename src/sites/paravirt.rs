@@ -203,12 +203,12 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(image: &'a Image) -> Reader<'a> {
-        let code = image.sections().iter().zip(0..).filter(|(s, _)| s.executable).map(|(s, index)| Code {
-            index,
-            start: s.address,
-            offset: s.offset,
-            bytes: image.section_bytes(s),
-        });
+        let code = image
+            .sections()
+            .iter()
+            .zip(0..)
+            .filter(|(s, _)| s.executable && s.allocated)
+            .map(|(s, index)| Code { index, start: s.address, offset: s.offset, bytes: image.section_bytes(s) });
         Reader { bits: image.bits(), code: code.collect() }
     }
 

@@ -5,8 +5,8 @@ use super::Compression;
 use crate::error::Result;
 use crate::image::source::Memory;
 
-/// First bytes: 0x184C2102, little-endian.
-pub(super) const MAGIC: [u8; 4] = 0x184c_2102u32.to_le_bytes();
+/// First bytes of a frame.
+const MAGIC: [u8; 4] = 0x184c_2102u32.to_le_bytes();
 
 /// What a block unpacks to, except the last (`LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`).
 const BLOCK: usize = 8 << 20;
