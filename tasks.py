@@ -373,20 +373,26 @@ def run_pytest(*words: str) -> None:
 
 
 def lint(options: Options) -> None:
-    """Checks formatting, lints and types, and holds the stub to the built module."""
+    """Checks formatting, lints and types, and holds the stub to the built module; all checks run before any fails."""
     need_rust()
     need_c_compiler()
     environment()
     bin_ = VENV / "bin"
     rust = {"PYO3_PYTHON": str(python_in(VENV))}
-    run("cargo", "fmt", "--check")
-    run("cargo", "clippy", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings", env=rust)
-    with_python = ("--all-targets", "--features", "python", "--", "-D", "warnings")
-    run("cargo", "clippy", "--locked", "--quiet", *with_python, env=rust)
-    run(bin_ / "ruff", "check", ".")
-    run(bin_ / "ruff", "format", "--check", ".")
-    run(bin_ / "mypy")
-    stubs(options)
+    clippy = ("cargo", "clippy", "--locked", "--quiet", "--all-targets")
+    checks: list[tuple[tuple[str | Path, ...], dict[str, str]]] = [
+        (("cargo", "fmt", "--check"), {}),
+        ((*clippy, "--", "-D", "warnings"), rust),
+        ((*clippy, "--features", "python", "--", "-D", "warnings"), rust),
+        ((bin_ / "ruff", "check", "."), {}),
+        ((bin_ / "ruff", "format", "--check", "."), {}),
+        ((bin_ / "mypy",), {}),
+        (STUBTEST, STUBTEST_ENV),
+    ]
+    failed = [shown(words_in(ROOT, words)) for words, env in checks if run_status(*words, env=env)]
+    if failed:
+        say("failed: " + "; ".join(failed))
+        sys.exit(1)
 
 
 def format_(options: Options) -> None:
@@ -398,10 +404,14 @@ def format_(options: Options) -> None:
     run(VENV / "bin" / "ruff", "format", ".")
 
 
+STUBTEST = (python_in(VENV), "-m", "mypy.stubtest", "pvops._core")
+STUBTEST_ENV = {"MYPYPATH": "python"}
+
+
 def stubs(options: Options) -> None:
     """Holds ``_core.pyi`` to the built module; there is no list of exceptions."""
     environment()
-    run(python_in(VENV), "-m", "mypy.stubtest", "pvops._core", env={"MYPYPATH": "python"})
+    run(*STUBTEST, env=STUBTEST_ENV)
 
 
 def build(options: Options) -> None:
