@@ -244,6 +244,15 @@ def kernels() -> Iterator[Path]:
     yield sample_kernel()
 
 
+def kernel() -> Path:
+    """The first of `kernels` that this version can work on: the one that ``demo`` shows."""
+    environment()
+    for path in kernels():
+        if output_of(*pvops("sites", path, "--summary")) is not None:
+            return path
+    stop("pvops cannot list the sites of any kernel here, not even of its own sample")
+
+
 def kernel_of_apt() -> Path | None:
     """The kernel of the package that ``linux-image-amd64`` depends on, downloaded and unpacked into ``.cache``."""
     depends = output_of("apt-cache", "depends", "linux-image-amd64")
@@ -321,24 +330,24 @@ def sample_kernel() -> Path:
 def demo(options: Options) -> None:
     """Lists the paravirt sites of a kernel, explains one, and writes the image patched for KVM."""
     environment()
-    for kernel in kernels():
-        if run_status(*pvops("sites", kernel, "--summary")) == 0:
+    for image in kernels():
+        if run_status(*pvops("sites", image, "--summary")) == 0:
             break
-        say(f"{kernel.name}: not a kernel that this version can work on; taking the next")
+        say(f"{image.name}: not a kernel that this version can work on; taking the next")
     print()
-    listing = output_of(*pvops("sites", kernel, "--json"))
+    listing = output_of(*pvops("sites", image, "--json"))
     if listing is None:
-        stop(f"pvops cannot list the sites of {kernel}")
+        stop(f"pvops cannot list the sites of {image}")
     address = worth_explaining(json.loads(listing))
     backend = "kvm"
-    words = ("explain", kernel, address, "--backend", "native", "--backend")
+    words = ("explain", image, address, "--backend", "native", "--backend")
     if run_status(*pvops(*words, backend)) != 0:
-        say(f"{kernel.name} is built without KVM guest support: native alone")
+        say(f"{image.name} is built without KVM guest support: native alone")
         backend = "native"
-        run(*pvops("explain", kernel, address))
+        run(*pvops("explain", image, address))
     print()
-    patched = CACHE / f"{kernel.name.replace('vmlinuz', 'vmlinux')}-{backend}"
-    run(*pvops("patch", kernel, "--backend", backend, "-o", patched))
+    patched = CACHE / f"{image.name.replace('vmlinuz', 'vmlinux')}-{backend}"
+    run(*pvops("patch", image, "--backend", backend, "-o", patched))
     size = patched.stat().st_size
     say(f"wrote {patched.relative_to(ROOT)}, {size:,} bytes: an ELF image that objdump and gdb read")
 
@@ -368,7 +377,7 @@ def run_pytest(*words: str) -> None:
     """Runs pytest against the installed wheel, with the kernel that ``demo`` would take."""
     env = {}
     if "PVOPS_KERNEL" not in os.environ:
-        env["PVOPS_KERNEL"] = str(next(kernels()))
+        env["PVOPS_KERNEL"] = str(kernel())
     run(python_in(VENV), "-m", "pytest", "-q", *words, env=env)
 
 
@@ -432,7 +441,7 @@ def kernels_for_rust() -> dict[str, str]:
     """What benchmarks need to find a kernel."""
     if "PVOPS_KERNELS" in os.environ or "PVOPS_KERNEL" in os.environ:
         return {}
-    return {"PVOPS_KERNEL": str(next(kernels()))}
+    return {"PVOPS_KERNEL": str(kernel())}
 
 
 def fuzz(options: Options) -> None:
