@@ -84,16 +84,15 @@ def _rows(kernel: Kernel, args: argparse.Namespace) -> Iterator[Mapping[str, obj
 
 def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
     style = output.Style(args.color)
-    out = sys.stdout
-    out.write("\n".join(summary(kernel, style)) + "\n")
-    if args.summary:
-        return
-    out.write("\n")
-    listing = kernel.sites.listing(names=args.names)
-    if args.op is not None:
-        chosen = {f"{site.address:016x}" for site in _chosen(kernel, args)}
-        listing = "".join(line for line in listing.splitlines(keepends=True) if line[:16] in chosen)
-    out.write(listing)
+    parts = ["\n".join(summary(kernel, style)) + "\n"]
+    if not args.summary:
+        listing = kernel.sites.listing(names=args.names)
+        if args.op is not None:
+            chosen = {f"{site.address:016x}" for site in _chosen(kernel, args)}
+            listing = "".join(line for line in listing.splitlines(keepends=True) if line[:16] in chosen)
+        parts += ["\n", listing]
+    # All of it is made before any of it is printed: trouble leaves nothing on standard output.
+    sys.stdout.write("".join(parts))
 
 
 def summary(kernel: Kernel, style: output.Style) -> list[str]:
