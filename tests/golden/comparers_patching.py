@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any
 
 from golden.comparers_ops import config_of, template_of
-from golden.data import Line, given, lines
+from golden.data import Line, lines
+from kernels.given import given
 from pvops import _core, nops, rules
 from pvops.backends import lguest, vmi, xen_2007
 from pvops.errors import KernelBug
