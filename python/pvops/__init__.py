@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["Error", "Kernel", "Machine", "Plan", "__version__", "backends", "errors", "open", "ops"]
 
 _MODULES = ("backends", "errors", "ops")
-_HOMES = {"Error": "errors", "Kernel": "kernel", "open": "kernel", "Machine": "machine", "Plan": "plan", "__version__": "_core"}
+_HOMES = {
+    "Error": "errors",
+    "Kernel": "kernel",
+    "open": "kernel",
+    "Machine": "machine",
+    "Plan": "plan",
+    "__version__": "_core",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pvops.backends.backend import Backend
-    from pvops.machine import Machine
     from pvops.kernel_ops import KernelOps
+    from pvops.machine import Machine
     from pvops.plan import Plan
     from pvops.rules import ParavirtRules
     from pvops.sites import Sites

@@ -12,7 +12,9 @@ from typing import Any
 def pvops(*args: str | Path, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     """``pvops ARGS``, with these bytes on standard input."""
     command = [sys.executable, "-m", "pvops", *map(str, args)]
-    return subprocess.run(command, input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL, capture_output=True, check=False)
+    return subprocess.run(
+        command, input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL, capture_output=True, check=False
+    )
 
 
 def document(*args: str | Path) -> Any:

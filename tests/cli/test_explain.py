@@ -39,7 +39,10 @@ def test_each_decision_is_data_kind_bytes_reason_source(sample_kernel: Path) -> 
 
 def test_an_address_may_be_given_as_the_listing_prints_it(sample_kernel: Path) -> None:
     address = first_site(sample_kernel, "pv_irq_ops.irq_enable")
-    assert pvops("explain", sample_kernel, f"{address:016x}").stdout == pvops("explain", sample_kernel, f"{address:#x}").stdout
+    assert (
+        pvops("explain", sample_kernel, f"{address:016x}").stdout
+        == pvops("explain", sample_kernel, f"{address:#x}").stdout
+    )
 
 
 def test_a_symbol_means_all_its_sites(sample_kernel: Path) -> None:

@@ -43,7 +43,9 @@ def test_one_op_alone(sample_kernel: Path) -> None:
 
 
 def test_a_misspelt_op_is_trouble_with_a_hint(sample_kernel: Path) -> None:
-    assert trouble("sites", sample_kernel, "--op", "pv_irq_ops.irq_enabel").endswith("(did you mean pv_irq_ops.irq_enable?)")
+    assert trouble("sites", sample_kernel, "--op", "pv_irq_ops.irq_enabel").endswith(
+        "(did you mean pv_irq_ops.irq_enable?)"
+    )
 
 
 def test_standard_input_is_a_kernel_too(sample_kernel: Path) -> None:

@@ -78,7 +78,8 @@ def paravirt(line: Line) -> dict[str, Any]:
     slot_of = template.op(line["op"])
     struct = next(s for s in template.structs if s.__name__ == slot_of.struct)
     seen = template.config.holds(struct.called)
-    pointer = {"native": "function", "other": "function"}.get(line["pointer"], line["pointer"]) if seen else "null"
+    held = str(line["pointer"])
+    pointer = {"native": "function", "other": "function"}.get(held, held) if seen else "null"
     # Where the ROM was never asked (a site too long for the buffer), what it would answer cannot matter.
     answers: dict[int, tuple[str, int]] = dict.fromkeys(vmi.CALLS.values(), ("none", 0))
     if rom := line.get("rom"):

@@ -29,7 +29,7 @@ def touched(kernel: pvops.Kernel) -> set[int]:
 
 
 def _alternatives(kernel: pvops.Kernel) -> Iterator[tuple[int, int]]:
-    """struct alt_instr of 12 bytes, which both 5.10.262 and 6.1 have: s32 instr, s32 repl, u16 cpuid, u8 len, u8 repllen."""
+    """struct alt_instr of 12 bytes, in 5.10.262 and 6.1: s32 instr, s32 repl, u16 cpuid, u8 len, u8 repllen."""
     section = Section(kernel, ".altinstructions")
     assert len(section.bytes) % 12 == 0
     for at in range(0, len(section.bytes), 12):

@@ -35,7 +35,11 @@ def lonely_sites(kernel: Kernel) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("boot", _BOOTS or [None], ids=lambda boot: boot.name if boot else "no-boots")
 def test_sites_hold_what_was_in_memory(
-    boot: Boot | None, kernel: Callable[[str], Kernel], kernels_root: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+    boot: Boot | None,
+    kernel: Callable[[str], Kernel],
+    kernels_root: Path,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     assert boot is not None
     opened = kernel(boot.release)
@@ -46,7 +50,18 @@ def test_sites_hold_what_was_in_memory(
 
     out = tmp_path / "text"
     image = str(kernels_root / f"kernels/vmlinuz-{boot.release}")
-    command = ["patch", image, "--machine", str(boot.facts), "--backend", boot.backend, "--format", "text", "-o", str(out)]
+    command = [
+        "patch",
+        image,
+        "--machine",
+        str(boot.facts),
+        "--backend",
+        boot.backend,
+        "--format",
+        "text",
+        "-o",
+        str(out),
+    ]
     assert main(command) == 0
     ours = out.read_bytes()
 

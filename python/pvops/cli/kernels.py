@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+
 from pvops.cli.output import note
 from pvops.kernel import Kernel, open, open_stdin
 

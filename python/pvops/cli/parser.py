@@ -67,7 +67,10 @@ def _command(commands: _Commands, name: str, help_: str, description: str) -> ar
     parser = commands.add_parser(name, help=help_, description=description, formatter_class=_Formatter)
     parser.set_defaults(format_="text")
     parser.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal; see NO_COLOR)"
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colour (auto: on a terminal; see NO_COLOR)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say on stderr what was found and assumed")
     return parser
@@ -115,11 +118,13 @@ def _ops(commands: _Commands) -> None:
         commands,
         "ops",
         "show the ops structures",
-        "Shows the ops structures as a table: type, offset, op, and what each backend puts there. Of a kernel, or of an "
-        "era's headers under a configuration.",
+        "Shows the ops structures as a table: type, offset, op, and what each backend puts there. Of a kernel, or of "
+        "an era's headers under a configuration.",
     )
     parser.add_argument("kernel", metavar="KERNEL", nargs="?", help=KERNEL)
-    parser.add_argument("--era", metavar="ERA", help="the headers of an era: 2.6.23, seed, 2.6.24, 2.6.33, 5.10, 6.1, 6.12, 7.2")
+    parser.add_argument(
+        "--era", metavar="ERA", help="the headers of an era: 2.6.23, seed, 2.6.24, 2.6.33, 5.10, 6.1, 6.12, 7.2"
+    )
     parser.add_argument(
         "--config",
         metavar="FILE|KEY=y",
@@ -128,7 +133,9 @@ def _ops(commands: _Commands) -> None:
         help="configuration: a kernel .config, or a symbol set (KEY=y) or not (KEY=n); may be repeated",
     )
     parser.add_argument("--bits", type=int, choices=(32, 64), help="pointer size (default: the era's usual)")
-    parser.add_argument("--backend", metavar="NAME", action="append", default=[], help="show this backend; may be repeated")
+    parser.add_argument(
+        "--backend", metavar="NAME", action="append", default=[], help="show this backend; may be repeated"
+    )
     parser.add_argument("--asm-offsets", action="store_true", help="the era's asm-offsets entries instead")
     _machine(parser)
     _formats(parser, rows=True)
@@ -142,9 +149,17 @@ def _explain(commands: _Commands) -> None:
         "Says what stands at a site as built, what each pass writes there and why, and what runs in the end.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
-    parser.add_argument("where", metavar="ADDRESS|SYMBOL", help="an address (0x…), symbol, symbol+0xOFFSET; a symbol alone: all its sites")
     parser.add_argument(
-        "--backend", metavar="NAME", action="append", default=[], help="under this backend (default: native); may be repeated"
+        "where",
+        metavar="ADDRESS|SYMBOL",
+        help="an address (0x…), symbol, symbol+0xOFFSET; a symbol alone: all its sites",
+    )
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="under this backend (default: native); may be repeated",
     )
     _machine(parser)
     _formats(parser, rows=False)
@@ -158,10 +173,20 @@ def _patch(commands: _Commands) -> None:
         "Writes the image after the kernel's own patching. In this version that is the paravirt pass alone.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write, or - for standard output")
-    parser.add_argument("--backend", metavar="NAME", help="native, kvm, xen, xen-hvm, vmware, hyperv (default: what --machine says, else native)")
     parser.add_argument(
-        "--format", dest="image_format", choices=("elf", "text"), default="elf", help="the whole ELF image, or the raw bytes of .text"
+        "-o", "--output", metavar="OUT", required=True, help="the file to write, or - for standard output"
+    )
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="native, kvm, xen, xen-hvm, vmware, hyperv (default: what --machine says, else native)",
+    )
+    parser.add_argument(
+        "--format",
+        dest="image_format",
+        choices=("elf", "text"),
+        default="elf",
+        help="the whole ELF image, or the raw bytes of .text",
     )
     _machine(parser)
     _formats(parser, rows=False)

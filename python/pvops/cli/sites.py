@@ -50,7 +50,11 @@ def document(kernel: Kernel, args: argparse.Namespace) -> dict[str, object]:
         "arch": kernel.arch,
         "container": kernel.image.container,
         "layouts": {"paravirt": kernel.sites.layout},
-        "pv_ops": {"address": output.hex_address(kernel.ops.address), "slots": len(kernel.ops), "named_by": kernel.ops.named_by},
+        "pv_ops": {
+            "address": output.hex_address(kernel.ops.address),
+            "slots": len(kernel.ops),
+            "named_by": kernel.ops.named_by,
+        },
         "summary": {
             "rows": {"paravirt": len(kernel.sites)},
             "sections": dict(kernel.sites.by_section()),
