@@ -1,6 +1,6 @@
 //! The paravirt sites of real kernels (`PVOPS_KERNELS`).
 
-#![allow(clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod kernels;
 

@@ -1,5 +1,5 @@
 //! `.parainstructions` in every layout, and every way it can lie.
-#![allow(clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod elfwriter;
 

@@ -5,14 +5,14 @@ from typing import final
 
 __all__ = [
     "Image",
+    "ParavirtSites",
     "Plan",
     "Rules",
     "Slot",
+    "__version__",
     "fill_nops",
     "patch_site",
     "write_file",
-    "ParavirtSites",
-    "__version__",
 ]
 
 __version__: str
