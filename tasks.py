@@ -435,6 +435,8 @@ def bench(options: Options) -> None:
     if not list((ROOT / "benches").glob("*.rs")):
         stop("there are no benchmarks")
     run("cargo", "bench", "--locked", env=kernels_for_rust())
+    environment()
+    run(str(python_in(VENV)), "benches/startup.py")
 
 
 def kernels_for_rust() -> dict[str, str]:

@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Buffer
+
     from pvops.backends.backend import Backend
     from pvops.kernel_ops import KernelOps
     from pvops.machine import Machine
@@ -19,22 +21,22 @@ if TYPE_CHECKING:
     from pvops.rules import ParavirtRules
     from pvops.sites import Sites
 
-#: What a kernel can be opened from: a path, or the bytes of an image (anything with the buffer protocol).
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview
 
+def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
+    """Opens a kernel: a vmlinuz of any compression, or an ELF vmlinux.
 
-def open(source: Source) -> Kernel:
-    """Opens a kernel: a vmlinuz of any compression, or an ELF vmlinux, by path or as bytes.
+    Nothing in it is ever executed. An uncompressed file is mapped, not read.
 
-    Nothing in it is ever executed. An uncompressed image is mapped, not read.
+    Args:
+        source: a path, or the bytes of an image: anything with the buffer protocol (``bytes``, ``mmap.mmap``, an array).
 
     Raises:
         InputError: the file cannot be read.
         ImageError: it is no kernel image, or a broken one; the message names file, offset and reason.
     """
-    if isinstance(source, bytes | bytearray | memoryview):
-        return Kernel(_core.Image.from_bytes("<bytes>", bytes(source)))
-    return Kernel(_core.Image.open(os.fspath(source)))
+    if isinstance(source, str | os.PathLike):
+        return Kernel(_core.Image.open(os.fspath(source)))
+    return Kernel(_core.Image.from_bytes("<bytes>", bytes(memoryview(source))))
 
 
 def open_stdin() -> Kernel:

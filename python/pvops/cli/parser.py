@@ -43,10 +43,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _sites(commands)
-    _ops(commands)
-    _explain(commands)
-    _patch(commands)
+    builders = {"sites": _sites, "ops": _ops, "explain": _explain, "patch": _patch}
+    # Building a parser takes longer than most commands: only that of the command given, or all for help and errors.
+    asked = argv[0] if argv else ""
+    for build in [builders[asked]] if asked in builders else builders.values():
+        build(commands)
     return parser.parse_args(argv)
 
 
