@@ -28,7 +28,7 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
     Nothing in it is ever executed. An uncompressed file is mapped, not read.
 
     Args:
-        source: a path, or the bytes of an image: anything with the buffer protocol (``bytes``, ``mmap.mmap``, an array).
+        source: a path, or the bytes of an image: anything with the buffer protocol (``bytes``, ``mmap.mmap``, …).
 
     Raises:
         InputError: the file cannot be read.

@@ -15,6 +15,7 @@ import pvops
 def test_a_path_bytes_and_every_buffer_are_the_same_kernel(sample_kernel: Path) -> None:
     data = sample_kernel.read_bytes()
     with sample_kernel.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        buffers: list[Any] = [data, bytearray(data), memoryview(data), array.array("B", data), mapped]
         sources: list[Any] = [
             str(sample_kernel),
             sample_kernel,
