@@ -16,15 +16,7 @@ def test_a_path_bytes_and_every_buffer_are_the_same_kernel(sample_kernel: Path) 
     data = sample_kernel.read_bytes()
     with sample_kernel.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         buffers: list[Any] = [data, bytearray(data), memoryview(data), array.array("B", data), mapped]
-        sources: list[Any] = [
-            str(sample_kernel),
-            sample_kernel,
-            data,
-            bytearray(data),
-            memoryview(data),
-            array.array("B", data),
-            mapped,
-        ]
+        sources: list[Any] = [str(sample_kernel), sample_kernel, *buffers]
         opened = [pvops.open(source) for source in sources]
     assert {len(kernel.sites) for kernel in opened} == {len(opened[0].sites)}
     assert opened[0].name == str(sample_kernel)
