@@ -33,6 +33,11 @@ def _width() -> int:
         return 98
 
 
+# The command speaks English only. Left to itself argparse asks for a translation of each of its headings: it loads
+# `locale` and looks for catalogues on disk, which takes as long as all else it does.
+setattr(argparse, "_", str)  # noqa: B010 (a name that type checkers do not know)
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
     """The parsed arguments; `command` names the module of `pvops.cli` that runs them."""
     parser = argparse.ArgumentParser(

@@ -96,7 +96,8 @@ def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
             listing = "".join(line for line in listing.splitlines(keepends=True) if line[:16] in chosen)
         parts += ["\n", listing]
     # All of it is made before any of it is printed: trouble leaves nothing on standard output.
-    sys.stdout.write("".join(parts))
+    for part in parts:
+        sys.stdout.write(part)
 
 
 def summary(kernel: Kernel, style: output.Style) -> list[str]:
