@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use boots_support::{all, functions, kernel, rules};
 use pvops::image::Image;
 use pvops::patch;
-use pvops::plan::{self, Boot, Forms, Plan, Rules};
+use pvops::plan::{self, Boot, Forms, Pass, Plan, Rules, Undetermined};
 use pvops::sites::Tables;
 
 /// What a comparison found.
@@ -27,7 +27,7 @@ fn predicted(image: &Image, tables: &Tables, boot: &Boot, rules: &Rules) -> (Pla
     (plan, text)
 }
 
-fn judge(image: &Image, plan: &Plan, text: &[u8], memory: &[u8]) -> Verdict {
+fn judge(image: &Image, tables: &Tables, plan: &Plan, text: &[u8], memory: &[u8]) -> Verdict {
     let section = image.section(".text").expect(".text");
     let names = functions(image);
     let mut verdict = Verdict::default();
@@ -54,6 +54,9 @@ fn judge(image: &Image, plan: &Plan, text: &[u8], memory: &[u8]) -> Verdict {
         }
         verdict.sites += 1;
         verdict.guessed += usize::from(found == &text[range.clone()]);
+        if found != &text[range.clone()] && std::env::var_os("PVOPS_SHOW_GUESSES").is_some() {
+            show_guess(image, tables, which, &text[range.clone()], found);
+        }
         if !legal {
             verdict.illegal.push(which.address);
         }
@@ -105,7 +108,7 @@ fn text_in_memory_is_what_the_passes_say_in_every_byte_that_can_be_known() {
             fit_features(image, tables, &mut boot, rules, &memory);
         }
         let (plan, text) = predicted(image, tables, &boot, rules);
-        let verdict = judge(image, &plan, &text, &memory);
+        let verdict = judge(image, tables, &plan, &text, &memory);
         let name = format!("{}~{}", recorded.kernel, recorded.mode);
         eprintln!(
             "{name}: {} wrong of {} changed; undetermined {} bytes ({:.3} %) at {} sites, {:.2} % guessed, {} illegal",
@@ -125,6 +128,25 @@ fn text_in_memory_is_what_the_passes_say_in_every_byte_that_can_be_known() {
         }
     }
     assert!(bad.is_empty(), "not exact: {bad:?}");
+}
+
+/// Which key was guessed wrong, and what it holds.
+fn show_guess(image: &Image, tables: &Tables, which: &Undetermined, guess: &[u8], found: &[u8]) {
+    let symbols = image.symbols().expect("symbols").expect("there are some");
+    let row = which.row as usize;
+    let key = match which.pass {
+        Pass::JumpLabels => Some(tables.jump_labels[row].key),
+        Pass::StaticCalls => Some(tables.static_calls[row].key),
+        Pass::Trampolines => tables.trampolines[row].key,
+        _ => None,
+    };
+    let key = key.and_then(|key| symbols.at(key));
+    let calls = matches!((which.pass, found), (Pass::StaticCalls | Pass::Trampolines, [0xe8 | 0xe9, ..]));
+    let target = calls.then(|| {
+        let displacement = i32::from_le_bytes(found[1..5].try_into().expect("4 bytes"));
+        symbols.at(which.address.wrapping_add(5).wrapping_add(displacement as u64))
+    });
+    eprintln!("  guess {:?} {key:?} {guess:02x?} found {found:02x?} {target:?}", which.pass);
 }
 
 fn show(image: &Image, plan: &Plan, text: &[u8], memory: &[u8], verdict: &Verdict) {

@@ -25,7 +25,9 @@ fn first_state(run: &Run<'_>, key: u64) -> bool {
 pub(super) fn forms(run: &Run<'_>, label: &JumpLabel) -> ([u8; 5], [u8; 5]) {
     if label.len == 2 {
         let distance = label.target.wrapping_sub(label.address.wrapping_add(2)) as u8;
-        return ([JMP_SHORT, distance, 0, 0, 0], [0x66, 0x90, 0, 0, 0]);
+        let mut nop = [0; 5];
+        run.boot.nops.fill(&mut nop[..2]);
+        return ([JMP_SHORT, distance, 0, 0, 0], nop);
     }
     (insn::jmp(label.address, label.target), run.boot.nops.atomic5)
 }

@@ -19,10 +19,10 @@ struct Region {
 }
 
 impl Memory {
-    /// A copy of all code of an image: `.text`, `.init.text`, `.altinstr_replacement` and so on. Sections that are data as
-    /// well (7.2's `.data` holds the kexec stub) are left out: no pass writes there.
+    /// A copy of all code of an image: `.text`, `.init.text`, `.altinstr_replacement` and so on; in 7.2 also `.data`, which
+    /// holds the code that kexec copies.
     pub fn of(image: &Image) -> Memory {
-        let code = image.sections().iter().filter(|s| s.executable && !s.writable && s.allocated && s.bits_present);
+        let code = image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
         Memory::new(image.bits(), code.map(|s| (s.address, image.section_bytes(s))))
     }
 

@@ -9,7 +9,10 @@ use super::jump_labels;
 use super::returns::RET5;
 use super::static_calls::{self, UNLOCK, WARN, ZERO};
 use super::{Pass, Plan, Run};
-use crate::insn::{CALL, JMP};
+use crate::insn::{CALL, INT3, JMP, NOP, RET};
+
+/// A trampoline without target, as 5.10 was built at first.
+const NULL_TRAMPOLINE: [u8; 5] = [RET, INT3, NOP, NOP, NOP];
 
 /// What undetermined bytes may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +135,7 @@ impl Plan {
                         [0x0f, 0x1f, 0x44, 0, 0] | [0x66, 0x66, 0x66, 0x66, 0x90] | [0x3e, 0x8d, _, 0x20 | 0x26, 0]
                     )
             }
-            (Forms::StaticTail, _) => found == RET5,
+            (Forms::StaticTail, _) => found == RET5 || found == NULL_TRAMPOLINE,
             (Forms::StaticCondition, [a, b, c, d]) => function(target([*a, *b, *c, *d])),
             (Forms::Thunk { offset, .. }, [a, b, c, d]) => target([*a, *b, *c, *d]) & 0xfff == u64::from(*offset),
             (Forms::Constant(_), _) => found.len() == usize::from(which.len),

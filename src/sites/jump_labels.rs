@@ -88,7 +88,7 @@ fn parse(code: &Code<'_>, place: u64, bytes: &[u8]) -> Option<JumpLabel> {
 fn instruction(code: &[u8], address: u64, target: u64) -> Option<u8> {
     let distance = |len: u64| target.wrapping_sub(address.wrapping_add(len)) as u32;
     match code {
-        [0x66, 0x90, ..] => Some(2),
+        [0x66, 0x90, ..] | [0x89, 0xf6, ..] => Some(2),
         [0x0f, 0x1f, 0x44, 0, 0, ..] | [0x3e, 0x8d, 0x74, 0x26, 0, ..] => Some(5),
         [JMP_SHORT, to, ..] if distance(2) as u8 == *to => Some(2),
         [JMP, a, b, c, d, ..] if distance(5) == u32::from_le_bytes([*a, *b, *c, *d]) => Some(5),

@@ -110,9 +110,8 @@ impl Recorded {
         for array in ["pv_ops", "pv_ops_lock"] {
             let Some((address, names)) = slots(array) else { continue };
             for (name, slot) in names.iter().zip((address..).step_by(8)) {
-                if let Some(value) = at(name) {
-                    boot.pointers.insert(slot, value);
-                }
+                // A slot without a name holds NULL.
+                boot.pointers.insert(slot, at(name).unwrap_or(0));
             }
         }
         if let Some(table) = &tables.paravirt {
@@ -145,10 +144,10 @@ impl Recorded {
 /// Types of 5.10's template whose sites `native_patch()` inlines, 64-bit (BOOT-FACTS F3): byte strings by the native
 /// function's name; the last two only while the slot holds it.
 const INLINED: [(&str, &[u8], bool); 10] = [
-    ("__raw_callee_save_native_save_fl", b"\x9c\x58", false),
-    ("__raw_callee_save_native_restore_fl", b"\x57\x9d", false),
-    ("__raw_callee_save_native_irq_disable", b"\xfa", false),
-    ("__raw_callee_save_native_irq_enable", b"\xfb", false),
+    ("native_save_fl", b"\x9c\x58", false),
+    ("native_restore_fl", b"\x57\x9d", false),
+    ("native_irq_disable", b"\xfa", false),
+    ("native_irq_enable", b"\xfb", false),
     ("native_read_cr2", b"\x0f\x20\xd0", false),
     ("__native_read_cr3", b"\x0f\x20\xd8", false),
     ("native_write_cr3", b"\x0f\x22\xdf", false),
@@ -172,7 +171,7 @@ fn paravirt(era: &str, image: &Image, values: &[u64], nops: &'static NopTable) -
             value => Pointer::Function(value),
         };
         let built = native(index).unwrap_or(value);
-        let inline = INLINED.iter().find(|(name, ..)| native_patch && at(name) == Some(built));
+        let inline = INLINED.iter().find(|(name, ..)| native_patch && symbols.addresses_of(name).any(|a| a == built));
         let switch = inline.map_or(Switch::Default, |&(_, code, guarded)| {
             let code = if image.bits() == Bits::B32 && code[0] == 0xc6 { &b"\xc6\x00\x00"[..] } else { code };
             Switch::Inline(Inline {
