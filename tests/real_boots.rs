@@ -1,5 +1,7 @@
 //! Every byte of `.text` of recorded boots (`PVOPS_KERNELS`), given the machine's state from the same dump.
 
+#![allow(clippy::expect_used)] // a test's input is there, or the test fails
+
 mod boots_support;
 
 use std::collections::HashMap;

@@ -54,7 +54,7 @@ pub(crate) fn read(code: &Code<'_>) -> Result<Vec<JumpLabel>> {
         ));
     };
     let stride = 8 + image.bits().word();
-    if bytes.len() % stride != 0 {
+    if !bytes.len().is_multiple_of(stride) {
         return Err(placed(Error::table(format!("{} bytes are no whole number of rows of {stride}", bytes.len()))));
     }
     let row = |(row, record)| {

@@ -65,7 +65,7 @@ pub(crate) fn read_section(code: &Code<'_>, section: &Section, shape: Shape) -> 
     let image: &Image = code.image();
     let placed = |e: Error| e.in_section(&section.name).in_file(image.name());
     let bytes = image.section_bytes(section);
-    if bytes.len() % 4 != 0 {
+    if !bytes.len().is_multiple_of(4) {
         return Err(placed(Error::table(format!("{} bytes are no whole number of rows of 4", bytes.len()))));
     }
     let word = image.bits().word();

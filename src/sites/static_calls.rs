@@ -54,7 +54,7 @@ pub(crate) fn read(code: &Code<'_>) -> Result<Vec<StaticCall>> {
     };
     let placed = |e: Error| e.in_section(TABLE).in_file(image.name());
     let len = stop.checked_sub(start).and_then(|len| usize::try_from(len).ok());
-    let Some(bytes) = len.and_then(|len| image.read(start, len)).filter(|bytes| bytes.len() % 8 == 0) else {
+    let Some(bytes) = len.and_then(|len| image.read(start, len)).filter(|bytes| bytes.len().is_multiple_of(8)) else {
         return Err(placed(Error::table(format!("no rows of 8 bytes up to {stop:#x}")).at_address(start)));
     };
     let word = image.bits().word();

@@ -1,5 +1,7 @@
 //! A recorded boot: what memory held, and the state of the machine that the same dump gave (test input here only).
 
+#![allow(clippy::expect_used)] // a test's input is there, or the test fails
+
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -111,7 +113,7 @@ impl Recorded {
             let Some((address, names)) = slots(array) else { continue };
             for (name, slot) in names.iter().zip((address..).step_by(8)) {
                 // A slot without a name holds NULL.
-                boot.pointers.insert(slot, at(name).unwrap_or(0));
+                boot.pointers.insert(slot, held(image, slot, name));
             }
         }
         if let Some(table) = &tables.paravirt {
@@ -120,9 +122,9 @@ impl Recorded {
                     let base = table.ops_address(image.bits()).expect("one address of ops");
                     let word = image.bits().word() as u64;
                     let last = table.sites.iter().map(|s| s.op_type).max().unwrap_or(0);
-                    (0..=u64::from(last)).map(|i| image.read_word(base + word * i).unwrap_or(0)).collect()
+                    (0..=u64::from(last)).map(|i| image.read_word(base + word * i).unwrap_or(0)).collect::<Vec<u64>>()
                 },
-                |(_, names)| names.iter().map(|name| at(name).unwrap_or(0)).collect::<Vec<u64>>(),
+                |(base, names)| names.iter().zip((base..).step_by(8)).map(|(n, slot)| held(image, slot, n)).collect(),
             );
             boot.paravirt = Some(paravirt(rules(&self.kernel).era, image, &values, boot.nops));
         }
@@ -139,6 +141,15 @@ impl Recorded {
             (_, Bits::B32) => &X86_32_NOPS,
         }
     }
+}
+
+/// The address of the function a slot holds, by its name. Static functions of one name there may be several: the slot's own
+/// contents as built tell which.
+fn held(image: &Image, slot: u64, name: &str) -> u64 {
+    let symbols = image.symbols().expect("symbols").expect("there are some");
+    let built = image.read_word(slot).unwrap_or(0);
+    let one = symbols.addresses_of(name).find(|&a| a == built);
+    one.or_else(|| symbols.addresses_of(name).next()).unwrap_or(0)
 }
 
 /// Types of 5.10's template whose sites `native_patch()` inlines, 64-bit (BOOT-FACTS F3): byte strings by the native
