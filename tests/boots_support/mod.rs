@@ -113,7 +113,7 @@ impl Recorded {
             let Some((address, names)) = slots(array) else { continue };
             for (name, slot) in names.iter().zip((address..).step_by(8)) {
                 // A slot without a name holds NULL.
-                boot.pointers.insert(slot, held(image, slot, name));
+                boot.pointers.insert(slot, held(image, slot, name, boot.xen));
             }
         }
         if let Some(table) = &tables.paravirt {
@@ -124,7 +124,9 @@ impl Recorded {
                     let last = table.sites.iter().map(|s| s.op_type).max().unwrap_or(0);
                     (0..=u64::from(last)).map(|i| image.read_word(base + word * i).unwrap_or(0)).collect::<Vec<u64>>()
                 },
-                |(base, names)| names.iter().zip((base..).step_by(8)).map(|(n, slot)| held(image, slot, n)).collect(),
+                |(base, names)| {
+                    names.iter().zip((base..).step_by(8)).map(|(n, slot)| held(image, slot, n, boot.xen)).collect()
+                },
             );
             boot.paravirt = Some(paravirt(rules(&self.kernel).era, image, &values, boot.nops));
         }
@@ -144,11 +146,16 @@ impl Recorded {
 }
 
 /// The address of the function a slot holds, by its name. Static functions of one name there may be several: the slot's own
-/// contents as built tell which.
-fn held(image: &Image, slot: u64, name: &str) -> u64 {
+/// contents as built tell which, and Xen's own tables.
+fn held(image: &Image, slot: u64, name: &str, xen: bool) -> u64 {
     let symbols = image.symbols().expect("symbols").expect("there are some");
     let built = image.read_word(slot).unwrap_or(0);
-    let one = symbols.addresses_of(name).find(|&a| a == built);
+    let in_xens = |address: u64| {
+        let tables = ["xen_cpu_ops", "xen_mmu_ops", "xen_irq_ops"].into_iter().filter_map(|n| symbols.address_of(n));
+        tables.flat_map(|t| (t..t + 512).step_by(8)).any(|at| image.read_word(at) == Some(address))
+    };
+    let one = symbols.addresses_of(name).find(|&a| if xen { in_xens(a) } else { a == built });
+    let one = one.or_else(|| symbols.addresses_of(name).find(|&a| a == built));
     one.or_else(|| symbols.addresses_of(name).next()).unwrap_or(0)
 }
 
