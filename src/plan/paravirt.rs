@@ -17,12 +17,11 @@
 //! with its type before the rules above are asked. Sources: arch/x86/kernel/{alternative,paravirt,paravirt_patch}.c of
 //! each era.
 
-use std::fmt;
-
 use crate::error::{Error, Result};
 use crate::image::Bits;
 use crate::insn::{self, MAX_PATCH_LEN, NopTable};
-use crate::plan::{Pass, Plan};
+pub use crate::plan::decision::{Decision, Kind, Reason};
+use crate::plan::{Pass, Plan, Run};
 use crate::sites::Site;
 
 const UD2: &[u8] = b"\x0f\x0b";
@@ -132,115 +131,6 @@ pub struct Rules {
     pub no_room: NoRoom,
 }
 
-/// What a site became.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// The patch function's code, in place of the call.
-    Inlined,
-    /// A direct call of what the slot holds.
-    Called,
-    /// A direct jump to what the slot holds.
-    Jumped,
-    /// Nothing but nops.
-    Nopped,
-    /// A `mov` of the argument to the result, for an identity function.
-    Moved,
-    /// `ud2`.
-    Trapped,
-    /// A direct call of `paravirt_BUG()`.
-    BugCalled,
-    /// The site as it was built, an indirect call.
-    Kept,
-}
-
-impl Kind {
-    /// The name JSON uses.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Inlined => "inlined",
-            Kind::Called => "called",
-            Kind::Jumped => "jumped",
-            Kind::Nopped => "nopped",
-            Kind::Moved => "moved",
-            Kind::Trapped => "trapped",
-            Kind::BugCalled => "bug-called",
-            Kind::Kept => "kept",
-        }
-    }
-}
-
-/// Why it became that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The slot holds a function.
-    Function,
-    /// The slot holds a function, and the op never returns.
-    JumpingFunction,
-    /// The slot holds NULL.
-    NullPointer,
-    /// The slot holds `_paravirt_nop`.
-    NopPointer,
-    /// The slot holds an identity function of this many bits.
-    Identity(u8),
-    /// The patch function inlines this type whatever the slot holds.
-    ByType,
-    /// The patch function inlines this type while the slot holds its own function, and it does.
-    ByTypeAndFunction,
-    /// The site does not let go of all registers a call clobbers.
-    Clobbers {
-        /// What the site lets go.
-        site: u16,
-        /// What the call clobbers.
-        call: u16,
-    },
-    /// The replacement is longer than the site.
-    NoRoom {
-        /// Length of the replacement in bytes.
-        need: usize,
-        /// Length of the site in bytes.
-        have: usize,
-    },
-    /// VMI's ROM answered so.
-    Rom,
-    /// The patch function ignores this type.
-    Ignored,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Function => f.write_str("the slot holds a function"),
-            Reason::JumpingFunction => f.write_str("the slot holds a function that never returns here"),
-            Reason::NullPointer => f.write_str("the slot holds NULL"),
-            Reason::NopPointer => f.write_str("the slot holds _paravirt_nop"),
-            Reason::Identity(bits) => write!(f, "the slot holds _paravirt_ident_{bits}"),
-            Reason::ByType => f.write_str("the patch function inlines this op, whatever its slot holds"),
-            Reason::ByTypeAndFunction => {
-                f.write_str("the patch function inlines this op while its slot holds the native one")
-            }
-            Reason::Clobbers { site, call } => {
-                write!(f, "a call clobbers {call:#x}, the site lets go of {site:#x} only: the indirect call stays")
-            }
-            Reason::NoRoom { need, have } => {
-                write!(f, "{need} bytes do not fit into {have}: the indirect call stays")
-            }
-            Reason::Rom => f.write_str("VMI's ROM answered so"),
-            Reason::Ignored => f.write_str("the patch function leaves this op alone"),
-        }
-    }
-}
-
-/// What was decided for one site.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
-    /// What it became.
-    pub kind: Kind,
-    /// Why.
-    pub reason: Reason,
-    /// How many bytes the patch function used; the rest are nops.
-    pub used: usize,
-}
-
 /// `apply_paravirt()` over all sites, in table order.
 ///
 /// `text` gives the bytes of a site as they stand when the pass runs. A type outside the template and whatever makes
@@ -254,9 +144,7 @@ pub fn plan<'a>(
 ) -> Result<()> {
     for (row, site) in sites.iter().enumerate() {
         let placed = |e: Error| e.in_section(".parainstructions").at_row(row).at_address(site.address);
-        let slot = template.get(usize::from(site.op_type)).ok_or_else(|| {
-            placed(Error::table(format!("type {} is outside the template of {} slots", site.op_type, template.len())))
-        })?;
+        let slot = slot(template, site).map_err(placed)?;
         let original = text(site)?;
         plan.write(site.address, Pass::Paravirt, row as u32, original, |buffer| {
             patch_site(slot, rules, site.clobbers.unwrap_or(0), site.address, buffer)
@@ -264,6 +152,33 @@ pub fn plan<'a>(
         .map_err(placed)?;
     }
     Ok(())
+}
+
+/// The same, as a pass of a boot.
+pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
+    let Some(table) = &run.tables.paravirt else { return Ok(()) };
+    let Some(paravirt) = &run.boot.paravirt else {
+        return Err(Error::ops("the image has paravirt sites, and nothing says what the ops are"));
+    };
+    let Run { memory, plan, .. } = run;
+    let mut buffer = [0; 256];
+    for (row, site) in (0..).zip(&table.sites) {
+        let placed = |e: Error| e.in_section(".parainstructions").at_row(row as usize).at_address(site.address);
+        let slot = slot(&paravirt.template, site).map_err(placed)?;
+        let code = &mut buffer[..usize::from(site.len)];
+        code.copy_from_slice(memory.read(site.address, code.len()).map_err(placed)?);
+        let clobbers = site.clobbers.unwrap_or(0);
+        let decision = patch_site(slot, &paravirt.rules, clobbers, site.address, code).map_err(placed)?;
+        memory.poke(site.address, code).map_err(placed)?;
+        plan.push(site.address, Pass::Paravirt, row, code, decision);
+    }
+    Ok(())
+}
+
+fn slot<'a>(template: &'a [Slot], site: &Site) -> Result<&'a Slot> {
+    template.get(usize::from(site.op_type)).ok_or_else(|| {
+        Error::table(format!("type {} is outside the template of {} slots", site.op_type, template.len()))
+    })
 }
 
 /// One turn of `apply_paravirt()`: patches the buffer, which holds the site, and fills the rest of it with nops.
@@ -275,7 +190,7 @@ pub fn patch_site(slot: &Slot, rules: &Rules, clobbers: u16, address: u64, buffe
         )));
     }
     let decision = patch_function(slot, rules, clobbers, address, buffer)?;
-    rules.nops.fill(&mut buffer[decision.used..]);
+    rules.nops.fill(&mut buffer[decision.used.into()..]);
     Ok(decision)
 }
 
@@ -309,7 +224,7 @@ impl Patcher<'_> {
                 }
                 let decision = self.copy(&inline.code, Kind::Inlined, reason, inline.no_room, buffer)?;
                 if let (Kind::Inlined, Some((offset, target))) = (decision.kind, inline.relocation) {
-                    self.relocate(offset, target, &mut buffer[..decision.used])?;
+                    self.relocate(offset, target, &mut buffer[..decision.used.into()])?;
                 }
                 Ok(decision)
             }
@@ -365,12 +280,13 @@ impl Patcher<'_> {
     fn copy(&self, code: &[u8], kind: Kind, reason: Reason, no_room: NoRoom, buffer: &mut [u8]) -> Result<Decision> {
         if let Some(head) = buffer.get_mut(..code.len()) {
             head.copy_from_slice(code);
-            return Ok(Decision { kind, reason, used: code.len() });
+            // The insn buffer holds 254 bytes.
+            return Ok(Decision { kind, reason, used: code.len() as u16 });
         }
         let (need, have) = (code.len(), buffer.len());
         match no_room {
             NoRoom::Bug => Err(Error::bug(format!("BUG: {need} bytes to patch into a site of {have}"))),
-            NoRoom::Keep | NoRoom::Default => Ok(kept(Reason::NoRoom { need, have }, buffer)),
+            NoRoom::Keep | NoRoom::Default => Ok(kept(Reason::NoRoom { need: need as u16, have: have as u16 }, buffer)),
         }
     }
 
@@ -385,7 +301,7 @@ impl Patcher<'_> {
 }
 
 fn kept(reason: Reason, buffer: &[u8]) -> Decision {
-    Decision { kind: Kind::Kept, reason, used: buffer.len() }
+    Decision { kind: Kind::Kept, reason, used: buffer.len() as u16 }
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ pub fn patch_site<'py>(
     let mut buffer = before.to_vec();
     let patch = if fill { paravirt::patch_site } else { paravirt::patch_function };
     let decision = patch(&slot.0, &rules.0, clobbers, address, &mut buffer)?;
-    Ok((PyBytes::new(py, &buffer), decision.used, decision.kind.name(), decision.reason.to_string()))
+    Ok((PyBytes::new(py, &buffer), decision.used.into(), decision.kind.name(), decision.reason.to_string()))
 }
 
 /// `add_nops()`: that many bytes of nops of a table.
@@ -203,7 +203,7 @@ impl Plan {
         let write = |w: &core::Write| {
             let Decision { kind, reason, used } = w.decision;
             let bytes = PyBytes::new(py, self.plan.bytes(w));
-            (w.address, w.pass.name(), w.row, bytes, kind.name(), reason.to_string(), used)
+            (w.address, w.pass.name(), w.row, bytes, kind.name(), reason.to_string(), used.into())
         };
         self.plan.writes().iter().filter(asked).map(write).collect()
     }

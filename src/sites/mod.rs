@@ -1,8 +1,37 @@
 //! The section tables: which addresses the kernel may rewrite. The only room that knows record layouts.
+//!
+//! | table | rows | file |
+//! |---|---|---|
+//! | `.parainstructions` | paravirt call sites | [`paravirt`] |
+//! | `.altinstructions` | code to replace by feature | [`alternatives`] |
+//! | `.retpoline_sites`, `.return_sites`, `.call_sites`, `.ibt_endbr_seal`, `.smp_locks` | addresses | [`relative`] |
+//! | `__mcount_loc` | calls of the tracer | [`mcount`] |
+//! | `__jump_table` | branches by static key | [`jump_labels`] |
+//! | static call sites and trampolines | calls by key | [`static_calls`] |
+//! | `runtime_*` | constants known at boot | [`runtime_const`] |
 
 #[doc(hidden)]
 pub mod exercise;
+pub mod alternatives;
+pub mod call_sites;
+mod code;
+pub mod ibt;
+pub mod jump_labels;
 pub mod listing;
+pub mod mcount;
 pub mod paravirt;
+pub mod relative;
+pub mod retpolines;
+pub mod returns;
+pub mod runtime_const;
+pub mod smp_locks;
+pub mod static_calls;
+mod tables;
 
+pub use alternatives::{Alternative, AlternativeTable};
+pub use jump_labels::JumpLabel;
 pub use paravirt::{ParavirtTable, Site};
+pub use relative::AddressTable;
+pub use runtime_const::ConstantTable;
+pub use static_calls::{StaticCall, Trampoline};
+pub use tables::Tables;

@@ -1,0 +1,329 @@
+//! `apply_alternatives()`: code replaced by other code where the CPU has a feature, or has it not.
+//!
+//! | | 2.6.24, 2.6.33 | 5.10.0 | 5.10 stable, 6.1 | 6.12 | 7.2 |
+//! |---|---|---|---|---|---|
+//! | moved | nothing | the one call or jump | the one call or jump | everything | everything |
+//! | rest of the site | nops | nops | `90`, then optimised | `90`, then optimised | `90`, then optimised |
+//! | not taken | nothing | padding becomes nops | site optimised | site optimised | site optimised |
+//! | several rows at one site | one after the other | | | the longest length for all | one write, the last taken |
+//! | direct calls | – | – | – | yes | yes |
+//!
+//! Sources: arch/x86/kernel/alternative.c of each. The site that a row is tested and written on is the text as the rows
+//! and passes before it left it; so is its replacement, which other tables patch too.
+
+use super::optimise::{Nops, optimise};
+use super::relocate::{self, Move};
+use super::{Decision, Kind, Pass, Reason, Run, boot::row_error};
+use crate::error::{Error, Result};
+use crate::image::Bits;
+use crate::insn::{CALL, CALL_LEN, MAX_PATCH_LEN, NOP, NopTable};
+use crate::sites::Alternative;
+use crate::sites::alternatives::SECTION;
+
+/// What of a replacement is moved. See [`relocate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relocate {
+    /// Nothing.
+    Nothing,
+    /// The one call it is.
+    Call,
+    /// The one call or jump it is.
+    First,
+    /// Every instruction.
+    Every,
+}
+
+/// What the rest of a site is filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// Nops from the table.
+    Nops,
+    /// One-byte nops, which are then optimised with the rest.
+    Ones,
+}
+
+/// What happens to a site whose row is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Nothing.
+    Leave,
+    /// Its padding becomes nops from the table, where the site begins with as many `90` as it has padding.
+    Pad,
+    /// It is optimised.
+    Optimise,
+}
+
+/// What happens where rows follow each other at one site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nest {
+    /// Each for itself.
+    Each,
+    /// Each for itself, all over the longest of their lengths.
+    Longest,
+    /// One write over the longest of their lengths, by the last that is taken.
+    Once,
+}
+
+/// The rules of an era.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// What of a replacement is moved.
+    pub relocate: Relocate,
+    /// What the rest of a site is filled with.
+    pub fill: Fill,
+    /// What happens to a site whose row is not taken.
+    pub idle: Idle,
+    /// What happens where rows follow each other at one site.
+    pub nest: Nest,
+    /// How nops are optimised.
+    pub nops: Nops,
+}
+
+/// An era's rules on one machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Patcher {
+    /// The era's rules.
+    pub rules: Rules,
+    /// Pointer size.
+    pub bits: Bits,
+    /// The CPU's nops.
+    pub nops: &'static NopTable,
+}
+
+/// What the indirect call of a direct-call row would call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callee {
+    /// This function, by a call whose placeholder calls that one.
+    Function {
+        /// What is called.
+        target: u64,
+        /// `BUG_func`.
+        placeholder: u64,
+    },
+    /// `nop_func`.
+    Nothing,
+}
+
+impl Patcher {
+    /// A row that is taken: leaves what its site becomes in the buffer, which is as long as the site.
+    pub fn taken(&self, row: &Alternative, replacement: &[u8], callee: Option<Callee>, site: &mut [u8]) -> Result<()> {
+        let used = match callee {
+            None => replacement.len(),
+            Some(Callee::Nothing) => 0,
+            Some(Callee::Function { .. }) => CALL_LEN,
+        };
+        let (need, have) = (replacement.len(), site.len());
+        if have > MAX_PATCH_LEN {
+            return Err(Error::bug(format!("BUG: a site of {have} bytes, the insn buffer holds {MAX_PATCH_LEN}")));
+        }
+        let Some(head) = site.get_mut(..need) else {
+            return Err(Error::bug(format!(
+                "BUG: a replacement of {need} bytes for a site of {have} (apply_alternatives)"
+            )));
+        };
+        head.copy_from_slice(replacement);
+        if let (Some(Callee::Function { target, placeholder }), [CALL, a, b, c, d, ..]) = (callee, &mut *site) {
+            let by = target.wrapping_sub(placeholder) as i32;
+            let moved = i32::from_le_bytes([*a, *b, *c, *d]).wrapping_add(by);
+            [*a, *b, *c, *d] = moved.to_le_bytes();
+        }
+        let whole = Move { from: row.replacement, len: need, to: row.address };
+        match self.rules.relocate {
+            Relocate::Nothing | Relocate::Every => {}
+            Relocate::Call => relocate::call(whole, &mut site[..need]),
+            Relocate::First => {
+                relocate::call(whole, &mut site[..need]);
+                relocate::jump(whole, self.nops, &mut site[..need]);
+            }
+        }
+        match self.rules.fill {
+            Fill::Nops => self.nops.fill(&mut site[used..]),
+            Fill::Ones => site[used..].fill(NOP),
+        }
+        if self.rules.relocate == Relocate::Every {
+            relocate::every(whole, self.bits, site)?;
+        }
+        if self.rules.fill == Fill::Ones {
+            optimise(self.rules.nops, self.bits, self.nops, site);
+        }
+        Ok(())
+    }
+
+    /// A row that is not taken: what becomes of the site in the buffer all the same.
+    pub fn idle(&self, row: &Alternative, site: &mut [u8]) {
+        match self.rules.idle {
+            Idle::Leave => {}
+            Idle::Optimise => optimise(self.rules.nops, self.bits, self.nops, site),
+            Idle::Pad => {
+                let (pad, len) = (usize::from(row.pad), site.len());
+                // The kernel looks at the first bytes and rewrites the last: only a site of nothing but padding is
+                // tested where it is written.
+                if pad > 1 && site[..pad].iter().all(|&b| b == NOP) {
+                    self.nops.fill(&mut site[len - pad..]);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
+    let Some(table) = &run.tables.alternatives else { return Ok(()) };
+    let patcher = Patcher { rules: run.rules.alternatives, bits: run.memory.bits(), nops: run.boot.nops };
+    let rows = &table.rows;
+    let mut first = 0;
+    while first < rows.len() {
+        let site = rows[first].address;
+        let mut count = rows[first..].iter().take_while(|row| row.address == site).count();
+        if patcher.rules.nest == Nest::Each {
+            count = 1;
+        }
+        group(run, &patcher, first, &rows[first..first + count])
+            .map_err(|(row, error)| row_error(error, SECTION, row as u32, site))?;
+        first += count;
+    }
+    Ok(())
+}
+
+/// Whether this machine takes a row, and why.
+fn takes(run: &Run<'_>, row: &Alternative) -> Result<(bool, Reason)> {
+    let Some(present) = run.boot.has(row.feature) else {
+        return Err(Error::bug(format!(
+            "BUG: feature {} of {} words (apply_alternatives)",
+            row.feature,
+            run.boot.features.len()
+        )));
+    };
+    Ok((present != row.inverted, Reason::Feature { number: row.feature, inverted: row.inverted, present }))
+}
+
+/// The rows that follow each other at one site.
+fn group(
+    run: &mut Run<'_>,
+    patcher: &Patcher,
+    first: usize,
+    rows: &[Alternative],
+) -> std::result::Result<(), (usize, Error)> {
+    let mut lens = [0u8; 16];
+    let lens: &mut [u8] = match lens.get_mut(..rows.len()) {
+        Some(lens) => lens,
+        None => &mut vec![0; rows.len()],
+    };
+    for (len, row) in lens.iter_mut().zip(rows) {
+        *len = row.len;
+    }
+    if patcher.rules.nest == Nest::Once {
+        return once(run, patcher, first, rows);
+    }
+    for at in 0..rows.len() {
+        // Pair by pair, as the kernel goes: rows behind a longer one are as long as that.
+        for next in at + 1..rows.len() {
+            let longest = lens[at].max(lens[next]);
+            (lens[at], lens[next]) = (longest, longest);
+        }
+        let row = first + at;
+        takes(run, &rows[at])
+            .and_then(|(taken, reason)| write(run, patcher, row, &rows[at], lens[at], taken, reason))
+            .map_err(|error| (row, error))?;
+    }
+    Ok(())
+}
+
+/// `analyze_patch_site()`, `prep_patch_site()` and `patch_site()` of 7.0.
+fn once(
+    run: &mut Run<'_>,
+    patcher: &Patcher,
+    first: usize,
+    rows: &[Alternative],
+) -> std::result::Result<(), (usize, Error)> {
+    let len = rows.iter().map(|row| row.len).max().unwrap_or(0);
+    let mut last = None;
+    for (at, row) in rows.iter().enumerate() {
+        let (taken, _) = takes(run, row).map_err(|error| (first + at, error))?;
+        if taken {
+            last = Some(at);
+        }
+    }
+    let speaks = last.unwrap_or(rows.len() - 1);
+    for (at, row) in rows.iter().enumerate() {
+        let index = first + at;
+        let (taken, reason) = takes(run, row).map_err(|error| (index, error))?;
+        if at == speaks {
+            write(run, patcher, index, row, len, taken, reason).map_err(|error| (index, error))?;
+        } else {
+            let reason = if taken { Reason::LaterRow((first + speaks) as u32) } else { reason };
+            run.keep(Pass::Alternatives, index as u32, row.address, reason);
+        }
+    }
+    Ok(())
+}
+
+fn write(
+    run: &mut Run<'_>,
+    patcher: &Patcher,
+    index: usize,
+    row: &Alternative,
+    len: u8,
+    taken: bool,
+    reason: Reason,
+) -> Result<()> {
+    let mut buffer = [0; 256];
+    let site = &mut buffer[..usize::from(len)];
+    let before = run.memory.read(row.address, site.len())?;
+    site.copy_from_slice(before);
+    let mut decision = Decision { kind: Kind::Optimised, reason, used: 0 };
+    if taken {
+        let replacement = run.memory.read(row.replacement, row.replacement_len.into())?;
+        let callee = if row.direct_call { Some(callee(run, row, len, replacement, site)?) } else { None };
+        patcher.taken(row, replacement, callee, site)?;
+        decision = decide(run, reason, callee, replacement);
+    } else {
+        patcher.idle(row, site);
+        if site == before {
+            run.keep(Pass::Alternatives, index as u32, row.address, reason);
+            return Ok(());
+        }
+    }
+    run.memory.poke(row.address, site)?;
+    run.plan.push(row.address, Pass::Alternatives, index as u32, site, decision);
+    Ok(())
+}
+
+fn decide(run: &Run<'_>, reason: Reason, callee: Option<Callee>, replacement: &[u8]) -> Decision {
+    let (kind, reason, used) = match callee {
+        Some(Callee::Nothing) => (Kind::Nopped, Reason::NopPointer, 0),
+        Some(Callee::Function { target, placeholder }) if target == placeholder && run.marks.bug == Some(target) => {
+            (Kind::BugCalled, Reason::NullPointer, CALL_LEN)
+        }
+        Some(Callee::Function { .. }) => (Kind::Called, Reason::Function, CALL_LEN),
+        None if replacement.is_empty() => (Kind::Nopped, reason, 0),
+        None => (Kind::Inlined, reason, replacement.len()),
+    };
+    Decision { kind, reason, used: used as u16 }
+}
+
+/// `alt_replace_call()`: what the indirect call at the site would call.
+fn callee(run: &Run<'_>, row: &Alternative, len: u8, replacement: &[u8], site: &[u8]) -> Result<Callee> {
+    if !matches!(replacement, [CALL, _, _, _, _]) {
+        return Err(Error::bug("BUG: a direct-call row whose replacement is no call (alt_replace_call)"));
+    }
+    let [0xff, 0x15, a, b, c, d] = *site else {
+        return Err(Error::bug(format!(
+            "BUG: a direct-call row at a site of {len} bytes that is no indirect call: {site:02x?} (alt_replace_call)"
+        )));
+    };
+    let displacement = i32::from_le_bytes([a, b, c, d]);
+    let slot = match run.memory.bits() {
+        Bits::B64 => row.address.wrapping_add(6).wrapping_add(displacement as u64),
+        Bits::B32 => u64::from(displacement as u32),
+    };
+    let Some(target) = run.pointer(slot) else {
+        return Err(Error::table(format!("the pointer at {slot:#x}, which the site calls, is not known")));
+    };
+    let Some(placeholder) = run.marks.bug else {
+        return Err(Error::table("the image does not say where BUG_func is, which direct-call rows call"));
+    };
+    if run.marks.nop == Some(target) {
+        return Ok(Callee::Nothing);
+    }
+    Ok(Callee::Function { target: if target == 0 { placeholder } else { target }, placeholder })
+}

@@ -1,0 +1,86 @@
+//! The working copy of a kernel's code: what the passes read and write, each seeing what those before it wrote.
+
+use crate::error::{Error, Result};
+use crate::image::{Bits, Image};
+
+/// Stretches of code at their addresses.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    bits: Bits,
+    regions: Vec<Region>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Region {
+    start: u64,
+    at: usize,
+    len: usize,
+}
+
+impl Memory {
+    /// A copy of all code of an image: `.text`, `.init.text`, `.altinstr_replacement` and so on; in 7.2 also `.data`, which
+    /// holds the code that kexec copies.
+    pub fn of(image: &Image) -> Memory {
+        let code = image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
+        Memory::new(image.bits(), code.map(|s| (s.address, image.section_bytes(s))))
+    }
+
+    /// A copy of these bytes at these addresses, which must not overlap.
+    pub fn new<'a>(bits: Bits, parts: impl IntoIterator<Item = (u64, &'a [u8])>) -> Memory {
+        let parts: Vec<_> = parts.into_iter().collect();
+        let mut bytes = Vec::with_capacity(parts.iter().map(|(_, part)| part.len()).sum());
+        let mut regions = Vec::with_capacity(parts.len());
+        for (start, part) in parts {
+            regions.push(Region { start, at: bytes.len(), len: part.len() });
+            bytes.extend_from_slice(part);
+        }
+        // Nearly everything is asked about .text, the largest.
+        regions.sort_by_key(|region| std::cmp::Reverse(region.len));
+        Memory { bits, regions, bytes }
+    }
+
+    /// Pointer size.
+    pub fn bits(&self) -> Bits {
+        self.bits
+    }
+
+    /// Where this address is in `bytes`, and where its region ends.
+    fn place(&self, address: u64) -> Option<(usize, usize)> {
+        self.regions.iter().find_map(|region| {
+            let at = address.checked_sub(region.start).filter(|&at| at < region.len as u64)?;
+            Some((region.at + at as usize, region.at + region.len))
+        })
+    }
+
+    /// The code from this address to the end of its region; empty where there is none.
+    pub fn from(&self, address: u64) -> &[u8] {
+        self.place(address).map_or(&[], |(at, end)| &self.bytes[at..end])
+    }
+
+    /// `len` bytes at this address.
+    pub fn read(&self, address: u64, len: usize) -> Result<&[u8]> {
+        self.from(address).get(..len).ok_or_else(|| outside(address, len))
+    }
+
+    /// Overwrites what is at this address.
+    pub fn poke(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        let place = self.place(address).and_then(|(at, end)| self.bytes[..end].get_mut(at..at + bytes.len()));
+        place.ok_or_else(|| outside(address, bytes.len()))?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Where a branch of `len` bytes with this displacement goes.
+    pub fn target(&self, address: u64, len: usize, displacement: &[u8]) -> u64 {
+        let offset = match *displacement {
+            [a] => i64::from(a as i8),
+            [a, b, c, d] => i64::from(i32::from_le_bytes([a, b, c, d])),
+            _ => 0,
+        };
+        address.wrapping_add(len as u64).wrapping_add(offset as u64) & self.bits.max_address()
+    }
+}
+
+fn outside(address: u64, len: usize) -> Error {
+    Error::table(format!("{len} bytes are not all in one section of code")).at_address(address)
+}

@@ -1,0 +1,152 @@
+//! `optimize_nops()`: fewer and longer nops.
+//!
+//! | era | what counts as a nop | what a run becomes |
+//! |---|---|---|
+//! | 5.13 to 6.4, and 5.10 stable | a run of `90` | nops of up to 8 bytes, the longest first |
+//! | 6.5 to 6.19 | `90` and `0f 1f`, not `f3 90` | one nop, or a jump over `int3` |
+//! | since 7.0 | these, `mov %r,%r`, `lea 0(%r),%r`, `jmp +0` | the same |
+//!
+//! Sources: arch/x86/kernel/alternative.c of 6.1 and 6.12; `insn_is_nop()` of arch/x86/lib/insn-eval.c, 7.2.
+
+use crate::image::Bits;
+use crate::insn::{self, JMP, JMP_SHORT, NOP, NopTable, Step};
+
+/// Which nops are made longer, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nops {
+    /// Runs of one-byte nops.
+    Runs,
+    /// Every nop and `nopl`.
+    Merge,
+    /// Everything that does nothing.
+    MergeAll,
+}
+
+/// `optimize_nops()` over the buffer, which holds a whole site.
+pub fn optimise(how: Nops, bits: Bits, nops: &NopTable, buffer: &mut [u8]) {
+    match how {
+        Nops::Runs => runs(bits, nops, buffer),
+        Nops::Merge | Nops::MergeAll => merge(how == Nops::MergeAll, bits, nops, buffer),
+    }
+}
+
+fn runs(bits: Bits, nops: &NopTable, buffer: &mut [u8]) {
+    // A run of one stays; so without two neighbours there is nothing to do, and nothing to decode.
+    if !buffer.windows(2).any(|pair| pair == [NOP, NOP]) {
+        return;
+    }
+    let mut at = 0;
+    while at < buffer.len() {
+        if buffer[at] != NOP {
+            match insn::step(bits, &buffer[at..]) {
+                Some(step) => at += step.len,
+                None => return,
+            }
+            continue;
+        }
+        let run = buffer[at..].iter().take_while(|&&b| b == NOP).count();
+        if run > 1 {
+            nops.fill(&mut buffer[at..at + run]);
+        }
+        at += run;
+    }
+}
+
+fn merge(all: bool, bits: Bits, nops: &NopTable, buffer: &mut [u8]) {
+    let mut at = 0;
+    while at < buffer.len() {
+        let Some(step) = insn::step(bits, &buffer[at..]) else { return };
+        let start = at;
+        at += step.len;
+        if !is_nop(all, bits, &buffer[start..], &step) {
+            continue;
+        }
+        // A single nop at the very end is left as it is, whatever its shape.
+        if at == buffer.len() {
+            return;
+        }
+        while let Some(next) = insn::step(bits, &buffer[at..]).filter(|next| is_nop(all, bits, &buffer[at..], next)) {
+            at += next.len;
+        }
+        nops.span(&mut buffer[start..at]);
+    }
+}
+
+/// `insn_is_nop()`.
+fn is_nop(all: bool, bits: Bits, code: &[u8], step: &Step) -> bool {
+    let prefixes = &code[..step.prefixes];
+    let rex = prefixes.last().copied().filter(|b| bits == Bits::B64 && b & 0xf0 == 0x40).unwrap_or(0);
+    if !all {
+        return match step.opcode {
+            [NOP, _] => prefixes.first() != Some(&0xf3),
+            opcode => opcode == [0x0f, 0x1f],
+        };
+    }
+    let (r, b) = (rex >> 2 & 1, rex & 1);
+    let native = match bits {
+        Bits::B64 => rex & 8 != 0,
+        Bits::B32 => !prefixes.contains(&0x66),
+    };
+    // Behind the opcode: ModR/M, SIB, displacement; all opcodes that get there have a ModR/M.
+    let tail = &code[(step.prefixes + 1).min(step.len)..step.len];
+    match step.opcode {
+        [NOP, _] => b == 0 && !prefixes.contains(&0xf3),
+        [0x89, modrm] => modrm >> 6 == 3 && native && (modrm >> 3 & 7) + 8 * r == (modrm & 7) + 8 * b,
+        [0x8d, modrm] => {
+            let (mode, register) = (modrm >> 6, (modrm >> 3 & 7) + 8 * r);
+            let sib = (modrm & 7 == 4).then(|| tail.get(1).copied().unwrap_or(0));
+            let base = sib.unwrap_or(modrm) & 7;
+            let displacement = tail.get(if sib.is_some() { 2 } else { 1 }..).unwrap_or(&[]);
+            let plain = sib.is_none_or(|sib| sib >> 6 == 0 && (sib >> 3 & 7) + 8 * (rex >> 1 & 1) == 4);
+            matches!(mode, 1 | 2)
+                && native
+                && plain
+                && displacement.iter().all(|&b| b == 0)
+                && prefixes.iter().all(|&p| p == 0x3e)
+                && register == base + 8 * b
+        }
+        [JMP | JMP_SHORT, _] => tail.iter().all(|&b| b == 0),
+        [0x0f, 0x1f] => tail.get(1).is_some_and(|modrm| modrm >> 3 & 7 == 0) && r == 0,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::insn::{X86_11_NOPS, X86_NOPS};
+
+    fn after(how: Nops, code: &[u8]) -> Vec<u8> {
+        let nops = if how == Nops::Runs { &X86_NOPS } else { &X86_11_NOPS };
+        let mut buffer = code.to_vec();
+        optimise(how, Bits::B64, nops, &mut buffer);
+        buffer
+    }
+
+    #[test]
+    fn runs_of_one_byte_nops_become_the_longest_nops() {
+        assert_eq!(after(Nops::Runs, b"\xfb\x90\x90\x90"), b"\xfb\x0f\x1f\x00");
+        assert_eq!(after(Nops::Runs, b"\x90\xfb\x90"), b"\x90\xfb\x90");
+        // The 90s are an immediate, not nops.
+        assert_eq!(after(Nops::Runs, b"\xb8\x90\x90\x90\x90\x90"), b"\xb8\x90\x90\x90\x90\x90");
+        assert_eq!(after(Nops::Runs, b"\x0f\x1f\x00\x90\x90"), b"\x0f\x1f\x00\x66\x90");
+    }
+
+    #[test]
+    fn nops_merge_into_one_and_long_ones_into_a_jump() {
+        assert_eq!(after(Nops::Merge, b"\x90\x66\x90\xfb"), b"\x0f\x1f\x00\xfb");
+        assert_eq!(after(Nops::Merge, b"\xfb\x0f\x1f\x00"), b"\xfb\x0f\x1f\x00");
+        assert_eq!(after(Nops::Merge, &[0x90; 11]), b"\x66\x66\x2e\x0f\x1f\x84\x00\x00\x00\x00\x00");
+        assert_eq!(after(Nops::Merge, &[0x90; 12]), b"\xeb\x0a\xcc\xcc\xcc\xcc\xcc\xcc\xcc\xcc\xcc\xcc");
+        assert_eq!(after(Nops::Merge, &[0x90; 130])[..6], *b"\xe9\x7d\x00\x00\x00\xcc");
+        assert_eq!(after(Nops::Merge, b"\xf3\x90\x90\x90"), b"\xf3\x90\x66\x90");
+    }
+
+    #[test]
+    fn since_7_0_more_counts_as_a_nop() {
+        assert_eq!(after(Nops::MergeAll, b"\x48\x89\xc0\x90"), b"\x0f\x1f\x40\x00");
+        assert_eq!(after(Nops::Merge, b"\x48\x89\xc0\x90"), b"\x48\x89\xc0\x90");
+        assert_eq!(after(Nops::MergeAll, b"\x48\x89\xc8\x90"), b"\x48\x89\xc8\x90");
+        assert_eq!(after(Nops::MergeAll, b"\xeb\x00\x90\xfb"), b"\x0f\x1f\x00\xfb");
+    }
+}

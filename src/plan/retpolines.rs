@@ -1,0 +1,203 @@
+//! `apply_retpolines()`: calls and jumps to `__x86_indirect_thunk_REG`, as built; indirect again where no retpoline is
+//! wanted.
+//!
+//! | features | becomes |
+//! |---|---|
+//! | RETPOLINE, not LFENCE | stays; with CALL_DEPTH (6.2 and later) the thunk that counts |
+//! | LFENCE | `lfence` before the indirect branch, where it fits |
+//! | neither | `call *%reg`, `jmp *%reg` |
+//! | ITS, last byte of the branch in the lower half of a cache line | a thunk in pages the kernel allocates |
+//!
+//! Since 5.13 a jump is followed by `int3`; up to 6.19 the rest are nops, since 7.0 a call is stretched with `cs` prefixes
+//! and a jump followed by nothing but `int3`. Sources: `patch_retpoline()`, `emit_indirect()`, `its_allocate_thunk()` in
+//! arch/x86/kernel/alternative.c of 5.10.262, 6.1, 6.12, 7.2.
+
+use super::landmarks::{ITS_THUNK_SIZE, THUNK_SIZE};
+use super::optimise::optimise;
+use super::undetermined::{Forms, Undetermined};
+use super::{Kind, Pass, Reason, Run, boot::row_error};
+use crate::error::{Error, Result};
+use crate::insn::{self, CALL, INT3, JMP, NOP};
+use crate::sites::retpolines::SECTION;
+
+const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
+const CS: u8 = 0x2e;
+const REX_B: u8 = 0x41;
+const PAGE: u64 = 4096;
+
+/// The rules of an era.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// A jump is followed by `int3`.
+    pub int3: bool,
+    /// A call is stretched with `cs` prefixes, a jump followed by `int3` to its end.
+    pub cs: bool,
+}
+
+/// A call or jump to a thunk, as it stands at a site.
+struct Branch {
+    address: u64,
+    len: usize,
+    /// `CALL`, `JMP`, or the second byte of `jcc rel32`.
+    opcode: u8,
+    conditional: bool,
+    register: u8,
+}
+
+/// Where the next ITS thunk goes: `its_page`, `its_offset`.
+#[derive(Default)]
+struct Pages {
+    used: usize,
+    offset: u64,
+}
+
+impl Pages {
+    /// `its_allocate_thunk()`: which page, and where in it.
+    fn thunk(&mut self, register: u8) -> (usize, u64) {
+        let size = 3 + u64::from(register / 8);
+        if self.used == 0 || self.offset + size > PAGE {
+            self.used += 1;
+            self.offset = 32;
+        }
+        // Only the upper half of a cache line is safe.
+        if (self.offset + size - 1) % 64 < 32 {
+            self.offset = ((self.offset - 1) | 0x3f) + 33;
+        }
+        let at = self.offset;
+        self.offset += size;
+        (self.used - 1, at)
+    }
+}
+
+pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
+    let mut pages = Pages::default();
+    let tables = run.tables;
+    for (row, address) in tables.retpolines.rows() {
+        patch(run, &mut pages, row, address).map_err(|error| row_error(error, SECTION, row, address))?;
+    }
+    Ok(())
+}
+
+fn patch(run: &mut Run<'_>, pages: &mut Pages, row: u32, address: u64) -> Result<()> {
+    let boot = run.boot;
+    let Some(branch) = find(run, address)? else {
+        run.keep(Pass::Retpolines, row, address, Reason::NotFound);
+        return Ok(());
+    };
+    let lfence = boot.with(boot.retpoline_lfence);
+    if boot.with(boot.retpoline) && !lfence {
+        let (Some(calls), Some(jumps), true) =
+            (run.marks.call_thunks, run.marks.jump_thunks, boot.with(boot.call_depth))
+        else {
+            run.keep(Pass::Retpolines, row, address, Reason::Retpoline);
+            return Ok(());
+        };
+        let base = if branch.opcode == CALL { calls } else { jumps };
+        let (bytes, len) = thunk_branch(&branch, base + THUNK_SIZE * u64::from(branch.register));
+        return run.poke(Pass::Retpolines, row, address, &bytes[..len], Kind::Thunked, Reason::CallDepth);
+    }
+
+    let mut bytes = [NOP; 16];
+    let mut used = 0;
+    if branch.conditional {
+        // The condition turned round, over the jump.
+        bytes[..2].copy_from_slice(&[0x70 + (branch.opcode & 0xf ^ 1), branch.len as u8 - 2]);
+        used += 2;
+    }
+    if lfence {
+        bytes[used..used + 3].copy_from_slice(&LFENCE);
+        used += 3;
+    }
+    let last = address.wrapping_add(used as u64 + 1 + u64::from(branch.register / 8));
+    if boot.with(boot.its) && last & 0x20 == 0 {
+        return its(run, pages, row, &branch);
+    }
+    if !indirect(run.rules.retpolines, &branch, &mut bytes, used) {
+        let (need, have) = ((used + 2 + usize::from(branch.register / 8)) as u16, branch.len as u16);
+        run.keep(Pass::Retpolines, row, address, Reason::NoRoom { need, have });
+        return Ok(());
+    }
+    let site = &mut bytes[..branch.len];
+    optimise(run.rules.alternatives.nops, run.memory.bits(), boot.nops, site);
+    let reason = if lfence { Reason::Lfence } else { Reason::NoRetpoline };
+    run.poke(Pass::Retpolines, row, address, site, Kind::Indirect, reason)
+}
+
+/// The branch at a site; `None` where the kernel would warn and go on.
+fn find(run: &Run<'_>, address: u64) -> Result<Option<Branch>> {
+    let code = run.memory.from(address);
+    let Some(step) = insn::step(run.memory.bits(), code) else { return Ok(None) };
+    let (opcode, conditional) = match step.opcode {
+        [opcode @ (CALL | JMP), _] => (opcode, false),
+        [0x0f, opcode @ 0x80..=0x8f] => (opcode, true),
+        _ => return Ok(None),
+    };
+    let (Some((at, _)), Some(array)) = (step.branch(), run.marks.indirect_thunks) else { return Ok(None) };
+    let target = run.memory.target(address, step.len, &code[at..step.len]);
+    let distance = target.wrapping_sub(array);
+    if distance % THUNK_SIZE != 0 || distance / THUNK_SIZE > 15 {
+        return Ok(None);
+    }
+    let register = (distance / THUNK_SIZE) as u8;
+    if register == 4 {
+        return Err(Error::bug("BUG: an indirect branch through %rsp (patch_retpoline)"));
+    }
+    Ok(Some(Branch { address, len: step.len, opcode, conditional, register }))
+}
+
+/// `emit_indirect()`, and the filling behind it. False where it does not fit.
+fn indirect(rules: Rules, branch: &Branch, bytes: &mut [u8; 16], mut at: usize) -> bool {
+    let call = !branch.conditional && branch.opcode == CALL;
+    let need = 2 + usize::from(branch.register / 8);
+    let Some(spare) = branch.len.checked_sub(at + need) else { return false };
+    if rules.cs && call && spare <= 3 {
+        bytes[at..at + spare].fill(CS);
+        at += spare;
+    }
+    if branch.register >= 8 {
+        bytes[at] = REX_B;
+        at += 1;
+    }
+    bytes[at] = 0xff;
+    bytes[at + 1] = if call { 0xd0 } else { 0xe0 } + branch.register % 8;
+    at += 2;
+    if !call && rules.cs {
+        bytes[at..branch.len].fill(INT3);
+    } else if !call && rules.int3 && at < branch.len {
+        bytes[at] = INT3;
+    }
+    true
+}
+
+/// `emit_its_trampoline()`: to a thunk whose page nobody knows before boot.
+fn its(run: &mut Run<'_>, pages: &mut Pages, row: u32, branch: &Branch) -> Result<()> {
+    let (page, offset) = pages.thunk(branch.register);
+    let known = run.boot.its_pages.get(page).map(|base| base + offset);
+    // Where no page can be had, the kernel falls back to a thunk of its own: the first guess.
+    let fallback = run.marks.its_thunks.map(|base| base + ITS_THUNK_SIZE * u64::from(branch.register));
+    let Some(target) = known.or(fallback) else {
+        return Err(Error::table("the image has no ITS thunks, yet the machine wants them"));
+    };
+    let (bytes, len) = thunk_branch(branch, target);
+    run.poke(Pass::Retpolines, row, branch.address, &bytes[..len], Kind::Thunked, Reason::Its)?;
+    if known.is_none() {
+        let forms = Forms::Thunk { page: page as u16, offset: offset as u16 };
+        // Of the instruction only the displacement, its last four bytes.
+        let address = branch.address + len as u64 - 4;
+        run.plan.undetermined.push(Undetermined { address, len: 4, pass: Pass::Retpolines, row, forms });
+    }
+    Ok(())
+}
+
+/// `__emit_trampoline()`: the branch as it was, to another place.
+fn thunk_branch(branch: &Branch, target: u64) -> ([u8; 6], usize) {
+    let mut bytes = [CS; 6];
+    let len = branch.len.clamp(5, 6);
+    let at = len - 5;
+    if branch.conditional {
+        bytes[0] = 0x0f;
+    }
+    bytes[at..len].copy_from_slice(&insn::jmp(branch.address + at as u64, target));
+    bytes[at] = branch.opcode;
+    (bytes, len)
+}

@@ -1,0 +1,45 @@
+//! `apply_returns()`: jumps to `__x86_return_thunk`, as built; `ret` where no thunk is wanted.
+//!
+//! Source: arch/x86/kernel/alternative.c, `patch_return()`, `cpu_wants_rethunk_at()` (5.10.262, 6.1, 6.12, 7.2). Where
+//! returns go through `its_return_thunk`, only those in the lower half of a cache line do.
+
+use super::{Kind, Pass, Reason, Run, boot::row_error};
+use crate::error::Result;
+use crate::insn::{self, INT3, JMP, RET};
+use crate::sites::returns::SECTION;
+use crate::sites::static_calls::TRAMPOLINE_ENDS;
+
+/// `ret`, and nothing runs behind it.
+pub const RET5: [u8; 5] = [RET, INT3, INT3, INT3, INT3];
+
+/// What a return at this address becomes.
+pub(super) fn ret(run: &Run<'_>, address: u64) -> ([u8; 5], Reason) {
+    let thunk = run.boot.return_thunk.or(run.marks.return_thunk);
+    match thunk {
+        _ if !run.boot.with(run.boot.rethunk) => (RET5, Reason::NoReturnThunk),
+        None => (RET5, Reason::NoReturnThunk),
+        Some(thunk) if Some(thunk) == run.marks.its_return_thunk && address & 0x20 != 0 => (RET5, Reason::UpperHalf),
+        Some(thunk) => (insn::jmp(address, thunk), Reason::ReturnThunk),
+    }
+}
+
+pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
+    let tables = run.tables;
+    for (row, address) in tables.returns.rows() {
+        let placed = |error| row_error(error, SECTION, row, address);
+        let code = run.memory.from(address);
+        let to_thunk = match code {
+            [JMP, a, b, c, d, ..] => Some(run.memory.target(address, 5, &[*a, *b, *c, *d])) == run.marks.return_thunk,
+            // __static_call_fixup(): a trampoline without target, which static_call_init() may have rewritten already.
+            [RET, _, _, _, _, x, y, z, ..] => TRAMPOLINE_ENDS.contains(&[*x, *y, *z]),
+            _ => false,
+        };
+        if !to_thunk {
+            run.keep(Pass::Returns, row, address, Reason::NotFound);
+            continue;
+        }
+        let (bytes, reason) = ret(run, address);
+        run.poke(Pass::Returns, row, address, &bytes, Kind::Returned, reason).map_err(placed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Static calls: each call site calls its key's function directly.
+//!
+//! | site | function | NULL | returns 0 | warns (7.2) | `queued_spin_unlock` (7.3) |
+//! |---|---|---|---|---|---|
+//! | call | `call` | nop of 5 | `cs cs cs xor %eax,%eax` (6.1 and later) | `ud1 (%edx),%rdi` | `ds ds movb $0,(%rdi)` |
+//! | tail jump | `jmp` | `ret`, or to the return thunk | | | |
+//! | `jcc` | `jcc` | `jcc` to a `ret` | | | |
+//! | trampoline | `jmp` | as a tail jump | | | |
+//!
+//! `static_call_init()` runs before any return thunk is chosen: a tail jump to NULL is a `ret` then. Up to 6.4 it stays
+//! one; since 6.5 (`static_call_force_reinit()`) all sites are done again where there is a thunk. Sources:
+//! arch/x86/kernel/static_call.c, kernel/static_call_inline.c of 5.10, 6.1, 6.12, 7.2.
+
+use super::boot::Known;
+use super::callthunks;
+use super::returns::{self, RET5};
+use super::{Kind, Pass, Reason, Run, boot::row_error};
+use crate::error::{Error, Result};
+use crate::insn::{self, CALL, JMP, RET};
+use crate::sites::StaticCall;
+
+const TABLE: &str = ".static_call_sites";
+
+/// `cs cs cs xor %eax,%eax`.
+pub const ZERO: [u8; 5] = [0x2e, 0x2e, 0x2e, 0x31, 0xc0];
+/// `ud1 (%edx),%rdi`.
+pub const WARN: [u8; 5] = [0x67, 0x48, 0x0f, 0xb9, 0x3a];
+/// `ds ds movb $0,(%rdi)`.
+pub const UNLOCK: [u8; 5] = [0x3e, 0x3e, 0xc6, 0x07, 0x00];
+
+/// The rules of an era.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// A call of `__static_call_return0` becomes an `xor`.
+    pub zero: bool,
+    /// A call of `__WARN_trap` becomes a `ud1`.
+    pub warn: bool,
+    /// A call of the native unlock becomes a `movb`.
+    pub unlock: bool,
+    /// All sites are done again once there is a return thunk.
+    pub again: bool,
+    /// What stands at a site must be a static call, or the kernel stops.
+    pub checked: bool,
+}
+
+/// The function of a key: as the machine says, else as the image has it.
+pub(super) fn function(run: &Run<'_>, key: u64) -> Known<u64> {
+    run.boot.static_calls.get(&key).copied().unwrap_or_else(|| Known { value: built(run, key), certain: false })
+}
+
+/// `key->func` as built; a key in `.bss` has none.
+fn built(run: &Run<'_>, key: u64) -> u64 {
+    let mut bytes = [0; 8];
+    let word = run.memory.bits().word();
+    if let Some(data) = (run.data)(key, word) {
+        bytes[..word].copy_from_slice(data);
+    }
+    u64::from_le_bytes(bytes)
+}
+
+/// `static_call_init()` from `setup_arch()`.
+pub(super) fn initialise(run: &mut Run<'_>) -> Result<()> {
+    each(run, built, false)
+}
+
+/// `static_call_init()` as an initcall, after `static_call_force_reinit()`.
+pub(super) fn again(run: &mut Run<'_>) -> Result<()> {
+    if run.rules.static_calls.again && run.boot.with(run.boot.rethunk) { each(run, built, true) } else { Ok(()) }
+}
+
+/// `static_call_update()` of the keys that changed.
+pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
+    let tables = run.tables;
+    let changed = |run: &Run<'_>, key| Some(function(run, key).value).filter(|&now| now != built(run, key));
+    for (row, trampoline) in (0..).zip(&tables.trampolines) {
+        let Some(function) = trampoline.key.and_then(|key| changed(run, key)) else { continue };
+        let site = StaticCall { address: trampoline.address, key: 0, tail: true };
+        transform(run, Pass::Trampolines, row, &site, function, true)?;
+    }
+    for (row, site) in (0..).zip(&tables.static_calls) {
+        if let Some(function) = changed(run, site.key) {
+            transform(run, Pass::StaticCalls, row, site, function, true)?;
+        }
+    }
+    Ok(())
+}
+
+fn each(run: &mut Run<'_>, function: impl Fn(&Run<'_>, u64) -> u64, thunks: bool) -> Result<()> {
+    let tables = run.tables;
+    for (row, site) in (0..).zip(&tables.static_calls) {
+        let function = function(run, site.key);
+        transform(run, Pass::StaticCalls, row, site, function, thunks)?;
+    }
+    Ok(())
+}
+
+/// `__static_call_transform()`; `thunks` says whether a return thunk has been chosen by then.
+fn transform(run: &mut Run<'_>, pass: Pass, row: u32, site: &StaticCall, function: u64, thunks: bool) -> Result<()> {
+    let address = site.address;
+    let placed = |error| row_error(error, TABLE, row, address);
+    let here = run.memory.from(address);
+    let known = match here {
+        [JMP | RET, ..] | [0x0f, 0x80..=0x8f, ..] if site.tail => true,
+        [CALL, ..] if !site.tail => true,
+        _ => {
+            !site.tail
+                && here
+                    .get(..5)
+                    .is_some_and(|here| here == run.boot.nops.atomic5 || [ZERO, WARN].iter().any(|form| here == form))
+        }
+    };
+    if !known && run.rules.static_calls.checked {
+        return Err(placed(Error::bug("BUG: no static call stands here (__static_call_validate)")));
+    }
+    let condition = match here {
+        [0x0f, condition @ 0x80..=0x8f, ..] if site.tail => Some(*condition),
+        _ => None,
+    };
+    let mut bytes = [0x0f; 6];
+    let (len, kind, reason) = if let Some(condition) = condition {
+        let target = if function != 0 { Some(function) } else { conditional_return(run, thunks) };
+        let Some(target) = target else {
+            return Err(placed(Error::table("no __static_call_return to jump to")));
+        };
+        bytes[1..].copy_from_slice(&insn::jmp(address + 1, target));
+        bytes[1] = condition;
+        (6, Kind::Jumped, Reason::Target)
+    } else {
+        let (five, kind, reason) = unconditional(run, site, function, thunks).map_err(placed)?;
+        bytes[..5].copy_from_slice(&five);
+        (5, kind, reason)
+    };
+    if run.memory.read(address, len).map_err(placed)? == &bytes[..len] {
+        run.keep(pass, row, address, reason);
+        return Ok(());
+    }
+    run.poke(pass, row, address, &bytes[..len], kind, reason).map_err(placed)
+}
+
+fn conditional_return(run: &Run<'_>, thunks: bool) -> Option<u64> {
+    if thunks && run.boot.with(run.boot.rethunk) {
+        return run.boot.return_thunk.or(run.marks.return_thunk);
+    }
+    run.marks.static_call_return
+}
+
+fn unconditional(run: &mut Run<'_>, site: &StaticCall, function: u64, thunks: bool) -> Result<([u8; 5], Kind, Reason)> {
+    let address = site.address;
+    Ok(match (site.tail, function) {
+        (false, 0) => (run.boot.nops.atomic5, Kind::Nopped, Reason::NullTarget),
+        (true, 0) if thunks => (returns::ret(run, address).0, Kind::Returned, Reason::NullTarget),
+        (true, 0) => (RET5, Kind::Returned, Reason::NullTarget),
+        (true, _) => (insn::jmp(address, function), Kind::Jumped, Reason::Target),
+        (false, _) => {
+            // Counted first: where calls are counted, none of the short forms is met.
+            let function = callthunks::translate(run, function)?;
+            let rules = run.rules.static_calls;
+            let is = |mark: Option<u64>| mark == Some(function);
+            if rules.zero && is(run.marks.return0) {
+                (ZERO, Kind::Zeroed, Reason::ReturnsZero)
+            } else if rules.warn && is(run.marks.warn_trap) {
+                (WARN, Kind::Trapped, Reason::Warns)
+            } else if rules.unlock && is(run.marks.native_unlock) {
+                (UNLOCK, Kind::Inlined, Reason::Short)
+            } else {
+                (insn::call(address, function), Kind::Called, Reason::Target)
+            }
+        }
+    })
+}

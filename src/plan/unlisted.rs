@@ -1,0 +1,37 @@
+//! What no table names: code written under Xen.
+//!
+//! - `xen_start_kernel()` points the jump at `early_xen_iret_patch` to `xen_iret` (arch/x86/xen/enlighten_pv.c, 5.11 and
+//!   later; arch/x86/entry/entry_64.S).
+//! - Xen fills `hypercall_page` (arch/x86/xen/xen-head.S, up to the fix of XSA-466): 128 stubs of 32 bytes, which keep what
+//!   lies behind them.
+
+use super::{Kind, Pass, Reason, Run};
+use crate::error::Result;
+use crate::image::Bits;
+use crate::insn;
+
+const STUBS: u32 = 128;
+const STUB: u64 = 32;
+const IRET: u32 = 23;
+
+pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
+    if !run.boot.xen || run.memory.bits() == Bits::B32 {
+        return Ok(());
+    }
+    if let Some((site, target)) = run.marks.xen_iret {
+        run.poke(Pass::Unlisted, 0, site, &insn::jmp(site, target), Kind::Filled, Reason::Xen)?;
+    }
+    if let Some(page) = run.marks.hypercall_page {
+        for number in 0..STUBS {
+            let [a, b, c, d] = number.to_le_bytes();
+            // push %rcx; push %r11; mov $number,%eax; syscall; pop %r11; pop %rcx; ret
+            let call = [0x51, 0x41, 0x53, 0xb8, a, b, c, d, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3];
+            // push %rcx; push %r11; push %rax; mov $number,%eax; syscall: iret does not come back.
+            let iret = [0x51, 0x41, 0x53, 0x50, 0xb8, a, b, c, d, 0x0f, 0x05];
+            let stub: &[u8] = if number == IRET { &iret } else { &call };
+            let address = page + STUB * u64::from(number);
+            run.poke(Pass::Unlisted, number, address, stub, Kind::Filled, Reason::Xen)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Where code lies in an image: every site must.
+
+use crate::error::{Error, Result};
+use crate::image::Image;
+
+/// The executable sections of an image, with their bytes.
+pub(crate) struct Code<'a> {
+    image: &'a Image,
+    ranges: Vec<Range<'a>>,
+}
+
+struct Range<'a> {
+    start: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Code<'a> {
+    pub fn of(image: &'a Image) -> Code<'a> {
+        let executable = image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
+        let mut ranges: Vec<_> =
+            executable.map(|s| Range { start: s.address, bytes: image.section_bytes(s) }).collect();
+        // Nearly everything is asked about .text, the largest.
+        ranges.sort_by_key(|range| std::cmp::Reverse(range.bytes.len()));
+        Code { image, ranges }
+    }
+
+    pub fn image(&self) -> &'a Image {
+        self.image
+    }
+
+    /// The code from this address to the end of its section; `None` where there is none.
+    pub fn from(&self, address: u64) -> Option<&'a [u8]> {
+        self.ranges.iter().find_map(|range| {
+            let at = address.checked_sub(range.start)?;
+            let rest = range.bytes.get(usize::try_from(at).ok()?..)?;
+            (!rest.is_empty()).then_some(rest)
+        })
+    }
+
+    /// Fails unless `len` bytes of code are at this address.
+    pub fn holds(&self, address: u64, len: usize) -> Result<&'a [u8]> {
+        let Some(rest) = self.from(address) else {
+            return Err(Error::table("the site lies in no executable section").at_address(address));
+        };
+        rest.get(..len)
+            .ok_or_else(|| Error::table(format!("a site of {len} bytes leaves its section")).at_address(address))
+    }
+
+    /// Whether this address is one of code, or the end of some.
+    pub fn reaches(&self, address: u64) -> bool {
+        self.ranges.iter().any(|r| address.checked_sub(r.start).is_some_and(|at| at <= r.bytes.len() as u64))
+    }
+}
+
+/// The little-endian numbers of a record, checked for room by its reader.
+pub(crate) struct Record<'a>(pub &'a [u8]);
+
+impl Record<'_> {
+    pub fn u8(&self, at: usize) -> u8 {
+        self.0[at]
+    }
+
+    pub fn u16(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    pub fn s32(&self, at: usize) -> i32 {
+        i32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    /// A pointer of this many bytes.
+    pub fn pointer(&self, at: usize, word: usize) -> u64 {
+        let mut bytes = [0; 8];
+        bytes[..word].copy_from_slice(&self.0[at..at + word]);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+/// An address given relative to the place it is given at; i386 computes with 32 bits.
+pub(crate) fn relative(place: u64, offset: i64, word: usize) -> u64 {
+    let sum = place.wrapping_add(offset as u64);
+    if word == 4 { sum & 0xffff_ffff } else { sum }
+}

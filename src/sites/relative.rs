@@ -1,0 +1,84 @@
+//! Tables of nothing but addresses, one `s32` a row, relative to the row itself:
+//!
+//! ```c
+//! s32 site[];     /* the site is at &site[i] + site[i] */
+//! ```
+//!
+//! | section | who lays it down | since |
+//! |---|---|---|
+//! | `.retpoline_sites` | objtool: every call and jump to `__x86_indirect_thunk_*` | 5.16, and stable |
+//! | `.return_sites` | objtool: every jump to `__x86_return_thunk` | 6.0, and stable |
+//! | `.call_sites` | objtool: every direct call | 6.2 |
+//! | `.ibt_endbr_seal` | objtool: every `endbr` nobody needs | 5.18 |
+//! | `.smp_locks` | `LOCK_PREFIX_HERE` (include/asm/alternative.h): every `lock` prefix | 2.6.18; relative since 3.0 |
+//! | `runtime_ptr_*`, `runtime_shift_*`, `runtime_mask_*` | include/asm/runtime-const.h | 6.11 |
+
+use super::code::{Code, Record, relative};
+use crate::error::{Error, Result};
+use crate::image::{Image, Section};
+
+/// A table of addresses. Its rows are in the table's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddressTable {
+    /// The section's name.
+    pub section: String,
+    /// One address a row; 0 where a row names none (`.smp_locks` is padded to a page).
+    pub sites: Vec<u64>,
+}
+
+impl AddressTable {
+    /// How many rows name a site.
+    pub fn len(&self) -> usize {
+        self.sites.iter().filter(|&&site| site != 0).count()
+    }
+
+    /// Whether no row names a site.
+    pub fn is_empty(&self) -> bool {
+        self.sites.iter().all(|&site| site == 0)
+    }
+
+    /// Number and address of each row that names a site.
+    pub fn rows(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        (0u32..).zip(self.sites.iter().copied()).filter(|&(_, site)| site != 0)
+    }
+}
+
+/// How strict a table is.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Bytes each site has at least.
+    pub least: usize,
+    /// A row may be 0: no site.
+    pub holes: bool,
+}
+
+/// Reads the section of this name; empty where the image has none.
+pub(crate) fn read(code: &Code<'_>, name: &str, shape: Shape) -> Result<AddressTable> {
+    match code.image().section(name) {
+        Some(section) => read_section(code, section, shape),
+        None => Ok(AddressTable { section: name.to_owned(), sites: Vec::new() }),
+    }
+}
+
+/// Reads this section.
+pub(crate) fn read_section(code: &Code<'_>, section: &Section, shape: Shape) -> Result<AddressTable> {
+    let image: &Image = code.image();
+    let placed = |e: Error| e.in_section(&section.name).in_file(image.name());
+    let bytes = image.section_bytes(section);
+    if !bytes.len().is_multiple_of(4) {
+        return Err(placed(Error::table(format!("{} bytes are no whole number of rows of 4", bytes.len()))));
+    }
+    let word = image.bits().word();
+    let mut sites = Vec::with_capacity(bytes.len() / 4);
+    for (row, record) in bytes.chunks_exact(4).enumerate() {
+        let offset = Record(record).s32(0);
+        if offset == 0 && shape.holes {
+            sites.push(0);
+            continue;
+        }
+        let site = relative(section.address + 4 * row as u64, offset.into(), word);
+        code.holds(site, shape.least).map_err(|e| placed(e.at_row(row)))?;
+        sites.push(site);
+    }
+    Ok(AddressTable { section: section.name.clone(), sites })
+}

@@ -1,0 +1,62 @@
+//! All tables of an image together.
+
+use super::alternatives::AlternativeTable;
+use super::code::Code;
+use super::jump_labels::JumpLabel;
+use super::paravirt::ParavirtTable;
+use super::relative::AddressTable;
+use super::runtime_const::ConstantTable;
+use super::static_calls::{StaticCall, Trampoline};
+use super::{call_sites, ibt, jump_labels, mcount, retpolines, returns, runtime_const, smp_locks, static_calls};
+use crate::error::Result;
+use crate::image::Image;
+
+/// What an image lists of its own code. A table it has not is empty.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// `.parainstructions`.
+    pub paravirt: Option<ParavirtTable>,
+    /// `.altinstructions`.
+    pub alternatives: Option<AlternativeTable>,
+    /// `.retpoline_sites`.
+    pub retpolines: AddressTable,
+    /// `.return_sites`.
+    pub returns: AddressTable,
+    /// `.call_sites`.
+    pub call_sites: AddressTable,
+    /// `.ibt_endbr_seal`.
+    pub ibt: AddressTable,
+    /// `.smp_locks`.
+    pub smp_locks: AddressTable,
+    /// `__mcount_loc`.
+    pub mcount: Vec<u64>,
+    /// `__jump_table`.
+    pub jump_labels: Vec<JumpLabel>,
+    /// `.static_call_sites`.
+    pub static_calls: Vec<StaticCall>,
+    /// `__SCT__*`.
+    pub trampolines: Vec<Trampoline>,
+    /// `runtime_*`, one for each constant.
+    pub constants: Vec<ConstantTable>,
+}
+
+impl Tables {
+    /// Reads every table. The first malformed row of any is the error.
+    pub fn read(image: &Image) -> Result<Tables> {
+        let code = Code::of(image);
+        Ok(Tables {
+            paravirt: ParavirtTable::read(image)?,
+            alternatives: AlternativeTable::read_in(&code)?,
+            retpolines: retpolines::read(&code)?,
+            returns: returns::read(&code)?,
+            call_sites: call_sites::read(&code)?,
+            ibt: ibt::read(&code)?,
+            smp_locks: smp_locks::read(&code)?,
+            mcount: mcount::read(&code)?,
+            jump_labels: jump_labels::read(&code)?,
+            static_calls: static_calls::read(&code)?,
+            trampolines: static_calls::trampolines(&code)?,
+            constants: runtime_const::read(&code)?,
+        })
+    }
+}
