@@ -66,7 +66,7 @@ def _calls(feature: str, target: str) -> Anchor:
 
 
 def _in(feature: str, flags: int, *places: str) -> Anchor:
-    what = f"empty replacement in {' or '.join(places)}()"
+    what = f"empty replacement in {'() or '.join(places)}()"
     return Anchor(feature, what, lambda v: v.row.flags == flags and not v.row.code and v.place in places)
 
 
@@ -85,19 +85,22 @@ def _rdtsc(view: View) -> bool:
     return view.row.code == b"\x0f\xae\xe8\x0f\x31"
 
 
+_JUMPS = frozenset(prefix + bytes((0xFF, 0xE0 + r)) for prefix in (b"", b"\x41") for r in range(8))
+
 ANCHORS: Sequence[Anchor] = (
     Anchor("ALWAYS", "direct calls of pv ops", lambda v: bool(v.row.flags & DIRECT_CALL)),
     _code("XENPV", NOT, "fa", "fb", "9c58"),
     _code("PVUNLOCK", NOT, "c60700", "c60000"),
     _code("VCPUPREEMPT", NOT, "4831c0", "31c0"),
     Anchor("LFENCE_RDTSC", "replacement lfence; rdtsc", _rdtsc),
-    _code("RETPOLINE", NOT, *(f"ff{r:02x}" for r in range(0xE0, 0xE8)), *(f"41ff{r:02x}" for r in range(0xE0, 0xE8))),
+    Anchor("RETPOLINE", "replacement jmp *reg, inverted", lambda v: v.row.flags == NOT and v.row.code in _JUMPS),
     Anchor(
         "RETPOLINE_LFENCE",
         "replacement lfence; jmp *reg",
         lambda v: v.row.code[:4] in (b"\x0f\xae\xe8\xff", b"\x0f\xae\xe8\x41") and not v.row.flags,
     ),
     Anchor("CLEAR_CPU_BUF", "replacement verw mds_verw_sel", _verw),
+    _in("CLEAR_CPU_BUF", 0, "native_irq_return_ldt"),
     Anchor("FENCE_SWAPGS_USER", "replacement lfence in asm_exc_nmi()", _swapgs_lfence(True)),
     Anchor("FENCE_SWAPGS_KERNEL", "replacement lfence in paranoid_entry()", _swapgs_lfence(False)),
     _calls("ENTRY_IBPB", "entry_ibpb"),
@@ -131,11 +134,11 @@ def _switch(view: View) -> bool:
 
 
 def seen(kernel: Kernel, rows: Sequence[Row]) -> dict[str, Seen]:
-    """Feature → number, for those that this kernel's rows give away; a pattern that names several numbers gives none."""
+    """Feature → number, for those that a kernel's rows give away; a pattern with several numbers gives none."""
     mask = (1 << kernel.bits) - 1
     found: dict[str, tuple[Counter[int], str]] = {}
     for row in rows:
-        view = View(row, _target(kernel, row, mask), None if len(row.code) > 5 and row.length < 16 else _place(kernel, row))
+        view = View(row, _target(kernel, row, mask), _place(kernel, row))
         for anchor in ANCHORS:
             if anchor.holds(view):
                 numbers, _ = found.setdefault(anchor.feature, (Counter(), anchor.what))

@@ -5,8 +5,8 @@ Four sources, the surest first:
 1. the names that the image itself prints (`pvops.features.names`);
 2. rows that only one feature has (`pvops.features.anchors`);
 3. the numbers declared in the sources of the nearest release (`pvops.features.declared`). In words that mirror a CPUID
-   register they cannot shift; in the words that Linux assigns they are taken as verified where every printed name of the
-   word, and every anchor in it, stands where that release declares it;
+   register they cannot shift; in the words that Linux assigns they are taken as verified where every printed name of
+   the word, and every anchor in it, stands where that release declares it;
 4. nothing: the number is unknown.
 """
 

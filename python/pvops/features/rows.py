@@ -2,7 +2,7 @@
 
 Layouts (arch/x86/include/asm/alternative.h ``struct alt_instr``), told apart by holding each against every row:
 
-* 12 bytes: ``s32 instr; s32 repl; u16 cpuid; u8 instrlen; u8 replacementlen``; bit 15 of ``cpuid`` inverts (5.10.y, 6.1);
+* 12 bytes: ``s32 instr; s32 repl; u16 cpuid; u8 instrlen; u8 replacementlen``; bit 15 of ``cpuid`` inverts (6.1);
 * 13 bytes: the same with ``u8 padlen`` at the end and no inverting (5.10.0);
 * 14 bytes: ``u16 cpuid; u16 flags`` in the middle: 1 inverts, 2 is a direct call (6.3 and later).
 """
@@ -57,7 +57,9 @@ def rows(kernel: Kernel) -> list[Row]:
     address, size = sections[".altinstructions"]
     raw = kernel.image.read(address, size)
     if raw is None:
-        raise TableError(f"{kernel.name}: .altinstructions holds no bytes", file=kernel.name, section=".altinstructions")
+        raise TableError(
+            f"{kernel.name}: .altinstructions holds no bytes", file=kernel.name, section=".altinstructions"
+        )
     code = [(a, a + n) for _, a, n, executable in kernel.image.sections() if executable]
     place = sections.get(".altinstr_replacement", (0, 0))
     fitting = [s for s in _LAYOUTS if all(_fits(f, code, place) for f in _fields(kernel, raw, address, s))]
