@@ -1,8 +1,8 @@
 """The features of a CPU as one kernel numbers, sets and clears them: derived from facts, each with where it came from.
 
 `predict` gives the feature words of a machine under a kernel; `return_thunk` and `uniprocessor` what else of it the
-passes ask. Numbers come from the image (`numbers`), values of unprinted features from rules that each restate one
-function of the kernel (``rules_*``).
+passes ask; `predict_keys` and `predict_calls` a first guess at static keys and static calls. Numbers come from the
+image (`numbers`), values of unprinted features from rules that each restate one function of the kernel (``rules_*``).
 """
 
 from __future__ import annotations
@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pvops.features.boot import Thunk, return_thunk, uniprocessor
+    from pvops.features.keys import CallState, KeyState, predict_calls, predict_keys
     from pvops.features.numbers import Numbers
     from pvops.features.prediction import Feature, FeatureWords, predict
 
-__all__ = ["Feature", "FeatureWords", "Numbers", "Thunk", "predict", "return_thunk", "uniprocessor"]
+__all__ = [
+    "CallState",
+    "Feature",
+    "FeatureWords",
+    "KeyState",
+    "Numbers",
+    "Thunk",
+    "predict",
+    "predict_calls",
+    "predict_keys",
+    "return_thunk",
+    "uniprocessor",
+]
 
 _HOMES = {
     "Feature": "prediction",
@@ -24,6 +37,10 @@ _HOMES = {
     "Thunk": "boot",
     "return_thunk": "boot",
     "uniprocessor": "boot",
+    "CallState": "keys",
+    "KeyState": "keys",
+    "predict_calls": "keys",
+    "predict_keys": "keys",
 }
 
 
