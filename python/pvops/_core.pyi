@@ -4,6 +4,9 @@ from os import PathLike
 from typing import final
 
 __all__ = [
+    "Boot",
+    "Tables",
+    "pass_order",
     "Image",
     "ParavirtSites",
     "Plan",
@@ -100,6 +103,49 @@ class ParavirtSites:
         """One line per site, in table order."""
 
 @final
+class Tables:
+    """Everything an image lists of its own code."""
+
+    @staticmethod
+    def read(image: Image) -> Tables:
+        """Reads every table of an image."""
+
+    def rows(
+        self, table: str, low: int = 0, high: int = 18446744073709551615
+    ) -> list[tuple[int, int, int, int | None, bool | None, bool | None, int | None, int | None]]:
+        """(index, address, length, feature, inverted, direct call, key, target) of the rows of a table but
+        .parainstructions, in table order; with `low` and `high` those that touch [low, high)."""
+
+    @property
+    def alternatives_layout(self) -> str | None: ...
+    def constants(self) -> list[tuple[str, int, list[int]]]:
+        """(section, width in bytes, addresses) of each run-time constant."""
+
+@final
+class Boot:
+    """A machine, in the terms of the passes: features are numbers, functions are addresses."""
+
+    def __new__(
+        cls,
+        features: list[int],
+        numbers: dict[str, int],
+        nops: str,
+        *,
+        return_thunk: int | None = None,
+        uniprocessor: bool = False,
+        xen: bool = False,
+        template: list[Slot] | None = None,
+        rules: Rules | None = None,
+        pointers: dict[int, int] | None = None,
+        keys: dict[int, tuple[bool, bool]] | None = None,
+        static_calls: dict[int, tuple[int, bool]] | None = None,
+        constants: dict[str, tuple[int, bool]] | None = None,
+    ) -> Boot: ...
+
+def pass_order(era: str) -> list[str]:
+    """The tables of an era's passes, in the order of the passes."""
+
+@final
 class Slot:
     """One slot of the template: what it holds, and what the patch function does with its type."""
 
@@ -139,12 +185,22 @@ class Plan:
     """The ordered writes of a boot."""
 
     @staticmethod
-    def paravirt(image: Image, sites: ParavirtSites, template: list[Slot], rules: Rules) -> Plan:
-        """apply_paravirt() over all sites of an image."""
+    def boot(tables: Tables, boot: Boot, era: str) -> Plan:
+        """All passes of a boot, by the rules of an era."""
 
     def __len__(self) -> int: ...
-    def writes(self, address: int | None = None) -> list[tuple[int, str, int, bytes, str, str, int]]:
-        """(address, pass, row, bytes, kind, reason, bytes used) of every write, or of those that touch an address."""
+    def writes(
+        self, address: int | None = None
+    ) -> list[tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]]:
+        """(address, pass, row, bytes, kind, reason, bytes used, feature) of every write, or of those that touch an
+        address; the feature that decided, if one did: (number, asked for its absence, present)."""
+
+    def undetermined(self) -> list[tuple[int, int, str, int, list[str]]]:
+        """(address, length, table, row, forms) of the bytes that are a first guess; a form is in hex, ?? where a byte
+        may be any."""
+
+    def by_pass(self) -> list[tuple[str, int]]:
+        """(pass, how many writes change something), in the order of their first."""
 
     def by_kind(self) -> list[tuple[str, int]]:
         """(kind, how many writes), most first."""

@@ -30,40 +30,56 @@ class Explanation:
         style = style or Style("never")
         site = self.site
         width = max(len(site.bytes) * 3, 18)
-        head = f"type {site.type}, {len(site.bytes)} {'byte' if len(site.bytes) == 1 else 'bytes'}"
-        if site.symbol:
-            head += f", in {site.symbol}"
-        built = style.code(self._disassembly(site.address, site.bytes))
-        lines = [
-            f"{style.bold(f'{site.address:016x}')}  {style.bold(site.op)}  {head}",
-            f"  {'built':<10}  {spaced(site.bytes):<{width}} {built}",
-        ]
+        what = [site.op or ", ".join(dict.fromkeys(row.table for row in site.rows))]
+        if site.type is not None:
+            what.append(f"type {site.type}, {len(site.bytes)} {'byte' if len(site.bytes) == 1 else 'bytes'}")
+        else:
+            what.append(f"{len(site.bytes)} {'byte' if len(site.bytes) == 1 else 'bytes'}")
+        head = f"{style.bold(what[0])}  {what[1]}" + (f", in {site.symbol}" if site.symbol else "")
+        lines = [f"{style.bold(f'{site.address:016x}')}  {head}"]
+        lines.append(self._line("built", site.bytes, width, style.code(self._disassembly(site.address, site.bytes))))
         for plan in self.plans:
-            for write in plan.at(site.address):
-                code = style.runs(self._disassembly(write.address, write.bytes))
-                lines.append(f"  {plan.backend.name:<10}  {spaced(write.bytes):<{width}} {code}")
-                for reason in self.reasons(plan, write):
-                    lines += _wrapped(reason, indent=14)
+            lines += self._outcome_lines(plan, width, style)
         return "\n".join(lines)
+
+    @staticmethod
+    def _line(name: str, code: bytes, width: int, disassembly: str) -> str:
+        return f"  {name:<12}  {spaced(code):<{width}} {disassembly}".rstrip()
+
+    def _outcome_lines(self, plan: Plan, width: int, style: Style) -> list[str]:
+        lines = [f"  {style.bold(plan.backend.name)}"] if len(self.plans) > 1 else []
+        writes = plan.at(self.site.address)
+        changing = [write for write in writes if write.bytes]
+        for write in writes:
+            last = bool(changing) and write is changing[-1]
+            if write.bytes:
+                text = self._disassembly(write.address, write.bytes)
+                shown = style.runs(text) if last else style.dim(text)
+                lines.append(self._line(write.table, write.bytes, width, shown + ("   <- runs" if last else "")))
+            else:
+                lines.append(f"  {write.table:<12}  {style.dim('changes nothing')}")
+            for reason in self.reasons(plan, write):
+                lines += _wrapped(reason, indent=16)
+        for open_ in plan.undetermined:
+            if open_.address < self.site.address + len(self.site.bytes) and open_.address + open_.len > self.site.address:
+                lines += _wrapped(f"a first guess: the {open_.len} bytes may be {', '.join(open_.forms)}", indent=16)
+        return lines
 
     def reasons(self, plan: Plan, write: Write) -> list[str]:
         """Why a write is what it is, one sentence a line."""
-        slot = plan.slots[write.op]
-        holds = f"{write.op} holds {slot.symbol or (hex_address(slot.address) if slot.address else 'NULL')}"
-        lines = [f"{holds}: {slot.why} [{slot.source}]"]
-        became = {
-            "called": "a direct call",
-            "jumped": "a direct jump: the op never returns",
-            "nopped": "nothing to do: nops",
-            "moved": "it returns its argument: a mov",
-            "inlined": f"inlined: {write.reason}",
-            "trapped": "NULL must never be called: ud2",
-            "bug-called": f"NULL must never be called: a call of {plan.rules.null}()",
-            "kept": f"kept: {write.reason}",
-        }[write.kind]
-        lines.append(f"{became} [{write.source}]")
+        lines = []
+        if write.op is not None and write.op in plan.slots:
+            slot = plan.slots[write.op]
+            held = slot.symbol or (hex_address(slot.address) if slot.address else "NULL")
+            lines.append(f"{write.op} holds {held}: {slot.why} [{slot.source}]")
+        became = _BECAME.get(write.kind)
+        if write.table == "paravirt" and became:
+            sentence = became.format(reason=write.reason, null=plan.rules.paravirt.null if plan.rules.paravirt else "")
+        else:
+            sentence = f"{write.kind}: {write.reason}"
+        lines.append(f"{sentence} [{write.source}]")
         rest = len(write.bytes) - write.used
-        if rest:
+        if rest > 0 and write.table == "paravirt":
             lines.append(f"{rest} {'byte' if rest == 1 else 'bytes'} of {plan.nops.table} nops: {plan.nops.why}")
         return lines
 
@@ -83,18 +99,22 @@ class Explanation:
         }
 
     def _outcome(self, plan: Plan) -> Mapping[str, object]:
-        writes = plan.at(self.site.address)
-        runs = writes[-1].bytes if writes else self.site.bytes
+        site = self.site
+        writes = plan.at(site.address)
+        now = bytearray(site.bytes)
+        for write in writes:
+            for i, byte in enumerate(write.bytes):
+                if 0 <= write.address + i - site.address < len(now):
+                    now[write.address + i - site.address] = byte
         return {
             "backend": plan.backend.name,
             "writes": [self._write(plan, write) for write in writes],
-            "runs": runs.hex(),
-            "disassembly": self._disassembly(self.site.address, runs),
+            "runs": now.hex(),
+            "disassembly": self._disassembly(site.address, bytes(now)),
         }
 
     def _write(self, plan: Plan, write: Write) -> Mapping[str, object]:
-        slot = plan.slots[write.op]
-        return {
+        out: dict[str, object] = {
             "table": write.table,
             "index": write.row,
             "bytes": write.bytes.hex(),
@@ -102,12 +122,30 @@ class Explanation:
             "kind": write.kind,
             "reason": write.reason,
             "source": write.source,
-            "function": slot.symbol,
-            "function_address": hex_address(slot.address) if slot.address else None,
-            "why": slot.why,
-            "why_source": slot.source,
-            "nops": plan.nops.table,
         }
+        if write.feature is not None:
+            out["feature"] = write.feature
+        if write.op is not None and write.op in plan.slots:
+            slot = plan.slots[write.op]
+            out |= {
+                "function": slot.symbol,
+                "function_address": hex_address(slot.address) if slot.address else None,
+                "why": slot.why,
+                "why_source": slot.source,
+            }
+        return out
+
+
+_BECAME = {
+    "called": "a direct call",
+    "jumped": "a direct jump: the op never returns",
+    "nopped": "nothing to do: nops",
+    "moved": "it returns its argument: a mov",
+    "inlined": "inlined: {reason}",
+    "trapped": "NULL must never be called: ud2",
+    "bug-called": "NULL must never be called: a call of {null}()",
+    "kept": "kept: {reason}",
+}
 
 
 def explanation(kernel: Kernel, plans: Sequence[Plan], address: int) -> Explanation:
@@ -118,7 +156,7 @@ def explanation(kernel: Kernel, plans: Sequence[Plan], address: int) -> Explanat
     """
     site = kernel.sites.at(address)
     if site is None:
-        raise TableError(f"{kernel.name}: no paravirt site at {address:#x}", file=kernel.name, address=address)
+        raise TableError(f"{kernel.name}: no site at {address:#x}", file=kernel.name, address=address)
     return Explanation(kernel, site, plans)
 
 

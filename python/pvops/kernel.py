@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pvops.kernel_ops import KernelOps
     from pvops.machine import Machine
     from pvops.plan import Plan
-    from pvops.rules import ParavirtRules
+    from pvops.rules import Rules
     from pvops.sites import Sites
 
 
@@ -42,6 +42,10 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
 def open_stdin() -> Kernel:
     """Opens the kernel that standard input holds."""
     return Kernel(_core.Image.from_stdin())
+
+
+#: Bytes within which the sites of one symbol are looked for.
+_LONGEST_FUNCTION = 1 << 17
 
 
 class Kernel:
@@ -93,55 +97,64 @@ class Kernel:
         """The pointer at an address as built, or None where the image has no bytes."""
         return self.image.read_word(address)
 
-    @cached_property
-    def _table(self) -> _core.ParavirtSites:
-        table = _core.ParavirtSites.read(self.image)
-        if table is None:
-            raise TableError(f"{self.name}: {self._no_table()}", reason=self._no_table(), file=self.name)
-        return table
+    def has_section(self, name: str) -> bool:
+        """Whether the image has a section of this name."""
+        return any(section == name for section, *_ in self.image.sections())
 
-    def _no_table(self) -> str:
-        names = {name for name, *_ in self.image.sections()}
-        if not names:
-            return "no section headers: the site tables cannot be found"
-        if ".altinstructions" in names:
-            return (
-                "no .parainstructions: the kernel is built without CONFIG_PARAVIRT, or is 6.8 or later, whose paravirt "
-                "calls are rows of .altinstructions; this version does not read those yet"
-            )
-        return "no .parainstructions: the kernel is built without CONFIG_PARAVIRT"
+    @cached_property
+    def paravirt(self) -> _core.ParavirtSites | None:
+        """The rows of ``.parainstructions``; None where the image has none (6.8 and later).
+
+        Raises:
+            TableError: the table is malformed.
+        """
+        return _core.ParavirtSites.read(self.image)
+
+    @cached_property
+    def tables(self) -> _core.Tables:
+        """Every table of the image.
+
+        Raises:
+            TableError: one of them is malformed.
+        """
+        return _core.Tables.read(self.image)
 
     @cached_property
     def sites(self) -> Sites:
-        """The paravirt call sites.
+        """Every site of every table.
 
         Raises:
-            TableError: the image has no table of them, or a malformed one.
+            TableError: a table is malformed.
         """
         from pvops.sites import Sites
 
-        return Sites(self._table, self.ops.names, self.place)
+        return Sites(self)
 
     @cached_property
     def ops(self) -> KernelOps:
         """The image's ops: where they lie, what they are called, and what its own ``pv_ops`` holds.
 
         Raises:
-            TableError: the sites disagree about the address of the ops.
+            TableError: the sites disagree about the address of the ops, or there are none.
         """
         from pvops.kernel_ops import KernelOps
 
-        return KernelOps(self, self._table.ops_address(), [type for type, _ in self._table.by_type()])
+        return KernelOps(self)
 
     @cached_property
-    def rules(self) -> tuple[ParavirtRules, str]:
-        """The rules this kernel patches by, and what told."""
+    def rules(self) -> Rules:
+        """The rules this kernel patches by.
+
+        Raises:
+            OpsError: nothing in the image tells them.
+        """
         from pvops import rules
 
-        return rules.of_image(self, self.release)
+        layout = None if not self.has_section(".altinstructions") else self.tables.alternatives_layout
+        return rules.of_image(self, self.release, layout)
 
     def plan(
-        self, backend: Backend | str = "native", *, machine: Machine | None = None, rules: ParavirtRules | None = None
+        self, backend: Backend | str = "native", *, machine: Machine | None = None, rules: Rules | None = None
     ) -> Plan:
         """What this kernel writes to its own text under a backend, on a machine.
 
@@ -159,7 +172,7 @@ class Kernel:
 
         if isinstance(backend, str):
             backend = backends.get(backend)
-        return Plan(self, self._table, backend, machine, rules)
+        return Plan(self, backend, machine, rules or self.rules)
 
     def sites_of(self, where: str) -> Sequence[int]:
         """The addresses of the sites that an address, a symbol or ``symbol+0xOFFSET`` names, in order.
@@ -169,11 +182,11 @@ class Kernel:
             TableError: there is no site.
         """
         low, high = self._range(where)
-        found = sorted(s.address for s in self.sites if s.address < high and s.address + len(s.bytes) > low)
+        found = [site.address for site in self.sites.within(low, high)]
         if not found:
             nearest = min((s.address for s in self.sites), key=lambda a: abs(a - low), default=None)
             hint = "" if nearest is None else f"; the nearest is {nearest:#x} in {self.place(nearest) or 'no symbol'}"
-            raise TableError(f"{self.name}: no paravirt site at {where}{hint}", file=self.name, address=low)
+            raise TableError(f"{self.name}: no site at {where}{hint}", file=self.name, address=low)
         return found
 
     def _range(self, where: str) -> tuple[int, int]:
@@ -196,14 +209,13 @@ class Kernel:
             except ValueError:
                 raise ImageError(f"{offset!r} in {where!r} is no offset", file=self.name) from None
             return start, start + 1
+        # A symbol ends where the image names the next one; no function is this long.
         high = start + 1
-        # A symbol ends where the image names the next one.
-        sites = sorted(s.address for s in self.sites if s.address >= start)
-        for address in sites:
-            found = self.image.symbol_at(address)
-            if not found or address - found[1] != start:
+        for site in self.sites.within(start, start + _LONGEST_FUNCTION):
+            found = self.image.symbol_at(site.address)
+            if not found or site.address - found[1] != start:
                 break
-            high = address + 1
+            high = site.address + 1
         return start, high
 
     def __repr__(self) -> str:

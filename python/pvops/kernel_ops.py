@@ -6,7 +6,7 @@ era whose table fits the image's own pointers is taken, and where none fits, typ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from pvops.errors import TableError
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pvops.ops.era import Era
     from pvops.ops.structs import Config, Template
 
-#: Eras whose pv_ops is one structure and whose sites have a table of their own, newest first.
-_ERAS = ("6.1", "5.10")
+#: Eras whose pv_ops is one structure, newest first.
+_ERAS = ("7.2", "6.12", "6.1", "5.10")
 
 #: How many of an era's native pointers an image must hold for the era's names to be believed.
 _AGREEMENT = 0.9
@@ -34,18 +34,38 @@ class Held:
         self.symbol = symbol
 
 
+class OpsArray:
+    """One array of ops in an image: ``pv_ops``, and since 7.0 ``pv_ops_lock`` beside it."""
+
+    __slots__ = ("address", "first", "structure", "symbol")
+
+    def __init__(self, symbol: str, structure: str, address: int, first: int) -> None:
+        self.symbol = symbol
+        self.structure = structure
+        self.address = address
+        self.first = first
+
+
 class KernelOps:
     """The ops of an opened kernel.
 
     Attributes:
-        address: of ``pv_ops``, derived from the sites.
+        address: of ``pv_ops``: derived from the sites where they have a table of their own, else the symbol's.
         kernel: whose they are.
     """
 
-    def __init__(self, kernel: Kernel, address: int, types: Sequence[int]) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.address = address
-        self._last_type = max(types, default=-1)
+        self._last_type = -1
+        if kernel.paravirt is not None:
+            self.address = kernel.paravirt.ops_address()
+            self._last_type = max((type for type, _ in kernel.paravirt.by_type()), default=-1)
+        else:
+            address = kernel.address_of("pv_ops")
+            if address is None:
+                why = "no .parainstructions and no symbol pv_ops: the kernel is built without CONFIG_PARAVIRT"
+                raise TableError(f"{kernel.name}: {why}", reason=why, file=kernel.name)
+            self.address = address
 
     @cached_property
     def _by_btf(self) -> list[str] | None:
@@ -55,6 +75,9 @@ class KernelOps:
             return None
         by_type = {offset // self.kernel.word: _full_name(path) for path, offset in btf}
         names = [by_type.get(type, f"type {type}") for type in range(max(by_type) + 1)]
+        if self.kernel.address_of("pv_ops_lock") is not None:
+            lock = self.kernel.image.btf_members("pv_lock_ops") or []
+            names += [f"pv_lock_ops.{path}" for path, _ in lock]
         return names if len(names) > self._last_type else None
 
     @cached_property
@@ -62,7 +85,7 @@ class KernelOps:
         """The era and configuration whose table fits, and how well; asked only where BTF does not answer."""
         if self._by_btf:
             for era, config, template in self._candidates():
-                if [op.name for op in template] == self._by_btf:
+                if [op.name for t in era.templates(config) for op in t] == self._by_btf:
                     return era, config, "the same names in the same order"
             return None
         best: tuple[int, Era, Config, Template] | None = None
@@ -84,7 +107,7 @@ class KernelOps:
             seen = set()
             for config in era.possible_configs(self.kernel.bits):
                 template = era.template(config)
-                names = tuple(op.name for op in template)
+                names = tuple(op.name for t in era.templates(config) for op in t)
                 if len(names) > self._last_type and names not in seen:
                     seen.add(names)
                     yield era, config, template
@@ -120,12 +143,12 @@ class KernelOps:
     @property
     def era(self) -> Era | None:
         """The era whose table the names are, or None."""
-        return self._by_era and self._by_era[0]
+        return self._by_era[0] if self._by_era else None
 
     @property
     def config(self) -> Config | None:
         """The configuration under which that era has this table, as far as the table tells; or None."""
-        return self._by_era and self._by_era[1]
+        return self._by_era[1] if self._by_era else None
 
     @cached_property
     def native(self) -> Mapping[str, Held]:
@@ -136,10 +159,32 @@ class KernelOps:
         """
         return dict(zip(self.names, self._read(len(self.names)), strict=True))
 
+    @cached_property
+    def arrays(self) -> list[OpsArray]:
+        """The arrays, in the order of `names`."""
+        arrays = [OpsArray("pv_ops", "paravirt_patch_template", self.address, 0)]
+        lock = self.kernel.address_of("pv_ops_lock")
+        if lock is not None:
+            first = next((i for i, name in enumerate(self.names) if name.startswith("pv_lock_ops.")), len(self.names))
+            arrays.append(OpsArray("pv_ops_lock", "pv_lock_ops", lock, first))
+        return arrays
+
+    def slot(self, index: int) -> int:
+        """The address of the slot of an op, by its place in `names`."""
+        array = next(array for array in reversed(self.arrays) if array.first <= index)
+        return array.address + (index - array.first) * self.kernel.word
+
+    @cached_property
+    def by_slot(self) -> Mapping[int, int]:
+        """Address of a slot → its place in `names`."""
+        return {self.slot(index): index for index in range(len(self.names))}
+
     def _read(self, count: int) -> list[Held]:
         held = []
         for type in range(count):
-            address = self.kernel.read_word(self.address + type * self.kernel.word)
+            # Only an image without BTF is read before its names are known, and those have one array.
+            at = self.slot(type) if self._by_btf else self.address + type * self.kernel.word
+            address = self.kernel.read_word(at)
             if address is None:
                 raise TableError(
                     f"{self.kernel.name}: pv_ops would lie at {self.address:#x}, where the image has no bytes",

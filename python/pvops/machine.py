@@ -113,6 +113,14 @@ class Machine:
             return facts.machine(source, "facts")
         return facts.machine(_read(source), os.fspath(source))
 
+    def under(self, hypervisor: str) -> Machine:
+        """The same machine, but under this hypervisor, whatever its facts say."""
+        other = object.__new__(type(self))
+        derived = {name for name, value in vars(type(self)).items() if isinstance(value, cached_property)}
+        other.__dict__.update({name: value for name, value in self.__dict__.items() if name not in derived})
+        other.given_hypervisor = hypervisor
+        return other
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Machine:
         """A machine from a file: a bundle of facts, JSON or TOML, told apart by how the text begins."""

@@ -13,7 +13,7 @@ from pvops.errors import OpsError
 
 
 class NopChoice(NamedTuple):
-    """A nop table (``k8``, ``k7``, ``p6``, ``generic``, ``x86``, ``x86-32``) and why it is that one."""
+    """A nop table (``k8``, ``k7``, ``p6``, ``generic``, ``x86``, ``x86-11``, ``x86-32``) and why it is that one."""
 
     table: str
     why: str
@@ -46,13 +46,15 @@ def choose(era: str, bits: int, cpu: Cpu) -> NopChoice:
     if era == "5.10":
         return _ideal_nops(bits, cpu)
     if era in ("6.1", "6.12", "7.2"):
-        return fixed(bits)
+        return fixed(era, bits)
     raise OpsError(f"no nop tables are known for era {era}")
 
 
-def fixed(bits: int) -> NopChoice:
-    """The one table of kernels since 5.13."""
-    return NopChoice("x86" if bits == 64 else "x86-32", "one table for every CPU since 5.13")
+def fixed(era: str, bits: int) -> NopChoice:
+    """The one table of kernels since 5.13; since 6.3 it has nops of up to 11 bytes on x86-64."""
+    if bits == 32:
+        return NopChoice("x86-32", "one table for every CPU since 5.13")
+    return NopChoice("x86" if era == "6.1" else "x86-11", "one table for every CPU since 5.13")
 
 
 def features_of(vendor: str, family: int) -> frozenset[str]:

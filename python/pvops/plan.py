@@ -1,44 +1,40 @@
-"""Plans: what a kernel writes to its own text under a backend, write by write, each with its reason."""
+"""Plans: what a kernel writes to its own text at boot, write by write, each with its reason."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops import _core, nops
-from pvops.errors import OpsError
-from pvops.patching import core_rules, core_slot
+from pvops import _core
+from pvops.boot import set_up
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pvops.backends.backend import Backend, Slot
     from pvops.kernel import Kernel
     from pvops.machine import Machine
     from pvops.nops import NopChoice
-    from pvops.ops.patching import PatchFunction
-    from pvops.rules import ParavirtRules
-
-
-#: Why a slot holds what it holds where no backend changed it.
-NATIVE = "the image's own pv_ops holds it"
+    from pvops.rules import Rules
 
 
 class Write(NamedTuple):
-    """One write of one pass.
+    """One write of one pass, or a row it passed over.
 
     Attributes:
         address: where, as linked.
         table: the pass's table, ``"paravirt"``.
         row: the row of that table that asks for it.
-        bytes: what is written.
-        used: how many of them the patch function used; the rest are nops.
-        kind: ``inlined``, ``called``, ``jumped``, ``nopped``, ``moved`` (an identity function), ``trapped`` (ud2),
-            ``bug-called`` or ``kept`` (the indirect call stays).
+        bytes: what is written; empty where the row changes nothing.
+        used: how many of them the pass needed; the rest are nops.
+        kind: what the site became: ``inlined``, ``called``, ``jumped``, ``nopped``, ``moved``, ``kept``, ….
         reason: why, in words.
-        source: where the kernel says so: version and file.
-        op: the op whose site it is.
-        function: what the op's slot holds; None for NULL.
+        source: where the kernel says so: file and function.
+        op: the op whose call it is, or None.
+        function: what the op's slot holds; None for NULL or no op.
+        feature: number of the feature that decided, or None.
     """
 
     address: int
@@ -49,87 +45,69 @@ class Write(NamedTuple):
     kind: str
     reason: str
     source: str
-    op: str
+    op: str | None
     function: str | None
+    feature: int | None
+
+
+class Undetermined(NamedTuple):
+    """Bytes that nothing in the image and the machine's description settles.
+
+    Attributes:
+        address: where, as linked.
+        len: how many.
+        table: whose they are.
+        row: of that table.
+        forms: what they may be, in hex, ``??`` where a byte may be any.
+    """
+
+    address: int
+    len: int
+    table: str
+    row: int
+    forms: list[str]
+
+
+_ALTERNATIVE = "arch/x86/kernel/alternative.c"
+
+#: The kernel's function behind each table.
+_SOURCES = {
+    "paravirt": f"{_ALTERNATIVE}: apply_paravirt()",
+    "alternatives": f"{_ALTERNATIVE}: apply_alternatives()",
+    "retpolines": f"{_ALTERNATIVE}: apply_retpolines()",
+    "returns": f"{_ALTERNATIVE}: apply_returns()",
+    "ibt": f"{_ALTERNATIVE}: apply_seal_endbr()",
+    "smp_locks": f"{_ALTERNATIVE}: alternatives_smp_unlock()",
+    "call_sites": "arch/x86/kernel/callthunks.c: callthunks_patch_builtin_calls()",
+    "mcount": "kernel/trace/ftrace.c: ftrace_init()",
+    "jump_labels": "arch/x86/kernel/jump_label.c: __jump_label_transform()",
+    "static_calls": "arch/x86/kernel/static_call.c: __static_call_transform()",
+    "trampolines": "arch/x86/kernel/static_call.c: __static_call_transform()",
+    "runtime_const": "arch/x86/include/asm/runtime-const.h: runtime_const_fixup()",
+    "unlisted": "arch/x86/xen/enlighten_pv.c: xen_start_kernel()",
+}
 
 
 class Plan:
     """The ordered writes of one boot. Make one with `Kernel.plan`."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        table: _core.ParavirtSites,
-        backend: Backend,
-        machine: Machine | None,
-        rules: ParavirtRules | None,
-    ) -> None:
+    def __init__(self, kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rules) -> None:
         self.kernel = kernel
         self.backend = backend
         self.machine = machine
-        self.rules, self.rules_from = (rules, "as asked") if rules else kernel.rules
-        self.slots, self.patch_function, self._jumps = filled(kernel, backend, machine, self.rules)
-        self.nops = self._nops()
-        self._core = _core.Plan.paravirt(kernel.image, table, self._template(), self._core_rules())
+        self.rules = rules
+        self.setup = set_up(kernel, backend, machine, rules)
+        self._core = _core.Plan.boot(kernel.tables, self.setup.core, rules.passes)
 
-    def _nops(self) -> NopChoice:
-        if self.rules.era not in nops.BY_CPU:
-            return nops.fixed(self.kernel.bits)
-        machine = self.machine
-        if machine is None or machine.vendor is None:
-            return nops.NopChoice("p6", "assumed: no machine says which CPU; most since 2010 take these")
-        vendor = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}.get(
-            machine.vendor, machine.vendor
-        )
-        family, model = machine.family or 0, machine.model or 0
-        features = nops.features_of(vendor, family) | frozenset(machine.flags or ())
-        return nops.choose(self.rules.era, self.kernel.bits, nops.Cpu(vendor, family, model, features))
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """What each op holds under the backend, and why."""
+        return self.setup.slots
 
-    def _core_rules(self) -> _core.Rules:
-        null_call = None
-        if self.rules.null != "ud2" and any(not slot.address for slot in self.slots.values()):
-            null_call = self._required(self.rules.null, "what a NULL op becomes a call to")
-        call_clobbers = None
-        if self.rules.clobbers:
-            from pvops import ops
-
-            call_clobbers = ops.era(self.rules.era).clobbers(self.kernel.bits)["CLBR_ANY"]
-        return core_rules(
-            self.rules, self.kernel.bits, self.nops.table, call_clobbers=call_clobbers, null_call=null_call
-        )
-
-    def _required(self, symbol: str, role: str) -> int:
-        address = self.kernel.address_of(symbol)
-        if address is None:
-            raise OpsError(f"{self.kernel.name}: no symbol {symbol}, {role}", file=self.kernel.name)
-        return address
-
-    def _template(self) -> list[_core.Slot]:
-        """The flat template: slot by slot, what it holds and what the patch function does with its type."""
-        rules = self.rules
-        nop = self.kernel.address_of(rules.nop)
-        known = ((self.kernel.address_of(name), bits) for name, bits in rules.identities.items())
-        identities = {address: f"ident{bits}" for address, bits in known if address}
-        template = []
-        for op in self.kernel.ops.names:
-            address = self.slots[op].address or 0
-            if not address:
-                pointer = "null"
-            elif address == nop:
-                pointer = "nop"
-            else:
-                pointer = identities.get(address, "function")
-            template.append(
-                core_slot(
-                    op,
-                    pointer,
-                    address,
-                    jump=op in self._jumps,
-                    patch=self.patch_function,
-                    resolve=lambda symbol: self._required(symbol, "which the patch function names"),
-                )
-            )
-        return template
+    @property
+    def nops(self) -> NopChoice:
+        """The nop table, and why."""
+        return self.setup.nops
 
     def __len__(self) -> int:
         return len(self._core)
@@ -138,24 +116,56 @@ class Plan:
         return map(self._write, self._core.writes())
 
     def at(self, address: int) -> list[Write]:
-        """The writes that touch an address, in order; the last one is what runs."""
+        """The writes that touch an address, in order, rows that change nothing among them."""
         return [self._write(w) for w in self._core.writes(address)]
 
     def by_kind(self) -> list[tuple[str, int]]:
         """(kind, number of writes), most first."""
         return self._core.by_kind()
 
-    def _write(self, write: tuple[int, str, int, bytes, str, str, int]) -> Write:
-        address, table, row, code, kind, reason, used = write
-        op = self._ops_by_row[row]
-        source = self.rules.source
-        if self.patch_function and kind == "inlined":
-            source = self.patch_function.source
-        return Write(address, table, row, code, used, kind, reason, source, op, self.slots[op].symbol)
+    def by_pass(self) -> list[tuple[str, int]]:
+        """(table of the pass, number of writes that change something), in the order of the passes."""
+        return self._core.by_pass()
 
     @cached_property
-    def _ops_by_row(self) -> Sequence[str]:
-        return [site.op for site in self.kernel.sites]
+    def undetermined(self) -> list[Undetermined]:
+        """The bytes that are a first guess, by address."""
+        return [Undetermined(*site) for site in self._core.undetermined()]
+
+    def _write(self, write: tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]) -> Write:
+        address, table, row, code, kind, reason, used, feature = write
+        op = self._op(table, row, address)
+        source = _SOURCES[table]
+        if table == "paravirt" and self.rules.paravirt is not None:
+            inlined = kind == "inlined" and self.setup.patch_function is not None
+            source = self.setup.patch_function.source if inlined and self.setup.patch_function else self.rules.paravirt.source
+        if feature is not None and self.setup.words is not None:
+            reason = self._feature(*feature)
+        function = self.slots[op].symbol if op is not None and op in self.slots else None
+        return Write(address, table, row, code, used, kind, reason, source, op, function, feature and feature[0])
+
+    def _feature(self, number: int, inverted: bool, present: bool) -> str:
+        assert self.setup.words is not None
+        feature = self.setup.words[number]
+        state = "is set" if present else "is not set"
+        taken = "taken" if present != inverted else "not taken"
+        return f"{'!' if inverted else ''}X86_FEATURE_{feature.name.name}: {taken}, it {state} ({feature.source})"
+
+    def _op(self, table: str, row: int, address: int) -> str | None:
+        if table == "paravirt":
+            return self._ops_by_row[row]
+        if table == "alternatives" and self.rules.paravirt is None:
+            from pvops.sites import direct_op
+
+            found = direct_op(self.kernel, address)
+            return found[1] if found else None
+        return None
+
+    @cached_property
+    def _ops_by_row(self) -> list[str]:
+        names, paravirt = self.kernel.ops.names, self.kernel.paravirt
+        rows = paravirt.rows() if paravirt is not None else []
+        return [names[type] if type < len(names) else f"type {type}" for _, _, type, _, _, _ in rows]
 
     def explain(self, address: int) -> str:
         """What a site becomes and why, as text."""
@@ -179,28 +189,3 @@ class Plan:
             format: ``"elf"``, or ``"text"`` for the raw bytes of ``.text``.
         """
         self._core.save(os.fspath(path), format)
-
-
-def filled(
-    kernel: Kernel, backend: Backend, machine: Machine | None, rules: ParavirtRules
-) -> tuple[Mapping[str, Slot], PatchFunction | None, frozenset[str]]:
-    """What a backend puts into the slots of an image; the patch function, where it is more than the default rules;
-    and the ops whose sites jump.
-
-    Raises:
-        OpsError: the backend does not fit this kernel.
-    """
-    from pvops import ops
-    from pvops.backends.backend import Fill
-    from pvops.backends.backend import Slot as Filled
-
-    era = ops.era(rules.era)
-    config = kernel.ops.config or era.default_config(kernel.bits)
-    source = f"pv_ops at {kernel.ops.address:#x}"
-    native = {op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in kernel.ops.native.items()}
-    fill = Fill(rules.era, kernel.bits, config, kernel.ops.names, native, kernel, machine)
-    slots = backend.fill(fill)
-    native_patch = era.patch_function(config)
-    inlines = native_patch is not None and backend.patcher(fill) == native_patch.name
-    jumps = frozenset(op.name for op in era.template(config) if op.op.jump) if rules.jumps else frozenset()
-    return slots, native_patch if inlines else None, jumps

@@ -79,25 +79,67 @@ def of_era(era: str) -> ParavirtRules:
         raise OpsError(f"era {era} has no apply_paravirt(); these have: {', '.join(_RULES)}") from None
 
 
-def of_image(image: Symbols, release: str | None) -> tuple[ParavirtRules, str]:
-    """The rules an image patches by, and what told: its own functions, else its release.
+class Rules(NamedTuple):
+    """How a kernel rewrites itself, as far as its tables do not tell.
 
-    ``native_patch()`` went with 5.13, when ``paravirt_patch()`` became the one patch function.
+    Attributes:
+        era: whose ops and backends it has: ``"5.10"``, ``"6.1"``, ``"6.12"``, ``"7.2"``.
+        passes: whose passes, as the core names them: ``"5.10.0"`` and ``"7.3"`` differ from their era's.
+        paravirt: its ``apply_paravirt()``; None from 6.8 on, where calls of ops are alternatives.
+        told: what told.
     """
-    if image.address_of("native_patch") is not None:
-        return _RULES["5.10"], "the image has native_patch()"
-    if image.address_of("paravirt_patch") is not None:
-        return _RULES["6.1"], "the image has paravirt_patch()"
+
+    era: str
+    passes: str
+    paravirt: ParavirtRules | None
+    told: str
+
+
+class Image(Symbols, Protocol):
+    """What tells the rules of an image."""
+
+    def has_section(self, name: str) -> bool:
+        """Whether the image has a section of this name."""
+
+
+def of_image(image: Image, release: str | None, alternatives: str | None = None) -> Rules:
+    """The rules an image patches by: its own functions and tables tell, else its release.
+
+    ``native_patch()`` went with 5.13, when ``paravirt_patch()`` became the one patch function; both went with 6.8, when
+    calls of ops became rows of ``.altinstructions``. The lock ops have a structure of their own since 7.0, and 7.3 has no
+    ``.smp_locks``.
+
+    Args:
+        image: the image.
+        release: of its banner, or None.
+        alternatives: the layout of ``.altinstructions``, as the core describes it; None where there is none.
+
+    Raises:
+        OpsError: nothing tells.
+    """
+    era, told = _era(image, release)
+    passes = era
+    if era == "5.10" and alternatives is not None and "padlen" in alternatives:
+        passes, told = "5.10.0", f"{told}, rows of .altinstructions have padlen"
+    elif era == "7.2" and not image.has_section(".smp_locks"):
+        passes, told = "7.3", f"{told}, no .smp_locks"
+    return Rules(era, passes, _RULES.get(era), told)
+
+
+def _era(image: Image, release: str | None) -> tuple[str, str]:
+    for function, era in (("native_patch", "5.10"), ("paravirt_patch", "6.1")):
+        if image.address_of(function) is not None:
+            return era, f"the image has {function}()"
+    if not image.has_section(".parainstructions") and image.has_section(".altinstructions"):
+        if image.address_of("pv_ops_lock") is not None:
+            return "7.2", "the image has pv_ops_lock"
+        if image.address_of("pv_ops") is not None:
+            return "6.12", "calls of pv_ops are rows of .altinstructions"
     version = _version(release)
-    if version is None:
-        raise OpsError(
-            "nothing tells by which rules this kernel patches: no symbol native_patch or paravirt_patch, no release"
-        )
-    if (4, 20) <= version < (5, 13):
-        return _RULES["5.10"], f"release {release}"
-    if (5, 13) <= version < (6, 8):
-        return _RULES["6.1"], f"release {release}"
-    raise OpsError(f"release {release} has no apply_paravirt() that is known (4.20 to 6.7)")
+    for first, last, era in (((4, 20), (5, 13), "5.10"), ((5, 13), (6, 8), "6.1")):
+        if version is not None and first <= version < last:
+            return era, f"release {release}"
+    raise OpsError("nothing tells by which rules this kernel patches: no symbol native_patch or paravirt_patch")
 
 
 def _version(release: str | None) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 use super::alternatives::{self, Fill, Idle, Nest, Relocate};
 use super::optimise::Nops;
-use super::{retpolines, smp_locks, static_calls};
+use super::{Pass, retpolines, smp_locks, static_calls};
 use crate::error::{Error, Result};
 
 /// One step of a boot, in an era's order.
@@ -36,6 +36,27 @@ pub enum Stage {
     StaticCallsAgain,
     /// Static calls and static keys as the machine set them later.
     Updates,
+}
+
+impl Stage {
+    /// The passes that run in this step for the first time.
+    pub fn tables(self) -> &'static [Pass] {
+        match self {
+            Stage::Unlisted => &[Pass::Unlisted],
+            Stage::JumpLabels => &[Pass::JumpLabels],
+            Stage::StaticCalls => &[Pass::StaticCalls, Pass::Trampolines],
+            Stage::Ftrace => &[Pass::Mcount],
+            Stage::Constants => &[Pass::RuntimeConst],
+            Stage::Paravirt => &[Pass::Paravirt],
+            Stage::Retpolines => &[Pass::Retpolines],
+            Stage::Returns => &[Pass::Returns],
+            Stage::Alternatives => &[Pass::Alternatives],
+            Stage::CallThunks => &[Pass::CallSites],
+            Stage::Ibt => &[Pass::Ibt],
+            Stage::SmpLocks => &[Pass::SmpLocks],
+            Stage::StaticCallsAgain | Stage::Updates => &[],
+        }
+    }
 }
 
 /// The rules of an era.

@@ -112,6 +112,31 @@ pub(super) fn mark(run: &mut Run<'_>) {
 }
 
 impl Plan {
+    /// The forms that undetermined bytes may take, in hex, `??` where a byte may be any.
+    pub fn patterns(&self, which: &Undetermined) -> Vec<String> {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let any = |known: &[u8], len: usize| hex(known) + &"??".repeat(len - known.len());
+        let len = usize::from(which.len);
+        match &which.forms {
+            Forms::Either(range) => {
+                let both = &self.arena[range.start as usize..range.end as usize];
+                both.chunks(len.max(1)).map(hex).collect()
+            }
+            Forms::StaticCall => {
+                let nops: [&[u8]; 4] = [
+                    b"\x0f\x1f\x44\x00\x00",
+                    b"\x66\x66\x66\x66\x90",
+                    b"\x3e\x8d\x74\x26\x00",
+                    b"\x3e\x8d\x44\x20\x00",
+                ];
+                let fixed = [&ZERO[..], &WARN, &UNLOCK].into_iter().chain(nops);
+                std::iter::once(any(&[CALL], len)).chain(fixed.map(hex)).collect()
+            }
+            Forms::StaticTail => vec![any(&[JMP], len), hex(&RET5), hex(&NULL_TRAMPOLINE)],
+            Forms::StaticCondition | Forms::Thunk { .. } | Forms::Constant(_) => vec![any(&[], len)],
+        }
+    }
+
     /// Whether these bytes are one of the forms that undetermined ones may take. `function` tells of an address whether a
     /// function begins there.
     pub fn admits(&self, which: &Undetermined, found: &[u8], function: impl Fn(u64) -> bool) -> bool {

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod boot;
 mod errors;
 mod image;
 mod plan;
@@ -10,6 +11,8 @@ mod sites;
 /// The Rust core. Private: `pvops` is the interface.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::boot::{Boot, Tables, pass_order};
     #[pymodule_export]
     use super::image::Image;
     #[pymodule_export]

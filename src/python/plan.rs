@@ -11,9 +11,9 @@ use crate::image::{self, Bits};
 use crate::insn::{MAX_PATCH_LEN, NopTable};
 use crate::patch;
 use crate::plan as core;
-use crate::plan::paravirt::{self, Decision, Inline, NoRoom, Null, Pointer, RomAnswer, Switch};
-use crate::python::image::Image;
-use crate::python::sites::ParavirtSites;
+use crate::plan::paravirt::{self, Inline, NoRoom, Null, Pointer, RomAnswer, Switch};
+use crate::plan::{Decision, Reason};
+use crate::python::boot::{Boot, Tables, rules};
 
 /// One slot of the template: what it holds, and what the patch function does with its type.
 #[pyclass(frozen, module = "pvops._core")]
@@ -29,6 +29,10 @@ fn no_room(name: &str) -> Result<NoRoom> {
 }
 
 impl Slot {
+    pub(super) fn core(&self) -> paravirt::Slot {
+        self.0.clone()
+    }
+
     fn with(&self, switch: Switch) -> Slot {
         Slot(paravirt::Slot { switch, ..self.0.clone() })
     }
@@ -124,6 +128,12 @@ impl Rules {
     }
 }
 
+impl Rules {
+    pub(super) fn core(&self) -> paravirt::Rules {
+        self.0
+    }
+}
+
 /// (bytes after, bytes used, kind, reason) of a patched site.
 type Patched<'py> = (Bound<'py, PyBytes>, usize, &'static str, String);
 
@@ -167,43 +177,59 @@ pub struct Plan {
     plan: core::Plan,
 }
 
-/// (address, pass, row, bytes, kind, reason, bytes used) of a write.
-type Write<'py> = (u64, &'static str, u32, Bound<'py, PyBytes>, &'static str, String, usize);
+/// (address, pass, row, bytes, kind, reason, bytes used, feature) of a write; the feature that decided, if one did:
+/// (number, asked for its absence, present).
+type Write<'py> = (u64, &'static str, u32, Bound<'py, PyBytes>, &'static str, String, u16, Option<(u16, bool, bool)>);
 
 #[pymethods]
 impl Plan {
-    /// `apply_paravirt()` over all sites of an image.
+    /// All passes of a boot, by the rules of an era.
     #[staticmethod]
-    fn paravirt(
-        py: Python<'_>,
-        image: &Image,
-        sites: &ParavirtSites,
-        template: Vec<PyRef<'_, Slot>>,
-        rules: &Rules,
-    ) -> PyResult<Plan> {
-        let template: Vec<_> = template.iter().map(|s| s.0.clone()).collect();
-        let mut plan = core::Plan::with_capacity(sites.table.sites.len(), 8);
-        py.detach(|| {
-            paravirt::plan(&sites.table.sites, &template, &rules.0, |site| Ok(sites.bytes(site)), &mut plan)
-                .map_err(|e| e.in_file(image.0.name()))
-        })?;
-        Ok(Plan { image: image.0.clone(), plan })
+    fn boot(py: Python<'_>, tables: &Tables, boot: &Boot, era: &str) -> PyResult<Plan> {
+        let rules = rules(era)?;
+        let plan = py.detach(|| core::boot(&tables.image, &tables.tables, &boot.0, rules))?;
+        Ok(Plan { image: tables.image.clone(), plan })
     }
 
     fn __len__(&self) -> usize {
         self.plan.writes().len()
     }
 
+    /// (address, length, table, row, forms) of the bytes that are a first guess; a form is in hex, `??` where a byte may
+    /// be any.
+    fn undetermined(&self) -> Vec<(u64, u8, &'static str, u32, Vec<String>)> {
+        let site = |u: &core::Undetermined| (u.address, u.len, u.pass.name(), u.row, self.plan.patterns(u));
+        self.plan.undetermined().iter().map(site).collect()
+    }
+
+    /// (pass, how many writes change something), in the order of their first.
+    fn by_pass(&self) -> Vec<(&'static str, usize)> {
+        let mut counts: Vec<(&'static str, usize)> = Vec::new();
+        for write in self.plan.writes().iter().filter(|w| !self.plan.bytes(w).is_empty()) {
+            let name = write.pass.name();
+            match counts.iter_mut().find(|(pass, _)| *pass == name) {
+                Some((_, n)) => *n += 1,
+                None => counts.push((name, 1)),
+            }
+        }
+        counts
+    }
+
     /// Every write, in order; with an address, only those that touch it.
     #[pyo3(signature = (address = None))]
     fn writes<'py>(&self, py: Python<'py>, address: Option<u64>) -> Vec<Write<'py>> {
         let asked = |w: &&core::Write| {
-            address.is_none_or(|a| a >= w.address && a - w.address < self.plan.bytes(w).len() as u64)
+            // A row that changed nothing has no bytes: it is at its address.
+            address.is_none_or(|a| a >= w.address && a - w.address < self.plan.bytes(w).len().max(1) as u64)
         };
         let write = |w: &core::Write| {
             let Decision { kind, reason, used } = w.decision;
             let bytes = PyBytes::new(py, self.plan.bytes(w));
-            (w.address, w.pass.name(), w.row, bytes, kind.name(), reason.to_string(), used.into())
+            let feature = match reason {
+                Reason::Feature { number, inverted, present } => Some((number, inverted, present)),
+                _ => None,
+            };
+            (w.address, w.pass.name(), w.row, bytes, kind.name(), reason.to_string(), used, feature)
         };
         self.plan.writes().iter().filter(asked).map(write).collect()
     }

@@ -10,11 +10,11 @@
 //! | static call sites and trampolines | calls by key | [`static_calls`] |
 //! | `runtime_*` | constants known at boot | [`runtime_const`] |
 
-#[doc(hidden)]
-pub mod exercise;
 pub mod alternatives;
 pub mod call_sites;
 mod code;
+#[doc(hidden)]
+pub mod exercise;
 pub mod ibt;
 pub mod jump_labels;
 pub mod listing;

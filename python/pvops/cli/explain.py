@@ -25,15 +25,11 @@ def run(args: argparse.Namespace) -> int:
                 "kernel": kernel.name,
                 "release": kernel.release,
                 "where": args.where,
-                "passes": ["paravirt"],
+                "passes": [name for name, _ in plans[0].by_pass()],
                 "sites": [e.document() for e in explanations],
             }
         )
     else:
         style = output.Style(args.color)
         sys.stdout.write("\n\n".join(e.text(style) for e in explanations) + "\n")
-        if sys.stdout.isatty() or args.verbose:
-            output.note(
-                "the paravirt pass only: where another table names the address too, that pass may have the last word"
-            )
     return 0

@@ -30,15 +30,24 @@ def machine_of(args: argparse.Namespace) -> Machine | None:
     return Machine.load(args.machine)
 
 
+def backend_of(machine: Machine | None) -> str:
+    """The backend a machine means; native where it means none that is declared."""
+    from pvops import backends
+
+    name = machine.backend.value if machine is not None else None
+    return name if name in backends.names() else "native"
+
+
 def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | None) -> Plan:
     """The plan under a backend; with ``--verbose`` what was found and assumed goes to stderr."""
-    from pvops.plan import NATIVE
+    from pvops.boot import NATIVE
 
     plan = kernel.plan(backend, machine=machine)
     if args.verbose:
         note(f"ops named by {kernel.ops.named_by}; pv_ops at {kernel.ops.address:#x}")
-        note(f"rules of {plan.rules.era}: {plan.rules_from}")
+        note(f"rules of {plan.rules.passes}: {plan.rules.told}")
         note(f"nops {plan.nops.table}: {plan.nops.why}")
+        note(f"lock prefixes {'patched away' if plan.setup.uniprocessor[0] else 'stay'}: {plan.setup.uniprocessor[1]}")
         for slot in plan.slots.values():
             if slot.why != NATIVE:
                 note(f"{backend}: {slot.op} = {slot.symbol or 'NULL'}: {slot.why}")

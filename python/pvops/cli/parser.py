@@ -6,6 +6,22 @@ import argparse
 import os
 import sys
 
+#: Every table of sites, as `pvops.sites` names them; named here, so that no help text loads that.
+TABLES = (
+    "paravirt",
+    "alternatives",
+    "retpolines",
+    "returns",
+    "smp_locks",
+    "static_calls",
+    "trampolines",
+    "jump_labels",
+    "ibt",
+    "mcount",
+    "call_sites",
+    "runtime_const",
+)
+
 KERNEL = "a vmlinuz (any compression the kernel offers), an ELF vmlinux, or - for standard input"
 
 _EXAMPLES = """\
@@ -109,10 +125,11 @@ def _sites(commands: _Commands) -> None:
         commands,
         "sites",
         "list every site the kernel may rewrite",
-        "Lists every paravirt call site: address, op and its type, bytes, disassembly, and where it lies.",
+        "Lists every address the kernel may rewrite, with the rows of all tables that name it: paravirt calls with "
+        "their op and its type, alternatives, retpolines, returns, static calls, jump labels and the others.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
-    parser.add_argument("--table", choices=("paravirt",), help="only the rows of this table")
+    parser.add_argument("--table", metavar="NAME", choices=TABLES, help=f"only the rows of this table: {', '.join(TABLES)}")
     parser.add_argument("--op", metavar="OP", help="only sites of this op, as pv_irq_ops.irq_enable")
     parser.add_argument("--summary", action="store_true", help="only the summary")
     _names(parser)
@@ -176,7 +193,8 @@ def _patch(commands: _Commands) -> None:
         commands,
         "patch",
         "write the image as the kernel patches it",
-        "Writes the image after the kernel's own patching. In this version that is the paravirt pass alone.",
+        "Writes the image as it is after boot: every pass that rewrites kernel text, in the order of its era. What cannot "
+        "be derived from the image and the machine is a first guess, and is counted.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
     parser.add_argument(

@@ -6,8 +6,12 @@ import argparse
 import sys
 
 from pvops.cli import output
-from pvops.cli.kernels import machine_of, opened, planned
+from pvops.cli.kernels import backend_of, machine_of, opened, planned
 from pvops.errors import InputError, OpsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.plan import Plan
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,32 +23,64 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("standard output is a terminal, and the image is binary; use -o FILE or a pipe")
     kernel = opened(args)
     machine = machine_of(args)
-    name = args.backend or (machine.backend.value if machine else None) or "native"
+    name = args.backend or backend_of(machine)
     plan = planned(args, kernel, name, machine)
     if to_stdout:
         sys.stdout.buffer.write(plan.apply() if args.image_format == "text" else plan.image())
         sys.stdout.buffer.flush()
     else:
         plan.save(args.output, args.image_format)
-    kinds = plan.by_kind()
     if args.format_ == "json":
-        output.print_json(
-            {
-                "schema": "pvops.patch/1",
-                "kernel": kernel.name,
-                "release": kernel.release,
-                "backend": name,
-                "rules": plan.rules.era,
-                "nops": plan.nops.table,
-                "passes": ["paravirt"],
-                "output": args.output,
-                "format": args.image_format,
-                "writes": len(plan),
-                "kinds": dict(kinds),
-            }
-        )
+        output.print_json(_document(args, plan))
     else:
-        what = ", ".join(f"{n} {kind}" for kind, n in kinds)
-        output.note(f"{kernel.release or kernel.name} on {name}: {len(plan)} paravirt sites: {what} -> {args.output}")
-        output.note("the paravirt pass only: alternatives and the other passes are not applied by this version")
+        _say(args, plan)
     return 0
+
+
+def _document(args: argparse.Namespace, plan: Plan) -> dict[str, object]:
+    kernel, undetermined = plan.kernel, plan.undetermined
+    words = plan.setup.words
+    unknown = words.unknown() if words is not None else []
+    return {
+        "schema": "pvops.patch/1",
+        "kernel": kernel.name,
+        "release": kernel.release,
+        "backend": plan.backend.name,
+        "rules": plan.rules.passes,
+        "nops": plan.nops.table,
+        "passes": [name for name, _ in plan.by_pass()],
+        "output": args.output,
+        "format": args.image_format,
+        "writes": sum(n for _, n in plan.by_pass()),
+        "by_pass": dict(plan.by_pass()),
+        "kinds": dict(plan.by_kind()),
+        "assumed_features": [feature.name.name for feature in unknown],
+        "undetermined": {
+            "bytes": sum(site.len for site in undetermined),
+            "sites": [
+                {
+                    "address": output.hex_address(site.address),
+                    "len": site.len,
+                    "table": site.table,
+                    "index": site.row,
+                    "forms": site.forms,
+                }
+                for site in undetermined
+            ],
+        },
+    }
+
+
+def _say(args: argparse.Namespace, plan: Plan) -> None:
+    kernel, undetermined = plan.kernel, plan.undetermined
+    passes = ", ".join(f"{name} {n}" for name, n in plan.by_pass())
+    output.note(f"{kernel.release or kernel.name} on {plan.backend.name}: {passes} -> {args.output}")
+    if undetermined:
+        count = sum(site.len for site in undetermined)
+        tables = ", ".join(dict.fromkeys(site.table for site in undetermined))
+        output.note(f"{count} bytes at {len(undetermined)} sites are a first guess ({tables}); --json lists their forms")
+    unknown = plan.setup.words.unknown() if plan.setup.words is not None else []
+    if unknown:
+        named = ", ".join(feature.name.name for feature in unknown[:6])
+        more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
+        output.note(f"features the machine does not tell, assumed: {named}{more}")

@@ -1,0 +1,190 @@
+//! `pvops._core.Tables`, and what decides a whole boot: `pvops._core.Boot`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::error::{Error, Result};
+use crate::image;
+use crate::insn::NopTable;
+use crate::plan::{self as core, Known};
+use crate::python::image::Image;
+use crate::python::plan::{Rules, Slot};
+use crate::sites;
+
+/// Everything an image lists of its own code.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Tables {
+    pub(super) image: Arc<image::Image>,
+    pub(super) tables: sites::Tables,
+}
+
+/// (index, address, length, feature, inverted, direct call, key, target) of a row; what a table has not is None.
+type Row = (u32, u64, u16, Option<u16>, Option<bool>, Option<bool>, Option<u64>, Option<u64>);
+
+fn plain(index: u32, address: u64, len: u16) -> Row {
+    (index, address, len, None, None, None, None, None)
+}
+
+#[pymethods]
+impl Tables {
+    /// Reads every table of an image.
+    #[staticmethod]
+    fn read(py: Python<'_>, image: &Image) -> PyResult<Tables> {
+        let tables = py.detach(|| sites::Tables::read(&image.0))?;
+        Ok(Tables { image: image.0.clone(), tables })
+    }
+
+    /// The rows of a table but .parainstructions, in table order; with `low` and `high` those that touch [low, high).
+    #[pyo3(signature = (table, low = 0, high = u64::MAX))]
+    fn rows(&self, table: &str, low: u64, high: u64) -> PyResult<Vec<Row>> {
+        let mut rows = self.all(table)?;
+        rows.retain(|row| row.1 < high && row.1.saturating_add(row.2.max(1).into()) > low);
+        Ok(rows)
+    }
+
+    /// The layout of .altinstructions; None where the image has none.
+    #[getter]
+    fn alternatives_layout(&self) -> Option<&'static str> {
+        self.tables.alternatives.as_ref().map(|table| table.layout.name)
+    }
+
+    /// (section, width in bytes, addresses) of each run-time constant.
+    fn constants(&self) -> Vec<(String, u8, Vec<u64>)> {
+        let constant = |c: &sites::ConstantTable| {
+            (c.table.section.clone(), c.width, c.table.rows().map(|(_, address)| address).collect())
+        };
+        self.tables.constants.iter().map(constant).collect()
+    }
+}
+
+impl Tables {
+    fn all(&self, table: &str) -> Result<Vec<Row>> {
+        let t = &self.tables;
+        // Direct branches: five bytes, six with a condition or a prefix.
+        let branch = |address: u64| match self.image.read(address, 1) {
+            Some([0x0f | 0x2e]) => 6,
+            _ => 5,
+        };
+        let addresses = |list: &sites::AddressTable, len: &dyn Fn(u64) -> u16| -> Vec<Row> {
+            list.rows().map(|(index, address)| plain(index, address, len(address))).collect()
+        };
+        Ok(match table {
+            "alternatives" => (0..).zip(t.alternatives.iter().flat_map(|table| &table.rows)).map(alternative).collect(),
+            "retpolines" => addresses(&t.retpolines, &branch),
+            "returns" => addresses(&t.returns, &|_| 5),
+            "call_sites" => addresses(&t.call_sites, &|_| 5),
+            "ibt" => addresses(&t.ibt, &|_| 4),
+            "smp_locks" => addresses(&t.smp_locks, &|_| 1),
+            "mcount" => (0..).zip(&t.mcount).map(|(index, &address)| plain(index, address, 5)).collect(),
+            "jump_labels" => (0..)
+                .zip(&t.jump_labels)
+                .map(|(i, l)| (i, l.address, l.len.into(), None, Some(l.branch), None, Some(l.key), Some(l.target)))
+                .collect(),
+            "static_calls" => (0..)
+                .zip(&t.static_calls)
+                .map(|(i, c)| (i, c.address, branch(c.address), None, None, None, Some(c.key), None))
+                .collect(),
+            "trampolines" => {
+                (0..).zip(&t.trampolines).map(|(i, c)| (i, c.address, 8, None, None, None, c.key, None)).collect()
+            }
+            _ => return Err(Error::ops(format!("no table {table:?}"))),
+        })
+    }
+}
+
+fn alternative((index, row): (u32, &sites::Alternative)) -> Row {
+    (
+        index,
+        row.address,
+        row.len.into(),
+        Some(row.feature),
+        Some(row.inverted),
+        Some(row.direct_call),
+        None,
+        Some(row.replacement),
+    )
+}
+
+/// A machine, in the terms of the passes: features are numbers, functions are addresses.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Boot(pub(super) core::Boot);
+
+/// The numbers of the features that passes ask about themselves, by the kernel's name in small letters.
+fn number(numbers: &HashMap<String, u16>, name: &str) -> Option<u16> {
+    numbers.get(name).copied()
+}
+
+fn known<T>(map: HashMap<u64, (T, bool)>) -> HashMap<u64, Known<T>> {
+    map.into_iter().map(|(at, (value, certain))| (at, Known { value, certain })).collect()
+}
+
+#[pymethods]
+impl Boot {
+    /// `features` are the words of x86_capability, bug words behind; `numbers` those of retpoline, retpoline_lfence,
+    /// rethunk, its and call_depth; a state is (value, whether nothing changes it after boot).
+    #[new]
+    #[pyo3(signature = (features, numbers, nops, *, return_thunk = None, uniprocessor = false, xen = false,
+                        template = None, rules = None, pointers = None, keys = None, static_calls = None,
+                        constants = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
+    fn new(
+        features: Vec<u32>,
+        numbers: HashMap<String, u16>,
+        nops: &str,
+        return_thunk: Option<u64>,
+        uniprocessor: bool,
+        xen: bool,
+        template: Option<Vec<PyRef<'_, Slot>>>,
+        rules: Option<PyRef<'_, Rules>>,
+        pointers: Option<HashMap<u64, u64>>,
+        keys: Option<HashMap<u64, (bool, bool)>>,
+        static_calls: Option<HashMap<u64, (u64, bool)>>,
+        constants: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Boot> {
+        let paravirt = match (template, rules) {
+            (Some(template), Some(rules)) => Some(core::Paravirt {
+                template: template.iter().map(|slot| slot.core()).collect(),
+                rules: rules.core(),
+            }),
+            (None, None) => None,
+            _ => return Err(Error::ops("a template comes with rules, and rules with a template").into()),
+        };
+        let mut known_constants = HashMap::new();
+        for (name, value) in constants.into_iter().flatten() {
+            let (value, certain): (u64, bool) = value.extract()?;
+            known_constants.insert(name.extract::<String>()?, Known { value, certain });
+        }
+        Ok(Boot(core::Boot {
+            features,
+            retpoline: number(&numbers, "retpoline"),
+            retpoline_lfence: number(&numbers, "retpoline_lfence"),
+            rethunk: number(&numbers, "rethunk"),
+            its: number(&numbers, "its"),
+            call_depth: number(&numbers, "call_depth"),
+            return_thunk,
+            uniprocessor,
+            nops: NopTable::by_name(nops)?,
+            paravirt,
+            pointers: pointers.unwrap_or_default(),
+            keys: known(keys.unwrap_or_default()),
+            static_calls: known(static_calls.unwrap_or_default()),
+            constants: known_constants,
+            its_pages: Vec::new(),
+            xen,
+        }))
+    }
+}
+
+/// The tables of an era's passes, in the order of the passes.
+#[pyfunction]
+pub fn pass_order(era: &str) -> PyResult<Vec<&'static str>> {
+    Ok(rules(era)?.order.iter().flat_map(|stage| stage.tables()).map(|pass| pass.name()).collect())
+}
+
+/// The rules of an era's passes.
+pub(super) fn rules(era: &str) -> Result<&'static core::Rules> {
+    core::Rules::by_name(era)
+}
