@@ -158,7 +158,7 @@ def test_swapgs_fences(flags: str, bugs: str, kernel: bool, user: bool) -> None:
 
 
 def test_tsa_in_a_guest_depends_on_the_kernel() -> None:
-    texts = vulnerable(tsa="Vulnerable: Clear CPU buffers attempted, no microcode")
+    texts = {"tsa": "Vulnerable: Clear CPU buffers attempted, no microcode"}
     assert value("CLEAR_CPU_BUF", facts((6, 12), vendor=AMD, family=0x19, texts=texts))
     assert not value("CLEAR_CPU_BUF", facts((7, 2), vendor=AMD, family=0x19, texts=texts))
     assert not value("CLEAR_CPU_BUF", facts((6, 12), vendor=AMD, family=0x19, flags="sse2", texts=texts))
