@@ -70,17 +70,19 @@ def predict_keys(words: FeatureWords, kernel: Kernel, uses: Sequence[keyed.Use] 
     for use in keyed.jump_labels(kernel) if uses is None else uses:
         places.setdefault(use.key, []).append(use.address)
     hooks = lsm.hooks(kernel, words.facts)
-    return {key: _state(words, kernel, key, sites, hooks) for key, sites in places.items()}
+    named = keyed.names_data(kernel)
+    return {key: _state(words, kernel, key, sites, hooks, named) for key, sites in places.items()}
 
 
-def _state(words: FeatureWords, kernel: Kernel, key: int, sites: list[int], hooks: lsm.Hooks | None) -> KeyState:
+def _state(
+    words: FeatureWords, kernel: Kernel, key: int, sites: list[int], hooks: lsm.Hooks | None, names_data: bool
+) -> KeyState:
     raw = kernel.image.read(key, 4)
     initial = raw is not None and int.from_bytes(raw, "little", signed=True) > 0
-    functions = [place.partition("+")[0] for site in sites if (place := kernel.place(site)) is not None]
-    if keyed.names_data(kernel):
+    if names_data:
         found = keyed.name_of(kernel, key)
     else:
-        guessed = by_place(functions)
+        guessed = by_place(_functions(kernel, sites))
         found = (guessed, 0) if guessed else None
     if found is None:
         return KeyState(key, None, initial, initial, _BUILT)
@@ -91,10 +93,15 @@ def _state(words: FeatureWords, kernel: Kernel, key: int, sites: list[int], hook
         return KeyState(key, shown, on, initial, f"security modules: {hooks.source}")
     entry = RULES.get(name) or RULES.get(name.partition(".")[0])
     if entry is not None:
-        answer = entry.rule(Asked(words.facts, words, offset, functions))
+        answer = entry.rule(Asked(words.facts, words, offset, _functions(kernel, sites)))
         if answer is not None and answer.value is not None:
             return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
     return KeyState(key, shown, initial, initial, _BUILT)
+
+
+def _functions(kernel: Kernel, sites: list[int]) -> list[str]:
+    found = (kernel.image.symbol_at(site) for site in sites)
+    return [place[0] for place in found if place is not None]
 
 
 def predict_calls(words: FeatureWords, kernel: Kernel) -> dict[int, CallState]:
