@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pvops.features.boot import Thunk, return_thunk, uniprocessor
-    from pvops.features.keys import CallState, KeyState, predict_calls, predict_keys
+    from pvops.features.keys import CallState, KeyState, predict_calls, predict_keys, predict_trampolines
     from pvops.features.numbers import Numbers
     from pvops.features.prediction import Feature, FeatureWords, predict
 
@@ -25,6 +25,7 @@ __all__ = [
     "predict",
     "predict_calls",
     "predict_keys",
+    "predict_trampolines",
     "return_thunk",
     "uniprocessor",
 ]
@@ -41,6 +42,7 @@ _HOMES = {
     "KeyState": "keys",
     "predict_calls": "keys",
     "predict_keys": "keys",
+    "predict_trampolines": "keys",
 }
 
 

@@ -137,12 +137,23 @@ def seen(kernel: Kernel, rows: Sequence[Row]) -> dict[str, Seen]:
     """Feature → number, for those that a kernel's rows give away; a pattern with several numbers gives none."""
     mask = (1 << kernel.bits) - 1
     found: dict[str, tuple[Counter[int], str]] = {}
+    calls = Counter(row.number for row in rows if row.flags & DIRECT_CALL)
+    if calls:
+        found[ANCHORS[0].feature] = (calls, ANCHORS[0].what)
+    # Most rows are alike: what does not ask for a place or a target is looked at once.
+    alike = Counter((row.number, row.flags, row.code) for row in rows if not row.flags & DIRECT_CALL)
     for row in rows:
-        view = View(row, _target(kernel, row, mask), _place(kernel, row))
-        for anchor in ANCHORS:
+        if row.flags & DIRECT_CALL:
+            continue
+        own = _placed(row) or _branches(row)
+        many = 1 if own else alike.pop((row.number, row.flags, row.code), 0)
+        if not many:
+            continue
+        view = View(row, _target(kernel, row, mask), _place(kernel, row) if _placed(row) else None)
+        for anchor in ANCHORS[1:]:
             if anchor.holds(view):
                 numbers, _ = found.setdefault(anchor.feature, (Counter(), anchor.what))
-                numbers[row.number] += 1
+                numbers[row.number] += many
     return {
         feature: Seen(next(iter(numbers)), sum(numbers.values()), what)
         for feature, (numbers, what) in found.items()
@@ -150,11 +161,21 @@ def seen(kernel: Kernel, rows: Sequence[Row]) -> dict[str, Seen]:
     }
 
 
+def _branches(row: Row) -> bool:
+    """Whether the replacement is one call or jump."""
+    return len(row.code) == 5 and row.code[0] in (0xE8, 0xE9)
+
+
 def _target(kernel: Kernel, row: Row, mask: int) -> str | None:
-    if len(row.code) != 5 or row.code[0] not in (0xE8, 0xE9):
+    if not _branches(row):
         return None
     end = row.replacement + 5
     return kernel.symbol_at((end + int.from_bytes(row.code[1:], "little", signed=True)) & mask)
+
+
+def _placed(row: Row) -> bool:
+    """Whether an anchor could ask where the row's site is."""
+    return not row.code or row.length > 16 or row.code in (b"\x0f\xae\xe8", b"\x0f\x30")
 
 
 def _place(kernel: Kernel, row: Row) -> str | None:

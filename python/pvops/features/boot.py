@@ -34,6 +34,7 @@ class Thunk(NamedTuple):
 DEFAULT = "__x86_return_thunk"
 
 _ACTIVE = "active return thunk: "
+_OLD = {"retbleed_return_thunk": "zen_return_thunk"}
 
 
 def return_thunk(words: FeatureWords, kernel: Kernel) -> Thunk:
@@ -50,7 +51,11 @@ def return_thunk(words: FeatureWords, kernel: Kernel) -> Thunk:
     if words.facts.logged(_ACTIVE) is False and not used.value:
         return Thunk(DEFAULT, answer, f'log: no "{_ACTIVE.strip()}"')
     chosen = rules_mitigations.return_thunk(words.facts)
-    return Thunk(chosen or DEFAULT, answer, used.source if chosen else "no mitigation sets it")
+    if chosen is None:
+        return Thunk(DEFAULT, answer, "no mitigation sets it")
+    # The first kernels with the mitigation of retbleed untrain in the default thunk itself; later ones renamed it.
+    names = (chosen, _OLD.get(chosen, chosen), DEFAULT)
+    return Thunk(next(name for name in names if kernel.address_of(name) is not None), answer, used.source)
 
 
 def uniprocessor(machine: Machine, kernel: Kernel) -> Answer:

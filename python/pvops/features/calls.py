@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pvops.kernel import Kernel
 
 PREFIX = "__SCK__"
+TRAMPOLINE = "__SCT__"
 
 _NULL_PREEMPT = ("preempt_schedule", "preempt_schedule_notrace", "irqentry_exit_cond_resched")
 _APICS = (
@@ -63,14 +64,18 @@ def calls(words: FeatureWords, kernel: Kernel) -> dict[str, Goes]:
     found: dict[str, Goes] = {}
     for part in (_preempt(facts, kernel), _guests(words, kernel), _apic(facts, kernel), _crypto(facts), _locks(words)):
         found |= part
-    # ia32 kernels and older ones lack some: only those of this image count.
-    return {name: goes for name, goes in found.items() if kernel.address_of(PREFIX + name) is not None}
+    # Not every kernel has all of them.
+    return {name: goes for name, goes in found.items() if _has(kernel, name)}
+
+
+def _has(kernel: Kernel, name: str) -> bool:
+    return any(kernel.address_of(prefix + name) is not None for prefix in (PREFIX, TRAMPOLINE))
 
 
 def _preempt(facts: Facts, kernel: Kernel) -> dict[str, Goes]:
     """__sched_dynamic_update()."""
     mode, source = preempt_mode(facts)
-    if mode is None or kernel.address_of(f"{PREFIX}preempt_schedule") is None:
+    if mode is None or not _has(kernel, "preempt_schedule"):
         return {}
     resched = Goes("__cond_resched", source)
     zero = Goes("__static_call_return0", source)

@@ -5,7 +5,7 @@ A key without a rule keeps the state it is built with. Sources: the functions na
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pvops.features.answers import Answer
 from pvops.features.key_asks import (
@@ -218,3 +218,43 @@ RULES: Mapping[str, Entry] = {
     "poly1305_use_avx2": flags("lib/crypto/x86/poly1305.h: poly1305_mod_init_arch()", *_AVX2),
     "poly1305_use_avx512": flags("lib/crypto/x86/poly1305.h: poly1305_mod_init_arch()", *_AVX512),
 }
+
+#: Function → the key that labels in it use, and in no other function's company: what identifies a key in an image that
+#: names no data (i386).
+PLACES: Mapping[str, str] = {
+    "rng_is_initialized": "crng_is_ready",
+    "ptr_to_hashval": "not_filled_random_ptr_key",
+    "sched_clock_stable": "__sched_clock_stable",
+    "sched_clock_tick_stable": "__sched_clock_stable",
+    "sched_clock_idle_wakeup_event": "__sched_clock_stable",
+    "native_sched_clock": "__use_tsc",
+    "native_write_cr4": "cr_pinning",
+    "frontswap_init": "frontswap_enabled_key",
+    "swap_range_free": "frontswap_enabled_key",
+    "account_idle_ticks": "paravirt_steal_enabled",
+    "native_send_call_func_ipi": "apic_use_ipi_shorthand",
+    "apic_send_IPI_allbutself": "apic_use_ipi_shorthand",
+    "native_queued_spin_lock_slowpath": "virt_spin_lock_key",
+    "run_timer_softirq": "timers_nohz_active",
+    "__mod_timer": "timers_migration_enabled",
+    "crypto_larval_wait": "crypto_boot_test_finished",
+    "alg_test": "___once_key",
+    "dma_pool_alloc": "init_on_alloc",
+    "dma_pool_free": "init_on_free",
+    "speculation_ctrl_update": "switch_to_cond_stibp",
+    "cpu_bugs_smt_update": "sched_smt_present",
+    "native_halt": "cpu_buf_idle_clear",
+    "housekeeping_cpumask": "housekeeping_overridden",
+}
+
+#: Keys that share every function with others: the set of functions is what they are known by.
+TOGETHER: Mapping[frozenset[str], str] = {
+    frozenset({"sched_clock_cpu", "sched_clock_tick"}): "sched_clock_running",
+    frozenset({"sched_clock_cpu", "sched_clock_tick", "local_clock_noinstr"}): "sched_clock_running",
+}
+
+
+def by_place(functions: Sequence[str]) -> str | None:
+    """The key that labels in these functions use, or None."""
+    plain = [name.partition(".")[0] for name in functions]
+    return TOGETHER.get(frozenset(plain)) or next((PLACES[name] for name in plain if name in PLACES), None)

@@ -58,6 +58,11 @@ def _rows(kernel: Kernel, start: str, stop: str, layout: str, key_at: int) -> li
     return found
 
 
+def names_data(kernel: Kernel) -> bool:
+    """Whether the image has symbols of data (CONFIG_KALLSYMS_ALL)."""
+    return kernel.address_of("__start___jump_table") is not None
+
+
 def name_of(kernel: Kernel, address: int) -> tuple[str, int] | None:
     """The symbol that an address of data lies in, and the offset into it."""
     return kernel.image.symbol_at(address)

@@ -6,13 +6,13 @@ keeps what the image is built with: most keys are only ever turned by user space
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.features import keyed, lsm
-from pvops.features.calls import PREFIX, Goes, calls
+from pvops.features.calls import PREFIX, TRAMPOLINE, Goes, calls
 from pvops.features.key_asks import Asked
-from pvops.features.key_rules import RULES
+from pvops.features.key_rules import RULES, by_place
 
 if TYPE_CHECKING:
     from pvops.features.prediction import FeatureWords
@@ -58,19 +58,32 @@ class CallState(NamedTuple):
 _BUILT = "as built"
 
 
-def predict_keys(words: FeatureWords, kernel: Kernel) -> dict[int, KeyState]:
-    """Every key that a jump label uses, by address."""
+def predict_keys(words: FeatureWords, kernel: Kernel, uses: Sequence[keyed.Use] | None = None) -> dict[int, KeyState]:
+    """Every key that a jump label uses, by address.
+
+    Args:
+        words: the machine's features under this kernel.
+        kernel: the kernel.
+        uses: its jump labels, where the caller has found them: an image that names no data does not tell here.
+    """
     places: dict[int, list[int]] = {}
-    for use in keyed.jump_labels(kernel):
+    for use in keyed.jump_labels(kernel) if uses is None else uses:
         places.setdefault(use.key, []).append(use.address)
     hooks = lsm.hooks(kernel, words.facts)
-    return {key: _state(words, kernel, key, sites, hooks) for key, sites in places.items()}
+    named = keyed.names_data(kernel)
+    return {key: _state(words, kernel, key, sites, hooks, named) for key, sites in places.items()}
 
 
-def _state(words: FeatureWords, kernel: Kernel, key: int, sites: list[int], hooks: lsm.Hooks | None) -> KeyState:
+def _state(
+    words: FeatureWords, kernel: Kernel, key: int, sites: list[int], hooks: lsm.Hooks | None, names_data: bool
+) -> KeyState:
     raw = kernel.image.read(key, 4)
     initial = raw is not None and int.from_bytes(raw, "little", signed=True) > 0
-    found = keyed.name_of(kernel, key)
+    if names_data:
+        found = keyed.name_of(kernel, key)
+    else:
+        guessed = by_place(_functions(kernel, sites))
+        found = (guessed, 0) if guessed else None
     if found is None:
         return KeyState(key, None, initial, initial, _BUILT)
     name, offset = found
@@ -80,11 +93,15 @@ def _state(words: FeatureWords, kernel: Kernel, key: int, sites: list[int], hook
         return KeyState(key, shown, on, initial, f"security modules: {hooks.source}")
     entry = RULES.get(name) or RULES.get(name.partition(".")[0])
     if entry is not None:
-        functions = [place for site in sites if (place := kernel.place(site)) is not None]
-        answer = entry.rule(Asked(words.facts, words, offset, [f.partition("+")[0] for f in functions]))
+        answer = entry.rule(Asked(words.facts, words, offset, _functions(kernel, sites)))
         if answer is not None and answer.value is not None:
             return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
     return KeyState(key, shown, initial, initial, _BUILT)
+
+
+def _functions(kernel: Kernel, sites: list[int]) -> list[str]:
+    found = (kernel.image.symbol_at(site) for site in sites)
+    return [place[0] for place in found if place is not None]
 
 
 def predict_calls(words: FeatureWords, kernel: Kernel) -> dict[int, CallState]:
@@ -109,6 +126,15 @@ def _call(kernel: Kernel, key: int, known: dict[str, Goes], hooks: lsm.Hooks | N
     if address is None:
         return CallState(key, symbol, initial, initial, f"{_BUILT}: no symbol {goes.symbol}, where {goes.source} leads")
     return CallState(key, symbol, address, initial, goes.source)
+
+
+def predict_trampolines(words: FeatureWords, kernel: Kernel) -> dict[str, Goes]:
+    """Where ``__SCT__NAME`` goes, by NAME, for those that a boot changes and that the image has.
+
+    Symbols of code: an image that names no data has them too. NULL is a return, ``__static_call_return0`` a jump there.
+    """
+    found = calls(words, kernel)
+    return {name: goes for name, goes in found.items() if kernel.address_of(TRAMPOLINE + name) is not None}
 
 
 def changed(states: dict[int, KeyState]) -> Iterator[KeyState]:

@@ -8,6 +8,7 @@ initialised in order, and each of their hooks takes the next free row (security/
 from __future__ import annotations
 
 import struct
+import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.features.answers import Facts
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _ROW = 4
 _LIST = 3
+# Rows for more hooks and modules than any kernel has: 512 hooks, 16 modules.
+_LARGEST = 512 * 16 * _ROW * 8
 _FIRST = ("lockdown", "capability")
 _LAST = ("ima", "evm")
 _EXCLUSIVE = ("apparmor", "selinux", "smack")
@@ -94,20 +97,37 @@ def hooks(kernel: Kernel, facts: Facts) -> Hooks | None:
 
 def _lists(kernel: Kernel, table: int) -> dict[str, list[tuple[int, int]]]:
     """Module → (the hook's first row, function), by what a list holds: a pointer into the table, then code."""
-    sections = [(n, a, s, x) for n, a, s, x in kernel.image.sections()]
-    code = next(((a, a + s) for n, a, s, x in sections if n == ".text"), (0, 0))
-    end = next((a + s for n, a, s, _ in sections if a <= table < a + s), table)
+    if kernel not in _FOUND:
+        _FOUND[kernel] = _find(kernel, table)
+    return _FOUND[kernel]
+
+
+_FOUND: weakref.WeakKeyDictionary[Kernel, dict[str, list[tuple[int, int]]]] = weakref.WeakKeyDictionary()
+
+
+def _find(kernel: Kernel, table: int) -> dict[str, list[tuple[int, int]]]:
+    import re
+
+    code = next(((a, a + s) for n, a, s, _ in kernel.image.sections() if n == ".text"), (0, 0))
+    end = table + _LARGEST
+    # Pointers into the table differ in three bytes at most; the middle one of them has few values.
+    middle = bytes(sorted({(table + step) >> 16 & 0xFF for step in range(0, _LARGEST + 1, 1 << 16)}))
+    high = b"|".join(re.escape(top.to_bytes(5, "little")) for top in sorted({table >> 24, end >> 24}))
+    pattern = re.compile(b"[" + re.escape(middle) + b"](?:" + high + b")", re.DOTALL)
     found: dict[str, list[tuple[int, int]]] = {}
-    for name, address, size, _ in sections:
+    for name, address, size, _ in kernel.image.sections():
         if name not in (".rodata", ".data"):
             continue
-        raw = kernel.image.read(address, size - size % 8) or b""
-        words = struct.unpack(f"<{len(raw) // 8}Q", raw)
-        for i, word in enumerate(words[: 1 - _LIST]):
-            if table <= word < end and code[0] <= words[i + 1] < code[1]:
-                symbol = kernel.image.symbol_at(address + i * 8)
+        raw = kernel.image.read(address, size) or b""
+        for match in pattern.finditer(raw):
+            at = match.start() - 2
+            if at < 0 or at % 8 or at + 16 > len(raw):
+                continue
+            row, function = struct.unpack_from("<QQ", raw, at)
+            if table <= row < end and (row - table) % (_ROW * 8) == 0 and code[0] <= function < code[1]:
+                symbol = kernel.image.symbol_at(address + at)
                 if symbol and "_hooks" in symbol[0] and symbol[1] % (_LIST * 8) == 0:
-                    found.setdefault(_module(symbol[0]), []).append((word, words[i + 1]))
+                    found.setdefault(_module(symbol[0]), []).append((row, function))
     return found
 
 

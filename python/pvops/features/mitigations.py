@@ -130,7 +130,7 @@ class Mitigations:
         if text is None:
             if facts.machine.bugs is None:
                 return None, "nothing tells whether the CPU has the retbleed bug"
-            return ("unret", "the default on AMD CPUs") if facts.amd else ("", "no mitigation of its own on this CPU")
+            return self._retbleed_selected(asked)
         source = f"vulnerabilities/retbleed: {text!r}"
         if "untrained return thunk / IBPB" in text:
             return ("ibpb" if "ibpb" in asked and facts.has("ibpb") else "unret"), source
@@ -139,10 +139,34 @@ class Mitigations:
                 return forced, source
         return "", source
 
+    def _retbleed_selected(self, asked: list[str]) -> tuple[str, str]:
+        """retbleed_select_mitigation() on what it looks at: an affected CPU, no file that tells."""
+        facts = self.facts
+        option = next((a for a in asked if a in ("off", "unret", "ibpb", "stuff")), None)
+        if self.off or option == "off":
+            return "", f"{self.off or 'retbleed=off'} on the command line"
+        if option == "ibpb" and facts.has("ibpb"):
+            return "ibpb", "retbleed=ibpb on the command line"
+        if option == "stuff" and facts.version >= (6, 2) and self.spectre_v2.value == "retpoline":
+            return "stuff", "retbleed=stuff on the command line"
+        return ("unret", "the default on AMD CPUs") if facts.amd else ("", "no mitigation of its own on this CPU")
+
+    def _unfiled(self, bug: str, option: str) -> bool:
+        """Whether a mitigation is on by default: the CPU is affected, no file tells, and no option turns it off."""
+        facts = self.facts
+        return (
+            not facts.machine.vulnerabilities
+            and bool(facts.bug(bug))
+            and not self.off
+            and facts.option(option) != "off"
+        )
+
     @cached_property
     def srso(self) -> tuple[str, str]:
         """What spec_rstack_overflow's mitigation forces: ``safe-ret``, ``ibpb``, or "" (nothing)."""
         text = self.facts.state("spec_rstack_overflow")
+        if text is None and self._unfiled("srso", "spec_rstack_overflow"):
+            return "safe-ret", "the default for CPUs with the srso bug"
         if text is None:
             return "", "no vulnerabilities/spec_rstack_overflow"
         source = f"vulnerabilities/spec_rstack_overflow: {text!r}"
@@ -155,6 +179,10 @@ class Mitigations:
     def its(self) -> tuple[str, str]:
         """What indirect_target_selection's mitigation forces: ``thunks``, ``stuff``, or "" (nothing)."""
         text = self.facts.state("indirect_target_selection")
+        if text is None and self._unfiled("its", "indirect_target_selection"):
+            plain = self.spectre_v2.value in ("off", "lfence", "eibrs,lfence") or self.facts.bits == 32
+            stuffed = self.retbleed[0] == "stuff"
+            return "" if plain else "stuff" if stuffed else "thunks", "the default for CPUs with the its bug"
         if text is None:
             return "", "no vulnerabilities/indirect_target_selection"
         source = f"vulnerabilities/indirect_target_selection: {text!r}"
