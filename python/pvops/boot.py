@@ -92,7 +92,10 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
         thunk = kernel.address_of(returns.symbol) if returns.symbol else None
         answer = derived.uniprocessor(asked, kernel)
         one_cpu = (answer.best, answer.source)
-        keys = derived.predict_keys(words, kernel)
+        from pvops.features.keyed import Use
+
+        labels = kernel.tables.rows("jump_labels")
+        keys = derived.predict_keys(words, kernel, [Use(row[1], row[6] or 0, bool(row[4])) for row in labels])
         calls = derived.predict_calls(words, kernel)
     template, core = None, None
     pointers = None

@@ -112,15 +112,9 @@ impl Patcher {
             Some(Callee::Nothing) => 0,
             Some(Callee::Function { .. }) => CALL_LEN,
         };
-        let (need, have) = (replacement.len(), site.len());
-        if have > MAX_PATCH_LEN {
-            return Err(Error::bug(format!("BUG: a site of {have} bytes, the insn buffer holds {MAX_PATCH_LEN}")));
-        }
-        let Some(head) = site.get_mut(..need) else {
-            return Err(Error::bug(format!(
-                "BUG: a replacement of {need} bytes for a site of {have} (apply_alternatives)"
-            )));
-        };
+        fits(replacement.len(), site.len())?;
+        let need = replacement.len();
+        let head = &mut site[..need];
         head.copy_from_slice(replacement);
         if let (Some(Callee::Function { target, placeholder }), [CALL, a, b, c, d, ..]) = (callee, &mut *site) {
             let by = target.wrapping_sub(placeholder) as i32;
@@ -150,7 +144,10 @@ impl Patcher {
     }
 
     /// A row that is not taken: what becomes of the site in the buffer all the same.
-    pub fn idle(&self, row: &Alternative, site: &mut [u8]) {
+    pub fn idle(&self, row: &Alternative, site: &mut [u8]) -> Result<()> {
+        // The first eras look at lengths before they look at the feature.
+        let need = if self.rules.idle == Idle::Leave { row.replacement_len.into() } else { 0 };
+        fits(need, site.len())?;
         match self.rules.idle {
             Idle::Leave => {}
             Idle::Optimise => optimise(self.rules.nops, self.bits, self.nops, site),
@@ -163,7 +160,23 @@ impl Patcher {
                 }
             }
         }
+        Ok(())
     }
+}
+
+/// The lengths that stop the kernel; since 4.1 it would write a replacement over what is behind its site instead.
+fn fits(need: usize, have: usize) -> Result<()> {
+    if have > MAX_PATCH_LEN {
+        return Err(Error::bug(format!(
+            "BUG: a site of {have} bytes, the insn buffer holds {MAX_PATCH_LEN} (apply_alternatives)"
+        )));
+    }
+    if need > have {
+        return Err(Error::bug(format!(
+            "BUG: a replacement of {need} bytes for a site of {have} (apply_alternatives)"
+        )));
+    }
+    Ok(())
 }
 
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
@@ -277,7 +290,7 @@ fn write(
         patcher.taken(row, replacement, callee, site)?;
         decision = decide(run, reason, callee, replacement);
     } else {
-        patcher.idle(row, site);
+        patcher.idle(row, site)?;
         if site == before {
             run.keep(Pass::Alternatives, index as u32, row.address, reason);
             return Ok(());

@@ -153,13 +153,15 @@ const V2_6_24: Rules = Rules {
     },
     retpolines: retpolines::Rules { int3: false, cs: false },
     static_calls: static_calls::Rules { zero: false, warn: false, unlock: false, again: false, checked: false },
-    smp_locks: smp_locks::Rules { unlocked: 0x90, looks: false },
+    smp_locks: smp_locks::Rules { unlocked: 0x90, looks: false, remembers: false },
     endbr_poison: *b"\x66\x0f\x1f\x00",
     jump_label_nops: false,
     count_alternatives: false,
 };
 
-const V2_6_33: Rules = Rules { era: "2.6.33", smp_locks: smp_locks::Rules { unlocked: 0x3e, looks: false }, ..V2_6_24 };
+/// 2.6.33: the same, and locks that look at how many CPUs will come.
+const V2_6_33: Rules =
+    Rules { era: "2.6.33", smp_locks: smp_locks::Rules { unlocked: 0x3e, looks: false, remembers: true }, ..V2_6_24 };
 
 /// 1b1d9258181b: calls that are the whole replacement are moved.
 const V2_6_34: Rules = Rules {
@@ -179,7 +181,7 @@ const V5_10_0: Rules = Rules {
         nest: Nest::Each,
         nops: Nops::Runs,
     },
-    smp_locks: smp_locks::Rules { unlocked: 0x3e, looks: true },
+    smp_locks: smp_locks::Rules { unlocked: 0x3e, looks: true, remembers: true },
     jump_label_nops: true,
     ..V2_6_33
 };

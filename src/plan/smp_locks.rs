@@ -9,7 +9,7 @@
 //! Source: arch/x86/kernel/alternative.c of each.
 
 use super::{Kind, Memory, Pass, Reason, Run, boot::row_error};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sites::smp_locks::SECTION;
 
 const LOCK: u8 = 0xf0;
@@ -21,9 +21,59 @@ pub struct Rules {
     pub unlocked: u8,
     /// Only a `lock` prefix is unlocked.
     pub looks: bool,
+    /// A switch to the mode in force does nothing, and the kernel does not switch at boot where more CPUs are about to come.
+    pub remembers: bool,
+}
+
+/// What decides whether the kernel switches to one CPU (2.6.x, `alternative_instructions()`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpus {
+    /// `num_possible_cpus()`.
+    pub possible: u32,
+    /// `num_present_cpus()`.
+    pub present: u32,
+    /// `num_online_cpus()`.
+    pub online: u32,
+    /// `maxcpus=`.
+    pub allowed: u32,
+    /// `CONFIG_HOTPLUG_CPU`: CPUs may come and go.
+    pub hotplug: bool,
+    /// `noreplace-smp`.
+    pub noreplace: bool,
+}
+
+impl Cpus {
+    /// Decided once and for all: `smp_alt_once`.
+    fn once(&self) -> bool {
+        !self.hotplug || self.possible < 2
+    }
 }
 
 impl Rules {
+    /// `alternative_instructions()`: whether it unlocks. Fails where the kernel would `BUG()`.
+    pub fn at_boot(self, cpus: &Cpus) -> Result<bool> {
+        if cpus.once() {
+            return Ok(cpus.possible == 1 && !cpus.noreplace);
+        }
+        if self.remembers && cpus.present > 1 && cpus.allowed > 1 {
+            return Ok(false);
+        }
+        Ok(self.switch(cpus, false, false)?.is_some())
+    }
+
+    /// `alternatives_smp_switch()`: whether it locks (`Some(true)`), unlocks, or does nothing. Fails where the kernel would
+    /// `BUG()`.
+    pub fn switch(self, cpus: &Cpus, unlocked: bool, smp: bool) -> Result<Option<bool>> {
+        if cpus.noreplace || cpus.once() {
+            return Ok(None);
+        }
+        if !smp && cpus.online > 1 {
+            let reason = format!("BUG: {} CPUs are online (alternatives_smp_switch)", cpus.online);
+            return Err(Error::bug(reason).in_section(SECTION));
+        }
+        Ok((!self.remembers || smp == unlocked).then_some(smp))
+    }
+
     /// Whether a site is in the text that is patched.
     fn in_range(self, site: u64, text: (u64, u64)) -> bool {
         site >= text.0 && (site < text.1 || !self.looks && site == text.1)

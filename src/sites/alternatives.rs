@@ -59,6 +59,16 @@ pub struct Layout {
     tail: Tail,
 }
 
+impl Layout {
+    /// The layout of 2.6.24 to 2.6.33.
+    pub fn of_2007(bits: Bits) -> &'static Layout {
+        match bits {
+            Bits::B32 => &LAYOUTS[0],
+            Bits::B64 => &LAYOUTS[1],
+        }
+    }
+}
+
 static LAYOUTS: [Layout; 5] = [
     Layout { name: "12-byte rows, pointers", stride: 12, used: 11, pointers: Some(Bits::B32), tail: Tail::Byte },
     Layout { name: "24-byte rows, pointers", stride: 24, used: 19, pointers: Some(Bits::B64), tail: Tail::Byte },
