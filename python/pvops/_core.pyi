@@ -5,15 +5,15 @@ from typing import final
 
 __all__ = [
     "Boot",
-    "Tables",
-    "pass_order",
     "Image",
     "ParavirtSites",
     "Plan",
     "Rules",
     "Slot",
+    "Tables",
     "__version__",
     "fill_nops",
+    "pass_order",
     "patch_site",
     "write_file",
 ]

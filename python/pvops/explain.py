@@ -61,7 +61,10 @@ class Explanation:
             for reason in self.reasons(plan, write):
                 lines += _wrapped(reason, indent=16)
         for open_ in plan.undetermined:
-            if open_.address < self.site.address + len(self.site.bytes) and open_.address + open_.len > self.site.address:
+            if (
+                open_.address < self.site.address + len(self.site.bytes)
+                and open_.address + open_.len > self.site.address
+            ):
                 lines += _wrapped(f"a first guess: the {open_.len} bytes may be {', '.join(open_.forms)}", indent=16)
         return lines
 

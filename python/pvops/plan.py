@@ -138,7 +138,11 @@ class Plan:
         source = _SOURCES[table]
         if table == "paravirt" and self.rules.paravirt is not None:
             inlined = kind == "inlined" and self.setup.patch_function is not None
-            source = self.setup.patch_function.source if inlined and self.setup.patch_function else self.rules.paravirt.source
+            source = (
+                self.setup.patch_function.source
+                if inlined and self.setup.patch_function
+                else self.rules.paravirt.source
+            )
         if feature is not None and self.setup.words is not None:
             reason = self._feature(*feature)
         function = self.slots[op].symbol if op is not None and op in self.slots else None

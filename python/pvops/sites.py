@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pvops.kernel import Kernel
 
+
 class Row:
     """One row of a table of sites. What a table does not have is None.
 

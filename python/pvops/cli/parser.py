@@ -129,7 +129,9 @@ def _sites(commands: _Commands) -> None:
         "their op and its type, alternatives, retpolines, returns, static calls, jump labels and the others.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
-    parser.add_argument("--table", metavar="NAME", choices=TABLES, help=f"only the rows of this table: {', '.join(TABLES)}")
+    parser.add_argument(
+        "--table", metavar="NAME", choices=TABLES, help=f"only the rows of this table: {', '.join(TABLES)}"
+    )
     parser.add_argument("--op", metavar="OP", help="only sites of this op, as pv_irq_ops.irq_enable")
     parser.add_argument("--summary", action="store_true", help="only the summary")
     _names(parser)

@@ -78,7 +78,9 @@ def _say(args: argparse.Namespace, plan: Plan) -> None:
     if undetermined:
         count = sum(site.len for site in undetermined)
         tables = ", ".join(dict.fromkeys(site.table for site in undetermined))
-        output.note(f"{count} bytes at {len(undetermined)} sites are a first guess ({tables}); --json lists their forms")
+        output.note(
+            f"{count} bytes at {len(undetermined)} sites are a first guess ({tables}); --json lists their forms"
+        )
     unknown = plan.setup.words.unknown() if plan.setup.words is not None else []
     if unknown:
         named = ", ".join(feature.name.name for feature in unknown[:6])

@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     if args.table == "paravirt" and kernel.paravirt is None:
         from pvops.errors import TableError
 
-        why = "no .parainstructions: the kernel is built without CONFIG_PARAVIRT, or is 6.8 or later, where calls of ops"
+        why = (
+            "no .parainstructions: the kernel is built without CONFIG_PARAVIRT, or is 6.8 or later, where calls of ops"
+        )
         why += " are direct-call rows of .altinstructions (--table alternatives)"
         raise TableError(f"{kernel.name}: {why}", reason=why, file=kernel.name)
     if args.format_ == "json":
@@ -163,7 +165,10 @@ def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
         summary, lines = paravirt_summary(kernel), _paravirt_listing(kernel, args)
     else:
         sites = _chosen(kernel, args)
-        summary, lines = full_summary(kernel, sites, args.table), [] if args.summary else _lines(kernel, sites, args.names)
+        summary, lines = (
+            full_summary(kernel, sites, args.table),
+            [] if args.summary else _lines(kernel, sites, args.names),
+        )
     # All of it is made before any of it is printed: trouble leaves nothing on standard output.
     sys.stdout.write("\n".join([head, *summary]) + "\n")
     if not args.summary:
@@ -212,7 +217,9 @@ def full_summary(kernel: Kernel, sites: Sequence[Site], table: str | None) -> li
     shapes = layouts(kernel, table)
     body = [["mechanism", "rows", ""], *([name, str(n), shapes.get(name, "")] for name, n in rows.items())]
     lines = [f"  {line}" for line in output.table(body, right=[1])]
-    lines.append(f"  {found['addresses']} addresses, {found['claimed_by_several']} of them claimed by more than one mechanism")
+    lines.append(
+        f"  {found['addresses']} addresses, {found['claimed_by_several']} of them claimed by more than one mechanism"
+    )
     lines += [f"    {n:>6}  {pair}" for pair, n in list(shared.items())[:6]]
     if ops and _has_ops(kernel):
         lines += _ops_lines(kernel, list(ops.items()))
