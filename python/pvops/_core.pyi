@@ -111,7 +111,7 @@ class Tables:
         """Reads every table of an image."""
 
     def rows(
-        self, table: str, low: int = 0, high: int = 18446744073709551615
+        self, table: str, low: int = 0, high: int | None = None
     ) -> list[tuple[int, int, int, int | None, bool | None, bool | None, int | None, int | None]]:
         """(index, address, length, feature, inverted, direct call, key, target) of the rows of a table but
         .parainstructions, in table order; with `low` and `high` those that touch [low, high)."""

@@ -84,7 +84,7 @@ class KernelOps:
     def _by_era(self) -> tuple[Era, Config, str] | None:
         """The era and configuration whose table fits, and how well; asked only where BTF does not answer."""
         if self._by_btf:
-            for era, config, template in self._candidates():
+            for era, config, _ in self._candidates():
                 if [op.name for t in era.templates(config) for op in t] == self._by_btf:
                     return era, config, "the same names in the same order"
             return None

@@ -106,8 +106,8 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     """The rules an image patches by: its own functions and tables tell, else its release.
 
     ``native_patch()`` went with 5.13, when ``paravirt_patch()`` became the one patch function; both went with 6.8, when
-    calls of ops became rows of ``.altinstructions``. The lock ops have a structure of their own since 7.0, and 7.3 has no
-    ``.smp_locks``.
+    calls of ops became rows of ``.altinstructions``. The lock ops have a structure of their own since 7.0, and 7.3 has
+    no ``.smp_locks``.
 
     Args:
         image: the image.

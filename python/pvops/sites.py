@@ -157,7 +157,7 @@ class Sites(Sequence[Site]):
         return Sites(self._kernel, (table,))
 
     def count(self, value: object) -> Counter[object]:  # type: ignore[override]
-        """How many sites share each value of an attribute: ``sites.count("op").most_common(3)``. None is not counted."""
+        """How many sites share each value of an attribute, None left out: ``sites.count("op").most_common(3)``."""
         from collections import Counter
 
         if value not in ("op", "type", "section", "symbol", "bytes", "address"):

@@ -38,9 +38,10 @@ impl Tables {
     }
 
     /// The rows of a table but .parainstructions, in table order; with `low` and `high` those that touch [low, high).
-    #[pyo3(signature = (table, low = 0, high = u64::MAX))]
-    fn rows(&self, table: &str, low: u64, high: u64) -> PyResult<Vec<Row>> {
+    #[pyo3(signature = (table, low = 0, high = None))]
+    fn rows(&self, table: &str, low: u64, high: Option<u64>) -> PyResult<Vec<Row>> {
         let mut rows = self.all(table)?;
+        let high = high.unwrap_or(u64::MAX);
         rows.retain(|row| row.1 < high && row.1.saturating_add(row.2.max(1).into()) > low);
         Ok(rows)
     }

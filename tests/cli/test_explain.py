@@ -16,8 +16,8 @@ def test_says_what_stands_there_what_is_written_and_why(sample_kernel: Path) -> 
     address = first_site(sample_kernel, "pv_irq_ops.irq_enable")
     text = pvops("explain", sample_kernel, f"{address:#x}").stdout.decode()
     assert f"{address:016x}  pv_irq_ops.irq_enable  type 32, 6 bytes" in text
-    assert "built       ff 15 " in text
-    assert "native      e8 " in text
+    assert "built         ff 15 " in text
+    assert "paravirt      e8 " in text
     assert "pv_irq_ops.irq_enable holds " in text
     assert "a direct call [arch/x86/kernel/paravirt.c: paravirt_patch()]" in text
 
@@ -60,7 +60,7 @@ def test_any_byte_of_a_site_is_that_site(sample_kernel: Path) -> None:
 
 
 def test_where_no_site_is_the_nearest_is_named(sample_kernel: Path) -> None:
-    assert "no paravirt site at 0x1; the nearest is 0xffffffff81" in trouble("explain", sample_kernel, "0x1")
+    assert "no site at 0x1; the nearest is 0xffffffff81" in trouble("explain", sample_kernel, "0x1")
 
 
 def test_an_unknown_symbol_is_trouble(sample_kernel: Path) -> None:

@@ -195,8 +195,8 @@ def _patch(commands: _Commands) -> None:
         commands,
         "patch",
         "write the image as the kernel patches it",
-        "Writes the image as it is after boot: every pass that rewrites kernel text, in the order of its era. What cannot "
-        "be derived from the image and the machine is a first guess, and is counted.",
+        "Writes the image as it is after boot: every pass that rewrites kernel text, in the order of its era. What "
+        "cannot be derived from the image and the machine is a first guess, and is counted.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
     parser.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pvops.cli import output
 from pvops.cli.kernels import opened
@@ -160,20 +160,20 @@ def _rows(kernel: Kernel, args: argparse.Namespace) -> Iterator[Mapping[str, obj
 def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
     style = output.Style(args.color)
     head = f"{style.bold(kernel.release or kernel.name)}  {kernel.arch}  {kernel.image.container}"
-    lines: list[str] | str
+    lines: Iterable[str]
     if args.table == "paravirt" and args.op is None:
-        summary, lines = paravirt_summary(kernel), _paravirt_listing(kernel, args)
+        summary, lines = paravirt_summary(kernel), [_paravirt_listing(kernel, args)]
     else:
         sites = _chosen(kernel, args)
         summary, lines = (
             full_summary(kernel, sites, args.table),
-            [] if args.summary else _lines(kernel, sites, args.names),
+            [] if args.summary else list(_lines(kernel, sites, args.names)),
         )
     # All of it is made before any of it is printed: trouble leaves nothing on standard output.
     sys.stdout.write("\n".join([head, *summary]) + "\n")
     if not args.summary:
         sys.stdout.write("\n")
-        for line in [lines] if isinstance(lines, str) else lines:
+        for line in lines:
             sys.stdout.write(line)
 
 
