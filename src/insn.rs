@@ -292,46 +292,65 @@ pub struct Line {
     pub text: String,
 }
 
-/// Disassembles code in AT&T syntax, naming addresses where the namer knows them.
-///
-/// A byte that starts no instruction becomes a line `(bad)` of one byte, and decoding goes on behind it.
-pub fn disassemble(bits: Bits, address: u64, code: &[u8], namer: Namer<'_>) -> Vec<Line> {
-    let named = Named::default();
-    let mut formatter = GasFormatter::with_options(Some(Box::new(named.clone())), None);
-    let options = formatter.options_mut();
-    options.set_uppercase_hex(false);
-    options.set_branch_leading_zeros(false);
-    options.set_displacement_leading_zeros(false);
-    options.set_show_symbol_address(false);
-    options.set_space_after_operand_separator(false);
-    options.set_rip_relative_addresses(true);
-    let mut decoder = decoder(bits, address, code);
-    let mut insn = Instruction::default();
-    let mut lines = Vec::new();
-    while decoder.can_decode() {
-        let offset = decoder.position();
-        decoder.decode_out(&mut insn);
-        if insn.is_invalid() {
-            lines.push(Line { offset, len: 1, text: "(bad)".to_owned() });
-            // Position and address move together; both were inside the code a moment ago.
-            if decoder.set_position(offset + 1).is_err() {
-                break;
-            }
-            decoder.set_ip(address.wrapping_add(offset as u64 + 1));
-            continue;
-        }
-        named.prepare(&insn, namer);
-        let mut text = String::new();
-        formatter.format(&insn, &mut text);
-        // binutils dropped the suffix where it says nothing (2.37); so do we.
-        for (long, short) in [("callq ", "call "), ("jmpq ", "jmp "), ("retq", "ret")] {
-            if let Some(rest) = text.strip_prefix(long) {
-                text = format!("{short}{rest}");
-            }
-        }
-        lines.push(Line { offset, len: insn.len(), text });
+/// Disassembles code in AT&T syntax. Making one costs more than an instruction: keep it for many sites.
+pub struct Disassembler {
+    bits: Bits,
+    formatter: GasFormatter,
+    named: Named,
+}
+
+impl Disassembler {
+    /// A disassembler of 32- or 64-bit code.
+    pub fn new(bits: Bits) -> Disassembler {
+        let named = Named::default();
+        let mut formatter = GasFormatter::with_options(Some(Box::new(named.clone())), None);
+        let options = formatter.options_mut();
+        options.set_uppercase_hex(false);
+        options.set_branch_leading_zeros(false);
+        options.set_displacement_leading_zeros(false);
+        options.set_show_symbol_address(false);
+        options.set_space_after_operand_separator(false);
+        options.set_rip_relative_addresses(true);
+        Disassembler { bits, formatter, named }
     }
-    lines
+
+    /// The instructions of some code, naming addresses where the namer knows them.
+    ///
+    /// A byte that starts no instruction becomes a line `(bad)` of one byte, and decoding goes on behind it.
+    pub fn lines(&mut self, address: u64, code: &[u8], namer: Namer<'_>) -> Vec<Line> {
+        let mut decoder = decoder(self.bits, address, code);
+        let mut insn = Instruction::default();
+        let mut lines = Vec::with_capacity(2);
+        while decoder.can_decode() {
+            let offset = decoder.position();
+            decoder.decode_out(&mut insn);
+            if insn.is_invalid() {
+                lines.push(Line { offset, len: 1, text: "(bad)".to_owned() });
+                // Position and address move together; both were inside the code a moment ago.
+                if decoder.set_position(offset + 1).is_err() {
+                    break;
+                }
+                decoder.set_ip(address.wrapping_add(offset as u64 + 1));
+                continue;
+            }
+            self.named.prepare(&insn, namer);
+            let mut text = String::with_capacity(32);
+            self.formatter.format(&insn, &mut text);
+            // binutils dropped the suffix where it says nothing (2.37); so do we.
+            for (long, short) in [("callq ", "call "), ("jmpq ", "jmp "), ("retq", "ret")] {
+                if text.starts_with(long) {
+                    text.replace_range(..long.len(), short);
+                }
+            }
+            lines.push(Line { offset, len: insn.len(), text });
+        }
+        lines
+    }
+}
+
+/// Disassembles one piece of code; see [`Disassembler::lines`].
+pub fn disassemble(bits: Bits, address: u64, code: &[u8], namer: Namer<'_>) -> Vec<Line> {
+    Disassembler::new(bits).lines(address, code, namer)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! BTF, made and real.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod symbols_support;
 
 use proptest::prelude::*;
@@ -135,6 +137,8 @@ fn a_bad_header_is_an_error() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn offsets_of_generated_structures_come_back(sizes in prop::collection::vec(prop::collection::vec(0..3_u8, 0..6), 1..8)) {
         let mut b = Builder::default();
@@ -159,17 +163,55 @@ proptest! {
 
 #[test]
 fn real_kernels_tell_their_ops() {
-    for (name, slots) in
-        [("5.10.0-46-amd64", 85), ("6.1.0-56-amd64", 0), ("6.12.117+deb12-amd64", 0), ("7.2.13+deb14-amd64", 0)]
-    {
+    // The last slot is the last op of the structure that ends the template, in the words of each era.
+    let kernels = [
+        (
+            "5.10.0-46-amd64",
+            85,
+            ("init.patch", 0),
+            ("irq.save_fl", 34),
+            ("mmu.lazy_mode.flush", 78),
+            "lock.vcpu_is_preempted",
+        ),
+        (
+            "6.1.0-56-amd64",
+            84,
+            ("cpu.io_delay", 0),
+            ("irq.irq_enable", 32),
+            ("mmu.lazy_mode.flush", 77),
+            "lock.vcpu_is_preempted",
+        ),
+        (
+            "6.12.117+deb12-amd64",
+            83,
+            ("cpu.io_delay", 0),
+            ("irq.irq_enable", 32),
+            ("mmu.lazy_mode.flush", 76),
+            "lock.vcpu_is_preempted",
+        ),
+        (
+            "7.2.13+deb14-amd64",
+            73,
+            ("cpu.get_debugreg", 0),
+            ("irq.irq_enable", 30),
+            ("mmu.lazy_mode_flush", 71),
+            "mmu.set_fixmap",
+        ),
+    ];
+    for (name, slots, first, middle, later, last) in kernels {
         let Some((sections, word)) = open(name) else { return };
         let blob = &sections.iter().find(|s| s.0 == ".BTF").unwrap().2;
-        let start = std::time::Instant::now();
         let btf = Btf::parse(blob).unwrap();
-        let parsed = start.elapsed();
         let flat = btf.flatten_pointers("paravirt_patch_template", word).unwrap();
-        println!("{name} {} types {parsed:?} {:?}", btf.len(), start.elapsed());
-        println!("{:?} {slots}", flat);
-        println!("{:?}", btf.flatten_pointers("pv_lock_ops", word));
+        assert_eq!(flat.len(), slots, "{name}");
+        assert!(flat.iter().enumerate().all(|(i, f)| f.1 == i * word), "{name}: one pointer after the other");
+        for (path, slot) in [first, middle, later, (last, slots - 1)] {
+            assert_eq!(flat[slot].0, path, "{name}");
+        }
+        let template = btf.find_struct("paravirt_patch_template").unwrap();
+        assert_eq!(btf.size_of(template), Ok(slots * word), "{name}");
+        let lock: Vec<_> = btf.flatten_pointers("pv_lock_ops", word).unwrap().into_iter().map(|f| f.0).collect();
+        let ops = ["queued_spin_lock_slowpath", "queued_spin_unlock", "wait", "kick", "vcpu_is_preempted"];
+        assert_eq!(lock, ops, "{name}");
     }
 }

@@ -1,19 +1,12 @@
 //! The paravirt sites of real kernels (`PVOPS_KERNELS`).
 
-use std::path::PathBuf;
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod kernels;
+
+use kernels::kernel;
 use pvops::image::{Bits, Image};
 use pvops::sites::ParavirtTable;
-
-fn kernel(release: &str) -> Option<Image> {
-    let Some(root) = std::env::var_os("PVOPS_KERNELS") else {
-        assert!(std::env::var_os("PVOPS_REQUIRE_KERNELS").is_none(), "PVOPS_KERNELS is not set");
-        eprintln!("skipped: PVOPS_KERNELS is not set");
-        return None;
-    };
-    let path = PathBuf::from(root).join(format!("kernels/vmlinuz-{release}"));
-    Some(Image::open(&path).expect("a real kernel opens"))
-}
 
 fn table(image: &Image) -> ParavirtTable {
     ParavirtTable::read(image).expect("a real table is valid").expect("there is one")

@@ -3,6 +3,18 @@
 from os import PathLike
 from typing import final
 
+__all__ = [
+    "Image",
+    "ParavirtSites",
+    "Plan",
+    "Rules",
+    "Slot",
+    "__version__",
+    "fill_nops",
+    "patch_site",
+    "write_file",
+]
+
 __version__: str
 
 @final
@@ -40,6 +52,9 @@ class Image:
     def address_of(self, symbol: str) -> int | None:
         """The address of a symbol as linked, or None."""
 
+    def addresses_of(self, symbol: str) -> list[int]:
+        """Every address that has this name: static functions repeat names."""
+
     def symbol_at(self, address: int) -> tuple[str, int] | None:
         """The symbol an address lies in, and the offset into it."""
 
@@ -47,7 +62,7 @@ class Image:
         """How many symbols the image names; 0 where it names none."""
 
     def btf_members(self, structure: str) -> list[tuple[str, int]] | None:
-        """(dotted member, byte offset) of every function pointer in a structure, by BTF; None without BTF or structure."""
+        """(dotted member, byte offset) of every function pointer in a structure, by BTF; None where BTF has none."""
 
     def read(self, address: int, len: int) -> bytes | None:
         """Bytes at an address as built, or None where the image has none."""

@@ -23,24 +23,27 @@ class Explanation:
         self.plans = plans
 
     def _disassembly(self, address: int, code: bytes) -> str:
-        return "; ".join(_tidy(text) for _, _, text in self.kernel.image.disassemble(address, code))
+        return "; ".join(text for _, _, text in self.kernel.image.disassemble(address, code))
 
     def text(self, style: Style | None = None) -> str:
         """The explanation as a person would give it, to paste into a mail."""
         style = style or Style("never")
         site = self.site
         width = max(len(site.bytes) * 3, 18)
-        plural = "byte" if len(site.bytes) == 1 else "bytes"
-        where = f", in {site.symbol}" if site.symbol else ""
+        head = f"type {site.type}, {len(site.bytes)} {'byte' if len(site.bytes) == 1 else 'bytes'}"
+        if site.symbol:
+            head += f", in {site.symbol}"
+        built = style.code(self._disassembly(site.address, site.bytes))
         lines = [
-            f"{style.bold(f'{site.address:016x}')}  {style.bold(site.op)}  type {site.type}, {len(site.bytes)} {plural}{where}",
-            f"  {'built':<10}  {spaced(site.bytes):<{width}}{style.code(self._disassembly(site.address, site.bytes))}",
+            f"{style.bold(f'{site.address:016x}')}  {style.bold(site.op)}  {head}",
+            f"  {'built':<10}  {spaced(site.bytes):<{width}} {built}",
         ]
         for plan in self.plans:
             for write in plan.at(site.address):
                 code = style.runs(self._disassembly(write.address, write.bytes))
-                lines.append(f"  {plan.backend.name:<10}  {spaced(write.bytes):<{width}}{code}")
-                lines += [f"  {'':<10}  {line}" for line in self.reasons(plan, write)]
+                lines.append(f"  {plan.backend.name:<10}  {spaced(write.bytes):<{width}} {code}")
+                for reason in self.reasons(plan, write):
+                    lines += _wrapped(reason, indent=14)
         return "\n".join(lines)
 
     def reasons(self, plan: Plan, write: Write) -> list[str]:
@@ -75,7 +78,7 @@ class Explanation:
             "type": site.type,
             "bytes": site.bytes.hex(),
             "disassembly": self._disassembly(site.address, site.bytes),
-            "rows": [row._asdict() for row in site.rows],
+            "rows": [row.to_dict() for row in site.rows],
             "backends": [self._outcome(plan) for plan in self.plans],
         }
 
@@ -119,6 +122,16 @@ def explanation(kernel: Kernel, plans: Sequence[Plan], address: int) -> Explanat
     return Explanation(kernel, site, plans)
 
 
-def _tidy(text: str) -> str:
-    """Nops by their length: nobody needs their operands."""
-    return text
+def _wrapped(sentence: str, indent: int, columns: int = 110) -> list[str]:
+    """A sentence as lines that fit a mail; what is behind its first is indented further."""
+    from textwrap import wrap
+
+    pad = " " * indent
+    return wrap(
+        sentence,
+        columns,
+        initial_indent=pad,
+        subsequent_indent=pad + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -4,37 +4,39 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pvops import _core
 from pvops.errors import ImageError, TableError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Buffer
+
     from pvops.backends.backend import Backend
+    from pvops.kernel_ops import KernelOps
     from pvops.machine import Machine
-    from pvops.ops.image import ImageOps
     from pvops.plan import Plan
     from pvops.rules import ParavirtRules
     from pvops.sites import Sites
 
-#: What a kernel can be opened from: a path, or the bytes of an image (anything with the buffer protocol).
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview
 
+def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
+    """Opens a kernel: a vmlinuz of any compression, or an ELF vmlinux.
 
-def open(source: Source) -> Kernel:
-    """Opens a kernel: a vmlinuz of any compression, or an ELF vmlinux, by path or as bytes.
+    Nothing in it is ever executed. An uncompressed file is mapped, not read.
 
-    Nothing in it is ever executed. An uncompressed image is mapped, not read.
+    Args:
+        source: a path, or the bytes of an image: anything with the buffer protocol (``bytes``, ``mmap.mmap``, …).
 
     Raises:
         InputError: the file cannot be read.
         ImageError: it is no kernel image, or a broken one; the message names file, offset and reason.
     """
-    if isinstance(source, bytes | bytearray | memoryview):
-        return Kernel(_core.Image.from_bytes("<bytes>", bytes(source)))
-    return Kernel(_core.Image.open(os.fspath(source)))
+    if isinstance(source, str | os.PathLike):
+        return Kernel(_core.Image.open(os.fspath(source)))
+    return Kernel(_core.Image.from_bytes("<bytes>", bytes(memoryview(source))))
 
 
 def open_stdin() -> Kernel:
@@ -121,15 +123,15 @@ class Kernel:
         return Sites(self._table, self.ops.names, self.place)
 
     @cached_property
-    def ops(self) -> ImageOps:
+    def ops(self) -> KernelOps:
         """The image's ops: where they lie, what they are called, and what its own ``pv_ops`` holds.
 
         Raises:
             TableError: the sites disagree about the address of the ops.
         """
-        from pvops.ops.image import ImageOps
+        from pvops.kernel_ops import KernelOps
 
-        return ImageOps(self, self._table.ops_address(), [type for type, _ in self._table.by_type()])
+        return KernelOps(self, self._table.ops_address(), [type for type, _ in self._table.by_type()])
 
     @cached_property
     def rules(self) -> tuple[ParavirtRules, str]:

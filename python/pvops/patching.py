@@ -1,6 +1,7 @@
 """From declarations to the core's flat template: slot by slot, what it holds and what the patch function does.
 
-The core knows no op by name. Here names become numbers: a `PatchFunction`'s switch over ops becomes one action per slot.
+The core knows no op by name. Here names become numbers: a `PatchFunction`'s switch over ops becomes one
+action per slot.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 #: Address of a function by name; raises OpsError where there is none.
 Resolve = Callable[[str], int]
 
-#: What VMI's ROM answers for a call number: a relocation type (``none``, ``call_rel``, ``jump_rel``, ``nop``, or another
-#: number) and the address that goes with the first two.
+#: What VMI's ROM answers for a call number: a relocation type (``none``, ``call_rel``, ``jump_rel``, ``nop``, or
+#: another number) and the address that goes with the first two.
 RomAnswers = Mapping[int, tuple[str, int]]
 
 
@@ -50,7 +51,9 @@ def core_slot(
     rule = patch.switch.get(op)
     if rule is None:
         return slot.ignored() if patch.otherwise == "ignore" else slot
-    if isinstance(rule, _rom()):
+    from pvops.ops.patching import Rom
+
+    if isinstance(rule, Rom):
         return _asked(slot, op, rule, rom)
     return slot.inlined(
         rule.code,
@@ -58,12 +61,6 @@ def core_slot(
         no_room=rule.no_room,
         relocation=(rule.reloc, resolve(rule.reloc_target)) if rule.reloc >= 0 else None,
     )
-
-
-def _rom() -> type[Rom]:
-    from pvops.ops.patching import Rom
-
-    return Rom
 
 
 def _asked(slot: _core.Slot, op: str, rule: Rom, rom: RomAnswers | None) -> _core.Slot:

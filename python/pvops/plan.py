@@ -78,7 +78,9 @@ class Plan:
         machine = self.machine
         if machine is None or machine.vendor is None:
             return nops.NopChoice("p6", "assumed: no machine says which CPU; most since 2010 take these")
-        vendor = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}.get(machine.vendor, machine.vendor)
+        vendor = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}.get(
+            machine.vendor, machine.vendor
+        )
         family, model = machine.family or 0, machine.model or 0
         features = nops.features_of(vendor, family) | frozenset(machine.flags or ())
         return nops.choose(self.rules.era, self.kernel.bits, nops.Cpu(vendor, family, model, features))
@@ -195,9 +197,7 @@ def filled(
     era = ops.era(rules.era)
     config = kernel.ops.config or era.default_config(kernel.bits)
     source = f"pv_ops at {kernel.ops.address:#x}"
-    native = {
-        op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in kernel.ops.native.items()
-    }
+    native = {op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in kernel.ops.native.items()}
     fill = Fill(rules.era, kernel.bits, config, kernel.ops.names, native, kernel, machine)
     slots = backend.fill(fill)
     native_patch = era.patch_function(config)

@@ -90,7 +90,9 @@ def of_image(image: Symbols, release: str | None) -> tuple[ParavirtRules, str]:
         return _RULES["6.1"], "the image has paravirt_patch()"
     version = _version(release)
     if version is None:
-        raise OpsError("nothing tells by which rules this kernel patches: no symbol native_patch or paravirt_patch, no release")
+        raise OpsError(
+            "nothing tells by which rules this kernel patches: no symbol native_patch or paravirt_patch, no release"
+        )
     if (4, 20) <= version < (5, 13):
         return _RULES["5.10"], f"release {release}"
     if (5, 13) <= version < (6, 8):

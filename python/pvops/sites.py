@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, overload
 
 from pvops import _core
 from pvops.errors import OpsError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import Counter
+    from typing import overload
 
-class Row(NamedTuple):
+
+class Row:
     """One row of a table of sites.
 
     Attributes:
@@ -22,12 +25,29 @@ class Row(NamedTuple):
         clobbers: registers the site lets go, as the era encodes them; None where rows do not say.
     """
 
-    table: str
-    index: int
-    type: int
-    op: str
-    len: int
-    clobbers: int | None
+    __slots__ = ("clobbers", "index", "len", "op", "table", "type")
+
+    def __init__(self, table: str, index: int, type: int, op: str, len: int, clobbers: int | None) -> None:
+        self.table = table
+        self.index = index
+        self.type = type
+        self.op = op
+        self.len = len
+        self.clobbers = clobbers
+
+    def to_dict(self) -> dict[str, object]:
+        """The row as JSON documents carry it."""
+        return {
+            "table": self.table,
+            "index": self.index,
+            "type": self.type,
+            "op": self.op,
+            "len": self.len,
+            "clobbers": self.clobbers,
+        }
+
+    def __repr__(self) -> str:
+        return f"<{self.table} row {self.index}: {self.op}>"
 
 
 class Site:
@@ -100,6 +120,8 @@ class Sites(Sequence[Site]):
         """How many sites share each value of an attribute: ``sites.count("op").most_common(3)``."""
         if value not in ("op", "type", "section", "symbol", "bytes", "address"):
             raise OpsError(f"sites cannot be counted by {value!r}: op, type, section, symbol, bytes or address")
+        from collections import Counter
+
         return Counter(getattr(site, str(value)) for site in self)
 
     def at(self, address: int) -> Site | None:
@@ -124,9 +146,12 @@ class Sites(Sequence[Site]):
     def __iter__(self) -> Iterator[Site]:
         return iter(self._all())
 
-    @overload
-    def __getitem__(self, index: int) -> Site: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Site]: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> Site: ...
+        @overload
+        def __getitem__(self, index: slice) -> list[Site]: ...
+
     def __getitem__(self, index: int | slice) -> Site | list[Site]:
         return self._all()[index]

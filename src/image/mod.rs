@@ -14,6 +14,8 @@ mod compression;
 mod container;
 mod elf;
 mod embedded;
+#[doc(hidden)]
+pub mod exercise;
 mod ikconfig;
 pub mod kallsyms;
 mod refusal;

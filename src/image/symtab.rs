@@ -7,6 +7,10 @@ use object::read::elf::{FileHeader, SectionHeader, Sym};
 use super::elf::{Bits, Section};
 use crate::error::{Error, Result};
 
+/// Longest name of a symbol. `KSYM_NAME_LEN` is 512; the bound keeps a string table that is one endless string from being
+/// searched again for every symbol.
+const MAX_NAME: usize = 4096;
+
 /// A symbol of `.symtab`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ElfSymbol<'a> {
@@ -97,7 +101,7 @@ impl<'a> ElfSymbols<'a> {
         let name = self
             .strings
             .get(symbol.st_name(LE) as usize..)
-            .and_then(|rest| rest.get(..memchr::memchr(0, rest)?))
+            .and_then(|rest| rest.get(..memchr::memchr(0, &rest[..rest.len().min(MAX_NAME)])?))
             .and_then(|name| std::str::from_utf8(name).ok());
         let Some(name) = name else {
             let reason = format!("name at {:#x} is not text in the string table", symbol.st_name(LE));

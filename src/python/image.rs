@@ -88,6 +88,12 @@ impl Image {
         Ok(py.detach(|| self.0.symbols())?.and_then(|s| s.address_of(symbol)))
     }
 
+    /// Every address that has this name: static functions repeat names.
+    fn addresses_of(&self, py: Python<'_>, symbol: &str) -> PyResult<Vec<u64>> {
+        let symbols = py.detach(|| self.0.symbols())?;
+        Ok(symbols.map_or_else(Vec::new, |s| s.addresses_of(symbol).collect()))
+    }
+
     /// The symbol an address lies in, and the offset into it.
     fn symbol_at(&self, py: Python<'_>, address: u64) -> PyResult<Option<(&str, u64)>> {
         Ok(py.detach(|| self.0.symbols())?.and_then(|s| s.at(address)))
@@ -98,7 +104,7 @@ impl Image {
         Ok(py.detach(|| self.0.symbols())?.map_or(0, |s| s.len()))
     }
 
-    /// (dotted member, byte offset) of every function pointer in a structure, by BTF; None without BTF or structure.
+    /// (dotted member, byte offset) of every function pointer in a structure, by BTF; None where BTF has none.
     fn btf_members(&self, py: Python<'_>, structure: &str) -> PyResult<Option<Vec<(String, usize)>>> {
         let word = self.0.bits().word();
         Ok(py.detach(|| -> Result<_> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::image::Image;
-use crate::insn::{self, Namer};
+use crate::insn::{Disassembler, Namer};
 use crate::sites::Site;
 
 /// Widest site shown in full; longer ones (2007's thirteen-byte assembler sites) widen their own line only.
@@ -14,20 +14,19 @@ const BYTES_SHOWN: usize = 7;
 /// `ops` names the types; a type beyond it is shown as `type N`. `namer` names addresses, and may know none.
 pub fn listing(image: &Image, sites: &[Site], ops: &[String], namer: Namer<'_>) -> String {
     let widest = sites.iter().map(|s| op_name(ops, s.op_type).len()).max().unwrap_or(0);
+    let mut disassembler = Disassembler::new(image.bits());
     let mut out = String::with_capacity(sites.len() * 128);
     for site in sites {
         let bytes = &image.bytes()[site.offset as usize..][..usize::from(site.len)];
-        let op = op_name(ops, site.op_type);
+        hex(&mut out, &site.address.to_be_bytes(), "");
         // Writing to a String cannot fail.
-        let _ = write!(out, "{:016x}  {op:widest$}  {:>3}  ", site.address, site.op_type);
-        for byte in bytes {
-            let _ = write!(out, "{byte:02x} ");
-        }
+        let _ = write!(out, "  {:widest$}  {:>3}  ", op_name(ops, site.op_type), site.op_type);
+        hex(&mut out, bytes, " ");
         for _ in bytes.len()..BYTES_SHOWN {
             out.push_str("   ");
         }
         out.push(' ');
-        for (i, line) in insn::disassemble(image.bits(), site.address, bytes, namer).iter().enumerate() {
+        for (i, line) in disassembler.lines(site.address, bytes, namer).iter().enumerate() {
             out.push_str(if i == 0 { "" } else { "; " });
             out.push_str(&line.text);
         }
@@ -37,6 +36,16 @@ pub fn listing(image: &Image, sites: &[Site], ops: &[String], namer: Namer<'_>) 
         out.push('\n');
     }
     out
+}
+
+/// Bytes as two hex digits each, with something behind each of them. `write!` takes ten times as long.
+fn hex(out: &mut String, bytes: &[u8], behind: &str) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for &byte in bytes {
+        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        out.push_str(behind);
+    }
 }
 
 fn op_name(ops: &[String], op_type: u8) -> std::borrow::Cow<'_, str> {

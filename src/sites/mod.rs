@@ -13,6 +13,8 @@
 pub mod alternatives;
 pub mod call_sites;
 mod code;
+#[doc(hidden)]
+pub mod exercise;
 pub mod ibt;
 pub mod jump_labels;
 pub mod listing;

@@ -132,7 +132,8 @@ impl ParavirtTable {
         let base =
             |site: &Site| site.branch.map(|b| b.pointer.wrapping_sub(bits.word() as u64 * u64::from(site.op_type)));
         let Some(majority) = majority(self.sites.iter().filter_map(base)) else {
-            return Err(Error::table("no row's site calls or jumps through memory").in_section(SECTION));
+            return Err(Error::table("no row's site calls or jumps through memory: is the image already patched?")
+                .in_section(SECTION));
         };
         let mut strays = self.sites.iter().enumerate().filter(|(_, site)| base(site) != Some(majority));
         let Some((row, site)) = strays.next() else { return Ok(majority) };
@@ -203,12 +204,12 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(image: &'a Image) -> Reader<'a> {
-        let code = image.sections().iter().zip(0..).filter(|(s, _)| s.executable).map(|(s, index)| Code {
-            index,
-            start: s.address,
-            offset: s.offset,
-            bytes: image.section_bytes(s),
-        });
+        let code = image
+            .sections()
+            .iter()
+            .zip(0..)
+            .filter(|(s, _)| s.executable && s.allocated)
+            .map(|(s, index)| Code { index, start: s.address, offset: s.offset, bytes: image.section_bytes(s) });
         Reader { bits: image.bits(), code: code.collect() }
     }
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from pvops import backends
 from pvops.backends.backend import Assign, Backend, Copy, Fill, Slot, callee_save
 from pvops.errors import OpsError

@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any
 
 from golden.comparers_ops import config_of, template_of
-from golden.data import Line, given, lines
+from golden.data import Line, lines
+from kernels.given import given
 from pvops import _core, nops, rules
 from pvops.backends import lguest, vmi, xen_2007
 from pvops.errors import KernelBug
@@ -77,7 +78,8 @@ def paravirt(line: Line) -> dict[str, Any]:
     slot_of = template.op(line["op"])
     struct = next(s for s in template.structs if s.__name__ == slot_of.struct)
     seen = template.config.holds(struct.called)
-    pointer = {"native": "function", "other": "function"}.get(line["pointer"], line["pointer"]) if seen else "null"
+    held = str(line["pointer"])
+    pointer = {"native": "function", "other": "function"}.get(held, held) if seen else "null"
     # Where the ROM was never asked (a site too long for the buffer), what it would answer cannot matter.
     answers: dict[int, tuple[str, int]] = dict.fromkeys(vmi.CALLS.values(), ("none", 0))
     if rom := line.get("rom"):

@@ -6,7 +6,8 @@ from collections import defaultdict
 
 import pytest
 
-from golden.data import Line, given, lines
+from golden.data import Line, lines
+from kernels.given import given
 
 #: Lines of the report, in order.
 REPORT = pytest.StashKey[list[str]]()

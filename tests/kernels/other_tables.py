@@ -29,7 +29,7 @@ def touched(kernel: pvops.Kernel) -> set[int]:
 
 
 def _alternatives(kernel: pvops.Kernel) -> Iterator[tuple[int, int]]:
-    """struct alt_instr of 12 bytes, which both 5.10.262 and 6.1 have: s32 instr, s32 repl, u16 cpuid, u8 len, u8 repllen."""
+    """struct alt_instr of 12 bytes, in 5.10.262 and 6.1: s32 instr, s32 repl, u16 cpuid, u8 len, u8 repllen."""
     section = Section(kernel, ".altinstructions")
     assert len(section.bytes) % 12 == 0
     for at in range(0, len(section.bytes), 12):
@@ -39,10 +39,14 @@ def _alternatives(kernel: pvops.Kernel) -> Iterator[tuple[int, int]]:
 
 
 def _self_relative(kernel: pvops.Kernel) -> Iterator[tuple[int, int]]:
-    """Tables of s32 offsets from themselves; a retpoline or return site is at most six bytes long."""
-    for name, length in ((".retpoline_sites", 6), (".return_sites", 5), (".smp_locks", 1)):
+    """Tables of s32 offsets from themselves. A retpoline or return site is a direct branch: five bytes, six with a
+    prefix or a condition."""
+    for name in (".retpoline_sites", ".return_sites", ".smp_locks"):
         section = Section(kernel, name)
         for at in range(0, len(section.bytes) - 3, 4):
             (offset,) = struct.unpack_from("<i", section.bytes, at)
-            if offset:
-                yield (section.address + at + offset) & ((1 << kernel.bits) - 1), length
+            if not offset:
+                continue
+            address = (section.address + at + offset) & ((1 << kernel.bits) - 1)
+            first = kernel.image.read(address, 1) or b"\0"
+            yield address, 1 if name == ".smp_locks" else 6 if first in (b"\x0f", b"\x2e") else 5

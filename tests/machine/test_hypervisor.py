@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from pvops.errors import OpsError
 from pvops.machine import Machine
 

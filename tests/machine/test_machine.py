@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from pvops import facts
 from pvops.errors import InputError, MachineError
 from pvops.machine import LIMIT, Machine

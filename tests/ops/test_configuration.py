@@ -46,7 +46,7 @@ def test_a_config_file_of_its_time_knows_no_switch_for_a_class() -> None:
 
 def test_options_say_what_they_change() -> None:
     for name in eras():
-        for option in era(name).options:
+        for option in era(name).configs:
             assert option.meaning, (name, option.symbol)
 
 
@@ -54,7 +54,7 @@ def test_each_class_of_ops_can_be_configured_out() -> None:
     for name in ("seed", "2.6.24", "2.6.33"):
         e = era(name)
         whole = e.template(e.default_config())
-        switches = [option.symbol for option in e.options if not option.released]
+        switches = [option.symbol for option in e.configs if not option.released]
         assert switches
         for symbol in switches:
             config = e.default_config(**{symbol: False})
@@ -75,5 +75,5 @@ def test_asm_offsets_of_a_class_configured_out_are_gone() -> None:
 
 
 def test_released_kernels_could_switch_locks_alone_and_later_the_bulk() -> None:
-    assert {"PARAVIRT_SPINLOCKS"} == {o.symbol for o in era("2.6.33").options if o.released and "PARAVIRT" in o.symbol}
-    assert {"PARAVIRT_SPINLOCKS", "PARAVIRT_XXL"} == {o.symbol for o in era("6.1").options if "PARAVIRT" in o.symbol}
+    assert {"PARAVIRT_SPINLOCKS"} == {o.symbol for o in era("2.6.33").configs if o.released and "PARAVIRT" in o.symbol}
+    assert {"PARAVIRT_SPINLOCKS", "PARAVIRT_XXL"} == {o.symbol for o in era("6.1").configs if "PARAVIRT" in o.symbol}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from golden.data import given
+from kernels.given import given
 from pvops.ops import era, eras
 
 #: Era of each kernel that was booted.

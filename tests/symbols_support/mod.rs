@@ -1,47 +1,29 @@
 //! What the tests of symbols and BTF share: real kernels to read, and encoders to make tables with.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod btf;
 pub mod kallsyms;
 
-use object::{Object, ObjectSection, SectionFlags, elf};
+#[path = "../kernels/mod.rs"]
+mod kernels;
+
 use pvops::image::kallsyms::Region;
-use std::io::Read;
-use std::path::PathBuf;
+
+#[allow(unused_imports)]
+pub use kernels::root;
 
 /// A section of a kernel: name, address, contents, whether it is code.
 pub type Section = (String, u64, Vec<u8>, bool);
 
-/// The folder with `kernels/` and `boots/`, or `None` after a note on why the test is skipped.
-pub fn kernels() -> Option<PathBuf> {
-    let dir = std::env::var_os("PVOPS_KERNELS").map(PathBuf::from);
-    if dir.is_none() {
-        assert!(std::env::var_os("PVOPS_REQUIRE_KERNELS").is_none_or(|v| v != "1"), "PVOPS_KERNELS is not set");
-        println!("skipped: PVOPS_KERNELS is not set");
-    }
-    dir
-}
-
 /// Allocated sections with contents, and the size of a word, of the kernel in `vmlinuz-NAME`.
 pub fn open(name: &str) -> Option<(Vec<Section>, usize)> {
-    let file = std::fs::read(kernels()?.join(format!("kernels/vmlinuz-{name}"))).unwrap();
-    let u32_at = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
-    let start = (usize::from(file[0x1f1]) + 1) * 512 + u32_at(0x248);
-    let payload = &file[start..start + u32_at(0x24c) - 4];
-    let mut elf = Vec::new();
-    if payload.starts_with(b"\xfd7zXZ") {
-        liblzma::read::XzDecoder::new(payload).read_to_end(&mut elf).unwrap();
-    } else {
-        zstd::stream::read::Decoder::new(payload).unwrap().single_frame().read_to_end(&mut elf).unwrap();
-    }
-    let elf = object::File::parse(&*elf).unwrap();
-    let sections = elf.sections().filter_map(|section| {
-        let SectionFlags::Elf { sh_flags, .. } = section.flags() else { return None };
-        let data = section.data().ok().filter(|data| !data.is_empty() && sh_flags.0 & elf::SHF_ALLOC.0 != 0)?;
-        let code = sh_flags.0 & elf::SHF_EXECINSTR.0 != 0;
-        Some((section.name().unwrap().to_owned(), section.address(), data.to_vec(), code))
-    });
-    Some((sections.collect(), if elf.is_64() { 8 } else { 4 }))
+    let image = kernels::kernel(name)?;
+    let sections = image
+        .sections()
+        .iter()
+        .filter(|s| s.allocated && s.bits_present && s.size > 0)
+        .map(|s| (s.name.clone(), s.address, image.section_bytes(s).to_vec(), s.executable));
+    Some((sections.collect(), image.bits().word()))
 }
 
 /// The sections, as the reader of symbols wants them.

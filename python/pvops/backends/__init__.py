@@ -19,51 +19,53 @@ if TYPE_CHECKING:
     xen_hvm: Backend
     vmware: Backend
     hyperv: Backend
-    lguest: Backend
-    vmi: Backend
 
-_NAMES = ("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv", "lguest", "vmi")
+#: Backends of kernels that can be opened: 5.10 and later.
+_OF_IMAGES = ("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv")
+
+#: Backends of 2.6 alone, whose modules fill an era's structures by name (`pvops.backends.headers`).
+_OF_2_6 = ("lguest", "vmi")
 
 
 def names() -> tuple[str, ...]:
     """The names of all backends, as on the command line."""
-    return _NAMES
+    return _OF_IMAGES + _OF_2_6
 
 
 def get(name: str) -> Backend:
-    """The backend of a name, with dashes or underscores; `OpsError` with the list of names for any other."""
+    """The backend of a name, with dashes or underscores.
+
+    Raises:
+        OpsError: there is none of that name (the message lists them), or it is one of 2.6, which no image here is of.
+    """
     from importlib import import_module
 
     from pvops.errors import OpsError
 
     dashed = name.replace("_", "-")
-    if dashed not in _NAMES:
-        raise OpsError(f"no backend {name} (there are {', '.join(_NAMES)})")
-    module = f"{__name__}.{dashed.replace('-', '_')}"
-    try:
-        found: Backend = import_module(module).backend
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise OpsError(f"backend {dashed} is not part of this build") from None
+    if dashed in _OF_2_6:
+        raise OpsError(f"{dashed} is a backend of 2.6 kernels: see it with `pvops ops --era 2.6.24 --backend {dashed}`")
+    if dashed not in _OF_IMAGES:
+        raise OpsError(f"no backend {name} (there are {', '.join(names())})")
+    found: Backend = import_module(f"{__name__}.{dashed.replace('-', '_')}").backend
     return found
 
 
 def __getattr__(name: str) -> Backend:
-    if name.replace("_", "-") not in _NAMES or "-" in name:
+    if name.replace("_", "-") not in _OF_IMAGES or "-" in name:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return get(name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *(name.replace("-", "_") for name in _NAMES)])
+    return sorted([*globals(), *(name.replace("-", "_") for name in names())])
 
 
 class _Package(ModuleType):
     """Importing ``pvops.backends.xen`` leaves the backend, not its module, as this package's attribute ``xen``."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and name.replace("_", "-") in _NAMES:
+        if isinstance(value, ModuleType) and name.replace("_", "-") in _OF_IMAGES:
             value = value.backend
         super().__setattr__(name, value)
 

@@ -20,8 +20,13 @@ from pvops.ops.structs import Config
 class ImageView(Protocol):
     """What a backend needs of an opened image; addresses as linked, words of ``word`` bytes."""
 
-    bits: int
-    word: int
+    @property
+    def bits(self) -> int:
+        """Pointer size in bits."""
+
+    @property
+    def word(self) -> int:
+        """Pointer size in bytes."""
 
     def address_of(self, symbol: str) -> int | None:
         """Address of a symbol, or None if the image has none of that name."""

@@ -38,7 +38,9 @@ def held_by(name: str, era: Era, config: Config) -> Mapping[str, Pointer]:
         structs = import_module(f"pvops.backends.{module}").structs(era, config, **arguments)
         pointers: Mapping[str, Pointer] = era.patch_template(config, *structs).pointers()
         return pointers
-    raise OpsError(f"what {name} puts into the ops of {era.name} is read from a kernel: give one, `pvops ops KERNEL --backend {name}`")
+    raise OpsError(
+        f"what {name} puts into the ops of {era.name} is read from a kernel: `pvops ops KERNEL --backend {name}`"
+    )
 
 
 def _native(era: Era, config: Config, symbol: str) -> Mapping[str, Pointer]:

@@ -32,4 +32,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         style = output.Style(args.color)
         sys.stdout.write("\n\n".join(e.text(style) for e in explanations) + "\n")
+        if sys.stdout.isatty() or args.verbose:
+            output.note(
+                "the paravirt pass only: where another table names the address too, that pass may have the last word"
+            )
     return 0

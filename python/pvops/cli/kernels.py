@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from pvops.cli.output import note
 from pvops.kernel import Kernel, open, open_stdin
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.machine import Machine
     from pvops.plan import Plan

@@ -54,7 +54,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         raise OpsError("give a KERNEL, or an era's headers with --era")
     if args.format_ == "json":
-        output.print_json({"schema": "pvops.ops/1", **view.facts, "backends": list(view.backends), "ops": [_data(r) for r in view.rows]})
+        output.print_json(
+            {
+                "schema": "pvops.ops/1",
+                **view.facts,
+                "backends": list(view.backends),
+                "ops": [_data(r) for r in view.rows],
+            }
+        )
     elif args.format_ in ("jsonl", "csv"):
         flat = ({k: v for k, v in _data(r).items() if k != "backends"} | dict(r.held) for r in view.rows)
         output.print_rows(args.format_, flat, ("array", "type", "offset", "op", "doc", *view.backends))
@@ -79,7 +86,10 @@ def _of_kernel(args: argparse.Namespace) -> View:
     era = kernel.ops.era
     rows = []
     for type, op in enumerate(kernel.ops.names):
-        held = {name: plan.slots[op].symbol or output.hex_address(plan.slots[op].address or None) for name, plan in plans.items()}
+        held = {
+            name: plan.slots[op].symbol or output.hex_address(plan.slots[op].address or None)
+            for name, plan in plans.items()
+        }
         rows.append(OpRow("pv_ops", type, type * kernel.word, op, era.doc(op) if era else "", held))
     title = f"{kernel.release or kernel.name}  {kernel.arch}"
     lines = [f"pv_ops at {kernel.ops.address:#x}, {len(rows)} slots, named by {kernel.ops.named_by}"]
@@ -108,7 +118,7 @@ def _config(args: argparse.Namespace, era: Era) -> Config:
             continue
         read = era.read_config(_read(item))
         bits = bits or read.bits
-        settings = {o.symbol: o.symbol in read.symbols for o in era.options} | settings
+        settings = {o.symbol: o.symbol in read.symbols for o in era.configs} | settings
     return era.default_config(bits, **settings)
 
 
@@ -146,7 +156,8 @@ def _of_era(args: argparse.Namespace) -> View:
         "config": sorted(config.symbols),
         "exports": dict(era.exports),
         "templates": [
-            {"symbol": t.symbol, "name": t.name, "size": t.size, "structs": dict(t.struct_offsets)} for t in era.templates(config)
+            {"symbol": t.symbol, "name": t.name, "size": t.size, "structs": dict(t.struct_offsets)}
+            for t in era.templates(config)
         ],
     }
     if era.name == "2.6.23":
@@ -164,7 +175,15 @@ def _asm_offsets(args: argparse.Namespace) -> int:
     config = _config(args, era)
     offsets = era.asm_offsets(config)
     if args.format_ == "json":
-        output.print_json({"schema": "pvops.asm-offsets/1", "era": era.name, "bits": config.bits, "config": sorted(config.symbols), "offsets": offsets})
+        output.print_json(
+            {
+                "schema": "pvops.asm-offsets/1",
+                "era": era.name,
+                "bits": config.bits,
+                "config": sorted(config.symbols),
+                "offsets": offsets,
+            }
+        )
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, ({"name": n, "value": v} for n, v in offsets.items()), ("name", "value"))
     else:

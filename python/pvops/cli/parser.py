@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
 KERNEL = "a vmlinuz (any compression the kernel offers), an ELF vmlinux, or - for standard input"
 
@@ -17,7 +19,23 @@ examples:
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
+        super().__init__(prog, max_help_position=30, width=_width())
+
+
+def _width() -> int:
+    """Columns to fill. argparse would ask shutil, which loads every compressor first."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return max(int(columns) - 2, 40)
+    try:
+        return max(os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns - 2, 40)
+    except (OSError, ValueError):
+        return 98
+
+
+# The command speaks English only. Left to itself argparse asks for a translation of each of its headings: it loads
+# `locale` and looks for catalogues on disk, which takes as long as all else it does.
+setattr(argparse, "_", str)  # noqa: B010 (a name that type checkers do not know)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -30,10 +48,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _sites(commands)
-    _ops(commands)
-    _explain(commands)
-    _patch(commands)
+    builders = {"sites": _sites, "ops": _ops, "explain": _explain, "patch": _patch}
+    # Building a parser takes longer than most commands: only that of the command given, or all for help and errors.
+    asked = argv[0] if argv else ""
+    for build in [builders[asked]] if asked in builders else builders.values():
+        build(commands)
     return parser.parse_args(argv)
 
 
@@ -54,7 +73,10 @@ def _command(commands: _Commands, name: str, help_: str, description: str) -> ar
     parser = commands.add_parser(name, help=help_, description=description, formatter_class=_Formatter)
     parser.set_defaults(format_="text")
     parser.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal; see NO_COLOR)"
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colour (auto: on a terminal; see NO_COLOR)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say on stderr what was found and assumed")
     return parser
@@ -102,11 +124,13 @@ def _ops(commands: _Commands) -> None:
         commands,
         "ops",
         "show the ops structures",
-        "Shows the ops structures as a table: type, offset, op, and what each backend puts there. Of a kernel, or of an "
-        "era's headers under a configuration.",
+        "Shows the ops structures as a table: type, offset, op, and what each backend puts there. Of a kernel, or of "
+        "an era's headers under a configuration.",
     )
     parser.add_argument("kernel", metavar="KERNEL", nargs="?", help=KERNEL)
-    parser.add_argument("--era", metavar="ERA", help="the headers of an era: 2.6.23, seed, 2.6.24, 2.6.33, 5.10, 6.1, 6.12, 7.2")
+    parser.add_argument(
+        "--era", metavar="ERA", help="the headers of an era: 2.6.23, seed, 2.6.24, 2.6.33, 5.10, 6.1, 6.12, 7.2"
+    )
     parser.add_argument(
         "--config",
         metavar="FILE|KEY=y",
@@ -115,7 +139,9 @@ def _ops(commands: _Commands) -> None:
         help="configuration: a kernel .config, or a symbol set (KEY=y) or not (KEY=n); may be repeated",
     )
     parser.add_argument("--bits", type=int, choices=(32, 64), help="pointer size (default: the era's usual)")
-    parser.add_argument("--backend", metavar="NAME", action="append", default=[], help="show this backend; may be repeated")
+    parser.add_argument(
+        "--backend", metavar="NAME", action="append", default=[], help="show this backend; may be repeated"
+    )
     parser.add_argument("--asm-offsets", action="store_true", help="the era's asm-offsets entries instead")
     _machine(parser)
     _formats(parser, rows=True)
@@ -129,9 +155,17 @@ def _explain(commands: _Commands) -> None:
         "Says what stands at a site as built, what each pass writes there and why, and what runs in the end.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
-    parser.add_argument("where", metavar="ADDRESS|SYMBOL", help="an address (0x…), symbol, symbol+0xOFFSET; a symbol alone: all its sites")
     parser.add_argument(
-        "--backend", metavar="NAME", action="append", default=[], help="under this backend (default: native); may be repeated"
+        "where",
+        metavar="ADDRESS|SYMBOL",
+        help="an address (0x…), symbol, symbol+0xOFFSET; a symbol alone: all its sites",
+    )
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="under this backend (default: native); may be repeated",
     )
     _machine(parser)
     _formats(parser, rows=False)
@@ -145,10 +179,20 @@ def _patch(commands: _Commands) -> None:
         "Writes the image after the kernel's own patching. In this version that is the paravirt pass alone.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write, or - for standard output")
-    parser.add_argument("--backend", metavar="NAME", help="native, kvm, xen, xen-hvm, vmware, hyperv (default: what --machine says, else native)")
     parser.add_argument(
-        "--format", dest="image_format", choices=("elf", "text"), default="elf", help="the whole ELF image, or the raw bytes of .text"
+        "-o", "--output", metavar="OUT", required=True, help="the file to write, or - for standard output"
+    )
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="native, kvm, xen, xen-hvm, vmware, hyperv (default: what --machine says, else native)",
+    )
+    parser.add_argument(
+        "--format",
+        dest="image_format",
+        choices=("elf", "text"),
+        default="elf",
+        help="the whole ELF image, or the raw bytes of .text",
     )
     _machine(parser)
     _formats(parser, rows=False)

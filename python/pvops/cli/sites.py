@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from pvops.cli import output
 from pvops.cli.kernels import opened
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
     from pvops.sites import Site
@@ -50,7 +50,11 @@ def document(kernel: Kernel, args: argparse.Namespace) -> dict[str, object]:
         "arch": kernel.arch,
         "container": kernel.image.container,
         "layouts": {"paravirt": kernel.sites.layout},
-        "pv_ops": {"address": output.hex_address(kernel.ops.address), "slots": len(kernel.ops), "named_by": kernel.ops.named_by},
+        "pv_ops": {
+            "address": output.hex_address(kernel.ops.address),
+            "slots": len(kernel.ops),
+            "named_by": kernel.ops.named_by,
+        },
         "summary": {
             "rows": {"paravirt": len(kernel.sites)},
             "sections": dict(kernel.sites.by_section()),
@@ -66,7 +70,7 @@ def _site(site: Site, names: bool) -> Mapping[str, object]:
         "section": site.section,
         "symbol": site.symbol if names else None,
         "bytes": site.bytes.hex(),
-        "rows": [row._asdict() for row in site.rows],
+        "rows": [row.to_dict() for row in site.rows],
     }
 
 
@@ -77,23 +81,23 @@ def _rows(kernel: Kernel, args: argparse.Namespace) -> Iterator[Mapping[str, obj
                 "address": output.hex_address(site.address),
                 "section": site.section,
                 "symbol": site.symbol if args.names else None,
-                **row._asdict(),
+                **row.to_dict(),
                 "bytes": site.bytes.hex(),
             }
 
 
 def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
     style = output.Style(args.color)
-    out = sys.stdout
-    out.write("\n".join(summary(kernel, style)) + "\n")
-    if args.summary:
-        return
-    out.write("\n")
-    listing = kernel.sites.listing(names=args.names)
-    if args.op is not None:
-        chosen = {f"{site.address:016x}" for site in _chosen(kernel, args)}
-        listing = "".join(line for line in listing.splitlines(keepends=True) if line[:16] in chosen)
-    out.write(listing)
+    parts = ["\n".join(summary(kernel, style)) + "\n"]
+    if not args.summary:
+        listing = kernel.sites.listing(names=args.names)
+        if args.op is not None:
+            chosen = {f"{site.address:016x}" for site in _chosen(kernel, args)}
+            listing = "".join(line for line in listing.splitlines(keepends=True) if line[:16] in chosen)
+        parts += ["\n", listing]
+    # All of it is made before any of it is printed: trouble leaves nothing on standard output.
+    for part in parts:
+        sys.stdout.write(part)
 
 
 def summary(kernel: Kernel, style: output.Style) -> list[str]:

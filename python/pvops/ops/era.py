@@ -97,7 +97,7 @@ class Era:
         *,
         source: str,
         arrays: tuple[Array, ...],
-        options: tuple[Option, ...],
+        configs: tuple[Option, ...],
         native: Callable[[Config], tuple[OpsStruct, ...]],
         info: InfoStruct,
         asm_offsets: tuple[OFFSET, ...],
@@ -112,7 +112,7 @@ class Era:
             name: of the contract, ``2.6.33``.
             source: tree and files that it was read from.
             arrays: the ops arrays; one but for 7.2.
-            options: the configuration symbols that matter.
+            configs: the configuration symbols that matter.
             native: the structures as linked into the kernel, for a configuration.
             info: ``pv_info`` as linked, "bare hardware".
             asm_offsets: the paravirt lines of asm-offsets.
@@ -124,7 +124,7 @@ class Era:
         self.name = name
         self.source = source
         self.arrays = arrays
-        self.options = options
+        self.configs = configs
         self.native = native
         self.info = info
         self.records = records
@@ -151,7 +151,7 @@ class Era:
             OpsError: for a symbol that does not matter to this era, or that cannot be set together with the others.
         """
         bits = self.bits[-1] if bits is None else bits
-        defaults = {option.symbol: option.default[bits == 64] for option in self.options}
+        defaults = {option.symbol: option.default[bits == 64] for option in self.configs}
         for symbol in settings:
             if symbol not in defaults:
                 raise OpsError(f"CONFIG_{symbol} means nothing to the ops of {self.name}{nearest(symbol, defaults)}")
@@ -163,16 +163,16 @@ class Era:
         Raises:
             OpsError: as `default_config`.
         """
-        settings = {option.symbol: not option.released for option in self.options}
+        settings = {option.symbol: not option.released for option in self.configs}
         settings.update((symbol, True) for symbol in symbols if symbol != "X86_64")
         return self.default_config(bits, **settings)
 
-    def configs(self, bits: int) -> Iterator[Config]:
+    def possible_configs(self, bits: int) -> Iterator[Config]:
         """Every configuration the era's options allow for a pointer size, the default one first."""
         from itertools import product
 
-        symbols = [option.symbol for option in self.options]
-        defaults = [option.default[bits == 64] for option in self.options]
+        symbols = [option.symbol for option in self.configs]
+        defaults = [option.default[bits == 64] for option in self.configs]
         for flips in sorted(product((False, True), repeat=len(symbols)), key=sum):
             on = (s for s, default, flip in zip(symbols, defaults, flips, strict=True) if default != flip)
             try:
@@ -184,13 +184,13 @@ class Era:
         """The configuration that a kernel's ``.config`` file describes; what does not matter here is passed over."""
         on = {line.partition("=")[0].strip() for line in text.splitlines() if line.rstrip().endswith("=y")}
         bits = 64 if "CONFIG_X86_64" in on else 32
-        return self.config(bits, (o.symbol for o in self.options if f"CONFIG_{o.symbol}" in on))
+        return self.config(bits, (o.symbol for o in self.configs if f"CONFIG_{o.symbol}" in on))
 
     def _checked(self, bits: int, symbols: Iterable[str]) -> Config:
         if bits not in self.bits:
             raise OpsError(f"{self.name} is a {self.bits[0]}-bit era, not a {bits}-bit one")
         config = Config(*symbols, *(("X86_64",) if bits == 64 else ()))
-        for option in self.options:
+        for option in self.configs:
             if option.symbol in config.symbols and not config.holds(option.depends):
                 raise OpsError(f"CONFIG_{option.symbol} depends on {option.depends} in {self.name}")
         return config

@@ -338,7 +338,7 @@ def _listed(names: list[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean NAME?)`` for a name misspelt, or nothing where no known name is near."""
+    """`` (did you mean …?)`` for a message, or nothing if no known name is like this one."""
     import difflib
 
     near = difflib.get_close_matches(name, list(known), n=1)

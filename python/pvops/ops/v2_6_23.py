@@ -194,7 +194,7 @@ ERA = Era(
     source="Russell 2007, the lines it removes; 2.6.23: include/asm-i386/paravirt.h, arch/i386/kernel/paravirt.c",
     bits=(32,),
     arrays=(Array("paravirt_ops", seed.STRUCTS, symbol="paravirt_ops"),),
-    options=seed.OPTIONS + class_options("misc", "time", "cpu", "irq", "apic", "mmu"),
+    configs=seed.OPTIONS + class_options("misc", "time", "cpu", "irq", "apic", "mmu"),
     native=seed.native,
     native_patch=seed.native_patch,
     info=pv_info(name="bare hardware", paravirt_enabled=0, kernel_rpl=0, shared_kernel_pmd=1),

@@ -393,7 +393,7 @@ ERA = Era(
     "2.6.33",
     source="2.6.33: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch_{32,64}.c",
     arrays=(Array("paravirt_patch_template", STRUCTS),),
-    options=(
+    configs=(
         Option("X86_LOCAL_APIC", "the op of pv_apic_ops exists"),
         Option("HIGHPTE", "page tables may lie in high memory: kmap_atomic_pte", (False, False), depends="!X86_64"),
         Option("X86_PAE", "three-level page tables on i386: six more ops", (False, False), depends="!X86_64"),

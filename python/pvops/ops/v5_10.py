@@ -386,7 +386,7 @@ ERA = Era(
     "5.10",
     source="Debian 5.10.262: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch.c",
     arrays=(Array("paravirt_patch_template", STRUCTS, symbol="pv_ops", export="EXPORT_SYMBOL"),),
-    options=OPTIONS,
+    configs=OPTIONS,
     native=native,
     native_patch=native_patch,
     info=bare_hardware,

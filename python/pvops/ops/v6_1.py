@@ -262,7 +262,7 @@ ERA = Era(
     "6.1",
     source="Debian 6.1.192: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c",
     arrays=(Array("paravirt_patch_template", STRUCTS, symbol="pv_ops", export="EXPORT_SYMBOL"),),
-    options=OPTIONS_5LEVEL,
+    configs=OPTIONS_5LEVEL,
     native=native,
     native_patch=paravirt_patch,
     info=bare_hardware,

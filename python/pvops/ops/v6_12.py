@@ -246,7 +246,7 @@ ERA = Era(
     "6.12",
     source="Debian 6.12.117: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c",
     arrays=(Array("paravirt_patch_template", STRUCTS, symbol="pv_ops", export="EXPORT_SYMBOL"),),
-    options=OPTIONS_5LEVEL,
+    configs=OPTIONS_5LEVEL,
     native=native,
     info=bare_hardware,
     asm_offsets=(

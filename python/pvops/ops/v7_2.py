@@ -254,7 +254,7 @@ ERA = Era(
         Array("paravirt_patch_template", STRUCTS, symbol="pv_ops", export="EXPORT_SYMBOL"),
         Array("pv_lock_ops", (pv_lock_ops,), symbol="pv_ops_lock", config="PARAVIRT_SPINLOCKS", export="EXPORT_SYMBOL"),
     ),
-    options=tuple(
+    configs=tuple(
         Option(o.symbol, "locks go through pv_ops_lock; without it there is no such array", depends=o.depends)
         if o.symbol == "PARAVIRT_SPINLOCKS"
         else o

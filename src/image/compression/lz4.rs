@@ -5,13 +5,13 @@ use super::Compression;
 use crate::error::Result;
 use crate::image::source::Memory;
 
-/// First bytes: 0x184C2102, little-endian.
-pub(super) const MAGIC: [u8; 4] = 0x184c_2102u32.to_le_bytes();
+/// First bytes of a frame.
+const MAGIC: [u8; 4] = 0x184c_2102u32.to_le_bytes();
 
 /// What a block unpacks to, except the last (`LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`).
 const BLOCK: usize = 8 << 20;
 
-/// The longest a packed block can be (`LZ4_COMPRESSBOUND`). A longer one is the size that the kernel's build appends.
+/// The longest a packed block can be (`LZ4_COMPRESSBOUND`).
 const MAX_PACKED: usize = BLOCK + BLOCK / 255 + 16;
 
 pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
@@ -26,7 +26,8 @@ pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
             at = at.saturating_add(4);
             continue;
         }
-        if length > MAX_PACKED {
+        // The size that the kernel's build appends: longer than any block can be, or just what was unpacked.
+        if length > MAX_PACKED || length == memory.len() {
             return Ok(at);
         }
         let Some(block) = data.get(..length) else { return Err(Compression::Lz4.truncated(input.len())) };

@@ -61,20 +61,19 @@ impl Compression {
 
     /// The compression whose stream these bytes begin, from the magic.
     pub fn detect(bytes: &[u8]) -> Option<Compression> {
-        Compression::ALL.into_iter().find(|compression| match compression {
+        // Patterns, so that a search which asks at every offset of a file is decided by the first byte.
+        Some(match *bytes {
             // RFC 1952: magic, then method 8, the only one ever defined.
-            Compression::Gzip => bytes.starts_with(&[0x1f, 0x8b, 8]),
-            // "BZh", the block size, then the first block's magic (pi in BCD).
-            Compression::Bzip2 => {
-                bytes.starts_with(b"BZh")
-                    && bytes.get(3).is_some_and(|level| (b'1'..=b'9').contains(level))
-                    && bytes.get(4..10) == Some(&[0x31, 0x41, 0x59, 0x26, 0x53, 0x59])
-            }
-            Compression::Lzma => xz::begins_lzma(bytes),
-            Compression::Xz => bytes.starts_with(&xz::MAGIC),
-            Compression::Lzo => bytes.starts_with(&lzo::MAGIC),
-            Compression::Lz4 => bytes.starts_with(&lz4::MAGIC),
-            Compression::Zstd => bytes.starts_with(&zstd::MAGIC),
+            [0x1f, 0x8b, 8, ..] => Compression::Gzip,
+            // The block size, then the first block's magic (pi in BCD).
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Compression::Bzip2,
+            [0x5d, ..] if xz::begins_lzma(bytes) => Compression::Lzma,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+            [0x89, ..] if bytes.starts_with(&lzo::MAGIC) => Compression::Lzo,
+            // 0x184C2102 and 0xFD2FB528, little-endian.
+            [0x02, 0x21, 0x4c, 0x18, ..] => Compression::Lz4,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            _ => return None,
         })
     }
 

@@ -6,11 +6,8 @@ use super::Compression;
 use crate::error::{Error, Result};
 use crate::image::source::{MAX_IMAGE, Memory};
 
-/// First bytes of an xz stream (the .xz file format, 2.1.1.1).
-pub(super) const MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
-
-/// What liblzma may allocate besides the output. Its dictionary, allocated at once, is whatever the header says: kernels
-/// are packed with 32 MiB until 6.11 and 128 MiB since (`scripts/xz_wrap.sh`), `lzma -9` means 64 MiB.
+/// What liblzma may allocate besides the output. Its dictionary, allocated at once, is whatever the header says: for kernels
+/// that is 32 MiB up to 6.11 and 128 MiB since (`scripts/xz_wrap.sh`), for `lzma -9` it is 64 MiB.
 const MAX_WORKING_MEMORY: u64 = 256 << 20;
 
 /// Filter id of the x86 branch converter (the .xz file format, 5.3.2).

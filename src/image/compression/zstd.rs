@@ -6,9 +6,6 @@ use super::Compression;
 use crate::error::Result;
 use crate::image::source::Memory;
 
-/// First bytes of a frame: 0xFD2FB528, little-endian.
-pub(super) const MAGIC: [u8; 4] = 0xfd2f_b528u32.to_le_bytes();
-
 /// The unpacked size in the header of the frame at the start of `input`, where it has one.
 pub(super) fn content_size(input: &[u8]) -> Option<u64> {
     zstd_safe::get_frame_content_size(input).ok().flatten()

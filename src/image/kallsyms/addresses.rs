@@ -42,6 +42,9 @@ struct Reading<'a> {
     what: &'static str,
     table: &'a [u8],
     size: usize,
+    /// The base that offsets are relative to: the lowest address of a symbol that is not absolute
+    /// (`record_relative_base` in scripts/kallsyms.c).
+    base: Option<u64>,
     address: Box<dyn Fn(usize, u64) -> u64>,
 }
 
@@ -72,7 +75,7 @@ pub(super) fn read(view: &View<'_>, layout: &Layout, names: Names, text: &Text) 
 }
 
 /// The addresses under this reading, if they ascend, as the kernel's own binary search needs them to
-/// (`get_symbol_pos` in kernel/kallsyms.c), and if seven in eight text symbols lie in code.
+/// (`get_symbol_pos` in kernel/kallsyms.c), if one symbol is at their base, and if seven in eight text symbols lie in code.
 fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> {
     let mut addresses = Vec::with_capacity(names.entries.len());
     let mut before = 0;
@@ -100,7 +103,8 @@ fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> 
         }
         addresses.push(address);
     }
-    (all > 0 && 8 * outside <= all).then_some(addresses)
+    let based = reading.base.is_none_or(|base| addresses.binary_search(&base).is_ok());
+    (based && all > 0 && 8 * outside <= all).then_some(addresses)
 }
 
 /// All readings whose tables lie within the region.
@@ -108,9 +112,9 @@ fn readings<'a>(view: &'a View<'_>, layout: &Layout) -> Vec<Reading<'a>> {
     let (n, word) = (layout.count, view.word);
     let mask = if word == 4 { u64::from(u32::MAX) } else { u64::MAX };
     let mut readings = Vec::new();
-    let mut add = |what, at: usize, size, address: Box<dyn Fn(usize, u64) -> u64>| {
+    let mut add = |what, at: usize, size, base, address: Box<dyn Fn(usize, u64) -> u64>| {
         if let Some(table) = view.table(at, n, size) {
-            readings.push(Reading { what, table, size, address });
+            readings.push(Reading { what, table, size, base, address });
         }
     };
     let signed = |offset: u64| offset as u32 as i32;
@@ -119,22 +123,22 @@ fn readings<'a>(view: &'a View<'_>, layout: &Layout) -> Vec<Reading<'a>> {
     let after = Some((layout.end, layout.end + view.padded(4 * n)));
     for (offsets, base_at) in [before, after].into_iter().flatten() {
         if let Some(base) = view.number(base_at, word) {
-            add("relative", offsets, 4, Box::new(move |_, o| base.wrapping_add(o) & mask));
+            add("relative", offsets, 4, Some(base), Box::new(move |_, o| base.wrapping_add(o) & mask));
             let absolute_percpu = move |_, o| match u64::try_from(signed(o)) {
                 Ok(absolute) => absolute,
                 Err(_) => base.wrapping_sub(1).wrapping_sub(i64::from(signed(o)) as u64) & mask,
             };
-            add("relative with absolute per-CPU symbols", offsets, 4, Box::new(absolute_percpu));
+            add("relative with absolute per-CPU symbols", offsets, 4, Some(base), Box::new(absolute_percpu));
         }
     }
     if let Some(addresses) = layout.count_at.checked_sub(n * word) {
-        add("absolute", addresses, word, Box::new(|_, address| address));
+        add("absolute", addresses, word, None, Box::new(|_, address| address));
     }
     let place = view.address(layout.end);
     let relative = move |i, o| place.wrapping_add(4 * i as u64).wrapping_add(i64::from(signed(o)) as u64) & mask;
-    add("place-relative", layout.end, 4, Box::new(relative));
+    add("place-relative", layout.end, 4, None, Box::new(relative));
     if word == 4 {
-        add("absolute after the token index", layout.end, 4, Box::new(|_, address| address));
+        add("absolute after the token index", layout.end, 4, None, Box::new(|_, address| address));
     }
     readings
 }

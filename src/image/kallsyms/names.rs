@@ -59,20 +59,24 @@ pub(super) fn find(view: &View<'_>, tokens: &Tokens<'_>, steps: &mut u64) -> Res
 }
 
 /// The marker tables that may start at `at`, if what follows up to `end` has the size that it must have.
-fn markers_at(view: &View<'_>, at: usize, end: usize, steps: &mut u64) -> [Option<Markers>; 4] {
+fn markers_at(view: &View<'_>, at: usize, end: usize, steps: &mut u64) -> [Option<Markers>; 5] {
     let room = end - at;
     // Without the ranks, the markers fill the room, except for one zero word of 32 bits at the end.
     let exact =
         |size: usize, less: usize| Some(Markers { at, entries: (room / size).checked_sub(less)?, size, seqs: false });
-    // With them, a marker stands for 4 bytes and 3 × 1 to 3 × 256 more.
-    let ranked = Some(Markers {
-        at,
-        entries: room.saturating_sub(2 * view.align).div_ceil(4 + 3 * STRIDE),
-        size: 4,
-        seqs: true,
-    });
+    // With them, a marker stands for 4 bytes and 3 × 1 to 3 × 256 more; padding leaves at most two possible counts.
+    let least = room.saturating_sub(2 * (view.align - 1)).div_ceil(4 + 3 * STRIDE);
+    let most = (room + 3 * (STRIDE - 1)) / (4 + 3 * STRIDE);
+    let ranked = |entries: usize| Some(Markers { at, entries, size: 4, seqs: true });
     let wide = view.align == 8;
-    [exact(4, 0), exact(4, 1).filter(|_| wide), exact(8, 0).filter(|_| wide), ranked].map(|markers| {
+    let readings = [
+        exact(4, 0),
+        exact(4, 1).filter(|_| wide),
+        exact(8, 0).filter(|_| wide),
+        ranked(least),
+        ranked(most).filter(|_| most != least),
+    ];
+    readings.map(|markers| {
         let markers = markers?;
         let fits = markers.entries > 0
             && markers.entries <= MAX_SYMBOLS.div_ceil(STRIDE)
@@ -112,8 +116,9 @@ fn names_before(
         let count = count_at.and_then(|at| view.number(at, view.align)).and_then(|count| usize::try_from(count).ok());
         if let (Some(count_at), Some(count)) = (count_at, count)
             && counts.contains(&count)
-            && seqs_fit(view, markers, count, tokens.start)
+            && let Some(seqs) = seqs(view, markers, count, tokens.start)
             && walk(view, names, count, markers, steps)
+            && seqs.chunks_exact(3).all(|s| u32::from_be_bytes([0, s[0], s[1], s[2]]) < count as u32)
         {
             found.push(Layout { count_at, count, names, end: tokens.end });
             if found.len() > MAX_CANDIDATES {
@@ -128,16 +133,12 @@ fn names_before(
     Ok(())
 }
 
-/// Whether the room from the markers to the token table is what this many symbols take.
-fn seqs_fit(view: &View<'_>, markers: &Markers, count: usize, end: usize) -> bool {
+/// The ranks between the markers and the token table (none before 6.2), if they take just that room.
+fn seqs<'a>(view: &'a View<'_>, markers: &Markers, count: usize, end: usize) -> Option<&'a [u8]> {
     let start = markers.at + view.padded(markers.entries * markers.size);
-    if !markers.seqs {
-        return start == end;
-    }
-    let Some(seqs) = view.table(start, count, 3) else { return false };
-    start + view.padded(seqs.len()) == end
-        && view.is_padding(start + seqs.len(), end)
-        && seqs.chunks_exact(3).all(|s| u32::from_be_bytes([0, s[0], s[1], s[2]]) < count as u32)
+    let seqs = view.table(start, if markers.seqs { count } else { 0 }, 3)?;
+    let fits = start + view.padded(seqs.len()) == end && view.is_padding(start + seqs.len(), end);
+    fits.then_some(seqs)
 }
 
 /// Whether this many names from here pass every marker and end where the markers begin.
@@ -146,20 +147,15 @@ fn walk(view: &View<'_>, names: usize, count: usize, markers: &Markers, steps: &
     let mut at = 0;
     for i in 0..count {
         if i % STRIDE == 0 {
-            *steps += 1;
+            *steps += STRIDE as u64;
             if view.number(markers.at + i / STRIDE * markers.size, markers.size) != Some(at as u64) {
                 return false;
             }
         }
         let Some((start, length)) = length_at(bytes, at) else { return false };
         at = start + length;
-        if at > bytes.len() {
-            *steps += (i % STRIDE) as u64;
-            return false;
-        }
     }
-    *steps += count as u64;
-    view.is_padding(names + at, markers.at)
+    at <= bytes.len() && view.is_padding(names + at, markers.at)
 }
 
 /// Where the tokens of the name at `at` start and how many there are: a byte, or since 6.1 two bytes of ULEB128

@@ -2,6 +2,7 @@
 
 use super::{MAX_NAME, MAX_NAMES, MAX_SYMBOLS};
 use crate::error::{Error, Result};
+use std::fmt;
 use std::sync::OnceLock;
 
 /// The type of a symbol: `nm`'s letter, as `/proc/kallsyms` shows it. Capital letters are global.
@@ -51,7 +52,7 @@ pub(super) struct Entry {
 /// Symbols at one address stay in the order of their source. In kallsyms that is the kernel's order of preference:
 /// strong before weak, the linker's markers last, fewer leading underscores first (`compare_symbols` in
 /// scripts/kallsyms.c).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Symbols {
     arena: String,
     entries: Vec<Entry>,
@@ -59,6 +60,12 @@ pub struct Symbols {
     by_name: OnceLock<Vec<u64>>,
     /// For each address that has a symbol to name it: the index of that symbol, ascending by address.
     places: OnceLock<Vec<u32>>,
+}
+
+impl fmt::Debug for Symbols {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Symbols").field("len", &self.len()).finish_non_exhaustive()
+    }
 }
 
 impl PartialEq for Symbols {
@@ -195,6 +202,7 @@ fn hash(name: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

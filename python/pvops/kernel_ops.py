@@ -1,4 +1,4 @@
-"""The ops of one image: names, numbers, and what its own ``pv_ops`` holds.
+"""The ops of one kernel: names, numbers, and what its own ``pv_ops`` holds.
 
 The image tells. BTF names every member of ``struct paravirt_patch_template`` where a kernel carries it; otherwise the
 era whose table fits the image's own pointers is taken, and where none fits, types stay numbers.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.errors import TableError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
     from pvops.ops.era import Era
@@ -24,14 +24,17 @@ _ERAS = ("6.1", "5.10")
 _AGREEMENT = 0.9
 
 
-class Held(NamedTuple):
+class Held:
     """What a slot of the image's own ``pv_ops`` holds: an address (0: NULL) and the function there, if named."""
 
-    address: int
-    symbol: str | None
+    __slots__ = ("address", "symbol")
+
+    def __init__(self, address: int, symbol: str | None) -> None:
+        self.address = address
+        self.symbol = symbol
 
 
-class ImageOps:
+class KernelOps:
     """The ops of an opened kernel.
 
     Attributes:
@@ -45,28 +48,32 @@ class ImageOps:
         self._last_type = max(types, default=-1)
 
     @cached_property
-    def _found(self) -> tuple[list[str], str, Era | None, Config | None]:
-        """The names by type, what told them, and the era and configuration whose table they are."""
+    def _by_btf(self) -> list[str] | None:
+        """The names by type as BTF has them; None where it does not, or not for every site's type."""
         btf = self.kernel.image.btf_members("paravirt_patch_template")
-        if btf:
-            by_type = {offset // self.kernel.word: _full_name(path) for path, offset in btf}
-            names = [by_type.get(type, f"type {type}") for type in range(max(by_type) + 1)]
-            if len(names) > self._last_type:
-                for era, config, template in self._candidates():
-                    if [op.name for op in template] == names:
-                        return names, "BTF", era, config
-                return names, "BTF", None, None
+        if not btf:
+            return None
+        by_type = {offset // self.kernel.word: _full_name(path) for path, offset in btf}
+        names = [by_type.get(type, f"type {type}") for type in range(max(by_type) + 1)]
+        return names if len(names) > self._last_type else None
+
+    @cached_property
+    def _by_era(self) -> tuple[Era, Config, str] | None:
+        """The era and configuration whose table fits, and how well; asked only where BTF does not answer."""
+        if self._by_btf:
+            for era, config, template in self._candidates():
+                if [op.name for op in template] == self._by_btf:
+                    return era, config, "the same names in the same order"
+            return None
         best: tuple[int, Era, Config, Template] | None = None
         for era, config, template in self._candidates():
             agree = self._agreement(era, config, template)
             if agree >= _AGREEMENT * len(template) and (best is None or agree > best[0]):
                 best = (agree, era, config, template)
-        if best:
-            agree, era, config, template = best
-            told = f"era {era.name}, {agree} of {len(template)} pointers as its native ones"
-            return [op.name for op in template], told, era, config
-        unnamed = [f"type {type}" for type in range(self._last_type + 1)]
-        return unnamed, "nothing: no BTF, and no era's table fits", None, None
+        if best is None:
+            return None
+        agree, era, config, template = best
+        return era, config, f"{agree} of {len(template)} pointers as its native ones"
 
     def _candidates(self) -> Iterator[tuple[Era, Config, Template]]:
         """Every table an image with sites of its own can have, as far as the eras know; usual ones first."""
@@ -75,7 +82,7 @@ class ImageOps:
         for name in _ERAS:
             era = ops.era(name)
             seen = set()
-            for config in era.configs(self.kernel.bits):
+            for config in era.possible_configs(self.kernel.bits):
                 template = era.template(config)
                 names = tuple(op.name for op in template)
                 if len(names) > self._last_type and names not in seen:
@@ -91,25 +98,34 @@ class ImageOps:
         native = era.patch_template(config).pointers()
         return sum(self._holds(h, native[op.name]) for h, op in zip(held, template, strict=True))
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Op names by type; ``type N`` where nothing names it."""
-        return self._found[0]
+        if self._by_btf:
+            return self._by_btf
+        if self._by_era:
+            era, config, _ = self._by_era
+            return [op.name for op in era.template(config)]
+        return [f"type {type}" for type in range(self._last_type + 1)]
 
     @property
     def named_by(self) -> str:
         """What told the names."""
-        return self._found[1]
+        if self._by_btf:
+            return "BTF"
+        if self._by_era:
+            return f"era {self._by_era[0].name}, {self._by_era[2]}"
+        return "nothing: no BTF, and no era's table fits"
 
     @property
     def era(self) -> Era | None:
         """The era whose table the names are, or None."""
-        return self._found[2]
+        return self._by_era and self._by_era[0]
 
     @property
     def config(self) -> Config | None:
         """The configuration under which that era has this table, as far as the table tells; or None."""
-        return self._found[3]
+        return self._by_era and self._by_era[1]
 
     @cached_property
     def native(self) -> Mapping[str, Held]:

@@ -1,0 +1,390 @@
+"""A small kernel image made here: what to try the commands on where no real kernel is at hand, and the tests' fixture.
+
+It has what the paravirt pass of a real x86 ``vmlinux`` looks at, in the same shape: an ELF file with ``.text`` and its
+call sites, ``.parainstructions``, ``.data`` with ``pv_ops`` as it is linked, a banner, and symbols. It cannot be
+booted: its functions are their first few instructions. The same arguments always give the same bytes.
+
+::
+
+    python -m pvops.sample vmlinux-sample --era 5.10 --bits 32
+
+From Python, `build` takes the ops as data: another era, a NULL op or a misplaced row is one argument away.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from pvops.errors import OpsError
+
+#: The eras an image can have the shape of.
+ERAS = ("5.10", "6.1")
+
+#: Functions that call ops, and the ops that each calls in turn; a template's missing ops are left out.
+CALLERS: Mapping[str, tuple[str, ...]] = {
+    "sample_idle": ("pv_irq_ops.irq_disable", "pv_irq_ops.safe_halt"),
+    "sample_lock": ("pv_lock_ops.queued_spin_lock_slowpath",),
+    "sample_unlock": ("pv_lock_ops.queued_spin_unlock",),
+    "sample_spin": ("pv_lock_ops.vcpu_is_preempted", "pv_lock_ops.wait"),
+    "sample_page_fault": ("pv_mmu_ops.read_cr2", "pv_irq_ops.save_fl", "pv_irq_ops.irq_enable"),
+    "sample_switch": (
+        "pv_cpu_ops.start_context_switch",
+        "pv_cpu_ops.load_tls",
+        "pv_cpu_ops.load_sp0",
+        "pv_cpu_ops.end_context_switch",
+    ),
+    "sample_map_page": ("pv_mmu_ops.make_pte", "pv_mmu_ops.set_pte", "pv_mmu_ops.flush_tlb_one_user"),
+    "sample_exit": ("pv_mmu_ops.exit_mmap", "pv_mmu_ops.flush_tlb_user", "pv_mmu_ops.tlb_remove_table"),
+    "sample_delay": ("pv_cpu_ops.io_delay", "pv_time_ops.sched_clock"),
+}
+
+#: Functions of ``.init.text``, which a kernel frees after booting.
+INIT_CALLERS: Mapping[str, tuple[str, ...]] = {
+    "sample_start_kernel": ("pv_mmu_ops.flush_tlb_kernel", "pv_irq_ops.irq_enable", "pv_cpu_ops.io_delay"),
+}
+
+#: The function that calls every op of the template once.
+EVERY_OP = "sample_every_op"
+
+#: First instructions of functions by name, on x86-64; all others return at once.
+_BODIES = {
+    "native_irq_disable": "fa",
+    "native_irq_enable": "fb",
+    "native_save_fl": "9c 58",
+    "native_restore_fl": "57 9d",
+    "native_safe_halt": "fb f4",
+    "native_halt": "f4",
+    "native_read_cr2": "0f 20 d0",
+    "native_write_cr2": "0f 22 d7",
+    "__native_read_cr3": "0f 20 d8",
+    "native_write_cr3": "0f 22 df",
+    "native_wbinvd": "0f 09",
+    "_paravirt_ident_64": "48 89 f8",
+    "paravirt_BUG": "0f 0b",
+}
+
+#: Functions of the kernel itself that the patching code refers to or is told by.
+_KERNEL_FUNCTIONS = {
+    "5.10": ("_paravirt_nop", "_paravirt_ident_64", "native_patch", "paravirt_patch_default", "apply_paravirt"),
+    "6.1": ("_paravirt_nop", "_paravirt_ident_64", "paravirt_BUG", "paravirt_patch", "apply_paravirt"),
+}
+
+
+class SampleOp(NamedTuple):
+    """One slot of ``pv_ops``.
+
+    Attributes:
+        name: ``pv_irq_ops.irq_enable``.
+        function: what the slot holds as linked; None for NULL.
+        callee_save: its sites let go of the returned register only.
+        jump: its sites jump.
+    """
+
+    name: str
+    function: str | None
+    callee_save: bool = False
+    jump: bool = False
+
+
+class Site(NamedTuple):
+    """A paravirt site of the image, as its row in ``.parainstructions`` has it."""
+
+    address: int
+    type: int
+    len: int
+    clobbers: int
+
+
+class Sample(NamedTuple):
+    """A built image.
+
+    Attributes:
+        elf: the file.
+        symbols: name → address.
+        sites: in the order of the table.
+        pv_ops: where ``pv_ops`` lies.
+    """
+
+    elf: bytes
+    symbols: Mapping[str, int]
+    sites: Sequence[Site]
+    pv_ops: int
+
+
+def native_ops(era: str = "6.1", bits: int = 64) -> tuple[SampleOp, ...]:
+    """The slots of an era's ``pv_ops`` as linked, under the era's default configuration.
+
+    Raises:
+        OpsError: no such era.
+    """
+    from pvops import ops
+
+    found = ops.era(era)
+    config = found.default_config(bits)
+    held = found.patch_template(config).pointers()
+    return tuple(SampleOp(op.name, held[op.name], op.op.callee_save, op.op.jump) for op in found.template(config))
+
+
+def backend_functions(era: str = "6.1", names: Iterable[str] = ("native", "kvm")) -> tuple[str, ...]:
+    """The functions that backends assign in an era, and those by which they are recognised."""
+    from pvops import backends
+    from pvops.backends.backend import Assign
+
+    found: dict[str, None] = {}
+    for name in names:
+        backend = backends.get(name)
+        needed = [step.symbol for step in backend.eras.get(era, ()) if isinstance(step, Assign)]
+        for symbols in filter(None, (backend.needs, *needed)):
+            found[symbols.partition("|")[0]] = None
+    return tuple(found)
+
+
+def build(
+    era: str = "6.1",
+    bits: int = 64,
+    *,
+    ops: Sequence[SampleOp] | None = None,
+    functions: Iterable[str] | None = None,
+    callers: Mapping[str, tuple[str, ...]] = CALLERS,
+) -> Sample:
+    """Builds an image.
+
+    Args:
+        era: whose shape: ``"6.1"`` or ``"5.10"``.
+        bits: 64 or 32.
+        ops: the slots of ``pv_ops`` in order (default: the era's native ones).
+        functions: further functions the image has (default: those of the backends ``native`` and ``kvm``).
+        callers: functions of ``.text`` and the ops each calls; `EVERY_OP` is added.
+
+    Raises:
+        OpsError: an era or pointer size there is no shape for.
+    """
+    if era not in ERAS or bits not in (32, 64):
+        raise OpsError(f"no sample of era {era} with {bits} bits: eras {', '.join(ERAS)}; 32 or 64 bits")
+    ops = native_ops(era, bits) if ops is None else ops
+    names = backend_functions(era) if functions is None else functions
+    return _Builder(era, bits, ops).build(names, callers)
+
+
+class _Section(NamedTuple):
+    name: str
+    address: int
+    data: bytes
+    flags: int
+    type: int = 1  # SHT_PROGBITS
+    link: int = 0
+    info: int = 0
+    align: int = 16
+    entry: int = 0
+
+
+_WRITE, _ALLOC, _EXECUTE = 1, 2, 4
+_PAGE = 0x1000
+
+
+class _Code:
+    """A section of code as it grows: functions, aligned and padded with int3 as the kernel's are."""
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self.bytes = bytearray()
+
+    @property
+    def here(self) -> int:
+        return self.address + len(self.bytes)
+
+    def align(self) -> int:
+        self.bytes += b"\xcc" * (-len(self.bytes) % 16)
+        return self.here
+
+
+class _Builder:
+    def __init__(self, era: str, bits: int, ops: Sequence[SampleOp]) -> None:
+        self.era = era
+        self.bits = bits
+        self.word = bits // 8
+        self.ops = ops
+        base = 0xFFFF_FFFF_8100_0000 if bits == 64 else 0xC100_0000
+        self.text = _Code(base)
+        self.rodata = base + 0x80_0000
+        self.data = base + 0xA0_0000
+        self.table = base + 0xC0_0000
+        self.init = _Code(base + 0xC1_0000)
+        self.pv_ops = self.data + 0x80
+        self.symbols: dict[str, int] = {"_text": base, "_stext": base}
+        self.sites: list[Site] = []
+
+    def build(self, names: Iterable[str], callers: Mapping[str, tuple[str, ...]]) -> Sample:
+        held = (op.function for op in self.ops if op.function is not None)
+        for name in dict.fromkeys((*_KERNEL_FUNCTIONS[self.era], *held, *names)):
+            self._function(name)
+        types = {op.name: type for type, op in enumerate(self.ops)}
+        every = tuple(name for name in types if not name.startswith("pv_init_ops."))
+        for name, called in {**callers, EVERY_OP: every}.items():
+            self._caller(self.text, name, [types[op] for op in called if op in types])
+        self.symbols["_etext"] = self.text.align()
+        for name, called in INIT_CALLERS.items():
+            self._caller(self.init, name, [types[op] for op in called if op in types])
+        self.init.align()
+        self.symbols |= {"linux_banner": self.rodata, "pv_ops": self.pv_ops}
+        return Sample(self._elf(), self.symbols, self.sites, self.pv_ops)
+
+    # Code
+
+    def _function(self, name: str) -> None:
+        self.symbols[name] = self.text.align()
+        # i386 has other registers, and no need of bodies: what counts are the addresses.
+        body = _BODIES.get(name, "") if self.bits == 64 or name == "paravirt_BUG" else ""
+        self.text.bytes += bytes.fromhex(body) + b"\xc3"
+
+    def _caller(self, code: _Code, name: str, types: Sequence[int]) -> None:
+        if not types:
+            return
+        self.symbols[name] = code.align()
+        code.bytes += b"\x53"  # push %rbx
+        for type in types:
+            # mov %edi,%ebx, on i386 mov %eax,%ebx: compilers leave something between two calls.
+            code.bytes += b"\x89\xfb" if self.bits == 64 else b"\x89\xc3"
+            self._site(code, type)
+        code.bytes += b"\x5b\xc3"  # pop %rbx; ret
+
+    def _site(self, code: _Code, type: int) -> None:
+        op = self.ops[type]
+        slot = self.pv_ops + self.word * type
+        address = code.here
+        if self.bits == 32:
+            branch = (b"\xff\x25" if op.jump else b"\xff\x15") + struct.pack("<I", slot)
+        elif op.jump or self.era == "6.1":  # relative to the next instruction
+            branch = (b"\xff\x25" if op.jump else b"\xff\x15") + struct.pack("<i", slot - (address + 6))
+        else:
+            branch = b"\xff\x14\x25" + struct.pack("<I", slot & 0xFFFF_FFFF)
+        code.bytes += branch
+        self.sites.append(Site(address, type, len(branch), self._clobbers(op)))
+
+    def _clobbers(self, op: SampleOp) -> int:
+        """CLBR_NONE at a jump, CLBR_RET_REG at a callee-save op, else CLBR_ANY."""
+        if op.jump:
+            return 0
+        if self.bits == 64:
+            return 1 if op.callee_save else 0x1FF
+        return 5 if op.callee_save else 0xF
+
+    # Data
+
+    def _banner(self) -> bytes:
+        release = f"{self.era}.0-pvops-sample"
+        banner = (
+            f"Linux version {release} (pvops@sample) (made by pvops.sample) #1 SMP {self.bits}-bit, era {self.era}\n"
+        )
+        return banner.encode() + b"\0"
+
+    def _data(self) -> bytes:
+        slots = (0 if op.function is None else self.symbols[op.function] for op in self.ops)
+        return bytes(self.pv_ops - self.data) + struct.pack(f"<{len(self.ops)}{'Q' if self.word == 8 else 'I'}", *slots)
+
+    def _rows(self) -> bytes:
+        rows = b"".join(
+            struct.pack("<QBBH4x" if self.word == 8 else "<IBBH", site.address, site.type, site.len, site.clobbers)
+            for site in self.sites
+        )
+        # The assembler aligns the start of each row: behind the last one nothing follows.
+        return rows[:-4] if self.word == 8 else rows
+
+    # The ELF file
+
+    def _sections(self) -> Iterator[_Section]:
+        yield _Section(".text", self.text.address, bytes(self.text.bytes), _ALLOC | _EXECUTE)
+        yield _Section(".rodata", self.rodata, self._banner(), _ALLOC)
+        yield _Section(".data", self.data, self._data(), _ALLOC | _WRITE)
+        yield _Section(".parainstructions", self.table, self._rows(), _ALLOC, align=8)
+        yield _Section(".init.text", self.init.address, bytes(self.init.bytes), _ALLOC | _EXECUTE)
+
+    def _symbol_table(self, loaded: Sequence[_Section]) -> tuple[bytes, bytes]:
+        strings = bytearray(1)
+        entries = bytearray(24 if self.bits == 64 else 16)  # the first symbol is nothing
+        for name, address in sorted(self.symbols.items(), key=lambda s: s[1]):
+            home = next(i for i, s in enumerate(loaded, 1) if s.address <= address <= s.address + len(s.data))
+            kind = 0x10 | (2 if loaded[home - 1].flags & _EXECUTE else 1)  # STB_GLOBAL; STT_FUNC, STT_OBJECT
+            if self.bits == 64:
+                entries += struct.pack("<IBBHQQ", len(strings), kind, 0, home, address, 0)
+            else:
+                entries += struct.pack("<IIIBBH", len(strings), address, 0, kind, 0, home)
+            strings += name.encode() + b"\0"
+        return bytes(entries), bytes(strings)
+
+    def _elf(self) -> bytes:
+        loaded = list(self._sections())
+        entries, strings = self._symbol_table(loaded)
+        entry = 24 if self.bits == 64 else 16
+        sections = [
+            *loaded,
+            # Linked to .strtab, which follows; all symbols but the first are global.
+            _Section(".symtab", 0, entries, 0, type=2, link=len(loaded) + 2, info=1, align=8, entry=entry),
+            _Section(".strtab", 0, strings, 0, type=3, align=1),
+        ]
+        names = b"\0" + b"".join(s.name.encode() + b"\0" for s in sections) + b".shstrtab\0"
+        sections.append(_Section(".shstrtab", 0, names, 0, type=3, align=1))
+        return self._file(sections, len(loaded), names)
+
+    def _file(self, sections: Sequence[_Section], loaded: int, names: bytes) -> bytes:
+        header_size, program_size, section_size = (64, 56, 64) if self.bits == 64 else (52, 32, 40)
+        out = bytearray(header_size + program_size * loaded)
+        offsets = []
+        for section in sections:
+            # A loaded section's offset in the file is congruent to its address, page by page.
+            out += bytes((section.address - len(out)) % _PAGE if section.flags & _ALLOC else -len(out) % section.align)
+            offsets.append(len(out))
+            out += section.data
+        out += bytes(-len(out) % 8)
+        table = len(out)
+        out += bytes(section_size)
+        for section, offset in zip(sections, offsets, strict=True):
+            name = names.index(b"\0" + section.name.encode() + b"\0") + 1
+            fields = (name, section.type, section.flags, section.address, offset, len(section.data))
+            tail = (section.link, section.info, section.align, section.entry)
+            out += struct.pack("<IIQQQQIIQQ" if self.bits == 64 else "<10I", *fields, *tail)
+        programs = b"".join(map(self._program, sections[:loaded], offsets))
+        out[: header_size + len(programs)] = self._header(table, loaded, len(sections) + 1) + programs
+        return bytes(out)
+
+    def _program(self, section: _Section, offset: int) -> bytes:
+        flags = 4 | (2 if section.flags & _WRITE else 0) | (1 if section.flags & _EXECUTE else 0)
+        size = len(section.data)
+        physical = section.address & 0x0FFF_FFFF
+        if self.bits == 64:
+            return struct.pack("<IIQQQQQQ", 1, flags, offset, section.address, physical, size, size, _PAGE)
+        return struct.pack("<8I", 1, offset, section.address, physical, size, size, flags, _PAGE)
+
+    def _header(self, table: int, programs: int, sections: int) -> bytes:
+        wide = self.bits == 64
+        identity = b"\x7fELF" + bytes([2 if wide else 1, 1, 1]) + bytes(9)
+        header_size, program_size, section_size = (64, 56, 64) if wide else (52, 32, 40)
+        kind = (2, 62 if wide else 3, 1)  # ET_EXEC for EM_X86_64 or EM_386
+        places = (self.text.address & 0x0FFF_FFFF, header_size, table)
+        sizes = (0, header_size, program_size, programs, section_size, sections, sections - 1)
+        return identity + struct.pack("<HHIQQQI6H" if wide else "<HHIIIII6H", *kind, *places, *sizes)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m pvops.sample OUT``: writes an image, whole or not at all."""
+    import argparse
+
+    from pvops import _core
+    from pvops.errors import Error
+
+    parser = argparse.ArgumentParser(prog="python -m pvops.sample", description="Writes a small kernel image.")
+    parser.add_argument("out", metavar="OUT", help="the file to write")
+    parser.add_argument("--era", choices=ERAS, default="6.1", help="whose shape it has (default 6.1)")
+    parser.add_argument("--bits", type=int, choices=(32, 64), default=64, help="pointer size (default 64)")
+    args = parser.parse_args(argv)
+    try:
+        _core.write_file(args.out, build(args.era, args.bits).elf)
+    except Error as error:
+        parser.exit(2, f"pvops.sample: {error}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

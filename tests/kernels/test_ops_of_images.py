@@ -1,0 +1,51 @@
+"""The ops tables declared per era are those of real kernels, by what the kernels themselves say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pvops import ops
+from pvops.kernel import Kernel
+
+pytestmark = pytest.mark.kernels
+
+#: Release → era, and the ops arrays whose structures BTF names.
+_BTF = {
+    "5.10.0-46-amd64": ("5.10", {"pv_ops": "paravirt_patch_template"}),
+    "6.1.0-56-amd64": ("6.1", {"pv_ops": "paravirt_patch_template"}),
+    "6.12.117+deb12-amd64": ("6.12", {"pv_ops": "paravirt_patch_template"}),
+    "7.2.13+deb14-amd64": ("7.2", {"pv_ops": "paravirt_patch_template", "pv_ops_lock": "pv_lock_ops"}),
+}
+
+
+@pytest.mark.parametrize("release", _BTF)
+def test_btf_has_our_ops_member_by_member(release: str, kernel: Callable[[str], Kernel]) -> None:
+    era_name, arrays = _BTF[release]
+    era = ops.era(era_name)
+    image = kernel(release).image
+    for symbol, structure in arrays.items():
+        members = image.btf_members(structure)
+        assert members is not None
+        template = era.template(era.default_config(64), symbol)
+        ours = [(op.c_name.removeprefix(f"{symbol}."), op.offset) for op in template]
+        assert members == ours
+
+
+@pytest.mark.parametrize(("release", "era"), [("5.10.0-30-686-pae", "5.10"), ("6.1.0-50-686-pae", "6.1")])
+def test_without_btf_the_images_own_pointers_tell_the_era(
+    release: str, era: str, kernel: Callable[[str], Kernel]
+) -> None:
+    found = kernel(release).ops
+    assert found.era is not None
+    assert found.era.name == era
+    native = found.era.patch_template(found.config or found.era.default_config(32)).pointers()
+    assert {op: held.symbol for op, held in found.native.items()} == native
+
+
+def test_rules_follow_from_the_images_own_functions(kernel: Callable[[str], Kernel]) -> None:
+    for release, era in {"5.10.0-46-amd64": "5.10", "5.10.0-30-686-pae": "5.10", "6.1.0-56-amd64": "6.1"}.items():
+        rules, told = kernel(release).rules
+        assert rules.era == era
+        assert told.startswith("the image has ")

@@ -1,0 +1,94 @@
+"""The sample image: what is built is what the package reads back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pvops
+from pvops import sample
+
+SHAPES = [(era, bits) for era in sample.ERAS for bits in (64, 32)]
+
+
+@pytest.fixture(params=SHAPES, ids=lambda shape: f"{shape[0]}-{shape[1]}")
+def built(request: pytest.FixtureRequest) -> tuple[sample.Sample, pvops.Kernel]:
+    """A sample of every era and pointer size, and the same opened."""
+    made = sample.build(*request.param)
+    return made, pvops.open(made.elf)
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    assert sample.build("5.10", 32) == sample.build("5.10", 32)
+
+
+def test_every_row_is_read_back(built: tuple[sample.Sample, pvops.Kernel]) -> None:
+    made, kernel = built
+    rows = [(site.address, row.type, row.len, row.clobbers) for site in kernel.sites for row in site.rows]
+    assert rows == [tuple(site) for site in made.sites]
+    assert kernel.ops.address == made.pv_ops
+
+
+def test_symbols_and_release_are_read_back(built: tuple[sample.Sample, pvops.Kernel]) -> None:
+    made, kernel = built
+    assert {name: kernel.address_of(name) for name in made.symbols} == dict(made.symbols)
+    assert kernel.release is not None
+    assert kernel.release.endswith(".0-pvops-sample")
+
+
+def test_its_ops_are_named_by_what_its_pv_ops_holds(built: tuple[sample.Sample, pvops.Kernel]) -> None:
+    _, kernel = built
+    names = [op.name for op in sample.native_ops(kernel.rules[0].era, kernel.bits)]
+    assert list(kernel.ops.names) == names
+
+
+def test_the_last_row_of_a_64_bit_table_is_cut_short() -> None:
+    sizes = {bits: dict(_sections(sample.build("6.1", bits)))[".parainstructions"] for bits in (64, 32)}
+    assert sizes[64] % 16 == 12
+    assert sizes[32] % 8 == 0
+
+
+def _sections(made: sample.Sample) -> list[tuple[str, int]]:
+    return [(name, size) for name, _, size, _ in pvops.open(made.elf).image.sections()]
+
+
+def test_5_10_inlines_what_6_1_calls() -> None:
+    def kinds(era: str) -> dict[str, str]:
+        return {write.op: write.kind for write in pvops.open(sample.build(era).elf).plan("native")}
+
+    old, new = kinds("5.10"), kinds("6.1")
+    assert (old["pv_irq_ops.irq_enable"], new["pv_irq_ops.irq_enable"]) == ("inlined", "called")
+    assert (old["pv_mmu_ops.make_pte"], new["pv_mmu_ops.make_pte"]) == ("moved", "called")
+    assert (old["pv_cpu_ops.iret"], old["pv_mmu_ops.exit_mmap"], new["pv_mmu_ops.exit_mmap"]) == (
+        "jumped",
+        "nopped",
+        "nopped",
+    )
+
+
+def test_kvm_takes_the_locks(built: tuple[sample.Sample, pvops.Kernel]) -> None:
+    _, kernel = built
+    held = {write.op: write.function for write in kernel.plan("kvm")}
+    assert held["pv_lock_ops.queued_spin_lock_slowpath"] == "__pv_queued_spin_lock_slowpath"
+
+
+def test_ops_are_data() -> None:
+    ops = [op._replace(function=None) if op.name == "pv_cpu_ops.io_delay" else op for op in sample.native_ops()]
+    writes = [write for write in pvops.open(sample.build(ops=ops).elf).plan("native") if write.function is None]
+    assert {(write.op, write.kind) for write in writes} == {("pv_cpu_ops.io_delay", "bug-called")}
+
+
+def test_there_are_only_so_many_shapes() -> None:
+    with pytest.raises(pvops.Error, match=r"no sample of era 2\.6\.24"):
+        sample.build("2.6.24")
+    with pytest.raises(pvops.Error, match="16 bits"):
+        sample.build("6.1", 16)
+
+
+def test_the_command_writes_it(tmp_path: Path) -> None:
+    out = tmp_path / "vmlinux"
+    subprocess.run([sys.executable, "-m", "pvops.sample", str(out), "--era", "5.10", "--bits", "32"], check=True)
+    assert out.read_bytes() == sample.build("5.10", 32).elf
