@@ -4,14 +4,20 @@ from os import PathLike
 from typing import final
 
 __all__ = [
+    "Boot",
     "Image",
     "ParavirtSites",
     "Plan",
     "Rules",
     "Slot",
+    "Tables",
     "__version__",
     "fill_nops",
+    "patch_alternative",
+    "patch_locks",
     "patch_site",
+    "switch_locks",
+    "unlocks_at_boot",
     "write_file",
 ]
 
@@ -142,6 +148,13 @@ class Plan:
     def paravirt(image: Image, sites: ParavirtSites, template: list[Slot], rules: Rules) -> Plan:
         """apply_paravirt() over all sites of an image."""
 
+    @staticmethod
+    def boot(image: Image, tables: Tables, boot: Boot, era: str) -> Plan:
+        """All passes of a boot, by the rules of an era."""
+
+    def undetermined(self) -> list[tuple[int, int, str, int, str, list[bytes]]]:
+        """(address, length, pass, row, forms, the forms that can be listed) of what can only be guessed."""
+
     def __len__(self) -> int: ...
     def writes(self, address: int | None = None) -> list[tuple[int, str, int, bytes, str, str, int]]:
         """(address, pass, row, bytes, kind, reason, bytes used) of every write, or of those that touch an address."""
@@ -157,6 +170,91 @@ class Plan:
 
     def patched_bytes(self, format: str) -> bytes:
         """What `save` would write."""
+
+@final
+class Tables:
+    """All tables of an image, row by row."""
+
+    @staticmethod
+    def read(image: Image) -> Tables:
+        """Reads every table; the first malformed row of any is the error."""
+
+    @property
+    def alternatives_layout(self) -> str | None: ...
+    def alternatives(self) -> list[tuple[int, int, int, int, int, bool, bool, int]]:
+        """(address, length, replacement, its length, feature, inverted, direct call, padding) of each row."""
+
+    def addresses(self, table: str) -> list[tuple[int, int]]:
+        """(row, address) of retpolines, returns, call_sites, ibt or smp_locks."""
+
+    def mcount(self) -> list[int]:
+        """Addresses of __mcount_loc."""
+
+    def jump_labels(self) -> list[tuple[int, int, int, int, bool]]:
+        """(address, length, target, key, whether it jumps where the key is off) of each row."""
+
+    def static_calls(self) -> list[tuple[int, int, bool]]:
+        """(address, key, whether it is a tail jump) of each static call site."""
+
+    def trampolines(self) -> list[tuple[int, int | None]]:
+        """(address, key if the image names it) of each static call's trampoline."""
+
+    def constants(self) -> list[tuple[str, int, list[int]]]:
+        """(section, bytes at each site, addresses) of each run-time constant."""
+
+@final
+class Boot:
+    """A machine in the terms of the passes: numbers and addresses only."""
+
+    def __new__(
+        cls,
+        features: list[int],
+        nops: str,
+        *,
+        retpoline: int | None = None,
+        retpoline_lfence: int | None = None,
+        rethunk: int | None = None,
+        its: int | None = None,
+        call_depth: int | None = None,
+        return_thunk: int | None = None,
+        uniprocessor: bool = False,
+        template: list[Slot] | None = None,
+        rules: Rules | None = None,
+        pointers: dict[int, int] = ...,
+        keys: dict[int, tuple[bool, bool]] = ...,
+        static_calls: dict[int, tuple[int, bool]] = ...,
+        constants: dict[str, tuple[int, bool]] = ...,
+        its_pages: list[int] = ...,
+        xen: bool = False,
+    ) -> Boot: ...
+
+def patch_alternative(
+    era: str,
+    bits: int,
+    nops: str,
+    address: int,
+    before: bytes,
+    replacement_address: int,
+    replacement: bytes,
+    taken: bool,
+) -> bytes:
+    """One turn of apply_alternatives() over the bytes of a site."""
+
+def patch_locks(
+    era: str, address: int, before: bytes, locks: list[int], text: tuple[int, int], lock: bool
+) -> bytes:
+    """alternatives_smp_unlock(), or with lock alternatives_smp_lock(), over a region of code."""
+
+def unlocks_at_boot(era: str, processors: tuple[int, int, int, int, bool, bool]) -> bool:
+    """Whether alternative_instructions() of 2.6.x patches lock prefixes out.
+
+    processors: possible, present, online, allowed CPUs, CONFIG_HOTPLUG_CPU, noreplace-smp.
+    """
+
+def switch_locks(
+    era: str, processors: tuple[int, int, int, int, bool, bool], unlocked: bool, smp: bool
+) -> bool | None:
+    """What alternatives_smp_switch() of 2.6.x does: True locks, False unlocks, None is nothing."""
 
 def patch_site(
     slot: Slot, rules: Rules, clobbers: int, address: int, before: bytes, fill: bool = True

@@ -111,7 +111,36 @@ pub(super) fn mark(run: &mut Run<'_>) {
     run.plan.undetermined.sort_by_key(|bytes| bytes.address);
 }
 
+impl Forms {
+    /// The name JSON uses.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Forms::Either(_) => "either",
+            Forms::StaticCall => "static-call",
+            Forms::StaticTail => "static-tail-call",
+            Forms::StaticCondition => "static-conditional-jump",
+            Forms::Thunk { .. } => "its-thunk",
+            Forms::Constant(_) => "constant",
+        }
+    }
+}
+
 impl Plan {
+    /// The forms that are certain byte strings. Of a static call these are the ones that call nothing; besides, it may call
+    /// any function.
+    pub fn listed(&self, which: &Undetermined) -> Vec<&[u8]> {
+        match &which.forms {
+            Forms::Either(range) => {
+                let both = &self.arena[range.start as usize..range.end as usize];
+                let (jump, nop) = both.split_at(both.len() / 2);
+                vec![jump, nop]
+            }
+            Forms::StaticCall => vec![&ZERO, &WARN, &UNLOCK],
+            Forms::StaticTail => vec![&RET5],
+            Forms::StaticCondition | Forms::Thunk { .. } | Forms::Constant(_) => Vec::new(),
+        }
+    }
+
     /// Whether these bytes are one of the forms that undetermined ones may take. `function` tells of an address whether a
     /// function begins there.
     pub fn admits(&self, which: &Undetermined, found: &[u8], function: impl Fn(u64) -> bool) -> bool {

@@ -2,20 +2,26 @@
 
 use pyo3::prelude::*;
 
+mod boot;
 mod errors;
 mod image;
 mod plan;
 mod sites;
+mod tables;
 
 /// The Rust core. Private: `pvops` is the interface.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::boot::{Boot, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
     #[pymodule_export]
     use super::image::Image;
     #[pymodule_export]
     use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
     #[pymodule_export]
     use super::sites::ParavirtSites;
+    #[pymodule_export]
+    use super::tables::Tables;
 
     use pyo3::prelude::*;
 

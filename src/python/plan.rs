@@ -12,12 +12,14 @@ use crate::insn::{MAX_PATCH_LEN, NopTable};
 use crate::patch;
 use crate::plan as core;
 use crate::plan::paravirt::{self, Decision, Inline, NoRoom, Null, Pointer, RomAnswer, Switch};
+use crate::python::boot::Boot;
 use crate::python::image::Image;
 use crate::python::sites::ParavirtSites;
+use crate::python::tables::Tables;
 
 /// One slot of the template: what it holds, and what the patch function does with its type.
 #[pyclass(frozen, module = "pvops._core")]
-pub struct Slot(paravirt::Slot);
+pub struct Slot(pub(super) paravirt::Slot);
 
 fn no_room(name: &str) -> Result<NoRoom> {
     match name {
@@ -25,6 +27,14 @@ fn no_room(name: &str) -> Result<NoRoom> {
         "default" => Ok(NoRoom::Default),
         "bug" => Ok(NoRoom::Bug),
         _ => Err(Error::ops(format!("no_room is \"keep\", \"default\" or \"bug\", not {name:?}"))),
+    }
+}
+
+pub(super) fn bits(bits: u32) -> Result<Bits> {
+    match bits {
+        32 => Ok(Bits::B32),
+        64 => Ok(Bits::B64),
+        _ => Err(Error::ops(format!("{bits} bits; x86 kernels have 32 or 64"))),
     }
 }
 
@@ -95,7 +105,7 @@ impl Slot {
 
 /// The rules of an era for one kernel.
 #[pyclass(frozen, module = "pvops._core")]
-pub struct Rules(paravirt::Rules);
+pub struct Rules(pub(super) paravirt::Rules);
 
 #[pymethods]
 impl Rules {
@@ -109,11 +119,7 @@ impl Rules {
         null_call: Option<u64>,
         no_room: &str,
     ) -> PyResult<Rules> {
-        let bits = match bits {
-            32 => Bits::B32,
-            64 => Bits::B64,
-            _ => return Err(Error::ops(format!("{bits} bits; x86 kernels have 32 or 64")).into()),
-        };
+        let bits = self::bits(bits)?;
         Ok(Rules(paravirt::Rules {
             bits,
             nops: NopTable::by_name(nops)?,
@@ -167,6 +173,9 @@ pub struct Plan {
     plan: core::Plan,
 }
 
+/// (address, length, pass, row, forms, the forms that can be listed) of bytes that can only be guessed.
+type Open<'py> = (u64, u8, &'static str, u32, &'static str, Vec<Bound<'py, PyBytes>>);
+
 /// (address, pass, row, bytes, kind, reason, bytes used) of a write.
 type Write<'py> = (u64, &'static str, u32, Bound<'py, PyBytes>, &'static str, String, usize);
 
@@ -190,6 +199,22 @@ impl Plan {
         Ok(Plan { image: image.0.clone(), plan })
     }
 
+    /// All passes of a boot, by the rules of an era.
+    #[staticmethod]
+    fn boot(py: Python<'_>, image: &Image, tables: &Tables, boot: &Boot, era: &str) -> PyResult<Plan> {
+        let plan = py.detach(|| core::boot(&image.0, &tables.0, &boot.0, core::Rules::by_name(era)?))?;
+        Ok(Plan { image: image.0.clone(), plan })
+    }
+
+    /// What the plan can only guess, by address.
+    fn undetermined<'py>(&self, py: Python<'py>) -> Vec<Open<'py>> {
+        let open = |u: &core::Undetermined| {
+            let forms = self.plan.listed(u).into_iter().map(|form| PyBytes::new(py, form)).collect();
+            (u.address, u.len, u.pass.name(), u.row, u.forms.name(), forms)
+        };
+        self.plan.undetermined().iter().map(open).collect()
+    }
+
     fn __len__(&self) -> usize {
         self.plan.writes().len()
     }
@@ -198,7 +223,9 @@ impl Plan {
     #[pyo3(signature = (address = None))]
     fn writes<'py>(&self, py: Python<'py>, address: Option<u64>) -> Vec<Write<'py>> {
         let asked = |w: &&core::Write| {
-            address.is_none_or(|a| a >= w.address && a - w.address < self.plan.bytes(w).len() as u64)
+            // A row that changes nothing touches its first byte.
+            let len = self.plan.bytes(w).len().max(1) as u64;
+            address.is_none_or(|a| a >= w.address && a - w.address < len)
         };
         let write = |w: &core::Write| {
             let Decision { kind, reason, used } = w.decision;

@@ -1,0 +1,156 @@
+//! `pvops._core.Boot`: a machine in the terms of the passes; and single turns of the passes of 2007.
+
+use std::collections::HashMap;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error::Result;
+use crate::image::Bits;
+use crate::insn::NopTable;
+use crate::plan::alternatives::Patcher;
+use crate::plan::smp_locks::Cpus;
+use crate::plan::{self as core, Known, Memory};
+use crate::python::plan::{Rules, Slot, bits};
+use crate::sites::Alternative;
+
+/// A machine: numbers and addresses only.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Boot(pub(super) core::Boot);
+
+fn known<K: std::hash::Hash + Eq, T>(values: HashMap<K, (T, bool)>) -> HashMap<K, Known<T>> {
+    values.into_iter().map(|(key, (value, certain))| (key, Known { value, certain })).collect()
+}
+
+#[pymethods]
+impl Boot {
+    /// Keys, static calls and constants are (value, certain); what is not certain is marked undetermined.
+    #[new]
+    #[pyo3(signature = (
+        features, nops, *, retpoline = None, retpoline_lfence = None, rethunk = None, its = None, call_depth = None,
+        return_thunk = None, uniprocessor = false, template = None, rules = None, pointers = HashMap::new(),
+        keys = HashMap::new(), static_calls = HashMap::new(), constants = HashMap::new(), its_pages = Vec::new(),
+        xen = false
+    ))]
+    #[allow(clippy::too_many_arguments)] // all by name
+    fn new(
+        features: Vec<u32>,
+        nops: &str,
+        retpoline: Option<u16>,
+        retpoline_lfence: Option<u16>,
+        rethunk: Option<u16>,
+        its: Option<u16>,
+        call_depth: Option<u16>,
+        return_thunk: Option<u64>,
+        uniprocessor: bool,
+        template: Option<Vec<PyRef<'_, Slot>>>,
+        rules: Option<&Rules>,
+        pointers: HashMap<u64, u64>,
+        keys: HashMap<u64, (bool, bool)>,
+        static_calls: HashMap<u64, (u64, bool)>,
+        constants: HashMap<String, (u64, bool)>,
+        its_pages: Vec<u64>,
+        xen: bool,
+    ) -> PyResult<Boot> {
+        let template = template.map(|slots| slots.iter().map(|slot| slot.0.clone()).collect());
+        let paravirt = template.zip(rules).map(|(template, rules)| core::Paravirt { template, rules: rules.0 });
+        Ok(Boot(core::Boot {
+            features,
+            retpoline,
+            retpoline_lfence,
+            rethunk,
+            its,
+            call_depth,
+            return_thunk,
+            uniprocessor,
+            nops: NopTable::by_name(nops)?,
+            paravirt,
+            pointers,
+            keys: known(keys),
+            static_calls: known(static_calls),
+            constants: known(constants),
+            its_pages,
+            xen,
+        }))
+    }
+}
+
+fn lock_rules(era: &str) -> Result<core::smp_locks::Rules> {
+    Ok(core::Rules::by_name(era)?.smp_locks)
+}
+
+/// One turn of `apply_alternatives()` over the bytes of a site.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // a row has as many members
+pub fn patch_alternative<'py>(
+    py: Python<'py>,
+    era: &str,
+    bits: u32,
+    nops: &str,
+    address: u64,
+    before: &[u8],
+    replacement_address: u64,
+    replacement: &[u8],
+    taken: bool,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let rules = core::Rules::by_name(era)?.alternatives;
+    let patcher = Patcher { rules, bits: self::bits(bits)?, nops: NopTable::by_name(nops)? };
+    // Lengths beyond a row's byte cannot be asked for in a kernel.
+    let row = Alternative {
+        address,
+        replacement: replacement_address,
+        feature: 0,
+        inverted: false,
+        direct_call: false,
+        len: before.len().min(255) as u8,
+        replacement_len: replacement.len().min(255) as u8,
+        pad: 0,
+    };
+    let mut site = before.to_vec();
+    if taken {
+        patcher.taken(&row, replacement, None, &mut site)?;
+    } else {
+        patcher.idle(&row, &mut site)?;
+    }
+    Ok(PyBytes::new(py, &site))
+}
+
+/// `alternatives_smp_unlock()`, or with `lock` `alternatives_smp_lock()`, over a region of code.
+#[pyfunction]
+pub fn patch_locks<'py>(
+    py: Python<'py>,
+    era: &str,
+    address: u64,
+    before: &[u8],
+    locks: Vec<u64>,
+    text: (u64, u64),
+    lock: bool,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let rules = lock_rules(era)?;
+    let mut memory = Memory::new(Bits::B64, [(address, before)]);
+    for site in locks.into_iter().filter(|&site| site != 0) {
+        if let Ok(byte) = rules.patch(site, text, &memory, lock) {
+            memory.poke(site, &[byte])?;
+        }
+    }
+    Ok(PyBytes::new(py, memory.from(address)))
+}
+
+/// (possible, present, online, allowed CPUs, CONFIG_HOTPLUG_CPU, noreplace-smp).
+type Processors = (u32, u32, u32, u32, bool, bool);
+
+fn cpus((possible, present, online, allowed, hotplug, noreplace): Processors) -> Cpus {
+    Cpus { possible, present, online, allowed, hotplug, noreplace }
+}
+
+/// Whether `alternative_instructions()` of 2.6.x patches `lock` prefixes out.
+#[pyfunction]
+pub fn unlocks_at_boot(era: &str, processors: Processors) -> PyResult<bool> {
+    Ok(lock_rules(era)?.at_boot(&cpus(processors))?)
+}
+
+/// What `alternatives_smp_switch()` of 2.6.x does: True locks, False unlocks, None is nothing.
+#[pyfunction]
+pub fn switch_locks(era: &str, processors: Processors, unlocked: bool, smp: bool) -> PyResult<Option<bool>> {
+    Ok(lock_rules(era)?.switch(&cpus(processors), unlocked, smp)?)
+}
