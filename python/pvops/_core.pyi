@@ -12,6 +12,7 @@ __all__ = [
     "Slot",
     "Tables",
     "__version__",
+    "boot_region",
     "fill_nops",
     "patch_alternative",
     "patch_locks",
@@ -227,6 +228,22 @@ class Boot:
         its_pages: list[int] = ...,
         xen: bool = False,
     ) -> Boot: ...
+
+def boot_region(
+    era: str,
+    bits: int,
+    address: int,
+    before: bytes,
+    alternatives: list[tuple[int, int, bytes, int]],
+    paravirt: list[tuple[int, int, int, int]],
+    locks: list[int],
+    text: tuple[int, int],
+    boot: Boot,
+) -> bytes:
+    """alternative_instructions() of 2.6.x over a region of code that is not an image's.
+
+    alternatives: (address, length, replacement, feature); paravirt: (address, type, length, clobbers).
+    """
 
 def patch_alternative(
     era: str,

@@ -12,11 +12,26 @@ use crate::plan::alternatives::Patcher;
 use crate::plan::smp_locks::Cpus;
 use crate::plan::{self as core, Known, Memory};
 use crate::python::plan::{Rules, Slot, bits};
-use crate::sites::Alternative;
+use crate::sites::{self, Alternative};
 
 /// A machine: numbers and addresses only.
 #[pyclass(frozen, module = "pvops._core")]
 pub struct Boot(pub(super) core::Boot);
+
+/// Where `boot_region` lays replacements; no kernel lies there.
+const POOL: u64 = 0x1000;
+
+/// What the rows of 2007 do not say.
+const NO_ROW: Alternative = Alternative {
+    address: 0,
+    replacement: 0,
+    feature: 0,
+    inverted: false,
+    direct_call: false,
+    len: 0,
+    replacement_len: 0,
+    pad: 0,
+};
 
 fn known<K: std::hash::Hash + Eq, T>(values: HashMap<K, (T, bool)>) -> HashMap<K, Known<T>> {
     values.into_iter().map(|(key, (value, certain))| (key, Known { value, certain })).collect()
@@ -96,16 +111,8 @@ pub fn patch_alternative<'py>(
     let rules = core::Rules::by_name(era)?.alternatives;
     let patcher = Patcher { rules, bits: self::bits(bits)?, nops: NopTable::by_name(nops)? };
     // Lengths beyond a row's byte cannot be asked for in a kernel.
-    let row = Alternative {
-        address,
-        replacement: replacement_address,
-        feature: 0,
-        inverted: false,
-        direct_call: false,
-        len: before.len().min(255) as u8,
-        replacement_len: replacement.len().min(255) as u8,
-        pad: 0,
-    };
+    let (len, replacement_len) = (before.len().min(255) as u8, replacement.len().min(255) as u8);
+    let row = Alternative { address, replacement: replacement_address, len, replacement_len, ..NO_ROW };
     let mut site = before.to_vec();
     if taken {
         patcher.taken(&row, replacement, None, &mut site)?;
@@ -133,6 +140,64 @@ pub fn patch_locks<'py>(
             memory.poke(site, &[byte])?;
         }
     }
+    Ok(PyBytes::new(py, memory.from(address)))
+}
+
+/// (address, length, replacement, feature) of a row.
+type Row = (u64, u8, Vec<u8>, u16);
+
+/// (address, type, length, clobbers) of a paravirt site.
+type Site = (u64, u8, u8, u16);
+
+/// `alternative_instructions()` of 2.6.x over a region of code that is not an image's.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // what a kernel has in sections
+pub fn boot_region<'py>(
+    py: Python<'py>,
+    era: &str,
+    bits: u32,
+    address: u64,
+    before: &[u8],
+    alternatives: Vec<Row>,
+    paravirt: Vec<Site>,
+    locks: Vec<u64>,
+    text: (u64, u64),
+    boot: &Boot,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let bits = self::bits(bits)?;
+    // These eras move nothing: replacements may lie anywhere.
+    let mut pool = Vec::new();
+    let mut rows = Vec::with_capacity(alternatives.len());
+    for (address, len, code, feature) in alternatives {
+        let replacement = POOL + pool.len() as u64;
+        let replacement_len = code.len().min(255) as u8;
+        rows.push(Alternative { address, replacement, feature, len, replacement_len, ..NO_ROW });
+        pool.extend(code);
+    }
+    // An empty replacement at the end lies in the pool, too.
+    pool.push(0);
+    let site = |(address, op_type, len, clobbers)| sites::Site {
+        address,
+        offset: 0,
+        section: 0,
+        op_type,
+        len,
+        clobbers: Some(clobbers),
+        branch: None,
+    };
+    let tables = sites::Tables {
+        paravirt: Some(sites::ParavirtTable {
+            layout: sites::paravirt::Layout::of_2007(bits),
+            sites: paravirt.into_iter().map(site).collect(),
+        }),
+        alternatives: Some(sites::AlternativeTable { layout: sites::alternatives::Layout::of_2007(bits), rows }),
+        smp_locks: sites::AddressTable { section: sites::smp_locks::SECTION.to_owned(), sites: locks },
+        ..sites::Tables::default()
+    };
+    let marks = core::Landmarks { text, ..core::Landmarks::default() };
+    let memory = Memory::new(bits, [(address, before), (POOL, &pool[..])]);
+    let rules = core::Rules::by_name(era)?;
+    let (_, memory) = core::Run::new(memory, &tables, &marks, &boot.0, rules, &|_, _| None).all()?;
     Ok(PyBytes::new(py, memory.from(address)))
 }
 

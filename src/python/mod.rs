@@ -13,7 +13,7 @@ mod tables;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::boot::{Boot, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
+    use super::boot::{Boot, boot_region, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
     #[pymodule_export]
     use super::image::Image;
     #[pymodule_export]
