@@ -18,8 +18,6 @@ use pvops::sites::{AddressTable, Alternative, AlternativeTable, ParavirtTable, S
 use pvops::{ErrorKind, Result};
 use serde_json::Value;
 
-static PARAVIRT: Layout = Layout { bits: Bits::B32, stride: 8, used: 8, clobbers: true };
-
 fn lines() -> Vec<Value> {
     let Some(root) = std::env::var_os("PVOPS_KERNELS") else {
         assert!(std::env::var_os("PVOPS_REQUIRE_KERNELS").is_none(), "PVOPS_KERNELS is not set");
@@ -66,8 +64,7 @@ struct Case<'a> {
 impl Case<'_> {
     fn new(line: &Value) -> Case<'_> {
         let era = line["era"].as_str().expect("an era");
-        // The seed differs in what a template holds, not here.
-        let rules = Rules::by_name(if era == "seed" { "2.6.24" } else { era }).expect("rules");
+        let rules = Rules::by_name(era).expect("rules");
         let bits = if number(&line["bits"]) == 32 { Bits::B32 } else { Bits::B64 };
         let nops = NopTable::by_name(line["cpu_nops"].as_str().expect("a name")).expect("a table");
         Case { line, rules, bits, nops }
@@ -174,7 +171,7 @@ impl Case<'_> {
         };
         let mut unlocked = self.rules.smp_locks.at_boot(&cpus)?;
         let tables = Tables {
-            paravirt: Some(ParavirtTable { layout: &PARAVIRT, sites }),
+            paravirt: Some(ParavirtTable { layout: Layout::of_2007(self.bits), sites }),
             alternatives: Some(AlternativeTable { layout: alternatives::Layout::of_2007(self.bits), rows }),
             smp_locks: AddressTable { section: String::new(), sites: list("locks").iter().map(address).collect() },
             ..Tables::default()
@@ -220,8 +217,8 @@ impl Case<'_> {
             _ if unseen => Pointer::Null,
             Some("null") => Pointer::Null,
             Some("nop") => Pointer::Nop,
-            Some("ident32") if self.rules.era != "2.6.24" => Pointer::Ident32,
-            Some("ident64") if self.rules.era != "2.6.24" => Pointer::Ident64,
+            Some("ident32") => Pointer::Ident32,
+            Some("ident64") => Pointer::Ident64,
             _ => Pointer::Function(address(&row["target"])),
         };
         let native = self.line["backend"] == "native";

@@ -12,9 +12,14 @@ __all__ = [
     "Slot",
     "Tables",
     "__version__",
+    "boot_region",
     "fill_nops",
     "pass_order",
+    "patch_alternative",
+    "patch_locks",
     "patch_site",
+    "switch_locks",
+    "unlocks_at_boot",
     "write_file",
 ]
 
@@ -141,6 +146,46 @@ class Boot:
         static_calls: dict[int, tuple[int, bool]] | None = None,
         constants: dict[str, tuple[int, bool]] | None = None,
     ) -> Boot: ...
+
+def boot_region(
+    era: str,
+    bits: int,
+    address: int,
+    before: bytes,
+    alternatives: list[tuple[int, int, bytes, int]],
+    paravirt: list[tuple[int, int, int, int]],
+    locks: list[int],
+    text: tuple[int, int],
+    boot: Boot,
+) -> bytes:
+    """alternative_instructions() of 2.6.x over a region of code that is not an image's.
+
+    alternatives: (address, length, replacement, feature); paravirt: (address, type, length, clobbers).
+    """
+
+def patch_alternative(
+    era: str,
+    bits: int,
+    nops: str,
+    address: int,
+    before: bytes,
+    replacement_address: int,
+    replacement: bytes,
+    taken: bool,
+) -> bytes:
+    """One turn of apply_alternatives() over the bytes of a site."""
+
+def patch_locks(era: str, address: int, before: bytes, locks: list[int], text: tuple[int, int], lock: bool) -> bytes:
+    """alternatives_smp_unlock(), or with lock alternatives_smp_lock(), over a region of code."""
+
+def unlocks_at_boot(era: str, processors: tuple[int, int, int, int, bool, bool]) -> bool:
+    """Whether alternative_instructions() of 2.6.x patches lock prefixes out.
+
+    processors: possible, present, online, allowed CPUs, CONFIG_HOTPLUG_CPU, noreplace-smp.
+    """
+
+def switch_locks(era: str, processors: tuple[int, int, int, int, bool, bool], unlocked: bool, smp: bool) -> bool | None:
+    """What alternatives_smp_switch() of 2.6.x does: True locks, False unlocks, None is nothing."""
 
 def pass_order(era: str) -> list[str]:
     """The tables of an era's passes, in the order of the passes."""

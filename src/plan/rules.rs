@@ -231,7 +231,10 @@ const V7_2: Rules = Rules {
 const V7_3: Rules =
     Rules { era: "7.3", static_calls: static_calls::Rules { unlock: true, ..V7_2.static_calls }, ..V7_2 };
 
-static ERAS: [Rules; 9] = [V2_6_24, V2_6_33, V2_6_34, V5_10_0, V5_10, V6_1, V6_12, V7_2, V7_3];
+/// The seed of October 2007 differs from 2.6.24 in its template and its nops, not here.
+const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
+
+static ERAS: [Rules; 10] = [SEED, V2_6_24, V2_6_33, V2_6_34, V5_10_0, V5_10, V6_1, V6_12, V7_2, V7_3];
 
 impl Rules {
     /// The rules of this era.

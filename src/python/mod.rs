@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod boot;
 mod errors;
+mod historical;
 mod image;
 mod plan;
 mod sites;
@@ -13,6 +14,8 @@ mod sites;
 mod _core {
     #[pymodule_export]
     use super::boot::{Boot, Tables, pass_order};
+    #[pymodule_export]
+    use super::historical::{boot_region, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
     #[pymodule_export]
     use super::image::Image;
     #[pymodule_export]

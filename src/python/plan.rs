@@ -28,6 +28,14 @@ fn no_room(name: &str) -> Result<NoRoom> {
     }
 }
 
+pub(super) fn bits(bits: u32) -> Result<Bits> {
+    match bits {
+        32 => Ok(Bits::B32),
+        64 => Ok(Bits::B64),
+        _ => Err(Error::ops(format!("{bits} bits; x86 kernels have 32 or 64"))),
+    }
+}
+
 impl Slot {
     pub(super) fn core(&self) -> paravirt::Slot {
         self.0.clone()
@@ -113,11 +121,7 @@ impl Rules {
         null_call: Option<u64>,
         no_room: &str,
     ) -> PyResult<Rules> {
-        let bits = match bits {
-            32 => Bits::B32,
-            64 => Bits::B64,
-            _ => return Err(Error::ops(format!("{bits} bits; x86 kernels have 32 or 64")).into()),
-        };
+        let bits = self::bits(bits)?;
         Ok(Rules(paravirt::Rules {
             bits,
             nops: NopTable::by_name(nops)?,

@@ -40,6 +40,14 @@ impl Layout {
         format!("{}-byte rows, {}", self.stride, if self.clobbers { "clobbers" } else { "no clobbers" })
     }
 
+    /// The layout of 2.6.24 to 2.6.33.
+    pub fn of_2007(bits: Bits) -> &'static Layout {
+        match bits {
+            Bits::B32 => &LAYOUTS[0],
+            Bits::B64 => &LAYOUTS[2],
+        }
+    }
+
     /// How many rows a table of this size has; `None` where the size does not fit.
     fn rows(&self, size: usize) -> Option<usize> {
         match size % self.stride {

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from golden import comparers_ops, comparers_patching
+from golden import comparers_boot, comparers_ops, comparers_patching
 from golden.data import Line
 
 Comparer = Callable[[Line], dict[str, Any] | None]
 
 COMPARERS: dict[str, Comparer] = {
+    **comparers_boot.COMPARERS,
     **comparers_ops.COMPARERS,
     **comparers_patching.COMPARERS,
 }

@@ -71,12 +71,12 @@ def patch_function(name: str, bits: int, symbols: tuple[str, ...], backend: str)
     return None
 
 
-def paravirt(line: Line) -> dict[str, Any]:
-    """One record through apply_paravirt."""
+def slot_of(line: Line) -> tuple[int, _core.Slot]:
+    """The type of a line's op, and its slot as the line fills it."""
     name, bits, symbols = line["era"], line["bits"], tuple(line["config"])
     template = template_of(name, config_of(name, bits, symbols))
-    slot_of = template.op(line["op"])
-    struct = next(s for s in template.structs if s.__name__ == slot_of.struct)
+    place = template.op(line["op"])
+    struct = next(s for s in template.structs if s.__name__ == place.struct)
     seen = template.config.holds(struct.called)
     held = str(line["pointer"])
     pointer = {"native": "function", "other": "function"}.get(held, held) if seen else "null"
@@ -87,17 +87,23 @@ def paravirt(line: Line) -> dict[str, Any]:
     inputs = code_templates()[name, bits, "SMP" in symbols, line["backend"]]
     symbol_addresses = {n: int(a, 16) for i in inputs for n, a in i["symbols"].items()}
     slot = core_slot(
-        slot_of.name,
+        place.name,
         pointer,
         int(line["target"], 16) if line["target"] else 0,
-        jump=slot_of.op.jump,
+        jump=place.op.jump,
         patch=patch_function(name, bits, symbols, line["backend"]),
         resolve=lambda symbol: symbol_addresses.get(symbol, ELSEWHERE),
         rom=answers,
     )
-    out: dict[str, Any] = {"type": slot_of.type}
+    return place.type, slot
+
+
+def paravirt(line: Line) -> dict[str, Any]:
+    """One record through apply_paravirt."""
+    op_type, slot = slot_of(line)
+    out: dict[str, Any] = {"type": op_type}
     before = bytes.fromhex(line["before"])
-    core = rules_of(name, bits, line["cpu_nops"])
+    core = rules_of(line["era"], line["bits"], line["cpu_nops"])
     try:
         after, used, _, _ = _core.patch_site(slot, core, line["clobbers"], int(line["address"], 16), before)
     except KernelBug:
