@@ -7,30 +7,18 @@ byte, on every boot of a kernel that has ``.parainstructions``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from kernels.given import Boot, boots
-from kernels.other_tables import touched
+from kernels.other_tables import lonely_sites
 from pvops.cli import main
 from pvops.kernel import Kernel
 
 pytestmark = pytest.mark.kernels
 
 _BOOTS: list[Boot | None] = [*boots("5.10.", "6.1.")]
-
-
-@cache
-def lonely_sites(kernel: Kernel) -> list[tuple[int, int]]:
-    """(address, length) of the paravirt sites in ``.text`` that no other table touches."""
-    others = touched(kernel)
-    return [
-        (site.address, len(site.bytes))
-        for site in kernel.sites
-        if site.section == ".text" and others.isdisjoint(range(site.address, site.address + len(site.bytes)))
-    ]
 
 
 @pytest.mark.parametrize("boot", _BOOTS or [None], ids=lambda boot: boot.name if boot else "no-boots")
