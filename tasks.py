@@ -372,7 +372,8 @@ def qemu_installed() -> Path | None:
         say(f"not root, and no sudo without a password: {QEMU_PACKAGE} is not installed")
         return None
     say(f"installing {QEMU_PACKAGE} with apt-get")
-    words = ("apt-get", "-q", "-y", "--no-remove", "--no-install-recommends", "install", QEMU_PACKAGE)
+    wait = ("-o", "DPkg::Lock::Timeout=60", "-o", "Acquire::Retries=1")
+    words = ("apt-get", "-q", "-y", "--no-remove", *wait, "--no-install-recommends", "install", QEMU_PACKAGE)
     if output_of(*root, "env", "DEBIAN_FRONTEND=noninteractive", *words, timeout=1200) is None:
         say(f"apt-get could not install {QEMU_PACKAGE} beside what is installed")
     return qemu_of_host()
