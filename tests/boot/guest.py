@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from boot.forced_kvm import CPUID, ForcedKvm
+from boot.gdb import GdbError
 from boot.modes import Mode
 from boot.qmp import Qmp, QmpError
 
@@ -45,7 +47,18 @@ class Guest:
     ``with Guest(qemu, kernel, initramfs, mode) as guest: facts = guest.facts(); text = guest.memory(address, size)``
     """
 
-    def __init__(self, qemu: Path, kernel: Path, initramfs: bytes, mode: Mode, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        qemu: Path,
+        kernel: Path,
+        initramfs: bytes,
+        mode: Mode,
+        seconds: float | None = None,
+        address_of: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
+        """What to start; ``address_of`` finds the kernel's symbols, which takes forcing KVM's detection."""
+        self._address_of = address_of
+        self._kvm: ForcedKvm | None = None
         self._qemu = qemu
         self._kernel = kernel
         self._initramfs = initramfs
@@ -74,15 +87,15 @@ class Guest:
             self._check()
             time.sleep(0.1)
         # The log comes with the level before each line, which `dmesg` does not print.
-        return re.sub(r"^<\d+>(?=\[)", "", told.removesuffix(READY).lstrip("\n"), flags=re.MULTILINE)
+        facts = re.sub(r"^<\d+>(?=\[)", "", told.removesuffix(READY).lstrip("\n"), flags=re.MULTILINE)
+        return facts if self._kvm is None else facts.replace("==FILE dmesg\n", f"{CPUID}==FILE dmesg\n", 1)
 
     def memory(self, address: int, size: int) -> bytes:
         """Stops the guest and returns what its physical memory holds where the kernel linked at an address lies."""
         if not START_KERNEL_MAP <= address < 1 << 64:
             raise ValueError(f"{address:#x} is no address of a 64-bit kernel's image")
         if not self._stopped:
-            self._run("stop")
-            self._stopped = True
+            self._stop()
         path = self._folder / "memory"
         self._run("pmemsave", val=address - START_KERNEL_MAP, size=size, filename=str(path))
         saved = path.read_bytes()
@@ -107,25 +120,35 @@ class Guest:
         self._close.append(temporary.cleanup)
         self._folder = Path(temporary.name)
         (self._folder / "initramfs").write_bytes(self._initramfs)
-        ours, theirs = socket.socketpair()
-        self._close.append(ours.close)
-        with theirs, (self._folder / "errors").open("wb") as errors:
+        monitor, debugger = self._connection(), self._connection()
+        if self._mode.kvm:
+            self._kvm = ForcedKvm(debugger[0], self._address_of)
+        with monitor[1] as qmp, debugger[1] as gdb, (self._folder / "errors").open("wb") as errors:
             self._process = subprocess.Popen(
-                [*_dies_with_us(), *self._command(theirs.fileno())],
+                [*_dies_with_us(), *self._command(qmp.fileno(), gdb.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[qmp.fileno(), gdb.fileno()],
             )
         self._close.append(self._kill)
-        self._qmp = Qmp(ours)
+        self._qmp = Qmp(monitor[0])
         try:
             self._qmp.greet(self._left(30))
         except QmpError as error:
             raise self._failed(str(error)) from error
+        if self._kvm is not None:
+            self._kvm.start()
 
-    def _command(self, qmp: int) -> list[str]:
+    def _connection(self) -> tuple[socket.socket, socket.socket]:
+        """A pair of sockets: our end, which is closed in the end, and QEMU's."""
+        ours, theirs = socket.socketpair()
+        self._close += [ours.close, theirs.close]
+        return ours, theirs
+
+    def _command(self, qmp: int, gdb: int) -> list[str]:
         mode = self._mode
+        debugger = ["-S", "-chardev", f"socket,id=gdb,fd={gdb}", "-gdb", "chardev:gdb"] if mode.kvm else []
         return [
             *(str(self._qemu), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-machine", "pc", "-accel", "tcg,thread=single,tb-size=512", "-cpu", mode.cpu),
@@ -134,6 +157,7 @@ class Guest:
             *("-serial", f"file:{self._folder / 'console'}", "-serial", f"file:{self._folder / 'facts'}"),
             *("-kernel", str(self._kernel), "-initrd", str(self._folder / "initramfs")),
             *("-append", mode.cmdline),
+            *debugger,
         ]
 
     def _end(self) -> None:
@@ -161,11 +185,25 @@ class Guest:
         except QmpError as error:
             raise self._failed(str(error)) from error
 
+    def _stop(self) -> None:
+        """Stops the guest for good."""
+        if self._kvm is not None:
+            self._kvm.finish()
+        self._run("stop")
+        if self._kvm is not None:
+            try:
+                self._kvm.join(self._left(10))
+            except GdbError as error:
+                raise self._failed(str(error)) from error
+        self._stopped = True
+
     def _check(self) -> None:
         """Raises where waiting for the guest has no point, or has taken too long."""
         status = self._process.poll()
         if status is not None:
             raise self._failed(f"QEMU ended by itself with status {status}")
+        if self._kvm is not None and self._kvm.error:
+            raise self._failed(self._kvm.error)
         if "Kernel panic" in self.console():
             time.sleep(0.5)
             raise self._failed("the kernel panicked")

@@ -10,12 +10,21 @@ _ALWAYS = "nokaslr console=ttyS0 panic=-1 loglevel=7"
 
 @dataclass(frozen=True)
 class Mode:
-    """A machine: its name, QEMU's model of its CPU, how many, and what is added to the kernel's command line."""
+    """A machine.
+
+    Attributes:
+        name: ``native-max-smp2``.
+        cpu: QEMU's model of its CPU.
+        processors: how many it has.
+        options: what is added to the kernel's command line.
+        kvm: whether the kernel is made to find KVM.
+    """
 
     name: str
     cpu: str
     processors: int
     options: str = ""
+    kvm: bool = False
 
     @property
     def cmdline(self) -> str:
@@ -39,6 +48,8 @@ MORE = (
     Mode("native-max-smp2-nosmp", "max", 2, "nosmp"),
     Mode("native-max-smp2-lfence", "max", 2, "spectre_v2=retpoline,lfence"),
     Mode("native-haswell-smp1-nopti", "Haswell", 1, "nopti"),
+    Mode("kvm-max-smp1", "max", 1, kvm=True),
+    Mode("kvm-max-smp2", "max", 2, kvm=True),
 )
 
 

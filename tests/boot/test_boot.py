@@ -51,7 +51,7 @@ def test_text_is_as_predicted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     address, size = next((a, s) for name, a, s, _ in opened.image.sections() if name == ".text")
-    with Guest(qemu, booted_kernel, guest_initramfs, mode) as guest:
+    with Guest(qemu, booted_kernel, guest_initramfs, mode, address_of=opened.address_of) as guest:
         facts = guest.facts()
         memory = guest.memory(address, size)
         seconds = guest.seconds
