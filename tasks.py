@@ -282,6 +282,23 @@ def kernel_of_apt() -> Path | None:
     return target
 
 
+def with_fresh_lists(find: Callable[[], Path | None]) -> Path | None:
+    """What ``find`` gets from apt; where it gets nothing, once more with the package lists brought up to date."""
+    found = find()
+    if found is None and (root := as_root()) is not None:
+        say("bringing apt's package lists up to date")
+        output_of(*root, "apt-get", "-q", "-o", "Acquire::Retries=1", "update", timeout=600)
+        found = find()
+    return found
+
+
+def as_root() -> tuple[str, ...] | None:
+    """What to put before a command to run it as root without being asked for a password; None if that is not so."""
+    if os.geteuid() == 0:
+        return ()
+    return ("sudo", "-n") if output_of("sudo", "-n", "true") is not None else None
+
+
 def unpack(deb: Path, name: str, target: Path) -> bool:
     """Takes one file out of a package, read as a stream: the modules are not written to disk."""
     if shutil.which("dpkg-deb") is None:
@@ -322,6 +339,83 @@ def sample_kernel() -> Path:
     environment()
     run(python_in(VENV), "-m", "pvops.sample", path)
     return path
+
+
+# A machine to boot it on
+
+
+def qemu(may_install: bool) -> Path:
+    """QEMU: what ``PVOPS_QEMU`` names, or the host's, or Debian's, installed where it may be, else in ``.cache``."""
+    named = os.environ.get("PVOPS_QEMU")
+    if named:
+        return Path(named)
+    found = qemu_of_host()
+    if found is None and may_install:
+        found = with_fresh_lists(qemu_installed)
+    if found is None:
+        found = with_fresh_lists(qemu_unpacked)
+    if found is None:
+        stop(f"{QEMU} is missing and apt cannot provide it: `apt install --no-install-recommends {QEMU_PACKAGE}`")
+    return found
+
+
+def qemu_of_host() -> Path | None:
+    """The QEMU that is on the path."""
+    found = shutil.which(QEMU)
+    return Path(found) if found else None
+
+
+def qemu_installed() -> Path | None:
+    """QEMU installed with apt; nothing that is installed already may have to go for it."""
+    root = as_root()
+    if root is None:
+        say(f"not root, and no sudo without a password: {QEMU_PACKAGE} is not installed")
+        return None
+    say(f"installing {QEMU_PACKAGE} with apt-get")
+    wait = ("-o", "DPkg::Lock::Timeout=60", "-o", "Acquire::Retries=1")
+    words = ("apt-get", "-q", "-y", "--no-remove", *wait, "--no-install-recommends", "install", QEMU_PACKAGE)
+    if output_of(*root, "env", "DEBIAN_FRONTEND=noninteractive", *words, timeout=1200) is None:
+        say(f"apt-get could not install {QEMU_PACKAGE} beside what is installed")
+    return qemu_of_host()
+
+
+def qemu_unpacked() -> Path | None:
+    """QEMU and what it needs of packages that are not installed, unpacked into ``.cache``; needs no root."""
+    home = CACHE / "qemu"
+    starter = home / QEMU
+    if output_of(starter, "--version") is not None:
+        return starter
+    would = output_of("apt-get", "install", "--simulate", "--no-install-recommends", QEMU_PACKAGE)
+    packages = [f"{p}={v}" for p, v in re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", would or "", re.MULTILINE)]
+    if not packages or shutil.which("dpkg-deb") is None:
+        say(f"apt offers no {QEMU_PACKAGE}")
+        return None
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "debs").mkdir(parents=True)
+    say(f"downloading {QEMU_PACKAGE} with apt-get (not installed, only unpacked into .cache)")
+    words = ("apt-get", "-q", "-o", "Acquire::Retries=1", "download", *packages)
+    if output_of(*words, cwd=home / "debs", timeout=1200) is None:
+        say(f"apt-get could not download {QEMU_PACKAGE} (offline?)")
+        return None
+    for deb in sorted((home / "debs").glob("*.deb")):
+        subprocess.run(["dpkg-deb", "-x", deb, home], check=True)
+    shutil.rmtree(home / "debs")
+    starter.write_text(QEMU_STARTER)
+    starter.chmod(0o755)
+    return starter if output_of(starter, "--version") is not None else None
+
+
+QEMU = "qemu-system-x86_64"
+QEMU_PACKAGE = "qemu-system-x86"
+#: Starts a QEMU that lies unpacked beside the script: its libraries, modules and firmware are there too.
+QEMU_STARTER = f"""#!/bin/sh
+home=$(dirname "$(readlink -f "$0")")
+for lib in "$home"/usr/lib/*-linux-gnu; do
+    export LD_LIBRARY_PATH="$lib:$home/lib/${{lib##*/}}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
+    export QEMU_MODULE_DIR="$lib/qemu"
+done
+exec "$home/usr/bin/{QEMU}" -L "$home/usr/share/qemu" "$@"
+"""
 
 
 # Tasks
@@ -365,12 +459,12 @@ def worth_explaining(document: dict[str, Any]) -> str:
 
 
 def test(options: Options) -> None:
-    """Runs the tests of the Rust core and those of the package."""
+    """Runs the tests of the Rust core and those of the package, but for those that boot a kernel."""
     need_rust()
     need_c_compiler()
     environment()
     run("cargo", "test", "--locked", "--quiet")
-    run_pytest()
+    run_pytest("-m", "not boot")
 
 
 def run_pytest(*words: str) -> None:
@@ -379,6 +473,22 @@ def run_pytest(*words: str) -> None:
     if "PVOPS_KERNEL" not in os.environ:
         env["PVOPS_KERNEL"] = str(kernel())
     run(python_in(VENV), "-m", "pytest", "-q", *words, env=env)
+
+
+def boot(options: Options) -> None:
+    """Boots the kernel that apt offers in QEMU and compares its text in memory with the prediction.
+
+    ``PVOPS_KERNEL`` names another kernel, ``PVOPS_BOOT_MODES`` other machines. What is missing is a failure.
+    """
+    need_c_compiler()
+    environment()
+    machine = qemu(may_install=options.task == "ci")
+    named = os.environ.get("PVOPS_KERNEL")
+    image = Path(named) if named else with_fresh_lists(kernel_of_apt)
+    if image is None:
+        stop("no kernel to boot: PVOPS_KERNEL is not set, and apt cannot provide one")
+    env = {"PVOPS_KERNEL": str(image.absolute()), "PVOPS_QEMU": str(machine.absolute()), "PVOPS_REQUIRE_BOOT": "1"}
+    run(python_in(VENV), "-m", "pytest", "-q", "-m", "boot", env=env)
 
 
 def lint(options: Options) -> None:
@@ -478,9 +588,9 @@ def smoke(options: Options) -> None:
 
 
 def ci(options: Options) -> None:
-    """Everything a change must pass: lint, tests, the pages' outputs, and the wheel on its own."""
+    """Everything a change must pass: lint, tests, a kernel booted, the pages' outputs, and the wheel on its own."""
     start = time.monotonic()
-    for task in (lint, test, smoke):
+    for task in (lint, test, boot, smoke):
         began = time.monotonic()
         task(options)
         say(f"{task.__name__}: {time.monotonic() - began:.0f} s")
@@ -565,7 +675,8 @@ def shown_output(command: str, desk: Path) -> str:
 
 TASKS = {
     "demo": Task(demo, "find a kernel; list its paravirt sites, explain one, patch it for KVM"),
-    "test": Task(test, "cargo test and pytest"),
+    "test": Task(test, "cargo test and pytest, without what `boot` runs"),
+    "boot": Task(boot, "boot a kernel in QEMU, compare its text in memory with the prediction"),
     "lint": Task(lint, "rustfmt, clippy, ruff, mypy --strict, stubtest"),
     "format": Task(format_, "format the Rust and the Python"),
     "build": Task(build, "build the wheel into dist"),

@@ -116,8 +116,18 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
         pointers=pointers,
         keys={address: (state.enabled, False) for address, state in keys.items()},
         static_calls={key: (state.function, False) for key, state in calls.items()},
+        constants={"runtime_ptr_USER_PTR_MAX": (_user_ptr_max(asked), False)},
     )
     return Setup(boot, asked, slots, patch_function, nop_choice, words, one_cpu, keys, calls)
+
+
+def _user_ptr_max(machine: Machine) -> int:
+    """``USER_PTR_MAX``, one constant that the CPU decides: arch/x86/kernel/cpu/common.c: arch_cpu_finalize_init(), 6.12.
+
+    The end of user space, a page short of it: 47 bits of it, 56 with five levels of page tables.
+    """
+    five_levels = "la57" in (machine.flags or ()) and not machine.has_option("no5lvl")
+    return ((1 << 56) if five_levels else (1 << 47)) - 4096
 
 
 def _machine(backend: Backend, machine: Machine | None) -> Machine:

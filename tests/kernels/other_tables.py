@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import cache
 
 import pvops
 
@@ -26,6 +27,17 @@ def touched(kernel: pvops.Kernel) -> set[int]:
     for address, length in (*_alternatives(kernel), *_self_relative(kernel)):
         out.update(range(address, address + length))
     return out
+
+
+@cache
+def lonely_sites(kernel: pvops.Kernel) -> list[tuple[int, int]]:
+    """(address, length) of the paravirt sites in ``.text`` that no other table touches."""
+    others = touched(kernel)
+    return [
+        (site.address, len(site.bytes))
+        for site in kernel.sites.of_table("paravirt")
+        if site.section == ".text" and others.isdisjoint(range(site.address, site.address + len(site.bytes)))
+    ]
 
 
 def _alternatives(kernel: pvops.Kernel) -> Iterator[tuple[int, int]]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kernels.given import Boot, boots
-from kernels.other_tables import touched
+from kernels.other_tables import lonely_sites
 from pvops.cli import main
 from pvops.kernel import Kernel
 from pvops.machine import Machine
@@ -93,17 +92,6 @@ def test_text_is_what_was_in_memory_in_every_byte(
     assert not wrong, [f"{address + at:#x} {opened.place(address + at)}" for at in wrong[:20]]
     assert share < UNDETERMINED
     assert right >= GUESSED
-
-
-@cache
-def lonely_sites(kernel: Kernel) -> list[tuple[int, int]]:
-    """(address, length) of the paravirt sites in ``.text`` that no other table touches."""
-    others = touched(kernel)
-    return [
-        (site.address, len(site.bytes))
-        for site in kernel.sites.of_table("paravirt")
-        if site.section == ".text" and others.isdisjoint(range(site.address, site.address + len(site.bytes)))
-    ]
 
 
 @pytest.mark.parametrize("boot", some("5.10.", "6.1."), ids=ids)

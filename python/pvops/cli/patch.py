@@ -11,7 +11,7 @@ from pvops.errors import InputError, OpsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.plan import Plan
+    from pvops.plan import Plan, Undetermined
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _document(args: argparse.Namespace, plan: Plan) -> dict[str, object]:
-    kernel, undetermined = plan.kernel, plan.undetermined
+    kernel, undetermined = plan.kernel, _written(args, plan)
     words = plan.setup.words
     unknown = words.unknown() if words is not None else []
     return {
@@ -71,8 +71,16 @@ def _document(args: argparse.Namespace, plan: Plan) -> dict[str, object]:
     }
 
 
+def _written(args: argparse.Namespace, plan: Plan) -> list[Undetermined]:
+    """The undetermined bytes of what is written: of ``.text`` alone, or of all code."""
+    if args.image_format == "elf":
+        return plan.undetermined
+    low, size = next((a, s) for name, a, s, _ in plan.kernel.image.sections() if name == ".text")
+    return [site for site in plan.undetermined if low <= site.address < low + size]
+
+
 def _say(args: argparse.Namespace, plan: Plan) -> None:
-    kernel, undetermined = plan.kernel, plan.undetermined
+    kernel, undetermined = plan.kernel, _written(args, plan)
     passes = ", ".join(f"{name} {n}" for name, n in plan.by_pass())
     output.note(f"{kernel.release or kernel.name} on {plan.backend.name}: {passes} -> {args.output}")
     if undetermined:

@@ -1,0 +1,57 @@
+"""What booting takes: QEMU, a kernel, the guest's initial file system."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from boot.initramfs import built_init, compiler, initramfs
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def _missing(what: str) -> NoReturn:
+    """Skips the test, or fails it where booting is required (``PVOPS_REQUIRE_BOOT=1``)."""
+    if os.environ.get("PVOPS_REQUIRE_BOOT") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def qemu() -> Path:
+    """QEMU: what ``PVOPS_QEMU`` names, else what is on the path, else what the task ``boot`` left in ``.cache``."""
+    cached = _ROOT / ".cache" / "qemu" / "qemu-system-x86_64"
+    found = os.environ.get("PVOPS_QEMU") or shutil.which("qemu-system-x86_64") or (cached.exists() and str(cached))
+    if not found:
+        _missing("no QEMU: `apt install --no-install-recommends qemu-system-x86`, or `python3 tasks.py boot`")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def booted_kernel() -> Path:
+    """The kernel to boot: what ``PVOPS_KERNEL`` names, else the one that this machine's apt offers."""
+    named = os.environ.get("PVOPS_KERNEL")
+    if named:
+        return Path(named)
+    sys.path.insert(0, str(_ROOT))
+    try:
+        from tasks import kernel_of_apt
+    finally:
+        sys.path.remove(str(_ROOT))
+    offered = kernel_of_apt()
+    if offered is None:
+        _missing("no kernel: PVOPS_KERNEL is not set, and apt offers none")
+    return offered
+
+
+@pytest.fixture(scope="session")
+def guest_initramfs(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The initial file system that every guest starts with."""
+    if compiler() is None:
+        _missing("no C compiler: `apt install gcc`")
+    return initramfs(built_init(tmp_path_factory.mktemp("init")))

@@ -1,0 +1,229 @@
+"""One run of a kernel in QEMU, without KVM: started, waited for, stopped, its memory saved, ended.
+
+Every wait has an end, and whatever happens neither a process nor a file is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from boot.forced_kvm import CPUID, ForcedKvm
+from boot.gdb import GdbError
+from boot.modes import Mode
+from boot.qmp import Qmp, QmpError
+
+#: The last line of what ``init.c`` prints.
+READY = "\n==READY\n"
+#: Where a kernel's image begins in virtual memory on x86-64; with ``nokaslr`` it lies in physical memory as far from 0.
+START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+#: How long QEMU gets to end when it is asked to.
+QUIT_SECONDS = 3.0
+#: How many of the console's last lines an error shows.
+_LAST_LINES = 15
+
+
+class BootError(RuntimeError):
+    """The guest did not come up, or QEMU did not do as it was told; ends with the console's last lines."""
+
+
+def deadline_seconds() -> float:
+    """How long a boot may take: 240 seconds, or ``PVOPS_BOOT_SECONDS``; a tenth is usual."""
+    return float(os.environ.get("PVOPS_BOOT_SECONDS", "240"))
+
+
+class Guest:
+    """A machine that runs while the ``with`` block does.
+
+    ``with Guest(qemu, kernel, initramfs, mode) as guest: facts = guest.facts(); text = guest.memory(address, size)``
+    """
+
+    def __init__(
+        self,
+        qemu: Path,
+        kernel: Path,
+        initramfs: bytes,
+        mode: Mode,
+        seconds: float | None = None,
+        address_of: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
+        """What to start; ``address_of`` finds the kernel's symbols, which takes forcing KVM's detection."""
+        self._address_of = address_of
+        self._kvm: ForcedKvm | None = None
+        self._qemu = qemu
+        self._kernel = kernel
+        self._initramfs = initramfs
+        self._mode = mode
+        self._deadline = time.monotonic() + (deadline_seconds() if seconds is None else seconds)
+        self._close: list[Callable[[], object]] = []
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        try:
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end()
+
+    # What a test asks for
+
+    def facts(self) -> str:
+        """Waits until the guest has printed its facts, and returns them."""
+        while not (told := self._text("facts")).endswith(READY):
+            self._check()
+            time.sleep(0.1)
+        # The log comes with the level before each line, which `dmesg` does not print.
+        facts = re.sub(r"^<\d+>(?=\[)", "", told.removesuffix(READY).lstrip("\n"), flags=re.MULTILINE)
+        return facts if self._kvm is None else facts.replace("==FILE dmesg\n", f"{CPUID}==FILE dmesg\n", 1)
+
+    def memory(self, address: int, size: int) -> bytes:
+        """Stops the guest and returns what its physical memory holds where the kernel linked at an address lies."""
+        if not START_KERNEL_MAP <= address < 1 << 64:
+            raise ValueError(f"{address:#x} is no address of a 64-bit kernel's image")
+        if not self._stopped:
+            self._stop()
+        path = self._folder / "memory"
+        self._run("pmemsave", val=address - START_KERNEL_MAP, size=size, filename=str(path))
+        saved = path.read_bytes()
+        path.unlink()
+        if len(saved) != size:
+            raise self._failed(f"QEMU saved {len(saved)} of {size} bytes")
+        return saved
+
+    @property
+    def seconds(self) -> float:
+        """How long the guest has been running."""
+        return time.monotonic() - self._began
+
+    def console(self) -> str:
+        """What the kernel has printed so far."""
+        return self._text("console")
+
+    # Starting and ending
+
+    def _start(self) -> None:
+        temporary = tempfile.TemporaryDirectory(prefix="pvops-boot-")
+        self._close.append(temporary.cleanup)
+        self._folder = Path(temporary.name)
+        (self._folder / "initramfs").write_bytes(self._initramfs)
+        monitor, debugger = self._connection(), self._connection()
+        if self._mode.kvm:
+            self._kvm = ForcedKvm(debugger[0], self._address_of)
+        with monitor[1] as qmp, debugger[1] as gdb, (self._folder / "errors").open("wb") as errors:
+            self._process = subprocess.Popen(
+                [*_dies_with_us(), *self._command(qmp.fileno(), gdb.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                pass_fds=[qmp.fileno(), gdb.fileno()],
+            )
+        self._close.append(self._kill)
+        self._qmp = Qmp(monitor[0])
+        try:
+            self._qmp.greet(self._left(30))
+        except QmpError as error:
+            raise self._failed(str(error)) from error
+        if self._kvm is not None:
+            self._kvm.start()
+
+    def _connection(self) -> tuple[socket.socket, socket.socket]:
+        """A pair of sockets: our end, which is closed in the end, and QEMU's."""
+        ours, theirs = socket.socketpair()
+        self._close += [ours.close, theirs.close]
+        return ours, theirs
+
+    def _command(self, qmp: int, gdb: int) -> list[str]:
+        mode = self._mode
+        debugger = ["-S", "-chardev", f"socket,id=gdb,fd={gdb}", "-gdb", "chardev:gdb"] if mode.kvm else []
+        return [
+            *(str(self._qemu), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *("-machine", "pc", "-accel", "tcg,thread=single,tb-size=512", "-cpu", mode.cpu),
+            *("-smp", str(mode.processors), "-m", "1G"),
+            *("-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control"),
+            *("-serial", f"file:{self._folder / 'console'}", "-serial", f"file:{self._folder / 'facts'}"),
+            *("-kernel", str(self._kernel), "-initrd", str(self._folder / "initramfs")),
+            *("-append", mode.cmdline),
+            *debugger,
+        ]
+
+    def _end(self) -> None:
+        while self._close:
+            self._close.pop()()
+
+    def _kill(self) -> None:
+        """Asks QEMU to end, then makes it."""
+        if self._process.poll() is None:
+            try:
+                self._qmp.run("quit", seconds=QUIT_SECONDS)
+                self._process.wait(QUIT_SECONDS)
+            except (AttributeError, QmpError, subprocess.TimeoutExpired):
+                self._process.kill()
+        self._process.wait(10)
+
+    # Waiting
+
+    def _left(self, most: float) -> float:
+        return max(0.1, min(most, self._deadline - time.monotonic()))
+
+    def _run(self, command: str, **arguments: object) -> None:
+        try:
+            self._qmp.run(command, seconds=self._left(60), **arguments)
+        except QmpError as error:
+            raise self._failed(str(error)) from error
+
+    def _stop(self) -> None:
+        """Stops the guest for good."""
+        if self._kvm is not None:
+            self._kvm.finish()
+        self._run("stop")
+        if self._kvm is not None:
+            try:
+                self._kvm.join(self._left(10))
+            except GdbError as error:
+                raise self._failed(str(error)) from error
+        self._stopped = True
+
+    def _check(self) -> None:
+        """Raises where waiting for the guest has no point, or has taken too long."""
+        status = self._process.poll()
+        if status is not None:
+            raise self._failed(f"QEMU ended by itself with status {status}")
+        if self._kvm is not None and self._kvm.error:
+            raise self._failed(self._kvm.error)
+        if "Kernel panic" in self.console():
+            time.sleep(0.5)
+            raise self._failed("the kernel panicked")
+        if time.monotonic() > self._deadline:
+            raise self._failed(f"not ready after {self.seconds:.0f} s")
+
+    def _failed(self, what: str) -> BootError:
+        lines = [what]
+        for name in ("errors", "console"):
+            last = self._text(name).rstrip().splitlines()[-_LAST_LINES:]
+            lines += [f"last lines of the {name}:" if last else f"no {name}", *(f"  {line}" for line in last)]
+        return BootError(f"{self._kernel.name}, {self._mode.name}: " + "\n".join(lines))
+
+    def _text(self, name: str) -> str:
+        """What QEMU, or the guest through a serial port, has written so far, without the terminal's line ends."""
+        path = self._folder / name
+        return path.read_bytes().decode("utf-8", "replace").replace("\r", "") if path.exists() else ""
+
+
+def _dies_with_us() -> tuple[str, ...]:
+    """Has the kernel end QEMU where this process ends without a chance to do so."""
+    found = shutil.which("setpriv")
+    return (found, "--pdeathsig", "KILL", "--") if found else ()

@@ -1,0 +1,68 @@
+"""The machines that kernels are booted on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+_ALWAYS = "nokaslr console=ttyS0 panic=-1 loglevel=7"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A machine.
+
+    Attributes:
+        name: ``native-max-smp2``.
+        cpu: QEMU's model of its CPU.
+        processors: how many it has.
+        options: what is added to the kernel's command line.
+        kvm: whether the kernel is made to find KVM.
+    """
+
+    name: str
+    cpu: str
+    processors: int
+    options: str = ""
+    kvm: bool = False
+
+    @property
+    def cmdline(self) -> str:
+        """The kernel's command line."""
+        return f"{_ALWAYS} {self.options}".rstrip()
+
+
+#: What every change has to pass.
+USUAL = (
+    Mode("native-max-smp1", "max", 1),
+    Mode("native-max-smp2", "max", 2),
+)
+#: What ``PVOPS_BOOT_MODES`` offers besides.
+MORE = (
+    Mode("native-qemu64-smp1", "qemu64", 1),
+    Mode("native-core2-smp2", "Conroe", 2),
+    Mode("native-haswell-smp2", "Haswell", 2),
+    Mode("native-skylake-smp2", "Skylake-Client", 2),
+    Mode("native-epyc-smp2", "EPYC-Rome", 2),
+    Mode("native-max-smp2-mitoff", "max", 2, "mitigations=off"),
+    Mode("native-max-smp2-nosmp", "max", 2, "nosmp"),
+    Mode("native-max-smp2-lfence", "max", 2, "spectre_v2=retpoline,lfence"),
+    Mode("native-haswell-smp1-nopti", "Haswell", 1, "nopti"),
+    Mode("kvm-max-smp1", "max", 1, kvm=True),
+    Mode("kvm-max-smp2", "max", 2, kvm=True),
+)
+
+
+def chosen() -> list[Mode]:
+    """The modes to boot: the usual two, or what ``PVOPS_BOOT_MODES`` says: ``all``, or names with commas between."""
+    words = os.environ.get("PVOPS_BOOT_MODES", "")
+    if not words:
+        return list(USUAL)
+    known = {mode.name: mode for mode in (*USUAL, *MORE)}
+    if words == "all":
+        return list(known.values())
+    names = [name.strip() for name in words.split(",") if name.strip()]
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise ValueError(f"PVOPS_BOOT_MODES: no mode {', '.join(wrong)}; there are {', '.join(known)}, and all")
+    return [known[name] for name in names]
