@@ -122,7 +122,7 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
 
 
 def _user_ptr_max(machine: Machine) -> int:
-    """``USER_PTR_MAX``, one constant that the CPU decides: arch/x86/kernel/cpu/common.c: arch_cpu_finalize_init(), 6.12.
+    """``USER_PTR_MAX``, a constant that the CPU decides (arch/x86/kernel/cpu/common.c: arch_cpu_finalize_init(), 6.12).
 
     The end of user space, a page short of it: 47 bits of it, 56 with five levels of page tables.
     """
