@@ -186,10 +186,10 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let mut first = 0;
     while first < rows.len() {
         let site = rows[first].address;
-        let mut count = rows[first..].iter().take_while(|row| row.address == site).count();
-        if patcher.rules.nest == Nest::Each {
-            count = 1;
-        }
+        let count = match patcher.rules.nest {
+            Nest::Each => 1,
+            Nest::Longest | Nest::Once => rows[first..].iter().take_while(|row| row.address == site).count(),
+        };
         group(run, &patcher, first, &rows[first..first + count])
             .map_err(|(row, error)| row_error(error, SECTION, row as u32, site))?;
         first += count;
@@ -216,27 +216,16 @@ fn group(
     first: usize,
     rows: &[Alternative],
 ) -> std::result::Result<(), (usize, Error)> {
-    let mut lens = [0u8; 16];
-    let lens: &mut [u8] = match lens.get_mut(..rows.len()) {
-        Some(lens) => lens,
-        None => &mut vec![0; rows.len()],
-    };
-    for (len, row) in lens.iter_mut().zip(rows) {
-        *len = row.len;
-    }
     if patcher.rules.nest == Nest::Once {
         return once(run, patcher, first, rows);
     }
-    for at in 0..rows.len() {
-        // Pair by pair, as the kernel goes: rows behind a longer one are as long as that.
-        for next in at + 1..rows.len() {
-            let longest = lens[at].max(lens[next]);
-            (lens[at], lens[next]) = (longest, longest);
-        }
-        let row = first + at;
-        takes(run, &rows[at])
-            .and_then(|(taken, reason)| write(run, patcher, row, &rows[at], lens[at], taken, reason))
-            .map_err(|error| (row, error))?;
+    // The kernel goes pair by pair, from each row on: all come to be as long as the longest.
+    let len = rows.iter().map(|row| row.len).max().unwrap_or(0);
+    for (at, row) in rows.iter().enumerate() {
+        let index = first + at;
+        takes(run, row)
+            .and_then(|(taken, reason)| write(run, patcher, index, row, len, taken, reason))
+            .map_err(|error| (index, error))?;
     }
     Ok(())
 }

@@ -7,7 +7,10 @@ use crate::image::{Bits, Image};
 #[derive(Debug, Clone)]
 pub struct Memory {
     bits: Bits,
+    /// By address.
     regions: Vec<Region>,
+    /// Nearly everything is asked about `.text`.
+    largest: usize,
     bytes: Vec<u8>,
 }
 
@@ -35,9 +38,9 @@ impl Memory {
             regions.push(Region { start, at: bytes.len(), len: part.len() });
             bytes.extend_from_slice(part);
         }
-        // Nearly everything is asked about .text, the largest.
-        regions.sort_by_key(|region| std::cmp::Reverse(region.len));
-        Memory { bits, regions, bytes }
+        regions.sort_by_key(|region| region.start);
+        let largest = (0..regions.len()).max_by_key(|&i| regions[i].len).unwrap_or(0);
+        Memory { bits, regions, largest, bytes }
     }
 
     /// Pointer size.
@@ -47,9 +50,13 @@ impl Memory {
 
     /// Where this address is in `bytes`, and where its region ends.
     fn place(&self, address: u64) -> Option<(usize, usize)> {
-        self.regions.iter().find_map(|region| {
+        let place = |region: &Region| {
             let at = address.checked_sub(region.start).filter(|&at| at < region.len as u64)?;
             Some((region.at + at as usize, region.at + region.len))
+        };
+        self.regions.get(self.largest).and_then(place).or_else(|| {
+            let after = self.regions.partition_point(|region| region.start <= address);
+            place(self.regions.get(after.checked_sub(1)?)?)
         })
     }
 

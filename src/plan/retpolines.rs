@@ -93,7 +93,8 @@ fn patch(run: &mut Run<'_>, pages: &mut Pages, row: u32, address: u64) -> Result
             return Ok(());
         };
         let base = if branch.opcode == CALL { calls } else { jumps };
-        let (bytes, len) = thunk_branch(&branch, base + THUNK_SIZE * u64::from(branch.register));
+        let target = base.wrapping_add(THUNK_SIZE * u64::from(branch.register));
+        let (bytes, len) = thunk_branch(&branch, target);
         return run.poke(Pass::Retpolines, row, address, &bytes[..len], Kind::Thunked, Reason::CallDepth);
     }
 
@@ -172,9 +173,9 @@ fn indirect(rules: Rules, branch: &Branch, bytes: &mut [u8; 16], mut at: usize) 
 /// `emit_its_trampoline()`: to a thunk whose page nobody knows before boot.
 fn its(run: &mut Run<'_>, pages: &mut Pages, row: u32, branch: &Branch) -> Result<()> {
     let (page, offset) = pages.thunk(branch.register);
-    let known = run.boot.its_pages.get(page).map(|base| base + offset);
+    let known = run.boot.its_pages.get(page).map(|base| base.wrapping_add(offset));
     // Where no page can be had, the kernel falls back to a thunk of its own: the first guess.
-    let fallback = run.marks.its_thunks.map(|base| base + ITS_THUNK_SIZE * u64::from(branch.register));
+    let fallback = run.marks.its_thunks.map(|base| base.wrapping_add(ITS_THUNK_SIZE * u64::from(branch.register)));
     let Some(target) = known.or(fallback) else {
         return Err(Error::table("the image has no ITS thunks, yet the machine wants them"));
     };

@@ -29,7 +29,7 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
             // push %rcx; push %r11; push %rax; mov $number,%eax; syscall: iret does not come back.
             let iret = [0x51, 0x41, 0x53, 0x50, 0xb8, a, b, c, d, 0x0f, 0x05];
             let stub: &[u8] = if number == IRET { &iret } else { &call };
-            let address = page + STUB * u64::from(number);
+            let address = page.wrapping_add(STUB * u64::from(number));
             run.poke(Pass::Unlisted, number, address, stub, Kind::Filled, Reason::Xen)?;
         }
     }

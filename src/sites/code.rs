@@ -6,7 +6,10 @@ use crate::image::Image;
 /// The executable sections of an image, with their bytes.
 pub(crate) struct Code<'a> {
     image: &'a Image,
+    /// By address; sections do not overlap.
     ranges: Vec<Range<'a>>,
+    /// Nearly everything is asked about `.text`.
+    largest: usize,
 }
 
 struct Range<'a> {
@@ -19,9 +22,9 @@ impl<'a> Code<'a> {
         let executable = image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
         let mut ranges: Vec<_> =
             executable.map(|s| Range { start: s.address, bytes: image.section_bytes(s) }).collect();
-        // Nearly everything is asked about .text, the largest.
-        ranges.sort_by_key(|range| std::cmp::Reverse(range.bytes.len()));
-        Code { image, ranges }
+        ranges.sort_by_key(|range| range.start);
+        let largest = (0..ranges.len()).max_by_key(|&i| ranges[i].bytes.len()).unwrap_or(0);
+        Code { image, ranges, largest }
     }
 
     pub fn image(&self) -> &'a Image {
@@ -30,11 +33,17 @@ impl<'a> Code<'a> {
 
     /// The code from this address to the end of its section; `None` where there is none.
     pub fn from(&self, address: u64) -> Option<&'a [u8]> {
-        self.ranges.iter().find_map(|range| {
+        let rest = |range: &Range<'a>| {
             let at = address.checked_sub(range.start)?;
             let rest = range.bytes.get(usize::try_from(at).ok()?..)?;
             (!rest.is_empty()).then_some(rest)
-        })
+        };
+        self.ranges.get(self.largest).and_then(rest).or_else(|| self.below(address).and_then(rest))
+    }
+
+    /// The last range that does not begin behind this address.
+    fn below(&self, address: u64) -> Option<&Range<'a>> {
+        self.ranges.get(self.ranges.partition_point(|range| range.start <= address).checked_sub(1)?)
     }
 
     /// Fails unless `len` bytes of code are at this address.
@@ -48,7 +57,8 @@ impl<'a> Code<'a> {
 
     /// Whether this address is one of code, or the end of some.
     pub fn reaches(&self, address: u64) -> bool {
-        self.ranges.iter().any(|r| address.checked_sub(r.start).is_some_and(|at| at <= r.bytes.len() as u64))
+        let end = |range: &Range<'_>| address - range.start <= range.bytes.len() as u64;
+        self.below(address).is_some_and(end) || self.from(address.wrapping_sub(1)).is_some_and(|rest| rest.len() == 1)
     }
 }
 
