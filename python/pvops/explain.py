@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pvops.cli.output import Style, hex_address, spaced
 from pvops.errors import TableError
+from pvops.reasons import sentences
 
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
@@ -58,7 +59,7 @@ class Explanation:
                 lines.append(self._line(write.table, write.bytes, width, shown + ("   <- runs" if last else "")))
             else:
                 lines.append(f"  {write.table:<12}  {style.dim('changes nothing')}")
-            for reason in self.reasons(plan, write):
+            for reason in sentences(plan, write):
                 lines += _wrapped(reason, indent=16)
         for open_ in plan.undetermined:
             if (
@@ -66,24 +67,6 @@ class Explanation:
                 and open_.address + open_.len > self.site.address
             ):
                 lines += _wrapped(f"a first guess: the {open_.len} bytes may be {', '.join(open_.forms)}", indent=16)
-        return lines
-
-    def reasons(self, plan: Plan, write: Write) -> list[str]:
-        """Why a write is what it is, one sentence a line."""
-        lines = []
-        if write.op is not None and write.op in plan.slots:
-            slot = plan.slots[write.op]
-            held = slot.symbol or (hex_address(slot.address) if slot.address else "NULL")
-            lines.append(f"{write.op} holds {held}: {slot.why} [{slot.source}]")
-        became = _BECAME.get(write.kind)
-        if write.table == "paravirt" and became:
-            sentence = became.format(reason=write.reason, null=plan.rules.paravirt.null if plan.rules.paravirt else "")
-        else:
-            sentence = f"{write.kind}: {write.reason}"
-        lines.append(f"{sentence} [{write.source}]")
-        rest = len(write.bytes) - write.used
-        if rest > 0 and write.table == "paravirt":
-            lines.append(f"{rest} {'byte' if rest == 1 else 'bytes'} of {plan.nops.table} nops: {plan.nops.why}")
         return lines
 
     def document(self) -> Mapping[str, object]:
@@ -137,18 +120,6 @@ class Explanation:
                 "why_source": slot.source,
             }
         return out
-
-
-_BECAME = {
-    "called": "a direct call",
-    "jumped": "a direct jump: the op never returns",
-    "nopped": "nothing to do: nops",
-    "moved": "it returns its argument: a mov",
-    "inlined": "inlined: {reason}",
-    "trapped": "NULL must never be called: ud2",
-    "bug-called": "NULL must never be called: a call of {null}()",
-    "kept": "kept: {reason}",
-}
 
 
 def explanation(kernel: Kernel, plans: Sequence[Plan], address: int) -> Explanation:

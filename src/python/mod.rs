@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod boot;
+mod cpu;
 mod errors;
 mod image;
 mod plan;
@@ -13,6 +14,8 @@ mod sites;
 mod _core {
     #[pymodule_export]
     use super::boot::{Boot, Tables, pass_order};
+    #[pymodule_export]
+    use super::cpu::cpuid;
     #[pymodule_export]
     use super::image::Image;
     #[pymodule_export]
