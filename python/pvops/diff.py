@@ -186,10 +186,8 @@ class Comparison:
             (w for w in (*a, *b)), key=lambda w: sides[0].order.get(w[1], sides[1].order.get(w[1], -1)), default=None
         )
         assert last is not None
-        plan = self.a if last in a else self.b
-        write = plan.write(last)
-        subject = _subject(plan, last) or write.op
-        ops = [self.a.write(w).op for w in a] + [self.b.write(w).op for w in b]
+        op = next((op for w in (*a, *b) if (op := self.a.op_of(w))), None)
+        subject = _subject(self.a if last in a else self.b, last) or op
         kinds = [tuple(f"{w[1]} {w[4]}" for w in writes) for writes in (a, b)]
         reasons = (
             sides[0].reasons(a, last[1], changed=found[0] != built),
@@ -201,7 +199,7 @@ class Comparison:
             self.kernel.place(address),
             built,
             last[1],
-            next((op for op in ops if op), None),
+            op,
             subject,
             Side(found[0], kinds[0], reasons[0], guess_a),
             Side(found[1], kinds[1], reasons[1], guess_b),
@@ -253,18 +251,27 @@ class _Text:
                 held[address - start : address - start + len(code)] = code
 
 
-def _places(raws: Iterable[Sequence[RawWrite]]) -> Iterator[tuple[int, int]]:
-    """What the writes of both boots touch, as ranges of addresses: writes that overlap are one place."""
-    spans = sorted({(w[0], w[0] + len(w[3])) for raw in raws for w in raw if w[3]})
-    low = high = 0
-    for start, end in spans:
-        if start >= high:
-            if high > low:
-                yield low, high
-            low = start
-        high = max(high, end)
-    if high > low:
-        yield low, high
+def _places(raws: tuple[Sequence[RawWrite], Sequence[RawWrite]]) -> list[tuple[int, int]]:
+    """Where the boots write otherwise, as ranges of addresses: writes that overlap are one place."""
+    a, b = ({(w[0], w[3]) for w in raw if w[3]} for raw in raws)
+    found = _merged((address, address + len(code)) for address, code in a ^ b)
+    # What both write alike belongs to the place that it overlaps.
+    starts = [low for low, _ in found]
+    for address, code in a & b:
+        index = bisect_right(starts, address + len(code) - 1) - 1
+        if index >= 0 and address < found[index][1]:
+            found.append((address, address + len(code)))
+    return _merged(found)
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if found and low < found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
+        else:
+            found.append((low, high))
+    return found
 
 
 class _Writes:
@@ -295,9 +302,9 @@ class _Writes:
             return (f"{table} {why}; {'another pass did' if changed else 'the bytes stay as built'}",)
         said: list[str] = []
         for raw in writes:
-            # The row stands for its key where it has one; what else the sentences say is in the rest.
-            keyed = raw[2] if raw[1] in ("paravirt", "jump_labels", "static_calls", "alternatives") else 0
-            known = (raw[1], keyed, raw[4], raw[5], len(raw[3]) - raw[6], raw[7])
+            # Rows of one op or key are explained alike; what else the sentences say is in the rest.
+            about = self.plan.op_of(raw) or self.plan.key_of(raw[1], raw[2])
+            known = (raw[1], about, raw[4], raw[5], len(raw[3]) - raw[6], raw[7])
             if known not in self._said:
                 self._said[known] = tuple(sentences(self.plan, self.plan.write(raw)))
             said += self._said[known]

@@ -126,6 +126,10 @@ class Plan:
         """A write of `raw` with its reason."""
         return self._write(raw)
 
+    def op_of(self, raw: RawWrite) -> str | None:
+        """The op whose call a write of `raw` changes, or None."""
+        return self._op(raw[1], raw[2], raw[0])
+
     def at(self, address: int) -> list[Write]:
         """The writes that touch an address, in order, rows that change nothing among them."""
         return [self._write(w) for w in self._core.writes(address)]
@@ -178,6 +182,8 @@ class Plan:
 
     def key_of(self, table: str, row: int) -> int | None:
         """The address of the key that a row of ``jump_labels`` or ``static_calls`` names; None of other tables."""
+        if table not in ("jump_labels", "static_calls"):
+            return None
         if table not in self._keys:
             self._keys[table] = {found[0]: found[6] for found in self.kernel.tables.rows(table)}
         return self._keys[table].get(row)

@@ -51,8 +51,6 @@ def _told(plan: Plan, write: Write) -> str | None:
         found = [feature for name in asked if setup.words is not None and (feature := setup.words.named(name))]
         states = [f"{f.name.name} {'is' if f.guess else 'is not'} set ({f.source})" for f in found]
         return "; ".join(states) or None
-    if write.table not in ("jump_labels", "static_calls"):
-        return None
     key = plan.key_of(write.table, write.row)
     if key is None:
         return None
