@@ -13,6 +13,7 @@ __all__ = [
     "Tables",
     "__version__",
     "boot_region",
+    "cpuid",
     "fill_nops",
     "pass_order",
     "patch_alternative",
@@ -263,6 +264,9 @@ def patch_site(
     slot: Slot, rules: Rules, clobbers: int, address: int, before: bytes, fill: bool = True
 ) -> tuple[bytes, int, str, str]:
     """One turn of apply_paravirt() over the bytes of a site: (bytes after, bytes used, kind, reason)."""
+
+def cpuid(leaf: int, subleaf: int = 0) -> tuple[int, int, int, int] | None:
+    """(eax, ebx, ecx, edx) of a CPUID leaf of the CPU this runs on; None where it is no x86."""
 
 def fill_nops(table: str, len: int) -> bytes:
     """add_nops(): that many bytes of nops of a table."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pvops.cli.output import Style, hex_address, spaced
 from pvops.errors import TableError
+from pvops.reasons import sentences
 
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
@@ -22,7 +23,8 @@ class Explanation:
         self.site = site
         self.plans = plans
 
-    def _disassembly(self, address: int, code: bytes) -> str:
+    def disassembly(self, address: int, code: bytes) -> str:
+        """What bytes do at an address."""
         return "; ".join(text for _, _, text in self.kernel.image.disassemble(address, code))
 
     def text(self, style: Style | None = None) -> str:
@@ -30,17 +32,29 @@ class Explanation:
         style = style or Style("never")
         site = self.site
         width = max(len(site.bytes) * 3, 18)
-        what = [site.op or ", ".join(dict.fromkeys(row.table for row in site.rows))]
-        if site.type is not None:
-            what.append(f"type {site.type}, {len(site.bytes)} {'byte' if len(site.bytes) == 1 else 'bytes'}")
-        else:
-            what.append(f"{len(site.bytes)} {'byte' if len(site.bytes) == 1 else 'bytes'}")
+        what = self.facts()
         head = f"{style.bold(what[0])}  {what[1]}" + (f", in {site.symbol}" if site.symbol else "")
         lines = [f"{style.bold(f'{site.address:016x}')}  {head}"]
-        lines.append(self._line("built", site.bytes, width, style.code(self._disassembly(site.address, site.bytes))))
+        lines.append(self._line("built", site.bytes, width, style.code(self.disassembly(site.address, site.bytes))))
         for plan in self.plans:
             lines += self._outcome_lines(plan, width, style)
         return "\n".join(lines)
+
+    def facts(self) -> tuple[str, str]:
+        """What the site is, ``pv_irq_ops.irq_enable``, and its measures, ``type 32, 6 bytes``."""
+        site = self.site
+        size = f"{len(site.bytes)} {'byte' if len(site.bytes) == 1 else 'bytes'}"
+        what = site.op or ", ".join(dict.fromkeys(row.table for row in site.rows))
+        return what, size if site.type is None else f"type {site.type}, {size}"
+
+    def guesses(self, plan: Plan) -> list[str]:
+        """What of the site's bytes is a first guess under a plan."""
+        low, high = self.site.address, self.site.address + len(self.site.bytes)
+        return [
+            f"a first guess: the {open_.len} bytes may be {', '.join(open_.forms)}"
+            for open_ in plan.undetermined
+            if open_.address < high and open_.address + open_.len > low
+        ]
 
     @staticmethod
     def _line(name: str, code: bytes, width: int, disassembly: str) -> str:
@@ -53,37 +67,15 @@ class Explanation:
         for write in writes:
             last = bool(changing) and write is changing[-1]
             if write.bytes:
-                text = self._disassembly(write.address, write.bytes)
+                text = self.disassembly(write.address, write.bytes)
                 shown = style.runs(text) if last else style.dim(text)
                 lines.append(self._line(write.table, write.bytes, width, shown + ("   <- runs" if last else "")))
             else:
                 lines.append(f"  {write.table:<12}  {style.dim('changes nothing')}")
-            for reason in self.reasons(plan, write):
-                lines += _wrapped(reason, indent=16)
-        for open_ in plan.undetermined:
-            if (
-                open_.address < self.site.address + len(self.site.bytes)
-                and open_.address + open_.len > self.site.address
-            ):
-                lines += _wrapped(f"a first guess: the {open_.len} bytes may be {', '.join(open_.forms)}", indent=16)
-        return lines
-
-    def reasons(self, plan: Plan, write: Write) -> list[str]:
-        """Why a write is what it is, one sentence a line."""
-        lines = []
-        if write.op is not None and write.op in plan.slots:
-            slot = plan.slots[write.op]
-            held = slot.symbol or (hex_address(slot.address) if slot.address else "NULL")
-            lines.append(f"{write.op} holds {held}: {slot.why} [{slot.source}]")
-        became = _BECAME.get(write.kind)
-        if write.table == "paravirt" and became:
-            sentence = became.format(reason=write.reason, null=plan.rules.paravirt.null if plan.rules.paravirt else "")
-        else:
-            sentence = f"{write.kind}: {write.reason}"
-        lines.append(f"{sentence} [{write.source}]")
-        rest = len(write.bytes) - write.used
-        if rest > 0 and write.table == "paravirt":
-            lines.append(f"{rest} {'byte' if rest == 1 else 'bytes'} of {plan.nops.table} nops: {plan.nops.why}")
+            for reason in sentences(plan, write):
+                lines += wrapped(reason, indent=16)
+        for note in self.guesses(plan):
+            lines += wrapped(note, indent=16)
         return lines
 
     def document(self) -> Mapping[str, object]:
@@ -96,7 +88,7 @@ class Explanation:
             "op": site.op,
             "type": site.type,
             "bytes": site.bytes.hex(),
-            "disassembly": self._disassembly(site.address, site.bytes),
+            "disassembly": self.disassembly(site.address, site.bytes),
             "rows": [row.to_dict() for row in site.rows],
             "backends": [self._outcome(plan) for plan in self.plans],
         }
@@ -113,7 +105,7 @@ class Explanation:
             "backend": plan.backend.name,
             "writes": [self._write(plan, write) for write in writes],
             "runs": now.hex(),
-            "disassembly": self._disassembly(site.address, bytes(now)),
+            "disassembly": self.disassembly(site.address, bytes(now)),
         }
 
     def _write(self, plan: Plan, write: Write) -> Mapping[str, object]:
@@ -139,18 +131,6 @@ class Explanation:
         return out
 
 
-_BECAME = {
-    "called": "a direct call",
-    "jumped": "a direct jump: the op never returns",
-    "nopped": "nothing to do: nops",
-    "moved": "it returns its argument: a mov",
-    "inlined": "inlined: {reason}",
-    "trapped": "NULL must never be called: ud2",
-    "bug-called": "NULL must never be called: a call of {null}()",
-    "kept": "kept: {reason}",
-}
-
-
 def explanation(kernel: Kernel, plans: Sequence[Plan], address: int) -> Explanation:
     """Explains the site that an address lies in.
 
@@ -163,7 +143,7 @@ def explanation(kernel: Kernel, plans: Sequence[Plan], address: int) -> Explanat
     return Explanation(kernel, site, plans)
 
 
-def _wrapped(sentence: str, indent: int, columns: int = 110) -> list[str]:
+def wrapped(sentence: str, indent: int, columns: int = 110) -> list[str]:
     """A sentence as lines that fit a mail; what is behind its first is indented further."""
     from textwrap import wrap
 

@@ -21,19 +21,26 @@ SCHEMA = "pvops.machine/1"
 _VULNERABILITIES = "/sys/devices/system/cpu/vulnerabilities/"
 _CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 _STRINGS = ("vendor", "model_name", "cmdline", "hypervisor", "clocksource", "kernel", "dmesg")
-_NUMBERS = ("family", "model", "stepping", "online_cpus", "possible_cpus")
+_NUMBERS = ("family", "model", "stepping", "siblings", "cores", "online_cpus", "possible_cpus")
 _WORDS = ("flags", "bugs")
-_KEYS = ("schema", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid")
+_KEYS = ("schema", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by")
+_TOLD = ("hypervisor", "possible_cpus")
 _REGISTERS = ("eax", "ebx", "ecx", "edx")
 
 
 def machine(text: str, name: str) -> Machine:
     """The machine that a bundle describes; `MachineError` names the file, the part and the line."""
-    from pvops.machine import LIMIT, Machine
+    from pvops.machine import LIMIT
 
     if len(text) > LIMIT:
         _bad(name, "", 0, f"larger than {LIMIT >> 20} MiB")
-    parts, starts = _split(text, name)
+    return of_parts(*_split(text, name), name)
+
+
+def of_parts(parts: Mapping[str, str], starts: Mapping[str, int], name: str) -> Machine:
+    """The machine that the parts of a bundle describe; ``starts`` are their first lines, for messages."""
+    from pvops.machine import Machine
+
     cpu, online = _cpuinfo(parts.get("/proc/cpuinfo", ""), name, starts.get("/proc/cpuinfo", 0))
     number = {k: _integer(cpu[f], name, "/proc/cpuinfo", 0, f) for k, f in _CPU_NUMBERS.items() if f in cpu}
     return Machine(
@@ -45,6 +52,8 @@ def machine(text: str, name: str) -> Machine:
         family=number.get("family"),
         model=number.get("model"),
         stepping=number.get("stepping"),
+        siblings=number.get("siblings"),
+        cores=number.get("cores"),
         online_cpus=online or None,
         cmdline=_present(parts, "/proc/cmdline"),
         vulnerabilities={
@@ -89,6 +98,10 @@ def from_dict(values: Mapping[str, object], name: str) -> Machine:
             _bad(name, "", 0, f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else ""))
     if values.get("schema", SCHEMA) != SCHEMA:
         _bad(name, "", 0, f"schema is {values['schema']}, not {SCHEMA}")
+    told = _texts(values.get("told_by"), name, "told_by")
+    for key in told:
+        if key not in _TOLD:
+            _bad(name, f"told_by.{key}", 0, f"unknown key; it has {' and '.join(_TOLD)}")
     strings, numbers, words = {}, {}, {}
     for key in _STRINGS:
         value = values.get(key)
@@ -117,12 +130,15 @@ def from_dict(values: Mapping[str, object], name: str) -> Machine:
         family=numbers.get("family"),
         model=numbers.get("model"),
         stepping=numbers.get("stepping"),
+        siblings=numbers.get("siblings"),
+        cores=numbers.get("cores"),
         online_cpus=numbers.get("online_cpus"),
         possible_cpus=numbers.get("possible_cpus"),
         flags=words["flags"],
         bugs=words["bugs"],
-        vulnerabilities=_texts(values.get("vulnerabilities"), name),
+        vulnerabilities=_texts(values.get("vulnerabilities"), name, "vulnerabilities"),
         cpuid=_leaves(values.get("cpuid"), name),
+        told_by=told,
     )
 
 
@@ -137,10 +153,18 @@ def to_dict(machine: Machine) -> dict[str, object]:
         "model_name": machine.model_name,
         "flags": None if machine.flags is None else sorted(machine.flags),
         "bugs": None if machine.bugs is None else sorted(machine.bugs),
+        "siblings": machine.siblings,
+        "cores": machine.cores,
         "online_cpus": machine.online_cpus,
         "possible_cpus": machine.possible_cpus.value,
         "cmdline": machine.cmdline,
         "hypervisor": machine.hypervisor.value,
+        "told_by": {
+            key: found.source
+            for key, found in (("hypervisor", machine.hypervisor), ("possible_cpus", machine.possible_cpus))
+            if found.value is not None
+        }
+        or None,
         "clocksource": machine.clocksource,
         "kernel": machine.kernel,
         "vulnerabilities": machine.vulnerabilities or None,
@@ -154,7 +178,13 @@ def to_dict(machine: Machine) -> dict[str, object]:
     return {key: value for key, value in out.items() if value is not None}
 
 
-_CPU_NUMBERS = {"family": "cpu family", "model": "model", "stepping": "stepping"}
+_CPU_NUMBERS = {
+    "family": "cpu family",
+    "model": "model",
+    "stepping": "stepping",
+    "siblings": "siblings",
+    "cores": "cpu cores",
+}
 
 
 def _split(text: str, name: str) -> tuple[dict[str, str], dict[str, int]]:
@@ -233,11 +263,11 @@ def _leaves(value: object, name: str) -> dict[tuple[int, int], dict[str, int]]:
     return leaves
 
 
-def _texts(value: object, name: str) -> dict[str, str]:
+def _texts(value: object, name: str, key: str) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
-        _bad(name, "vulnerabilities", 0, "must be a table of strings")
+        _bad(name, key, 0, "must be a table of strings")
     return {str(k): str(v) for k, v in value.items()}
 
 

@@ -49,6 +49,7 @@ class Machine:
         vendor, family, model, stepping, model_name: of the boot CPU, as /proc/cpuinfo has them.
         flags: names of CPU features; None if not known. ``monitor`` is X86_FEATURE_MWAIT.
         bugs: names of CPU bugs; None if not known.
+        siblings, cores: CPUs and cores of one package, as /proc/cpuinfo has them: more CPUs than cores is SMT.
         online_cpus, possible_cpus: numbers of CPUs.
         cmdline: the kernel's command line; None if not known.
         vulnerabilities: file name below /sys/devices/system/cpu/vulnerabilities → text.
@@ -58,6 +59,7 @@ class Machine:
         kernel: /proc/version.
         dmesg: the kernel's log.
         parts: the raw parts of the bundle, by path.
+        told_by: what told `hypervisor` and `possible_cpus` where they are given, in words.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Machine:
         family: int | None = None,
         model: int | None = None,
         stepping: int | None = None,
+        siblings: int | None = None,
+        cores: int | None = None,
         model_name: str | None = None,
         flags: Iterable[str] | None = None,
         bugs: Iterable[str] | None = None,
@@ -81,12 +85,15 @@ class Machine:
         kernel: str | None = None,
         dmesg: str = "",
         parts: Mapping[str, str] | None = None,
+        told_by: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.vendor = vendor
         self.family = family
         self.model = model
         self.stepping = stepping
+        self.siblings = siblings
+        self.cores = cores
         self.model_name = model_name
         self.flags = None if flags is None else frozenset(flags)
         self.bugs = None if bugs is None else frozenset(bugs)
@@ -100,6 +107,7 @@ class Machine:
         self.kernel = kernel
         self.dmesg = dmesg
         self.parts = dict(parts or {})
+        self.told_by = dict(told_by or {})
 
     def __repr__(self) -> str:
         return f"<Machine {self.name}: {self.hypervisor.value}, {self.possible_cpus.value} possible CPUs>"
@@ -119,6 +127,7 @@ class Machine:
         derived = {name for name, value in vars(type(self)).items() if isinstance(value, cached_property)}
         other.__dict__.update({name: value for name, value in self.__dict__.items() if name not in derived})
         other.given_hypervisor = hypervisor
+        other.told_by = {key: source for key, source in self.told_by.items() if key != "hypervisor"}
         return other
 
     @classmethod
@@ -167,7 +176,7 @@ class Machine:
     def hypervisor(self) -> Finding[str | None]:
         """Which hypervisor the kernel detected; None if nothing tells."""
         if self.given_hypervisor is not None:
-            return Finding(self.given_hypervisor, "given")
+            return Finding(self.given_hypervisor, self.told_by.get("hypervisor", "given"))
         guest = self.parts.get("/sys/hypervisor/guest_type", "").strip()
         if guest in ("PV", "HVM", "PVH"):
             return Finding("xen-pv" if guest == "PV" else "xen-hvm", f"/sys/hypervisor/guest_type: {guest}")
@@ -194,7 +203,7 @@ class Machine:
         import re
 
         if self.given_possible_cpus is not None:
-            return Finding(self.given_possible_cpus, "given")
+            return Finding(self.given_possible_cpus, self.told_by.get("possible_cpus", "given"))
         path = "/sys/devices/system/cpu/possible"
         ranges = self.parts.get(path, "").strip()
         if re.fullmatch(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", ranges):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pvops.nops import NopChoice
     from pvops.rules import Rules
 
+    #: (address, table, row, bytes, kind, reason, bytes used, feature) of a write: see `_core.Plan.writes`.
+    RawWrite = tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]
+
 
 class Write(NamedTuple):
     """One write of one pass, or a row it passed over.
@@ -115,6 +118,18 @@ class Plan:
     def __iter__(self) -> Iterator[Write]:
         return map(self._write, self._core.writes())
 
+    def raw(self) -> list[RawWrite]:
+        """Every write as the core has it: much faster to walk than the plan itself. `write` makes one a `Write`."""
+        return self._core.writes()
+
+    def write(self, raw: RawWrite) -> Write:
+        """A write of `raw` with its reason."""
+        return self._write(raw)
+
+    def op_of(self, raw: RawWrite) -> str | None:
+        """The op whose call a write of `raw` changes, or None."""
+        return self._op(raw[1], raw[2], raw[0])
+
     def at(self, address: int) -> list[Write]:
         """The writes that touch an address, in order, rows that change nothing among them."""
         return [self._write(w) for w in self._core.writes(address)]
@@ -132,7 +147,7 @@ class Plan:
         """The bytes that are a first guess, by address."""
         return [Undetermined(*site) for site in self._core.undetermined()]
 
-    def _write(self, write: tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]) -> Write:
+    def _write(self, write: RawWrite) -> Write:
         address, table, row, code, kind, reason, used, feature = write
         op = self._op(table, row, address)
         source = _SOURCES[table]
@@ -164,6 +179,18 @@ class Plan:
             found = direct_op(self.kernel, address)
             return found[1] if found else None
         return None
+
+    def key_of(self, table: str, row: int) -> int | None:
+        """The address of the key that a row of ``jump_labels`` or ``static_calls`` names; None of other tables."""
+        if table not in ("jump_labels", "static_calls"):
+            return None
+        if table not in self._keys:
+            self._keys[table] = {found[0]: found[6] for found in self.kernel.tables.rows(table)}
+        return self._keys[table].get(row)
+
+    @cached_property
+    def _keys(self) -> dict[str, dict[int, int | None]]:
+        return {}
 
     @cached_property
     def _ops_by_row(self) -> list[str]:

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod boot;
+mod cpu;
 mod errors;
 mod historical;
 mod image;
@@ -14,6 +15,8 @@ mod sites;
 mod _core {
     #[pymodule_export]
     use super::boot::{Boot, Tables, pass_order};
+    #[pymodule_export]
+    use super::cpu::cpuid;
     #[pymodule_export]
     use super::historical::{boot_region, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
     #[pymodule_export]

@@ -18,6 +18,16 @@ def run(args: argparse.Namespace) -> int:
     addresses = kernel.sites_of(args.where)
     plans = [planned(args, kernel, name, machine) for name in args.backend or ["native"]]
     explanations = [explanation(kernel, plans, address) for address in addresses]
+    if args.html is not None:
+        from pvops.render import explain, html
+
+        if args.html == "-" and args.format_ == "json":
+            from pvops.errors import OpsError
+
+            raise OpsError("--html - and --json both want standard output; write the page to a file")
+        html.write(args.html, explain.page(args.where, explanations))
+        if args.html != "-":
+            output.note(f"{len(explanations)} sites -> {args.html}")
     if args.format_ == "json":
         output.print_json(
             {
@@ -29,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
                 "sites": [e.document() for e in explanations],
             }
         )
-    else:
+    elif args.html is None:
         style = output.Style(args.color)
         sys.stdout.write("\n\n".join(e.text(style) for e in explanations) + "\n")
     return 0

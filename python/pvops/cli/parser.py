@@ -29,6 +29,8 @@ examples:
   pvops sites /boot/vmlinuz-6.1.0-56-amd64
   pvops explain vmlinuz do_syscall_64 --backend native --backend xen
   pvops patch vmlinuz --backend kvm --machine guest.facts --format text -o text.bin
+  pvops diff vmlinuz native guest.facts --html diff.html
+  pvops machine -o here.json
   pvops ops --era seed --config X86_PAE=y
 """
 
@@ -64,7 +66,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    builders = {"sites": _sites, "ops": _ops, "explain": _explain, "patch": _patch}
+    builders = {
+        "sites": _sites,
+        "ops": _ops,
+        "explain": _explain,
+        "patch": _patch,
+        "diff": _diff,
+        "machine": _describe,
+    }
     # Building a parser takes longer than most commands: only that of the command given, or all for help and errors.
     asked = argv[0] if argv else ""
     for build in [builders[asked]] if asked in builders else builders.values():
@@ -104,6 +113,12 @@ def _formats(parser: argparse.ArgumentParser, *, rows: bool) -> None:
     if rows:
         group.add_argument("--jsonl", dest="format_", action="store_const", const="jsonl", help="a JSON object a line")
         group.add_argument("--csv", dest="format_", action="store_const", const="csv", help="comma-separated values")
+
+
+def _html(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--html", metavar="FILE", help=f"write {what} as one self-contained page, or to standard output with -"
+    )
 
 
 def _names(parser: argparse.ArgumentParser) -> None:
@@ -186,6 +201,7 @@ def _explain(commands: _Commands) -> None:
         default=[],
         help="under this backend (default: native); may be repeated",
     )
+    _html(parser, "the explanation")
     _machine(parser)
     _formats(parser, rows=False)
 
@@ -215,4 +231,41 @@ def _patch(commands: _Commands) -> None:
         help="the whole ELF image, or the raw bytes of .text",
     )
     _machine(parser)
+    _formats(parser, rows=False)
+
+
+def _diff(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "diff",
+        "say what differs between two boots",
+        "Says what differs in a kernel's text between two boots, site by site: the bytes, what they do, and why, on each "
+        "side. Exit status 0 where nothing differs, 1 where something does.",
+    )
+    parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
+    side = "a machine (a bundle of facts, JSON or TOML), a backend's name, or BACKEND:MACHINE"
+    parser.add_argument("a", metavar="A", help=side)
+    parser.add_argument("b", metavar="B", help="the same, for the other boot")
+    parser.add_argument(
+        "--machine", metavar="FACTS", help="the machine, where A or B names a backend only (default: the usual guest)"
+    )
+    parser.add_argument("--summary", action="store_true", help="only the counts and the groups, not each site")
+    _html(parser, "the difference")
+    _formats(parser, rows=True)
+
+
+def _describe(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "machine",
+        "describe this machine or another",
+        "Describes this machine, or another from the facts collected on it: what decides how a kernel rewrites itself "
+        "there. What -o writes is taken by --machine of the other commands, and gives the same predictions.",
+    )
+    parser.add_argument(
+        "--from", dest="facts", metavar="FACTS", help="another machine: a bundle of facts, JSON or TOML"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write the description as JSON, or to standard output with -"
+    )
     _formats(parser, rows=False)

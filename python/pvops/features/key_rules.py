@@ -102,12 +102,10 @@ def _clocksource(asked: Asked) -> Answer | None:
 
 
 def _smt(asked: Asked) -> Answer | None:
-    first = asked.facts.machine.parts.get("/proc/cpuinfo", "").split("\n\n")[0]
-    fields = {a.strip(): b.strip() for a, _, b in (line.partition(":") for line in first.splitlines())}
-    siblings, cores = fields.get("siblings", ""), fields.get("cpu cores", "")
-    if not siblings.isdigit() or not cores.isdigit():
+    siblings, cores = asked.facts.machine.siblings, asked.facts.machine.cores
+    if siblings is None or cores is None:
         return None
-    return Answer(int(siblings) > int(cores), f"/proc/cpuinfo: {siblings} siblings, {cores} cores")
+    return Answer(siblings > cores, f"/proc/cpuinfo: {siblings} siblings, {cores} cores")
 
 
 def _lazy(asked: Asked) -> Answer | None:

@@ -1,0 +1,72 @@
+"""``pvops diff``: what differs between two boots."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pvops.cli import output
+from pvops.cli.kernels import backend_of, opened, planned
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.machine import Machine
+
+#: The exit status where something differs.
+DIFFERS = 1
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pvops.diff import compare
+    from pvops.render import diff as render
+
+    if args.html == "-" and args.format_ != "text":
+        from pvops.errors import OpsError
+
+        raise OpsError("--html - and rows or JSON both want standard output; write the page to a file")
+    sides = _side(args, args.a), _side(args, args.b)
+    kernel = opened(args)
+    plans = [planned(args, kernel, backend, machine) for _, backend, machine in sides]
+    comparison = compare(plans[0], plans[1], (sides[0][0], sides[1][0]))
+    if args.html is not None:
+        from pvops.render import html
+
+        html.write(args.html, render.page(comparison))
+        if args.html != "-":
+            output.note(f"{len(comparison.sites)} sites -> {args.html}")
+    if args.format_ == "json":
+        output.print_json(render.document(comparison, args.summary))
+    elif args.format_ in ("jsonl", "csv"):
+        output.print_rows(args.format_, render.rows(comparison), render.COLUMNS)
+    elif args.html != "-":
+        style = output.Style(args.color)
+        sys.stdout.write("\n".join(render.summary(comparison, style)) + "\n")
+        # A page has each site already: beside it, only the summary is printed.
+        for line in render.group_lines(comparison, style, sites=not args.summary and args.html is None):
+            sys.stdout.write(line + "\n")
+    return DIFFERS if comparison.sites else 0
+
+
+def _side(args: argparse.Namespace, given: str) -> tuple[str, str, Machine | None]:
+    """What an argument names: (what to call it, backend, machine)."""
+    import os
+
+    from pvops import backends
+    from pvops.machine import Machine
+
+    if given in backends.names():
+        return given, given, Machine.load(args.machine) if args.machine is not None else None
+    backend, colon, path = given.partition(":")
+    if not colon or backend not in backends.names():
+        backend, path = "", given
+    if not os.path.exists(path):
+        from pvops.errors import InputError
+
+        known = ", ".join(backends.names())
+        raise InputError(f"{given}: no such file, and no backend (there are {known})", file=given)
+    machine = Machine.load(path)
+    if not backend and machine.backend.value is None:
+        output.note(f"{path}: {machine.backend.source}; taken as native")
+    name = os.path.basename(path)
+    return (f"{backend}:{name}" if backend else name), backend or backend_of(machine), machine

@@ -1,0 +1,111 @@
+"""``pvops machine``: describes this machine, or another from its facts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pvops.cli import output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.machine import Machine
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pvops import _core
+
+    machine = _described(args)
+    document = machine.to_dict()
+    if args.output == "-":
+        output.print_json(document)
+        return 0
+    if args.output is not None:
+        import json
+
+        _core.write_file(args.output, (json.dumps(document, indent=1) + "\n").encode())
+    if args.format_ == "json":
+        output.print_json(document)
+    else:
+        style = output.Style(args.color)
+        title = style.bold(_printable(os.path.basename(machine.name) or machine.name))
+        rows = output.table([[f"  {style.dim(name)}", text] for name, text in described(machine)])
+        sys.stdout.write("\n".join([title, *rows]) + "\n")
+    if args.output is not None:
+        output.note(f"{machine.name} -> {args.output}")
+    return 0
+
+
+def _described(args: argparse.Namespace) -> Machine:
+    if args.facts is not None:
+        from pvops.machine import Machine
+
+        return Machine.load(args.facts)
+    from pvops import host
+
+    refused = host.log_refused()
+    if refused:
+        output.note(f"the kernel's log cannot be read ({refused}); what only it tells is assumed")
+    return host.machine()
+
+
+def _printable(text: str) -> str:
+    """Text of a machine, which anything may have written, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def described(machine: Machine) -> list[tuple[str, str]]:
+    """What a person wants to know of a machine: (what, value and what told it)."""
+    backend = machine.backend
+    rows = [
+        ("CPU", _cpu(machine)),
+        ("CPUs", _cpus(machine)),
+        ("hypervisor", f"{machine.hypervisor.value or 'not known'} ({machine.hypervisor.source})"),
+        ("backend", backend.value or "not known; commands take native"),
+        ("kernel", machine.kernel.split(" (")[0] if machine.kernel else "not known"),
+        ("command line", machine.cmdline if machine.cmdline is not None else "not known"),
+        ("clock source", machine.clocksource or "not known"),
+        ("features", "not known" if machine.flags is None else f"{len(machine.flags)} named by /proc/cpuinfo"),
+        ("bugs", "not known" if machine.bugs is None else " ".join(sorted(machine.bugs)) or "none"),
+        ("cpuid", f"{len(machine.cpuid)} leaves" if machine.cpuid else "no leaves"),
+        ("log", _log(machine)),
+    ]
+    rows += [("mitigations" if not i else "", text) for i, text in enumerate(_mitigations(machine))]
+    return [(name, _printable(text)) for name, text in rows]
+
+
+def _cpu(machine: Machine) -> str:
+    numbers = [
+        f"{name} {value:#x}"
+        for name, value in (("family", machine.family), ("model", machine.model), ("stepping", machine.stepping))
+        if value is not None
+    ]
+    return ", ".join([machine.model_name or "not named", machine.vendor or "vendor not known", *numbers])
+
+
+def _cpus(machine: Machine) -> str:
+    possible = machine.possible_cpus
+    parts = [f"{possible.value} possible ({possible.source})" if possible.value is not None else possible.source]
+    if machine.online_cpus is not None:
+        parts.append(f"{machine.online_cpus} online")
+    if machine.siblings is not None and machine.cores is not None:
+        parts.append("SMT" if machine.siblings > machine.cores else "no SMT")
+    return ", ".join(parts)
+
+
+def _log(machine: Machine) -> str:
+    if not machine.dmesg:
+        return "none: what only the log tells is assumed"
+    lines = machine.dmesg.count("\n") + 1
+    return f"{lines} lines, {'from the start of the boot' if machine.log_is_whole else 'its start is missing'}"
+
+
+def _mitigations(machine: Machine) -> list[str]:
+    if not machine.vulnerabilities:
+        return ["not known"]
+    affected = {name: text for name, text in machine.vulnerabilities.items() if text != "Not affected"}
+    free = len(machine.vulnerabilities) - len(affected)
+    lines = output.table([[name, text] for name, text in sorted(affected.items())])
+    return [*lines, f"not affected by {free} more" if lines else f"not affected by any of {free}"]

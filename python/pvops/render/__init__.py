@@ -1,0 +1,1 @@
+"""Pages: what the commands say, as self-contained HTML."""

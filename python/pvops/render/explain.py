@@ -1,0 +1,62 @@
+"""Explanations of sites, as a page."""
+
+from __future__ import annotations
+
+from pvops.cli.output import spaced
+from pvops.reasons import sentences
+from pvops.render import html
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pvops.explain import Explanation
+    from pvops.plan import Plan
+
+
+def page(where: str, explanations: Sequence[Explanation]) -> str:
+    """The explanations of what a place on the command line names, as one self-contained page."""
+    kernel = explanations[0].kernel
+    title = f"{kernel.release or kernel.name}: {where}"
+    return html.page(title, [f"<h1>{html.text(title)}</h1>", *map(_site, explanations)])
+
+
+def _site(explanation: Explanation) -> str:
+    site = explanation.site
+    place = f" in {html.text(site.symbol)}" if site.symbol else ""
+    parts = [
+        f'<h2><span class="mono">{site.address:016x}</span>{place}</h2>',
+        f'<p class="soft">{html.text(", ".join(explanation.facts()))}</p>',
+        *(_boot(explanation, plan) for plan in explanation.plans),
+    ]
+    return "\n".join(parts)
+
+
+def _boot(explanation: Explanation, plan: Plan) -> str:
+    site = explanation.site
+    writes = plan.at(site.address)
+    last = next((w for w in reversed(writes) if w.bytes), None)
+    cells = [("built", html.text(spaced(site.bytes)), _asm(explanation, site.address, site.bytes, "asm"), "")]
+    for write in writes:
+        if write.bytes:
+            kind = "runs" if write is last else "soft"
+            shown = _asm(explanation, write.address, write.bytes, kind) + (" ← runs" if write is last else "")
+        else:
+            shown = '<span class="soft">changes nothing</span>'
+        reasons = html.bullets(sentences(plan, write))
+        cells.append((html.text(write.table), html.text(spaced(write.bytes)), shown, reasons))
+    notes = [
+        f'<p class="warn">{html.text(note)}</p>' for note in explanation.guesses(plan)
+    ]
+    return "\n".join(
+        (
+            f'<div class="card"><h3>{html.text(plan.backend.name)}</h3>',
+            html.table(("pass", "bytes", "what it does", "why"), cells, ("", "mono", "mono", "")),
+            *notes,
+            "</div>",
+        )
+    )
+
+
+def _asm(explanation: Explanation, address: int, code: bytes, kind: str) -> str:
+    return f'<span class="{kind}">{html.text(explanation.disassembly(address, code))}</span>'
