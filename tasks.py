@@ -10,6 +10,7 @@ from; where a tool is missing that it cannot make, it says in one line what to i
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -264,6 +265,11 @@ def kernel_of_apt() -> Path | None:
     target = CACHE / "kernels" / f"vmlinuz-{release}"
     if target.exists():
         return target
+    return downloaded(package, rf"vmlinuz-{re.escape(release)}", target)
+
+
+def downloaded(package: str, name: str, target: Path) -> Path | None:
+    """One file, by a pattern of its name, of a package that apt downloads; None where it cannot."""
     download = CACHE / "download"
     shutil.rmtree(download, ignore_errors=True)
     download.mkdir(parents=True)
@@ -274,8 +280,8 @@ def kernel_of_apt() -> Path | None:
         if done is None or not debs:
             say(f"apt-get could not download {package} (offline?)")
             return None
-        if not unpack(debs[0], f"vmlinuz-{release}", target):
-            say(f"{debs[0].name} holds no vmlinuz-{release}, or dpkg-deb is missing")
+        if not unpack(debs[0], name, target):
+            say(f"{debs[0].name} holds no {target.name}, or dpkg-deb is missing")
             return None
     finally:
         shutil.rmtree(download, ignore_errors=True)
@@ -300,7 +306,7 @@ def as_root() -> tuple[str, ...] | None:
 
 
 def unpack(deb: Path, name: str, target: Path) -> bool:
-    """Takes one file out of a package, read as a stream: the modules are not written to disk."""
+    """Takes the file of a name (a pattern) out of a package, read as a stream: the modules are not written to disk."""
     if shutil.which("dpkg-deb") is None:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -310,7 +316,7 @@ def unpack(deb: Path, name: str, target: Path) -> bool:
         try:
             with tarfile.open(fileobj=tar.stdout, mode="r|") as members:
                 for member in members:
-                    if member.isfile() and Path(member.name).name == name:
+                    if member.isfile() and re.fullmatch(name, Path(member.name).name):
                         part = target.with_suffix(".part")
                         held = members.extractfile(member)
                         part.write_bytes(held.read() if held else b"")
@@ -403,6 +409,27 @@ def qemu_unpacked() -> Path | None:
     starter.write_text(QEMU_STARTER)
     starter.chmod(0o755)
     return starter if output_of(starter, "--version") is not None else None
+
+
+def xen_of_apt() -> Path | None:
+    """Xen, of the newest package that apt offers, as the ELF file that QEMU loads."""
+    names = re.findall(
+        r"^xen-hypervisor-([\d.]+)-amd64$", output_of("apt-cache", "pkgnames", "xen-hypervisor") or "", re.M
+    )
+    if not names:
+        say("apt offers no Xen")
+        return None
+    version = max(names, key=lambda name: [int(n) for n in name.split(".")])
+    target = CACHE / f"xen-{version}"
+    if not target.exists():
+        packed = downloaded(f"xen-hypervisor-{version}-amd64", r"xen-[\w.+-]+\.gz", CACHE / "xen.gz")
+        if packed is None:
+            return None
+        part = CACHE / "xen.part"
+        part.write_bytes(gzip.decompress(packed.read_bytes()))
+        part.replace(target)
+        packed.unlink()
+    return target
 
 
 QEMU = "qemu-system-x86_64"

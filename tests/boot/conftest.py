@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -20,6 +22,15 @@ def _missing(what: str) -> NoReturn:
     if os.environ.get("PVOPS_REQUIRE_BOOT") == "1":
         pytest.fail(what)
     pytest.skip(what)
+
+
+def _tasks() -> ModuleType:
+    """The tasks, which know how to get things from apt."""
+    sys.path.insert(0, str(_ROOT))
+    try:
+        return importlib.import_module("tasks")
+    finally:
+        sys.path.remove(str(_ROOT))
 
 
 @pytest.fixture(scope="session")
@@ -38,14 +49,21 @@ def booted_kernel() -> Path:
     named = os.environ.get("PVOPS_KERNEL")
     if named:
         return Path(named)
-    sys.path.insert(0, str(_ROOT))
-    try:
-        from tasks import kernel_of_apt
-    finally:
-        sys.path.remove(str(_ROOT))
-    offered = kernel_of_apt()
+    offered = _tasks().kernel_of_apt()
     if offered is None:
         _missing("no kernel: PVOPS_KERNEL is not set, and apt offers none")
+    assert isinstance(offered, Path)
+    return offered
+
+
+@pytest.fixture(scope="session")
+def xen() -> Path:
+    """Xen as an ELF file: what ``PVOPS_XEN`` names, else what this machine's apt offers."""
+    named = os.environ.get("PVOPS_XEN")
+    offered = Path(named) if named else _tasks().xen_of_apt()
+    if offered is None:
+        _missing("no Xen: PVOPS_XEN is not set, and apt offers none")
+    assert isinstance(offered, Path)
     return offered
 
 

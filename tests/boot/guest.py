@@ -26,6 +26,7 @@ from boot.qmp import Qmp, QmpError
 READY = "\n==READY\n"
 #: Where a kernel's image begins in virtual memory on x86-64; with ``nokaslr`` it lies in physical memory as far from 0.
 START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+_XEN_OPTIONS = "console=com1 com1=115200,8n1 dom0_mem=512M noreboot"
 #: How long QEMU gets to end when it is asked to.
 QUIT_SECONDS = 3.0
 #: How many of the console's last lines an error shows.
@@ -55,9 +56,14 @@ class Guest:
         mode: Mode,
         seconds: float | None = None,
         address_of: Callable[[str], int | None] = lambda _: None,
+        xen: Path | None = None,
     ) -> None:
-        """What to start; ``address_of`` finds the kernel's symbols, which takes forcing KVM's detection."""
+        """What to start.
+
+        ``address_of`` finds the kernel's symbols, which forcing KVM's detection takes; ``xen`` is Xen as an ELF file.
+        """
         self._address_of = address_of
+        self._xen = xen
         self._kvm: ForcedKvm | None = None
         self._qemu = qemu
         self._kernel = kernel
@@ -91,13 +97,18 @@ class Guest:
         return facts if self._kvm is None else facts.replace("==FILE dmesg\n", f"{CPUID}==FILE dmesg\n", 1)
 
     def memory(self, address: int, size: int) -> bytes:
-        """Stops the guest and returns what its physical memory holds where the kernel linked at an address lies."""
+        """Stops the guest and returns what its memory holds where the kernel linked at an address lies."""
         if not START_KERNEL_MAP <= address < 1 << 64:
             raise ValueError(f"{address:#x} is no address of a 64-bit kernel's image")
         if not self._stopped:
             self._stop()
         path = self._folder / "memory"
-        self._run("pmemsave", val=address - START_KERNEL_MAP, size=size, filename=str(path))
+        if self._mode.hypervisor == "xen":
+            # Xen chose where in physical memory the kernel lies: read through a CPU's own page tables.
+            where = {"val": address - (1 << 64), "cpu-index": self._cpu_in_kernel()}
+            self._run("memsave", size=size, filename=str(path), **where)
+        else:
+            self._run("pmemsave", val=address - START_KERNEL_MAP, size=size, filename=str(path))
         saved = path.read_bytes()
         path.unlink()
         if len(saved) != size:
@@ -121,7 +132,7 @@ class Guest:
         self._folder = Path(temporary.name)
         (self._folder / "initramfs").write_bytes(self._initramfs)
         monitor, debugger = self._connection(), self._connection()
-        if self._mode.kvm:
+        if self._mode.hypervisor == "kvm":
             self._kvm = ForcedKvm(debugger[0], self._address_of)
         with monitor[1] as qmp, debugger[1] as gdb, (self._folder / "errors").open("wb") as errors:
             self._process = subprocess.Popen(
@@ -148,16 +159,25 @@ class Guest:
 
     def _command(self, qmp: int, gdb: int) -> list[str]:
         mode = self._mode
-        debugger = ["-S", "-chardev", f"socket,id=gdb,fd={gdb}", "-gdb", "chardev:gdb"] if mode.kvm else []
+        initramfs = str(self._folder / "initramfs")
+        debugger: tuple[str, ...] = ()
+        if mode.hypervisor == "kvm":
+            debugger = ("-S", "-chardev", f"socket,id=gdb,fd={gdb}", "-gdb", "chardev:gdb")
+        image = ("-kernel", str(self._kernel), "-initrd", initramfs, "-append", mode.cmdline)
+        if mode.hypervisor == "xen":
+            # Modules, with commas between and their command lines after a blank; the kernel by a name without either.
+            kernel = self._folder / "kernel"
+            kernel.symlink_to(self._kernel.absolute())
+            modules = f"{kernel} {mode.cmdline.replace(',', ',,')},{initramfs}"
+            image = ("-kernel", str(self._xen), "-initrd", modules, "-append", _XEN_OPTIONS)
         return [
             *(str(self._qemu), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-machine", "pc", "-accel", "tcg,thread=single,tb-size=512", "-cpu", mode.cpu),
             *("-smp", str(mode.processors), "-m", "1G"),
             *("-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control"),
             *("-serial", f"file:{self._folder / 'console'}", "-serial", f"file:{self._folder / 'facts'}"),
-            *("-kernel", str(self._kernel), "-initrd", str(self._folder / "initramfs")),
-            *("-append", mode.cmdline),
             *debugger,
+            *image,
         ]
 
     def _end(self) -> None:
@@ -179,9 +199,9 @@ class Guest:
     def _left(self, most: float) -> float:
         return max(0.1, min(most, self._deadline - time.monotonic()))
 
-    def _run(self, command: str, **arguments: object) -> None:
+    def _run(self, command: str, **arguments: object) -> object:
         try:
-            self._qmp.run(command, seconds=self._left(60), **arguments)
+            return self._qmp.run(command, seconds=self._left(60), **arguments)
         except QmpError as error:
             raise self._failed(str(error)) from error
 
@@ -196,6 +216,20 @@ class Guest:
             except GdbError as error:
                 raise self._failed(str(error)) from error
         self._stopped = True
+
+    def _cpu_in_kernel(self) -> int:
+        """Lets a guest of Xen's run on until a CPU is in its kernel, in ring 3 like all of it, and stops it there."""
+        while True:
+            told = str(self._run("human-monitor-command", **{"command-line": "info registers -a"}))
+            for cpu, registers in enumerate(told.split("CPU#")[1:]):
+                rip = re.search(r"RIP=([0-9a-f]{16})", registers)
+                ring = re.search(r"CPL=(\d)", registers)
+                if rip and ring and int(rip[1], 16) >= START_KERNEL_MAP and ring[1] == "3":
+                    return cpu
+            self._check()
+            self._run("cont")
+            time.sleep(0.05)
+            self._run("stop")
 
     def _check(self) -> None:
         """Raises where waiting for the guest has no point, or has taken too long."""

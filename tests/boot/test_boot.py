@@ -46,12 +46,14 @@ def test_text_is_as_predicted(
     booted_kernel: Path,
     opened: Kernel,
     guest_initramfs: bytes,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     address, size = next((a, s) for name, a, s, _ in opened.image.sections() if name == ".text")
-    with Guest(qemu, booted_kernel, guest_initramfs, mode, address_of=opened.address_of) as guest:
+    xen = request.getfixturevalue("xen") if mode.hypervisor == "xen" else None
+    with Guest(qemu, booted_kernel, guest_initramfs, mode, address_of=opened.address_of, xen=xen) as guest:
         facts = guest.facts()
         memory = guest.memory(address, size)
         seconds = guest.seconds
