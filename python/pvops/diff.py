@@ -157,14 +157,8 @@ class Comparison:
         raws = self.a.raw(), self.b.raw()
         for text, raw in zip(texts, raws, strict=True):
             text.replay(raw)
-        places = [
-            (low, high)
-            for low, high in _places(raws)
-            if texts[0].read(low, high) != texts[1].read(low, high)
-        ]
-        sides = tuple(
-            _Writes(plan, raw, places) for plan, raw in zip((self.a, self.b), raws, strict=True)
-        )
+        places = [(low, high) for low, high in _places(raws) if texts[0].read(low, high) != texts[1].read(low, high)]
+        sides = tuple(_Writes(plan, raw, places) for plan, raw in zip((self.a, self.b), raws, strict=True))
         for place, (low, high) in enumerate(places):
             found = texts[0].read(low, high), texts[1].read(low, high)
             section = before.section(low)
@@ -215,7 +209,9 @@ class _Text:
     """The sections of an image, to write to."""
 
     def __init__(self, kernel: Kernel) -> None:
-        sections = sorted((address, size, name) for name, address, size, _ in kernel.image.sections() if address and size)
+        sections = sorted(
+            (address, size, name) for name, address, size, _ in kernel.image.sections() if address and size
+        )
         self._kernel = kernel
         self._starts = [address for address, _, _ in sections]
         self._sections = sections

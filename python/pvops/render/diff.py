@@ -54,8 +54,7 @@ def document(comparison: Comparison, summary: bool) -> Mapping[str, object]:
             "by_pass": comparison.by_pass,
             "by_op": comparison.by_op,
             "by_subject": [
-                {"table": name, "subject": subject, "sites": n}
-                for (name, subject), n in comparison.by_subject.items()
+                {"table": name, "subject": subject, "sites": n} for (name, subject), n in comparison.by_subject.items()
             ],
         },
         "groups": [
