@@ -45,9 +45,7 @@ def _boot(explanation: Explanation, plan: Plan) -> str:
             shown = '<span class="soft">changes nothing</span>'
         reasons = html.bullets(sentences(plan, write))
         cells.append((html.text(write.table), html.text(spaced(write.bytes)), shown, reasons))
-    notes = [
-        f'<p class="warn">{html.text(note)}</p>' for note in explanation.guesses(plan)
-    ]
+    notes = [f'<p class="warn">{html.text(note)}</p>' for note in explanation.guesses(plan)]
     return "\n".join(
         (
             f'<div class="card"><h3>{html.text(plan.backend.name)}</h3>',
