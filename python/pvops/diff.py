@@ -138,7 +138,7 @@ class Comparison:
         return _counted(site.section for site in self.sites)
 
     @property
-    def bytes(self) -> int:
+    def differing_bytes(self) -> int:
         """How many bytes differ."""
         return sum(x != y for site in self.sites for x, y in zip(site.a.bytes, site.b.bytes, strict=True))
 
@@ -183,10 +183,11 @@ class Comparison:
         op = next((op for w in (*a, *b) if (op := self.a.op_of(w))), None)
         subject = _subject(self.a if last in a else self.b, last) or op
         kinds = [tuple(f"{w[1]} {w[4]}" for w in writes) for writes in (a, b)]
-        reasons = (
+        said = (
             sides[0].reasons(a, last[1], changed=found[0] != built),
             sides[1].reasons(b, last[1], changed=found[1] != built),
         )
+        reasons = _unlike(said[0], said[1]), _unlike(said[1], said[0])
         return Difference(
             address,
             section,
@@ -305,6 +306,11 @@ class _Writes:
                 self._said[known] = tuple(sentences(self.plan, self.plan.write(raw)))
             said += self._said[known]
         return tuple(dict.fromkeys(said))
+
+
+def _unlike(said: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    """What one side says and the other does not, or all of it."""
+    return tuple(sentence for sentence in said if sentence not in other) or said
 
 
 def _decision(write: RawWrite) -> tuple[object, ...]:

@@ -239,8 +239,8 @@ def _diff(commands: _Commands) -> None:
         commands,
         "diff",
         "say what differs between two boots",
-        "Says what differs in a kernel's text between two boots, site by site: the bytes, what they do, and why, on each "
-        "side. Exit status 0 where nothing differs, 1 where something does.",
+        "Says what differs in a kernel's text between two boots, site by site: the bytes, what they do, and why, on "
+        "each side. Exit status 0 where nothing differs, 1 where something does.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
     side = "a machine (a bundle of facts, JSON or TOML), a backend's name, or BACKEND:MACHINE"
@@ -260,7 +260,8 @@ def _describe(commands: _Commands) -> None:
         "machine",
         "describe this machine or another",
         "Describes this machine, or another from the facts collected on it: what decides how a kernel rewrites itself "
-        "there. What -o writes is taken by --machine of the other commands, and gives the same predictions.",
+        "there. What -o writes is taken by --machine of the other commands, and gives the same predictions; it holds the "
+        "command line and the kernel's log.",
     )
     parser.add_argument(
         "--from", dest="facts", metavar="FACTS", help="another machine: a bundle of facts, JSON or TOML"

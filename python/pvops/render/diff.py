@@ -48,7 +48,7 @@ def document(comparison: Comparison, summary: bool) -> Mapping[str, object]:
         "b": _boot(comparison.names[1], comparison.b),
         "summary": {
             "sites": len(comparison.sites),
-            "bytes": comparison.bytes,
+            "bytes": comparison.differing_bytes,
             "first_guesses": comparison.guesses,
             "sections": comparison.by_section,
             "by_pass": comparison.by_pass,
@@ -144,7 +144,7 @@ def _totals(comparison: Comparison) -> str:
     guesses = comparison.guesses
     first = f"; {guesses} of them {'is' if guesses == 1 else 'are'} a first guess" if guesses else ""
     sites = _sites(len(comparison.sites))
-    return f"{sites} differ{'s' if len(comparison.sites) == 1 else ''}, by {comparison.bytes} bytes: {where}{first}"
+    return f"{sites} differ{'s' if len(comparison.sites) == 1 else ''}, by {comparison.differing_bytes} bytes: {where}{first}"
 
 
 def _sites(n: int) -> str:
