@@ -144,7 +144,8 @@ def _totals(comparison: Comparison) -> str:
     guesses = comparison.guesses
     first = f"; {guesses} of them {'is' if guesses == 1 else 'are'} a first guess" if guesses else ""
     sites = _sites(len(comparison.sites))
-    return f"{sites} differ{'s' if len(comparison.sites) == 1 else ''}, by {comparison.differing_bytes} bytes: {where}{first}"
+    verb = "differs" if len(comparison.sites) == 1 else "differ"
+    return f"{sites} {verb}, by {comparison.differing_bytes} bytes: {where}{first}"
 
 
 def _sites(n: int) -> str:
