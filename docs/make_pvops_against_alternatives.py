@@ -1,0 +1,485 @@
+"""Write the tables of pvops-against-alternatives.md from real kernels: ``python docs/make_pvops_against_alternatives.py``.
+
+``PVOPS_KERNELS`` names the folder that has them: ``kernels/vmlinuz-RELEASE``, and ``boots/RELEASE~MODE.*``, what some
+of them held in memory. ``--check`` writes nothing and says whether the page is current.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+import struct
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pvops
+from pvops import ops
+from pvops.kernel import Kernel
+from pvops.machine import Machine
+from pvops.plan import Plan, Write
+
+PAGE = Path(__file__).with_name("pvops-against-alternatives.md")
+
+#: The kernels of the page, by the name of their era.
+RELEASES = {
+    "5.10": "5.10.0-46-amd64",
+    "6.1": "6.1.0-56-amd64",
+    "6.12": "6.12.117+deb12-amd64",
+    "7.2": "7.2.13+deb14-amd64",
+}
+
+BACKENDS = {"native": "native", "kvm": "KVM", "xen": "Xen PV"}
+
+#: The boots that the outcomes are held to, by the first word of their mode.
+MODES = {"native-max-smp2": "native", "kvm-max-smp2": "kvm", "xenpv-max-smp2": "xen"}
+
+#: Prefixes that may stand before a relative branch.
+_PREFIXES = b"\x2e\x36\x3e\x26\x64\x65\x66\xf2\xf3"
+
+
+class Outcome(NamedTuple):
+    """What one site ends up as: the bytes, how many of them are not filling, and the kind and pass of the last write."""
+
+    code: bytes
+    used: int
+    kind: str
+    table: str
+    function: str | None
+
+
+class Replacement(NamedTuple):
+    """What in one replacement refers to a place by its distance: the opcode it begins with, and what needs moving."""
+
+    length: int
+    call_first: bool
+    jump_first: bool
+    branch_later: bool
+    rip: bool
+
+
+class Measured:
+    """One kernel and what is counted in it."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.sites = [site for site in kernel.sites if site.op is not None]
+
+    @cached_property
+    def outcomes(self) -> Mapping[str, list[Outcome]]:
+        """By backend, the outcome of each of `sites`, on the machine that a plan assumes where none is given."""
+        return {backend: self._outcomes(self.kernel.plan(backend)) for backend in BACKENDS}
+
+    def _outcomes(self, plan: Plan) -> list[Outcome]:
+        writes: dict[int, list[Write]] = {site.address: [] for site in self.sites}
+        for write in plan:
+            found = writes.get(write.address)
+            if found is not None and write.bytes:
+                found.append(write)
+        out = []
+        for site in self.sites:
+            code, function = bytearray(site.bytes), None
+            for write in writes[site.address]:
+                code[: len(write.bytes)] = write.bytes
+                function = write.function
+            last = writes[site.address][-1]
+            assert len(code) == len(site.bytes)
+            out.append(Outcome(bytes(code), last.used, last.kind, last.table, function))
+        return out
+
+    @cached_property
+    def distinct(self) -> list[int]:
+        """How many different outcomes each of `sites` has under the backends."""
+        return [len({one.code for one in row}) for row in zip(*self.outcomes.values(), strict=True)]
+
+    @cached_property
+    def callee_save(self) -> set[str]:
+        """The ops whose callers keep all registers but the result's: a C function behind one needs a thunk."""
+        era = ops.era(self.kernel.rules.era)
+        config = self.kernel.ops.config or era.default_config(self.kernel.bits)
+        return {op.name for template in era.templates(config) for op in template if op.op.callee_save}
+
+    @cached_property
+    def replacements(self) -> list[Replacement]:
+        """Each row of ``.altinstructions``, by what its replacement has in it."""
+        image = self.kernel.image
+        address, size = next((a, s) for name, a, s, _ in image.sections() if name == ".altinstructions")
+        rows = self.kernel.tables.rows("alternatives")
+        # The length of the replacement is the last byte of a row in every layout since padlen went.
+        stride = size // len(rows)
+        raw = image.read(address, size)
+        assert raw is not None
+        assert stride * len(rows) == size
+        out = []
+        for index, *_, target in rows:
+            length = raw[(index + 1) * stride - 1]
+            code = image.read(target, length) if target is not None and length else b""
+            out.append(self._replacement(target or 0, code or b""))
+        return out
+
+    def _replacement(self, address: int, code: bytes) -> Replacement:
+        call = jump = later = rip = False
+        for offset, length, text in self.kernel.image.disassemble(address, code, False) if code else ():
+            one = code[offset : offset + length]
+            leaves = _leaves(one.lstrip(_PREFIXES), address + offset + length, address, address + len(code))
+            if offset == 0:
+                call, jump = leaves == "call", leaves == "jump"
+            elif leaves:
+                later = True
+            rip |= "(%rip)" in text
+        return Replacement(len(code), call, jump, later, rip)
+
+
+def _leaves(code: bytes, end: int, low: int, high: int) -> str | None:
+    """Whether an instruction, without prefixes, is a branch by distance to outside [low, high)."""
+    if code[:1] in (b"\xe8", b"\xe9") or (code[:1] == b"\x0f" and code[1:2] and code[1] & 0xF0 == 0x80):
+        distance = int.from_bytes(code[-4:], "little", signed=True)
+    elif code[:1] and (code[0] & 0xF0 == 0x70 or code[0] in (0xE0, 0xE1, 0xE2, 0xE3, 0xEB)):
+        distance = int.from_bytes(code[-1:], "little", signed=True)
+    else:
+        return None
+    if low <= end + distance < high:
+        return None
+    return "call" if code[0] == 0xE8 else "jump"
+
+
+Kernels = Mapping[str, Measured]
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    head = list(head)
+    lines = [head, *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
+    out = ["| " + " | ".join(line) + " |" for line in lines]
+    return [out[0], "|" + "---|" * len(head), *out[1:]]
+
+
+def kernels_table(found: Kernels) -> list[str]:
+    """The kernels, and how many sites they have."""
+    rows = []
+    for name, one in found.items():
+        lengths = Counter(len(site.bytes) for site in one.sites)
+        rows.append(
+            [
+                name,
+                f"`{one.kernel.release}`",
+                len(one.sites),
+                ", ".join(f"{count:,} of {size}" for size, count in lengths.most_common()),
+                len(one.kernel.paravirt) if one.kernel.paravirt is not None else "–",
+                len(one.replacements),
+            ]
+        )
+    return _table(["", "release", "call sites of an op", "bytes a site", "`.parainstructions`", "`.altinstructions`"], rows)
+
+
+def multiway_table(found: Kernels) -> list[str]:
+    """How many sites have one, two, three outcomes under native, KVM and Xen PV."""
+    rows = []
+    for name, one in found.items():
+        count = Counter(one.distinct)
+        three = Counter(_short(s.op) for s, n in zip(one.sites, one.distinct, strict=True) if n == 3)
+        named = ", ".join(f"`{op}` {n:,}" for op, n in sorted(three.items()))
+        rows.append([name, len(one.sites), count[1], count[2], count[3], named or "–"])
+    return _table(["", "sites", "1 outcome", "2 outcomes", "3 outcomes", "those with 3, by op"], rows)
+
+
+def by_op_table(found: Kernels) -> list[str]:
+    """Sites by op and number of outcomes."""
+    cells: dict[str, dict[str, Counter[int]]] = {}
+    for name, one in found.items():
+        for site, n in zip(one.sites, one.distinct, strict=True):
+            cells.setdefault(_short(site.op), {}).setdefault(name, Counter())[n] += 1
+    rows: list[list[object]] = []
+    for op in sorted(cells):
+        row: list[object] = [f"`{op}`"]
+        for name in found:
+            count = cells[op].get(name)
+            row.append("" if count is None else ", ".join(f"{n}: {sites:,}" for n, sites in sorted(count.items())))
+        rows.append(row)
+    return _table(["op", *found], rows)
+
+
+def _short(op: str | None) -> str:
+    assert op is not None
+    return op.removeprefix("pv_").replace("_ops.", ".")
+
+
+def save_table(found: Kernels) -> list[str]:
+    """The callee-save ops, and which of the functions behind them are generated thunks."""
+    rows = []
+    for name, one in found.items():
+        sites = Counter(site.op for site in one.sites)
+        row: list[object] = [name, len(one.callee_save), sum(sites[op] for op in one.callee_save)]
+        for backend in BACKENDS:
+            slots = one.kernel.plan(backend).slots
+            thunks = {
+                op for op in one.callee_save if op in slots and (slots[op].symbol or "").startswith("__raw_callee_save")
+            }
+            row.append(f"{len(thunks)}: " + ", ".join(f"`{_short(op)}`" for op in sorted(thunks)) if thunks else "0")
+        rows.append(row)
+    return _table(["", "callee-save ops", "their sites", *(f"thunks, {b}" for b in BACKENDS.values())], rows)
+
+
+_KINDS = {
+    "inlined": ("inlined", "moved"),
+    "nops": ("nopped",),
+    "direct call": ("called",),
+    "jump": ("jumped",),
+    "call of `BUG`": ("bug-called", "trapped"),
+    "left indirect": ("kept",),
+}
+
+
+def kinds_table(found: Kernels) -> list[str]:
+    """What the sites are in the end, by backend."""
+    rows = []
+    for name, one in found.items():
+        for backend, shown in BACKENDS.items():
+            kinds = Counter(outcome.kind for outcome in one.outcomes[backend])
+            known = {kind for group in _KINDS.values() for kind in group}
+            assert set(kinds) <= known, (name, backend, kinds)
+            short = [o.used for o in one.outcomes[backend] if o.kind in _KINDS["inlined"]]
+            longest = max(short, default=0)
+            counts = [sum(kinds[kind] for kind in group) for group in _KINDS.values()]
+            rows.append([name, shown, *counts, longest or "–"])
+    return _table(["", "backend", *_KINDS, "longest inlined, bytes"], rows)
+
+
+def classes_table(found: Kernels) -> list[str]:
+    """On bare hardware, what each class costs: inlined, nops, direct calls."""
+    rows: dict[str, list[object]] = {}
+    for name, one in found.items():
+        groups: dict[str, Counter[str]] = {}
+        for site, outcome in zip(one.sites, one.outcomes["native"], strict=True):
+            groups.setdefault(_short(site.op).partition(".")[0], Counter())[outcome.kind] += 1
+        for group in sorted(groups):
+            kinds = groups[group]
+            inlined, called = kinds["inlined"] + kinds["moved"], kinds["called"] + kinds["jumped"]
+            assert inlined + called + kinds["nopped"] == kinds.total()
+            row = rows.setdefault(group, [f"`{group}`", *[""] * len(found)])
+            row[1 + list(found).index(name)] = f"{inlined:,} / {kinds['nopped']:,} / {called:,}"
+    return _table(["class", *found], [rows[group] for group in sorted(rows)])
+
+
+def forms_table(found: Kernels) -> list[str]:
+    """The inlined forms on bare hardware, and how many sites have them."""
+    counts: dict[bytes, Counter[str]] = {}
+    text: dict[bytes, str] = {}
+    which: dict[bytes, set[str]] = {}
+    for name, one in found.items():
+        for site, outcome in zip(one.sites, one.outcomes["native"], strict=True):
+            if outcome.kind in _KINDS["inlined"]:
+                code = outcome.code[: outcome.used]
+                counts.setdefault(code, Counter())[name] += 1
+                which.setdefault(code, set()).add(_short(site.op))
+                if code not in text:
+                    shown = one.kernel.image.disassemble(site.address, code, False)
+                    text[code] = "; ".join(" ".join(line.split()) for _, _, line in shown)
+    rows = []
+    for code, count in sorted(counts.items(), key=lambda item: -item[1].total()):
+        named = sorted(which[code])
+        label = ", ".join(f"`{op}`" for op in named) if len(named) < 4 else f"{len(named)} ops, `{named[0]}` …"
+        rows.append([f"`{code.hex(' ')}`", f"`{text[code]}`", label, *(count[name] for name in found)])
+    return _table(["bytes", "instructions", "of", *found], rows)
+
+
+def rows_table(found: Kernels) -> list[str]:
+    """The rows of .altinstructions by what the format can say."""
+
+    def sites(one: Measured) -> Counter[int]:
+        return Counter(row[1] for row in one.kernel.tables.rows("alternatives"))
+
+    def inverted(one: Measured) -> int:
+        return sum(bool(row[4]) for row in one.kernel.tables.rows("alternatives"))
+
+    def direct(one: Measured) -> int:
+        return sum(bool(row[5]) for row in one.kernel.tables.rows("alternatives"))
+
+    def literal(one: Measured) -> int:
+        return sum(not (r.call_first or r.jump_first or r.branch_later or r.rip) for r in one.replacements)
+
+    lines: dict[str, Callable[[Measured], int]] = {
+        "rows": lambda one: len(one.replacements),
+        "that ask for the absence of a feature": inverted,
+        "that make an indirect call direct": direct,
+        "addresses they name": lambda one: len(sites(one)),
+        "… with two rows": lambda one: sum(n == 2 for n in sites(one).values()),
+        "… with three or more": lambda one: sum(n > 2 for n in sites(one).values()),
+        "replacements of which any copy will do": literal,
+        "replacements that begin with a call": lambda one: sum(r.call_first for r in one.replacements),
+        "… of five bytes, what the fix of 2009 covers": lambda one: sum(
+            r.call_first and r.length == 5 for r in one.replacements
+        ),
+        "replacements that begin with a jump elsewhere": lambda one: sum(r.jump_first for r in one.replacements),
+        "replacements with a branch elsewhere behind the first instruction": lambda one: sum(
+            r.branch_later for r in one.replacements
+        ),
+        "replacements with a `%rip`-relative operand": lambda one: sum(r.rip for r in one.replacements),
+    }
+    rows = [[line, *(count(one) for one in found.values())] for line, count in lines.items()]
+    return _table(["`.altinstructions`", *found], rows)
+
+
+def last_word_table(found: Kernels) -> list[str]:
+    """Sites of ops that both mechanisms name, and whose bytes stand there in the end."""
+    rows = []
+    for name, one in found.items():
+        both = []
+        for index, site in enumerate(one.sites):
+            literal = any(row.table == "alternatives" and not row.direct_call for row in site.rows)
+            pointer = any(row.table == "paravirt" or row.direct_call for row in site.rows)
+            if literal and pointer:
+                both.append(index)
+        for backend, shown in BACKENDS.items():
+            last = Counter(one.outcomes[backend][index].kind in _KINDS["inlined"] for index in both)
+            rows.append([name, shown, len(one.sites), len(both), last[True], last[False]])
+    head = ["", "backend", "sites", "named by both", "the feature's row has the last word", "the pointer has it"]
+    return _table(head, rows)
+
+
+def locks_table(found: Kernels) -> list[str]:
+    """The lock ops: sites, and what they become."""
+    rows = []
+    for name, one in found.items():
+        groups: dict[str, list[int]] = {}
+        for index, site in enumerate(one.sites):
+            if _short(site.op).startswith("lock."):
+                groups.setdefault(_short(site.op), []).append(index)
+        for op, indices in sorted(groups.items()):
+            row: list[object] = [name, f"`{op}`", len(indices)]
+            for backend in BACKENDS:
+                forms = Counter(_form(one, index, one.outcomes[backend][index]) for index in indices)
+                row.append(", ".join(form for form, _ in forms.most_common()))
+            rows.append(row)
+    return _table(["", "op", "sites", *BACKENDS.values()], rows)
+
+
+def _form(one: Measured, index: int, outcome: Outcome) -> str:
+    if outcome.kind == "called":
+        return f"call `{outcome.function}`"
+    if outcome.kind == "nopped":
+        return "nops"
+    shown = one.kernel.image.disassemble(one.sites[index].address, outcome.code[: outcome.used], False)
+    return "`" + "; ".join(" ".join(line.split()) for _, _, line in shown) + "`"
+
+
+def fast_path_table(found: Kernels) -> list[str]:
+    """The sites in the functions that take and give back a spinlock."""
+    rows = []
+    for name, one in found.items():
+        for function in ("_raw_spin_lock", "_raw_spin_unlock"):
+            start = one.kernel.address_of(function)
+            if start is None:
+                rows.append([name, f"`{function}`", "no such function: its callers have it inline", "–"])
+                continue
+            sites = [s for s in one.sites if one.kernel.place(s.address) == f"{function}+{s.address - start:#x}"]
+            before = "–"
+            if sites:
+                code = one.kernel.image.read(start, sites[0].address - start)
+                assert code is not None
+                lines = [line for _, _, line in one.kernel.image.disassemble(start, code, False)]
+                before = "yes" if any("cmpxchg" in line for line in lines) else "no"
+            rows.append([name, f"`{function}`", ", ".join(f"`{_short(s.op)}`" for s in sites) or "none", before])
+    return _table(["", "function", "its sites", "`cmpxchg` before the first"], rows)
+
+
+def passes_table(found: Kernels) -> list[str]:
+    """The passes that write to text, and how many of their writes change something on bare hardware."""
+    counts = {name: dict(one.kernel.plan("native").by_pass()) for name, one in found.items()}
+    passes = dict.fromkeys(one for by_pass in counts.values() for one in by_pass)
+    by_most = sorted(passes, key=lambda one: -max(by_pass.get(one, 0) for by_pass in counts.values()))
+    return _table(
+        ["pass", *found], [[f"`{one}`", *(by_pass.get(one, "–") for by_pass in counts.values())] for one in by_most]
+    )
+
+
+def memory_table(found: Kernels, folder: Path) -> list[str]:
+    """The outcomes, predicted for the machines of real boots, against what those held in memory."""
+    rows = []
+    for name, one in found.items():
+        address, size = next((a, s) for section, a, s, _ in one.kernel.image.sections() if section == ".text")
+        for mode, backend in MODES.items():
+            boot = folder / "boots" / f"{one.kernel.release}~{mode}"
+            memory = _memory(boot, one.kernel.image.read(address, size) or b"", address)
+            plan = one.kernel.plan(backend, machine=Machine.from_facts(f"{boot}.facts"))
+            inside = equal = 0
+            for site, outcome in zip(one.sites, one._outcomes(plan), strict=True):
+                at = site.address - address
+                if 0 <= at < size:
+                    inside += 1
+                    equal += memory[at : at + len(outcome.code)] == outcome.code
+            rows.append([name, BACKENDS[backend], inside, equal])
+    return _table(["", "booted as", "sites in `.text`", "as predicted in memory"], rows)
+
+
+def _memory(boot: Path, text: bytes, address: int) -> bytes:
+    """``.text`` after a boot, from ``.text`` as linked."""
+    out = bytearray(text)
+    runs = lzma.decompress(Path(f"{boot}.runs.xz").read_bytes())
+    at = 0
+    while at < len(runs):
+        start, length = struct.unpack_from("<QI", runs, at)
+        at += 12
+        out[start - address : start - address + length] = runs[at : at + length]
+        at += length
+    told = json.loads(Path(f"{boot}.json").read_text())["text_sha256"]
+    assert hashlib.sha256(out).hexdigest() == told, boot.name
+    return bytes(out)
+
+
+TABLES = {
+    "kernels": kernels_table,
+    "multiway": multiway_table,
+    "save": save_table,
+    "kinds": kinds_table,
+    "classes": classes_table,
+    "forms": forms_table,
+    "rows": rows_table,
+    "last-word": last_word_table,
+    "locks": locks_table,
+    "fast-path": fast_path_table,
+    "passes": passes_table,
+    "by-op": by_op_table,
+}
+
+
+def current(page: str, folder: Path) -> str:
+    """The page with its tables as they should be, each between its pair of marks.
+
+    Raises:
+        InputError: a kernel of the page is not in the folder.
+    """
+    found = {name: Measured(pvops.open(folder / "kernels" / f"vmlinuz-{r}")) for name, r in RELEASES.items()}
+    tables = {name: table(found) for name, table in TABLES.items()} | {"memory": memory_table(found, folder)}
+    for name, table in tables.items():
+        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+        before, mark, rest = page.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not mark or not closed:
+            raise ValueError(f"{PAGE.name} has no pair of marks for the table {name}")
+        page = before + begin + "\n".join(table) + "\n" + end + after
+    return page
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the page, or with ``--check`` compares it."""
+    folder = os.environ.get("PVOPS_KERNELS")
+    if not folder:
+        print("PVOPS_KERNELS is not set: it names the folder with the kernels", file=sys.stderr)
+        return 2
+    old = PAGE.read_text()
+    new = current(old, Path(folder))
+    if "--check" not in arguments:
+        PAGE.write_text(new)
+    elif new != old:
+        print(f"{PAGE.name} is not what the kernels say: run python docs/{Path(__file__).name}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
