@@ -173,7 +173,9 @@ def kernels_table(found: Kernels) -> list[str]:
                 len(one.replacements),
             ]
         )
-    return _table(["", "release", "call sites of an op", "bytes a site", "`.parainstructions`", "`.altinstructions`"], rows)
+    return _table(
+        ["", "release", "call sites of an op", "bytes a site", "`.parainstructions`", "`.altinstructions`"], rows
+    )
 
 
 def multiway_table(found: Kernels) -> list[str]:
