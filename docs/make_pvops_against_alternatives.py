@@ -1,4 +1,4 @@
-"""Write the tables of pvops-against-alternatives.md from real kernels: ``python docs/make_pvops_against_alternatives.py``.
+"""Write the tables of pvops-against-alternatives.md from real kernels.
 
 ``PVOPS_KERNELS`` names the folder that has them: ``kernels/vmlinuz-RELEASE``, and ``boots/RELEASE~MODE.*``, what some
 of them held in memory. ``--check`` writes nothing and says whether the page is current.
@@ -44,7 +44,7 @@ _PREFIXES = b"\x2e\x36\x3e\x26\x64\x65\x66\xf2\xf3"
 
 
 class Outcome(NamedTuple):
-    """What one site ends up as: the bytes, how many of them are not filling, and the kind and pass of the last write."""
+    """What one site ends up as: its bytes, how many are not filling, and kind and pass of the last write."""
 
     code: bytes
     used: int
@@ -169,7 +169,7 @@ def kernels_table(found: Kernels) -> list[str]:
                 f"`{one.kernel.release}`",
                 len(one.sites),
                 ", ".join(f"{count:,} of {size}" for size, count in lengths.most_common()),
-                len(one.kernel.paravirt) if one.kernel.paravirt is not None else "–",
+                len(one.kernel.paravirt) if one.kernel.paravirt is not None else "-",
                 len(one.replacements),
             ]
         )
@@ -185,7 +185,7 @@ def multiway_table(found: Kernels) -> list[str]:
         count = Counter(one.distinct)
         three = Counter(_short(s.op) for s, n in zip(one.sites, one.distinct, strict=True) if n == 3)
         named = ", ".join(f"`{op}` {n:,}" for op, n in sorted(three.items()))
-        rows.append([name, len(one.sites), count[1], count[2], count[3], named or "–"])
+        rows.append([name, len(one.sites), count[1], count[2], count[3], named or "-"])
     return _table(["", "sites", "1 outcome", "2 outcomes", "3 outcomes", "those with 3, by op"], rows)
 
 
@@ -247,7 +247,7 @@ def kinds_table(found: Kernels) -> list[str]:
             short = [o.used for o in one.outcomes[backend] if o.kind in _KINDS["inlined"]]
             longest = max(short, default=0)
             counts = [sum(kinds[kind] for kind in group) for group in _KINDS.values()]
-            rows.append([name, shown, *counts, longest or "–"])
+            rows.append([name, shown, *counts, longest or "-"])
     return _table(["", "backend", *_KINDS, "longest inlined, bytes"], rows)
 
 
@@ -376,10 +376,10 @@ def fast_path_table(found: Kernels) -> list[str]:
         for function in ("_raw_spin_lock", "_raw_spin_unlock"):
             start = one.kernel.address_of(function)
             if start is None:
-                rows.append([name, f"`{function}`", "no such function: its callers have it inline", "–"])
+                rows.append([name, f"`{function}`", "no such function: its callers have it inline", "-"])
                 continue
             sites = [s for s in one.sites if one.kernel.place(s.address) == f"{function}+{s.address - start:#x}"]
-            before = "–"
+            before = "-"
             if sites:
                 code = one.kernel.image.read(start, sites[0].address - start)
                 assert code is not None
@@ -395,7 +395,7 @@ def passes_table(found: Kernels) -> list[str]:
     passes = dict.fromkeys(one for by_pass in counts.values() for one in by_pass)
     by_most = sorted(passes, key=lambda one: -max(by_pass.get(one, 0) for by_pass in counts.values()))
     return _table(
-        ["pass", *found], [[f"`{one}`", *(by_pass.get(one, "–") for by_pass in counts.values())] for one in by_most]
+        ["pass", *found], [[f"`{one}`", *(by_pass.get(one, "-") for by_pass in counts.values())] for one in by_most]
     )
 
 
