@@ -211,8 +211,8 @@ def _patch(commands: _Commands) -> None:
         commands,
         "patch",
         "write the image as the kernel patches it",
-        "Writes the image as it is after boot: every pass that rewrites kernel text, in the order of its era. What cannot "
-        "be derived from the image and the machine is a first guess, and is counted.",
+        "Writes the image as it is after boot: every pass that rewrites kernel text, in the order of its era. What "
+        "cannot be derived from the image and the machine is a first guess, and is counted.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
     parser.add_argument(
@@ -260,8 +260,8 @@ def _describe(commands: _Commands) -> None:
         "machine",
         "describe this machine or another",
         "Describes this machine, or another from the facts collected on it: what decides how a kernel rewrites itself "
-        "there. What -o writes is taken by --machine of the other commands, and gives the same predictions; it holds the "
-        "command line and the kernel's log.",
+        "there. What -o writes is taken by --machine of the other commands, and gives the same predictions; it holds "
+        "the command line and the kernel's log.",
     )
     parser.add_argument(
         "--from", dest="facts", metavar="FACTS", help="another machine: a bundle of facts, JSON or TOML"
