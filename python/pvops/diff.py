@@ -6,6 +6,7 @@ where the bytes do. Two boots that write in other ways but leave the same bytes 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from functools import cached_property
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pvops.plan import Plan, RawWrite
 
 T = TypeVar("T")
+
+#: How a reason names another row: which one is the site's own affair, and sites that differ alike are one group.
+_OTHER_ROW = re.compile(r"row \d+ of the same site")
 
 
 class Side(NamedTuple):
@@ -176,8 +180,11 @@ class Comparison:
         (a, b), (guess_a, guess_b) = (side.of[place] for side in sides), (side.guesses[place] for side in sides)
         same = {_decision(w) for w in a} & {_decision(w) for w in b}
         a, b = ([w for w in writes if _decision(w) not in same] or writes for writes in (a, b))
+        # The last row of the last pass has the last word.
         last = max(
-            (w for w in (*a, *b)), key=lambda w: sides[0].order.get(w[1], sides[1].order.get(w[1], -1)), default=None
+            (*a, *b),
+            key=lambda w: (sides[0].order.get(w[1], sides[1].order.get(w[1], -1)), w[2]),
+            default=None,
         )
         assert last is not None
         op = next((op for w in (*a, *b) if (op := self.a.op_of(w))), None)
@@ -301,9 +308,10 @@ class _Writes:
         for raw in writes:
             # Rows of one op or key are explained alike; what else the sentences say is in the rest.
             about = self.plan.op_of(raw) or self.plan.key_of(raw[1], raw[2])
-            known = (raw[1], about, raw[4], raw[5], len(raw[3]) - raw[6], raw[7])
+            known = (raw[1], about, raw[4], _OTHER_ROW.sub("", raw[5]), len(raw[3]) - raw[6], raw[7])
             if known not in self._said:
-                self._said[known] = tuple(sentences(self.plan, self.plan.write(raw)))
+                said_of = sentences(self.plan, self.plan.write(raw))
+                self._said[known] = tuple(_OTHER_ROW.sub("another row of the same site", one) for one in said_of)
             said += self._said[known]
         return tuple(dict.fromkeys(said))
 

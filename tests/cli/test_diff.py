@@ -216,3 +216,14 @@ def test_the_causes_are_the_ones_to_expect(kernel: Callable[[str], Kernel], kern
     assert {(s.a.bytes[:1], s.b.bytes[:1]) for s in one.sites if s.table == "smp_locks"} == {(b"\xf0", b"\x3e")}
     off = between(kernels_root, opened, "native-max-smp2", "native-max-smp2-mitoff")
     assert next(iter(off.by_pass)) == "retpolines"
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("release", ["6.1.0-56-amd64", "6.12.117+deb12-amd64", "7.2.13+deb14-amd64"])
+def test_sites_that_differ_alike_are_one_group(release: str, kernel: Callable[[str], Kernel]) -> None:
+    opened = kernel(release)
+    found = compare(opened.plan("native"), opened.plan("xen"))
+    assert len(found.groups) < 150 < 4000 < len(found.sites)
+    (enable,) = [g for g in found.groups if g.op == "pv_irq_ops.irq_enable"]
+    assert enable.subject == "!X86_FEATURE_XENPV"
+    assert {site.a.bytes for site in enable.sites} == {bytes.fromhex("fb0f1f440000")}

@@ -83,8 +83,9 @@ def test_a_file_of_facts_and_its_document_are_the_same_machine(tmp_path: Path) -
     again = Machine.load(document)
     assert again.to_dict() == machine.to_dict()
     assert machine.to_dict()["schema"] == "pvops.machine/1"
-    assert again.possible_cpus == (4, "given")
-    assert again.hypervisor == ("kvm", "given")
+    assert again.possible_cpus == machine.possible_cpus == (4, 'log: "smpboot: Allowing 4 CPUs"')
+    assert again.hypervisor == machine.hypervisor
+    assert machine.hypervisor.value == "kvm"
 
 
 def test_toml_by_hand(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
         html.write(args.html, render.page(comparison))
         if args.html != "-":
-            output.note(f"{len(comparison.sites)} sites -> {args.html}")
+            output.note(f"{render.count(len(comparison.sites))} -> {args.html}")
     if args.format_ == "json":
         output.print_json(render.document(comparison, args.summary))
     elif args.format_ in ("jsonl", "csv"):

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
             raise OpsError("--html - and --json both want standard output; write the page to a file")
         html.write(args.html, explain.page(args.where, explanations))
         if args.html != "-":
-            output.note(f"{len(explanations)} sites -> {args.html}")
+            output.note(f"{len(explanations)} {'site' if len(explanations) == 1 else 'sites'} -> {args.html}")
     if args.format_ == "json":
         output.print_json(
             {

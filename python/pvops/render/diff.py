@@ -143,12 +143,12 @@ def _totals(comparison: Comparison) -> str:
     where = ", ".join(f"{name} {n}" for name, n in comparison.by_section.items())
     guesses = comparison.guesses
     first = f"; {guesses} of them {'is' if guesses == 1 else 'are'} a first guess" if guesses else ""
-    sites = _sites(len(comparison.sites))
-    verb = "differs" if len(comparison.sites) == 1 else "differ"
-    return f"{sites} {verb}, by {comparison.differing_bytes} bytes: {where}{first}"
+    differ = f"{count(len(comparison.sites))} differ{'s' if len(comparison.sites) == 1 else ''}"
+    return f"{differ}, by {comparison.differing_bytes} bytes: {where}{first}"
 
 
-def _sites(n: int) -> str:
+def count(n: int) -> str:
+    """``1 site``, ``2 sites``."""
     return "1 site" if n == 1 else f"{n} sites"
 
 
@@ -183,7 +183,7 @@ def group_lines(comparison: Comparison, style: Style, *, sites: bool) -> Iterato
     """The groups, each with its reasons and, if asked, its sites."""
     for group in comparison.groups:
         yield ""
-        yield f"{style.bold(group.title)}: {_sites(len(group.sites))}"
+        yield f"{style.bold(group.title)}: {count(len(group.sites))}"
         for letter, side in (("A", group.a), ("B", group.b)):
             for i, reason in enumerate(side.reasons):
                 lines = wrapped(reason, indent=5)
@@ -263,7 +263,7 @@ def _group(comparison: Comparison, group: Group) -> str:
     return "\n".join(
         (
             f"<details open><summary>{html.text(group.title)} "
-            f'<span class="soft">{html.text(_sites(len(group.sites)))}</span></summary>',
+            f'<span class="soft">{html.text(count(len(group.sites)))}</span></summary>',
             f"<p>A: {html.text(', '.join(group.a.kinds) or 'nothing')}</p>{html.bullets(group.a.reasons)}",
             f"<p>B: {html.text(', '.join(group.b.kinds) or 'nothing')}</p>{html.bullets(group.b.reasons)}",
             guess if group.a.guess or group.b.guess else "",
