@@ -1,7 +1,8 @@
-"""Write the tables of pvops-against-alternatives.md from real kernels.
+"""Write the tables of pvops-against-alternatives.md: ``python docs/make_pvops_against_alternatives.py``.
 
-``PVOPS_KERNELS`` names the folder that has them: ``kernels/vmlinuz-RELEASE``, and ``boots/RELEASE~MODE.*``, what some
-of them held in memory. ``--check`` writes nothing and says whether the page is current.
+``PVOPS_KERNELS`` names the folder with what they are made from: ``kernels/vmlinuz-RELEASE``, and
+``boots/RELEASE~MODE.*``, what some of them held in memory. ``--check`` writes nothing and says whether the page is
+current.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import pvops
 from pvops import ops
+from pvops.cli.parser import TABLES as TABLES_OF_SITES
 from pvops.kernel import Kernel
 from pvops.machine import Machine
 from pvops.plan import Plan, Write
@@ -39,17 +41,26 @@ BACKENDS = {"native": "native", "kvm": "KVM", "xen": "Xen PV"}
 #: The boots that the outcomes are held to, by the first word of their mode.
 MODES = {"native-max-smp2": "native", "kvm-max-smp2": "kvm", "xenpv-max-smp2": "xen"}
 
+#: A cell that has nothing to say.
+_NONE = "-"
+
 #: Prefixes that may stand before a relative branch.
 _PREFIXES = b"\x2e\x36\x3e\x26\x64\x65\x66\xf2\xf3"
 
 
 class Outcome(NamedTuple):
-    """What one site ends up as: its bytes, how many are not filling, and kind and pass of the last write."""
+    """What one site ends up as.
+
+    Attributes:
+        code: its bytes after all passes.
+        used: how many of them are not filling.
+        kind: what the last write made of it; ``kept`` where there is none.
+        function: what the op's slot holds.
+    """
 
     code: bytes
     used: int
     kind: str
-    table: str
     function: str | None
 
 
@@ -87,9 +98,10 @@ class Measured:
             for write in writes[site.address]:
                 code[: len(write.bytes)] = write.bytes
                 function = write.function
-            last = writes[site.address][-1]
             assert len(code) == len(site.bytes)
-            out.append(Outcome(bytes(code), last.used, last.kind, last.table, function))
+            last = writes[site.address][-1] if writes[site.address] else None
+            used, kind = (last.used, last.kind) if last else (len(code), "kept")
+            out.append(Outcome(bytes(code), used, kind, function))
         return out
 
     @cached_property
@@ -169,7 +181,7 @@ def kernels_table(found: Kernels) -> list[str]:
                 f"`{one.kernel.release}`",
                 len(one.sites),
                 ", ".join(f"{count:,} of {size}" for size, count in lengths.most_common()),
-                len(one.kernel.paravirt) if one.kernel.paravirt is not None else "-",
+                len(one.kernel.paravirt) if one.kernel.paravirt is not None else _NONE,
                 len(one.replacements),
             ]
         )
@@ -185,7 +197,7 @@ def multiway_table(found: Kernels) -> list[str]:
         count = Counter(one.distinct)
         three = Counter(_short(s.op) for s, n in zip(one.sites, one.distinct, strict=True) if n == 3)
         named = ", ".join(f"`{op}` {n:,}" for op, n in sorted(three.items()))
-        rows.append([name, len(one.sites), count[1], count[2], count[3], named or "-"])
+        rows.append([name, len(one.sites), count[1], count[2], count[3], named or _NONE])
     return _table(["", "sites", "1 outcome", "2 outcomes", "3 outcomes", "those with 3, by op"], rows)
 
 
@@ -247,7 +259,7 @@ def kinds_table(found: Kernels) -> list[str]:
             short = [o.used for o in one.outcomes[backend] if o.kind in _KINDS["inlined"]]
             longest = max(short, default=0)
             counts = [sum(kinds[kind] for kind in group) for group in _KINDS.values()]
-            rows.append([name, shown, *counts, longest or "-"])
+            rows.append([name, shown, *counts, longest or _NONE])
     return _table(["", "backend", *_KINDS, "longest inlined, bytes"], rows)
 
 
@@ -316,7 +328,9 @@ def rows_table(found: Kernels) -> list[str]:
         "… of five bytes, what the fix of 2009 covers": lambda one: sum(
             r.call_first and r.length == 5 for r in one.replacements
         ),
-        "replacements that begin with a jump elsewhere": lambda one: sum(r.jump_first for r in one.replacements),
+        "replacements that begin with a jump elsewhere, all of five bytes": lambda one: sum(
+            r.jump_first and r.length == 5 for r in one.replacements
+        ),
         "replacements with a branch elsewhere behind the first instruction": lambda one: sum(
             r.branch_later for r in one.replacements
         ),
@@ -376,10 +390,10 @@ def fast_path_table(found: Kernels) -> list[str]:
         for function in ("_raw_spin_lock", "_raw_spin_unlock"):
             start = one.kernel.address_of(function)
             if start is None:
-                rows.append([name, f"`{function}`", "no such function: its callers have it inline", "-"])
+                rows.append([name, f"`{function}`", "no such function: its callers have it inline", _NONE])
                 continue
             sites = [s for s in one.sites if one.kernel.place(s.address) == f"{function}+{s.address - start:#x}"]
-            before = "-"
+            before = _NONE
             if sites:
                 code = one.kernel.image.read(start, sites[0].address - start)
                 assert code is not None
@@ -390,13 +404,21 @@ def fast_path_table(found: Kernels) -> list[str]:
 
 
 def passes_table(found: Kernels) -> list[str]:
-    """The passes that write to text, and how many of their writes change something on bare hardware."""
-    counts = {name: dict(one.kernel.plan("native").by_pass()) for name, one in found.items()}
-    passes = dict.fromkeys(one for by_pass in counts.values() for one in by_pass)
-    by_most = sorted(passes, key=lambda one: -max(by_pass.get(one, 0) for by_pass in counts.values()))
-    return _table(
-        ["pass", *found], [[f"`{one}`", *(by_pass.get(one, "-") for by_pass in counts.values())] for one in by_most]
-    )
+    """The tables by which a kernel rewrites itself: rows, and how many writes change something on bare hardware."""
+    counts: dict[str, dict[str, str]] = {table: {} for table in TABLES_OF_SITES}
+    for name, one in found.items():
+        writes = dict(one.kernel.plan("native").by_pass())
+        for table, cells in counts.items():
+            if table == "runtime_const":
+                rows = sum(len(addresses) for _, _, addresses in one.kernel.tables.constants())
+            elif table == "paravirt":
+                rows = len(one.kernel.paravirt or ())
+            else:
+                rows = len(one.kernel.tables.rows(table))
+            if rows:
+                cells[name] = f"{rows:,} / {writes.get(table, 0):,}"
+    rows_of = [[f"`{table}`", *(cells.get(name, _NONE) for name in found)] for table, cells in counts.items()]
+    return _table(["table", *found], rows_of)
 
 
 def memory_table(found: Kernels, folder: Path) -> list[str]:
