@@ -9,6 +9,9 @@ mod binutils;
 mod decode;
 mod kernels;
 
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
 use decode::{Branch, branches, is_nop};
 use iced_x86::{Decoder, DecoderOptions};
 use proptest::prelude::*;
@@ -271,6 +274,13 @@ fn since_6_5_nops_of_every_length_are_one_instruction_that_ends_where_they_end()
 
 // Real kernels
 
+/// Every kernel at hand, opened once: unpacking them is most of the time these tests take.
+fn images() -> &'static [Image] {
+    static IMAGES: OnceLock<Vec<Image>> = OnceLock::new();
+    let open = |path: PathBuf| Image::open(&path).expect("a real kernel opens");
+    IMAGES.get_or_init(|| kernels::kernels().into_iter().map(open).collect())
+}
+
 fn era(image: &Image) -> &'static str {
     let release = image.release().unwrap_or_default();
     let eras = ["5.10", "6.1", "6.12", "7.2"];
@@ -283,12 +293,11 @@ fn rows(image: &Image) -> AlternativeTable {
 
 #[test]
 fn every_replacement_of_real_kernels_keeps_its_targets() {
-    for path in kernels::kernels() {
-        let image = Image::open(&path).expect("a real kernel opens");
-        let (era, bits) = (era(&image), image.bits());
+    for image in images() {
+        let (era, bits) = (era(image), image.bits());
         let patcher = patcher(era, bits);
         let (mut moved, mut kept) = (0, 0);
-        for row in rows(&image).rows {
+        for row in rows(image).rows {
             // The last of no bytes may lie behind the end of its section.
             let code = match row.replacement_len {
                 0 => &[],
@@ -303,11 +312,11 @@ fn every_replacement_of_real_kernels_keeps_its_targets() {
                 wanted[0].target = wanted[0].target.wrapping_add(0x1234);
             }
             // Up to 6.4 only one instruction is moved: so no other may leave its replacement.
-            assert_eq!(branches(bits, row.address, &site), wanted, "{}: {row:x?}", path.display());
+            assert_eq!(branches(bits, row.address, &site), wanted, "{}: {row:x?}", image.name());
             moved += wanted.iter().zip(&linked).filter(|(new, old)| new.target == old.target).count();
             kept += wanted.iter().zip(&linked).filter(|(new, old)| new.target != old.target).count();
         }
-        assert!(moved > 100, "{}", path.display());
+        assert!(moved > 100, "{}", image.name());
         eprintln!("{era} {bits:?}: {moved} targets outside, {kept} inside or direct");
         assert_eq!(patcher.rules.relocate == Relocate::Every, matches!(era, "6.12" | "7.2"));
     }
@@ -327,17 +336,16 @@ fn only(table: AlternativeTable) -> Tables {
 
 #[test]
 fn all_alternatives_of_real_kernels_applied_twice_are_those_applied_once_but_for_direct_calls() {
-    for path in kernels::kernels() {
-        let image = Image::open(&path).expect("a real kernel opens");
-        let era = era(&image);
-        let mut table = rows(&image);
+    for image in images() {
+        let era = era(image);
+        let mut table = rows(image);
         table.rows.retain(|row| !row.direct_call);
         let sites: Vec<(u64, usize)> = table.rows.iter().map(|row| (row.address, row.len.into())).collect();
         let tables = only(table);
         for pattern in [0, !0, 0x1234_5678u32] {
             let features = (0..40).map(|word| pattern.rotate_left(word)).collect();
             let boot = Boot { features, nops: patcher(era, image.bits()).nops, ..Boot::default() };
-            let built = Memory::of(&image);
+            let built = Memory::of(image);
             let once = alternatives_alone(built.clone(), &tables, &boot, era).expect("no BUG");
             let twice = alternatives_alone(once.clone(), &tables, &boot, era).expect("no BUG");
             let mut changed = 0;
