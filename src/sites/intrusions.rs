@@ -61,7 +61,8 @@ struct Sites {
 impl Sites {
     fn of(code: &Code<'_>, tables: &Tables) -> Sites {
         // Direct branches: five bytes, six with a condition or a prefix.
-        let branch = |address: u64| (address, if matches!(code.from(address), Some([0x0f | 0x2e, ..])) { 6 } else { 5 });
+        let branch =
+            |address: u64| (address, if matches!(code.from(address), Some([0x0f | 0x2e, ..])) { 6 } else { 5 });
         let alternatives = || tables.alternatives.iter().flat_map(|table| &table.rows);
         let mut rows: Vec<(u64, u8)> = Vec::new();
         rows.extend(tables.paravirt.iter().flat_map(|table| &table.sites).map(|s| (s.address, s.len)));
@@ -91,10 +92,7 @@ impl Sites {
         let first = self.rows.partition_point(|row| row.0 < to.saturating_sub(u8::MAX.into()));
         let within = |address: u64, start: u64, len: u8| address.wrapping_sub(start) < len.into();
         let around = self.rows[first..].iter().take_while(|row| row.0 < to).filter(|row| within(to, row.0, row.1));
-        around
-            .filter(|row| !within(from, row.0, row.1))
-            .map(|row| row.0)
-            .find(|&site| !self.replaces(from, site))
+        around.filter(|row| !within(from, row.0, row.1)).map(|row| row.0).find(|&site| !self.replaces(from, site))
     }
 
     /// Whether this address is in a replacement for the site.
