@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 use crate::image::Bits;
 
 mod step;
+mod sweep;
 
 pub use step::{Step, step};
+pub(crate) use sweep::{Sweep, Swept};
 
 /// `MAX_PATCH_LEN` of every era: the kernel's insn buffer, 255 − 1 bytes (arch/x86/include/asm/alternative.h).
 pub const MAX_PATCH_LEN: usize = 254;

@@ -122,6 +122,9 @@ class Tables:
         """(index, address, length, feature, inverted, direct call, key, target) of the rows of a table but
         .parainstructions, in table order; with `low` and `high` those that touch [low, high)."""
 
+    def intrusions(self) -> list[tuple[int, int, int]]:
+        """(from, to, site) of each direct branch that lands in the middle of a site."""
+
     @property
     def alternatives_layout(self) -> str | None: ...
     def constants(self) -> list[tuple[str, int, list[int]]]:

@@ -52,6 +52,12 @@ impl Tables {
         self.tables.alternatives.as_ref().map(|table| table.layout.name)
     }
 
+    /// (from, to, site) of each direct branch that lands in the middle of a site.
+    fn intrusions(&self, py: Python<'_>) -> Vec<(u64, u64, u64)> {
+        let found = py.detach(|| sites::intrusions(&self.image, &self.tables));
+        found.into_iter().map(|i| (i.from, i.to, i.site_address)).collect()
+    }
+
     /// (section, width in bytes, addresses) of each run-time constant.
     fn constants(&self) -> Vec<(String, u8, Vec<u64>)> {
         let constant = |c: &sites::ConstantTable| {

@@ -31,6 +31,11 @@ impl<'a> Code<'a> {
         self.image
     }
 
+    /// Address and bytes of each executable section, by address.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
+        self.ranges.iter().map(|range| (range.start, range.bytes))
+    }
+
     /// The code from this address to the end of its section; `None` where there is none.
     pub fn from(&self, address: u64) -> Option<&'a [u8]> {
         let rest = |range: &Range<'a>| {

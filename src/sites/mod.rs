@@ -9,6 +9,8 @@
 //! | `__jump_table` | branches by static key | [`jump_labels`] |
 //! | static call sites and trampolines | calls by key | [`static_calls`] |
 //! | `runtime_*` | constants known at boot | [`runtime_const`] |
+//!
+//! [`intrusions`] looks for branches into the middle of a site, of which there must be none.
 
 pub mod alternatives;
 pub mod call_sites;
@@ -16,6 +18,7 @@ mod code;
 #[doc(hidden)]
 pub mod exercise;
 pub mod ibt;
+pub mod intrusions;
 pub mod jump_labels;
 pub mod listing;
 pub mod mcount;
@@ -29,6 +32,7 @@ pub mod static_calls;
 mod tables;
 
 pub use alternatives::{Alternative, AlternativeTable};
+pub use intrusions::{Intrusion, intrusions};
 pub use jump_labels::JumpLabel;
 pub use paravirt::{ParavirtTable, Site};
 pub use relative::AddressTable;
