@@ -5,6 +5,10 @@ use iced_x86::{Decoder, Instruction, OpKind};
 use super::decoder;
 use crate::image::Bits;
 
+/// `ud2` and three letters before an instruction that a hypervisor is to emulate: `XEN_EMULATE_PREFIX` and
+/// `KVM_EMULATE_PREFIX` (arch/x86/include/asm/emulate_prefix.h). The letters never run; `xe` would be a `js`.
+const EMULATE: [&[u8]; 2] = [b"\x0f\x0bxen", b"\x0f\x0bkvm"];
+
 /// One instruction that a [`Sweep`] came by. Offsets are from the start of the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Swept {
@@ -20,13 +24,14 @@ pub(crate) struct Swept {
 pub(crate) struct Sweep<'a> {
     decoder: Decoder<'a>,
     address: u64,
+    code: &'a [u8],
     insn: Instruction,
 }
 
 impl<'a> Sweep<'a> {
     /// A sweep from the start of the code.
     pub fn new(bits: Bits, address: u64, code: &'a [u8]) -> Sweep<'a> {
-        Sweep { decoder: decoder(bits, address, code), address, insn: Instruction::default() }
+        Sweep { decoder: decoder(bits, address, code), address, code, insn: Instruction::default() }
     }
 
     /// Where the next instruction starts.
@@ -50,6 +55,10 @@ impl Iterator for Sweep<'_> {
     fn next(&mut self) -> Option<Swept> {
         while self.decoder.can_decode() {
             let start = self.decoder.position();
+            if EMULATE.iter().any(|prefix| self.code[start..].starts_with(prefix)) {
+                self.seek(start + EMULATE[0].len());
+                return Some(Swept { start, end: self.decoder.position(), target: None });
+            }
             self.decoder.decode_out(&mut self.insn);
             if self.insn.is_invalid() {
                 self.seek(start + 1);
