@@ -339,7 +339,7 @@ mod tests {
         #[test]
         fn the_scan_finds_what_a_naive_one_does(code in code(), wide: bool, address: u32, odd: bool) {
             let bits = if wide { Bits::B64 } else { Bits::B32 };
-            let inside = |to: u64| odd || to % 3 == 0;
+            let inside = |to: u64| odd || to.is_multiple_of(3);
             let mut expected = naive(bits, address.into(), &code);
             expected.retain(|c| inside(c.to));
             prop_assert_eq!(scanned(bits, address.into(), &code, inside), expected);
