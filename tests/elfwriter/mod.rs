@@ -8,7 +8,7 @@
 //!     .build();
 //! let vmlinuz = pack::bzimage(&pack::payload(Compression::Xz, &file));
 //! ```
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod pack;
 
