@@ -141,6 +141,17 @@ class Kernel:
 
         return KernelOps(self)
 
+    @property
+    def era(self) -> str | None:
+        """The era whose ops and rules this kernel has, as far as its functions and release tell; None where not."""
+        from pvops import rules
+        from pvops.errors import OpsError
+
+        try:
+            return rules.era_of(self, self.release)[0]
+        except OpsError:
+            return None
+
     @cached_property
     def rules(self) -> Rules:
         """The rules this kernel patches by.

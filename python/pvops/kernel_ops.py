@@ -102,7 +102,9 @@ class KernelOps:
         """Every table an image with sites of its own can have, as far as the eras know; usual ones first."""
         from pvops import ops
 
-        for name in _ERAS:
+        # The era the kernel patches by is most likely the one whose table it has.
+        likely = self.kernel.era
+        for name in sorted(_ERAS, key=lambda era: era != likely):
             era = ops.era(name)
             seen = set()
             for config in era.possible_configs(self.kernel.bits):

@@ -117,7 +117,7 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     Raises:
         OpsError: nothing tells.
     """
-    era, told = _era(image, release)
+    era, told = era_of(image, release)
     passes = era
     if era == "5.10" and alternatives is not None and "padlen" in alternatives:
         passes, told = "5.10.0", f"{told}, rows of .altinstructions have padlen"
@@ -126,7 +126,8 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     return Rules(era, passes, _RULES.get(era), told)
 
 
-def _era(image: Image, release: str | None) -> tuple[str, str]:
+def era_of(image: Image, release: str | None) -> tuple[str, str]:
+    """The era of an image, and what told; `OpsError` where nothing does."""
     for function, era in (("native_patch", "5.10"), ("paravirt_patch", "6.1")):
         if image.address_of(function) is not None:
             return era, f"the image has {function}()"
