@@ -186,7 +186,8 @@ class Kernel:
         return Plan(self, backend, machine, rules or self.rules)
 
     def sites_of(self, where: str) -> Sequence[int]:
-        """The addresses of the sites that an address, a symbol or ``symbol+0xOFFSET`` names, in order.
+        """The addresses of the sites that an address, a range (``LOW-HIGH``, HIGH not in it), a symbol or
+        ``symbol+0xOFFSET`` names, in order.
 
         Raises:
             ImageError: the text is no address, or the image has no such symbol.
@@ -202,6 +203,12 @@ class Kernel:
 
     def _range(self, where: str) -> tuple[int, int]:
         """The addresses that a place on the command line means: [low, high)."""
+        first, dash, last = where.partition("-")
+        if dash:
+            try:
+                return int(first, 16), int(last, 16)
+            except ValueError:
+                pass  # no range of addresses: a symbol with a dash in it
         try:
             # Addresses are hexadecimal with or without 0x, as the listing prints them; a symbol never parses as one
             # unless it is made of the digits a to f alone, so symbols are asked first.

@@ -53,6 +53,16 @@ def test_a_symbol_means_all_its_sites(sample_kernel: Path) -> None:
     assert [site["address"] for site in found["sites"]] == sorted(theirs)
 
 
+def test_a_range_means_all_the_sites_that_touch_it(sample_kernel: Path) -> None:
+    kernel = package.open(sample_kernel)
+    low, high = sorted(site.address for site in kernel.sites)[:3:2]
+    found = document("explain", sample_kernel, f"{low:#x}-{high:#x}")
+    assert [site["address"] for site in found["sites"]] == [
+        f"{site.address:#x}" for site in kernel.sites.within(low, high)
+    ]
+    assert len(found["sites"]) == 2
+
+
 def test_any_byte_of_a_site_is_that_site(sample_kernel: Path) -> None:
     address = first_site(sample_kernel, "pv_irq_ops.irq_enable")
     found = document("explain", sample_kernel, f"{address + 5:#x}")

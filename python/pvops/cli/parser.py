@@ -192,7 +192,7 @@ def _explain(commands: _Commands) -> None:
     parser.add_argument(
         "where",
         metavar="ADDRESS|SYMBOL",
-        help="an address (0x…), symbol, symbol+0xOFFSET; a symbol alone: all its sites",
+        help="an address (0x…), a range (LOW-HIGH), symbol, symbol+0xOFFSET; a symbol or range: all its sites",
     )
     parser.add_argument(
         "--backend",
