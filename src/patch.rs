@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Image, Section};
 use crate::plan::Plan;
 
 /// The whole unpacked image, an ELF file, as it is after the plan's writes.
@@ -25,8 +25,28 @@ pub fn image(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
 
 /// The raw bytes of `.text` as they are after the plan's writes; writes to other sections are left out.
 pub fn text(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
-    let section = image.section(".text").ok_or_else(|| Error::image("no section .text").in_file(image.name()))?;
-    let mut out = image.section_bytes(section).to_vec();
+    let mut out = vec![0; text_len(image)?];
+    text_into(image, plan, &mut out)?;
+    Ok(out)
+}
+
+fn text_section(image: &Image) -> Result<&Section> {
+    image.section(".text").ok_or_else(|| Error::image("no section .text").in_file(image.name()))
+}
+
+/// How many bytes of `.text` the file has: what its header claims beyond them costs no memory.
+pub fn text_len(image: &Image) -> Result<usize> {
+    text_section(image).map(|section| image.section_bytes(section).len())
+}
+
+/// As [`text()`], into a buffer of [`text_len()`] bytes: whoever has one need not hold the text twice.
+pub fn text_into(image: &Image, plan: &Plan, out: &mut [u8]) -> Result<()> {
+    let section = text_section(image)?;
+    let built = image.section_bytes(section);
+    if built.len() != out.len() {
+        return Err(Error::image(format!("{} bytes of room for .text", out.len())).in_file(image.name()));
+    }
+    out.copy_from_slice(built);
     for write in plan.writes().iter().filter(|w| section.contains(w.address)) {
         let bytes = plan.bytes(write);
         let at = (write.address - section.address) as usize;
@@ -35,7 +55,7 @@ pub fn text(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
         };
         place.copy_from_slice(bytes);
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Writes a file so that it appears whole or not at all: beside its place, under another name, then moved there.

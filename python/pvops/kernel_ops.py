@@ -68,6 +68,11 @@ class KernelOps:
             self.address = address
 
     @cached_property
+    def _lock_ops(self) -> int | None:
+        """The address of ``pv_ops_lock``, which came after ``.parainstructions`` went: where that is, none is looked up."""
+        return None if self.kernel.paravirt is not None else self.kernel.address_of("pv_ops_lock")
+
+    @cached_property
     def _by_btf(self) -> list[str] | None:
         """The names by type as BTF has them; None where it does not, or not for every site's type."""
         btf = self.kernel.image.btf_members("paravirt_patch_template")
@@ -75,7 +80,7 @@ class KernelOps:
             return None
         by_type = {offset // self.kernel.word: _full_name(path) for path, offset in btf}
         names = [by_type.get(type, f"type {type}") for type in range(max(by_type) + 1)]
-        if self.kernel.address_of("pv_ops_lock") is not None:
+        if self._lock_ops is not None:
             lock = self.kernel.image.btf_members("pv_lock_ops") or []
             names += [f"pv_lock_ops.{path}" for path, _ in lock]
         return names if len(names) > self._last_type else None
@@ -165,7 +170,7 @@ class KernelOps:
     def arrays(self) -> list[OpsArray]:
         """The arrays, in the order of `names`."""
         arrays = [OpsArray("pv_ops", "paravirt_patch_template", self.address, 0)]
-        lock = self.kernel.address_of("pv_ops_lock")
+        lock = self._lock_ops
         if lock is not None:
             first = next((i for i, name in enumerate(self.names) if name.startswith("pv_lock_ops.")), len(self.names))
             arrays.append(OpsArray("pv_ops_lock", "pv_lock_ops", lock, first))
