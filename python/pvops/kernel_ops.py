@@ -69,7 +69,7 @@ class KernelOps:
 
     @cached_property
     def _lock_ops(self) -> int | None:
-        """The address of ``pv_ops_lock``, which came after ``.parainstructions`` went: where that is, none is looked up."""
+        """The address of ``pv_ops_lock``, which came after ``.parainstructions`` went: else none is looked up."""
         return None if self.kernel.paravirt is not None else self.kernel.address_of("pv_ops_lock")
 
     @cached_property
