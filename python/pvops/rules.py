@@ -66,11 +66,6 @@ class Symbols(Protocol):
         """The address of a symbol, or None."""
 
 
-def eras() -> tuple[str, ...]:
-    """The eras whose ``apply_paravirt()`` is known, oldest first."""
-    return tuple(_RULES)
-
-
 def of_era(era: str) -> ParavirtRules:
     """The rules of an era; `OpsError` where it has no ``apply_paravirt()``."""
     try:
