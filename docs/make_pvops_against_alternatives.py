@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import pvops
 from pvops import ops
-from pvops.cli.parser import TABLES as TABLES_OF_SITES
+from pvops.cli.grammar.common import TABLES as TABLES_OF_SITES
 from pvops.kernel import Kernel
 from pvops.machine import Machine
 from pvops.plan import Plan, Write

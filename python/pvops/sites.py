@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pvops import _core
-from pvops.cli.parser import TABLES
+from pvops.cli.grammar.common import TABLES
 from pvops.errors import OpsError
 
 TYPE_CHECKING = False

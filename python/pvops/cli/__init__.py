@@ -16,7 +16,7 @@ TROUBLE = 2
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command line and returns its exit status."""
-    from pvops.cli.parser import parse
+    from pvops.cli.grammar import parse
 
     args = parse(sys.argv[1:] if argv is None else argv)
     from pvops.errors import Error

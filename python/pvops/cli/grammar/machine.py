@@ -1,0 +1,22 @@
+"""The grammar of `pvops machine`."""
+
+from __future__ import annotations
+
+from pvops.cli.grammar.common import Commands, command, formats
+
+
+def add(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "machine",
+        "Describes this machine, or another from the facts collected on it: what decides how a kernel rewrites itself "
+        "there. What -o writes is taken by --machine of the other commands, and gives the same predictions; it holds "
+        "the command line and the kernel's log.",
+    )
+    parser.add_argument(
+        "--from", dest="facts", metavar="FACTS", help="another machine: a bundle of facts, JSON or TOML"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write the description as JSON, or to standard output with -"
+    )
+    formats(parser, rows=False)
