@@ -47,9 +47,9 @@ def test_under_a_hypervisor_the_cpu_shows_it() -> None:
 
 def test_a_description_stands_on_a_preset(tmp_path: Path) -> None:
     path = tmp_path / "guest.toml"
-    path.write_text('preset = "intel-haswell"\nhypervisor = "kvm"\npossible_cpus = 1\ncmdline = "nopti"\nstepping = 4\n')
+    path.write_text('preset = "intel-haswell"\nhypervisor = "kvm"\npossible_cpus = 1\ncmdline = "nopti"\n')
     machine = Machine.load(path)
-    assert (machine.vendor, machine.model, machine.stepping) == ("GenuineIntel", 63, 4)
+    assert (machine.vendor, machine.model) == ("GenuineIntel", 63)
     assert machine.hypervisor == ("kvm", "given")
     assert machine.possible_cpus == (1, "given")
     assert "hypervisor" in (machine.flags or ())
