@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Ops,
     /// The kernel itself would have stopped here: a `BUG()` in its patching code.
     Bug,
+    /// This machine does not let code that was made here run, or cannot run it.
+    Execution,
 }
 
 /// Where in the input an [`Error`] lies. Any part may be unknown.
@@ -77,6 +79,11 @@ impl Error {
     /// An [`ErrorKind::Bug`] error.
     pub fn bug(reason: impl Into<String>) -> Error {
         Error::new(ErrorKind::Bug, reason)
+    }
+
+    /// An [`ErrorKind::Execution`] error.
+    pub fn execution(reason: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Execution, reason)
     }
 
     /// An [`ErrorKind::Io`] error from the operating system's.

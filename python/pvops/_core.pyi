@@ -1,7 +1,7 @@
 """The Rust core. Private: `pvops` is the interface."""
 
 from os import PathLike
-from typing import final
+from typing import Any, final
 
 __all__ = [
     "Boot",
@@ -15,6 +15,7 @@ __all__ = [
     "boot_region",
     "cpuid",
     "fill_nops",
+    "measure",
     "pass_order",
     "patch_alternative",
     "patch_locks",
@@ -277,3 +278,6 @@ def fill_nops(table: str, len: int) -> bytes:
 
 def write_file(path: str | PathLike[str], data: bytes) -> None:
     """Writes a file that appears whole or not at all."""
+
+def measure(seconds: float, cpu: int | None = None, broken: str | None = None) -> dict[str, Any]:
+    """Measures for some seconds; see `pvops.bench`. `broken` is for tests of the checks: `subtraction` or `loop`."""

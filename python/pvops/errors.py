@@ -59,3 +59,7 @@ class KernelBug(Error):
 
 class MachineError(Error):
     """The description of a machine (a facts bundle, TOML or JSON) is malformed or incomplete."""
+
+
+class ExecutionError(Error):
+    """This machine does not let code that was made here run, or cannot run it."""

@@ -1,0 +1,53 @@
+"""``pvops bench``: what a call site costs here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pvops.cli import output
+from pvops.cli.kernels import machine_of, opened
+
+#: The exit status where the checks of the method fail.
+DISTRUSTED = 1
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pvops import bench
+    from pvops.render import bench as render
+
+    if args.cpu is not None and args.cpu < 0:
+        from pvops.errors import ExecutionError
+
+        raise ExecutionError(f"there is no CPU {args.cpu}")
+    if args.plot is not None:
+        from pvops.render.bench_plot import check
+
+        check(args.plot)
+    # What may be wrong with the arguments shows before the seconds of measuring.
+    kernel = opened(args) if args.kernel is not None else None
+    machine = machine_of(args)
+    if kernel is not None:
+        _ = kernel.ops.address, kernel.rules
+    found = bench.measure(args.seconds, cpu=args.cpu)
+    estimate = None if kernel is None else bench.estimate(kernel, found, machine=machine)
+    if args.plot is not None:
+        found.plot(args.plot)
+    if args.format_ == "json":
+        document = found.document()
+        if estimate is not None:
+            document["kernel"] = estimate.document()
+        output.print_json(document)
+    elif args.format_ in ("jsonl", "csv"):
+        output.print_rows(args.format_, (form.document() for form in found), render.COLUMNS)
+    else:
+        style = output.Style(args.color)
+        lines = render.lines(found, style, args.verbose)
+        if estimate is not None:
+            lines += ["", *render.kernel_lines(estimate, style)]
+        sys.stdout.write("\n".join(lines) + "\n")
+    for check_ in found.checks:
+        if not check_.holds:
+            output.note(f"do not trust this: {check_.check} is {check_.measured:.3g}, not {check_.expected:g}")
+    return 0 if found.trusted else DISTRUSTED

@@ -1,0 +1,179 @@
+"""What call sites cost, as text and as a piece of a page for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pvops.cli.output import Style, table
+from pvops.render import html
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.bench import Cost, FormCost, KernelEstimate, Measurement
+
+#: The columns of rows.
+COLUMNS = (
+    "form",
+    "cycles",
+    "low",
+    "high",
+    "minimum",
+    "serialised_cycles",
+    "distinct_sites_cycles",
+    "cold_callee_cycles",
+    "cold_branches_cycles",
+    "site",
+    "disassembly",
+    "inlines",
+    "native",
+    "stand_in",
+)
+
+_HEADINGS = (
+    "form",
+    "in a loop",
+    "95 %",
+    "fenced",
+    "4,096 sites",
+    "cold branch",
+    "cold callee",
+    "what stands there",
+)
+
+#: How many ops the text lists.
+_OPS = 12
+
+
+def _row(form: FormCost) -> tuple[str, ...]:
+    warm = form.ways["warm"]
+    return (
+        form.form,
+        f"{form.cycles:.2f}",
+        f"{warm.low:.2f}-{warm.high:.2f}",
+        f"{form.serialised_cycles:.1f}",
+        f"{form.distinct_sites_cycles:.1f}",
+        f"{form.ways['cold_branches'].median:.1f}",
+        f"{form.ways['cold_callee'].median:.0f}",
+        _instructions(form),
+    )
+
+
+def _instructions(form: FormCost) -> str:
+    """What stands at a site; where it goes to is an address of no interest."""
+    import re
+
+    return re.sub(r"-?0x[0-9a-f]{4,}(?=\(%rip\))|\b0x[0-9a-f]{6,}", "…", form.text) or "(nothing)"
+
+
+def lines(found: Measurement, style: Style, verbose: bool = False) -> list[str]:
+    """The table, with what was counted and what stands in for what."""
+    clock = (
+        "core cycles"
+        if found.clock_why is None
+        else f"core cycles by the time-stamp counter at {found.core_ghz:.2f} GHz"
+    )
+    out = [f"{style.bold(found.cpu_model)}, CPU {found.cpu}: {clock} for one site, less an empty slot"]
+    rows = table([_HEADINGS, *map(_row, found)], right=range(1, 7))
+    out += [f"  {line}" for line in [style.dim(rows[0]), *rows[1:]]]
+    for form in found:
+        if form.stand_in is not None and form.native is not None:
+            out.append(
+                style.dim(
+                    f"  {form.form}: {form.stand_in.hex(' ')} stands in for {form.native.hex(' ')} "
+                    f"({form.inlines}), which no program may run"
+                )
+            )
+    held = sum(check.holds for check in found.checks)
+    out.append(f"  {held} of {len(found.checks)} checks hold; {found.rounds} rounds, {found.disturbed} more disturbed")
+    for check in found.checks:
+        if verbose or not check.holds:
+            out.append(f"    {check.check}: {check.measured:.3g}, must be {check.expected:g} ± {check.tolerance:.3g}")
+    if verbose and found.clock_why is not None:
+        out.append(f"    not by a counter of core cycles: {found.clock_why}")
+    return out
+
+
+def _both(costs: Mapping[str, Cost], backend: str) -> str:
+    cost = costs[backend]
+    return f"{cost.loop:.1f} / {cost.kernel:.1f}"
+
+
+def _share(forms: Mapping[str, int]) -> str:
+    return ", ".join(form if len(forms) == 1 else f"{form} {count}" for form, count in forms.items())
+
+
+def kernel_lines(estimate: KernelEstimate, style: Style) -> list[str]:
+    """The tables of ops and paths."""
+    kernel, backends = estimate.kernel, estimate.backends
+    total = sum(op.sites for op in estimate.ops)
+    out = [f"{style.bold(kernel.release or kernel.name)}: {total:,} calls of {len(estimate.ops)} ops"]
+    out.append("  cycles on the way to an op, in a loop / among 4,096 sites")
+    heading = ("op", "sites", "unpatched", *backends, f"under {backends[0]} becomes")
+    ops = [
+        (
+            op.op,
+            str(op.sites),
+            _both(op.unpatched, backends[0]),
+            *(_both(op.patched, b) for b in backends),
+            _share(op.forms[backends[0]]),
+        )
+        for op in estimate.ops[:_OPS]
+    ]
+    rows = table([heading, *ops], right=range(1, 3 + len(backends)))
+    out += [f"  {line}" for line in [style.dim(rows[0]), *rows[1:]]]
+    if len(estimate.ops) > _OPS:
+        out.append(style.dim(f"  and {len(estimate.ops) - _OPS} more: --json"))
+    heading = ("path", "sites", "unpatched", *backends, "")
+    paths = [
+        (
+            path.path,
+            str(sum(path.sites.values())),
+            _both(path.unpatched, backends[0]),
+            *(_both(path.patched, b) for b in backends),
+            f"without {', '.join(path.missing)}" if path.missing else "",
+        )
+        for path in estimate.paths
+    ]
+    rows = table([heading, *paths], right=range(1, 3 + len(backends)))
+    out += ["", *(f"  {line}" for line in [style.dim(rows[0]), *rows[1:]])]
+    from pvops.bench.kernel import ASSUMPTIONS
+
+    return [*out, "  assumed:", *(f"    {sentence}" for sentence in ASSUMPTIONS)]
+
+
+# For notebooks
+
+
+def fragment(found: Measurement) -> str:
+    """A measurement as a table."""
+    rows = [[html.text(row[0]), *map(html.text, row[1:-1]), html.code(row[-1])] for row in map(_row, found)]
+    trust = "" if found.trusted else "<p><b>Its own checks fail: do not trust it.</b></p>"
+    about = f"{found.cpu_model}: core cycles for one site, less an empty slot; {found.clock}"
+    return f"<p>{html.text(about)}</p>{trust}" + html.table(_HEADINGS, rows)
+
+
+def kernel_fragment(estimate: KernelEstimate) -> str:
+    """What it means for a kernel, as tables."""
+    backends = estimate.backends
+    ops = [
+        [
+            html.code(op.op),
+            str(op.sites),
+            _both(op.unpatched, backends[0]),
+            *(_both(op.patched, b) for b in backends),
+        ]
+        for op in estimate.ops
+    ]
+    paths = [
+        [
+            html.text(path.path),
+            str(sum(path.sites.values())),
+            _both(path.unpatched, backends[0]),
+            *(_both(path.patched, b) for b in backends),
+        ]
+        for path in estimate.paths
+    ]
+    name = html.text(estimate.kernel.release or estimate.kernel.name)
+    about = f"<p>{name}: cycles on the way to an op, in a loop / among 4,096 sites</p>"
+    heads = ("sites", "unpatched", *backends)
+    return about + html.table(("op", *heads), ops) + html.table(("path", *heads), paths)

@@ -1,0 +1,363 @@
+//! The measuring itself: rounds over all forms, and what they come to.
+
+use std::time::{Duration, Instant};
+
+use super::assemble::Counter;
+use super::clock::{Clock, Pinned, tsc_frequency};
+use super::form::{FORMS, Form};
+use super::region::{self, COLD, DISTINCT, Programs, Region, UNROLLED, Yardsticks};
+use super::statistics::{Estimate, median};
+use super::{Broken, Check, Cost, Measurement, Options};
+use crate::error::{Error, Result};
+use crate::exec::{Code, Draft};
+use crate::image::Bits;
+use crate::insn;
+
+/// Turns of the loops: long enough for the clock, short enough to fit between two interruptions.
+const TURNS: u64 = 32;
+const FENCED_TURNS: u64 = 8;
+/// Turns of the yardstick: 128 additions each.
+const YARD_TURNS: u64 = 80;
+/// Turns of the nops that tell how quiet the core is: 256 each.
+const NOP_TURNS: u64 = 24;
+/// How much slower than ever the nops may be for a reading to count.
+const QUIET: f64 = 1.08;
+/// How far the yardstick may move while a round runs.
+const STEADY: f64 = 1.02;
+/// Fewer rounds than these say nothing.
+const ENOUGH: usize = 8;
+/// The longest that may be asked for.
+const LONGEST: f64 = 600.0;
+
+/// Ways to run a form, those that subtract two programs first.
+const WAYS: usize = 5;
+const PAIRS: usize = 3;
+/// Rounds from one that runs the cold sites to the next: they take as long as all else.
+const COLD_EVERY: u32 = 3;
+
+/// One way to run a form: two programs, and how many sites one has more than the other.
+#[derive(Clone, Copy)]
+struct Pair {
+    programs: [(usize, u64); 2],
+    more: f64,
+}
+
+/// Everything laid out in one piece of executable memory.
+struct Bench {
+    code: Code,
+    clock: Clock,
+    yard: Yardsticks,
+    forms: Vec<Laid>,
+    broken: Option<Broken>,
+    scratch: Box<[u64; 8]>,
+}
+
+/// A region in place.
+struct Laid {
+    form: Form,
+    at: usize,
+    programs: Programs,
+    site: Vec<u8>,
+    site_address: u64,
+}
+
+/// One reading, in ticks.
+#[derive(Clone, Copy)]
+struct Reading {
+    /// Of the first program; of a cold site nothing.
+    first: f64,
+    /// Of the second.
+    second: f64,
+    /// What the nops took before or after, whichever is more: how much of the core others had.
+    noise: f64,
+    /// Core cycles in a tick.
+    scale: f64,
+}
+
+/// The readings of one way of one form, one a round.
+type Readings = Vec<Reading>;
+
+/// Measures every form.
+///
+/// Fails where code made here may not run, where the CPU asked for is not there, and where nothing but disturbed rounds
+/// were to be had.
+pub fn measure(options: &Options) -> Result<Measurement> {
+    if !(options.seconds > 0.0 && options.seconds <= LONGEST) {
+        return Err(Error::execution(format!(
+            "{} seconds of measuring; more than 0, at most {LONGEST}",
+            options.seconds
+        )));
+    }
+    let pinned = Pinned::to(options.cpu).map_err(|why| match options.cpu {
+        Some(cpu) => Error::execution(format!("cannot run on CPU {cpu} alone: {why}")),
+        None => Error::execution(format!("cannot stay on one CPU: {why}")),
+    })?;
+    let bench = Bench::new(options.broken)?;
+    bench.run(Duration::from_secs_f64(options.seconds), pinned.cpu)
+}
+
+impl Bench {
+    fn new(broken: Option<Broken>) -> Result<Bench> {
+        let clock = Clock::new();
+        // Lengths do not depend on addresses: the layout is made twice, the second time where it will run.
+        let probe = FORMS.map(|form| region::build(form, 1 << 32, clock.counter).map(|region| region.bytes.len()));
+        let lengths = probe.into_iter().collect::<Result<Vec<_>>>()?;
+        let yard_len = region::yardsticks(1 << 32, clock.counter).0.len();
+        // One more empty slot: what the first is compared with.
+        let empty = lengths[0];
+        let mut draft = Draft::new(yard_len + empty + lengths.iter().sum::<usize>())?;
+        let base = draft.address();
+        let (bytes, yard) = region::yardsticks(base, clock.counter);
+        draft.bytes()[..bytes.len()].copy_from_slice(&bytes);
+        let mut at = bytes.len();
+        let mut forms = Vec::with_capacity(FORMS.len() + 1);
+        for form in [Form::Empty].into_iter().chain(FORMS) {
+            let Region { bytes, programs, site, site_address } = region::build(form, base + at as u64, clock.counter)?;
+            draft.bytes()[at..at + bytes.len()].copy_from_slice(&bytes);
+            forms.push(Laid { form, at, programs, site, site_address });
+            at += bytes.len();
+        }
+        Ok(Bench { code: draft.finish()?, clock, yard, forms, broken, scratch: Box::new([0; 8]) })
+    }
+
+    /// Runs a program and returns what it read.
+    fn time(&self, program: usize, turns: u64) -> f64 {
+        let turns = if self.broken == Some(Broken::Loop) { 1 } else { turns };
+        let scratch = self.scratch.as_ptr() as u64;
+        let before = self.clock.state();
+        // SAFETY: `region` lays a function down at each offset it names: it keeps %rbx, %r12 and the stack, takes its
+        // turns and returns, and writes only to its stack and, an inlined unlock, one byte at its first argument: scratch
+        // memory of `self`, in a box that nothing else reads or writes.
+        let ticks = unsafe { self.code.call(program, scratch, turns) };
+        match ticks {
+            Ok(ticks) if self.clock.state() == before => ticks as f64,
+            _ => f64::NAN,
+        }
+    }
+
+    /// Both programs of a way, each run once before so that it is warm.
+    fn pair(&self, pair: Pair) -> Reading {
+        self.quietly(|| {
+            let [first, second] = pair.programs.map(|(program, turns)| {
+                self.time(program, turns);
+                self.time(program, turns)
+            });
+            (first, second)
+        })
+    }
+
+    /// Reads, and says what others did to the core meanwhile.
+    fn quietly(&self, read: impl FnOnce() -> (f64, f64)) -> Reading {
+        let before = self.time(self.yard.nops, NOP_TURNS);
+        let (first, second) = read();
+        let noise = before.max(self.time(self.yard.nops, NOP_TURNS));
+        Reading { first, second, noise, scale: f64::NAN }
+    }
+
+    /// What a reading says one site takes, in ticks.
+    fn difference(&self, first: f64, second: f64, more: f64) -> f64 {
+        match self.broken {
+            Some(Broken::Subtraction) => second / more,
+            _ => (second - first) / more,
+        }
+    }
+
+    /// Ticks of one dependent addition.
+    fn tick(&self) -> f64 {
+        let chain = (4 * UNROLLED) as u64 * YARD_TURNS;
+        let least = (0..3).map(|_| self.time(self.yard.adds[2], YARD_TURNS)).fold(f64::INFINITY, f64::min);
+        least / chain as f64
+    }
+
+    /// What a cold site took, the mean of most of them; `chill` makes them cold.
+    ///
+    /// The mean, as clocks of some CPUs tick in steps as long as a site takes; of most, as one interruption is longer than
+    /// all sites together.
+    fn cold(&self, laid: &Laid, chill: impl Fn(&Bench, &Laid)) -> Reading {
+        let site = |&program: &usize| self.time(laid.at + program, 1);
+        laid.programs.cold.iter().for_each(|program| _ = site(program));
+        self.quietly(|| {
+            chill(self, laid);
+            let mut took: Vec<f64> = laid.programs.cold.iter().map(site).filter(|t| t.is_finite()).collect();
+            took.sort_by(f64::total_cmp);
+            took.truncate(COLD - COLD / 8);
+            (0.0, took.iter().sum::<f64>() / took.len() as f64)
+        })
+    }
+
+    fn flush(&self, laid: &Laid) {
+        let (at, len) = laid.programs.shared;
+        self.code.flush(laid.at + at, len);
+    }
+
+    fn forget(&self, _: &Laid) {
+        self.time(self.yard.forget, 1);
+    }
+
+    /// A form in every way; cold only where asked.
+    fn ways(&self, laid: &Laid, cold: bool) -> [Option<Reading>; WAYS] {
+        let [warm, serialised, distinct] = self.pairs(laid).map(|pair| Some(self.pair(pair)));
+        let chilled = |chill: fn(&Bench, &Laid)| cold.then(|| self.cold(laid, chill));
+        [warm, serialised, distinct, chilled(Bench::flush), chilled(Bench::forget)]
+    }
+
+    fn pairs(&self, laid: &Laid) -> [Pair; PAIRS] {
+        let at = |program: usize| laid.at + program;
+        let unrolled = |programs: [usize; 2], turns: u64| Pair {
+            programs: programs.map(|program| (at(program), turns)),
+            more: (UNROLLED as u64 * turns) as f64,
+        };
+        let distinct = at(laid.programs.distinct);
+        [
+            unrolled(laid.programs.warm, TURNS),
+            unrolled(laid.programs.serialised, FENCED_TURNS),
+            Pair { programs: [(distinct, 1), (distinct, 2)], more: DISTINCT as f64 },
+        ]
+    }
+
+    fn run(&self, time: Duration, cpu: usize) -> Result<Measurement> {
+        let tsc_hz = tsc_frequency();
+        let began = Instant::now();
+        let mut forms: Vec<[Readings; WAYS]> = vec![Default::default(); self.forms.len()];
+        let mut yards: [Readings; 4] = Default::default();
+        let mut scales = Vec::new();
+        let (mut round, mut disturbed) = (0u32, 0);
+        let mut before = self.tick();
+        while began.elapsed() < time {
+            let yard = self.yardsticks();
+            let cold = round.is_multiple_of(COLD_EVERY);
+            round += 1;
+            let readings: Vec<_> = self.forms.iter().map(|laid| self.ways(laid, cold)).collect();
+            let after = self.tick();
+            let steady = before / after < STEADY && after / before < STEADY;
+            let scale = if self.clock.counter == Counter::Tsc { 2.0 / (before + after) } else { 1.0 };
+            before = after;
+            if !steady {
+                disturbed += 1;
+                continue;
+            }
+            scales.push(scale);
+            let keep = |kept: &mut Readings, new: Reading| kept.push(Reading { scale, ..new });
+            yards.iter_mut().zip(yard).for_each(|(kept, new)| keep(kept, new));
+            for (kept, new) in forms.iter_mut().zip(readings) {
+                kept.iter_mut().zip(new).for_each(|(kept, new)| new.into_iter().for_each(|new| keep(kept, new)));
+            }
+        }
+        if scales.len() < ENOUGH {
+            let all = scales.len() + disturbed;
+            return Err(Error::execution(format!(
+                "too little time undisturbed: {disturbed} of {all} rounds in {:.1} s; others use this CPU, or its clock moves",
+                time.as_secs_f64()
+            )));
+        }
+        let rate = median(&mut scales.clone()).0;
+        let found = Found { bench: self, forms, rate };
+        let checks = self.checks(&yards, &found, tsc_hz);
+        let costs = (1..self.forms.len()).map(|index| found.cost(index)).collect();
+        Ok(Measurement {
+            costs,
+            checks,
+            clock: self.clock.name(),
+            clock_why: self.clock.why_not.clone(),
+            cycles_per_tsc: rate,
+            tsc_hz,
+            cpu,
+            rounds: scales.len(),
+            disturbed,
+        })
+    }
+
+    /// One reading of n and 2n, and of 2n and 4n, additions and multiplications.
+    fn yardsticks(&self) -> [Reading; 4] {
+        let pair = |programs: [usize; 3], from: usize| {
+            self.pair(Pair { programs: [(programs[from], TURNS), (programs[from + 1], TURNS)], more: 1.0 })
+        };
+        let Yardsticks { adds, imuls, .. } = self.yard;
+        [pair(adds, 0), pair(adds, 1), pair(imuls, 0), pair(imuls, 1)]
+    }
+
+    fn checks(&self, yards: &[Readings; 4], found: &Found<'_>, tsc_hz: f64) -> Vec<Check> {
+        let n = UNROLLED as f64;
+        let cycles = |index: usize| found.median(&yards[index], TURNS as f64).0;
+        let within =
+            |what, expected: f64, measured, share: f64| Check { what, expected, measured, tolerance: share * expected };
+        let [add, adds, imul, imuls] = [0, 1, 2, 3].map(cycles);
+        // A whole empty program, against what it takes before anything is subtracted.
+        let (whole, left) = found.empty();
+        let ghz = found.rate * tsc_hz / 1e9;
+        vec![
+            within("32 dependent additions, in cycles", n, add, 0.05),
+            within("64 dependent additions, in cycles", 2.0 * n, adds, 0.05),
+            within("32 dependent multiplications, in cycles", 3.0 * n, imul, 0.05),
+            within("64 dependent multiplications, in cycles", 6.0 * n, imuls, 0.05),
+            Check {
+                what: "an empty slot, as a part of its program",
+                expected: 0.0,
+                measured: left / whole,
+                tolerance: 0.1,
+            },
+            Check { what: "the core's clock, in GHz", expected: 4.0, measured: ghz, tolerance: 3.7 },
+        ]
+    }
+}
+
+/// All that was read, on the way to estimates.
+struct Found<'a> {
+    bench: &'a Bench,
+    forms: Vec<[Readings; WAYS]>,
+    /// Core cycles in a tick, over all rounds.
+    rate: f64,
+}
+
+impl Found<'_> {
+    /// Ticks of an empty program, and what is left of them when n is subtracted from 2n.
+    fn empty(&self) -> (f64, f64) {
+        let quiet: Vec<_> = quiet(&self.forms[1][0]).collect();
+        let mut whole: Vec<_> = quiet.iter().map(|r| r.first).collect();
+        let mut left: Vec<_> = quiet.iter().map(|r| self.bench.difference(r.first, r.second, 1.0)).collect();
+        (median(&mut whole).0, median(&mut left).0)
+    }
+
+    fn cost(&self, index: usize) -> Cost {
+        let laid = &self.bench.forms[index];
+        let [warm, serialised, distinct, cold_callee, cold_branches] =
+            std::array::from_fn(|way| self.estimate(index, way));
+        let text = insn::disassemble(Bits::B64, laid.site_address, &laid.site, &|_| None);
+        let text = text.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("; ");
+        Cost { form: laid.form, site: laid.site.clone(), text, warm, serialised, distinct, cold_callee, cold_branches }
+    }
+
+    /// Core cycles that the readings say one of `more` sites takes, and their interval.
+    fn median(&self, readings: &[Reading], more: f64) -> (f64, f64, f64) {
+        let cycles = |r: &Reading| self.bench.difference(r.first, r.second, more) * r.scale;
+        median(&mut quiet(readings).map(cycles).collect::<Vec<_>>())
+    }
+
+    /// A form's cost in one way, less that of the slot without a site.
+    fn estimate(&self, index: usize, way: usize) -> Estimate {
+        let more = match way {
+            0..PAIRS => self.bench.pairs(&self.bench.forms[index])[way].more,
+            _ => 1.0,
+        };
+        let least = |readings: &Readings| {
+            let least = |of: fn(&Reading) -> f64| readings.iter().map(of).fold(f64::INFINITY, f64::min);
+            self.bench.difference(least(|r| r.first), least(|r| r.second), more)
+        };
+        let (own, slot) = (&self.forms[index][way], &self.forms[0][way]);
+        let (median, low, high) = self.median(own, more);
+        let without = self.median(slot, more).0;
+        let minimum = (least(own) - least(slot)) * self.rate;
+        Estimate { median: median - without, minimum, low: low - without, high: high - without }
+    }
+}
+
+/// The readings that others disturbed least: those of a core as quiet as it ever was, and a quarter of all at least.
+fn quiet(readings: &[Reading]) -> impl Iterator<Item = &Reading> {
+    let mut noises: Vec<_> = readings.iter().map(|r| r.noise).filter(|noise| noise.is_finite()).collect();
+    noises.sort_by(f64::total_cmp);
+    let quarter = noises.get(noises.len() / 4).copied().unwrap_or(f64::INFINITY);
+    let limit = noises.first().map_or(quarter, |least| quarter.max(least * QUIET));
+    readings.iter().filter(move |r| r.noise <= limit && r.first.is_finite() && r.second.is_finite())
+}
+
+const _: () = assert!(COLD >= ENOUGH);
