@@ -566,14 +566,32 @@ def build(options: Options) -> None:
 
 
 def bench(options: Options) -> None:
-    """Runs the benchmarks, each beside what it is compared with."""
+    """Runs every benchmark, each beside what it is compared with; saves the run, and a page of it, in ``.cache``."""
     need_rust()
     need_c_compiler()
-    if not list((ROOT / "benches").glob("*.rs")):
-        stop("there are no benchmarks")
-    run("cargo", "bench", "--locked", env=kernels_for_rust())
     environment()
-    run(str(python_in(VENV)), "benches/startup.py")
+    peers()
+    runs = CACHE / "bench"
+    runs.mkdir(exist_ok=True)
+    name = time.strftime("%Y-%m-%d-%H%M%S")
+    words: list[str | Path] = ["--json", runs / f"{name}.json", "--page", runs / f"{name}.html"]
+    if options.against:
+        words += ["--against", options.against]
+    run(python_in(VENV), "benches/suite.py", *options.only, *words, env=kernels_for_rust())
+    say(f"saved: {(runs / name).relative_to(ROOT)}.json and .html; --against holds a later run against it")
+
+
+def peers() -> None:
+    """The extra ``bench`` in the environment, as far as it can be had: benchmarks name the peers that are missing."""
+    stamp = VENV / ".peers"
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if fresh(stamp, wanted):
+        return
+    pip = (python_in(VENV), "-m", "pip", "install", "--quiet", f"{wheel().relative_to(ROOT)}[bench,plot]")
+    if run_status(*pip, env={"PIP_DISABLE_PIP_VERSION_CHECK": "1"}):
+        say("not all peers could be installed: benchmarks will name those that are missing")
+    else:
+        stamp.write_text(wanted)
 
 
 def kernels_for_rust() -> dict[str, str]:
@@ -708,7 +726,7 @@ TASKS = {
     "format": Task(format_, "format the Rust and the Python"),
     "build": Task(build, "build the wheel into dist"),
     "smoke": Task(smoke, "install the wheel alone and run it"),
-    "bench": Task(bench, "run the benchmarks"),
+    "bench": Task(bench, "run the benchmarks beside their peers, one table (--only, --against)"),
     "fuzz": Task(fuzz, "run every fuzz target for a while (--seconds)"),
     "stubs": Task(stubs, "hold the stub file to the built module"),
     "readme": Task(readme, "write the outputs that README and docs show anew (--check: compare only)"),
@@ -727,6 +745,8 @@ def main() -> None:
     parser.add_argument("task", nargs="?", default="help", choices=[*TASKS, "help"], metavar="TASK")
     parser.add_argument("--check", action="store_true", help="readme: compare, write nothing")
     parser.add_argument("--seconds", type=int, default=60, help="fuzz: how long each target runs (default 60)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="bench: only this one (repeatable)")
+    parser.add_argument("--against", metavar="RUN", help="bench: say what changed since this saved run")
     options = parser.parse_args()
     if options.task == "help":
         parser.print_help()

@@ -21,6 +21,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.rounds import LIMIT, OURS, PEER, report
+
 ROUNDS = 9
 TIMES, MEMORY = 8.0, 2.0
 
@@ -117,6 +119,8 @@ def compare(root: Path, release: str, folder: Path) -> bool:
     print(f"{release}: processor time, least of {ROUNDS} rounds; most memory; {size / 1e6:.1f} MB unpacked")
     for name, cost in costs.items():
         print(f"  {name:<28} {cost.seconds * 1e3:8.1f} ms  {cost.resident / 1e6:7.1f} MB")
+    roles = dict(zip(costs, (LIMIT, PEER, OURS), strict=True))
+    report(f"patch an lz4 kernel, {release}", {name: cost.seconds for name, cost in costs.items()}, roles)
     print(f"  (patch - python) / lz4       {(pvops.seconds - start.seconds) / lz4.seconds:8.2f}     limit {TIMES:g}")
     print(f"  memory / unpacked            {pvops.resident / size:8.2f}     limit {MEMORY:g}")
     return pvops.seconds <= limit and pvops.resident <= MEMORY * size

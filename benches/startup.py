@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 
+from support.rounds import LIMIT, OURS, report
+
 ROUNDS = 15
 
 
@@ -46,10 +48,11 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, command in commands.items():
                 least[name] = min(least[name], cpu_seconds(command))
-    base = least["python -c pass"]
     print(f"processor time, least of {ROUNDS} rounds; {os.path.basename(image)}")
-    for name, seconds in least.items():
-        print(f"  {name:<42} {seconds * 1e3:7.1f} ms  {seconds / base:5.2f} x")
+    start = "python -c pass"
+    for name in commands:
+        if name != start:
+            report(f"start to end: {name}", {name: least[name], start: least[start]}, {name: OURS, start: LIMIT})
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ pub use statistics::Estimate;
 /// How to measure.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Seconds that rounds go on.
+    /// Seconds that rounds go on; up to three times as long where too few of them are undisturbed.
     pub seconds: f64,
     /// The CPU to run on; the one this thread is on where none is given.
     pub cpu: Option<usize>,

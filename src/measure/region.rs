@@ -330,3 +330,98 @@ pub fn yardsticks(base: u64, counter: Counter) -> (Vec<u8>, Yardsticks) {
     code.align(4096);
     (code.finish(), found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::form::FORMS;
+    use super::*;
+    use crate::insn::disassemble;
+
+    const BASE: u64 = 0x7f00_0000_0000;
+
+    fn region(form: Form) -> Region {
+        build(form, BASE, Counter::Tsc).expect("6.1 patches it")
+    }
+
+    fn instructions(region: &Region, from: usize, to: usize) -> Vec<String> {
+        let code = &region.bytes[from..to];
+        disassemble(Bits::B64, BASE + from as u64, code, &|_| None).into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn the_passes_leave_each_form_what_it_is_named_for() {
+        let leaves = |form| region(form).site;
+        assert_eq!(leaves(Form::Empty), b"");
+        assert_eq!(leaves(Form::Nop6), b"\x66\x0f\x1f\x44\x00\x00");
+        assert_eq!(leaves(Form::Inline), b"\x9c\x58\x0f\x1f\x40\x00");
+        assert_eq!(leaves(Form::InlineUnlock), b"\xc6\x07\x00\x0f\x1f\x00");
+        assert_eq!(leaves(Form::DirectCall)[0], 0xe8);
+        assert_eq!(leaves(Form::DirectCall)[5], 0x90);
+        assert_eq!(leaves(Form::IndirectCall)[..2], *b"\xff\x15");
+        assert_eq!(leaves(Form::Retpoline)[0], 0xe8);
+        assert_eq!(leaves(Form::RegisterCall), b"\xff\xd0\x0f\x1f\x00");
+        assert_eq!(leaves(Form::LfenceCall), b"\x0f\xae\xe8\xff\xd0");
+        assert_eq!(leaves(Form::Alternative), b"\x0f\x1f\x44\x00\x00");
+        assert_eq!(leaves(Form::JumpOver), b"\xeb\x13\x0f\x1f\x00");
+    }
+
+    #[test]
+    fn all_sites_of_a_region_are_patched_alike() {
+        for form in FORMS {
+            let Region { bytes, programs, site, .. } = region(form);
+            // Branches differ in where they go: by their first byte or two.
+            let looks = &site[..site.len().min(if matches!(site.first(), Some(0xe8)) { 1 } else { 2 })];
+            let [start, end] = [programs.distinct, programs.cold[0]];
+            let code = disassemble(Bits::B64, BASE + start as u64, &bytes[start..end], &|_| None);
+            let found = code.iter().filter(|line| bytes[start + line.offset..].starts_with(looks)).count();
+            assert!(site.is_empty() || found >= DISTINCT, "{form:?}: {found}");
+            let built = bytes[start..end].windows(2).filter(|pair| *pair == b"\xff\x15").count();
+            assert!(form == Form::IndirectCall || built < 8, "{form:?}: {built} sites as built");
+        }
+    }
+
+    #[test]
+    fn programs_are_instructions_from_start_to_end_and_hold_nothing_privileged() {
+        for form in FORMS {
+            let region = region(form);
+            let [first, second] = region.programs.warm;
+            for start in [first, second, region.programs.distinct].into_iter().chain(region.programs.serialised) {
+                let code = instructions(&region, start, start + 2048);
+                // The last one may be cut short.
+                let end = code.iter().position(|text| text == "ret").map_or(code.len() - 1, |at| at + 1);
+                for text in &code[..end] {
+                    assert!(!["(bad)", "cli", "sti", "hlt", "ud2"].contains(&text.as_str()), "{form:?}: {text}");
+                }
+                assert_eq!(code[..2], ["push %rbx", "push %r12"], "{form:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn return_thunks_are_jumped_to_only_where_they_are_wanted() {
+        for (form, wanted) in [(Form::DirectCall, false), (Form::ReturnThunk, true), (Form::IndirectCall, false)] {
+            let region = region(form);
+            let code = instructions(&region, 8 * OPS, region.programs.shared.1);
+            assert_eq!(code.iter().any(|text| text.starts_with("jmp")), wanted, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn a_save_thunk_keeps_as_many_registers_as_its_name_says() {
+        for (form, kept) in [(Form::SaveThunk4, 4), (Form::SaveThunk8, 8)] {
+            let region = region(form);
+            let code = instructions(&region, 8 * OPS, region.programs.shared.1);
+            let count = |what: &str| code.iter().filter(|text| text.starts_with(what)).count();
+            assert_eq!((count("push"), count("pop")), (OPS * kept, OPS * kept));
+        }
+    }
+
+    #[test]
+    fn a_stand_in_is_as_long_as_what_it_stands_for() {
+        for form in FORMS {
+            if let Some(code) = form.stand_in() {
+                assert_eq!(form.inlines().map(|(_, native)| native.len()), Some(code.len()));
+            }
+        }
+    }
+}

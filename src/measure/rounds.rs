@@ -26,6 +26,8 @@ const QUIET: f64 = 1.08;
 const STEADY: f64 = 1.02;
 /// Fewer rounds than these say nothing.
 const ENOUGH: usize = 8;
+/// How many times as long as was asked for it may take to have so many.
+const PATIENCE: u32 = 3;
 /// The longest that may be asked for.
 const LONGEST: f64 = 600.0;
 
@@ -223,7 +225,7 @@ impl Bench {
         let mut scales = Vec::new();
         let (mut round, mut disturbed) = (0u32, 0);
         let mut before = self.tick();
-        while began.elapsed() < time {
+        while began.elapsed() < time || (scales.len() < ENOUGH && began.elapsed() < PATIENCE * time) {
             let yard = self.yardsticks();
             let cold = round.is_multiple_of(COLD_EVERY);
             round += 1;
@@ -247,7 +249,7 @@ impl Bench {
             let all = scales.len() + disturbed;
             return Err(Error::execution(format!(
                 "too little time undisturbed: {disturbed} of {all} rounds in {:.1} s; others use this CPU, or its clock moves",
-                time.as_secs_f64()
+                began.elapsed().as_secs_f64()
             )));
         }
         let rate = median(&mut scales.clone()).0;
@@ -361,3 +363,31 @@ fn quiet(readings: &[Reading]) -> impl Iterator<Item = &Reading> {
 }
 
 const _: () = assert!(COLD >= ENOUGH);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether what comes of a broken method is not taken for a measurement.
+    fn noticed(broken: Broken) -> bool {
+        let options = Options { seconds: 0.5, cpu: None, broken: Some(broken) };
+        measure(&options).map_or(true, |found| !found.checks.iter().all(Check::holds))
+    }
+
+    #[test]
+    fn a_subtraction_left_out_and_a_loop_folded_away_are_noticed() {
+        assert!(noticed(Broken::Subtraction));
+        assert!(noticed(Broken::Loop));
+    }
+
+    #[test]
+    fn no_time_too_much_time_and_no_such_cpu_are_errors() {
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 601.0] {
+            assert!(measure(&Options { seconds, ..Options::default() }).is_err());
+        }
+        for cpu in [100_000, usize::MAX] {
+            let error = measure(&Options { seconds: 1.0, cpu: Some(cpu), broken: None }).expect_err("no such CPU");
+            assert!(error.to_string().contains(&cpu.to_string()), "{error}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--kernel", metavar="KERNEL", help=f"estimate each op and path of a kernel: {KERNEL}")
     machine(parser)
-    parser.add_argument("--seconds", type=float, default=7.0, help="how long to measure (default %(default)g)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="how long to measure (default %(default)g)")
     parser.add_argument("--cpu", type=int, metavar="N", help="the CPU to measure on (default: where it runs)")
     parser.add_argument(
         "--plot", metavar="FILE", help="draw the forms, .svg or .png (needs matplotlib: the extra plot)"
