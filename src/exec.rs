@@ -200,14 +200,20 @@ mod tests {
     /// `lea (%rdi,%rsi),%rax; ret`.
     const ADD: [u8; 5] = [0x48, 0x8d, 0x04, 0x37, 0xc3];
 
-    fn protections(of: u64) -> Vec<String> {
+    /// (protection, inode) of each mapping that `wanted` says of its range, protection and inode.
+    fn mappings(wanted: impl Fn(std::ops::Range<u64>, &str) -> bool) -> Vec<(String, String)> {
         let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has it");
-        let holds = |line: &&str| {
-            let (low, high) = line.split(' ').next().and_then(|r| r.split_once('-')).expect("a range");
-            let address = |text| u64::from_str_radix(text, 16).expect("hexadecimal");
-            (address(low)..address(high)).contains(&of)
+        let address = |text: &str| u64::from_str_radix(text, 16).expect("hexadecimal");
+        let found = |line: &str| {
+            let [range, protection, _, _, inode] = line.split(' ').take(5).collect::<Vec<_>>()[..] else { return None };
+            let (low, high) = range.split_once('-').expect("a range");
+            wanted(address(low)..address(high), inode).then(|| (protection.to_owned(), inode.to_owned()))
         };
-        maps.lines().filter(holds).map(|line| line.split(' ').nth(1).unwrap_or("").to_owned()).collect()
+        maps.lines().filter_map(found).collect()
+    }
+
+    fn protection(of: u64) -> String {
+        mappings(|range, _| range.contains(&of)).remove(0).0
     }
 
     #[test]
@@ -228,11 +234,12 @@ mod tests {
     fn no_page_is_ever_both_written_and_executed() {
         let mut draft = Draft::new(PAGE).expect("memory");
         let writable = draft.bytes().as_ptr() as u64;
-        assert_eq!(protections(writable), ["rw-s"]);
-        assert_eq!(protections(draft.address()), ["---p"]);
+        assert_eq!(protection(writable), "rw-s");
+        assert_eq!(protection(draft.address()), "---p");
         let code = draft.finish().expect("executable");
-        assert_eq!(protections(code.address()), ["r-xs"]);
-        assert!(!protections(writable).iter().any(|p| p == "rw-s"), "the writable mapping is gone");
+        let (_, file) = mappings(|range, _| range.contains(&code.address())).remove(0);
+        let all: Vec<_> = mappings(|_, inode| inode == file).into_iter().map(|(protection, _)| protection).collect();
+        assert_eq!(all, ["r-xs"], "the file is mapped once, to run");
         // SAFETY: the call only asks; the file is sealed, so the answer is no.
         let writable_again = unsafe { libc::mprotect(code.mapping.at.as_ptr().cast(), PAGE, libc::PROT_WRITE) };
         assert_ne!(writable_again, 0);
