@@ -4,8 +4,9 @@
 
 Benchmarks are found, not listed: each ``*.rs`` here is a bench target of the crate (criterion), each other ``*.py`` a
 script. Of criterion's groups a row named ``pvops…`` is ours, ``limit…`` is what no program can beat, any other a peer.
-Scripts say so themselves (`support.rounds.report`). What is compared was measured in the same run; nothing here fails
-because a figure is high. A run can be saved, drawn as a page, and held against another.
+Scripts say so themselves (`support.rounds.report`). What is compared was measured in the same run: scripts go round
+their commands in turn, criterion times the rows of a group one after the other. Nothing fails because a figure is
+high. A run can be saved, drawn as a page, and held against another.
 """
 
 from __future__ import annotations
@@ -147,7 +148,9 @@ def table(found: list[Pair], before: dict[tuple[str, str], float]) -> list[list[
         line = [
             job if ours.name == job else f"{job}: {ours.name}",
             shown(ours.seconds),
-            "" if other is None else f"{other.name}" + (" (limit)" if other.role == LIMIT else ""),
+            ""
+            if other is None
+            else f"{other.name}" + (" (limit)" if other.role == LIMIT and "limit" not in other.name else ""),
             "" if other is None else shown(other.seconds),
             "" if ratio is None else f"{ratio:.3g}",
         ]

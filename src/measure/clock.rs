@@ -128,15 +128,19 @@ fn cycles() -> Result<(OwnedFd, *mut Page, u32), String> {
     }
 }
 
+/// The time-stamp counter.
+pub fn tsc() -> u64 {
+    // SAFETY: every x86-64 CPU has the instruction; it touches two registers.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 /// Ticks of the time-stamp counter in a second, measured against the clock of the system.
 pub fn tsc_frequency() -> f64 {
-    // SAFETY: every x86-64 CPU has the instruction; it touches two registers.
-    let now = || unsafe { std::arch::x86_64::_rdtsc() };
-    let (began, ticks) = (std::time::Instant::now(), now());
+    let (began, ticks) = (std::time::Instant::now(), tsc());
     while began.elapsed().as_millis() < 20 {
         std::hint::spin_loop();
     }
-    let (seconds, after) = (began.elapsed().as_secs_f64(), now());
+    let (seconds, after) = (began.elapsed().as_secs_f64(), tsc());
     after.wrapping_sub(ticks) as f64 / seconds
 }
 

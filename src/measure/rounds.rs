@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::assemble::Counter;
-use super::clock::{Clock, Pinned, tsc_frequency};
+use super::clock::{Clock, Pinned, tsc, tsc_frequency};
 use super::form::{FORMS, Form};
 use super::region::{self, COLD, DISTINCT, Programs, Region, UNROLLED, Yardsticks};
 use super::statistics::{Estimate, median};
@@ -171,6 +171,19 @@ impl Bench {
         least / chain as f64
     }
 
+    /// Core cycles in a tick of the time-stamp counter, where programs count core cycles.
+    fn cycles_per_tsc(&self) -> f64 {
+        let mut ratios: Vec<f64> = (0..ENOUGH)
+            .map(|_| {
+                let began = tsc();
+                let cycles = self.time(self.yard.adds[2], 20 * YARD_TURNS);
+                cycles / tsc().wrapping_sub(began) as f64
+            })
+            .filter(|ratio| ratio.is_finite())
+            .collect();
+        median(&mut ratios).0
+    }
+
     /// What a cold site took, the mean of most of them; `chill` makes them cold.
     ///
     /// The mean, as clocks of some CPUs tick in steps as long as a site takes; of most, as one interruption is longer than
@@ -254,14 +267,15 @@ impl Bench {
         }
         let rate = median(&mut scales.clone()).0;
         let found = Found { bench: self, forms, rate };
-        let checks = self.checks(&yards, &found, tsc_hz);
+        let cycles_per_tsc = if self.clock.counter == Counter::Tsc { rate } else { self.cycles_per_tsc() };
+        let checks = self.checks(&yards, &found, cycles_per_tsc * tsc_hz);
         let costs = (1..self.forms.len()).map(|index| found.cost(index)).collect();
         Ok(Measurement {
             costs,
             checks,
             clock: self.clock.name(),
             clock_why: self.clock.why_not.clone(),
-            cycles_per_tsc: rate,
+            cycles_per_tsc,
             tsc_hz,
             cpu,
             rounds: scales.len(),
@@ -278,7 +292,7 @@ impl Bench {
         [pair(adds, 0), pair(adds, 1), pair(imuls, 0), pair(imuls, 1)]
     }
 
-    fn checks(&self, yards: &[Readings; 4], found: &Found<'_>, tsc_hz: f64) -> Vec<Check> {
+    fn checks(&self, yards: &[Readings; 4], found: &Found<'_>, core_hz: f64) -> Vec<Check> {
         let n = UNROLLED as f64;
         let cycles = |index: usize| found.median(&yards[index], TURNS as f64).0;
         let within =
@@ -286,7 +300,7 @@ impl Bench {
         let [add, adds, imul, imuls] = [0, 1, 2, 3].map(cycles);
         // A whole empty program, against what it takes before anything is subtracted.
         let (whole, left) = found.empty();
-        let ghz = found.rate * tsc_hz / 1e9;
+        let ghz = core_hz / 1e9;
         vec![
             within("32 dependent additions, in cycles", n, add, 0.05),
             within("64 dependent additions, in cycles", 2.0 * n, adds, 0.05),
