@@ -1,0 +1,204 @@
+//! Every state that can be reached, breadth first, until one breaks a promise.
+
+use super::layout::Layout;
+use super::machine::{Action, Machine, Outcome, State, Violation};
+use super::reduce::{Reducer, Reductions};
+use super::visited::{Key, Visited};
+use crate::error::{Error, Result};
+
+/// How far a search goes.
+pub struct Limits<'a> {
+    /// States after which it gives up unfinished. At 12 to 64 bytes a state this bounds the memory, too.
+    pub states: usize,
+    /// Asked now and then; true stops the search, unfinished.
+    pub interrupted: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// States, after reduction.
+    pub states: usize,
+    /// Whether every reachable state was seen, or a violation found.
+    pub finished: bool,
+    /// What is broken, and the shortest run that breaks it.
+    pub broken: Option<(Violation, Vec<Action>)>,
+}
+
+/// Searches all that a machine can do.
+pub fn search(machine: &Machine, reductions: Reductions, limits: &Limits<'_>) -> Result<Found> {
+    Ok(match machine.layout.words(machine.threads) {
+        1 => Search::<1>::new(machine, reductions).run(limits)?.0,
+        2 => Search::<2>::new(machine, reductions).run(limits)?.0,
+        3 => Search::<3>::new(machine, reductions).run(limits)?.0,
+        4 => Search::<4>::new(machine, reductions).run(limits)?.0,
+        5 => Search::<5>::new(machine, reductions).run(limits)?.0,
+        6 => Search::<6>::new(machine, reductions).run(limits)?.0,
+        words => return Err(Error::lock(format!("{words} words a state are more than the checker packs"))),
+    })
+}
+
+/// A search under way.
+pub(super) struct Search<'m, const W: usize> {
+    pub machine: &'m Machine,
+    pub reducer: Reducer<'m>,
+    pub visited: Visited<W>,
+}
+
+impl<'m, const W: usize> Search<'m, W> {
+    pub fn new(machine: &'m Machine, reductions: Reductions) -> Search<'m, W> {
+        Search { machine, reducer: Reducer::new(machine, reductions), visited: Visited::new() }
+    }
+
+    /// Sees every state; what was found, and the states.
+    pub fn run(mut self, limits: &Limits<'_>) -> Result<(Found, Visited<W>)> {
+        if limits.states == 0 || limits.states > u32::MAX as usize - 1 {
+            return Err(Error::lock(format!("a limit of {} states makes no sense", limits.states)));
+        }
+        let initial = self.reducer.canonical(self.machine.initial());
+        self.visited.insert(&pack(&self.machine.layout, self.machine.threads, &initial), 0);
+        let mut next = 0;
+        while next < self.visited.len() {
+            if next % 4096 == 0 && (limits.interrupted)() || self.visited.len() > limits.states {
+                return Ok((Found { states: self.visited.len(), finished: false, broken: None }, self.visited));
+            }
+            if let Some(violation) = self.expand(next) {
+                let run = self.replayed(next);
+                let broken = Some((violation, run));
+                return Ok((Found { states: self.visited.len(), finished: true, broken }, self.visited));
+            }
+            next += 1;
+        }
+        Ok((Found { states: self.visited.len(), finished: true, broken: None }, self.visited))
+    }
+
+    /// Notes what can follow a state.
+    fn expand(&mut self, number: usize) -> Option<Violation> {
+        let machine = self.machine;
+        let state = unpack(&machine.layout, machine.threads, self.visited.key(number));
+        let mut stuck = true;
+        if let Some(thread) = self.reducer.goes_first(&state) {
+            if let (Outcome::To(to), _) = machine.step(&state, thread, 0) {
+                self.note(&to, number);
+                return None;
+            }
+        }
+        for thread in 0..machine.threads {
+            if let Outcome::To(to) = match machine.drain(&state, thread) {
+                Outcome::Broken(violation) => return Some(violation),
+                other => other,
+            } {
+                stuck = false;
+                self.note(&to, number);
+            }
+            let mut choice = 0;
+            loop {
+                let (outcome, ways) = machine.step(&state, thread, choice);
+                match outcome {
+                    Outcome::Broken(violation) => return Some(violation),
+                    Outcome::To(to) if to != state => {
+                        // Nobody has to acquire again: that is no way out for those who wait.
+                        stuck &= machine.idle(state.threads[thread]);
+                        self.note(&to, number);
+                    }
+                    Outcome::To(_) | Outcome::Disabled => {}
+                }
+                choice += 1;
+                if choice >= ways {
+                    break;
+                }
+            }
+        }
+        let waits = (0..machine.threads).any(|thread| !machine.idle(state.threads[thread]));
+        (stuck && waits).then_some(Violation::Stuck)
+    }
+
+    fn note(&mut self, state: &State, from: usize) {
+        let kept = self.reducer.canonical(*state);
+        self.visited.insert(&pack(&self.machine.layout, self.machine.threads, &kept), from);
+    }
+
+    /// The run that leads to a state and breaks it there, with the threads' own names and tickets: taken again from
+    /// the beginning, each time by an action that leads to the state that was kept.
+    fn replayed(&self, number: usize) -> Vec<Action> {
+        let mut path = vec![number];
+        while let Some(&last) = path.last()
+            && last != 0
+        {
+            path.push(self.visited.parent(last));
+        }
+        let machine = self.machine;
+        let mut state = machine.initial();
+        let mut run = Vec::new();
+        for &number in path.iter().rev().skip(1) {
+            let wanted = self.visited.key(number);
+            let step = actions(machine, &state).find_map(|action| match machine.act(&state, action) {
+                Outcome::To(to) => {
+                    let kept = pack::<W>(&machine.layout, machine.threads, &self.reducer.canonical(to));
+                    (kept == *wanted).then_some((action, to))
+                }
+                Outcome::Disabled | Outcome::Broken(_) => None,
+            });
+            // The reductions are automorphisms: what the kept state could do, this one can.
+            let Some((action, to)) = step else { break };
+            run.push(action);
+            state = to;
+        }
+        let breaks = |&action: &Action| matches!(machine.act(&state, action), Outcome::Broken(_));
+        run.extend(actions(machine, &state).find(breaks));
+        run
+    }
+}
+
+/// All that could be tried in a state.
+pub(super) fn actions<'m>(machine: &'m Machine, state: &State) -> impl Iterator<Item = Action> + 'm {
+    let state = *state;
+    (0..machine.threads).flat_map(move |thread| {
+        let (_, ways) = machine.step(&state, thread, 0);
+        let drain = Action { thread, drain: true, choice: 0 };
+        std::iter::once(drain).chain((0..ways).map(move |choice| Action { thread, drain: false, choice }))
+    })
+}
+
+/// A state in as few words as its bits need.
+#[inline]
+pub(super) fn pack<const W: usize>(layout: &Layout, threads: usize, state: &State) -> Key<W> {
+    let mut key = [0; W];
+    let mut at = 0;
+    let mut add = |value: u64, bits: u32| {
+        let (word, shift) = ((at / 64) as usize, at % 64);
+        key[word] |= value << shift;
+        if shift + bits > 64 {
+            key[word + 1] |= value >> (64 - shift);
+        }
+        at += bits;
+    };
+    if layout.memory_bits != 0 {
+        add(state.memory, layout.memory_bits);
+    }
+    for &word in &state.threads[..threads] {
+        add(word, layout.thread_bits);
+    }
+    key
+}
+
+/// The state again.
+#[inline]
+pub(super) fn unpack<const W: usize>(layout: &Layout, threads: usize, key: &Key<W>) -> State {
+    let mut at = 0;
+    let mut take = |bits: u32| {
+        let (word, shift) = ((at / 64) as usize, at % 64);
+        let mut value = key[word] >> shift;
+        if shift + bits > 64 {
+            value |= key[word + 1] << (64 - shift);
+        }
+        at += bits;
+        if bits == 64 { value } else { value & ((1 << bits) - 1) }
+    };
+    let memory = if layout.memory_bits == 0 { 0 } else { take(layout.memory_bits) };
+    let mut state = State { memory, ..State::default() };
+    for word in &mut state.threads[..threads] {
+        *word = take(layout.thread_bits);
+    }
+    state
+}

@@ -1,0 +1,3 @@
+//! The paravirtual ticket lock.
+
+pub mod check;
