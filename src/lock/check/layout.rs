@@ -93,6 +93,8 @@ pub(super) struct Layout {
     pub live: Vec<u64>,
     /// For each point, the lowest bit of each live register that holds a ticket; and of own memory that does.
     pub tickets: Vec<u64>,
+    /// The bits of memory by which a slot says that it begins another epoch.
+    pub epochs: u64,
     /// The lowest bit of each ticket in memory.
     pub memory_tickets: u64,
     /// Bits of a ticket.
@@ -175,6 +177,7 @@ impl Layout {
         let shared_tickets = program.vars.iter().zip(&vars).filter(|(var, _)| var.ticket && !var.own);
         Ok(Layout {
             naming: (left.mask << left.shift) | (picked.mask << picked.shift),
+            epochs: epochs(program, &vars),
             memory_tickets: shared_tickets.fold(0, |bits, (_, field)| bits | (1 << field.shift)),
             stored_tickets: program.stored.iter().map(|&at| program.vars[var_of(at).0].ticket).collect(),
             thread_bits: thread.used,
@@ -206,6 +209,15 @@ impl Layout {
         debug_assert!(threads <= MAX_THREADS);
         (self.memory_bits as usize + threads * self.thread_bits as usize).div_ceil(64).max(1)
     }
+}
+
+/// Bit 1 of each slot that registers hold epochs of.
+fn epochs(program: &Program, vars: &[Field]) -> u64 {
+    let arrays = program.epochs.iter().map(|(_, of)| var_of(*of).0);
+    arrays.fold(0, |bits, var| {
+        let slots = 0..program.vars[var].len as u32;
+        slots.fold(bits, |bits, slot| bits | (2 << (vars[var].shift + slot * program.vars[var].bits)))
+    })
 }
 
 impl Room {

@@ -123,6 +123,17 @@ struct Run<'m> {
     choice: u8,
     /// How many ways on there were.
     ways: u8,
+    /// Whether the one taken is an interrupt.
+    optional: bool,
+}
+
+/// What came of a step.
+pub(super) struct Stepped {
+    pub outcome: Outcome,
+    /// How many ways on there were.
+    pub ways: u8,
+    /// Whether the one taken need never be.
+    pub optional: bool,
 }
 
 impl Machine {
@@ -138,7 +149,7 @@ impl Machine {
         let mut state = State::default();
         for thread in 0..self.threads {
             let start = self.program.starts[thread.min(self.program.starts.len() - 1)];
-            let mut run = Run { machine: self, state, thread, choice: 0, ways: 1 };
+            let mut run = Run { machine: self, state, thread, choice: 0, ways: 1, optional: false };
             // Programs begin with a step or with a mark that cannot break anything in the first state.
             let _ = run.settle(start);
             state = run.state;
@@ -205,7 +216,7 @@ impl Machine {
             }
             self.layout.left.set(&mut state.threads[waiter], left & !(1 << thread));
             if left == 1 << thread {
-                let mut run = Run { machine: self, state, thread: waiter, choice: 0, ways: 1 };
+                let mut run = Run { machine: self, state, thread: waiter, choice: 0, ways: 1, optional: false };
                 if let Err(violation) = run.settle(self.layout.points[self.point(word)] + 1) {
                     return Outcome::Broken(violation);
                 }
@@ -216,14 +227,14 @@ impl Machine {
     }
 
     /// A thread takes its next step; also how many ways on there are from it.
-    pub(super) fn step(&self, state: &State, thread: usize, choice: u8) -> (Outcome, u8) {
-        let mut run = Run { machine: self, state: *state, thread, choice, ways: 1 };
+    pub(super) fn step(&self, state: &State, thread: usize, choice: u8) -> Stepped {
+        let mut run = Run { machine: self, state: *state, thread, choice, ways: 1, optional: false };
         let outcome = match run.step() {
             Ok(true) => Outcome::To(run.state),
             Ok(false) => Outcome::Disabled,
             Err(violation) => Outcome::Broken(violation),
         };
-        (outcome, run.ways)
+        Stepped { outcome, ways: run.ways, optional: run.optional }
     }
 
     /// Any action.
@@ -231,10 +242,8 @@ impl Machine {
         if action.drain {
             return self.drain(state, action.thread);
         }
-        match self.step(state, action.thread, action.choice) {
-            (_, ways) if action.choice >= ways => Outcome::Disabled,
-            (outcome, _) => outcome,
-        }
+        let stepped = self.step(state, action.thread, action.choice);
+        if action.choice < stepped.ways { stepped.outcome } else { Outcome::Disabled }
     }
 }
 
@@ -377,7 +386,8 @@ impl Run<'_> {
                     return Ok(true);
                 }
             }
-            Kind::FutexWake(place) => self.wake(place)?,
+            Kind::FutexWake(place) => self.wake(place, None)?,
+            Kind::FutexWakeOne(place) => self.wake(place, Some(self.choice))?,
             Kind::Await(condition) => {
                 let gets = step.acts.iter().take_while(|act| matches!(act, Act::Get(..))).count();
                 self.at_once(&step.acts[..gets]);
@@ -387,8 +397,29 @@ impl Run<'_> {
                 self.at_once(&step.acts[gets..]);
             }
         }
+        if self.state.memory & layout.epochs != 0 {
+            self.begin_epoch();
+        }
         self.settle(at + 1)?;
         Ok(true)
+    }
+
+    /// What was seen of a slot whose bit 1 is set is out of date from now on.
+    fn begin_epoch(&mut self) {
+        let machine = self.machine;
+        for (reg, of) in &machine.program.epochs {
+            for thread in 0..machine.threads {
+                let observer = Run { machine, state: self.state, thread, choice: 0, ways: 1, optional: false };
+                let word = self.state.threads[thread];
+                let live = machine.layout.live[machine.point(word)];
+                let field = machine.layout.regs[reg.0];
+                // The thread that kicked has looked by now: what it saw is out of date, too.
+                if (live >> field.shift & 1 != 0 || thread == self.thread) && observer.memory(of) & 2 != 0 {
+                    field.set(&mut self.state.threads[thread], field.get(word) | 2);
+                }
+            }
+        }
+        self.state.memory &= !machine.layout.epochs;
     }
 
     fn at_once(&mut self, acts: &[Act]) {
@@ -421,22 +452,31 @@ impl Run<'_> {
         layout.stores.set(word, stores + 1);
     }
 
-    fn wake(&mut self, place: &At) -> std::result::Result<(), Violation> {
+    /// Unblocks those who block on a place: all, or only the one of this number.
+    fn wake(&mut self, place: &At, only: Option<u8>) -> std::result::Result<(), Violation> {
         let machine = self.machine;
         let woken = self.place(place);
+        let mut sleepers = 0;
         for thread in 0..machine.threads {
             let word = self.state.threads[thread];
             if machine.layout.blocked.get(word) == 0 {
                 continue;
             }
-            let mut sleeper = Run { machine, state: self.state, thread, choice: 0, ways: 1 };
+            let mut sleeper = Run { machine, state: self.state, thread, choice: 0, ways: 1, optional: false };
             if let Kind::FutexWait(at, _) = &machine.step_at(word).kind
                 && sleeper.place(at) == woken
             {
+                sleepers += 1;
+                if only.is_some_and(|only| only != sleepers - 1) {
+                    continue;
+                }
                 machine.layout.blocked.set(&mut sleeper.state.threads[thread], 0);
                 sleeper.settle(machine.layout.points[machine.point(word)] + 1)?;
                 self.state = sleeper.state;
             }
+        }
+        if only.is_some() {
+            self.ways = sleepers.max(1);
         }
         Ok(())
     }
@@ -470,6 +510,11 @@ impl Run<'_> {
                 Op::Either(to) => {
                     self.ways = 2;
                     at = if self.choice == 1 { *to } else { at + 1 };
+                }
+                Op::Maybe(to) => {
+                    self.ways = 2;
+                    self.optional = self.choice == 1;
+                    at = if self.optional { *to } else { at + 1 };
                 }
                 Op::Set(reg, value) => {
                     let value = self.value(*value);

@@ -141,6 +141,8 @@ pub enum Kind {
     FutexWait(At, Val),
     /// `futex(FUTEX_WAKE)`: unblocks all who block on the place. Taken to be no barrier, which allows more.
     FutexWake(At),
+    /// The same, but unblocks one of them, any.
+    FutexWakeOne(At),
     /// Cannot be taken until the condition holds of what was read from memory: a halt, a poll.
     Await(Cond),
     /// An effect that is not the thread's own store: a kick through the hypervisor. Taken to be no barrier.
@@ -172,6 +174,8 @@ pub(super) enum Op {
     Goto(usize),
     /// Goes on, or to the label.
     Either(usize),
+    /// The same, but nobody may rely on it that the jump is ever taken: an interrupt.
+    Maybe(usize),
     Set(Reg, Val),
     Mark(Mark),
     /// Every thread but this one is to be looked at.
@@ -227,6 +231,7 @@ pub struct Program {
     pub(super) starts: Vec<usize>,
     pub(super) pivot: Option<Var>,
     pub(super) epochs: Vec<(Reg, At)>,
+    pub(super) guarded: Vec<(Var, Var)>,
     pub(super) promises: Promises,
     /// For each op, the registers whose values may still be read when the thread stands before it.
     pub(super) live: Vec<u32>,
@@ -254,6 +259,7 @@ pub struct Builder {
     starts: Vec<&'static str>,
     pivot: Option<Var>,
     epochs: Vec<(Reg, At)>,
+    guarded: Vec<(Var, Var)>,
     promises: Promises,
 }
 
@@ -316,10 +322,16 @@ impl Builder {
         self.pivot = Some(pivot);
     }
 
-    /// The register holds what was seen in a slot: all but bit 0 is an epoch, compared only with that slot's. States
-    /// that differ by a rotation of one slot's epochs are one.
+    /// The register holds what was seen in a slot: bit 0 as it is, and in bit 1 whether the slot has begun another epoch
+    /// since, which a step does by setting bit 1 of the slot. So epochs never wrap; the real ones have 30 bits.
     pub fn epoch(&mut self, reg: Reg, of: At) {
         self.epochs.push((reg, of));
+    }
+
+    /// A variable that each thread has, which others look at only after they saw this other one not zero, and which its
+    /// thread writes before it makes that one not zero. While that is zero, it means nothing.
+    pub fn guarded(&mut self, var: Var, guard: Var) {
+        self.guarded.push((var, guard));
     }
 
     /// A place to jump to.
@@ -377,6 +389,11 @@ impl Builder {
         self.step(Kind::FutexWake(at.into()), text, &[]);
     }
 
+    /// Unblocks one of those who block on the place.
+    pub fn futex_wake_one(&mut self, text: &'static str, at: impl Into<At>) {
+        self.step(Kind::FutexWakeOne(at.into()), text, &[]);
+    }
+
     /// Waits until the condition holds of what is read.
     pub fn wait_until(&mut self, text: &'static str, condition: Cond, acts: &[Act]) {
         self.step(Kind::Await(condition), text, acts);
@@ -411,6 +428,12 @@ impl Builder {
         self.ops.push(Op::Either(0));
     }
 
+    /// Goes on or jumps, as [`Builder::either`]; but the jump is an interrupt, which need never come.
+    pub fn maybe(&mut self, to: &'static str) {
+        self.jumps.push((self.ops.len(), to));
+        self.ops.push(Op::Maybe(0));
+    }
+
     /// Sets a register.
     pub fn set(&mut self, reg: Reg, value: impl Into<Val>) {
         self.ops.push(Op::Set(reg, value.into()));
@@ -438,7 +461,7 @@ impl Builder {
         for (op, label) in std::mem::take(&mut self.jumps) {
             let target = *self.labels.get(label).ok_or_else(|| Error::lock(format!("no line is called {label}")))?;
             match &mut self.ops[op] {
-                Op::If(_, to) | Op::Goto(to) | Op::Either(to) | Op::Pick(to) => *to = target,
+                Op::If(_, to) | Op::Goto(to) | Op::Either(to) | Op::Maybe(to) | Op::Pick(to) => *to = target,
                 Op::Step(_) | Op::Set(..) | Op::Mark(_) | Op::Others => {}
             }
         }
@@ -485,6 +508,7 @@ impl Builder {
             starts,
             pivot: self.pivot,
             epochs: self.epochs,
+            guarded: self.guarded,
             promises: self.promises,
             vars: self.vars,
             regs: self.regs,
@@ -569,7 +593,7 @@ fn idle(ops: &[Op], starts: &[usize]) -> Vec<bool> {
 pub(super) fn successors(ops: &[Op], at: usize) -> Vec<usize> {
     match &ops[at] {
         Op::Goto(to) => vec![*to],
-        Op::If(_, to) | Op::Either(to) | Op::Pick(to) => vec![at + 1, *to],
+        Op::If(_, to) | Op::Either(to) | Op::Maybe(to) | Op::Pick(to) => vec![at + 1, *to],
         Op::Step(Step { kind: Kind::Stop, .. }) => vec![],
         Op::Step(_) | Op::Set(..) | Op::Mark(_) | Op::Others => vec![at + 1],
     }
@@ -601,7 +625,7 @@ fn live_before(op: &Op, after: u32) -> u32 {
     match op {
         Op::If(condition, _) => after | read_by(condition),
         Op::Set(reg, value) => (after & !bit(Some(*reg))) | bit(value.reg()),
-        Op::Goto(_) | Op::Either(_) | Op::Mark(_) => after,
+        Op::Goto(_) | Op::Either(_) | Op::Maybe(_) | Op::Mark(_) => after,
         Op::Others => after & !LEFT,
         Op::Pick(_) => (after & !PICKED) | LEFT,
         Op::Step(step) if step.kind == Kind::Stop => {
@@ -622,7 +646,7 @@ fn live_before(op: &Op, after: u32) -> u32 {
             }
             match &step.kind {
                 Kind::FutexWait(at, value) => live | indexed_by(at) | bit(value.reg()),
-                Kind::FutexWake(at) => live | indexed_by(at),
+                Kind::FutexWake(at) | Kind::FutexWakeOne(at) => live | indexed_by(at),
                 _ => live,
             }
         }

@@ -12,12 +12,12 @@
 //! in the variable that is being served. Dead registers are zero and stay so. The number of slots divides the number
 //! of tickets, so both rotate together.
 //!
-//! **Nor have epochs.** A slot's epoch is compared only with what was seen of the same slot before. Rotating the epochs
-//! of one slot, with the registers that hold one of it, is the same again, for each slot by itself. The one kept has
-//! epoch 0.
+//! **What nobody will read is nothing.** Dead registers are zero always. A per-thread variable that others read only
+//! behind a guard (`w.want` behind `w.lock`) is zeroed while the guard is, unless somebody who saw the guard is about
+//! to read it: its thread writes it again before it sets the guard, and buffers are FIFO.
 //!
-//! All are automorphisms of the graph of states that keep every property (nobody's name or ticket appears in one),
-//! so an error is reachable in the quotient if and only if it is in the graph, in as many steps.
+//! The first two are automorphisms of the graph of states that keep every property (nobody's name or ticket appears in one),
+//! so an error is reachable in the quotient if and only if it is in the graph, in as many steps; the third identifies states from which the same can happen.
 //!
 //! **Who only stores can go first.** A store goes into the thread's own buffer: it neither reads nor changes what any
 //! other thread sees, nothing that others do enables, disables or changes it, and it commutes with the thread's own
@@ -29,7 +29,7 @@
 use super::MAX_THREADS;
 use super::layout::{Field, Layout};
 use super::machine::{Machine, State};
-use super::program::{At, Kind, Op, Reg, Step, Val, walk};
+use super::program::{Act, At, Kind, Op, Step, step_of, walk};
 
 type Words = [u64; MAX_THREADS];
 
@@ -66,19 +66,16 @@ pub(super) struct Reducer<'m> {
     first: Vec<bool>,
     /// Arrays that rotate with the tickets: the first element, bits of one, and how many.
     arrays: Vec<(Field, u32, u32)>,
-    /// Registers that hold a slot's epoch: the first slot, bits of one, how many, the ticket and what is added to it.
-    epochs: Vec<Epoch>,
+    guarded: Vec<Guarded>,
 }
 
-/// A register that holds what was seen in a slot.
+/// A variable that means nothing while its guard is zero.
 #[derive(Debug)]
-struct Epoch {
-    register: Field,
-    first: Field,
-    bits: u32,
-    len: u32,
-    ticket: Field,
-    more: u8,
+struct Guarded {
+    var: Field,
+    guard: Field,
+    /// For each point, whether the step there reads the variable of the thread picked.
+    readers: Vec<bool>,
 }
 
 /// Takes `less` from each ticket whose lowest bit is in `ones`.
@@ -93,19 +90,17 @@ fn rotate(word: u64, ones: u64, bits: u32, less: u64) -> u64 {
     (word & !fields) | sum
 }
 
-impl Epoch {
-    fn new(machine: &Machine, (register, of): &(Reg, At)) -> Option<Epoch> {
-        let At::Slot(var, Val::Plus(ticket, more)) = of else { return None };
-        let (declared, layout) = (&machine.program.vars[var.0], &machine.layout);
-        Some(Epoch {
-            register: layout.regs[register.0],
-            first: layout.vars[var.0],
-            bits: declared.bits,
-            len: declared.len as u32,
-            ticket: layout.regs[ticket.0],
-            more: *more,
-        })
-    }
+fn guarded(machine: &Machine) -> Vec<Guarded> {
+    let (program, layout) = (&machine.program, &machine.layout);
+    let guarded = program.guarded.iter().map(|&(var, guard)| {
+        let reads = |&at: &usize| {
+            step_of(&program.ops[at])
+                .is_some_and(|step| step.acts.iter().any(|act| matches!(act, Act::Get(_, at) if *at == At::Picked(var))))
+        };
+        let readers = layout.points.iter().map(reads).collect();
+        Guarded { var: layout.vars[var.0], guard: layout.vars[guard.0], readers }
+    });
+    guarded.collect()
 }
 
 impl<'m> Reducer<'m> {
@@ -125,7 +120,7 @@ impl<'m> Reducer<'m> {
             threads: reductions.threads && program.starts.len() == 1,
             pivot: program.pivot.filter(|_| reductions.tickets).map(|var| layout.vars[var.0]),
             first: layout.points.iter().map(goes_first).collect(),
-            epochs: program.epochs.iter().filter(|_| reductions.tickets).filter_map(|e| Epoch::new(machine, e)).collect(),
+            guarded: if reductions.tickets { guarded(machine) } else { Vec::new() },
             arrays: arrays.map(|(var, &field)| (field, var.bits, var.len as u32)).collect(),
         }
     }
@@ -147,7 +142,9 @@ impl<'m> Reducer<'m> {
                 self.rotate(&mut state, less);
             }
         }
-        self.forget_epochs(&mut state);
+        for guarded in &self.guarded {
+            self.forget(&mut state, guarded);
+        }
         if self.threads {
             self.sort(&mut state);
         }
@@ -179,25 +176,19 @@ impl<'m> Reducer<'m> {
         }
     }
 
-    fn forget_epochs(&self, state: &mut State) {
-        let Some(Epoch { first, bits, len, .. }) = self.epochs.first() else { return };
+    fn forget(&self, state: &mut State, Guarded { var, guard, readers }: &Guarded) {
         let layout = &self.machine.layout;
-        for epoch in &self.epochs {
-            for word in &mut state.threads[..self.machine.threads] {
-                let live = layout.live[layout.point.get(*word) as usize];
-                if live >> epoch.register.shift & 1 == 0 {
-                    continue;
-                }
-                let index = (epoch.ticket.get(*word) as u32 + u32::from(epoch.more)) & (epoch.len - 1);
-                let slot = epoch.first.up(index * epoch.bits).get(state.memory);
-                let seen = epoch.register.get(*word).wrapping_sub(slot & !1);
-                epoch.register.set(word, seen);
+        for thread in 0..self.machine.threads {
+            let word = state.threads[thread];
+            if guard.get(word) != 0 || var.get(word) == 0 {
+                continue;
             }
-        }
-        for slot in 0..*len {
-            let field = first.up(slot * bits);
-            let parked = field.get(state.memory) & 1;
-            field.set(&mut state.memory, parked);
+            let about_to_read = state.threads[..self.machine.threads].iter().any(|&other| {
+                readers[layout.point.get(other) as usize] && layout.picked.get(other) == thread as u64 + 1
+            });
+            if !about_to_read {
+                var.set(&mut state.threads[thread], 0);
+            }
         }
     }
 

@@ -78,7 +78,7 @@ impl<'m, const W: usize> Search<'m, W> {
         let state = unpack(&machine.layout, machine.threads, self.visited.key(number));
         let mut stuck = true;
         if let Some(thread) = self.reducer.goes_first(&state) {
-            if let (Outcome::To(to), _) = machine.step(&state, thread, 0) {
+            if let Outcome::To(to) = machine.step(&state, thread, 0).outcome {
                 self.note(&to, number);
                 return None;
             }
@@ -93,18 +93,18 @@ impl<'m, const W: usize> Search<'m, W> {
             }
             let mut choice = 0;
             loop {
-                let (outcome, ways) = machine.step(&state, thread, choice);
-                match outcome {
+                let stepped = machine.step(&state, thread, choice);
+                match stepped.outcome {
                     Outcome::Broken(violation) => return Some(violation),
                     Outcome::To(to) if to != state => {
-                        // Nobody has to acquire again: that is no way out for those who wait.
-                        stuck &= machine.idle(state.threads[thread]);
+                        // Nobody has to acquire again, nor to be interrupted: no way out for those who wait.
+                        stuck &= stepped.optional || machine.idle(state.threads[thread]);
                         self.note(&to, number);
                     }
                     Outcome::To(_) | Outcome::Disabled => {}
                 }
                 choice += 1;
-                if choice >= ways {
+                if choice >= stepped.ways {
                     break;
                 }
             }
@@ -154,7 +154,7 @@ impl<'m, const W: usize> Search<'m, W> {
 pub(super) fn actions<'m>(machine: &'m Machine, state: &State) -> impl Iterator<Item = Action> + 'm {
     let state = *state;
     (0..machine.threads).flat_map(move |thread| {
-        let (_, ways) = machine.step(&state, thread, 0);
+        let ways = machine.step(&state, thread, 0).ways;
         let drain = Action { thread, drain: true, choice: 0 };
         std::iter::once(drain).chain((0..ways).map(move |choice| Action { thread, drain: false, choice }))
     })
