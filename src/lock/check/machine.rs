@@ -47,11 +47,6 @@ pub enum Violation {
     },
     /// Nothing can happen any more, and someone waits.
     Stuck,
-    /// The threads can go on for ever, all of them treated fairly, and this one never enters.
-    Livelock {
-        /// Who never enters.
-        thread: usize,
-    },
 }
 
 impl Violation {
@@ -63,7 +58,6 @@ impl Violation {
             Violation::TouchAfterRelease { .. } => "touch-after-release",
             Violation::Starved { .. } => "starvation",
             Violation::Stuck => "lost-kick",
-            Violation::Livelock { .. } => "livelock",
         }
     }
 }
@@ -80,7 +74,6 @@ impl fmt::Display for Violation {
             }
             Violation::Starved { thread } => write!(f, "T{thread} is overtaken more often than is promised"),
             Violation::Stuck => f.write_str("nobody can go on, and someone waits: the kick is lost"),
-            Violation::Livelock { thread } => write!(f, "T{thread} can wait for ever while the others go on"),
         }
     }
 }
@@ -237,6 +230,25 @@ impl Machine {
         Stepped { outcome, ways: run.ways, optional: run.optional }
     }
 
+    /// Whether nothing more has to happen, and someone waits. Nobody has to acquire again, nor to be interrupted: that
+    /// is no way out for those who wait.
+    pub(super) fn stuck(&self, state: &State) -> bool {
+        let moves = |thread: usize| {
+            let word = state.threads[thread];
+            self.buffered(word) != 0 || !self.idle(word) && self.moves(state, thread)
+        };
+        (0..self.threads).any(|thread| !self.idle(state.threads[thread])) && !(0..self.threads).any(moves)
+    }
+
+    fn moves(&self, state: &State, thread: usize) -> bool {
+        let ways = self.step(state, thread, 0).ways;
+        (0..ways).map(|choice| self.step(state, thread, choice)).any(|stepped| match stepped.outcome {
+            Outcome::To(to) => to != *state && !stepped.optional,
+            Outcome::Broken(_) => true,
+            Outcome::Disabled => false,
+        })
+    }
+
     /// Any action.
     pub(super) fn act(&self, state: &State, action: Action) -> Outcome {
         if action.drain {
@@ -247,7 +259,41 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// What the next step of a thread reads, place by place.
+    pub(super) fn reads(&self, state: &State, thread: usize) -> Vec<(String, u8)> {
+        let run = Run { machine: self, state: *state, thread, choice: 0, ways: 1, optional: false };
+        let step = self.step_at(state.threads[thread]);
+        let forwards = step.kind == Kind::Read;
+        let place = |act: &Act| match act {
+            Act::Get(_, at) => {
+                let forwarded = if forwards { run.forwarded(at) } else { None };
+                Some((run.name(at), forwarded.unwrap_or_else(|| run.memory(at))))
+            }
+            Act::Put(..) => None,
+        };
+        step.acts.iter().filter_map(place).collect()
+    }
+
+    /// The name of where a buffered store goes.
+    pub(super) fn stored_name(&self, place: usize, thread: usize) -> String {
+        let run = Run { machine: self, state: State::default(), thread, choice: 0, ways: 1, optional: false };
+        run.name(&self.program.stored[place])
+    }
+}
+
 impl Run<'_> {
+    fn name(&self, at: &At) -> String {
+        let name = self.machine.program.vars[var_of(*at).0].name;
+        let declared = &self.machine.program.vars[var_of(*at).0];
+        match *at {
+            At::Var(_) => name.to_owned(),
+            At::Slot(_, index) => format!("{name}[{}]", usize::from(self.value(index)) & (declared.len - 1)),
+            At::Own(_) => format!("T{}.{name}", self.thread),
+            At::Picked(_) => format!("T{}.{name}", self.place(at).0.unwrap_or(self.thread)),
+        }
+    }
+
     fn word(&self) -> u64 {
         self.state.threads[self.thread]
     }

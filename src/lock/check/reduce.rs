@@ -13,8 +13,9 @@
 //! of tickets, so both rotate together.
 //!
 //! **What nobody will read is nothing.** Dead registers are zero always. A per-thread variable that others read only
-//! behind a guard (`w.want` behind `w.lock`) is zeroed while the guard is, unless somebody who saw the guard is about
-//! to read it: its thread writes it again before it sets the guard, and buffers are FIFO.
+//! behind a guard (`w.want` behind `w.lock`) is zeroed while the guard is zero in memory and in its thread's buffer and
+//! not about to be set, unless somebody who saw the guard is about to read it: its thread writes it just before it sets
+//! the guard, and buffers are FIFO.
 //!
 //! The first two are automorphisms of the graph of states that keep every property (nobody's name or ticket appears in one),
 //! so an error is reachable in the quotient if and only if it is in the graph, in as many steps; the third identifies states from which the same can happen.
@@ -76,6 +77,8 @@ struct Guarded {
     guard: Field,
     /// For each point, whether the step there reads the variable of the thread picked.
     readers: Vec<bool>,
+    /// For each point, whether the step there stores to the thread's own guard.
+    setters: Vec<bool>,
 }
 
 /// Takes `less` from each ticket whose lowest bit is in `ones`.
@@ -93,12 +96,15 @@ fn rotate(word: u64, ones: u64, bits: u32, less: u64) -> u64 {
 fn guarded(machine: &Machine) -> Vec<Guarded> {
     let (program, layout) = (&machine.program, &machine.layout);
     let guarded = program.guarded.iter().map(|&(var, guard)| {
-        let reads = |&at: &usize| {
-            step_of(&program.ops[at])
-                .is_some_and(|step| step.acts.iter().any(|act| matches!(act, Act::Get(_, at) if *at == At::Picked(var))))
-        };
-        let readers = layout.points.iter().map(reads).collect();
-        Guarded { var: layout.vars[var.0], guard: layout.vars[guard.0], readers }
+        let acts = |at: usize| step_of(&program.ops[at]).into_iter().flat_map(|step| &step.acts);
+        let reads = |&at: &usize| acts(at).any(|act| matches!(act, Act::Get(_, at) if *at == At::Picked(var)));
+        let sets = |&at: &usize| acts(at).any(|act| matches!(act, Act::Put(at, ..) if *at == At::Own(guard)));
+        Guarded {
+            var: layout.vars[var.0],
+            guard: layout.vars[guard.0],
+            readers: layout.points.iter().map(reads).collect(),
+            setters: layout.points.iter().map(sets).collect(),
+        }
     });
     guarded.collect()
 }
@@ -176,11 +182,12 @@ impl<'m> Reducer<'m> {
         }
     }
 
-    fn forget(&self, state: &mut State, Guarded { var, guard, readers }: &Guarded) {
+    fn forget(&self, state: &mut State, Guarded { var, guard, readers, setters }: &Guarded) {
         let layout = &self.machine.layout;
         for thread in 0..self.machine.threads {
             let word = state.threads[thread];
-            if guard.get(word) != 0 || var.get(word) == 0 {
+            let settled = layout.stores.get(word) == 0 && !setters[layout.point.get(word) as usize];
+            if !settled || guard.get(word) != 0 || var.get(word) == 0 {
                 continue;
             }
             let about_to_read = state.threads[..self.machine.threads].iter().any(|&other| {
@@ -214,6 +221,11 @@ impl<'m> Reducer<'m> {
         let mut least = None;
         self.least(&old, order, 0, &mut least);
         state.threads = least.unwrap_or(old);
+    }
+
+    /// The state with the threads in this order.
+    pub fn in_order(&self, state: &State, order: &[usize]) -> State {
+        State { memory: state.memory, threads: self.renamed(&state.threads, order) }
     }
 
     /// Of all orders that differ only where words do in names alone, the one whose words are least.

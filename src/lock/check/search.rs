@@ -62,9 +62,8 @@ impl<'m, const W: usize> Search<'m, W> {
             if next % 4096 == 0 && (limits.interrupted)() || self.visited.len() > limits.states {
                 return Ok((Found { states: self.visited.len(), finished: false, broken: None }, self.visited));
             }
-            if let Some(violation) = self.expand(next) {
-                let run = self.replayed(next);
-                let broken = Some((violation, run));
+            if self.expand(next).is_some() {
+                let broken = Some(self.broken(next));
                 return Ok((Found { states: self.visited.len(), finished: true, broken }, self.visited));
             }
             next += 1;
@@ -76,20 +75,22 @@ impl<'m, const W: usize> Search<'m, W> {
     fn expand(&mut self, number: usize) -> Option<Violation> {
         let machine = self.machine;
         let state = unpack(&machine.layout, machine.threads, self.visited.key(number));
-        let mut stuck = true;
         if let Some(thread) = self.reducer.goes_first(&state) {
             if let Outcome::To(to) = machine.step(&state, thread, 0).outcome {
                 self.note(&to, number);
                 return None;
             }
         }
+        // As `Machine::stuck` says, found on the way.
+        let mut stuck = true;
         for thread in 0..machine.threads {
-            if let Outcome::To(to) = match machine.drain(&state, thread) {
+            match machine.drain(&state, thread) {
                 Outcome::Broken(violation) => return Some(violation),
-                other => other,
-            } {
-                stuck = false;
-                self.note(&to, number);
+                Outcome::To(to) => {
+                    stuck = false;
+                    self.note(&to, number);
+                }
+                Outcome::Disabled => {}
             }
             let mut choice = 0;
             loop {
@@ -97,7 +98,6 @@ impl<'m, const W: usize> Search<'m, W> {
                 match stepped.outcome {
                     Outcome::Broken(violation) => return Some(violation),
                     Outcome::To(to) if to != state => {
-                        // Nobody has to acquire again, nor to be interrupted: no way out for those who wait.
                         stuck &= stepped.optional || machine.idle(state.threads[thread]);
                         self.note(&to, number);
                     }
@@ -116,6 +116,21 @@ impl<'m, const W: usize> Search<'m, W> {
     fn note(&mut self, state: &State, from: usize) {
         let kept = self.reducer.canonical(*state);
         self.visited.insert(&pack(&self.machine.layout, self.machine.threads, &kept), from);
+    }
+
+    /// What is broken at a state, and how to get there.
+    fn broken(&self, number: usize) -> (Violation, Vec<Action>) {
+        let run = self.replayed(number);
+        let mut state = self.machine.initial();
+        for &action in &run {
+            match self.machine.act(&state, action) {
+                Outcome::To(to) => state = to,
+                // The violation with the names that the threads have in this run.
+                Outcome::Broken(violation) => return (violation, run),
+                Outcome::Disabled => break,
+            }
+        }
+        (Violation::Stuck, run)
     }
 
     /// The run that leads to a state and breaks it there, with the threads' own names and tickets: taken again from
@@ -146,7 +161,37 @@ impl<'m, const W: usize> Search<'m, W> {
         }
         let breaks = |&action: &Action| matches!(machine.act(&state, action), Outcome::Broken(_));
         run.extend(actions(machine, &state).find(breaks));
-        run
+        if machine.program.starts.len() == 1 { self.renamed(&run) } else { run }
+    }
+
+    /// The same run, its threads named in the order in which they come in.
+    fn renamed(&self, run: &[Action]) -> Vec<Action> {
+        let machine = self.machine;
+        let mut order: Vec<usize> = Vec::new();
+        for thread in run.iter().map(|action| action.thread).chain(0..machine.threads) {
+            if !order.contains(&thread) {
+                order.push(thread);
+            }
+        }
+        let (mut state, mut other) = (machine.initial(), machine.initial());
+        let mut renamed = Vec::new();
+        for action in run {
+            let thread = order.iter().position(|&thread| thread == action.thread).unwrap_or(0);
+            let after = machine.act(&state, *action);
+            // Which of the threads to be looked at is the first depends on their names, so choices may have others.
+            let same = actions(machine, &other).filter(|other| other.thread == thread && other.drain == action.drain);
+            let found = same.map(|action| (action, machine.act(&other, action))).find(|(_, outcome)| match after {
+                Outcome::To(to) => *outcome == Outcome::To(self.reducer.in_order(&to, &order)),
+                Outcome::Broken(_) => matches!(outcome, Outcome::Broken(_)),
+                Outcome::Disabled => false,
+            });
+            let Some((action, outcome)) = found else { break };
+            renamed.push(action);
+            if let (Outcome::To(to), Outcome::To(to_other)) = (after, outcome) {
+                (state, other) = (to, to_other);
+            }
+        }
+        renamed
     }
 }
 

@@ -48,11 +48,6 @@ impl<const W: usize> Visited<W> {
         self.parents[number] as usize
     }
 
-    /// The number of a state, if it was seen.
-    pub fn find(&self, key: &Key<W>) -> Option<usize> {
-        self.slot(key).err()
-    }
-
     /// Notes a state; true if it is new.
     pub fn insert(&mut self, key: &Key<W>, parent: usize) -> bool {
         let Ok((slot, tag)) = self.slot(key) else { return false };
