@@ -15,6 +15,11 @@ __all__ = [
     "boot_region",
     "cpuid",
     "fill_nops",
+    "lock_check",
+    "lock_protocols",
+    "lock_replay",
+    "lock_standard",
+    "lock_uncatchable",
     "pass_order",
     "patch_alternative",
     "patch_locks",
@@ -276,3 +281,21 @@ def fill_nops(table: str, len: int) -> bytes:
 
 def write_file(path: str | PathLike[str], data: bytes) -> None:
     """Writes a file that appears whole or not at all."""
+
+_Case = tuple[str, str | None, str, int, int | None, int | None]
+_Event = tuple[int, bool, int, str, list[tuple[str, int]], list[list[tuple[str, int]]]]
+
+def lock_protocols() -> list[tuple[str, list[str], list[str]]]:
+    """(name, mutants, scenarios) of each protocol."""
+
+def lock_standard() -> list[_Case]:
+    """(protocol, mutant, scenario, threads, slots, acquisitions) of each case checked when none is named."""
+
+def lock_uncatchable() -> list[tuple[str, str]]:
+    """(mutant, why it cannot be caught)."""
+
+def lock_check(of: _Case, states: int) -> tuple[int, bool, str | None, str | None, list[_Event]]:
+    """Checks a case, seeing at most so many states: (states, finished, what is broken, in words, the run)."""
+
+def lock_replay(of: _Case, run: list[tuple[int, bool, int, str]]) -> tuple[str, str]:
+    """Takes a run again: (what it breaks, in words)."""

@@ -73,7 +73,7 @@ fn caught_with(protocol: Protocol, mutant: Mutant) -> usize {
     match (protocol, mutant) {
         // Two must wait: one for the flag to be cleared under its feet, or to be woken in another's stead.
         (Protocol::PvTicket3_12, Mutant::WrongHandClears) | (_, Mutant::OneSlotForAll) => 3,
-        (_, Mutant::MoreWaitersThanTickets) => 3,
+        (_, Mutant::MoreWaitersThanTickets | Mutant::KickOneWaiter) => 3,
         _ => 2,
     }
 }

@@ -18,7 +18,7 @@ pub const MAX_SLOTS: usize = 1 << TICKET_BITS;
 
 /// Declares an enum whose values have names.
 macro_rules! named {
-    ($(#[$about:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
+    ($(#[$about:meta])* $type:ident, $what:literal { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $type { $($(#[$doc])* $variant,)* }
@@ -26,6 +26,15 @@ macro_rules! named {
         impl $type {
             /// All of them, in order.
             pub const ALL: &'static [$type] = &[$($type::$variant,)*];
+
+            /// The one of this name.
+            pub fn named(name: &str) -> Result<$type> {
+                let found = $type::ALL.iter().copied().find(|value| value.name() == name);
+                found.ok_or_else(|| {
+                    let names: Vec<&str> = $type::ALL.iter().map(|value| value.name()).collect();
+                    Error::lock(format!("there is no {} {name}: there are {}", $what, names.join(", ")))
+                })
+            }
 
             /// Its name in documents and on the command line.
             pub fn name(self) -> &'static str {
@@ -37,7 +46,7 @@ macro_rules! named {
 
 named! {
     /// A lock protocol.
-    Protocol {
+    Protocol, "protocol" {
         /// Tickets; who waits spins.
         Ticket2_6_25 = "ticket-2.6.25",
         /// Xen's byte lock, behind the whole-lock ops.
@@ -57,7 +66,7 @@ named! {
 
 named! {
     /// A bug, planted.
-    Mutant {
+    Mutant, "mutant" {
         /// The unlocker looks for a waiter before it releases.
         KickBeforeRelease = "kick-before-release",
         /// Nothing orders the unlocker's look after its release (2496afbf1e50).
@@ -93,7 +102,7 @@ named! {
 
 named! {
     /// What happens besides threads that acquire and release.
-    Scenario {
+    Scenario, "scenario" {
         /// Nothing.
         Plain = "plain",
         /// Interrupt handlers take another lock, while idle or while polling.
