@@ -628,9 +628,10 @@ fn live_before(op: &Op, after: u32) -> u32 {
         Op::Goto(_) | Op::Either(_) | Op::Maybe(_) | Op::Mark(_) => after,
         Op::Others => after & !LEFT,
         Op::Pick(_) => (after & !PICKED) | LEFT,
-        Op::Step(step) if step.kind == Kind::Stop => {
-            step.acts.iter().fold(0, |kept, act| if let Act::Put(.., kept_reg) = act { kept | read_by(kept_reg) } else { kept })
-        }
+        Op::Step(step) if step.kind == Kind::Stop => step
+            .acts
+            .iter()
+            .fold(0, |kept, act| if let Act::Put(.., kept_reg) = act { kept | read_by(kept_reg) } else { kept }),
         Op::Step(step) => {
             let mut live = after;
             if let Kind::Await(condition) = &step.kind {
@@ -679,7 +680,9 @@ fn buffered(ops: &[Op]) -> Result<usize> {
         for at in 0..ops.len() {
             let after = match &ops[at] {
                 Op::Step(Step { kind: Kind::Write, .. }) => held[at] + 1,
-                Op::Step(Step { kind: Kind::Locked | Kind::Fence | Kind::Membarrier | Kind::FutexWait(..), .. }) => 0,
+                Op::Step(Step {
+                    kind: Kind::Locked | Kind::Fence | Kind::Membarrier | Kind::FutexWait(..), ..
+                }) => 0,
                 _ => held[at],
             };
             if after > LIMIT {

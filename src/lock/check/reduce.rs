@@ -13,9 +13,9 @@
 //! of tickets, so both rotate together.
 //!
 //! **What nobody will read is nothing.** Dead registers are zero always. A per-thread variable that others read only
-//! behind a guard (`w.want` behind `w.lock`) is zeroed while the guard is zero in memory and in its thread's buffer and
-//! not about to be set, unless somebody who saw the guard is about to read it: its thread writes it just before it sets
-//! the guard, and buffers are FIFO.
+//! behind a guard (`w.want` behind `w.lock`) is zeroed while the guard is zero and the variable will be written before the guard is
+//! set, in the order of the thread's buffer and then of its program, unless somebody who saw the guard is about to read
+//! it.
 //!
 //! The first two are automorphisms of the graph of states that keep every property (nobody's name or ticket appears in one),
 //! so an error is reachable in the quotient if and only if it is in the graph, in as many steps; the third identifies states from which the same can happen.
@@ -30,7 +30,7 @@
 use super::MAX_THREADS;
 use super::layout::{Field, Layout};
 use super::machine::{Machine, State};
-use super::program::{Act, At, Kind, Op, Step, step_of, walk};
+use super::program::{Act, At, Kind, Op, Step, Val, step_of, walk};
 
 type Words = [u64; MAX_THREADS];
 
@@ -77,8 +77,10 @@ struct Guarded {
     guard: Field,
     /// For each point, whether the step there reads the variable of the thread picked.
     readers: Vec<bool>,
-    /// For each point, whether the step there stores to the thread's own guard.
+    /// For each point, whether the step there sets the thread's own guard, having written the variable just before.
     setters: Vec<bool>,
+    /// Which of the program's stored places the two are.
+    places: (Option<usize>, Option<usize>),
 }
 
 /// Takes `less` from each ticket whose lowest bit is in `ones`.
@@ -98,12 +100,17 @@ fn guarded(machine: &Machine) -> Vec<Guarded> {
     let guarded = program.guarded.iter().map(|&(var, guard)| {
         let acts = |at: usize| step_of(&program.ops[at]).into_iter().flat_map(|step| &step.acts);
         let reads = |&at: &usize| acts(at).any(|act| matches!(act, Act::Get(_, at) if *at == At::Picked(var)));
-        let sets = |&at: &usize| acts(at).any(|act| matches!(act, Act::Put(at, ..) if *at == At::Own(guard)));
+        let sets = |&at: &usize| {
+            acts(at)
+                .any(|act| matches!(act, Act::Put(at, value, _) if *at == At::Own(guard) && *value != Val::Const(0)))
+        };
+        let place = |var| program.stored.iter().position(|&at| at == At::Own(var));
         Guarded {
             var: layout.vars[var.0],
             guard: layout.vars[guard.0],
             readers: layout.points.iter().map(reads).collect(),
             setters: layout.points.iter().map(sets).collect(),
+            places: (place(var), place(guard)),
         }
     });
     guarded.collect()
@@ -182,12 +189,28 @@ impl<'m> Reducer<'m> {
         }
     }
 
-    fn forget(&self, state: &mut State, Guarded { var, guard, readers, setters }: &Guarded) {
+    /// Whether a thread sets the guard before it writes the variable again.
+    fn sets_first(&self, word: u64, guarded: &Guarded) -> bool {
+        let layout = &self.machine.layout;
+        for store in 0..layout.stores.get(word) as u32 {
+            let buffered = word >> (store * layout.entry.bits);
+            let place = Some(layout.entry.place.get(buffered) as usize);
+            if place == guarded.places.0 {
+                return false;
+            }
+            if place == guarded.places.1 && layout.entry.value.get(buffered) != 0 {
+                return true;
+            }
+        }
+        guarded.setters[layout.point.get(word) as usize]
+    }
+
+    fn forget(&self, state: &mut State, guarded: &Guarded) {
+        let Guarded { var, guard, readers, .. } = guarded;
         let layout = &self.machine.layout;
         for thread in 0..self.machine.threads {
             let word = state.threads[thread];
-            let settled = layout.stores.get(word) == 0 && !setters[layout.point.get(word) as usize];
-            if !settled || guard.get(word) != 0 || var.get(word) == 0 {
+            if var.get(word) == 0 || guard.get(word) != 0 || self.sets_first(word, guarded) {
                 continue;
             }
             let about_to_read = state.threads[..self.machine.threads].iter().any(|&other| {

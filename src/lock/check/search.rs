@@ -185,7 +185,7 @@ impl<'m, const W: usize> Search<'m, W> {
                 Outcome::Broken(_) => matches!(outcome, Outcome::Broken(_)),
                 Outcome::Disabled => false,
             });
-            let Some((action, outcome)) = found else { break };
+            let Some((action, outcome)) = found else { return run.to_vec() };
             renamed.push(action);
             if let (Outcome::To(to), Outcome::To(to_other)) = (after, outcome) {
                 (state, other) = (to, to_other);
@@ -193,6 +193,27 @@ impl<'m, const W: usize> Search<'m, W> {
         }
         renamed
     }
+}
+
+/// Registers of each thread, and memory.
+pub type Final = (Vec<Vec<u8>>, Vec<u8>);
+
+/// The ends that a program without cycles can come to, for litmus tests: what the registers and the memory hold where
+/// all threads have stopped and all stores have drained.
+pub fn outcomes(machine: &Machine, limits: &Limits<'_>) -> Result<Vec<Final>> {
+    let (_, visited) = Search::<2>::new(machine, Reductions::NONE).run(limits)?;
+    let layout = &machine.layout;
+    let states = (0..visited.len()).map(|number| unpack(layout, machine.threads, visited.key(number)));
+    let ended = |state: &State| {
+        let words = &state.threads[..machine.threads];
+        words.iter().all(|&word| machine.idle(word) && machine.buffered(word) == 0)
+    };
+    let end = |state: State| {
+        let words = &state.threads[..machine.threads];
+        let registers = words.iter().map(|&word| layout.regs.iter().map(|reg| reg.get(word) as u8).collect());
+        (registers.collect(), layout.vars.iter().map(|var| var.get(state.memory) as u8).collect())
+    };
+    Ok(states.filter(ended).map(end).collect())
 }
 
 /// All that could be tried in a state.

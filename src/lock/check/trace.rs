@@ -91,6 +91,12 @@ fn buffer(machine: &Machine, state: &State, thread: usize) -> Vec<(String, u8)> 
     (0..machine.buffered(word)).map(store).collect()
 }
 
+/// Whether a run, taken again, ends in this.
+pub(super) fn confirms(machine: &Machine, events: &[Event], violation: Violation) -> bool {
+    let run: Vec<_> = events.iter().map(|event| (event.action, event.text.clone())).collect();
+    replay(machine, &run).is_ok_and(|found| found == violation)
+}
+
 /// Takes a run again: what it breaks at its end. An action that cannot be taken, that does something else than it says,
 /// or a run that breaks nothing, or something too early, is an error that names its row.
 pub fn replay(machine: &Machine, run: &[(Action, String)]) -> Result<Violation> {

@@ -84,7 +84,11 @@ impl Lock {
             p.read("the last look: head == my?", &[get(now, head)]);
             p.go_if(Cond::Eq(now, my.into()), "awake");
         }
-        p.wait_until("halt until kicked", Cond::Eq(slow, 1.into()), &[get(slow, At::Own(kicked)), put(At::Own(kicked), 0)]);
+        p.wait_until(
+            "halt until kicked",
+            Cond::Eq(slow, 1.into()),
+            &[get(slow, At::Own(kicked)), put(At::Own(kicked), 0)],
+        );
         p.label("awake");
         p.write("w.lock = NULL", At::Own(w_lock), 0);
         p.goto("spin");
