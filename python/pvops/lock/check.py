@@ -141,6 +141,10 @@ def cases(
     acquisitions: int | None = None,
 ) -> list[Check]:
     """What :func:`check` would check: the standard cases, of these; with numbers, each case once, with those."""
+    for name, number in (("threads", threads), ("parking slots", slots), ("acquisitions a thread", acquisitions)):
+        # The core says what it takes; these it could not even be told.
+        if number is not None and not 0 <= number < 256:
+            raise LockError(f"{number} {name} cannot be checked")
     known = protocols()
     if protocol is not None and protocol not in known:
         raise LockError(f"there is no protocol {protocol}: there are {', '.join(known)}")
@@ -198,6 +202,8 @@ def check(
 
 def checked(chosen: Sequence[Check], states: int = STATES) -> Iterator[Check]:
     """Checks these cases, one after the other."""
+    if not 0 <= states < 2**32:
+        raise LockError(f"a limit of {states} states makes no sense")
     for case in chosen:
         seen, finished, violation, what, run = _core.lock_check(case.case, states)
         trace = [
