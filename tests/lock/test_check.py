@@ -1,4 +1,4 @@
-"""``pvops lock check`` and ``pvops.lock.check``: every protocol holds, every bug is caught, every run can be followed."""
+"""``pvops lock check`` and ``pvops.lock.check``: protocols hold, bugs are caught, runs can be followed."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ def report(rows: Sequence[Check], style: Style, *, traces: bool) -> Iterator[str
         yield f"{len(unexpected)} of {len(rows)} not as expected"
     else:
         sound = sum(row.mutant is None for row in rows)
-        yield f"{sound} of {sound} protocols hold in every state; {len(rows) - sound} of {len(rows) - sound} mutants caught"
+        counts = {"cases hold in every state": sound, "mutants caught": len(rows) - sound}
+        yield "; ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to check"
     for row in rows:
         if traces and row.trace:
             yield ""
