@@ -20,8 +20,8 @@ def report(rows: Sequence[Check], style: Style, *, traces: bool) -> Iterator[str
         yield f"{len(unexpected)} of {len(rows)} not as expected"
     else:
         sound = sum(row.mutant is None for row in rows)
-        counts = {"cases hold in every state": sound, "mutants caught": len(rows) - sound}
-        yield "; ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to check"
+        counts = {"cases that hold in every state": sound, "mutants caught": len(rows) - sound}
+        yield "; ".join(f"{what}: {count}" for what, count in counts.items() if count) or "nothing to check"
     for row in rows:
         if traces and row.trace:
             yield ""

@@ -554,8 +554,8 @@ fn touches_after_release(ops: &[Op], vars: &[Declared]) -> bool {
         if std::mem::replace(&mut seen[at], true) || matches!(ops[at], Op::Mark(Mark::Done)) {
             continue;
         }
-        let places = step_of(&ops[at]).into_iter().flat_map(|step| &step.acts);
-        if places.map(|(Act::Get(_, at) | Act::Put(at, ..))| vars[var_of(*at).0].lock).any(|lock| lock) {
+        let mut places = step_of(&ops[at]).into_iter().flat_map(|step| &step.acts);
+        if places.any(|(Act::Get(_, at) | Act::Put(at, ..))| vars[var_of(*at).0].lock) {
             return true;
         }
         open.extend(successors(ops, at));

@@ -75,11 +75,11 @@ impl<'m, const W: usize> Search<'m, W> {
     fn expand(&mut self, number: usize) -> Option<Violation> {
         let machine = self.machine;
         let state = unpack(&machine.layout, machine.threads, self.visited.key(number));
-        if let Some(thread) = self.reducer.goes_first(&state) {
-            if let Outcome::To(to) = machine.step(&state, thread, 0).outcome {
-                self.note(&to, number);
-                return None;
-            }
+        if let Some(thread) = self.reducer.goes_first(&state)
+            && let Outcome::To(to) = machine.step(&state, thread, 0).outcome
+        {
+            self.note(&to, number);
+            return None;
         }
         // As `Machine::stuck` says, found on the way.
         let mut stuck = true;
