@@ -1,6 +1,8 @@
 //! The lock checker: its machine allows what x86-TSO allows, its reductions lose nothing, its verdicts are as they
 //! should be.
 
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeSet;
 
 use pvops::lock::check::program::{At, Builder, Program, Promises, Reg, Var, get, put};
