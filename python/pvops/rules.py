@@ -79,7 +79,7 @@ class Rules(NamedTuple):
 
     Attributes:
         era: whose ops and backends it has: ``"5.10"``, ``"6.1"``, ``"6.12"``, ``"7.2"``.
-        passes: whose passes, as the core names them: ``"5.10.0"`` and ``"7.3"`` differ from their era's.
+        passes: whose passes, as the core names them: ``"5.10.0"``, ``"6.5"`` and ``"7.3"`` differ from their era's.
         paravirt: its ``apply_paravirt()``; None from 6.8 on, where calls of ops are alternatives.
         told: what told.
     """
@@ -116,6 +116,8 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     passes = era
     if era == "5.10" and alternatives is not None and "padlen" in alternatives:
         passes, told = "5.10.0", f"{told}, rows of .altinstructions have padlen"
+    elif era == "6.1" and alternatives is not None and "flags" in alternatives:
+        passes, told = "6.5", f"{told}, rows of .altinstructions have flags"
     elif era == "7.2" and not image.has_section(".smp_locks"):
         passes, told = "7.3", f"{told}, no .smp_locks"
     return Rules(era, passes, _RULES.get(era), told)
