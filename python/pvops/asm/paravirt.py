@@ -40,13 +40,11 @@ class Paravirt(CallMacros, EntryMacros):
         body: list[Body] = [align(32)]
         if self.template.symbol:
             body.append(label(self.template.symbol))
-        at = ""
-        for op in self.template:
-            if op.struct != at and not self.template.symbol:
-                body.append(label(op.struct))
-            at = op.struct
-            held = filled[op.struct][op.field]
-            body.append(self.pointer_to(held))
+        for struct in self.template.structs:
+            if not self.template.symbol:
+                body.append(label(struct.__name__))
+            fields = (op.field for op in self.template if op.struct == struct.__name__)
+            body += [self.pointer_to(filled[struct.__name__][field]) for field in fields]
         return tuple(body)
 
     def pv_info(self, info: InfoStruct | None = None) -> tuple[Body, ...]:
