@@ -63,7 +63,7 @@ def rows(kernel: Kernel) -> list[Row]:
         )
     code = [(a, a + n) for _, a, n, executable in kernel.image.sections() if executable]
     place = sections.get(".altinstr_replacement", (0, 0))
-    if "pointers" in kernel.tables.alternatives_layout:
+    if "pointers" in (kernel.tables.alternatives_layout or ""):
         return [Row(*fields, kernel.image.read(fields[1], length) or b"") for fields, length in _of_2_6(kernel, raw)]
     fitting = [s for s in _LAYOUTS if all(_fits(f, code, place) for f in _fields(kernel, raw, address, s))]
     fitting = [s for s in fitting if size % s == 0]
