@@ -112,9 +112,9 @@ class KernelOps:
         """Every table an image with sites of its own can have, as far as the eras know; usual ones first."""
         from pvops import ops
 
-        # The era the kernel patches by is most likely the one whose table it has.
+        # The era the kernel patches by is most likely the one whose table it has; of 2.6 it is certain.
         likely = self.kernel.era
-        for name in sorted(_SPLIT_ERAS if self._structures else _ERAS, key=lambda era: era != likely):
+        for name in sorted(_ERAS, key=lambda era: era != likely) if not self._structures else [str(likely)]:
             era = ops.era(name)
             seen = set()
             for config in era.possible_configs(self.kernel.bits):

@@ -15,6 +15,7 @@ from pvops.asm.natives import native
 from pvops.asm.operands import eax, ecx, edx, rdi
 from pvops.asm.paravirt import Paravirt
 from pvops.asm.statements import Body
+from pvops.asm.values import Name
 from pvops.asm.x86 import cpuid, incl, nop, ret
 from pvops.errors import AssemblyError, OpsError
 
@@ -54,6 +55,7 @@ def test_its_ops_have_their_names_and_slots(era: str, bits: int) -> None:
     built = _guest(pv).build()
     kernel = pvops.open(built.elf)
     assert kernel.ops.names == [op.name for op in pv.template]
+    symbols: dict[Name, int] = dict(built.symbols.items())
     for n, op in enumerate(pv.template):
         value = pv.pointer(op)
         assert kernel.ops.slot(n) == value.resolve({**built.symbols}), op
