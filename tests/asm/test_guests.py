@@ -58,7 +58,7 @@ def test_its_ops_have_their_names_and_slots(era: str, bits: int) -> None:
     symbols: dict[Name, int] = dict(built.symbols.items())
     for n, op in enumerate(pv.template):
         value = pv.pointer(op)
-        assert kernel.ops.slot(n) == value.resolve({**built.symbols}), op
+        assert kernel.ops.slot(n) == value.resolve(symbols), op
     held = {name: held.symbol for name, held in kernel.ops.native.items() if held.address}
     for name, function_ in pv.natives():
         if function_ is not None and name in pv.template:
