@@ -200,6 +200,13 @@ class KernelOps:
             arrays.append(OpsArray("pv_ops_lock", "pv_lock_ops", lock, first))
         return arrays
 
+    @property
+    def where(self) -> str:
+        """Where the ops lie, in words: each array, or the first of many structures."""
+        if len(self.arrays) > 2:
+            return f"{len(self.arrays)} structures, {self.arrays[0].symbol} at {self.arrays[0].address:#x}"
+        return ", ".join(f"{array.symbol} at {array.address:#x}" for array in self.arrays)
+
     def slot(self, index: int) -> int:
         """The address of the slot of an op, by its place in `names`."""
         array = next(array for array in reversed(self.arrays) if array.first <= index)
