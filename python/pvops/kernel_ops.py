@@ -144,8 +144,13 @@ class KernelOps:
             held = self._read(self._slots(template))
         except TableError:
             return -1
-        native = {type(struct).__name__: struct for struct in era.native(config)}
-        return sum(self._holds(h, native[op.struct][op.field]) for h, op in zip(held, template, strict=True))
+        native = era.patch_template(config)
+        if self._structures:
+            # What the structures hold: the patcher does not see those that the kernel does not call.
+            linked = (native.structs[op.struct][op.field] for op in template)
+        else:
+            linked = iter(native.pointers().values())
+        return sum(map(self._holds, held, linked))
 
     @cached_property
     def names(self) -> list[str]:
@@ -251,7 +256,9 @@ class KernelOps:
 
 def _structures(kernel: Kernel) -> dict[str, int]:
     """The addresses of the ops structures of a kernel of 2.6, by name; nothing of later ones."""
-    if kernel.era not in _SPLIT_ERAS:
+    from pvops import rules
+
+    if rules.era_of_2_6(kernel, kernel.release) is None:
         return {}
     from pvops import ops
 

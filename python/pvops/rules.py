@@ -123,7 +123,7 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
 
 def era_of(image: Image, release: str | None) -> tuple[str, str]:
     """The era of an image, and what told; `OpsError` where nothing does."""
-    if found := _era_of_2_6(image, release):
+    if found := era_of_2_6(image, release):
         return found
     for function, era in (("native_patch", "5.10"), ("paravirt_patch", "6.1")):
         if image.address_of(function) is not None:
@@ -140,16 +140,14 @@ def era_of(image: Image, release: str | None) -> tuple[str, str]:
     raise OpsError("nothing tells by which rules this kernel patches: no symbol native_patch or paravirt_patch")
 
 
-def _era_of_2_6(image: Image, release: str | None) -> tuple[str, str] | None:
+def era_of_2_6(image: Image, release: str | None) -> tuple[str, str] | None:
     """The era of a kernel whose ops structures are variables of their own (2.6.24 to 4.19); None for others.
 
     Lazy mode has a structure of its own in the seed alone, and locks have one since 2.6.27. Either may be configured
     out of a guest: then the release tells. What 3.0 to 4.19 did no era says.
     """
-    if image.address_of("pv_init_ops") is None:
-        return None
     version = _version(release)
-    if version is not None and version[0] != 2:
+    if (version is not None and version[0] != 2) or image.address_of("pv_init_ops") is None:
         return None
     if image.address_of("pv_misc_ops") is not None:
         return "seed", "the image has pv_misc_ops"
