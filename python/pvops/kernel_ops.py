@@ -147,9 +147,9 @@ class KernelOps:
         native = era.patch_template(config)
         if self._structures:
             # What the structures hold: the patcher does not see those that the kernel does not call.
-            linked = (native.structs[op.struct][op.field] for op in template)
+            linked = [native.structs[op.struct][op.field] for op in template]
         else:
-            linked = iter(native.pointers().values())
+            linked = list(native.pointers().values())
         return sum(map(self._holds, held, linked))
 
     @cached_property
