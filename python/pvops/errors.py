@@ -59,3 +59,7 @@ class KernelBug(Error):
 
 class MachineError(Error):
     """The description of a machine (a facts bundle, TOML or JSON) is malformed or incomplete."""
+
+
+class ParameterError(Error):
+    """A parameter of a simulation or measurement makes no sense; the message begins with its name."""

@@ -1,0 +1,3 @@
+//! The ticket lock, its paravirtual slow path, its models and its simulator. Depends on nothing else here but the error.
+
+pub mod sim;
