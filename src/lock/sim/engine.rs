@@ -21,6 +21,8 @@ pub struct Simulation {
     pub(super) ple: u64,
     pub(super) now: u64,
     pub(super) calendar: Calendar,
+    /// When the scheduler turns to all at once.
+    pub(super) next_tick: u64,
     pub(super) vcpus: Vec<Vcpu>,
     pub(super) pcpus: Vec<Pcpu>,
     pub(super) idle_pcpus: usize,
@@ -46,13 +48,15 @@ impl Simulation {
     pub fn new(params: &Params) -> Result<Simulation> {
         params.check()?;
         let lock_count = params.vms * (params.locks + 1);
+        let vcpu = |v: usize| Vcpu::new(params.seed, v, v / params.vm_size() * (params.locks + 1));
         let mut simulation = Simulation {
             order: params.protocol.order(),
             threshold: params.effective_threshold().unwrap_or(NEVER),
             ple: params.ple.unwrap_or(NEVER),
             now: 0,
-            calendar: Calendar::new(params.pcpus + 1),
-            vcpus: (0..params.vcpus).map(|v| Vcpu::new(params.seed, v)).collect(),
+            calendar: Calendar::new(params.pcpus),
+            next_tick: if params.scheduler == Scheduler::RoundRobin { NEVER } else { params.slice },
+            vcpus: (0..params.vcpus).map(vcpu).collect(),
             pcpus: (0..params.pcpus).map(|_| Pcpu { current: NONE, slice_end: NEVER }).collect(),
             idle_pcpus: params.pcpus,
             locks: (0..lock_count).map(|_| Lock::default()).collect(),
@@ -92,13 +96,15 @@ impl Simulation {
     #[inline]
     fn step(&mut self) -> bool {
         let (time, slot) = self.calendar.first();
+        let tick = self.next_tick < time;
+        let time = if tick { self.next_tick } else { time };
         if time > self.params.duration {
             self.finished = true;
             return false;
         }
         self.now = time;
         self.events += 1;
-        if slot == self.pcpus.len() {
+        if tick {
             self.tick();
             return true;
         }
@@ -197,6 +203,8 @@ impl Simulation {
             let think = self.params.think;
             let vcpu = &mut self.vcpus[v];
             vcpu.frames[0].left = think.draw(&mut vcpu.program);
+            self.draw_hold(v);
+            let vcpu = &mut self.vcpus[v];
             if let Some(interrupts) = self.params.interrupts {
                 vcpu.interrupt_left = interrupts.interval.draw(&mut vcpu.interrupts);
             }
@@ -212,9 +220,6 @@ impl Simulation {
             } else if !gang {
                 self.enqueue(v);
             }
-        }
-        if self.params.scheduler != Scheduler::RoundRobin {
-            self.calendar.set(self.pcpus.len(), self.params.slice);
         }
     }
 }

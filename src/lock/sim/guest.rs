@@ -71,11 +71,11 @@ impl Simulation {
     /// The end of thinking.
     #[inline]
     pub(super) fn ask(&mut self, v: usize, p: usize) {
-        let (vm, locks) = (v / self.params.vm_size(), self.params.locks);
+        let think = self.params.think;
         let vcpu = &mut self.vcpus[v];
-        let chosen = if locks > 1 { vcpu.program.below(locks as u64) as usize } else { 0 };
-        let hold = self.params.hold.draw(&mut vcpu.program);
-        if self.acquire(v, 0, vm * (locks + 1) + chosen, hold) {
+        let (lock, hold) = (vcpu.ahead_lock, vcpu.ahead);
+        vcpu.ahead = think.draw(&mut vcpu.program);
+        if self.acquire(v, 0, lock, hold) {
             let vcpu = &mut self.vcpus[v];
             vcpu.until = self.now + hold;
             self.enter(v, State::Hold);
@@ -83,6 +83,17 @@ impl Simulation {
         } else {
             self.spin(v, p);
         }
+    }
+
+    /// Draws the next lock and how long it will be held.
+    #[inline]
+    pub(super) fn draw_hold(&mut self, v: usize) {
+        let (locks, hold) = (self.params.locks, self.params.hold);
+        let vcpu = &mut self.vcpus[v];
+        if locks > 1 {
+            vcpu.ahead_lock = vcpu.locks + vcpu.program.below(locks as u64) as usize;
+        }
+        vcpu.ahead = hold.draw(&mut vcpu.program);
     }
 
     /// Asks for a lock; whether it is had at once.
@@ -107,7 +118,7 @@ impl Simulation {
     pub(super) fn interrupt(&mut self, v: usize, p: usize) {
         self.stop_guest(v);
         self.counters.interrupts += 1;
-        let lock = (v / self.params.vm_size() + 1) * (self.params.locks + 1) - 1;
+        let lock = self.vcpus[v].locks + self.params.locks;
         let vcpu = &mut self.vcpus[v];
         vcpu.depth = 1;
         let hold = self.params.interrupts.map_or(0, |i| i.hold.draw(&mut vcpu.interrupts));
@@ -144,11 +155,11 @@ impl Simulation {
     /// What comes after a critical section: the program thinks, a handler returns.
     #[inline]
     fn go_on(&mut self, v: usize) {
-        let think = self.params.think;
         let vcpu = &mut self.vcpus[v];
         if vcpu.depth == 0 {
             vcpu.frames[0].doing = Doing::Think;
-            vcpu.frames[0].left = think.draw(&mut vcpu.program);
+            vcpu.frames[0].left = vcpu.ahead;
+            self.draw_hold(v);
         } else {
             vcpu.depth = 0;
             if let Some(interrupts) = self.params.interrupts {

@@ -223,8 +223,7 @@ impl Simulation {
 
     /// What comes to all at once, each slice: credits, or the next gang.
     pub(super) fn tick(&mut self) {
-        let next = self.now + self.params.slice;
-        self.calendar.set(self.pcpus.len(), next);
+        self.next_tick = self.now + self.params.slice;
         if self.params.scheduler == Scheduler::Gang {
             self.rotate();
         } else {

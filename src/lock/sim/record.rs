@@ -34,7 +34,7 @@ impl Record {
 
     #[inline]
     pub fn add(&mut self, span: Span) {
-        if span.to > self.from && span.from < self.to && span.to > span.from && self.spans.len() < self.most {
+        if span.from < self.to && span.to > self.from && span.to > span.from && self.spans.len() < self.most {
             self.spans.push(Span { from: span.from.max(self.from), to: span.to.min(self.to), ..span });
         }
     }

@@ -117,13 +117,19 @@ pub(super) struct Vcpu {
     /// Since when its use is not yet subtracted.
     pub charged: u64,
     pub acquisitions: u64,
+    /// The first of its virtual machine's locks.
+    pub locks: usize,
+    /// How long it will think next, or hold its next lock: drawn one step ahead, so that no event waits for a draw.
+    pub ahead: u64,
+    /// Which of the locks that will be.
+    pub ahead_lock: usize,
     pub frames: [Frame; 2],
     pub program: Stream,
     pub interrupts: Stream,
 }
 
 impl Vcpu {
-    pub fn new(seed: u64, number: usize) -> Vcpu {
+    pub fn new(seed: u64, number: usize, locks: usize) -> Vcpu {
         Vcpu {
             phase: Phase::Ready,
             state: State::Idle,
@@ -142,6 +148,9 @@ impl Vcpu {
             credit: 0,
             charged: 0,
             acquisitions: 0,
+            locks,
+            ahead: 0,
+            ahead_lock: locks,
             frames: [Frame::new(), Frame::new()],
             program: Stream::new(seed, 2 * number as u64),
             interrupts: Stream::new(seed, 2 * number as u64 + 1),
