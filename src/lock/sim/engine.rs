@@ -48,7 +48,7 @@ impl Simulation {
     pub fn new(params: &Params) -> Result<Simulation> {
         params.check()?;
         let lock_count = params.vms * (params.locks + 1);
-        let vcpu = |v: usize| Vcpu::new(params.seed, v, v / params.vm_size() * (params.locks + 1));
+        let vcpu = |v: usize| Vcpu::new(params.seed, v, v % params.vms * (params.locks + 1));
         let mut simulation = Simulation {
             order: params.protocol.order(),
             threshold: params.effective_threshold().unwrap_or(NEVER),
@@ -210,13 +210,13 @@ impl Simulation {
             }
         }
         let gang = self.params.scheduler == Scheduler::Gang;
-        let first = if gang { self.params.vm_size() } else { self.vcpus.len() }.min(self.pcpus.len());
         for v in 0..self.vcpus.len() {
-            if v < first {
+            let p = if gang { self.gang_place(v) } else { v };
+            if p < self.pcpus.len() && (!gang || self.gang_of(v) == 0) {
                 let share = (v as u128 + 1) * u128::from(self.params.slice) / self.pcpus.len() as u128;
-                self.pcpus[v].slice_end = if gang { NEVER } else { share as u64 };
-                self.place(v, v);
-                self.run_guest(v, v);
+                self.pcpus[p].slice_end = if gang { NEVER } else { share as u64 };
+                self.place(v, p);
+                self.run_guest(v, p);
             } else if !gang {
                 self.enqueue(v);
             }

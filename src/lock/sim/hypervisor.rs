@@ -252,20 +252,19 @@ impl Simulation {
         self.params.vm_size().div_ceil(self.pcpus.len())
     }
 
-    fn gang_of(&self, v: usize) -> usize {
-        let size = self.params.vm_size();
-        v / size * self.gangs_per_vm() + v % size / self.pcpus.len()
+    pub(super) fn gang_of(&self, v: usize) -> usize {
+        v % self.params.vms * self.gangs_per_vm() + v / self.params.vms / self.pcpus.len()
     }
 
     /// The physical CPU of a virtual one.
-    fn gang_place(&self, v: usize) -> usize {
-        v % self.params.vm_size() % self.pcpus.len()
+    pub(super) fn gang_place(&self, v: usize) -> usize {
+        v / self.params.vms % self.pcpus.len()
     }
 
     fn gang_member(&self, gang: usize, p: usize) -> Option<usize> {
-        let (size, per_vm) = (self.params.vm_size(), self.gangs_per_vm());
+        let per_vm = self.gangs_per_vm();
         let inside = gang % per_vm * self.pcpus.len() + p;
-        (inside < size).then(|| gang / per_vm * size + inside)
+        (inside < self.params.vm_size()).then(|| inside * self.params.vms + gang / per_vm)
     }
 
     /// The turn of the next gang that has someone awake.

@@ -5,8 +5,8 @@
 //!
 //! # Who is there
 //!
-//! `vcpus` virtual CPUs, numbered from 0, run on `pcpus` physical ones. They belong to `vms` virtual machines of equal
-//! size, in order. A machine has `locks` locks, and one more that only interrupt handlers take.
+//! `vcpus` virtual CPUs, numbered from 0, run on `pcpus` physical ones. Number v belongs to
+//! virtual machine v mod `vms`; so the machines start as mixed as they would be after a while. A machine has `locks` locks, and one more that only interrupt handlers take.
 //!
 //! **The program** of a virtual CPU, for ever: think; ask for a lock; hold it; give it back. That completes one
 //! acquisition. **A handler** asks for the handlers' lock, holds it, gives it back and returns to the program. It starts
@@ -57,15 +57,16 @@
 //! `exit`. At its end it sleeps and leaves its physical CPU, unless a kick has come: then it goes on, as after waking.
 //! Where threshold and stretch end together, it blocks.
 //! **Kicking.** Who gives back kicks after that: overhead `kick`, at whose end it goes on, and *then* the kick arrives. It
-//! wakes who sleeps; is remembered for who is still leaving; and else does nothing. Who is kicked has not published any
-//! more, and has its whole threshold again.
+//! wakes who sleeps; is remembered, to the end of that overhead, for who is still leaving; and else does nothing. Who is
+//! woken, or goes on instead of sleeping, has from then on not published, has no kick under way, and has its whole
+//! threshold again.
 //! **Pause-loop exiting.** When the stretch is used up: overhead `exit`, at whose end the hypervisor lets another virtual
 //! CPU run, if one waits in a queue, as if the slice had ended; handed the lock meanwhile or not. Gangs do not yield.
 //!
 //! # Schedulers
 //!
 //! A virtual CPU comes to a physical one by a *switch*: overhead `switch`, after which its slice begins (no slices for
-//! gangs) and its code goes on. At time 0 the first ones run without a switch, on the physical CPU of their number, and
+//! gangs) and its code goes on. At time 0 the first ones run without a switch, on the physical CPU of their number (a gang: the first gang), and
 //! the first slice on physical CPU p ends at ⌊(p + 1) · slice / pcpus⌋, so that slices do not end together; the others
 //! queue in order.
 //!
@@ -80,7 +81,8 @@
 //! physical CPU. At the end of any overhead who is not boosted makes way if someone boosted waits. At the end of a slice a
 //! new one begins unless someone of the same class or a better one waits. Who makes way queues after the next was chosen.
 //!
-//! **Gang.** A virtual machine is cut in gangs of at most `pcpus`; member i runs on physical CPU i alone. Every `slice` the
+//! **Gang.** A virtual machine is cut in gangs of at most `pcpus`; in order; member i runs on
+//! physical CPU i alone. Every `slice` the
 //! turn passes to the next gang that has a member which is not blocked. Physical CPUs change over in order; one that is in overhead
 //! changes at its end. Who is woken runs at once if it is its gang's turn and its physical CPU is free.
 //!
