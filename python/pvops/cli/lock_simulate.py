@@ -1,0 +1,231 @@
+"""``pvops lock simulate``: virtual CPUs that share locks."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from pvops.cli import output
+from pvops.errors import ParameterError
+from pvops.lock import published, sweeps
+from pvops.lock.simulate import PROTOCOLS, USUAL, Case, Distribution, Result, around_preempted_holder, sweep
+
+_TIMES = ("think", "hold", "irq_interval", "irq_hold")
+_OPTIONAL = ("threshold_us", "ple_us")
+#: A picture of one preemption: from how long before it to how long after, in slices.
+_BEFORE, _AFTER = 0.25, 2.5
+#: More cases than anybody waits for.
+_MOST_CASES = 10_000
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    if args.jobs is not None and args.jobs < 1:
+        raise ParameterError(f"jobs: {args.jobs}, where at least 1 is needed")
+    asked = _asked(args)
+    sections = sweeps.standard() if asked is None else [asked]
+    compared = published.comparisons() if asked is None else []
+    cases = [case for section in sections for case in section.cases]
+    cases += [case for comparison in compared for case in comparison.cases.values()]
+    results = iter(_simulated(cases, args.jobs))
+    tables = [(section, list(itertools.islice(results, len(section.cases)))) for section in sections]
+    beside = [(c, published.compared(c, list(itertools.islice(results, len(c.cases))))) for c in compared]
+    _draw(args, tables)
+    rows = [{"section": section.name, **r.to_dict()} for section, found in tables for r in found]
+    if args.format_ == "json":
+        output.print_json({"schema": "pvops.lock_simulate/1", "cases": rows, "comparisons": _documents(beside)})
+    elif args.format_ != "text":
+        output.print_rows(args.format_, _flat(rows) if args.format_ == "csv" else rows, list(_flat(rows)[0]))
+    else:
+        style = output.Style(args.color)
+        for section, found in tables:
+            print("\n".join([style.bold(section.title), *_table(section, found), ""]))
+        for comparison, lines in beside:
+            print("\n".join([style.bold(comparison.title), *_comparison(comparison, lines, style), ""]))
+    return 0
+
+
+# What is asked
+
+
+def _asked(args: argparse.Namespace) -> sweeps.Section | None:
+    """The cases of the options, in all combinations; None where there is no option."""
+    fields = [field.name for field in dataclasses.fields(Case) if field.name != "_"]
+    given = {name: _values(name, getattr(args, name)) for name in fields if getattr(args, name) is not None}
+    if not given:
+        return None
+    given.setdefault("protocol", list(PROTOCOLS))
+    count = 1
+    for values in given.values():
+        count *= len(values)
+    if count > _MOST_CASES:
+        raise ParameterError(f"these options make {count} cases, and more than {_MOST_CASES} are too many")
+    cases = [Case(**dict(zip(given, values, strict=True))) for values in itertools.product(*given.values())]
+    varied = [name for name, values in given.items() if len(values) > 1]
+    return sweeps.Section("asked", _title(cases[0], given), ("protocol", *(n for n in varied if n != "protocol")), cases)
+
+
+def _values(name: str, words: Sequence[object]) -> list[object]:
+    if name == "protocol" and "all" in words:
+        return list(PROTOCOLS)
+    if name in _TIMES:
+        return [Distribution.parse(name, str(word)) for word in words]
+    if name in _OPTIONAL:
+        return [_time(name, str(word)) for word in words]
+    return list(words)
+
+
+def _time(name: str, word: str) -> object:
+    if word == "never":
+        return None
+    if word == "usual" and name == "threshold_us":
+        return USUAL
+    try:
+        return float(word)
+    except ValueError:
+        raise ParameterError(f"{name}: {word!r} is not a time in µs") from None
+
+
+def _title(case: Case, given: Iterable[str]) -> str:
+    fixed = [name for name in ("vcpus", "pcpus", "vms", "locks", "scheduler", "think", "hold") if name in given]
+    values = [f"{name} {getattr(case, name)}" for name in fixed or ("vcpus", "pcpus", "locks")]
+    return f"simulated: {', '.join(values)}, …" if len(list(given)) > 1 else f"simulated: {', '.join(values)}"
+
+
+def _simulated(cases: Sequence[Case], jobs: int | None) -> list[Result]:
+    progress = _progress if sys.stderr.isatty() else None
+    if jobs is None:
+        return sweep(cases, progress=progress)
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(jobs) as executor:
+        return sweep(cases, executor=executor, progress=progress)
+
+
+def _progress(done: int, total: int) -> None:
+    end = "\r" if done < total else "\r\x1b[K"
+    sys.stderr.write(f"pvops: {done} of {total} cases simulated{end}")
+    sys.stderr.flush()
+
+
+# What is shown
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "never"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _us(value: float | None) -> str:
+    """A time as people read it."""
+    if value is None:
+        return "-"
+    for unit, size in (("s", 1e6), ("ms", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g} µs"
+
+
+def cells(section: sweeps.Section, results: Sequence[Result]) -> list[list[str]]:
+    """A table of a section: a heading, and a row a result."""
+    first = results[0].throughput
+    head = [*(name.removesuffix("_us") for name in section.columns), "locks/s", "relative", "spinning", "preempted"]
+    rows = [[*head, "kicks", "median wait", "99.9 %", "longest", "fairness"]]
+    for result in results:
+        keys = [
+            _shown(result.threshold_us if name == "threshold_us" else getattr(result.case, name))
+            for name in section.columns
+        ]
+        rows.append(
+            [
+                *keys,
+                f"{result.throughput:,.0f}",
+                f"{result.throughput / first:.4g}" if first else "-",
+                f"{result.spinning:.1%}",
+                f"{result.counters['preempted_holders']:,}",
+                f"{result.counters['kicks']:,}",
+                _us(result.p50_us),
+                _us(result.p999_us),
+                _us(result.max_us),
+                "-" if result.fairness is None else f"{result.fairness:.2f}",
+            ]
+        )
+    return rows
+
+
+def _table(section: sweeps.Section, results: Sequence[Result]) -> list[str]:
+    rows = cells(section, results)
+    keys = len(section.columns)
+    words = {i for i, name in enumerate(section.columns) if name in ("protocol", "scheduler")}
+    lines = output.table(rows, right=[i for i in range(len(rows[0])) if i not in words or i >= keys])
+    return [f"  {line}" for line in lines]
+
+
+def _comparison(
+    comparison: published.Comparison, rows: Sequence[published.Row], style: output.Style
+) -> list[str]:
+    table = [["", "published", "simulated", "direction"]]
+    table += [[r.what, r.published, r.simulated, "agrees" if r.agrees else "DIFFERS"] for r in rows]
+    lines = [f"  {line}" for line in output.table(table, right=[1, 2])]
+    return [f"  source: {comparison.source}", *lines, *_wrapped(f"does not match: {comparison.differs}", style.dim)]
+
+
+def _wrapped(text: str, style: Callable[[str], str]) -> list[str]:
+    import textwrap
+
+    return [f"  {style(line)}" for line in textwrap.wrap(text, 110)]
+
+
+def _documents(beside: Iterable[tuple[published.Comparison, Sequence[published.Row]]]) -> list[dict[str, object]]:
+    return [
+        {
+            "name": comparison.name,
+            "title": comparison.title,
+            "source": comparison.source,
+            "does_not_match": comparison.differs,
+            "rows": [dataclasses.asdict(row) for row in rows],
+        }
+        for comparison, rows in beside
+    ]
+
+
+def _flat(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """Rows without documents in them, for CSV."""
+    flat = []
+    for row in rows:
+        line: dict[str, object] = {}
+        for name, value in row.items():
+            if isinstance(value, dict):
+                line |= {key if name == "waits" else f"{name}_{key}": inner for key, inner in value.items()}
+            else:
+                line[name] = value
+        flat.append(line)
+    return flat
+
+
+# What is drawn
+
+
+def _draw(args: argparse.Namespace, tables: Sequence[tuple[sweeps.Section, list[Result]]]) -> None:
+    if args.plot is None and args.plot_waits is None and args.plot_gantt is None:
+        return
+    from pvops.lock import pictures
+
+    first = tables[0][1]
+    if args.plot is not None:
+        pictures.save(pictures.throughput(first), args.plot)
+    if args.plot_waits is not None:
+        most = max((r for r in first), key=lambda r: r.case.vcpus / r.case.pcpus).case.vcpus
+        twice = [r for r in first if r.case.vcpus == 2 * r.case.pcpus]
+        pictures.save(pictures.waits(twice or [r for r in first if r.case.vcpus == most]), args.plot_waits)
+    if args.plot_gantt is not None:
+        over = next((r.case for r in first if r.case.vcpus > r.case.pcpus), first[0].case)
+        result = around_preempted_holder(over, before_us=_BEFORE * over.slice_us, after_us=_AFTER * over.slice_us)
+        pictures.save(pictures.gantt(result), args.plot_gantt)
+    for path in (args.plot, args.plot_waits, args.plot_gantt):
+        if path is not None:
+            output.note(f"drawn: {path}")
