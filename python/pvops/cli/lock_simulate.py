@@ -15,8 +15,6 @@ from pvops.lock.simulate import PROTOCOLS, USUAL, Case, Distribution, Result, ar
 
 _TIMES = ("think", "hold", "irq_interval", "irq_hold")
 _OPTIONAL = ("threshold_us", "ple_us")
-#: A picture of one preemption: from how long before it to how long after, in slices.
-_BEFORE, _AFTER = 0.25, 2.5
 #: More cases than anybody waits for.
 _MOST_CASES = 10_000
 
@@ -224,8 +222,7 @@ def _draw(args: argparse.Namespace, tables: Sequence[tuple[sweeps.Section, list[
         pictures.save(pictures.waits(twice or [r for r in first if r.case.vcpus == most]), args.plot_waits)
     if args.plot_gantt is not None:
         over = next((r.case for r in first if r.case.vcpus > r.case.pcpus), first[0].case)
-        result = around_preempted_holder(over, before_us=_BEFORE * over.slice_us, after_us=_AFTER * over.slice_us)
-        pictures.save(pictures.gantt(result), args.plot_gantt)
+        pictures.save(pictures.gantt(around_preempted_holder(over)), args.plot_gantt)
     for path in (args.plot, args.plot_waits, args.plot_gantt):
         if path is not None:
             output.note(f"drawn: {path}")

@@ -167,7 +167,7 @@ class Span(NamedTuple):
 
 
 class Preempted(NamedTuple):
-    """The first lock holder that lost its physical CPU, after a tenth of the time; `at` in ps."""
+    """The first lock holder that lost its physical CPU; `at` in ps, `waiters` of its lock then."""
 
     at: int
     vcpu: int
@@ -193,7 +193,7 @@ class Result:
         fairness: the fewest acquisitions of a virtual CPU over the most.
         events, events_per_second: how many were handled, and how fast.
         counters: how often what happened.
-        preempted: a lock holder that lost its physical CPU.
+        preempted: the first lock holder that lost its physical CPU.
         spans: what was recorded.
     """
 
@@ -297,8 +297,9 @@ def simulate(case: Case, *, window: tuple[int, int] | None = None) -> Result:
     )
 
 
-def around_preempted_holder(case: Case, *, before_us: float, after_us: float) -> Result:
-    """Simulates a case twice: to find a preempted lock holder, and to record what happens around it.
+def around_preempted_holder(case: Case) -> Result:
+    """Simulates a case and records what happens around the first preemption of a lock holder, until some time after the
+    holder ran again.
 
     Raises:
         ParameterError: no holder was preempted.
@@ -306,7 +307,11 @@ def around_preempted_holder(case: Case, *, before_us: float, after_us: float) ->
     found = simulate(case).preempted
     if found is None:
         raise ParameterError("protocol: no lock holder was preempted, so there is nothing to show")
-    return simulate(case, window=(found.at - round(before_us * 1e6), found.at + round(after_us * 1e6)))
+    rounds = 1 + -(-case.vcpus // case.pcpus)
+    after = simulate(case, window=(found.at, found.at + round(rounds * case.slice_us * 1e6)))
+    back = (s.start for s in after.spans if s.vcpu == found.vcpu and s.pcpu is not None and s.start > found.at)
+    away = min(back, default=found.at + round(case.slice_us * 1e6)) - found.at
+    return simulate(case, window=(found.at - away // 3, found.at + 5 * away // 2))
 
 
 def sweep(

@@ -125,7 +125,7 @@ impl Simulation {
         self.counters.preempted_holders += 1;
         let program = &self.vcpus[v].frames[0];
         let holds = program.doing == Doing::Hold;
-        if self.preempted.is_none() && holds && self.now >= self.params.duration / 10 {
+        if self.preempted.is_none() && holds {
             let waiters = self.locks[program.lock as usize].waiters.len();
             self.preempted = Some(Preempted { at: self.now, vcpu: v, pcpu: p, waiters });
         }

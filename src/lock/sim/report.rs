@@ -29,7 +29,7 @@ pub struct Counters {
     pub interrupts: u64,
 }
 
-/// The first holder that was preempted after a tenth of the time.
+/// The first preemption of a lock holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preempted {
     /// When, in ps.
@@ -63,7 +63,7 @@ pub struct Report {
     pub events: u64,
     /// How often things happened.
     pub counters: Counters,
-    /// A holder that was preempted.
+    /// The first preempted holder.
     pub preempted: Option<Preempted>,
     /// What was recorded.
     pub spans: Vec<Span>,
