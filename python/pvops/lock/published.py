@@ -89,7 +89,7 @@ def _dbench_rows(results: Mapping[str, Result]) -> list[Row]:
     return rows
 
 
-def comparisons(duration: float = 2.0) -> list[Comparison]:
+def comparisons(duration: float = 1.0) -> list[Comparison]:
     """All comparisons; `duration` in seconds simulated for each case."""
     plain = Case("ticket-2.6.25", vcpus=16, pcpus=8, duration=duration)
     many = {

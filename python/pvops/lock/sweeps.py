@@ -33,7 +33,7 @@ class Section(NamedTuple):
     cases: Sequence[Case]
 
 
-def standard(duration: float = 2.0) -> list[Section]:
+def standard(duration: float = 1.0) -> list[Section]:
     """All tables; `duration` in seconds simulated for each case."""
     return [
         Section(
