@@ -458,8 +458,8 @@ class SlowModel:
         if turn == self.turn:
             return
         self.turn = turn
-        for p, cpu in enumerate(self.on):
-            if cpu is None:
+        for p, running in enumerate(self.on):
+            if running is None:
                 self.board(self.chosen_for(p), p)
-            elif cpu.place == "guest":
-                self.make_way(cpu)
+            elif running.place == "guest":
+                self.make_way(running)

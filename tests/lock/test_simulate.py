@@ -58,9 +58,7 @@ def test_one_virtual_cpu_takes_the_lock_once_each_think_and_hold(
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_with_a_lock_each_nobody_waits(protocol: str) -> None:
     """One virtual CPU for each virtual machine, so that each has its lock for itself."""
-    result = simulate(
-        Case(protocol, vcpus=5, pcpus=5, vms=5, think=exponential(10), hold=exponential(1), duration=0.5)
-    )
+    result = simulate(Case(protocol, vcpus=5, pcpus=5, vms=5, think=exponential(10), hold=exponential(1), duration=0.5))
     assert (result.useful, result.spin, result.blocked, result.max_us) == (2.5, 0.0, 0.0, 0.0)
     assert sum(result.acquisitions) == pytest.approx(2.5 / 11e-6, rel=0.01)
 
@@ -105,9 +103,7 @@ def test_a_convoy_hands_over_once_each_kick_switch_and_hold() -> None:
 
 @pytest.mark.parametrize(("vcpus", "pcpus"), [(4, 2), (7, 3), (16, 8)])
 def test_without_contention_processors_are_shared_and_switches_are_what_is_lost(vcpus: int, pcpus: int) -> None:
-    case = Case(
-        "pv-ticket", vcpus=vcpus, pcpus=pcpus, vms=vcpus, scheduler="round-robin", slice_us=1000, switch_us=10
-    )
+    case = Case("pv-ticket", vcpus=vcpus, pcpus=pcpus, vms=vcpus, scheduler="round-robin", slice_us=1000, switch_us=10)
     result = simulate(case)
     assert result.useful + result.overhead == pytest.approx(pcpus)
     assert result.overhead == pytest.approx(pcpus * 10 / 1010, rel=0.01)
@@ -117,10 +113,8 @@ def test_without_contention_processors_are_shared_and_switches_are_what_is_lost(
 
 @pytest.mark.parametrize("scheduler", ["round-robin", "credit"])
 def test_interrupts_come_once_each_interval_and_hold(scheduler: str) -> None:
-    case = Case(
-        "pv-ticket", vcpus=1, pcpus=1, scheduler=scheduler, think=constant(5), hold=constant(1), irq_interval=constant(90)
-    )
-    result = simulate(replace(case, irq_hold=constant(10)))
+    case = Case("pv-ticket", vcpus=1, pcpus=1, scheduler=scheduler, think=constant(5), hold=constant(1))
+    result = simulate(replace(case, irq_interval=constant(90), irq_hold=constant(10)))
     assert result.counters["interrupts"] == 10_000
     assert result.acquisitions == pytest.approx([0.9e6 / 6], abs=2)
 
@@ -214,7 +208,8 @@ def test_the_plain_ticket_lock_collapses_at_twice() -> None:
     one, two = at(1, "ticket-2.6.25"), at(2, "ticket-2.6.25", duration=4.0)
     assert two.throughput < 0.01 * one.throughput
     assert two.spinning > 0.99
-    assert two.p999_us is not None and two.p999_us > 10_000
+    assert two.p999_us is not None
+    assert two.p999_us > 10_000
 
 
 def test_blocking_brings_it_back_and_the_threshold_trades() -> None:
@@ -346,7 +341,8 @@ def test_no_more_may_wait_than_there_are_tickets(protocol: str, bits: int, most:
 def test_a_simulation_can_be_interrupted() -> None:
     code = "from pvops.lock.simulate import *; print('on', flush=True); simulate(Case('pv-ticket', duration=9000.0))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stdout.readline() == b"on\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"on\n"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert b"KeyboardInterrupt" in errors

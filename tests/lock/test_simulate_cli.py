@@ -15,10 +15,10 @@ from pvops.errors import ParameterError
 from pvops.lock import published, sweeps
 from pvops.lock.simulate import PARTS, Case, sweep
 
-CONTRACT = (
-    "protocol threshold_us vcpus pcpus scheduler seed duration acquisitions useful spin blocked overhead idle waits "
-    "fairness events events_per_second"
-).split()
+CONTRACT = {
+    *("protocol", "threshold_us", "vcpus", "pcpus", "scheduler", "seed", "duration", "acquisitions"),
+    *(*PARTS, "waits", "fairness", "events", "events_per_second"),
+}
 
 SMALL = ("lock", "simulate", "--duration", "0.01")
 
@@ -33,7 +33,7 @@ def test_a_document_has_what_the_contract_says() -> None:
         ("pv-ticket", 16),
     ]
     for case in found["cases"]:
-        assert set(CONTRACT) <= set(case)
+        assert set(case) >= CONTRACT
         assert sum(case[part] for part in PARTS) == case["vcpus"] * case["duration"]
         assert set(case["waits"]) == {"p50_us", "p999_us", "max_us"}
         assert (case["seed"], case["duration"], case["pcpus"]) == (7, 0.01, 8)
@@ -97,7 +97,8 @@ def test_the_standard_sweep_and_the_published_figures() -> None:
     assert agree["dbench-v12"] == [True] * 10 + [False] * 6
     assert agree["vee-2013"] == agree["xen-ple"] * 2 == [True, True]
     for comparison in found["comparisons"]:
-        assert comparison["source"] and comparison["does_not_match"]
+        assert comparison["source"]
+        assert comparison["does_not_match"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_the_standard_sweep_and_the_published_figures() -> None:
         ("--threshold-us nan", "threshold_us: not a number"),
         ("--threshold-us soon", "threshold_us: 'soon'"),
         ("--think often", "think: 'often'"),
-        ("--think pareto:3", "think: \"pareto\" is none of"),
+        ("--think pareto:3", 'think: "pareto" is none of'),
         ("--duration nan", "duration: not a number"),
         ("--protocol ticket-2.6.25 --vcpus 256 --ticket-bits 8", "vcpus: 256 CPUs may use a lock"),
         ("--protocol mcs", 'protocol: "mcs" is none of'),
@@ -146,9 +147,12 @@ def test_pictures_explain_themselves(tmp_path: Path) -> None:
         root = ElementTree.parse(path).getroot()
         texts[name] = " ".join("".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text"))
         assert path.stat().st_size < 300_000
-    assert "virtual CPUs for each physical one" in texts["plot"] and "pv-ticket, 10 µs" in texts["plot"]
-    assert "waited longer than" in texts["plot-waits"] and "16 virtual CPUs on 8" in texts["plot-waits"]
-    assert "loses its physical CPU, with the lock" in texts["plot-gantt"] and "it is back" in texts["plot-gantt"]
+    assert "virtual CPUs for each physical one" in texts["plot"]
+    assert "pv-ticket, 10 µs" in texts["plot"]
+    assert "waited longer than" in texts["plot-waits"]
+    assert "16 virtual CPUs on 8" in texts["plot-waits"]
+    assert "loses its physical CPU, with the lock" in texts["plot-gantt"]
+    assert "it is back" in texts["plot-gantt"]
 
 
 def test_the_same_picture_has_the_same_bytes(tmp_path: Path) -> None:
@@ -189,5 +193,5 @@ def test_a_dask_cluster_gives_the_same() -> None:
 
 def test_the_first_error_ends_a_sweep() -> None:
     cases = [Case("pv-ticket", duration=0.001), Case("pv-ticket", vcpus=0), Case("pv-ticket", duration=0.001)]
-    with pytest.raises(ParameterError, match="^vcpus: 0"):
+    with pytest.raises(ParameterError, match=r"^vcpus: 0"):
         sweep(cases)

@@ -7,10 +7,11 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pvops.cli import output
 from pvops.errors import ParameterError
-from pvops.lock import published, sweeps
+from pvops.lock import published, sweeps, tables
 from pvops.lock.simulate import PROTOCOLS, USUAL, Case, Distribution, Result, around_preempted_holder, sweep
 
 _TIMES = ("think", "hold", "irq_interval", "irq_hold")
@@ -29,17 +30,17 @@ def run(args: argparse.Namespace) -> int:
     cases = [case for section in sections for case in section.cases]
     cases += [case for comparison in compared for case in comparison.cases.values()]
     results = iter(_simulated(cases, args.jobs))
-    tables = [(section, list(itertools.islice(results, len(section.cases)))) for section in sections]
+    simulated = [(section, list(itertools.islice(results, len(section.cases)))) for section in sections]
     beside = [(c, published.compared(c, list(itertools.islice(results, len(c.cases))))) for c in compared]
-    _draw(args, tables)
-    rows = [{"section": section.name, **r.to_dict()} for section, found in tables for r in found]
+    _draw(args, simulated)
+    rows = [{"section": section.name, **r.to_dict()} for section, found in simulated for r in found]
     if args.format_ == "json":
         output.print_json({"schema": "pvops.lock_simulate/1", "cases": rows, "comparisons": _documents(beside)})
     elif args.format_ != "text":
         output.print_rows(args.format_, _flat(rows) if args.format_ == "csv" else rows, list(_flat(rows)[0]))
     else:
         style = output.Style(args.color)
-        for section, found in tables:
+        for section, found in simulated:
             print("\n".join([style.bold(section.title), *_table(section, found), ""]))
         for comparison, lines in beside:
             print("\n".join([style.bold(comparison.title), *_comparison(comparison, lines, style), ""]))
@@ -63,10 +64,12 @@ def _asked(args: argparse.Namespace) -> sweeps.Section | None:
         raise ParameterError(f"these options make {count} cases, and more than {_MOST_CASES} are too many")
     cases = [Case(**dict(zip(given, values, strict=True))) for values in itertools.product(*given.values())]
     varied = [name for name, values in given.items() if len(values) > 1]
-    return sweeps.Section("asked", _title(cases[0], given), ("protocol", *(n for n in varied if n != "protocol")), cases)
+    return sweeps.Section(
+        "asked", _title(cases[0], given), ("protocol", *(n for n in varied if n != "protocol")), cases
+    )
 
 
-def _values(name: str, words: Sequence[object]) -> list[object]:
+def _values(name: str, words: Sequence[Any]) -> list[Any]:
     if name == "protocol" and "all" in words:
         return list(PROTOCOLS)
     if name in _TIMES:
@@ -112,63 +115,16 @@ def _progress(done: int, total: int) -> None:
 # What is shown
 
 
-def _shown(value: object) -> str:
-    if value is None:
-        return "never"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _us(value: float | None) -> str:
-    """A time as people read it."""
-    if value is None:
-        return "-"
-    for unit, size in (("s", 1e6), ("ms", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g} µs"
-
-
-def cells(section: sweeps.Section, results: Sequence[Result]) -> list[list[str]]:
-    """A table of a section: a heading, and a row a result."""
-    first = results[0].throughput
-    head = [*(name.removesuffix("_us") for name in section.columns), "locks/s", "relative", "spinning", "preempted"]
-    rows = [[*head, "kicks", "median wait", "99.9 %", "longest", "fairness"]]
-    for result in results:
-        keys = [
-            _shown(result.threshold_us if name == "threshold_us" else getattr(result.case, name))
-            for name in section.columns
-        ]
-        rows.append(
-            [
-                *keys,
-                f"{result.throughput:,.0f}",
-                f"{result.throughput / first:.4g}" if first else "-",
-                f"{result.spinning:.1%}",
-                f"{result.counters['preempted_holders']:,}",
-                f"{result.counters['kicks']:,}",
-                _us(result.p50_us),
-                _us(result.p999_us),
-                _us(result.max_us),
-                "-" if result.fairness is None else f"{result.fairness:.2f}",
-            ]
-        )
-    return rows
-
-
 def _table(section: sweeps.Section, results: Sequence[Result]) -> list[str]:
-    rows = cells(section, results)
+    rows = tables.cells(section, results)
     keys = len(section.columns)
     words = {i for i, name in enumerate(section.columns) if name in ("protocol", "scheduler")}
     lines = output.table(rows, right=[i for i in range(len(rows[0])) if i not in words or i >= keys])
     return [f"  {line}" for line in lines]
 
 
-def _comparison(
-    comparison: published.Comparison, rows: Sequence[published.Row], style: output.Style
-) -> list[str]:
-    table = [["", "published", "simulated", "direction"]]
-    table += [[r.what, r.published, r.simulated, "agrees" if r.agrees else "DIFFERS"] for r in rows]
-    lines = [f"  {line}" for line in output.table(table, right=[1, 2])]
+def _comparison(comparison: published.Comparison, rows: Sequence[published.Row], style: output.Style) -> list[str]:
+    lines = [f"  {line}" for line in output.table(tables.compared_cells(rows), right=[1, 2])]
     return [f"  source: {comparison.source}", *lines, *_wrapped(f"does not match: {comparison.differs}", style.dim)]
 
 
@@ -208,12 +164,12 @@ def _flat(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
 # What is drawn
 
 
-def _draw(args: argparse.Namespace, tables: Sequence[tuple[sweeps.Section, list[Result]]]) -> None:
+def _draw(args: argparse.Namespace, simulated: Sequence[tuple[sweeps.Section, list[Result]]]) -> None:
     if args.plot is None and args.plot_waits is None and args.plot_gantt is None:
         return
     from pvops.lock import pictures
 
-    first = tables[0][1]
+    first = simulated[0][1]
     if args.plot is not None:
         pictures.save(pictures.throughput(first), args.plot)
     if args.plot_waits is not None:

@@ -25,6 +25,10 @@ _STATES = {
     "overhead": ("#999999", "switch, exit or kick"),
 }
 
+#: Ticks of the picture of waits: times in µs, and shares.
+_TIMES = {0.01: "10 ns", 0.1: "100 ns", 1: "1 µs", 10: "10 µs", 100: "100 µs", 1e3: "1 ms", 1e4: "10 ms", 1e5: "0.1 s"}
+_SHARES = {1.0: "all", 0.1: "1 in 10", 1e-2: "1 in 100", 1e-3: "1 in 1000", 1e-4: "1 in 10⁴", 1e-6: "1 in 10⁶"}
+
 _FORMATS = ("svg", "png", "pdf")
 
 
@@ -76,7 +80,8 @@ def _setting(result: Result) -> str:
     case = result.case
     locks = "one lock" if case.locks == 1 else f"{case.locks} locks"
     machines = "" if case.vms == 1 else f", {case.vms} virtual machines"
-    return f"{locks}, {case.pcpus} physical CPUs{machines}, {case.scheduler} scheduler; think {case.think} µs, hold {case.hold} µs"
+    program = f"think {case.think} µs, hold {case.hold} µs"
+    return f"{locks}, {case.pcpus} physical CPUs{machines}, {case.scheduler} scheduler; {program}"
 
 
 def throughput(results: Sequence[Result]) -> Figure:
@@ -120,11 +125,9 @@ def waits(results: Sequence[Result]) -> Figure:
     axes.set_yscale("log")
     axes.set_ylim(1e-6, 1.3)
     axes.set_xlim(1e-2, None)
-    ticks = {0.01: "10 ns", 0.1: "100 ns", 1: "1 µs", 10: "10 µs", 100: "100 µs", 1e3: "1 ms", 1e4: "10 ms", 1e5: "100 ms"}
-    shown = {x: text for x, text in ticks.items() if x <= axes.get_xlim()[1]}
+    shown = {x: text for x, text in _TIMES.items() if x <= axes.get_xlim()[1]}
     axes.set_xticks(list(shown), list(shown.values()))
-    shares = {1.0: "all", 1e-1: "1 in 10", 1e-2: "1 in 100", 1e-3: "1 in 1000", 1e-4: "1 in 10⁴", 1e-5: "1 in 10⁵", 1e-6: "1 in 10⁶"}
-    axes.set_yticks(list(shares), list(shares.values()))
+    axes.set_yticks(list(_SHARES), list(_SHARES.values()))
     axes.set_xlabel("waited longer than")
     axes.set_ylabel("so many acquisitions")
     axes.grid(alpha=0.3)
@@ -150,10 +153,9 @@ def gantt(result: Result) -> Figure:
     name, unit = ("ms", 1e9) if end - start > 2e9 else ("µs", 1e6)
     for state, (colour, _) in _STATES.items():
         for pcpu in range(result.case.pcpus):
-            bars = _merged([(s.start, s.end) for s in spans if s.state == state and s.pcpu == pcpu], (end - start) // 800)
-            axes.broken_barh(
-                [((a - found.at) / unit, (b - a) / unit) for a, b in bars], (pcpu - 0.4, 0.8), facecolors=colour, linewidth=0
-            )
+            stretches = [(s.start, s.end) for s in spans if s.state == state and s.pcpu == pcpu]
+            bars = [((a - found.at) / unit, (b - a) / unit) for a, b in _merged(stretches, (end - start) // 800)]
+            axes.broken_barh(bars, (pcpu - 0.4, 0.8), facecolors=colour, linewidth=0)
     _stays(axes, result, found.vcpu, unit, end - start)
     axes.axvline(0, color="black", linewidth=1)
     back = min((s.start for s in spans if s.vcpu == found.vcpu and s.start > found.at), default=None)

@@ -58,6 +58,10 @@ class Usual(NamedTuple):
     """Stands for the usual threshold of the protocol."""
 
 
+_THINK = Distribution("exponential", 20.0)
+_HOLD = Distribution("exponential", 0.5)
+_IRQ_HOLD = Distribution("constant", 1.0)
+
 #: The usual threshold of the protocol: the kernel's iterations as time, or this project's 10 µs.
 USUAL = Usual()
 
@@ -88,7 +92,7 @@ class Case:
 
     protocol: str
     _: dataclasses.KW_ONLY
-    threshold_us: float | None | Usual = USUAL
+    threshold_us: float | Usual | None = USUAL
     vcpus: int = 16
     pcpus: int = 8
     vms: int = 1
@@ -96,8 +100,8 @@ class Case:
     scheduler: str = "credit"
     seed: int = 1
     duration: float = 1.0
-    think: Distribution = Distribution("exponential", 20.0)
-    hold: Distribution = Distribution("exponential", 0.5)
+    think: Distribution = _THINK
+    hold: Distribution = _HOLD
     slice_us: float = 6000.0
     switch_us: float = 1.5
     kick_us: float = 5.0
@@ -105,7 +109,7 @@ class Case:
     ple_us: float | None = None
     patience_us: float = 1000.0
     irq_interval: Distribution | None = None
-    irq_hold: Distribution = Distribution("constant", 1.0)
+    irq_hold: Distribution = _IRQ_HOLD
     ticket_bits: int | None = None
 
     def _arguments(self) -> dict[str, Any]:
@@ -277,11 +281,16 @@ def simulate(case: Case, *, window: tuple[int, int] | None = None) -> Result:
     edges = None if window is None else (max(window[0], 0), max(window[1], 0), _MOST_SPANS)
     out = _core.simulate_lock(**case._arguments(), window=edges)
     parts: Sequence[int] = out["parts_ps"]
+    useful, spin, blocked, overhead, idle = out["parts"]
     return Result(
-        case,
-        out["threshold_us"],
-        out["duration"],
-        *out["parts"],
+        case=case,
+        threshold_us=out["threshold_us"],
+        duration=out["duration"],
+        useful=useful,
+        spin=spin,
+        blocked=blocked,
+        overhead=overhead,
+        idle=idle,
         picoseconds=dict(zip(PARTS, parts, strict=True)) | {"total": sum(parts), "duration": out["duration_ps"]},
         acquisitions=out["acquisitions"],
         p50_us=out["p50_us"],

@@ -198,12 +198,12 @@ impl Simulation {
             return;
         }
         self.enqueue(v);
-        if self.vcpus[v].boosted {
-            if let Some(p) = self.victim() {
-                let current = self.pcpus[p].current as usize;
-                self.stop_guest(current);
-                self.preempt(current, p);
-            }
+        if self.vcpus[v].boosted
+            && let Some(p) = self.victim()
+        {
+            let current = self.pcpus[p].current as usize;
+            self.stop_guest(current);
+            self.preempt(current, p);
         }
     }
 

@@ -186,7 +186,8 @@ impl Params {
         match self.protocol.ticket_limit(bits) {
             Some(limit) if waiters > limit => {
                 let protocol = self.protocol.name();
-                let reason = format!("{waiters} CPUs may use a lock, and {protocol} with {bits}-bit tickets has {limit}");
+                let reason =
+                    format!("{waiters} CPUs may use a lock, and {protocol} with {bits}-bit tickets has {limit}");
                 Err(Error::parameter("vcpus", reason))
             }
             _ => Ok(()),

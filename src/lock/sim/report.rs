@@ -131,7 +131,8 @@ mod tests {
             let total = vcpus as u64 * duration;
             let mut cuts: Vec<u64> = (0..5).map(|_| next() % (total + 1)).collect();
             cuts.sort_unstable();
-            let spent = [cuts[0], cuts[1] - cuts[0], cuts[2] - cuts[1], cuts[3] - cuts[2], cuts[4] - cuts[3], total - cuts[4]];
+            let spent =
+                [cuts[0], cuts[1] - cuts[0], cuts[2] - cuts[1], cuts[3] - cuts[2], cuts[4] - cuts[3], total - cuts[4]];
             let report = Report {
                 vcpus,
                 pcpus: 1,

@@ -18,6 +18,31 @@ examples:
 """
 
 
+#: (option, what stands for its values, their type, help)
+_PARAMETERS: tuple[tuple[str, str, type, str], ...] = (
+    ("protocol", "NAME", str, "lock protocols; or all"),
+    ("threshold-us", "T", str, "how long a waiter spins before it blocks; or never, or usual"),
+    ("vcpus", "N", int, "virtual CPUs, of all machines together"),
+    ("pcpus", "N", int, "physical CPUs"),
+    ("vms", "N", int, "virtual machines, each with locks of its own"),
+    ("locks", "N", int, "locks of a virtual machine"),
+    ("scheduler", "NAME", str, "round-robin, credit, gang"),
+    ("seed", "N", int, "of all that is drawn"),
+    ("duration", "S", float, "seconds simulated"),
+    ("think", "TIME", str, "from giving a lock back to asking for the next"),
+    ("hold", "TIME", str, "how long a lock is held"),
+    ("slice-us", "T", float, "the scheduler's slice"),
+    ("switch-us", "T", float, "cost of a context switch"),
+    ("kick-us", "T", float, "cost of a kick"),
+    ("exit-us", "T", float, "cost of leaving the guest, to block or yield"),
+    ("ple-us", "T", str, "pause-loop exiting after so much spinning; or never"),
+    ("patience-us", "T", float, "pv-hybrid hands over directly from this wait on"),
+    ("irq-interval", "TIME", str, "interrupts, so much guest time apart"),
+    ("irq-hold", "TIME", str, "how long their handlers hold a lock of their own"),
+    ("ticket-bits", "N", int, "width of a ticket: 8, 16, 32"),
+)
+
+
 def add(commands: Commands, what: str) -> None:
     parser = command(
         commands,
@@ -27,32 +52,8 @@ def add(commands: Commands, what: str) -> None:
     )
     parser.epilog = _EXAMPLES
     parser.set_defaults(command="lock_simulate")
-    several = {"nargs": "+", "default": None}
-    parser.add_argument("--protocol", metavar="NAME", help="lock protocols; or all", **several)
-    parser.add_argument(
-        "--threshold-us", metavar="T", help="how long a waiter spins before it blocks; or never, or usual", **several
-    )
-    parser.add_argument("--vcpus", metavar="N", type=int, help="virtual CPUs, of all machines together", **several)
-    parser.add_argument("--pcpus", metavar="N", type=int, help="physical CPUs", **several)
-    parser.add_argument("--vms", metavar="N", type=int, help="virtual machines, each with locks of its own", **several)
-    parser.add_argument("--locks", metavar="N", type=int, help="locks of a virtual machine", **several)
-    parser.add_argument("--scheduler", metavar="NAME", help="round-robin, credit, gang", **several)
-    parser.add_argument("--seed", metavar="N", type=int, help="of all that is drawn", **several)
-    parser.add_argument("--ticket-bits", metavar="N", type=int, help="width of a ticket: 8, 16, 32", **several)
-    parser.add_argument("--duration", metavar="S", type=float, help="seconds simulated", **several)
-    parser.add_argument("--think", metavar="TIME", help="from giving a lock back to asking for the next", **several)
-    parser.add_argument("--hold", metavar="TIME", help="how long a lock is held", **several)
-    for name, help_ in (
-        ("slice", "the scheduler's slice"),
-        ("switch", "cost of a context switch"),
-        ("kick", "cost of a kick"),
-        ("exit", "cost of leaving the guest, to block or yield"),
-        ("patience", "pv-hybrid hands over directly from this wait on"),
-    ):
-        parser.add_argument(f"--{name}-us", metavar="T", type=float, help=help_, **several)
-    parser.add_argument("--ple-us", metavar="T", help="pause-loop exiting after so much spinning; or never", **several)
-    parser.add_argument("--irq-interval", metavar="TIME", help="interrupts, so much guest time apart", **several)
-    parser.add_argument("--irq-hold", metavar="TIME", help="how long their handlers hold their lock", **several)
+    for name, metavar, kind, help_ in _PARAMETERS:
+        parser.add_argument(f"--{name}", metavar=metavar, type=kind, nargs="+", help=help_)
     parser.add_argument("--jobs", metavar="N", type=int, help="processes (default: one for each CPU)")
     _plots(parser)
     formats(parser, rows=True)
