@@ -148,11 +148,13 @@ impl Simulation {
     #[inline]
     pub(super) fn enter(&mut self, v: usize, state: State) {
         let vcpu = &mut self.vcpus[v];
-        self.spent[vcpu.state as usize] += self.now - vcpu.since;
-        let pcpu = (vcpu.on != NONE).then_some(vcpu.on);
-        self.record.add(Span { vcpu: v as u32, pcpu, state: vcpu.state, from: vcpu.since, to: self.now });
-        vcpu.since = self.now;
-        vcpu.state = state;
+        let (was, since) = (vcpu.state, vcpu.since);
+        (vcpu.state, vcpu.since) = (state, self.now);
+        self.spent[was as usize] += self.now - since;
+        if self.record.wants(since) {
+            let pcpu = (vcpu.on != NONE).then_some(vcpu.on);
+            self.record.add(Span { vcpu: v as u32, pcpu, state: was, from: since, to: self.now });
+        }
     }
 
     /// The lock that a waiter waited for, or found free, is its own from now.

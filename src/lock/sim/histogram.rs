@@ -34,9 +34,14 @@ impl Default for Histogram {
 impl Histogram {
     #[inline]
     pub(super) fn add(&mut self, time: u64) {
-        self.counts[bucket(time)] += 1;
+        // Most locks are free.
+        if time == 0 {
+            self.counts[0] += 1;
+        } else {
+            self.counts[bucket(time)] += 1;
+            self.longest = self.longest.max(time);
+        }
         self.total += 1;
-        self.longest = self.longest.max(time);
     }
 
     /// How many times were added.

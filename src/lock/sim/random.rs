@@ -35,8 +35,8 @@ impl Distribution {
     pub(super) fn draw(self, stream: &mut Stream) -> u64 {
         match self {
             Distribution::Constant(mean) => mean,
-            Distribution::Exponential(mean) => (mean as f64 * -ln(stream.unit()) + 0.5) as i64 as u64,
-            Distribution::Uniform(mean) => (2.0 * mean as f64 * stream.unit()) as i64 as u64,
+            Distribution::Exponential(mean) => (mean as i64 as f64 * -ln(stream.unit()) + 0.5) as i64 as u64,
+            Distribution::Uniform(mean) => (2.0 * mean as i64 as f64 * stream.unit()) as i64 as u64,
         }
     }
 }

@@ -32,9 +32,14 @@ impl Record {
         Record { from, to, most, spans: Vec::new() }
     }
 
+    /// Whether it may still want something: asked at every event, so that nothing is made that nobody wants.
     #[inline]
+    pub fn wants(&self, from: u64) -> bool {
+        from < self.to
+    }
+
     pub fn add(&mut self, span: Span) {
-        if span.from < self.to && span.to > self.from && span.to > span.from && self.spans.len() < self.most {
+        if self.wants(span.from) && span.to > self.from && span.to > span.from && self.spans.len() < self.most {
             self.spans.push(Span { from: span.from.max(self.from), to: span.to.min(self.to), ..span });
         }
     }
