@@ -81,7 +81,7 @@ def test_a_table_says_what_was_varied() -> None:
     assert done.returncode == 0
     assert done.stderr == b"", "progress is for terminals"
     lines = done.stdout.decode().splitlines()
-    assert lines[1].split()[:3] == ["protocol", "threshold", "locks/s"]
+    assert lines[1].split()[:4] == ["protocol", "threshold,", "µs", "locks/s"]
     assert [line.split()[:2] for line in lines[2:4]] == [["pv-ticket", "5"], ["pv-ticket", "never"]]
 
 
@@ -119,6 +119,8 @@ def test_the_standard_sweep_and_the_published_figures() -> None:
         ("--jobs 0", "jobs: 0"),
         ("--seed " + " ".join(map(str, range(110))) + " --locks " + " ".join(map(str, range(1, 110))), "71940 cases"),
         ("--protocol pv-ticket --vcpus 1 --duration 0.001 --plot-gantt x.svg", "no lock holder was preempted"),
+        ("--protocol pv-ticket --duration 0.0000001 --plot x.svg", "duration: nobody had a lock in it"),
+        ("--protocol pv-ticket --duration 0.0000001 --plot-waits x.svg", "duration: nobody had a lock in it"),
         ("--duration 0.001 --plot x.gif", "x.gif: a picture is one of .svg, .png, .pdf"),
     ],
 )

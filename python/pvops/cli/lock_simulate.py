@@ -11,7 +11,7 @@ from typing import Any
 
 from pvops.cli import output
 from pvops.errors import ParameterError
-from pvops.lock import published, sweeps, tables
+from pvops.lock import pictures, published, sweeps, tables
 from pvops.lock.simulate import PROTOCOLS, USUAL, Case, Distribution, Result, around_preempted_holder, sweep
 
 _TIMES = ("think", "hold", "irq_interval", "irq_hold")
@@ -24,6 +24,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     if args.jobs is not None and args.jobs < 1:
         raise ParameterError(f"jobs: {args.jobs}, where at least 1 is needed")
+    for path in _plots(args):
+        pictures.kind_of(path)
     asked = _asked(args)
     sections = sweeps.standard() if asked is None else [asked]
     compared = published.comparisons() if asked is None else []
@@ -164,21 +166,22 @@ def _flat(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
 # What is drawn
 
 
-def _draw(args: argparse.Namespace, simulated: Sequence[tuple[sweeps.Section, list[Result]]]) -> None:
-    if args.plot is None and args.plot_waits is None and args.plot_gantt is None:
-        return
-    from pvops.lock import pictures
+def _plots(args: argparse.Namespace) -> list[str]:
+    return [path for path in (args.plot, args.plot_waits, args.plot_gantt) if path is not None]
 
+
+def _draw(args: argparse.Namespace, simulated: Sequence[tuple[sweeps.Section, list[Result]]]) -> None:
+    if not _plots(args):
+        return
     first = simulated[0][1]
     if args.plot is not None:
         pictures.save(pictures.throughput(first), args.plot)
     if args.plot_waits is not None:
-        most = max((r for r in first), key=lambda r: r.case.vcpus / r.case.pcpus).case.vcpus
-        twice = [r for r in first if r.case.vcpus == 2 * r.case.pcpus]
-        pictures.save(pictures.waits(twice or [r for r in first if r.case.vcpus == most]), args.plot_waits)
+        most = max(r.case.vcpus for r in first)
+        shown = [r for r in first if r.case.vcpus == 2 * r.case.pcpus] or [r for r in first if r.case.vcpus == most]
+        pictures.save(pictures.waits(shown), args.plot_waits)
     if args.plot_gantt is not None:
         over = next((r.case for r in first if r.case.vcpus > r.case.pcpus), first[0].case)
         pictures.save(pictures.gantt(around_preempted_holder(over)), args.plot_gantt)
-    for path in (args.plot, args.plot_waits, args.plot_gantt):
-        if path is not None:
-            output.note(f"drawn: {path}")
+    for path in _plots(args):
+        output.note(f"drawn: {path}")

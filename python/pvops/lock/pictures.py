@@ -29,7 +29,21 @@ _STATES = {
 _TIMES = {0.01: "10 ns", 0.1: "100 ns", 1: "1 µs", 10: "10 µs", 100: "100 µs", 1e3: "1 ms", 1e4: "10 ms", 1e5: "0.1 s"}
 _SHARES = {1.0: "all", 0.1: "1 in 10", 1e-2: "1 in 100", 1e-3: "1 in 1000", 1e-4: "1 in 10⁴", 1e-6: "1 in 10⁶"}
 
+_NOBODY = "duration: nobody had a lock in it, so there is nothing to show"
+
 _FORMATS = ("svg", "png", "pdf")
+
+
+def kind_of(path: str) -> str:
+    """What a file of that name is drawn as.
+
+    Raises:
+        InputError: nothing that can be drawn.
+    """
+    kind = path.rpartition(".")[2].lower()
+    if kind not in _FORMATS:
+        raise InputError(f"{path}: a picture is one of .svg, .png, .pdf", file=path)
+    return kind
 
 
 def save(figure: Figure, path: str, *, description: str | None = None) -> None:
@@ -38,9 +52,7 @@ def save(figure: Figure, path: str, *, description: str | None = None) -> None:
     Raises:
         InputError: the name ends in nothing that can be drawn, or the file cannot be written.
     """
-    kind = path.rpartition(".")[2].lower()
-    if kind not in _FORMATS:
-        raise InputError(f"{path}: a picture is one of .svg, .png, .pdf", file=path)
+    kind = kind_of(path)
     out = io.BytesIO()
     import matplotlib
 
@@ -85,9 +97,15 @@ def _setting(result: Result) -> str:
 
 
 def throughput(results: Sequence[Result]) -> Figure:
-    """Acquisitions a second against over-commitment, a line a protocol and threshold."""
-    figure, axes = _figure(8, 4.6)
+    """Acquisitions a second against over-commitment, a line a protocol and threshold.
+
+    Raises:
+        ParameterError: nobody had a lock.
+    """
     best = max(result.throughput for result in results)
+    if not best:
+        raise ParameterError(_NOBODY)
+    figure, axes = _figure(8, 4.6)
     for i, (label, line) in enumerate(_lines(results).items()):
         line = sorted(line, key=lambda r: r.case.vcpus / r.case.pcpus)
         x = [r.case.vcpus / r.case.pcpus for r in line]
@@ -108,7 +126,13 @@ def throughput(results: Sequence[Result]) -> Figure:
 
 
 def waits(results: Sequence[Result]) -> Figure:
-    """How long was waited for the lock: the share of acquisitions that waited longer than a time."""
+    """How long was waited for the lock: the share of acquisitions that waited longer than a time.
+
+    Raises:
+        ParameterError: nobody had a lock.
+    """
+    if not any(result.waits for result in results):
+        raise ParameterError(_NOBODY)
     figure, axes = _figure(8, 4.6)
     for i, (label, line) in enumerate(_lines(results).items()):
         rows = line[0].waits

@@ -336,7 +336,8 @@ def sweep(
     """
     todo = list(cases)
     if executor is None:
-        workers = min(len(os.sched_getaffinity(0)), len(todo))
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = min(cpus, len(todo))
         if workers <= 1:
             return _collected(todo, [_done(case) for case in todo], progress)
         with ProcessPoolExecutor(workers) as own:
