@@ -110,7 +110,7 @@ def throughput(results: Sequence[Result]) -> Figure:
         line = sorted(line, key=lambda r: r.case.vcpus / r.case.pcpus)
         x = [r.case.vcpus / r.case.pcpus for r in line]
         y = [max(r.throughput, 1e-9) for r in line]
-        axes.plot(x, y, color=_COLOURS[i % 7], marker=_MARKERS[i % 7], linewidth=max(4 - i, 1), label=label)
+        axes.plot(x, y, color=_COLOURS[i % 7], marker=_MARKERS[i % 7], linewidth=max(3 - i / 2, 1.2), label=label)
     axes.set_yscale("log")
     least = min((r.throughput for r in results if r.throughput > 0), default=1.0)
     axes.set_ylim(least / 2, best * 2)
@@ -144,7 +144,7 @@ def waits(results: Sequence[Result]) -> Figure:
             longer -= count
             x.append(max(upper / 1e6, 1e-3))
             y.append(max(longer / total, 1e-12))
-        axes.step(x, y, where="post", color=_COLOURS[i % 7], linewidth=max(4 - i, 1), label=label)
+        axes.step(x, y, where="post", color=_COLOURS[i % 7], linewidth=max(3 - i / 2, 1.2), label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(1e-6, 1.3)
