@@ -22,8 +22,8 @@ pub enum ErrorKind {
     Ops,
     /// The kernel itself would have stopped here: a `BUG()` in its patching code.
     Bug,
-    /// A parameter of a simulation or measurement that makes no sense; the reason begins with its name.
-    Parameter,
+    /// What was asked of a lock, of its checker or its simulator makes no sense.
+    Lock,
 }
 
 /// Where in the input an [`Error`] lies. Any part may be unknown.
@@ -81,9 +81,9 @@ impl Error {
         Error::new(ErrorKind::Bug, reason)
     }
 
-    /// An [`ErrorKind::Parameter`] error about the parameter of this name.
-    pub fn parameter(name: &str, reason: impl fmt::Display) -> Error {
-        Error::new(ErrorKind::Parameter, format!("{name}: {reason}"))
+    /// An [`ErrorKind::Lock`] error.
+    pub fn lock(reason: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Lock, reason)
     }
 
     /// An [`ErrorKind::Io`] error from the operating system's.

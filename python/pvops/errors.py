@@ -65,5 +65,5 @@ class MachineError(Error):
     """The description of a machine (a facts bundle, TOML or JSON) is malformed or incomplete."""
 
 
-class ParameterError(Error):
-    """A parameter of a simulation or measurement makes no sense; the message begins with its name."""
+class LockError(Error):
+    """What was asked of a lock, of its checker or of its simulator makes no sense."""

@@ -21,7 +21,7 @@ fn distribution(parameter: &str, (kind, mean): &Drawn) -> Result<Distribution> {
 }
 
 fn count(parameter: &str, value: i64) -> Result<usize> {
-    usize::try_from(value).map_err(|_| Error::parameter(parameter, format!("{value} is negative")))
+    usize::try_from(value).map_err(|_| Error::lock(format!("{parameter}: {value} is negative")))
 }
 
 /// The usual threshold of a protocol in µs; None where it never blocks.

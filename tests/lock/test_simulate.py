@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pvops.errors import ParameterError
+from pvops.errors import LockError
 from pvops.lock.simulate import (
     PARTS,
     PROTOCOLS,
@@ -309,12 +309,12 @@ def test_the_paravirtual_ticket_locks_differ_in_nothing_that_takes_time() -> Non
 )
 def test_an_error_names_the_parameter(name: str, value: object) -> None:
     case = replace(Case("pv-ticket", vcpus=16), **{name: value})  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match=rf"^{name}: "):
+    with pytest.raises(LockError, match=rf"^{name}: "):
         simulate(case)
 
 
 def test_time_must_pass() -> None:
-    with pytest.raises(ParameterError, match=r"^think: .*hold"):
+    with pytest.raises(LockError, match=r"^think: .*hold"):
         simulate(Case("pv-ticket", think=constant(0), hold=exponential(0)))
 
 
@@ -333,7 +333,7 @@ def test_time_must_pass() -> None:
 def test_no_more_may_wait_than_there_are_tickets(protocol: str, bits: int, most: int) -> None:
     case = Case(protocol, vcpus=most, ticket_bits=bits, duration=1e-5)
     assert simulate(case).idle > 0
-    with pytest.raises(ParameterError, match=rf"^vcpus: {most + 1} CPUs .* {most}$"):
+    with pytest.raises(LockError, match=rf"^vcpus: {most + 1} CPUs .* {most}$"):
         simulate(replace(case, vcpus=most + 1))
     assert simulate(replace(case, vcpus=2 * most, vms=2)).idle > 0, "the limit is that of a virtual machine"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.run import document, pvops, trouble
-from pvops.errors import ParameterError
+from pvops.errors import LockError
 from pvops.lock import published, sweeps
 from pvops.lock.simulate import PARTS, Case, sweep
 
@@ -131,7 +131,7 @@ def test_trouble_is_one_line_that_names_the_parameter(words: str, told: str) -> 
 def test_trouble_is_a_document_too() -> None:
     done = pvops("lock", "simulate", "--vcpus", "0", "--json")
     assert done.returncode == 2
-    assert json.loads(done.stdout)["error"] == "ParameterError"
+    assert json.loads(done.stdout)["error"] == "LockError"
 
 
 # Pictures
@@ -195,5 +195,5 @@ def test_a_dask_cluster_gives_the_same() -> None:
 
 def test_the_first_error_ends_a_sweep() -> None:
     cases = [Case("pv-ticket", duration=0.001), Case("pv-ticket", vcpus=0), Case("pv-ticket", duration=0.001)]
-    with pytest.raises(ParameterError, match=r"^vcpus: 0"):
+    with pytest.raises(LockError, match=r"^vcpus: 0"):
         sweep(cases)

@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pvops.cli import output
-from pvops.errors import ParameterError
+from pvops.errors import LockError
 from pvops.lock import pictures, published, sweeps, tables
 from pvops.lock.simulate import PROTOCOLS, USUAL, Case, Distribution, Result, around_preempted_holder, sweep
 
@@ -23,7 +23,7 @@ _MOST_CASES = 10_000
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     if args.jobs is not None and args.jobs < 1:
-        raise ParameterError(f"jobs: {args.jobs}, where at least 1 is needed")
+        raise LockError(f"jobs: {args.jobs}, where at least 1 is needed")
     for path in _plots(args):
         pictures.kind_of(path)
     asked = _asked(args)
@@ -63,7 +63,7 @@ def _asked(args: argparse.Namespace) -> sweeps.Section | None:
     for values in given.values():
         count *= len(values)
     if count > _MOST_CASES:
-        raise ParameterError(f"these options make {count} cases, and more than {_MOST_CASES} are too many")
+        raise LockError(f"these options make {count} cases, and more than {_MOST_CASES} are too many")
     cases = [Case(**dict(zip(given, values, strict=True))) for values in itertools.product(*given.values())]
     varied = [name for name, values in given.items() if len(values) > 1]
     return sweeps.Section(
@@ -89,13 +89,18 @@ def _time(name: str, word: str) -> object:
     try:
         return float(word)
     except ValueError:
-        raise ParameterError(f"{name}: {word!r} is not a time in µs") from None
+        raise LockError(f"{name}: {word!r} is not a time in µs") from None
 
 
-def _title(case: Case, given: Iterable[str]) -> str:
-    fixed = [name for name in ("vcpus", "pcpus", "vms", "locks", "scheduler", "think", "hold") if name in given]
-    values = [f"{name} {getattr(case, name)}" for name in fixed or ("vcpus", "pcpus", "locks")]
-    return f"simulated: {', '.join(values)}, …" if len(list(given)) > 1 else f"simulated: {', '.join(values)}"
+def _title(case: Case, given: Mapping[str, Sequence[object]]) -> str:
+    """What all cases have in common."""
+    names = ("vcpus", "pcpus", "vms", "locks", "scheduler", "think", "hold", "slice_us")
+    same = [f"{name} {_word(getattr(case, name))}" for name in names if len(given.get(name, "1")) == 1]
+    return f"simulated: {', '.join(same)}"
+
+
+def _word(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _simulated(cases: Sequence[Case], jobs: int | None) -> list[Result]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pvops import _core
-from pvops.errors import InputError, ParameterError
+from pvops.errors import InputError, LockError
 from pvops.lock.simulate import Result
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ def throughput(results: Sequence[Result]) -> Figure:
     """Acquisitions a second against over-commitment, a line a protocol and threshold.
 
     Raises:
-        ParameterError: nobody had a lock.
+        LockError: nobody had a lock.
     """
     best = max(result.throughput for result in results)
     if not best:
-        raise ParameterError(_NOBODY)
+        raise LockError(_NOBODY)
     figure, axes = _figure(8, 4.6)
     for i, (label, line) in enumerate(_lines(results).items()):
         line = sorted(line, key=lambda r: r.case.vcpus / r.case.pcpus)
@@ -129,10 +129,10 @@ def waits(results: Sequence[Result]) -> Figure:
     """How long was waited for the lock: the share of acquisitions that waited longer than a time.
 
     Raises:
-        ParameterError: nobody had a lock.
+        LockError: nobody had a lock.
     """
     if not any(result.waits for result in results):
-        raise ParameterError(_NOBODY)
+        raise LockError(_NOBODY)
     figure, axes = _figure(8, 4.6)
     for i, (label, line) in enumerate(_lines(results).items()):
         rows = line[0].waits
@@ -167,11 +167,11 @@ def gantt(result: Result) -> Figure:
     """What ran on each physical CPU around the holder that was preempted.
 
     Raises:
-        ParameterError: nothing was recorded.
+        LockError: nothing was recorded.
     """
     found, spans = result.preempted, [span for span in result.spans if span.pcpu is not None]
     if found is None or not spans:
-        raise ParameterError("protocol: no lock holder was preempted, so there is nothing to show")
+        raise LockError("protocol: no lock holder was preempted, so there is nothing to show")
     figure, axes = _figure(10, 1.6 + 0.45 * result.case.pcpus)
     start, end = min(s.start for s in spans), max(s.end for s in spans)
     name, unit = ("ms", 1e9) if end - start > 2e9 else ("µs", 1e6)

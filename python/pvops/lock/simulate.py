@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from pvops import _core
-from pvops.errors import ParameterError
+from pvops.errors import LockError
 
 #: Names of the protocols, oldest first, and of the schedulers.
 PROTOCOLS, SCHEDULERS = map(tuple, _core.simulated_names())
@@ -42,13 +42,13 @@ class Distribution(NamedTuple):
         """Reads ``20`` (constant) or ``exponential:20``, in µs.
 
         Raises:
-            ParameterError: it is neither; the message begins with the parameter's name.
+            LockError: it is neither; the message begins with the parameter's name.
         """
         kind, colon, mean = text.rpartition(":")
         try:
             return cls(kind if colon else "constant", float(mean))
         except ValueError:
-            raise ParameterError(f"{parameter}: {text!r} is neither a time in µs nor KIND:TIME") from None
+            raise LockError(f"{parameter}: {text!r} is neither a time in µs nor KIND:TIME") from None
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.mean_us:g}"
@@ -135,29 +135,29 @@ def _check(name: str, value: object) -> None:
         if value is None and name == "ticket_bits":
             return
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ParameterError(f"{name}: {value!r} is not a whole number")
+            raise LockError(f"{name}: {value!r} is not a whole number")
         least, most = _WHOLE[name]
         if not least <= value <= most:
-            raise ParameterError(f"{name}: {value} is not within {least} and {most}")
+            raise LockError(f"{name}: {value} is not within {least} and {most}")
     elif name == "duration" or name.endswith("_us"):
         _check_number(name, value, optional=name in ("threshold_us", "ple_us"))
     elif name in ("think", "hold", "irq_interval", "irq_hold"):
         if value is None and name == "irq_interval":
             return
         if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
-            raise ParameterError(f"{name}: {value!r} is no distribution")
+            raise LockError(f"{name}: {value!r} is no distribution")
         _check_number(name, value[1], optional=False)
     elif not isinstance(value, str):
-        raise ParameterError(f"{name}: {value!r} is no name")
+        raise LockError(f"{name}: {value!r} is no name")
 
 
 def _check_number(name: str, value: object, *, optional: bool) -> None:
     if value is None and optional:
         return
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ParameterError(f"{name}: {value!r} is not a number")
+        raise LockError(f"{name}: {value!r} is not a number")
     if isinstance(value, int) and abs(value) > 2**1000:
-        raise ParameterError(f"{name}: the number has {value.bit_length()} bits")
+        raise LockError(f"{name}: the number has {value.bit_length()} bits")
 
 
 class Span(NamedTuple):
@@ -276,7 +276,7 @@ def simulate(case: Case, *, window: tuple[int, int] | None = None) -> Result:
     """Simulates a case, and records what happens in a window, [from, to) in ps.
 
     Raises:
-        ParameterError: a parameter makes no sense; the message begins with its name.
+        LockError: a parameter makes no sense; the message begins with its name.
     """
     edges = None if window is None else (max(window[0], 0), max(window[1], 0), _MOST_SPANS)
     out = _core.simulate_lock(**case._arguments(), window=edges)
@@ -311,11 +311,11 @@ def around_preempted_holder(case: Case) -> Result:
     holder ran again.
 
     Raises:
-        ParameterError: no holder was preempted.
+        LockError: no holder was preempted.
     """
     found = simulate(case).preempted
     if found is None:
-        raise ParameterError("protocol: no lock holder was preempted, so there is nothing to show")
+        raise LockError("protocol: no lock holder was preempted, so there is nothing to show")
     rounds = 1 + -(-case.vcpus // case.pcpus)
     after = simulate(case, window=(found.at, found.at + round(rounds * case.slice_us * 1e6)))
     back = (s.start for s in after.spans if s.vcpu == found.vcpu and s.pcpu is not None and s.start > found.at)
@@ -332,7 +332,7 @@ def sweep(
     each CPU. `progress` is told how many are done, of how many.
 
     Raises:
-        ParameterError: of the first case that makes no sense; the others are given up.
+        LockError: of the first case that makes no sense; the others are given up.
     """
     todo = list(cases)
     if executor is None:

@@ -1,5 +1,7 @@
 //! What is simulated, and the checks that it makes sense.
 
+use std::fmt::Display;
+
 use super::protocol::Protocol;
 use super::random::Distribution;
 use crate::error::{Error, Result};
@@ -40,7 +42,7 @@ impl Scheduler {
     pub fn by_name(name: &str) -> Result<Scheduler> {
         Scheduler::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
             let names = Scheduler::ALL.map(Scheduler::name).join(", ");
-            Error::parameter("scheduler", format!("{name:?} is none of {names}"))
+            wrong("scheduler", format!("{name:?} is none of {names}"))
         })
     }
 }
@@ -97,6 +99,11 @@ pub struct Params {
     pub ticket_bits: Option<u32>,
 }
 
+/// The error of a parameter, which its message begins with.
+pub(super) fn wrong(parameter: &str, reason: impl Display) -> Error {
+    Error::lock(format!("{parameter}: {reason}"))
+}
+
 /// A time in µs as ps. Errors name the parameter.
 pub fn microseconds(parameter: &str, us: f64) -> Result<u64> {
     picoseconds(parameter, us, PS_PER_US, "µs")
@@ -109,22 +116,22 @@ pub fn seconds(parameter: &str, s: f64) -> Result<u64> {
 
 fn picoseconds(parameter: &str, value: f64, unit: f64, name: &str) -> Result<u64> {
     if value.is_nan() {
-        return Err(Error::parameter(parameter, "not a number"));
+        return Err(wrong(parameter, "not a number"));
     }
     if value < 0.0 {
-        return Err(Error::parameter(parameter, format!("{value} {name} is negative")));
+        return Err(wrong(parameter, format!("{value} {name} is negative")));
     }
     let most = LONGEST_S * PS_PER_S / unit;
     if value > most {
-        return Err(Error::parameter(parameter, format!("{value:e} {name} is more than {most:e} {name}")));
+        return Err(wrong(parameter, format!("{value:e} {name} is more than {most:e} {name}")));
     }
     Ok((value * unit).round() as u64)
 }
 
 fn count(parameter: &str, value: usize, most: usize) -> Result<()> {
     match value {
-        0 => Err(Error::parameter(parameter, "0, where at least 1 is needed")),
-        _ if value > most => Err(Error::parameter(parameter, format!("{value} is more than {most}"))),
+        0 => Err(wrong(parameter, "0, where at least 1 is needed")),
+        _ if value > most => Err(wrong(parameter, format!("{value} is more than {most}"))),
         _ => Ok(()),
     }
 }
@@ -151,22 +158,22 @@ impl Params {
         count("locks", self.locks, MOST_CPUS / self.vms)?;
         if !self.vcpus.is_multiple_of(self.vms) {
             let reason = format!("{} virtual CPUs cannot be shared out evenly among {}", self.vcpus, self.vms);
-            return Err(Error::parameter("vms", reason));
+            return Err(wrong("vms", reason));
         }
         if self.duration == 0 {
-            return Err(Error::parameter("duration", "0, where some time is needed"));
+            return Err(wrong("duration", "0, where some time is needed"));
         }
         if self.slice == 0 {
-            return Err(Error::parameter("slice_us", "0: nothing would ever run"));
+            return Err(wrong("slice_us", "0: nothing would ever run"));
         }
         if self.ple == Some(0) {
-            return Err(Error::parameter("ple_us", "0: no virtual CPU could ever spin"));
+            return Err(wrong("ple_us", "0: no virtual CPU could ever spin"));
         }
         if self.think.mean() == 0 && self.hold.mean() == 0 {
-            return Err(Error::parameter("think", "0, and hold too: time would stand still"));
+            return Err(wrong("think", "0, and hold too: time would stand still"));
         }
         if self.interrupts.is_some_and(|i| i.interval.mean() == 0) {
-            return Err(Error::parameter("irq_interval", "0: nothing but interrupts would ever run"));
+            return Err(wrong("irq_interval", "0: nothing but interrupts would ever run"));
         }
         self.check_tickets()
     }
@@ -181,14 +188,14 @@ impl Params {
         let bits = match self.ticket_bits {
             None => widest,
             Some(bits @ (8 | 16 | 32)) => bits,
-            Some(bits) => return Err(Error::parameter("ticket_bits", format!("{bits} is none of 8, 16, 32"))),
+            Some(bits) => return Err(wrong("ticket_bits", format!("{bits} is none of 8, 16, 32"))),
         };
         match self.protocol.ticket_limit(bits) {
             Some(limit) if waiters > limit => {
                 let protocol = self.protocol.name();
                 let reason =
                     format!("{waiters} CPUs may use a lock, and {protocol} with {bits}-bit tickets has {limit}");
-                Err(Error::parameter("vcpus", reason))
+                Err(wrong("vcpus", reason))
             }
             _ => Ok(()),
         }

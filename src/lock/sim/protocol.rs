@@ -1,6 +1,7 @@
 //! The lock protocols, as far as a simulation can tell them apart.
 
-use crate::error::{Error, Result};
+use super::params::wrong;
+use crate::error::Result;
 
 /// A lock protocol.
 ///
@@ -62,7 +63,7 @@ impl Protocol {
     pub fn by_name(name: &str) -> Result<Protocol> {
         Protocol::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| {
             let names = Protocol::ALL.map(Protocol::name).join(", ");
-            Error::parameter("protocol", format!("{name:?} is none of {names}"))
+            wrong("protocol", format!("{name:?} is none of {names}"))
         })
     }
 

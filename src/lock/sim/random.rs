@@ -1,6 +1,7 @@
 //! Times drawn at random, the same on every machine.
 
-use crate::error::{Error, Result};
+use super::params::wrong;
+use crate::error::Result;
 
 /// How times scatter. All are whole picoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ impl Distribution {
             "constant" => Ok(Distribution::Constant(mean)),
             "exponential" => Ok(Distribution::Exponential(mean)),
             "uniform" => Ok(Distribution::Uniform(mean)),
-            _ => Err(Error::parameter(parameter, format!("{kind:?} is none of constant, exponential, uniform"))),
+            _ => Err(wrong(parameter, format!("{kind:?} is none of constant, exponential, uniform"))),
         }
     }
 

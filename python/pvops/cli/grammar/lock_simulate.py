@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pvops.cli.grammar.common import Commands, command, formats
+from pvops.cli.grammar.common import Commands, Formatter, formats
 
 _EXAMPLES = """\
 A time is a number of µs, constant, or KIND:MEAN, KIND one of constant, exponential, uniform (0 to twice the mean).
@@ -44,14 +44,18 @@ _PARAMETERS: tuple[tuple[str, str, type, str], ...] = (
 
 
 def add(commands: Commands, what: str) -> None:
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "simulate",
-        "Simulates virtual CPUs that share locks on too few physical CPUs: where their time goes, how long they wait, "
-        "how fair it is. Without options, the standard sweep, and published figures beside it.",
+        help=what,
+        description="Simulates virtual CPUs that share locks on too few physical CPUs: where their time goes, how long "
+        "they wait, how fair it is. Without options, the standard sweep, and published figures beside it.",
+        epilog=_EXAMPLES,
+        formatter_class=Formatter,
     )
-    parser.epilog = _EXAMPLES
-    parser.set_defaults(command="lock_simulate")
+    parser.set_defaults(command="lock_simulate", format_="text")
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal)"
+    )
     for name, metavar, kind, help_ in _PARAMETERS:
         parser.add_argument(f"--{name}", metavar=metavar, type=kind, nargs="+", help=help_)
     parser.add_argument("--jobs", metavar="N", type=int, help="processes (default: one for each CPU)")
