@@ -1,7 +1,7 @@
 """The Rust core. Private: `pvops` is the interface."""
 
 from os import PathLike
-from typing import final
+from typing import Any, final
 
 __all__ = [
     "Boot",
@@ -24,8 +24,11 @@ __all__ = [
     "patch_alternative",
     "patch_locks",
     "patch_site",
+    "simulate_lock",
+    "simulated_names",
     "switch_locks",
     "unlocks_at_boot",
+    "usual_threshold_us",
     "write_file",
 ]
 
@@ -300,3 +303,35 @@ def lock_check(of: _Case, states: int) -> tuple[int, bool, str | None, str | Non
 
 def lock_replay(of: _Case, run: list[tuple[int, bool, int, str]]) -> tuple[str, str]:
     """Takes a run again: (what it breaks, in words)."""
+def usual_threshold_us(protocol: str) -> float | None:
+    """The usual threshold of a protocol in µs; None where it never blocks."""
+
+def simulated_names() -> tuple[list[str], list[str]]:
+    """The names of the protocols and of the schedulers that can be simulated."""
+
+def simulate_lock(
+    *,
+    protocol: str,
+    threshold_us: float | None,
+    vcpus: int,
+    pcpus: int,
+    vms: int,
+    locks: int,
+    scheduler: str,
+    seed: int,
+    duration: float,
+    think: tuple[str, float],
+    hold: tuple[str, float],
+    slice_us: float,
+    switch_us: float,
+    kick_us: float,
+    exit_us: float,
+    ple_us: float | None,
+    patience_us: float,
+    irq_interval: tuple[str, float] | None,
+    irq_hold: tuple[str, float],
+    ticket_bits: int | None,
+    window: tuple[int, int, int] | None,
+) -> dict[str, Any]:
+    """Simulates one case, without the GIL; a signal ends it. Distributions are (kind, mean in µs), the window is
+    (from, to, most spans), times in ps."""

@@ -1,3 +1,4 @@
-//! The paravirtual ticket lock.
+//! The ticket lock, its paravirtual slow path, its models and its simulator. Depends on nothing else here but the error.
 
 pub mod check;
+pub mod sim;

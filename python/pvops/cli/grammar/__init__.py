@@ -15,7 +15,7 @@ COMMANDS = {
     "patch": "write the image as the kernel patches it",
     "diff": "say what differs between two boots",
     "machine": "describe this machine or another",
-    "lock": "check the ticket lock",
+    "lock": "the ticket lock: measured, simulated and model-checked",
 }
 
 _EXAMPLES = """\

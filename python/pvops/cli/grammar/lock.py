@@ -9,6 +9,7 @@ from pvops.cli.grammar.common import Commands, Formatter
 #: The subcommands and what the help says of each; each is a module here, named lock_NAME, and one of `pvops.cli`.
 SUBCOMMANDS = {
     "check": "check the lock protocols, and mutants of them, exhaustively",
+    "simulate": "simulate virtual CPUs that share a lock",
 }
 
 
