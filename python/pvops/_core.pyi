@@ -303,6 +303,7 @@ def lock_check(of: _Case, states: int) -> tuple[int, bool, str | None, str | Non
 
 def lock_replay(of: _Case, run: list[tuple[int, bool, int, str]]) -> tuple[str, str]:
     """Takes a run again: (what it breaks, in words)."""
+
 def usual_threshold_us(protocol: str) -> float | None:
     """The usual threshold of a protocol in µs; None where it never blocks."""
 
