@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Bug,
     /// This machine does not let code that was made here run, or cannot run it.
     Execution,
+    /// What was asked of a lock, of its checker or its simulator makes no sense.
+    Lock,
 }
 
 /// Where in the input an [`Error`] lies. Any part may be unknown.
@@ -84,6 +86,11 @@ impl Error {
     /// An [`ErrorKind::Execution`] error.
     pub fn execution(reason: impl Into<String>) -> Error {
         Error::new(ErrorKind::Execution, reason)
+    }
+
+    /// An [`ErrorKind::Lock`] error.
+    pub fn lock(reason: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Lock, reason)
     }
 
     /// An [`ErrorKind::Io`] error from the operating system's.

@@ -13,20 +13,22 @@
 //! | [`insn`] | the edge to the x86 decoder: nop tables, call and jump encoders, the bounded insn buffer |
 //! | [`plan`] | the kernel's passes, one file a pass: which bytes go where, and why |
 //! | [`patch`] | plan → text, and files that appear whole or not at all |
+//! | [`lock`] | the ticket lock and what proves it; stands alone |
 //! | [`exec`] | memory that holds code made here: written, then executed, never both |
 //! | [`measure`] | what the forms of a call site cost on this CPU |
 //! | `python` | the PyO3 bindings, behind the feature `python` |
 //!
 //! `exec` and `measure` are there on Linux on x86-64 only.
 //!
-//! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← plan`, and `{exec, plan} ← measure`. Nothing in the core knows Python
-//! or the name of an op: a template is a flat list, slot by slot.
+//! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← plan`, and `{exec, plan} ← measure`. Nothing in
+//! the core knows Python or the name of an op: a template is a flat list, slot by slot.
 
 pub mod error;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod exec;
 pub mod image;
 pub mod insn;
+pub mod lock;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod measure;
 pub mod patch;

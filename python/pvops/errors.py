@@ -57,9 +57,17 @@ class KernelBug(Error):
     """The kernel itself would have stopped here: a ``BUG()`` in its patching code."""
 
 
+class AssemblyError(Error):
+    """A guest that cannot be assembled: an undefined label, an operand that no instruction takes, a branch too far."""
+
+
 class MachineError(Error):
     """The description of a machine (a facts bundle, TOML or JSON) is malformed or incomplete."""
 
 
 class ExecutionError(Error):
     """This machine does not let code that was made here run, or cannot run it."""
+
+
+class LockError(Error):
+    """What was asked of a lock, of its checker or of its simulator makes no sense."""

@@ -13,6 +13,7 @@ fn class(kind: ErrorKind) -> &'static str {
         ErrorKind::Ops => "OpsError",
         ErrorKind::Bug => "KernelBug",
         ErrorKind::Execution => "ExecutionError",
+        ErrorKind::Lock => "LockError",
     }
 }
 
