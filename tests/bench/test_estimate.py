@@ -88,7 +88,7 @@ def test_a_kernel_without_ops_is_an_error() -> None:
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize("release", ["5.10.0-46-amd64", "6.1.0-56-amd64", "6.12.117+deb12-amd64", "7.2.13+deb14-amd64"])
+@pytest.mark.parametrize("release", ["6.1.0-56-amd64", "7.2.13+deb14-amd64"])
 def test_real_kernels_inline_what_a_native_boot_inlines(kernel: Callable[[str], Kernel], release: str) -> None:
     image = kernel(release)
     found = of(image)

@@ -41,12 +41,12 @@ PATHS: Mapping[str, Path] = {
     "system_call": Path("a system call, in and out", ("do_syscall_64", "syscall_exit_to_user_mode")),
     "page_fault": Path(
         "a fault on a page of anonymous memory",
-        ("exc_page_fault", "asm_exc_page_fault", "handle_mm_fault", "__handle_mm_fault", "do_anonymous_page"),
+        ("exc_page_fault", "handle_mm_fault", "__handle_mm_fault", "do_anonymous_page"),
     ),
     "context_switch": Path(
         "from one process to another",
         ("__schedule", "switch_mm_irqs_off", "load_new_mm_cr3", "__switch_to", "finish_task_switch"),
     ),
     "fork_page_tables": Path("the page tables of a fork", ("copy_page_range", "copy_pte_range", "dup_mm")),
-    "halt": Path("a CPU with nothing to do", ("default_idle", "arch_cpu_idle", "do_idle", "native_safe_halt")),
+    "halt": Path("a CPU with nothing to do", ("do_idle", "default_idle")),
 }

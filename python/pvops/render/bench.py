@@ -48,14 +48,19 @@ def _row(form: FormCost) -> tuple[str, ...]:
     warm = form.ways["warm"]
     return (
         form.form,
-        f"{form.cycles:.2f}",
-        f"{warm.low:.2f}-{warm.high:.2f}",
-        f"{form.serialised_cycles:.1f}",
-        f"{form.distinct_sites_cycles:.1f}",
-        f"{form.ways['cold_branches'].median:.1f}",
-        f"{form.ways['cold_callee'].median:.0f}",
+        _fixed(form.cycles, 2),
+        f"{_fixed(warm.low, 2)}..{_fixed(warm.high, 2)}",
+        _fixed(form.serialised_cycles, 1),
+        _fixed(form.distinct_sites_cycles, 1),
+        _fixed(form.ways["cold_branches"].median, 0),
+        _fixed(form.ways["cold_callee"].median, 0),
         _instructions(form),
     )
+
+
+def _fixed(value: float, digits: int) -> str:
+    """A number with so many digits behind the point; zero has no sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _instructions(form: FormCost) -> str:
@@ -130,7 +135,7 @@ def kernel_lines(estimate: KernelEstimate, style: Style) -> list[str]:
             str(sum(path.sites.values())),
             _both(path.unpatched, backends[0]),
             *(_both(path.patched, b) for b in backends),
-            f"without {', '.join(path.missing)}" if path.missing else "",
+            f"no sites in {', '.join(path.missing)}" if path.missing else "",
         )
         for path in estimate.paths
     ]
