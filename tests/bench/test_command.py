@@ -7,7 +7,6 @@ import json
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,19 @@ from cli.run import pvops, trouble
 SHORT = ("--seconds", "1.5")
 
 
-def test_the_document_has_a_row_for_each_form() -> None:
-    began = time.monotonic()
-    for _ in range(4):
-        done = pvops("bench", "--json", *SHORT)
-        if done.returncode != 1:  # the checks failed: a busy machine
+def measured(*arguments: str | Path, trusted: bool = False) -> bytes:
+    """What ``pvops bench`` prints; called again where the machine was too busy, or too busy to be trusted."""
+    for _ in range(5):
+        done = pvops("bench", *arguments, *SHORT)
+        busy = done.returncode == 2 and b"too little time undisturbed" in done.stderr
+        if not busy and not (trusted and done.returncode == 1):
             break
-    assert done.returncode == 0, done.stderr.decode()
-    document = json.loads(done.stdout)
+    assert done.returncode == 0 or (done.returncode == 1 and not trusted), done.stderr.decode()
+    return done.stdout
+
+
+def test_the_document_has_a_row_for_each_form() -> None:
+    document = json.loads(measured("--json", trusted=True))
     assert document["schema"] == "pvops.bench/1"
     assert document["clock"]
     assert document["trusted"] is True
@@ -33,22 +37,17 @@ def test_the_document_has_a_row_for_each_form() -> None:
         assert row["low"] <= row["cycles"] <= row["high"]
         assert {"form", "serialised_cycles", "distinct_sites_cycles"} <= set(row)
     assert {row["form"] for row in document["forms"] if row["stand_in"]} == {"inline_irq_disable", "inline_irq_enable"}
-    assert time.monotonic() - began < 60
 
 
 def test_the_text_says_what_stands_in_for_what() -> None:
-    done = pvops("bench", *SHORT)
-    assert done.returncode in (0, 1), done.stderr.decode()
-    text = done.stdout.decode()
+    text = measured().decode()
     assert "f8 stands in for fa (pv_irq_ops.irq_disable)" in text
     assert "nop6" in text
     assert "checks hold" in text
 
 
 def test_a_kernel_is_estimated(sample_kernel: Path) -> None:
-    done = pvops("bench", "--kernel", sample_kernel, "--json", *SHORT)
-    assert done.returncode in (0, 1), done.stderr.decode()
-    kernel = json.loads(done.stdout)["kernel"]
+    kernel = json.loads(measured("--kernel", sample_kernel, "--json"))["kernel"]
     assert kernel["assumptions"]
     ops = {op["op"]: op for op in kernel["ops"]}
     assert ops["pv_irq_ops.irq_enable"]["sites"] > 0

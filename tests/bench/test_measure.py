@@ -32,11 +32,22 @@ FORMS = {
 }
 
 
+def again() -> bench.Measurement:
+    """A measurement; another where the machine was too busy for any."""
+    for left in reversed(range(TRIES)):
+        try:
+            return bench.measure(2.5)
+        except ExecutionError:
+            if not left:
+                raise
+    raise AssertionError
+
+
 @cache
 def measured() -> bench.Measurement:
     """A measurement whose checks hold."""
     for _ in range(TRIES):
-        found = bench.measure(2.5)
+        found = again()
         if found.trusted:
             return found
     failed = [check for check in found.checks if not check.holds]
@@ -45,7 +56,7 @@ def measured() -> bench.Measurement:
 
 def eventually(holds: Callable[[bench.Measurement], bool]) -> bool:
     """Whether something holds of a measurement, or of one of a few more: somebody else may have been busy."""
-    return holds(measured()) or any(holds(bench.measure(2.5)) for _ in range(TRIES))
+    return holds(measured()) or any(holds(again()) for _ in range(TRIES))
 
 
 def test_every_form_of_the_contract_is_there_with_an_interval_round_its_median() -> None:
@@ -176,7 +187,7 @@ def test_a_compiler_and_a_clock_of_others_agree(tmp_path: Path) -> None:
     for _ in range(TRIES):
         if not apart(found, c):
             break
-        found, c = bench.measure(2.5), theirs()
+        found, c = again(), theirs()
     assert apart(found, c) == []
 
 
