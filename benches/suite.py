@@ -25,7 +25,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from support.rounds import LIMIT, OURS, PEER
+from support.rounds import LIMIT, OURS, PEER, shown
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -130,14 +130,6 @@ def pairs(rows: list[Row]) -> list[Pair]:
         else:
             out += [Pair(job, row, None) for row in found]
     return out
-
-
-def shown(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
 
 
 def table(found: list[Pair], before: dict[tuple[str, str], float]) -> list[list[str]]:

@@ -41,9 +41,17 @@ def report(job: str, seconds: Mapping[str, float], roles: Mapping[str, str]) -> 
     print(job)
     for name, took in seconds.items():
         ratio = f"{took / base:9.2f} x" if base and roles[name] != OURS else ""
-        print(f"  {name:<58} {took * 1e3:10.3f} ms {ratio}".rstrip())
+        print(f"  {name:<58} {shown(took):>10} {ratio}".rstrip())
     path = os.environ.get("PVOPS_BENCH_ROWS")
     if path:
         with open(path, "a", encoding="utf-8") as out:
             for name, took in seconds.items():
                 out.write(json.dumps({"job": job, "name": name, "seconds": took, "role": roles[name]}) + "\n")
+
+
+def shown(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
