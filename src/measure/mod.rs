@@ -24,9 +24,11 @@
 mod assemble;
 mod clock;
 pub mod form;
+mod found;
 mod region;
 mod rounds;
 mod statistics;
+mod yardsticks;
 
 pub use form::{FORMS, Form};
 pub use rounds::measure;

@@ -1,27 +1,28 @@
-//! The measuring itself: rounds over all forms, and what they come to.
+//! The measuring itself: everything in executable memory, and rounds over all forms.
 
+use std::cell::UnsafeCell;
 use std::time::{Duration, Instant};
 
 use super::assemble::Counter;
 use super::clock::{Clock, Pinned, tsc, tsc_frequency};
 use super::form::{FORMS, Form};
-use super::region::{self, COLD, DISTINCT, Programs, Region, UNROLLED, Yardsticks};
-use super::statistics::{Estimate, median};
-use super::{Broken, Check, Cost, Measurement, Options};
+use super::found::Found;
+use super::region::{self, COLD, DISTINCT, Programs, Region, UNROLLED};
+use super::statistics::median;
+use super::yardsticks::{self, Yardsticks};
+use super::{Broken, Measurement, Options};
 use crate::error::{Error, Result};
 use crate::exec::{Code, Draft};
-use crate::image::Bits;
-use crate::insn;
 
 /// Turns of the loops: long enough for the clock, short enough to fit between two interruptions.
-const TURNS: u64 = 32;
+pub const TURNS: u64 = 32;
 const FENCED_TURNS: u64 = 8;
 /// Turns of the yardstick: 128 additions each.
 const YARD_TURNS: u64 = 80;
 /// Turns of the nops that tell how quiet the core is: 256 each.
 const NOP_TURNS: u64 = 24;
 /// How much slower than ever the nops may be for a reading to count.
-const QUIET: f64 = 1.08;
+pub const QUIET: f64 = 1.08;
 /// How far the yardstick may move while a round runs.
 const STEADY: f64 = 1.02;
 /// Fewer rounds than these say nothing.
@@ -32,52 +33,58 @@ const PATIENCE: u32 = 3;
 const LONGEST: f64 = 600.0;
 
 /// Ways to run a form, those that subtract two programs first.
-const WAYS: usize = 5;
-const PAIRS: usize = 3;
+pub const WAYS: usize = 5;
+pub const PAIRS: usize = 3;
 /// Rounds from one that runs the cold sites to the next: they take as long as all else.
 const COLD_EVERY: u32 = 3;
 
 /// One way to run a form: two programs, and how many sites one has more than the other.
 #[derive(Clone, Copy)]
-struct Pair {
+pub struct Pair {
     programs: [(usize, u64); 2],
-    more: f64,
+    /// How many sites the second program runs more.
+    pub more: f64,
 }
 
 /// Everything laid out in one piece of executable memory.
-struct Bench {
+pub struct Bench {
     code: Code,
     clock: Clock,
     yard: Yardsticks,
-    forms: Vec<Laid>,
+    /// The slot without a site, then every form.
+    pub forms: Vec<Laid>,
     broken: Option<Broken>,
-    scratch: Box<[u64; 8]>,
+    /// What an inlined unlock writes to.
+    scratch: Box<UnsafeCell<u64>>,
 }
 
 /// A region in place.
-struct Laid {
-    form: Form,
+pub struct Laid {
+    /// Which.
+    pub form: Form,
     at: usize,
     programs: Programs,
-    site: Vec<u8>,
-    site_address: u64,
+    /// What stands at its first site.
+    pub site: Vec<u8>,
+    /// Where that is.
+    pub site_address: u64,
 }
 
 /// One reading, in ticks.
 #[derive(Clone, Copy)]
-struct Reading {
+pub struct Reading {
     /// Of the first program; of a cold site nothing.
-    first: f64,
+    pub first: f64,
     /// Of the second.
-    second: f64,
+    pub second: f64,
     /// What the nops took before or after, whichever is more: how much of the core others had.
-    noise: f64,
+    pub noise: f64,
     /// Core cycles in a tick.
-    scale: f64,
+    pub scale: f64,
 }
 
 /// The readings of one way of one form, one a round.
-type Readings = Vec<Reading>;
+pub type Readings = Vec<Reading>;
 
 /// Measures every form.
 ///
@@ -104,12 +111,12 @@ impl Bench {
         // Lengths do not depend on addresses: the layout is made twice, the second time where it will run.
         let probe = FORMS.map(|form| region::build(form, 1 << 32, clock.counter).map(|region| region.bytes.len()));
         let lengths = probe.into_iter().collect::<Result<Vec<_>>>()?;
-        let yard_len = region::yardsticks(1 << 32, clock.counter).0.len();
+        let yard_len = yardsticks::build(1 << 32, clock.counter).0.len();
         // One more empty slot: what the first is compared with.
         let empty = lengths[0];
         let mut draft = Draft::new(yard_len + empty + lengths.iter().sum::<usize>())?;
         let base = draft.address();
-        let (bytes, yard) = region::yardsticks(base, clock.counter);
+        let (bytes, yard) = yardsticks::build(base, clock.counter);
         draft.bytes()[..bytes.len()].copy_from_slice(&bytes);
         let mut at = bytes.len();
         let mut forms = Vec::with_capacity(FORMS.len() + 1);
@@ -119,17 +126,17 @@ impl Bench {
             forms.push(Laid { form, at, programs, site, site_address });
             at += bytes.len();
         }
-        Ok(Bench { code: draft.finish()?, clock, yard, forms, broken, scratch: Box::new([0; 8]) })
+        Ok(Bench { code: draft.finish()?, clock, yard, forms, broken, scratch: Box::new(UnsafeCell::new(0)) })
     }
 
     /// Runs a program and returns what it read.
     fn time(&self, program: usize, turns: u64) -> f64 {
         let turns = if self.broken == Some(Broken::Loop) { 1 } else { turns };
-        let scratch = self.scratch.as_ptr() as u64;
+        let scratch = self.scratch.get() as u64;
         let before = self.clock.state();
         // SAFETY: `region` lays a function down at each offset it names: it keeps %rbx, %r12 and the stack, takes its
         // turns and returns, and writes only to its stack and, an inlined unlock, one byte at its first argument: scratch
-        // memory of `self`, in a box that nothing else reads or writes.
+        // memory of `self`, a cell that nothing else reads or writes.
         let ticks = unsafe { self.code.call(program, scratch, turns) };
         match ticks {
             Ok(ticks) if self.clock.state() == before => ticks as f64,
@@ -157,7 +164,7 @@ impl Bench {
     }
 
     /// What a reading says one site takes, in ticks.
-    fn difference(&self, first: f64, second: f64, more: f64) -> f64 {
+    pub fn difference(&self, first: f64, second: f64, more: f64) -> f64 {
         match self.broken {
             Some(Broken::Subtraction) => second / more,
             _ => (second - first) / more,
@@ -216,7 +223,8 @@ impl Bench {
         [warm, serialised, distinct, chilled(Bench::flush), chilled(Bench::forget)]
     }
 
-    fn pairs(&self, laid: &Laid) -> [Pair; PAIRS] {
+    /// The ways that subtract one program from another.
+    pub fn pairs(&self, laid: &Laid) -> [Pair; PAIRS] {
         let at = |program: usize| laid.at + program;
         let unrolled = |programs: [usize; 2], turns: u64| Pair {
             programs: programs.map(|program| (at(program), turns)),
@@ -268,7 +276,7 @@ impl Bench {
         let rate = median(&mut scales.clone()).0;
         let found = Found { bench: self, forms, rate };
         let cycles_per_tsc = if self.clock.counter == Counter::Tsc { rate } else { self.cycles_per_tsc() };
-        let checks = self.checks(&yards, &found, cycles_per_tsc * tsc_hz);
+        let checks = found.checks(&yards, cycles_per_tsc * tsc_hz);
         let costs = (1..self.forms.len()).map(|index| found.cost(index)).collect();
         Ok(Measurement {
             costs,
@@ -291,95 +299,13 @@ impl Bench {
         let Yardsticks { adds, imuls, .. } = self.yard;
         [pair(adds, 0), pair(adds, 1), pair(imuls, 0), pair(imuls, 1)]
     }
-
-    fn checks(&self, yards: &[Readings; 4], found: &Found<'_>, core_hz: f64) -> Vec<Check> {
-        let n = UNROLLED as f64;
-        let cycles = |index: usize| found.median(&yards[index], TURNS as f64).0;
-        let within =
-            |what, expected: f64, measured, share: f64| Check { what, expected, measured, tolerance: share * expected };
-        let [add, adds, imul, imuls] = [0, 1, 2, 3].map(cycles);
-        // A whole empty program, against what it takes before anything is subtracted.
-        let (whole, left) = found.empty();
-        let ghz = core_hz / 1e9;
-        vec![
-            within("32 dependent additions, in cycles", n, add, 0.05),
-            within("64 dependent additions, in cycles", 2.0 * n, adds, 0.05),
-            within("32 dependent multiplications, in cycles", 3.0 * n, imul, 0.05),
-            within("64 dependent multiplications, in cycles", 6.0 * n, imuls, 0.05),
-            Check {
-                what: "an empty slot, as a part of its program",
-                expected: 0.0,
-                measured: left / whole,
-                tolerance: 0.1,
-            },
-            Check { what: "the core's clock, in GHz", expected: 4.0, measured: ghz, tolerance: 3.7 },
-        ]
-    }
-}
-
-/// All that was read, on the way to estimates.
-struct Found<'a> {
-    bench: &'a Bench,
-    forms: Vec<[Readings; WAYS]>,
-    /// Core cycles in a tick, over all rounds.
-    rate: f64,
-}
-
-impl Found<'_> {
-    /// Ticks of an empty program, and what is left of them when n is subtracted from 2n.
-    fn empty(&self) -> (f64, f64) {
-        let quiet: Vec<_> = quiet(&self.forms[1][0]).collect();
-        let mut whole: Vec<_> = quiet.iter().map(|r| r.first).collect();
-        let mut left: Vec<_> = quiet.iter().map(|r| self.bench.difference(r.first, r.second, 1.0)).collect();
-        (median(&mut whole).0, median(&mut left).0)
-    }
-
-    fn cost(&self, index: usize) -> Cost {
-        let laid = &self.bench.forms[index];
-        let [warm, serialised, distinct, cold_callee, cold_branches] =
-            std::array::from_fn(|way| self.estimate(index, way));
-        let text = insn::disassemble(Bits::B64, laid.site_address, &laid.site, &|_| None);
-        let text = text.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("; ");
-        Cost { form: laid.form, site: laid.site.clone(), text, warm, serialised, distinct, cold_callee, cold_branches }
-    }
-
-    /// Core cycles that the readings say one of `more` sites takes, and their interval.
-    fn median(&self, readings: &[Reading], more: f64) -> (f64, f64, f64) {
-        let cycles = |r: &Reading| self.bench.difference(r.first, r.second, more) * r.scale;
-        median(&mut quiet(readings).map(cycles).collect::<Vec<_>>())
-    }
-
-    /// A form's cost in one way, less that of the slot without a site.
-    fn estimate(&self, index: usize, way: usize) -> Estimate {
-        let more = match way {
-            0..PAIRS => self.bench.pairs(&self.bench.forms[index])[way].more,
-            _ => 1.0,
-        };
-        let least = |readings: &Readings| {
-            let least = |of: fn(&Reading) -> f64| readings.iter().map(of).fold(f64::INFINITY, f64::min);
-            self.bench.difference(least(|r| r.first), least(|r| r.second), more)
-        };
-        let (own, slot) = (&self.forms[index][way], &self.forms[0][way]);
-        let (median, low, high) = self.median(own, more);
-        let without = self.median(slot, more).0;
-        let minimum = (least(own) - least(slot)) * self.rate;
-        Estimate { median: median - without, minimum, low: low - without, high: high - without }
-    }
-}
-
-/// The readings that others disturbed least: those of a core as quiet as it ever was, and a quarter of all at least.
-fn quiet(readings: &[Reading]) -> impl Iterator<Item = &Reading> {
-    let mut noises: Vec<_> = readings.iter().map(|r| r.noise).filter(|noise| noise.is_finite()).collect();
-    noises.sort_by(f64::total_cmp);
-    let quarter = noises.get(noises.len() / 4).copied().unwrap_or(f64::INFINITY);
-    let limit = noises.first().map_or(quarter, |least| quarter.max(least * QUIET));
-    readings.iter().filter(move |r| r.noise <= limit && r.first.is_finite() && r.second.is_finite())
 }
 
 const _: () = assert!(COLD >= ENOUGH);
 
 #[cfg(test)]
 mod tests {
+    use super::super::Check;
     use super::*;
 
     /// Whether what comes of a broken method is not taken for a measurement.

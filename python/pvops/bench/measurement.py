@@ -176,7 +176,9 @@ class Measurement:
             "trusted": self.trusted,
             "ways": dict(WAYS),
             "checks": [{**c._asdict(), "measured": _number(c.measured)} for c in self.checks],
-            "forms": [form.document() for form in self],
+            "forms": [
+                {**form.document(), "reference_cycles": _number(form.cycles / self.cycles_per_tsc)} for form in self
+            ],
         }
 
     def _repr_html_(self) -> str:

@@ -1,0 +1,60 @@
+//! The programs that the clock is judged by: additions, multiplications, nops. And one that makes a predictor forget.
+
+use super::assemble::{ADD, Assembler, Counter, IMUL};
+use super::region::UNROLLED;
+use crate::insn::{NOP, RET};
+
+/// Branches that make the predictor forget: more than any has room for.
+const FORGET: usize = 16384;
+
+/// The programs that the clock is judged by: they have no sites.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Yardsticks {
+    /// [`UNROLLED`] dependent additions a turn, twice as many, four times as many.
+    pub adds: [usize; 3],
+    /// The same with multiplications.
+    pub imuls: [usize; 3],
+    /// [`UNROLLED`] times eight nops of one byte a turn: as fast as a core that nobody else uses can go.
+    pub nops: usize,
+    /// Runs more branches than a predictor remembers.
+    pub forget: usize,
+}
+
+/// The yardsticks, to run at this address.
+pub fn build(base: u64, counter: Counter) -> (Vec<u8>, Yardsticks) {
+    let mut code = Assembler::new(base);
+    let mut found = Yardsticks::default();
+    for (program, times) in [1, 2, 4].into_iter().enumerate() {
+        for (insn, place) in [(&ADD[..], &mut found.adds), (&IMUL[..], &mut found.imuls)] {
+            place[program] = (code.align(4096) - base) as usize;
+            let top = code.begin(counter, base);
+            (0..UNROLLED * times).for_each(|_| code.put(insn));
+            code.turn(top);
+            code.end(counter);
+        }
+    }
+    found.nops = (code.align(4096) - base) as usize;
+    let top = code.begin(counter, base);
+    code.put(&[NOP; 8 * UNROLLED]);
+    code.turn(top);
+    code.end(counter);
+    found.forget = (code.align(4096) - base) as usize;
+    code.start(counter, base);
+    let function = code.here() + 5;
+    let first = (function + 1).next_multiple_of(64);
+    code.jmp(first);
+    code.put(&[RET]);
+    // A walk over all blocks that jumps about: an odd step meets each of a power of two once.
+    const STEP: usize = 6311;
+    for block in 0..FORGET {
+        code.align(64);
+        code.call(function);
+        let next = (block + STEP) % FORGET;
+        let after = if next == 0 { FORGET } else { next };
+        code.jmp(first + 64 * after as u64);
+    }
+    code.align(64);
+    code.end(counter);
+    code.align(4096);
+    (code.finish(), found)
+}
