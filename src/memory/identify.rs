@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 use super::find::{Score, Search};
-use super::{CHUNK, Place, Progress};
+use super::{CHUNK, Place, Progress, Source};
 use crate::error::{Error, Result};
 
 /// What every kernel's banner begins with.
@@ -70,7 +70,13 @@ fn missing(search: &Search<'_>, banners: &[String], histogram: &Histogram) -> Er
     let of =
         |banner: &str| banner.strip_prefix("Linux version ").and_then(|rest| rest.split(' ').next()).map(str::to_owned);
     if search.memory.physical.size() == 0 {
-        return Error::memory(format!("{release} is at none of the addresses it can slide to"));
+        let mut reason = format!("{release} is at none of the addresses it can slide to");
+        if let Source::Reader(reader) = &search.memory.source
+            && let Some(complaint) = reader.complaint()
+        {
+            reason.push_str(&format!("; the reader says: {complaint}"));
+        }
+        return Error::memory(reason);
     }
     if image.banner().is_some_and(|ours| banners.iter().any(|banner| banner == ours)) {
         return Error::memory(format!(

@@ -55,6 +55,11 @@ const PAGE: u64 = 4096;
 pub trait Reader: Send + Sync {
     /// Fills the buffer from a virtual address; `false` where not all of it is there. An error ends all reading.
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result<bool>;
+
+    /// What it said when something was not there, if it said anything.
+    fn complaint(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Told how far a long search is: bytes done, and how many there are. An error ends the search.

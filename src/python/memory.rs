@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyAttributeError, PyException, PyNameError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use super::image::Image;
@@ -34,6 +35,7 @@ pub struct Found {
 /// A Python callable as reader of virtual memory.
 struct Callable {
     call: Py<PyAny>,
+    complaint: Mutex<Option<String>>,
     raised: Raised,
 }
 
@@ -55,9 +57,19 @@ impl memory::Reader for Callable {
                     || error.is_instance_of::<PyTypeError>(py)
                     || error.is_instance_of::<PyAttributeError>(py)
                     || error.is_instance_of::<PyNameError>(py);
-                if slip { Err(keep(&self.raised, error)) } else { Ok(false) }
+                if slip {
+                    return Err(keep(&self.raised, error));
+                }
+                if let Ok(mut complaint) = self.complaint.lock() {
+                    complaint.get_or_insert_with(|| error.to_string().replace('\n', " "));
+                }
+                Ok(false)
             })
         })
+    }
+
+    fn complaint(&self) -> Option<String> {
+        self.complaint.lock().ok()?.clone()
     }
 }
 
@@ -91,15 +103,15 @@ impl Memory {
 
     /// Opens a dump in memory; the name is for error messages.
     #[staticmethod]
-    fn from_bytes(py: Python<'_>, name: &str, data: Vec<u8>) -> PyResult<Memory> {
-        Memory::opened(py, || memory::Memory::from_bytes(name, data))
+    fn from_bytes(py: Python<'_>, name: &str, data: PyBackedBytes) -> PyResult<Memory> {
+        Memory::opened(py, || memory::Memory::from_bytes(name, data.to_vec()))
     }
 
     /// Memory that (address, size) -> bytes reads.
     #[staticmethod]
     fn from_reader(name: &str, call: Py<PyAny>) -> Memory {
         let raised = Raised::default();
-        let reader = Callable { call, raised: Arc::clone(&raised) };
+        let reader = Callable { call, complaint: Mutex::default(), raised: Arc::clone(&raised) };
         Memory { memory: Arc::new(memory::Memory::from_reader(name, Box::new(reader))), raised }
     }
 
@@ -141,6 +153,12 @@ impl Memory {
         let found = found.map_err(|error| raise(&raised, error))?;
         Ok(Found { memory, image, found, raised })
     }
+}
+
+/// The image that the running kernel was booted from.
+#[pyfunction]
+pub fn running_kernel() -> PyResult<String> {
+    Ok(memory::running_kernel()?.display().to_string())
 }
 
 /// Bytes of linked addresses, what of them is unread, and which relocated fields are strays.

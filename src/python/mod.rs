@@ -23,7 +23,7 @@ mod _core {
     #[pymodule_export]
     use super::image::Image;
     #[pymodule_export]
-    use super::memory::{Found, Memory};
+    use super::memory::{Found, Memory, running_kernel};
     #[pymodule_export]
     use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
     #[pymodule_export]
