@@ -55,6 +55,13 @@ class Image:
     @property
     def container(self) -> str: ...
     @property
+    def is_module(self) -> bool:
+        """Whether it is a module, laid out where this package chose."""
+
+    def linked_to(self, names: list[str], arrays: list[tuple[str, list[str | None]]]) -> Image:
+        """The same module, linked to a kernel that has these names, and these arrays of pointers to functions."""
+
+    @property
     def banner(self) -> str | None: ...
     @property
     def release(self) -> str | None: ...

@@ -27,7 +27,7 @@ mod symtab;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub use compression::Compression;
 pub use container::{Container, ContainerKind};
@@ -51,7 +51,7 @@ pub struct Image {
     container: Container,
     elf: Elf,
     /// The object file that a module came as.
-    module: Option<Source>,
+    module: Option<Arc<Source>>,
     banner: OnceLock<Option<String>>,
     symbols: OnceLock<Result<Option<kallsyms::Symbols>>>,
     relocations: OnceLock<Result<Option<Relocations>>>,
@@ -86,8 +86,12 @@ impl Image {
         let object = module::is_object(source.as_slice());
         let (source, module) = if object { Image::link(source, &StandIn::default())? } else { (source, None) };
         let elf = elf::parse(source.as_slice())?;
-        Ok(Image {
-            name: name.to_owned(),
+        Ok(Image::of(name.to_owned(), source, container, elf, module))
+    }
+
+    fn of(name: String, source: Source, container: Container, elf: Elf, module: Option<Arc<Source>>) -> Image {
+        Image {
+            name,
             source,
             container,
             elf,
@@ -95,38 +99,25 @@ impl Image {
             banner: OnceLock::new(),
             symbols: OnceLock::new(),
             relocations: OnceLock::new(),
-        })
+        }
     }
 
     /// Links a module: the linked file, and the object.
-    fn link(object: Source, kernel: &StandIn) -> Result<(Source, Option<Source>)> {
-        let bytes = object.as_slice();
-        if bytes.len() > MAX_IMAGE {
-            return Err(crate::Error::image(format!("is larger than {MAX_IMAGE} bytes")));
-        }
-        let linked = module::link(bytes, elf::identify(bytes, true)?, kernel)?;
-        Ok((Source::Owned(linked), Some(object)))
+    fn link(object: Source, kernel: &StandIn) -> Result<(Source, Option<Arc<Source>>)> {
+        let linked = link_object(&object, kernel)?;
+        Ok((linked, Some(Arc::new(object))))
     }
 
-    /// The same module, linked to a kernel of which more is known. An image that is no module stays as it is.
-    pub fn linked_to(self, kernel: &StandIn) -> Result<Image> {
-        let name = self.name.clone();
-        let Some(object) = self.module else { return Ok(self) };
-        let relinked = || {
-            let (source, module) = Image::link(object, kernel)?;
+    /// The same module, linked to a kernel of which more is known.
+    pub fn linked_to(&self, kernel: &StandIn) -> Result<Image> {
+        let linked = || {
+            let Some(object) = &self.module else { return Err(crate::Error::image("is no module")) };
+            let source = link_object(object, kernel)?;
             let elf = elf::parse(source.as_slice())?;
-            Ok(Image {
-                name: self.name,
-                source,
-                container: self.container,
-                elf,
-                module,
-                banner: OnceLock::new(),
-                symbols: OnceLock::new(),
-                relocations: OnceLock::new(),
-            })
+            let (name, container) = (self.name.clone(), self.container.clone());
+            Ok(Image::of(name, source, container, elf, Some(Arc::clone(object))))
         };
-        relinked().map_err(|error: crate::Error| error.in_file(&name))
+        linked().map_err(|error| error.in_file(&self.name))
     }
 
     /// Whether it is a module, laid out where this crate chose; what it uses of the kernel is in the section [`KERNEL`].
@@ -283,6 +274,15 @@ impl Image {
         let (offset, len) = (usize::try_from(offset).ok()?, usize::try_from(len).ok()?);
         self.bytes().get(offset..)?.get(..len)
     }
+}
+
+/// Links an object file of a size that one can have.
+fn link_object(object: &Source, kernel: &StandIn) -> Result<Source> {
+    let bytes = object.as_slice();
+    if bytes.len() > MAX_IMAGE {
+        return Err(crate::Error::image(format!("is larger than {MAX_IMAGE} bytes")));
+    }
+    Ok(Source::Owned(module::link(bytes, elf::identify(bytes, true)?, kernel)?))
 }
 
 impl fmt::Debug for Image {
