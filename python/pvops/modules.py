@@ -27,6 +27,7 @@ _ALWAYS = (
 def linked(module: Kernel) -> _core.Image:
     """A module's image with what its patching needs of the kernel; as it was where no era is known of its release."""
     from pvops import ops, rules
+    from pvops.ops.patching import Inline
 
     try:
         era = ops.era(rules.era_of_release(module.release)[0])
@@ -40,7 +41,7 @@ def linked(module: Kernel) -> _core.Image:
     names = {*_ALWAYS, *_of_backends(era), *_of_rules(era)}
     patch = era.patch_function(config)
     if patch is not None:
-        names |= {patch.name, *(do.guard for do in patch.switch.values() if getattr(do, "guard", ""))}
+        names |= {patch.name, *(do.guard for do in patch.switch.values() if isinstance(do, Inline) and do.guard)}
     return module.image.linked_to(sorted(names), arrays)
 
 

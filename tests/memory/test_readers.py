@@ -29,7 +29,7 @@ def found_as_it_slid(slid: Slid, memory: pvops.memory.Memory) -> None:
 
 
 def test_drgn(slid: Slid) -> None:
-    drgn = pytest.importorskip("drgn")
+    drgn: Any = pytest.importorskip("drgn")
     prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     for start, held in slid.pieces:
 
@@ -41,15 +41,15 @@ def test_drgn(slid: Slid) -> None:
 
 
 def test_volatility3(slid: Slid) -> None:
-    pytest.importorskip("volatility3")
-    from volatility3.framework import contexts
-    from volatility3.framework.layers import intel, physical
+    contexts: Any = pytest.importorskip("volatility3.framework.contexts")
+    intel: Any = pytest.importorskip("volatility3.framework.layers.intel")
+    physical: Any = pytest.importorskip("volatility3.framework.layers.physical")
 
-    context: Any = contexts.Context()
+    context = contexts.Context()
     context.add_layer(physical.BufferDataLayer(context, "memory", "memory", machine(slid)))
     context.config["kernel.memory_layer"] = "memory"
     context.config["kernel.page_map_offset"] = _PAGE
-    layer: Any = intel.Intel32e(context, "kernel", "kernel")
+    layer = intel.Intel32e(context, "kernel", "kernel")
     context.add_layer(layer)
     found_as_it_slid(slid, pvops.memory.open(layer.read))
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import pvops
-from cli.run import document, pvops as command, trouble
+from cli.run import document, trouble
+from cli.run import pvops as command
 
 _SOURCE = """
     .section .modinfo,"a"
