@@ -9,6 +9,7 @@ mod historical;
 mod image;
 mod lock_check;
 mod lock_sim;
+mod memory;
 mod plan;
 mod sites;
 
@@ -27,6 +28,8 @@ mod _core {
     use super::lock_check::{lock_check, lock_protocols, lock_replay, lock_standard, lock_uncatchable};
     #[pymodule_export]
     use super::lock_sim::{simulate_lock, simulated_names, usual_threshold_us};
+    #[pymodule_export]
+    use super::memory::{Found, Memory, running_kernel};
     #[pymodule_export]
     use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
     #[pymodule_export]
