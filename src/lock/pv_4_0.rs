@@ -66,13 +66,14 @@ impl<O: PvLockOps> PvTicketLock4_0<O> {
         let mut spins = 0;
         'blocked: loop {
             let distance = u32::from(ticket.wrapping_sub(self.head()) / STEP);
+            if distance == 0 {
+                break;
+            }
             let mut waiting = Waiting::begin(self.ops.patience(distance));
-            loop {
+            while waiting.turn(&self.ops) {
                 if self.head() == ticket {
+                    spins += waiting.spins;
                     break 'blocked;
-                }
-                if !waiting.turn(&self.ops) {
-                    break;
                 }
             }
             spins += waiting.spins;

@@ -247,20 +247,19 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
     #[inline]
     unsafe fn unlock(&self) {
         let ops = self.ops;
-        let words = &*self.words;
-        let head = words.head.load(Ordering::Relaxed);
-        let to = if words.starving.load(Ordering::Relaxed) == 0 { FREE } else { HANDED_OVER };
+        let head = self.words.head.load(Ordering::Relaxed);
+        let to = if self.words.starving.load(Ordering::Relaxed) == 0 { FREE } else { HANDED_OVER };
         let want = self.want(head);
         let slot = ops.slot(want);
         if planted(Mutant::KickBeforeRelease) {
             let parked = slot.load(Ordering::Relaxed) & PARKED != 0;
-            words.state.store(to, Ordering::Release);
+            self.words.state.store(to, Ordering::Release);
             if parked {
                 slots::kick(ops, slot, want);
             }
             return;
         }
-        words.state.store(to, Ordering::Release);
+        self.words.state.store(to, Ordering::Release);
         // From here on the lock is another's.
         if planted(Mutant::TouchAfterRelease) {
             let _ = self.words.tail.load(Ordering::Relaxed);

@@ -87,25 +87,37 @@ impl<O: PvLockOps> PvTicketLock<O> {
         &self.ops
     }
 
+    /// Acquires, and says with which ticket: they are served one by one, in the order they were given.
+    #[inline]
+    pub fn acquire(&self) -> u32 {
+        let ticket = self.words.tail.fetch_add(1, Ordering::Acquire);
+        if self.words.head.load(Ordering::Acquire) != ticket {
+            self.wait(ticket);
+        }
+        ticket
+    }
+
     #[cold]
     #[inline(never)]
     fn wait(&self, ticket: u32) {
         let ops = &self.ops;
+        let head = || self.words.head.load(Ordering::Acquire);
         let mut spins = 0;
         'blocked: loop {
-            let distance = ticket.wrapping_sub(self.words.head.load(Ordering::Acquire));
+            let distance = ticket.wrapping_sub(head());
+            if distance == 0 {
+                break;
+            }
             let mut waiting = Waiting::begin(ops.patience(distance));
-            loop {
-                if self.words.head.load(Ordering::Acquire) == ticket {
+            while waiting.turn(ops) {
+                if head() == ticket {
+                    spins += waiting.spins;
                     break 'blocked;
-                }
-                if !waiting.turn(ops) {
-                    break;
                 }
             }
             spins += waiting.spins;
             if ops.blocks() {
-                slots::wait(ops, self.want(ticket), || self.words.head.load(Ordering::Acquire) == ticket);
+                slots::wait(ops, self.want(ticket), || head() == ticket);
             } else {
                 super::sync::relax();
             }
@@ -122,10 +134,7 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock<O> {
 
     #[inline]
     fn lock(&self) {
-        let ticket = self.words.tail.fetch_add(1, Ordering::Acquire);
-        if self.words.head.load(Ordering::Acquire) != ticket {
-            self.wait(ticket);
-        }
+        self.acquire();
     }
 
     #[inline]

@@ -55,13 +55,13 @@ impl Slots {
 
 #[cfg(any(loom, shuttle))]
 impl Slots<Box<[AtomicU32]>> {
-    /// A table of its own, for a model with fewer slots than threads.
+    /// A table of its own, for a model with fewer slots than threads; with the symmetric fence or without.
     ///
     /// # Panics
     /// If there is no slot.
-    pub fn few(count: u32) -> Self {
+    pub fn few(count: u32, symmetric: bool) -> Self {
         assert!(count > 0, "a table of parked waiters needs a slot");
-        Slots((0..count).map(|_| AtomicU32::new(SYMMETRIC)).collect())
+        Slots((0..count).map(|_| AtomicU32::new(if symmetric { SYMMETRIC } else { 0 })).collect())
     }
 
     /// The slot of a ticket.

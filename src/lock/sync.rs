@@ -39,6 +39,10 @@ pub struct Memory<T> {
     life: loom::cell::UnsafeCell<()>,
 }
 
+// SAFETY: the cell holds nothing; that accesses to it from several threads conflict is what it is for.
+#[cfg(loom)]
+unsafe impl<T: Sync> Sync for Memory<T> {}
+
 impl<T> Memory<T> {
     const_fn! {
         /// The memory of a new lock.

@@ -31,6 +31,12 @@ impl<O: PvLockOps> XenByteLock2_6_27<O> {
         }
     }
 
+    /// What freeing it would be.
+    #[cfg(loom)]
+    pub fn retire(&self) {
+        self.words.retire();
+    }
+
     fn want(&self) -> Want {
         Want { lock: self.words.address(), ticket: 0 }
     }
@@ -64,7 +70,7 @@ impl<O: PvLockOps> XenByteLock2_6_27<O> {
     }
 }
 
-// SAFETY: one `swap` alone finds the byte free.
+// SAFETY: one exchange alone finds the byte free.
 unsafe impl<O: PvLockOps> RawLock for XenByteLock2_6_27<O> {
     const PROTOCOL: &'static str = "xen-byte-2.6.27";
 
@@ -75,7 +81,8 @@ unsafe impl<O: PvLockOps> RawLock for XenByteLock2_6_27<O> {
     }
 
     fn try_lock(&self) -> bool {
-        self.words[0].swap(1, Ordering::Acquire) == 0
+        // Xen's was an xchg, which stores even where it fails.
+        self.words[0].compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {

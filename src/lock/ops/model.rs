@@ -23,9 +23,9 @@ struct Table {
 pub struct Model(&'static Table);
 
 impl Model {
-    /// With so many slots.
-    pub fn with_slots(count: u32) -> Model {
-        let table = Table { slots: Slots::few(count), sleepers: (Mutex::new(()), Condvar::new()) };
+    /// With so many slots; with the symmetric fence or without.
+    pub fn with_slots(count: u32, symmetric: bool) -> Model {
+        let table = Table { slots: Slots::few(count, symmetric), sleepers: (Mutex::new(()), Condvar::new()) };
         Model(Box::leak(Box::new(table)))
     }
 }
