@@ -17,6 +17,8 @@
 //! knows nothing of the rest of the crate, and without the feature `std` (the clock, futexes, threads) it is `no_std`.
 //! Under `--cfg loom` and `--cfg shuttle` the same code runs on their atomics; `--cfg mutants` plants known bugs.
 
+#[cfg(all(feature = "peers", target_os = "linux", not(any(loom, shuttle))))]
+pub mod bench;
 pub mod counters;
 pub mod fence;
 mod guard;

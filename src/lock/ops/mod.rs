@@ -30,6 +30,8 @@ mod vcpus;
 pub use chosen::{Backend, Chosen};
 #[cfg(all(feature = "std", target_os = "linux", not(any(loom, shuttle))))]
 pub use futex::Futex;
+#[cfg(all(feature = "peers", target_os = "linux", not(any(loom, shuttle))))]
+pub(super) use futex::{wait as futex_wait, wake as futex_wake};
 #[cfg(any(loom, shuttle))]
 pub use model::{Interruptible, Model};
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
