@@ -47,6 +47,9 @@ impl Chosen {
     #[cfg(not(target_os = "linux"))]
     pub const NAMES: &'static [&'static str] = &["native", "park"];
 
+    /// The name of the backend that a lock has unless told otherwise.
+    pub const DEFAULT: &'static str = if cfg!(target_os = "linux") { "futex" } else { "park" };
+
     /// The backend of this name, if there is one here.
     pub fn named(name: &str) -> Option<Chosen> {
         let ops = match name {

@@ -15,6 +15,7 @@ COMMANDS = {
     "patch": "write the image as the kernel patches it",
     "diff": "say what differs between two boots",
     "machine": "describe this machine or another",
+    "lock": "the ticket lock: measured, simulated and model-checked",
 }
 
 _EXAMPLES = """\
