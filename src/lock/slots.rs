@@ -48,6 +48,7 @@ impl Slots {
         &GLOBAL.0[(hash.wrapping_add(want.ticket as usize)) & 1023]
     }
 
+    #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
     pub(super) fn all(&self) -> &[AtomicU32] {
         &self.0
     }
