@@ -30,8 +30,8 @@ fn sampled<L: RawLock + 'static>(new: fn(Model) -> L, threads: u32, slots: u32) 
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         assert_eq!(shared.1.load(Ordering::Relaxed), 3 * threads);
     };
-    shuttle::check_random(model, 400);
-    shuttle::check_pct(model, 400, 3);
+    shuttle::check_random(model, 150);
+    shuttle::check_pct(model, 150, 3);
 }
 
 #[test]

@@ -344,7 +344,7 @@ class HybridLock:
 class Unkicked:
     """Whether a waiter has not been kicked yet: what a `lock_spinning` written in Python calls before it sleeps."""
 
-    def __call__(self) -> bool: ...
+    def __call__(self, *args: object, **kwargs: object) -> bool: ...
 
 def lock_asymmetric() -> bool:
     """Whether waiters fence for those who release (`membarrier`), or each release for itself."""
@@ -359,12 +359,11 @@ def lock_bench_contend(
     name: str,
     threads: int,
     cpus: Sequence[int],
-    section_ns: int,
-    pause_ns: int,
-    seconds: float,
-    warm_up: float,
+    work_ns: tuple[int, int],
+    seconds: tuple[float, float],
 ) -> tuple[float, float, float, float, float]:
-    """A lock shared by threads: (ops a second, wait p50, p99.9 and longest in µs, fairness)."""
+    """A lock shared by threads, which hold it and pause for so many nanoseconds, measured for so many seconds after so
+    many: (ops a second, wait p50, p99.9 and longest in µs, fairness)."""
 
 def lock_bench_limits(cpus: Sequence[int], seconds: float) -> tuple[float, float, float]:
     """The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU)."""

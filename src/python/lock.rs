@@ -150,7 +150,7 @@ macro_rules! lock_class {
                 Ok(Self { lock: <$raw>::with_ops(ops), held: AtomicBool::new(false), owned })
             }
 
-            #[pyo3(signature = (blocking = true, timeout = -1.0))]
+            #[pyo3(signature = (blocking = true, timeout = -1.0), text_signature = "($self, blocking=True, timeout=-1.0)")]
             fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
                 let patience = patience(blocking, timeout)?;
                 let got = self.lock.try_lock()
@@ -253,19 +253,18 @@ pub fn lock_bench_pair(py: Python<'_>, name: &str, pairs: u32) -> PyResult<f64> 
     Ok(py.detach(|| harness::pair(name, pairs))?)
 }
 
-/// A lock shared by threads: (ops a second, wait p50, p99.9 and longest in µs, fairness).
+/// A lock shared by threads, which hold it and pause for so many nanoseconds, measured for so many seconds after so
+/// many: (ops a second, wait p50, p99.9 and longest in µs, fairness).
 #[pyfunction]
 pub fn lock_bench_contend(
     py: Python<'_>,
     name: &str,
     threads: usize,
     cpus: Vec<usize>,
-    section_ns: u64,
-    pause_ns: u64,
-    seconds: f64,
-    warm_up: f64,
+    work_ns: (u64, u64),
+    seconds: (f64, f64),
 ) -> PyResult<(f64, f64, f64, f64, f64)> {
-    Ok(py.detach(|| harness::contend(name, threads, cpus, section_ns, pause_ns, seconds, warm_up))?)
+    Ok(py.detach(|| harness::contend(name, threads, cpus, work_ns, seconds))?)
 }
 
 /// The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU).
@@ -307,10 +306,8 @@ mod harness {
         name: &str,
         threads: usize,
         cpus: Vec<usize>,
-        section_ns: u64,
-        pause_ns: u64,
-        seconds: f64,
-        warm_up: f64,
+        (section_ns, pause_ns): (u64, u64),
+        (seconds, warm_up): (f64, f64),
     ) -> Result<(f64, f64, f64, f64, f64)> {
         let lock = named(name)?;
         if !(1..=1024).contains(&threads) {
@@ -354,10 +351,8 @@ mod harness {
         _: &str,
         _: usize,
         _: Vec<usize>,
-        _: u64,
-        _: u64,
-        _: f64,
-        _: f64,
+        _: (u64, u64),
+        _: (f64, f64),
     ) -> Result<(f64, f64, f64, f64, f64)> {
         absent()
     }

@@ -28,7 +28,6 @@ def make(request: pytest.FixtureRequest) -> type[Lock]:
 def test_it_is_a_context_manager_that_lets_go_on_an_exception(make: type[Lock]) -> None:
     lock = make()
 
-
     def fail() -> None:
         with lock:
             assert lock.locked()
@@ -65,10 +64,12 @@ def test_a_held_lock_refuses_at_once_or_after_the_timeout(make: type[Lock]) -> N
 def test_a_thread_that_waits_lets_others_run_and_gets_it(make: type[Lock]) -> None:
     lock, got = make(), threading.Event()
     lock.acquire()
-    # Another thread may release it, as with threading.Lock.
-    threading.Thread(target=lambda: (lock.acquire(), got.set(), lock.release()), daemon=True).start()
-    while not (lock.contended if isinstance(lock, pvops.TicketLock) else True):
-        time.sleep(0.001)
+
+    def wait() -> None:
+        with lock:
+            got.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     assert not got.wait(0.05)
     lock.release()
     assert got.wait(10)
@@ -97,7 +98,12 @@ def test_threads_exclude_each_other_whatever_the_waiter(make: type[Lock], waiter
 def held_until_parked(lock: Lock, parked: Callable[[], bool]) -> None:
     """Holds a lock until a second thread waits for it in earnest, then lets it have it."""
     lock.acquire()
-    thread = threading.Thread(target=lambda: (lock.acquire(), lock.release()))
+
+    def wait() -> None:
+        with lock:
+            pass
+
+    thread = threading.Thread(target=wait)
     thread.start()
     deadline = time.monotonic() + 10
     while not parked():
@@ -190,6 +196,15 @@ def test_pairs_shows_the_cost_of_the_lock_and_not_of_the_call(make: type[Lock]) 
     assert 0 < inside < min(called() for _ in range(20))
     with pytest.raises(LockError, match="pairs: at least one is needed"):
         lock.pairs(0)
+
+
+def test_another_thread_may_release_it(make: type[Lock]) -> None:
+    lock = make()
+    lock.acquire()
+    other = threading.Thread(target=lock.release)
+    other.start()
+    other.join()
+    assert not lock.locked()
 
 
 def test_a_child_of_fork_finds_a_held_lock_held_and_a_free_one_free(make: type[Lock]) -> None:

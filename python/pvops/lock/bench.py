@@ -158,7 +158,7 @@ def _uncontended(names: Sequence[str], rounds: int, report: Report) -> tuple[lis
         for name in _rotated(names, PAIR_RUNS):
             pairs[name].append(_core.lock_bench_pair(name, PAIRS))
         for name in list(_rotated(names, turn + 1))[-len(names) :]:
-            alone[name].found.append(_core.lock_bench_contend(name, 1, cpus[:1], 0, 0, 0.02, 0.005))
+            alone[name].found.append(_core.lock_bench_contend(name, 1, cpus[:1], (0, 0), (0.02, 0.005)))
     case = Case(1, 1, 0, 0)
     rows = [_row(name, case, alone[name], min(pairs[name]), median(pairs[name])) for name in names]
     kinds = ("raw_pair", "futex_same_cpu", "futex_cross_cpu")
@@ -175,7 +175,7 @@ def _contended(case: Case, names: Sequence[str], rounds: int, seconds: float) ->
         start = time.monotonic()
         run.found.append(
             _core.lock_bench_contend(
-                name, case.threads, cpus, case.section_ns, case.pause_ns, seconds, min(seconds / 2, 0.15)
+                name, case.threads, cpus, (case.section_ns, case.pause_ns), (seconds, min(seconds / 2, 0.15))
             )
         )
         run.seconds += time.monotonic() - start

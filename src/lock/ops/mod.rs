@@ -115,7 +115,7 @@ impl PvLockOps for Native {
     }
 }
 
-/// The patience of the backends that block: see `docs` of [`PvTicketLock`](super::PvTicketLock).
+/// The patience of the backends that block.
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub(super) mod threads {
     use core::time::Duration;
