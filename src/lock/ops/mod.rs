@@ -135,13 +135,13 @@ pub(super) mod threads {
             if alone {
                 // No other CPU can release the lock while this one spins: let its holder run. A yield costs a third of
                 // a futex's sleep and wake.
-                let yields = Patience { spin: 0, yields: 8 };
+                let yields = Patience { spin: 0, yields: 4 };
                 return Measured { near: yields, far: yields };
             }
             // The next owner stays runnable, so that its CPU does not go idle: waking an idle virtual CPU takes longer
             // (26 µs) than all that is done meanwhile. Those behind it would only take its time.
             Measured {
-                near: Patience { spin: Clock::ticks(Duration::from_micros(2)), yields: 50 },
+                near: Patience { spin: Clock::ticks(Duration::from_micros(1)), yields: 5 },
                 far: Patience { spin: 0, yields: 0 },
             }
         })
