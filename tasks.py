@@ -504,7 +504,9 @@ def locks(options: Options) -> None:
         tests = () if kind == "machine" else ("--test", kind)
         run("cargo", "test", "--quiet", *manifest, *tests, env=env)
         if kind == "machine":
-            run("cargo", "check", "--quiet", "--lib", "--no-default-features", *manifest, env=env)
+            run(
+                "cargo", "check", "--quiet", "--lib", "--no-default-features", "--features", "alone", *manifest, env=env
+            )
     if shutil.which("valgrind") is None:
         say("valgrind is missing (`apt install valgrind`): the locks' memory is not watched")
         return
@@ -593,6 +595,7 @@ def bench(options: Options) -> None:
     run("cargo", "bench", "--locked", "--features", "peers", env=kernels_for_rust())
     environment()
     run(str(python_in(VENV)), "benches/startup.py")
+    run(str(python_in(VENV)), "benches/simulate.py")
 
 
 def kernels_for_rust() -> dict[str, str]:

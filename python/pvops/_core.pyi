@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import final
+from typing import Any, final
 
 __all__ = [
     "Boot",
@@ -24,12 +24,20 @@ __all__ = [
     "lock_bench_limits",
     "lock_bench_names",
     "lock_bench_pair",
+    "lock_check",
+    "lock_protocols",
+    "lock_replay",
+    "lock_standard",
+    "lock_uncatchable",
     "pass_order",
     "patch_alternative",
     "patch_locks",
     "patch_site",
+    "simulate_lock",
+    "simulated_names",
     "switch_locks",
     "unlocks_at_boot",
+    "usual_threshold_us",
     "write_file",
 ]
 
@@ -157,6 +165,7 @@ class Boot:
         pointers: dict[int, int] | None = None,
         keys: dict[int, tuple[bool, bool]] | None = None,
         static_calls: dict[int, tuple[int, bool]] | None = None,
+        early_calls: set[int] | None = None,
         constants: dict[str, tuple[int, bool]] | None = None,
     ) -> Boot: ...
 
@@ -367,3 +376,54 @@ def lock_bench_contend(
 
 def lock_bench_limits(cpus: Sequence[int], seconds: float) -> tuple[float, float, float]:
     """The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU)."""
+
+_Case = tuple[str, str | None, str, int, int | None, int | None]
+_Event = tuple[int, bool, int, str, list[tuple[str, int]], list[list[tuple[str, int]]]]
+
+def lock_protocols() -> list[tuple[str, list[str], list[str]]]:
+    """(name, mutants, scenarios) of each protocol."""
+
+def lock_standard() -> list[_Case]:
+    """(protocol, mutant, scenario, threads, slots, acquisitions) of each case checked when none is named."""
+
+def lock_uncatchable() -> list[tuple[str, str]]:
+    """(mutant, why it cannot be caught)."""
+
+def lock_check(of: _Case, states: int) -> tuple[int, bool, str | None, str | None, list[_Event]]:
+    """Checks a case, seeing at most so many states: (states, finished, what is broken, in words, the run)."""
+
+def lock_replay(of: _Case, run: list[tuple[int, bool, int, str]]) -> tuple[str, str]:
+    """Takes a run again: (what it breaks, in words)."""
+
+def usual_threshold_us(protocol: str) -> float | None:
+    """The usual threshold of a protocol in µs; None where it never blocks."""
+
+def simulated_names() -> tuple[list[str], list[str]]:
+    """The names of the protocols and of the schedulers that can be simulated."""
+
+def simulate_lock(
+    *,
+    protocol: str,
+    threshold_us: float | None,
+    vcpus: int,
+    pcpus: int,
+    vms: int,
+    locks: int,
+    scheduler: str,
+    seed: int,
+    duration: float,
+    think: tuple[str, float],
+    hold: tuple[str, float],
+    slice_us: float,
+    switch_us: float,
+    kick_us: float,
+    exit_us: float,
+    ple_us: float | None,
+    patience_us: float,
+    irq_interval: tuple[str, float] | None,
+    irq_hold: tuple[str, float],
+    ticket_bits: int | None,
+    window: tuple[int, int, int] | None,
+) -> dict[str, Any]:
+    """Simulates one case, without the GIL; a signal ends it. Distributions are (kind, mean in µs), the window is
+    (from, to, most spans), times in ps."""

@@ -116,6 +116,7 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
         pointers=pointers,
         keys={address: (state.enabled, False) for address, state in keys.items()},
         static_calls={key: (state.function, False) for key, state in calls.items()},
+        early_calls={key for key, state in calls.items() if state.early},
         constants={"runtime_ptr_USER_PTR_MAX": (_user_ptr_max(asked), False)},
     )
     return Setup(boot, asked, slots, patch_function, nop_choice, words, one_cpu, keys, calls)
@@ -156,7 +157,7 @@ def filled(
 
     era = ops.era(rules.era)
     config = kernel.ops.config or era.default_config(kernel.bits)
-    source = f"pv_ops at {kernel.ops.address:#x}"
+    source = f"{kernel.ops.arrays[0].symbol} at {kernel.ops.address:#x}"
     native = {op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in kernel.ops.native.items()}
     fill = Fill(rules.era, kernel.bits, config, kernel.ops.names, native, kernel, machine)
     slots = backend.fill(fill)
@@ -172,6 +173,8 @@ def _nops(kernel: Kernel, machine: Machine | None, rules: Rules) -> NopChoice:
     if rules.era not in nops.BY_CPU:
         return nops.fixed(rules.era, kernel.bits)
     if machine is None or machine.vendor is None:
+        if rules.era == "seed":
+            return nops.NopChoice("generic", "assumed: no machine says which CPU; all but AMD's took these")
         return nops.NopChoice("p6", "assumed: no machine says which CPU; most since 2010 take these")
     vendors = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}
     vendor = vendors.get(machine.vendor, machine.vendor)

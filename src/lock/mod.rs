@@ -13,12 +13,17 @@
 //! | `pv-ticket` | [`PvTicketLock`] | one `xadd` | blocks on its ticket | plain store, plain look |
 //! | `pv-hybrid` | [`PvHybridLock`] | one `cmpxchg`, steals | queues behind the byte | plain store, plain look |
 //!
-//! What blocks and what wakes is a backend ([`PvLockOps`]): choosing one enlightens a lock. The room stands alone: it
-//! knows nothing of the rest of the crate, and without the feature `std` (the clock, futexes, threads) it is `no_std`.
+//! What blocks and what wakes is a backend ([`PvLockOps`]): choosing one enlightens a lock. The locks stand alone: they
+//! know nothing of the rest of the crate, and without the feature `std` (the clock, futexes, threads) they are `no_std`.
 //! Under `--cfg loom` and `--cfg shuttle` the same code runs on their atomics; `--cfg mutants` plants known bugs.
+//!
+//! Beside the locks, and with no code in common: [`check`], every state of their protocols on x86-TSO, and [`sim`],
+//! virtual CPUs that share them.
 
 #[cfg(all(feature = "peers", target_os = "linux", not(any(loom, shuttle))))]
 pub mod bench;
+#[cfg(not(feature = "alone"))]
+pub mod check;
 pub mod counters;
 pub mod fence;
 mod guard;
@@ -32,6 +37,8 @@ mod pv_4_0;
 mod pv_hybrid;
 mod pv_ticket;
 mod raw;
+#[cfg(not(feature = "alone"))]
+pub mod sim;
 mod slots;
 mod sync;
 mod ticket;

@@ -8,6 +8,8 @@ mod errors;
 mod historical;
 mod image;
 mod lock;
+mod lock_check;
+mod lock_sim;
 mod plan;
 mod sites;
 
@@ -27,6 +29,10 @@ mod _core {
         HybridLock, TicketLock, Unkicked, lock_asymmetric, lock_bench_contend, lock_bench_limits, lock_bench_names,
         lock_bench_pair,
     };
+    #[pymodule_export]
+    use super::lock_check::{lock_check, lock_protocols, lock_replay, lock_standard, lock_uncatchable};
+    #[pymodule_export]
+    use super::lock_sim::{simulate_lock, simulated_names, usual_threshold_us};
     #[pymodule_export]
     use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
     #[pymodule_export]
