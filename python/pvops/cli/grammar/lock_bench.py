@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import Commands, command, formats
+from pvops.cli.grammar.common import Commands, Formatter, formats
 
 _EXAMPLES = """\
 examples:
@@ -13,14 +13,19 @@ examples:
 
 
 def add(commands: Commands, what: str) -> None:
-    parser = command(
-        commands,
+    parser = commands.add_parser(
         "bench",
-        "Measures the locks on this machine, beside those that people use and beside the machine's own limits, in "
-        "interleaved rounds. Without options: one thread, 2 to 16 on two CPUs, 8 on one CPU.",
+        help=what,
+        description="Measures the locks on this machine, beside those that people use and beside the machine's own "
+        "limits, in interleaved rounds. Without options: one thread, 2 to 16 on two CPUs, 8 on one CPU.",
+        formatter_class=Formatter,
     )
     parser.epilog = _EXAMPLES
-    parser.set_defaults(command="lock_bench")
+    parser.set_defaults(command="lock_bench", format_="text")
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal)"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="say on stderr what is being measured")
     parser.add_argument("--threads", metavar="N", type=int, nargs="+", help="threads that share the lock (2 4 8 16)")
     parser.add_argument("--cpus", metavar="N", type=int, help="CPUs that they run on (2)")
     parser.add_argument("--section-ns", metavar="NS", type=int, default=100, help="how long each holds it (100)")
