@@ -494,6 +494,27 @@ def test(options: Options) -> None:
     run_pytest("-m", "not boot")
 
 
+def locks(options: Options) -> None:
+    """Searches the locks' interleavings with loom, bugs planted or not, samples longer ones, watches their memory."""
+    need_rust()
+    manifest = ("--locked", "--manifest-path", "models/Cargo.toml")
+    target = ROOT / "target" / "models"
+    for kind, flags in (("loom", "--cfg loom --cfg mutants"), ("shuttle", "--cfg shuttle"), ("machine", "")):
+        env = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target / kind)}
+        tests = () if kind == "machine" else ("--test", kind)
+        run("cargo", "test", "--quiet", *manifest, *tests, env=env)
+        if kind == "machine":
+            run(
+                "cargo", "check", "--quiet", "--lib", "--no-default-features", "--features", "alone", *manifest, env=env
+            )
+    if shutil.which("valgrind") is None:
+        say("valgrind is missing (`apt install valgrind`): the locks' memory is not watched")
+        return
+    tests_of_memory = [path for path in (target / "machine" / "debug" / "deps").glob("memory-*") if not path.suffix]
+    newest = max(tests_of_memory, key=lambda path: path.stat().st_mtime)
+    run("valgrind", "--quiet", "--error-exitcode=9", "--fair-sched=yes", newest)
+
+
 def run_pytest(*words: str) -> None:
     """Runs pytest against the installed wheel, with the kernel that ``demo`` would take."""
     env = {}
@@ -529,7 +550,7 @@ def lint(options: Options) -> None:
     checks: list[tuple[tuple[str | Path, ...], dict[str, str]]] = [
         (("cargo", "fmt", "--check"), {}),
         ((*clippy, "--", "-D", "warnings"), rust),
-        ((*clippy, "--features", "python", "--", "-D", "warnings"), rust),
+        ((*clippy, "--features", "python,peers", "--", "-D", "warnings"), rust),
         ((bin_ / "ruff", "check", "."), {}),
         ((bin_ / "ruff", "format", "--check", "."), {}),
         ((bin_ / "mypy",), {}),
@@ -571,7 +592,7 @@ def bench(options: Options) -> None:
     need_c_compiler()
     if not list((ROOT / "benches").glob("*.rs")):
         stop("there are no benchmarks")
-    run("cargo", "bench", "--locked", env=kernels_for_rust())
+    run("cargo", "bench", "--locked", "--features", "peers", env=kernels_for_rust())
     environment()
     run(str(python_in(VENV)), "benches/startup.py")
     run(str(python_in(VENV)), "benches/simulate.py")
@@ -618,7 +639,7 @@ def smoke(options: Options) -> None:
 def ci(options: Options) -> None:
     """Everything a change must pass: lint, tests, a kernel booted, the pages' outputs, and the wheel on its own."""
     start = time.monotonic()
-    for task in (lint, test, boot, smoke):
+    for task in (lint, test, locks, boot, smoke):
         began = time.monotonic()
         task(options)
         say(f"{task.__name__}: {time.monotonic() - began:.0f} s")
@@ -704,6 +725,7 @@ def shown_output(command: str, desk: Path) -> str:
 TASKS = {
     "demo": Task(demo, "find a kernel; list its paravirt sites, explain one, patch it for KVM"),
     "test": Task(test, "cargo test and pytest, without what `boot` runs"),
+    "locks": Task(locks, "model-check the locks, catch their planted bugs, watch their memory"),
     "boot": Task(boot, "boot a kernel in QEMU, compare its text in memory with the prediction"),
     "lint": Task(lint, "rustfmt, clippy, ruff, mypy --strict, stubtest"),
     "format": Task(format_, "format the Rust and the Python"),

@@ -14,7 +14,7 @@
 //! | [`plan`] | the kernel's passes, one file a pass: which bytes go where, and why |
 //! | [`memory`] | memory dumps, live kernels: the image found in them, and how far it slid |
 //! | [`patch`] | plan → text, and files that appear whole or not at all |
-//! | [`lock`] | the ticket lock and what proves it; stands alone |
+//! | [`lock`] | the ticket lock, its pv slow path, its history, and what proves it; stands alone |
 //! | `python` | the PyO3 bindings, behind the feature `python` |
 //!
 //! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← plan`, and `image ← memory`. Nothing in the core knows Python
@@ -32,3 +32,4 @@ mod python;
 pub mod sites;
 
 pub use error::{Error, ErrorKind, Result};
+pub use lock::{PvHybridLock, PvTicketLock};

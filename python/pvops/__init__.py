@@ -15,13 +15,26 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pvops import backends, errors, memory, ops
-    from pvops._core import __version__
+    from pvops._core import HybridLock, TicketLock, __version__
     from pvops.errors import Error
     from pvops.kernel import Kernel, open
     from pvops.machine import Machine
     from pvops.plan import Plan
 
-__all__ = ["Error", "Kernel", "Machine", "Plan", "__version__", "backends", "errors", "memory", "open", "ops"]
+__all__ = [
+    "Error",
+    "HybridLock",
+    "Kernel",
+    "Machine",
+    "Plan",
+    "TicketLock",
+    "__version__",
+    "backends",
+    "errors",
+    "memory",
+    "open",
+    "ops",
+]
 
 _MODULES = ("backends", "errors", "memory", "ops")
 _HOMES = {
@@ -30,6 +43,8 @@ _HOMES = {
     "open": "kernel",
     "Machine": "machine",
     "Plan": "plan",
+    "HybridLock": "_core",
+    "TicketLock": "_core",
     "__version__": "_core",
 }
 

@@ -1,6 +1,6 @@
 """The Rust core. Private: `pvops` is the interface."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -9,6 +9,7 @@ from typing_extensions import Buffer
 __all__ = [
     "Boot",
     "Found",
+    "HybridLock",
     "Image",
     "Memory",
     "ParavirtSites",
@@ -16,10 +17,17 @@ __all__ = [
     "Rules",
     "Slot",
     "Tables",
+    "TicketLock",
+    "Unkicked",
     "__version__",
     "boot_region",
     "cpuid",
     "fill_nops",
+    "lock_asymmetric",
+    "lock_bench_contend",
+    "lock_bench_limits",
+    "lock_bench_names",
+    "lock_bench_pair",
     "lock_check",
     "lock_protocols",
     "lock_replay",
@@ -346,6 +354,88 @@ def fill_nops(table: str, len: int) -> bytes:
 
 def write_file(path: str | PathLike[str], data: bytes) -> None:
     """Writes a file that appears whole or not at all."""
+
+@final
+class TicketLock:
+    """The strict FIFO lock."""
+
+    def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> TicketLock: ...
+    def acquire(self, blocking: bool = True, timeout: float = -1.0) -> bool:
+        """Acquires: as `threading.Lock.acquire`."""
+
+    def release(self) -> None:
+        """Releases: as `threading.Lock.release`."""
+
+    def locked(self) -> bool:
+        """Whether someone holds it."""
+
+    @property
+    def contended(self) -> bool:
+        """Whether someone waits for it."""
+
+    def counts(self) -> tuple[int, int, int, int] | None:
+        """(spins, slow paths, kicks, waits) since birth; None where counting is off."""
+
+    def pairs(self, n: int = 100_000) -> float:
+        """Nanoseconds of an acquisition and a release: the mean over n, without a call from Python between them."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *_exception: object) -> None: ...
+
+@final
+class HybridLock:
+    """The stealing lock."""
+
+    def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> HybridLock: ...
+    def acquire(self, blocking: bool = True, timeout: float = -1.0) -> bool:
+        """Acquires: as `threading.Lock.acquire`."""
+
+    def release(self) -> None:
+        """Releases: as `threading.Lock.release`."""
+
+    def locked(self) -> bool:
+        """Whether someone holds it."""
+
+    @property
+    def contended(self) -> bool:
+        """Whether someone waits for it."""
+
+    def counts(self) -> tuple[int, int, int, int] | None:
+        """(spins, slow paths, kicks, waits) since birth; None where counting is off."""
+
+    def pairs(self, n: int = 100_000) -> float:
+        """Nanoseconds of an acquisition and a release: the mean over n, without a call from Python between them."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *_exception: object) -> None: ...
+
+@final
+class Unkicked:
+    """Whether a waiter has not been kicked yet: what a `lock_spinning` written in Python calls before it sleeps."""
+
+    def __call__(self, *args: object, **kwargs: object) -> bool: ...
+
+def lock_asymmetric() -> bool:
+    """Whether waiters fence for those who release (`membarrier`), or each release for itself."""
+
+def lock_bench_names() -> list[str]:
+    """The locks that the harness knows, by their Rust paths, ours first."""
+
+def lock_bench_pair(name: str, pairs: int) -> float:
+    """Nanoseconds of an uncontended pair: the mean over so many."""
+
+def lock_bench_contend(
+    name: str,
+    threads: int,
+    cpus: Sequence[int],
+    work_ns: tuple[int, int],
+    seconds: tuple[float, float],
+) -> tuple[float, float, float, float, float]:
+    """A lock shared by threads, which hold it and pause for so many nanoseconds, measured for so many seconds after so
+    many: (ops a second, wait p50, p99.9 and longest in µs, fairness)."""
+
+def lock_bench_limits(cpus: Sequence[int], seconds: float) -> tuple[float, float, float]:
+    """The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU)."""
 
 _Case = tuple[str, str | None, str, int, int | None, int | None]
 _Event = tuple[int, bool, int, str, list[tuple[str, int]], list[list[tuple[str, int]]]]

@@ -7,6 +7,7 @@ mod cpu;
 mod errors;
 mod historical;
 mod image;
+mod lock;
 mod lock_check;
 mod lock_sim;
 mod memory;
@@ -24,6 +25,11 @@ mod _core {
     use super::historical::{boot_region, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
     #[pymodule_export]
     use super::image::Image;
+    #[pymodule_export]
+    use super::lock::{
+        HybridLock, TicketLock, Unkicked, lock_asymmetric, lock_bench_contend, lock_bench_limits, lock_bench_names,
+        lock_bench_pair,
+    };
     #[pymodule_export]
     use super::lock_check::{lock_check, lock_protocols, lock_replay, lock_standard, lock_uncatchable};
     #[pymodule_export]
