@@ -59,3 +59,7 @@ class KernelBug(Error):
 
 class MachineError(Error):
     """The description of a machine (a facts bundle, TOML or JSON) is malformed or incomplete."""
+
+
+class RunError(Error):
+    """A guest cannot be run: no emulator, no such guest, or one that is not made to run under this backend."""

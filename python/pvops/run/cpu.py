@@ -1,0 +1,358 @@
+"""The emulated CPU: Unicorn with a guest in it, and hooks only where something traps.
+
+Segments, privilege and traps are the CPU's own: a guest in ring 1 got there by ``iret`` through a real descriptor table,
+and its ``cli`` raises a real #GP. Paging is not the CPU's (memory is flat, the host walks the guest's tables on a miss):
+so CR0.PG may be set, and a page fault is an access to memory that is not mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pvops.errors import RunError
+
+if TYPE_CHECKING:
+    from unicorn import Uc
+
+PAGE = 0x1000
+
+#: Selectors of the flat descriptors that the machine is started with, of ring 0; those of ring N lie 0x20 N further.
+KERNEL_CS, KERNEL_DS = 0x10, 0x18
+
+#: Where the machine keeps what is its own: start-up code, descriptor table and a stack for getting into the guest.
+FIRMWARE = 0x1000
+#: Executing this address is how a guest says that it is done.
+EXIT = FIRMWARE + 0x800
+
+_TRAP_LIMIT = 1_000_000
+
+
+class Stop(NamedTuple):
+    """Why a run ended.
+
+    Attributes:
+        kind: ``done``, or one word for what went wrong: ``run-off``, ``into-site``, ``text-write``, ``memory``,
+            ``hypercall``, ``trap``, ``ring``, ``instructions``, ``time``, ``bug``.
+        address: of the instruction.
+        why: in words.
+    """
+
+    kind: str
+    address: int
+    why: str
+
+
+class Limits(NamedTuple):
+    """What a run may take: instructions (held to when they are counted), seconds, and traps."""
+
+    instructions: int = 5_000_000
+    seconds: float = 10.0
+    traps: int = _TRAP_LIMIT
+
+
+class Host(Protocol):
+    """What is below the guest: it is told of every trap, and says whether it took it."""
+
+    def interrupt(self, cpu: Cpu, number: int) -> bool:
+        """``int $number``; the instruction pointer is behind it."""
+
+    def privileged(self, cpu: Cpu, code: bytes) -> bool:
+        """#GP: an instruction that the guest's ring may not execute; the instruction pointer is at it."""
+
+    def undefined(self, cpu: Cpu, code: bytes) -> bool:
+        """#UD: ``vmcall``, for one; the instruction pointer is at it."""
+
+    def fault(self, cpu: Cpu, address: int, write: bool) -> bool:
+        """An access to memory that is not mapped; the instruction pointer is at the instruction."""
+
+    def halted(self, cpu: Cpu) -> bool:
+        """``hlt`` in ring 0; the instruction pointer is behind it."""
+
+    def port_in(self, cpu: Cpu, port: int) -> int:
+        """``in``, as far as the ring may."""
+
+    def port_out(self, cpu: Cpu, port: int, value: int) -> None:
+        """``out``."""
+
+    def tsc(self) -> int:
+        """What ``rdtsc`` reads."""
+
+    def cpuid(self, cpu: Cpu) -> None:
+        """``cpuid``: changes the registers."""
+
+
+def descriptor(base: int, limit: int, access: int, flags: int = 0xC) -> bytes:
+    """A segment descriptor, 8 bytes."""
+    import struct
+
+    return struct.pack(
+        "<HHBBBB", limit & 0xFFFF, base & 0xFFFF, base >> 16 & 0xFF, access, flags << 4 | limit >> 16 & 15, base >> 24
+    )
+
+
+def selector(ring: int, data: bool = False) -> int:
+    """The flat code (or data) selector of a ring."""
+    return (KERNEL_DS if data else KERNEL_CS) + 0x20 * ring | ring
+
+
+def flat_gdt() -> bytes:
+    """The descriptor table that the machine is started with: flat code and data for each ring."""
+    out = bytes(KERNEL_CS)
+    for ring in range(4):
+        out += descriptor(0, 0xFFFFF, 0x9B | ring << 5) + descriptor(0, 0xFFFFF, 0x93 | ring << 5) + bytes(16)
+    return out
+
+
+class Cpu:
+    """One emulated i386 CPU with flat memory.
+
+    Args:
+        host: what is below the guest.
+        ring: the guest's: 0, 1 or 3.
+        limits: what a run may take.
+
+    Raises:
+        RunError: the emulator is not installed.
+    """
+
+    def __init__(self, host: Host, *, ring: int = 0, limits: Limits | None = None) -> None:
+        from pvops.run.emulator import unicorn
+
+        self._u, self._x, uc = unicorn()
+        self.host = host
+        self.ring = ring
+        self.limits = limits or Limits()
+        self.uc: Uc = uc
+        self.traps = 0
+        self.stopped: Stop | None = None
+        self._missed: tuple[int, bool] | None = None
+        self._text: list[tuple[int, int]] = []
+        self._tsc: dict[int, object] = {}
+        #: Called with the address of an instruction behind which the rest of its block is not executed.
+        self.interrupted: Callable[[int], None] = lambda address: None
+        self.uc.ctl_set_tlb_mode(self._u.UC_TLB_VIRTUAL)
+        self.uc.mem_map(FIRMWARE, PAGE)
+        self._hook()
+
+    # Memory
+
+    def map(self, address: int, size: int, access: str = "rw") -> None:
+        """Maps the pages of a range; `access` is of ``r``, ``w``, ``x``. Text that cannot be written is ``rx``."""
+        first, last = address & -PAGE, (address + size + PAGE - 1) & -PAGE
+        bits = sum({"r": 1, "w": 2, "x": 4}[c] for c in access)
+        self.uc.mem_map(first, last - first, bits)
+        if "x" in access:
+            self._text.append((first, last))
+
+    def read(self, address: int, size: int) -> bytes:
+        """Memory; `RunError` where none is mapped."""
+        try:
+            return bytes(self.uc.mem_read(address & 0xFFFFFFFF, size))
+        except self._u.UcError:
+            raise RunError(f"{address:#x}: no memory there", reason="no memory there", address=address) from None
+
+    def write(self, address: int, data: bytes) -> None:
+        """Writes memory from outside, whatever its access; code that was there is forgotten."""
+        try:
+            self.uc.mem_write(address & 0xFFFFFFFF, data)
+        except self._u.UcError:
+            raise RunError(f"{address:#x}: no memory there", reason="no memory there", address=address) from None
+        if any(low <= address < high for low, high in self._text):
+            self.uc.ctl_remove_cache(address & 0xFFFFFFFF, (address & 0xFFFFFFFF) + max(len(data), 1))
+
+    def word(self, address: int) -> int:
+        """Four bytes of memory as a number."""
+        return int.from_bytes(self.read(address, 4), "little")
+
+    def set_word(self, address: int, value: int) -> None:
+        """Writes four bytes."""
+        self.write(address, (value & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    # Registers
+
+    def get(self, register: str) -> int:
+        """A register by name: ``eax``, ``eip``, ``eflags``, ``cr3``."""
+        value: int = self.uc.reg_read(self._x[register])
+        return value
+
+    def set(self, register: str, value: int) -> None:
+        """Sets a register by name."""
+        self.uc.reg_write(self._x[register], value & 0xFFFFFFFF)
+
+    def table(self, register: str) -> tuple[int, int]:
+        """``gdtr`` or ``idtr``: (base, limit)."""
+        _, base, limit, _ = self.uc.reg_read(self._x[register])
+        return base, limit
+
+    def push(self, value: int) -> None:
+        """Pushes a word on the guest's stack."""
+        top = self.get("esp") - 4
+        self.set("esp", top)
+        self.set_word(top, value)
+
+    def pop(self) -> int:
+        """Pops a word from the guest's stack."""
+        top = self.get("esp")
+        self.set("esp", top + 4)
+        return self.word(top)
+
+    def skip(self, length: int) -> None:
+        """Goes on behind an instruction that the host has carried out."""
+        self.set("eip", self.get("eip") + length)
+
+    # Running
+
+    def enter(self, entry: int, stack: int) -> None:
+        """Gets the CPU to an entry point in the guest's ring, as a boot loader or a hypervisor does: by ``iret``."""
+        gdt, table, code = FIRMWARE + 0x100, flat_gdt(), FIRMWARE
+        self.write(gdt, table)
+        self.uc.reg_write(self._x["gdtr"], (0, gdt, len(table) - 1, 0))
+        self.write(code, bytes.fromhex(f"b8{KERNEL_DS:02x}000000 8ed0 8ed8 8ec0 cf"))  # mov %ax to ss, ds, es; iret
+        self.write(EXIT, b"\xf4")
+        data, frame = selector(self.ring, data=True), FIRMWARE + 0xF00
+        self.set("esp", frame)
+        words = [entry, selector(self.ring), 2, stack, data]
+        for i, value in enumerate(words):
+            self.set_word(frame + 4 * i, value)
+        self._emulate(code, entry)
+        if not self.ring:  # an iret to the same ring leaves the stack alone
+            self.set("esp", stack)
+        for register in ("ds", "es"):
+            self.uc.reg_write(self._x[register], data)
+
+    def run(self, until: int = EXIT) -> Stop:
+        """Runs from where the CPU is until it gets to an address, or is stopped."""
+        import time
+
+        end = time.monotonic() + self.limits.seconds
+        self.stopped = None
+        while self.stopped is None:
+            begin = self.get("eip")
+            if begin == until:
+                return Stop("done", begin, "the guest is done")
+            left = end - time.monotonic()
+            if left <= 0:
+                return Stop("time", begin, f"more than {self.limits.seconds:g} s")
+            self._missed = None
+            try:
+                self._emulate(begin, until, left)
+            except self._u.UcError as error:
+                self._failed(error)
+                continue
+            if self.stopped is None and self.get("eip") != until:
+                self._halt()
+        return self.stopped
+
+    def stop(self, kind: str, why: str, address: int | None = None) -> None:
+        """Ends the run."""
+        if self.stopped is None:
+            self.stopped = Stop(kind, self.get("eip") if address is None else address, why)
+        self.uc.emu_stop()
+
+    def _emulate(self, begin: int, until: int, seconds: float = 1.0) -> None:
+        self.uc.emu_start(begin, until, timeout=max(int(seconds * 1e6), 1))
+
+    def _halt(self) -> None:
+        """Back from the emulator with nothing said: the time is up, or it was a halt."""
+        at = self.get("eip")
+        if self.read(at - 1, 1) == b"\xf4":
+            self._count()
+            if not self.host.halted(self):
+                self.stop("trap", "halted for ever", at - 1)
+
+    def _failed(self, error: Exception) -> None:
+        """The emulator gave up on an access."""
+        at = self.get("eip")
+        if self._missed is None:
+            self.stop("trap", f"the emulator says: {error}")
+            return
+        address, write = self._missed
+        if any(low <= at < high for low, high in self._text) and self.host.fault(self, address, write):
+            self.interrupted(at)
+            self._count()
+        elif self.stopped is None:
+            self.stop("memory", f"{'writes' if write else 'reads'} {address:#x}, where there is no memory", at)
+
+    def _count(self) -> None:
+        self.traps += 1
+        if self.traps > self.limits.traps:
+            self.stop("instructions", f"more than {self.limits.traps:,} traps")
+
+    # Hooks
+
+    def watch_tsc(self, addresses: Iterable[int]) -> None:
+        """Scripts the ``rdtsc`` at each of these addresses, and no longer at others: the CPU does not trap there."""
+        wanted = set(addresses)
+        for address in [a for a in self._tsc if a not in wanted]:
+            self.uc.hook_del(self._tsc.pop(address))
+        for address in wanted - self._tsc.keys():
+            self._tsc[address] = self.uc.hook_add(self._u.UC_HOOK_CODE, self._on_tsc, begin=address, end=address)
+
+    def _hook(self) -> None:
+        u, x = self._u, self._x
+        self.uc.hook_add(u.UC_HOOK_INTR, self._on_interrupt)
+        self.uc.hook_add(u.UC_HOOK_INSN_INVALID, self._on_invalid)
+        self.uc.hook_add(u.UC_HOOK_MEM_INVALID, self._on_memory)
+        self.uc.hook_add(u.UC_HOOK_INSN, self._on_in, None, 1, 0, x["in"])
+        self.uc.hook_add(u.UC_HOOK_INSN, self._on_out, None, 1, 0, x["out"])
+        self.uc.hook_add(u.UC_HOOK_INSN, self._on_cpuid, None, 1, 0, x["cpuid"])
+
+    def _on_interrupt(self, uc: Uc, number: int, data: object) -> None:
+        self._count()
+        at = self.get("eip")
+        # Unicorn reports the second #GP and all after it as #DF: it never forgets the first.
+        if number in (8, 13):
+            code = self._code(at)
+            if not self.host.privileged(self, code):
+                self.stop("trap", f"{code[:2].hex(' ')}…: not in ring {self.ring}, and nobody carries it out", at)
+        elif number == 3:
+            self.stop("run-off", "ran off its code into padding", at - 1)
+        elif not self.host.interrupt(self, number):
+            self.stop("trap", f"int ${number:#x}: nobody takes it", at)
+
+    def _on_invalid(self, uc: Uc, data: object) -> bool:
+        self._count()
+        at = self.get("eip")
+        code = self._code(at)
+        if self.host.undefined(self, code):
+            return True
+        if code[:2] == b"\x0f\x0b":
+            self.stop("bug", "ud2: a call of an op that is NULL, or BUG()", at)
+        else:
+            self.stop("trap", f"{code[:3].hex(' ')}…: no instruction", at)
+        return True
+
+    def _on_memory(self, uc: Uc, access: int, address: int, size: int, value: int, data: object) -> bool:
+        u = self._u
+        if access == u.UC_MEM_WRITE_PROT:
+            self.stop("text-write", f"writes over its own code at {address & 0xFFFFFFFF:#x}")
+        elif access in (u.UC_MEM_FETCH_UNMAPPED, u.UC_MEM_FETCH_PROT):
+            self.stop("run-off", f"ran off to {address & 0xFFFFFFFF:#x}, which is no code", address & 0xFFFFFFFF)
+        else:
+            self._missed = address & 0xFFFFFFFF, access in (u.UC_MEM_WRITE_UNMAPPED, u.UC_MEM_WRITE)
+        return False
+
+    def _on_in(self, uc: Uc, port: int, size: int, data: object) -> int:
+        return self.host.port_in(self, port)
+
+    def _on_out(self, uc: Uc, port: int, size: int, value: int, data: object) -> None:
+        self.host.port_out(self, port, value)
+
+    def _on_cpuid(self, uc: Uc, data: object) -> int:
+        self.host.cpuid(self)
+        return 1
+
+    def _on_tsc(self, uc: Uc, address: int, size: int, data: object) -> None:
+        value = self.host.tsc()
+        self.set("eax", value)
+        self.set("edx", value >> 32)
+        self.set("eip", address + 2)
+        self.interrupted(address)
+
+    def _code(self, address: int) -> bytes:
+        """The bytes of the instruction at an address; what is not there reads as int3."""
+        try:
+            return self.read(address, 8)
+        except RunError:
+            return b"\xcc" * 8
