@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PAGE_OFFSET = 0xC0000000
 
-PRESENT = 1
+PRESENT, ACCESSED = 1, 0x20
 _FRAME = 0xFFFFF000
 
 
@@ -34,7 +34,7 @@ class PageTables:
     def lookup(self, cr3: int, address: int) -> int:
         """The entry for a linear address, 0 where a level above it is absent."""
         table = cr3 & (0xFFFFFFE0 if self.pae else _FRAME)
-        for shift in ((30, 21) if self.pae else (22,)):
+        for shift in (30, 21) if self.pae else (22,):
             index = address >> shift & (3 if shift == 30 else 0x1FF if self.pae else 0x3FF)
             entry = self.entry(table + index * self.size)
             if not entry & PRESENT:

@@ -111,7 +111,9 @@ class HostModel:
     def cpuid_leaf(self, leaf: int) -> tuple[int, int, int, int]:
         """A small CPU of the time: no features that a guest of these would use."""
         vendor = (0x756E6547, 0x6C65746E, 0x49656E69)  # ebx, ecx, edx of "GenuineIntel"
-        return (1, vendor[0], vendor[1], vendor[2]) if leaf == 0 else (0x633, 0, 0, 0x8111) if leaf == 1 else (0, 0, 0, 0)
+        return (
+            (1, vendor[0], vendor[1], vendor[2]) if leaf == 0 else (0x633, 0, 0, 0x8111) if leaf == 1 else (0, 0, 0, 0)
+        )
 
     def port_in(self, cpu: Cpu, port: int) -> int:
         """The CMOS clock at 0x70, as ``native_get_wallclock`` reads it; elsewhere nothing answers."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pvops.run.hosts.host import IF, Gate, HostModel, gate
-from pvops.run.paging import PAGE_OFFSET
+from pvops.run.paging import ACCESSED, PAGE_OFFSET, PRESENT
 
 if TYPE_CHECKING:
     from pvops.run.cpu import Cpu
@@ -119,7 +119,7 @@ class Lguest(HostModel):
             if cpu.read(status, 1)[0] == FREE:
                 break
             at = self.data + CALLS_AT + 16 * self._next
-            call, a, c, b = (cpu.word(at + 4 * i) for i in range(4))  # eax, edx, ecx, ebx
+            call, a, b, c = (cpu.word(at + 4 * i) for i in range(4))  # eax, edx, ebx, ecx
             cpu.write(status, bytes([FREE]))
             self._next = (self._next + 1) % RING
             self.called(self.calls.get(call, f"{call:#x}"), queued=True)
@@ -137,8 +137,7 @@ class Lguest(HostModel):
         if not self.data and name != "LGUEST_INIT":
             cpu.stop("hypercall", f"{name} before LGUEST_INIT: lguest kills the guest")
             return
-        do: Mapping[str, Callable[[Cpu, int, int, int], None]] = self._HANDLERS
-        do[name](self, cpu, a, b, c)  # type: ignore[call-arg,arg-type]
+        _HANDLERS[name](self, cpu, a, b, c)
 
     def _init(self, cpu: Cpu, address: int, b: int, c: int) -> None:
         at = address + PAGE_OFFSET if address < PAGE_OFFSET else address
@@ -181,13 +180,17 @@ class Lguest(HostModel):
         self._ts = bool(ts)
 
     def _halt(self, cpu: Cpu, a: int, b: int, c: int) -> None:
+        """Until the next interrupt, the timer's, for which the host turns interrupts on again."""
         self.halts += 1
-        if not self.interrupts(cpu):
-            cpu.stop("trap", "halted for ever: interrupts are off")
+        self.set_interrupts(cpu, True)
 
     def _set_pte(self, cpu: Cpu, cr3: int, address: int, low: int) -> None:
-        entry = low | (self.pages.lookup(cr3, address) & ~0xFFFFFFFF)
-        self._shadow[cr3, address & -0x1000] = entry
+        """guest_set_pte(): an entry in use is taken over, of any other the shadow forgets what it had."""
+        key = cr3, address & -0x1000
+        if low & PRESENT and low & ACCESSED:
+            self._shadow[key] = low | (self.pages.lookup(cr3, address) & ~0xFFFFFFFF)
+        else:
+            self._shadow.pop(key, None)
 
     def _set_pmd(self, cpu: Cpu, table: int, index: int, c: int) -> None:
         """A directory entry changed: what hung below it is read again when it is wanted."""
@@ -208,28 +211,6 @@ class Lguest(HostModel):
     def _notify(self, cpu: Cpu, address: int, b: int, c: int) -> None:
         """A device is told to look: below the top of memory it is the early console, a string."""
         self.console += cpu.read(address + PAGE_OFFSET, 64).split(b"\0")[0].decode("latin-1")
-
-    _HANDLERS = {
-        "FLUSH_ASYNC": _nothing,
-        "LGUEST_INIT": _init,
-        "CRASH": _crash,
-        "SHUTDOWN": _crash,
-        "LOAD_GDT": _load_gdt,
-        "NEW_PGTABLE": _new_pgtable,
-        "FLUSH_TLB": _flush_tlb,
-        "LOAD_IDT_ENTRY": _load_idt_entry,
-        "SET_STACK": _set_stack,
-        "TS": _set_ts,
-        "SET_CLOCKEVENT": _nothing,
-        "HALT": _halt,
-        "SET_PTE": _set_pte,
-        "SET_PMD": _set_pmd,
-        "SET_PGD": _set_pmd,
-        "LOAD_TLS": _load_tls,
-        "NOTIFY": _notify,
-        "LOAD_GDT_ENTRY": _load_gdt_entry,
-        "SEND_INTERRUPTS": _nothing,
-    }
 
     # State
 
@@ -269,3 +250,27 @@ class Lguest(HostModel):
         out = dict(super().mapped(cpu, cr3))
         out |= {address: entry for (table, address), entry in self._shadow.items() if table == cr3}
         return {address: entry for address, entry in out.items() if entry}
+
+
+#: What carries out each call.
+_HANDLERS: dict[str, Callable[[Lguest, Cpu, int, int, int], None]] = {
+    "FLUSH_ASYNC": Lguest._nothing,
+    "LGUEST_INIT": Lguest._init,
+    "CRASH": Lguest._crash,
+    "SHUTDOWN": Lguest._crash,
+    "LOAD_GDT": Lguest._load_gdt,
+    "NEW_PGTABLE": Lguest._new_pgtable,
+    "FLUSH_TLB": Lguest._flush_tlb,
+    "LOAD_IDT_ENTRY": Lguest._load_idt_entry,
+    "SET_STACK": Lguest._set_stack,
+    "TS": Lguest._set_ts,
+    "SET_CLOCKEVENT": Lguest._nothing,
+    "HALT": Lguest._halt,
+    "SET_PTE": Lguest._set_pte,
+    "SET_PMD": Lguest._set_pmd,
+    "SET_PGD": Lguest._set_pmd,
+    "LOAD_TLS": Lguest._load_tls,
+    "NOTIFY": Lguest._notify,
+    "LOAD_GDT_ENTRY": Lguest._load_gdt_entry,
+    "SEND_INTERRUPTS": Lguest._nothing,
+}
