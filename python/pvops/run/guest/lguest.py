@@ -278,10 +278,10 @@ def start(build: Build, fill: Body) -> Body:
     )
 
 
-def data() -> Body:
+def data(build: Build) -> Body:
     """``struct lguest_data`` and what the guest keeps for itself."""
     return (
         *(align(64), label("lguest_data"), space(STATUS), space(RING, FREE), space(16 * RING)),
         *(label("next_call"), u32(0), label("current_cr0"), u32(0), label("current_cr3"), u32(0)),
-        *(label("lguest_name"), asciz("LGUEST")),
+        *(label("lguest_name"), asciz("LGUEST"), label("lguest_info"), asciz("lguest")),
     )

@@ -1,0 +1,60 @@
+"""The backends whose code a guest image has: functions, init code, data; what they fill is `pvops.backends`'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvops.asm.statements import Body
+from pvops.run.guest import lguest
+from pvops.run.guest.layout import Build
+
+if TYPE_CHECKING:
+    from pvops.ops.structs import OpsStruct
+    from pvops.run.guest.image import GuestImage
+
+
+class GuestBackend(NamedTuple):
+    """One backend's part of a guest image.
+
+    Attributes:
+        name: of the backend.
+        eras: in which it exists.
+        functions: its ops, as code.
+        start: where its guests start, and its init code, which fills the structures as it is given.
+        data: what it keeps.
+        structs: the filled structures.
+        info: what it writes into ``pv_info``: numbers, and the label of its name.
+    """
+
+    name: str
+    eras: tuple[str, ...]
+    functions: Callable[[Build], Body]
+    start: Callable[[Build, Body], Body]
+    data: Callable[[Build], Body]
+    structs: Callable[[GuestImage], Iterable[OpsStruct]]
+    info: Callable[[GuestImage], Mapping[str, int | str]]
+
+
+def _lguest_structs(image: GuestImage) -> Iterable[OpsStruct]:
+    from pvops.backends import lguest as backend
+
+    return backend.structs(image.pv.era, image.config)
+
+
+LGUEST = GuestBackend(
+    "lguest",
+    ("seed", "2.6.33"),
+    lguest.functions,
+    lguest.start,
+    lguest.data,
+    _lguest_structs,
+    lambda image: {"name": "lguest_info", "paravirt_enabled": 1, "kernel_rpl": 1},
+)
+
+_BACKENDS = (LGUEST,)
+
+
+def of_era(era: str) -> list[GuestBackend]:
+    """Those of an era."""
+    return [backend for backend in _BACKENDS if era in backend.eras]
