@@ -127,6 +127,11 @@ class Cpu:
         self.traps = 0
         self.stopped: Stop | None = None
         self._missed: tuple[int, bool] | None = None
+        self._refused = False
+        #: Somebody counts instructions, and stops the CPU when there are too many: no clock need watch it.
+        self.counted = False
+        self._own = [self._x[name] for name in "eax ebx ecx edx esi edi ebp esp eip eflags".split()]
+        self._before: object = None
         self._text: list[tuple[int, int]] = []
         self._tsc: dict[int, object] = {}
         #: Called with the address of an instruction behind which the rest of its block is not executed.
@@ -220,6 +225,7 @@ class Cpu:
             self.set("esp", stack)
         for register in ("ds", "es"):
             self.uc.reg_write(self._x[register], data)
+        self._before = self.uc.context_save()
 
     def run(self, until: int = EXIT) -> Stop:
         """Runs from where the CPU is until it gets to an address, or is stopped."""
@@ -234,13 +240,15 @@ class Cpu:
             left = end - time.monotonic()
             if left <= 0:
                 return Stop("time", begin, f"more than {self.limits.seconds:g} s")
-            self._missed = None
+            self._missed, self._refused = None, False
             try:
                 self._emulate(begin, until, left)
             except self._u.UcError as error:
                 self._failed(error)
                 continue
-            if self.stopped is None and self.get("eip") != until:
+            if self._refused:
+                self._carry_out()
+            elif self.stopped is None and self.get("eip") != until:
                 self._halt()
         return self.stopped
 
@@ -251,7 +259,19 @@ class Cpu:
         self.uc.emu_stop()
 
     def _emulate(self, begin: int, until: int, seconds: float = 1.0) -> None:
-        self.uc.emu_start(begin, until, timeout=max(int(seconds * 1e6), 1))
+        self.uc.emu_start(begin, until, timeout=0 if self.counted else max(int(seconds * 1e6), 1))
+
+    def _carry_out(self) -> None:
+        """The instruction is privileged: it is the host's to carry out, or not."""
+        at = self.get("eip")
+        code = self._code(at)
+        # Unicorn never forgets a #GP: the next would be a #DF, and the one after that a silent halt. So it gets the
+        # state back that it had before the first; in the guest's ring nothing else than these can have changed.
+        values = self.uc.reg_read_batch(self._own)
+        self.uc.context_restore(self._before)
+        self.uc.reg_write_batch(list(zip(self._own, values, strict=True)))
+        if not self.host.privileged(self, code):
+            self.stop("trap", f"{code[:2].hex(' ')}…: not in ring {self.ring}, and nobody carries it out", at)
 
     def _halt(self) -> None:
         """Back from the emulator with nothing said: the time is up, or it was a halt."""
@@ -301,11 +321,9 @@ class Cpu:
     def _on_interrupt(self, uc: Uc, number: int, data: object) -> None:
         self._count()
         at = self.get("eip")
-        # Unicorn reports the second #GP and all after it as #DF: it never forgets the first.
         if number in (8, 13):
-            code = self._code(at)
-            if not self.host.privileged(self, code):
-                self.stop("trap", f"{code[:2].hex(' ')}…: not in ring {self.ring}, and nobody carries it out", at)
+            self._refused = True
+            self.uc.emu_stop()
         elif number == 3:
             self.stop("run-off", "ran off its code into padding", at - 1)
         elif not self.host.interrupt(self, number):

@@ -33,14 +33,19 @@ class PageTables:
 
     def lookup(self, cr3: int, address: int) -> int:
         """The entry for a linear address, 0 where a level above it is absent."""
+        at = self.place(cr3, address)
+        return 0 if at is None else self.entry(at)
+
+    def place(self, cr3: int, address: int) -> int | None:
+        """The physical address of the entry for a linear one; None where a level above it is absent."""
         table = cr3 & (0xFFFFFFE0 if self.pae else _FRAME)
         for shift in (30, 21) if self.pae else (22,):
             index = address >> shift & (3 if shift == 30 else 0x1FF if self.pae else 0x3FF)
             entry = self.entry(table + index * self.size)
             if not entry & PRESENT:
-                return 0
+                return None
             table = entry & _FRAME
-        return self.entry(table + self._index(address) * self.size)
+        return table + self._index(address) * self.size
 
     def entry(self, physical: int) -> int:
         """The entry at a physical address; 0 where there is no memory."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.asm.statements import Body
-from pvops.run.guest import lguest
+from pvops.run.guest import lguest, xen
 from pvops.run.guest.layout import Build
 
 if TYPE_CHECKING:
@@ -52,7 +52,24 @@ LGUEST = GuestBackend(
     lambda image: {"name": "lguest_info", "paravirt_enabled": 1, "kernel_rpl": 1},
 )
 
-_BACKENDS = (LGUEST,)
+
+def _xen_structs(image: GuestImage) -> Iterable[OpsStruct]:
+    from pvops.backends import xen_2007
+
+    return xen_2007.structs(image.pv.era, image.config)
+
+
+XEN = GuestBackend(
+    "xen",
+    ("seed",),
+    xen.functions,
+    xen.start,
+    xen.variables,
+    _xen_structs,
+    lambda image: {"name": "xen_info", "paravirt_enabled": 1, "kernel_rpl": 1, "shared_kernel_pmd": 0},
+)
+
+_BACKENDS = (LGUEST, XEN)
 
 
 def of_era(era: str) -> list[GuestBackend]:

@@ -13,6 +13,8 @@ from pvops.errors import RunError
 from pvops.run.guest.layout import MMS, PAGE_FLAGS, PAGE_OFFSET, USER, Build, pa, pmd_of
 from pvops.run.guest.program import Call, Entry, IrqSave, Lazy, Loop, Pmd, Program, Pte, Raw, Step, Switch, Table, Touch
 
+X86_EFLAGS_IF = 0x200
+
 LAZY = {"none": 0, "mmu": 1, "cpu": 2, "flush": 3}
 #: How many results a guest may record.
 RESULTS = 512
@@ -31,6 +33,13 @@ PLAIN = frozenset(
         "pv_mmu_ops": "pagetable_setup_start pagetable_setup_done kmap_atomic_pte",
     }.items()
     for op in ops.split()
+)
+
+_SETUP_ARCH: tuple[tuple[str, tuple[Operand, ...]], ...] = (
+    ("pv_init_ops.memory_setup", ()),
+    ("pv_init_ops.arch_setup", ()),
+    ("pv_mmu_ops.pagetable_setup_start", (addr("mm0_pgd"),)),
+    ("pv_mmu_ops.pagetable_setup_done", (addr("mm0_pgd"),)),
 )
 
 
@@ -53,7 +62,9 @@ class Compiler:
     def program(self, program: Program) -> Body:
         """``start_kernel``, the page fault handler, and what records results."""
         return (
-            function("start_kernel", self.steps(program.steps, 0), function_end()),
+            # setup_arch(): before the kernel patches itself.
+            function("start_kernel", [self.call(op, *words) for op, words in _SETUP_ARCH if self.pv.op(op)]),
+            function("check_bugs", self.steps(program.steps, 0), function_end()),
             self._page_fault(program.fault_around),
             function(
                 "record",
@@ -107,7 +118,11 @@ class Compiler:
             body = self._plain(name, words)
         else:
             body = self.pv.PVOP_CALL(name, *words)
-        return (*body, call("record")) if record else body
+        if not record:
+            return body
+        # Of the flags only the interrupt flag counts: the other bits are whatever the last comparison left.
+        only = (andl(X86_EFLAGS_IF, eax),) if name == "pv_irq_ops.save_fl" else ()
+        return (*body, *only, call("record"))
 
     def name(self, op: str) -> str:
         """The era's name of an op of the seed's."""

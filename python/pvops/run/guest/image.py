@@ -88,7 +88,7 @@ class GuestImage:
             image.data(backend.data(self.build))
         image.text(*(function(name, body) for name, body in extra.items()))
         image.section(".text.entry", address=ENTRIES, flags=4)(
-            *((align(16), jmp("page_fault") if vector == 14 else jmp("bad_trap")) for vector in range(32))
+            *((align(16), label(f"entry_{vector}"), jmp("page_fault") if vector == 14 else jmp("bad_trap")) for vector in range(32))
         )
         image.text(function("bad_trap", jmp("bad_trap")))
         image.data(*self._variables())
