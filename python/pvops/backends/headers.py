@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: Backends of the eras whose structures are filled by name: module and keyword arguments of its ``structs``.
 _HISTORICAL: dict[str, tuple[str, dict[str, bool]]] = {
+    "kvm": ("kvm_2010", {}),
     "lguest": ("lguest", {}),
     "vmi": ("vmi", {}),
     "xen": ("xen_2007", {}),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.asm.statements import Body
-from pvops.run.guest import lguest, xen
+from pvops.run.guest import kvm, lguest, xen
 from pvops.run.guest.layout import Build
 
 if TYPE_CHECKING:
@@ -69,7 +69,24 @@ XEN = GuestBackend(
     lambda image: {"name": "xen_info", "paravirt_enabled": 1, "kernel_rpl": 1, "shared_kernel_pmd": 0},
 )
 
-_BACKENDS = (LGUEST, XEN)
+
+def _kvm_structs(image: GuestImage) -> Iterable[OpsStruct]:
+    from pvops.backends import kvm_2010
+
+    return kvm_2010.structs(image.pv.era, image.config)
+
+
+KVM = GuestBackend(
+    "kvm",
+    ("2.6.33",),
+    kvm.functions,
+    kvm.start,
+    kvm.variables,
+    _kvm_structs,
+    lambda image: {"name": "kvm_info", "paravirt_enabled": 1},
+)
+
+_BACKENDS = (LGUEST, XEN, KVM)
 
 
 def of_era(era: str) -> list[GuestBackend]:

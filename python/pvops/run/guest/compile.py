@@ -10,6 +10,7 @@ from pvops.asm.paravirt import Paravirt
 from pvops.asm.statements import Body
 from pvops.asm.x86 import addl, andl, call, cmpl, decl, je, jne, leal, movl, movzbl, orl, popl, pushl, ret, shll, shrl, subl
 from pvops.errors import RunError
+from pvops.run.guest.eras import GONE, RENAMED
 from pvops.run.guest.layout import MMS, PAGE_FLAGS, PAGE_OFFSET, USER, Build, pa, pmd_of
 from pvops.run.guest.program import Call, Entry, IrqSave, Lazy, Loop, Pmd, Program, Pte, Raw, Step, Switch, Table, Touch
 
@@ -34,6 +35,8 @@ PLAIN = frozenset(
     }.items()
     for op in ops.split()
 )
+
+_DESCRIPTOR_WRITES = frozenset(f"pv_cpu_ops.write_{table}_entry" for table in ("ldt", "gdt", "idt"))
 
 _SETUP_ARCH: tuple[tuple[str, tuple[Operand, ...]], ...] = (
     ("pv_init_ops.memory_setup", ()),
@@ -63,7 +66,7 @@ class Compiler:
         """``start_kernel``, the page fault handler, and what records results."""
         return (
             # setup_arch(): before the kernel patches itself.
-            function("start_kernel", [self.call(op, *words) for op, words in _SETUP_ARCH if self.pv.op(op)]),
+            function("start_kernel", [self.call(op, *words) for op, words in _SETUP_ARCH]),
             function("check_bugs", self.steps(program.steps, 0), function_end()),
             self._page_fault(program.fault_around),
             function(
@@ -99,8 +102,10 @@ class Compiler:
     # Calls
 
     def call(self, op: str, *words: Operand, record: bool = False) -> Body:
-        """An op through its site, as the kernel's C or assembler has it."""
+        """An op through its site, as the kernel's C or assembler has it; nothing where the era has no such op."""
         name = self.name(op)
+        if self.build.era != "seed" and name in GONE:
+            return ()
         body: tuple[Body, ...]
         wrappers = {
             "pv_irq_ops.save_fl": self.pv.raw_local_save_flags,
@@ -109,13 +114,19 @@ class Compiler:
             "pv_irq_ops.irq_enable": self.pv.raw_local_irq_enable,
         }
         found = self.pv.op(name)
+        known = found is not None and found.op.callee_save
         if name in wrappers:
             loads = tuple(movl(w, r) for w, r in zip(words, (eax,), strict=False))
             body = (*loads, *wrappers[name]())
-        elif found is not None and found.op.callee_save:
+        elif known:
             body = self.pv.PVOP_CALLEE(name, *words)
         elif name in PLAIN or len(words) > 4:
             body = self._plain(name, words)
+        elif self.build.era != "seed" and name in _DESCRIPTOR_WRITES:
+            # A descriptor is handed over by its address since 2.6.25.
+            table, index, low, high = words
+            stored = (movl(low, mem("descriptor")), movl(high, mem(addr("descriptor") + 4)))
+            body = (*stored, *self.pv.PVOP_CALL(name, table, index, addr("descriptor")))
         else:
             body = self.pv.PVOP_CALL(name, *words)
         if not record:
@@ -128,8 +139,6 @@ class Compiler:
         """The era's name of an op of the seed's."""
         if self.build.era == "seed":
             return op
-        from pvops.run.guest.eras import RENAMED
-
         return RENAMED.get(op, op)
 
     def _plain(self, op: str, words: tuple[Operand, ...]) -> tuple[Body, ...]:

@@ -110,7 +110,7 @@ class GuestImage:
         yield label("results"), space(4 * RESULTS)
         yield align(0x1000), label("apic_page"), space(0x1000)
         yield label("bios_e820"), asciz("BIOS-e820")
-        yield label("scratch"), space(64)
+        yield label("scratch"), space(64), label("descriptor"), space(8)
 
     def fill(self, structs: Iterable[OpsStruct], info: Mapping[str, int | str]) -> Body:
         """Init code: writes what differs from the native structures, op by op, and ``pv_info``."""

@@ -130,6 +130,7 @@ def _irq(build: Build, calls: _Calls) -> Body:
         plain += (
             function("lg_restore_fl", movl(eax, irq_enabled), ret()),
             function("lg_irq_enable", movl(X86_EFLAGS_IF, irq_enabled), ret()),
+            *(_callee_save(name) for name in ("save_fl", "irq_disable")),
         )
     return (
         *plain,
@@ -141,6 +142,13 @@ def _irq(build: Build, calls: _Calls) -> Body:
         ),
         function("lguest_init_IRQ", ret()),  # the vectors of its virtual devices, of which a guest here has none
         function("lguest_safe_halt", pushl(ebx), calls.now("HALT"), popl(ebx), ret()),
+    )
+
+
+def _callee_save(name: str) -> Body:
+    """PV_CALLEE_SAVE_REGS_THUNK."""
+    return function(
+        f"__raw_callee_save_{name}", pushl(ecx), pushl(edx), call(name), popl(edx), popl(ecx), ret()
     )
 
 
@@ -177,10 +185,11 @@ def _cpu(build: Build, calls: _Calls) -> Body:
 
 def _descriptors(build: Build, calls: _Calls) -> Body:
     again, done = Local("again"), Local("done")
-    whole_table = (subl(PAGE_OFFSET, eax), movl(eax, edx), movl(GDT_ENTRIES, ebx), calls.now("LOAD_GDT"))
-    load_gdt = (movl(mem(2, eax), eax), *whole_table)
-    write_gdt = (*_write_entry(build), *whole_table)
-    if build.era != "seed":  # one entry a call
+    if build.era == "seed":  # the whole table, whatever changed
+        whole = (subl(PAGE_OFFSET, eax), movl(eax, edx), movl(GDT_ENTRIES, ebx), calls.now("LOAD_GDT"))
+        load_gdt: tuple[Body, ...] = (movl(mem(2, eax), eax), *whole)
+        write_gdt = (*_write_entry(build), *whole)
+    else:
         load_gdt = (
             *(movl(mem(2, eax), esi), xorl(edi, edi), label(again), movl(edi, edx), movl(mem(0, esi, edi, 8), ebx)),
             *(movl(mem(4, esi, edi, 8), ecx), calls.now("LOAD_GDT_ENTRY"), incl(edi)),
@@ -250,6 +259,25 @@ def _mmu(build: Build, calls: _Calls) -> Body:
             "SET_PMD",
             *(*high, movl(edx, mem(0, eax)), subl(PAGE_OFFSET, eax), movl(eax, edx), movl(eax, ebx)),
             *(andl(-0x1000, edx), andl(0xFFF, ebx), shrl(3 if build.pae else 2, ebx)),
+        ),
+        *(_pae(calls) if build.pae else ()),
+    )
+
+
+def _pae(calls: _Calls) -> tuple[Body, ...]:
+    """What 2.6.33 has besides."""
+    update = (movl(edx, ebx), movl(mem(MM_PGD, eax), edx), subl(PAGE_OFFSET, edx), movl(mem(0, ecx), ecx))
+    return (
+        function("lguest_set_pte_atomic", jmp("lguest_set_pte")),
+        # pte_update(mm, address, entry): changed in place.
+        calls.lazy_op("lguest_pte_update", "SET_PTE", *update),
+        function("lguest_pte_clear", movl(0, mem(0, ecx)), movl(0, mem(4, ecx)), jmp("lguest_pte_update")),
+        function("lguest_pmd_clear", xorl(edx, edx), xorl(ecx, ecx), jmp("lguest_set_pmd")),
+        calls.lazy_op(
+            "lguest_set_pud",
+            "SET_PGD",
+            *(movl(ecx, mem(4, eax)), movl(edx, mem(0, eax)), subl(PAGE_OFFSET, eax), movl(eax, edx)),
+            *(movl(eax, ebx), andl(-0x20, edx), andl(0x1F, ebx), shrl(3, ebx)),
         ),
     )
 

@@ -10,22 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pvops.asm import Local, Value, Within, addr, data, label, mem, u32
-from pvops.asm.operands import Register, al, ax, dl, dr0, dr1, dr2, dr3, dr6, dr7, dx, eax, ebx, ecx, edi, edx, esi, esp
+from pvops.asm.operands import Register, ah, al, ax, dh, dl, dr0, dr1, dr2, dr3, dr6, dr7, dx, eax, ebx, ecx, edi, edx, esi, esp
 from pvops.asm.statements import Body
 from pvops.asm.x86 import (
     andl,
+    cmpb,
     cmpl,
+    cmpxchgw,
     cpuid,
     inb,
+    incb,
+    je,
+    jmp,
     jne,
     leal,
     lldt,
+    lock,
     ltr,
     movb,
     movl,
     movzbl,
+    movzwl,
     orl,
     outb,
+    pause,
     popfl,
     popl,
     pushfl,
@@ -34,14 +42,18 @@ from pvops.asm.x86 import (
     rdpmc,
     rdtsc,
     ret,
+    sete,
+    setne,
     shll,
     shrl,
     sti,
+    subb,
     subl,
     testl,
     wrmsr,
     xchgl,
     xorl,
+    xaddw,
 )
 from pvops.run.guest.layout import GDT_LDT, GDT_TLS, GDT_TSS, TLS_ARRAY, TLS_ENTRIES, Build
 
@@ -190,4 +202,63 @@ def _seed() -> dict[str, tuple[Body, ...]]:
 
 
 def _v2_6_33(build: Build) -> dict[str, tuple[Body, ...]]:
-    return {}
+    entry = (movl(ecx, mem(4, eax)), movl(edx, mem(0, eax)), ret())
+    clear = (movl(0, mem(0, ecx)), movl(0, mem(4, ecx)), ret())
+    descriptor = (
+        *(pushl(ebx), movl(mem(0, ecx), ebx), movl(ebx, mem(0, eax, edx, 8)), movl(mem(4, ecx), ebx)),
+        *(movl(ebx, mem(4, eax, edx, 8)), popl(ebx), ret()),
+    )
+    return {
+        # write_..._entry(table, index, descriptor)
+        **{f"native_write_{table}_entry": descriptor for table in ("ldt", "gdt", "idt")},
+        "native_load_sp0": (movl(mem(0, edx), ecx), movl(ecx, mem(4, eax)), ret()),
+        **{f"native_{op}": entry for op in ("set_pte", "set_pmd", "set_pte_atomic", "set_pud")},
+        "native_pte_clear": clear,
+        "native_pmd_clear": (movl(0, mem(0, eax)), movl(0, mem(4, eax)), ret()),
+        "__paravirt_pgd_alloc": (xorl(eax, eax), ret()),
+        # ptep_modify_prot_start(mm, address, entry): what it was, and it is taken out meanwhile.
+        "__ptep_modify_prot_start": (
+            *(pushl(ebx), movl(ecx, ebx), xorl(eax, eax), xchgl(eax, mem(0, ebx)), movl(mem(4, ebx), edx)),
+            *(movl(0, mem(4, ebx)), popl(ebx), ret()),
+        ),
+        "__ptep_modify_prot_commit": (jmp("native_set_pte_at"),),
+        # Nothing is mapped at fixed addresses here.
+        "native_set_fixmap": (ret(),),
+        # What both do without an MSR: the error.
+        "native_rdmsr_safe_regs": (movl(-EFAULT, eax), ret()),
+        "native_wrmsr_safe_regs": (movl(-EFAULT, eax), ret()),
+        "native_read_tscp": (movl(0, mem(0, eax)), rdtsc(), ret()),
+        **_lazy(),
+        **_locks(),
+    }
+
+
+def _lazy() -> dict[str, tuple[Body, ...]]:
+    """arch/x86/kernel/paravirt.c: what every backend of 2.6.33 with a lazy mode builds on."""
+    mode = mem("paravirt_lazy_mode")
+    return {
+        "paravirt_enter_lazy_mmu": (movl(1, mode), ret()),
+        "paravirt_leave_lazy_mmu": (movl(0, mode), ret()),
+        "paravirt_start_context_switch": (movl(2, mode), ret()),
+        "paravirt_end_context_switch": (movl(0, mode), ret()),
+    }
+
+
+def _locks() -> dict[str, tuple[Body, ...]]:
+    """arch/x86/include/asm/spinlock.h: tickets of a byte, the next in the high one."""
+    spin, taken, busy = Local("spin"), Local("taken"), Local("busy")
+    return {
+        "__ticket_spin_lock": (
+            *(movl(0x100, edx), lock(xaddw(dx, mem(0, eax)))),
+            *(label(spin), cmpb(dl, dh), je(addr(taken)), pause(), movb(mem(0, eax), dl), jmp(addr(spin))),
+            *(label(taken), ret()),
+        ),
+        "default_spin_lock_flags": (jmp("__ticket_spin_lock"),),
+        "__ticket_spin_trylock": (
+            *(movl(eax, ecx), movzwl(mem(0, ecx), eax), cmpb(al, ah), jne(addr(busy)), leal(mem(0x100, eax), edx)),
+            *(lock(cmpxchgw(dx, mem(0, ecx))), sete(al), movzbl(al, eax), ret(), label(busy), xorl(eax, eax), ret()),
+        ),
+        "__ticket_spin_unlock": (incb(mem(0, eax)), ret()),
+        "__ticket_spin_is_locked": (movzwl(mem(0, eax), eax), cmpb(al, ah), setne(al), movzbl(al, eax), ret()),
+        "__ticket_spin_is_contended": (movzwl(mem(0, eax), eax), subb(al, ah), cmpb(1, ah), setne(al), movzbl(al, eax), ret()),
+    }
