@@ -230,6 +230,15 @@ fn static_calls_take_every_form() {
 }
 
 #[test]
+fn an_inlined_unlock_is_a_static_call_that_can_be_written_over_since_7_3() {
+    let inlined = b"\x3e\x3e\xc6\x07\x00";
+    assert_eq!(static_call("7.3", inlined, false, TEXT + 0x200, true), pvops::insn::call(TEXT, TEXT + 0x200));
+    let tables =
+        Tables { static_calls: vec![StaticCall { address: TEXT, key: SLOTS, tail: false }], ..Tables::default() };
+    assert!(run("7.2", inlined, &[0], &tables, &machine(0)).is_err());
+}
+
+#[test]
 fn no_static_call_at_a_static_calls_site_stops_the_kernel() {
     let tables =
         Tables { static_calls: vec![StaticCall { address: TEXT, key: SLOTS, tail: false }], ..Tables::default() };

@@ -102,7 +102,7 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
 
     ``native_patch()`` went with 5.13, when ``paravirt_patch()`` became the one patch function; both went with 6.8, when
     calls of ops became rows of ``.altinstructions``. The lock ops have a structure of their own since 7.0, and 7.3 has
-    no ``.smp_locks``.
+    no ``.smp_locks``. Kernels of 2.6 have a symbol for each structure of ops.
 
     Args:
         image: the image.
@@ -123,6 +123,8 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
 
 def era_of(image: Image, release: str | None) -> tuple[str, str]:
     """The era of an image, and what told; `OpsError` where nothing does."""
+    if found := _era_of_2_6(image, release):
+        return found
     for function, era in (("native_patch", "5.10"), ("paravirt_patch", "6.1")):
         if image.address_of(function) is not None:
             return era, f"the image has {function}()"
@@ -136,6 +138,28 @@ def era_of(image: Image, release: str | None) -> tuple[str, str]:
         if version is not None and first <= version < last:
             return era, f"release {release}"
     raise OpsError("nothing tells by which rules this kernel patches: no symbol native_patch or paravirt_patch")
+
+
+def _era_of_2_6(image: Image, release: str | None) -> tuple[str, str] | None:
+    """The era of a kernel whose ops structures are variables of their own (2.6.24 to 4.19); None for others.
+
+    Lazy mode has a structure of its own in the seed alone, and locks have one since 2.6.27. Either may be configured
+    out of a guest: then the release tells. What 3.0 to 4.19 did no era says.
+    """
+    if image.address_of("pv_init_ops") is None:
+        return None
+    version = _version(release)
+    if version is not None and version[0] != 2:
+        return None
+    if image.address_of("pv_misc_ops") is not None:
+        return "seed", "the image has pv_misc_ops"
+    if image.address_of("pv_lock_ops") is not None:
+        return "2.6.33", "the image has pv_lock_ops"
+    patch = "".join(c for c in (release or "").removeprefix("2.6.")[:2] if c.isdigit())
+    if version is not None and patch:
+        era = "seed" if int(patch) < 24 else "2.6.24" if int(patch) < 27 else "2.6.33"
+        return era, f"release {release}"
+    return "2.6.24", "the image has pv_init_ops, and neither pv_misc_ops nor pv_lock_ops"
 
 
 def _version(release: str | None) -> tuple[int, int] | None:

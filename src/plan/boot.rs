@@ -172,7 +172,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        undetermined::mark(&mut self);
+        undetermined::mark(&mut self)?;
         Ok((self.plan, self.memory))
     }
 

@@ -234,7 +234,7 @@ const V7_3: Rules =
 /// The seed of October 2007 differs from 2.6.24 in its template and its nops, not here.
 const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
 
-static ERAS: [Rules; 10] = [SEED, V2_6_24, V2_6_33, V2_6_34, V5_10_0, V5_10, V6_1, V6_12, V7_2, V7_3];
+pub(super) static ERAS: [Rules; 10] = [SEED, V2_6_24, V2_6_33, V2_6_34, V5_10_0, V5_10, V6_1, V6_12, V7_2, V7_3];
 
 impl Rules {
     /// The rules of this era.

@@ -1,7 +1,8 @@
 """Instructions to bytes, with iced-x86 as the encoder (extra ``run``).
 
 iced knows for each form of an instruction which operands it takes. Of the forms that take the given operands the
-shortest is used, and of equally short ones that with the lower opcode: the choice of GNU as.
+shortest is used, of equally short ones that with a short immediate, then that with the lower opcode: the choice of GNU
+as.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def _forms() -> dict[str, list[Form]]:
             continue
         code: IcedCode = getattr(iced.Code, name)
         info = iced.OpCodeInfo(code)
-        if info.encoding == iced.EncodingKind.LEGACY:
+        if info.encoding == iced.EncodingKind.LEGACY and not name.startswith("CMPXCHG486"):  # an early 486 alone
             kinds = tuple(_KINDS[info.op_kind(n)] for n in range(info.op_count))
             form = Form(code, kinds, info.operand_size, info.op_code, name)
             found.setdefault(mnemonics[info.mnemonic], []).append(form)
@@ -105,17 +106,20 @@ def encode(
         AssemblyError: no form of the instruction takes these operands.
     """
     orders = [operands, operands[::-1]] if mnemonic in _COMMUTE and len(operands) == 2 else [operands]
-    best: tuple[int, int, Code] | None = None
+    best: tuple[tuple[int, bool, int], Code] | None = None
     for form in _forms().get(mnemonic, ()):
         for given in orders:
             if not _takes(form, given, bits, size, memory or size):
                 continue
             code = _encode(form, given, bits, size, lock)
-            if code is not None and (best is None or (len(code.bytes), form.opcode) < best[:2]):
-                best = (len(code.bytes), form.opcode, code)
+            if code is None:
+                continue
+            rank = (len(code.bytes), not any(kind.startswith("IMM8SEX") for kind in form.kinds), form.opcode)
+            if best is None or rank < best[0]:
+                best = (rank, code)
     if best is None:
         raise AssemblyError(f"no such instruction on {'x86-64' if bits == 64 else 'i386'}")
-    return best[2]
+    return best[1]
 
 
 def _takes(form: Form, operands: Sequence[Operand], bits: int, size: int, memory: int) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pvops.asm import elf
 from pvops.asm.layout import Placed, lay_out
-from pvops.asm.statements import Body, Statement, Within
+from pvops.asm.statements import Align, Body, Statement, Within
 from pvops.asm.values import Name, Value, name_of
 from pvops.errors import AssemblyError
 
@@ -160,6 +160,21 @@ class Image:
     def elf(self, entry: str | None = None) -> bytes:
         """The ELF file; see `build`."""
         return self.build(entry).elf
+
+    def source(self) -> str:
+        """The same as source for GNU as (AT&T syntax), to read, or to assemble with ``as --32`` or ``--64``."""
+        lines: list[str] = []
+        for number, (name, section) in enumerate(self._used()):
+            flags = "a" + "w" * bool(section.flags & elf.WRITE) + "x" * bool(section.flags & elf.EXECUTE)
+            lines += [f'\t.section {name},"{flags}",@progbits', f".Lsection_{number}:"]
+            for statement in section.statements:
+                if isinstance(statement, Align) and section.code:
+                    # Told to align with nops, GNU as would take long ones.
+                    missing = f"(-(.-.Lsection_{number}))&{statement.to - 1}"
+                    lines.append(f"\t.skip {missing}, {statement.filled(True):#x}")
+                else:
+                    lines.append(str(statement))
+        return "\n".join(lines) + "\n"
 
     def _used(self) -> Iterator[tuple[str, Section]]:
         return ((name, s) for name, s in self.sections.items() if s.statements or name == ".text")

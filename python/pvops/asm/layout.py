@@ -113,11 +113,11 @@ def _place(
                 made = _branch(statement, n in long)
             elif isinstance(statement, Align):
                 placed.align = max(placed.align, statement.to)
-                made = _filling(-offset % statement.to, statement.fill, code)
+                made = _filling(-offset % statement.to, statement.filled(code))
             elif isinstance(statement, Reach):
                 if statement.start not in offsets:
                     raise AssemblyError(f"label {name_of(statement.start)} is not before it in {section}")
-                made = _filling(max(0, statement.size - (offset - offsets[statement.start])), statement.fill, code)
+                made = _filling(max(0, statement.size - (offset - offsets[statement.start])), statement.fill)
             else:
                 if n not in fixed:
                     fixed[n] = _code(statement, bits)
@@ -140,8 +140,8 @@ def _code(statement: Statement, bits: int) -> Code:
     raise AssemblyError(f"{type(statement).__name__} is no statement of a section")
 
 
-def _filling(size: int, fill: int | None, code: bool) -> Code:
-    return Code(bytes([(0x90 if code else 0) if fill is None else fill]) * size)
+def _filling(size: int, fill: int) -> Code:
+    return Code(bytes([fill]) * size)
 
 
 def _branch(statement: Branch, long: bool) -> Code:

@@ -64,7 +64,6 @@ _BOTH: dict[str, Instructions] = {
     "pv_cpu_ops.clts": (clts(),),
     "pv_cpu_ops.wbinvd": (wbinvd(),),
     "pv_cpu_ops.io_delay": (outb(al, 0x80),),
-    "pv_cpu_ops.swapgs": (swapgs(),),
 }
 
 _I386: dict[str, Instructions] = {
@@ -110,6 +109,7 @@ _X86_64: dict[str, Instructions] = {
     "pv_irq_ops.restore_fl": (pushq(rdi), popfq()),
     "pv_cpu_ops.iret": (iretq(),),
     "pv_cpu_ops.irq_enable_sysexit": (swapgs(), sti(), sysexit()),
+    "pv_cpu_ops.swapgs": (swapgs(),),
     "pv_cpu_ops.usergs_sysret64": (swapgs(), sysretq()),
     "pv_cpu_ops.usergs_sysret32": (swapgs(), sysretl()),
     "pv_cpu_ops.read_cr0": (movq(cr0, rax),),

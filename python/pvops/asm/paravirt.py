@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 
 from pvops.asm.calls import CallMacros
 from pvops.asm.entry import EntryMacros
@@ -40,13 +40,11 @@ class Paravirt(CallMacros, EntryMacros):
         body: list[Body] = [align(32)]
         if self.template.symbol:
             body.append(label(self.template.symbol))
-        at = ""
-        for op in self.template:
-            if op.struct != at and not self.template.symbol:
-                body.append(label(op.struct))
-            at = op.struct
-            held = filled[op.struct][op.field]
-            body.append(self.pointer_to(held))
+        for struct in self.template.structs:
+            if not self.template.symbol:
+                body.append(label(struct.__name__))
+            fields = (op.field for op in self.template if op.struct == struct.__name__)
+            body += [self.pointer_to(filled[struct.__name__][field]) for field in fields]
         return tuple(body)
 
     def pv_info(self, info: InfoStruct | None = None) -> tuple[Body, ...]:
@@ -61,7 +59,7 @@ class Paravirt(CallMacros, EntryMacros):
             value = info[name]
             body.append(align(size))
             if isinstance(value, str):
-                text = Local(value)
+                text = Local("name")
                 body.append(Within(".rodata", Label(text), asciz(value)))
                 body.append(directives[size](addr(text)))
             else:
@@ -89,7 +87,7 @@ class Paravirt(CallMacros, EntryMacros):
         elif self.era.name not in ("2.6.23", "seed", "2.6.24"):
             bodies |= {"_paravirt_ident_32": (ret(),), "_paravirt_ident_64": (ret(),)}
         jumps = {op.name for op in self.template if op.op.jump}
-        for name, held in self.natives().items():
+        for name, held in self.natives():
             if held is not None and held not in bodies:
                 instructions = native(name, self.config)
                 end = () if name in jumps else (ret(),)
@@ -97,9 +95,12 @@ class Paravirt(CallMacros, EntryMacros):
         known = set(defined)
         return tuple(function(name, *body) for name, body in bodies.items() if name not in known)
 
-    def natives(self) -> Mapping[str, str | None]:
-        """What each op's slot holds on bare hardware."""
-        return self.era.patch_template(self.config).pointers()
+    def natives(self) -> Iterator[tuple[str, str | None]]:
+        """Each op and its function on bare hardware, those of classes that are configured out too."""
+        symbols = (o.symbol for o in self.era.configs if o.symbol.startswith("PARAVIRT"))
+        template = self.era.template(self.config.with_(*symbols))
+        native = {type(s).__name__: s for s in self.era.native(self.config)}
+        return ((op.name, native[op.struct][op.field]) for op in template)
 
     def pointer_to(self, function: str | None) -> Data:
         """A pointer as data: to a function, or NULL."""

@@ -99,13 +99,17 @@ class ParavirtSite:
     # Names and numbers
 
     def op(self, name: str) -> TemplateOp | None:
-        """The slot of an op, or None where its class is configured out; `OpsError` where there is no such op."""
-        struct, _, field = name.partition(".")
-        for found in self.era.structs:
-            if found.__name__ == struct and field in found.ops:
-                if not (self.config.holds(found.config) and self.config.holds(found.called)):
-                    return None
-                break
+        """The slot of an op, or None where its class is configured out; `OpsError` where there is no such op.
+
+        A class is what a ``PARAVIRT_…`` symbol configures: one structure, or most of it (``PARAVIRT_XXL``).
+        """
+        if name in self.template:
+            found = self.template.op(name)
+            called = next(s.called for s in self.template.structs if s.__name__ == found.struct)
+            return found if self.config.holds(called) else None
+        symbols = (o.symbol for o in self.era.configs if o.symbol.startswith("PARAVIRT"))
+        if name in self.era.template(self.config.with_(*symbols)):
+            return None
         return self.template.op(name)
 
     def pointer(self, op: TemplateOp) -> Value:

@@ -68,6 +68,10 @@ class Align(Statement):
         self.to = to
         self.fill = fill
 
+    def filled(self, code: bool) -> int:
+        """The byte it is filled with, in code or in data."""
+        return (0x90 if code else 0) if self.fill is None else self.fill
+
     def __str__(self) -> str:
         return f"\t.balign {self.to}" + ("" if self.fill is None else f", {self.fill:#x}")
 
@@ -83,8 +87,8 @@ class Reach(Statement):
         self.fill = fill
 
     def __str__(self) -> str:
-        length = f".-{name_of(self.start)}"
-        return f"\t.skip ({length}<{self.size})*-({self.size}-({length})), {self.fill:#x}"
+        missing = f"({self.size}-(.-{name_of(self.start)}))"
+        return f"\t.skip -(({missing}>0)*{missing}), {self.fill:#x}"
 
 
 class Data(Statement):
@@ -149,8 +153,11 @@ def label(name: Name) -> Label:
 
 
 def function(name: str, *body: Body) -> tuple[Body, ...]:
-    """``ENTRY(name)`` and its instructions: aligned to 16 bytes, and a function in the symbol table."""
-    return (Align(16), Label(name, True), *body)
+    """``ENTRY(name)`` and its instructions: aligned to 16 bytes, and a function in the symbol table.
+
+    Between functions stand breakpoints (``int3``), as in kernels since 6.0: who runs off the end of one stops.
+    """
+    return (Align(16, 0xCC), Label(name, True), *body)
 
 
 def align(to: int, fill: int | None = None) -> Align:

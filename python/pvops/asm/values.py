@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import NamedTuple
 
 from pvops.errors import AssemblyError
@@ -11,10 +12,13 @@ from pvops.errors import AssemblyError
 class Local:
     """A label that only the one who holds it can refer to, like the assembler's ``771:``; names may repeat."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "serial")
+
+    _serials = count()
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.serial = next(Local._serials)
 
     def __repr__(self) -> str:
         return f"<label {self.name}>"
@@ -64,8 +68,8 @@ class Value(NamedTuple):
 
 
 def name_of(name: Name) -> str:
-    """What a label is called in a message or a listing."""
-    return name if isinstance(name, str) else name.name
+    """What a label is called in a message or in source: a `Local` is ``.L771_4``, as the assembler hides them."""
+    return name if isinstance(name, str) else f".L{name.name}_{name.serial}"
 
 
 def addr(name: Name) -> Value:

@@ -118,8 +118,8 @@ ltr, lldt, str_, sldt = Mnemonic("ltr"), Mnemonic("lldt"), Mnemonic("str"), Mnem
 inb, inl = Mnemonic("inb", "IN", 8), Mnemonic("inl", "IN", 32)
 outb, outl = Mnemonic("outb", "OUT", 8), Mnemonic("outl", "OUT", 32)
 int_, int3, ud2 = Mnemonic("int"), Mnemonic("int3"), Mnemonic("ud2")
-sysenter, sysexit, syscall = Mnemonic("sysenter"), Mnemonic("sysexit", "SYSEXITD"), Mnemonic("syscall")
-sysretl, sysretq, swapgs = Mnemonic("sysretl", "SYSRETD"), Mnemonic("sysretq"), Mnemonic("swapgs")
+sysenter, sysexit, syscall = Mnemonic("sysenter"), Mnemonic("sysexit"), Mnemonic("syscall")
+sysretl, sysretq, swapgs = Mnemonic("sysretl", "SYSRET"), Mnemonic("sysretq"), Mnemonic("swapgs")
 vmcall, vmmcall = Mnemonic("vmcall"), Mnemonic("vmmcall")
 
 _call, _jmp = Mnemonic("call"), Mnemonic("jmp")
