@@ -61,7 +61,7 @@ def _xen_structs(image: GuestImage) -> Iterable[OpsStruct]:
 
 XEN = GuestBackend(
     "xen",
-    ("seed",),
+    ("seed", "2.6.33"),
     xen.functions,
     xen.start,
     xen.variables,

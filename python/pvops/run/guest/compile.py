@@ -8,7 +8,7 @@ from pvops.asm import Local, Value, addr, function, label, mem
 from pvops.asm.operands import Operand, Register, eax, ebp, ebx, ecx, edi, edx, esi, esp
 from pvops.asm.paravirt import Paravirt
 from pvops.asm.statements import Body
-from pvops.asm.x86 import addl, andl, call, cmpl, decl, je, jne, leal, movl, movzbl, orl, popl, pushl, ret, shll, shrl, subl
+from pvops.asm.x86 import addl, andl, call, cmpl, decl, je, jmp, jne, leal, movl, movzbl, orl, popl, pushl, ret, shll, shrl, subl
 from pvops.errors import RunError
 from pvops.run.guest.eras import GONE, RENAMED
 from pvops.run.guest.layout import MMS, PAGE_FLAGS, PAGE_OFFSET, USER, Build, pa, pmd_of
@@ -66,7 +66,7 @@ class Compiler:
         """``start_kernel``, the page fault handler, and what records results."""
         return (
             # setup_arch(): before the kernel patches itself.
-            function("start_kernel", [self.call(op, *words) for op, words in _SETUP_ARCH]),
+            function("start_kernel", [self.call(op, *words) for op, words in _SETUP_ARCH], jmp("check_bugs")),
             function("check_bugs", self.steps(program.steps, 0), function_end()),
             self._page_fault(program.fault_around),
             function(
@@ -259,7 +259,6 @@ _FULL = Local("full")
 
 def function_end() -> Body:
     """How a guest is done: it goes where the machine watches."""
-    from pvops.asm.x86 import jmp
     from pvops.run.cpu import EXIT
 
     return jmp(Value(None, EXIT))

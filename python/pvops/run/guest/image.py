@@ -115,7 +115,7 @@ class GuestImage:
     def fill(self, structs: Iterable[OpsStruct], info: Mapping[str, int | str]) -> Body:
         """Init code: writes what differs from the native structures, op by op, and ``pv_info``."""
         filled = {type(struct).__name__: struct for struct in structs}
-        natives = self.pv.natives()
+        natives = self.pv.era.patch_template(self.config).pointers()
         body: list[Body] = []
         for op in self.pv.template:
             held = filled[op.struct][op.field]

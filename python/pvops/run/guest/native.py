@@ -209,6 +209,8 @@ def _v2_6_33(build: Build) -> dict[str, tuple[Body, ...]]:
         *(movl(ebx, mem(4, eax, edx, 8)), popl(ebx), ret()),
     )
     return {
+        # A member on i386 too, where there is no such instruction: nobody calls it.
+        "native_swapgs": (data(b"\x0f\x01\xf8"), ret()),
         # write_..._entry(table, index, descriptor)
         **{f"native_write_{table}_entry": descriptor for table in ("ldt", "gdt", "idt")},
         "native_load_sp0": (movl(mem(0, edx), ecx), movl(ecx, mem(4, eax)), ret()),

@@ -81,12 +81,12 @@ def hypercall(name: str) -> Statement:
     return call(addr("hypercall_page") + 32 * _NUMBERS[name])
 
 
-def _op(name: str, *body: Body) -> Body:
+def keeping(name: str, *body: Body) -> Body:
     """A function that keeps ebx, esi and edi; arguments on the stack start at 16(%esp)."""
     return function(name, pushl(ebx), pushl(esi), pushl(edi), *body, popl(edi), popl(esi), popl(ebx), ret())
 
 
-def _entry(name: str, mode: int) -> Body:
+def entry(name: str, mode: int) -> Body:
     """``xen_mc_entry`` and ``xen_mc_issue(mode)``: queued, and handed over at once unless this mode is lazy."""
     return (movl(_NUMBERS[name], eax), call("xen_mc_entry"), _issue(mode))
 
@@ -96,14 +96,19 @@ def _issue(mode: int) -> Body:
     return (cmpl(mode, mem("paravirt_lazy_mode")), je(addr(later)), call("xen_mc_flush"), label(later))
 
 
-def _extended(command: str, mode: int, *argument: Body) -> Body:
+def extended(command: str, mode: int, *argument: Body) -> Body:
     """An mmuext_op in a batch; its argument is in ebx."""
     return (*argument, movl(_EXT[command], eax), call("xen_mmuext"), _issue(mode))
 
 
 def functions(build: Build) -> Body:
     """All of them."""
-    return (_batches(), _irq(), _cpu(), _descriptors(), _mmu(build), _time(), _rest())
+    common = (_batches(), _irq(), _cpu(), _descriptors(build), _mmu(build), _time(), _rest())
+    if build.era == "seed":
+        return (*common, _setup(build))
+    from pvops.run.guest import xen_2010
+
+    return (*common, xen_2010.functions())
 
 
 def _batches() -> Body:
@@ -154,11 +159,11 @@ def _irq() -> Body:
         ),
         function("xen_irq_disable", movb(1, mem(_shared(MASK))), ret()),
         function("xen_irq_enable", movb(0, mem(_shared(MASK))), *pending, ret()),
-        _op("xen_force_evtchn_callback", xorl(ebx, ebx), xorl(ecx, ecx), hypercall("xen_version")),
+        keeping("xen_force_evtchn_callback", xorl(ebx, ebx), xorl(ecx, ecx), hypercall("xen_version")),
         # SCHEDOP_block: events on and sleep, with no gap between.
-        _op("xen_safe_halt", movl(1, ebx), xorl(ecx, ecx), hypercall("sched_op")),
+        keeping("xen_safe_halt", movl(1, ebx), xorl(ecx, ecx), hypercall("sched_op")),
         function("xen_halt", cmpb(0, mem(_shared(MASK))), jne(addr(down)), jmp("xen_safe_halt"), label(down), jmp("xen_down")),
-        _op("xen_down", movl(2, ebx), xorl(ecx, ecx), hypercall("vcpu_op")),
+        keeping("xen_down", movl(2, ebx), xorl(ecx, ecx), hypercall("vcpu_op")),
         function("xen_init_IRQ", ret()),  # event channels, of which a guest here has none bound
     )
 
@@ -170,9 +175,9 @@ def _cpu() -> Body:
         function("xen_write_cr2", movl(eax, mem(_shared(ARCH_CR2))), ret()),
         function("xen_read_cr3", movl(mem("xen_cr3"), eax), ret()),
         function("xen_write_cr4", ret()),  # Xen keeps its own
-        _op("xen_write_cr3", movl(eax, mem("xen_cr3")), _extended("NEW_BASEPTR", LAZY_CPU, movl(eax, ebx), shrl(12, ebx))),
-        _op("xen_get_debugreg", movl(eax, ebx), hypercall("get_debugreg")),
-        _op("xen_set_debugreg", movl(eax, ebx), movl(edx, ecx), hypercall("set_debugreg")),
+        keeping("xen_write_cr3", movl(eax, mem("xen_cr3")), extended("NEW_BASEPTR", LAZY_CPU, movl(eax, ebx), shrl(12, ebx))),
+        keeping("xen_get_debugreg", movl(eax, ebx), hypercall("get_debugreg")),
+        keeping("xen_set_debugreg", movl(eax, ebx), movl(edx, ecx), hypercall("set_debugreg")),
         # cpuid that Xen sees, by an instruction that traps; without what Xen does itself (APIC, MCE, …).
         function(
             "xen_cpuid",
@@ -182,14 +187,14 @@ def _cpu() -> Body:
             *(movl(ecx, mem(0, edi)), popl(ecx), popl(edi), movl(eax, mem(0, edi)), movl(ebx, mem(0, ebp)), popl(ebp)),
             *(movl(mem(16, esp), edi), movl(edx, mem(0, edi)), popl(edi), popl(esi), popl(ebx), ret()),
         ),
-        _op("xen_set_iopl_mask", shrl(12, eax), movl(eax, mem("xen_iopl")), movl(6, ebx), movl(addr("xen_iopl"), ecx), hypercall("physdev_op")),
+        keeping("xen_set_iopl_mask", shrl(12, eax), movl(eax, mem("xen_iopl")), movl(6, ebx), movl(addr("xen_iopl"), ecx), hypercall("physdev_op")),
         function("xen_io_delay", ret()),
-        _op("xen_load_esp0", movl(mem(0, edx), ecx), movl(__KERNEL_DS, ebx), _entry("stack_switch", LAZY_CPU)),
+        keeping("xen_load_esp0", movl(mem(0, edx), ecx), movl(__KERNEL_DS, ebx), entry("stack_switch", LAZY_CPU)),
         function("xen_store_tr", xorl(eax, eax), ret()),
     )
 
 
-def _descriptors() -> Body:
+def _descriptors(build: Build) -> Body:
     tls = []
     for i in range(TLS_ENTRIES):
         here = addr("gdt_table") + (8 * (GDT_TLS + i) - PAGE_OFFSET)
@@ -197,22 +202,23 @@ def _descriptors() -> Body:
         tls += [movl(here, ebx), xorl(ecx, ecx), movl(low, edx), movl(high, esi)]
         tls += [movl(_NUMBERS["update_descriptor"], eax), call("xen_mc_entry")]
     # write_..._entry(table, index, low, high): at once, behind what waits.
+    low_high = (movl(mem(16, esp), esi),) if build.era == "seed" else (movl(mem(4, ecx), esi), movl(mem(0, ecx), ecx))
     update = (
-        *(leal(mem(-PAGE_OFFSET, eax, edx, 8), ebx), movl(ecx, edx), xorl(ecx, ecx), movl(mem(16, esp), esi)),
+        *(*low_high, leal(mem(-PAGE_OFFSET, eax, edx, 8), ebx), movl(ecx, edx), xorl(ecx, ecx)),
         *(call("xen_mc_flush"), hypercall("update_descriptor")),
     )
     again, skip, done, none = Local("again"), Local("skip"), Local("done"), Local("none")
     return (
-        _op("xen_load_tls", pushl(ebp), movl(eax, ebp), *tls, _issue(LAZY_CPU), popl(ebp)),
-        _op("xen_write_gdt_entry", *update),
-        _op("xen_write_ldt_entry", *update),
-        _op(
+        keeping("xen_load_tls", pushl(ebp), movl(eax, ebp), *tls, _issue(LAZY_CPU), popl(ebp)),
+        keeping("xen_write_gdt_entry", *update),
+        keeping("xen_write_ldt_entry", *update),
+        keeping(
             "xen_load_gdt",
             *(movl(mem(2, eax), ebx), subl(PAGE_OFFSET, ebx), shrl(12, ebx), movl(ebx, mem("xen_gdt_frames"))),
             *(movzwl(mem(0, eax), ecx), incl(ecx), shrl(3, ecx), movl(addr("xen_gdt_frames"), ebx)),
-            _entry("set_gdt", LAZY_CPU),
+            entry("set_gdt", LAZY_CPU),
         ),
-        _op("xen_set_ldt", _extended("SET_LDT", LAZY_CPU, movl(eax, ebx))),
+        keeping("xen_set_ldt", extended("SET_LDT", LAZY_CPU, movl(eax, ebx))),
         # cvt_gate_to_trap(): vector eax, gate edx and ecx, trap_info at edi, which moves on if it is a gate.
         function(
             "xen_cvt_gate",
@@ -222,7 +228,7 @@ def _descriptors() -> Body:
             *(andl(0xFFFF0000, ecx), andl(0xFFFF, edx), orl(edx, ecx), movl(ecx, mem(4, edi)), addl(8, edi)),
             *(label(none), movl(0, mem(4, edi)), popl(ebx), ret()),
         ),
-        _op(
+        keeping(
             "xen_load_idt",
             *(pushl(ebp), movl(mem(2, eax), esi), movzwl(mem(0, eax), ebp), incl(ebp), shrl(3, ebp), xorl(eax, eax)),
             *(movl(addr("xen_traps"), edi), label(again), subl(1, ebp), js(addr(done))),
@@ -230,18 +236,52 @@ def _descriptors() -> Body:
             *(incl(eax), jmp(addr(again)), label(done), popl(ebp), call("xen_mc_flush")),
             *(movl(addr("xen_traps"), ebx), hypercall("set_trap_table")),
         ),
-        _op(
+        keeping(
             "xen_write_idt_entry",
-            *(movl(ecx, mem(0, eax, edx, 8)), movl(mem(16, esp), ebx), movl(ebx, mem(4, eax, edx, 8))),
-            *(movl(edx, eax), movl(ecx, edx), movl(ebx, ecx), movl(addr("xen_traps"), edi), call("xen_cvt_gate")),
+            *(*low_high, movl(ecx, mem(0, eax, edx, 8)), movl(esi, mem(4, eax, edx, 8))),
+            *(movl(edx, eax), movl(ecx, edx), movl(esi, ecx), movl(addr("xen_traps"), edi), call("xen_cvt_gate")),
             *(call("xen_mc_flush"), movl(addr("xen_traps"), ebx), hypercall("set_trap_table")),
         ),
     )
 
 
 def _mmu(build: Build) -> Body:
-    other, level = Local("other"), "PIN_L3_TABLE" if build.pae else "PIN_L2_TABLE"
+    other, done, level = Local("other"), Local("done"), "PIN_L3_TABLE" if build.pae else "PIN_L2_TABLE"
+    high_word = (movl(mem(20, esp), edi),) if build.pae else ()
+    high_store = (movl(edi, mem(4, ecx)),) if build.pae else ()
+    flags = (movl(edi, edx), xorl(esi, esi)) if build.pae else (xorl(edx, edx),)
     pgd = (movl(mem(0, eax), ebx), subl(PAGE_OFFSET, ebx), shrl(12, ebx))
+    return (
+        # set_pte_at(mm, address, entry, value): by address if the tables are those in force.
+        keeping(
+            "xen_set_pte_at",
+            *(cmpl(eax, mem("current_mm")), movl(mem(16, esp), eax), *high_word, jne(addr(other))),
+            *(movl(edx, ebx), movl(eax, ecx), flags, entry("update_va_mapping", LAZY_MMU), jmp(addr(done))),
+            *(label(other), *high_store, movl(eax, mem(0, ecx)), label(done)),
+        ),
+        # set_pmd(entry, value): an mmu_update of one, its request beside the batch.
+        keeping(
+            "xen_set_pmd",
+            *(movl(ecx, edi) if build.pae else xorl(edi, edi), call("xen_mc_argument")),
+            *(subl(PAGE_OFFSET, eax), movl(eax, mem(0, ecx)), movl(0, mem(4, ecx))),
+            *(movl(edx, mem(8, ecx)), movl(edi, mem(12, ecx)), movl(ecx, ebx), movl(1, ecx), xorl(edx, edx)),
+            *(movl(DOMID_SELF, esi), entry("mmu_update", LAZY_MMU)),
+        ),
+        keeping("xen_flush_tlb", extended("TLB_FLUSH_LOCAL", LAZY_MMU, xorl(ebx, ebx))),
+        keeping("xen_flush_tlb_single", extended("INVLPG_LOCAL", LAZY_MMU, movl(eax, ebx))),
+        keeping("xen_flush_tlb_others", extended("TLB_FLUSH_MULTI", LAZY_MMU, movl(eax, edx), xorl(ebx, ebx))),
+        keeping("xen_alloc_pt", extended("PIN_L1_TABLE", LAZY_MMU, movl(edx, ebx))),
+        keeping("xen_release_pt", extended("UNPIN_TABLE", LAZY_MMU, movl(eax, ebx))),
+        # activate_mm(previous, next), dup_mmap(old, new): the new page table becomes Xen's; exit_mmap(mm): no more.
+        keeping("xen_activate_mm", movl(edx, eax), extended(level, LAZY_MMU, *pgd)),
+        keeping("xen_dup_mmap", movl(edx, eax), extended(level, LAZY_MMU, *pgd)),
+        keeping("xen_exit_mmap", extended("UNPIN_TABLE", LAZY_MMU, *pgd)),
+        *(function(f"xen_{name}", ret()) for name in ("pte_val", "pgd_val", "pmd_val", "make_pte", "make_pgd", "make_pmd")),
+    )
+
+
+def _setup(build: Build) -> Body:
+    """2007: what stands in for some ops until the kernel's page table is made."""
     return (
         # Only set up so far: plain stores until the tables are Xen's.
         function("xen_pagetable_setup_start", movl(addr("xen_set_pte_init"), mem(_slot(build, "set_pte"))), ret()),
@@ -253,35 +293,8 @@ def _mmu(build: Build) -> Body:
         function("xen_set_pte_init", movl(edx, mem(0, eax)), ret()),
         # A store into a table that is Xen's: it faults, and Xen carries it out (writable page tables).
         function("xen_set_pte", movl(edx, mem(0, eax)), ret()),
-        # set_pte_at(mm, address, entry, value): by address if the tables are those in force.
-        _op(
-            "xen_set_pte_at",
-            *(cmpl(eax, mem("current_mm")), movl(mem(16, esp), eax), jne(addr(other))),
-            *(movl(edx, ebx), movl(eax, ecx), xorl(edx, edx), _entry("update_va_mapping", LAZY_MMU), jmp(addr(_DONE))),
-            *(label(other), movl(eax, mem(0, ecx)), label(_DONE)),
-        ),
-        # set_pmd(entry, value): an mmu_update of one, its request beside the batch.
-        _op(
-            "xen_set_pmd",
-            *(call("xen_mc_argument"), subl(PAGE_OFFSET, eax), movl(eax, mem(0, ecx)), movl(0, mem(4, ecx))),
-            *(movl(edx, mem(8, ecx)), movl(0, mem(12, ecx)), movl(ecx, ebx), movl(1, ecx), xorl(edx, edx)),
-            *(movl(DOMID_SELF, esi), _entry("mmu_update", LAZY_MMU)),
-        ),
-        _op("xen_flush_tlb", _extended("TLB_FLUSH_LOCAL", LAZY_MMU, xorl(ebx, ebx))),
-        _op("xen_flush_tlb_single", _extended("INVLPG_LOCAL", LAZY_MMU, movl(eax, ebx))),
-        _op("xen_flush_tlb_others", _extended("TLB_FLUSH_MULTI", LAZY_MMU, movl(eax, edx), xorl(ebx, ebx))),
-        _op("xen_alloc_pt_init", _extended("PIN_L1_TABLE", LAZY_MMU, movl(edx, ebx))),
-        _op("xen_alloc_pt", _extended("PIN_L1_TABLE", LAZY_MMU, movl(edx, ebx))),
-        _op("xen_release_pt", _extended("UNPIN_TABLE", LAZY_MMU, movl(eax, ebx))),
-        # activate_mm(previous, next), dup_mmap(old, new): the new page table becomes Xen's; exit_mmap(mm): no more.
-        _op("xen_activate_mm", movl(edx, eax), _extended(level, LAZY_MMU, *pgd)),
-        _op("xen_dup_mmap", movl(edx, eax), _extended(level, LAZY_MMU, *pgd)),
-        _op("xen_exit_mmap", _extended("UNPIN_TABLE", LAZY_MMU, *pgd)),
-        *(function(f"xen_{name}", ret()) for name in ("pte_val", "pgd_val", "make_pte", "make_pgd")),
+        keeping("xen_alloc_pt_init", extended("PIN_L1_TABLE", LAZY_MMU, movl(edx, ebx))),
     )
-
-
-_DONE = Local("done")
 
 
 def _slot(build: Build, op: str) -> Value:
@@ -309,7 +322,7 @@ def _time() -> Body:
             *(label(_UNSHIFTED), popl(ebx), ret()),
         ),
         # VCPUOP_stop_periodic_timer: the clock is asked for, not given.
-        _op("xen_time_init", movl(7, ebx), xorl(ecx, ecx), hypercall("vcpu_op")),
+        keeping("xen_time_init", movl(7, ebx), xorl(ecx, ecx), hypercall("vcpu_op")),
     )
 
 
@@ -322,7 +335,7 @@ def _rest() -> Body:
         function("xen_banner", movl(mem(addr("pv_info") + 12), eax), ret()),
         function("xen_memory_setup", movl(mem("boot_params"), eax), movl(eax, mem("e820_map")), movl(addr("xen_info"), eax), ret()),
         # Segments of 4 GiB and stores into page tables are Xen's to help with; where it calls when there are events.
-        _op(
+        keeping(
             "xen_arch_setup",
             *(xorl(ebx, ebx), xorl(ecx, ecx), hypercall("vm_assist"), xorl(ebx, ebx), movl(2, ecx), hypercall("vm_assist")),
             *(movl(0x10, ebx), movl(addr("bad_trap"), ecx), movl(0x10, edx), movl(addr("bad_trap"), esi), hypercall("set_callbacks")),
@@ -344,11 +357,18 @@ def start(build: Build, fill: Body) -> Body:
 
 def variables(build: Build) -> Body:
     """The shared page, and batches."""
+    if build.era == "seed":
+        more: Body = ()
+    else:
+        from pvops.run.guest import xen_2010
+
+        more = xen_2010.variables()
     words = ("mc_count", "xen_cr3", "xen_gdt_frames", "xen_iopl")
     return (
         *(align(0x1000), label("xen_shared_info"), space(0x1000), label("mc_entries"), space(32 * BATCH)),
         *(label("mc_arguments"), space(16 * BATCH), label("xen_traps"), space(8 * 257)),
         *((label(word), u32(0)) for word in words),
+        more,
         *(label("xen_info"), asciz("Xen")),
     )
 
