@@ -8,11 +8,11 @@ from pvops.asm import Local, Value, addr, function, label, mem
 from pvops.asm.operands import Operand, Register, eax, ebp, ebx, ecx, edi, edx, esi, esp
 from pvops.asm.paravirt import Paravirt
 from pvops.asm.statements import Body
-from pvops.asm.x86 import addl, andl, call, cmpl, decl, je, jmp, jne, leal, movl, movzbl, orl, popl, pushl, ret, shll, shrl, subl
+from pvops.asm.x86 import addl, andl, call, cmpb, cmpl, decb, decl, je, jle, jmp, jne, jns, lock, movb, movl, orl, pause, popl, pushl, ret, shll, shrl
 from pvops.errors import RunError
 from pvops.run.guest.eras import GONE, RENAMED
 from pvops.run.guest.layout import MMS, PAGE_FLAGS, PAGE_OFFSET, USER, Build, pa, pmd_of
-from pvops.run.guest.program import Call, Entry, IrqSave, Lazy, Loop, Pmd, Program, Pte, Raw, Step, Switch, Table, Touch
+from pvops.run.guest.program import Call, Entry, IrqSave, Lazy, Locked, Loop, Pmd, Program, Pte, Raw, Step, Switch, Table, Touch
 
 X86_EFLAGS_IF = 0x200
 
@@ -92,6 +92,8 @@ class Compiler:
             case IrqSave():
                 saved = (self.pv.raw_local_save_flags(), pushl(eax), self.pv.raw_local_irq_disable())
                 return (*saved, self.steps(step.steps, depth), popl(eax), self.pv.raw_local_irq_restore())
+            case Locked():
+                return (self._spin_lock(), self.steps(step.steps, depth), self._spin_unlock())
             case Touch():
                 return self._touch(step)
             case Switch():
@@ -198,6 +200,22 @@ class Compiler:
             raise RunError(f"a loop of {step.times} turns")
         counter, again = _COUNTERS[depth], Local("again")
         return (movl(step.times, counter), label(again), self.steps(step.steps, depth + 1), decl(counter), jne(addr(again)))
+
+    def _spin_lock(self) -> Body:
+        """2.6.24 include/asm-x86/spinlock_32.h: a byte, 1 when free; from 2.6.30 on tickets, behind pv_lock_ops."""
+        if self.build.era != "seed":
+            return self.call("pv_lock_ops.spin_lock", addr("spinlock"))
+        again, wait, taken = Local("again"), Local("wait"), Local("taken")
+        byte = mem("spinlock")
+        return (
+            *(label(again), lock(decb(byte)), jns(addr(taken)), label(wait), pause(), cmpb(0, byte), jle(addr(wait))),
+            *(jmp(addr(again)), label(taken)),
+        )
+
+    def _spin_unlock(self) -> Body:
+        if self.build.era != "seed":
+            return self.call("pv_lock_ops.spin_unlock", addr("spinlock"))
+        return movb(1, mem("spinlock"))
 
     def _touch(self, step: Touch) -> Body:
         self._check_mm(step.mm)

@@ -13,7 +13,7 @@ from pvops.asm.paravirt import Paravirt
 from pvops.asm.statements import Body
 from pvops.asm.x86 import jmp, movl
 from pvops.errors import RunError
-from pvops.run.guest import native
+from pvops.run.guest import drivers, native
 from pvops.run.guest.compile import RESULTS, Compiler
 from pvops.run.guest.layout import ENTRIES, MMS, STACK, STACK_SIZE, TLS_ARRAY, USER, Build, tables
 
@@ -81,6 +81,7 @@ class GuestImage:
         self.pv.kernel(image, defined=own)
         image.text(*(function(name, *body) for name, body in own.items()))
         image.text(compiler.program(self.program))
+        image.text(drivers.functions())
         image.text(function("startup_native", jmp("start_kernel")))
         for backend in backends.of_era(self.era):
             image.text(backend.functions(self.build))
@@ -97,6 +98,7 @@ class GuestImage:
     def _variables(self) -> Iterable[Body]:
         """What the kernel and the program keep."""
         words = {"lazy_sections": 1, "paravirt_lazy_mode": 0, "boot_params": MEMORY, "e820_map": 0, "result_count": 0}
+        words |= {"counter": 0, "spinlock": 1 if self.era == "seed" else 0}
         words |= {f"touched{n}": USER[n] for n in range(MMS)}
         yield align(16)
         for name, value in words.items():
@@ -108,6 +110,7 @@ class GuestImage:
             yield label(f"thread{n}"), u32(Value("kernel_stack", STACK_SIZE - 0x400 * (n + 1))), space(TLS_ARRAY - 4)
             yield (u32(0x100 * n + i, 0x00CFF200 + n) for i in range(3))
         yield label("results"), space(4 * RESULTS)
+        yield drivers.variables()
         yield align(0x1000), label("apic_page"), space(0x1000)
         yield label("bios_e820"), asciz("BIOS-e820")
         yield label("scratch"), space(64), label("descriptor"), space(8)

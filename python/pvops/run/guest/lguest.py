@@ -290,7 +290,7 @@ def _rest(calls: _Calls) -> Body:
         # The launcher leaves a map of one range.
         function(
             "lguest_memory_setup",
-            *(movl(mem("boot_params"), eax), movl(eax, mem("e820_map")), leal(mem("lguest_name"), eax), ret()),
+            *(movl(mem("boot_params"), eax), movl(eax, mem("e820_map")), leal(mem("lguest_map"), eax), ret()),
         ),
         function("lguest_apic_write", ret()),
         function("lguest_apic_read", xorl(eax, eax), ret()),
@@ -311,5 +311,5 @@ def data(build: Build) -> Body:
     return (
         *(align(64), label("lguest_data"), space(STATUS), space(RING, FREE), space(16 * RING)),
         *(label("next_call"), u32(0), label("current_cr0"), u32(0), label("current_cr3"), u32(0)),
-        *(label("lguest_name"), asciz("LGUEST"), label("lguest_info"), asciz("lguest")),
+        *(label("lguest_map"), asciz("LGUEST"), label("lguest_info"), asciz("lguest")),
     )

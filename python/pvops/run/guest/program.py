@@ -72,6 +72,12 @@ class IrqSave(NamedTuple):
     steps: tuple[Step, ...]
 
 
+class Locked(NamedTuple):
+    """Steps inside a spinlock."""
+
+    steps: tuple[Step, ...]
+
+
 class Touch(NamedTuple):
     """Reads user memory: the pages of an mm from the first on, one each time this is executed.
 
@@ -97,7 +103,7 @@ class Raw(NamedTuple):
 
 
 Argument = int | Value | Entry | Pmd | Pte | Table
-Step = Call | Loop | Lazy | IrqSave | Touch | Switch | Raw
+Step = Call | Loop | Lazy | IrqSave | Locked | Touch | Switch | Raw
 
 
 class Program(NamedTuple):

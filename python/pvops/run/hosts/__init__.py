@@ -1,0 +1,23 @@
+"""What can be below a guest, by name; the user's own can be added."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvops.errors import RunError
+
+if TYPE_CHECKING:
+    from pvops.run.hosts.host import HostModel
+
+#: The backends a guest of each era runs under.
+BACKENDS = {"seed": ("native", "lguest", "xen"), "2.6.33": ("native", "lguest", "xen", "kvm")}
+
+
+def of(name: str, era: str) -> type[HostModel]:
+    """The host of a backend; `RunError` where an era has none of that name."""
+    from importlib import import_module
+
+    if name not in BACKENDS.get(era, ()):
+        raise RunError(f"no guest of {era} runs under {name} (there are {', '.join(BACKENDS.get(era, ()))})")
+    found: type[HostModel] = getattr(import_module(f"{__name__}.{name}"), name.capitalize())
+    return found

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from pvops.run.cpu import FIRMWARE
 from pvops.run.paging import PAGE_OFFSET, PRESENT, PageTables
 
 if TYPE_CHECKING:
@@ -194,6 +195,8 @@ class HostModel:
     def gdt(self, cpu: Cpu) -> Mapping[int, bytes]:
         """Descriptors by index."""
         base, limit = cpu.table("gdtr")
+        if base < 2 * FIRMWARE:  # still the machine's own
+            return {}
         return dict(enumerate(_descriptors(cpu.read(base, limit + 1))))
 
     def gates(self, cpu: Cpu) -> Mapping[int, Gate]:
