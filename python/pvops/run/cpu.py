@@ -1,8 +1,8 @@
 """The emulated CPU: Unicorn with a guest in it, and hooks only where something traps.
 
-Segments, privilege and traps are the CPU's own: a guest in ring 1 got there by ``iret`` through a real descriptor table,
-and its ``cli`` raises a real #GP. Paging is not the CPU's (memory is flat, the host walks the guest's tables on a miss):
-so CR0.PG may be set, and a page fault is an access to memory that is not mapped.
+Segments, privilege and traps are the CPU's own: a guest in ring 1 got there by ``iret`` through a real descriptor
+table, and its ``cli`` raises a real #GP. Paging is not the CPU's (memory is flat, and the host walks the guest's tables
+on a miss): so CR0.PG may be set, and a page fault is an access to memory that is not mapped.
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ class Cpu:
         self._refused = False
         #: Somebody counts instructions, and stops the CPU when there are too many: no clock need watch it.
         self.counted = False
-        self._own = [self._x[name] for name in "eax ebx ecx edx esi edi ebp esp eip eflags".split()]
+        self._own = [
+            self._x[name] for name in ["eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags"]
+        ]
         self._before: object = None
         self._text: list[tuple[int, int]] = []
         self._tsc: dict[int, object] = {}
@@ -335,10 +337,21 @@ class Cpu:
         code = self._code(at)
         if self.host.undefined(self, code):
             return True
+        if code[:2] == b"\x0f\x33" and self._rdpmc(code):
+            return True
         if code[:2] == b"\x0f\x0b":
             self.stop("bug", "ud2: a call of an op that is NULL, or BUG()", at)
         else:
             self.stop("trap", f"{code[:3].hex(' ')}…: no instruction", at)
+        return True
+
+    def _rdpmc(self, code: bytes) -> bool:
+        """Unicorn has no performance counters: in ring 0 they stand still, elsewhere the instruction is privileged."""
+        if self.ring:
+            return self.host.privileged(self, code)
+        self.set("eax", 0)
+        self.set("edx", 0)
+        self.skip(2)
         return True
 
     def _on_memory(self, uc: Uc, access: int, address: int, size: int, value: int, data: object) -> bool:

@@ -1,4 +1,4 @@
-"""Many runs: guests × eras × backends × patched or not × lazy or not."""
+"""Many runs: every guest, era and backend, patched or not, lazy or not."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def results(job: Job) -> Iterator[Result]:
 
 
 def differing(found: Iterable[Result]) -> list[str]:
-    """What must not be: runs that ended badly, and guests whose runs ended in different states. Empty if all is well."""
+    """What must not be: runs that ended badly, guests whose runs ended in different states; empty if all is well."""
     out = []
     states: dict[tuple[str, str], dict[str, list[str]]] = {}
     for result in found:

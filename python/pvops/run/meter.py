@@ -40,9 +40,7 @@ class Meter:
         limit: how many instructions there may be.
     """
 
-    def __init__(
-        self, cpu: Cpu, sites: Mapping[int, tuple[str, int]], plain: Mapping[int, str], limit: int
-    ) -> None:
+    def __init__(self, cpu: Cpu, sites: Mapping[int, tuple[str, int]], plain: Mapping[int, str], limit: int) -> None:
         import iced_x86
 
         from pvops.run.emulator import unicorn

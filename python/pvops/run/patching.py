@@ -94,16 +94,12 @@ def plan(image: GuestImage, pointers: Mapping[str, int], nops: str, features: It
     for op in image.pv.template:
         address = pointers[op.name]
         kind = "null" if not address else "nop" if address == nop else identities.get(address, "function")
-        template.append(
-            core_slot(op.name, kind, address, jump=op.op.jump, patch=function, resolve=image.address)
-        )
+        template.append(core_slot(op.name, kind, address, jump=op.op.jump, patch=function, resolve=image.address))
     clobbers = image.pv.clobbers["CLBR_ANY"]
     words = [0] * 8
     for number in features:
         words[number // 32] |= 1 << number % 32
-    boot = _core.Boot(
-        words, {}, nops, template=template, rules=core_rules(era_rules, 32, nops, call_clobbers=clobbers)
-    )
+    boot = _core.Boot(words, {}, nops, template=template, rules=core_rules(era_rules, 32, nops, call_clobbers=clobbers))
     return _core.Plan.boot(image.kernel.tables, boot, image.era)
 
 

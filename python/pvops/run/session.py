@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops.errors import RunError
 from pvops.run import patching
 from pvops.run.cpu import EXIT, Cpu, Limits, Stop
 from pvops.run.meter import Meter
@@ -103,6 +102,9 @@ class Session:
         host.attach(self.cpu)
         self.cpu.set_word(image.address("lazy_sections"), int(lazy))
         self.meter = Meter(self.cpu, image.sites(), image.plain, self.cpu.limits.instructions) if count else None
+        if self.meter is not None:
+            meter = self.meter
+            host.clock = lambda: meter.instructions
         if trace:
             self._trace()
         self._watch()

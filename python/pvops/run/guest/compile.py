@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from pvops.asm import Local, Value, addr, function, label, mem
 from pvops.asm.operands import Operand, Register, eax, ebp, ebx, ecx, edi, edx, esi, esp
 from pvops.asm.paravirt import Paravirt
 from pvops.asm.statements import Body
-from pvops.asm.x86 import addl, andl, call, cmpb, cmpl, decb, decl, je, jle, jmp, jne, jns, lock, movb, movl, orl, pause, popl, pushl, ret, shll, shrl
+from pvops.asm.x86 import (
+    addl,
+    andl,
+    call,
+    cmpb,
+    cmpl,
+    decb,
+    decl,
+    je,
+    jle,
+    jmp,
+    jne,
+    jns,
+    lock,
+    movb,
+    movl,
+    orl,
+    pause,
+    popl,
+    pushl,
+    ret,
+    shll,
+    shrl,
+)
 from pvops.errors import RunError
 from pvops.run.guest.eras import GONE, RENAMED
-from pvops.run.guest.layout import MMS, PAGE_FLAGS, PAGE_OFFSET, USER, Build, pa, pmd_of
-from pvops.run.guest.program import Call, Entry, IrqSave, Lazy, Locked, Loop, Pmd, Program, Pte, Raw, Step, Switch, Table, Touch
+from pvops.run.guest.layout import MMS, PAGE_FLAGS, Build, pa, pmd_of
+from pvops.run.guest.program import (
+    Call,
+    Entry,
+    IrqSave,
+    Lazy,
+    Locked,
+    Loop,
+    Pmd,
+    Program,
+    Pte,
+    Raw,
+    Step,
+    Switch,
+    Table,
+    Touch,
+)
 
 X86_EFLAGS_IF = 0x200
 
@@ -35,6 +73,9 @@ PLAIN = frozenset(
     }.items()
     for op in ops.split()
 )
+
+#: Ops that the kernel asks for before it calls them.
+NULLABLE = frozenset({"pv_init_ops.post_allocator_init"})
 
 _DESCRIPTOR_WRITES = frozenset(f"pv_cpu_ops.write_{table}_entry" for table in ("ldt", "gdt", "idt"))
 
@@ -72,7 +113,13 @@ class Compiler:
             function(
                 "record",
                 *(pushl(ecx), movl(mem("result_count"), ecx), cmpl(RESULTS, ecx), je(addr(_FULL))),
-                *(movl(eax, mem("results", None, ecx, 4)), addl(1, mem("result_count")), label(_FULL), popl(ecx), ret()),
+                *(
+                    movl(eax, mem("results", None, ecx, 4)),
+                    addl(1, mem("result_count")),
+                    label(_FULL),
+                    popl(ecx),
+                    ret(),
+                ),
             ),
         )
 
@@ -152,6 +199,16 @@ class Compiler:
             return (*on_stack, *in_registers, *self.pv.direct(op), *after)
         at = f"call_{len(self.plain)}.{op}"
         self.plain[at] = op
+        if op in NULLABLE:
+            # if (pv_init_ops.post_allocator_init) …
+            none = Local("none")
+            guarded = (
+                cmpl(0, mem(self.pv.pointer(found))),
+                je(addr(none)),
+                label(at),
+                call(mem(self.pv.pointer(found))),
+            )
+            return (*guarded, label(none))
         return (*on_stack, *in_registers, label(at), call(mem(self.pv.pointer(found))), *after)
 
     def words(self, arguments: Iterable[object]) -> list[Operand]:
@@ -199,7 +256,13 @@ class Compiler:
         if not 0 < step.times < 1 << 31:
             raise RunError(f"a loop of {step.times} turns")
         counter, again = _COUNTERS[depth], Local("again")
-        return (movl(step.times, counter), label(again), self.steps(step.steps, depth + 1), decl(counter), jne(addr(again)))
+        return (
+            movl(step.times, counter),
+            label(again),
+            self.steps(step.steps, depth + 1),
+            decl(counter),
+            jne(addr(again)),
+        )
 
     def _spin_lock(self) -> Body:
         """2.6.24 include/asm-x86/spinlock_32.h: a byte, 1 when free; from 2.6.30 on tickets, behind pv_lock_ops."""
@@ -247,7 +310,12 @@ class Compiler:
             raise RunError(f"fault_around {around}: a power of two up to 64")
         saved: tuple[Register, ...] = (eax, ecx, edx, ebx, esi, edi, ebp)
         index = (movl(ebx, ecx), shrl(12, ecx), andl(0x1FF, ecx))
-        entry = (shll(3 if self.build.pae else 2, ecx), addl(mem("current_pt"), ecx), movl(ebx, eax), orl(PAGE_FLAGS, eax))
+        entry = (
+            shll(3 if self.build.pae else 2, ecx),
+            addl(mem("current_pt"), ecx),
+            movl(ebx, eax),
+            orl(PAGE_FLAGS, eax),
+        )
         if self.build.pae:
             at = (pushl(0), pushl(eax), movl(mem("current_mm"), eax), movl(ebx, edx))
             call_ = (*self._called_here("pv_mmu_ops.set_pte_at"), addl(8, esp))

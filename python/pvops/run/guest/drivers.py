@@ -26,7 +26,14 @@ def functions() -> Body:
             "cons_init",
             # strcmp(pv_info.name, "lguest")
             *(pushl(ebx), movl(mem(addr("pv_info") + _NAME), ecx), movl(addr("lguest_name"), edx)),
-            *(label(again), movb(mem(0, ecx), al), cmpb(al, mem(0, edx)), jne(addr(other)), cmpb(0, al), je(addr(same))),
+            *(
+                label(again),
+                movb(mem(0, ecx), al),
+                cmpb(al, mem(0, edx)),
+                jne(addr(other)),
+                cmpb(0, al),
+                je(addr(same)),
+            ),
             *(incl(ecx), incl(edx), cmpl(0, ecx), jne(addr(again))),
             # early_put_chars(): the host is told where the text is.
             *(label(same), movl(1, mem("console_started")), movl(pa("greeting"), edx), movl(_NOTIFY, eax), int_(TRAP)),

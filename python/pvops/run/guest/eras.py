@@ -1,4 +1,4 @@
-"""What an op of the seed is called in 2.6.33, and what has no successor there: those went to x86_init and x86_platform."""
+"""What an op of the seed is called in 2.6.33, and what went to x86_init and x86_platform, where no op is."""
 
 from __future__ import annotations
 

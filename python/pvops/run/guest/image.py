@@ -59,7 +59,7 @@ class GuestImage:
         # Xen on i386 needs PAE in 2.6.33, and lguest's guests must not have it before.
         self.pae = era == "2.6.33"
         self.build = Build(era, self.pae)
-        options = {"X86_PAE": self.pae} | {symbol: False for symbol in without}
+        options = {"X86_PAE": self.pae} | dict.fromkeys(without, False)
         if era == "2.6.33":
             options["PARAVIRT_SPINLOCKS"] = True
         self.config: Config = ops.era(era).default_config(32, **options)
@@ -89,7 +89,10 @@ class GuestImage:
             image.data(backend.data(self.build))
         image.text(*(function(name, body) for name, body in extra.items()))
         image.section(".text.entry", address=ENTRIES, flags=4)(
-            *((align(16), label(f"entry_{vector}"), jmp("page_fault") if vector == 14 else jmp("bad_trap")) for vector in range(32))
+            *(
+                (align(16), label(f"entry_{vector}"), jmp("page_fault") if vector == 14 else jmp("bad_trap"))
+                for vector in range(32)
+            )
         )
         image.text(function("bad_trap", jmp("bad_trap")))
         image.data(*self._variables())

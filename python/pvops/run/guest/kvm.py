@@ -13,8 +13,8 @@ from pvops.asm.x86 import (
     call,
     cmpl,
     cpuid,
-    je,
     jbe,
+    je,
     jmp,
     jne,
     movl,
@@ -59,7 +59,12 @@ def _word(n: int):  # type: ignore[no-untyped-def]
 def functions(build: Build) -> Body:
     """All of them."""
     again, none = Local("again"), Local("none")
-    write = (movl(eax, mem(_word(2), edi)), movl(0, mem(_word(3), edi)), movl(edx, mem(_word(4), edi)), movl(ecx, mem(_word(5), edi)))
+    write = (
+        movl(eax, mem(_word(2), edi)),
+        movl(0, mem(_word(3), edi)),
+        movl(edx, mem(_word(4), edi)),
+        movl(ecx, mem(_word(5), edi)),
+    )
     release = (shll(12, eax), movl(eax, mem(_word(2), edi)), movl(0, mem(_word(3), edi)))
     entry = ("kvm_set_pte", "kvm_set_pmd", "kvm_set_pte_atomic", "kvm_set_pud")
     clear = (xorl(edx, edx), xorl(ecx, ecx), jmp("kvm_mmu_write"))
@@ -69,7 +74,9 @@ def functions(build: Build) -> Body:
         function("kvm_mmu_write", subl(PAGE_OFFSET, eax), _queued(WRITE_PTE, *write)),
         *(function(name, jmp("kvm_mmu_write")) for name in entry),
         # set_pte_at(mm, address, entry, low, high)
-        function("kvm_set_pte_at", movl(ecx, eax), movl(mem(4, esp), edx), movl(mem(8, esp), ecx), jmp("kvm_mmu_write")),
+        function(
+            "kvm_set_pte_at", movl(ecx, eax), movl(mem(4, esp), edx), movl(mem(8, esp), ecx), jmp("kvm_mmu_write")
+        ),
         function("kvm_pte_clear", movl(ecx, eax), *clear),
         function("kvm_pmd_clear", *clear),
         function("kvm_flush_tlb", _queued(FLUSH_TLB)),
@@ -80,7 +87,15 @@ def functions(build: Build) -> Body:
         function(
             "kvm_mmu_queue_flush",
             *(pushal(), movl(mem("kvm_queue_len"), ebx), movl(pa("kvm_queue"), ecx), testl(ebx, ebx), je(addr(none))),
-            *(label(again), movl(MMU_OP, eax), xorl(edx, edx), vmcall(), addl(eax, ecx), subl(eax, ebx), jne(addr(again))),
+            *(
+                label(again),
+                movl(MMU_OP, eax),
+                xorl(edx, edx),
+                vmcall(),
+                addl(eax, ecx),
+                subl(eax, ebx),
+                jne(addr(again)),
+            ),
             *(movl(0, mem("kvm_queue_len")), label(none), popal(), ret()),
         ),
     )
@@ -88,7 +103,9 @@ def functions(build: Build) -> Body:
 
 def start(build: Build, fill: Body) -> Body:
     """kvm_guest_init(): only if the CPU says that it is KVM's."""
-    compare = [(cmpl(word, register), jne("start_kernel")) for word, register in zip(SIGNATURE, (ebx, ecx, edx), strict=True)]
+    compare = [
+        (cmpl(word, register), jne("start_kernel")) for word, register in zip(SIGNATURE, (ebx, ecx, edx), strict=True)
+    ]
     return (
         function("kvm_entry", movl(0x40000000, eax), cpuid(), *compare, movl(0x40000001, eax), cpuid()),
         (testl(FEATURES, eax), je("start_kernel"), fill, jmp("start_kernel")),

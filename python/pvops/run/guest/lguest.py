@@ -24,14 +24,12 @@ from pvops.asm.x86 import (
     movb,
     movl,
     movzwl,
-    orl,
     popl,
     pushl,
     ret,
     shll,
     shrl,
     subl,
-    testl,
     xorl,
 )
 from pvops.run.guest.layout import GDT_ENTRIES, MM_PGD, PAGE_OFFSET, STACK_SIZE, TLS_ARRAY, Build, pa
@@ -72,7 +70,14 @@ class _Calls:
 def functions(build: Build) -> tuple[Body, ...]:
     """All of them, for an era."""
     calls = _Calls(build)
-    return (_lazy(calls), _irq(build, calls), _cpu(build, calls), _descriptors(build, calls), _mmu(build, calls), _rest(calls))
+    return (
+        _lazy(calls),
+        _irq(build, calls),
+        _cpu(build, calls),
+        _descriptors(build, calls),
+        _mmu(build, calls),
+        _rest(calls),
+    )
 
 
 def _lazy(calls: _Calls) -> Body:
@@ -147,9 +152,7 @@ def _irq(build: Build, calls: _Calls) -> Body:
 
 def _callee_save(name: str) -> Body:
     """PV_CALLEE_SAVE_REGS_THUNK."""
-    return function(
-        f"__raw_callee_save_{name}", pushl(ecx), pushl(edx), call(name), popl(edx), popl(ecx), ret()
-    )
+    return function(f"__raw_callee_save_{name}", pushl(ecx), pushl(edx), call(name), popl(edx), popl(ecx), ret())
 
 
 def _cpu(build: Build, calls: _Calls) -> Body:

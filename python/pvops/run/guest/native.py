@@ -10,7 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pvops.asm import Local, Value, Within, addr, data, label, mem, u32
-from pvops.asm.operands import Register, ah, al, ax, dh, dl, dr0, dr1, dr2, dr3, dr6, dr7, dx, eax, ebx, ecx, edi, edx, esi, esp
+from pvops.asm.operands import (
+    Register,
+    ah,
+    al,
+    ax,
+    dh,
+    dl,
+    dr0,
+    dr1,
+    dr2,
+    dr3,
+    dr6,
+    dr7,
+    dx,
+    eax,
+    ebx,
+    ecx,
+    edi,
+    edx,
+    esi,
+    esp,
+)
 from pvops.asm.statements import Body
 from pvops.asm.x86 import (
     andl,
@@ -51,9 +72,9 @@ from pvops.asm.x86 import (
     subl,
     testl,
     wrmsr,
+    xaddw,
     xchgl,
     xorl,
-    xaddw,
 )
 from pvops.run.guest.layout import GDT_LDT, GDT_TLS, GDT_TSS, TLS_ARRAY, TLS_ENTRIES, Build
 
@@ -102,7 +123,9 @@ def _each_debug(access: Callable[[Register], Body]) -> tuple[Body, ...]:
 def _descriptors() -> dict[str, tuple[Body, ...]]:
     some = Local("some")
     busy = 0x200
-    tls = [(movl(mem(TLS_ARRAY + 4 * i, eax), ecx), movl(ecx, mem(_gdt(GDT_TLS) + 4 * i))) for i in range(2 * TLS_ENTRIES)]
+    tls = [
+        (movl(mem(TLS_ARRAY + 4 * i, eax), ecx), movl(ecx, mem(_gdt(GDT_TLS) + 4 * i))) for i in range(2 * TLS_ENTRIES)
+    ]
     return {
         "native_load_tr_desc": (andl(~busy, mem(_gdt(GDT_TSS) + 4)), movl(8 * GDT_TSS, eax), ltr(ax), ret()),
         # set_ldt(address, entries)
@@ -262,5 +285,12 @@ def _locks() -> dict[str, tuple[Body, ...]]:
         ),
         "__ticket_spin_unlock": (incb(mem(0, eax)), ret()),
         "__ticket_spin_is_locked": (movzwl(mem(0, eax), eax), cmpb(al, ah), setne(al), movzbl(al, eax), ret()),
-        "__ticket_spin_is_contended": (movzwl(mem(0, eax), eax), subb(al, ah), cmpb(1, ah), setne(al), movzbl(al, eax), ret()),
+        "__ticket_spin_is_contended": (
+            movzwl(mem(0, eax), eax),
+            subb(al, ah),
+            cmpb(1, ah),
+            setne(al),
+            movzbl(al, eax),
+            ret(),
+        ),
     }

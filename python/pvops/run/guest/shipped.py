@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from pvops.asm import addr, mem
-from pvops.asm.x86 import call, incl, movl
 from pvops.asm.operands import eax
+from pvops.asm.x86 import call, incl, movl
 from pvops.errors import RunError
 from pvops.run.guest.layout import PAGE_FLAGS, USER, gate, pa
-from pvops.run.guest.program import Call, Entry, IrqSave, Lazy, Locked, Loop, Pmd, Program, Pte, Raw, Step, Switch, Table, Touch
+from pvops.run.guest.program import (
+    Call,
+    Entry,
+    IrqSave,
+    Lazy,
+    Locked,
+    Loop,
+    Pmd,
+    Program,
+    Pte,
+    Raw,
+    Step,
+    Switch,
+    Table,
+    Touch,
+)
 
 CR0 = 0x80050033
 

@@ -126,7 +126,14 @@ def _batches() -> Body:
         function(
             "xen_mc_flush",
             *(pushal(), cmpl(0, mem("mc_count")), je(addr(none)), movl(addr("mc_entries"), ebx)),
-            *(movl(mem("mc_count"), ecx), hypercall("multicall"), movl(0, mem("mc_count")), label(none), popal(), ret()),
+            *(
+                movl(mem("mc_count"), ecx),
+                hypercall("multicall"),
+                movl(0, mem("mc_count")),
+                label(none),
+                popal(),
+                ret(),
+            ),
         ),
         # What the call points to must last as long as its entry: 16 bytes beside each. (cmd, arg) or (ptr, value)
         function(
@@ -162,7 +169,9 @@ def _irq() -> Body:
         keeping("xen_force_evtchn_callback", xorl(ebx, ebx), xorl(ecx, ecx), hypercall("xen_version")),
         # SCHEDOP_block: events on and sleep, with no gap between.
         keeping("xen_safe_halt", movl(1, ebx), xorl(ecx, ecx), hypercall("sched_op")),
-        function("xen_halt", cmpb(0, mem(_shared(MASK))), jne(addr(down)), jmp("xen_safe_halt"), label(down), jmp("xen_down")),
+        function(
+            "xen_halt", cmpb(0, mem(_shared(MASK))), jne(addr(down)), jmp("xen_safe_halt"), label(down), jmp("xen_down")
+        ),
         keeping("xen_down", movl(2, ebx), xorl(ecx, ecx), hypercall("vcpu_op")),
         function("xen_init_IRQ", ret()),  # event channels, of which a guest here has none bound
     )
@@ -175,19 +184,35 @@ def _cpu() -> Body:
         function("xen_write_cr2", movl(eax, mem(_shared(ARCH_CR2))), ret()),
         function("xen_read_cr3", movl(mem("xen_cr3"), eax), ret()),
         function("xen_write_cr4", ret()),  # Xen keeps its own
-        keeping("xen_write_cr3", movl(eax, mem("xen_cr3")), extended("NEW_BASEPTR", LAZY_CPU, movl(eax, ebx), shrl(12, ebx))),
+        keeping(
+            "xen_write_cr3", movl(eax, mem("xen_cr3")), extended("NEW_BASEPTR", LAZY_CPU, movl(eax, ebx), shrl(12, ebx))
+        ),
         keeping("xen_get_debugreg", movl(eax, ebx), hypercall("get_debugreg")),
         keeping("xen_set_debugreg", movl(eax, ebx), movl(edx, ecx), hypercall("set_debugreg")),
         # cpuid that Xen sees, by an instruction that traps; without what Xen does itself (APIC, MCE, …).
         function(
             "xen_cpuid",
             *(pushl(ebx), pushl(esi), pushl(edi), pushl(ebp), pushl(eax), pushl(ecx), movl(eax, esi), movl(ecx, edi)),
-            *(movl(edx, ebp), movl(mem(0, esi), eax), movl(mem(0, edi), ecx), cmpl(1, eax), pushfl(), data(CPUID_PREFIX)),
+            *(
+                movl(edx, ebp),
+                movl(mem(0, esi), eax),
+                movl(mem(0, edi), ecx),
+                cmpl(1, eax),
+                pushfl(),
+                data(CPUID_PREFIX),
+            ),
             *(popfl(), jne(addr(done)), andl(~(1 << 7 | 1 << 9 | 1 << 12 | 1 << 14 | 1 << 22), edx), label(done)),
             *(movl(ecx, mem(0, edi)), popl(ecx), popl(edi), movl(eax, mem(0, edi)), movl(ebx, mem(0, ebp)), popl(ebp)),
             *(movl(mem(16, esp), edi), movl(edx, mem(0, edi)), popl(edi), popl(esi), popl(ebx), ret()),
         ),
-        keeping("xen_set_iopl_mask", shrl(12, eax), movl(eax, mem("xen_iopl")), movl(6, ebx), movl(addr("xen_iopl"), ecx), hypercall("physdev_op")),
+        keeping(
+            "xen_set_iopl_mask",
+            shrl(12, eax),
+            movl(eax, mem("xen_iopl")),
+            movl(6, ebx),
+            movl(addr("xen_iopl"), ecx),
+            hypercall("physdev_op"),
+        ),
         function("xen_io_delay", ret()),
         keeping("xen_load_esp0", movl(mem(0, edx), ecx), movl(__KERNEL_DS, ebx), entry("stack_switch", LAZY_CPU)),
         function("xen_store_tr", xorl(eax, eax), ret()),
@@ -276,7 +301,10 @@ def _mmu(build: Build) -> Body:
         keeping("xen_activate_mm", movl(edx, eax), extended(level, LAZY_MMU, *pgd)),
         keeping("xen_dup_mmap", movl(edx, eax), extended(level, LAZY_MMU, *pgd)),
         keeping("xen_exit_mmap", extended("UNPIN_TABLE", LAZY_MMU, *pgd)),
-        *(function(f"xen_{name}", ret()) for name in ("pte_val", "pgd_val", "pmd_val", "make_pte", "make_pgd", "make_pmd")),
+        *(
+            function(f"xen_{name}", ret())
+            for name in ("pte_val", "pgd_val", "pmd_val", "make_pte", "make_pgd", "make_pmd")
+        ),
     )
 
 
@@ -287,7 +315,10 @@ def _setup(build: Build) -> Body:
         function("xen_pagetable_setup_start", movl(addr("xen_set_pte_init"), mem(_slot(build, "set_pte"))), ret()),
         function(
             "xen_pagetable_setup_done",
-            *(movl(addr("xen_alloc_pt"), mem(_slot(build, "alloc_pt"))), movl(addr("xen_set_pte"), mem(_slot(build, "set_pte")))),
+            *(
+                movl(addr("xen_alloc_pt"), mem(_slot(build, "alloc_pt"))),
+                movl(addr("xen_set_pte"), mem(_slot(build, "set_pte"))),
+            ),
             ret(),
         ),
         function("xen_set_pte_init", movl(edx, mem(0, eax)), ret()),
@@ -333,12 +364,31 @@ def _rest() -> Body:
     return (
         function("xen_patch", ret()),
         function("xen_banner", movl(mem(addr("pv_info") + 12), eax), ret()),
-        function("xen_memory_setup", movl(mem("boot_params"), eax), movl(eax, mem("e820_map")), movl(addr("xen_info"), eax), ret()),
+        function(
+            "xen_memory_setup",
+            movl(mem("boot_params"), eax),
+            movl(eax, mem("e820_map")),
+            movl(addr("xen_info"), eax),
+            ret(),
+        ),
         # Segments of 4 GiB and stores into page tables are Xen's to help with; where it calls when there are events.
         keeping(
             "xen_arch_setup",
-            *(xorl(ebx, ebx), xorl(ecx, ecx), hypercall("vm_assist"), xorl(ebx, ebx), movl(2, ecx), hypercall("vm_assist")),
-            *(movl(0x10, ebx), movl(addr("bad_trap"), ecx), movl(0x10, edx), movl(addr("bad_trap"), esi), hypercall("set_callbacks")),
+            *(
+                xorl(ebx, ebx),
+                xorl(ecx, ecx),
+                hypercall("vm_assist"),
+                xorl(ebx, ebx),
+                movl(2, ecx),
+                hypercall("vm_assist"),
+            ),
+            *(
+                movl(0x10, ebx),
+                movl(addr("bad_trap"), ecx),
+                movl(0x10, edx),
+                movl(addr("bad_trap"), esi),
+                hypercall("set_callbacks"),
+            ),
         ),
         function("xen_mark_init_mm_pinned", ret()),
         function("xen_apic_write", ret()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.run.cpu import FIRMWARE
@@ -31,7 +31,7 @@ class Event(NamedTuple):
     """A hypercall on the timeline.
 
     Attributes:
-        at: how many traps there were before it.
+        at: how many instructions were executed before it, to the end of their block.
         name: of the call.
         queued: it came out of a batch, not by a trap of its own.
     """
@@ -86,6 +86,8 @@ class HostModel:
         self.tsc_reads = 0
         self.halts = 0
         self.port = 0
+        #: What the timeline counts in.
+        self.clock: Callable[[], int] = lambda: 0
         self.pages: PageTables
 
     def attach(self, cpu: Cpu) -> None:
@@ -95,7 +97,7 @@ class HostModel:
     def called(self, name: str, queued: bool = False) -> None:
         """Counts a hypercall."""
         (self.queued if queued else self.hypercalls)[name] += 1
-        self.events.append(Event(self.hypercalls.total(), name, queued))
+        self.events.append(Event(self.clock(), name, queued))
 
     # What a guest can see of every machine
 
