@@ -112,27 +112,31 @@ class KernelOps:
         """Every table an image with sites of its own can have, as far as the eras know; usual ones first."""
         from pvops import ops
 
-        # The era the kernel patches by is most likely the one whose table it has.
+        # The era the kernel patches by is most likely the one whose table it has; of 2.6 it is certain.
         likely = self.kernel.era
-        for name in sorted(_SPLIT_ERAS if self._structures else _ERAS, key=lambda era: era != likely):
+        for name in sorted(_ERAS, key=lambda era: era != likely) if not self._structures else [str(likely)]:
             era = ops.era(name)
             seen = set()
             for config in era.possible_configs(self.kernel.bits):
+                if self._structures and not self._has_structures_of(era, config):
+                    continue
                 template = era.template(config)
-                if self._structures and not self._has_structures_of(template):
+                if self._structures and self._calls_uncalled(template):
                     continue
                 names = tuple(op.name for t in era.templates(config) for op in t)
                 if len(names) > self._last_type and names not in seen:
                     seen.add(names)
                     yield era, config, template
 
-    def _has_structures_of(self, template: Template) -> bool:
-        """Whether a template has the image's structures, and those called that sites call."""
-        if self._structures.keys() != template.struct_offsets.keys():
-            return False
+    def _has_structures_of(self, era: Era, config: Config) -> bool:
+        """Whether a configuration has the image's structures: much sooner told than its table is made."""
+        return self._structures.keys() == {s.__name__ for s in era.structs if config.holds(s.config)}
+
+    def _calls_uncalled(self, template: Template) -> bool:
+        """Whether sites call what a configuration does not (pv_lock_ops without PARAVIRT_SPINLOCKS)."""
         uncalled = {s.__name__ for s in template.structs if not template.config.holds(s.called)}
         types = {type for type, _ in self.kernel.paravirt.by_type()} if self.kernel.paravirt else set()
-        return not any(op.type in types for op in template if op.struct in uncalled)
+        return any(op.type in types for op in template if op.struct in uncalled)
 
     def _agreement(self, era: Era, config: Config, template: Template) -> int:
         """How many pointers of the image are an era's native ones; -1 where the image does not hold as many."""

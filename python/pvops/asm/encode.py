@@ -80,6 +80,8 @@ def _forms() -> dict[str, list[Form]]:
             kinds = tuple(_KINDS[info.op_kind(n)] for n in range(info.op_count))
             form = Form(code, kinds, info.operand_size, info.op_code, name)
             found.setdefault(mnemonics[info.mnemonic], []).append(form)
+            if "IMM64" in kinds:
+                found.setdefault("MOVABS", []).append(form)
     return found
 
 

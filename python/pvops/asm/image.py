@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
 from pvops.asm import elf
 from pvops.asm.layout import Placed, lay_out
-from pvops.asm.statements import Align, Body, Statement, Within
-from pvops.asm.values import Name, Value, name_of
+from pvops.asm.statements import Align, Body, Statement, Within, flat
+from pvops.asm.values import Name, name_of
 from pvops.errors import AssemblyError
 
 #: Where a kernel's text is linked to: 2.6.24's _text on i386, ``__START_KERNEL_map`` + 16 MiB on x86-64.
@@ -42,7 +42,7 @@ class Section:
 
     def __call__(self, *body: Body) -> None:
         """Adds statements."""
-        for statement in _flat(body):
+        for statement in flat(body):
             if isinstance(statement, Within):
                 self.image.section(statement.section)(*statement.body)
             else:
@@ -196,13 +196,3 @@ class Image:
             if at[low] + placed[low].size > at[high]:
                 raise AssemblyError(f"{high}: at {at[high]:#x}, where {low} still is", section=high)
         return at
-
-
-def _flat(body: Iterable[Body]) -> Iterator[Statement]:
-    for part in body:
-        if isinstance(part, Statement):
-            yield part
-        elif isinstance(part, str | bytes | Value) or not isinstance(part, Iterable):
-            raise AssemblyError(f"{part!r} is no statement")
-        else:
-            yield from _flat(part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pvops.asm.values import Local, Name, Value, name_of, number
@@ -145,6 +145,21 @@ class Branch(Statement):
 
     def __str__(self) -> str:
         return f"\t{self.mnemonic} {self.target}"
+
+
+def flat(body: Iterable[Body]) -> Iterator[Statement]:
+    """The statements of what macros return, in order.
+
+    Raises:
+        AssemblyError: something that is no statement.
+    """
+    for part in body:
+        if isinstance(part, Statement):
+            yield part
+        elif isinstance(part, str | bytes | Value) or not isinstance(part, Iterable):
+            raise AssemblyError(f"{part!r} is no statement")
+        else:
+            yield from flat(part)
 
 
 def label(name: Name) -> Label:

@@ -97,7 +97,7 @@ cmpxchg8b = Mnemonic("cmpxchg8b")
 btl, btsl, btrl = (Mnemonic(name, name[:-1].upper(), 32) for name in ("btl", "btsl", "btrl"))
 movzbl, movsbl = (Mnemonic(f"mov{x}bl", f"MOV{x.upper()}X", 32, 8) for x in "zs")
 movzwl, movswl = (Mnemonic(f"mov{x}wl", f"MOV{x.upper()}X", 32, 16) for x in "zs")
-movabsq = Mnemonic("movabsq", "MOV", 64)
+movabsq = Mnemonic("movabsq", "MOVABS", 64)
 
 pushl, pushq = _sized("push", "lq")
 popl, popq = _sized("pop", "lq")
