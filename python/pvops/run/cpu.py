@@ -223,6 +223,8 @@ class Cpu:
         for i, value in enumerate(words):
             self.set_word(frame + 4 * i, value)
         self._emulate(code, entry)
+        # Where the emulator was told to end, it keeps code that ends.
+        self.uc.ctl_remove_cache(entry, entry + 1)
         if not self.ring:  # an iret to the same ring leaves the stack alone
             self.set("esp", stack)
         for register in ("ds", "es"):
@@ -242,17 +244,24 @@ class Cpu:
             left = end - time.monotonic()
             if left <= 0:
                 return Stop("time", begin, f"more than {self.limits.seconds:g} s")
-            self._missed, self._refused = None, False
             try:
-                self._emulate(begin, until, left)
-            except self._u.UcError as error:
-                self._failed(error)
-                continue
-            if self._refused:
-                self._carry_out()
-            elif self.stopped is None and self.get("eip") != until:
-                self._halt()
+                self._turn(begin, until, left)
+            except RunError as error:  # an address that the guest gave to its host
+                self.stop("hypercall", f"asks for {error}")
         return self.stopped
+
+    def _turn(self, begin: int, until: int, seconds: float) -> None:
+        """Executes until something has to be done outside of the emulator, and does it."""
+        self._missed, self._refused = None, False
+        try:
+            self._emulate(begin, until, seconds)
+        except self._u.UcError as error:
+            self._failed(error)
+            return
+        if self._refused:
+            self._carry_out()
+        elif self.stopped is None and self.get("eip") != until:
+            self._halt()
 
     def stop(self, kind: str, why: str, address: int | None = None) -> None:
         """Ends the run."""
@@ -278,7 +287,7 @@ class Cpu:
     def _halt(self) -> None:
         """Back from the emulator with nothing said: the time is up, or it was a halt."""
         at = self.get("eip")
-        if self.read(at - 1, 1) == b"\xf4":
+        if self._code(at - 1)[0] == 0xF4:
             self._count()
             if not self.host.halted(self):
                 self.stop("trap", "halted for ever", at - 1)

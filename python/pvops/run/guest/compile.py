@@ -33,6 +33,7 @@ from pvops.asm.x86 import (
     shrl,
 )
 from pvops.errors import RunError
+from pvops.run.cpu import EXIT
 from pvops.run.guest.eras import GONE, RENAMED
 from pvops.run.guest.layout import MMS, PAGE_FLAGS, Build, pa, pmd_of
 from pvops.run.guest.program import (
@@ -48,6 +49,7 @@ from pvops.run.guest.program import (
     Raw,
     Step,
     Switch,
+    Sysexit,
     Table,
     Touch,
 )
@@ -145,6 +147,8 @@ class Compiler:
                 return self._touch(step)
             case Switch():
                 return self._switch(step.mm)
+            case Sysexit():
+                return (movl(EXIT, edx), movl(esp, ecx), self.pv.ENABLE_INTERRUPTS_SYSEXIT())
             case Raw():
                 return step.body
 
@@ -345,6 +349,4 @@ _FULL = Local("full")
 
 def function_end() -> Body:
     """How a guest is done: it goes where the machine watches."""
-    from pvops.run.cpu import EXIT
-
     return jmp(Value(None, EXIT))

@@ -96,6 +96,10 @@ class Switch(NamedTuple):
     mm: int
 
 
+class Sysexit(NamedTuple):
+    """The end of a guest as of a system call: interrupts on, and to user space, which is where guests end."""
+
+
 class Raw(NamedTuple):
     """Instructions as they are."""
 
@@ -103,7 +107,7 @@ class Raw(NamedTuple):
 
 
 Argument = int | Value | Entry | Pmd | Pte | Table
-Step = Call | Loop | Lazy | IrqSave | Locked | Touch | Switch | Raw
+Step = Call | Loop | Lazy | IrqSave | Locked | Touch | Switch | Sysexit | Raw
 
 
 class Program(NamedTuple):

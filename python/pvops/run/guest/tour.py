@@ -9,7 +9,7 @@ from pvops.asm import addr
 from pvops.backends.headers import held_by
 from pvops.run.guest.eras import RENAMED
 from pvops.run.guest.layout import PAGE_FLAGS, USER, gate, pa
-from pvops.run.guest.program import Argument, Call, Entry, Lazy, Pmd, Program, Pte, Step, Switch, Table, Touch
+from pvops.run.guest.program import Argument, Call, Entry, Lazy, Pmd, Program, Pte, Step, Switch, Sysexit, Table, Touch
 from pvops.run.guest.shipped import CR0, address_spaces, descriptors
 
 _ENTRY = Entry(USER[0] | PAGE_FLAGS)
@@ -130,6 +130,8 @@ def tour(backend: str, era: str) -> Program:
             steps.append(Call(name, ARGUMENTS.get(name, ())))
     steps += [*address_spaces(), Call("pv_irq_ops.irq_enable"), Lazy("mmu", ()), Lazy("cpu", ())]
     steps += [Switch(0), Touch(0), Switch(1), Touch(1)]
+    if held["pv_cpu_ops.irq_enable_sysexit"] is not None and backend != "lguest":  # whose cpuid hides SEP
+        steps += [Call("pv_cpu_ops.write_msr", (0x174, 0x60, 0)), Sysexit()]
     return Program(f"tour-{backend}", f"every op that {backend} has", tuple(steps))
 
 
