@@ -82,7 +82,7 @@ def timeline(runs: Sequence[Result]) -> str:
     end = max(max(r.instructions for r in runs), 1)
     height = _HEIGHT * len(runs) + 26
     out = [
-        f'<svg viewBox="0 0 {_WIDTH} {height}" width="100%" role="img" font-size="12" font-family="system-ui, sans-serif" '
+        f'<svg viewBox="0 0 {_WIDTH} {height}" width="100%" role="img" font-size="12" font-family="sans-serif" '
         'fill="currentColor" stroke="none"><title>Hypercalls over instructions executed</title>'
     ]
     for i, run in enumerate(sorted(runs, key=lambda r: r.lazy)):

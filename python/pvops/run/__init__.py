@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.run.cpu import Cpu, Limits, Stop
     from pvops.run.guest import shipped
+    from pvops.run.guest.backends import backend
     from pvops.run.guest.image import GuestImage
     from pvops.run.guest.program import Program
     from pvops.run.hosts.host import HostModel
@@ -30,6 +31,7 @@ _WHERE = {
     "Result": "session",
     "Session": "session",
     "Stop": "cpu",
+    "backend": "guest.backends",
     "run": "session",
     "shipped": "guest",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "Result",
     "Session",
     "Stop",
+    "backend",
     "run",
     "shipped",
 ]

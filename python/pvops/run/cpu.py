@@ -344,7 +344,12 @@ class Cpu:
         self._count()
         at = self.get("eip")
         code = self._code(at)
-        if self.host.undefined(self, code):
+        try:
+            taken = self.host.undefined(self, code)
+        except RunError as error:  # which the emulator would hide behind one of its own
+            self.stop("hypercall", f"asks for {error}", at)
+            return True
+        if taken:
             return True
         if code[:2] == b"\x0f\x33" and self._rdpmc(code):
             return True

@@ -113,7 +113,7 @@ def apply(image: GuestImage, cpu: Cpu, nops: str = "k8", features: Iterable[int]
     types = [row[2] for row in image.kernel.paravirt.rows()] if image.kernel.paravirt is not None else []
     text = image.built.sections[".text"]
     raw = bytearray(text[1])
-    spans = {address: length for address, (_, length) in image.sites().items()}
+    spans = {address: length for address, (_, length) in image.sites().items()} | image.alternatives()
     for address, table, row, code, kind, reason, _, _ in plan(image, held(image, cpu), nops, features).writes():
         if code:
             raw[address - text[0] : address - text[0] + len(code)] = code

@@ -122,6 +122,12 @@ class Session:
         self._watch()
         return self.patches
 
+    def hold(self, op: str, function: str | None) -> None:
+        """Lets an op point to another function of the guest, or be NULL; it counts when the text is patched again."""
+        found = self.image.pv.template.op(op)
+        at = self.image.address(found.struct) + found.offset - self.image.pv.template.struct_offsets[found.struct]
+        self.cpu.set_word(at, 0 if function is None else self.image.address(function))
+
     def run(self) -> Stop:
         """Runs to the end."""
         return self.cpu.run(EXIT)

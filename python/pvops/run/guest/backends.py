@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from pvops.asm import asciz, function, label
 from pvops.asm.statements import Body
+from pvops.asm.x86 import jmp, ret
 from pvops.run.guest import kvm, lguest, xen
 from pvops.run.guest.layout import Build
 
@@ -92,3 +94,36 @@ _BACKENDS = (LGUEST, XEN, KVM)
 def of_era(era: str) -> list[GuestBackend]:
     """Those of an era."""
     return [backend for backend in _BACKENDS if era in backend.eras]
+
+
+def backend(name: str, ops: Mapping[str, Body]) -> GuestBackend:
+    """A backend of one's own: its guests start at ``NAME_entry``, its patch function has only the default rules.
+
+    Args:
+        name: of the backend and of the host.
+        ops: full name of an op → the instructions of its function, which is called ``NAME_OP``.
+    """
+    symbols = {op: f"{name}_{op.partition('.')[2].replace('.', '_')}" for op in ops}
+
+    def structs(image: GuestImage) -> Iterable[OpsStruct]:
+        for struct in image.pv.era.native(image.config):
+            struct_name = type(struct).__name__
+            own: dict[str, str] = {
+                op.partition(".")[2]: symbol for op, symbol in symbols.items() if op.startswith(f"{struct_name}.")
+            }
+            if struct_name == "pv_init_ops":
+                own["patch"] = f"{name}_patch"
+            yield struct.replace(**own)
+
+    def functions(build: Build) -> Body:
+        return (function(f"{name}_patch", ret()), *(function(symbols[op], body) for op, body in ops.items()))
+
+    return GuestBackend(
+        name,
+        (),
+        functions,
+        lambda build, fill: function(f"{name}_entry", fill, jmp("start_kernel")),
+        lambda build: (label(f"{name}_info"), asciz(name)),
+        structs,
+        lambda image: {"name": f"{name}_info", "paravirt_enabled": 1, "kernel_rpl": 1},
+    )

@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pvops import ops
-from pvops.asm import Image, Value, addr, align, asciz, function, label, mem, space, u32
-from pvops.asm.operands import eax
+from pvops.asm import Built, Image, Value, addr, align, asciz, function, label, mem, space, u32
 from pvops.asm.paravirt import Paravirt
 from pvops.asm.statements import Body
 from pvops.asm.x86 import jmp, movl
 from pvops.errors import RunError
 from pvops.run.guest import drivers, native
+from pvops.run.guest.backends import GuestBackend, of_era
 from pvops.run.guest.compile import RESULTS, Compiler
 from pvops.run.guest.layout import ENTRIES, MMS, STACK, STACK_SIZE, TLS_ARRAY, USER, Build, tables
 
@@ -38,6 +38,7 @@ class GuestImage:
         without: classes configured out, ``PARAVIRT_IRQ``, ….
         length: the least length of a site in bytes: padding.
         extra: further functions, name → instructions.
+        backends: further backends, besides those of the era.
 
     Raises:
         RunError: no such era, or a program that cannot be built.
@@ -51,6 +52,7 @@ class GuestImage:
         without: Iterable[str] = (),
         length: int = 0,
         extra: Mapping[str, Body] | None = None,
+        backends: Iterable[GuestBackend] = (),
     ) -> None:
         if era not in ERAS:
             raise RunError(f"no guests of era {era} (there are {', '.join(ERAS)})")
@@ -58,11 +60,12 @@ class GuestImage:
         self.era = era
         # Xen on i386 needs PAE in 2.6.33, and lguest's guests must not have it before.
         self.pae = era == "2.6.33"
-        self.build = Build(era, self.pae)
         options = {"X86_PAE": self.pae} | dict.fromkeys(without, False)
         if era == "2.6.33":
             options["PARAVIRT_SPINLOCKS"] = True
         self.config: Config = ops.era(era).default_config(32, **options)
+        self.build = Build(era, self.config)
+        self.backends = (*of_era(era), *backends)
         self.pv = Paravirt(era, self.config, length=length)
         compiler = Compiler(self.build, self.pv)
         self.built = self._assemble(compiler, dict(extra or {}))
@@ -72,9 +75,7 @@ class GuestImage:
 
     # Building
 
-    def _assemble(self, compiler: Compiler, extra: Mapping[str, Body]):  # type: ignore[no-untyped-def]
-        from pvops.run.guest import backends
-
+    def _assemble(self, compiler: Compiler, extra: Mapping[str, Body]) -> Built:
         image = Image(32)
         own = native.functions(self.build)
         tables(image, self.build)
@@ -83,7 +84,7 @@ class GuestImage:
         image.text(compiler.program(self.program))
         image.text(drivers.functions())
         image.text(function("startup_native", jmp("start_kernel")))
-        for backend in backends.of_era(self.era):
+        for backend in self.backends:
             image.text(backend.functions(self.build))
             image.text(backend.start(self.build, self.fill(backend.structs(self), backend.info(self))))
             image.data(backend.data(self.build))
@@ -225,11 +226,18 @@ class GuestImage:
         rows = (raw[i : i + 8] for i in range(0, len(raw) & ~7, 8))
         return {int.from_bytes(row[:4], "little"): (names[row[4]], row[5]) for row in rows}
 
+    def alternatives(self) -> dict[int, int]:
+        """Address of each alternative → how many bytes it has."""
+        raw = self.built.sections.get(".altinstructions", (0, b""))[1]
+        # Two pointers, then a byte each: feature, length, length of the replacement, nothing (struct alt_instr).
+        rows = (raw[i : i + 12] for i in range(0, len(raw) - 10, 12))
+        return {int.from_bytes(row[:4], "little"): row[9] for row in rows}
+
     def load(self, cpu: Cpu) -> None:
         """Maps and writes every section; text is made read-only, gaps in its pages trap."""
         pages: dict[int, str] = {}
         for name, (address, raw) in self.built.sections.items():
-            access = "rx" if name.startswith((".text", ".init.text")) else "rw"
+            access = "rx" if name.startswith((".text", ".init.text", ".altinstr_replacement")) else "rw"
             for page in range(address & -0x1000, address + max(len(raw), 1), 0x1000):
                 pages[page] = access
         for page, access in sorted(pages.items()):
@@ -238,5 +246,3 @@ class GuestImage:
                 cpu.write(page, b"\xcc" * 0x1000)
         for address, raw in self.built.sections.values():
             cpu.write(address, raw)
-        cpu.set("eax", 0)
-        _ = eax

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pvops.asm import Image, Value, addr, align, data, label, space, u16, u32
+from pvops.ops.structs import Config
 from pvops.run.cpu import descriptor
 from pvops.run.paging import PAGE_OFFSET
 
@@ -38,11 +39,16 @@ class Build(NamedTuple):
 
     Attributes:
         era: ``seed`` or ``2.6.33``.
-        pae: page table entries of 8 bytes.
+        config: which ops there are.
     """
 
     era: str
-    pae: bool
+    config: Config
+
+    @property
+    def pae(self) -> bool:
+        """Whether page table entries have 8 bytes."""
+        return self.config.holds("X86_PAE")
 
     @property
     def entry(self) -> int:

@@ -310,6 +310,8 @@ def _mmu(build: Build) -> Body:
 
 def _setup(build: Build) -> Body:
     """2007: what stands in for some ops until the kernel's page table is made."""
+    if not build.config.holds("PARAVIRT_MMU"):
+        return ()
     return (
         # Only set up so far: plain stores until the tables are Xen's.
         function("xen_pagetable_setup_start", movl(addr("xen_set_pte_init"), mem(_slot(build, "set_pte"))), ret()),
@@ -331,8 +333,7 @@ def _setup(build: Build) -> Body:
 def _slot(build: Build, op: str) -> Value:
     from pvops import ops
 
-    era = ops.era(build.era)
-    template = era.template(era.default_config(32, X86_PAE=build.pae))
+    template = ops.era(build.era).template(build.config)
     return addr("pv_mmu_ops") + (template.op(f"pv_mmu_ops.{op}").offset - template.struct_offsets["pv_mmu_ops"])
 
 
