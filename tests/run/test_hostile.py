@@ -6,6 +6,7 @@ import pytest
 
 from pvops.asm import Value, addr, label, mem
 from pvops.asm.operands import eax, ebx, ecx, edx
+from pvops.asm.statements import Body
 from pvops.asm.x86 import call, int_, jmp, movl, pushl, ret, ud2, vmcall
 from pvops.errors import RunError
 from pvops.run import GuestImage, Limits
@@ -44,8 +45,8 @@ def test_a_jump_into_the_middle_of_a_patched_site(backend: str) -> None:
         ((int_(0x80),), "trap", "int $0x80"),
     ],
 )
-def test_what_a_guest_may_not_do(body: tuple[Raw, ...], kind: str, words: str) -> None:
-    guest = built(Raw(body))  # type: ignore[arg-type]
+def test_what_a_guest_may_not_do(body: tuple[Body, ...], kind: str, words: str) -> None:
+    guest = built(Raw(body))
     for backend in ("native", "lguest", "xen"):
         result = ran(guest, backend, limits=QUICK)
         assert (result.stop.kind, result.final_state) == (kind, "")
@@ -62,8 +63,8 @@ def test_what_a_guest_may_not_do(body: tuple[Raw, ...], kind: str, words: str) -
         ("kvm", "2.6.33", (movl(77, eax), vmcall()), "unknown hypercall 77"),
     ],
 )
-def test_an_unknown_hypercall(backend: str, era: str, body: tuple[object, ...], words: str) -> None:
-    stop = ran(built(Raw(body), era=era), backend).stop  # type: ignore[arg-type]
+def test_an_unknown_hypercall(backend: str, era: str, body: tuple[Body, ...], words: str) -> None:
+    stop = ran(built(Raw(body), era=era), backend).stop
     assert stop.kind == "hypercall"
     assert words in stop.why
 

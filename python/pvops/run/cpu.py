@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from pvops.errors import RunError
 
 if TYPE_CHECKING:
-    from unicorn import Uc
+    from pvops.run.emulator import Uc
 
 PAGE = 0x1000
 
@@ -123,7 +123,7 @@ class Cpu:
         self.host = host
         self.ring = ring
         self.limits = limits or Limits()
-        self.uc: Uc = uc
+        self.uc = uc
         self.traps = 0
         self.stopped: Stop | None = None
         self._missed: tuple[int, bool] | None = None
@@ -135,7 +135,7 @@ class Cpu:
         ]
         self._before: object = None
         self._text: list[tuple[int, int]] = []
-        self._tsc: dict[int, object] = {}
+        self._tsc: dict[int, int] = {}
         #: Called with the address of an instruction behind which the rest of its block is not executed.
         self.interrupted: Callable[[int], None] = lambda address: None
         self.uc.ctl_set_tlb_mode(self._u.UC_TLB_VIRTUAL)
@@ -180,8 +180,7 @@ class Cpu:
 
     def get(self, register: str) -> int:
         """A register by name: ``eax``, ``eip``, ``eflags``, ``cr3``."""
-        value: int = self.uc.reg_read(self._x[register])
-        return value
+        return self.uc.reg_read(self._x[register])
 
     def set(self, register: str, value: int) -> None:
         """Sets a register by name."""
@@ -189,8 +188,9 @@ class Cpu:
 
     def table(self, register: str) -> tuple[int, int]:
         """``gdtr`` or ``idtr``: (base, limit)."""
-        _, base, limit, _ = self.uc.reg_read(self._x[register])
-        return base, limit
+        held: object = self.uc.reg_read(self._x[register])  # (selector, base, limit, flags)
+        assert isinstance(held, tuple)
+        return held[1], held[2]
 
     def push(self, value: int) -> None:
         """Pushes a word on the guest's stack."""

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from unicorn import Uc
-
     from pvops.run.cpu import Cpu
+    from pvops.run.emulator import Uc
 
 
 class Block(NamedTuple):

@@ -142,11 +142,25 @@ class Session:
             ops = {op: n for op, n in sorted(self.meter.ops.items()) if n}
         host = self.host
         return Result(
-            *(self.image.program.name, self.image.era, host.name, patched, self.lazy, instructions, indirect),
-            *(dict(sorted(host.hypercalls.items())), dict(sorted(host.queued.items())), host.batches, ops),
-            self.forms(patched),
-            host.digest(self.cpu) if stop.kind == "done" else "",
-            *(stop, self.cpu.traps, seconds, tuple(host.events), tuple(self.trace), tuple(self.patches)),
+            guest=self.image.program.name,
+            era=self.image.era,
+            backend=host.name,
+            patched=patched,
+            lazy=self.lazy,
+            instructions=instructions,
+            indirect_calls=indirect,
+            hypercalls=dict(sorted(host.hypercalls.items())),
+            queued=dict(sorted(host.queued.items())),
+            batches=host.batches,
+            ops=ops,
+            forms=self.forms(patched),
+            final_state=host.digest(self.cpu) if stop.kind == "done" else "",
+            stop=stop,
+            traps=self.cpu.traps,
+            seconds=seconds,
+            events=tuple(host.events),
+            trace=tuple(self.trace),
+            patches=tuple(self.patches),
         )
 
     def forms(self, patched: bool) -> dict[str, str]:

@@ -320,6 +320,7 @@ class Compiler:
             movl(ebx, eax),
             orl(PAGE_FLAGS, eax),
         )
+        at: tuple[Body, ...]
         if self.build.pae:
             at = (pushl(0), pushl(eax), movl(mem("current_mm"), eax), movl(ebx, edx))
             call_ = (*self._called_here("pv_mmu_ops.set_pte_at"), addl(8, esp))

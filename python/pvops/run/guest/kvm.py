@@ -5,8 +5,8 @@ Source: arch/x86/kernel/kvm.c of 2.6.33.
 
 from __future__ import annotations
 
-from pvops.asm import Local, addr, align, asciz, function, label, mem, space, u32
-from pvops.asm.operands import eax, ebp, ebx, ecx, edi, edx, esi, esp
+from pvops.asm import Local, Value, addr, align, asciz, function, label, mem, space, u32
+from pvops.asm.operands import eax, ebx, ecx, edi, edx, esp
 from pvops.asm.statements import Body
 from pvops.asm.x86 import (
     addl,
@@ -29,8 +29,9 @@ from pvops.asm.x86 import (
     vmcall,
     xorl,
 )
-from pvops.run.guest.layout import PAGE_OFFSET, Build, pa
+from pvops.run.guest.layout import Build, pa
 from pvops.run.hosts.kvm import FEATURES, FLUSH_TLB, MMU_OP, RELEASE_PT, SIGNATURE, SIZES, WRITE_PTE
+from pvops.run.paging import PAGE_OFFSET
 
 LAZY_MMU = 1
 #: Bytes of the buffer (MMU_QUEUE_SIZE).
@@ -52,7 +53,7 @@ def _queued(op: int, *words: Body) -> Body:
     )
 
 
-def _word(n: int):  # type: ignore[no-untyped-def]
+def _word(n: int) -> Value:
     return addr("kvm_queue") + 4 * n
 
 
@@ -114,7 +115,6 @@ def start(build: Build, fill: Body) -> Body:
 
 def variables(build: Build) -> Body:
     """The buffer."""
-    _ = (ebp, esi)
     return (
         *(align(16), label("kvm_queue"), space(QUEUE), label("kvm_queue_len"), u32(0)),
         *(label("kvm_info"), asciz("KVM")),

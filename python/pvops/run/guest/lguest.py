@@ -32,8 +32,9 @@ from pvops.asm.x86 import (
     subl,
     xorl,
 )
-from pvops.run.guest.layout import GDT_ENTRIES, MM_PGD, PAGE_OFFSET, STACK_SIZE, TLS_ARRAY, Build, pa
+from pvops.run.guest.layout import GDT_ENTRIES, MM_PGD, STACK_SIZE, TLS_ARRAY, Build, pa
 from pvops.run.hosts.lguest import CALLS, CALLS_2_6_33, CALLS_AT, CR2, FREE, IRQ_ENABLED, RING, STATUS, TIME, TRAP
+from pvops.run.paging import PAGE_OFFSET
 
 X86_EFLAGS_IF, TS = 0x200, 8
 __KERNEL_DS = 0x18
@@ -84,7 +85,7 @@ def _lazy(calls: _Calls) -> Body:
     """Calls at once while not lazy; else into the ring, and at once where the ring is full, which empties it."""
     full, done, immediately = Local("full"), Local("done"), Local("immediately")
     slot = [(movl(register, mem(_field(CALLS_AT) + 4 * i, edi))) for i, register in enumerate((eax, edx, ebx, ecx))]
-    leave = (movl(calls.numbers["FLUSH_ASYNC"], eax), int_(TRAP), ret())
+    leave: tuple[Body, ...] = (movl(calls.numbers["FLUSH_ASYNC"], eax), int_(TRAP), ret())
     keep = Local("keep")
     return (
         function("lazy_hcall", cmpl(LAZY_NONE, mem("paravirt_lazy_mode")), je(addr(immediately)), jmp("async_hcall")),
@@ -106,14 +107,14 @@ def _lazy(calls: _Calls) -> Body:
             *leave,
             *(label(_RETURN), ret()),
         ),
-        *_modes(leave),
+        _modes(leave),
     )
 
 
 _RETURN = Local("return")
 
 
-def _modes(leave: Body) -> Body:
+def _modes(leave: tuple[Body, ...]) -> Body:
     """What takes the place of that op in 2.6.33."""
     return (
         function("lguest_leave_lazy_mmu_mode", movl(LAZY_NONE, mem("paravirt_lazy_mode")), leave),
@@ -122,7 +123,7 @@ def _modes(leave: Body) -> Body:
 
 
 def _irq(build: Build, calls: _Calls) -> Body:
-    plain = (
+    plain: tuple[Body, ...] = (
         function("save_fl", movl(irq_enabled, eax), ret()),
         function("irq_disable", movl(0, irq_enabled), ret()),
     )
@@ -234,7 +235,7 @@ def _mmu(build: Build, calls: _Calls) -> Body:
     early = Local("early")
     high = (movl(ecx, mem(4, eax)),) if build.pae else ()
     # set_pte_at(mm, address, entry, value): the value is on the stack, behind ebx and the return address.
-    at = (movl(mem(8, esp), ebx), movl(ebx, mem(0, ecx)))
+    at: tuple[Body, ...] = (movl(mem(8, esp), ebx), movl(ebx, mem(0, ecx)))
     if build.pae:
         at = (movl(mem(12, esp), ebx), movl(ebx, mem(4, ecx)), *at)
     return (

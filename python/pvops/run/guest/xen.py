@@ -46,7 +46,7 @@ from pvops.asm.x86 import (
     testl,
     xorl,
 )
-from pvops.run.guest.layout import GDT_TLS, PAGE_OFFSET, TLS_ARRAY, TLS_ENTRIES, Build
+from pvops.run.guest.layout import GDT_TLS, TLS_ARRAY, TLS_ENTRIES, Build
 from pvops.run.hosts.xen import (
     ARCH_CR2,
     BATCH,
@@ -62,6 +62,7 @@ from pvops.run.hosts.xen import (
     TSC_STAMP,
     WC_SEC,
 )
+from pvops.run.paging import PAGE_OFFSET
 
 if TYPE_CHECKING:
     from pvops.run.guest.image import GuestImage
@@ -220,7 +221,7 @@ def _cpu() -> Body:
 
 
 def _descriptors(build: Build) -> Body:
-    tls = []
+    tls: list[Body] = []
     for i in range(TLS_ENTRIES):
         here = addr("gdt_table") + (8 * (GDT_TLS + i) - PAGE_OFFSET)
         low, high = mem(TLS_ARRAY + 8 * i, ebp), mem(TLS_ARRAY + 8 * i + 4, ebp)

@@ -12,9 +12,8 @@ from pvops.run.hosts.host import BOOT_TIME, IF, TS, Gate, HostModel
 from pvops.run.paging import PAGE_OFFSET
 
 if TYPE_CHECKING:
-    from unicorn import Uc
-
     from pvops.run.cpu import Cpu
+    from pvops.run.emulator import Uc
     from pvops.run.guest.image import GuestImage
 
 TRAP = 0x82
