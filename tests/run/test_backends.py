@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pvops import ops
+from pvops.asm import addr
 from pvops.backends.headers import held_by
 from pvops.run import GuestImage, Session, hosts
 from pvops.run.guest import shipped, tour
-from pvops.run.guest.program import Call, Entry, Lazy, Pte
+from pvops.run.guest.program import Call, Entry, Lazy, Pte, Switch
 from pvops.run.hosts.lguest import Lguest
 from pvops.run.hosts.xen import Xen
 from pvops.run.job import Job, differing, results
@@ -107,12 +108,7 @@ def test_calls_are_immediate_outside_and_flushed_on_leave() -> None:
     result = ran(guest, "lguest")
     assert (result.hypercalls["TS"], result.queued, result.batches) == (2, {"TS": 3}, 1)
     names = [(e.name, e.queued) for e in result.events]
-    assert names[1:] == [("TS", False), *[("TS", True)] * 3, ("FLUSH_ASYNC", False), ("TS", False)] or names[1:] == [
-        ("TS", False),
-        *[("TS", True)] * 3,
-        ("FLUSH_ASYNC", False),
-        ("TS", False),
-    ]
+    assert names[1:] == [("TS", False), *[("TS", True)] * 3, ("FLUSH_ASYNC", False), ("TS", False)]
 
 
 def test_set_pte_has_the_tlb_flushed_but_not_before_there_is_a_page_table() -> None:
@@ -138,6 +134,18 @@ def test_a_backend_that_forgets_to_tell_ends_in_another_state() -> None:
     stop = session.run()
     assert stop.kind == "done"
     assert session.result(stop, True, 0.0).final_state != ran(guest, "native").final_state
+
+
+def test_lguest_forgets_tls_when_the_gdt_is_loaded_anew() -> None:
+    """load_tls tells the host and not the guest's own table, which write_gdt_entry has read again: whole in the seed.
+
+    2.6.33 tells of one entry (LOAD_GDT_ENTRY).
+    """
+    write = Call("pv_cpu_ops.write_gdt_entry", (addr("gdt_table"), 20, 0xFFFF, 0x00CFF200))
+    for era, same in (("seed", False), ("2.6.33", True)):
+        guest = built(*shipped.descriptors(), *shipped.address_spaces(), Switch(0), write, era=era)
+        assert (ran(guest, "lguest").final_state == ran(guest, "native").final_state) is same
+        assert ran(guest, "xen").final_state == ran(guest, "native").final_state
 
 
 # pv_info
