@@ -148,6 +148,7 @@ class Boot:
         pointers: dict[int, int] | None = None,
         keys: dict[int, tuple[bool, bool]] | None = None,
         static_calls: dict[int, tuple[int, bool]] | None = None,
+        early_calls: set[int] | None = None,
         constants: dict[str, tuple[int, bool]] | None = None,
     ) -> Boot: ...
 

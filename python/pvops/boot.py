@@ -116,6 +116,7 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
         pointers=pointers,
         keys={address: (state.enabled, False) for address, state in keys.items()},
         static_calls={key: (state.function, False) for key, state in calls.items()},
+        early_calls={key for key, state in calls.items() if state.early},
         constants={"runtime_ptr_USER_PTR_MAX": (_user_ptr_max(asked), False)},
     )
     return Setup(boot, asked, slots, patch_function, nop_choice, words, one_cpu, keys, calls)

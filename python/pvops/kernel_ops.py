@@ -144,8 +144,13 @@ class KernelOps:
             held = self._read(self._slots(template))
         except TableError:
             return -1
-        native = {type(struct).__name__: struct for struct in era.native(config)}
-        return sum(self._holds(h, native[op.struct][op.field]) for h, op in zip(held, template, strict=True))
+        native = era.patch_template(config)
+        if self._structures:
+            # What the structures hold: the patcher does not see those that the kernel does not call.
+            linked = [native.structs[op.struct][op.field] for op in template]
+        else:
+            linked = list(native.pointers().values())
+        return sum(map(self._holds, held, linked))
 
     @cached_property
     def names(self) -> list[str]:
@@ -200,6 +205,13 @@ class KernelOps:
             arrays.append(OpsArray("pv_ops_lock", "pv_lock_ops", lock, first))
         return arrays
 
+    @property
+    def where(self) -> str:
+        """Where the ops lie, in words: each array, or the first of many structures."""
+        if len(self.arrays) > 2:
+            return f"{len(self.arrays)} structures, {self.arrays[0].symbol} at {self.arrays[0].address:#x}"
+        return ", ".join(f"{array.symbol} at {array.address:#x}" for array in self.arrays)
+
     def slot(self, index: int) -> int:
         """The address of the slot of an op, by its place in `names`."""
         array = next(array for array in reversed(self.arrays) if array.first <= index)
@@ -244,7 +256,9 @@ class KernelOps:
 
 def _structures(kernel: Kernel) -> dict[str, int]:
     """The addresses of the ops structures of a kernel of 2.6, by name; nothing of later ones."""
-    if kernel.era not in _SPLIT_ERAS:
+    from pvops import rules
+
+    if rules.era_of_2_6(kernel, kernel.release) is None:
         return {}
     from pvops import ops
 

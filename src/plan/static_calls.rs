@@ -65,7 +65,13 @@ pub(super) fn initialise(run: &mut Run<'_>) -> Result<()> {
 
 /// `static_call_init()` as an initcall, after `static_call_force_reinit()`.
 pub(super) fn again(run: &mut Run<'_>) -> Result<()> {
-    if run.rules.static_calls.again && run.boot.with(run.boot.rethunk) { each(run, built, true) } else { Ok(()) }
+    if !run.rules.static_calls.again || !run.boot.with(run.boot.rethunk) {
+        return Ok(());
+    }
+    let by_then = |run: &Run<'_>, key| {
+        if run.boot.early_calls.contains(&key) { function(run, key).value } else { built(run, key) }
+    };
+    each(run, by_then, true)
 }
 
 /// `static_call_update()` of the keys that changed.

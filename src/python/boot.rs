@@ -1,6 +1,6 @@
 //! `pvops._core.Tables`, and what decides a whole boot: `pvops._core.Boot`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -135,7 +135,7 @@ impl Boot {
     #[new]
     #[pyo3(signature = (features, numbers, nops, *, return_thunk = None, uniprocessor = false, xen = false,
                         template = None, rules = None, pointers = None, keys = None, static_calls = None,
-                        constants = None))]
+                        early_calls = None, constants = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
     fn new(
         features: Vec<u32>,
@@ -149,6 +149,7 @@ impl Boot {
         pointers: Option<HashMap<u64, u64>>,
         keys: Option<HashMap<u64, (bool, bool)>>,
         static_calls: Option<HashMap<u64, (u64, bool)>>,
+        early_calls: Option<HashSet<u64>>,
         constants: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Boot> {
         let paravirt = match (template, rules) {
@@ -178,6 +179,7 @@ impl Boot {
             pointers: pointers.unwrap_or_default(),
             keys: known(keys.unwrap_or_default()),
             static_calls: known(static_calls.unwrap_or_default()),
+            early_calls: early_calls.unwrap_or_default(),
             constants: known_constants,
             its_pages: Vec::new(),
             xen,

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import pvops
 from pvops.asm import Built, Image
 
 #: Skips where there are no binutils.
-needs_binutils = pytest.mark.skipif(
-    any(shutil.which(tool) is None for tool in ("as", "ld", "objcopy")), reason="no GNU binutils"
-)
+needs_binutils = pytest.mark.skipif(any(shutil.which(tool) is None for tool in ("as", "ld")), reason="no GNU binutils")
 
 
 def assembled(image: Image, built: Built, folder: Path) -> dict[str, bytes]:
@@ -23,12 +22,9 @@ def assembled(image: Image, built: Built, folder: Path) -> dict[str, bytes]:
     places = [f"--section-start={name}={address:#x}" for name, (address, _) in built.sections.items()]
     _run("as", f"--{image.bits}", "guest.s", "-o", "guest.o", cwd=folder)
     _run("ld", "-m", *elf, "-e", "0", "-z", "noseparate-code", *places, "guest.o", "-o", "guest", cwd=folder)
-    sections = {}
-    for name, (_, ours) in built.sections.items():
-        _run("objcopy", "-O", "binary", "--only-section", name, "--set-section-flags", f"{name}=alloc,load,contents",
-             "guest", "part", cwd=folder)  # fmt: skip
-        sections[name] = (folder / "part").read_bytes() if ours else b""
-    return sections
+    theirs = pvops.open(folder / "guest").image
+    found = {name: theirs.read(address, size) or b"" for name, address, size, _ in theirs.sections()}
+    return {name: found.get(name, b"") for name in built.sections}
 
 
 def assert_same(image: Image, folder: Path) -> None:

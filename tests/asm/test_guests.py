@@ -8,7 +8,9 @@ import pytest
 
 import pvops
 from asm.gas import assert_same, needs_binutils
-from pvops import ops
+from cli.run import document
+from cli.run import pvops as command
+from pvops import ops, rules
 from pvops.asm import Image, asciz, function, label, mem, u32
 from pvops.asm.alternatives import Alternatives
 from pvops.asm.natives import native
@@ -84,6 +86,20 @@ def test_it_patches_itself_on_bare_hardware(era: str, bits: int) -> None:
     assert kinds.get("pv_irq_ops.irq_enable", inlined) == inlined
 
 
+@pytest.mark.parametrize(("era", "bits"), [("seed", 32), ("2.6.33", 64)], ids=str)
+def test_every_command_opens_it(era: str, bits: int, tmp_path: Path) -> None:
+    guest, patched = tmp_path / "guest", tmp_path / "patched"
+    guest.write_bytes(_guest(Paravirt(era, bits=bits)).elf())
+    said = document("ops", guest)
+    assert (said["era"], said["named_by"].split(",")[0]) == (era, f"era {era}")
+    assert b"pv_irq_ops.irq_disable" in command("explain", guest, "startup").stdout
+    assert command("patch", guest, "-o", patched).returncode == 0
+    before, after = pvops.open(guest), pvops.open(patched)
+    site = before.sites[0]
+    assert site.bytes != after.image.read(site.address, len(site.bytes))
+    assert after.image.read(site.address, 1) == b"\xfa"
+
+
 def test_the_seed_without_its_own_structure_is_told_by_its_release() -> None:
     config = ops.era("seed").default_config(32, PARAVIRT_MISC=False)
     kernel = pvops.open(_guest(Paravirt("seed", config)).elf())
@@ -94,6 +110,51 @@ def test_the_seed_without_its_own_structure_is_told_by_its_release() -> None:
         "seed",
         len(Paravirt("seed", config).template),
     )
+
+
+class _Symbols:
+    """An image of which only symbols are known."""
+
+    def __init__(self, *symbols: str) -> None:
+        self.symbols = symbols
+
+    def address_of(self, symbol: str) -> int | None:
+        return 1 if symbol in self.symbols else None
+
+    def has_section(self, name: str) -> bool:
+        return name == ".parainstructions"
+
+
+@pytest.mark.parametrize(
+    ("release", "symbols", "era"),
+    [
+        (None, ("pv_init_ops", "pv_misc_ops", "native_patch"), "seed"),
+        (None, ("pv_init_ops", "pv_lock_ops", "native_patch"), "2.6.33"),
+        (None, ("pv_init_ops", "native_patch"), "2.6.24"),
+        ("2.6.23-rc9", ("pv_init_ops", "native_patch"), "seed"),
+        ("2.6.24.7", ("pv_init_ops", "native_patch"), "2.6.24"),
+        ("2.6.32-5-amd64", ("pv_init_ops", "native_patch"), "2.6.33"),
+        ("5.10.0", ("pv_ops", "native_patch"), "5.10"),
+        ("6.1.0", ("pv_ops", "paravirt_patch"), "6.1"),
+    ],
+)
+def test_what_tells_the_era(release: str | None, symbols: tuple[str, ...], era: str) -> None:
+    assert rules.era_of(_Symbols(*symbols), release)[0] == era
+
+
+def test_kernels_between_2_6_and_5_10_are_not_taken_for_2_6() -> None:
+    assert rules.era_of(_Symbols("pv_init_ops", "pv_lock_ops", "native_patch"), "4.9.0")[0] == "5.10"
+
+
+def test_structures_hold_what_they_are_given() -> None:
+    pv = Paravirt("seed")
+    irq = next(s for s in pv.era.native(pv.config) if type(s).__name__ == "pv_irq_ops")
+    image = Image(32)
+    image.text(label("mine"), ret(), pv.native_functions())
+    image.data(pv.structures(irq.replace(halt="mine", safe_halt=None)))
+    built = image.build()
+    slot = built.symbols["pv_irq_ops"] - built.sections[".data"][0] + 4 * 5
+    assert built.sections[".data"][1][slot : slot + 8] == bytes(4) + built.symbols["mine"].to_bytes(4, "little")
 
 
 def test_the_seed_has_no_p6_nops() -> None:

@@ -165,6 +165,10 @@ def test_operands_that_no_instruction_has_are_refused_at_once() -> None:
         align(24)
     with pytest.raises(AssemblyError, match="no string instruction"):
         rep(data(b"\x90"))
+    with pytest.raises(AssemblyError, match="is no name of a label"):
+        label("a b")
+    with pytest.raises(AssemblyError, match="is no name of a section"):
+        Image(32).section("a\0b")
     with pytest.raises(AssemblyError, match="is no statement"):
         Image(32).text("ret")
 

@@ -80,7 +80,7 @@ FIXED: dict[int, tuple[Callable[[], Statement], ...]] = {
 }
 PLAIN = (
     "ret leave nop pause cld std cltd cli sti hlt clts cpuid rdtsc rdmsr wrmsr rdpmc wbinvd int3 ud2 sysenter vmcall "
-    "vmmcall iret"
+    "vmmcall iret sfence lfence mfence"
 )
 BOTH: tuple[Callable[[], Statement], ...] = (
     *(getattr(x86, name) for name in PLAIN.split()),

@@ -6,7 +6,6 @@ from pvops.asm.operands import (
     Memory,
     Operand,
     Register,
-    eax,
     ecx,
     edx,
     esp,
@@ -15,7 +14,6 @@ from pvops.asm.operands import (
     r9,
     r10,
     r11,
-    rax,
     rcx,
     rdi,
     rdx,
@@ -161,7 +159,3 @@ def _registers(operand: Operand) -> list[Register]:
     if isinstance(operand, Memory):
         return [r for r in (operand.base, operand.index) if r is not None]
     return []
-
-
-#: What a call returns, by bits.
-RESULT = {32: eax, 64: rax}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from pvops.errors import AssemblyError
 
 #: Where a kernel's text is linked to: 2.6.24's _text on i386, ``__START_KERNEL_map`` + 16 MiB on x86-64.
 BASES = {32: 0xC010_0000, 64: 0xFFFF_FFFF_8100_0000}
+
+#: What a section may be called.
+_NAME = re.compile(r"[\w.$-]+", re.ASCII)
 
 #: Flags of sections by the start of their names; everything else is read-only data.
 _FLAGS = {
@@ -97,10 +101,12 @@ class Image:
             flags: see `Section`; from its name unless given.
 
         Raises:
-            AssemblyError: it has another address already.
+            AssemblyError: it has another address already, or this is no name.
         """
         found = self.sections.get(name)
         if found is None:
+            if not _NAME.fullmatch(name):
+                raise AssemblyError(f"{name!r} is no name of a section")
             if flags is None:
                 flags = _FLAGS.get(name, elf.ALLOC)
             found = self.sections[name] = Section(self, name, address, flags | elf.ALLOC)

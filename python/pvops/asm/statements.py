@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pvops.asm.values import Local, Name, Value, name_of, number
 from pvops.errors import AssemblyError
+
+#: What a symbol may be called, as GNU as has it.
+_NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 
 
 class Fixup(NamedTuple):
@@ -50,6 +54,8 @@ class Label(Statement):
     __slots__ = ("function", "name")
 
     def __init__(self, name: Name, function: bool | None = None) -> None:
+        if isinstance(name, str) and not _NAME.fullmatch(name):
+            raise AssemblyError(f"{name!r} is no name of a label")
         self.name = name
         self.function = function
 

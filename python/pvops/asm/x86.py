@@ -108,6 +108,7 @@ pushal, popal = Mnemonic("pushal", "PUSHAD"), Mnemonic("popal", "POPAD")
 sete, setne, setb, setae = Mnemonic("sete"), Mnemonic("setne"), Mnemonic("setb"), Mnemonic("setae")
 setz, setnz = Mnemonic("setz", "SETE"), Mnemonic("setnz", "SETNE")
 
+sfence, lfence, mfence = Mnemonic("sfence"), Mnemonic("lfence"), Mnemonic("mfence")
 ret, leave, nop, pause = Mnemonic("ret"), Mnemonic("leave"), Mnemonic("nop"), Mnemonic("pause")
 cld, std, cltd = Mnemonic("cld"), Mnemonic("std"), Mnemonic("cltd", "CDQ")
 cli, sti, hlt, clts = Mnemonic("cli"), Mnemonic("sti"), Mnemonic("hlt"), Mnemonic("clts")

@@ -92,8 +92,7 @@ def _of_kernel(args: argparse.Namespace) -> View:
         }
         rows.append(OpRow("pv_ops", type, type * kernel.word, op, era.doc(op) if era else "", held))
     title = f"{kernel.release or kernel.name}  {kernel.arch}"
-    where = ", ".join(f"{array.symbol} at {array.address:#x}" for array in kernel.ops.arrays)
-    lines = [f"{where}, {len(rows)} slots, named by {kernel.ops.named_by}"]
+    lines = [f"{kernel.ops.where}, {len(rows)} slots, named by {kernel.ops.named_by}"]
     facts = {
         "kernel": kernel.name,
         "release": kernel.release,
