@@ -32,6 +32,7 @@ class Patch(NamedTuple):
         op: whose call it is.
         form: ``inlined``, ``nop``, ``call``, ``jmp``, ``ud2``, or ``left`` as it was.
         bytes: what stands there now; empty where nothing was written.
+        used: how many of them are not filling.
         reason: why, in words.
     """
 
@@ -39,6 +40,7 @@ class Patch(NamedTuple):
     op: str
     form: str
     bytes: bytes
+    used: int
     reason: str
 
 
@@ -114,13 +116,13 @@ def apply(image: GuestImage, cpu: Cpu, nops: str = "k8", features: Iterable[int]
     text = image.built.sections[".text"]
     raw = bytearray(text[1])
     spans = {address: length for address, (_, length) in image.sites().items()} | image.alternatives()
-    for address, table, row, code, kind, reason, _, _ in plan(image, held(image, cpu), nops, features).writes():
+    for address, table, row, code, kind, reason, used, _ in plan(image, held(image, cpu), nops, features).writes():
         if code:
             raw[address - text[0] : address - text[0] + len(code)] = code
             spans[address] = max(spans.get(address, 0), len(code))
         if table == "paravirt":
             form = "ud2" if code[:2] == b"\x0f\x0b" else _FORMS.get(kind, kind)
-            done.append(Patch(address, names[types[row]], form, code, reason))
+            done.append(Patch(address, names[types[row]], form, code, used, reason))
     for address, length in spans.items():
         cpu.write(address, bytes(raw[address - text[0] : address - text[0] + length]))
     return done

@@ -127,7 +127,7 @@ class GuestImage:
         for op in self.pv.template:
             held = filled[op.struct][op.field]
             if held != natives[op.name]:
-                body.append(movl(0 if held is None else addr(held), mem(self.pv.pointer(op))))
+                body.append(movl(0 if held is None else _function(held), mem(self.pv.pointer(op))))
         for member, offset in type(self.pv.era.info).offsets(self.config).items():
             if member in info:
                 value = info[member]
@@ -144,9 +144,10 @@ class GuestImage:
         return open_kernel(self.built.elf)
 
     def address(self, name: str) -> int:
-        """The address of a symbol; `RunError` where there is none."""
+        """The address of ``symbol`` or ``symbol+0xoffset``; `RunError` where there is none."""
+        symbol, plus, offset = name.partition("+")
         try:
-            return self.symbols[name]
+            return self.symbols[symbol] + (int(offset, 16) if plus else 0)
         except KeyError:
             raise RunError(f"the guest has no symbol {name}") from None
 
@@ -246,3 +247,9 @@ class GuestImage:
                 cpu.write(page, b"\xcc" * 0x1000)
         for address, raw in self.built.sections.values():
             cpu.write(address, raw)
+
+
+def _function(name: str) -> Value:
+    """What a slot holds: a function, or a place in one (``hypercall_page+0x2e0``)."""
+    symbol, plus, offset = name.partition("+")
+    return addr(symbol) + (int(offset, 16) if plus else 0)

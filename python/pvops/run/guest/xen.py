@@ -402,8 +402,7 @@ def start(build: Build, fill: Body) -> Body:
     """Where Xen starts a domain; and its page of hypercalls, which it fills in itself."""
     return (
         function("xen_start_kernel", fill, jmp("start_kernel")),
-        *(align(0x1000, 0xCC), label("hypercall_page"), space(0x2E0, 0xCC)),
-        *(label("hypercall_page+0x2e0"), space(0x1000 - 0x2E0, 0xCC)),
+        *(align(0x1000, 0xCC), label("hypercall_page"), space(0x1000, 0xCC)),
     )
 
 

@@ -31,7 +31,7 @@ def functions() -> Body:
         function("xen_read_cr0", movl(mem("xen_cr0"), eax), ret()),
         keeping("xen_write_cr0", movl(eax, mem("xen_cr0")), *ts, entry("fpu_taskswitch", LAZY_CPU)),
         function("xen_write_msr_safe", jmp("native_write_msr_safe")),
-        function("xen_iret", jmp(addr("hypercall_page+0x2e0"))),
+        function("xen_iret", jmp(addr("hypercall_page") + 0x2E0)),
         # The frame that sysexit does without, for iret: user space's ss, esp, eflags, cs, eip.
         function("xen_sysexit", pushl(0x7B), pushl(ecx), pushfl(), pushl(0x73), pushl(edx), jmp("xen_iret")),
         # Pages of an LDT become read-only, which Xen insists on and nothing here depends on.
