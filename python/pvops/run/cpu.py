@@ -227,7 +227,7 @@ class Cpu:
         self.uc.ctl_remove_cache(entry, entry + 1)
         if not self.ring:  # an iret to the same ring leaves the stack alone
             self.set("esp", stack)
-        for register in ("ds", "es"):
+        for register in ("ds", "es", "fs"):
             self.uc.reg_write(self._x[register], data)
         self._before = self.uc.context_save()
 

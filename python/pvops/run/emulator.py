@@ -42,7 +42,7 @@ class Uc(Protocol):
 NEEDED = "running guests needs Unicorn: pip install 'linux-pvops[run]'"
 
 _REGISTERS = (
-    "eax ebx ecx edx esi edi ebp esp eip eflags cs ds es ss cr0 cr2 cr3 cr4 dr0 dr1 dr2 dr3 dr6 dr7 gdtr idtr ldtr tr"
+    "eax ebx ecx edx esi edi ebp esp eip eflags cs ds es fs ss cr0 cr2 cr3 cr4 dr0 dr1 dr2 dr3 dr6 dr7 gdtr idtr ldtr tr"
 )
 
 

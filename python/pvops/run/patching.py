@@ -53,8 +53,8 @@ def held(image: GuestImage, cpu: Cpu) -> dict[str, int]:
     return out
 
 
-def patch_function(image: GuestImage, name: str) -> PatchFunction | None:
-    """The patch function that ``pv_init_ops.patch`` points to, by its name."""
+def patch_function(image: GuestImage, name: str, placed: bool) -> PatchFunction | None:
+    """The patch function that ``pv_init_ops.patch`` points to, by its name; `placed`: Xen's vcpu_info is."""
     era = image.pv.era
     if name == "native_patch":
         return era.patch_function(image.config)
@@ -64,14 +64,16 @@ def patch_function(image: GuestImage, name: str) -> PatchFunction | None:
         return lguest.patch_function(era, lguest.code(era, image.address("lguest_data")))
     if name == "xen_patch":
         from pvops.backends import xen_2007
-        from pvops.run.guest.xen import direct_code
+        from pvops.run.guest.xen_placed import direct_code
 
-        code, check_events = direct_code(image)
+        code, check_events = direct_code(image) if placed else ({}, {})
         return xen_2007.patch_function(era, code, check_events)
     return None
 
 
-def plan(image: GuestImage, pointers: Mapping[str, int], nops: str, features: Iterable[int] = ()) -> _core.Plan:
+def plan(
+    image: GuestImage, pointers: Mapping[str, int], nops: str, features: Iterable[int] = (), *, placed: bool = False
+) -> _core.Plan:
     """The writes for a guest whose structures hold these functions.
 
     Args:
@@ -79,6 +81,7 @@ def plan(image: GuestImage, pointers: Mapping[str, int], nops: str, features: It
         pointers: op → address held.
         nops: of `NOPS`.
         features: numbers of the CPU's features, for alternatives.
+        placed: Xen's vcpu_info is where the guest wants it.
 
     Raises:
         RunError: the patch function is none that is known, or the nop table is none of the era's.
@@ -89,7 +92,7 @@ def plan(image: GuestImage, pointers: Mapping[str, int], nops: str, features: It
     if nops not in NOPS or (nops == "p6" and image.era == "seed"):
         raise RunError(f"no nop table {nops} in {image.era}")
     era_rules = rules.of_era(image.era)
-    function = patch_function(image, image.place(pointers["pv_init_ops.patch"]))
+    function = patch_function(image, image.place(pointers["pv_init_ops.patch"]), placed)
     identities = {image.address(n): f"ident{b}" for n, b in era_rules.identities.items() if n in image.symbols}
     nop = image.address(era_rules.nop)
     template = []
@@ -116,7 +119,9 @@ def apply(image: GuestImage, cpu: Cpu, nops: str = "k8", features: Iterable[int]
     text = image.built.sections[".text"]
     raw = bytearray(text[1])
     spans = {address: length for address, (_, length) in image.sites().items()} | image.alternatives()
-    for address, table, row, code, kind, reason, used, _ in plan(image, held(image, cpu), nops, features).writes():
+    placed = bool(cpu.word(image.address("have_vcpu_info_placement")))
+    planned = plan(image, held(image, cpu), nops, features, placed=placed)
+    for address, table, row, code, kind, reason, used, _ in planned.writes():
         if code:
             raw[address - text[0] : address - text[0] + len(code)] = code
             spans[address] = max(spans.get(address, 0), len(code))

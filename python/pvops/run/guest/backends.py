@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops.asm import asciz, function, label
+from pvops.asm import asciz, function, label, u32
 from pvops.asm.statements import Body
 from pvops.asm.x86 import jmp, ret
-from pvops.run.guest import kvm, lguest, xen
+from pvops.run.guest import kvm, lguest, xen, xen_placed
 from pvops.run.guest.layout import Build
 
 if TYPE_CHECKING:
@@ -72,6 +72,21 @@ XEN = GuestBackend(
 )
 
 
+def _placed_structs(image: GuestImage) -> Iterable[OpsStruct]:
+    from pvops.backends import xen_2007
+
+    return xen_2007.structs(image.pv.era, image.config, placement=True)
+
+
+XEN_PLACEMENT = XEN._replace(
+    name="xen-placement",
+    functions=xen_placed.functions,
+    start=xen_placed.start,
+    data=lambda build: (label("have_vcpu_info_placement"), u32(0)),
+    structs=_placed_structs,
+)
+
+
 def _kvm_structs(image: GuestImage) -> Iterable[OpsStruct]:
     from pvops.backends import kvm_2010
 
@@ -88,7 +103,7 @@ KVM = GuestBackend(
     lambda image: {"name": "kvm_info", "paravirt_enabled": 1},
 )
 
-_BACKENDS = (LGUEST, XEN, KVM)
+_BACKENDS = (LGUEST, XEN, XEN_PLACEMENT, KVM)
 
 
 def of_era(era: str) -> list[GuestBackend]:

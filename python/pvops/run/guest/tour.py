@@ -104,7 +104,6 @@ FORBIDDEN = {
     "lguest": frozenset(
         {"pv_cpu_ops.get_debugreg", "pv_cpu_ops.read_cr4_safe", "pv_irq_ops.halt", "pv_mmu_ops.write_cr2"}
     ),
-    "xen": frozenset(),
 }
 
 

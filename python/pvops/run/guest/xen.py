@@ -65,7 +65,7 @@ from pvops.run.hosts.xen import (
 from pvops.run.paging import PAGE_OFFSET
 
 if TYPE_CHECKING:
-    from pvops.run.guest.image import GuestImage
+    pass
 
 LAZY_MMU, LAZY_CPU, LAZY_FLUSH = 1, 2, 3
 __KERNEL_DS = 0x18
@@ -422,8 +422,3 @@ def variables(build: Build) -> Body:
         more,
         *(label("xen_info"), asciz("Xen")),
     )
-
-
-def direct_code(image: GuestImage) -> tuple[dict[str, bytes] | None, dict[str, int] | None]:
-    """What xen_patch may inline: nothing without vcpu_info placement."""
-    return None, None

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from pvops.run.hosts.host import HostModel
 
 #: The backends a guest of each era runs under.
-BACKENDS = {"seed": ("native", "lguest", "xen"), "2.6.33": ("native", "lguest", "xen", "kvm")}
+BACKENDS = {
+    "seed": ("native", "lguest", "xen", "xen-placement"),
+    "2.6.33": ("native", "lguest", "xen", "xen-placement", "kvm"),
+}
 
 
 def of(name: str, era: str) -> type[HostModel]:
@@ -19,5 +22,7 @@ def of(name: str, era: str) -> type[HostModel]:
 
     if name not in BACKENDS.get(era, ()):
         raise RunError(f"no guest of {era} runs under {name} (there are {', '.join(BACKENDS.get(era, ()))})")
-    found: type[HostModel] = getattr(import_module(f"{__name__}.{name}"), name.capitalize())
+    words = name.split("-")
+    module = import_module(f"{__name__}.{'_'.join(words)}")
+    found: type[HostModel] = getattr(module, "".join(word.capitalize() for word in words))
     return found

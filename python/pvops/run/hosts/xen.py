@@ -61,6 +61,8 @@ TSC_STAMP, SYSTEM_TIME, TSC_MUL, TSC_SHIFT = 40, 48, 56, 60
 WC_SEC = 64 * 32 + 2 * 128 + 4
 
 ENOSYS = -38
+#: Of vcpu_op: where a guest wants its vcpu_info (VCPUOP_register_vcpu_info).
+REGISTER_VCPU_INFO = 10
 
 
 class Xen(HostModel):
@@ -261,6 +263,10 @@ class Xen(HostModel):
                 self._cr3 = argument << 12
         return 0
 
+    def _vcpu_op(self, cpu: Cpu, words: list[int]) -> int:
+        """Of consequence is only where vcpu_info shall be, and here it can be only where it is."""
+        return 0 if words[0] != REGISTER_VCPU_INFO or words[2] == self._shared else ENOSYS
+
     def _sched_op(self, cpu: Cpu, words: list[int]) -> int:
         """SCHEDOP_block: events on, and sleep until the next, the timer's."""
         if words[0] == 1:
@@ -312,7 +318,7 @@ _HANDLERS: dict[str, Callable[[Xen, Cpu, list[int]], int]] = {
     "update_va_mapping": Xen._update_va_mapping,
     "xen_version": Xen._nothing,
     "vm_assist": Xen._nothing,
-    "vcpu_op": Xen._nothing,
+    "vcpu_op": Xen._vcpu_op,
     "mmuext_op": Xen._mmuext_op,
     "sched_op": Xen._sched_op,
     "physdev_op": Xen._nothing,
