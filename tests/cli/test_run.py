@@ -23,7 +23,7 @@ KEYS = {
 
 def test_without_arguments_it_runs_everything() -> None:
     runs = document("run")["runs"]
-    assert len(runs) == 3 * (3 + 4) * 2 * 2
+    assert len(runs) == 3 * (4 + 5) * 2 * 2
     assert all(run.keys() >= KEYS for run in runs)
     states: dict[str, set[str]] = {}
     for run in runs:
@@ -53,7 +53,7 @@ def test_text_says_what_lazy_mode_saves() -> None:
 def test_rows() -> None:
     done = pvops("run", "lock", "--era", "seed", "--csv")
     rows = list(csv.DictReader(done.stdout.decode().splitlines()))
-    assert len(rows) == 3 * 4
+    assert len(rows) == 4 * 4
     lines = pvops("run", "lock", "--era", "seed", "--jsonl").stdout.decode().splitlines()
     assert [json.loads(line)["final_state"] for line in lines] == [row["final_state"] for row in rows]
 

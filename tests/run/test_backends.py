@@ -20,7 +20,7 @@ from run.guests import PAIRS, built, image, ran
 @pytest.mark.parametrize("name", shipped.NAMES)
 def test_a_guest_ends_in_one_state_however_it_is_run(name: str) -> None:
     found = list(results(Job([shipped.program(name)])))
-    assert len(found) == 7 * 4
+    assert len(found) == (4 + 5) * 4
     assert differing(found) == []
     assert len({r.final_state for r in found}) == 1, "not even the era shows"
 
@@ -74,6 +74,28 @@ def test_forms_of_sites() -> None:
     assert lguest["pv_cpu_ops.iret"] == xen["pv_cpu_ops.iret"] == "jmp"
     assert native["pv_cpu_ops.load_tls"] == lguest["pv_cpu_ops.load_tls"] == "call"
     assert xen["pv_irq_ops.irq_enable"] == "left", "the wrapper lets go of eax only: a call is refused"
+
+
+def test_xens_direct_code_is_inlined_where_it_fits_with_its_call_in_place() -> None:
+    """irq_disable alone fits into the wrapper's ten bytes; all four do where sites are padded, and behave the same."""
+    guest = GuestImage(shipped.program("lock"), "seed", length=32)
+    roomy, plain = ran(guest, "xen-placement"), ran(image("lock", "seed"), "xen-placement")
+    wrappers = [f"pv_irq_ops.{op}" for op in ("irq_enable", "save_fl", "restore_fl")]
+    assert {plain.forms[op] for op in wrappers} == {"left"}
+    assert plain.forms["pv_irq_ops.irq_disable"] == "inlined"
+    assert {roomy.forms[op] for op in wrappers} == {"inlined"}
+    assert roomy.final_state == plain.final_state == ran(image("lock", "seed")).final_state
+    assert roomy.hypercalls == plain.hypercalls
+
+
+def test_xens_restore_fl_called_too_often_until_2012() -> None:
+    """It asked for events unless one was pending: the jump of xen_restore_fl_direct had the wrong sense.
+
+    Corrected by "xen: correctly check for pending events when restoring irq flags" (3.4), which tells of a hundred
+    times as many xen_version hypercalls as necessary.
+    """
+    assert ran(image("lock", "seed"), "xen-placement").hypercalls["xen_version"] >= 256
+    assert "xen_version" not in ran(image("lock", "seed"), "xen").hypercalls
 
 
 # Lazy mode
