@@ -42,7 +42,8 @@ class Uc(Protocol):
 NEEDED = "running guests needs Unicorn: pip install 'linux-pvops[run]'"
 
 _REGISTERS = (
-    "eax ebx ecx edx esi edi ebp esp eip eflags cs ds es fs ss cr0 cr2 cr3 cr4 dr0 dr1 dr2 dr3 dr6 dr7 gdtr idtr ldtr tr"
+    *("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags", "cs", "ds", "es", "fs", "ss"),
+    *("cr0", "cr2", "cr3", "cr4", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7", "gdtr", "idtr", "ldtr", "tr"),
 )
 
 
@@ -63,6 +64,6 @@ def _loaded() -> tuple[ModuleType, dict[str, int]]:
         from unicorn import x86_const
     except ImportError:
         raise RunError(NEEDED) from None
-    numbers = {name: getattr(x86_const, f"UC_X86_REG_{name.upper()}") for name in _REGISTERS.split()}
+    numbers = {name: getattr(x86_const, f"UC_X86_REG_{name.upper()}") for name in _REGISTERS}
     numbers |= {name: getattr(x86_const, f"UC_X86_INS_{name.upper()}") for name in ("in", "out", "cpuid")}
     return library, numbers
