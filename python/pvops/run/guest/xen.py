@@ -1,40 +1,28 @@
 """The guest side of Xen PV, 2007: hypercalls through Xen's page of them, and multicalls as batches.
 
-Sources: arch/x86/xen/{enlighten,irq,mmu,multicalls,setup,time}.c of 2.6.24. A physical page is the machine page of the
-same number here, so that what converts one into the other has nothing to do.
+Sources: arch/x86/xen/{enlighten,irq,setup,time}.c of 2.6.24.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pvops.asm import Local, Value, addr, align, asciz, data, function, label, mem, space, u32
-from pvops.asm.operands import al, bl, bx, eax, ebp, ebx, ecx, edi, edx, esi, esp
-from pvops.asm.statements import Body, Statement
+from pvops.asm import Local, addr, align, asciz, data, function, label, mem, space, u32
+from pvops.asm.operands import al, eax, ebp, ebx, ecx, edi, edx, esi, esp
+from pvops.asm.statements import Body
 from pvops.asm.x86 import (
     adcl,
     addl,
     andl,
-    call,
     cmpb,
     cmpl,
     divl,
-    incl,
     je,
     jmp,
     jne,
-    js,
-    leal,
     movb,
     movl,
-    movw,
     movzbl,
-    movzwl,
-    orl,
-    popal,
     popfl,
     popl,
-    pushal,
     pushfl,
     pushl,
     rdtsc,
@@ -46,15 +34,14 @@ from pvops.asm.x86 import (
     testl,
     xorl,
 )
-from pvops.run.guest.layout import GDT_TLS, TLS_ARRAY, TLS_ENTRIES, Build
+from pvops.run.guest.layout import Build
+from pvops.run.guest.xen_calls import LAZY_CPU, batches, entry, extended, hypercall, keeping, shared
+from pvops.run.guest.xen_tables import descriptors, mmu, setup
 from pvops.run.hosts.xen import (
     ARCH_CR2,
     BATCH,
-    CALLS,
     CPUID_PREFIX,
-    DOMID_SELF,
     MASK,
-    MMUEXT,
     PENDING,
     SYSTEM_TIME,
     TSC_MUL,
@@ -62,116 +49,37 @@ from pvops.run.hosts.xen import (
     TSC_STAMP,
     WC_SEC,
 )
-from pvops.run.paging import PAGE_OFFSET
 
-if TYPE_CHECKING:
-    pass
-
-LAZY_MMU, LAZY_CPU, LAZY_FLUSH = 1, 2, 3
 __KERNEL_DS = 0x18
-_NUMBERS = {name: number for number, name in CALLS.items()}
-_EXT = {name: number for number, name in MMUEXT.items()}
-
-
-def _shared(offset: int) -> Value:
-    return addr("xen_shared_info") + offset
-
-
-def hypercall(name: str) -> Statement:
-    """``call hypercall_page + 32 * number``; ebx, ecx, edx, esi, edi are its arguments."""
-    return call(addr("hypercall_page") + 32 * _NUMBERS[name])
-
-
-def keeping(name: str, *body: Body) -> Body:
-    """A function that keeps ebx, esi and edi; arguments on the stack start at 16(%esp)."""
-    return function(name, pushl(ebx), pushl(esi), pushl(edi), *body, popl(edi), popl(esi), popl(ebx), ret())
-
-
-def entry(name: str, mode: int) -> Body:
-    """``xen_mc_entry`` and ``xen_mc_issue(mode)``: queued, and handed over at once unless this mode is lazy."""
-    return (movl(_NUMBERS[name], eax), call("xen_mc_entry"), _issue(mode))
-
-
-def _issue(mode: int) -> Body:
-    later = Local("later")
-    return (cmpl(mode, mem("paravirt_lazy_mode")), je(addr(later)), call("xen_mc_flush"), label(later))
-
-
-def extended(command: str, mode: int, *argument: Body) -> Body:
-    """An mmuext_op in a batch; its argument is in ebx."""
-    return (*argument, movl(_EXT[command], eax), call("xen_mmuext"), _issue(mode))
 
 
 def functions(build: Build) -> Body:
     """All of them."""
-    common = (_batches(), _irq(), _cpu(), _descriptors(build), _mmu(build), _time(), _rest())
+    common = (batches(), _irq(), _cpu(), descriptors(build), mmu(build), _time(), _rest())
     if build.era == "seed":
-        return (*common, _setup(build))
+        return (*common, setup(build))
     from pvops.run.guest import xen_2010
 
     return (*common, xen_2010.functions())
 
 
-def _batches() -> Body:
-    room, none, stay = Local("room"), Local("none"), Local("stay")
-    arguments = [movl(r, mem(addr("mc_entries") + 8 + 4 * i, ebp)) for i, r in enumerate((ebx, ecx, edx, esi, edi))]
-    full = (cmpl(BATCH, mem("mc_count")), jne(addr(room)), call("xen_mc_flush"), label(room))
-    room2 = Local("room2")
-    full2 = (cmpl(BATCH, mem("mc_count")), jne(addr(room2)), call("xen_mc_flush"), label(room2))
-    return (
-        function(
-            "xen_mc_entry",
-            *(pushl(ebp), *full, movl(mem("mc_count"), ebp), shll(5, ebp), movl(eax, mem("mc_entries", ebp))),
-            *(movl(0, mem(addr("mc_entries") + 4, ebp)), *arguments, incl(mem("mc_count")), popl(ebp), ret()),
-        ),
-        function(
-            "xen_mc_flush",
-            *(pushal(), cmpl(0, mem("mc_count")), je(addr(none)), movl(addr("mc_entries"), ebx)),
-            *(
-                movl(mem("mc_count"), ecx),
-                hypercall("multicall"),
-                movl(0, mem("mc_count")),
-                label(none),
-                popal(),
-                ret(),
-            ),
-        ),
-        # What the call points to must last as long as its entry: 16 bytes beside each. (cmd, arg) or (ptr, value)
-        function(
-            "xen_mc_argument",
-            *(*full2, movl(mem("mc_count"), ecx), shll(4, ecx), addl(addr("mc_arguments"), ecx), ret()),
-        ),
-        function(
-            "xen_mmuext",
-            *(call("xen_mc_argument"), movl(eax, mem(0, ecx)), movl(ebx, mem(4, ecx)), movl(edx, mem(8, ecx))),
-            *(movl(ecx, ebx), movl(1, ecx), xorl(edx, edx), movl(DOMID_SELF, esi)),
-            *(movl(_NUMBERS["mmuext_op"], eax), jmp("xen_mc_entry")),
-        ),
-        function(
-            "xen_set_lazy_mode",
-            *(call("xen_mc_flush"), cmpl(LAZY_FLUSH, eax), je(addr(stay)), movl(eax, mem("paravirt_lazy_mode"))),
-            *(label(stay), ret()),
-        ),
-    )
-
-
 def _irq() -> Body:
     done, down = Local("done"), Local("down")
-    pending = (cmpb(0, mem(_shared(PENDING))), jne("xen_force_evtchn_callback"))
+    pending = (cmpb(0, mem(shared(PENDING))), jne("xen_force_evtchn_callback"))
     return (
-        function("xen_save_fl", movzbl(mem(_shared(MASK)), eax), xorl(1, eax), shll(9, eax), ret()),
+        function("xen_save_fl", movzbl(mem(shared(MASK)), eax), xorl(1, eax), shll(9, eax), ret()),
         function(
             "xen_restore_fl",
-            *(shrl(9, eax), andl(1, eax), xorl(1, eax), movb(al, mem(_shared(MASK)))),
+            *(shrl(9, eax), andl(1, eax), xorl(1, eax), movb(al, mem(shared(MASK)))),
             *(testl(eax, eax), jne(addr(done)), *pending, label(done), ret()),
         ),
-        function("xen_irq_disable", movb(1, mem(_shared(MASK))), ret()),
-        function("xen_irq_enable", movb(0, mem(_shared(MASK))), *pending, ret()),
+        function("xen_irq_disable", movb(1, mem(shared(MASK))), ret()),
+        function("xen_irq_enable", movb(0, mem(shared(MASK))), *pending, ret()),
         keeping("xen_force_evtchn_callback", xorl(ebx, ebx), xorl(ecx, ecx), hypercall("xen_version")),
         # SCHEDOP_block: events on and sleep, with no gap between.
         keeping("xen_safe_halt", movl(1, ebx), xorl(ecx, ecx), hypercall("sched_op")),
         function(
-            "xen_halt", cmpb(0, mem(_shared(MASK))), jne(addr(down)), jmp("xen_safe_halt"), label(down), jmp("xen_down")
+            "xen_halt", cmpb(0, mem(shared(MASK))), jne(addr(down)), jmp("xen_safe_halt"), label(down), jmp("xen_down")
         ),
         keeping("xen_down", movl(2, ebx), xorl(ecx, ecx), hypercall("vcpu_op")),
         function("xen_init_IRQ", ret()),  # event channels, of which a guest here has none bound
@@ -181,8 +89,8 @@ def _irq() -> Body:
 def _cpu() -> Body:
     done = Local("done")
     return (
-        function("xen_read_cr2", movl(mem(_shared(ARCH_CR2)), eax), ret()),
-        function("xen_write_cr2", movl(eax, mem(_shared(ARCH_CR2))), ret()),
+        function("xen_read_cr2", movl(mem(shared(ARCH_CR2)), eax), ret()),
+        function("xen_write_cr2", movl(eax, mem(shared(ARCH_CR2))), ret()),
         function("xen_read_cr3", movl(mem("xen_cr3"), eax), ret()),
         function("xen_write_cr4", ret()),  # Xen keeps its own
         keeping(
@@ -220,138 +128,20 @@ def _cpu() -> Body:
     )
 
 
-def _descriptors(build: Build) -> Body:
-    tls: list[Body] = []
-    for i in range(TLS_ENTRIES):
-        here = addr("gdt_table") + (8 * (GDT_TLS + i) - PAGE_OFFSET)
-        low, high = mem(TLS_ARRAY + 8 * i, ebp), mem(TLS_ARRAY + 8 * i + 4, ebp)
-        tls += [movl(here, ebx), xorl(ecx, ecx), movl(low, edx), movl(high, esi)]
-        tls += [movl(_NUMBERS["update_descriptor"], eax), call("xen_mc_entry")]
-    # write_..._entry(table, index, low, high): at once, behind what waits.
-    low_high = (movl(mem(16, esp), esi),) if build.era == "seed" else (movl(mem(4, ecx), esi), movl(mem(0, ecx), ecx))
-    update = (
-        *(*low_high, leal(mem(-PAGE_OFFSET, eax, edx, 8), ebx), movl(ecx, edx), xorl(ecx, ecx)),
-        *(call("xen_mc_flush"), hypercall("update_descriptor")),
-    )
-    again, skip, done, none = Local("again"), Local("skip"), Local("done"), Local("none")
-    return (
-        keeping("xen_load_tls", pushl(ebp), movl(eax, ebp), *tls, _issue(LAZY_CPU), popl(ebp)),
-        keeping("xen_write_gdt_entry", *update),
-        keeping("xen_write_ldt_entry", *update),
-        keeping(
-            "xen_load_gdt",
-            *(movl(mem(2, eax), ebx), subl(PAGE_OFFSET, ebx), shrl(12, ebx), movl(ebx, mem("xen_gdt_frames"))),
-            *(movzwl(mem(0, eax), ecx), incl(ecx), shrl(3, ecx), movl(addr("xen_gdt_frames"), ebx)),
-            entry("set_gdt", LAZY_CPU),
-        ),
-        keeping("xen_set_ldt", extended("SET_LDT", LAZY_CPU, movl(eax, ebx))),
-        # cvt_gate_to_trap(): vector eax, gate edx and ecx, trap_info at edi, which moves on if it is a gate.
-        function(
-            "xen_cvt_gate",
-            *(pushl(ebx), movl(ecx, ebx), shrl(8, ebx), andl(0x1E, ebx), cmpl(0xE, ebx), jne(addr(none))),
-            *(movb(al, mem(0, edi)), movl(ecx, ebx), shrl(13, ebx), andl(3, ebx), testl(0x100, ecx), jne(addr(skip))),
-            *(orl(4, ebx), label(skip), movb(bl, mem(1, edi)), movl(edx, ebx), shrl(16, ebx), movw(bx, mem(2, edi))),
-            *(andl(0xFFFF0000, ecx), andl(0xFFFF, edx), orl(edx, ecx), movl(ecx, mem(4, edi)), addl(8, edi)),
-            *(label(none), movl(0, mem(4, edi)), popl(ebx), ret()),
-        ),
-        keeping(
-            "xen_load_idt",
-            *(pushl(ebp), movl(mem(2, eax), esi), movzwl(mem(0, eax), ebp), incl(ebp), shrl(3, ebp), xorl(eax, eax)),
-            *(movl(addr("xen_traps"), edi), label(again), subl(1, ebp), js(addr(done))),
-            *(movl(mem(0, esi, eax, 8), edx), movl(mem(4, esi, eax, 8), ecx), call("xen_cvt_gate")),
-            *(incl(eax), jmp(addr(again)), label(done), popl(ebp), call("xen_mc_flush")),
-            *(movl(addr("xen_traps"), ebx), hypercall("set_trap_table")),
-        ),
-        keeping(
-            "xen_write_idt_entry",
-            *(*low_high, movl(ecx, mem(0, eax, edx, 8)), movl(esi, mem(4, eax, edx, 8))),
-            *(movl(edx, eax), movl(ecx, edx), movl(esi, ecx), movl(addr("xen_traps"), edi), call("xen_cvt_gate")),
-            *(call("xen_mc_flush"), movl(addr("xen_traps"), ebx), hypercall("set_trap_table")),
-        ),
-    )
-
-
-def _mmu(build: Build) -> Body:
-    other, done, level = Local("other"), Local("done"), "PIN_L3_TABLE" if build.pae else "PIN_L2_TABLE"
-    high_word = (movl(mem(20, esp), edi),) if build.pae else ()
-    high_store = (movl(edi, mem(4, ecx)),) if build.pae else ()
-    flags = (movl(edi, edx), xorl(esi, esi)) if build.pae else (xorl(edx, edx),)
-    pgd = (movl(mem(0, eax), ebx), subl(PAGE_OFFSET, ebx), shrl(12, ebx))
-    return (
-        # set_pte_at(mm, address, entry, value): by address if the tables are those in force.
-        keeping(
-            "xen_set_pte_at",
-            *(cmpl(eax, mem("current_mm")), movl(mem(16, esp), eax), *high_word, jne(addr(other))),
-            *(movl(edx, ebx), movl(eax, ecx), flags, entry("update_va_mapping", LAZY_MMU), jmp(addr(done))),
-            *(label(other), *high_store, movl(eax, mem(0, ecx)), label(done)),
-        ),
-        # set_pmd(entry, value): an mmu_update of one, its request beside the batch.
-        keeping(
-            "xen_set_pmd",
-            *(movl(ecx, edi) if build.pae else xorl(edi, edi), call("xen_mc_argument")),
-            *(subl(PAGE_OFFSET, eax), movl(eax, mem(0, ecx)), movl(0, mem(4, ecx))),
-            *(movl(edx, mem(8, ecx)), movl(edi, mem(12, ecx)), movl(ecx, ebx), movl(1, ecx), xorl(edx, edx)),
-            *(movl(DOMID_SELF, esi), entry("mmu_update", LAZY_MMU)),
-        ),
-        keeping("xen_flush_tlb", extended("TLB_FLUSH_LOCAL", LAZY_MMU, xorl(ebx, ebx))),
-        keeping("xen_flush_tlb_single", extended("INVLPG_LOCAL", LAZY_MMU, movl(eax, ebx))),
-        keeping("xen_flush_tlb_others", extended("TLB_FLUSH_MULTI", LAZY_MMU, movl(eax, edx), xorl(ebx, ebx))),
-        keeping("xen_alloc_pt", extended("PIN_L1_TABLE", LAZY_MMU, movl(edx, ebx))),
-        keeping("xen_release_pt", extended("UNPIN_TABLE", LAZY_MMU, movl(eax, ebx))),
-        # activate_mm(previous, next), dup_mmap(old, new): the new page table becomes Xen's; exit_mmap(mm): no more.
-        keeping("xen_activate_mm", movl(edx, eax), extended(level, LAZY_MMU, *pgd)),
-        keeping("xen_dup_mmap", movl(edx, eax), extended(level, LAZY_MMU, *pgd)),
-        keeping("xen_exit_mmap", extended("UNPIN_TABLE", LAZY_MMU, *pgd)),
-        *(
-            function(f"xen_{name}", ret())
-            for name in ("pte_val", "pgd_val", "pmd_val", "make_pte", "make_pgd", "make_pmd")
-        ),
-    )
-
-
-def _setup(build: Build) -> Body:
-    """2007: what stands in for some ops until the kernel's page table is made."""
-    if not build.config.holds("PARAVIRT_MMU"):
-        return ()
-    return (
-        # Only set up so far: plain stores until the tables are Xen's.
-        function("xen_pagetable_setup_start", movl(addr("xen_set_pte_init"), mem(_slot(build, "set_pte"))), ret()),
-        function(
-            "xen_pagetable_setup_done",
-            *(
-                movl(addr("xen_alloc_pt"), mem(_slot(build, "alloc_pt"))),
-                movl(addr("xen_set_pte"), mem(_slot(build, "set_pte"))),
-            ),
-            ret(),
-        ),
-        function("xen_set_pte_init", movl(edx, mem(0, eax)), ret()),
-        # A store into a table that is Xen's: it faults, and Xen carries it out (writable page tables).
-        function("xen_set_pte", movl(edx, mem(0, eax)), ret()),
-        keeping("xen_alloc_pt_init", extended("PIN_L1_TABLE", LAZY_MMU, movl(edx, ebx))),
-    )
-
-
-def _slot(build: Build, op: str) -> Value:
-    from pvops import ops
-
-    template = ops.era(build.era).template(build.config)
-    return addr("pv_mmu_ops") + (template.op(f"pv_mmu_ops.{op}").offset - template.struct_offsets["pv_mmu_ops"])
-
-
 def _time() -> Body:
     return (
         # Nanoseconds: what Xen said last, and the ticks since.
         function(
             "xen_sched_clock",
-            *(rdtsc(), subl(mem(_shared(TSC_STAMP)), eax), sbbl(mem(_shared(TSC_STAMP + 4)), edx)),
-            *(addl(mem(_shared(SYSTEM_TIME)), eax), adcl(mem(_shared(SYSTEM_TIME + 4)), edx), ret()),
+            *(rdtsc(), subl(mem(shared(TSC_STAMP)), eax), sbbl(mem(shared(TSC_STAMP + 4)), edx)),
+            *(addl(mem(shared(SYSTEM_TIME)), eax), adcl(mem(shared(SYSTEM_TIME + 4)), edx), ret()),
         ),
-        function("xen_get_wallclock", movl(mem(_shared(WC_SEC)), eax), ret()),
+        function("xen_get_wallclock", movl(mem(shared(WC_SEC)), eax), ret()),
         function("xen_set_wallclock", movl(-1, eax), ret()),  # not for an unprivileged domain
         function(
             "xen_cpu_khz",
-            *(pushl(ebx), xorl(eax, eax), movl(1000000, edx), divl(mem(_shared(TSC_MUL)))),
-            *(movzbl(mem(_shared(TSC_SHIFT)), ecx), testl(ecx, ecx), je(addr(_UNSHIFTED)), shrl(1, eax)),
+            *(pushl(ebx), xorl(eax, eax), movl(1000000, edx), divl(mem(shared(TSC_MUL)))),
+            *(movzbl(mem(shared(TSC_SHIFT)), ecx), testl(ecx, ecx), je(addr(_UNSHIFTED)), shrl(1, eax)),
             *(label(_UNSHIFTED), popl(ebx), ret()),
         ),
         # VCPUOP_stop_periodic_timer: the clock is asked for, not given.

@@ -9,7 +9,7 @@ from pvops.asm import addr, function, label, mem, u32
 from pvops.asm.operands import eax, ebx, ecx, edx
 from pvops.asm.statements import Body
 from pvops.asm.x86 import andl, call, jmp, movl, popl, pushfl, pushl, ret, shrl, xorl
-from pvops.run.guest.xen import LAZY_CPU, entry, keeping
+from pvops.run.guest.xen_calls import LAZY_CPU, entry, keeping
 
 TS = 8
 

@@ -14,7 +14,7 @@ from pvops.asm.statements import Body
 from pvops.asm.x86 import andl, call, cmpb, iret, jmp, jne, movb, movl, popl, pushl, ret, shrl, testl, xorl
 from pvops.backends.xen_direct import direct
 from pvops.run.guest.layout import Build
-from pvops.run.guest.xen import hypercall
+from pvops.run.guest.xen_calls import hypercall
 from pvops.run.hosts.xen import ARCH_CR2, MASK, PENDING, REGISTER_VCPU_INFO
 
 if TYPE_CHECKING:
