@@ -11,14 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pvops.errors import RunError
+from pvops.run.segments import KERNEL_DS, flat_gdt, selector
+from pvops.run.state import PAGE, State
 
 if TYPE_CHECKING:
     from pvops.run.emulator import Uc
-
-PAGE = 0x1000
-
-#: Selectors of the flat descriptors that the machine is started with, of ring 0; those of ring N lie 0x20 N further.
-KERNEL_CS, KERNEL_DS = 0x10, 0x18
 
 #: Where the machine keeps what is its own: start-up code, descriptor table and a stack for getting into the guest.
 FIRMWARE = 0x1000
@@ -82,29 +79,7 @@ class Host(Protocol):
         """``cpuid``: changes the registers."""
 
 
-def descriptor(base: int, limit: int, access: int, flags: int = 0xC) -> bytes:
-    """A segment descriptor, 8 bytes."""
-    import struct
-
-    return struct.pack(
-        "<HHBBBB", limit & 0xFFFF, base & 0xFFFF, base >> 16 & 0xFF, access, flags << 4 | limit >> 16 & 15, base >> 24
-    )
-
-
-def selector(ring: int, data: bool = False) -> int:
-    """The flat code (or data) selector of a ring."""
-    return (KERNEL_DS if data else KERNEL_CS) + 0x20 * ring | ring
-
-
-def flat_gdt() -> bytes:
-    """The descriptor table that the machine is started with: flat code and data for each ring."""
-    out = bytes(KERNEL_CS)
-    for ring in range(4):
-        out += descriptor(0, 0xFFFFF, 0x9B | ring << 5) + descriptor(0, 0xFFFFF, 0x93 | ring << 5) + bytes(16)
-    return out
-
-
-class Cpu:
+class Cpu(State):
     """One emulated i386 CPU with flat memory.
 
     Args:
@@ -117,13 +92,10 @@ class Cpu:
     """
 
     def __init__(self, host: Host, *, ring: int = 0, limits: Limits | None = None) -> None:
-        from pvops.run.emulator import unicorn
-
-        self._u, self._x, uc = unicorn()
+        super().__init__()
         self.host = host
         self.ring = ring
         self.limits = limits or Limits()
-        self.uc = uc
         self.traps = 0
         self.stopped: Stop | None = None
         self._missed: tuple[int, bool] | None = None
@@ -134,79 +106,11 @@ class Cpu:
             self._x[name] for name in ["eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags"]
         ]
         self._before: object = None
-        self._text: list[tuple[int, int]] = []
         self._tsc: dict[int, int] = {}
         #: Called with the address of an instruction behind which the rest of its block is not executed.
         self.interrupted: Callable[[int], None] = lambda address: None
-        self.uc.ctl_set_tlb_mode(self._u.UC_TLB_VIRTUAL)
         self.uc.mem_map(FIRMWARE, PAGE)
         self._hook()
-
-    # Memory
-
-    def map(self, address: int, size: int, access: str = "rw") -> None:
-        """Maps the pages of a range; `access` is of ``r``, ``w``, ``x``. Text that cannot be written is ``rx``."""
-        first, last = address & -PAGE, (address + size + PAGE - 1) & -PAGE
-        bits = sum({"r": 1, "w": 2, "x": 4}[c] for c in access)
-        self.uc.mem_map(first, last - first, bits)
-        if "x" in access:
-            self._text.append((first, last))
-
-    def read(self, address: int, size: int) -> bytes:
-        """Memory; `RunError` where none is mapped."""
-        try:
-            return bytes(self.uc.mem_read(address & 0xFFFFFFFF, size))
-        except self._u.UcError:
-            raise RunError(f"{address:#x}: no memory there", reason="no memory there", address=address) from None
-
-    def write(self, address: int, data: bytes) -> None:
-        """Writes memory from outside, whatever its access; code that was there is forgotten."""
-        try:
-            self.uc.mem_write(address & 0xFFFFFFFF, data)
-        except self._u.UcError:
-            raise RunError(f"{address:#x}: no memory there", reason="no memory there", address=address) from None
-        if any(low <= address < high for low, high in self._text):
-            self.uc.ctl_remove_cache(address & 0xFFFFFFFF, (address & 0xFFFFFFFF) + max(len(data), 1))
-
-    def word(self, address: int) -> int:
-        """Four bytes of memory as a number."""
-        return int.from_bytes(self.read(address, 4), "little")
-
-    def set_word(self, address: int, value: int) -> None:
-        """Writes four bytes."""
-        self.write(address, (value & 0xFFFFFFFF).to_bytes(4, "little"))
-
-    # Registers
-
-    def get(self, register: str) -> int:
-        """A register by name: ``eax``, ``eip``, ``eflags``, ``cr3``."""
-        return self.uc.reg_read(self._x[register])
-
-    def set(self, register: str, value: int) -> None:
-        """Sets a register by name."""
-        self.uc.reg_write(self._x[register], value & 0xFFFFFFFF)
-
-    def table(self, register: str) -> tuple[int, int]:
-        """``gdtr`` or ``idtr``: (base, limit)."""
-        held: object = self.uc.reg_read(self._x[register])  # (selector, base, limit, flags)
-        assert isinstance(held, tuple)
-        return held[1], held[2]
-
-    def push(self, value: int) -> None:
-        """Pushes a word on the guest's stack."""
-        top = self.get("esp") - 4
-        self.set("esp", top)
-        self.set_word(top, value)
-
-    def pop(self) -> int:
-        """Pops a word from the guest's stack."""
-        top = self.get("esp")
-        self.set("esp", top + 4)
-        return self.word(top)
-
-    def skip(self, length: int) -> None:
-        """Goes on behind an instruction that the host has carried out."""
-        self.set("eip", self.get("eip") + length)
 
     # Running
 
@@ -299,7 +203,7 @@ class Cpu:
             self.stop("trap", f"the emulator says: {error}")
             return
         address, write = self._missed
-        if any(low <= at < high for low, high in self._text) and self.host.fault(self, address, write):
+        if self.in_text(at) and self.host.fault(self, address, write):
             self.interrupted(at)
             self._count()
         elif self.stopped is None:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from pvops.asm import Image, Value, addr, align, data, label, space, u16, u32
 from pvops.ops.structs import Config
-from pvops.run.cpu import descriptor
 from pvops.run.paging import PAGE_OFFSET
+from pvops.run.segments import descriptor
 
 #: Interrupt entry points, 16 bytes each, the descriptor tables, the page tables, the stack.
 ENTRIES = 0xC018_0000
