@@ -116,6 +116,16 @@ def test_a_fault_that_is_never_mended_ends() -> None:
     assert ran(built(Touch(0)), limits=QUICK).stop.kind == "memory"
 
 
+def test_an_access_across_pages_needs_both() -> None:
+    from pvops.run.guest.program import Switch
+    from pvops.run.guest.shipped import address_spaces, descriptors
+
+    across = Raw((movl(mem(0x08000FFE), eax), movl(eax, mem(0x08001FFE))))
+    guest = built(*descriptors(), *address_spaces(), Switch(0), across)
+    for backend in ("native", "lguest", "xen"):
+        assert ran(guest, backend).stop.kind == "done"
+
+
 def test_a_null_op() -> None:
     """As built the CPU jumps to 0; patched the site is ud2."""
     guest = built(Call("pv_cpu_ops.clts"), Raw((movl(0, mem(addr("pv_cpu_ops") + 8)),)), Call("pv_cpu_ops.clts"))

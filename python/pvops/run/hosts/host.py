@@ -27,6 +27,10 @@ BOOT_TIME = 1192436234
 _USER_TOP = PAGE_OFFSET
 
 
+#: How many pages of user memory a guest may use.
+MOST_PAGES = 1 << 14
+
+
 class Event(NamedTuple):
     """A hypercall on the timeline.
 
@@ -86,6 +90,7 @@ class HostModel:
         self.tsc_reads = 0
         self.halts = 0
         self.port = 0
+        self._touched: set[int] = set()
         #: What the timeline counts in.
         self.clock: Callable[[], int] = lambda: 0
         self.pages: PageTables
@@ -148,7 +153,15 @@ class HostModel:
         """A page fault: walks the tables as the CPU does, and raises it in the guest where they have no entry."""
         if address >= _USER_TOP:
             return False
+        page = address >> 12
+        if page in self._touched:  # an access may start in one page and miss the next
+            page += 1
+            address = page << 12
         if self.translation(cpu, address) & PRESENT:
+            if len(self._touched) >= MOST_PAGES:
+                cpu.stop("memory", f"uses more than {MOST_PAGES:,} pages of user memory")
+                return False
+            self._touched.add(page)
             cpu.map(address, 1)
             return True
         handler = self.gates(cpu).get(14)
