@@ -47,7 +47,7 @@ def test_text_says_what_lazy_mode_saves() -> None:
     assert done.returncode == 0
     text = done.stdout.decode()
     assert "150 hypercalls with lazy mode for 934 without, 1 : 6.2" in text
-    assert "SET_PTE 768" in text
+    assert "SET_PTE (14) 768" in text
 
 
 def test_rows() -> None:

@@ -93,10 +93,15 @@ def _yes(value: bool) -> str:
 
 
 def _counts(result: Result) -> str:
-    traps = ", ".join(f"{name} {n}" for name, n in sorted(result.hypercalls.items(), key=lambda item: -item[1]))
-    if not result.queued:
-        return traps
-    return traps + "; queued: " + ", ".join(f"{n} {c}" for n, c in sorted(result.queued.items(), key=lambda i: -i[1]))
+    """Traps with their numbers, most first, and what came in batches."""
+
+    def listed(counts: Mapping[str, int]) -> str:
+        most_first = sorted(counts.items(), key=lambda item: -item[1])
+        numbers = {name: f" ({number})" for name, number in result.numbers.items()}
+        return ", ".join(f"{name}{numbers.get(name, '')} {n:,}" for name, n in most_first)
+
+    traps = listed(result.hypercalls)
+    return f"{traps}; queued: {listed(result.queued)}" if result.queued else traps
 
 
 def savings(group: Sequence[Result]) -> Iterator[str]:

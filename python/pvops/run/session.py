@@ -42,6 +42,7 @@ class Result(NamedTuple):
         traps: all traps, hypercalls and others.
         seconds: wall clock.
         events: the timeline of hypercalls.
+        numbers: the numbers of hypercalls by name.
         trace: every call of an op, where asked for.
         patches: what became of each site.
     """
@@ -63,6 +64,7 @@ class Result(NamedTuple):
     traps: int
     seconds: float
     events: tuple[Event, ...]
+    numbers: Mapping[str, int]
     trace: tuple[OpCall, ...]
     patches: tuple[patching.Patch, ...]
 
@@ -159,6 +161,7 @@ class Session:
             traps=self.cpu.traps,
             seconds=seconds,
             events=tuple(host.events),
+            numbers={name: number for number, name in host.calls.items()},
             trace=tuple(self.trace),
             patches=tuple(self.patches),
         )

@@ -80,6 +80,8 @@ class HostModel:
     ring = 0
     #: Symbol where its guests start.
     entry = "startup_native"
+    #: Its hypercalls by number; what traps without being one has none.
+    calls: Mapping[int, str] = {}
 
     def __init__(self, image: GuestImage) -> None:
         self.image = image

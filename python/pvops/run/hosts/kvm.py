@@ -35,6 +35,7 @@ class Kvm(HostModel):
     name = "kvm"
     ring = 0
     entry = "kvm_entry"
+    calls = CALLS
 
     def cpuid_leaf(self, leaf: int) -> tuple[int, int, int, int]:
         if leaf == 0x40000000:

@@ -71,6 +71,7 @@ class Xen(HostModel):
     name = "xen"
     ring = 1
     entry = "xen_start_kernel"
+    calls = CALLS
 
     def __init__(self, image: GuestImage) -> None:
         super().__init__(image)
