@@ -116,6 +116,11 @@ def test_a_fault_that_is_never_mended_ends() -> None:
     assert ran(built(Touch(0)), limits=QUICK).stop.kind == "memory"
 
 
+def test_a_guest_that_does_nothing_but_trap_is_stopped_by_the_clock() -> None:
+    storm = built(Raw((label("again"), movl(0, eax), int_(0x1F), jmp("again"))))
+    assert ran(storm, "lguest", limits=Limits(instructions=1 << 40, seconds=0.3)).stop.kind == "time"
+
+
 def test_an_access_across_pages_needs_both() -> None:
     from pvops.run.guest.program import Switch
     from pvops.run.guest.shipped import address_spaces, descriptors

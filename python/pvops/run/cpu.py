@@ -7,6 +7,7 @@ on a miss): so CR0.PG may be set, and a page fault is an access to memory that i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -100,6 +101,7 @@ class Cpu(State):
         self.stopped: Stop | None = None
         self._missed: tuple[int, bool] | None = None
         self._refused = False
+        self._end = 0.0
         #: Somebody counts instructions, and stops the CPU when there are too many: no clock need watch it.
         self.counted = False
         self._own = [
@@ -137,15 +139,13 @@ class Cpu(State):
 
     def run(self, until: int = EXIT) -> Stop:
         """Runs from where the CPU is until it gets to an address, or is stopped."""
-        import time
-
-        end = time.monotonic() + self.limits.seconds
+        self._end = time.monotonic() + self.limits.seconds
         self.stopped = None
         while self.stopped is None:
             begin = self.get("eip")
             if begin == until:
                 return Stop("done", begin, "the guest is done")
-            left = end - time.monotonic()
+            left = self._end - time.monotonic()
             if left <= 0:
                 return Stop("time", begin, f"more than {self.limits.seconds:g} s")
             try:
@@ -211,6 +211,8 @@ class Cpu(State):
 
     def _count(self) -> None:
         self.traps += 1
+        if not self.traps & 0xFF and time.monotonic() > self._end:
+            self.stop("time", f"more than {self.limits.seconds:g} s")
         if self.traps > self.limits.traps:
             self.stop("instructions", f"more than {self.limits.traps:,} traps")
 

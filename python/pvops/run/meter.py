@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from iced_x86 import Instruction
+
     from pvops.run.cpu import Cpu
     from pvops.run.emulator import Uc
 
@@ -61,8 +63,8 @@ class Meter:
         cpu.interrupted = self._cut
         cpu.counted = True
 
-    def patched(self) -> None:
-        """The text has changed: what was counted so far is added up by the text as it was."""
+    def patching(self) -> None:
+        """The text is about to change: what was counted so far is added up by the text as it is."""
         self._add_up()
         self._blocks.clear()
 
@@ -126,5 +128,5 @@ class Meter:
             tuple((i.ip, self._at[i.ip]) for i in code if i.ip in self._at),
         )
 
-    def _instructions(self, address: int, size: int):  # type: ignore[no-untyped-def]
+    def _instructions(self, address: int, size: int) -> list[Instruction]:
         return list(self._iced.Decoder(32, self.cpu.read(address, size), ip=address)) if size else []

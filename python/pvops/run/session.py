@@ -119,7 +119,7 @@ class Session:
     def patch(self, nops: str = "k8", features: Iterable[int] = ()) -> list[patching.Patch]:
         """Patches the text for what the structures hold now."""
         if self.meter is not None:
-            self.meter.patched()
+            self.meter.patching()
         self.patches = patching.apply(self.image, self.cpu, nops, features)
         self._watch()
         return self.patches
