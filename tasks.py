@@ -575,6 +575,7 @@ def bench(options: Options) -> None:
     environment()
     run(str(python_in(VENV)), "benches/startup.py")
     run(str(python_in(VENV)), "benches/run.py")
+    run(str(python_in(VENV)), "benches/simulate.py")
 
 
 def kernels_for_rust() -> dict[str, str]:

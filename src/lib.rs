@@ -13,6 +13,7 @@
 //! | [`insn`] | the edge to the x86 decoder: nop tables, call and jump encoders, the bounded insn buffer |
 //! | [`plan`] | the kernel's passes, one file a pass: which bytes go where, and why |
 //! | [`patch`] | plan → text, and files that appear whole or not at all |
+//! | [`lock`] | the ticket lock and what proves it; stands alone |
 //! | `python` | the PyO3 bindings, behind the feature `python` |
 //!
 //! Arrows point one way: `error ← image ← sites ← plan ← patch`, and `insn ← plan`. Nothing in the core knows Python
@@ -21,6 +22,7 @@
 pub mod error;
 pub mod image;
 pub mod insn;
+pub mod lock;
 pub mod patch;
 pub mod plan;
 #[cfg(feature = "python")]

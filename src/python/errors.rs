@@ -12,6 +12,7 @@ fn class(kind: ErrorKind) -> &'static str {
         ErrorKind::Table => "TableError",
         ErrorKind::Ops => "OpsError",
         ErrorKind::Bug => "KernelBug",
+        ErrorKind::Lock => "LockError",
     }
 }
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "diff": "say what differs between two boots",
     "machine": "describe this machine or another",
     "run": "run guests in an emulator, below several hypervisors",
+    "lock": "the ticket lock: measured, simulated and model-checked",
 }
 
 _EXAMPLES = """\
