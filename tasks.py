@@ -595,6 +595,7 @@ def bench(options: Options) -> None:
     run("cargo", "bench", "--locked", "--features", "peers", env=kernels_for_rust())
     environment()
     run(str(python_in(VENV)), "benches/startup.py")
+    run(str(python_in(VENV)), "benches/run.py")
     run(str(python_in(VENV)), "benches/simulate.py")
 
 

@@ -69,5 +69,9 @@ class MachineError(Error):
     """The description of a machine (a facts bundle, TOML or JSON) is malformed or incomplete."""
 
 
+class RunError(Error):
+    """A guest cannot be run: no emulator, no such guest, or one that is not made to run under this backend."""
+
+
 class LockError(Error):
     """What was asked of a lock, of its checker or of its simulator makes no sense."""

@@ -15,6 +15,7 @@ COMMANDS = {
     "patch": "write the image as the kernel patches it",
     "diff": "say what differs between two boots",
     "machine": "describe this machine or another",
+    "run": "run guests in an emulator, below several hypervisors",
     "lock": "the ticket lock: measured, simulated and model-checked",
 }
 
@@ -26,6 +27,7 @@ examples:
   pvops diff vmlinuz native guest.facts --html diff.html
   pvops machine -o here.json
   pvops ops --era seed --config X86_PAE=y
+  pvops run switch --era seed --html run.html
 """
 
 # The command speaks English only. Left to itself argparse asks for a translation of each of its headings: it loads
