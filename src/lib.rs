@@ -12,15 +12,17 @@
 //! | [`sites`] | the section tables; the only room that knows record layouts |
 //! | [`insn`] | the edge to the x86 decoder: nop tables, call and jump encoders, the bounded insn buffer |
 //! | [`plan`] | the kernel's passes, one file a pass: which bytes go where, and why |
+//! | [`memory`] | memory dumps, live kernels: the image found in them, and how far it slid |
 //! | [`patch`] | plan → text, and files that appear whole or not at all |
 //! | `python` | the PyO3 bindings, behind the feature `python` |
 //!
-//! Arrows point one way: `error ← image ← sites ← plan ← patch`, and `insn ← plan`. Nothing in the core knows Python
+//! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← plan`, and `image ← memory`. Nothing in the core knows Python
 //! or the name of an op: a template is a flat list, slot by slot.
 
 pub mod error;
 pub mod image;
 pub mod insn;
+pub mod memory;
 pub mod patch;
 pub mod plan;
 #[cfg(feature = "python")]

@@ -14,16 +14,16 @@ TYPE_CHECKING = False  # not typing's: importing it costs a third of what Python
 if TYPE_CHECKING:
     from typing import Any
 
-    from pvops import backends, errors, ops
+    from pvops import backends, errors, memory, ops
     from pvops._core import __version__
     from pvops.errors import Error
     from pvops.kernel import Kernel, open
     from pvops.machine import Machine
     from pvops.plan import Plan
 
-__all__ = ["Error", "Kernel", "Machine", "Plan", "__version__", "backends", "errors", "open", "ops"]
+__all__ = ["Error", "Kernel", "Machine", "Plan", "__version__", "backends", "errors", "memory", "open", "ops"]
 
-_MODULES = ("backends", "errors", "ops")
+_MODULES = ("backends", "errors", "memory", "ops")
 _HOMES = {
     "Error": "errors",
     "Kernel": "kernel",

@@ -1,11 +1,16 @@
 """The Rust core. Private: `pvops` is the interface."""
 
+from collections.abc import Callable
 from os import PathLike
 from typing import final
 
+from typing_extensions import Buffer
+
 __all__ = [
     "Boot",
+    "Found",
     "Image",
+    "Memory",
     "ParavirtSites",
     "Plan",
     "Rules",
@@ -19,6 +24,7 @@ __all__ = [
     "patch_alternative",
     "patch_locks",
     "patch_site",
+    "running_kernel",
     "switch_locks",
     "unlocks_at_boot",
     "write_file",
@@ -81,6 +87,51 @@ class Image:
 
     def disassemble(self, address: int, code: bytes, names: bool = True) -> list[tuple[int, int, str]]:
         """(offset, length, text) of each instruction; symbols are looked up unless `names` is false."""
+
+@final
+class Memory:
+    """Memory of a running kernel."""
+
+    @staticmethod
+    def open(path: str | PathLike[str]) -> Memory:
+        """Opens a dump; it is read where needed."""
+
+    @staticmethod
+    def from_bytes(name: str, data: bytes) -> Memory:
+        """Opens a dump in memory; the name is for error messages."""
+
+    @staticmethod
+    def from_reader(name: str, call: Callable[[int, int], Buffer]) -> Memory:
+        """Memory that (address, size) -> bytes reads."""
+
+    @staticmethod
+    def live() -> Memory:
+        """Opens the memory of the kernel this runs on."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def size(self) -> int:
+        """How many bytes of physical memory there are."""
+
+    def find(self, image: Image, progress: Callable[[int, int], object] | None = None) -> Found:
+        """Finds an image; `progress` is called with (bytes done, bytes there are) where that takes long."""
+
+@final
+class Found:
+    """An image found in memory."""
+
+    @property
+    def slide(self) -> int: ...
+    @property
+    def physical(self) -> int | None: ...
+    @property
+    def how(self) -> list[str]: ...
+    def read(self, address: int, size: int) -> tuple[bytes, list[tuple[int, int]], list[tuple[int, int]]]:
+        """(bytes as if the kernel had not slid, (start, end) of what could not be read, (address, width) of the
+        relocated fields that do not hold what relocation left there, which are raw)."""
 
 @final
 class ParavirtSites:
@@ -267,6 +318,9 @@ def patch_site(
     slot: Slot, rules: Rules, clobbers: int, address: int, before: bytes, fill: bool = True
 ) -> tuple[bytes, int, str, str]:
     """One turn of apply_paravirt() over the bytes of a site: (bytes after, bytes used, kind, reason)."""
+
+def running_kernel() -> str:
+    """The path of the image that the running kernel was booted from."""
 
 def cpuid(leaf: int, subleaf: int = 0) -> tuple[int, int, int, int] | None:
     """(eax, ebx, ecx, edx) of a CPUID leaf of the CPU this runs on; None where it is no x86."""

@@ -53,6 +53,10 @@ class OpsError(Error):
     """Ops, templates, backends or rules that make no sense: misspelt, missing, unknown or contradictory."""
 
 
+class DumpError(Error):
+    """A memory dump cannot be read, or does not hold the kernel asked for."""
+
+
 class KernelBug(Error):
     """The kernel itself would have stopped here: a ``BUG()`` in its patching code."""
 

@@ -19,6 +19,7 @@ pub mod exercise;
 mod ikconfig;
 pub mod kallsyms;
 mod refusal;
+mod relocations;
 mod source;
 mod symtab;
 
@@ -30,12 +31,16 @@ use std::sync::OnceLock;
 pub use compression::Compression;
 pub use container::{Container, ContainerKind};
 pub use elf::{Bits, Section, Segment};
+pub use relocations::{Relocation, RelocationKind, Relocations};
 pub use source::MAX_IMAGE;
 pub use symtab::{ElfSymbol, ElfSymbols};
 
 use crate::error::Result;
 use elf::Elf;
 use source::Source;
+
+/// Below any address that a kernel is linked at (`CONFIG_PAGE_OFFSET` may be 1 GiB on i386), above any per-CPU offset.
+const LOWEST_KERNEL: u64 = 0x4000_0000;
 
 /// An opened kernel: the unpacked ELF file and its address space.
 pub struct Image {
@@ -45,6 +50,7 @@ pub struct Image {
     elf: Elf,
     banner: OnceLock<Option<String>>,
     symbols: OnceLock<Result<Option<kallsyms::Symbols>>>,
+    relocations: OnceLock<Result<Option<Relocations>>>,
 }
 
 impl Image {
@@ -74,7 +80,15 @@ impl Image {
     fn new(name: &str, source: Source, limit: usize) -> Result<Image> {
         let (source, container) = container::open(source, limit)?;
         let elf = elf::parse(source.as_slice())?;
-        Ok(Image { name: name.to_owned(), source, container, elf, banner: OnceLock::new(), symbols: OnceLock::new() })
+        Ok(Image {
+            name: name.to_owned(),
+            source,
+            container,
+            elf,
+            banner: OnceLock::new(),
+            symbols: OnceLock::new(),
+            relocations: OnceLock::new(),
+        })
     }
 
     /// The file as the user named it.
@@ -97,11 +111,38 @@ impl Image {
         self.source.as_slice()
     }
 
-    /// What follows the ELF file: in a relocatable kernel, where its absolute addresses are (`vmlinux.relocs`, put there by
-    /// `arch/x86/boot/compressed/Makefile`, used by `handle_relocations`). Empty where nothing follows.
-    pub fn relocations(&self) -> &[u8] {
+    /// Where its absolute addresses stand, read once. `None` in a kernel that does not say: one that cannot be moved, or
+    /// an ELF `vmlinux`, whose relocations the build keeps for the bzImage.
+    pub fn relocations(&self) -> Result<Option<&Relocations>> {
+        let found =
+            self.relocations.get_or_init(|| relocations::behind(self).map_err(|error| error.in_file(&self.name)));
+        found.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// What follows the ELF file: in a relocatable kernel the lists that [`Image::relocations`] reads. Empty where nothing
+    /// follows.
+    pub fn trailer(&self) -> &[u8] {
         let bytes = self.bytes();
         usize::try_from(self.elf.end).ok().and_then(|end| bytes.get(end..)).unwrap_or_default()
+    }
+
+    /// The lowest address of the sections in memory, and the end of the highest; per-CPU sections, linked at 0 on x86-64
+    /// before 6.15, do not count.
+    pub fn bounds(&self) -> (u64, u64) {
+        let sections = self.sections().iter().filter(|s| s.allocated && s.size > 0 && s.address >= LOWEST_KERNEL);
+        sections.fold((u64::MAX, 0), |(low, high), s| (low.min(s.address), high.max(s.end())))
+    }
+
+    /// The segment that is loaded where this address would be, though linked elsewhere: start and end of the place, and its
+    /// bytes. Per-CPU data is linked at 0 on x86-64 before 6.15, and loaded between other data.
+    fn loaded_at(&self, address: u64) -> Option<(u64, u64, &[u8])> {
+        let usual = self.segments().iter().find(|segment| segment.address >= LOWEST_KERNEL)?;
+        let physical = address.wrapping_sub(usual.address.wrapping_sub(usual.physical));
+        let holds = |s: &&Segment| physical.checked_sub(s.physical).is_some_and(|at| at < s.file_size);
+        let segment = self.segments().iter().find(holds)?;
+        let start = address.wrapping_sub(physical - segment.physical);
+        let bytes = self.slice(segment.offset, segment.file_size)?;
+        Some((start, start.checked_add(segment.file_size)?, bytes))
     }
 
     /// The sections in file order, without the null section.

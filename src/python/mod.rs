@@ -7,6 +7,7 @@ mod cpu;
 mod errors;
 mod historical;
 mod image;
+mod memory;
 mod plan;
 mod sites;
 
@@ -21,6 +22,8 @@ mod _core {
     use super::historical::{boot_region, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
     #[pymodule_export]
     use super::image::Image;
+    #[pymodule_export]
+    use super::memory::{Found, Memory, running_kernel};
     #[pymodule_export]
     use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
     #[pymodule_export]
