@@ -177,16 +177,13 @@ impl Sheet<'_> {
             }
             What::Call { row, key } => self.call(piece, row, key, state, desk),
             What::Trampoline { key, .. } => {
-                if let Some(key) = key
-                    && let Target::Updated(function) = state.calls[usize::from(key)]
-                {
-                    let bytes = if function == 0 {
-                        self.ret(address, state.return_thunk)
-                    } else {
-                        insn::jmp(address, function)
-                    };
-                    desk.put(address, &bytes);
-                }
+                let bytes = match key.map(|key| state.calls[usize::from(key)]) {
+                    None | Some(Target::Built) => return,
+                    Some(Target::Cleared) => RET5,
+                    Some(Target::Updated(0)) => self.ret(address, state.return_thunk),
+                    Some(Target::Updated(function)) => insn::jmp(address, function),
+                };
+                desk.put(address, &bytes);
             }
             What::Constant { table, .. } => {
                 let bytes = state.constants[usize::from(table)].to_le_bytes();
@@ -449,6 +446,7 @@ impl Sheet<'_> {
             (Stage::StaticCallsAgain, _) if self.rules.static_calls.again && state.return_thunk.is_some() => {
                 (built, state.return_thunk)
             }
+            (Stage::Updates, Target::Cleared) => (0, None),
             (Stage::Updates, Target::Updated(function)) => (function, state.return_thunk),
             _ => return,
         };

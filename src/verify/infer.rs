@@ -216,7 +216,8 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             if count > best.0 {
                 best = (count, mode);
             }
-            if 2 * best.0 as usize > sites.len() && !mode.its() && self.state.branches == best.1 && mode != Branches::Indirect {
+            // Half of what is indirect is so with ITS thunks too.
+            if 2 * count as usize > sites.len() && mode != Branches::Indirect {
                 break;
             }
         }
@@ -373,10 +374,12 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             };
             let target = target.filter(|&target| sheet.is_function(target));
             let others = returning.iter().copied().flatten().chain(target).chain([0]);
-            let candidates = std::iter::once(Target::Built).chain(others.map(Target::Updated));
+            let mut candidates: Vec<Target> = [Target::Built, Target::Cleared].into_iter().chain(others.map(Target::Updated)).collect();
+            candidates.sort_unstable();
+            candidates.dedup();
             for candidate in candidates {
                 self.state.calls[usize::from(key)] = candidate;
-                if self.fits(cluster) && tallies[usize::from(key)].0.get(&candidate).is_none_or(|&n| n < voters[usize::from(key)]) {
+                if self.fits(cluster) {
                     tallies[usize::from(key)].add(candidate);
                 }
             }
@@ -391,7 +394,11 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             let chosen = known.or_else(|| tally.winner().map(|(target, ..)| target)).unwrap_or(Target::Built);
             let votes = tally.0.get(&chosen).copied().unwrap_or(0);
             self.state.calls[index] = chosen;
-            let value = if let Target::Updated(function) = chosen { function } else { built };
+            let value = match chosen {
+                Target::Built => built,
+                Target::Cleared => 0,
+                Target::Updated(function) => function,
+            };
             self.vote(Unknown::Call(address), value, votes, voters[index] - votes, known.is_some());
         }
     }
@@ -568,7 +575,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             for (at, &feature) in ballot.features.iter().enumerate() {
                 // What the site says of this one, all others being as they are.
                 let others = ballot.restricted(&decided, Some(at));
-                let says = |value: usize| others.iter().any(|&m| m >> at & 1 == value);
+                let says = |value: u8| others.iter().any(|&m| m >> at & 1 == value);
                 match (says(0), says(1)) {
                     (true, false) => counts.entry(feature).or_default()[0] += 1,
                     (false, true) => counts.entry(feature).or_default()[1] += 1,

@@ -21,6 +21,9 @@ const LONGEST: u64 = 1 << 16;
 pub(super) const STUBS: u32 = 128;
 pub(super) const STUB: u64 = 32;
 
+/// What ftrace calls at the head of a function.
+const TRACERS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
+
 /// What a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
@@ -145,6 +148,10 @@ pub(super) struct Sheet<'a> {
     pub calls: Vec<(u64, u64)>,
     /// Where functions begin, in order.
     pub functions: Vec<u64>,
+    /// What calls at the head of functions call.
+    pub tracers: Vec<u64>,
+    /// Functions that BPF attaches to: where they begin and end.
+    pub bpf: Vec<(u64, u64)>,
     pub thunks: Thunks,
     order: Vec<Stage>,
 }
@@ -191,9 +198,12 @@ impl<'a> Sheet<'a> {
             keys: Vec::new(),
             calls: Vec::new(),
             functions: functions(image)?,
+            tracers: Vec::new(),
+            bpf: Vec::new(),
             thunks: Thunks::default(),
             order: rules.order.to_vec(),
         };
+        sheet.name_others(image)?;
         sheet.collect(image)?;
         sheet.cut()?;
         Ok(sheet)
@@ -207,6 +217,16 @@ impl<'a> Sheet<'a> {
         if let Some(stage) = self.stage(stage) {
             self.pieces.push(Piece { address, len, stage, what });
         }
+    }
+
+    fn name_others(&mut self, image: &Image) -> Result<()> {
+        let Some(symbols) = image.symbols()? else { return Ok(()) };
+        self.tracers = TRACERS.iter().filter_map(|name| symbols.address_of(name)).collect();
+        for (start, _, _) in symbols.iter().filter(|(.., name)| name.starts_with("bpf_dispatcher_")) {
+            let after = self.functions.partition_point(|&function| function <= start);
+            self.bpf.push((start, self.functions.get(after).copied().unwrap_or(start)));
+        }
+        Ok(())
     }
 
     fn collect(&mut self, image: &Image) -> Result<()> {

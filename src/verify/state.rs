@@ -77,6 +77,8 @@ impl Branches {
 pub enum Target {
     /// Never updated: what the key holds as built.
     Built,
+    /// Updated to none, before the kernel chose a return thunk.
+    Cleared,
     /// Updated to this function; to none, where 0.
     Updated(u64),
 }
