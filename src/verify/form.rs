@@ -440,13 +440,13 @@ impl Sheet<'_> {
 
     fn call(&self, piece: &Piece, row: u32, key: u16, state: &State, desk: &mut Desk<'_>) {
         let built = self.calls[usize::from(key)].1;
-        // As long as no return thunk is chosen, a return is a return.
+        // As long as no return thunk is chosen, a return is a return; once there is one, all sites are done again.
+        let again = self.rules.static_calls.again && state.return_thunk.is_some();
         let (function, thunk) = match (self.stage_of(piece), state.calls[usize::from(key)]) {
             (Stage::StaticCalls, _) => (built, None),
-            (Stage::StaticCallsAgain, _) if self.rules.static_calls.again && state.return_thunk.is_some() => {
-                (built, state.return_thunk)
-            }
-            (Stage::Updates, Target::Cleared) => (0, None),
+            (Stage::StaticCallsAgain, Target::Cleared) if again => (0, state.return_thunk),
+            (Stage::StaticCallsAgain, _) if again => (built, state.return_thunk),
+            (Stage::Updates, Target::Cleared) if !again => (0, None),
             (Stage::Updates, Target::Updated(function)) => (function, state.return_thunk),
             _ => return,
         };

@@ -13,6 +13,7 @@
 mod form;
 mod infer;
 mod judge;
+mod loaded;
 mod others;
 mod sheet;
 mod state;
@@ -26,6 +27,7 @@ use crate::sites::Tables;
 
 pub use infer::{Unknown, Vote};
 pub use judge::{Explained, Report, Stray};
+pub use loaded::{Text, code, text};
 pub use others::Owner;
 pub use sheet::{Brief, Inlined, Ops};
 pub use state::{Backend, Branches, Known, Numbers, State, Target};

@@ -1,6 +1,7 @@
 //! A recorded boot: what memory held, and the state of the machine that the same dump gave (test input here only).
 
 #![allow(clippy::expect_used)] // a test's input is there, or the test fails
+#![allow(dead_code)] // not every test needs all of it
 
 use std::collections::HashMap;
 use std::io::Read;
