@@ -209,6 +209,7 @@ impl Search<'_> {
         }
         match (best, trouble) {
             (Some((_, _, mut found)), _) => {
+                self.check_end(&found)?;
                 if places.len() > 1 {
                     found.how.push(format!("{} copies of the image are in memory; this one runs", places.len()));
                 }
@@ -216,6 +217,19 @@ impl Search<'_> {
             }
             (None, Some(error)) => Err(error),
             (None, None) => Err(Error::memory("holds no kernel")),
+        }
+    }
+
+    /// Refuses memory without headers that ends in the middle of the text: nothing else would say that it is truncated.
+    fn check_end(&self, found: &Found) -> Result<()> {
+        let end = found.physical.map(|address| address.saturating_add(self.text.end - self.text.start));
+        let size = self.memory.physical.size();
+        match end {
+            Some(end) if self.memory.kind == MemoryKind::Plain && end > size => Err(Error::memory(format!(
+                "is truncated: .text, found at physical {:#x}, ends at {end:#x}, the file at {size:#x}",
+                found.physical.unwrap_or_default()
+            ))),
+            _ => Ok(()),
         }
     }
 

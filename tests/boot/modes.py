@@ -64,7 +64,7 @@ MORE = (
 
 
 def chosen(*, kaslr: bool = False) -> list[Mode]:
-    """The modes to boot, with KASLR or without: the usual ones, or what ``PVOPS_BOOT_MODES`` says: ``all``, or names."""
+    """The modes to boot, with KASLR or without: the usual ones, or what ``PVOPS_BOOT_MODES`` says: ``all`` or names."""
     words = os.environ.get("PVOPS_BOOT_MODES", "")
     known = {mode.name: mode for mode in (*USUAL, *MORE)}
     if not words:

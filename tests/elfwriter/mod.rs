@@ -10,6 +10,7 @@
 //! ```
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod dump;
 pub mod pack;
 
 use pvops::image::Bits;
