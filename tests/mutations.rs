@@ -117,9 +117,12 @@ impl Scene<'_> {
             }
         }
         let missed: Vec<u64> = wrong.keys().copied().filter(|a| !reported.contains(a)).collect();
-        let extra: Vec<_> = reported.iter().filter(|a| !wrong.contains_key(a)).collect();
-        for stray in report.strays.iter().filter(|stray| extra.contains(&&stray.address)).take(5) {
-            eprintln!("{}: {kind}: extra {:#x} {:02x?} {:02x?} {:?}", self.name, stray.address, stray.expected, stray.found, stray.pass);
+        let extra: Vec<u64> = reported.iter().copied().filter(|a| !wrong.contains_key(a)).collect();
+        let touches = |stray: &pvops::verify::Stray| {
+            extra.iter().any(|a| (stray.address..stray.address + stray.found.len() as u64).contains(a))
+        };
+        for stray in report.strays.iter().filter(|stray| touches(stray)).take(5) {
+            eprintln!("{}: {kind}: too much in {stray:x?}", self.name);
         }
         for address in missed.iter().take(5) {
             eprintln!("{}: {kind}: missed {address:#x} {:?}", self.name, self.image.symbols().ok().flatten().and_then(|s| s.at(*address)));
