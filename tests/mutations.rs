@@ -17,13 +17,8 @@ use pvops::plan::{self, Memory};
 use pvops::sites::Tables;
 use pvops::verify::{Known, Report, Unknown, Verifier, View};
 
-/// Boots that stand for their era where not all are asked for.
-const FEW: [&str; 4] = [
-    "5.10.0-46-amd64~xenpv-max-smp2",
-    "6.1.0-56-amd64~native-haswell-smp2",
-    "6.12.117+deb12-amd64~native-qemu64-smp1",
-    "7.2.13+deb14-amd64~kvm-max-smp2",
-];
+/// Boots that stand for the others where not all are asked for.
+const FEW: [&str; 2] = ["5.10.0-46-amd64~xenpv-max-smp2", "6.12.117+deb12-amd64~native-qemu64-smp1"];
 
 /// xorshift64*: the same changes each time.
 struct Dice(u64);
@@ -235,7 +230,10 @@ fn flipped_keys(scene: &mut Scene<'_>, _: usize) -> Vec<Change> {
 }
 
 fn redirected_returns(scene: &mut Scene<'_>, most: usize) -> Vec<Change> {
+    // A return that is a trampoline, too, has that one vote.
+    let undecided = undecided(scene);
     let sites: Vec<u64> = scene.tables.returns.rows().map(|(_, a)| a).filter(|&a| scene.inside(a)).collect();
+    let sites: Vec<u64> = sites.into_iter().filter(|a| !undecided.contains(a)).collect();
     let sites = scene.dice.shuffled(&sites, most);
     let thunk = scene.image.symbols().expect("symbols").and_then(|s| s.address_of("__x86_return_thunk"));
     let mut changes = Vec::new();
@@ -349,7 +347,7 @@ const KINDS: [(&str, Kind); 8] = [
 #[test]
 fn every_injected_change_is_found_and_nothing_else() {
     let everything = std::env::var("PVOPS_MUTATIONS").is_ok_and(|value| value == "all");
-    let rounds = if everything { 8 } else { 2 };
+    let rounds = if everything { 4 } else { 1 };
     let mut made: BTreeMap<&str, usize> = BTreeMap::new();
     let few = |boot: &Recorded| FEW.contains(&format!("{}~{}", boot.kernel, boot.mode).as_str());
     for (seed, recorded) in (1..).zip(all().into_iter().filter(|boot| everything || few(boot))) {

@@ -8,11 +8,14 @@ from typing_extensions import Buffer
 
 __all__ = [
     "Boot",
+    "Brief",
     "Found",
     "Image",
+    "Known",
     "Memory",
     "ParavirtSites",
     "Plan",
+    "Report",
     "Rules",
     "Slot",
     "Tables",
@@ -27,6 +30,7 @@ __all__ = [
     "running_kernel",
     "switch_locks",
     "unlocks_at_boot",
+    "verify",
     "write_file",
 ]
 
@@ -200,6 +204,7 @@ class Boot:
         keys: dict[int, tuple[bool, bool]] | None = None,
         static_calls: dict[int, tuple[int, bool]] | None = None,
         constants: dict[str, tuple[int, bool]] | None = None,
+        its_pages: list[int] = ...,
     ) -> Boot: ...
 
 def boot_region(
@@ -330,3 +335,82 @@ def fill_nops(table: str, len: int) -> bytes:
 
 def write_file(path: str | PathLike[str], data: bytes) -> None:
     """Writes a file that appears whole or not at all."""
+
+@final
+class Brief:
+    """What the names of an image mean to the verifier."""
+
+    def __new__(
+        cls,
+        numbers: dict[str, int],
+        nops: list[str],
+        *,
+        inlined: list[tuple[bytes | None, int | None, bool]] = ...,
+        nop: int | None = None,
+        identity: int | None = None,
+        bug: int | None = None,
+        backends: list[tuple[str, dict[int, list[int]]]] = ...,
+    ) -> Brief:
+        """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
+        kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, whether its sites jump);
+        `backends` are (name, slot address to what it may hold)."""
+
+@final
+class Known:
+    """What the user knows of the machine."""
+
+    def __new__(
+        cls,
+        *,
+        nops: str | None = None,
+        uniprocessor: bool | None = None,
+        features: dict[int, bool] = ...,
+        return_thunk: int | None = None,
+        slots: dict[int, int] = ...,
+        keys: dict[int, bool] = ...,
+        calls: dict[int, int] = ...,
+        constants: dict[str, int] = ...,
+    ) -> Known: ...
+
+#: (address, expected, found, wrong bytes, (address, expected, found) of the site, pass, owner, nearest form).
+Stray = tuple[int, bytes, bytes, int, tuple[int, bytes, bytes], str | None, str | None, str | None]
+
+@final
+class Report:
+    """What was found in memory."""
+
+    @property
+    def address(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def explained(self) -> list[tuple[str, int]]: ...
+    @property
+    def unread(self) -> list[tuple[int, int]]: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def features(self) -> list[int]: ...
+    @property
+    def branches(self) -> str: ...
+    @property
+    def nops(self) -> str: ...
+    @property
+    def return_thunk(self) -> int | None: ...
+    @property
+    def uniprocessor(self) -> bool: ...
+    @property
+    def xen(self) -> bool: ...
+    @property
+    def its_pages(self) -> list[int]: ...
+    def strays(self) -> list[Stray]:
+        """Runs that nothing accounts for, by address."""
+
+    def votes(self) -> list[tuple[str, int, int, int, int, bool]]:
+        """(about what, which one, its value, sites for it, sites against it, whether the user said so)."""
+
+    def spans(self) -> list[tuple[int, int, str]]:
+        """(address, length, table) of the stretches that passes changed."""
+
+def verify(tables: Tables, era: str, brief: Brief, known: Known, found: Found) -> Report:
+    """Judges what memory holds of an image's ``.text``."""

@@ -35,11 +35,8 @@ def brief(kernel: Kernel) -> _core.Brief:
         OpsError: nothing tells by which rules this kernel patches.
         TableError: a table of the image is malformed.
     """
-    from pvops.features import numbers
-
     rules = kernel.rules
-    known = numbers.of_image(kernel)
-    named = {core: known.number(name) for core, name in _NUMBERS.items()}
+    named = {core: kernel.feature_numbers.number(name) for core, name in _NUMBERS.items()}
     choice = _CHOICE[kernel.bits] if rules.era in nops.BY_CPU else [nops.fixed(rules.era, kernel.bits).table]
     inlined: list[tuple[bytes | None, int | None, bool]] = []
     nop = identity = bug = None

@@ -23,7 +23,7 @@ _CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource
 _STRINGS = ("vendor", "model_name", "cmdline", "hypervisor", "clocksource", "kernel", "dmesg")
 _NUMBERS = ("family", "model", "stepping", "siblings", "cores", "online_cpus", "possible_cpus")
 _WORDS = ("flags", "bugs")
-_KEYS = ("schema", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by")
+_KEYS = ("schema", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by", "state")
 _TOLD = ("hypervisor", "possible_cpus")
 _REGISTERS = ("eax", "ebx", "ecx", "edx")
 
@@ -88,6 +88,7 @@ def document(text: str, name: str) -> Mapping[str, object]:
 
 def from_dict(values: Mapping[str, object], name: str) -> Machine:
     """The machine that a document describes; unknown keys and wrong types are a `MachineError`."""
+    from pvops import state
     from pvops.machine import Machine
 
     for key in values:
@@ -139,6 +140,7 @@ def from_dict(values: Mapping[str, object], name: str) -> Machine:
         vulnerabilities=_texts(values.get("vulnerabilities"), name, "vulnerabilities"),
         cpuid=_leaves(values.get("cpuid"), name),
         told_by=told,
+        state=state.from_dict(values["state"], name) if values.get("state") is not None else None,
     )
 
 
@@ -174,6 +176,7 @@ def to_dict(machine: Machine) -> dict[str, object]:
         }
         or None,
         "dmesg": machine.dmesg or None,
+        "state": machine.state.to_dict() if machine.state is not None else None,
     }
     return {key: value for key, value in out.items() if value is not None}
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pvops.backends.backend import Backend
     from pvops.errors import Error
+    from pvops.features import Numbers
     from pvops.kernel_ops import KernelOps
     from pvops.machine import Machine
     from pvops.memory import Progress
@@ -145,6 +146,17 @@ class Kernel:
         from pvops.kernel_ops import KernelOps
 
         return KernelOps(self)
+
+    @cached_property
+    def feature_numbers(self) -> Numbers:
+        """Which feature each number of ``.altinstructions`` stands for.
+
+        Raises:
+            TableError: the table is malformed.
+        """
+        from pvops.features import numbers
+
+        return numbers.of_image(self)
 
     @property
     def era(self) -> str | None:

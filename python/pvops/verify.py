@@ -14,6 +14,7 @@ from pvops import _core, briefing
 from pvops import memory as memories
 from pvops.errors import Error, OpsError
 from pvops.report import OWNERS, NotJudged, Report, Unexplained, Vote
+from pvops.state import State
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -102,9 +103,7 @@ def _run(kernel: Kernel, stray: _core.Stray, disassembled: bool) -> Unexplained:
 
 
 def _votes(kernel: Kernel, core: _core.Report) -> list[Vote]:
-    from pvops.features import numbers
-
-    features = numbers.of_image(kernel).by_number
+    features = kernel.feature_numbers.by_number
     constants = [section for section, _, _ in kernel.tables.constants()]
     slots: dict[int, str] = {}
     if any(about == "slot" for about, *_ in core.votes()):
@@ -168,25 +167,34 @@ def _not_judged(kernel: Kernel) -> Iterator[NotJudged]:
 
 def _machine(kernel: Kernel, core: _core.Report) -> dict[str, object]:
     """The machine that was inferred, as `pvops.Machine.from_dict` takes it."""
-    held: dict[str, dict[str, object]] = {"slots": {}, "keys": {}, "static_calls": {}, "constants": {}}
-    kinds = {"slot": "slots", "key": "keys", "static_call": "static_calls"}
-    constants = [section for section, _, _ in kernel.tables.constants()]
+    slots: dict[int, int] = {}
+    keys: dict[int, bool] = {}
+    calls: dict[int, int] = {}
+    constants: dict[str, int] = {}
+    names = [section for section, _, _ in kernel.tables.constants()]
     for about, which, value, *_ in core.votes():
         if about == "constant":
-            held["constants"][constants[which]] = f"{value:#x}"
-        elif about in kinds:
-            held[kinds[about]][f"{which:#x}"] = bool(value) if about == "key" else f"{value:#x}"
+            constants[names[which]] = value
+        elif about == "slot":
+            slots[which] = value
+        elif about == "key":
+            keys[which] = bool(value)
+        elif about == "static_call":
+            calls[which] = value
+    state = State(
+        kernel=kernel.release or kernel.name,
+        features=tuple(core.features),
+        nops=core.nops,
+        return_thunk=core.return_thunk,
+        uniprocessor=core.uniprocessor,
+        its_pages=tuple(core.its_pages),
+        slots=slots,
+        keys=keys,
+        static_calls=calls,
+        constants=constants,
+    )
+    machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}
     hypervisors = {"native": "none", "xen": "xen-pv"}
-    state = {
-        "kernel": kernel.release or kernel.name,
-        "features": [f"{word:#x}" for word in core.features],
-        "nops": core.nops,
-        "return_thunk": None if core.return_thunk is None else f"{core.return_thunk:#x}",
-        "uniprocessor": core.uniprocessor,
-        "its_pages": [f"{page:#x}" for page in core.its_pages],
-        **held,
-    }
-    machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state}
     if core.backend:
         machine["hypervisor"] = hypervisors.get(core.backend, core.backend)
     return machine

@@ -374,7 +374,11 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             };
             let target = target.filter(|&target| sheet.is_function(target));
             let others = returning.iter().copied().flatten().chain(target).chain([0]);
-            let mut candidates: Vec<Target> = [Target::Built, Target::Cleared].into_iter().chain(others.map(Target::Updated)).collect();
+            let mut candidates: Vec<Target> = match target {
+                // A branch to a function that is no thunk: nothing but that function makes it.
+                Some(target) if Some(target) != self.state.return_thunk => vec![Target::Built, Target::Updated(target)],
+                _ => [Target::Built, Target::Cleared].into_iter().chain(others.map(Target::Updated)).collect(),
+            };
             candidates.sort_unstable();
             candidates.dedup();
             for candidate in candidates {

@@ -52,9 +52,29 @@ impl<'a> Verifier<'a> {
 
     /// Judges memory: infers the state, but for what is known, and holds every byte to it.
     pub fn verify(&self, view: &View<'_>, known: &Known) -> Report {
+        self.judge(view, self.infer(view, known))
+    }
+
+    /// The state that most sites speak for.
+    pub fn infer(&self, view: &View<'_>, known: &Known) -> Inferred {
         let mut inference = infer::Inference::new(&self.sheet, view, known);
         inference.run();
-        let (state, votes, backend) = (inference.state, inference.votes, inference.backend);
-        judge::judge(&self.sheet, view, state, votes, backend)
+        Inferred { state: inference.state, votes: inference.votes, backend: inference.backend }
     }
+
+    /// Holds every byte to a state.
+    pub fn judge(&self, view: &View<'_>, inferred: Inferred) -> Report {
+        judge::judge(&self.sheet, view, inferred.state, inferred.votes, inferred.backend)
+    }
+}
+
+/// What the sites say.
+#[derive(Debug, Clone)]
+pub struct Inferred {
+    /// What decides the text.
+    pub state: State,
+    /// How it was found.
+    pub votes: Vec<Vote>,
+    /// The backend that fits the ops, where any is known.
+    pub backend: String,
 }
