@@ -131,6 +131,83 @@ fn mutated_site_tables() {
     storm(4, &[seed(Bits::B64, 0xffff_ffff_8100_0000), seed(Bits::B32, 0xc100_0000)], pvops::sites::exercise::table);
 }
 
+/// An image with a row or more in every table that a section or a pair of symbols names.
+fn every_table(alternative: &[u8]) -> Vec<u8> {
+    const TEXT: u64 = 0xffff_ffff_8100_0000;
+    const TABLES: u64 = TEXT + 0x1000;
+    // A paravirt call, a retpoline, a return, a static call, a nop that is a jump label, an endbr64, a lock prefix, an
+    // alternative; then the functions they go to.
+    let mut text = vec![0xcc; 0x200];
+    let mut put = |at: usize, code: &[u8]| text[at..at + code.len()].copy_from_slice(code);
+    put(0x00, b"\xff\x15\x10\x20\x30\x40");
+    put(0x10, &pvops::insn::call(TEXT + 0x10, TEXT + 0x100));
+    put(0x20, &pvops::insn::jmp(TEXT + 0x20, TEXT + 0x180));
+    put(0x30, &pvops::insn::call(TEXT + 0x30, TEXT + 0x1c0));
+    put(0x40, b"\x0f\x1f\x44\x00\x00");
+    put(0x50, b"\xf3\x0f\x1e\xfa");
+    put(0x60, b"\xf0\x0f\xb1\x17");
+    put(0x70, b"\xfb\x90\x90\x90\x90\x90");
+    put(0x80, &pvops::insn::call(TEXT + 0x80, TEXT + 0x1e0));
+    put(0x180, b"\xc3");
+    put(0x1c0, &pvops::insn::jmp(TEXT + 0x1c0, TEXT + 0x50));
+    put(0x1c5, b"\x0f\xb9\xcc");
+    let relative = |place: u64, to: u64| (to.wrapping_sub(place) as u32).to_le_bytes();
+    let paravirt = [&TEXT.to_le_bytes()[..], &[3, 6, 0, 0, 0, 0, 0, 0]].concat();
+    let at = |i: u64| TABLES + 0x100 * i;
+    let alternatives = [&relative(at(1), TEXT + 0x70)[..], &relative(at(1) + 4, at(9)), alternative].concat();
+    let label =
+        [&relative(at(2), TEXT + 0x40)[..], &relative(at(2) + 4, TEXT + 0x60), &(at(8) - at(2) - 8).to_le_bytes()];
+    let call = [relative(at(3), TEXT + 0x30), relative(at(3) + 4, at(8) + 16)].concat();
+    ElfWriter::new(Bits::B64)
+        .section(".text", TEXT, flags::TEXT, &text)
+        .section(".parainstructions", at(0), flags::RODATA, &paravirt)
+        .section(".altinstructions", at(1), flags::RODATA, &alternatives)
+        .section("__jump_table", at(2), flags::RODATA, &label.concat())
+        .section(".static_call_sites", at(3), flags::RODATA, &call)
+        .section(".retpoline_sites", at(4), flags::RODATA, &relative(at(4), TEXT + 0x10))
+        .section(".return_sites", at(5), flags::RODATA, &relative(at(5), TEXT + 0x20))
+        .section(".ibt_endbr_seal", at(6), flags::RODATA, &relative(at(6), TEXT + 0x50))
+        .section(".smp_locks", at(7), flags::RODATA, &relative(at(7), TEXT + 0x60))
+        .section(".data", at(8), flags::DATA, &[0; 64])
+        .section(".altinstr_replacement", at(9), flags::TEXT, b"\xfa\x90\x90\x90\x90\x90\x90\x90")
+        .section(".init.data", at(10), flags::DATA, &(TEXT + 0x80).to_le_bytes())
+        .symbol("__start___jump_table", at(2), 0, 'R')
+        .symbol("__stop___jump_table", at(2) + 16, 0, 'R')
+        .symbol("__start_static_call_sites", at(3), 0, 'R')
+        .symbol("__stop_static_call_sites", at(3) + 8, 0, 'R')
+        .symbol("__start_mcount_loc", at(10), 0, 'R')
+        .symbol("__stop_mcount_loc", at(10) + 8, 0, 'R')
+        .symbol("__fentry__", TEXT + 0x1e0, 0, 'T')
+        .symbol("__x86_indirect_thunk_array", TEXT + 0x100, 0, 'T')
+        .symbol("__x86_return_thunk", TEXT + 0x180, 0, 'T')
+        .symbol("__SCT__call", TEXT + 0x1c0, 8, 'T')
+        .symbol("__SCK__call", at(8) + 16, 16, 'D')
+        .build()
+}
+
+#[test]
+fn mutated_tables_of_every_kind() {
+    let seeds = [every_table(&[0, 0, 6, 1]), every_table(&[0, 0, 1, 0, 6, 1])];
+    for seed in &seeds {
+        let image = pvops::image::Image::from_bytes("seed", seed.clone()).unwrap();
+        let tables = pvops::sites::Tables::read(&image).unwrap();
+        let rows = [
+            tables.paravirt.map_or(0, |table| table.sites.len()),
+            tables.alternatives.map_or(0, |table| table.rows.len()),
+            tables.retpolines.sites.len(),
+            tables.returns.sites.len(),
+            tables.ibt.sites.len(),
+            tables.smp_locks.sites.len(),
+            tables.mcount.len(),
+            tables.jump_labels.len(),
+            tables.static_calls.len(),
+            tables.trampolines.len(),
+        ];
+        assert_eq!(rows, [1; 10], "the seed has a row in each table");
+    }
+    storm(5, &seeds, pvops::plan::exercise::boots);
+}
+
 #[test]
 fn mutated_streams() {
     let elf = small_elf(Bits::B64);

@@ -190,7 +190,6 @@ fn what_is_no_x86_kernel_is_named() {
     let text = |writer: ElfWriter| writer.section(".text", TEXT, flags::TEXT, &[0x90]).build();
     for (file, said) in [
         (text(ElfWriter::new(Bits::B64).machine(183)), "machine 183 (arm64)"),
-        (text(ElfWriter::new(Bits::B64).file_type(1)), "a kernel module"),
         (text(ElfWriter::new(Bits::B64).file_type(4)), "a memory dump"),
         (text(ElfWriter::new(Bits::B64).machine(3)), "class 2 does not fit machine 3"),
         (b"MZ\0\0zimg".to_vec(), "EFI zboot"),

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod elfwriter;
+mod kernels;
 mod memory_support;
 
 use elfwriter::dump::{CoreWriter, lime};
-use memory_support::{IMAGE_SIZE, MEMORY, Recipe, TEXT, TEXT_SIZE, noise};
+use memory_support::{IMAGE_SIZE, MEMORY, NOTES, RODATA, Recipe, TEXT, TEXT_SIZE, noise};
 use pvops::Result;
 use pvops::image::{Bits, Image};
 use pvops::memory::{Found, Held, Memory, MemoryKind, Reader};
@@ -130,6 +131,55 @@ fn a_core_with_virtual_addresses_only() {
     let core = CoreWriter::new(Bits::B64).stretch(TEXT + SLIDE, u64::MAX, &recipe.moved(SLIDE)).build();
     let (found, held) = text_of(&opened(core), &recipe.image());
     assert_eq!((found.slide, held.bytes == recipe.linked()[..TEXT_SIZE]), (SLIDE, true));
+}
+
+#[test]
+fn the_live_kernel_is_read_where_its_headers_say() {
+    let recipe = Recipe::new(Bits::B64);
+    let moved = recipe.moved(SLIDE);
+    let core = CoreWriter::new(Bits::B64)
+        .note("VMCOREINFO", 0, vmcoreinfo(SLIDE).as_bytes())
+        .stretch(TEXT + SLIDE, u64::MAX, &moved[..TEXT_SIZE])
+        .stretch(TEXT + SLIDE + RODATA, u64::MAX, &moved[RODATA as usize..])
+        .build();
+    let path = std::env::temp_dir().join(format!("pvops-kcore-{}", std::process::id()));
+    std::fs::write(&path, &core).unwrap();
+    let memory = Memory::live(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(memory.kind(), MemoryKind::Live);
+    let (found, held) = text_of(&memory, &recipe.image());
+    assert_eq!((found.slide, held.bytes == recipe.linked()[..TEXT_SIZE]), (SLIDE, true));
+    let beyond = found.read(&memory, &recipe.image(), TEXT + NOTES..TEXT + NOTES + 0x3000).unwrap();
+    assert!(!beyond.unread.is_empty());
+    let absent = Memory::live(std::path::Path::new("/nowhere/kcore")).unwrap_err().to_string();
+    assert!(absent.starts_with("/nowhere/kcore: "), "{absent}");
+}
+
+#[test]
+fn real_kernels_moved_by_their_own_relocations() {
+    for path in kernels::kernels() {
+        let image = Image::open(&path).unwrap();
+        let (relocations, text) = (image.relocations().unwrap().unwrap(), image.section(".text").unwrap());
+        let (slide, physical) = (0x0ce0_0000, 0x120_0000usize);
+        let mut memory = vec![0; 112 << 20];
+        for section in image.sections().iter().filter(|s| s.allocated && s.bits_present && s.address >= text.address) {
+            let at = physical + (section.address - text.address) as usize;
+            let bytes = image.section_bytes(section);
+            memory[at..at + bytes.len()].copy_from_slice(bytes);
+            relocations.apply(section.address, &mut memory[at..at + bytes.len()], slide);
+        }
+        // What the kernel patches is not what it was linked as: one byte of each page here.
+        let mut changed = 0;
+        for at in (physical..physical + text.size as usize).step_by(4096) {
+            memory[at] ^= 0x55;
+            changed += 1;
+        }
+        let (found, mut held) = text_of(&opened(memory), &image);
+        assert_eq!((found.slide, found.physical), (slide, Some(physical as u64)), "{}", path.display());
+        held.settle(&found, &image, |_| false);
+        let differing = held.bytes.iter().zip(image.section_bytes(text)).filter(|(a, b)| a != b).count();
+        assert_eq!(differing, changed, "{}", path.display());
+    }
 }
 
 // What differs

@@ -47,7 +47,9 @@ fn every_byte_of_every_boot_is_explained() {
 
 #[test]
 fn what_cannot_be_read_is_neither_wrong_nor_a_vote() {
-    for recorded in all().into_iter().filter(|boot| boot.kernel.starts_with("6.1.0-56") && boot.mode == "native-max-smp2") {
+    for recorded in
+        all().into_iter().filter(|boot| boot.kernel.starts_with("6.1.0-56") && boot.mode == "native-max-smp2")
+    {
         let image = kernel(&recorded.kernel);
         let tables = Tables::read(&image).expect("real tables are valid");
         let mut memory = recorded.memory(&image);

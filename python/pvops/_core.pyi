@@ -59,6 +59,13 @@ class Image:
     @property
     def container(self) -> str: ...
     @property
+    def is_module(self) -> bool:
+        """Whether it is a module, laid out where this package chose."""
+
+    def linked_to(self, names: list[str], arrays: list[tuple[str, list[str | None]]]) -> Image:
+        """The same module, linked to a kernel that has these names, and these arrays of pointers to functions."""
+
+    @property
     def banner(self) -> str | None: ...
     @property
     def release(self) -> str | None: ...
@@ -203,6 +210,7 @@ class Boot:
         pointers: dict[int, int] | None = None,
         keys: dict[int, tuple[bool, bool]] | None = None,
         static_calls: dict[int, tuple[int, bool]] | None = None,
+        early_calls: set[int] | None = None,
         constants: dict[str, tuple[int, bool]] | None = None,
         its_pages: list[int] = ...,
     ) -> Boot: ...
@@ -401,6 +409,8 @@ class Report:
     def uniprocessor(self) -> bool: ...
     @property
     def xen(self) -> bool: ...
+    @property
+    def early_calls(self) -> list[int]: ...
     @property
     def its_pages(self) -> list[int]: ...
     def strays(self) -> list[Stray]:

@@ -129,6 +129,7 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
         pointers=pointers,
         keys=_known({address: key.enabled for address, key in keys.items()}, state and state.keys),
         static_calls=_known({key: call.function for key, call in calls.items()}, state and state.static_calls),
+        early_calls=_early(calls) if state is None else set(state.early_calls),
         constants=_known({"runtime_ptr_USER_PTR_MAX": _user_ptr_max(asked)}, state and state.constants),
         its_pages=list(state.its_pages) if state is not None else [],
     )
@@ -153,6 +154,11 @@ def _held(kernel: Kernel, slots: Mapping[str, Slot], state: State) -> Mapping[st
             symbol = kernel.symbol_at(function) if function else None
             held[op] = held[op]._replace(symbol=symbol, address=function or None, why=_HELD)
     return held
+
+
+def _early(calls: Mapping[int, CallState]) -> set[int]:
+    """The static calls that were updated before a return thunk was chosen."""
+    return {key for key, call in calls.items() if call.early}
 
 
 def _known(guessed: Mapping[K, V], held: Mapping[K, V] | None) -> dict[K, tuple[V, bool]]:

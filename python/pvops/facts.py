@@ -23,7 +23,9 @@ _CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource
 _STRINGS = ("vendor", "model_name", "cmdline", "hypervisor", "clocksource", "kernel", "dmesg")
 _NUMBERS = ("family", "model", "stepping", "siblings", "cores", "online_cpus", "possible_cpus")
 _WORDS = ("flags", "bugs")
-_KEYS = ("schema", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by", "state")
+_KEYS = ("schema", "preset", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by", "state")
+#: What of a document decides how a preset turns out, and what it is where the document does not say.
+_OF_PRESET = {"preset": None, "cmdline": "", "hypervisor": "none"}
 _TOLD = ("hypervisor", "possible_cpus")
 _REGISTERS = ("eax", "ebx", "ecx", "edx")
 
@@ -99,6 +101,8 @@ def from_dict(values: Mapping[str, object], name: str) -> Machine:
             _bad(name, "", 0, f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else ""))
     if values.get("schema", SCHEMA) != SCHEMA:
         _bad(name, "", 0, f"schema is {values['schema']}, not {SCHEMA}")
+    if "preset" in values:
+        values = _on_preset(values, name)
     told = _texts(values.get("told_by"), name, "told_by")
     for key in told:
         if key not in _TOLD:
@@ -142,6 +146,22 @@ def from_dict(values: Mapping[str, object], name: str) -> Machine:
         told_by=told,
         state=state.from_dict(values["state"], name) if values.get("state") is not None else None,
     )
+
+
+def _on_preset(values: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """The document of the preset that a document names, with what else stands there put over it."""
+    from pvops import presets
+
+    preset, cmdline, hypervisor = (values.get(key, default) for key, default in _OF_PRESET.items())
+    if not isinstance(preset, str) or preset not in presets.NAMES:
+        _bad(name, "preset", 0, f"no preset {str(preset)[:40]!r}; there are {', '.join(presets.NAMES)}")
+    if not isinstance(cmdline, str) or not isinstance(hypervisor, str):
+        _bad(name, "hypervisor" if isinstance(cmdline, str) else "cmdline", 0, "must be a string")
+    given = values.get("possible_cpus", values.get("online_cpus", 2))
+    cpus = _integer(given, name, "possible_cpus", 0, "possible_cpus")
+    base = to_dict(presets.machine(preset, cpus=cpus, hypervisor=hypervisor, cmdline=cmdline))
+    told = {key: source for key, source in _texts(base["told_by"], name, "told_by").items() if key not in values}
+    return {**base, "told_by": told, **{key: value for key, value in values.items() if key != "preset"}}
 
 
 def to_dict(machine: Machine) -> dict[str, object]:

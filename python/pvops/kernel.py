@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
-    """Opens a kernel: a vmlinuz of any compression, or an ELF vmlinux.
+    """Opens a kernel: a vmlinuz of any compression, an ELF vmlinux, or a module (``.ko``, compressed or not).
 
     Nothing in it is ever executed. An uncompressed file is mapped, not read.
 
@@ -41,13 +41,22 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
         ImageError: it is no kernel image, or a broken one; the message names file, offset and reason.
     """
     if isinstance(source, str | os.PathLike):
-        return Kernel(_core.Image.open(os.fspath(source)))
-    return Kernel(_core.Image.from_bytes("<bytes>", bytes(memoryview(source))))
+        return _opened(_core.Image.open(os.fspath(source)))
+    return _opened(_core.Image.from_bytes("<bytes>", bytes(memoryview(source))))
 
 
 def open_stdin() -> Kernel:
     """Opens the kernel that standard input holds."""
-    return Kernel(_core.Image.from_stdin())
+    return _opened(_core.Image.from_stdin())
+
+
+def _opened(image: _core.Image) -> Kernel:
+    kernel = Kernel(image)
+    if image.is_module:
+        from pvops.modules import linked
+
+        return Kernel(linked(kernel))
+    return kernel
 
 
 #: Bytes within which the sites of one symbol are looked for.
@@ -179,7 +188,9 @@ class Kernel:
         from pvops import rules
 
         layout = None if not self.has_section(".altinstructions") else self.tables.alternatives_layout
-        return rules.of_image(self, self.release, layout)
+        found = rules.of_image(self, self.release, layout)
+        # The functions that tell are not a module's: they stand there by its release.
+        return found._replace(told=f"a module of {self.release}") if self.image.is_module else found
 
     def plan(
         self, backend: Backend | str = "native", *, machine: Machine | None = None, rules: Rules | None = None

@@ -1,8 +1,8 @@
 """`Machine`: what decides the ops and the nops on one guest.
 
 A machine comes from a bundle of facts collected on it (``==FILE /proc/cpuinfo`` and so on), from JSON or TOML written
-by hand, or is made in Python. What is not known is ``None``, and whoever needs it assumes a documented default and says
-so; what is derived says where it came from (`Finding`).
+by hand, from a preset (`pvops.presets`), or is made in Python. What is not known is ``None``, and whoever needs it
+assumes a documented default and says so; what is derived says where it came from (`Finding`).
 
 The kernel's rules for the command line: 6.1 lib/cmdline.c ``next_arg``, kernel/params.c ``parameq``.
 """
@@ -129,19 +129,32 @@ class Machine:
         return facts.machine(_read(source), os.fspath(source))
 
     def under(self, hypervisor: str) -> Machine:
-        """The same machine, but under this hypervisor, whatever its facts say."""
+        """The same machine, but under this hypervisor, whatever its facts say.
+
+        Its flags follow: a guest's CPU shows ``hypervisor``, and Xen PV guests isolate no page tables (``pti``).
+        """
         other = object.__new__(type(self))
         derived = {name for name, value in vars(type(self)).items() if isinstance(value, cached_property)}
         other.__dict__.update({name: value for name, value in self.__dict__.items() if name not in derived})
         other.given_hypervisor = hypervisor
+        if self.flags is not None:
+            bare = self.flags - {"hypervisor"}
+            other.flags = bare if hypervisor == "none" else bare | {"hypervisor"}
+            if hypervisor == "xen-pv":
+                other.flags -= {"pti"}
         other.told_by = {key: source for key, source in self.told_by.items() if key != "hypervisor"}
         return other
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Machine:
-        """A machine from a file: a bundle of facts, JSON or TOML, told apart by how the text begins."""
-        from pvops import facts
+        """A machine from a file: a bundle of facts, JSON or TOML, told apart by how the text begins.
 
+        The name of a preset (`pvops.presets.NAMES`) gives that, unless there is a file of this name.
+        """
+        from pvops import facts, presets
+
+        if path in presets.NAMES and not os.path.exists(path):
+            return presets.machine(os.fspath(path))
         text, name = _read(path), os.fspath(path)
         if text.lstrip().startswith(facts.MARK):
             return facts.machine(text, name)

@@ -25,6 +25,7 @@ class State(NamedTuple):
         slots: what each op's slot holds, by its address; 0 for NULL.
         keys: whether a static key is on, by its address.
         static_calls: function of a static call, by address of its key; 0 for none.
+        early_calls: keys of the static calls that were updated before a return thunk was chosen.
         constants: run-time constants, by name of their section.
     """
 
@@ -37,6 +38,7 @@ class State(NamedTuple):
     slots: Mapping[int, int]
     keys: Mapping[int, bool]
     static_calls: Mapping[int, int]
+    early_calls: tuple[int, ...]
     constants: Mapping[str, int]
 
     def to_dict(self) -> dict[str, object]:
@@ -51,6 +53,7 @@ class State(NamedTuple):
             "slots": {f"{slot:#x}": f"{function:#x}" for slot, function in self.slots.items()},
             "keys": {f"{key:#x}": on for key, on in self.keys.items()},
             "static_calls": {f"{key:#x}": f"{function:#x}" for key, function in self.static_calls.items()},
+            "early_calls": [f"{key:#x}" for key in self.early_calls],
             "constants": {name: f"{value:#x}" for name, value in self.constants.items()},
         }
 
@@ -95,6 +98,7 @@ def from_dict(document: object, name: str) -> State:
             _number(k, 64, name, "static_calls"): _number(v, 64, name, "static_calls")
             for k, v in table("static_calls").items()
         },
+        early_calls=numbers("early_calls", 64),
         constants={str(k): _number(v, 64, name, "constants") for k, v in table("constants").items()},
     )
 

@@ -191,6 +191,7 @@ def _machine(kernel: Kernel, core: _core.Report) -> dict[str, object]:
         slots=slots,
         keys=keys,
         static_calls=calls,
+        early_calls=tuple(core.early_calls),
         constants=constants,
     )
     machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}

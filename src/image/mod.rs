@@ -18,6 +18,7 @@ mod embedded;
 pub mod exercise;
 mod ikconfig;
 pub mod kallsyms;
+mod module;
 mod refusal;
 mod relocations;
 mod source;
@@ -26,11 +27,12 @@ mod symtab;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub use compression::Compression;
 pub use container::{Container, ContainerKind};
 pub use elf::{Bits, Section, Segment};
+pub use module::{KERNEL, StandIn};
 pub use relocations::{Relocation, RelocationKind, Relocations};
 pub use source::MAX_IMAGE;
 pub use symtab::{ElfSymbol, ElfSymbols};
@@ -48,6 +50,8 @@ pub struct Image {
     source: Source,
     container: Container,
     elf: Elf,
+    /// The object file that a module came as.
+    module: Option<Arc<Source>>,
     banner: OnceLock<Option<String>>,
     symbols: OnceLock<Result<Option<kallsyms::Symbols>>>,
     relocations: OnceLock<Result<Option<Relocations>>>,
@@ -79,16 +83,46 @@ impl Image {
 
     fn new(name: &str, source: Source, limit: usize) -> Result<Image> {
         let (source, container) = container::open(source, limit)?;
+        let object = module::is_object(source.as_slice());
+        let (source, module) = if object { Image::link(source, &StandIn::default())? } else { (source, None) };
         let elf = elf::parse(source.as_slice())?;
-        Ok(Image {
-            name: name.to_owned(),
+        Ok(Image::of(name.to_owned(), source, container, elf, module))
+    }
+
+    fn of(name: String, source: Source, container: Container, elf: Elf, module: Option<Arc<Source>>) -> Image {
+        Image {
+            name,
             source,
             container,
             elf,
+            module,
             banner: OnceLock::new(),
             symbols: OnceLock::new(),
             relocations: OnceLock::new(),
-        })
+        }
+    }
+
+    /// Links a module: the linked file, and the object.
+    fn link(object: Source, kernel: &StandIn) -> Result<(Source, Option<Arc<Source>>)> {
+        let linked = link_object(&object, kernel)?;
+        Ok((linked, Some(Arc::new(object))))
+    }
+
+    /// The same module, linked to a kernel of which more is known.
+    pub fn linked_to(&self, kernel: &StandIn) -> Result<Image> {
+        let linked = || {
+            let Some(object) = &self.module else { return Err(crate::Error::image("is no module")) };
+            let source = link_object(object, kernel)?;
+            let elf = elf::parse(source.as_slice())?;
+            let (name, container) = (self.name.clone(), self.container.clone());
+            Ok(Image::of(name, source, container, elf, Some(Arc::clone(object))))
+        };
+        linked().map_err(|error| error.in_file(&self.name))
+    }
+
+    /// Whether it is a module, laid out where this crate chose; what it uses of the kernel is in the section [`KERNEL`].
+    pub fn is_module(&self) -> bool {
+        self.module.is_some()
     }
 
     /// The file as the user named it.
@@ -218,9 +252,16 @@ impl Image {
         banner.as_deref()
     }
 
-    /// The release: what `uname -r` says, `6.1.0-56-amd64`.
+    /// The release: what `uname -r` says, `6.1.0-56-amd64`. That of a module is the one of the kernel it is for.
     pub fn release(&self) -> Option<&str> {
-        banner::release(self.banner()?)
+        if self.is_module() { self.vermagic()?.split(' ').next() } else { banner::release(self.banner()?) }
+    }
+
+    /// What kernel a module is for (`vermagic` of its `.modinfo`).
+    fn vermagic(&self) -> Option<&str> {
+        let info = self.section_bytes(self.section(".modinfo")?);
+        let entry = info.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(b"vermagic="))?;
+        std::str::from_utf8(entry).ok()
     }
 
     /// The configuration embedded with `CONFIG_IKCONFIG=y`; `None` in a kernel that has none.
@@ -233,6 +274,15 @@ impl Image {
         let (offset, len) = (usize::try_from(offset).ok()?, usize::try_from(len).ok()?);
         self.bytes().get(offset..)?.get(..len)
     }
+}
+
+/// Links an object file of a size that one can have.
+fn link_object(object: &Source, kernel: &StandIn) -> Result<Source> {
+    let bytes = object.as_slice();
+    if bytes.len() > MAX_IMAGE {
+        return Err(crate::Error::image(format!("is larger than {MAX_IMAGE} bytes")));
+    }
+    Ok(Source::Owned(module::link(bytes, elf::identify(bytes, true)?, kernel)?))
 }
 
 impl fmt::Debug for Image {

@@ -10,9 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// The kernel's memory as an ELF core (`fs/proc/kcore.c`).
 pub const KCORE: &str = "/proc/kcore";
 
-/// Opens [`KCORE`].
-pub(super) fn open() -> Result<Memory> {
-    let store = Store::open_endless(Path::new(KCORE)).map_err(|mut error| {
+/// Opens [`KCORE`], or a file that has its form.
+pub(super) fn open(path: &Path) -> Result<Memory> {
+    let store = Store::open_endless(path).map_err(|mut error| {
         if error.reason.contains("ermission") {
             error.reason.push_str(": reading the kernel's memory takes root");
         }
@@ -25,7 +25,7 @@ pub(super) fn open() -> Result<Memory> {
         error
     })?;
     Ok(Memory {
-        name: KCORE.to_owned(),
+        name: path.display().to_string(),
         kind: MemoryKind::Live,
         source: Source::Store(store),
         physical: Space::default(),

@@ -142,9 +142,9 @@ impl Memory {
         }
     }
 
-    /// Opens the memory of the kernel this runs on (`/proc/kcore`), which takes root.
-    pub fn live() -> Result<Memory> {
-        live::open().map_err(|error| error.in_file(KCORE))
+    /// Opens the memory of a running kernel: [`KCORE`], which takes root, or a file of its form.
+    pub fn live(path: &Path) -> Result<Memory> {
+        live::open(path).map_err(|error| error.in_file(&path.display().to_string()))
     }
 
     fn new(name: &str, store: Store) -> Result<Memory> {

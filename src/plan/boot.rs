@@ -1,6 +1,6 @@
 //! One boot: what the passes need to know about the machine, and the run of all passes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     Decision, Kind, Landmarks, Memory, Pass, Plan, Reason, Rules, Stage, alternatives, callthunks, ftrace, ibt,
@@ -58,6 +58,8 @@ pub struct Boot {
     pub keys: HashMap<u64, Known<bool>>,
     /// Target of static calls by address of their key; where it is not listed, the image's data, as a guess.
     pub static_calls: HashMap<u64, Known<u64>>,
+    /// Keys of static calls that have their target before `static_call_force_reinit()`, not only at the end of the boot.
+    pub early_calls: HashSet<u64>,
     /// Constants by name of their section; where one is not listed, what the image has, as a guess.
     pub constants: HashMap<String, Known<u64>>,
     /// Pages of ITS thunks in the order they were allocated, as far as known.
@@ -82,6 +84,7 @@ impl Default for Boot {
             pointers: HashMap::new(),
             keys: HashMap::new(),
             static_calls: HashMap::new(),
+            early_calls: HashSet::new(),
             constants: HashMap::new(),
             its_pages: Vec::new(),
             xen: false,
@@ -172,7 +175,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        undetermined::mark(&mut self);
+        undetermined::mark(&mut self)?;
         Ok((self.plan, self.memory))
     }
 

@@ -6,9 +6,6 @@ use crate::image::Image;
 /// Distance of two thunks in their array (`RETPOLINE_THUNK_SIZE`, include/asm/nospec-branch.h of every version).
 pub const THUNK_SIZE: u64 = 32;
 
-/// Distance of two ITS thunks (`ITS_THUNK_SIZE`).
-pub const ITS_THUNK_SIZE: u64 = 64;
-
 /// The kernel's landmarks; `None` where it has no such symbol.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Landmarks {
@@ -16,8 +13,6 @@ pub struct Landmarks {
     pub text: (u64, u64),
     /// `__x86_indirect_thunk_array`.
     pub indirect_thunks: Option<u64>,
-    /// `__x86_indirect_its_thunk_array`.
-    pub its_thunks: Option<u64>,
     /// `__x86_indirect_call_thunk_array`.
     pub call_thunks: Option<u64>,
     /// `__x86_indirect_jump_thunk_array`.
@@ -69,7 +64,6 @@ impl Landmarks {
         Ok(Landmarks {
             text: (at("_text").unwrap_or(section.0), at("_etext").unwrap_or(section.1)),
             indirect_thunks: at("__x86_indirect_thunk_array"),
-            its_thunks: at("__x86_indirect_its_thunk_array"),
             call_thunks: at("__x86_indirect_call_thunk_array"),
             jump_thunks: at("__x86_indirect_jump_thunk_array"),
             return_thunk: at("__x86_return_thunk"),

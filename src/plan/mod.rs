@@ -23,6 +23,7 @@ pub mod alternatives;
 mod boot;
 pub mod callthunks;
 pub mod decision;
+pub mod exercise;
 pub mod ftrace;
 pub mod ibt;
 pub mod jump_labels;

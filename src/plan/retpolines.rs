@@ -12,7 +12,7 @@
 //! and a jump followed by nothing but `int3`. Sources: `patch_retpoline()`, `emit_indirect()`, `its_allocate_thunk()` in
 //! arch/x86/kernel/alternative.c of 5.10.262, 6.1, 6.12, 7.2.
 
-use super::landmarks::{ITS_THUNK_SIZE, THUNK_SIZE};
+use super::landmarks::THUNK_SIZE;
 use super::optimise::optimise;
 use super::undetermined::{Forms, Undetermined};
 use super::{Kind, Pass, Reason, Run, boot::row_error};
@@ -24,6 +24,8 @@ const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
 const CS: u8 = 0x2e;
 const REX_B: u8 = 0x41;
 const PAGE: u64 = 4096;
+/// Where the area of modules begins (`MODULES_VADDR` with `CONFIG_RANDOMIZE_BASE`): what is allocated first, without KASLR.
+const MODULES: u64 = 0xffff_ffff_c000_0000;
 
 /// The rules of an era.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,9 @@ pub struct Rules {
     pub int3: bool,
     /// A call is stretched with `cs` prefixes, a jump followed by `int3` to its end.
     pub cs: bool,
+    /// Distance of the pages of ITS thunks in the area of modules: one with a guard page behind it, or one after the other
+    /// out of the large page that `execmem` keeps (6.13 and later).
+    pub its_stride: u64,
 }
 
 /// A call or jump to a thunk, as it stands at a site.
@@ -173,12 +178,9 @@ fn indirect(rules: Rules, branch: &Branch, bytes: &mut [u8; 16], mut at: usize) 
 /// `emit_its_trampoline()`: to a thunk whose page nobody knows before boot.
 fn its(run: &mut Run<'_>, pages: &mut Pages, row: u32, branch: &Branch) -> Result<()> {
     let (page, offset) = pages.thunk(branch.register);
-    let known = run.boot.its_pages.get(page).map(|base| base.wrapping_add(offset));
-    // Where no page can be had, the kernel falls back to a thunk of its own: the first guess.
-    let fallback = run.marks.its_thunks.map(|base| base.wrapping_add(ITS_THUNK_SIZE * u64::from(branch.register)));
-    let Some(target) = known.or(fallback) else {
-        return Err(Error::table("the image has no ITS thunks, yet the machine wants them"));
-    };
+    let known = run.boot.its_pages.get(page).copied();
+    let first = MODULES.wrapping_add(run.rules.retpolines.its_stride.wrapping_mul(page as u64));
+    let target = known.unwrap_or(first).wrapping_add(offset);
     let (bytes, len) = thunk_branch(branch, target);
     run.poke(Pass::Retpolines, row, branch.address, &bytes[..len], Kind::Thunked, Reason::Its)?;
     if known.is_none() {

@@ -151,7 +151,7 @@ const V2_6_24: Rules = Rules {
         nest: Nest::Each,
         nops: Nops::Runs,
     },
-    retpolines: retpolines::Rules { int3: false, cs: false },
+    retpolines: retpolines::Rules { int3: false, cs: false, its_stride: 0x2000 },
     static_calls: static_calls::Rules { zero: false, warn: false, unlock: false, again: false, checked: false },
     smp_locks: smp_locks::Rules { unlocked: 0x90, looks: false, remembers: false },
     endbr_poison: *b"\x66\x0f\x1f\x00",
@@ -196,7 +196,7 @@ const V5_10: Rules = Rules {
 const V6_1: Rules = Rules {
     era: "6.1",
     order: OF_6_1,
-    retpolines: retpolines::Rules { int3: true, cs: false },
+    retpolines: retpolines::Rules { int3: true, ..V5_10.retpolines },
     static_calls: static_calls::Rules { zero: true, checked: true, ..V5_10.static_calls },
     jump_label_nops: false,
     ..V5_10
@@ -221,7 +221,7 @@ const V7_2: Rules = Rules {
     era: "7.2",
     order: OF_7_2,
     alternatives: alternatives::Rules { nest: Nest::Once, nops: Nops::MergeAll, ..V6_12.alternatives },
-    retpolines: retpolines::Rules { int3: true, cs: true },
+    retpolines: retpolines::Rules { int3: true, cs: true, its_stride: 0x1000 },
     static_calls: static_calls::Rules { warn: true, ..V6_12.static_calls },
     endbr_poison: *b"\x0f\x1f\x40\xd6",
     count_alternatives: false,
@@ -234,7 +234,7 @@ const V7_3: Rules =
 /// The seed of October 2007 differs from 2.6.24 in its template and its nops, not here.
 const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
 
-static ERAS: [Rules; 10] = [SEED, V2_6_24, V2_6_33, V2_6_34, V5_10_0, V5_10, V6_1, V6_12, V7_2, V7_3];
+pub(super) static ERAS: [Rules; 10] = [SEED, V2_6_24, V2_6_33, V2_6_34, V5_10_0, V5_10, V6_1, V6_12, V7_2, V7_3];
 
 impl Rules {
     /// The rules of this era.

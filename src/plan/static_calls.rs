@@ -65,7 +65,13 @@ pub(super) fn initialise(run: &mut Run<'_>) -> Result<()> {
 
 /// `static_call_init()` as an initcall, after `static_call_force_reinit()`.
 pub(super) fn again(run: &mut Run<'_>) -> Result<()> {
-    if run.rules.static_calls.again && run.boot.with(run.boot.rethunk) { each(run, built, true) } else { Ok(()) }
+    if !run.rules.static_calls.again || !run.boot.with(run.boot.rethunk) {
+        return Ok(());
+    }
+    let by_then = |run: &Run<'_>, key| {
+        if run.boot.early_calls.contains(&key) { function(run, key).value } else { built(run, key) }
+    };
+    each(run, by_then, true)
 }
 
 /// `static_call_update()` of the keys that changed.
@@ -102,12 +108,12 @@ fn transform(run: &mut Run<'_>, pass: Pass, row: u32, site: &StaticCall, functio
     let known = match here {
         [JMP | RET, ..] | [0x0f, 0x80..=0x8f, ..] if site.tail => true,
         [CALL, ..] if !site.tail => true,
-        _ => {
-            !site.tail
-                && here
-                    .get(..5)
-                    .is_some_and(|here| here == run.boot.nops.atomic5 || [ZERO, WARN].iter().any(|form| here == form))
-        }
+        _ if site.tail => false,
+        _ => here.first_chunk().is_some_and(|here| {
+            *here == run.boot.nops.atomic5
+                || [ZERO, WARN].contains(here)
+                || (run.rules.static_calls.unlock && *here == UNLOCK)
+        }),
     };
     if !known && run.rules.static_calls.checked {
         return Err(placed(Error::bug("BUG: no static call stands here (__static_call_validate)")));

@@ -9,6 +9,7 @@ use super::jump_labels;
 use super::returns::RET5;
 use super::static_calls::{self, UNLOCK, WARN, ZERO};
 use super::{Pass, Plan, Run};
+use crate::error::{Error, Result};
 use crate::insn::{CALL, INT3, JMP, NOP, RET};
 
 /// A trampoline without target, as 5.10 was built at first.
@@ -51,8 +52,8 @@ pub struct Undetermined {
     pub forms: Forms,
 }
 
-/// Notes what this run could only guess, by address.
-pub(super) fn mark(run: &mut Run<'_>) {
+/// Notes what this run could only guess, by address. No two of these may overlap: each would be judged by the other's forms.
+pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     for (row, label) in (0..).zip(&tables.jump_labels) {
         if !jump_labels::state(run, label.key).certain {
@@ -109,6 +110,14 @@ pub(super) fn mark(run: &mut Run<'_>) {
         }
     }
     run.plan.undetermined.sort_by_key(|bytes| bytes.address);
+    for (first, second) in run.plan.undetermined.iter().zip(run.plan.undetermined.iter().skip(1)) {
+        if second.address - first.address < first.len.into() {
+            let why = format!("overlaps {} row {} at {:#x}", first.pass.name(), first.row, first.address);
+            let error = Error::table(why).in_section(second.pass.name());
+            return Err(error.at_row(second.row as usize).at_address(second.address));
+        }
+    }
+    Ok(())
 }
 
 impl Plan {

@@ -1,6 +1,6 @@
 //! `pvops._core.Tables`, and what decides a whole boot: `pvops._core.Boot`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -136,7 +136,7 @@ impl Boot {
     #[new]
     #[pyo3(signature = (features, numbers, nops, *, return_thunk = None, uniprocessor = false, xen = false,
                         template = None, rules = None, pointers = None, keys = None, static_calls = None,
-                        constants = None, its_pages = Vec::new()))]
+                        early_calls = None, constants = None, its_pages = Vec::new()))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
     fn new(
         features: Vec<u32>,
@@ -150,6 +150,7 @@ impl Boot {
         pointers: Option<HashMap<u64, u64>>,
         keys: Option<HashMap<u64, (bool, bool)>>,
         static_calls: Option<HashMap<u64, (u64, bool)>>,
+        early_calls: Option<HashSet<u64>>,
         constants: Option<&Bound<'_, PyDict>>,
         its_pages: Vec<u64>,
     ) -> PyResult<Boot> {
@@ -180,6 +181,7 @@ impl Boot {
             pointers: pointers.unwrap_or_default(),
             keys: known(keys.unwrap_or_default()),
             static_calls: known(static_calls.unwrap_or_default()),
+            early_calls: early_calls.unwrap_or_default(),
             constants: known_constants,
             its_pages,
             xen,

@@ -1,6 +1,6 @@
 //! `pvops._core.Memory` and what is found in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use pyo3::buffer::PyBuffer;
@@ -118,7 +118,7 @@ impl Memory {
     /// Opens the memory of the kernel this runs on.
     #[staticmethod]
     fn live(py: Python<'_>) -> PyResult<Memory> {
-        Memory::opened(py, memory::Memory::live)
+        Memory::opened(py, || memory::Memory::live(Path::new(memory::KCORE)))
     }
 
     #[getter]

@@ -220,6 +220,12 @@ impl Report {
         self.0.state.xen
     }
 
+    /// Keys of the static calls that were updated to nothing before a return thunk was chosen.
+    #[getter]
+    fn early_calls(&self) -> Vec<u64> {
+        self.0.early_calls.clone()
+    }
+
     /// Pages of ITS thunks, in the order they were allocated.
     #[getter]
     fn its_pages(&self) -> Vec<u64> {

@@ -90,7 +90,11 @@ impl<K: Copy + Ord + std::hash::Hash> Tally<K> {
     /// The value most say, the lowest of several; how many say so, and how many there are in all.
     fn winner(&self) -> Option<(K, u32, u32)> {
         let all = self.0.values().sum();
-        self.0.iter().map(|(&value, &n)| (value, n)).min_by_key(|&(value, n)| (u32::MAX - n, value)).map(|(v, n)| (v, n, all))
+        self.0
+            .iter()
+            .map(|(&value, &n)| (value, n))
+            .min_by_key(|&(value, n)| (u32::MAX - n, value))
+            .map(|(v, n)| (v, n, all))
     }
 }
 
@@ -109,9 +113,12 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
 
     pub fn run(&mut self) {
         self.nops();
-        self.flag(Unknown::Processors, self.known.uniprocessor, |what| matches!(what, What::Lock(_)), |state| {
-            &mut state.uniprocessor
-        });
+        self.flag(
+            Unknown::Processors,
+            self.known.uniprocessor,
+            |what| matches!(what, What::Lock(_)),
+            |state| &mut state.uniprocessor,
+        );
         self.flag(Unknown::Sealed, None, |what| matches!(what, What::Endbr(_)), |state| &mut state.sealed);
         self.flag(Unknown::Untraced, None, |what| matches!(what, What::Mcount(_)), |state| &mut state.untraced);
         self.branches();
@@ -301,9 +308,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         }
         let mut best = (0, None);
         for candidate in candidates {
-            let form = |site: &&&Cluster| {
-                self.view.found(site) == Some(&self.sheet.ret(site.start, candidate)[..])
-            };
+            let form = |site: &&&Cluster| self.view.found(site) == Some(&self.sheet.ret(site.start, candidate)[..]);
             let count = sites.iter().filter(form).count() as u32;
             if count > best.0 || rethunk.is_some() {
                 best = (count, candidate);
@@ -335,21 +340,33 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     fn keys(&mut self) {
         let sheet = self.sheet;
         let mut counts = vec![[0u32; 2]; sheet.keys.len()];
+        // Where all sites of a key hold neither form, the state is that of the nearer one.
+        let mut distances = vec![[0usize; 2]; sheet.keys.len()];
         for cluster in sheet.touching(sheet.text.0, sheet.text.1) {
             for piece in sheet.pieces(cluster) {
                 let What::Jump { row, key } = piece.what else { continue };
                 let Some(found) = self.view.bytes(piece.address, piece.len.into()) else { continue };
                 for on in [false, true] {
                     let (bytes, len) = sheet.jump_label(row, on, &self.state);
-                    counts[usize::from(key)][usize::from(on)] += u32::from(bytes[..len] == *found);
+                    let distance = bytes[..len].iter().zip(found).filter(|(a, b)| a != b).count();
+                    counts[usize::from(key)][usize::from(on)] += u32::from(distance == 0);
+                    distances[usize::from(key)][usize::from(on)] += distance;
                 }
             }
         }
         for (index, (count, &(address, built))) in counts.iter().zip(&sheet.keys).enumerate() {
             let known = self.known.keys.get(&address).copied();
-            let on = known.unwrap_or(if count[0] == count[1] { built } else { count[1] > count[0] });
+            let [off_by, on_by] = distances[index];
+            let nearer = if off_by == on_by { built } else { on_by < off_by };
+            let on = known.unwrap_or(if count[0] == count[1] { nearer } else { count[1] > count[0] });
             self.state.keys[index] = on;
-            self.vote(Unknown::Key(address), on.into(), count[usize::from(on)], count[usize::from(!on)], known.is_some());
+            self.vote(
+                Unknown::Key(address),
+                on.into(),
+                count[usize::from(on)],
+                count[usize::from(!on)],
+                known.is_some(),
+            );
         }
     }
 
@@ -434,7 +451,13 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         }
         let unconditional = |slot: u16| {
             let op = self.sheet.slots[usize::from(slot)].op.map_or(0, usize::from);
-            self.sheet.brief.ops.inlined.get(op).filter(|kind| kind.only_while.is_none()).and_then(|kind| kind.code.clone())
+            self.sheet
+                .brief
+                .ops
+                .inlined
+                .get(op)
+                .filter(|kind| kind.only_while.is_none())
+                .and_then(|kind| kind.code.clone())
         };
         let mut counts = [0, 0];
         for (slot, address, len) in self.op_sites() {
@@ -464,7 +487,8 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             let kind = sheet.slots[at].op.and_then(|op| sheet.brief.ops.inlined.get(usize::from(op)));
             let guarded = kind.filter(|kind| kind.code.is_some()).and_then(|kind| kind.only_while);
             let target = if target.is_some() && target == bug { Some(0) } else { target };
-            let candidates = [guarded, target.filter(|&t| t == 0 || sheet.is_function(t)), nothing, sheet.brief.ops.identity];
+            let candidates =
+                [guarded, target.filter(|&t| t == 0 || sheet.is_function(t)), nothing, sheet.brief.ops.identity];
             // By type, whatever the slot holds: no vote.
             if self.state.inlines && kind.is_some_and(|kind| kind.code.is_some() && kind.only_while.is_none()) {
                 continue;
@@ -518,7 +542,9 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             let fills = &sheet.brief.backends[at].slots;
             let of = |(slot, tally): (&super::sheet::Slot, &Tally<u64>)| {
                 let votes = |value: u64| tally.0.get(&value).copied().unwrap_or(0);
-                fills.get(&slot.address).map_or(votes(slot.built), |values| values.iter().map(|&v| votes(v)).max().unwrap_or(0))
+                fills
+                    .get(&slot.address)
+                    .map_or(votes(slot.built), |values| values.iter().map(|&v| votes(v)).max().unwrap_or(0))
             };
             sheet.slots.iter().zip(tallies).map(of).sum()
         };
@@ -532,7 +558,9 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     fn xen(&mut self) {
         let sheet = self.sheet;
         let number = sheet.brief.numbers.xenpv;
-        let known = number.filter(|number| self.votes.iter().any(|vote| vote.about == Unknown::Feature(*number) && vote.votes >= ENOUGH));
+        let known = number.filter(|number| {
+            self.votes.iter().any(|vote| vote.about == Unknown::Feature(*number) && vote.votes >= ENOUGH)
+        });
         let known = known.map(|number| self.state.has(number));
         self.flag(Unknown::Xen, known, |what| matches!(what, What::XenIret | What::XenStub(_)), |state| &mut state.xen);
     }
@@ -543,10 +571,14 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         let mut decided: HashMap<u16, bool> = self.known.features.clone();
         let numbers = sheet.brief.numbers;
         let mode = self.state.branches;
-        let asked = |about: Unknown, votes: &[Vote]| votes.iter().any(|v| v.about == about && (v.votes >= ENOUGH || v.known));
+        let asked =
+            |about: Unknown, votes: &[Vote]| votes.iter().any(|v| v.about == about && (v.votes >= ENOUGH || v.known));
         if asked(Unknown::Branches, &self.votes) {
             let states = [
-                (numbers.retpoline, (!mode.fenced()).then_some(matches!(mode, Branches::Retpolines | Branches::Counted))),
+                (
+                    numbers.retpoline,
+                    (!mode.fenced()).then_some(matches!(mode, Branches::Retpolines | Branches::Counted)),
+                ),
                 (numbers.retpoline_lfence, Some(mode.fenced())),
                 (numbers.its, (mode != Branches::Retpolines).then_some(mode.its())),
                 (numbers.call_depth, (!mode.fenced()).then_some(mode == Branches::Counted)),
@@ -594,13 +626,20 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             let (votes, against) = (count[usize::from(value)], count[usize::from(!value)]);
             let from_tables = settled.contains(&feature) && !self.known.features.contains_key(&feature);
             let votes = votes + if from_tables { self.table_votes(feature) } else { 0 };
-            self.vote(Unknown::Feature(feature), value.into(), votes, against, self.known.features.contains_key(&feature));
+            self.vote(
+                Unknown::Feature(feature),
+                value.into(),
+                votes,
+                against,
+                self.known.features.contains_key(&feature),
+            );
         }
     }
 
     /// How many sites of other tables said what a feature is.
     fn table_votes(&self, feature: u16) -> u32 {
-        let about = if self.sheet.brief.numbers.rethunk == Some(feature) { Unknown::Returns } else { Unknown::Branches };
+        let about =
+            if self.sheet.brief.numbers.rethunk == Some(feature) { Unknown::Returns } else { Unknown::Branches };
         self.votes.iter().find(|vote| vote.about == about).map_or(0, |vote| vote.votes)
     }
 
@@ -683,8 +722,11 @@ fn next_turn(ballots: &[Ballot], decided: &HashMap<u16, bool>) -> Option<Vec<(u1
         }
     }
     let strong = |count: &[u32; 2]| count[0].max(count[1]);
-    let many: Vec<(u16, bool)> =
-        counts.iter().filter(|(_, count)| strong(count) >= ENOUGH).map(|(&f, count)| (f, count[1] > count[0])).collect();
+    let many: Vec<(u16, bool)> = counts
+        .iter()
+        .filter(|(_, count)| strong(count) >= ENOUGH)
+        .map(|(&f, count)| (f, count[1] > count[0]))
+        .collect();
     if !many.is_empty() {
         return Some(many);
     }

@@ -6,7 +6,7 @@ use super::form::PASSES;
 use super::infer::Vote;
 use super::others::{self, Owner};
 use super::sheet::Sheet;
-use super::state::State;
+use super::state::{State, Target};
 use super::view::View;
 use crate::plan::Pass;
 
@@ -60,6 +60,8 @@ pub struct Report {
     pub unread: Vec<Range<u64>>,
     /// What decides the text.
     pub state: State,
+    /// Keys of the static calls that were updated to nothing before a return thunk was chosen.
+    pub early_calls: Vec<u64>,
     /// How it was found.
     pub votes: Vec<Vote>,
     /// The backend that fits the ops, where any is known.
@@ -107,6 +109,13 @@ pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec
         explained: explained.map(|(&pass, bytes)| Explained { pass, bytes }).collect(),
         strays,
         unread: view.unread().iter().map(|gap| gap.start.max(start)..gap.end.min(end)).collect(),
+        early_calls: sheet
+            .calls
+            .iter()
+            .zip(&state.calls)
+            .filter(|(_, t)| **t == Target::Cleared)
+            .map(|(c, _)| c.0)
+            .collect(),
         state,
         votes,
         backend,
@@ -115,7 +124,12 @@ pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec
 }
 
 /// The runs of wrong bytes, as offsets into `.text`.
-fn runs(view: &View<'_>, start: u64, expected: &[u8], mut joined: impl FnMut(usize, usize) -> bool) -> Vec<Range<usize>> {
+fn runs(
+    view: &View<'_>,
+    start: u64,
+    expected: &[u8],
+    mut joined: impl FnMut(usize, usize) -> bool,
+) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     let memory = view.all();
     for (chunk, (is, should)) in memory.chunks(CHUNK).zip(expected.chunks(CHUNK)).enumerate() {
@@ -161,7 +175,8 @@ fn strays(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) ->
         };
         let site = site.start..site.end.min(expected.len());
         let pass = cluster(run.start).and_then(|site| sheet.pieces(site).last()).map(|piece| piece.what.pass());
-        let (owner, nearest) = others::recognise(sheet, state, cluster(run.start), start + site.start as u64, &memory[site.clone()]);
+        let (owner, nearest) =
+            others::recognise(sheet, state, cluster(run.start), start + site.start as u64, &memory[site.clone()]);
         strays.push(Stray {
             address: start + run.start as u64,
             expected: should.to_vec(),

@@ -22,7 +22,9 @@ pub struct Text {
 /// All code of an image as loaded this far from where it was linked, before any pass.
 pub fn code(image: &Image, slide: u64) -> Result<Memory> {
     let mut code = Memory::of(image);
-    if slide != 0 && let Some(relocations) = image.relocations()? {
+    if slide != 0
+        && let Some(relocations) = image.relocations()?
+    {
         for field in relocations.all() {
             let width = field.kind.width();
             if let Ok(linked) = code.read(field.address, width) {

@@ -40,7 +40,13 @@ pub struct Verifier<'a> {
 
 impl<'a> Verifier<'a> {
     /// Reads the sites of an image. `code` is its code as loaded: relocated by the slide.
-    pub fn new(image: &Image, tables: &'a Tables, rules: &'a Rules, brief: Brief, code: Memory) -> Result<Verifier<'a>> {
+    pub fn new(
+        image: &Image,
+        tables: &'a Tables,
+        rules: &'a Rules,
+        brief: Brief,
+        code: Memory,
+    ) -> Result<Verifier<'a>> {
         let sheet = sheet::Sheet::new(image, tables, rules, brief, code).map_err(|e| e.in_file(image.name()))?;
         Ok(Verifier { sheet })
     }

@@ -27,18 +27,36 @@ const TRACERS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
 /// What a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
-    Paravirt { row: u32, slot: u16 },
+    Paravirt {
+        row: u32,
+        slot: u16,
+    },
     /// Rows that follow each other at one site.
-    Alternatives { first: u32, count: u16 },
+    Alternatives {
+        first: u32,
+        count: u16,
+    },
     Retpoline(u32),
     Return(u32),
     Endbr(u32),
     Lock(u32),
     Mcount(u32),
-    Jump { row: u32, key: u16 },
-    Call { row: u32, key: u16 },
-    Trampoline { row: u32, key: Option<u16> },
-    Constant { row: u32, table: u16 },
+    Jump {
+        row: u32,
+        key: u16,
+    },
+    Call {
+        row: u32,
+        key: u16,
+    },
+    Trampoline {
+        row: u32,
+        key: Option<u16>,
+    },
+    Constant {
+        row: u32,
+        table: u16,
+    },
     XenIret,
     XenStub(u32),
 }

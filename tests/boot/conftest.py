@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import pytest
 
+import pvops
 from boot.initramfs import built_init, compiler, initramfs
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -68,8 +69,8 @@ def xen() -> Path:
 
 
 @pytest.fixture(scope="session")
-def guest_initramfs(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def guest_initramfs(booted_kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The initial file system that every guest starts with."""
     if compiler() is None:
         _missing("no C compiler: `apt install gcc`")
-    return initramfs(built_init(tmp_path_factory.mktemp("init")))
+    return initramfs(built_init(tmp_path_factory.mktemp("init"), pvops.open(booted_kernel).bits))

@@ -24,8 +24,10 @@ from boot.qmp import Qmp, QmpError
 
 #: The last line of what ``init.c`` prints.
 READY = "\n==READY\n"
-#: Where a kernel's image begins in virtual memory on x86-64; with ``nokaslr`` it lies in physical memory as far from 0.
+#: Where a kernel's image begins in virtual memory on x86-64, and on i386; with ``nokaslr`` it lies as far from 0 in
+#: physical memory.
 START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+PAGE_OFFSET = 0xC000_0000
 _XEN_OPTIONS = "console=com1 com1=115200,8n1 dom0_mem=512M noreboot"
 #: How long QEMU gets to end when it is asked to.
 QUIT_SECONDS = 3.0
@@ -98,8 +100,9 @@ class Guest:
 
     def memory(self, address: int, size: int) -> bytes:
         """Stops the guest and returns what its memory holds where the kernel linked at an address lies."""
-        if not START_KERNEL_MAP <= address < 1 << 64:
-            raise ValueError(f"{address:#x} is no address of a 64-bit kernel's image")
+        base = START_KERNEL_MAP if address >> 32 else PAGE_OFFSET
+        if not base <= address < 1 << 64:
+            raise ValueError(f"{address:#x} is no address of a kernel's image")
         if not self._stopped:
             self._stop()
         path = self._folder / "memory"
@@ -108,7 +111,7 @@ class Guest:
             where = {"val": address - (1 << 64), "cpu-index": self._cpu_in_kernel()}
             self._run("memsave", size=size, filename=str(path), **where)
         else:
-            self._run("pmemsave", val=address - START_KERNEL_MAP, size=size, filename=str(path))
+            self._run("pmemsave", val=address - base, size=size, filename=str(path))
         saved = path.read_bytes()
         path.unlink()
         if len(saved) != size:

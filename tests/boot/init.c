@@ -2,13 +2,20 @@
  * /init of the guest: prints what the machine looks like from inside as a bundle of facts, then idles.
  *
  * The console stays the kernel's; the bundle goes to the second serial port, so that no message of the kernel can get
- * between its lines. Freestanding x86-64, no library: it has to start on every kernel and every CPU model.
+ * between its lines. Freestanding x86-64 or i386, no library: it has to start on every kernel and every CPU model.
  */
 
+#ifdef __x86_64__
 enum {
 	SYS_read = 0, SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_pause = 34, SYS_nanosleep = 35,
 	SYS_syslog = 103, SYS_mount = 165, SYS_getdents64 = 217,
 };
+#else
+enum {
+	SYS_read = 3, SYS_write = 4, SYS_open = 5, SYS_close = 6, SYS_mount = 21, SYS_pause = 29,
+	SYS_syslog = 103, SYS_nanosleep = 162, SYS_getdents64 = 220,
+};
+#endif
 
 enum { O_WRONLY = 1, O_DIRECTORY = 0200000 };
 enum { SYSLOG_ACTION_READ_ALL = 3 };
@@ -28,8 +35,8 @@ static const char *const files[] = {
 };
 
 struct dirent64 {
-	unsigned long ino;
-	long off;
+	unsigned long long ino;
+	long long off;
 	unsigned short size;
 	unsigned char type;
 	char name[];
@@ -40,14 +47,22 @@ static long out;
 
 static long call(long number, long a, long b, long c, long d, long e)
 {
+	long result;
+
+#ifdef __x86_64__
 	register long r10 __asm__("r10") = d;
 	register long r8 __asm__("r8") = e;
-	long result;
 
 	__asm__ volatile("syscall"
 			 : "=a"(result)
 			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
 			 : "rcx", "r11", "memory");
+#else
+	__asm__ volatile("int $0x80"
+			 : "=a"(result)
+			 : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
+			 : "memory");
+#endif
 	return result;
 }
 
@@ -177,9 +192,20 @@ __attribute__((noreturn, used)) static void init(const long *stack)
 		call(SYS_pause, 0, 0, 0, 0, 0);
 }
 
+#ifdef __x86_64__
 __asm__(".globl _start\n"
 	"_start:\n"
 	"	movq %rsp, %rdi\n"
 	"	andq $-16, %rsp\n"
 	"	call init\n"
 	"	ud2\n");
+#else
+__asm__(".globl _start\n"
+	"_start:\n"
+	"	movl %esp, %eax\n"
+	"	andl $-16, %esp\n"
+	"	subl $12, %esp\n"
+	"	pushl %eax\n"
+	"	call init\n"
+	"	ud2\n");
+#endif

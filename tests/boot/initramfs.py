@@ -34,13 +34,13 @@ def compiler() -> str | None:
     return next((found for name in (os.environ.get("CC", "gcc"), "gcc", "cc") if (found := shutil.which(name))), None)
 
 
-def built_init(folder: Path) -> bytes:
-    """``init.c`` as a static program; ``folder`` takes the file."""
+def built_init(folder: Path, bits: int) -> bytes:
+    """``init.c`` as a static program of 32 or 64 bits; ``folder`` takes the file."""
     command = compiler()
     if command is None:
         raise FileNotFoundError("no C compiler: `apt install gcc`")
     path = folder / "init"
-    words = [command, *_FLAGS, f"-DSETTLE_SECONDS={SETTLE_SECONDS}", "-o", str(path), str(_SOURCE)]
+    words = [command, f"-m{bits}", *_FLAGS, f"-DSETTLE_SECONDS={SETTLE_SECONDS}", "-o", str(path), str(_SOURCE)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     if done.returncode:
         raise RuntimeError(f"{_SOURCE.name} does not compile: {done.stderr.strip()}")

@@ -55,6 +55,12 @@ MORE = (
     Mode("kaslr-max-smp1", "max", 1, kaslr=True),
     Mode("kaslr-qemu64-smp2", "qemu64", 2, kaslr=True),
     Mode("kaslr-max-smp2-nopti", "max", 2, "nopti", kaslr=True),
+    Mode("native-skylake-smp2-stuff", "Skylake-Client", 2, "retbleed=stuff spectre_v2=retpoline"),
+    # From 6.15 on: enhanced IBRS leaves indirect branches to the thunks of ITS, in pages allocated at boot.
+    Mode("native-haswell-smp2-eibrs", "Haswell", 2, "setcpuid=ibrs_enhanced"),
+    Mode("native-epyc-smp2-ibpb", "EPYC-Rome", 2, "retbleed=ibpb"),
+    Mode("native-epyc-smp2-nosmt", "EPYC-Rome", 2, "nosmt"),
+    Mode("native-max-smp2-cleared", "max", 2, "clearcpuid=smap,erms,xsaves nopti"),
     Mode("kvm-max-smp1", "max", 1, hypervisor="kvm"),
     Mode("kvm-max-smp2", "max", 2, hypervisor="kvm"),
     # With SMAP or SMEP the first return to dom0's user mode faults in QEMU 7.2.

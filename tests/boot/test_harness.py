@@ -221,6 +221,6 @@ def test_addresses_outside_the_image_are_refused(tmp_path: Path, temporary: Path
     qemu = _qemu(tmp_path, "greet; exec sleep 100")
     with (
         Guest(qemu, Path("vmlinuz-1"), b"", _MODE, seconds=5) as started,
-        pytest.raises(ValueError, match="no address of a 64-bit kernel's image"),
+        pytest.raises(ValueError, match="no address of a kernel's image"),
     ):
-        started.memory(0xC100_0000, 16)
+        started.memory(0x40_0000, 16)

@@ -52,7 +52,7 @@ def _side(args: argparse.Namespace, given: str) -> tuple[str, str, Machine | Non
     """What an argument names: (what to call it, backend, machine)."""
     import os
 
-    from pvops import backends
+    from pvops import backends, presets
     from pvops.machine import Machine
 
     if given in backends.names():
@@ -60,11 +60,11 @@ def _side(args: argparse.Namespace, given: str) -> tuple[str, str, Machine | Non
     backend, colon, path = given.partition(":")
     if not colon or backend not in backends.names():
         backend, path = "", given
-    if not os.path.exists(path):
+    if not os.path.exists(path) and path not in presets.NAMES:
         from pvops.errors import InputError
 
-        known = ", ".join(backends.names())
-        raise InputError(f"{given}: no such file, and no backend (there are {known})", file=given)
+        known = f"no backend ({', '.join(backends.names())}) and no preset (`pvops machine --presets`)"
+        raise InputError(f"{given}: no such file, {known}", file=given)
     machine = Machine.load(path)
     if not backend and machine.backend.value is None:
         output.note(f"{path}: {machine.backend.source}; taken as native")

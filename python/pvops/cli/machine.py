@@ -17,6 +17,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from pvops import _core
 
+    if args.presets:
+        return _presets(args)
     machine = _described(args)
     document = machine.to_dict()
     if args.output == "-":
@@ -35,6 +37,19 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write("\n".join([title, *rows]) + "\n")
     if args.output is not None:
         output.note(f"{machine.name} -> {args.output}")
+    return 0
+
+
+def _presets(args: argparse.Namespace) -> int:
+    from pvops import presets
+
+    machines = [presets.machine(name) for name in presets.NAMES]
+    if args.format_ == "json":
+        output.print_json({"schema": "pvops.presets/1", "presets": {m.name: m.to_dict() for m in machines}})
+        return 0
+    style = output.Style(args.color)
+    rows = output.table([[style.bold(m.name), _cpu(m)] for m in machines])
+    sys.stdout.write("\n".join(rows) + "\n")
     return 0
 
 

@@ -36,10 +36,12 @@ class Goes(NamedTuple):
     Attributes:
         symbol: the function; None for NULL; ``__static_call_return0`` where the call is replaced by zero.
         source: what told.
+        early: it goes there before the initcalls.
     """
 
     symbol: str | None
     source: str
+    early: bool = False
 
 
 def preempt_mode(facts: Facts) -> tuple[str | None, str]:
@@ -73,17 +75,17 @@ def _has(kernel: Kernel, name: str) -> bool:
 
 
 def _preempt(facts: Facts, kernel: Kernel) -> dict[str, Goes]:
-    """__sched_dynamic_update()."""
+    """__sched_dynamic_update(), which preempt_dynamic_init() calls from sched_init()."""
     mode, source = preempt_mode(facts)
     if mode is None or not _has(kernel, "preempt_schedule"):
         return {}
-    resched = Goes("__cond_resched", source)
-    zero = Goes("__static_call_return0", source)
+    resched = Goes("__cond_resched", source, early=True)
+    zero = Goes("__static_call_return0", source, early=True)
     if mode in ("none", "voluntary"):
         return {
             "cond_resched": resched,
             "might_resched": resched if mode == "voluntary" else zero,
-            **{name: Goes(None, source) for name in _NULL_PREEMPT},
+            **{name: Goes(None, source, early=True) for name in _NULL_PREEMPT},
         }
     return {"cond_resched": zero, "might_resched": zero}
 

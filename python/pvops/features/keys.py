@@ -46,6 +46,7 @@ class CallState(NamedTuple):
         function: address of the function it goes to; 0 for NULL.
         initial: the function it is built with; 0 for NULL.
         source: what told.
+        early: it goes there before the initcalls, not only at the end of the boot.
     """
 
     key: int
@@ -53,6 +54,7 @@ class CallState(NamedTuple):
     function: int
     initial: int
     source: str
+    early: bool = False
 
 
 _BUILT = "as built"
@@ -121,11 +123,11 @@ def _call(kernel: Kernel, key: int, known: dict[str, Goes], hooks: lsm.Hooks | N
     if goes is None:
         return CallState(key, symbol, initial, initial, _BUILT)
     if goes.symbol is None:
-        return CallState(key, symbol, 0, initial, goes.source)
+        return CallState(key, symbol, 0, initial, goes.source, goes.early)
     address = kernel.address_of(goes.symbol)
     if address is None:
         return CallState(key, symbol, initial, initial, f"{_BUILT}: no symbol {goes.symbol}, where {goes.source} leads")
-    return CallState(key, symbol, address, initial, goes.source)
+    return CallState(key, symbol, address, initial, goes.source, goes.early)
 
 
 def predict_trampolines(words: FeatureWords, kernel: Kernel) -> dict[str, Goes]:

@@ -161,11 +161,23 @@ class Mitigations:
             and facts.option(option) != "off"
         )
 
+    def _one_thread_a_core(self) -> bool:
+        """Whether srso_select_mitigation() lets a Zen 1 or 2 off for having no SMT.
+
+        To 6.15 that takes microcode that flushes branch predictions (IBPB_BRTYPE), which guests seldom see.
+        """
+        facts, machine = self.facts, self.facts.machine
+        smt = machine.siblings is None or machine.cores is None or machine.siblings > machine.cores
+        microcode = facts.version >= _SPLIT or not facts.virtual
+        return facts.family < 0x19 and microcode and (not smt or facts.given("nosmt") is not None)
+
     @cached_property
     def srso(self) -> tuple[str, str]:
         """What spec_rstack_overflow's mitigation forces: ``safe-ret``, ``ibpb``, or "" (nothing)."""
         text = self.facts.state("spec_rstack_overflow")
         if text is None and self._unfiled("srso", "spec_rstack_overflow"):
+            if self._one_thread_a_core():
+                return "", "Zen 1 and 2 with one thread a core have no srso"
             return "safe-ret", "the default for CPUs with the srso bug"
         if text is None:
             return "", "no vulnerabilities/spec_rstack_overflow"

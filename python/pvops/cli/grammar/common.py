@@ -84,5 +84,6 @@ def machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--machine",
         metavar="FACTS",
-        help="the machine it boots on: a bundle of facts, JSON or TOML (default: what the backend usually meets)",
+        help="the machine it boots on: a bundle of facts, JSON, TOML, or a preset's name (default: what the backend "
+        "usually meets)",
     )

@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
         "each side. Exit status 0 where nothing differs, 1 where something does.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
-    side = "a machine (a bundle of facts, JSON or TOML), a backend's name, or BACKEND:MACHINE"
+    side = "a machine (a bundle of facts, JSON, TOML, or a preset's name), a backend's name, or BACKEND:MACHINE"
     parser.add_argument("a", metavar="A", help=side)
     parser.add_argument("b", metavar="B", help="the same, for the other boot")
     parser.add_argument(

@@ -13,9 +13,14 @@ def add(commands: Commands) -> None:
         "there. What -o writes is taken by --machine of the other commands, and gives the same predictions; it holds "
         "the command line and the kernel's log.",
     )
-    parser.add_argument(
-        "--from", dest="facts", metavar="FACTS", help="another machine: a bundle of facts, JSON or TOML"
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--from",
+        dest="facts",
+        metavar="FACTS",
+        help="another machine: a bundle of facts, JSON, TOML, or a preset's name",
     )
+    source.add_argument("--presets", action="store_true", help="list the presets: CPUs that kernels often meet")
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="write the description as JSON, or to standard output with -"
     )
