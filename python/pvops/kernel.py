@@ -257,8 +257,8 @@ class Kernel:
 
         Args:
             sources: paths.
-            executor: any `concurrent.futures.Executor`; processes of this machine where none is given. A Dask cluster's is
-                ``Client.get_executor()``; its workers open the kernel and the dumps by the same paths.
+            executor: any `concurrent.futures.Executor`; processes of this machine where none is given. A Dask cluster's
+                is ``Client.get_executor()``; its workers open the kernel and the dumps by the same paths.
             machine: as in `verify`.
             allow: as in `verify`.
 

@@ -1,6 +1,6 @@
 """Memory held to what the kernel's own tables account for: every byte of ``.text`` is explained, or it is not.
 
-The core infers the state of the machine from all sites together and judges by it; here names are given to what it found.
+The core infers the state of the machine from all sites together and judges by it; here what it found is named.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every byte of real kernels' text is explained from memory and image alone, and what was inferred is what the kernel held."""
+"""Every byte of real kernels' text is explained from memory and image alone; what was inferred is what they held."""
 
 from __future__ import annotations
 

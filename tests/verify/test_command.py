@@ -117,7 +117,7 @@ def test_a_reader_that_cannot_read_all_is_incomplete(folder: Path, kernel: Calla
 
     def read(address: int, size: int) -> bytes:
         at = address - start
-        if not 0 <= at <= len(memory) - size or address < missing + 4096 and missing < address + size:
+        if not 0 <= at <= len(memory) - size or (address < missing + 4096 and missing < address + size):
             raise ValueError(f"no memory at {address:#x}")
         return memory[at : at + size]
 

@@ -173,7 +173,7 @@ class Backend:
         return slots
 
     def possible(self, fill: Fill) -> dict[str, set[int]]:
-        """Every function (0: NULL) that each op may come to hold, whatever the machine; ops that stay as built are absent.
+        """Every function (0: NULL) that each op may come to hold, whatever the machine; without ops that stay as built.
 
         Raises:
             OpsError: as `fill`.

@@ -47,7 +47,8 @@ def page(report: Report) -> str:
 
 def _body(report: Report, title: str) -> Iterator[str]:
     yield f"<h1>{html.text(title)}</h1>"
-    yield f'<p class="soft">{html.text(report.memory)}, slide {report.slide:#x}; {html.text(", ".join(inferred(report)))}</p>'
+    where = f"{report.memory}, slide {report.slide:#x}; {', '.join(inferred(report))}"
+    yield f'<p class="soft">{html.text(where)}</p>'
     changed = sum(report.explained.values())
     kind = "warn" if report.unexplained or report.unread else "runs"
     yield (
@@ -98,10 +99,10 @@ def picture(report: Report) -> str:
             x, y = at % COLUMNS * _SIDE, at // COLUMNS * _SIDE
             out.append(f'<path d="M{x} {y}l{_SIDE} {_SIDE}m0 {-_SIDE}l{-_SIDE} {_SIDE}" stroke="currentColor"/>')
     for at in sorted({(run.address - report.address) // PAGE for run in report.unexplained}):
-        x, y = at % COLUMNS * _SIDE + _SIDE / 2, at // COLUMNS * _SIDE + _SIDE / 2
+        cx, cy = at % COLUMNS * _SIDE + _SIDE / 2, at // COLUMNS * _SIDE + _SIDE / 2
         title = f"<title>{report.address + at * PAGE:#x}</title>"
-        out.append(f'<rect x="{x - 2}" y="{y - 2}" width="4" height="4" fill="{_WRONG}"/>')
-        out.append(f'<circle cx="{x}" cy="{y}" r="7" fill="none" stroke="{_WRONG}" stroke-width="2">{title}</circle>')
+        out.append(f'<rect x="{cx - 2}" y="{cy - 2}" width="4" height="4" fill="{_WRONG}"/>')
+        out.append(f'<circle cx="{cx}" cy="{cy}" r="7" fill="none" stroke="{_WRONG}" stroke-width="2">{title}</circle>')
     return "\n".join((*out, "</svg>"))
 
 
@@ -120,9 +121,12 @@ def _legend(report: Report) -> str:
         )
         for table, bytes_ in sorted(report.explained.items(), key=lambda part: -part[1])
     ]
-    ring = f'<svg width="14" height="14"><circle cx="7" cy="7" r="5" fill="none" stroke="{_WRONG}" stroke-width="2"/></svg>'
+    circle = f'<circle cx="7" cy="7" r="5" fill="none" stroke="{_WRONG}" stroke-width="2"/>'
+    ring = f'<svg width="14" height="14">{circle}</svg>'
     rows.append((ring, "unexplained", f"{report.wrong_bytes:,}"))
-    sentence = f"A square is {PAGE:,} bytes, painted by the table that changed most of it, the deeper the more it changed."
+    sentence = (
+        f"A square is {PAGE:,} bytes, painted by the table that changed most of it, the deeper the more it changed."
+    )
     return f'<p class="soft">{sentence}</p>' + html.table(("", "table", "bytes"), rows, ("", "", "n"))
 
 

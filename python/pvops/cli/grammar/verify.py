@@ -12,8 +12,8 @@ def add(commands: Commands) -> None:
     parser = command(
         commands,
         "verify",
-        "Explains every byte of a kernel's text in memory by the kernel's own tables. What decides it and is not in the "
-        "image is inferred from all sites together, and printed; the few that disagree are unexplained. Exit status 0 "
+        "Explains every byte of a kernel's text in memory by the kernel's own tables. What decides it and is not in "
+        "the image is inferred from all sites together, and printed; the few that disagree are unexplained. Exit status 0 "
         "where all is explained, 1 where not, or where not all could be read.",
     )
     parser.add_argument("kernel", metavar="KERNEL", nargs="?", help=f"{KERNEL}; with --live, the running one's image")
@@ -21,8 +21,8 @@ def add(commands: Commands) -> None:
         "memory",
         metavar="MEMORY",
         nargs="*",
-        help="a dump: an ELF core, kdump's ELF vmcore, LiME, physical memory from 0 on, a file of exactly .text's size; "
-        "several, or a directory of them, are judged in as many processes as there are CPUs",
+        help="a dump: an ELF core, kdump's ELF vmcore, LiME, physical memory from 0 on, a file of exactly .text's "
+        "size; several, or a directory of them, are judged in as many processes as there are CPUs",
     )
     parser.add_argument("--live", action="store_true", help="the kernel this runs on (root only)")
     parser.add_argument("--machine", metavar="FACTS", help="the machine, where it is known: it is not inferred then")
