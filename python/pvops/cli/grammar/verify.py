@@ -13,8 +13,8 @@ def add(commands: Commands) -> None:
         commands,
         "verify",
         "Explains every byte of a kernel's text in memory by the kernel's own tables. What decides it and is not in "
-        "the image is inferred from all sites together, and printed; the few that disagree are unexplained. Exit status 0 "
-        "where all is explained, 1 where not, or where not all could be read.",
+        "the image is inferred from all sites together, and printed; the few that disagree are unexplained. Exit "
+        "status 0 where all is explained, 1 where not, or where not all could be read.",
     )
     parser.add_argument("kernel", metavar="KERNEL", nargs="?", help=f"{KERNEL}; with --live, the running one's image")
     parser.add_argument(
