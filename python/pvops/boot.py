@@ -203,7 +203,7 @@ def filled(
 
     era = ops.era(rules.era)
     config = kernel.ops.config or era.default_config(kernel.bits)
-    source = f"pv_ops at {kernel.ops.address:#x}"
+    source = f"{kernel.ops.arrays[0].symbol} at {kernel.ops.address:#x}"
     native = {op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in kernel.ops.native.items()}
     fill = Fill(rules.era, kernel.bits, config, kernel.ops.names, native, kernel, machine)
     slots = backend.fill(fill)
@@ -219,6 +219,8 @@ def _nops(kernel: Kernel, machine: Machine | None, rules: Rules) -> NopChoice:
     if rules.era not in nops.BY_CPU:
         return nops.fixed(rules.era, kernel.bits)
     if machine is None or machine.vendor is None:
+        if rules.era == "seed":
+            return nops.NopChoice("generic", "assumed: no machine says which CPU; all but AMD's took these")
         return nops.NopChoice("p6", "assumed: no machine says which CPU; most since 2010 take these")
     vendors = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}
     vendor = vendors.get(machine.vendor, machine.vendor)

@@ -61,5 +61,9 @@ class KernelBug(Error):
     """The kernel itself would have stopped here: a ``BUG()`` in its patching code."""
 
 
+class AssemblyError(Error):
+    """A guest that cannot be assembled: an undefined label, an operand that no instruction takes, a branch too far."""
+
+
 class MachineError(Error):
     """The description of a machine (a facts bundle, TOML or JSON) is malformed or incomplete."""

@@ -6,7 +6,7 @@ era whose table fits the image's own pointers is taken, and where none fits, typ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from pvops.errors import TableError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Eras whose pv_ops is one structure, newest first.
 _ERAS = ("7.2", "6.12", "6.1", "5.10")
+#: Eras whose structures are variables of their own.
+_SPLIT_ERAS = ("2.6.33", "2.6.24", "seed")
 
 #: How many of an era's native pointers an image must hold for the era's names to be believed.
 _AGREEMENT = 0.9
@@ -35,7 +37,7 @@ class Held:
 
 
 class OpsArray:
-    """One array of ops in an image: ``pv_ops``, and since 7.0 ``pv_ops_lock`` beside it."""
+    """One array of ops in an image: ``pv_ops``, and since 7.0 ``pv_ops_lock`` beside it; in 2.6 each structure."""
 
     __slots__ = ("address", "first", "structure", "symbol")
 
@@ -50,15 +52,18 @@ class KernelOps:
     """The ops of an opened kernel.
 
     Attributes:
-        address: of ``pv_ops``: derived from the sites where they have a table of their own, else the symbol's.
+        address: of ``pv_ops``: derived from the sites where they have a table of their own, else the symbol's; in 2.6
+            of the first structure.
         kernel: whose they are.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._last_type = -1
+        #: Addresses of the structures by name, where each is a variable of its own.
+        self._structures = _structures(kernel)
         if kernel.paravirt is not None:
-            self.address = kernel.paravirt.ops_address()
+            self.address = self._structures.get("pv_init_ops") or kernel.paravirt.ops_address()
             self._last_type = max((type for type, _ in kernel.paravirt.by_type()), default=-1)
         else:
             address = kernel.address_of("pv_ops")
@@ -107,26 +112,45 @@ class KernelOps:
         """Every table an image with sites of its own can have, as far as the eras know; usual ones first."""
         from pvops import ops
 
-        # The era the kernel patches by is most likely the one whose table it has.
+        # The era the kernel patches by is most likely the one whose table it has; of 2.6 it is certain.
         likely = self.kernel.era
-        for name in sorted(_ERAS, key=lambda era: era != likely):
+        for name in sorted(_ERAS, key=lambda era: era != likely) if not self._structures else [str(likely)]:
             era = ops.era(name)
             seen = set()
             for config in era.possible_configs(self.kernel.bits):
+                if self._structures and not self._has_structures_of(era, config):
+                    continue
                 template = era.template(config)
+                if self._structures and self._calls_uncalled(template):
+                    continue
                 names = tuple(op.name for t in era.templates(config) for op in t)
                 if len(names) > self._last_type and names not in seen:
                     seen.add(names)
                     yield era, config, template
 
+    def _has_structures_of(self, era: Era, config: Config) -> bool:
+        """Whether a configuration has the image's structures: much sooner told than its table is made."""
+        return self._structures.keys() == {s.__name__ for s in era.structs if config.holds(s.config)}
+
+    def _calls_uncalled(self, template: Template) -> bool:
+        """Whether sites call what a configuration does not (pv_lock_ops without PARAVIRT_SPINLOCKS)."""
+        uncalled = {s.__name__ for s in template.structs if not template.config.holds(s.called)}
+        types = {type for type, _ in self.kernel.paravirt.by_type()} if self.kernel.paravirt else set()
+        return any(op.type in types for op in template if op.struct in uncalled)
+
     def _agreement(self, era: Era, config: Config, template: Template) -> int:
         """How many pointers of the image are an era's native ones; -1 where the image does not hold as many."""
         try:
-            held = self._read(len(template))
+            held = self._read(self._slots(template))
         except TableError:
             return -1
-        native = era.patch_template(config).pointers()
-        return sum(self._holds(h, native[op.name]) for h, op in zip(held, template, strict=True))
+        native = era.patch_template(config)
+        if self._structures:
+            # What the structures hold: the patcher does not see those that the kernel does not call.
+            linked = [native.structs[op.struct][op.field] for op in template]
+        else:
+            linked = list(native.pointers().values())
+        return sum(map(self._holds, held, linked))
 
     @cached_property
     def names(self) -> list[str]:
@@ -164,17 +188,29 @@ class KernelOps:
         Raises:
             TableError: the image has no bytes there.
         """
-        return dict(zip(self.names, self._read(len(self.names)), strict=True))
+        return dict(zip(self.names, self._read(map(self.slot, range(len(self.names)))), strict=True))
 
     @cached_property
     def arrays(self) -> list[OpsArray]:
         """The arrays, in the order of `names`."""
+        if self._structures and self._by_era:
+            era, config, _ = self._by_era
+            offsets = era.template(config).struct_offsets
+            places = ((name, self._structures[name], offset // self.kernel.word) for name, offset in offsets.items())
+            return [OpsArray(name, name, address, first) for name, address, first in places]
         arrays = [OpsArray("pv_ops", "paravirt_patch_template", self.address, 0)]
         lock = self._lock_ops
         if lock is not None:
             first = next((i for i, name in enumerate(self.names) if name.startswith("pv_lock_ops.")), len(self.names))
             arrays.append(OpsArray("pv_ops_lock", "pv_lock_ops", lock, first))
         return arrays
+
+    @property
+    def where(self) -> str:
+        """Where the ops lie, in words: each array, or the first of many structures."""
+        if len(self.arrays) > 2:
+            return f"{len(self.arrays)} structures, {self.arrays[0].symbol} at {self.arrays[0].address:#x}"
+        return ", ".join(f"{array.symbol} at {array.address:#x}" for array in self.arrays)
 
     def slot(self, index: int) -> int:
         """The address of the slot of an op, by its place in `names`."""
@@ -186,11 +222,18 @@ class KernelOps:
         """Address of a slot → its place in `names`."""
         return {self.slot(index): index for index in range(len(self.names))}
 
-    def _read(self, count: int) -> list[Held]:
+    def _slots(self, template: Template) -> Iterator[int]:
+        """Where the slots of a template would lie, before the names are known: no image without BTF has two arrays."""
+        for op in template:
+            start = self._structures.get(op.struct)
+            if start is None:
+                yield self.address + op.offset
+            else:
+                yield start + op.offset - template.struct_offsets[op.struct]
+
+    def _read(self, slots: Iterable[int]) -> list[Held]:
         held = []
-        for type in range(count):
-            # Only an image without BTF is read before its names are known, and those have one array.
-            at = self.slot(type) if self._by_btf else self.address + type * self.kernel.word
+        for at in slots:
             address = self.kernel.read_word(at)
             if address is None:
                 raise TableError(
@@ -209,6 +252,19 @@ class KernelOps:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def _structures(kernel: Kernel) -> dict[str, int]:
+    """The addresses of the ops structures of a kernel of 2.6, by name; nothing of later ones."""
+    from pvops import rules
+
+    if rules.era_of_2_6(kernel, kernel.release) is None:
+        return {}
+    from pvops import ops
+
+    names = {struct.__name__ for era in _SPLIT_ERAS for struct in ops.era(era).structs}
+    found = ((name, kernel.address_of(name)) for name in names)
+    return {name: address for name, address in found if address is not None}
 
 
 def _full_name(path: str) -> str:

@@ -79,7 +79,7 @@ class Rules(NamedTuple):
 
     Attributes:
         era: whose ops and backends it has: ``"5.10"``, ``"6.1"``, ``"6.12"``, ``"7.2"``.
-        passes: whose passes, as the core names them: ``"5.10.0"`` and ``"7.3"`` differ from their era's.
+        passes: whose passes, as the core names them: ``"5.10.0"``, ``"6.5"`` and ``"7.3"`` differ from their era's.
         paravirt: its ``apply_paravirt()``; None from 6.8 on, where calls of ops are alternatives.
         told: what told.
     """
@@ -102,7 +102,7 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
 
     ``native_patch()`` went with 5.13, when ``paravirt_patch()`` became the one patch function; both went with 6.8, when
     calls of ops became rows of ``.altinstructions``. The lock ops have a structure of their own since 7.0, and 7.3 has
-    no ``.smp_locks``.
+    no ``.smp_locks``. Kernels of 2.6 have a symbol for each structure of ops.
 
     Args:
         image: the image.
@@ -116,6 +116,8 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     passes = era
     if era == "5.10" and alternatives is not None and "padlen" in alternatives:
         passes, told = "5.10.0", f"{told}, rows of .altinstructions have padlen"
+    elif era == "6.1" and alternatives is not None and "flags" in alternatives:
+        passes, told = "6.5", f"{told}, rows of .altinstructions have flags"
     elif era == "7.2" and not image.has_section(".smp_locks"):
         passes, told = "7.3", f"{told}, no .smp_locks"
     return Rules(era, passes, _RULES.get(era), told)
@@ -123,6 +125,8 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
 
 def era_of(image: Image, release: str | None) -> tuple[str, str]:
     """The era of an image, and what told; `OpsError` where nothing does."""
+    if found := era_of_2_6(image, release):
+        return found
     for function, era in (("native_patch", "5.10"), ("paravirt_patch", "6.1")):
         if image.address_of(function) is not None:
             return era, f"the image has {function}()"
@@ -155,6 +159,26 @@ def era_of_release(release: str | None) -> tuple[str, str]:
         if version is not None and first <= version < last:
             return era, f"release {release}"
     raise OpsError(_NOTHING_TELLS)
+
+
+def era_of_2_6(image: Image, release: str | None) -> tuple[str, str] | None:
+    """The era of a kernel whose ops structures are variables of their own (2.6.24 to 4.19); None for others.
+
+    Lazy mode has a structure of its own in the seed alone, and locks have one since 2.6.27. Either may be configured
+    out of a guest: then the release tells. What 3.0 to 4.19 did no era says.
+    """
+    version = _version(release)
+    if (version is not None and version[0] != 2) or image.address_of("pv_init_ops") is None:
+        return None
+    if image.address_of("pv_misc_ops") is not None:
+        return "seed", "the image has pv_misc_ops"
+    if image.address_of("pv_lock_ops") is not None:
+        return "2.6.33", "the image has pv_lock_ops"
+    patch = "".join(c for c in (release or "").removeprefix("2.6.")[:2] if c.isdigit())
+    if version is not None and patch:
+        era = "seed" if int(patch) < 24 else "2.6.24" if int(patch) < 27 else "2.6.33"
+        return era, f"release {release}"
+    return "2.6.24", "the image has pv_init_ops, and neither pv_misc_ops nor pv_lock_ops"
 
 
 def _version(release: str | None) -> tuple[int, int] | None:

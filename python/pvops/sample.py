@@ -17,6 +17,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from pvops.asm.elf import ALLOC, EXECUTE, WRITE, ElfSection, ElfSymbol, physical, write
 from pvops.errors import OpsError
 
 #: The eras an image can have the shape of.
@@ -168,22 +169,6 @@ def build(
     return _Builder(era, bits, ops).build(names, callers)
 
 
-class _Section(NamedTuple):
-    name: str
-    address: int
-    data: bytes
-    flags: int
-    type: int = 1  # SHT_PROGBITS
-    link: int = 0
-    info: int = 0
-    align: int = 16
-    entry: int = 0
-
-
-_WRITE, _ALLOC, _EXECUTE = 1, 2, 4
-_PAGE = 0x1000
-
-
 class _Code:
     """A section of code as it grows: functions, aligned and padded with int3 as the kernel's are."""
 
@@ -294,77 +279,20 @@ class _Builder:
 
     # The ELF file
 
-    def _sections(self) -> Iterator[_Section]:
-        yield _Section(".text", self.text.address, bytes(self.text.bytes), _ALLOC | _EXECUTE)
-        yield _Section(".rodata", self.rodata, self._banner(), _ALLOC)
-        yield _Section(".data", self.data, self._data(), _ALLOC | _WRITE)
-        yield _Section(".parainstructions", self.table, self._rows(), _ALLOC, align=8)
-        yield _Section(".init.text", self.init.address, bytes(self.init.bytes), _ALLOC | _EXECUTE)
-
-    def _symbol_table(self, loaded: Sequence[_Section]) -> tuple[bytes, bytes]:
-        strings = bytearray(1)
-        entries = bytearray(24 if self.bits == 64 else 16)  # the first symbol is nothing
-        for name, address in sorted(self.symbols.items(), key=lambda s: s[1]):
-            home = next(i for i, s in enumerate(loaded, 1) if s.address <= address <= s.address + len(s.data))
-            kind = 0x10 | (2 if loaded[home - 1].flags & _EXECUTE else 1)  # STB_GLOBAL; STT_FUNC, STT_OBJECT
-            if self.bits == 64:
-                entries += struct.pack("<IBBHQQ", len(strings), kind, 0, home, address, 0)
-            else:
-                entries += struct.pack("<IIIBBH", len(strings), address, 0, kind, 0, home)
-            strings += name.encode() + b"\0"
-        return bytes(entries), bytes(strings)
+    def _sections(self) -> Iterator[ElfSection]:
+        yield ElfSection(".text", self.text.address, bytes(self.text.bytes), ALLOC | EXECUTE)
+        yield ElfSection(".rodata", self.rodata, self._banner(), ALLOC)
+        yield ElfSection(".data", self.data, self._data(), ALLOC | WRITE)
+        yield ElfSection(".parainstructions", self.table, self._rows(), ALLOC, align=8)
+        yield ElfSection(".init.text", self.init.address, bytes(self.init.bytes), ALLOC | EXECUTE)
 
     def _elf(self) -> bytes:
         loaded = list(self._sections())
-        entries, strings = self._symbol_table(loaded)
-        entry = 24 if self.bits == 64 else 16
-        sections = [
-            *loaded,
-            # Linked to .strtab, which follows; all symbols but the first are global.
-            _Section(".symtab", 0, entries, 0, type=2, link=len(loaded) + 2, info=1, align=8, entry=entry),
-            _Section(".strtab", 0, strings, 0, type=3, align=1),
-        ]
-        names = b"\0" + b"".join(s.name.encode() + b"\0" for s in sections) + b".shstrtab\0"
-        sections.append(_Section(".shstrtab", 0, names, 0, type=3, align=1))
-        return self._file(sections, len(loaded), names)
-
-    def _file(self, sections: Sequence[_Section], loaded: int, names: bytes) -> bytes:
-        header_size, program_size, section_size = (64, 56, 64) if self.bits == 64 else (52, 32, 40)
-        out = bytearray(header_size + program_size * loaded)
-        offsets = []
-        for section in sections:
-            # A loaded section's offset in the file is congruent to its address, page by page.
-            out += bytes((section.address - len(out)) % _PAGE if section.flags & _ALLOC else -len(out) % section.align)
-            offsets.append(len(out))
-            out += section.data
-        out += bytes(-len(out) % 8)
-        table = len(out)
-        out += bytes(section_size)
-        for section, offset in zip(sections, offsets, strict=True):
-            name = names.index(b"\0" + section.name.encode() + b"\0") + 1
-            fields = (name, section.type, section.flags, section.address, offset, len(section.data))
-            tail = (section.link, section.info, section.align, section.entry)
-            out += struct.pack("<IIQQQQIIQQ" if self.bits == 64 else "<10I", *fields, *tail)
-        programs = b"".join(map(self._program, sections[:loaded], offsets))
-        out[: header_size + len(programs)] = self._header(table, loaded, len(sections) + 1) + programs
-        return bytes(out)
-
-    def _program(self, section: _Section, offset: int) -> bytes:
-        flags = 4 | (2 if section.flags & _WRITE else 0) | (1 if section.flags & _EXECUTE else 0)
-        size = len(section.data)
-        physical = section.address & 0x0FFF_FFFF
-        if self.bits == 64:
-            return struct.pack("<IIQQQQQQ", 1, flags, offset, section.address, physical, size, size, _PAGE)
-        return struct.pack("<8I", 1, offset, section.address, physical, size, size, flags, _PAGE)
-
-    def _header(self, table: int, programs: int, sections: int) -> bytes:
-        wide = self.bits == 64
-        identity = b"\x7fELF" + bytes([2 if wide else 1, 1, 1]) + bytes(9)
-        header_size, program_size, section_size = (64, 56, 64) if wide else (52, 32, 40)
-        kind = (2, 62 if wide else 3, 1)  # ET_EXEC for EM_X86_64 or EM_386
-        places = (self.text.address & 0x0FFF_FFFF, header_size, table)
-        sizes = (0, header_size, program_size, programs, section_size, sections, sections - 1)
-        return identity + struct.pack("<HHIQQQI6H" if wide else "<HHIIIII6H", *kind, *places, *sizes)
+        symbols = []
+        for name, address in self.symbols.items():
+            home = next(i for i, s in enumerate(loaded) if s.address <= address <= s.address + len(s.data))
+            symbols.append(ElfSymbol(name, address, home, bool(loaded[home].flags & EXECUTE)))
+        return write(self.bits, loaded, symbols, physical(self.text.address))
 
 
 def main(argv: list[str] | None = None) -> int:

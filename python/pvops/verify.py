@@ -46,6 +46,8 @@ def verify(
 ) -> Report:
     """See `pvops.kernel.Kernel.verify`."""
     allowed = _owners(allow)
+    if kernel.rules.paravirt is not None and kernel.rules.paravirt.clobbers:
+        raise OpsError(f"{kernel.name}: its rules are those of {kernel.rules.era}; memory of 4.20 and later can be judged")
     memory = source if isinstance(source, memories.Memory) else memories.open(source)
     found = memory.find(kernel, progress)
     brief, known = briefing.brief(kernel), briefing.known(kernel, machine)

@@ -217,6 +217,9 @@ const V6_12: Rules = Rules {
     ..V6_1
 };
 
+/// 6.5 to 6.7: 6.1's passes, 6.12's alternatives.
+const V6_5: Rules = Rules { era: "6.5", alternatives: V6_12.alternatives, ..V6_1 };
+
 const V7_2: Rules = Rules {
     era: "7.2",
     order: OF_7_2,
@@ -234,7 +237,7 @@ const V7_3: Rules =
 /// The seed of October 2007 differs from 2.6.24 in its template and its nops, not here.
 const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
 
-pub(super) static ERAS: [Rules; 10] = [SEED, V2_6_24, V2_6_33, V2_6_34, V5_10_0, V5_10, V6_1, V6_12, V7_2, V7_3];
+pub(super) static ERAS: [Rules; 11] = [SEED, V2_6_24, V2_6_33, V2_6_34, V5_10_0, V5_10, V6_1, V6_5, V6_12, V7_2, V7_3];
 
 impl Rules {
     /// The rules of this era.

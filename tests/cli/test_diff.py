@@ -121,7 +121,7 @@ def test_text_lists_each_site_and_the_summary_only_one_of_a_group(sample_kernel:
 
 
 def test_neither_a_file_nor_a_backend_is_trouble(sample_kernel: Path) -> None:
-    assert "no such file, and no backend (there are " in trouble("diff", sample_kernel, "native", "nosuch")
+    assert "no such file, no backend (native, kvm, " in trouble("diff", sample_kernel, "native", "nosuch")
     assert "no such file" in trouble("diff", sample_kernel, "kvm:nosuch", "native")
     assert "standard output" in trouble("diff", sample_kernel, "native", "kvm", "--html", "-", "--csv")
 

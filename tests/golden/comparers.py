@@ -8,6 +8,7 @@ in a ``comparers_*.py`` and add it to the dict there; to add a file, merge its d
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from golden import comparers_boot, comparers_ops, comparers_patching
@@ -20,3 +21,9 @@ COMPARERS: dict[str, Comparer] = {
     **comparers_ops.COMPARERS,
     **comparers_patching.COMPARERS,
 }
+
+# Without the assembler's encoder (extra `run`) its kinds are printed as not compared.
+if find_spec("iced_x86"):
+    from golden import comparers_asm
+
+    COMPARERS |= comparers_asm.COMPARERS

@@ -1,4 +1,4 @@
-"""Goldens about the structures themselves: numbers, offsets, sizes, initial values, records."""
+"""Goldens about the structures themselves: numbers, offsets, sizes and initial values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from golden.data import Line
 from pvops.backends import lguest, xen_2007
 from pvops.ops import era
 from pvops.ops.era import PatchTemplate
-from pvops.ops.records import PATCH_SITE
 from pvops.ops.structs import Config, OpsStruct, Template
 
 
@@ -67,36 +66,9 @@ def ops_initial(line: Line) -> dict[str, Any]:
     return {"type": op.type, "value": filled.structs[op.struct][op.field]}
 
 
-def callsite(line: Line) -> dict[str, Any]:
-    name, config = _place(line)
-    word = config.bits // 8
-    record = bytearray(PATCH_SITE.size(word))
-    for field, value in (
-        ("instr", int(line["address"], 16)),
-        ("instrtype", line["type"]),
-        ("len", line["len"]),
-        ("clobbers", line["clobbers"]),
-    ):
-        at, size = PATCH_SITE.offsets(word)[field], dict(PATCH_SITE.fields)[field] or word
-        record[at : at + size] = value.to_bytes(size, "little")
-    # The last row of a section has no tail padding: 12 bytes of 16 on x86-64.
-    written = record[: len(line["record"]) // 2]
-    return {"type": template_of(name, config).PARAVIRT_PATCH(line["op"]), "record": written.hex()}
-
-
-def backend_template(line: Line) -> dict[str, Any] | None:
-    """lguest's few instructions we write ourselves; Xen's code is an input."""
-    if line["backend"] != "lguest":
-        return None
-    code = lguest.code(era(line["era"]), int(line["symbols"]["lguest_data"], 16))
-    return {"code": code[line["op"]].hex()}
-
-
 COMPARERS: dict[str, Callable[[Line], dict[str, Any] | None]] = {
     "template": template,
     "asm-offset": asm_offset,
     "layout": layout,
     "ops-initial": ops_initial,
-    "callsite": callsite,
-    "backend-template": backend_template,
 }

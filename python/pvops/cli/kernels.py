@@ -44,7 +44,7 @@ def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Mac
 
     plan = kernel.plan(backend, machine=machine)
     if args.verbose:
-        note(f"ops named by {kernel.ops.named_by}; pv_ops at {kernel.ops.address:#x}")
+        note(f"ops named by {kernel.ops.named_by}; {kernel.ops.where}")
         note(f"rules of {plan.rules.passes}: {plan.rules.told}")
         note(f"nops {plan.nops.table}: {plan.nops.why}")
         note(f"lock prefixes {'patched away' if plan.setup.uniprocessor[0] else 'stay'}: {plan.setup.uniprocessor[1]}")

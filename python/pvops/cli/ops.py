@@ -92,7 +92,7 @@ def _of_kernel(args: argparse.Namespace) -> View:
         }
         rows.append(OpRow("pv_ops", type, type * kernel.word, op, era.doc(op) if era else "", held))
     title = f"{kernel.release or kernel.name}  {kernel.arch}"
-    lines = [f"pv_ops at {kernel.ops.address:#x}, {len(rows)} slots, named by {kernel.ops.named_by}"]
+    lines = [f"{kernel.ops.where}, {len(rows)} slots, named by {kernel.ops.named_by}"]
     facts = {
         "kernel": kernel.name,
         "release": kernel.release,

@@ -187,10 +187,9 @@ def _ops_lines(kernel: Kernel, by_op: Sequence[tuple[str, int]]) -> list[str]:
     structs: dict[str, int] = {}
     for op, n in by_op:
         structs[op.partition(".")[0]] = structs.get(op.partition(".")[0], 0) + n
-    where = ", ".join(f"{array.symbol} at {array.address:#x}" for array in kernel.ops.arrays)
     most = sorted(structs.items(), key=lambda struct: -struct[1])
     return [
-        f"  ops           {where}: {len(kernel.ops)} slots, named by {kernel.ops.named_by}",
+        f"  ops           {kernel.ops.where}: {len(kernel.ops)} slots, named by {kernel.ops.named_by}",
         "  structures    " + " · ".join(f"{name} {n}" for name, n in most),
         "  busiest       " + " · ".join(f"{op} {n}" for op, n in by_op[:4]),
     ]

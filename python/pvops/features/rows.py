@@ -4,7 +4,8 @@ Layouts (arch/x86/include/asm/alternative.h ``struct alt_instr``), told apart by
 
 * 12 bytes: ``s32 instr; s32 repl; u16 cpuid; u8 instrlen; u8 replacementlen``; bit 15 of ``cpuid`` inverts (6.1);
 * 13 bytes: the same with ``u8 padlen`` at the end and no inverting (5.10.0);
-* 14 bytes: ``u16 cpuid; u16 flags`` in the middle: 1 inverts, 2 is a direct call (6.3 and later).
+* 14 bytes: ``u16 cpuid; u16 flags`` in the middle: 1 inverts, 2 is a direct call (6.3 and later);
+* 12 bytes, 24 on x86-64: two pointers, ``u8 cpuid, instrlen, replacementlen`` and padding (2.6), which the core knows.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def rows(kernel: Kernel) -> list[Row]:
         )
     code = [(a, a + n) for _, a, n, executable in kernel.image.sections() if executable]
     place = sections.get(".altinstr_replacement", (0, 0))
+    if "pointers" in (kernel.tables.alternatives_layout or ""):
+        return [Row(*fields, kernel.image.read(fields[1], length) or b"") for fields, length in _of_2_6(kernel, raw)]
     fitting = [s for s in _LAYOUTS if all(_fits(f, code, place) for f in _fields(kernel, raw, address, s))]
     fitting = [s for s in fitting if size % s == 0]
     if len(fitting) != 1:
@@ -73,6 +76,13 @@ def rows(kernel: Kernel) -> list[Row]:
         Row(site, repl, number, flags, site_len, replacements[repl - start : repl - start + repl_len])
         for site, repl, number, flags, site_len, repl_len in _fields(kernel, raw, address, fitting[0])
     ]
+
+
+def _of_2_6(kernel: Kernel, raw: bytes) -> Iterator[tuple[tuple[int, int, int, int, int], int]]:
+    """The fields of a `Row` but its code, and the length of that. Nothing follows the last row: it has no padding."""
+    layout = struct.Struct("<IIBBBx" if kernel.bits == 32 else "<QQBBB5x")
+    for site, repl, number, site_len, repl_len in layout.iter_unpack(raw + bytes(-len(raw) % layout.size)):
+        yield (site, repl, number, 0, site_len), repl_len
 
 
 _Fields = tuple[int, int, int, int, int, int]

@@ -1,0 +1,41 @@
+"""By which rules an image patches: its own functions and tables tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from pvops import rules
+
+
+class Image:
+    """What `rules.of_image` asks of an image: which symbols and sections it has."""
+
+    def __init__(self, *symbols: str, sections: tuple[str, ...]) -> None:
+        self.symbols = symbols
+        self.sections = sections
+
+    def address_of(self, symbol: str) -> int | None:
+        return 0xFFFFFFFF81000000 if symbol in self.symbols else None
+
+    def has_section(self, name: str) -> bool:
+        return name in self.sections
+
+
+_TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
+
+
+@pytest.mark.parametrize(
+    ("image", "layout", "era", "passes"),
+    [
+        (Image("native_patch", sections=_TABLES), "13-byte rows, padlen", "5.10", "5.10.0"),
+        (Image("native_patch", sections=_TABLES), "12-byte rows", "5.10", "5.10"),
+        (Image("paravirt_patch", sections=_TABLES), "12-byte rows", "6.1", "6.1"),
+        (Image("paravirt_patch", sections=_TABLES), "14-byte rows, flags", "6.1", "6.5"),
+        (Image("pv_ops", sections=_TABLES[1:]), "14-byte rows, flags", "6.12", "6.12"),
+        (Image("pv_ops", "pv_ops_lock", sections=_TABLES[1:]), "14-byte rows, flags", "7.2", "7.2"),
+        (Image("pv_ops", "pv_ops_lock", sections=_TABLES[1:2]), "14-byte rows, flags", "7.2", "7.3"),
+    ],
+)
+def test_functions_and_tables_tell_the_passes(image: Image, layout: str, era: str, passes: str) -> None:
+    found = rules.of_image(image, None, layout)
+    assert (found.era, found.passes) == (era, passes)
