@@ -14,6 +14,8 @@ use crate::plan::Pass;
 const CHUNK: usize = 4096;
 /// Wrong bytes that are no farther apart than this are one run: what somebody writes may agree with what was there.
 const JOINED: usize = 4;
+/// So many runs are named; where there are more, it is not somebody's change that is looked at.
+const NAMED: usize = 10_000;
 
 /// Bytes that one pass accounts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,8 +177,11 @@ fn strays(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) ->
         };
         let site = site.start..site.end.min(expected.len());
         let pass = cluster(run.start).and_then(|site| sheet.pieces(site).last()).map(|piece| piece.what.pass());
-        let (owner, nearest) =
-            others::recognise(sheet, state, cluster(run.start), start + site.start as u64, &memory[site.clone()]);
+        let (owner, nearest) = if strays.len() < NAMED {
+            others::recognise(sheet, state, cluster(run.start), start + site.start as u64, &memory[site.clone()])
+        } else {
+            (None, None)
+        };
         strays.push(Stray {
             address: start + run.start as u64,
             expected: should.to_vec(),

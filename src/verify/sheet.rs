@@ -349,7 +349,8 @@ impl<'a> Sheet<'a> {
             }
             if let Some(page) = self.marks.hypercall_page {
                 for number in 0..STUBS {
-                    self.add(Stage::Unlisted, page + STUB * u64::from(number), 14, What::XenStub(number));
+                    let stub = page.wrapping_add(STUB * u64::from(number));
+                    self.add(Stage::Unlisted, stub, 14, What::XenStub(number));
                 }
             }
         }
