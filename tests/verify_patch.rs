@@ -54,8 +54,10 @@ fn random(dice: &mut Dice, like: &Boot, image: &Image, tables: &Tables, function
         let value = dice.roll(1 << 33) << 20 | 0x4a;
         boot.constants.insert(constant.table.section.clone(), plan::Known { value, certain: true });
     }
-    for value in boot.pointers.values_mut().filter(|_| dice.roll(3) == 0) {
-        *value = dice.pick(functions);
+    for value in boot.pointers.values_mut() {
+        if dice.roll(3) == 0 {
+            *value = dice.pick(functions);
+        }
     }
     boot
 }

@@ -42,6 +42,7 @@ def test_a_kernel_that_slid_is_found(
         found = pvops.memory.open(core).find(kernel)
         slide, physical_base = told(core)
         held = found.section(".text")
+        report = kernel.verify(core)
     finally:
         core.unlink(missing_ok=True)
     with capsys.disabled():
@@ -50,6 +51,8 @@ def test_a_kernel_that_slid_is_found(
     assert found.slide == slide
     assert found.physical == text + slide - START_KERNEL_MAP + physical_base
     assert not held.unread
+    assert report, report.unexplained[:5]
+    assert report.slide == slide
 
     bundle = tmp_path / f"{mode.name}.facts"
     bundle.write_text(facts)
