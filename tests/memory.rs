@@ -224,7 +224,7 @@ fn a_hole_in_memory_is_unread() {
         .physical(hole.end as u64, &memory[hole.end..])
         .build();
     let (_, held) = text_of(&opened(core), &recipe.image());
-    assert_eq!(held.unread, [TEXT + 0x3000..TEXT + 0x5000]);
+    assert!(matches!(held.unread.as_slice(), [gap] if *gap == (TEXT + 0x3000..TEXT + 0x5000)), "{:?}", held.unread);
     assert!(held.bytes[0x3000..0x5000].iter().all(|&byte| byte == 0));
     assert!(held.bytes[0x5000..] == recipe.linked()[0x5000..TEXT_SIZE]);
 }

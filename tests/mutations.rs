@@ -106,11 +106,11 @@ impl Scene<'_> {
         }
         let report = self.report(&memory);
         let mut missed = made.clone();
-        for stray in &report.strays {
-            for (at, (is, should)) in (stray.address..).zip(stray.found.iter().zip(&stray.expected)) {
+        for run in &report.unexplained {
+            for (at, (is, should)) in (run.address..).zip(run.found.iter().zip(&run.expected)) {
                 let change = made.range(..=at).next_back().filter(|&(_, &end)| at < end);
                 if is != should {
-                    assert!(change.is_some(), "{}: {kind}: too much at {at:#x}, in {stray:x?}", self.name);
+                    assert!(change.is_some(), "{}: {kind}: too much at {at:#x}, in {run:x?}", self.name);
                     change.map(|(start, _)| missed.remove(start));
                 }
             }
@@ -373,7 +373,7 @@ fn every_injected_change_is_found_and_nothing_else() {
         let (image, tables, recorded) = (&image, &tables, &recorded);
         let mut scene = Scene { name, image, tables, recorded, verifier, memory, text, votes, functions, dice };
         let report = scene.report(&scene.memory.clone());
-        assert!(report.strays.is_empty(), "{}: unexplained as it is", scene.name);
+        assert!(report.unexplained.is_empty(), "{}: unexplained as it is", scene.name);
         scene.votes = report.votes.iter().map(|vote| (vote.about, (vote.value, vote.votes))).collect();
         for (kind, change) in KINDS {
             // The patcher's own idea of a machine is needed, which i386 boots do not record.

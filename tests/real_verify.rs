@@ -37,8 +37,8 @@ fn every_byte_of_every_boot_is_explained() {
         let section = image.section(".text").expect(".text");
         let changed = image.section_bytes(section).iter().zip(&memory).filter(|(a, b)| a != b).count() as u64;
         let explained: u64 = report.explained.iter().map(|part| part.bytes).sum();
-        eprintln!("{name}: {explained} of {changed} changed bytes explained, {} strays", report.strays.len());
-        if !report.strays.is_empty() || explained != changed {
+        eprintln!("{name}: {explained} of {changed} changed bytes explained, {} unexplained", report.unexplained.len());
+        if !report.unexplained.is_empty() || explained != changed {
             bad.push(name);
         }
     }
@@ -64,7 +64,7 @@ fn what_cannot_be_read_is_neither_wrong_nor_a_vote() {
         }
         let view = View::new(verifier.text(), &memory, &unread).expect("a view");
         let report = verifier.verify(&view, &Known::default());
-        assert_eq!(report.strays, []);
+        assert_eq!(report.unexplained, []);
         assert_eq!(report.unread, unread);
     }
 }

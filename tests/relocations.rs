@@ -5,6 +5,7 @@ mod elfwriter;
 mod kernels;
 mod memory_support;
 
+use elfwriter::{ElfWriter, flags};
 use memory_support::{IMAGE_SIZE, Recipe, TEXT, TEXT_SIZE};
 use pvops::image::{Bits, Image, RelocationKind};
 
@@ -67,6 +68,40 @@ fn what_touches_a_range() {
 fn an_image_without_lists_says_none() {
     let image = Recipe { relocatable: false, ..Recipe::new(Bits::B64) }.image();
     assert_eq!(image.relocations(), Ok(None));
+}
+
+#[test]
+fn relocations_that_the_linker_left_in_a_vmlinux() {
+    let (moving, per_cpu, number) = (1, 2, 3);
+    let vmlinux = |rows: &[(u64, u32, u32, i64)]| {
+        let file = ElfWriter::new(Bits::B64)
+            .section(".text", TEXT, flags::TEXT, &[0; 64])
+            .section(".data..percpu", 0, flags::DATA, &[0; 64])
+            .relocations(1, rows)
+            .relocations(2, &[(8, 1, moving, 0)])
+            .symbol("_text", TEXT, 0, 'T')
+            .symbol("this_cpu_off", 16, 8, 'D')
+            .symbol("PAGE_SIZE", 4096, 0, 'A')
+            .build();
+        Image::from_bytes("vmlinux", file).unwrap()
+    };
+    let rows = [
+        (TEXT + 8, 1, moving, 0),    // an address
+        (TEXT + 20, 11, moving, 4),  // one of 32 bits
+        (TEXT + 24, 2, per_cpu, -4), // a distance to what does not move
+        (TEXT + 28, 4, moving, -4),  // a distance to what moves too
+        (TEXT + 32, 11, per_cpu, 0), // an offset
+        (TEXT + 40, 1, number, 0),   // a number
+    ];
+    let image = vmlinux(&rows);
+    let found = image.relocations().unwrap().unwrap();
+    let kinds: Vec<(u64, RelocationKind)> =
+        found.all().iter().map(|field| (field.address - TEXT, field.kind)).collect();
+    use RelocationKind::{Inverse32, Word32, Word64};
+    assert_eq!(kinds, [(8, Word64), (20, Word32), (24, Inverse32)]);
+    let refused = |row| vmlinux(&[row]).relocations().unwrap_err().to_string();
+    assert!(refused((TEXT + 62, 1, moving, 0)).contains("field lies in no section with bytes"));
+    assert!(refused((TEXT, 1, 9, 0)).contains("names a symbol that there is not"));
 }
 
 #[test]

@@ -88,10 +88,14 @@ fn what_patch_writes_is_explained_and_one_bit_is_found() {
             };
             let mut text = patch::text(&image, &plan).expect("a text");
             let report = verifier.verify(&View::new((start, end), &text, &[]).expect("a view"), &Known::default());
-            for stray in report.strays.iter().take(5) {
-                eprintln!("{release} {round}: {stray:x?}");
+            for run in report.unexplained.iter().take(5) {
+                eprintln!("{release} {round}: {run:x?}");
             }
-            assert!(report.strays.is_empty(), "{release}, machine {round}: {} runs unexplained", report.strays.len());
+            assert!(
+                report.unexplained.is_empty(),
+                "{release}, machine {round}: {} runs unexplained",
+                report.unexplained.len()
+            );
             judged += 1;
 
             let votes: HashMap<Unknown, u32> = report.votes.iter().map(|vote| (vote.about, vote.votes)).collect();
@@ -104,7 +108,7 @@ fn what_patch_writes_is_explained_and_one_bit_is_found() {
             };
             text[at] ^= 1 << dice.roll(8);
             let report = verifier.verify(&View::new((start, end), &text, &[]).expect("a view"), &Known::default());
-            let found: Vec<_> = report.strays.iter().map(|stray| (stray.address, stray.wrong)).collect();
+            let found: Vec<_> = report.unexplained.iter().map(|run| (run.address, run.wrong)).collect();
             assert_eq!(found, [(start + at as u64, 1)], "{release}, machine {round}");
         }
     }

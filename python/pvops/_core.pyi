@@ -381,7 +381,7 @@ class Known:
     ) -> Known: ...
 
 #: (address, expected, found, wrong bytes, (address, expected, found) of the site, pass, owner, nearest form).
-Stray = tuple[int, bytes, bytes, int, tuple[int, bytes, bytes], str | None, str | None, str | None]
+Run = tuple[int, bytes, bytes, int, tuple[int, bytes, bytes], str | None, str | None, str | None]
 
 @final
 class Report:
@@ -413,7 +413,7 @@ class Report:
     def early_calls(self) -> list[int]: ...
     @property
     def its_pages(self) -> list[int]: ...
-    def strays(self) -> list[Stray]:
+    def unexplained(self) -> list[Run]:
         """Runs that nothing accounts for, by address."""
 
     def votes(self) -> list[tuple[str, int, int, int, int, bool]]:

@@ -52,7 +52,7 @@ def verify(
     found = memory.find(kernel, progress)
     brief, known = briefing.brief(kernel), briefing.known(kernel, machine)
     core = _core.verify(kernel.tables, kernel.rules.passes, brief, known, found.core)
-    runs = [_run(kernel, stray, i < _DISASSEMBLED) for i, stray in enumerate(core.strays())]
+    runs = [_run(kernel, raw, i < _DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
     votes = _votes(kernel, core)
     return Report(
         kernel=kernel.release or kernel.name,
@@ -83,8 +83,8 @@ def _owners(allow: Iterable[str]) -> frozenset[str]:
     return given | ({"ftrace"} if "livepatch" in given else set())
 
 
-def _run(kernel: Kernel, stray: _core.Stray, disassembled: bool) -> Unexplained:
-    address, expected, found, wrong, (site, should, stands), table, owner, nearest = stray
+def _run(kernel: Kernel, raw: _core.Run, disassembled: bool) -> Unexplained:
+    address, expected, found, wrong, (site, should, stands), table, owner, nearest = raw
 
     def asm(code: bytes) -> str:
         return "; ".join(text for _, _, text in kernel.image.disassemble(site, code)) if disassembled else ""

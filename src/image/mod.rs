@@ -14,6 +14,7 @@ mod compression;
 mod container;
 mod elf;
 mod embedded;
+mod emitted;
 #[doc(hidden)]
 pub mod exercise;
 mod ikconfig;
@@ -146,10 +147,13 @@ impl Image {
     }
 
     /// Where its absolute addresses stand, read once. `None` in a kernel that does not say: one that cannot be moved, or
-    /// an ELF `vmlinux`, whose relocations the build keeps for the bzImage.
+    /// an installed ELF `vmlinux`, whose relocations the build keeps for the bzImage.
     pub fn relocations(&self) -> Result<Option<&Relocations>> {
-        let found =
-            self.relocations.get_or_init(|| relocations::behind(self).map_err(|error| error.in_file(&self.name)));
+        let read = || match relocations::behind(self)? {
+            Some(found) => Ok(Some(found)),
+            None => emitted::read(self),
+        };
+        let found = self.relocations.get_or_init(|| read().map_err(|error: crate::Error| error.in_file(&self.name)));
         found.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 

@@ -130,7 +130,7 @@ fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, kernel: &Sta
     for section in table.iter() {
         let size: u64 = section.sh_size(LE).into();
         let flags: u64 = section.sh_flags(LE).0;
-        if flags & u64::from(elf::SHF_ALLOC.0) == 0 {
+        if flags & elf::SHF_ALLOC.0 == 0 {
             layout.sections.push(None);
             continue;
         }

@@ -87,7 +87,8 @@ fn missing(search: &Search<'_>, banners: &[String], histogram: &Histogram) -> Er
         return Error::memory(another_build(release, other, image.banner()));
     }
     if !banners.is_empty() {
-        let others: Vec<String> = banners.iter().filter_map(|banner| of(banner)).collect();
+        let mut others: Vec<String> = banners.iter().filter_map(|banner| of(banner)).collect();
+        others.dedup();
         return Error::memory(format!("is of another kernel: it has {}, not {release}", others.join(", ")));
     }
     let bits = histogram.bits();

@@ -86,7 +86,7 @@ impl Known {
 pub struct Report(core::Report);
 
 /// (address, expected, found, wrong bytes, (site address, expected, found), pass, owner, nearest form).
-type Stray<'py> = (
+type Run<'py> = (
     u64,
     Bound<'py, PyBytes>,
     Bound<'py, PyBytes>,
@@ -150,15 +150,15 @@ impl Report {
     }
 
     /// Runs that nothing accounts for, by address.
-    fn strays<'py>(&self, py: Python<'py>) -> Vec<Stray<'py>> {
+    fn unexplained<'py>(&self, py: Python<'py>) -> Vec<Run<'py>> {
         let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
-        let stray = |s: &core::Stray| {
+        let run = |s: &core::Unexplained| {
             let site = (s.site.0, bytes(&s.site.1), bytes(&s.site.2));
             let pass = s.pass.map(|pass| pass.name());
             let owner = s.owner.map(|owner| owner.name());
             (s.address, bytes(&s.expected), bytes(&s.found), s.wrong, site, pass, owner, s.nearest.clone())
         };
-        self.0.strays.iter().map(stray).collect()
+        self.0.unexplained.iter().map(run).collect()
     }
 
     /// How the state was found.

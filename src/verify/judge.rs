@@ -28,7 +28,7 @@ pub struct Explained {
 
 /// A run of bytes that nothing accounts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stray {
+pub struct Unexplained {
     /// Its first byte.
     pub address: u64,
     /// What should be there.
@@ -57,7 +57,7 @@ pub struct Report {
     /// Bytes that each pass accounts for.
     pub explained: Vec<Explained>,
     /// Runs that nothing accounts for, by address.
-    pub strays: Vec<Stray>,
+    pub unexplained: Vec<Unexplained>,
     /// What could not be read.
     pub unread: Vec<Range<u64>>,
     /// What decides the text.
@@ -104,12 +104,12 @@ pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec
         }
     }
     let explained = PASSES.iter().zip(counts).filter(|&(_, bytes)| bytes > 0);
-    let strays = strays(sheet, view, &state, &expected);
+    let unexplained = unexplained(sheet, view, &state, &expected);
     Report {
         address: start,
         size: memory.len() as u64,
         explained: explained.map(|(&pass, bytes)| Explained { pass, bytes }).collect(),
-        strays,
+        unexplained,
         unread: view.unread().iter().map(|gap| gap.start.max(start)..gap.end.min(end)).collect(),
         early_calls: sheet
             .calls
@@ -153,7 +153,7 @@ fn runs(
     runs
 }
 
-fn strays(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) -> Vec<Stray> {
+fn unexplained(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) -> Vec<Unexplained> {
     let start = sheet.text.0;
     let memory = view.all();
     let cluster = |at: usize| {
@@ -165,7 +165,7 @@ fn strays(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) ->
         (None, None) => at - before <= JOINED,
         _ => false,
     };
-    let mut strays = Vec::new();
+    let mut unexplained = Vec::new();
     for run in runs(view, start, expected, joined) {
         let (is, should) = (&memory[run.clone()], &expected[run.clone()]);
         let site = match cluster(run.start) {
@@ -177,12 +177,12 @@ fn strays(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) ->
         };
         let site = site.start..site.end.min(expected.len());
         let pass = cluster(run.start).and_then(|site| sheet.pieces(site).last()).map(|piece| piece.what.pass());
-        let (owner, nearest) = if strays.len() < NAMED {
+        let (owner, nearest) = if unexplained.len() < NAMED {
             others::recognise(sheet, state, cluster(run.start), start + site.start as u64, &memory[site.clone()])
         } else {
             (None, None)
         };
-        strays.push(Stray {
+        unexplained.push(Unexplained {
             address: start + run.start as u64,
             expected: should.to_vec(),
             found: is.to_vec(),
@@ -193,5 +193,5 @@ fn strays(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) ->
             nearest,
         });
     }
-    strays
+    unexplained
 }

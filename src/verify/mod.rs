@@ -26,7 +26,7 @@ use crate::plan::{Memory, Rules};
 use crate::sites::Tables;
 
 pub use infer::{Unknown, Vote};
-pub use judge::{Explained, Report, Stray};
+pub use judge::{Explained, Report, Unexplained};
 pub use loaded::{Text, code, text};
 pub use others::Owner;
 pub use sheet::{Brief, Inlined, Ops};

@@ -15,7 +15,7 @@ import pytest
 
 import pvops
 from boot.compare import compare, open_sites
-from boot.guest import START_KERNEL_MAP, Guest
+from boot.guest import PAGE_OFFSET, START_KERNEL_MAP, Guest
 from boot.modes import Mode, chosen
 from boot.test_boot import judge, predict
 
@@ -32,15 +32,13 @@ def test_a_kernel_that_slid_is_found(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     kernel = pvops.open(booted_kernel)
-    if kernel.bits != 64:
-        pytest.skip(f"{booted_kernel.name}: the guest's init is for x86-64")
     core = tmp_path / "core"
     try:
         with Guest(qemu, booted_kernel, guest_initramfs, mode) as guest:
             facts = guest.facts()
             guest.dump(core)
         found = pvops.memory.open(core).find(kernel)
-        slide, physical_base = told(core)
+        slide, physical_base = told(core, kernel)
         held = found.section(".text")
         report = kernel.verify(core)
     finally:
@@ -49,7 +47,8 @@ def test_a_kernel_that_slid_is_found(
         print(f"\n{kernel.release} {mode.name}: slide {found.slide:#x}, {'; '.join(found.how)}")
     text = held.address
     assert found.slide == slide
-    assert found.physical == text + slide - START_KERNEL_MAP + physical_base
+    base = START_KERNEL_MAP if kernel.bits == 64 else PAGE_OFFSET
+    assert found.physical == text + slide - base + physical_base
     assert not held.unread
     assert report, report.unexplained[:5]
     assert report.slide == slide
@@ -67,11 +66,13 @@ def function_of(kernel: pvops.Kernel) -> Callable[[int], bool]:
     return lambda target: kernel.symbol_at(target) is not None
 
 
-def told(core: Path) -> tuple[int, int]:
-    """The slide and the physical base as the guest's kernel wrote them down (``KERNELOFFSET``, ``phys_base``)."""
+def told(core: Path, kernel: pvops.Kernel) -> tuple[int, int]:
+    """The slide and ``phys_base``, as the guest's kernel wrote them down; i386 has the latter not, and it is 0."""
+    linked = kernel.address_of("_stext")
+    assert linked is not None
     with core.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        slide = re.search(rb"\nKERNELOFFSET=([0-9a-f]+)\n", text)
+        start = re.search(rb"\nSYMBOL\(_stext\)=([0-9a-f]+)\n", text)
         base = re.search(rb"\nNUMBER\(phys_base\)=(-?[0-9]+)\n", text)
-        assert slide is not None, "the kernel wrote no VMCOREINFO"
-        assert base is not None, "the kernel wrote no VMCOREINFO"
-        return int(slide[1], 16), int(base[1])
+        assert start is not None, "the kernel wrote no VMCOREINFO"
+        assert kernel.bits == 32 or base is not None
+        return int(start[1], 16) - linked, int(base[1]) if base else 0
