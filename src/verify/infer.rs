@@ -223,8 +223,8 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             if count > best.0 {
                 best = (count, mode);
             }
-            // Half of what is indirect is so with ITS thunks too.
-            if 2 * count as usize > sites.len() && mode != Branches::Indirect {
+            // Half of what is indirect, fenced or not, is so with ITS thunks too.
+            if 2 * count as usize > sites.len() && !matches!(mode, Branches::Indirect | Branches::Fenced) {
                 break;
             }
         }
