@@ -34,7 +34,7 @@ impl Sheet<'_> {
                     offset = LINE / 2;
                 }
                 if (offset + size - 1) % LINE < LINE / 2 {
-                    offset = (offset - 1 | LINE - 1) + 1 + LINE / 2;
+                    offset = ((offset - 1) | (LINE - 1)) + 1 + LINE / 2;
                 }
                 places[row as usize] = Some((page - 1, offset));
                 offset += size;
