@@ -111,7 +111,7 @@ pub fn verify(
     found: &Found,
 ) -> PyResult<Report> {
     let rules = rules(era)?;
-    let text = found.guarded(py, |dump, found, image| core::text(dump, found, image))?;
+    let text = found.guarded(py, core::text)?;
     let report = py.detach(|| -> Result<_> {
         let code = core::code(&tables.image, found.found.slide)?;
         let verifier = core::Verifier::new(&tables.image, &tables.tables, rules, brief.0.clone(), code)?;

@@ -11,13 +11,16 @@ use super::sheet::Sheet;
 const PAGE: u16 = 4096;
 const LINE: u16 = 64;
 
-/// (page, offset in it) of each row's thunk, unfenced and fenced.
+/// Page and offset in it.
+type Place = (u16, u16);
+
+/// The place of each row's thunk, unfenced and fenced.
 #[derive(Debug, Default)]
-pub(super) struct Thunks([OnceLock<Vec<Option<(u16, u16)>>>; 2]);
+pub(super) struct Thunks([OnceLock<Vec<Option<Place>>>; 2]);
 
 impl Sheet<'_> {
     /// By row of `.retpoline_sites`: page and offset of its thunk, where it has one.
-    pub fn its(&self, fenced: bool) -> &[Option<(u16, u16)>] {
+    pub fn its(&self, fenced: bool) -> &[Option<Place>] {
         self.thunks.0[usize::from(fenced)].get_or_init(|| {
             let (mut page, mut offset) = (0, PAGE);
             let mut places = vec![None; self.branches.len()];
