@@ -574,6 +574,7 @@ def bench(options: Options) -> None:
     run("cargo", "bench", "--locked", env=kernels_for_rust())
     environment()
     run(str(python_in(VENV)), "benches/startup.py")
+    run(str(python_in(VENV)), "benches/simulate.py")
 
 
 def kernels_for_rust() -> dict[str, str]:

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Memory,
     /// The kernel itself would have stopped here: a `BUG()` in its patching code.
     Bug,
+    /// What was asked of a lock, of its checker or its simulator makes no sense.
+    Lock,
 }
 
 /// Where in the input an [`Error`] lies. Any part may be unknown.
@@ -84,6 +86,11 @@ impl Error {
     /// An [`ErrorKind::Bug`] error.
     pub fn bug(reason: impl Into<String>) -> Error {
         Error::new(ErrorKind::Bug, reason)
+    }
+
+    /// An [`ErrorKind::Lock`] error.
+    pub fn lock(reason: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Lock, reason)
     }
 
     /// An [`ErrorKind::Io`] error from the operating system's.

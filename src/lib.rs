@@ -16,6 +16,7 @@
 //! | [`memory`] | memory dumps, live kernels: the image found in them, and how far it slid |
 //! | [`verify`] | text → explanation: what of a running kernel's text its tables account for |
 //! | [`patch`] | plan → text, and files that appear whole or not at all |
+//! | [`lock`] | the ticket lock and what proves it; stands alone |
 //! | `python` | the PyO3 bindings, behind the feature `python` |
 //!
 //! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← {plan, verify}`, and
@@ -25,6 +26,7 @@
 pub mod error;
 pub mod image;
 pub mod insn;
+pub mod lock;
 pub mod memory;
 pub mod patch;
 pub mod plan;

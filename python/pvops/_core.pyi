@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from os import PathLike
-from typing import final
+from typing import Any, final
 
 from typing_extensions import Buffer
 
@@ -23,13 +23,21 @@ __all__ = [
     "boot_region",
     "cpuid",
     "fill_nops",
+    "lock_check",
+    "lock_protocols",
+    "lock_replay",
+    "lock_standard",
+    "lock_uncatchable",
     "pass_order",
     "patch_alternative",
     "patch_locks",
     "patch_site",
     "running_kernel",
+    "simulate_lock",
+    "simulated_names",
     "switch_locks",
     "unlocks_at_boot",
+    "usual_threshold_us",
     "verify",
     "write_file",
 ]
@@ -424,3 +432,54 @@ class Report:
 
 def verify(tables: Tables, era: str, brief: Brief, known: Known, found: Found) -> Report:
     """Judges what memory holds of an image's ``.text``."""
+
+_Case = tuple[str, str | None, str, int, int | None, int | None]
+_Event = tuple[int, bool, int, str, list[tuple[str, int]], list[list[tuple[str, int]]]]
+
+def lock_protocols() -> list[tuple[str, list[str], list[str]]]:
+    """(name, mutants, scenarios) of each protocol."""
+
+def lock_standard() -> list[_Case]:
+    """(protocol, mutant, scenario, threads, slots, acquisitions) of each case checked when none is named."""
+
+def lock_uncatchable() -> list[tuple[str, str]]:
+    """(mutant, why it cannot be caught)."""
+
+def lock_check(of: _Case, states: int) -> tuple[int, bool, str | None, str | None, list[_Event]]:
+    """Checks a case, seeing at most so many states: (states, finished, what is broken, in words, the run)."""
+
+def lock_replay(of: _Case, run: list[tuple[int, bool, int, str]]) -> tuple[str, str]:
+    """Takes a run again: (what it breaks, in words)."""
+
+def usual_threshold_us(protocol: str) -> float | None:
+    """The usual threshold of a protocol in µs; None where it never blocks."""
+
+def simulated_names() -> tuple[list[str], list[str]]:
+    """The names of the protocols and of the schedulers that can be simulated."""
+
+def simulate_lock(
+    *,
+    protocol: str,
+    threshold_us: float | None,
+    vcpus: int,
+    pcpus: int,
+    vms: int,
+    locks: int,
+    scheduler: str,
+    seed: int,
+    duration: float,
+    think: tuple[str, float],
+    hold: tuple[str, float],
+    slice_us: float,
+    switch_us: float,
+    kick_us: float,
+    exit_us: float,
+    ple_us: float | None,
+    patience_us: float,
+    irq_interval: tuple[str, float] | None,
+    irq_hold: tuple[str, float],
+    ticket_bits: int | None,
+    window: tuple[int, int, int] | None,
+) -> dict[str, Any]:
+    """Simulates one case, without the GIL; a signal ends it. Distributions are (kind, mean in µs), the window is
+    (from, to, most spans), times in ps."""

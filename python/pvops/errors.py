@@ -67,3 +67,7 @@ class AssemblyError(Error):
 
 class MachineError(Error):
     """The description of a machine (a facts bundle, TOML or JSON) is malformed or incomplete."""
+
+
+class LockError(Error):
+    """What was asked of a lock, of its checker or of its simulator makes no sense."""

@@ -13,6 +13,7 @@ fn class(kind: ErrorKind) -> &'static str {
         ErrorKind::Ops => "OpsError",
         ErrorKind::Memory => "DumpError",
         ErrorKind::Bug => "KernelBug",
+        ErrorKind::Lock => "LockError",
     }
 }
 

@@ -7,6 +7,8 @@ mod cpu;
 mod errors;
 mod historical;
 mod image;
+mod lock_check;
+mod lock_sim;
 mod memory;
 mod plan;
 mod sites;
@@ -23,6 +25,10 @@ mod _core {
     use super::historical::{boot_region, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
     #[pymodule_export]
     use super::image::Image;
+    #[pymodule_export]
+    use super::lock_check::{lock_check, lock_protocols, lock_replay, lock_standard, lock_uncatchable};
+    #[pymodule_export]
+    use super::lock_sim::{simulate_lock, simulated_names, usual_threshold_us};
     #[pymodule_export]
     use super::memory::{Found, Memory, running_kernel};
     #[pymodule_export]

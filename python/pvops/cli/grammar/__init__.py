@@ -16,6 +16,7 @@ COMMANDS = {
     "diff": "say what differs between two boots",
     "verify": "explain a running kernel's text, byte for byte",
     "machine": "describe this machine or another",
+    "lock": "the ticket lock: measured, simulated and model-checked",
 }
 
 _EXAMPLES = """\

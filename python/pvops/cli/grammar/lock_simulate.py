@@ -1,0 +1,72 @@
+"""The grammar of `pvops lock simulate`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pvops.cli.grammar.common import Commands, Formatter, formats
+
+_EXAMPLES = """\
+A time is a number of µs, constant, or KIND:MEAN, KIND one of constant, exponential, uniform (0 to twice the mean).
+Several values of an option are simulated one by one, in all combinations.
+
+examples:
+  pvops lock simulate
+  pvops lock simulate --protocol ticket-2.6.25 pv-ticket --vcpus 8 16 24 32 --plot throughput.svg
+  pvops lock simulate --protocol ticket-2.6.25 --vcpus 16 --plot-gantt holder.png
+  pvops lock simulate --protocol pv-ticket --threshold-us 1 10 100 never --think constant:20 --json
+"""
+
+
+#: (option, what stands for its values, their type, help)
+_PARAMETERS: tuple[tuple[str, str, type, str], ...] = (
+    ("protocol", "NAME", str, "lock protocols; or all"),
+    ("threshold-us", "T", str, "how long a waiter spins before it blocks; or never, or usual"),
+    ("vcpus", "N", int, "virtual CPUs, of all machines together"),
+    ("pcpus", "N", int, "physical CPUs"),
+    ("vms", "N", int, "virtual machines, each with locks of its own"),
+    ("locks", "N", int, "locks of a virtual machine"),
+    ("scheduler", "NAME", str, "round-robin, credit, gang"),
+    ("seed", "N", int, "of all that is drawn"),
+    ("duration", "S", float, "seconds simulated"),
+    ("think", "TIME", str, "from giving a lock back to asking for the next"),
+    ("hold", "TIME", str, "how long a lock is held"),
+    ("slice-us", "T", float, "the scheduler's slice"),
+    ("switch-us", "T", float, "cost of a context switch"),
+    ("kick-us", "T", float, "cost of a kick"),
+    ("exit-us", "T", float, "cost of leaving the guest, to block or yield"),
+    ("ple-us", "T", str, "pause-loop exiting after so much spinning; or never"),
+    ("patience-us", "T", float, "pv-hybrid hands over directly from this wait on"),
+    ("irq-interval", "TIME", str, "interrupts, so much guest time apart"),
+    ("irq-hold", "TIME", str, "how long their handlers hold a lock of their own"),
+    ("ticket-bits", "N", int, "width of a ticket: 8, 16, 32"),
+)
+
+
+def add(commands: Commands, what: str) -> None:
+    parser = commands.add_parser(
+        "simulate",
+        help=what,
+        description="Simulates virtual CPUs that share locks on too few physical CPUs: where their time goes, how long "
+        "they wait, how fair it is. Without options, the standard sweep, and published figures beside it.",
+        epilog=_EXAMPLES,
+        formatter_class=Formatter,
+    )
+    parser.set_defaults(command="lock_simulate", format_="text")
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal)"
+    )
+    for name, metavar, kind, help_ in _PARAMETERS:
+        parser.add_argument(f"--{name}", metavar=metavar, type=kind, nargs="+", help=help_)
+    parser.add_argument("--jobs", metavar="N", type=int, help="processes (default: one for each CPU)")
+    _plots(parser)
+    formats(parser, rows=True)
+
+
+def _plots(parser: argparse.ArgumentParser) -> None:
+    for name, help_ in (
+        ("--plot", "draw throughput against over-commitment, as .svg, .png or .pdf"),
+        ("--plot-waits", "draw how long was waited"),
+        ("--plot-gantt", "draw what ran where around one lock holder that lost its CPU (of the first case)"),
+    ):
+        parser.add_argument(name, metavar="FILE", help=help_)

@@ -1,0 +1,98 @@
+"""``pvops lock check``: the lock protocols, and mutants of them, model-checked."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pvops.cli import output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pvops.lock.check import Check
+
+#: The exit status where a protocol is broken, a mutant not caught, or a search not finished.
+UNEXPECTED = 1
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    if args.replay is not None:
+        return _replay(args)
+    from pvops.lock.check import STATES, cases, checked, uncatchable
+
+    mutant = None if args.mutant == "none" else args.mutant
+    numbers = {name: getattr(args, name) for name in ("threads", "slots", "acquisitions")}
+    chosen = cases(args.protocol, mutant, **numbers)
+    rows = list(_watched(checked(chosen, STATES if args.states is None else args.states), len(chosen)))
+    if args.format_ == "json":
+        output.print_json(
+            {
+                "schema": "pvops.lock.check/1",
+                "checks": [row.document() for row in rows],
+                "uncatchable": [{"mutant": name, "reason": why} for name, why in uncatchable().items()],
+            }
+        )
+    else:
+        from pvops.render import lock_check as render
+
+        style = output.Style(args.color)
+        shown = len(rows) == 1 if args.trace is None else args.trace
+        sys.stdout.writelines(f"{line}\n" for line in render.report(rows, style, traces=shown))
+    return 0 if all(row.as_expected for row in rows) else UNEXPECTED
+
+
+def _watched(rows: Iterator[Check], total: int) -> Iterator[Check]:
+    """The rows, with a count on a terminal while they come."""
+    if not sys.stderr.isatty():
+        yield from rows
+        return
+    for done, row in enumerate(rows, 1):
+        sys.stderr.write(f"\r\x1b[K{done}/{total} {row.protocol} {row.mutant or ''}")
+        sys.stderr.flush()
+        yield row
+    sys.stderr.write("\r\x1b[K")
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from pvops.errors import Error, LockError
+    from pvops.lock.check import replay
+
+    confirmed = []
+    for number, row in enumerate(_rows(args.replay)):
+        try:
+            confirmed.append({"protocol": row["protocol"], "mutant": row["mutant"], "what": replay(row)})
+        except Error as error:
+            place = f"{args.replay}: check {number}: {error}"
+            raise LockError(place, reason=error.reason, file=args.replay, section="trace", row=error.row) from None
+    if args.format_ == "json":
+        output.print_json({"schema": "pvops.lock.replay/1", "replayed": confirmed})
+    else:
+        for line in confirmed:
+            print(f"{line['protocol']} {line['mutant'] or '(sound)'}: {line['what']}")
+    return 0
+
+
+def _rows(path: str) -> Sequence[dict[str, object]]:
+    """The rows of a document that have a trace, or the one row that a file holds."""
+    import json
+
+    from pvops.errors import LockError
+
+    try:
+        if path == "-":
+            document = json.load(sys.stdin)
+        else:
+            with open(path, encoding="utf-8") as file:
+                document = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise LockError(f"{path}: not JSON: {error}", file=path) from None
+    rows = document.get("checks", [document]) if isinstance(document, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "protocol" in row for row in rows):
+        raise LockError(f"{path}: not a document or row of `pvops lock check --json`", file=path)
+    traced = [row for row in rows if row.get("trace")]
+    if not traced:
+        raise LockError(f"{path}: no row has a trace", file=path)
+    return traced

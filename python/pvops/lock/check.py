@@ -1,0 +1,235 @@
+"""The lock protocols, model-checked: every state that threads on x86-TSO can reach, seen.
+
+>>> from pvops.lock import check
+>>> [row] = check("pv-ticket", None, threads=3, slots=2)        # no violation in any state
+>>> row.finished, row.violation
+(True, None)
+>>> [row] = check("pv-ticket", "missing-fence")
+>>> row.violation, len(row.trace)
+('lost-kick', 10)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from pvops import _core
+from pvops.errors import LockError
+
+#: States after which a search gives up unfinished: some 600 MB of memory at most.
+STATES: Final = 10_000_000
+
+#: Every mutant of the protocols asked for, and the protocols themselves.
+ALL: Final = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One action of a run, and what it left.
+
+    Attributes:
+        thread: who acts.
+        drains: its oldest buffered store reaches memory; else its program takes a step.
+        choice: which of the ways on that the program leaves open, from 0.
+        text: what it did, and what it read.
+        memory: every variable afterwards; those that each thread has are ``T0.kicked``.
+        buffers: each thread's store buffer afterwards, (place, value), the oldest first.
+    """
+
+    thread: int
+    drains: bool
+    choice: int
+    text: str
+    memory: Mapping[str, int]
+    buffers: Sequence[Sequence[tuple[str, int]]]
+
+    def document(self) -> dict[str, object]:
+        """As JSON carries it."""
+        return {
+            "thread": self.thread,
+            "drains": self.drains,
+            "choice": self.choice,
+            "text": self.text,
+            "memory": dict(self.memory),
+            "buffers": [[list(store) for store in buffer] for buffer in self.buffers],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A case, and what came of it.
+
+    Attributes:
+        protocol: the protocol's name.
+        mutant: the bug that is planted, None in the sound protocol.
+        scenario: what happens besides threads that acquire: ``plain`` is nothing.
+        threads: how many.
+        slots: parking slots, None where waiters have none.
+        acquisitions: how often each thread acquires, None: as often as it likes.
+        states: how many were seen, after reduction.
+        finished: every reachable state was seen, or a violation found.
+        violation: what is broken, None if nothing was found.
+        what: the same in words.
+        trace: the shortest run that breaks it.
+    """
+
+    protocol: str
+    mutant: str | None
+    scenario: str
+    threads: int
+    slots: int | None
+    acquisitions: int | None
+    states: int = 0
+    finished: bool = False
+    violation: str | None = None
+    what: str | None = None
+    trace: Sequence[Event] = ()
+
+    @property
+    def caught(self) -> bool:
+        """A violation was found."""
+        return self.violation is not None
+
+    @property
+    def as_expected(self) -> bool:
+        """The sound protocol was seen whole and holds, or the mutant is caught."""
+        return self.finished and self.caught == (self.mutant is not None)
+
+    @property
+    def case(self) -> tuple[str, str | None, str, int, int | None, int | None]:
+        """What was checked."""
+        return (self.protocol, self.mutant, self.scenario, self.threads, self.slots, self.acquisitions)
+
+    def document(self) -> dict[str, object]:
+        """As JSON carries it."""
+        return {
+            "protocol": self.protocol,
+            "mutant": self.mutant,
+            "tool": "tso",
+            "scenario": self.scenario,
+            "threads": self.threads,
+            "slots": self.slots,
+            "acquisitions": self.acquisitions,
+            "bound": None,
+            "states": self.states,
+            "finished": self.finished,
+            "caught": self.caught,
+            "violation": self.violation,
+            "what": self.what,
+            "trace": [event.document() for event in self.trace] or None,
+        }
+
+
+def protocols() -> dict[str, list[str]]:
+    """Each protocol's mutants."""
+    return {name: mutants for name, mutants, _ in _core.lock_protocols()}
+
+
+def uncatchable() -> dict[str, str]:
+    """Known bugs that are no mutants here, and why."""
+    return dict(_core.lock_uncatchable())
+
+
+def cases(
+    protocol: str | None = None,
+    mutant: str | Literal["all"] | None = ALL,
+    *,
+    threads: int | None = None,
+    slots: int | None = None,
+    acquisitions: int | None = None,
+) -> list[Check]:
+    """What :func:`check` would check: the standard cases, of these; with numbers, each case once, with those."""
+    for name, number in (("threads", threads), ("parking slots", slots), ("acquisitions a thread", acquisitions)):
+        # The core says what it takes; these it could not even be told.
+        if number is not None and not 0 <= number < 256:
+            raise LockError(f"{number} {name} cannot be checked")
+    known = protocols()
+    if protocol is not None and protocol not in known:
+        raise LockError(f"there is no protocol {protocol}: there are {', '.join(known)}")
+    if mutant not in (None, ALL):
+        having = [name for name, mutants in known.items() if mutant in mutants]
+        if not having:
+            every = dict.fromkeys(name for mutants in known.values() for name in mutants)
+            raise LockError(f"there is no mutant {mutant}: there are {', '.join(every)}")
+        if protocol is not None and protocol not in having:
+            raise LockError(f"{protocol} has no mutant {mutant}; it has {', '.join(known[protocol])}")
+    found: dict[tuple[object, ...], Check] = {}
+    for case in _core.lock_standard():
+        row = Check(*case)
+        if protocol not in (None, row.protocol) or mutant not in (ALL, row.mutant):
+            continue
+        if slots is not None and row.slots is None:
+            if protocol is not None:
+                raise LockError(f"the waiters of {protocol} do not park on slots")
+            continue
+        row = replace(
+            row,
+            threads=row.threads if threads is None else threads,
+            slots=row.slots if slots is None else slots,
+            acquisitions=acquisitions,
+        )
+        found[row.case] = row
+    return list(found.values())
+
+
+def check(
+    protocol: str | None = None,
+    mutant: str | Literal["all"] | None = ALL,
+    *,
+    threads: int | None = None,
+    slots: int | None = None,
+    acquisitions: int | None = None,
+    states: int = STATES,
+) -> list[Check]:
+    """Checks protocols and mutants; everything in the standard sizes if nothing is named.
+
+    Args:
+        protocol: one protocol, or None for each.
+        mutant: one mutant, None for the sound protocols, ``"all"`` for both.
+        threads: how many, 1 to 6; None: as the standard case has it.
+        slots: parking slots, 1, 2, 4 or 8; None: as the standard case has it.
+        acquisitions: how often each thread acquires, 1 to 7; None: as often as it likes.
+        states: how many to see at most in one case; a search that meets more is not finished.
+
+    Raises:
+        LockError: there is no such protocol or mutant, or the numbers make no sense.
+    """
+    chosen = cases(protocol, mutant, threads=threads, slots=slots, acquisitions=acquisitions)
+    return list(checked(chosen, states))
+
+
+def checked(chosen: Sequence[Check], states: int = STATES) -> Iterator[Check]:
+    """Checks these cases, one after the other."""
+    if not 0 <= states < 2**32:
+        raise LockError(f"a limit of {states} states makes no sense")
+    for case in chosen:
+        seen, finished, violation, what, run = _core.lock_check(case.case, states)
+        trace = [
+            Event(thread, drains, choice, text, dict(memory), buffers)
+            for thread, drains, choice, text, memory, buffers in run
+        ]
+        yield replace(case, states=seen, finished=finished, violation=violation, what=what, trace=trace)
+
+
+def replay(row: Mapping[str, Any]) -> str:
+    """Takes the trace of a row of ``pvops lock check --json`` again: what it breaks, in words.
+
+    Raises:
+        LockError: the row is not one, its trace cannot be taken, or it does not end in the violation it names.
+    """
+    try:
+        case = Check(
+            *(row["protocol"], row["mutant"], row.get("scenario", "plain")),
+            *(row["threads"], row.get("slots"), row["acquisitions"]),
+        )
+        run = [(e["thread"], e["drains"], e["choice"], e["text"]) for e in row["trace"] or []]
+        if not run:
+            raise LockError("the row has no trace", section="trace")
+        violation, what = _core.lock_replay(case.case, run)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise LockError(f"not a row of `pvops lock check --json`: {error}", section="trace") from None
+    if row.get("violation") not in (None, violation):
+        raise LockError(f"the trace ends in {violation}, not in {row['violation']}", section="trace")
+    return what

@@ -1,0 +1,70 @@
+"""What the lock checker found, as text: a table of cases, and runs with a column for each thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pvops.cli.output import Style, table
+from pvops.lock.check import Check
+
+
+def report(rows: Sequence[Check], style: Style, *, traces: bool) -> Iterator[str]:
+    """The table, what is not as it should be, and the runs if they are wanted."""
+    heading = ["protocol", "mutant", "scenario", "threads", "slots", "acquire", "states", "outcome"]
+    lines = table([heading, *map(_cells, rows)], right=(3, 4, 5, 6))
+    yield style.bold(lines[0]) if lines else ""
+    yield from lines[1:]
+    unexpected = [row for row in rows if not row.as_expected]
+    yield ""
+    if unexpected:
+        yield f"{len(unexpected)} of {len(rows)} not as expected"
+    else:
+        sound = sum(row.mutant is None for row in rows)
+        counts = {"cases that hold in every state": sound, "mutants caught": len(rows) - sound}
+        yield "; ".join(f"{what}: {count}" for what, count in counts.items() if count) or "nothing to check"
+    for row in rows:
+        if traces and row.trace:
+            yield ""
+            yield from run(row, style)
+
+
+def _cells(row: Check) -> list[str]:
+    if row.violation is not None:
+        outcome = f"{row.violation} in {len(row.trace)} steps"
+    else:
+        outcome = "holds" if row.finished else "not finished"
+    if not row.as_expected:
+        outcome += "  <-- not as expected"
+    return [
+        row.protocol,
+        row.mutant or "-",
+        row.scenario,
+        str(row.threads),
+        "-" if row.slots is None else str(row.slots),
+        "ever" if row.acquisitions is None else str(row.acquisitions),
+        f"{row.states:,}",
+        outcome,
+    ]
+
+
+def run(row: Check, style: Style) -> Iterator[str]:
+    """A run: a column for each thread, then memory where it changed, then what is in store buffers."""
+    name = f"{row.protocol}, {row.mutant}" if row.mutant else row.protocol
+    yield style.bold(f"{name}: the shortest run to {row.violation}")
+    active = sorted({event.thread for event in row.trace})
+    lines = [["", *(f"T{thread}" for thread in active), "memory", "store buffers"]]
+    before: dict[str, int] = {}
+    for number, event in enumerate(row.trace, 1):
+        changed = [f"{k}={v}" for k, v in event.memory.items() if v != before.get(k, 0)]
+        before = dict(event.memory)
+        buffers = [
+            f"T{thread}: " + ", ".join(f"{place}={value}" for place, value in buffer)
+            for thread, buffer in enumerate(event.buffers)
+            if buffer
+        ]
+        steps = [event.text if thread == event.thread else "" for thread in active]
+        lines.append([str(number), *steps, " ".join(changed), "; ".join(buffers)])
+    rendered = table(lines, right=(0,))
+    yield style.dim(rendered[0])
+    yield from rendered[1:]
+    yield f"=> {row.what}"

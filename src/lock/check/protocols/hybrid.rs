@@ -1,0 +1,134 @@
+//! `pv-hybrid`: a word that anyone may take, a FIFO queue behind it, and a hand-over to who starves.
+//!
+//! Who finds the lock taken may try again, or take a ticket and park. The head of the queue, the ticket that is served,
+//! tries for the lock against newcomers; when its patience is over it says that it starves and parks, and the next
+//! release hands the lock over to it and to nobody else. At most one more enters between, from a release that had
+//! looked before. What only makes it fast (naps, turns, crowds) is a choice here: the head may starve at any time.
+//!
+//! | word | means | written by |
+//! |---|---|---|
+//! | state | free, held, handed over to the head of the queue | anyone by cmpxchg from free; the owner; the head |
+//! | starving | the next release hands over | the head; the owner that was the head |
+//! | tail, head | the queue | everyone; the owner that was the head |
+
+use super::slots::Slots;
+use super::{Mutant, Setting, TICKET_BITS};
+use crate::error::Result;
+use crate::lock::check::program::{Builder, Cond, Mark, Program, Promises, get, put};
+
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+const HANDED_OVER: u8 = 2;
+
+/// How many others may enter before the head, once its word that it starves is in memory.
+const OVERTAKERS: u8 = 1;
+
+pub(super) fn build(setting: &Setting) -> Result<Program> {
+    let is = |mutant: Mutant| setting.mutant == Some(mutant);
+    let mut p = Builder::new(Promises { fifo: false, no_touch: true, overtakers: Some(OVERTAKERS) });
+    let (state, starving) = (p.lock_var("state", 2), p.lock_var("starving", 1));
+    let (tail, head) = (p.lock_ticket("tail", TICKET_BITS), p.lock_ticket("head", TICKET_BITS));
+    let (my, now) = (p.ticket("my", TICKET_BITS), p.ticket("now", TICKET_BITS));
+    let found = p.reg("found state", 2);
+    let slots = Slots::new(&mut p, setting, (my, now), 0);
+    p.rotate_by(head);
+
+    p.label("lock");
+    p.cas("cas(state, FREE, HELD)", state, found, FREE, HELD);
+    p.go_if(Cond::Eq(found, FREE.into()), "stolen");
+    p.either("lock");
+
+    // Into the queue.
+    p.locked("my = xadd(tail, 1)", &[get(my, tail), put(tail, my + 1)]);
+    p.label("queued");
+    p.read("head == my?", &[get(now, head)]);
+    p.go_if(Cond::Eq(now, my.into()), "front");
+    p.label("park");
+    if is(Mutant::PublishAfterLook) {
+        p.read("the last look: state", &[get(found, state)]);
+        p.go_if(Cond::Ne(found, HELD.into()), "recheck");
+    }
+    slots.publish(&mut p, my);
+    // A locked instruction: if it stored that it starves, that is in memory now.
+    p.go_if(Cond::Ne(now, my.into()), "published");
+    p.mark(Mark::Starve);
+    p.label("published");
+    if !is(Mutant::MissingFence) {
+        p.membarrier();
+    }
+    if !is(Mutant::PublishAfterLook) && !is(Mutant::NoLookAfterPublish) {
+        p.read("the last look: head == my?", &[get(now, head)]);
+        p.go_if(Cond::Ne(now, my.into()), "sleep");
+        p.read("the last look: state", &[get(found, state)]);
+        p.go_if(Cond::Ne(found, HELD.into()), "awake");
+    }
+    p.label("sleep");
+    slots.sleep(&mut p, my);
+    p.label("awake");
+    slots.clear_by_waiter(&mut p, my);
+    p.goto("queued");
+    if is(Mutant::PublishAfterLook) {
+        // Stores may not pile up in a loop: as publishing would, this waits until they are in memory.
+        p.label("recheck");
+        p.fence();
+        p.goto("queued");
+    }
+
+    p.label("front");
+    p.either("compete");
+    p.write("starving = 1", starving, 1);
+    p.label("compete");
+    p.read("state?", &[get(found, state)]);
+    p.go_if(Cond::Eq(found, HANDED_OVER.into()), "handed over");
+    p.go_if(Cond::Eq(found, HELD.into()), "not yet");
+    p.cas("cas(state, FREE, HELD)", state, found, FREE, HELD);
+    p.go_if(Cond::Eq(found, FREE.into()), "won");
+    p.label("not yet");
+    p.either("compete");
+    p.write("starving = 1", starving, 1);
+    p.set(now, my);
+    p.goto("park");
+
+    p.label("handed over");
+    p.write("state = HELD", state, HELD);
+    p.label("won");
+    p.mark(Mark::Enter);
+    p.write("starving = 0", starving, 0);
+    p.write("head = my + 1", head, my + 1);
+    p.goto("unlock");
+    p.label("stolen");
+    p.mark(Mark::Enter);
+
+    p.label("unlock");
+    p.read("now = head", &[get(now, head)]);
+    if is(Mutant::KickBeforeRelease) {
+        p.label("look");
+        slots.look(&mut p, "is slot(now) parked?", now, "release");
+        slots.kick(&mut p, now, "look");
+        p.label("release");
+    }
+    if !is(Mutant::NoHandOver) {
+        p.read("starving?", &[get(found, starving)]);
+        p.go_if(Cond::Eq(found, 1.into()), "hand over");
+    }
+    p.write("state = FREE", state, FREE);
+    p.mark(Mark::Leave);
+    p.goto("released");
+    p.label("hand over");
+    p.write("state = HANDED_OVER", state, HANDED_OVER);
+    p.mark(Mark::Leave);
+    p.label("released");
+    if is(Mutant::TouchAfterRelease) {
+        p.read("tail == now?", &[get(my, tail)]);
+        p.go_if(Cond::Eq(my, now.into()), "done");
+    }
+    if !is(Mutant::KickBeforeRelease) {
+        p.label("look");
+        slots.look(&mut p, "is slot(now) parked?", now, "done");
+        slots.kick(&mut p, now, "look");
+    }
+    p.label("done");
+    p.mark(Mark::Done);
+    p.goto("lock");
+    p.build()
+}

@@ -1,0 +1,82 @@
+//! `pv-ticket`: strict FIFO, nothing in the lock but the two tickets.
+//!
+//! The parked bit of a slot of a global table is the flag: `unlock` is a plain store and a plain look at the slot of
+//! the next owner. The hole that leaves, a store passed by a load (Dekker), is closed on the waiter's side by
+//! `membarrier()`, or, where there is none, by a locked instruction in `unlock` (`pv-ticket-sym`).
+
+use super::slots::Slots;
+use super::{Mutant, Setting, TICKET_BITS};
+use crate::error::Result;
+use crate::lock::check::program::{Builder, Cond, Mark, Program, Promises, get, put};
+
+pub(super) fn asymmetric(setting: &Setting) -> Result<Program> {
+    build(setting, false)
+}
+
+pub(super) fn symmetric(setting: &Setting) -> Result<Program> {
+    build(setting, true)
+}
+
+fn build(setting: &Setting, symmetric: bool) -> Result<Program> {
+    let is = |mutant: Mutant| setting.mutant == Some(mutant);
+    let mut p = Builder::new(Promises { fifo: true, no_touch: true, overtakers: None });
+    let (tail, head) = (p.lock_ticket("tail", TICKET_BITS), p.lock_ticket("head", TICKET_BITS));
+    let (my, now) = (p.ticket("my", TICKET_BITS), p.ticket("now", TICKET_BITS));
+    let slots = Slots::new(&mut p, setting, (my, my), 1);
+    p.rotate_by(head);
+
+    p.label("lock");
+    p.locked("my = xadd(tail, 1)", &[get(my, tail), put(tail, my + 1)]);
+    p.mark(Mark::Arrive);
+    p.label("spin");
+    p.read("head == my?", &[get(now, head)]);
+    p.go_if(Cond::Eq(now, my.into()), "enter");
+    p.either("spin");
+
+    // lock_spinning(want): the threshold has passed.
+    if is(Mutant::PublishAfterLook) {
+        p.read("the last look: head == my?", &[get(now, head)]);
+        p.go_if(Cond::Eq(now, my.into()), "enter");
+    }
+    slots.publish(&mut p, my);
+    if !symmetric && !is(Mutant::MissingFence) {
+        p.membarrier();
+    }
+    if !is(Mutant::PublishAfterLook) && !is(Mutant::NoLookAfterPublish) {
+        p.read("the last look: head == my?", &[get(now, head)]);
+        p.go_if(Cond::Eq(now, my.into()), "parked");
+    }
+    slots.sleep(&mut p, my);
+    p.label("parked");
+    slots.clear_by_waiter(&mut p, my);
+    p.goto("spin");
+
+    p.label("enter");
+    p.mark(Mark::Enter);
+    if is(Mutant::KickBeforeRelease) {
+        p.label("look");
+        slots.look(&mut p, "is slot(my + 1) parked?", my + 1, "release");
+        slots.kick(&mut p, my + 1, "look");
+        p.label("release");
+    }
+    if symmetric && !is(Mutant::MissingFence) {
+        p.locked("xchg(head, my + 1)", &[put(head, my + 1)]);
+    } else {
+        p.write("head = my + 1", head, my + 1);
+    }
+    p.mark(Mark::Leave);
+    if is(Mutant::TouchAfterRelease) {
+        p.read("tail == my + 1?", &[get(now, tail)]);
+        p.go_if(Cond::Eq(now, my + 1), "done");
+    }
+    if !is(Mutant::KickBeforeRelease) {
+        // unlock_kick(next)
+        p.label("look");
+        slots.look(&mut p, "is slot(my + 1) parked?", my + 1, "done");
+        slots.kick(&mut p, my + 1, "look");
+    }
+    p.label("done");
+    p.mark(Mark::Done);
+    p.goto("lock");
+    p.build()
+}
