@@ -389,7 +389,7 @@ class Known:
     ) -> Known: ...
 
 #: (address, expected, found, wrong bytes, (address, expected, found) of the site, pass, owner, nearest form).
-Run = tuple[int, bytes, bytes, int, tuple[int, bytes, bytes], str | None, str | None, str | None]
+_Run = tuple[int, bytes, bytes, int, tuple[int, bytes, bytes], str | None, str | None, str | None]
 
 @final
 class Report:
@@ -421,7 +421,7 @@ class Report:
     def early_calls(self) -> list[int]: ...
     @property
     def its_pages(self) -> list[int]: ...
-    def unexplained(self) -> list[Run]:
+    def unexplained(self) -> list[_Run]:
         """Runs that nothing accounts for, by address."""
 
     def votes(self) -> list[tuple[str, int, int, int, int, bool]]:

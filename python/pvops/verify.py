@@ -47,7 +47,9 @@ def verify(
     """See `pvops.kernel.Kernel.verify`."""
     allowed = _owners(allow)
     if kernel.rules.paravirt is not None and kernel.rules.paravirt.clobbers:
-        raise OpsError(f"{kernel.name}: its rules are those of {kernel.rules.era}; memory of 4.20 and later can be judged")
+        raise OpsError(
+            f"{kernel.name}: its rules are those of {kernel.rules.era}; memory of 4.20 and later can be judged"
+        )
     memory = source if isinstance(source, memories.Memory) else memories.open(source)
     found = memory.find(kernel, progress)
     brief, known = briefing.brief(kernel), briefing.known(kernel, machine)
@@ -83,7 +85,7 @@ def _owners(allow: Iterable[str]) -> frozenset[str]:
     return given | ({"ftrace"} if "livepatch" in given else set())
 
 
-def _run(kernel: Kernel, raw: _core.Run, disassembled: bool) -> Unexplained:
+def _run(kernel: Kernel, raw: _core._Run, disassembled: bool) -> Unexplained:
     address, expected, found, wrong, (site, should, stands), table, owner, nearest = raw
 
     def asm(code: bytes) -> str:
