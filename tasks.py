@@ -491,7 +491,8 @@ def test(options: Options) -> None:
     need_c_compiler()
     environment()
     run("cargo", "test", "--locked", "--quiet")
-    run_pytest("-m", "not boot")
+    # Two at a time, a file's tests together: what a file opens once is used by all of them.
+    run_pytest("-m", "not boot", "-n", "2", "--dist", "loadfile")
 
 
 def locks(options: Options) -> None:
@@ -604,6 +605,16 @@ def kernels_for_rust() -> dict[str, str]:
     if "PVOPS_KERNELS" in os.environ or "PVOPS_KERNEL" in os.environ:
         return {}
     return {"PVOPS_KERNEL": str(kernel())}
+
+
+def mutations(options: Options) -> None:
+    """Changes every recorded boot by the thousand, and explains made-up machines: what `test` does to a few of them."""
+    need_rust()
+    need_c_compiler()
+    if "PVOPS_KERNELS" not in os.environ:
+        stop("PVOPS_KERNELS names no folder with kernels and boots")
+    tests = [word for name in ("mutations", "real_verify", "verify_patch") for word in ("--test", name)]
+    run("cargo", "test", "--release", "--locked", *tests, "--", "--nocapture", env={"PVOPS_MUTATIONS": "all"})
 
 
 def fuzz(options: Options) -> None:
@@ -733,6 +744,7 @@ TASKS = {
     "build": Task(build, "build the wheel into dist"),
     "smoke": Task(smoke, "install the wheel alone and run it"),
     "bench": Task(bench, "run the benchmarks"),
+    "mutations": Task(mutations, "change memory of every recorded boot, and find it (PVOPS_KERNELS)"),
     "fuzz": Task(fuzz, "run every fuzz target for a while (--seconds)"),
     "stubs": Task(stubs, "hold the stub file to the built module"),
     "readme": Task(readme, "write the outputs that README and docs show anew (--check: compare only)"),

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! kernel image → sites → plan(backend, machine) → text
+//! memory → explanation
 //! ```
 //!
 //! | room | what lives there |
@@ -13,12 +14,14 @@
 //! | [`insn`] | the edge to the x86 decoder: nop tables, call and jump encoders, the bounded insn buffer |
 //! | [`plan`] | the kernel's passes, one file a pass: which bytes go where, and why |
 //! | [`memory`] | memory dumps, live kernels: the image found in them, and how far it slid |
+//! | [`verify`] | text → explanation: what of a running kernel's text its tables account for |
 //! | [`patch`] | plan → text, and files that appear whole or not at all |
 //! | [`lock`] | the ticket lock, its pv slow path, its history, and what proves it; stands alone |
 //! | `python` | the PyO3 bindings, behind the feature `python` |
 //!
-//! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← plan`, and `image ← memory`. Nothing in the core knows Python
-//! or the name of an op: a template is a flat list, slot by slot.
+//! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← {plan, verify}`, and
+//! `image ← memory`. `verify` reads the vocabulary of `sites` and `plan`, and never calls a pass. Nothing in the core knows
+//! Python or the name of an op: a template is a flat list, slot by slot.
 
 pub mod error;
 pub mod image;
@@ -30,6 +33,7 @@ pub mod plan;
 #[cfg(feature = "python")]
 mod python;
 pub mod sites;
+pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};
 pub use lock::{PvHybridLock, PvTicketLock};

@@ -8,12 +8,15 @@ from typing_extensions import Buffer
 
 __all__ = [
     "Boot",
+    "Brief",
     "Found",
     "HybridLock",
     "Image",
+    "Known",
     "Memory",
     "ParavirtSites",
     "Plan",
+    "Report",
     "Rules",
     "Slot",
     "Tables",
@@ -43,6 +46,7 @@ __all__ = [
     "switch_locks",
     "unlocks_at_boot",
     "usual_threshold_us",
+    "verify",
     "write_file",
 ]
 
@@ -224,6 +228,7 @@ class Boot:
         static_calls: dict[int, tuple[int, bool]] | None = None,
         early_calls: set[int] | None = None,
         constants: dict[str, tuple[int, bool]] | None = None,
+        its_pages: list[int] = ...,
     ) -> Boot: ...
 
 def boot_region(
@@ -436,6 +441,87 @@ def lock_bench_contend(
 
 def lock_bench_limits(cpus: Sequence[int], seconds: float) -> tuple[float, float, float]:
     """The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU)."""
+
+@final
+class Brief:
+    """What the names of an image mean to the verifier."""
+
+    def __new__(
+        cls,
+        numbers: dict[str, int],
+        nops: list[str],
+        *,
+        inlined: list[tuple[bytes | None, int | None, bool]] = ...,
+        nop: int | None = None,
+        identity: int | None = None,
+        bug: int | None = None,
+        backends: list[tuple[str, dict[int, list[int]]]] = ...,
+    ) -> Brief:
+        """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
+        kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, whether its sites jump);
+        `backends` are (name, slot address to what it may hold)."""
+
+@final
+class Known:
+    """What the user knows of the machine."""
+
+    def __new__(
+        cls,
+        *,
+        nops: str | None = None,
+        uniprocessor: bool | None = None,
+        features: dict[int, bool] = ...,
+        return_thunk: int | None = None,
+        slots: dict[int, int] = ...,
+        keys: dict[int, bool] = ...,
+        calls: dict[int, int] = ...,
+        constants: dict[str, int] = ...,
+    ) -> Known: ...
+
+#: (address, expected, found, wrong bytes, (address, expected, found) of the site, pass, owner, nearest form).
+_Run = tuple[int, bytes, bytes, int, tuple[int, bytes, bytes], str | None, str | None, str | None]
+
+@final
+class Report:
+    """What was found in memory."""
+
+    @property
+    def address(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def explained(self) -> list[tuple[str, int]]: ...
+    @property
+    def unread(self) -> list[tuple[int, int]]: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def features(self) -> list[int]: ...
+    @property
+    def branches(self) -> str: ...
+    @property
+    def nops(self) -> str: ...
+    @property
+    def return_thunk(self) -> int | None: ...
+    @property
+    def uniprocessor(self) -> bool: ...
+    @property
+    def xen(self) -> bool: ...
+    @property
+    def early_calls(self) -> list[int]: ...
+    @property
+    def its_pages(self) -> list[int]: ...
+    def unexplained(self) -> list[_Run]:
+        """Runs that nothing accounts for, by address."""
+
+    def votes(self) -> list[tuple[str, int, int, int, int, bool]]:
+        """(about what, which one, its value, sites for it, sites against it, whether the user said so)."""
+
+    def spans(self) -> list[tuple[int, int, str]]:
+        """(address, length, table) of the stretches that passes changed."""
+
+def verify(tables: Tables, era: str, brief: Brief, known: Known, found: Found) -> Report:
+    """Judges what memory holds of an image's ``.text``."""
 
 _Case = tuple[str, str | None, str, int, int | None, int | None]
 _Event = tuple[int, bool, int, str, list[tuple[str, int]], list[list[tuple[str, int]]]]

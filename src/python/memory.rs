@@ -161,6 +161,18 @@ pub fn running_kernel() -> PyResult<String> {
     Ok(memory::running_kernel()?.display().to_string())
 }
 
+impl Found {
+    /// Runs this on what was found, without the GIL; an exception that a callback raised meanwhile is raised again.
+    pub(super) fn guarded<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&memory::Memory, &memory::Found, &crate::image::Image) -> Result<T> + Send,
+    ) -> PyResult<T> {
+        let done = py.detach(|| work(&self.memory, &self.found, &self.image));
+        done.map_err(|error| raise(&self.raised, error))
+    }
+}
+
 /// Bytes of linked addresses, what of them is unread, and which relocated fields are strays.
 type Held<'py> = (Bound<'py, PyBytes>, Vec<(u64, u64)>, Vec<(u64, usize)>);
 

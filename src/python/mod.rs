@@ -13,6 +13,7 @@ mod lock_sim;
 mod memory;
 mod plan;
 mod sites;
+mod verify;
 
 /// The Rust core. Private: `pvops` is the interface.
 #[pymodule]
@@ -40,6 +41,8 @@ mod _core {
     use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
     #[pymodule_export]
     use super::sites::ParavirtSites;
+    #[pymodule_export]
+    use super::verify::{Brief, Known, Report, verify};
 
     use pyo3::prelude::*;
 

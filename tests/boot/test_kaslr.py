@@ -40,6 +40,7 @@ def test_a_kernel_that_slid_is_found(
         found = pvops.memory.open(core).find(kernel)
         slide, physical_base = told(core, kernel)
         held = found.section(".text")
+        report = kernel.verify(core)
     finally:
         core.unlink(missing_ok=True)
     with capsys.disabled():
@@ -49,6 +50,8 @@ def test_a_kernel_that_slid_is_found(
     base = START_KERNEL_MAP if kernel.bits == 64 else PAGE_OFFSET
     assert found.physical == text + slide - base + physical_base
     assert not held.unread
+    assert report, report.unexplained[:5]
+    assert report.slide == slide
 
     bundle = tmp_path / f"{mode.name}.facts"
     bundle.write_text(facts)
