@@ -491,7 +491,29 @@ def test(options: Options) -> None:
     need_c_compiler()
     environment()
     run("cargo", "test", "--locked", "--quiet")
-    run_pytest("-m", "not boot")
+    # Two at a time, a file's tests together: what a file opens once is used by all of them.
+    run_pytest("-m", "not boot", "-n", "2", "--dist", "loadfile")
+
+
+def locks(options: Options) -> None:
+    """Searches the locks' interleavings with loom, bugs planted or not, samples longer ones, watches their memory."""
+    need_rust()
+    manifest = ("--locked", "--manifest-path", "models/Cargo.toml")
+    target = ROOT / "target" / "models"
+    for kind, flags in (("loom", "--cfg loom --cfg mutants"), ("shuttle", "--cfg shuttle"), ("machine", "")):
+        env = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target / kind)}
+        tests = () if kind == "machine" else ("--test", kind)
+        run("cargo", "test", "--quiet", *manifest, *tests, env=env)
+        if kind == "machine":
+            run(
+                "cargo", "check", "--quiet", "--lib", "--no-default-features", "--features", "alone", *manifest, env=env
+            )
+    if shutil.which("valgrind") is None:
+        say("valgrind is missing (`apt install valgrind`): the locks' memory is not watched")
+        return
+    tests_of_memory = [path for path in (target / "machine" / "debug" / "deps").glob("memory-*") if not path.suffix]
+    newest = max(tests_of_memory, key=lambda path: path.stat().st_mtime)
+    run("valgrind", "--quiet", "--error-exitcode=9", "--fair-sched=yes", newest)
 
 
 def run_pytest(*words: str) -> None:
@@ -529,7 +551,7 @@ def lint(options: Options) -> None:
     checks: list[tuple[tuple[str | Path, ...], dict[str, str]]] = [
         (("cargo", "fmt", "--check"), {}),
         ((*clippy, "--", "-D", "warnings"), rust),
-        ((*clippy, "--features", "python", "--", "-D", "warnings"), rust),
+        ((*clippy, "--features", "python,peers", "--", "-D", "warnings"), rust),
         ((bin_ / "ruff", "check", "."), {}),
         ((bin_ / "ruff", "format", "--check", "."), {}),
         ((bin_ / "mypy",), {}),
@@ -601,6 +623,16 @@ def kernels_for_rust() -> dict[str, str]:
     return {"PVOPS_KERNEL": str(kernel())}
 
 
+def mutations(options: Options) -> None:
+    """Changes every recorded boot by the thousand, and explains made-up machines: what `test` does to a few of them."""
+    need_rust()
+    need_c_compiler()
+    if "PVOPS_KERNELS" not in os.environ:
+        stop("PVOPS_KERNELS names no folder with kernels and boots")
+    tests = [word for name in ("mutations", "real_verify", "verify_patch") for word in ("--test", name)]
+    run("cargo", "test", "--release", "--locked", *tests, "--", "--nocapture", env={"PVOPS_MUTATIONS": "all"})
+
+
 def fuzz(options: Options) -> None:
     """Runs every fuzz target for some seconds (``--seconds``)."""
     need_rust()
@@ -635,7 +667,7 @@ def smoke(options: Options) -> None:
 def ci(options: Options) -> None:
     """Everything a change must pass: lint, tests, a kernel booted, the pages' outputs, and the wheel on its own."""
     start = time.monotonic()
-    for task in (lint, test, boot, smoke):
+    for task in (lint, test, locks, boot, smoke):
         began = time.monotonic()
         task(options)
         say(f"{task.__name__}: {time.monotonic() - began:.0f} s")
@@ -721,12 +753,14 @@ def shown_output(command: str, desk: Path) -> str:
 TASKS = {
     "demo": Task(demo, "find a kernel; list its paravirt sites, explain one, patch it for KVM"),
     "test": Task(test, "cargo test and pytest, without what `boot` runs"),
+    "locks": Task(locks, "model-check the locks, catch their planted bugs, watch their memory"),
     "boot": Task(boot, "boot a kernel in QEMU, compare its text in memory with the prediction"),
     "lint": Task(lint, "rustfmt, clippy, ruff, mypy --strict, stubtest"),
     "format": Task(format_, "format the Rust and the Python"),
     "build": Task(build, "build the wheel into dist"),
     "smoke": Task(smoke, "install the wheel alone and run it"),
     "bench": Task(bench, "run the benchmarks beside their peers, one table (--only, --against)"),
+    "mutations": Task(mutations, "change memory of every recorded boot, and find it (PVOPS_KERNELS)"),
     "fuzz": Task(fuzz, "run every fuzz target for a while (--seconds)"),
     "stubs": Task(stubs, "hold the stub file to the built module"),
     "readme": Task(readme, "write the outputs that README and docs show anew (--check: compare only)"),

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Table,
     /// The ops, template or rules asked for make no sense together.
     Ops,
+    /// A memory dump cannot be read, or does not hold the kernel asked for.
+    Memory,
     /// The kernel itself would have stopped here: a `BUG()` in its patching code.
     Bug,
     /// This machine does not let code that was made here run, or cannot run it.
@@ -76,6 +78,11 @@ impl Error {
     /// An [`ErrorKind::Ops`] error.
     pub fn ops(reason: impl Into<String>) -> Error {
         Error::new(ErrorKind::Ops, reason)
+    }
+
+    /// An [`ErrorKind::Memory`] error.
+    pub fn memory(reason: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Memory, reason)
     }
 
     /// An [`ErrorKind::Bug`] error.

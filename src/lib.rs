@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! kernel image → sites → plan(backend, machine) → text
+//! memory → explanation
 //! ```
 //!
 //! | room | what lives there |
@@ -12,16 +13,19 @@
 //! | [`sites`] | the section tables; the only room that knows record layouts |
 //! | [`insn`] | the edge to the x86 decoder: nop tables, call and jump encoders, the bounded insn buffer |
 //! | [`plan`] | the kernel's passes, one file a pass: which bytes go where, and why |
+//! | [`memory`] | memory dumps, live kernels: the image found in them, and how far it slid |
+//! | [`verify`] | text → explanation: what of a running kernel's text its tables account for |
 //! | [`patch`] | plan → text, and files that appear whole or not at all |
-//! | [`lock`] | the ticket lock and what proves it; stands alone |
+//! | [`lock`] | the ticket lock, its pv slow path, its history, and what proves it; stands alone |
 //! | [`exec`] | memory that holds code made here: written, then executed, never both |
 //! | [`measure`] | what the forms of a call site cost on this CPU |
 //! | `python` | the PyO3 bindings, behind the feature `python` |
 //!
 //! `exec` and `measure` are there on Linux on x86-64 only.
 //!
-//! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← plan`, and `{exec, plan} ← measure`. Nothing in
-//! the core knows Python or the name of an op: a template is a flat list, slot by slot.
+//! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← {plan, verify}`, `image ← memory`, and
+//! `{exec, plan} ← measure`. `verify` reads the vocabulary of `sites` and `plan`, and never calls a pass. Nothing in the
+//! core knows Python or the name of an op: a template is a flat list, slot by slot.
 
 pub mod error;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -31,10 +35,13 @@ pub mod insn;
 pub mod lock;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod measure;
+pub mod memory;
 pub mod patch;
 pub mod plan;
 #[cfg(feature = "python")]
 mod python;
 pub mod sites;
+pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};
+pub use lock::{PvHybridLock, PvTicketLock};

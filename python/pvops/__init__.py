@@ -14,22 +14,38 @@ TYPE_CHECKING = False  # not typing's: importing it costs a third of what Python
 if TYPE_CHECKING:
     from typing import Any
 
-    from pvops import backends, bench, errors, ops
-    from pvops._core import __version__
+    from pvops import backends, bench, errors, memory, ops
+    from pvops._core import HybridLock, TicketLock, __version__
     from pvops.errors import Error
     from pvops.kernel import Kernel, open
     from pvops.machine import Machine
     from pvops.plan import Plan
 
-__all__ = ["Error", "Kernel", "Machine", "Plan", "__version__", "backends", "bench", "errors", "open", "ops"]
+__all__ = [
+    "Error",
+    "HybridLock",
+    "Kernel",
+    "Machine",
+    "Plan",
+    "TicketLock",
+    "__version__",
+    "backends",
+    "bench",
+    "errors",
+    "memory",
+    "open",
+    "ops",
+]
 
-_MODULES = ("backends", "bench", "errors", "ops")
+_MODULES = ("backends", "bench", "errors", "memory", "ops")
 _HOMES = {
     "Error": "errors",
     "Kernel": "kernel",
     "open": "kernel",
     "Machine": "machine",
     "Plan": "plan",
+    "HybridLock": "_core",
+    "TicketLock": "_core",
     "__version__": "_core",
 }
 

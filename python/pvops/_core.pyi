@@ -1,20 +1,36 @@
 """The Rust core. Private: `pvops` is the interface."""
 
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, final
 
+from typing_extensions import Buffer
+
 __all__ = [
     "Boot",
+    "Brief",
+    "Found",
+    "HybridLock",
     "Image",
+    "Known",
+    "Memory",
     "ParavirtSites",
     "Plan",
+    "Report",
     "Rules",
     "Slot",
     "Tables",
+    "TicketLock",
+    "Unkicked",
     "__version__",
     "boot_region",
     "cpuid",
     "fill_nops",
+    "lock_asymmetric",
+    "lock_bench_contend",
+    "lock_bench_limits",
+    "lock_bench_names",
+    "lock_bench_pair",
     "lock_check",
     "lock_protocols",
     "lock_replay",
@@ -25,11 +41,13 @@ __all__ = [
     "patch_alternative",
     "patch_locks",
     "patch_site",
+    "running_kernel",
     "simulate_lock",
     "simulated_names",
     "switch_locks",
     "unlocks_at_boot",
     "usual_threshold_us",
+    "verify",
     "write_file",
 ]
 
@@ -57,6 +75,13 @@ class Image:
     def bits(self) -> int: ...
     @property
     def container(self) -> str: ...
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a module, laid out where this package chose."""
+
+    def linked_to(self, names: list[str], arrays: list[tuple[str, list[str | None]]]) -> Image:
+        """The same module, linked to a kernel that has these names, and these arrays of pointers to functions."""
+
     @property
     def banner(self) -> str | None: ...
     @property
@@ -90,6 +115,51 @@ class Image:
 
     def disassemble(self, address: int, code: bytes, names: bool = True) -> list[tuple[int, int, str]]:
         """(offset, length, text) of each instruction; symbols are looked up unless `names` is false."""
+
+@final
+class Memory:
+    """Memory of a running kernel."""
+
+    @staticmethod
+    def open(path: str | PathLike[str]) -> Memory:
+        """Opens a dump; it is read where needed."""
+
+    @staticmethod
+    def from_bytes(name: str, data: bytes) -> Memory:
+        """Opens a dump in memory; the name is for error messages."""
+
+    @staticmethod
+    def from_reader(name: str, call: Callable[[int, int], Buffer]) -> Memory:
+        """Memory that (address, size) -> bytes reads."""
+
+    @staticmethod
+    def live() -> Memory:
+        """Opens the memory of the kernel this runs on."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def size(self) -> int:
+        """How many bytes of physical memory there are."""
+
+    def find(self, image: Image, progress: Callable[[int, int], object] | None = None) -> Found:
+        """Finds an image; `progress` is called with (bytes done, bytes there are) where that takes long."""
+
+@final
+class Found:
+    """An image found in memory."""
+
+    @property
+    def slide(self) -> int: ...
+    @property
+    def physical(self) -> int | None: ...
+    @property
+    def how(self) -> list[str]: ...
+    def read(self, address: int, size: int) -> tuple[bytes, list[tuple[int, int]], list[tuple[int, int]]]:
+        """(bytes as if the kernel had not slid, (start, end) of what could not be read, (address, width) of the
+        relocated fields that do not hold what relocation left there, which are raw)."""
 
 @final
 class ParavirtSites:
@@ -159,6 +229,7 @@ class Boot:
         static_calls: dict[int, tuple[int, bool]] | None = None,
         early_calls: set[int] | None = None,
         constants: dict[str, tuple[int, bool]] | None = None,
+        its_pages: list[int] = ...,
     ) -> Boot: ...
 
 def boot_region(
@@ -278,6 +349,9 @@ def patch_site(
 ) -> tuple[bytes, int, str, str]:
     """One turn of apply_paravirt() over the bytes of a site: (bytes after, bytes used, kind, reason)."""
 
+def running_kernel() -> str:
+    """The path of the image that the running kernel was booted from."""
+
 def cpuid(leaf: int, subleaf: int = 0) -> tuple[int, int, int, int] | None:
     """(eax, ebx, ecx, edx) of a CPUID leaf of the CPU this runs on; None where it is no x86."""
 
@@ -289,6 +363,169 @@ def write_file(path: str | PathLike[str], data: bytes) -> None:
 
 def measure(seconds: float, cpu: int | None = None, broken: str | None = None) -> dict[str, Any]:
     """Measures for some seconds; see `pvops.bench`. `broken` is for tests of the checks: `subtraction` or `loop`."""
+
+@final
+class TicketLock:
+    """The strict FIFO lock."""
+
+    def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> TicketLock: ...
+    def acquire(self, blocking: bool = True, timeout: float = -1.0) -> bool:
+        """Acquires: as `threading.Lock.acquire`."""
+
+    def release(self) -> None:
+        """Releases: as `threading.Lock.release`."""
+
+    def locked(self) -> bool:
+        """Whether someone holds it."""
+
+    @property
+    def contended(self) -> bool:
+        """Whether someone waits for it."""
+
+    def counts(self) -> tuple[int, int, int, int] | None:
+        """(spins, slow paths, kicks, waits) since birth; None where counting is off."""
+
+    def pairs(self, n: int = 100_000) -> float:
+        """Nanoseconds of an acquisition and a release: the mean over n, without a call from Python between them."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *_exception: object) -> None: ...
+
+@final
+class HybridLock:
+    """The stealing lock."""
+
+    def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> HybridLock: ...
+    def acquire(self, blocking: bool = True, timeout: float = -1.0) -> bool:
+        """Acquires: as `threading.Lock.acquire`."""
+
+    def release(self) -> None:
+        """Releases: as `threading.Lock.release`."""
+
+    def locked(self) -> bool:
+        """Whether someone holds it."""
+
+    @property
+    def contended(self) -> bool:
+        """Whether someone waits for it."""
+
+    def counts(self) -> tuple[int, int, int, int] | None:
+        """(spins, slow paths, kicks, waits) since birth; None where counting is off."""
+
+    def pairs(self, n: int = 100_000) -> float:
+        """Nanoseconds of an acquisition and a release: the mean over n, without a call from Python between them."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *_exception: object) -> None: ...
+
+@final
+class Unkicked:
+    """Whether a waiter has not been kicked yet: what a `lock_spinning` written in Python calls before it sleeps."""
+
+    def __call__(self, *args: object, **kwargs: object) -> bool: ...
+
+def lock_asymmetric() -> bool:
+    """Whether waiters fence for those who release (`membarrier`), or each release for itself."""
+
+def lock_bench_names() -> list[str]:
+    """The locks that the harness knows, by their Rust paths, ours first."""
+
+def lock_bench_pair(name: str, pairs: int) -> float:
+    """Nanoseconds of an uncontended pair: the mean over so many."""
+
+def lock_bench_contend(
+    name: str,
+    threads: int,
+    cpus: Sequence[int],
+    work_ns: tuple[int, int],
+    seconds: tuple[float, float],
+) -> tuple[float, float, float, float, float]:
+    """A lock shared by threads, which hold it and pause for so many nanoseconds, measured for so many seconds after so
+    many: (ops a second, wait p50, p99.9 and longest in µs, fairness)."""
+
+def lock_bench_limits(cpus: Sequence[int], seconds: float) -> tuple[float, float, float]:
+    """The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU)."""
+
+@final
+class Brief:
+    """What the names of an image mean to the verifier."""
+
+    def __new__(
+        cls,
+        numbers: dict[str, int],
+        nops: list[str],
+        *,
+        inlined: list[tuple[bytes | None, int | None, bool]] = ...,
+        nop: int | None = None,
+        identity: int | None = None,
+        bug: int | None = None,
+        backends: list[tuple[str, dict[int, list[int]]]] = ...,
+    ) -> Brief:
+        """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
+        kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, whether its sites jump);
+        `backends` are (name, slot address to what it may hold)."""
+
+@final
+class Known:
+    """What the user knows of the machine."""
+
+    def __new__(
+        cls,
+        *,
+        nops: str | None = None,
+        uniprocessor: bool | None = None,
+        features: dict[int, bool] = ...,
+        return_thunk: int | None = None,
+        slots: dict[int, int] = ...,
+        keys: dict[int, bool] = ...,
+        calls: dict[int, int] = ...,
+        constants: dict[str, int] = ...,
+    ) -> Known: ...
+
+#: (address, expected, found, wrong bytes, (address, expected, found) of the site, pass, owner, nearest form).
+_Run = tuple[int, bytes, bytes, int, tuple[int, bytes, bytes], str | None, str | None, str | None]
+
+@final
+class Report:
+    """What was found in memory."""
+
+    @property
+    def address(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def explained(self) -> list[tuple[str, int]]: ...
+    @property
+    def unread(self) -> list[tuple[int, int]]: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def features(self) -> list[int]: ...
+    @property
+    def branches(self) -> str: ...
+    @property
+    def nops(self) -> str: ...
+    @property
+    def return_thunk(self) -> int | None: ...
+    @property
+    def uniprocessor(self) -> bool: ...
+    @property
+    def xen(self) -> bool: ...
+    @property
+    def early_calls(self) -> list[int]: ...
+    @property
+    def its_pages(self) -> list[int]: ...
+    def unexplained(self) -> list[_Run]:
+        """Runs that nothing accounts for, by address."""
+
+    def votes(self) -> list[tuple[str, int, int, int, int, bool]]:
+        """(about what, which one, its value, sites for it, sites against it, whether the user said so)."""
+
+    def spans(self) -> list[tuple[int, int, str]]:
+        """(address, length, table) of the stretches that passes changed."""
+
+def verify(tables: Tables, era: str, brief: Brief, known: Known, found: Found) -> Report:
+    """Judges what memory holds of an image's ``.text``."""
 
 _Case = tuple[str, str | None, str, int, int | None, int | None]
 _Event = tuple[int, bool, int, str, list[tuple[str, int]], list[list[tuple[str, int]]]]

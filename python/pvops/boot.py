@@ -6,7 +6,7 @@ are first guesses, whose bytes the plan marks undetermined.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pvops import _core, nops
 from pvops.errors import OpsError
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     from pvops.nops import NopChoice
     from pvops.ops.patching import PatchFunction
     from pvops.rules import ParavirtRules, Rules
+    from pvops.state import State
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 #: Why a slot holds what it holds where no backend changed it.
 NATIVE = "the image's own pv_ops holds it"
+
+#: Why something is so where the kernel itself held it.
+_HELD = "the kernel held it"
 
 #: The features whose numbers the passes ask for themselves: the core's name → the kernel's.
 _ASKED = {
@@ -69,9 +76,13 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
         OpsError: the backend does not fit this kernel.
         TableError: a table of the image is malformed.
     """
+    asked = _machine(backend, machine)
+    state = _state(kernel, asked)
     slots, patch_function, jumps = filled(kernel, backend, machine, rules)
     nop_choice = _nops(kernel, machine, rules)
-    asked = _machine(backend, machine)
+    if state is not None:
+        slots = _held(kernel, slots, state)
+        nop_choice = nop_choice._replace(table=state.nops, why=_HELD)
     words: FeatureWords | None = None
     features: list[int] = []
     numbers: dict[str, int] = {}
@@ -104,6 +115,8 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
         core = _rules(kernel, slots, rules.paravirt, nop_choice)
     else:
         pointers = {kernel.ops.slot(i): slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
+    if state is not None:
+        features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _HELD)
     boot = _core.Boot(
         features,
         numbers,
@@ -114,12 +127,45 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
         template=template,
         rules=core,
         pointers=pointers,
-        keys={address: (state.enabled, False) for address, state in keys.items()},
-        static_calls={key: (state.function, False) for key, state in calls.items()},
-        early_calls={key for key, state in calls.items() if state.early},
-        constants={"runtime_ptr_USER_PTR_MAX": (_user_ptr_max(asked), False)},
+        keys=_known({address: key.enabled for address, key in keys.items()}, state and state.keys),
+        static_calls=_known({key: call.function for key, call in calls.items()}, state and state.static_calls),
+        early_calls=_early(calls) if state is None else set(state.early_calls),
+        constants=_known({"runtime_ptr_USER_PTR_MAX": _user_ptr_max(asked)}, state and state.constants),
+        its_pages=list(state.its_pages) if state is not None else [],
     )
     return Setup(boot, asked, slots, patch_function, nop_choice, words, one_cpu, keys, calls)
+
+
+def _state(kernel: Kernel, machine: Machine) -> State | None:
+    """What this kernel held on the machine, where its description says; `OpsError` where it is of another kernel."""
+    state = machine.state
+    if state is not None and state.kernel != (kernel.release or kernel.name):
+        reason = f"the machine's state is of {state.kernel}, this kernel is {kernel.release or kernel.name}"
+        raise OpsError(f"{machine.name}: {reason}", reason=reason, file=machine.name)
+    return state
+
+
+def _held(kernel: Kernel, slots: Mapping[str, Slot], state: State) -> Mapping[str, Slot]:
+    """The slots, as the kernel held them."""
+    held = dict(slots)
+    for index, op in enumerate(kernel.ops.names):
+        function = state.slots.get(kernel.ops.slot(index))
+        if function is not None and op in held:
+            symbol = kernel.symbol_at(function) if function else None
+            held[op] = held[op]._replace(symbol=symbol, address=function or None, why=_HELD)
+    return held
+
+
+def _early(calls: Mapping[int, CallState]) -> set[int]:
+    """The static calls that were updated before a return thunk was chosen."""
+    return {key for key, call in calls.items() if call.early}
+
+
+def _known(guessed: Mapping[K, V], held: Mapping[K, V] | None) -> dict[K, tuple[V, bool]]:
+    """Guesses, and what the kernel held, which is certain."""
+    return {key: (value, False) for key, value in guessed.items()} | {
+        key: (value, True) for key, value in (held or {}).items()
+    }
 
 
 def _user_ptr_max(machine: Machine) -> int:

@@ -53,6 +53,10 @@ class OpsError(Error):
     """Ops, templates, backends or rules that make no sense: misspelt, missing, unknown or contradictory."""
 
 
+class DumpError(Error):
+    """A memory dump cannot be read, or does not hold the kernel asked for."""
+
+
 class KernelBug(Error):
     """The kernel itself would have stopped here: a ``BUG()`` in its patching code."""
 
@@ -67,6 +71,10 @@ class MachineError(Error):
 
 class ExecutionError(Error):
     """This machine does not let code that was made here run, or cannot run it."""
+
+
+class RunError(Error):
+    """A guest cannot be run: no emulator, no such guest, or one that is not made to run under this backend."""
 
 
 class LockError(Error):

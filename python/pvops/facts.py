@@ -23,7 +23,7 @@ _CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource
 _STRINGS = ("vendor", "model_name", "cmdline", "hypervisor", "clocksource", "kernel", "dmesg")
 _NUMBERS = ("family", "model", "stepping", "siblings", "cores", "online_cpus", "possible_cpus")
 _WORDS = ("flags", "bugs")
-_KEYS = ("schema", "preset", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by")
+_KEYS = ("schema", "preset", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by", "state")
 #: What of a document decides how a preset turns out, and what it is where the document does not say.
 _OF_PRESET = {"preset": None, "cmdline": "", "hypervisor": "none"}
 _TOLD = ("hypervisor", "possible_cpus")
@@ -90,6 +90,7 @@ def document(text: str, name: str) -> Mapping[str, object]:
 
 def from_dict(values: Mapping[str, object], name: str) -> Machine:
     """The machine that a document describes; unknown keys and wrong types are a `MachineError`."""
+    from pvops import state
     from pvops.machine import Machine
 
     for key in values:
@@ -143,6 +144,7 @@ def from_dict(values: Mapping[str, object], name: str) -> Machine:
         vulnerabilities=_texts(values.get("vulnerabilities"), name, "vulnerabilities"),
         cpuid=_leaves(values.get("cpuid"), name),
         told_by=told,
+        state=state.from_dict(values["state"], name) if values.get("state") is not None else None,
     )
 
 
@@ -194,6 +196,7 @@ def to_dict(machine: Machine) -> dict[str, object]:
         }
         or None,
         "dmesg": machine.dmesg or None,
+        "state": machine.state.to_dict() if machine.state is not None else None,
     }
     return {key: value for key, value in out.items() if value is not None}
 

@@ -10,20 +10,26 @@ from pvops.errors import ImageError, TableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Executor
 
     from typing_extensions import Buffer
 
     from pvops.backends.backend import Backend
+    from pvops.errors import Error
+    from pvops.features import Numbers
     from pvops.kernel_ops import KernelOps
     from pvops.machine import Machine
+    from pvops.memory import Progress
     from pvops.plan import Plan
+    from pvops.report import Report
     from pvops.rules import Rules
     from pvops.sites import Sites
+    from pvops.verify import Source
 
 
 def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
-    """Opens a kernel: a vmlinuz of any compression, or an ELF vmlinux.
+    """Opens a kernel: a vmlinuz of any compression, an ELF vmlinux, or a module (``.ko``, compressed or not).
 
     Nothing in it is ever executed. An uncompressed file is mapped, not read.
 
@@ -35,13 +41,22 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
         ImageError: it is no kernel image, or a broken one; the message names file, offset and reason.
     """
     if isinstance(source, str | os.PathLike):
-        return Kernel(_core.Image.open(os.fspath(source)))
-    return Kernel(_core.Image.from_bytes("<bytes>", bytes(memoryview(source))))
+        return _opened(_core.Image.open(os.fspath(source)))
+    return _opened(_core.Image.from_bytes("<bytes>", bytes(memoryview(source))))
 
 
 def open_stdin() -> Kernel:
     """Opens the kernel that standard input holds."""
-    return Kernel(_core.Image.from_stdin())
+    return _opened(_core.Image.from_stdin())
+
+
+def _opened(image: _core.Image) -> Kernel:
+    kernel = Kernel(image)
+    if image.is_module:
+        from pvops.modules import linked
+
+        return Kernel(linked(kernel))
+    return kernel
 
 
 #: Bytes within which the sites of one symbol are looked for.
@@ -141,6 +156,17 @@ class Kernel:
 
         return KernelOps(self)
 
+    @cached_property
+    def feature_numbers(self) -> Numbers:
+        """Which feature each number of ``.altinstructions`` stands for.
+
+        Raises:
+            TableError: the table is malformed.
+        """
+        from pvops.features import numbers
+
+        return numbers.of_image(self)
+
     @property
     def era(self) -> str | None:
         """The era whose ops and rules this kernel has, as far as its functions and release tell; None where not."""
@@ -162,7 +188,9 @@ class Kernel:
         from pvops import rules
 
         layout = None if not self.has_section(".altinstructions") else self.tables.alternatives_layout
-        return rules.of_image(self, self.release, layout)
+        found = rules.of_image(self, self.release, layout)
+        # The functions that tell are not a module's: they stand there by its release.
+        return found._replace(told=f"a module of {self.release}") if self.image.is_module else found
 
     def plan(
         self, backend: Backend | str = "native", *, machine: Machine | None = None, rules: Rules | None = None
@@ -184,6 +212,62 @@ class Kernel:
         if isinstance(backend, str):
             backend = backends.get(backend)
         return Plan(self, backend, machine, rules or self.rules)
+
+    def verify(
+        self,
+        source: Source,
+        *,
+        machine: Machine | None = None,
+        allow: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> Report:
+        """Explains every byte of this kernel's ``.text`` in memory, or says that nothing explains it.
+
+        What decides the text and is not in the image is inferred from all sites together: one bit for each feature, one
+        state for each static key, one target for each static call, and so on. The few that disagree are unexplained.
+
+        Args:
+            source: a dump's path or bytes, open `pvops.memory.Memory`, or any ``(address, size) -> bytes`` that reads
+                virtual addresses: drgn's ``prog.read``, volatility3's ``layer.read``.
+            machine: what it ran on, where that is known: what its description settles is not inferred.
+            allow: who else may have written text: ``ftrace``, ``livepatch``, ``kprobes``, ``bpf``, ``modules``.
+            progress: called now and then with (bytes done, bytes there are) while the kernel is searched for.
+
+        Returns:
+            A report, which is true where the text is clean.
+
+        Raises:
+            InputError: the memory cannot be read.
+            DumpError: it is malformed, or this kernel is not in it; the message says what is.
+            OpsError: the machine does not fit this kernel, or nothing tells by which rules it patches.
+        """
+        from pvops.verify import verify
+
+        return verify(self, source, machine=machine, allow=allow, progress=progress)
+
+    def verify_many(
+        self,
+        sources: Iterable[str | os.PathLike[str]],
+        *,
+        executor: Executor | None = None,
+        machine: Machine | None = None,
+        allow: Iterable[str] = (),
+    ) -> Iterator[tuple[str, Report | Error]]:
+        """Verifies many dumps at once: (path, report) in the order given; of a dump that cannot be judged, the error.
+
+        Args:
+            sources: paths.
+            executor: any `concurrent.futures.Executor`; processes of this machine where none is given. A Dask cluster's
+                is ``Client.get_executor()``; its workers open the kernel and the dumps by the same paths.
+            machine: as in `verify`.
+            allow: as in `verify`.
+
+        Raises:
+            OpsError: this kernel was not opened from a file.
+        """
+        from pvops.verify import verify_many
+
+        return verify_many(self, sources, executor=executor, machine=machine, allow=allow)
 
     def sites_of(self, where: str) -> Sequence[int]:
         """The addresses of the sites that an address, a range (``LOW-HIGH``, HIGH not in it), a symbol or

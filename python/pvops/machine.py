@@ -17,6 +17,10 @@ from pvops import hypervisor as _hypervisor
 from pvops.errors import InputError, MachineError
 from pvops.hypervisor import Finding
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.state import State
+
 #: Registers of one CPUID leaf by name: eax, ebx, ecx, edx.
 Registers = Mapping[str, int]
 
@@ -60,6 +64,7 @@ class Machine:
         dmesg: the kernel's log.
         parts: the raw parts of the bundle, by path.
         told_by: what told `hypervisor` and `possible_cpus` where they are given, in words.
+        state: what one kernel itself held on it, where that is known; nothing it says is derived then.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Machine:
         dmesg: str = "",
         parts: Mapping[str, str] | None = None,
         told_by: Mapping[str, str] | None = None,
+        state: State | None = None,
     ) -> None:
         self.name = name
         self.vendor = vendor
@@ -108,6 +114,7 @@ class Machine:
         self.dmesg = dmesg
         self.parts = dict(parts or {})
         self.told_by = dict(told_by or {})
+        self.state = state
 
     def __repr__(self) -> str:
         return f"<Machine {self.name}: {self.hypervisor.value}, {self.possible_cpus.value} possible CPUs>"

@@ -135,11 +135,30 @@ def era_of(image: Image, release: str | None) -> tuple[str, str]:
             return "7.2", "the image has pv_ops_lock"
         if image.address_of("pv_ops") is not None:
             return "6.12", "calls of pv_ops are rows of .altinstructions"
+    found = era_of_release(release)
+    if found[0] in _RULES or image.address_of("pv_ops") is not None:
+        return found
+    raise OpsError(_NOTHING_TELLS)
+
+
+_NOTHING_TELLS = "nothing tells by which rules this kernel patches: no symbol native_patch or paravirt_patch"
+
+#: First release of each era's rules, and the first that no longer has them.
+_RELEASES = (
+    ((4, 20), (5, 13), "5.10"),
+    ((5, 13), (6, 8), "6.1"),
+    ((6, 8), (7, 0), "6.12"),
+    ((7, 0), (8, 0), "7.2"),
+)
+
+
+def era_of_release(release: str | None) -> tuple[str, str]:
+    """The era of a release, and what told; `OpsError` where it is of none. Distributions backport: ask it last."""
     version = _version(release)
-    for first, last, era in (((4, 20), (5, 13), "5.10"), ((5, 13), (6, 8), "6.1")):
+    for first, last, era in _RELEASES:
         if version is not None and first <= version < last:
             return era, f"release {release}"
-    raise OpsError("nothing tells by which rules this kernel patches: no symbol native_patch or paravirt_patch")
+    raise OpsError(_NOTHING_TELLS)
 
 
 def era_of_2_6(image: Image, release: str | None) -> tuple[str, str] | None:

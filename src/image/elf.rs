@@ -103,14 +103,14 @@ pub(super) struct Elf {
 
 /// Parses and checks the headers. Bytes of sections are not touched, so a mapped file stays on disk.
 pub(super) fn parse(bytes: &[u8]) -> Result<Elf> {
-    match identify(bytes)? {
+    match identify(bytes, false)? {
         Bits::B32 => parse_class::<elf::FileHeader32<LE>>(bytes, Bits::B32),
         Bits::B64 => parse_class::<elf::FileHeader64<LE>>(bytes, Bits::B64),
     }
 }
 
-/// Refuses what is no x86 kernel.
-fn identify(bytes: &[u8]) -> Result<Bits> {
+/// Refuses what is no x86 kernel; or, where `objects` are welcome, no module either.
+pub(super) fn identify(bytes: &[u8], objects: bool) -> Result<Bits> {
     let refuse = |offset: u64, reason: String| Err(header_error(reason).at_offset(offset));
     let Some(header) = bytes.first_chunk::<20>() else {
         return Err(header_error("file ends in its ELF header".to_owned()));
@@ -137,6 +137,7 @@ fn identify(bytes: &[u8]) -> Result<Bits> {
     };
     match elf::FileType(kind) {
         elf::ET_EXEC | elf::ET_DYN => Ok(bits),
+        elf::ET_REL if objects => Ok(bits),
         elf::ET_REL => refuse(16, "is a relocatable object (a .o file or a kernel module), not a kernel".to_owned()),
         elf::ET_CORE => refuse(16, "is a core file (a memory dump), not a kernel".to_owned()),
         _ => refuse(16, format!("is an ELF file of unknown type {kind}")),
@@ -257,7 +258,7 @@ fn by_address(sections: &[Section]) -> Result<Vec<usize>> {
     Ok(order)
 }
 
-fn header_error(reason: String) -> Error {
+pub(super) fn header_error(reason: String) -> Error {
     Error::image(reason).in_section("ELF header")
 }
 

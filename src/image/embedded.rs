@@ -15,7 +15,8 @@ impl Image {
 
     /// The kernel's types (section `.BTF`), read anew at each call; `None` where it carries none.
     pub fn btf(&self) -> Result<Option<Btf<'_>>> {
-        let Some(section) = self.section(".BTF") else { return Ok(None) };
+        // A module's types refer to the kernel's.
+        let Some(section) = self.section(".BTF").filter(|_| !self.is_module()) else { return Ok(None) };
         Btf::parse(self.section_bytes(section)).map(Some).map_err(|e| e.in_section(&section.name).in_file(self.name()))
     }
 

@@ -54,9 +54,14 @@ fn touch(image: &Image) {
         let _ = image.read(segment.address, 1);
     }
     if let Some(banner) = image.banner() {
-        assert!(image.release().is_some_and(|release| banner.contains(release)));
+        assert!(image.is_module() || image.release().is_some_and(|release| banner.contains(release)));
     }
-    let _ = (image.config(), image.relocations(), image.container().to_string());
+    let _ = (image.config(), image.trailer(), image.container().to_string());
+    if let Ok(Some(relocations)) = image.relocations() {
+        for field in relocations.all() {
+            assert_eq!(relocations.touching(field.address, field.end()), [*field]);
+        }
+    }
     for symbol in image.elf_symbols().flatten() {
         assert!(!symbol.name.contains('\0'));
     }

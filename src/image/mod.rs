@@ -14,22 +14,27 @@ mod compression;
 mod container;
 mod elf;
 mod embedded;
+mod emitted;
 #[doc(hidden)]
 pub mod exercise;
 mod ikconfig;
 pub mod kallsyms;
+mod module;
 mod refusal;
+mod relocations;
 mod source;
 mod symtab;
 
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub use compression::Compression;
 pub use container::{Container, ContainerKind};
 pub use elf::{Bits, Section, Segment};
+pub use module::{KERNEL, StandIn};
+pub use relocations::{Relocation, RelocationKind, Relocations};
 pub use source::MAX_IMAGE;
 pub use symtab::{ElfSymbol, ElfSymbols};
 
@@ -37,14 +42,20 @@ use crate::error::Result;
 use elf::Elf;
 use source::Source;
 
+/// Below any address that a kernel is linked at (`CONFIG_PAGE_OFFSET` may be 1 GiB on i386), above any per-CPU offset.
+const LOWEST_KERNEL: u64 = 0x4000_0000;
+
 /// An opened kernel: the unpacked ELF file and its address space.
 pub struct Image {
     name: String,
     source: Source,
     container: Container,
     elf: Elf,
+    /// The object file that a module came as.
+    module: Option<Arc<Source>>,
     banner: OnceLock<Option<String>>,
     symbols: OnceLock<Result<Option<kallsyms::Symbols>>>,
+    relocations: OnceLock<Result<Option<Relocations>>>,
 }
 
 impl Image {
@@ -73,8 +84,46 @@ impl Image {
 
     fn new(name: &str, source: Source, limit: usize) -> Result<Image> {
         let (source, container) = container::open(source, limit)?;
+        let object = module::is_object(source.as_slice());
+        let (source, module) = if object { Image::link(source, &StandIn::default())? } else { (source, None) };
         let elf = elf::parse(source.as_slice())?;
-        Ok(Image { name: name.to_owned(), source, container, elf, banner: OnceLock::new(), symbols: OnceLock::new() })
+        Ok(Image::of(name.to_owned(), source, container, elf, module))
+    }
+
+    fn of(name: String, source: Source, container: Container, elf: Elf, module: Option<Arc<Source>>) -> Image {
+        Image {
+            name,
+            source,
+            container,
+            elf,
+            module,
+            banner: OnceLock::new(),
+            symbols: OnceLock::new(),
+            relocations: OnceLock::new(),
+        }
+    }
+
+    /// Links a module: the linked file, and the object.
+    fn link(object: Source, kernel: &StandIn) -> Result<(Source, Option<Arc<Source>>)> {
+        let linked = link_object(&object, kernel)?;
+        Ok((linked, Some(Arc::new(object))))
+    }
+
+    /// The same module, linked to a kernel of which more is known.
+    pub fn linked_to(&self, kernel: &StandIn) -> Result<Image> {
+        let linked = || {
+            let Some(object) = &self.module else { return Err(crate::Error::image("is no module")) };
+            let source = link_object(object, kernel)?;
+            let elf = elf::parse(source.as_slice())?;
+            let (name, container) = (self.name.clone(), self.container.clone());
+            Ok(Image::of(name, source, container, elf, Some(Arc::clone(object))))
+        };
+        linked().map_err(|error| error.in_file(&self.name))
+    }
+
+    /// Whether it is a module, laid out where this crate chose; what it uses of the kernel is in the section [`KERNEL`].
+    pub fn is_module(&self) -> bool {
+        self.module.is_some()
     }
 
     /// The file as the user named it.
@@ -97,11 +146,41 @@ impl Image {
         self.source.as_slice()
     }
 
-    /// What follows the ELF file: in a relocatable kernel, where its absolute addresses are (`vmlinux.relocs`, put there by
-    /// `arch/x86/boot/compressed/Makefile`, used by `handle_relocations`). Empty where nothing follows.
-    pub fn relocations(&self) -> &[u8] {
+    /// Where its absolute addresses stand, read once. `None` in a kernel that does not say: one that cannot be moved, or
+    /// an installed ELF `vmlinux`, whose relocations the build keeps for the bzImage.
+    pub fn relocations(&self) -> Result<Option<&Relocations>> {
+        let read = || match relocations::behind(self)? {
+            Some(found) => Ok(Some(found)),
+            None => emitted::read(self),
+        };
+        let found = self.relocations.get_or_init(|| read().map_err(|error: crate::Error| error.in_file(&self.name)));
+        found.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// What follows the ELF file: in a relocatable kernel the lists that [`Image::relocations`] reads. Empty where nothing
+    /// follows.
+    pub fn trailer(&self) -> &[u8] {
         let bytes = self.bytes();
         usize::try_from(self.elf.end).ok().and_then(|end| bytes.get(end..)).unwrap_or_default()
+    }
+
+    /// The lowest address of the sections in memory, and the end of the highest; per-CPU sections, linked at 0 on x86-64
+    /// before 6.15, do not count.
+    pub fn bounds(&self) -> (u64, u64) {
+        let sections = self.sections().iter().filter(|s| s.allocated && s.size > 0 && s.address >= LOWEST_KERNEL);
+        sections.fold((u64::MAX, 0), |(low, high), s| (low.min(s.address), high.max(s.end())))
+    }
+
+    /// The segment that is loaded where this address would be, though linked elsewhere: start and end of the place, and its
+    /// bytes. Per-CPU data is linked at 0 on x86-64 before 6.15, and loaded between other data.
+    fn loaded_at(&self, address: u64) -> Option<(u64, u64, &[u8])> {
+        let usual = self.segments().iter().find(|segment| segment.address >= LOWEST_KERNEL)?;
+        let physical = address.wrapping_sub(usual.address.wrapping_sub(usual.physical));
+        let holds = |s: &&Segment| physical.checked_sub(s.physical).is_some_and(|at| at < s.file_size);
+        let segment = self.segments().iter().find(holds)?;
+        let start = address.wrapping_sub(physical - segment.physical);
+        let bytes = self.slice(segment.offset, segment.file_size)?;
+        Some((start, start.checked_add(segment.file_size)?, bytes))
     }
 
     /// The sections in file order, without the null section.
@@ -177,9 +256,16 @@ impl Image {
         banner.as_deref()
     }
 
-    /// The release: what `uname -r` says, `6.1.0-56-amd64`.
+    /// The release: what `uname -r` says, `6.1.0-56-amd64`. That of a module is the one of the kernel it is for.
     pub fn release(&self) -> Option<&str> {
-        banner::release(self.banner()?)
+        if self.is_module() { self.vermagic()?.split(' ').next() } else { banner::release(self.banner()?) }
+    }
+
+    /// What kernel a module is for (`vermagic` of its `.modinfo`).
+    fn vermagic(&self) -> Option<&str> {
+        let info = self.section_bytes(self.section(".modinfo")?);
+        let entry = info.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(b"vermagic="))?;
+        std::str::from_utf8(entry).ok()
     }
 
     /// The configuration embedded with `CONFIG_IKCONFIG=y`; `None` in a kernel that has none.
@@ -192,6 +278,15 @@ impl Image {
         let (offset, len) = (usize::try_from(offset).ok()?, usize::try_from(len).ok()?);
         self.bytes().get(offset..)?.get(..len)
     }
+}
+
+/// Links an object file of a size that one can have.
+fn link_object(object: &Source, kernel: &StandIn) -> Result<Source> {
+    let bytes = object.as_slice();
+    if bytes.len() > MAX_IMAGE {
+        return Err(crate::Error::image(format!("is larger than {MAX_IMAGE} bytes")));
+    }
+    Ok(Source::Owned(module::link(bytes, elf::identify(bytes, true)?, kernel)?))
 }
 
 impl fmt::Debug for Image {

@@ -131,11 +131,12 @@ fn known<T>(map: HashMap<u64, (T, bool)>) -> HashMap<u64, Known<T>> {
 #[pymethods]
 impl Boot {
     /// `features` are the words of x86_capability, bug words behind; `numbers` those of retpoline, retpoline_lfence,
-    /// rethunk, its and call_depth; a state is (value, whether nothing changes it after boot).
+    /// rethunk, its and call_depth; a state is (value, whether nothing changes it after boot); `its_pages` are in the order
+    /// they were allocated.
     #[new]
     #[pyo3(signature = (features, numbers, nops, *, return_thunk = None, uniprocessor = false, xen = false,
                         template = None, rules = None, pointers = None, keys = None, static_calls = None,
-                        early_calls = None, constants = None))]
+                        early_calls = None, constants = None, its_pages = Vec::new()))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
     fn new(
         features: Vec<u32>,
@@ -151,6 +152,7 @@ impl Boot {
         static_calls: Option<HashMap<u64, (u64, bool)>>,
         early_calls: Option<HashSet<u64>>,
         constants: Option<&Bound<'_, PyDict>>,
+        its_pages: Vec<u64>,
     ) -> PyResult<Boot> {
         let paravirt = match (template, rules) {
             (Some(template), Some(rules)) => Some(core::Paravirt {
@@ -181,7 +183,7 @@ impl Boot {
             static_calls: known(static_calls.unwrap_or_default()),
             early_calls: early_calls.unwrap_or_default(),
             constants: known_constants,
-            its_pages: Vec::new(),
+            its_pages,
             xen,
         }))
     }

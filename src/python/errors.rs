@@ -11,6 +11,7 @@ fn class(kind: ErrorKind) -> &'static str {
         ErrorKind::Image => "ImageError",
         ErrorKind::Table => "TableError",
         ErrorKind::Ops => "OpsError",
+        ErrorKind::Memory => "DumpError",
         ErrorKind::Bug => "KernelBug",
         ErrorKind::Execution => "ExecutionError",
         ErrorKind::Lock => "LockError",

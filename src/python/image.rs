@@ -65,6 +65,22 @@ impl Image {
         self.0.container().to_string()
     }
 
+    /// Whether it is a module, laid out where this package chose.
+    #[getter]
+    fn is_module(&self) -> bool {
+        self.0.is_module()
+    }
+
+    /// The same module, linked to a kernel that has these names, and these arrays of pointers to functions.
+    fn linked_to(
+        &self,
+        py: Python<'_>,
+        names: Vec<String>,
+        arrays: Vec<(String, Vec<Option<String>>)>,
+    ) -> PyResult<Image> {
+        Image::opened(py, || self.0.linked_to(&image::StandIn { names, arrays }))
+    }
+
     #[getter]
     fn banner(&self) -> Option<&str> {
         self.0.banner()

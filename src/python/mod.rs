@@ -7,11 +7,14 @@ mod cpu;
 mod errors;
 mod historical;
 mod image;
+mod lock;
 mod lock_check;
 mod lock_sim;
 mod measure;
+mod memory;
 mod plan;
 mod sites;
+mod verify;
 
 /// The Rust core. Private: `pvops` is the interface.
 #[pymodule]
@@ -25,15 +28,24 @@ mod _core {
     #[pymodule_export]
     use super::image::Image;
     #[pymodule_export]
+    use super::lock::{
+        HybridLock, TicketLock, Unkicked, lock_asymmetric, lock_bench_contend, lock_bench_limits, lock_bench_names,
+        lock_bench_pair,
+    };
+    #[pymodule_export]
     use super::lock_check::{lock_check, lock_protocols, lock_replay, lock_standard, lock_uncatchable};
     #[pymodule_export]
     use super::lock_sim::{simulate_lock, simulated_names, usual_threshold_us};
     #[pymodule_export]
     use super::measure::measure;
     #[pymodule_export]
+    use super::memory::{Found, Memory, running_kernel};
+    #[pymodule_export]
     use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
     #[pymodule_export]
     use super::sites::ParavirtSites;
+    #[pymodule_export]
+    use super::verify::{Brief, Known, Report, verify};
 
     use pyo3::prelude::*;
 

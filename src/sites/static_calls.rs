@@ -14,6 +14,7 @@
 
 use super::code::{Code, Record, relative};
 use crate::error::{Error, Result};
+use crate::image::KERNEL;
 use crate::insn::{JMP, RET};
 
 const TABLE: &str = ".static_call_sites";
@@ -81,6 +82,10 @@ pub(crate) fn trampolines(code: &Code<'_>) -> Result<Vec<Trampoline>> {
     let mut key = String::new();
     for (address, _, name) in symbols.iter() {
         let Some(name) = name.strip_prefix("__SCT__") else { continue };
+        // The trampolines that a module uses of the kernel's are not in it.
+        if code.image().section_at(address).is_some_and(|section| section.name == KERNEL) {
+            continue;
+        }
         let branches = code.from(address).is_some_and(|c| c.len() >= 5 && matches!(c[0], JMP | RET));
         if !branches {
             let reason = format!("the trampoline __SCT__{name} neither jumps nor returns");

@@ -118,6 +118,13 @@ class Guest:
             raise self._failed(f"QEMU saved {len(saved)} of {size} bytes")
         return saved
 
+    def dump(self, path: Path, *, paging: bool = False) -> Path:
+        """Stops the guest and saves its physical memory as an ELF core; with ``paging`` where its CPUs see it, too."""
+        if not self._stopped:
+            self._stop()
+        self._run("dump-guest-memory", paging=paging, protocol=f"file:{path.absolute()}")
+        return path
+
     @property
     def seconds(self) -> float:
         """How long the guest has been running."""

@@ -17,6 +17,7 @@ class Mode:
         processors: how many it has.
         options: what is added to the kernel's command line.
         hypervisor: what the kernel finds itself under: nothing, KVM (forced), or Xen, as its first guest.
+        kaslr: whether it may choose where it lies.
     """
 
     name: str
@@ -24,18 +25,21 @@ class Mode:
     processors: int
     options: str = ""
     hypervisor: Literal["native", "kvm", "xen"] = "native"
+    kaslr: bool = False
 
     @property
     def cmdline(self) -> str:
         """The kernel's command line; what follows ``--`` is for ``init.c``."""
         console, words = ("hvc0", "-- busy") if self.hypervisor == "xen" else ("ttyS0", "")
-        return " ".join(f"nokaslr console={console} panic=-1 loglevel=7 {self.options} {words}".split())
+        place = "" if self.kaslr else "nokaslr"
+        return " ".join(f"{place} console={console} panic=-1 loglevel=7 {self.options} {words}".split())
 
 
 #: What every change has to pass.
 USUAL = (
     Mode("native-max-smp1", "max", 1),
     Mode("native-max-smp2", "max", 2),
+    Mode("kaslr-max-smp2", "max", 2, kaslr=True),
 )
 #: What ``PVOPS_BOOT_MODES`` offers besides.
 MORE = (
@@ -48,6 +52,9 @@ MORE = (
     Mode("native-max-smp2-nosmp", "max", 2, "nosmp"),
     Mode("native-max-smp2-lfence", "max", 2, "spectre_v2=retpoline,lfence"),
     Mode("native-haswell-smp1-nopti", "Haswell", 1, "nopti"),
+    Mode("kaslr-max-smp1", "max", 1, kaslr=True),
+    Mode("kaslr-qemu64-smp2", "qemu64", 2, kaslr=True),
+    Mode("kaslr-max-smp2-nopti", "max", 2, "nopti", kaslr=True),
     Mode("native-skylake-smp2-stuff", "Skylake-Client", 2, "retbleed=stuff spectre_v2=retpoline"),
     # From 6.15 on: enhanced IBRS leaves indirect branches to the thunks of ITS, in pages allocated at boot.
     Mode("native-haswell-smp2-eibrs", "Haswell", 2, "setcpuid=ibrs_enhanced"),
@@ -62,16 +69,18 @@ MORE = (
 )
 
 
-def chosen() -> list[Mode]:
-    """The modes to boot: the usual two, or what ``PVOPS_BOOT_MODES`` says: ``all``, or names with commas between."""
+def chosen(*, kaslr: bool = False) -> list[Mode]:
+    """The modes to boot, with KASLR or without: the usual ones, or what ``PVOPS_BOOT_MODES`` says: ``all`` or names."""
     words = os.environ.get("PVOPS_BOOT_MODES", "")
-    if not words:
-        return list(USUAL)
     known = {mode.name: mode for mode in (*USUAL, *MORE)}
-    if words == "all":
-        return list(known.values())
-    names = [name.strip() for name in words.split(",") if name.strip()]
-    wrong = [name for name in names if name not in known]
-    if wrong:
-        raise ValueError(f"PVOPS_BOOT_MODES: no mode {', '.join(wrong)}; there are {', '.join(known)}, and all")
-    return [known[name] for name in names]
+    if not words:
+        modes = list(USUAL)
+    elif words == "all":
+        modes = list(known.values())
+    else:
+        names = [name.strip() for name in words.split(",") if name.strip()]
+        wrong = [name for name in names if name not in known]
+        if wrong:
+            raise ValueError(f"PVOPS_BOOT_MODES: no mode {', '.join(wrong)}; there are {', '.join(known)}, and all")
+        modes = [known[name] for name in names]
+    return [mode for mode in modes if mode.kaslr == kaslr]

@@ -1,16 +1,18 @@
 //! A recorded boot: what memory held, and the state of the machine that the same dump gave (test input here only).
 
 #![allow(clippy::expect_used)] // a test's input is there, or the test fails
+#![allow(dead_code)] // not every test needs all of it
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use pvops::image::{Bits, Image};
-use pvops::insn::{GENERIC_NOPS, K8_NOPS, NopTable, P6_NOPS, X86_11_NOPS, X86_32_NOPS, X86_NOPS};
+use pvops::insn::{GENERIC_NOPS, K7_NOPS, K8_NOPS, NopTable, P6_NOPS, X86_11_NOPS, X86_32_NOPS, X86_NOPS};
 use pvops::plan::paravirt::{self, Inline, NoRoom, Null, Pointer, Slot, Switch};
 use pvops::plan::{Boot, Paravirt, Rules};
 use pvops::sites::Tables;
+use pvops::verify::{Brief, Inlined, Numbers, Ops};
 use serde_json::Value;
 
 /// One of `boots/*.json`, with the files beside it.
@@ -211,4 +213,58 @@ fn paravirt(era: &str, image: &Image, values: &[u64], nops: &'static NopTable) -
 pub fn functions(image: &Image) -> HashMap<u64, ()> {
     let symbols = image.symbols().expect("symbols").expect("there are some");
     symbols.iter().map(|(address, ..)| (address, ())).collect()
+}
+
+/// What the verifier is told of an image: no more than names.
+pub fn brief(release: &str, image: &Image) -> Brief {
+    let symbols = image.symbols().expect("symbols").expect("there are some");
+    let at = |name: &str| symbols.address_of(name);
+    let era = rules(release).era;
+    let its = match era {
+        "5.10" => 11 * 32 + 9,
+        "6.1" => 21 * 32 + 5,
+        "6.12" => 21 * 32 + 6,
+        _ => 21 * 32 + 10,
+    };
+    let numbers = Numbers {
+        retpoline: Some(11 * 32 + 12),
+        retpoline_lfence: Some(11 * 32 + 13),
+        rethunk: Some(11 * 32 + 14),
+        its: Some(its),
+        call_depth: None,
+        xenpv: Some(8 * 32 + 16),
+    };
+    let nops: Vec<&'static NopTable> = match (era, image.bits()) {
+        ("5.10", Bits::B64) => vec![&P6_NOPS, &K8_NOPS],
+        ("5.10", Bits::B32) => vec![&P6_NOPS, &K8_NOPS, &GENERIC_NOPS, &K7_NOPS],
+        ("6.1", Bits::B64) => vec![&X86_NOPS],
+        (_, Bits::B64) => vec![&X86_11_NOPS],
+        (_, Bits::B32) => vec![&X86_32_NOPS],
+    };
+    let base = at("pv_ops").or_else(|| {
+        let tables = Tables::read(image).expect("tables");
+        tables.paravirt.map(|table| table.ops_address(image.bits()).expect("one address of ops"))
+    });
+    let mut ops = Ops {
+        nop: at("_paravirt_nop"),
+        identity: at("_paravirt_ident_64").filter(|_| era == "5.10"),
+        bug: at("paravirt_BUG").filter(|_| era != "5.10"),
+        ..Ops::default()
+    };
+    if let (Some(base), "5.10") = (base, era) {
+        let word = image.bits().word() as u64;
+        ops.inlined = (0..100u64)
+            .map(|index| {
+                let built = image.read_word(base + word * index).unwrap_or(0);
+                let known = INLINED.iter().find(|(name, ..)| symbols.addresses_of(name).any(|a| a == built));
+                let code = known.map(|&(_, code, _)| {
+                    let code = if image.bits() == Bits::B32 && code[0] == 0xc6 { &b"\xc6\x00\x00"[..] } else { code };
+                    Box::from(code)
+                });
+                let only_while = known.filter(|known| known.2).map(|_| built);
+                Inlined { code, only_while, jump: at("native_iret") == Some(built) }
+            })
+            .collect();
+    }
+    Brief { numbers, ops, backends: Vec::new(), nops }
 }

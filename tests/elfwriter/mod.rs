@@ -10,6 +10,7 @@
 //! ```
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod dump;
 pub mod pack;
 
 use pvops::image::Bits;
@@ -40,6 +41,7 @@ struct SectionSpec {
     /// Differs from the number of bytes in a section without any.
     size: u64,
     link: u32,
+    info: u32,
     entry_size: u64,
 }
 
@@ -88,7 +90,26 @@ impl ElfWriter {
 
     fn push(mut self, name: &str, kind: u32, address: u64, flags: u64, bytes: Vec<u8>, size: u64) -> ElfWriter {
         let name = name.to_owned();
-        self.sections.push(SectionSpec { name, kind, flags, address, bytes, size, link: 0, entry_size: 0 });
+        self.sections.push(SectionSpec { name, kind, flags, address, bytes, size, link: 0, info: 0, entry_size: 0 });
+        self
+    }
+
+    /// Relocations that the linker left of the section of this number: place, type, number of the symbol, addend.
+    pub fn relocations(mut self, section: u32, rows: &[(u64, u32, u32, i64)]) -> ElfWriter {
+        let wide = self.bits == Bits::B64;
+        let mut bytes = Vec::new();
+        for &(place, kind, symbol, addend) in rows {
+            if wide {
+                let info = u64::from(symbol) << 32 | u64::from(kind);
+                [place, info, addend as u64].iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+            } else {
+                [place as u32, symbol << 8 | kind].iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+            }
+        }
+        self = self.push(".rela", if wide { 4 } else { 9 }, 0, 0, bytes.clone(), bytes.len() as u64);
+        if let Some(last) = self.sections.last_mut() {
+            (last.info, last.entry_size) = (section, if wide { 24 } else { 8 });
+        }
         self
     }
 
@@ -234,7 +255,7 @@ impl ElfWriter {
 /// A section that is not in memory.
 fn tool_section(name: &str, kind: u32, bytes: Vec<u8>, link: u32, entry_size: u64) -> SectionSpec {
     let size = bytes.len() as u64;
-    SectionSpec { name: name.to_owned(), kind, flags: 0, address: 0, bytes, size, link, entry_size }
+    SectionSpec { name: name.to_owned(), kind, flags: 0, address: 0, bytes, size, link, info: 0, entry_size }
 }
 
 struct Writer {
@@ -262,7 +283,7 @@ impl Writer {
             self.word(field);
         }
         self.u32(section.link);
-        self.u32(0);
+        self.u32(section.info);
         self.word(1);
         self.word(section.entry_size);
     }

@@ -32,6 +32,11 @@ def names() -> tuple[str, ...]:
     return _OF_IMAGES + _OF_2_6
 
 
+def of_images() -> tuple[str, ...]:
+    """The names of the backends that opened images are planned for."""
+    return _OF_IMAGES
+
+
 def get(name: str) -> Backend:
     """The backend of a name, with dashes or underscores.
 

@@ -172,6 +172,24 @@ class Backend:
                 slots[step.op] = self._assign(step, fill, when, slots[step.op])
         return slots
 
+    def possible(self, fill: Fill) -> dict[str, set[int]]:
+        """Every function (0: NULL) that each op may come to hold, whatever the machine; without ops that stay as built.
+
+        Raises:
+            OpsError: as `fill`.
+        """
+        found: dict[str, set[int]] = {}
+        for step in self._steps(fill):
+            if isinstance(step, Copy):
+                for op, slot in self._copy(step, fill, step.when(fill.machine, self.hypervisor)).items():
+                    found.setdefault(op, set()).add(slot.address or 0)
+            elif step.op in fill.native:
+                addresses = (fill.image.address_of(symbol) for symbol in step.symbol.split("|"))
+                address = next((a for a in addresses if a is not None), None)
+                if address is not None:
+                    found.setdefault(step.op, set()).add(address)
+        return found
+
     def patcher(self, fill: Fill) -> str:
         """The function that patches paravirt sites.
 

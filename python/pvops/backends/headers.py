@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 #: Backends of the eras whose structures are filled by name: module and keyword arguments of its ``structs``.
 _HISTORICAL: dict[str, tuple[str, dict[str, bool]]] = {
+    "kvm": ("kvm_2010", {}),
     "lguest": ("lguest", {}),
     "vmi": ("vmi", {}),
     "xen": ("xen_2007", {}),
     "xen-placement": ("xen_2007", {"placement": True}),
 }
+
+#: Backends that did not exist in all of these.
+_ONLY = {"kvm": ("2.6.33",)}
 
 _HISTORICAL_ERAS = ("2.6.23", "seed", "2.6.24", "2.6.33")
 
@@ -32,8 +36,9 @@ def held_by(name: str, era: Era, config: Config) -> Mapping[str, Pointer]:
     if name == "native":
         return {op: pointer for t in era.templates(config) for op, pointer in _native(era, config, t.symbol).items()}
     if era.name in _HISTORICAL_ERAS:
-        if name not in _HISTORICAL:
-            raise OpsError(f"no backend {name} is declared for {era.name}: native, {', '.join(_HISTORICAL)}")
+        declared = [known for known in _HISTORICAL if era.name in _ONLY.get(known, _HISTORICAL_ERAS)]
+        if name not in declared:
+            raise OpsError(f"no backend {name} is declared for {era.name}: native, {', '.join(declared)}")
         module, arguments = _HISTORICAL[name]
         structs = import_module(f"pvops.backends.{module}").structs(era, config, **arguments)
         pointers: Mapping[str, Pointer] = era.patch_template(config, *structs).pointers()

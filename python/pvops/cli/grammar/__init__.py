@@ -14,7 +14,9 @@ COMMANDS = {
     "explain": "say what a site becomes, and why",
     "patch": "write the image as the kernel patches it",
     "diff": "say what differs between two boots",
+    "verify": "explain a running kernel's text, byte for byte",
     "machine": "describe this machine or another",
+    "run": "run guests in an emulator, below several hypervisors",
     "lock": "the ticket lock: measured, simulated and model-checked",
     "bench": "measure what a call site costs on this CPU",
 }
@@ -25,9 +27,11 @@ examples:
   pvops explain vmlinuz do_syscall_64 --backend native --backend xen
   pvops patch vmlinuz --backend kvm --machine guest.facts --format text -o text.bin
   pvops diff vmlinuz native guest.facts --html diff.html
+  pvops verify vmlinuz guest.core --html report.html
   pvops machine -o here.json
   pvops ops --era seed --config X86_PAE=y
   pvops bench --kernel vmlinuz --plot forms.svg
+  pvops run switch --era seed --html run.html
 """
 
 # The command speaks English only. Left to itself argparse asks for a translation of each of its headings: it loads

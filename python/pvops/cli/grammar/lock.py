@@ -8,6 +8,7 @@ from pvops.cli.grammar.common import Commands, Formatter
 
 #: The subcommands and what the help says of each; each is a module here, named lock_NAME, and one of `pvops.cli`.
 SUBCOMMANDS = {
+    "bench": "measure the locks on this machine, beside those that people use",
     "check": "check the lock protocols, and mutants of them, exhaustively",
     "simulate": "simulate virtual CPUs that share a lock",
 }

@@ -1,0 +1,39 @@
+//! An uncontended acquisition and release, ours beside those that people use, and the machine's limit: one locked
+//! instruction and a store. What happens under contention is measured by `pvops lock bench`.
+//!
+//! Run with `--features peers`. Noise only adds: compare the lower ends of the intervals.
+#![allow(missing_docs)]
+
+#[cfg(target_os = "linux")]
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+
+#[cfg(target_os = "linux")]
+fn uncontended(c: &mut Criterion) {
+    use pvops::lock::bench::{NAMES, contender, raw};
+
+    /// So many pairs in one go, in batches that the counter of pairs can hold.
+    fn time(pairs: u64, measure: impl Fn(u32) -> f64) -> Duration {
+        let ns = measure(u32::try_from(pairs).unwrap_or(u32::MAX));
+        Duration::from_nanos((ns * pairs as f64) as u64)
+    }
+
+    // With a second thread the locks of glibc and others cannot take the short cuts of a single one.
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let second = std::thread::spawn(move || stopped.recv());
+    let mut group = c.benchmark_group("lock and unlock, uncontended");
+    group.bench_function("limit: lock xadd and a store", |b| b.iter_custom(|pairs| time(pairs, |n| raw(n).ns)));
+    for lock in NAMES.into_iter().filter_map(contender) {
+        group.bench_function(lock.name, |b| b.iter_custom(|pairs| time(pairs, |n| (lock.pair)(n).ns)));
+    }
+    group.finish();
+    drop(stop);
+    let _ = second.join();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uncontended(_: &mut Criterion) {}
+
+criterion_group!(benches, uncontended);
+criterion_main!(benches);

@@ -1,0 +1,355 @@
+//! Every interleaving, by loom, of the code that runs: `--cfg loom`, with `--cfg mutants` for the bugs.
+#![cfg(loom)]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::sync::Arc as StdArc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lock_models::ops::Model;
+use lock_models::{PvHybridLock, PvTicketLock, PvTicketLock3_12, PvTicketLock4_0, RawLock, XenByteLock2_6_27};
+use loom::cell::UnsafeCell;
+
+/// What a model is: threads (with the first), acquisitions of each, parking slots, preemption bound.
+#[derive(Clone, Copy)]
+struct Config {
+    threads: usize,
+    acquisitions: usize,
+    slots: u32,
+    bound: Option<usize>,
+    symmetric: bool,
+}
+
+const fn config(threads: usize, acquisitions: usize, slots: u32, bound: Option<usize>) -> Config {
+    Config { threads, acquisitions, slots, bound, symmetric: false }
+}
+
+impl Config {
+    const fn symmetric(self) -> Config {
+        Config { symmetric: true, ..self }
+    }
+}
+
+trait Modelled: RawLock + 'static {
+    fn of(ops: Model) -> Self;
+    fn free(&self);
+}
+
+macro_rules! modelled {
+    ($($lock:ident),*) => { $(
+        impl Modelled for $lock<Model> {
+            fn of(ops: Model) -> Self { $lock::with_ops(ops) }
+            fn free(&self) { self.retire() }
+        }
+    )* };
+}
+modelled!(PvTicketLock, PvHybridLock, PvTicketLock3_12, PvTicketLock4_0, XenByteLock2_6_27);
+
+/// What the threads share: the data is only touched by a holder, or loom says so.
+struct Shared<L> {
+    lock: L,
+    data: UnsafeCell<usize>,
+}
+// SAFETY: loom reports any two accesses to the data that are not ordered.
+unsafe impl<L: RawLock> Sync for Shared<L> {}
+// SAFETY: as above.
+unsafe impl<L: RawLock> Send for Shared<L> {}
+
+impl<L: Modelled> Shared<L> {
+    /// One acquisition; whoever makes the last one of all frees the lock before it leaves.
+    fn acquire(&self, all: usize) {
+        self.lock.lock();
+        let mine = self.data.with_mut(|data| {
+            // SAFETY: the lock is held, and loom would report another access.
+            unsafe {
+                *data += 1;
+                *data
+            }
+        });
+        // SAFETY: it was acquired above.
+        unsafe { self.lock.unlock() };
+        if mine == all {
+            // All others have got the lock and released it before: whatever they still do must not touch it.
+            self.lock.free();
+        }
+    }
+}
+
+/// Runs a model to its end, and says in how many executions; an error is what loom found.
+fn explore(config: Config, model: impl Fn() + Sync + Send + 'static) -> Result<usize, String> {
+    let executions = StdArc::new(AtomicUsize::new(0));
+    let counted = StdArc::clone(&executions);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = config.bound;
+    // No limit of time or permutations: when check() returns, the search is finished.
+    builder.max_duration = None;
+    builder.max_permutations = None;
+    builder.max_branches = 20_000;
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        builder.check(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            model();
+        });
+    }));
+    let executions = executions.load(Ordering::Relaxed);
+    match found {
+        Ok(()) => Ok(executions),
+        Err(cause) => {
+            let text = cause.downcast_ref::<String>().cloned();
+            Err(text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+        }
+    }
+}
+
+fn check<L: Modelled>(config: Config) -> Result<usize, String> {
+    let all = config.threads * config.acquisitions;
+    explore(config, move || {
+        let ops = Model::with_slots(config.slots, config.symmetric);
+        let shared = loom::sync::Arc::new(Shared { lock: L::of(ops), data: UnsafeCell::new(0) });
+        let work = move |shared: loom::sync::Arc<Shared<L>>| (0..config.acquisitions).for_each(|_| shared.acquire(all));
+        let others: Vec<_> = (1..config.threads)
+            .map(|_| {
+                let shared = loom::sync::Arc::clone(&shared);
+                loom::thread::spawn(move || work(shared))
+            })
+            .collect();
+        work(shared);
+        others.into_iter().for_each(|other| other.join().unwrap());
+    })
+}
+
+#[track_caller]
+fn holds<L: Modelled>(configs: &[Config]) {
+    for &config in configs {
+        let start = std::time::Instant::now();
+        let found = check::<L>(config);
+        let Config { threads, acquisitions, slots, bound, symmetric } = config;
+        eprintln!(
+            "{}{}: {threads}x{acquisitions}, {slots} slots, bound {bound:?}: {found:?} in {:.1?}",
+            L::PROTOCOL,
+            if symmetric { ", symmetric" } else { "" },
+            start.elapsed()
+        );
+        assert!(found.is_ok_and(|executions| executions > 1));
+    }
+}
+
+const QUICK: [Config; 5] = [
+    config(2, 1, 2, None),
+    config(2, 1, 1, None).symmetric(),
+    config(2, 2, 1, Some(3)),
+    config(3, 1, 1, Some(3)),
+    config(3, 1, 2, Some(2)),
+];
+
+#[test]
+fn the_ticket_lock_excludes_kicks_and_lets_go_whatever_the_order() {
+    holds::<PvTicketLock<Model>>(&QUICK);
+}
+
+#[test]
+fn the_hybrid_excludes_kicks_and_lets_go_whatever_the_order() {
+    holds::<PvHybridLock<Model>>(&QUICK);
+}
+
+#[test]
+fn the_lock_of_4_0_excludes_kicks_and_lets_go_whatever_the_order() {
+    holds::<PvTicketLock4_0<Model>>(&[config(2, 1, 2, None), config(2, 2, 1, Some(2)), config(3, 1, 2, Some(2))]);
+}
+
+#[test]
+fn the_lock_of_3_12_excludes_and_kicks_as_long_as_nobody_frees_it() {
+    let config = config(2, 2, 1, Some(2));
+    let found = explore(config, move || {
+        let lock = loom::sync::Arc::new(PvTicketLock3_12::with_ops(Model::with_slots(1, false)));
+        let other = loom::sync::Arc::clone(&lock);
+        let pairs = |lock: &PvTicketLock3_12<Model>| {
+            for _ in 0..2 {
+                lock.lock();
+                // SAFETY: it was acquired.
+                unsafe { lock.unlock() };
+            }
+        };
+        let thread = loom::thread::spawn(move || pairs(&other));
+        pairs(&lock);
+        thread.join().unwrap();
+    });
+    assert!(found.is_ok_and(|executions| executions > 1));
+}
+
+#[test]
+fn the_byte_lock_of_2_6_27_excludes_and_kicks_as_long_as_nobody_frees_it() {
+    let found = explore(config(3, 1, 1, Some(2)), move || {
+        let lock = loom::sync::Arc::new(XenByteLock2_6_27::with_ops(Model::with_slots(1, false)));
+        let pair = |lock: &XenByteLock2_6_27<Model>| {
+            lock.lock();
+            // SAFETY: it was acquired.
+            unsafe { lock.unlock() };
+        };
+        let threads: Vec<_> = (0..2).map(|_| loom::sync::Arc::clone(&lock)).collect();
+        let threads: Vec<_> = threads.into_iter().map(|lock| loom::thread::spawn(move || pair(&lock))).collect();
+        pair(&lock);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    assert!(found.as_ref().is_ok_and(|&executions| executions > 1), "{found:?}");
+}
+
+#[test]
+fn tickets_are_served_in_the_order_they_were_given() {
+    let found = explore(config(3, 1, 1, Some(2)), || {
+        let lock = loom::sync::Arc::new(PvTicketLock::with_ops(Model::with_slots(1, false)));
+        let served = loom::sync::Arc::new(loom::sync::atomic::AtomicU32::new(0));
+        let pair = move |lock: &PvTicketLock<Model>, served: &loom::sync::atomic::AtomicU32| {
+            let ticket = lock.acquire();
+            assert_eq!(ticket, served.load(loom::sync::atomic::Ordering::Relaxed), "served out of turn");
+            served.store(ticket + 1, loom::sync::atomic::Ordering::Relaxed);
+            // SAFETY: it was acquired.
+            unsafe { lock.unlock() };
+        };
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let (lock, served) = (loom::sync::Arc::clone(&lock), loom::sync::Arc::clone(&served));
+                loom::thread::spawn(move || pair(&lock, &served))
+            })
+            .collect();
+        pair(&lock, &served);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    assert!(found.as_ref().is_ok_and(|&executions| executions > 1), "{found:?}");
+}
+
+#[test]
+#[ignore = "minutes"]
+fn the_long_searches_finish_too() {
+    let long = [config(2, 2, 1, None), config(3, 1, 1, Some(3)), config(3, 1, 2, Some(3)), config(3, 2, 2, Some(3))];
+    holds::<PvHybridLock<Model>>(&long);
+    holds::<PvTicketLock<Model>>(&long);
+}
+
+/// The bugs. Each names the configurations in which loom must find it.
+#[cfg(mutants)]
+mod mutants {
+    use lock_models::ops::Interruptible;
+    use lock_models::{AtomicU32, Mutant, with_mutant};
+
+    use super::*;
+
+    const CHILD: &str = "LOCK_MODEL_CHILD";
+
+    /// Runs a model with a bug planted, and asserts that loom stops it with this finding.
+    ///
+    /// In a process of its own: loom cannot unwind out of a deadlock, it aborts.
+    #[track_caller]
+    fn stopped(what: &str, finding: &str, model: impl Fn() -> Result<usize, String>) {
+        if let Ok(child) = std::env::var(CHILD) {
+            if child == what {
+                let found = model();
+                eprintln!("survived: {found:?}");
+                std::process::exit(i32::from(found.is_err()));
+            }
+            return;
+        }
+        let test = std::thread::current().name().unwrap().to_owned();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([&test, "--exact", "--nocapture", "--test-threads", "1"])
+            .env(CHILD, what)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert!(!child.status.success(), "{what} was not caught: {said}");
+        assert!(said.contains(finding), "{what} was stopped, but not by {finding:?}: {said}");
+        eprintln!("{what}: caught by loom: {finding}");
+    }
+
+    #[track_caller]
+    fn caught<L: Modelled>(mutant: Mutant, config: Config, finding: &str) {
+        let (_, name) = Mutant::ALL.into_iter().find(|(this, _)| *this == mutant).unwrap();
+        stopped(&format!("{} in {}", name, L::PROTOCOL), finding, || with_mutant(Some(mutant), || check::<L>(config)));
+    }
+
+    const LOST_KICK: &str = "deadlock; threads";
+    const FREED: &str = "Causality violation";
+    const TWO: Config = config(2, 1, 1, Some(3));
+    const THREE: Config = config(3, 1, 1, Some(2));
+
+    #[test]
+    fn kick_before_release() {
+        caught::<PvTicketLock<Model>>(Mutant::KickBeforeRelease, TWO, LOST_KICK);
+        caught::<PvHybridLock<Model>>(Mutant::KickBeforeRelease, TWO, LOST_KICK);
+    }
+
+    #[test]
+    fn missing_fence() {
+        caught::<PvTicketLock<Model>>(Mutant::MissingFence, TWO, LOST_KICK);
+        caught::<PvHybridLock<Model>>(Mutant::MissingFence, TWO, LOST_KICK);
+    }
+
+    #[test]
+    fn wrong_hand_clears() {
+        caught::<PvTicketLock<Model>>(Mutant::WrongHandClears, config(3, 1, 1, Some(3)), LOST_KICK);
+    }
+
+    #[test]
+    fn publish_after_look() {
+        caught::<PvTicketLock<Model>>(Mutant::PublishAfterLook, TWO, LOST_KICK);
+        caught::<PvHybridLock<Model>>(Mutant::PublishAfterLook, TWO, LOST_KICK);
+    }
+
+    #[test]
+    fn no_look_after_publish() {
+        caught::<PvTicketLock<Model>>(Mutant::NoLookAfterPublish, TWO, LOST_KICK);
+        caught::<PvHybridLock<Model>>(Mutant::NoLookAfterPublish, TWO, LOST_KICK);
+    }
+
+    #[test]
+    fn wake_before_clear() {
+        caught::<PvTicketLock<Model>>(Mutant::WakeBeforeClear, TWO, LOST_KICK);
+    }
+
+    #[test]
+    fn touch_after_release() {
+        caught::<PvTicketLock<Model>>(Mutant::TouchAfterRelease, TWO, FREED);
+        caught::<PvHybridLock<Model>>(Mutant::TouchAfterRelease, TWO, FREED);
+        // The lock of 3.12 has it by nature; its repair of 4.0 is among the sound ones above.
+        stopped("pv-ticket-3.12", FREED, || check::<PvTicketLock3_12<Model>>(TWO));
+    }
+
+    #[test]
+    fn one_slot_for_all() {
+        caught::<PvTicketLock<Model>>(Mutant::OneSlotForAll, THREE, LOST_KICK);
+    }
+
+    /// A CPU spins on lock A; an interrupt takes lock B, which is held too; both are kicked.
+    fn nested() -> Result<usize, String> {
+        explore(config(2, 1, 1, Some(3)), || {
+            let cpu = Interruptible::new();
+            let words = loom::sync::Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+            let (other, kicked) = (cpu.clone(), loom::sync::Arc::clone(&words));
+            let kicker = loom::thread::spawn(move || {
+                for word in [&kicked[1], &kicked[0]] {
+                    word.store(1, loom::sync::atomic::Ordering::Release);
+                    other.kick(word);
+                }
+            });
+            let [a, b] = &*words;
+            let spin = |word: &AtomicU32, interrupt: &dyn Fn()| {
+                let mut first = true;
+                while word.load(loom::sync::atomic::Ordering::Acquire) == 0 {
+                    cpu.spin_on(word, 0, || {
+                        if std::mem::take(&mut first) {
+                            interrupt()
+                        }
+                    });
+                }
+            };
+            spin(a, &|| spin(b, &|| ()));
+            kicker.join().unwrap();
+        })
+    }
+
+    #[test]
+    fn nested_interrupt_slot() {
+        assert!(nested().is_ok_and(|executions| executions > 1));
+        let planted = || with_mutant(Some(Mutant::NestedInterruptSlot), nested);
+        stopped("nested-interrupt-slot in the notes of the virtual CPUs", LOST_KICK, planted);
+    }
+}

@@ -1,0 +1,53 @@
+"""The grammar of `pvops run`."""
+
+from __future__ import annotations
+
+from pvops.cli.grammar.common import Commands, command, formats, html
+
+
+def add(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "run",
+        "Runs guests whose kernel calls ops, natively and below lguest, Xen and KVM, in an emulator: what each run "
+        "costs, as built and patched, with lazy mode and without; and whether all end in the same state. Without "
+        "arguments, everything. Needs the extra `run`. Exit status 1 where a run ends badly or the states differ.",
+    )
+    parser.add_argument(
+        "guest",
+        metavar="GUEST",
+        nargs="*",
+        help="boot, switch or lock, or a Python file that defines `program` (default: the three)",
+    )
+    parser.add_argument("--era", metavar="ERA", action="append", default=[], help="seed or 2.6.33 (default: both)")
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="native, lguest, xen or kvm; may be repeated (default: all that the era has)",
+    )
+    patched = parser.add_mutually_exclusive_group()
+    patched.add_argument("--patched", dest="patched", action="store_true", default=None, help="patched runs only")
+    patched.add_argument("--as-built", dest="patched", action="store_false", help="runs without patching only")
+    lazy = parser.add_mutually_exclusive_group()
+    lazy.add_argument("--lazy", dest="lazy", action="store_true", default=None, help="runs with lazy mode only")
+    lazy.add_argument("--not-lazy", dest="lazy", action="store_false", help="runs without lazy mode only")
+    parser.add_argument("--trace", action="store_true", help="show each op as it is called, with arguments")
+    parser.add_argument("--nops", default="k8", metavar="TABLE", help="k8, k7, generic or (not in the seed) p6")
+    parser.add_argument(
+        "--without",
+        metavar="CLASS",
+        action="append",
+        default=[],
+        help="configure a class of ops out: misc, time, cpu, irq, apic, mmu; may be repeated",
+    )
+    parser.add_argument(
+        "--length", type=int, default=0, metavar="BYTES", help="pad each site to at least so many bytes (default: none)"
+    )
+    parser.add_argument(
+        "--instructions", type=int, default=5_000_000, metavar="N", help="stop a run after so many (default 5,000,000)"
+    )
+    parser.add_argument("--image", metavar="FILE", help="write the guest's kernel, an ELF file, and run nothing")
+    html(parser, "tables and timelines")
+    formats(parser, rows=True)

@@ -1,0 +1,110 @@
+"""``pvops run``: guests in an emulator, and what their hypercalls cost."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from pvops.cli import output
+from pvops.errors import OpsError, RunError
+
+if TYPE_CHECKING:
+    from pvops.run.guest.program import Program
+    from pvops.run.job import Job
+
+#: The exit status where a run ended badly, or in another state than the others.
+WRONG = 1
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    if args.html == "-" and args.format_ != "text":
+        raise OpsError("--html - and rows or JSON both want standard output; write the page to a file")
+    job = _job(args)
+    if args.image is not None:
+        return _write_image(args, job)
+    from pvops.render import run as render
+    from pvops.run.job import differing, results
+
+    found = list(results(job))
+    wrong = differing(found)
+    if args.html is not None:
+        from pvops.render import html, run_page
+
+        html.write(args.html, run_page.page(found, wrong))
+        if args.html != "-":
+            output.note(f"{len(found)} runs -> {args.html}")
+    if args.format_ == "json":
+        output.print_json(render.document(found, wrong))
+    elif args.format_ in ("jsonl", "csv"):
+        output.print_rows(args.format_, render.rows(found), render.COLUMNS)
+    elif args.html != "-":
+        style = output.Style(args.color)
+        for line in render.lines(found, style):
+            sys.stdout.write(line + "\n")
+        for result in found if args.trace else ():
+            for line in render.trace_lines(result):
+                sys.stdout.write(line + "\n")
+    for line in wrong:
+        output.note(line)
+    return WRONG if wrong else 0
+
+
+def _job(args: argparse.Namespace) -> Job:
+    from pvops.run.emulator import unicorn
+
+    unicorn()  # whoever has no emulator is told before anything is assembled
+    from pvops.run.cpu import Limits
+    from pvops.run.guest import shipped
+    from pvops.run.guest.image import ERAS
+    from pvops.run.job import Job
+
+    both = (False, True)
+    if args.instructions <= 0:
+        raise RunError(f"--instructions {args.instructions}: at least one")
+    return Job(
+        [_program(name) for name in args.guest or shipped.NAMES],
+        tuple(args.era) or ERAS,
+        tuple(args.backend),
+        both if args.patched is None else (args.patched,),
+        both if args.lazy is None else (args.lazy,),
+        nops=args.nops,
+        without=[f"PARAVIRT_{name.upper()}" for name in args.without],
+        length=args.length,
+        trace=args.trace,
+        limits=Limits(instructions=args.instructions),
+    )
+
+
+def _program(name: str) -> Program:
+    """A guest that is shipped, or the one that a Python file defines."""
+    from pvops.run.guest import shipped
+
+    if not name.endswith(".py"):
+        return shipped.program(name)
+    import runpy
+
+    from pvops.run.guest.program import Program
+
+    try:
+        found = runpy.run_path(name).get("program")
+    except OSError as error:
+        raise RunError(f"{name}: cannot read: {error.strerror}", file=name) from error
+    except Exception as error:
+        raise RunError(f"{name}: {type(error).__name__}: {error}", file=name) from error
+    if not isinstance(found, Program):
+        raise RunError(f"{name}: defines no `program`, a pvops.run.Program", file=name)
+    return found
+
+
+def _write_image(args: argparse.Namespace, job: Job) -> int:
+    from pvops import _core
+    from pvops.run.job import images
+
+    built = list(images(job))
+    if len(built) != 1:
+        raise RunError(f"--image is for one guest of one era, not {len(built)}")
+    _core.write_file(args.image, built[0].built.elf)
+    output.note(f"{built[0].program.name}, {built[0].era} -> {args.image}")
+    return 0

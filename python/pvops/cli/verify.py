@@ -1,0 +1,116 @@
+"""``pvops verify``: every byte of a kernel's text in memory, explained or not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pvops.cli import output
+from pvops.cli.kernels import machine_of
+from pvops.errors import Error, OpsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.kernel import Kernel
+    from pvops.report import Report
+
+#: The exit status where something is unexplained, or could not be read.
+UNEXPLAINED = 1
+TROUBLE = 2
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pvops import memory
+
+    paths = _paths(args)
+    if args.html == "-" and args.format_ != "text":
+        raise OpsError("--html - and JSON both want standard output; write the page to a file")
+    kernel = _opened(args)
+    if len(paths) != 1 or os.path.isdir(args.memory[0]):
+        return _many(args, kernel, paths)
+    source = memory.live() if args.live else memory.open(paths[0])
+    bar = memory.bar("looking for the kernel") if args.format_ == "text" else None
+    report = kernel.verify(source, machine=machine_of(args), allow=args.allow, progress=bar)
+    if args.save_machine is not None:
+        _save(args.save_machine, report)
+    if args.html is not None:
+        from pvops.render import html
+        from pvops.render import verify as render
+
+        html.write(args.html, render.page(report))
+        if args.html != "-":
+            output.note(f"report -> {args.html}")
+    if args.format_ == "json":
+        output.print_json(report.to_dict())
+    elif args.html != "-":
+        from pvops.render import verify_text
+
+        sys.stdout.write("\n".join(verify_text.lines(report, output.Style(args.color), args.verbose)) + "\n")
+    return 0 if report else UNEXPLAINED
+
+
+def _opened(args: argparse.Namespace) -> Kernel:
+    from pvops import memory
+    from pvops.cli.kernels import opened
+
+    if args.kernel is None:
+        args.kernel = memory.running_kernel()
+    return opened(args)
+
+
+def _paths(args: argparse.Namespace) -> list[str]:
+    """The dumps to judge."""
+    if args.live:
+        if args.memory:
+            raise OpsError("--live and a dump are two memories; one is wanted")
+        return ["live"]
+    if args.kernel is None or not args.memory:
+        raise OpsError("a kernel and its memory are wanted: pvops verify KERNEL MEMORY, or pvops verify --live")
+    paths: list[str] = []
+    for given in args.memory:
+        if os.path.isdir(given):
+            inside = sorted(entry.path for entry in os.scandir(given) if entry.is_file())
+            if not inside:
+                raise OpsError(f"{given}: a directory without files")
+            paths += inside
+        else:
+            paths.append(given)
+    return paths
+
+
+def _save(path: str, report: Report) -> None:
+    import json
+
+    from pvops import _core
+
+    text = (json.dumps(report.machine, indent=1) + "\n").encode()
+    if path == "-":
+        raise OpsError("--save-machine wants a file: standard output has the report")
+    _core.write_file(path, text)
+    output.note(f"machine -> {path}")
+
+
+def _many(args: argparse.Namespace, kernel: Kernel, paths: list[str]) -> int:
+    """Several dumps: a line or a document each; the status is the worst."""
+    if args.html is not None or args.save_machine is not None:
+        raise OpsError("--html and --save-machine are about one memory, not several")
+    from pvops.render import verify_text
+
+    style = output.Style(args.color)
+    status, documents = 0, []
+    for path, result in kernel.verify_many(paths, machine=machine_of(args), allow=args.allow):
+        if isinstance(result, Error):
+            status = TROUBLE
+            documents.append({"memory": path} | output.error_document(result))
+            output.note(str(result))
+            continue
+        status = max(status, 0 if result else UNEXPLAINED)
+        documents.append(result.to_dict())
+        if args.format_ == "text":
+            sys.stdout.write(f"{path}\n")
+            sys.stdout.write("".join(f"  {line}\n" for line in verify_text.lines(result, style, args.verbose)))
+    if args.format_ == "json":
+        output.print_json({"schema": "pvops.verify-many/1", "reports": documents})
+    return status

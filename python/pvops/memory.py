@@ -1,0 +1,186 @@
+"""Memory of a running kernel: a dump, the kernel this runs on, or anything that reads virtual addresses.
+
+::
+
+    memory = pvops.memory.open("guest.core")
+    found = memory.find(pvops.open("vmlinuz-6.1.0-56-amd64"))
+    hex(found.slide), found.how
+    held = found.section(".text")
+    held.bytes, held.unread
+
+drgn's and volatility3's readers are memory too::
+
+    pvops.memory.open(prog.read)  # prog = drgn.Program(); prog.set_core_dump("vmcore")
+    pvops.memory.open(kernel_layer.read)  # kernel_layer = context.layers["primary"], volatility3
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from pvops import _core
+from pvops.errors import DumpError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from typing_extensions import Buffer
+
+    from pvops.kernel import Kernel
+
+    #: Reads virtual memory: (address, size) -> as many bytes. Raises any exception where they are not all there.
+    Read: TypeAlias = Callable[[int, int], Buffer]
+    #: Told how far a long search is: (bytes done, bytes there are).
+    Progress: TypeAlias = Callable[[int, int], object]
+
+
+def open(source: str | os.PathLike[str] | Buffer | Read) -> Memory:
+    """Opens memory: a dump's path or its bytes, or a function that reads virtual addresses.
+
+    A dump is an ELF core (QEMU's ``dump-guest-memory``, ``virsh dump --memory-only --format elf``, kdump), in LiME's
+    format, or plain: physical memory from 0 on, or a kernel's ``.text`` and nothing else. Its headers are read now, the
+    rest where needed.
+
+    Args:
+        source: a path, anything with the buffer protocol, or ``(address, size) -> bytes``.
+
+    Raises:
+        InputError: the file cannot be read.
+        DumpError: it is truncated or malformed, or in a format that cannot be read; the message says which.
+    """
+    if isinstance(source, str | os.PathLike):
+        return Memory(_core.Memory.open(os.fspath(source)))
+    if callable(source):
+        name = getattr(source, "__qualname__", None) or type(source).__name__
+        return Memory(_core.Memory.from_reader(f"<{name}>", source))
+    return Memory(_core.Memory.from_bytes("<bytes>", bytes(memoryview(source))))
+
+
+def live() -> Memory:
+    """The memory of the kernel this runs on, ``/proc/kcore``; takes root.
+
+    Raises:
+        InputError: it cannot be read; the message says what that takes.
+    """
+    return Memory(_core.Memory.live())
+
+
+def running_kernel() -> str:
+    """The path of the image that the running kernel was booted from, where distributions put it.
+
+    Raises:
+        InputError: there is none; the message says where it was looked for.
+    """
+    return _core.running_kernel()
+
+
+@dataclass(frozen=True)
+class Held:
+    """What memory holds at a range of addresses.
+
+    Attributes:
+        address: the first address, as linked.
+        bytes: as if the kernel had not slid, but for the fields in ``strays``, which stand as memory has them; 0 where
+            unread.
+        unread: (start, end) of what could not be read, as linked.
+        strays: (address, width) of the relocated fields that do not hold what the kernel's relocation left there: the
+            kernel's patching overwrote them, or somebody else did.
+    """
+
+    address: int
+    bytes: bytes
+    unread: list[tuple[int, int]]
+    strays: list[tuple[int, int]]
+
+
+class Found:
+    """A kernel found in memory. Made by `Memory.find`."""
+
+    def __init__(self, kernel: Kernel, core: _core.Found) -> None:
+        self.kernel = kernel
+        self.core = core
+
+    @property
+    def slide(self) -> int:
+        """The virtual slide: addresses in memory less linked ones. 0 without KASLR."""
+        return self.core.slide
+
+    @property
+    def physical(self) -> int | None:
+        """Physical address of the first byte of ``.text``; None where only virtual memory can be read."""
+        return self.core.physical
+
+    @property
+    def how(self) -> list[str]:
+        """What tells that it is there, a sentence each."""
+        return self.core.how
+
+    def read(self, address: int, size: int) -> Held:
+        """What memory holds at a range of linked addresses.
+
+        Raises:
+            InputError: the dump cannot be read.
+            DumpError: the range is longer than any kernel.
+        """
+        return Held(address, *self.core.read(address, size))
+
+    def section(self, name: str) -> Held:
+        """What memory holds of a section.
+
+        Raises:
+            DumpError: the image has no such section.
+        """
+        for section, address, size, _ in self.kernel.image.sections():
+            if section == name:
+                return self.read(address, size)
+        raise DumpError(f"{self.kernel.name}: no section {name}", file=self.kernel.name, section=name)
+
+
+class Memory:
+    """Opened memory. Make one with `pvops.memory.open`."""
+
+    def __init__(self, core: _core.Memory) -> None:
+        self.core = core
+
+    @property
+    def name(self) -> str:
+        """The file as it was named, ``<bytes>``, or the reader's name in angle brackets."""
+        return self.core.name
+
+    @property
+    def kind(self) -> str:
+        """``elf-core``, ``lime``, ``plain``, ``live`` or ``reader``."""
+        return self.core.kind
+
+    def find(self, kernel: Kernel, progress: Progress | None = None) -> Found:
+        """Finds where a kernel lies in this memory, and how far it slid.
+
+        Args:
+            kernel: the kernel that ran, from the very image it was booted from.
+            progress: called now and then with (bytes done, bytes there are) where the search takes long; an exception
+                it raises ends the search. `bar` makes one for a terminal.
+
+        Raises:
+            DumpError: the kernel is not there; the message says what is: another kernel, another build of it, noise.
+        """
+        return Found(kernel, self.core.find(kernel.image, progress))
+
+
+def bar(what: str) -> Progress | None:
+    """A progress bar on stderr; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        share = done / total if total else 1.0
+        filled = round(30 * share)
+        print(f"\r{what} {'█' * filled}{'·' * (30 - filled)} {share:4.0%}", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+__all__ = ["Found", "Held", "Memory", "bar", "live", "open", "running_kernel"]

@@ -1,0 +1,193 @@
+"""What was found in memory: the verdict, and what it rests on. Plain data, which crosses processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+SCHEMA = "pvops.verify/1"
+
+#: Who else writes text, besides the kernel's own passes: what ``allow`` takes. Livepatch goes through ftrace.
+OWNERS = ("ftrace", "livepatch", "kprobes", "bpf", "modules")
+
+
+@dataclass(frozen=True)
+class Unexplained:
+    """A run of bytes that nothing accounts for.
+
+    Attributes:
+        address: its first wrong byte, as linked.
+        symbol: where that is, ``do_syscall_64+0x3a``; None where the image names nothing there.
+        expected: what should be there.
+        found: what is there.
+        wrong: how many of the bytes differ.
+        site: address of the site or the instruction it lies in.
+        should: what should stand at the site, disassembled.
+        stands: what does.
+        table: the table whose pass has the last word there; None in code that no table names.
+        looks_like: whose it appears to be (see `OWNERS`), or None.
+        nearest: the legal form it is nearest to, in words, or None.
+    """
+
+    address: int
+    symbol: str | None
+    expected: bytes
+    found: bytes
+    wrong: int
+    site: int
+    should: str
+    stands: str
+    table: str | None
+    looks_like: str | None
+    nearest: str | None
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What the sites say of one unknown.
+
+    Attributes:
+        about: what kind: ``feature``, ``key``, ``static_call``, ``slot``, ``constant``, ``branches``, ….
+        name: which one; its address or number where nothing names it.
+        value: what the sites say.
+        votes: how many do.
+        against: how many sites say something else; they are unexplained.
+        given: the user said it, by ``machine``.
+    """
+
+    about: str
+    name: str
+    value: str
+    votes: int
+    against: int
+    given: bool
+
+
+@dataclass(frozen=True)
+class NotJudged:
+    """Code that the verdict is not about: its section, address, size in bytes, and why."""
+
+    section: str
+    address: int
+    size: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What memory holds of a kernel's ``.text``, explained. True where it is clean.
+
+    Attributes:
+        kernel: release, or file name, of the kernel.
+        memory: name of the memory.
+        address: of ``.text``, as linked.
+        size: of ``.text`` in bytes.
+        slide: how far the kernel slid.
+        explained: bytes that each table accounts for.
+        unexplained: what nothing accounts for.
+        allowed: what nothing accounts for, and the user allows.
+        unread: (start, end) of what could not be read, as linked.
+        backend: the backend that fits the ops; None where the kernel has none.
+        cpus: ``"1"`` or ``"2 or more"``; None where the text does not tell.
+        features: name → whether it is there, for every feature that a site spoke of.
+        mitigations: ``branches``, ``return_thunk``.
+        votes: what all of it rests on.
+        not_judged: code the verdict is not about.
+        spans: (address, length, table) of the stretches that the tables changed.
+        machine: the machine as `pvops.Machine.from_dict` takes it, with the state that was inferred.
+    """
+
+    kernel: str
+    memory: str
+    address: int
+    size: int
+    slide: int
+    explained: Mapping[str, int]
+    unexplained: Sequence[Unexplained]
+    allowed: Sequence[Unexplained]
+    unread: Sequence[tuple[int, int]]
+    backend: str | None
+    cpus: str | None
+    features: Mapping[str, bool]
+    mitigations: Mapping[str, str | None]
+    votes: Sequence[Vote]
+    not_judged: Sequence[NotJudged]
+    spans: Sequence[tuple[int, int, str]] = field(repr=False)
+    machine: Mapping[str, object] = field(repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """``clean``, ``modified``, or ``incomplete``: nothing unexplained in what could be read, but not all could."""
+        if self.unexplained:
+            return "modified"
+        return "incomplete" if self.unread else "clean"
+
+    def __bool__(self) -> bool:
+        return self.verdict == "clean"
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes could not be read."""
+        return sum(end - start for start, end in self.unread)
+
+    @property
+    def wrong_bytes(self) -> int:
+        """How many bytes are unexplained."""
+        return sum(run.wrong for run in self.unexplained)
+
+    @property
+    def few_votes(self) -> list[Vote]:
+        """What fewer than three sites say and the user has not: a change of all of them cannot be told."""
+        return [vote for vote in self.votes if vote.votes < 3 and not vote.given]
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as one JSON document."""
+        return {
+            "schema": SCHEMA,
+            "verdict": self.verdict,
+            "kernel": self.kernel,
+            "memory": self.memory,
+            "text": {"address": f"{self.address:#x}", "size": self.size, "unread": self.unread_bytes},
+            "explained": dict(self.explained),
+            "unexplained": [_run(run) for run in self.unexplained],
+            "allowed": [_run(run) for run in self.allowed],
+            "inferred": {
+                "backend": self.backend,
+                "cpus": self.cpus,
+                "features": dict(self.features),
+                "mitigations": dict(self.mitigations),
+                "slide": f"{self.slide:#x}",
+            },
+            "votes": [
+                {
+                    "about": vote.about,
+                    "name": vote.name,
+                    "value": vote.value,
+                    "votes": vote.votes,
+                    "against": vote.against,
+                    "given": vote.given,
+                }
+                for vote in self.votes
+            ],
+            "unread": [{"address": f"{start:#x}", "size": end - start} for start, end in self.unread],
+            "not_judged": [
+                {"section": part.section, "address": f"{part.address:#x}", "size": part.size, "why": part.why}
+                for part in self.not_judged
+            ],
+        }
+
+
+def _run(run: Unexplained) -> dict[str, object]:
+    return {
+        "address": f"{run.address:#x}",
+        "symbol": run.symbol,
+        "expected": run.expected.hex(),
+        "found": run.found.hex(),
+        "bytes": run.wrong,
+        "site": f"{run.site:#x}",
+        "should": run.should,
+        "stands": run.stands,
+        "table": run.table,
+        "looks_like": run.looks_like,
+        "nearest": run.nearest,
+    }

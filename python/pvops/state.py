@@ -1,0 +1,121 @@
+"""What a machine's kernel itself held: the state that decides its text, as `pvops verify` infers it from memory.
+
+It is of one kernel: features are bits of that kernel's words, functions are addresses as linked. Where a machine's
+description has it, nothing that it says is derived from facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, NoReturn
+
+from pvops.errors import MachineError
+
+
+class State(NamedTuple):
+    """The state of one kernel on one machine; addresses are as linked.
+
+    Attributes:
+        kernel: its release.
+        features: ``boot_cpu_data.x86_capability``, word by word.
+        nops: name of the nop table.
+        return_thunk: where returns jump; None where they return.
+        uniprocessor: whether lock prefixes are patched away.
+        its_pages: pages of ITS thunks, in the order they were allocated.
+        slots: what each op's slot holds, by its address; 0 for NULL.
+        keys: whether a static key is on, by its address.
+        static_calls: function of a static call, by address of its key; 0 for none.
+        early_calls: keys of the static calls that were updated before a return thunk was chosen.
+        constants: run-time constants, by name of their section.
+    """
+
+    kernel: str
+    features: tuple[int, ...]
+    nops: str
+    return_thunk: int | None
+    uniprocessor: bool
+    its_pages: tuple[int, ...]
+    slots: Mapping[int, int]
+    keys: Mapping[int, bool]
+    static_calls: Mapping[int, int]
+    early_calls: tuple[int, ...]
+    constants: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, object]:
+        """The state as a document holds it; `from_dict` makes it again."""
+        return {
+            "kernel": self.kernel,
+            "features": [f"{word:#x}" for word in self.features],
+            "nops": self.nops,
+            "return_thunk": None if self.return_thunk is None else f"{self.return_thunk:#x}",
+            "uniprocessor": self.uniprocessor,
+            "its_pages": [f"{page:#x}" for page in self.its_pages],
+            "slots": {f"{slot:#x}": f"{function:#x}" for slot, function in self.slots.items()},
+            "keys": {f"{key:#x}": on for key, on in self.keys.items()},
+            "static_calls": {f"{key:#x}": f"{function:#x}" for key, function in self.static_calls.items()},
+            "early_calls": [f"{key:#x}" for key in self.early_calls],
+            "constants": {name: f"{value:#x}" for name, value in self.constants.items()},
+        }
+
+
+def from_dict(document: object, name: str) -> State:
+    """The state that a document holds; what is missing or of a wrong type is a `MachineError` that names it."""
+    if not isinstance(document, Mapping):
+        _bad(name, "", "must be a table")
+    missing = [key for key in State._fields if key not in document and key != "return_thunk"]
+    unknown = [str(key) for key in document if key not in State._fields]
+    if missing or unknown:
+        _bad(name, (missing or unknown)[0], "is missing" if missing else "unknown key")
+
+    def text(key: str) -> str:
+        value = document[key]
+        return value if isinstance(value, str) else _bad(name, key, "must be a string")
+
+    def numbers(key: str, bits: int) -> tuple[int, ...]:
+        value = document[key]
+        if not isinstance(value, list):
+            _bad(name, key, "must be a list of numbers")
+        return tuple(_number(item, bits, name, key) for item in value)
+
+    def table(key: str) -> Mapping[object, object]:
+        value = document[key]
+        return value if isinstance(value, Mapping) else _bad(name, key, "must be a table")
+
+    def flag(value: object, key: str) -> bool:
+        return value if isinstance(value, bool) else _bad(name, key, "must be true or false")
+
+    thunk = document.get("return_thunk")
+    return State(
+        kernel=text("kernel"),
+        features=numbers("features", 32),
+        nops=text("nops"),
+        return_thunk=None if thunk is None else _number(thunk, 64, name, "return_thunk"),
+        uniprocessor=flag(document["uniprocessor"], "uniprocessor"),
+        its_pages=numbers("its_pages", 64),
+        slots={_number(k, 64, name, "slots"): _number(v, 64, name, "slots") for k, v in table("slots").items()},
+        keys={_number(k, 64, name, "keys"): flag(v, "keys") for k, v in table("keys").items()},
+        static_calls={
+            _number(k, 64, name, "static_calls"): _number(v, 64, name, "static_calls")
+            for k, v in table("static_calls").items()
+        },
+        early_calls=numbers("early_calls", 64),
+        constants={str(k): _number(v, 64, name, "constants") for k, v in table("constants").items()},
+    )
+
+
+def _number(value: object, bits: int, name: str, key: str) -> int:
+    """A number, as such or written in decimal or hexadecimal."""
+    number: int | None = value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, str) and len(value) <= 20:
+        try:
+            number = int(value, 0)
+        except ValueError:
+            number = None
+    if number is None or not 0 <= number < 1 << bits:
+        _bad(name, key, f"no number of {bits} bits: {str(value)[:40]!r}")
+    return number
+
+
+def _bad(name: str, key: str, reason: str) -> NoReturn:
+    part = f"state.{key}" if key else "state"
+    raise MachineError(f"{name}: part {part}: {reason}", reason=reason, file=name, section=part)

@@ -1,0 +1,40 @@
+//! One thread, nobody else: what an acquisition and a release cost.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use super::contenders::Measured;
+
+/// The cost of a pair, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pair {
+    /// Nanoseconds for an acquisition and its release.
+    pub ns: f64,
+}
+
+fn time(pairs: u32, mut pair: impl FnMut()) -> Pair {
+    let start = Instant::now();
+    (0..pairs).for_each(|_| pair());
+    Pair { ns: start.elapsed().as_secs_f64() * 1e9 / f64::from(pairs.max(1)) }
+}
+
+/// The mean over so many pairs, in one go.
+pub fn measure<L: Measured>(pairs: u32) -> Pair {
+    // Where the allocator puts it must not decide: a lock in the middle of two cache lines of its own.
+    #[repr(align(128))]
+    struct Apart<T>(T);
+    let lock = black_box(Apart(L::free()));
+    time(pairs, || lock.0.with(|| ()))
+}
+
+/// The machine's limit: one locked instruction and a store, to the same line.
+pub fn raw(pairs: u32) -> Pair {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    #[repr(align(128))]
+    struct Words(AtomicU32, AtomicU32);
+    let words = black_box(Words(AtomicU32::new(0), AtomicU32::new(0)));
+    time(pairs, || {
+        let ticket = words.0.fetch_add(1, Ordering::Acquire);
+        words.1.store(black_box(ticket), Ordering::Release);
+    })
+}

@@ -1,0 +1,103 @@
+//! The fence between an unlocker's release and its look for waiters, paid by the waiter.
+//!
+//! The unlocker stores (the release) and loads (is the next owner parked?); the waiter stores (I park) and loads (is it
+//! my turn?). Each must see the other's store, or a waiter sleeps for ever; x86 lets a load overtake a store, and
+//! closing that hole in the unlocker costs a locked instruction, as much as the whole rest of it. But a waiter that is
+//! about to sleep has time: `membarrier(PRIVATE_EXPEDITED)` makes every CPU that runs this process fence for it. Where
+//! the kernel has none (or seccomp refuses it) the unlockers fence: their slots say so (`SYMMETRIC`).
+
+use super::sync::{self, Ordering};
+
+#[cfg(all(feature = "std", target_os = "linux", not(any(loom, shuttle, miri))))]
+mod system {
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    use super::super::slots::{GLOBAL, SYMMETRIC};
+
+    const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
+    const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
+
+    const UNASKED: u32 = 0;
+    const ABSENT: u32 = 1;
+    const PRESENT: u32 = 2;
+    static STATE: AtomicU32 = AtomicU32::new(UNASKED);
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: the system call takes three integers and touches no memory of ours.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    pub fn choose() {
+        if STATE.load(Ordering::Relaxed) != UNASKED {
+            return;
+        }
+        // Registering twice is harmless; a child inherits the registration through fork.
+        if membarrier(REGISTER_PRIVATE_EXPEDITED) && membarrier(PRIVATE_EXPEDITED) {
+            // Slot by slot: a waiter knows from its own publishing whether those who look at that slot fence.
+            for slot in GLOBAL.all() {
+                slot.fetch_and(!SYMMETRIC, Ordering::AcqRel);
+            }
+            STATE.store(PRESENT, Ordering::Relaxed);
+        } else {
+            STATE.store(ABSENT, Ordering::Relaxed);
+        }
+    }
+
+    pub fn barrier() -> bool {
+        membarrier(PRIVATE_EXPEDITED)
+    }
+
+    pub fn asymmetric() -> bool {
+        choose();
+        STATE.load(Ordering::Relaxed) == PRESENT
+    }
+}
+
+#[cfg(not(all(feature = "std", target_os = "linux", not(any(loom, shuttle, miri)))))]
+mod system {
+    pub fn choose() {}
+
+    pub fn barrier() -> bool {
+        // Only a model has unlockers that fence and slots that do not say so.
+        cfg!(any(loom, shuttle))
+    }
+
+    pub fn asymmetric() -> bool {
+        false
+    }
+}
+
+/// Asks once whether the kernel has `membarrier`, and if so lets the unlockers off: "choose at boot". Any constructor
+/// does it; a lock made by a `const` does it at its first release.
+pub fn choose() {
+    system::choose();
+}
+
+/// Whether waiters fence for the unlockers in this process.
+pub fn asymmetric() -> bool {
+    system::asymmetric()
+}
+
+/// The unlocker's side between its store and its load: nothing but an order for the compiler.
+///
+/// The model checkers know no `membarrier`: for them it is a fence.
+#[inline(always)]
+pub fn light() {
+    #[cfg(any(loom, shuttle))]
+    full();
+    #[cfg(not(any(loom, shuttle)))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+}
+
+/// The waiter's side between its store and its load. `false` if the kernel refused: then nothing is ordered.
+#[must_use]
+pub fn heavy(symmetric: bool) -> bool {
+    full();
+    symmetric || system::barrier()
+}
+
+/// A full fence of this CPU.
+#[inline]
+pub fn full() {
+    sync::fence(Ordering::SeqCst);
+}

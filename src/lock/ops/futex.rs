@@ -1,0 +1,55 @@
+//! The default backend: a waiter sleeps in the kernel on its slot.
+
+use core::ptr;
+use core::time::Duration;
+
+use super::super::mutants::{Mutant, planted};
+use super::super::patience::Patience;
+use super::super::slots::Want;
+use super::super::sync::AtomicU32;
+use super::{PvLockOps, threads};
+
+/// `FUTEX_WAIT` and `FUTEX_WAKE` on the slot.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Futex;
+
+/// Sleeps while `*word == seen`, at most so long.
+pub fn wait(word: &AtomicU32, seen: u32, longest: Option<Duration>) {
+    let longest = longest.map(|time| libc::timespec {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(time.subsec_nanos()),
+    });
+    let longest = longest.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let command = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is alive and aligned, the kernel only reads it; the timeout is null or outlives the call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), command, seen, longest) };
+}
+
+/// Wakes so many sleepers.
+pub fn wake(word: &AtomicU32, count: libc::c_int) {
+    let command = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the kernel takes the address as a name and touches no memory.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), command, count) };
+}
+
+impl PvLockOps for Futex {
+    fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
+        wait(word, seen, None);
+    }
+
+    fn unlock_kick(&self, word: &AtomicU32, _: Want) {
+        wake(word, if planted(Mutant::OneSlotForAll) { 1 } else { libc::c_int::MAX });
+    }
+
+    fn yield_now(&self) {
+        std::thread::yield_now();
+    }
+
+    fn nap(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn patience(&self, distance: u32) -> Patience {
+        threads::patience(distance)
+    }
+}

@@ -1,0 +1,153 @@
+//! `pv_lock_ops`: what a lock calls when spinning makes no sense, and when someone must be woken.
+//!
+//! | backend | `lock_spinning` | `unlock_kick` |
+//! |---|---|---|
+//! | [`Native`] | nothing: spins on | nothing |
+//! | [`Futex`] (default) | sleeps on the slot itself | wakes the slot |
+//! | [`Park`] | parks the thread | unparks those who spin on the slot |
+//! | [`EventChannel`] | as Xen: notes what it spins on, polls its event channel | scans the notes, notifies the channel |
+//! | [`Halt`] | as KVM: notes what it spins on, halts | scans the notes, kicks the CPU |
+//!
+//! A backend chosen at run time is [`Chosen`]; one may be written in Python.
+
+use core::time::Duration;
+
+use super::Counters;
+use super::patience::Patience;
+use super::slots::Want;
+use super::sync::AtomicU32;
+
+#[cfg(feature = "std")]
+mod chosen;
+#[cfg(all(feature = "std", target_os = "linux", not(any(loom, shuttle))))]
+mod futex;
+#[cfg(any(loom, shuttle))]
+mod model;
+#[cfg(feature = "std")]
+mod vcpus;
+
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+pub use chosen::{Backend, Chosen};
+#[cfg(all(feature = "std", target_os = "linux", not(any(loom, shuttle))))]
+pub use futex::Futex;
+#[cfg(all(feature = "peers", target_os = "linux", not(any(loom, shuttle))))]
+pub(super) use futex::{wait as futex_wait, wake as futex_wake};
+#[cfg(any(loom, shuttle))]
+pub use model::{Interruptible, Model};
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+pub use vcpus::Park;
+#[cfg(all(feature = "std", target_os = "linux", not(any(loom, shuttle))))]
+pub use vcpus::{EventChannel, Halt};
+
+/// The backend that a lock has unless told otherwise.
+#[cfg(all(feature = "std", target_os = "linux", not(any(loom, shuttle))))]
+pub type Default = Futex;
+/// The backend that a lock has unless told otherwise.
+#[cfg(all(feature = "std", not(target_os = "linux"), not(any(loom, shuttle))))]
+pub type Default = Park;
+/// The backend that a lock has unless told otherwise.
+#[cfg(any(not(feature = "std"), loom, shuttle))]
+pub type Default = Native;
+
+/// The ops of a lock. `Copy`, and asked for before the release: afterwards the lock may be gone.
+pub trait PvLockOps: Copy + Send + Sync {
+    /// `lock_spinning(lock, want)`: blocks until `word` is no longer `seen`. May return earlier, for no reason; must not
+    /// sleep on when `word` changed before it was called.
+    fn lock_spinning(&self, word: &AtomicU32, seen: u32, want: Want);
+
+    /// `unlock_kick(lock, next)`: wakes all whom [`lock_spinning`](Self::lock_spinning) blocks on `word`, which has just
+    /// changed.
+    fn unlock_kick(&self, word: &AtomicU32, next: Want);
+
+    /// Where waiters of this ticket park: the process's table.
+    #[inline]
+    fn slot(&self, want: Want) -> &AtomicU32 {
+        #[cfg(not(any(loom, shuttle)))]
+        {
+            super::Slots::of(want)
+        }
+        #[cfg(any(loom, shuttle))]
+        {
+            unreachable!("a model has a table of its own, not one for {want:?}")
+        }
+    }
+
+    /// Whether [`lock_spinning`](Self::lock_spinning) blocks at all.
+    fn blocks(&self) -> bool {
+        true
+    }
+
+    /// Lets another thread run.
+    fn yield_now(&self) {
+        super::sync::relax();
+    }
+
+    /// Does nothing for about this time.
+    fn nap(&self, _time: Duration) {
+        super::sync::relax();
+    }
+
+    /// How long one waits whom so many tickets part from the lock.
+    fn patience(&self, _distance: u32) -> Patience {
+        Patience { spin: 0, yields: 0 }
+    }
+
+    /// Where to count, if counting is on.
+    #[inline]
+    fn counters(&self) -> Option<&Counters> {
+        None
+    }
+}
+
+/// The native ops: there is no hypervisor to call, a waiter spins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Native;
+
+impl PvLockOps for Native {
+    fn lock_spinning(&self, _: &AtomicU32, _: u32, _: Want) {
+        super::sync::relax();
+    }
+
+    fn unlock_kick(&self, _: &AtomicU32, _: Want) {}
+
+    fn blocks(&self) -> bool {
+        false
+    }
+}
+
+/// The patience of the backends that block.
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+pub(super) mod threads {
+    use core::time::Duration;
+    use std::sync::OnceLock;
+
+    use super::super::patience::{Clock, Patience};
+
+    struct Measured {
+        near: Patience,
+        far: Patience,
+    }
+
+    fn measured() -> &'static Measured {
+        static MEASURED: OnceLock<Measured> = OnceLock::new();
+        MEASURED.get_or_init(|| {
+            let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
+            if alone {
+                // No other CPU can release the lock while this one spins: let its holder run. A yield costs a third of
+                // a futex's sleep and wake.
+                let yields = Patience { spin: 0, yields: 4 };
+                return Measured { near: yields, far: yields };
+            }
+            // The next owner stays runnable, so that its CPU does not go idle: waking an idle virtual CPU takes longer
+            // (26 µs) than all that is done meanwhile. Those behind it would only take its time.
+            Measured {
+                near: Patience { spin: Clock::ticks(Duration::from_micros(1)), yields: 5 },
+                far: Patience { spin: 0, yields: 0 },
+            }
+        })
+    }
+
+    pub fn patience(distance: u32) -> Patience {
+        if distance <= 1 { measured().near } else { measured().far }
+    }
+}

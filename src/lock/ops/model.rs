@@ -1,0 +1,96 @@
+//! Backends for the model checkers: a futex made of their mutex and condition variable, on a table with few slots.
+
+use std::sync::Arc;
+
+#[cfg(loom)]
+use loom::sync::{Condvar, Mutex};
+#[cfg(shuttle)]
+use shuttle::sync::{Condvar, Mutex};
+
+use super::super::mutants::{Mutant, planted};
+use super::super::slots::{Slots, Want};
+use super::super::sync::{AtomicU32, Ordering};
+use super::PvLockOps;
+use super::vcpus::{Event, Vcpu};
+
+struct Table {
+    slots: Slots<Box<[AtomicU32]>>,
+    sleepers: (Mutex<()>, Condvar),
+}
+
+/// A futex over a table of few slots. Leaked anew for each execution: ops are `Copy` and outlive every lock.
+#[derive(Clone, Copy)]
+pub struct Model(&'static Table);
+
+impl Model {
+    /// With so many slots; with the symmetric fence or without.
+    pub fn with_slots(count: u32, symmetric: bool) -> Model {
+        let table = Table { slots: Slots::few(count, symmetric), sleepers: (Mutex::new(()), Condvar::new()) };
+        Model(Box::leak(Box::new(table)))
+    }
+}
+
+impl PvLockOps for Model {
+    fn slot(&self, want: Want) -> &AtomicU32 {
+        self.0.slots.get(want)
+    }
+
+    fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
+        let (mutex, sleepers) = &self.0.sleepers;
+        let guard = mutex.lock().expect("no thread panics with it");
+        // FUTEX_WAIT compares under the lock of its hash bucket, once: no loop.
+        if word.load(Ordering::Acquire) == seen {
+            drop(sleepers.wait(guard).expect("no thread panics with it"));
+        }
+    }
+
+    fn unlock_kick(&self, _: &AtomicU32, _: Want) {
+        let (mutex, sleepers) = &self.0.sleepers;
+        drop(mutex.lock().expect("no thread panics with it"));
+        if planted(Mutant::OneSlotForAll) { sleepers.notify_one() } else { sleepers.notify_all() }
+    }
+}
+
+/// An event channel of the model.
+pub struct Channel(Mutex<bool>, Condvar);
+
+impl Event for Channel {
+    fn of_this_cpu() -> Self {
+        Channel(Mutex::new(false), Condvar::new())
+    }
+
+    fn poll(&self) {
+        let mut pending = self.0.lock().expect("no thread panics with it");
+        while !*pending {
+            pending = self.1.wait(pending).expect("no thread panics with it");
+        }
+        *pending = false;
+    }
+
+    fn send(&self) {
+        *self.0.lock().expect("no thread panics with it") = true;
+        self.1.notify_one();
+    }
+}
+
+/// A CPU on which an interrupt may come between noting what it spins on and blocking.
+#[derive(Clone)]
+pub struct Interruptible(Arc<Vcpu<Channel>>);
+
+impl Interruptible {
+    /// A CPU that spins on nothing.
+    pub fn new() -> Interruptible {
+        Interruptible(Arc::new(Vcpu::new(Channel::of_this_cpu())))
+    }
+
+    /// Blocks while the word is as seen, with this interrupt in between.
+    pub fn spin_on(&self, word: &AtomicU32, seen: u32, interrupt: impl FnOnce()) {
+        self.0.spin_on(word, seen, interrupt);
+    }
+
+    /// Kicks it if it spins on this word.
+    pub fn kick(&self, word: &AtomicU32) {
+        super::super::fence::full();
+        self.0.kick(word);
+    }
+}

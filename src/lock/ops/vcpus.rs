@@ -1,0 +1,236 @@
+//! Backends that keep, as Xen and KVM do, a note per virtual CPU of what it spins on; the kicker scans the notes.
+//!
+//! A thread stands for a virtual CPU. Order as in `kvm_lock_spinning()`: note first, then a full fence, then the last
+//! look; the kicker changes the word first, then scans. A lock taken in an interrupt overwrites the note of the one that
+//! the CPU was spinning on; it must put it back, and leave the event pending for it (168d2f464ab9).
+
+use super::super::fence;
+use super::super::mutants::{Mutant, planted};
+use super::super::sync::{self, AtomicU32, Ordering};
+
+/// What a virtual CPU waits for: an event that stays pending until it is seen.
+pub trait Event: Send + Sync + 'static {
+    /// The calling thread's.
+    fn of_this_cpu() -> Self;
+    /// Blocks until the event is pending, and takes it.
+    fn poll(&self);
+    /// Makes it pending.
+    fn send(&self);
+}
+
+/// A virtual CPU, as its waiters and kickers see it.
+pub struct Vcpu<E> {
+    /// The address of the word it spins on, or 0.
+    spinning_on: sync::AtomicU64,
+    event: E,
+}
+
+impl<E> Vcpu<E> {
+    pub fn new(event: E) -> Vcpu<E> {
+        Vcpu { spinning_on: sync::AtomicU64::new(0), event }
+    }
+}
+
+fn note(word: &AtomicU32) -> u64 {
+    core::ptr::from_ref(word).addr() as u64
+}
+
+impl<E: Event> Vcpu<E> {
+    /// Blocks while `word` is `seen`. `interrupt` is what comes in between: nothing, or a model's nested lock.
+    pub fn spin_on(&self, word: &AtomicU32, seen: u32, interrupt: impl FnOnce()) {
+        let previous = self.spinning_on.swap(note(word), Ordering::AcqRel);
+        fence::full();
+        if word.load(Ordering::Acquire) == seen {
+            interrupt();
+            self.event.poll();
+        }
+        if planted(Mutant::NestedInterruptSlot) {
+            self.spinning_on.store(0, Ordering::Release);
+            return;
+        }
+        self.spinning_on.store(previous, Ordering::Release);
+        if previous != 0 {
+            // The event just taken may have been for that one.
+            self.event.send();
+        }
+    }
+
+    /// Wakes it, if it spins on `word`.
+    pub fn kick(&self, word: &AtomicU32) {
+        if self.spinning_on.load(Ordering::Acquire) == note(word) {
+            self.event.send();
+        }
+    }
+}
+
+#[cfg(not(any(loom, shuttle)))]
+mod registered {
+    use core::time::Duration;
+    use std::cell::OnceCell;
+    use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+    use super::super::super::patience::Patience;
+    use super::super::super::slots::Want;
+    use super::super::{PvLockOps, threads};
+    use super::{AtomicU32, Event, Vcpu, fence};
+
+    /// The virtual CPUs that ever blocked; one whose thread ended is dropped when the next comes up.
+    pub struct Online<E>(RwLock<Vec<Weak<Vcpu<E>>>>);
+
+    impl<E: Event> Online<E> {
+        pub const fn none() -> Self {
+            Online(RwLock::new(Vec::new()))
+        }
+
+        pub fn this(&self, cell: &OnceCell<Arc<Vcpu<E>>>) -> Arc<Vcpu<E>> {
+            let come_up = || {
+                let cpu = Arc::new(Vcpu::new(E::of_this_cpu()));
+                let mut online = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                online.retain(|cpu| cpu.strong_count() > 0);
+                online.push(Arc::downgrade(&cpu));
+                cpu
+            };
+            Arc::clone(cell.get_or_init(come_up))
+        }
+
+        pub fn kick(&self, word: &AtomicU32) {
+            fence::full();
+            let online = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            online.iter().filter_map(Weak::upgrade).for_each(|cpu| cpu.kick(word));
+        }
+    }
+
+    macro_rules! backend {
+        ($(#[$doc:meta])* $name:ident, $event:ty) => {
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy, Default)]
+            pub struct $name;
+
+            const _: () = {
+                static ONLINE: Online<$event> = Online::none();
+                std::thread_local! {
+                    static THIS: OnceCell<Arc<Vcpu<$event>>> = const { OnceCell::new() };
+                }
+
+                impl PvLockOps for $name {
+                    fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
+                        THIS.with(|this| ONLINE.this(this)).spin_on(word, seen, || ());
+                    }
+
+                    fn unlock_kick(&self, word: &AtomicU32, _: Want) {
+                        ONLINE.kick(word);
+                    }
+
+                    fn yield_now(&self) {
+                        std::thread::yield_now();
+                    }
+
+                    fn nap(&self, time: Duration) {
+                        std::thread::sleep(time);
+                    }
+
+                    fn patience(&self, distance: u32) -> Patience {
+                        threads::patience(distance)
+                    }
+                }
+            };
+        };
+    }
+
+    backend!(
+        /// Parks the thread: what every system offers.
+        Park,
+        std::thread::Thread
+    );
+
+    impl Event for std::thread::Thread {
+        fn of_this_cpu() -> Self {
+            std::thread::current()
+        }
+
+        fn poll(&self) {
+            std::thread::park();
+        }
+
+        fn send(&self) {
+            self.unpark();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    backend!(
+        /// As Xen's `xen_lock_spinning()` and `xen_unlock_kick()`: a CPU polls its event channel (an `eventfd`).
+        EventChannel,
+        super::eventfd::Channel
+    );
+
+    #[cfg(target_os = "linux")]
+    backend!(
+        /// As KVM's `kvm_lock_spinning()` and `kvm_kick_cpu()`: a CPU halts; a kick that comes before is not lost.
+        Halt,
+        super::halt::Halted
+    );
+}
+
+#[cfg(not(any(loom, shuttle)))]
+pub use registered::Park;
+#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+pub use registered::{EventChannel, Halt};
+
+#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+mod eventfd {
+    use std::io::{Read, Write};
+    use std::os::fd::FromRawFd;
+
+    /// An event channel: an `eventfd`, or, where there are no descriptors left, no channel (its CPU spins).
+    pub struct Channel(Option<std::fs::File>);
+
+    impl super::Event for Channel {
+        fn of_this_cpu() -> Self {
+            // SAFETY: two integers; the kernel gives a new descriptor or -1.
+            let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+            // SAFETY: the descriptor is open, and nobody else's.
+            Channel((fd >= 0).then(|| unsafe { std::fs::File::from_raw_fd(fd) }))
+        }
+
+        fn poll(&self) {
+            match self.0.as_ref() {
+                Some(mut channel) => {
+                    let _ = channel.read(&mut [0; 8]);
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+
+        fn send(&self) {
+            if let Some(mut channel) = self.0.as_ref() {
+                let _ = channel.write(&1_u64.to_ne_bytes());
+            }
+        }
+    }
+}
+
+#[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
+mod halt {
+    use super::{AtomicU32, Ordering};
+
+    /// 1 while a kick is pending.
+    pub struct Halted(AtomicU32);
+
+    impl super::Event for Halted {
+        fn of_this_cpu() -> Self {
+            Halted(AtomicU32::new(0))
+        }
+
+        fn poll(&self) {
+            while self.0.swap(0, Ordering::Acquire) == 0 {
+                super::super::futex::wait(&self.0, 0, None);
+            }
+        }
+
+        fn send(&self) {
+            self.0.store(1, Ordering::Release);
+            super::super::futex::wake(&self.0, 1);
+        }
+    }
+}

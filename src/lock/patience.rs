@@ -1,0 +1,152 @@
+//! How long a waiter spins before it calls the hypervisor: time, not iterations.
+//!
+//! Linux counted: 2¹⁵ turns of a loop with a `pause` in it. That is 0.1 ms on one CPU and 0.8 ms on another, for `pause`
+//! takes 4 to 140 cycles. Here the threshold is a time of the order of what blocking and being kicked costs, measured
+//! with the time stamp counter.
+
+use core::time::Duration;
+
+/// Ticks of a clock that is read in some ten nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock;
+
+impl Clock {
+    /// Ticks since some moment.
+    #[inline]
+    pub fn now() -> u64 {
+        #[cfg(any(loom, shuttle))]
+        {
+            0
+        }
+        #[cfg(all(target_arch = "x86_64", not(any(loom, shuttle, miri))))]
+        {
+            // SAFETY: every x86-64 CPU has the instruction, and it touches nothing but two registers.
+            #[allow(unused_unsafe)]
+            unsafe {
+                core::arch::x86_64::_rdtsc()
+            }
+        }
+        #[cfg(all(feature = "std", not(any(loom, shuttle)), any(not(target_arch = "x86_64"), miri)))]
+        {
+            system::nanoseconds()
+        }
+        #[cfg(not(any(feature = "std", target_arch = "x86_64", loom, shuttle)))]
+        {
+            // No clock at all: turns of the loop.
+            use core::sync::atomic::{AtomicU64, Ordering};
+            static TURNS: AtomicU64 = AtomicU64::new(0);
+            TURNS.fetch_add(1, Ordering::Relaxed)
+        }
+    }
+
+    /// Ticks in a time, at least one unless the time is zero; more than the counter holds is as long as it can.
+    pub fn ticks(time: Duration) -> u64 {
+        let ticks = time.as_nanos().saturating_mul(u128::from(Self::per_1024_ns())) >> 10;
+        u64::try_from(ticks).unwrap_or(u64::MAX).max(u64::from(!time.is_zero()))
+    }
+
+    /// The time that so many ticks take.
+    pub fn time(ticks: u64) -> Duration {
+        let ns = (u128::from(ticks) << 10) / u128::from(Self::per_1024_ns());
+        Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+    }
+
+    /// Ticks in 1024 ns: calibrated once, against the system's clock.
+    #[cfg(feature = "std")]
+    fn per_1024_ns() -> u64 {
+        system::per_1024_ns()
+    }
+
+    /// Without a system's clock to compare with, as if the counter ran at 2 GHz: a threshold need not be exact.
+    #[cfg(not(feature = "std"))]
+    fn per_1024_ns() -> u64 {
+        2048
+    }
+}
+
+#[cfg(feature = "std")]
+mod system {
+    use std::sync::OnceLock;
+    use std::time::{Duration, Instant};
+
+    #[cfg(all(not(any(loom, shuttle)), any(not(target_arch = "x86_64"), miri)))]
+    pub fn nanoseconds() -> u64 {
+        static START: OnceLock<Instant> = OnceLock::new();
+        u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub fn per_1024_ns() -> u64 {
+        static RATE: OnceLock<u64> = OnceLock::new();
+        *RATE.get_or_init(|| {
+            let (clock, start) = (super::Clock::now(), Instant::now());
+            while start.elapsed() < Duration::from_micros(if cfg!(any(loom, shuttle)) { 0 } else { 200 }) {}
+            let ticks = super::Clock::now().saturating_sub(clock);
+            // What came between the two clocks' readings makes the rate too high or low by little, once.
+            let elapsed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+            (ticks.saturating_mul(1024) / elapsed).max(1)
+        })
+    }
+}
+
+/// How a waiter spends the time before it blocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Ticks to spin.
+    pub spin: u64,
+    /// How often to let another thread run, after that.
+    pub yields: u32,
+}
+
+/// A waiter's patience running out.
+#[derive(Debug)]
+pub struct Waiting {
+    patience: Patience,
+    start: u64,
+    yields: u32,
+    /// Looks so far.
+    pub spins: u64,
+}
+
+impl Waiting {
+    /// A waiter that has just begun.
+    #[inline]
+    pub fn begin(patience: Patience) -> Waiting {
+        Waiting { patience, start: Clock::now(), yields: 0, spins: 0 }
+    }
+
+    /// One more turn: spins or yields, and is true as long as there is patience.
+    #[inline]
+    pub fn turn<O: super::PvLockOps>(&mut self, ops: &O) -> bool {
+        self.spins += 1;
+        if Clock::now().wrapping_sub(self.start) < self.patience.spin {
+            super::sync::relax();
+            return true;
+        }
+        if self.yields < self.patience.yields {
+            self.yields += 1;
+            ops.yield_now();
+            return true;
+        }
+        false
+    }
+}
+
+/// Takes a lock when it is free, until a time has passed: what a waiter does that may leave, and so must not queue.
+pub fn poll<O: super::PvLockOps>(ops: &O, time: Duration, mut try_lock: impl FnMut() -> bool) -> bool {
+    let (start, limit) = (Clock::now(), Clock::ticks(time));
+    let mut waiting = Waiting::begin(ops.patience(1));
+    let mut nap = Duration::from_micros(20);
+    loop {
+        if try_lock() {
+            return true;
+        }
+        let passed = Clock::now().wrapping_sub(start);
+        if passed >= limit {
+            return false;
+        }
+        if !waiting.turn(ops) {
+            ops.nap(nap.min(Clock::time(limit - passed)));
+            nap = (nap * 2).min(Duration::from_millis(1));
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! `pv-hybrid`: a byte that is stolen, a ticket queue behind it, and a direct hand-over to who starves.
+
+use core::time::Duration;
+
+use super::fence;
+use super::mutants::{Mutant, planted};
+use super::ops::{self, PvLockOps};
+use super::patience::{self, Clock, Waiting};
+use super::raw::RawLock;
+use super::slots::{self, PARKED, SYMMETRIC, Want};
+use super::sync::{AtomicU32, AtomicU64, Memory, Ordering, const_fn};
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+const HANDED_OVER: u32 = 2;
+
+/// How long the threads that share a hot lock may keep those in the queue waiting, for each of these.
+const TURN: Duration = Duration::from_micros(500);
+
+/// A lock that prefers who runs to who came first, within limits: throughput of a stealing lock, waits of a queue.
+///
+/// A free lock is taken by whoever finds it free. Who does not get it within its patience takes a ticket and parks. The
+/// head of the queue, kicked by the next release, takes the lock when it finds it free too, unless the lock is *hot*
+/// (it changes hands while one looks): then those who share it keep it for a turn of half a millisecond, and the head
+/// naps. After its nap it *starves*: the next release hands the lock to it and to nobody else, and one of those who
+/// shared it so far must queue, so that no more threads run than before. A thread in the queue at position *n* hence has
+/// the lock after *n* turns (plus what waking takes), whatever the others do.
+///
+/// No memory of the lock is touched after the releasing store. Timeouts and `fork` as for
+/// [`PvTicketLock`](super::PvTicketLock).
+pub struct PvHybridLock<O = ops::Default> {
+    words: Memory<Words>,
+    ops: O,
+}
+
+/// | word | values | written by |
+/// |---|---|---|
+/// | state | `FREE`, `HELD`, `HANDED_OVER` (to the head of the queue; nobody else may take it) | `cmpxchg`; holder: store |
+/// | starving | 1: the next release hands over | the head of the queue; holder: back to 0 |
+/// | head | the ticket at the head of the queue | the holder that had it, when it leaves the queue |
+/// | tail | the next ticket to give | who queues, `xadd` |
+/// | crowded | 1: one more thread shares the lock than before, who waits next must queue | holder; who obeys |
+/// | turn | when the turn began, in ticks | holder |
+#[repr(C, align(32))]
+struct Words {
+    state: AtomicU32,
+    starving: AtomicU32,
+    head: AtomicU32,
+    tail: AtomicU32,
+    crowded: AtomicU32,
+    turn: AtomicU64,
+}
+
+impl PvHybridLock {
+    /// A free lock, with the default backend and the best fence the kernel offers.
+    pub fn new() -> Self {
+        fence::choose();
+        Self::with_ops(ops::Default::default())
+    }
+}
+
+impl Default for PvHybridLock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<O> PvHybridLock<O> {
+    const_fn! {
+        /// A free lock that is enlightened by these ops. It asks for the fence at its first release.
+        pub fn with_ops(ops: O) -> Self {
+            Self::at(0, ops)
+        }
+    }
+
+    const_fn! {
+        /// A free lock whose queue gives this ticket next: to see the tickets wrap.
+        pub fn at(ticket: u32, ops: O) -> Self {
+            PvHybridLock {
+                words: Memory::new(Words {
+                    state: AtomicU32::new(FREE),
+                    starving: AtomicU32::new(0),
+                    head: AtomicU32::new(ticket),
+                    tail: AtomicU32::new(ticket),
+                    crowded: AtomicU32::new(0),
+                    turn: AtomicU64::new(0),
+                }),
+                ops,
+            }
+        }
+    }
+
+    #[inline]
+    fn want(&self, ticket: u32) -> Want {
+        Want { lock: self.words.address(), ticket }
+    }
+
+    /// What freeing it would be.
+    #[cfg(loom)]
+    pub fn retire(&self) {
+        self.words.retire();
+    }
+}
+
+impl<O: PvLockOps> PvHybridLock<O> {
+    /// The ops it calls on the slow path.
+    pub fn ops(&self) -> &O {
+        &self.ops
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(&self) {
+        let mut waiting = Waiting::begin(self.ops.patience(0));
+        let stolen = loop {
+            if self.words.crowded.load(Ordering::Relaxed) != 0 && self.words.crowded.swap(0, Ordering::Relaxed) != 0 {
+                break false;
+            }
+            if self.words.state.load(Ordering::Relaxed) == FREE && self.try_lock() {
+                break true;
+            }
+            if !waiting.turn(&self.ops) {
+                break false;
+            }
+        };
+        if !stolen {
+            let ticket = self.words.tail.fetch_add(1, Ordering::AcqRel);
+            self.queue(ticket, &mut waiting.spins);
+        }
+        if let Some(counters) = self.ops.counters() {
+            counters.slow_path(waiting.spins);
+        }
+    }
+
+    fn queue(&self, ticket: u32, spins: &mut u64) {
+        let words = &*self.words;
+        let is_head = || words.head.load(Ordering::Acquire) == ticket;
+        loop {
+            if is_head() && self.compete(spins) {
+                break;
+            }
+            if self.ops.blocks() {
+                // The head may take a free lock, or one that was handed over. Nobody else hands over or frees for it
+                // without looking at its slot afterwards.
+                let look = || is_head() && words.state.load(Ordering::Acquire) != HELD;
+                slots::wait(&self.ops, self.want(ticket), look);
+            } else {
+                super::sync::relax();
+            }
+        }
+        // Holder from here on. What only the holder writes needs no locked instruction.
+        words.starving.store(0, Ordering::Relaxed);
+        words.turn.store(Clock::now(), Ordering::Relaxed);
+        // The ticket moves on before the release does, and the releaser kicks whom it names.
+        words.head.store(ticket.wrapping_add(1), Ordering::Release);
+    }
+
+    /// The head of the queue's attempt to take the lock.
+    fn compete(&self, spins: &mut u64) -> bool {
+        let words = &*self.words;
+        let mut napped = words.starving.load(Ordering::Relaxed) != 0;
+        if !napped && self.is_hot() {
+            let turn = Clock::ticks(TURN);
+            let passed = Clock::now().wrapping_sub(words.turn.load(Ordering::Relaxed)).min(turn);
+            self.ops.nap(Clock::time(turn - passed));
+            napped = true;
+        }
+        if napped {
+            words.starving.store(1, Ordering::Release);
+        }
+        let mut waiting = Waiting::begin(self.ops.patience(1));
+        let won = loop {
+            let state = words.state.load(Ordering::Relaxed);
+            if state == HANDED_OVER {
+                // Nobody else may change it now.
+                fence_acquire();
+                words.state.store(HELD, Ordering::Relaxed);
+                break true;
+            }
+            if state == FREE && self.try_lock() {
+                break true;
+            }
+            if !waiting.turn(&self.ops) {
+                // Tried, and not lucky: from now on it is its right.
+                words.starving.store(1, Ordering::Release);
+                break false;
+            }
+        };
+        *spins += waiting.spins;
+        if won && napped {
+            words.crowded.store(1, Ordering::Relaxed);
+        }
+        won
+    }
+
+    /// Whether the lock changes hands faster than the head of the queue could wake up for it.
+    #[cfg(not(any(loom, shuttle)))]
+    fn is_hot(&self) -> bool {
+        let (start, limit) = (Clock::now(), Clock::ticks(Duration::from_micros(1)));
+        let (mut before, mut changes) = (self.words.state.load(Ordering::Relaxed), 0);
+        while Clock::now().wrapping_sub(start) < limit {
+            let now = self.words.state.load(Ordering::Relaxed);
+            if now == HANDED_OVER {
+                return false;
+            }
+            changes += u32::from(now != before);
+            if changes == 3 {
+                return true;
+            }
+            before = now;
+            core::hint::spin_loop();
+        }
+        false
+    }
+
+    #[cfg(any(loom, shuttle))]
+    fn is_hot(&self) -> bool {
+        false
+    }
+}
+
+fn fence_acquire() {
+    super::sync::fence(Ordering::Acquire);
+}
+
+// SAFETY: `FREE` becomes `HELD` by one cmpxchg; `HANDED_OVER` becomes `HELD` by the head of the queue alone, and the
+// head moves on only when its owner holds the lock.
+unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
+    const PROTOCOL: &'static str = "pv-hybrid";
+
+    #[inline]
+    fn lock(&self) {
+        if !self.try_lock() {
+            self.wait();
+        }
+    }
+
+    #[inline]
+    fn try_lock(&self) -> bool {
+        self.words.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn try_lock_for(&self, time: Duration) -> bool {
+        patience::poll(&self.ops, time, || self.try_lock())
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        let ops = self.ops;
+        let head = self.words.head.load(Ordering::Relaxed);
+        let to = if self.words.starving.load(Ordering::Relaxed) == 0 { FREE } else { HANDED_OVER };
+        let want = self.want(head);
+        let slot = ops.slot(want);
+        if planted(Mutant::KickBeforeRelease) {
+            let parked = slot.load(Ordering::Relaxed) & PARKED != 0;
+            self.words.state.store(to, Ordering::Release);
+            if parked {
+                slots::kick(ops, slot, want);
+            }
+            return;
+        }
+        self.words.state.store(to, Ordering::Release);
+        // From here on the lock is another's.
+        if planted(Mutant::TouchAfterRelease) {
+            let _ = self.words.tail.load(Ordering::Relaxed);
+        }
+        if !planted(Mutant::MissingFence) {
+            fence::light();
+        }
+        let flags = slot.load(Ordering::Relaxed);
+        if planted(Mutant::MissingFence) && flags & PARKED == 0 {
+            return;
+        }
+        if flags & (PARKED | SYMMETRIC) != 0 {
+            slots::kick(ops, slot, want);
+        }
+    }
+
+    fn is_locked(&self) -> bool {
+        self.words.state.load(Ordering::Relaxed) != FREE
+    }
+
+    fn is_contended(&self) -> bool {
+        self.words.tail.load(Ordering::Relaxed) != self.words.head.load(Ordering::Relaxed)
+    }
+}

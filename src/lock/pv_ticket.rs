@@ -1,0 +1,189 @@
+//! `pv-ticket`: the strict FIFO lock, the best we know to build.
+
+use core::time::Duration;
+
+use super::fence;
+use super::mutants::{Mutant, planted};
+use super::ops::{self, PvLockOps};
+use super::patience::{self, Waiting};
+use super::raw::RawLock;
+use super::slots::{self, PARKED, SYMMETRIC, Want};
+use super::sync::{AtomicU32, Memory, Ordering, const_fn};
+
+/// A ticket lock that serves strictly in the order of arrival, on as few instructions as the plain one.
+///
+/// Acquiring is one `lock xadd`. Releasing is a plain store of the head and a plain look at the slot of the next ticket
+/// ([`Slots`](super::Slots)); only if the next owner is parked there does it call out. No memory of the lock is touched
+/// after the releasing store: the next owner may free it.
+///
+/// Who waits behind others parks at once: nobody's turn but the next one's is near. The next owner spins, then yields,
+/// and parks last, so that its CPU has not gone idle when its turn comes. On a single CPU all yield before they park.
+///
+/// A waiter with a ticket cannot leave; see [`RawLock::try_lock_for`]. There are 2³² tickets, more than a system has
+/// threads. A child made by `fork` while a thread of the parent held the lock inherits a held lock whose holder it does
+/// not have: as with every lock in memory it must not wait for it (`try_lock` says so).
+pub struct PvTicketLock<O = ops::Default> {
+    /// | word | means | written by |
+    /// |---|---|---|
+    /// | tail | the next ticket to give | everyone, `xadd` |
+    /// | head | the ticket that holds the lock | the holder, plain store |
+    ///
+    /// Side by side and 8 bytes aligned, so that no lock straddles two cache lines.
+    words: Memory<Words>,
+    ops: O,
+}
+
+#[repr(C, align(8))]
+struct Words {
+    tail: AtomicU32,
+    head: AtomicU32,
+}
+
+impl PvTicketLock {
+    /// A free lock, with the default backend and the best fence the kernel offers.
+    pub fn new() -> Self {
+        fence::choose();
+        Self::with_ops(ops::Default::default())
+    }
+}
+
+impl Default for PvTicketLock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<O> PvTicketLock<O> {
+    const_fn! {
+        /// A free lock that is enlightened by these ops. It asks for the fence at its first release.
+        pub fn with_ops(ops: O) -> Self {
+            Self::at(0, ops)
+        }
+    }
+
+    const_fn! {
+        /// A free lock whose next ticket is this one: to see the tickets wrap.
+        pub fn at(ticket: u32, ops: O) -> Self {
+            let words = Words { tail: AtomicU32::new(ticket), head: AtomicU32::new(ticket) };
+            PvTicketLock { words: Memory::new(words), ops }
+        }
+    }
+
+    #[inline]
+    fn want(&self, ticket: u32) -> Want {
+        Want { lock: self.words.address(), ticket }
+    }
+
+    /// What freeing it would be.
+    #[cfg(loom)]
+    pub fn retire(&self) {
+        self.words.retire();
+    }
+}
+
+impl<O: PvLockOps> PvTicketLock<O> {
+    /// The ops it calls on the slow path.
+    pub fn ops(&self) -> &O {
+        &self.ops
+    }
+
+    /// Acquires, and says with which ticket: they are served one by one, in the order they were given.
+    #[inline]
+    pub fn acquire(&self) -> u32 {
+        let ticket = self.words.tail.fetch_add(1, Ordering::Acquire);
+        if self.words.head.load(Ordering::Acquire) != ticket {
+            self.wait(ticket);
+        }
+        ticket
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(&self, ticket: u32) {
+        let ops = &self.ops;
+        let head = || self.words.head.load(Ordering::Acquire);
+        let mut spins = 0;
+        'blocked: loop {
+            let distance = ticket.wrapping_sub(head());
+            if distance == 0 {
+                break;
+            }
+            let mut waiting = Waiting::begin(ops.patience(distance));
+            while waiting.turn(ops) {
+                if head() == ticket {
+                    spins += waiting.spins;
+                    break 'blocked;
+                }
+            }
+            spins += waiting.spins;
+            if ops.blocks() {
+                slots::wait(ops, self.want(ticket), || head() == ticket);
+            } else {
+                super::sync::relax();
+            }
+        }
+        if let Some(counters) = ops.counters() {
+            counters.slow_path(spins);
+        }
+    }
+}
+
+// SAFETY: a ticket is given once in 2³², the head shows one ticket at a time, and only its owner moves it on.
+unsafe impl<O: PvLockOps> RawLock for PvTicketLock<O> {
+    const PROTOCOL: &'static str = "pv-ticket";
+
+    #[inline]
+    fn lock(&self) {
+        self.acquire();
+    }
+
+    #[inline]
+    fn try_lock(&self) -> bool {
+        let head = self.words.head.load(Ordering::Acquire);
+        self.words.tail.compare_exchange(head, head.wrapping_add(1), Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn try_lock_for(&self, time: Duration) -> bool {
+        patience::poll(&self.ops, time, || self.try_lock())
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        let ops = self.ops;
+        let next = self.words.head.load(Ordering::Relaxed).wrapping_add(1);
+        let want = self.want(next);
+        let slot = ops.slot(want);
+        if planted(Mutant::KickBeforeRelease) {
+            let parked = slot.load(Ordering::Relaxed) & PARKED != 0;
+            self.words.head.store(next, Ordering::Release);
+            if parked {
+                slots::kick(ops, slot, want);
+            }
+            return;
+        }
+        self.words.head.store(next, Ordering::Release);
+        // From here on the lock is the next owner's, who may be done with it already and have freed it.
+        if planted(Mutant::TouchAfterRelease) {
+            let _ = self.words.tail.load(Ordering::Relaxed);
+        }
+        if !planted(Mutant::MissingFence) {
+            fence::light();
+        }
+        let flags = slot.load(Ordering::Relaxed);
+        if planted(Mutant::MissingFence) && flags & PARKED == 0 {
+            return;
+        }
+        if flags & (PARKED | SYMMETRIC) != 0 {
+            slots::kick(ops, slot, want);
+        }
+    }
+
+    fn is_locked(&self) -> bool {
+        self.words.tail.load(Ordering::Relaxed) != self.words.head.load(Ordering::Relaxed)
+    }
+
+    fn is_contended(&self) -> bool {
+        let head = self.words.head.load(Ordering::Relaxed);
+        self.words.tail.load(Ordering::Relaxed).wrapping_sub(head) > 1
+    }
+}

@@ -1,0 +1,53 @@
+//! The one interface of all the locks.
+
+use core::time::Duration;
+
+/// A lock without data, for [`Lock`](super::Lock).
+///
+/// # Safety
+/// Between a `lock` (or a `try_lock` that returned true) and the next `unlock`, no other acquires.
+pub unsafe trait RawLock: Send + Sync {
+    /// The name of the protocol, in every table and document.
+    const PROTOCOL: &'static str;
+
+    /// Acquires; waits as long as it takes.
+    fn lock(&self);
+
+    /// Acquires if that takes no waiting.
+    fn try_lock(&self) -> bool;
+
+    /// Acquires, or gives up after this time.
+    ///
+    /// A ticket cannot be given back, so one who may leave takes none: it does not queue, but takes the lock when it
+    /// finds it free, and those in the queue go before.
+    fn try_lock_for(&self, time: Duration) -> bool;
+
+    /// Releases.
+    ///
+    /// # Safety
+    /// The caller holds the lock.
+    unsafe fn unlock(&self);
+
+    /// Whether someone holds it. True or false may be over when it is read.
+    fn is_locked(&self) -> bool;
+
+    /// Whether someone waits for it (`spin_is_contended()`: `(tail - head) & mask > 1`).
+    fn is_contended(&self) -> bool;
+}
+
+/// A lock was to be shared by more threads than its word has tickets: the next one would own it beside its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MoreWaitersThanTickets {
+    /// Threads that would hold it or wait for it.
+    pub threads: u64,
+    /// How many may.
+    pub tickets: u64,
+}
+
+impl core::fmt::Display for MoreWaitersThanTickets {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "more waiters than tickets: {} threads, but the word has {}", self.threads, self.tickets)
+    }
+}
+
+impl core::error::Error for MoreWaitersThanTickets {}

@@ -1,0 +1,80 @@
+//! The atomics: those of the machine, or those of a model checker that tries every interleaving of them.
+
+#[cfg(not(any(loom, shuttle)))]
+pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(shuttle)]
+pub use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// One turn of a loop that waits for another CPU.
+#[inline]
+pub fn relax() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(shuttle)]
+    shuttle::thread::yield_now();
+    #[cfg(not(any(loom, shuttle)))]
+    core::hint::spin_loop();
+}
+
+/// A `const fn` outside the model checkers, whose atomics are born at run time.
+macro_rules! const_fn {
+    ($(#[$doc:meta])* $vis:vis fn $($rest:tt)*) => {
+        #[cfg(not(any(loom, shuttle)))]
+        $(#[$doc])*
+        $vis const fn $($rest)*
+        #[cfg(any(loom, shuttle))]
+        $(#[$doc])*
+        $vis fn $($rest)*
+    };
+}
+pub(crate) use const_fn;
+
+/// The memory of a lock. Every access goes through `Deref`; under loom each is noted, and freeing the lock
+/// ([`retire`](Self::retire)) conflicts with any that is not ordered before it: an access after the release is caught.
+pub struct Memory<T> {
+    words: T,
+    #[cfg(loom)]
+    life: loom::cell::UnsafeCell<()>,
+}
+
+// SAFETY: the cell holds nothing; that accesses to it from several threads conflict is what it is for.
+#[cfg(loom)]
+unsafe impl<T: Sync> Sync for Memory<T> {}
+
+impl<T> Memory<T> {
+    const_fn! {
+        /// The memory of a new lock.
+        pub fn new(words: T) -> Memory<T> {
+            Memory {
+                words,
+                #[cfg(loom)]
+                life: loom::cell::UnsafeCell::new(()),
+            }
+        }
+    }
+
+    /// Its address, which names the lock. No access.
+    #[inline]
+    pub fn address(&self) -> usize {
+        core::ptr::from_ref(&self.words).addr()
+    }
+
+    /// What freeing the memory would be.
+    #[cfg(loom)]
+    pub fn retire(&self) {
+        self.life.with_mut(|_| ());
+    }
+}
+
+impl<T> core::ops::Deref for Memory<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        #[cfg(loom)]
+        self.life.with(|_| ());
+        &self.words
+    }
+}

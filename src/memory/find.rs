@@ -1,0 +1,306 @@
+//! Finds an image in memory: where it lies, and how far it slid.
+//!
+//! A kernel lies at few places: at a multiple of 2 MiB in physical memory (`CONFIG_PHYSICAL_ALIGN` on x86-64 is a multiple
+//! of that, and Debian's on i386), at a multiple of that from where it was linked in virtual memory. At each, a few bytes
+//! are compared. Only where that finds nothing, memory is gone through for the kernel's banner, which finds kernels that
+//! lie elsewhere, and tells what is there instead.
+
+use std::ops::Range;
+
+use super::identify;
+use super::marks::{Mark, Marks, WIDTH};
+use super::pagetables;
+use super::slide::{self, Votes};
+use super::{Held, Memory, MemoryKind, Place, Progress, held};
+use crate::error::{Error, Result};
+use crate::image::{Bits, Image};
+
+/// What a kernel's place is a multiple of.
+const ALIGN: u64 = 2 << 20;
+/// What it is a multiple of on i386 at least (`CONFIG_PHYSICAL_ALIGN`).
+const SMALL_ALIGN: u64 = 0x2000;
+/// How far kernels slide: `KERNEL_IMAGE_SIZE` of x86-64, more than that of i386.
+const FARTHEST: u64 = 1 << 30;
+/// How many places that hold the image are looked at closely: copies of a kernel's file are data like any other.
+const MAX_COPIES: usize = 16;
+/// How many places are tried between two reports of progress.
+const REPORT: u64 = 1024;
+
+/// Where an image lies in memory, and how far it slid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The virtual slide: run-time addresses less linked ones, wrapping. What `KERNELOFFSET` and `/proc/kallsyms` show.
+    pub slide: u64,
+    /// The physical address of the first byte of `.text`, where physical memory was searched.
+    pub physical: Option<u64>,
+    /// How it was found, a sentence each.
+    pub how: Vec<String>,
+    pub(super) place: Place,
+}
+
+impl Found {
+    /// What memory holds at a range of linked addresses, as if the kernel had not slid.
+    pub fn read(&self, memory: &Memory, image: &Image, range: Range<u64>) -> Result<Held> {
+        held::read(memory, image, self, range).map_err(|error| error.in_file(&memory.name))
+    }
+}
+
+/// How much of an image is at a place: (as built, read) of the places compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Score {
+    pub rodata: (usize, usize),
+    pub text: (usize, usize),
+}
+
+impl Score {
+    /// Whether it is this image. Constants decide where they can be read; code is rewritten at boot, mostly in part.
+    fn accepts(self) -> bool {
+        let (same, read) = self.rodata;
+        if read > 0 { 4 * same >= 3 * read } else { self.text.1 > 0 && 2 * self.text.0 >= self.text.1 }
+    }
+
+    fn same(self) -> usize {
+        self.rodata.0 + self.text.0
+    }
+}
+
+/// A search for one image in one memory.
+pub(super) struct Search<'a> {
+    pub memory: &'a Memory,
+    pub image: &'a Image,
+    pub marks: Marks<'a>,
+    pub text: Range<u64>,
+}
+
+pub(super) fn find(memory: &Memory, image: &Image, progress: Progress<'_>) -> Result<Found> {
+    let Some(text) = image.section(".text").filter(|section| section.bits_present && section.size > 0) else {
+        return Err(Error::memory(format!("{} has no .text to look for", image.name())));
+    };
+    let search = Search { memory, image, marks: Marks::new(image), text: text.address..text.end() };
+    if search.marks.rodata.is_empty() && search.marks.text.is_empty() {
+        return Err(Error::memory(format!("{} has nothing to be known by", image.name())));
+    }
+    if memory.kind == MemoryKind::Plain && memory.physical.size() == text.size {
+        return search.raw_text();
+    }
+    let places = match memory.kind {
+        MemoryKind::Reader | MemoryKind::Live => search.virtual_places(progress)?,
+        _ if memory.physical.size() == 0 => search.virtual_places(progress)?,
+        _ => search.physical_places(progress)?,
+    };
+    let places = match places.as_slice() {
+        [] => vec![identify::sweep(&search, progress)?],
+        _ => places,
+    };
+    search.judge(&places)
+}
+
+impl Search<'_> {
+    /// How much of the image is at a place.
+    pub(super) fn score(&self, place: Place) -> Result<Score> {
+        Ok(Score { rodata: self.same(place, &self.marks.rodata)?, text: self.same(place, &self.marks.text)? })
+    }
+
+    /// How many marks are as built, and how many could be read.
+    fn same(&self, place: Place, marks: &[Mark<'_>]) -> Result<(usize, usize)> {
+        let (mut same, mut read) = (0, 0);
+        let mut buffer = [0; WIDTH];
+        for mark in marks {
+            if self.memory.fill(place, self.text.start, mark.address, &mut buffer)?.is_empty() {
+                read += 1;
+                same += usize::from(buffer == mark.bytes);
+            }
+        }
+        Ok((same, read))
+    }
+
+    /// Whether the image is at a place: a few marks first.
+    pub(super) fn is_at(&self, place: Place) -> Result<bool> {
+        let mut buffer = [0; WIDTH];
+        for mark in self.marks.few() {
+            let read = self.memory.fill(place, self.text.start, mark.address, &mut buffer)?.is_empty();
+            if read && buffer == mark.bytes {
+                return Ok(self.score(place)?.accepts());
+            }
+        }
+        Ok(false)
+    }
+
+    /// The places in physical memory that hold the image.
+    fn physical_places(&self, progress: Progress<'_>) -> Result<Vec<Place>> {
+        let mut places = Vec::new();
+        let (mut done, total) = (0, self.memory.physical.size());
+        let mut tried = 0u64;
+        for extent in self.memory.physical.extents() {
+            let phase = self.text.start % ALIGN;
+            let first = extent.address.saturating_sub(phase).next_multiple_of(ALIGN).saturating_add(phase);
+            let end = extent.address.saturating_add(extent.size);
+            let mut at = first;
+            while at < end && places.len() < MAX_COPIES {
+                tried += 1;
+                if tried.is_multiple_of(REPORT) {
+                    progress(done + at.saturating_sub(extent.address), total)?;
+                }
+                let place = Place::Physical(at.wrapping_sub(self.text.start));
+                if self.is_at(place)? {
+                    places.push(place);
+                }
+                let Some(next) = at.checked_add(ALIGN) else { break };
+                at = next;
+            }
+            done += extent.size;
+        }
+        Ok(places)
+    }
+
+    /// The place in virtual memory that holds the image: what VMCOREINFO says, or one that it can slide to.
+    fn virtual_places(&self, progress: Progress<'_>) -> Result<Vec<Place>> {
+        let told = self.memory.notes.vmcoreinfo.as_ref().and_then(|info| info.slide());
+        let limit = match self.image.bits() {
+            Bits::B64 => FARTHEST,
+            Bits::B32 => FARTHEST.min(u64::from(u32::MAX) - self.text.end.min(u64::from(u32::MAX))),
+        };
+        let near = (0..limit).step_by(ALIGN as usize);
+        let between = match self.image.bits() {
+            Bits::B64 => 0..0,
+            Bits::B32 => 0..limit,
+        };
+        let slides = told.into_iter().chain(near).chain(between.step_by(SMALL_ALIGN as usize));
+        for (tried, slide) in (0u64..).zip(slides) {
+            if tried.is_multiple_of(REPORT) {
+                progress(slide, limit)?;
+            }
+            if self.is_at(Place::Virtual(slide))? {
+                return Ok(vec![Place::Virtual(slide)]);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// The memory is as long as the image's text, and nothing else.
+    fn raw_text(&self) -> Result<Found> {
+        let score = self.score(Place::Text)?;
+        if !(self.marks.text.is_empty() || score.accepts()) {
+            return Err(identify::raw_text(self, score)?);
+        }
+        let votes = slide::votes(self, Place::Text)?;
+        let slide = votes.map_or(0, |votes| votes.slide);
+        let mut how = vec![format!("as long as .text; {}", described(score))];
+        how.extend(votes.map(|votes| votes.to_string()));
+        Ok(Found { slide, physical: None, how, place: Place::Text })
+    }
+
+    /// Of the places that hold the image, the one where it runs.
+    fn judge(&self, places: &[Place]) -> Result<Found> {
+        let mut best: Option<(bool, usize, Found)> = None;
+        let mut trouble = None;
+        for &place in places {
+            match self.slid(place) {
+                Ok((mapped, found)) => {
+                    let same = self.score(place)?.same();
+                    if best.as_ref().is_none_or(|(m, s, _)| (mapped, same) > (*m, *s)) {
+                        best = Some((mapped, same, found));
+                    }
+                }
+                Err(error) => {
+                    trouble.get_or_insert(error);
+                }
+            }
+        }
+        match (best, trouble) {
+            (Some((_, _, mut found)), _) => {
+                self.check_end(&found)?;
+                if places.len() > 1 {
+                    found.how.push(format!("{} copies of the image are in memory; this one runs", places.len()));
+                }
+                Ok(found)
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(Error::memory("holds no kernel")),
+        }
+    }
+
+    /// Refuses memory without headers that ends in the middle of the text: nothing else would say that it is truncated.
+    fn check_end(&self, found: &Found) -> Result<()> {
+        let end = found.physical.map(|address| address.saturating_add(self.text.end - self.text.start));
+        let size = self.memory.physical.size();
+        match end {
+            Some(end) if self.memory.kind == MemoryKind::Plain && end > size => Err(Error::memory(format!(
+                "is truncated: .text, found at physical {:#x}, ends at {end:#x}, the file at {size:#x}",
+                found.physical.unwrap_or_default()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// How far the image at a place slid, by all that tells; and whether page tables map it there.
+    fn slid(&self, place: Place) -> Result<(bool, Found)> {
+        identify::check_build(self, place)?;
+        let mut how = vec![format!("{}: {}", self.at(place), described(self.score(place)?))];
+        let votes = slide::votes(self, place)?;
+        let told = self.memory.notes.vmcoreinfo.as_ref().and_then(|info| info.slide());
+        let seen = match place {
+            Place::Virtual(slide) => Some(slide),
+            _ => None,
+        };
+        let mapped = |slide: u64| match place {
+            Place::Physical(delta) => pagetables::confirms(self, delta, slide),
+            _ => Ok(None),
+        };
+        let slide = match (votes, seen.or(told)) {
+            (Some(Votes { slide, .. }), Some(other)) if slide != other => {
+                let who = if seen.is_some() { "its place in virtual memory" } else { "VMCOREINFO" };
+                let reason = format!("its relocated addresses slid by {slide:#x}, but {who} says {other:#x}");
+                return Err(Error::memory(reason));
+            }
+            (Some(votes), _) => votes.slide,
+            (None, Some(slide)) => slide,
+            (None, None) => match place {
+                Place::Physical(delta) => pagetables::search(self, delta, ALIGN, FARTHEST)?.ok_or_else(|| {
+                    Error::memory(format!(
+                        "cannot tell how far the kernel slid: {} does not say where its absolute addresses are, and no \
+                         page table was found; give the bzImage (vmlinuz) it was booted from",
+                        self.image.name()
+                    ))
+                })?,
+                _ => 0,
+            },
+        };
+        if slide != 0 && votes.is_none() && self.image.relocations()?.is_none() {
+            return Err(Error::memory(format!(
+                "the kernel slid by {slide:#x}, and {} does not say where its absolute addresses are: give the bzImage \
+                 (vmlinuz) it was booted from",
+                self.image.name()
+            )));
+        }
+        how.extend(votes.map(|votes| votes.to_string()));
+        if told == Some(slide) {
+            how.push("VMCOREINFO says the same".to_owned());
+        }
+        let confirmed = mapped(slide)?;
+        how.extend(confirmed.as_ref().cloned());
+        let physical = match place {
+            Place::Physical(delta) => Some(self.text.start.wrapping_add(delta)),
+            _ => None,
+        };
+        Ok((confirmed.is_some(), Found { slide, physical, how, place }))
+    }
+
+    fn at(&self, place: Place) -> String {
+        let address = |delta: u64| self.text.start.wrapping_add(delta);
+        match place {
+            Place::Text => ".text alone".to_owned(),
+            Place::Physical(delta) => format!(".text at physical {:#x}", address(delta)),
+            Place::Virtual(delta) => format!(".text at {:#x}", address(delta)),
+        }
+    }
+}
+
+fn described(Score { rodata, text }: Score) -> String {
+    let part = |(same, read): (usize, usize), name: &str| format!("{same} of {read} places of {name} as built");
+    match (rodata.1, text.1) {
+        (0, _) => part(text, ".text"),
+        (_, 0) => part(rodata, ".rodata"),
+        _ => format!("{}, {}", part(rodata, ".rodata"), part(text, ".text")),
+    }
+}

@@ -1,0 +1,82 @@
+//! Where the bytes of a dump are: a file that is read where needed and never mapped or slurped, or bytes of the caller's.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// The bytes of a dump.
+#[derive(Debug)]
+pub(super) enum Store {
+    /// A file and its length. Reading at offsets needs no memory, and a file that is cut while it is read gives an error.
+    File(File, u64),
+    /// Bytes handed over by the caller.
+    Bytes(Vec<u8>),
+}
+
+impl Store {
+    /// Opens a file; a pipe cannot be read at offsets and is refused.
+    pub fn open(path: &Path) -> Result<Store> {
+        let file = File::open(path).map_err(|error| Error::io(&error))?;
+        let metadata = file.metadata().map_err(|error| Error::io(&error))?;
+        if metadata.is_dir() {
+            return Err(Error::new(crate::ErrorKind::Io, "is a directory"));
+        }
+        if !metadata.is_file() {
+            return Err(Error::new(
+                crate::ErrorKind::Io,
+                "is no file: memory is read at offsets, which a pipe has not",
+            ));
+        }
+        Ok(Store::File(file, metadata.len()))
+    }
+
+    /// `/proc/kcore`, which has a length that says nothing: it ends where its headers say.
+    pub fn open_endless(path: &Path) -> Result<Store> {
+        Ok(Store::File(File::open(path).map_err(|error| Error::io(&error))?, u64::MAX))
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> u64 {
+        match self {
+            Store::File(_, len) => *len,
+            Store::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Reads at an offset; how many bytes there were, fewer than asked for only at the end.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        match self {
+            Store::Bytes(bytes) => {
+                let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+                let n = rest.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&rest[..n]);
+                Ok(n)
+            }
+            Store::File(file, _) => {
+                let mut done = 0;
+                while done < buffer.len() {
+                    let at = offset.saturating_add(done as u64);
+                    match file.read_at(&mut buffer[done..], at) {
+                        Ok(0) => break,
+                        Ok(n) => done += n,
+                        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(Error::io(&error).at_offset(at)),
+                    }
+                }
+                Ok(done)
+            }
+        }
+    }
+
+    /// Reads exactly this much, or says that the file ends.
+    pub fn read_exactly(&self, offset: u64, len: usize, what: &str) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; len];
+        if self.read(offset, &mut buffer)? < len {
+            let reason = format!("is truncated: {what} needs {len} bytes, the file has {}", self.len());
+            return Err(Error::memory(reason).at_offset(offset));
+        }
+        Ok(buffer)
+    }
+}

@@ -1,0 +1,72 @@
+//! Memory of a kernel that slid, and the code it was loaded with: both where it was linked, both as they stand in memory.
+//!
+//! A replacement that holds an absolute address is relocated where it lies, and then copied to its site: the site holds the
+//! slide though no relocation names it. So code is judged as loaded, not as linked.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::memory::{Found, Held, Memory as Dump};
+use crate::plan::Memory;
+
+/// `.text` as a dump has it.
+#[derive(Debug)]
+pub struct Text {
+    /// Its bytes; 0 where unread.
+    pub bytes: Vec<u8>,
+    /// What could not be read, by linked address.
+    pub unread: Vec<Range<u64>>,
+}
+
+/// All code of an image as loaded this far from where it was linked, before any pass.
+pub fn code(image: &Image, slide: u64) -> Result<Memory> {
+    let mut code = Memory::of(image);
+    if slide != 0
+        && let Some(relocations) = image.relocations()?
+    {
+        for field in relocations.all() {
+            let width = field.kind.width();
+            if let Ok(linked) = code.read(field.address, width) {
+                let mut moved = linked.to_vec();
+                field.kind.apply(&mut moved, slide);
+                code.poke(field.address, &moved)?;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// What a dump holds of an image's `.text`, as it stands there.
+pub fn text(dump: &Dump, found: &Found, image: &Image) -> Result<Text> {
+    let section = image.section(".text").ok_or_else(|| Error::image("no section .text").in_file(image.name()))?;
+    let size = image.section_bytes(section).len() as u64;
+    let held = found.read(dump, image, section.address..section.address + size)?;
+    raw(held, image, found.slide)
+}
+
+/// The bytes that were handed out as if the kernel had not slid, as they were.
+fn raw(held: Held, image: &Image, slide: u64) -> Result<Text> {
+    let Held { address, mut bytes, unread, strays } = held;
+    let Some(relocations) = image.relocations()?.filter(|_| slide != 0) else { return Ok(Text { bytes, unread }) };
+    let end = address + bytes.len() as u64;
+    let mut strays = strays.iter().map(|field| field.address).peekable();
+    for field in relocations.touching(address, end) {
+        if strays.next_if_eq(&field.address).is_some() {
+            continue;
+        }
+        let after = unread.partition_point(|gap| gap.end <= field.address);
+        let Some(linked) = image.read(field.address, field.kind.width()) else { continue };
+        if unread.get(after).is_some_and(|gap| gap.start < field.end()) {
+            continue;
+        }
+        let mut moved = linked.to_vec();
+        field.kind.apply(&mut moved, slide);
+        for (at, byte) in (field.address..).zip(moved) {
+            if let Some(place) = at.checked_sub(address).and_then(|at| bytes.get_mut(at as usize)) {
+                *place = byte;
+            }
+        }
+    }
+    Ok(Text { bytes, unread })
+}

@@ -1,0 +1,86 @@
+//! Text → explanation: which bytes of a running kernel's `.text` its own tables account for, and which nothing does.
+//!
+//! ```text
+//! image → sheet (every site, in clusters) ┐
+//! memory → view ──────────────────────────┴ votes → state → the form of every cluster → verdict
+//! ```
+//!
+//! The patcher goes from a machine to bytes; this goes from bytes to a machine, and back to bytes. It takes no expectation
+//! from the memory it judges but by consistency: one bit for each feature must explain every row keyed on it, one state of a
+//! static key all its jump labels, one target all sites of a static call, one content of a slot all calls of the op, one
+//! thunk all returns. A site that disagrees with the many is unexplained, however well-formed it is.
+
+mod form;
+mod infer;
+mod judge;
+mod loaded;
+mod others;
+mod sheet;
+mod state;
+mod thunks;
+mod view;
+
+use crate::error::Result;
+use crate::image::Image;
+use crate::plan::{Memory, Rules};
+use crate::sites::Tables;
+
+pub use infer::{Unknown, Vote};
+pub use judge::{Explained, Report, Unexplained};
+pub use loaded::{Text, code, text};
+pub use others::Owner;
+pub use sheet::{Brief, Inlined, Ops};
+pub use state::{Backend, Branches, Known, Numbers, State, Target};
+pub use view::View;
+
+/// An image, ready to judge memory by.
+pub struct Verifier<'a> {
+    sheet: sheet::Sheet<'a>,
+}
+
+impl<'a> Verifier<'a> {
+    /// Reads the sites of an image. `code` is its code as loaded: relocated by the slide.
+    pub fn new(
+        image: &Image,
+        tables: &'a Tables,
+        rules: &'a Rules,
+        brief: Brief,
+        code: Memory,
+    ) -> Result<Verifier<'a>> {
+        let sheet = sheet::Sheet::new(image, tables, rules, brief, code).map_err(|e| e.in_file(image.name()))?;
+        Ok(Verifier { sheet })
+    }
+
+    /// Where `.text` is: its first address, and the one behind its last.
+    pub fn text(&self) -> (u64, u64) {
+        self.sheet.text
+    }
+
+    /// Judges memory: infers the state, but for what is known, and holds every byte to it.
+    pub fn verify(&self, view: &View<'_>, known: &Known) -> Report {
+        self.judge(view, self.infer(view, known))
+    }
+
+    /// The state that most sites speak for.
+    pub fn infer(&self, view: &View<'_>, known: &Known) -> Inferred {
+        let mut inference = infer::Inference::new(&self.sheet, view, known);
+        inference.run();
+        Inferred { state: inference.state, votes: inference.votes, backend: inference.backend }
+    }
+
+    /// Holds every byte to a state.
+    pub fn judge(&self, view: &View<'_>, inferred: Inferred) -> Report {
+        judge::judge(&self.sheet, view, inferred.state, inferred.votes, inferred.backend)
+    }
+}
+
+/// What the sites say.
+#[derive(Debug, Clone)]
+pub struct Inferred {
+    /// What decides the text.
+    pub state: State,
+    /// How it was found.
+    pub votes: Vec<Vote>,
+    /// The backend that fits the ops, where any is known.
+    pub backend: String,
+}

@@ -1,0 +1,185 @@
+//! What decides the text and is not in the image: one value for all sites that depend on it.
+
+use std::collections::HashMap;
+
+use crate::insn::{NopTable, X86_NOPS};
+
+/// The features that sites of other tables than `.altinstructions` hang on, by number; `None` where the kernel has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// `X86_FEATURE_RETPOLINE`.
+    pub retpoline: Option<u16>,
+    /// `X86_FEATURE_RETPOLINE_LFENCE`.
+    pub retpoline_lfence: Option<u16>,
+    /// `X86_FEATURE_RETHUNK`.
+    pub rethunk: Option<u16>,
+    /// `X86_FEATURE_INDIRECT_THUNK_ITS`.
+    pub its: Option<u16>,
+    /// `X86_FEATURE_CALL_DEPTH`.
+    pub call_depth: Option<u16>,
+    /// `X86_FEATURE_XENPV`.
+    pub xenpv: Option<u16>,
+}
+
+/// How indirect branches are made (`apply_retpolines()`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Branches {
+    /// Through retpolines, as built.
+    Retpolines,
+    /// Through thunks that count calls.
+    Counted,
+    /// Indirect.
+    Indirect,
+    /// Fenced and indirect.
+    Fenced,
+    /// Indirect, but through ITS thunks in the lower half of a cache line.
+    Its,
+    /// Fenced likewise.
+    FencedIts,
+}
+
+impl Branches {
+    /// All of them, the likeliest first.
+    pub const ALL: [Branches; 6] = [
+        Branches::Retpolines,
+        Branches::Indirect,
+        Branches::Its,
+        Branches::Fenced,
+        Branches::FencedIts,
+        Branches::Counted,
+    ];
+
+    /// Whether `lfence` goes before the branch.
+    pub fn fenced(self) -> bool {
+        matches!(self, Branches::Fenced | Branches::FencedIts)
+    }
+
+    /// Whether some go through ITS thunks.
+    pub fn its(self) -> bool {
+        matches!(self, Branches::Its | Branches::FencedIts)
+    }
+
+    /// The name the report uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Branches::Retpolines => "retpolines",
+            Branches::Counted => "retpolines, calls counted",
+            Branches::Indirect => "indirect branches",
+            Branches::Fenced => "lfence and indirect branches",
+            Branches::Its => "indirect branches, ITS thunks",
+            Branches::FencedIts => "lfence and indirect branches, ITS thunks",
+        }
+    }
+}
+
+/// A static call's history, as far as it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// Never updated: what the key holds as built.
+    Built,
+    /// Updated to none, before the kernel chose a return thunk.
+    Cleared,
+    /// Updated to this function; to none, where 0.
+    Updated(u64),
+}
+
+/// One value for everything that sites hang on.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The kernel's nops.
+    pub nops: &'static NopTable,
+    /// Lock prefixes are patched out.
+    pub uniprocessor: bool,
+    /// Unneeded `endbr` are sealed.
+    pub sealed: bool,
+    /// Calls of the tracer are nops.
+    pub untraced: bool,
+    /// Xen wrote what no table names.
+    pub xen: bool,
+    /// How indirect branches are made.
+    pub branches: Branches,
+    /// Where returns jump; `None`: they return.
+    pub return_thunk: Option<u64>,
+    /// `native_patch()` inlines ops by type (5.10).
+    pub inlines: bool,
+    /// Features that are there, a bit each.
+    pub features: Vec<u32>,
+    /// What op slots hold, by their place in the sheet.
+    pub slots: Vec<u64>,
+    /// Whether a static key is on, likewise.
+    pub keys: Vec<bool>,
+    /// Static calls, likewise.
+    pub calls: Vec<Target>,
+    /// Run-time constants, likewise.
+    pub constants: Vec<u64>,
+    /// Pages of ITS thunks, in the order they were allocated.
+    pub pages: Vec<u64>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            nops: &X86_NOPS,
+            uniprocessor: false,
+            sealed: false,
+            untraced: true,
+            xen: false,
+            branches: Branches::Retpolines,
+            return_thunk: None,
+            inlines: false,
+            features: Vec::new(),
+            slots: Vec::new(),
+            keys: Vec::new(),
+            calls: Vec::new(),
+            constants: Vec::new(),
+            pages: Vec::new(),
+        }
+    }
+}
+
+impl State {
+    /// Whether a feature is there.
+    pub fn has(&self, feature: u16) -> bool {
+        self.features.get(usize::from(feature / 32)).is_some_and(|word| word >> (feature % 32) & 1 != 0)
+    }
+
+    /// Sets or clears a feature.
+    pub fn set(&mut self, feature: u16, present: bool) {
+        let word = usize::from(feature / 32);
+        if self.features.len() <= word {
+            self.features.resize(word + 1, 0);
+        }
+        let bit = 1 << (feature % 32);
+        if present { self.features[word] |= bit } else { self.features[word] &= !bit }
+    }
+}
+
+/// What the user knows: it is not inferred, and sites that say otherwise are unexplained. `None`, or absent: inferred.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The kernel's nops.
+    pub nops: Option<&'static NopTable>,
+    /// Lock prefixes are patched out.
+    pub uniprocessor: Option<bool>,
+    /// Features, by number.
+    pub features: HashMap<u16, bool>,
+    /// Where returns jump, if the machine has return thunks.
+    pub return_thunk: Option<u64>,
+    /// What op slots hold, by address.
+    pub slots: HashMap<u64, u64>,
+    /// Static keys, by address.
+    pub keys: HashMap<u64, bool>,
+    /// Functions of static calls, by address of their key.
+    pub calls: HashMap<u64, u64>,
+    /// Run-time constants, by name of their section.
+    pub constants: HashMap<String, u64>,
+}
+
+/// What a backend may put into op slots: the slots that the image's own contents do not settle, by address.
+#[derive(Debug, Clone, Default)]
+pub struct Backend {
+    /// Its name.
+    pub name: String,
+    /// What a slot may hold, by its address; for one that is not listed, what the image has.
+    pub slots: HashMap<u64, Vec<u64>>,
+}

@@ -1,0 +1,48 @@
+//! Where ITS thunks are: pages that the kernel allocates, filled in the order of `.retpoline_sites`.
+//!
+//! `its_allocate_thunk()`, arch/x86/kernel/alternative.c (6.12, 7.2; stable 5.10 and 6.1): a branch whose last byte would be
+//! in the lower half of a cache line goes to a thunk in an upper half. Which place in which page follows from the table;
+//! only where the pages are does not.
+
+use std::sync::OnceLock;
+
+use super::sheet::Sheet;
+
+const PAGE: u16 = 4096;
+const LINE: u16 = 64;
+
+/// Page and offset in it.
+type Place = (u16, u16);
+
+/// The place of each row's thunk, unfenced and fenced.
+#[derive(Debug, Default)]
+pub(super) struct Thunks([OnceLock<Vec<Option<Place>>>; 2]);
+
+impl Sheet<'_> {
+    /// By row of `.retpoline_sites`: page and offset of its thunk, where it has one.
+    pub fn its(&self, fenced: bool) -> &[Option<Place>] {
+        self.thunks.0[usize::from(fenced)].get_or_init(|| {
+            let (mut page, mut offset) = (0, PAGE);
+            let mut places = vec![None; self.branches.len()];
+            for (row, address) in self.tables.retpolines.rows() {
+                let Some(branch) = self.branches.get(row as usize).copied().flatten() else { continue };
+                let extended = u64::from(branch.register / 8);
+                let before = if fenced { 3 } else { 0 } + if branch.conditional { 2 } else { 0 };
+                if address.wrapping_add(before + 1 + extended) & 0x20 != 0 {
+                    continue;
+                }
+                let size = 3 + extended as u16;
+                if offset + size > PAGE {
+                    page += 1;
+                    offset = LINE / 2;
+                }
+                if (offset + size - 1) % LINE < LINE / 2 {
+                    offset = ((offset - 1) | (LINE - 1)) + 1 + LINE / 2;
+                }
+                places[row as usize] = Some((page - 1, offset));
+                offset += size;
+            }
+            places
+        })
+    }
+}

@@ -1,0 +1,224 @@
+"""``pvops.TicketLock`` and ``pvops.HybridLock``: the protocol of ``threading.Lock``, waiters, counters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import pvops
+from pvops.errors import LockError, OpsError
+
+Lock = pvops.TicketLock | pvops.HybridLock
+WAITERS = ("native", "park", "futex", "event-channel", "halt")
+
+
+@pytest.fixture(params=[pvops.TicketLock, pvops.HybridLock])
+def make(request: pytest.FixtureRequest) -> type[Lock]:
+    """Both classes in turn."""
+    kind: type[Lock] = request.param
+    return kind
+
+
+def test_it_is_a_context_manager_that_lets_go_on_an_exception(make: type[Lock]) -> None:
+    lock = make()
+
+    def fail() -> None:
+        with lock:
+            assert lock.locked()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not lock.locked()
+    with lock as held:
+        assert held is True
+
+
+def test_it_refuses_what_threading_refuses_and_in_its_words(make: type[Lock]) -> None:
+    for arguments in ((False, 1.0), (True, -2.0), (True, float("nan")), (True, 1e30), (True, float("inf"))):
+        with pytest.raises((ValueError, OverflowError)) as theirs:
+            threading.Lock().acquire(*arguments)
+        with pytest.raises(theirs.type):
+            make().acquire(*arguments)
+    with pytest.raises(RuntimeError, match="release unlocked lock"):
+        make().release()
+
+
+def test_a_held_lock_refuses_at_once_or_after_the_timeout(make: type[Lock]) -> None:
+    lock = make()
+    assert lock.acquire()
+    assert not lock.acquire(False)
+    start = time.monotonic()
+    assert not lock.acquire(timeout=0.12)
+    assert time.monotonic() - start >= 0.12
+    lock.release()
+    assert lock.acquire(timeout=0.12)
+
+
+def test_a_thread_that_waits_lets_others_run_and_gets_it(make: type[Lock]) -> None:
+    lock, got = make(), threading.Event()
+    lock.acquire()
+
+    def wait() -> None:
+        with lock:
+            got.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert not got.wait(0.05)
+    lock.release()
+    assert got.wait(10)
+
+
+@pytest.mark.parametrize("waiter", WAITERS)
+def test_threads_exclude_each_other_whatever_the_waiter(make: type[Lock], waiter: str) -> None:
+    lock, count = make(waiter=waiter), [0]
+
+    def work() -> None:
+        for _ in range(200):
+            with lock:
+                seen = count[0]
+                if seen % 50 == 0:
+                    time.sleep(0)
+                count[0] = seen + 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert count == [800]
+
+
+def held_until_parked(lock: Lock, parked: Callable[[], bool]) -> None:
+    """Holds a lock until a second thread waits for it in earnest, then lets it have it."""
+    lock.acquire()
+
+    def wait() -> None:
+        with lock:
+            pass
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not parked():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    lock.release()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_counters_count_the_slow_path_and_nothing_else(make: type[Lock]) -> None:
+    lock = make(counters=True)
+    for _ in range(100):
+        with lock:
+            pass
+    assert lock.counts() == (0, 0, 0, 0)
+    held_until_parked(lock, lambda: (lock.counts() or (0,))[-1] > 0)
+    spins, slow_paths, kicks, waits = lock.counts() or (0, 0, 0, 0)
+    assert slow_paths == 1
+    assert waits >= 1
+    assert kicks >= 1
+    assert spins >= 1
+    assert make().counts() is None
+
+
+class Teacher:
+    """Ops written in Python: waits on a condition, and writes down what it is asked."""
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.calls: list[tuple[str, int]] = []
+
+    def lock_spinning(self, lock: int, ticket: int, unkicked: Callable[[], bool]) -> None:
+        with self.condition:
+            self.calls.append(("lock_spinning", ticket))
+            while unkicked():
+                self.condition.wait()
+
+    def unlock_kick(self, lock: int, ticket: int) -> None:
+        with self.condition:
+            self.calls.append(("unlock_kick", ticket))
+            self.condition.notify_all()
+
+
+def test_the_ops_may_be_written_in_python(make: type[Lock]) -> None:
+    teacher = Teacher()
+    lock = make(waiter=teacher)
+    held_until_parked(lock, lambda: bool(teacher.calls))
+    ticket = 1 if make is pvops.TicketLock else 0  # the hybrid gives tickets to those who queue, only
+    assert teacher.calls[0] == ("lock_spinning", ticket)
+    assert ("unlock_kick", ticket) in teacher.calls
+
+
+def test_ops_that_raise_make_a_lock_that_spins(make: type[Lock]) -> None:
+    raised: list[object] = []
+
+    class Broken:
+        def lock_spinning(self, *_: object) -> None:
+            raise ZeroDivisionError
+
+        def unlock_kick(self, *_: object) -> None:
+            raise ZeroDivisionError
+
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: raised.append(unraisable.exc_type)
+    try:
+        held_until_parked(make(waiter=Broken()), lambda: bool(raised))
+    finally:
+        sys.unraisablehook = hook
+    assert set(raised) == {ZeroDivisionError}
+
+
+def test_a_waiter_that_is_none_is_refused(make: type[Lock]) -> None:
+    with pytest.raises(OpsError, match='no waiter is named "fuutex": native, park, futex, event-channel, halt'):
+        make(waiter="fuutex")
+    with pytest.raises(OpsError, match="needs an op lock_spinning, which this <class 'int'> lacks"):
+        make(waiter=3)
+
+
+def test_pairs_shows_the_cost_of_the_lock_and_not_of_the_call(make: type[Lock]) -> None:
+    lock = make()
+    inside = min(lock.pairs(20_000) for _ in range(20))
+
+    def called() -> float:
+        start = time.perf_counter_ns()
+        for _ in range(2000):
+            lock.acquire()
+            lock.release()
+        return (time.perf_counter_ns() - start) / 2000
+
+    assert 0 < inside < min(called() for _ in range(20))
+    with pytest.raises(LockError, match="pairs: at least one is needed"):
+        lock.pairs(0)
+
+
+def test_another_thread_may_release_it(make: type[Lock]) -> None:
+    lock = make()
+    lock.acquire()
+    other = threading.Thread(target=lock.release)
+    other.start()
+    other.join()
+    assert not lock.locked()
+
+
+def test_a_child_of_fork_finds_a_held_lock_held_and_a_free_one_free(make: type[Lock]) -> None:
+    script = f"""
+import os, pvops
+held, free = pvops.{make.__name__}(), pvops.{make.__name__}()
+held.acquire()
+child = os.fork()
+if child == 0:
+    right = not held.acquire(timeout=0.05) and free.acquire(timeout=5)
+    os._exit(0 if right else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+held.release()
+assert held.acquire(False)
+"""
+    # In a process of its own: pytest's has threads.
+    subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)

@@ -1,0 +1,70 @@
+//! Every byte of `.text` of recorded boots (`PVOPS_KERNELS`) is explained, from the memory and the image alone.
+
+#![allow(clippy::expect_used)] // a test's input is there, or the test fails
+
+mod boots_support;
+
+use boots_support::{all, brief, kernel, rules};
+use pvops::plan::Memory;
+use pvops::sites::Tables;
+use pvops::verify::{Known, Verifier, View};
+
+/// One boot of each era where not all are asked for (`PVOPS_MUTATIONS=all`): Python's tests go through all of them.
+const FEW: [&str; 4] = [
+    "5.10.0-30-686-pae~native-qemu32-smp1",
+    "6.1.0-56-amd64~xenpv-max-smp2",
+    "6.12.117+deb12-amd64~native-epyc-smp2",
+    "7.2.13+deb14-amd64~native-max-smp2-mitoff",
+];
+
+#[test]
+fn every_byte_of_every_boot_is_explained() {
+    let everything = std::env::var("PVOPS_MUTATIONS").is_ok_and(|value| value == "all");
+    let mut bad = Vec::new();
+    for recorded in all() {
+        let name = format!("{}~{}", recorded.kernel, recorded.mode);
+        if !everything && !FEW.contains(&name.as_str()) {
+            continue;
+        }
+        let image = kernel(&recorded.kernel);
+        let tables = Tables::read(&image).expect("real tables are valid");
+        let memory = recorded.memory(&image);
+        let brief = brief(&recorded.kernel, &image);
+        let verifier =
+            Verifier::new(&image, &tables, rules(&recorded.kernel), brief, Memory::of(&image)).expect("a sheet");
+        let view = View::new(verifier.text(), &memory, &[]).expect("a view");
+        let report = verifier.verify(&view, &Known::default());
+        let section = image.section(".text").expect(".text");
+        let changed = image.section_bytes(section).iter().zip(&memory).filter(|(a, b)| a != b).count() as u64;
+        let explained: u64 = report.explained.iter().map(|part| part.bytes).sum();
+        eprintln!("{name}: {explained} of {changed} changed bytes explained, {} unexplained", report.unexplained.len());
+        if !report.unexplained.is_empty() || explained != changed {
+            bad.push(name);
+        }
+    }
+    assert!(bad.is_empty(), "not explained: {bad:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_neither_wrong_nor_a_vote() {
+    for recorded in
+        all().into_iter().filter(|boot| boot.kernel.starts_with("6.1.0-56") && boot.mode == "native-max-smp2")
+    {
+        let image = kernel(&recorded.kernel);
+        let tables = Tables::read(&image).expect("real tables are valid");
+        let mut memory = recorded.memory(&image);
+        let brief = brief(&recorded.kernel, &image);
+        let verifier =
+            Verifier::new(&image, &tables, rules(&recorded.kernel), brief, Memory::of(&image)).expect("a sheet");
+        let (start, end) = verifier.text();
+        // Half of all pages, ends in the middle of sites.
+        let unread: Vec<_> = (start..end).step_by(8192).map(|at| at + 3..(at + 4099).min(end)).collect();
+        for gap in &unread {
+            memory[(gap.start - start) as usize..(gap.end - start) as usize].fill(0);
+        }
+        let view = View::new(verifier.text(), &memory, &unread).expect("a view");
+        let report = verifier.verify(&view, &Known::default());
+        assert_eq!(report.unexplained, []);
+        assert_eq!(report.unread, unread);
+    }
+}
