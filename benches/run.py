@@ -12,6 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from support.rounds import OURS, PEER, report
+
 from pvops.asm import Local, addr, label
 from pvops.asm.operands import eax, ecx, edx
 from pvops.asm.statements import Body
@@ -107,6 +109,8 @@ def main() -> None:
     for name, seconds in least.items():
         rate = INSTRUCTIONS / seconds / 1e6
         print(f"  {name:<20} {rate:10,.0f} million instructions/s  {least['bare Unicorn'] / seconds:5.2f} x")
+    roles = {name: PEER if name == "bare Unicorn" else OURS for name in least}
+    report(f"emulate {INSTRUCTIONS:,} instructions", least, roles)
     print(f"a trap, from {TRAPS:,} of each")
     traps: dict[str, tuple[str, str, Raw | Call]] = {
         "lguest: int $0x1f": ("lguest", "seed", Raw((movl(0, eax), int_(0x1F)))),
