@@ -26,7 +26,7 @@ class Range(NamedTuple):
 
     Attributes:
         median: of the readings that nothing disturbed.
-        minimum: what the least readings of the two programs differ by.
+        minimum: what the least readings of the two programs differ by; they need not be of one round.
         low: the lower end of the interval that holds the true median with 95 % confidence.
         high: its upper end.
     """
