@@ -110,9 +110,10 @@ impl Image {
         Ok(symbols.map_or_else(Vec::new, |s| s.addresses_of(symbol).collect()))
     }
 
-    /// The symbol an address lies in, and the offset into it.
+    /// The symbol an address lies in, and the offset into it; nothing beyond the image's sections lies in one.
     fn symbol_at(&self, py: Python<'_>, address: u64) -> PyResult<Option<(&str, u64)>> {
-        Ok(py.detach(|| self.0.symbols())?.and_then(|s| s.at(address)))
+        let found = py.detach(|| self.0.symbols())?.and_then(|s| s.at(address));
+        Ok(found.filter(|&(_, offset)| offset == 0 || self.0.section_at(address).is_some()))
     }
 
     /// How many symbols the image names; 0 where it names none.
