@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pvops.ops.era import Era
     from pvops.ops.patching import PatchFunction
 
-#: name → title, `Machine.hypervisor`.
+#: name → title, `Machine.hypervisor`, and the function that fills the structures.
 _BACKENDS = {
-    "kvm": ("KVM", "kvm"),
-    "lguest": ("lguest", "lguest"),
-    "xen": ("Xen PV", "xen-pv"),
+    "kvm": ("KVM", "kvm", "arch/x86/kernel/kvm.c: paravirt_ops_setup()"),
+    "lguest": ("lguest", "lguest", "lguest_init()"),
+    "xen": ("Xen PV", "xen-pv", "arch/x86/xen/enlighten.c: xen_start_kernel()"),
 }
 
 
@@ -32,7 +32,7 @@ class HistoricalBackend(Backend):
         from pvops.backends.headers import held_by
 
         held = dict(held_by(self.name, ops.era(fill.era), fill.config))
-        source = f"backends/{self.name} of {fill.era}"
+        source = f"{_BACKENDS[self.name][2]}, {fill.era}"
         # A structure that it does not fill stays as it was built: that of the locks.
         filled = {op.partition(".")[0] for op, symbol in held.items() if symbol is not None}
         slots = {
@@ -86,5 +86,5 @@ def get(name: str, era: str) -> Backend:
         known = ["native", *(known for known in _BACKENDS if known != "kvm" or era == "2.6.33")]
         why = "; what VMI's ROM answers is not in an image" if name == "vmi" else ""
         raise OpsError(f"no backend {name} for images of {era}: there are {', '.join(known)}{why}")
-    title, hypervisor = _BACKENDS[name]
+    title, hypervisor, _ = _BACKENDS[name]
     return HistoricalBackend(name, title, hypervisor, {})
