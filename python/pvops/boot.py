@@ -209,10 +209,9 @@ def filled(
     slots = backend.fill(fill)
     if rules.paravirt is None:
         return slots, None, frozenset()
-    native_patch = era.patch_function(config)
-    inlines = native_patch is not None and backend.patcher(fill) == native_patch.name
+    patch_function = backend.patch_function(fill, era.patch_function(config))
     jumps = frozenset(op.name for op in era.template(config) if op.op.jump) if rules.paravirt.jumps else frozenset()
-    return slots, native_patch if inlines else None, jumps
+    return slots, patch_function, jumps
 
 
 def _nops(kernel: Kernel, machine: Machine | None, rules: Rules) -> NopChoice:

@@ -209,9 +209,10 @@ class Kernel:
         from pvops import backends
         from pvops.plan import Plan
 
+        rules = rules or self.rules
         if isinstance(backend, str):
-            backend = backends.get(backend)
-        return Plan(self, backend, machine, rules or self.rules)
+            backend = backends.get(backend, rules.era)
+        return Plan(self, backend, machine, rules)
 
     def verify(
         self,

@@ -18,19 +18,42 @@ AMD_K8, AMD_K7, INTEL = (
 )
 
 
+@pytest.mark.parametrize("name", ["boot", "switch", "lock"])
 @pytest.mark.parametrize(
-    ("era", "nops", "machine"),
-    [("seed", "k8", AMD_K8), ("seed", "k7", AMD_K7), ("seed", "generic", INTEL), ("2.6.33", "k8", AMD_K8)],
+    ("era", "backend", "nops", "machine"),
+    [
+        ("seed", "native", "k8", AMD_K8),
+        ("seed", "native", "k7", AMD_K7),
+        ("seed", "native", "generic", INTEL),
+        ("2.6.33", "native", "k8", AMD_K8),
+        ("seed", "lguest", "k8", AMD_K8),
+        ("2.6.33", "lguest", "k8", AMD_K8),
+        ("seed", "xen", "k8", AMD_K8),
+        ("2.6.33", "xen", "k8", AMD_K8),
+        ("2.6.33", "kvm", "k8", AMD_K8),
+    ],
 )
-def test_the_text_that_runs_is_what_the_kernels_plan_says(era: str, nops: str, machine: Machine) -> None:
-    guest = image("switch", era)
-    session = Session(guest, hosts.of("native", era)(guest))
+def test_the_text_that_runs_is_what_the_kernels_plan_says(
+    name: str, era: str, backend: str, nops: str, machine: Machine
+) -> None:
+    """Init code that ran in the guest has filled the structures: what is declared of it finds the same functions."""
+    guest = image(name, era)
+    session = Session(guest, hosts.of(backend, era)(guest))
     session.boot()
+    if (era, backend) == ("2.6.33", "xen"):
+        # xen_post_allocator_init(), which no op leads to and the guest leaves out.
+        session.hold("pv_mmu_ops.set_pmd", "xen_set_pmd")
     session.patch(nops)
     at, text = guest.built.sections[".text"]
-    plan = guest.kernel.plan("native", machine=machine)
+    plan = guest.kernel.plan(backend, machine=machine)
     assert plan.nops.table == nops
-    assert session.cpu.read(at, len(text)) == plan.apply()
+    ran_on, planned = bytearray(session.cpu.read(at, len(text))), bytearray(plan.apply())
+    if backend == "xen":
+        # Xen fills the page of its hypercalls while the guest boots; it is not the kernel that does.
+        page = guest.address("hypercall_page") - at
+        assert planned[page : page + 4096] != ran_on[page : page + 4096]
+        planned[page : page + 4096] = ran_on[page : page + 4096]
+    assert ran_on == planned
 
 
 def test_each_thing_that_can_become_of_a_site() -> None:

@@ -37,17 +37,25 @@ def of_images() -> tuple[str, ...]:
     return _OF_IMAGES
 
 
-def get(name: str) -> Backend:
+def get(name: str, era: str | None = None) -> Backend:
     """The backend of a name, with dashes or underscores.
 
+    Args:
+        name: the name.
+        era: of the image it is for; None for one of 5.10 or later.
+
     Raises:
-        OpsError: there is none of that name (the message lists them), or it is one of 2.6, which no image here is of.
+        OpsError: there is none of that name (the message lists them), or none for images of that era.
     """
     from importlib import import_module
 
     from pvops.errors import OpsError
 
     dashed = name.replace("_", "-")
+    if era in ("seed", "2.6.24", "2.6.33") and dashed != "native":
+        from pvops.backends import of_2_6
+
+        return of_2_6.get(dashed, era)
     if dashed in _OF_2_6:
         raise OpsError(f"{dashed} is a backend of 2.6 kernels: see it with `pvops ops --era 2.6.24 --backend {dashed}`")
     if dashed not in _OF_IMAGES:

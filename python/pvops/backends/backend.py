@@ -9,12 +9,15 @@ runs is what call sites are patched to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pvops.backends.conditions import Condition, Verdict, always
 from pvops.errors import OpsError
 from pvops.machine import Machine
 from pvops.ops.structs import Config
+
+if TYPE_CHECKING:
+    from pvops.ops.patching import PatchFunction
 
 
 class ImageView(Protocol):
@@ -203,6 +206,15 @@ class Backend:
                 raise OpsError(f"backend {self.name}: no function in {op}")
             return slot.symbol
         return "paravirt_patch" if fill.era == "6.1" else "apply_alternatives"
+
+    def patch_function(self, fill: Fill, native: PatchFunction | None) -> PatchFunction | None:
+        """The patch function that inlines, where this backend has one; None for the default rules alone.
+
+        Args:
+            fill: what the backend fills.
+            native: the era's ``native_patch``, where it inlines.
+        """
+        return native if native is not None and self.patcher(fill) == native.name else None
 
     def _steps(self, fill: Fill) -> Sequence[Step]:
         if fill.era not in self.eras:

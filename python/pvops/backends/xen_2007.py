@@ -37,6 +37,24 @@ PLACEMENT: dict[str, dict[str, Pointer]] = {
     },
 }
 
+#: What Xen puts over its static tables before ``alternative_instructions()`` runs, by era: xen_pagetable_setup_done()
+#: of 2.6.24, xen_post_allocator_init() of 2.6.33.
+LATER: dict[str, dict[str, str]] = {
+    "2.6.24": {"pv_mmu_ops.alloc_pt": "xen_alloc_pt", "pv_mmu_ops.set_pte": "xen_set_pte"},
+    "2.6.33": {
+        "pv_mmu_ops.set_pte": "xen_set_pte",
+        "pv_mmu_ops.set_pmd": "xen_set_pmd",
+        "pv_mmu_ops.set_pud": "xen_set_pud",
+        "pv_mmu_ops.set_pgd": "xen_set_pgd",
+        "pv_mmu_ops.alloc_pte": "xen_alloc_pte",
+        "pv_mmu_ops.alloc_pmd": "xen_alloc_pmd",
+        "pv_mmu_ops.alloc_pud": "xen_alloc_pud",
+        "pv_mmu_ops.release_pte": "xen_release_pte",
+        "pv_mmu_ops.release_pmd": "xen_release_pmd",
+        "pv_mmu_ops.release_pud": "xen_release_pud",
+    },
+}
+
 
 def structs(era: Era, config: Config, *, placement: bool = False) -> tuple[OpsStruct, ...]:
     """Xen's ops.

@@ -1,0 +1,90 @@
+"""Backends of 2.6 on an opened image: what their init code puts into the structures, by name, found in the image.
+
+Their static tables are declared (`pvops.backends.headers`), not read from the image: the kernels of that time can be
+built in many ways, and few images are about. What stands here is what ``alternative_instructions()`` finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pvops.backends.backend import Backend, Fill, Slot
+from pvops.errors import OpsError
+
+if TYPE_CHECKING:
+    from pvops.ops.era import Era
+    from pvops.ops.patching import PatchFunction
+
+#: name → title, `Machine.hypervisor`, and the function that fills the structures.
+_BACKENDS = {
+    "kvm": ("KVM", "kvm", "arch/x86/kernel/kvm.c: paravirt_ops_setup()"),
+    "lguest": ("lguest", "lguest", "lguest_init()"),
+    "xen": ("Xen PV", "xen-pv", "arch/x86/xen/enlighten.c: xen_start_kernel()"),
+}
+
+
+class HistoricalBackend(Backend):
+    """A backend whose ops are declared by name, era by era."""
+
+    def fill(self, fill: Fill) -> dict[str, Slot]:
+        from pvops import ops
+        from pvops.backends.headers import held_by
+
+        held = dict(held_by(self.name, ops.era(fill.era), fill.config))
+        source = f"{_BACKENDS[self.name][2]}, {fill.era}"
+        # A structure that it does not fill stays as it was built: that of the locks.
+        filled = {op.partition(".")[0] for op, symbol in held.items() if symbol is not None}
+        slots = {
+            op: self._slot(fill, op, held.get(op), "its init code puts it there", source)
+            if op.partition(".")[0] in filled
+            else fill.native[op]
+            for op in fill.ops
+        }
+        for op, symbol in self._later(fill).items():
+            if op in slots and fill.image.address_of(symbol) is not None:
+                slots[op] = self._slot(fill, op, symbol, "put there once the kernel has its own page tables", source)
+        return slots
+
+    def patch_function(self, fill: Fill, native: PatchFunction | None) -> PatchFunction | None:
+        from pvops import ops
+        from pvops.backends import lguest, xen_2007
+
+        era: Era = ops.era(fill.era)
+        patcher = self.patcher(fill)
+        if patcher == "lguest_patch":
+            data = fill.image.address_of("lguest_data")
+            if data is None:
+                raise OpsError("lguest_patch writes the address of lguest_data, and the image has no such symbol")
+            return lguest.patch_function(era, lguest.code(era, data))
+        if patcher == "xen_patch":
+            return xen_2007.patch_function(era)
+        return native if native is not None and native.name == patcher else None
+
+    def _later(self, fill: Fill) -> Mapping[str, str]:
+        from pvops.backends import xen_2007
+
+        return xen_2007.LATER["2.6.33" if fill.era == "2.6.33" else "2.6.24"] if self.name == "xen" else {}
+
+    def _slot(self, fill: Fill, op: str, symbol: str | None, why: str, source: str) -> Slot:
+        if symbol is None:
+            return Slot(op, None, None, f"{why}: NULL", source)
+        name, _, offset = symbol.partition("+")
+        address = fill.image.address_of(name)
+        if address is None:
+            raise OpsError(f"backend {self.name}: {op} holds {symbol}, but the image has no symbol of that name")
+        return Slot(op, symbol, address + int(offset or "0", 0), why, source)
+
+
+def get(name: str, era: str) -> Backend:
+    """The backend of a name, but native, for images of the seed, 2.6.24 and 2.6.33.
+
+    Raises:
+        OpsError: there is none for images of that era.
+    """
+    if name not in _BACKENDS or (name == "kvm" and era != "2.6.33"):
+        known = ["native", *(known for known in _BACKENDS if known != "kvm" or era == "2.6.33")]
+        why = "; what VMI's ROM answers is not in an image" if name == "vmi" else ""
+        raise OpsError(f"no backend {name} for images of {era}: there are {', '.join(known)}{why}")
+    title, hypervisor, _ = _BACKENDS[name]
+    return HistoricalBackend(name, title, hypervisor, {})
