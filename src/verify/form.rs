@@ -79,12 +79,12 @@ impl Sheet<'_> {
     pub fn attributed(&self, cluster: &Cluster, state: &State, out: &mut Vec<u8>, owners: &mut Vec<u8>) {
         owners.clear();
         owners.resize(cluster.len as usize, u8::MAX);
-        let mut before = Vec::new();
         if let [only] = self.pieces(cluster) {
             self.form(cluster, state, out);
             owners.fill(number(only.what.pass()));
             return;
         }
+        let mut before = Vec::new();
         self.follow(cluster, state, END, 0, out, &mut |piece, bytes| {
             if let Some(piece) = piece {
                 for (i, (was, is)) in before.iter().zip(bytes).enumerate() {
@@ -512,6 +512,6 @@ pub(super) const PASSES: [Pass; 13] = [
     Pass::Unlisted,
 ];
 
-fn number(pass: Pass) -> u8 {
+pub(super) fn number(pass: Pass) -> u8 {
     PASSES.iter().position(|&p| p == pass).map_or(u8::MAX, |at| at as u8)
 }

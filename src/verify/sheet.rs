@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 
+use super::form::{PASSES, number};
 use super::state::{Backend, Numbers};
 use super::thunks::Thunks;
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, JMP, NopTable};
 use crate::plan::alternatives::Nest;
-use crate::plan::{Landmarks, Memory, Rules, Stage};
+use crate::plan::{Landmarks, Memory, Pass, Rules, Stage};
 use crate::sites::Tables;
 
 const THUNK_SIZE: u64 = 32;
@@ -156,6 +157,8 @@ pub(super) struct Sheet<'a> {
     pub pieces: Vec<Piece>,
     /// By address.
     pub clusters: Vec<Cluster>,
+    /// Those in `.text` that each pass comes to, by its number and their place.
+    groups: [Vec<u32>; PASSES.len()],
     pub branches: Vec<Option<Branch>>,
     pub slots: Vec<Slot>,
     /// Slot of each direct-call row.
@@ -199,7 +202,11 @@ impl<T> Index<T> {
 impl<'a> Sheet<'a> {
     pub fn new(image: &Image, tables: &'a Tables, rules: &'a Rules, brief: Brief, code: Memory) -> Result<Sheet<'a>> {
         let section = image.section(".text").ok_or_else(|| Error::image("no section .text"))?;
-        let text = (section.address, section.address + image.section_bytes(section).len() as u64);
+        let size = image.section_bytes(section).len();
+        if code.from(section.address).len() < size {
+            return Err(Error::image("section .text is not code").in_section(".text"));
+        }
+        let text = (section.address, section.address + size as u64);
         let mut sheet = Sheet {
             tables,
             rules,
@@ -210,6 +217,7 @@ impl<'a> Sheet<'a> {
             text,
             pieces: Vec::new(),
             clusters: Vec::new(),
+            groups: Default::default(),
             branches: Vec::new(),
             slots: Vec::new(),
             row_slots: Vec::new(),
@@ -393,6 +401,15 @@ impl<'a> Sheet<'a> {
             if last - first > 1 {
                 self.pieces[first..last].sort_by_key(|piece| (piece.stage, order(piece.what)));
             }
+            if end > self.text.0 && start < self.text.1 {
+                let place = self.clusters.len() as u32;
+                for piece in &self.pieces[first..last] {
+                    let group = self.groups.get_mut(usize::from(number(piece.what.pass())));
+                    if let Some(group) = group.filter(|group| group.last() != Some(&place)) {
+                        group.push(place);
+                    }
+                }
+            }
             let (first_u32, count) = (first as u32, (last - first) as u32);
             self.clusters.push(Cluster { start, len: (end - start) as u32, first: first_u32, count });
             first = last;
@@ -410,6 +427,12 @@ impl<'a> Sheet<'a> {
         let from = self.clusters.partition_point(|cluster| cluster.end() <= start);
         let to = self.clusters.partition_point(|cluster| cluster.start < end);
         self.clusters.get(from..to).unwrap_or_default()
+    }
+
+    /// The clusters in `.text` that a pass comes to.
+    pub fn group(&self, pass: Pass) -> impl Iterator<Item = &Cluster> {
+        let places = self.groups.get(usize::from(number(pass))).into_iter().flatten();
+        places.map(|&place| &self.clusters[place as usize])
     }
 
     /// Whether a function begins at an address.
