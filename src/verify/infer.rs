@@ -377,7 +377,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
                 [0x0f, 0x80..=0x8f, a, b, c, d, ..] => Some(sheet.code.target(address, 6, &[*a, *b, *c, *d])),
                 _ => None,
             };
-            let target = target.filter(|&target| sheet.is_function(target));
+            let target = target.map(|target| sheet.meant(&self.state, target)).filter(|&t| sheet.is_function(t));
             let others = returning.iter().copied().flatten().chain(target).chain([0]);
             let mut candidates: Vec<Target> = match target {
                 // A branch to a function that is no thunk: nothing but that function makes it.
@@ -470,6 +470,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
                 [CALL | JMP, a, b, c, d, ..] => Some(sheet.code.target(address, 5, &[*a, *b, *c, *d])),
                 _ => None,
             };
+            let target = target.map(|target| sheet.meant(&self.state, target));
             let at = usize::from(slot);
             let kind = sheet.slots[at].op.and_then(|op| sheet.brief.ops.inlined.get(usize::from(op)));
             let guarded = kind.filter(|kind| kind.code.is_some()).and_then(|kind| kind.only_while);
@@ -490,6 +491,8 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
                 } else {
                     form.fill(insn::NOP);
                     let target = if candidate == 0 { bug.unwrap_or(0) } else { candidate };
+                    let counts = sheet.counts_at(address, true);
+                    let target = if counts { sheet.counted(&self.state, target) } else { target };
                     form[..5].copy_from_slice(&insn::call(address, target));
                     state_nops(&self.state, &mut form[5..]);
                 }

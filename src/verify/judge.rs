@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::form::PASSES;
+use super::form::{PASSES, number};
 use super::infer::Vote;
 use super::others::{self, Owner};
 use super::sheet::{Cluster, Sheet};
@@ -75,9 +75,24 @@ pub struct Report {
 pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec<Vote>, backend: String) -> Report {
     let (start, end) = sheet.text;
     let memory = view.all();
-    let Held { counts, spans, fits } = hold(sheet, memory, &state);
+    let Held { mut counts, mut spans, fits } = hold(sheet, memory, &state);
+    let mut unexplained = Vec::new();
+    if !fits {
+        let mut expected = expected(sheet, &state);
+        for (address, len) in sheet.count_all(view, &state, &mut expected) {
+            let range = (address - start) as usize..(address - start) as usize + len as usize;
+            let built = &sheet.code.from(address)[..len as usize];
+            let both = expected[range.clone()].iter().zip(&memory[range]).zip(built);
+            let bytes = both.filter(|((should, is), built)| should == is && is != built).count() as u64;
+            counts[usize::from(number(Pass::CallSites))] += bytes;
+            if bytes > 0 {
+                spans.push((address, len, Pass::CallSites));
+            }
+        }
+        spans.sort_unstable_by_key(|&(address, ..)| address);
+        unexplained = unexplained_runs(sheet, view, &state, &expected);
+    }
     let explained = PASSES.iter().zip(counts).filter(|&(_, bytes)| bytes > 0);
-    let unexplained = if fits { Vec::new() } else { unexplained(sheet, view, &state, &expected(sheet, &state)) };
     Report {
         address: start,
         size: memory.len() as u64,
@@ -205,7 +220,7 @@ fn runs(
     runs
 }
 
-fn unexplained(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) -> Vec<Unexplained> {
+fn unexplained_runs(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) -> Vec<Unexplained> {
     let start = sheet.text.0;
     let memory = view.all();
     let cluster = |at: usize| {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::counted::{Counting, MAX_TEMPLATE};
 use super::form::{PASSES, number};
 use super::state::{Backend, Numbers};
 use super::thunks::Thunks;
@@ -174,6 +175,7 @@ pub(super) struct Sheet<'a> {
     /// Functions that BPF attaches to: where they begin and end.
     pub bpf: Vec<(u64, u64)>,
     pub thunks: Thunks,
+    pub counting: Counting,
     order: Vec<Stage>,
 }
 
@@ -227,15 +229,17 @@ impl<'a> Sheet<'a> {
             tracers: Vec::new(),
             bpf: Vec::new(),
             thunks: Thunks::default(),
+            counting: Counting::default(),
             order: rules.order.to_vec(),
         };
+        sheet.counting.template = sheet.template(image);
         sheet.name_others(image)?;
         sheet.collect(image)?;
         sheet.cut()?;
         Ok(sheet)
     }
 
-    fn stage(&self, stage: Stage) -> Option<u8> {
+    pub fn stage(&self, stage: Stage) -> Option<u8> {
         self.order.iter().position(|&s| s == stage).map(|at| at as u8)
     }
 
@@ -243,6 +247,14 @@ impl<'a> Sheet<'a> {
         if let Some(stage) = self.stage(stage) {
             self.pieces.push(Piece { address, len, stage, what });
         }
+    }
+
+    /// What counts a call, as loaded: where it lies, and its bytes.
+    fn template(&self, image: &Image) -> (u64, Vec<u8>) {
+        let Some((start, end)) = self.marks.call_template else { return (0, Vec::new()) };
+        let len = end.wrapping_sub(start).min(MAX_TEMPLATE) as usize;
+        let loaded = self.code.from(start).get(..len).or_else(|| image.read(start, len));
+        (start, loaded.unwrap_or_default().to_vec())
     }
 
     fn name_others(&mut self, image: &Image) -> Result<()> {
