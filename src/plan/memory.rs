@@ -43,6 +43,15 @@ impl Memory {
         Memory { bits, regions, largest, bytes }
     }
 
+    /// Adds bytes at an address where there are none.
+    pub fn add(&mut self, start: u64, bytes: &[u8]) {
+        let region = Region { start, at: self.bytes.len(), len: bytes.len() };
+        self.bytes.extend_from_slice(bytes);
+        let place = self.regions.partition_point(|other| other.start < start);
+        self.regions.insert(place, region);
+        self.largest += usize::from(place <= self.largest);
+    }
+
     /// Pointer size.
     pub fn bits(&self) -> Bits {
         self.bits

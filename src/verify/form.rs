@@ -79,17 +79,17 @@ impl Sheet<'_> {
     pub fn attributed(&self, cluster: &Cluster, state: &State, out: &mut Vec<u8>, owners: &mut Vec<u8>) {
         owners.clear();
         owners.resize(cluster.len as usize, u8::MAX);
-        let mut before = Vec::new();
-        if let [only] = self.pieces(cluster) {
+        if let ([only], false) = (self.pieces(cluster), self.counts(state)) {
             self.form(cluster, state, out);
             owners.fill(number(only.what.pass()));
             return;
         }
-        self.follow(cluster, state, END, 0, out, &mut |piece, bytes| {
-            if let Some(piece) = piece {
+        let mut before = Vec::new();
+        self.follow(cluster, state, END, 0, out, &mut |pass, bytes| {
+            if let Some(pass) = pass {
                 for (i, (was, is)) in before.iter().zip(bytes).enumerate() {
                     if was != is {
-                        owners[i] = number(piece.what.pass());
+                        owners[i] = number(pass);
                     }
                 }
             }
@@ -105,19 +105,30 @@ impl Sheet<'_> {
         until: Until,
         depth: u8,
         out: &mut Vec<u8>,
-        seen: &mut dyn FnMut(Option<&Piece>, &[u8]),
+        seen: &mut dyn FnMut(Option<Pass>, &[u8]),
     ) {
         let built = self.code.from(cluster.start);
         out.clear();
         out.extend_from_slice(&built[..built.len().min(cluster.len as usize)]);
         seen(None, out);
+        // Counting comes between two pieces, or behind all.
+        let mut uncounted = self.counts(state);
         for piece in self.pieces(cluster) {
+            if uncounted && self.after_counting(piece.stage) {
+                uncounted = false;
+                self.count(cluster, state, out);
+                seen(Some(Pass::CallSites), out);
+            }
             let row = if let What::Alternatives { first, .. } = piece.what { first } else { 0 };
             if (piece.stage, row) >= until {
-                break;
+                return;
             }
             self.apply(piece, state, depth, &mut Desk { start: cluster.start, bytes: out });
-            seen(Some(piece), out);
+            seen(Some(piece.what.pass()), out);
+        }
+        if uncounted {
+            self.count(cluster, state, out);
+            seen(Some(Pass::CallSites), out);
         }
     }
 
@@ -453,7 +464,6 @@ impl Sheet<'_> {
         let site = &self.tables.static_calls[row as usize];
         let rules = self.rules.static_calls;
         let address = site.address;
-        let is = |mark: Option<u64>| mark == Some(function);
         if let Some([0x0f, condition, ..]) = desk.at(address, piece.len.into()).filter(|_| site.tail) {
             let condition = *condition;
             let target = if function != 0 { Some(function) } else { thunk.or(self.marks.static_call_return) };
@@ -465,6 +475,11 @@ impl Sheet<'_> {
             }
             return;
         }
+        let function = match site.tail {
+            false if self.after_counting(piece.stage) => self.counted(state, function),
+            _ => function,
+        };
+        let is = |mark: Option<u64>| mark == Some(function);
         let bytes = match (site.tail, function) {
             (true, 0) => self.ret(address, thunk),
             (true, _) => insn::jmp(address, function),
@@ -512,6 +527,6 @@ pub(super) const PASSES: [Pass; 13] = [
     Pass::Unlisted,
 ];
 
-fn number(pass: Pass) -> u8 {
+pub(super) fn number(pass: Pass) -> u8 {
     PASSES.iter().position(|&p| p == pass).map_or(u8::MAX, |at| at as u8)
 }

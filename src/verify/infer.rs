@@ -4,12 +4,13 @@
 //! what the value makes it, and not what every other value makes it too; a site that fits no value has no vote. What the
 //! user knows is not asked. Ties go to the value the image was built with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::sheet::{Cluster, Sheet, What};
 use super::state::{Branches, Known, State, Target};
 use super::view::View;
 use crate::insn::{self, CALL, JMP, NopTable};
+use crate::plan::Pass;
 
 /// What was asked of the sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,11 +77,11 @@ pub(super) struct Inference<'s, 'a, 'v> {
 }
 
 /// How many sites say what.
-struct Tally<K>(HashMap<K, u32>);
+struct Tally<K>(BTreeMap<K, u32>);
 
-impl<K: Copy + Ord + std::hash::Hash> Tally<K> {
+impl<K: Copy + Ord> Tally<K> {
     fn new() -> Tally<K> {
-        Tally(HashMap::new())
+        Tally(BTreeMap::new())
     }
 
     fn add(&mut self, value: K) {
@@ -113,14 +114,9 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
 
     pub fn run(&mut self) {
         self.nops();
-        self.flag(
-            Unknown::Processors,
-            self.known.uniprocessor,
-            |what| matches!(what, What::Lock(_)),
-            |state| &mut state.uniprocessor,
-        );
-        self.flag(Unknown::Sealed, None, |what| matches!(what, What::Endbr(_)), |state| &mut state.sealed);
-        self.flag(Unknown::Untraced, None, |what| matches!(what, What::Mcount(_)), |state| &mut state.untraced);
+        self.flag(Unknown::Processors, self.known.uniprocessor, Pass::SmpLocks, |state| &mut state.uniprocessor);
+        self.flag(Unknown::Sealed, None, Pass::Ibt, |state| &mut state.sealed);
+        self.flag(Unknown::Untraced, None, Pass::Mcount, |state| &mut state.untraced);
         self.branches();
         self.returns();
         self.constants();
@@ -138,14 +134,11 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         }
     }
 
-    /// The clusters in `.text` that are one site of this kind alone.
-    fn alone(&self, kind: impl Fn(What) -> bool) -> Vec<&'s Cluster> {
+    /// The clusters in `.text` that no other pass comes to.
+    fn alone(&self, pass: Pass) -> Vec<&'s Cluster> {
         let sheet = self.sheet;
-        let of = move |cluster: &&Cluster| {
-            let pieces = sheet.pieces(cluster);
-            pieces.iter().all(|piece| kind(piece.what)) && !pieces.is_empty()
-        };
-        sheet.touching(sheet.text.0, sheet.text.1).iter().filter(of).collect()
+        let alone = |cluster: &&Cluster| sheet.pieces(cluster).iter().all(|piece| piece.what.pass() == pass);
+        sheet.group(pass).filter(alone).collect()
     }
 
     /// Whether memory holds this cluster's form under the state; `None` where it cannot be read.
@@ -165,7 +158,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             return;
         }
         let mut tally = Tally::new();
-        for cluster in self.alone(|what| matches!(what, What::Mcount(_))) {
+        for cluster in self.alone(Pass::Mcount) {
             let Some(found) = self.view.found(cluster) else { continue };
             if let Some(at) = choice.iter().position(|nops: &&NopTable| nops.atomic5 == found) {
                 tally.add(at);
@@ -178,16 +171,10 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     }
 
     /// One bit that all sites of a kind hang on.
-    fn flag(
-        &mut self,
-        about: Unknown,
-        known: Option<bool>,
-        kind: impl Fn(What) -> bool,
-        of: impl Fn(&mut State) -> &mut bool,
-    ) {
+    fn flag(&mut self, about: Unknown, known: Option<bool>, pass: Pass, of: impl Fn(&mut State) -> &mut bool) {
         let built = *of(&mut self.state);
         let mut counts = [0, 0];
-        for cluster in self.alone(kind) {
+        for cluster in self.alone(pass) {
             let fits = [false, true].map(|value| {
                 *of(&mut self.state) = value;
                 self.fits(cluster)
@@ -208,7 +195,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     }
 
     fn branches(&mut self) {
-        let sites = self.alone(|what| matches!(what, What::Retpoline(_)));
+        let sites = self.alone(Pass::Retpolines);
         if let Some(mode) = self.known_branches() {
             self.state.branches = mode;
             self.pages(&sites);
@@ -287,7 +274,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     }
 
     fn returns(&mut self) {
-        let sites = self.alone(|what| matches!(what, What::Return(_)));
+        let sites = self.alone(Pass::Returns);
         let rethunk = self.sheet.brief.numbers.rethunk.and_then(|number| self.known.features.get(&number).copied());
         let mut candidates = vec![None];
         let mut tally = Tally::new();
@@ -342,7 +329,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         let mut counts = vec![[0u32; 2]; sheet.keys.len()];
         // Where all sites of a key hold neither form, the state is that of the nearer one.
         let mut distances = vec![[0usize; 2]; sheet.keys.len()];
-        for cluster in sheet.touching(sheet.text.0, sheet.text.1) {
+        for cluster in sheet.group(Pass::JumpLabels) {
             for piece in sheet.pieces(cluster) {
                 let What::Jump { row, key } = piece.what else { continue };
                 let Some(found) = self.view.bytes(piece.address, piece.len.into()) else { continue };
@@ -376,7 +363,8 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         tallies.resize_with(sheet.calls.len(), Tally::new);
         let mut voters = vec![0u32; sheet.calls.len()];
         let returning = [sheet.marks.return0, sheet.marks.warn_trap, sheet.marks.native_unlock];
-        for cluster in sheet.touching(sheet.text.0, sheet.text.1) {
+        // None is both: a trampoline is a function.
+        for cluster in sheet.group(Pass::StaticCalls).chain(sheet.group(Pass::Trampolines)) {
             let key = sheet.pieces(cluster).iter().find_map(|piece| match piece.what {
                 What::Call { key, .. } | What::Trampoline { key: Some(key), .. } => Some((key, piece.address)),
                 _ => None,
@@ -389,7 +377,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
                 [0x0f, 0x80..=0x8f, a, b, c, d, ..] => Some(sheet.code.target(address, 6, &[*a, *b, *c, *d])),
                 _ => None,
             };
-            let target = target.filter(|&target| sheet.is_function(target));
+            let target = target.map(|target| sheet.meant(&self.state, target)).filter(|&t| sheet.is_function(t));
             let others = returning.iter().copied().flatten().chain(target).chain([0]);
             let mut candidates: Vec<Target> = match target {
                 // A branch to a function that is no thunk: nothing but that function makes it.
@@ -428,17 +416,16 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     fn op_sites(&self) -> Vec<(u16, u64, u8)> {
         let sheet = self.sheet;
         let mut sites = Vec::new();
-        for cluster in sheet.touching(sheet.text.0, sheet.text.1) {
-            for piece in sheet.pieces(cluster) {
-                match piece.what {
-                    What::Paravirt { slot, .. } => sites.push((slot, piece.address, piece.len)),
-                    What::Alternatives { first, .. } => {
-                        if let Some(&Some(slot)) = sheet.row_slots.get(first as usize) {
-                            sites.push((slot, piece.address, piece.len));
-                        }
-                    }
-                    _ => {}
-                }
+        for piece in sheet.group(Pass::Paravirt).flat_map(|cluster| sheet.pieces(cluster)) {
+            if let What::Paravirt { slot, .. } = piece.what {
+                sites.push((slot, piece.address, piece.len));
+            }
+        }
+        for piece in sheet.group(Pass::Alternatives).flat_map(|cluster| sheet.pieces(cluster)) {
+            if let What::Alternatives { first, .. } = piece.what
+                && let Some(&Some(slot)) = sheet.row_slots.get(first as usize)
+            {
+                sites.push((slot, piece.address, piece.len));
             }
         }
         sites
@@ -483,6 +470,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
                 [CALL | JMP, a, b, c, d, ..] => Some(sheet.code.target(address, 5, &[*a, *b, *c, *d])),
                 _ => None,
             };
+            let target = target.map(|target| sheet.meant(&self.state, target));
             let at = usize::from(slot);
             let kind = sheet.slots[at].op.and_then(|op| sheet.brief.ops.inlined.get(usize::from(op)));
             let guarded = kind.filter(|kind| kind.code.is_some()).and_then(|kind| kind.only_while);
@@ -503,6 +491,8 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
                 } else {
                     form.fill(insn::NOP);
                     let target = if candidate == 0 { bug.unwrap_or(0) } else { candidate };
+                    let counts = sheet.counts_at(address, true);
+                    let target = if counts { sheet.counted(&self.state, target) } else { target };
                     form[..5].copy_from_slice(&insn::call(address, target));
                     state_nops(&self.state, &mut form[5..]);
                 }
@@ -562,7 +552,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             self.votes.iter().any(|vote| vote.about == Unknown::Feature(*number) && vote.votes >= ENOUGH)
         });
         let known = known.map(|number| self.state.has(number));
-        self.flag(Unknown::Xen, known, |what| matches!(what, What::XenIret | What::XenStub(_)), |state| &mut state.xen);
+        self.flag(Unknown::Xen, known, Pass::Unlisted, |state| &mut state.xen);
     }
 
     fn features(&mut self) {
@@ -648,7 +638,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         let sheet = self.sheet;
         let Some(table) = &sheet.tables.alternatives else { return Vec::new() };
         let mut ballots = Vec::new();
-        for cluster in sheet.touching(sheet.text.0, sheet.text.1) {
+        for cluster in sheet.group(Pass::Alternatives) {
             let mut features: Vec<u16> = Vec::new();
             for piece in sheet.pieces(cluster) {
                 if let What::Alternatives { first, count } = piece.what {

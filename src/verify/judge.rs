@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::form::PASSES;
+use super::form::{PASSES, number};
 use super::infer::Vote;
 use super::others::{self, Owner};
-use super::sheet::Sheet;
+use super::sheet::{Cluster, Sheet};
 use super::state::{State, Target};
 use super::view::View;
 use crate::plan::Pass;
@@ -75,36 +75,24 @@ pub struct Report {
 pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec<Vote>, backend: String) -> Report {
     let (start, end) = sheet.text;
     let memory = view.all();
-    let mut expected = sheet.code.from(start)[..memory.len()].to_vec();
-    let mut counts = [0u64; PASSES.len()];
-    let mut spans = Vec::new();
-    let (mut form, mut owners) = (Vec::new(), Vec::new());
-    for cluster in sheet.touching(start, end) {
-        sheet.attributed(cluster, &state, &mut form, &mut owners);
-        let Some(at) = cluster.start.checked_sub(start).map(|at| at as usize) else { continue };
-        let Some(place) = expected.get_mut(at..at + form.len()) else { continue };
-        if place == form {
-            continue;
-        }
-        let mut last = None;
-        for (i, ((built, is), owner)) in place.iter_mut().zip(&form).zip(&owners).enumerate() {
-            if *built == *is {
-                continue;
-            }
-            *built = *is;
-            if memory[at + i] == *is
-                && let Some(count) = counts.get_mut(usize::from(*owner))
-            {
-                *count += 1;
-                last = PASSES.get(usize::from(*owner)).copied();
+    let Held { mut counts, mut spans, fits } = hold(sheet, memory, &state);
+    let mut unexplained = Vec::new();
+    if !fits {
+        let mut expected = expected(sheet, &state);
+        for (address, len) in sheet.count_all(view, &state, &mut expected) {
+            let range = (address - start) as usize..(address - start) as usize + len as usize;
+            let built = &sheet.code.from(address)[..len as usize];
+            let both = expected[range.clone()].iter().zip(&memory[range]).zip(built);
+            let bytes = both.filter(|((should, is), built)| should == is && is != built).count() as u64;
+            counts[usize::from(number(Pass::CallSites))] += bytes;
+            if bytes > 0 {
+                spans.push((address, len, Pass::CallSites));
             }
         }
-        if let Some(pass) = last {
-            spans.push((cluster.start, cluster.len, pass));
-        }
+        spans.sort_unstable_by_key(|&(address, ..)| address);
+        unexplained = unexplained_runs(sheet, view, &state, &expected);
     }
     let explained = PASSES.iter().zip(counts).filter(|&(_, bytes)| bytes > 0);
-    let unexplained = unexplained(sheet, view, &state, &expected);
     Report {
         address: start,
         size: memory.len() as u64,
@@ -123,6 +111,85 @@ pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec
         backend,
         spans,
     }
+}
+
+/// Memory held to what it should be.
+struct Held {
+    /// Bytes that each pass accounts for.
+    counts: [u64; PASSES.len()],
+    spans: Vec<(u64, u32, Pass)>,
+    /// Whether all of it is as it should be, unread bytes aside.
+    fits: bool,
+}
+
+/// Holds all of memory to the state: on two threads, half of the clusters each.
+fn hold(sheet: &Sheet<'_>, memory: &[u8], state: &State) -> Held {
+    let clusters = sheet.touching(sheet.text.0, sheet.text.1);
+    let (low, high) = clusters.split_at(clusters.len() / 2);
+    let at = |cluster: &Cluster| cluster.start.saturating_sub(sheet.text.0) as usize;
+    let middle = high.first().map_or(memory.len(), at);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| part(sheet, memory, state, high, middle..memory.len()));
+        let mut held = part(sheet, memory, state, low, 0..middle);
+        match other.join() {
+            Ok(other) => {
+                held.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+                held.spans.extend(other.spans);
+                held.fits &= other.fits;
+                held
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Holds a part of memory to the forms of its clusters, and between them to the code as built.
+fn part(sheet: &Sheet<'_>, memory: &[u8], state: &State, clusters: &[Cluster], range: Range<usize>) -> Held {
+    let start = sheet.text.0;
+    let built = sheet.code.from(start);
+    let mut held = Held { counts: [0; PASSES.len()], spans: Vec::new(), fits: true };
+    let (mut form, mut owners) = (Vec::new(), Vec::new());
+    let mut done = range.start;
+    for cluster in clusters {
+        let Some(at) = cluster.start.checked_sub(start).map(|at| at as usize) else { continue };
+        sheet.attributed(cluster, state, &mut form, &mut owners);
+        let end = at + form.len();
+        let (Some(was), Some(is)) = (built.get(at..end), memory.get(at..end)) else { continue };
+        held.fits &= built[done..at] == memory[done..at] && form == is;
+        done = end;
+        if form == was {
+            continue;
+        }
+        let mut last = None;
+        for (((built, is), form), owner) in was.iter().zip(is).zip(&form).zip(&owners) {
+            if built != form && is == form {
+                if let Some(count) = held.counts.get_mut(usize::from(*owner)) {
+                    *count += 1;
+                    last = PASSES.get(usize::from(*owner)).copied();
+                }
+            }
+        }
+        if let Some(pass) = last {
+            held.spans.push((cluster.start, cluster.len, pass));
+        }
+    }
+    held.fits &= built[done..range.end] == memory[done..range.end];
+    held
+}
+
+/// The text that memory should hold.
+fn expected(sheet: &Sheet<'_>, state: &State) -> Vec<u8> {
+    let (start, end) = sheet.text;
+    let mut expected = sheet.code.from(start)[..(end - start) as usize].to_vec();
+    let mut form = Vec::new();
+    for cluster in sheet.touching(start, end) {
+        let Some(at) = cluster.start.checked_sub(start).map(|at| at as usize) else { continue };
+        sheet.form(cluster, state, &mut form);
+        if let Some(place) = expected.get_mut(at..at + form.len()) {
+            place.copy_from_slice(&form);
+        }
+    }
+    expected
 }
 
 /// The runs of wrong bytes, as offsets into `.text`.
@@ -153,7 +220,7 @@ fn runs(
     runs
 }
 
-fn unexplained(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) -> Vec<Unexplained> {
+fn unexplained_runs(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) -> Vec<Unexplained> {
     let start = sheet.text.0;
     let memory = view.all();
     let cluster = |at: usize| {

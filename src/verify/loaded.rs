@@ -5,10 +5,11 @@
 
 use std::ops::Range;
 
+use super::counted::MAX_TEMPLATE;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::memory::{Found, Held, Memory as Dump};
-use crate::plan::Memory;
+use crate::plan::{Landmarks, Memory};
 
 /// `.text` as a dump has it.
 #[derive(Debug)]
@@ -21,7 +22,15 @@ pub struct Text {
 
 /// All code of an image as loaded this far from where it was linked, before any pass.
 pub fn code(image: &Image, slide: u64) -> Result<Memory> {
+    // The template of what counts calls is data, copied into text as the rest of what is loaded.
+    let template = Landmarks::of(image)?.call_template.and_then(|(start, end)| {
+        let len = end.checked_sub(start).filter(|&len| len <= MAX_TEMPLATE)? as usize;
+        Some((start, image.read(start, len)?))
+    });
     let mut code = Memory::of(image);
+    if let Some((start, bytes)) = template.filter(|&(start, _)| code.from(start).is_empty()) {
+        code.add(start, bytes);
+    }
     if slide != 0
         && let Some(relocations) = image.relocations()?
     {

@@ -10,6 +10,7 @@
 //! static key all its jump labels, one target all sites of a static call, one content of a slot all calls of the op, one
 //! thunk all returns. A site that disagrees with the many is unexplained, however well-formed it is.
 
+mod counted;
 mod form;
 mod infer;
 mod judge;

@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 
+use super::counted::{Counting, MAX_TEMPLATE};
+use super::form::{PASSES, number};
 use super::state::{Backend, Numbers};
 use super::thunks::Thunks;
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, JMP, NopTable};
 use crate::plan::alternatives::Nest;
-use crate::plan::{Landmarks, Memory, Rules, Stage};
+use crate::plan::{Landmarks, Memory, Pass, Rules, Stage};
 use crate::sites::Tables;
 
 const THUNK_SIZE: u64 = 32;
@@ -156,6 +158,8 @@ pub(super) struct Sheet<'a> {
     pub pieces: Vec<Piece>,
     /// By address.
     pub clusters: Vec<Cluster>,
+    /// Those in `.text` that each pass comes to, by its number and their place.
+    groups: [Vec<u32>; PASSES.len()],
     pub branches: Vec<Option<Branch>>,
     pub slots: Vec<Slot>,
     /// Slot of each direct-call row.
@@ -171,6 +175,7 @@ pub(super) struct Sheet<'a> {
     /// Functions that BPF attaches to: where they begin and end.
     pub bpf: Vec<(u64, u64)>,
     pub thunks: Thunks,
+    pub counting: Counting,
     order: Vec<Stage>,
 }
 
@@ -199,7 +204,11 @@ impl<T> Index<T> {
 impl<'a> Sheet<'a> {
     pub fn new(image: &Image, tables: &'a Tables, rules: &'a Rules, brief: Brief, code: Memory) -> Result<Sheet<'a>> {
         let section = image.section(".text").ok_or_else(|| Error::image("no section .text"))?;
-        let text = (section.address, section.address + image.section_bytes(section).len() as u64);
+        let size = image.section_bytes(section).len();
+        if code.from(section.address).len() < size {
+            return Err(Error::image("section .text is not code").in_section(".text"));
+        }
+        let text = (section.address, section.address + size as u64);
         let mut sheet = Sheet {
             tables,
             rules,
@@ -210,6 +219,7 @@ impl<'a> Sheet<'a> {
             text,
             pieces: Vec::new(),
             clusters: Vec::new(),
+            groups: Default::default(),
             branches: Vec::new(),
             slots: Vec::new(),
             row_slots: Vec::new(),
@@ -219,15 +229,17 @@ impl<'a> Sheet<'a> {
             tracers: Vec::new(),
             bpf: Vec::new(),
             thunks: Thunks::default(),
+            counting: Counting::default(),
             order: rules.order.to_vec(),
         };
+        sheet.counting.template = sheet.template(image);
         sheet.name_others(image)?;
         sheet.collect(image)?;
         sheet.cut()?;
         Ok(sheet)
     }
 
-    fn stage(&self, stage: Stage) -> Option<u8> {
+    pub fn stage(&self, stage: Stage) -> Option<u8> {
         self.order.iter().position(|&s| s == stage).map(|at| at as u8)
     }
 
@@ -235,6 +247,14 @@ impl<'a> Sheet<'a> {
         if let Some(stage) = self.stage(stage) {
             self.pieces.push(Piece { address, len, stage, what });
         }
+    }
+
+    /// What counts a call, as loaded: where it lies, and its bytes.
+    fn template(&self, image: &Image) -> (u64, Vec<u8>) {
+        let Some((start, end)) = self.marks.call_template else { return (0, Vec::new()) };
+        let len = end.wrapping_sub(start).min(MAX_TEMPLATE) as usize;
+        let loaded = self.code.from(start).get(..len).or_else(|| image.read(start, len));
+        (start, loaded.unwrap_or_default().to_vec())
     }
 
     fn name_others(&mut self, image: &Image) -> Result<()> {
@@ -393,6 +413,15 @@ impl<'a> Sheet<'a> {
             if last - first > 1 {
                 self.pieces[first..last].sort_by_key(|piece| (piece.stage, order(piece.what)));
             }
+            if end > self.text.0 && start < self.text.1 {
+                let place = self.clusters.len() as u32;
+                for piece in &self.pieces[first..last] {
+                    let group = self.groups.get_mut(usize::from(number(piece.what.pass())));
+                    if let Some(group) = group.filter(|group| group.last() != Some(&place)) {
+                        group.push(place);
+                    }
+                }
+            }
             let (first_u32, count) = (first as u32, (last - first) as u32);
             self.clusters.push(Cluster { start, len: (end - start) as u32, first: first_u32, count });
             first = last;
@@ -410,6 +439,12 @@ impl<'a> Sheet<'a> {
         let from = self.clusters.partition_point(|cluster| cluster.end() <= start);
         let to = self.clusters.partition_point(|cluster| cluster.start < end);
         self.clusters.get(from..to).unwrap_or_default()
+    }
+
+    /// The clusters in `.text` that a pass comes to.
+    pub fn group(&self, pass: Pass) -> impl Iterator<Item = &Cluster> {
+        let places = self.groups.get(usize::from(number(pass))).into_iter().flatten();
+        places.map(|&place| &self.clusters[place as usize])
     }
 
     /// Whether a function begins at an address.

@@ -1,0 +1,150 @@
+//! Where calls are counted (`retbleed=stuff`): each direct call goes to the padding before its function, which counts it.
+//!
+//! What retpolines go through decides for all sites together ([`Branches::Counted`]), so a call that alone is counted is
+//! unexplained. A pad that nothing calls any more is explained too: its function was a static call's for a while. Sites and
+//! pads are a quarter of a million, of no interest on other machines; so they are no clusters. Source:
+//! arch/x86/kernel/callthunks.c (6.12, 7.2).
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use super::sheet::{Cluster, Sheet};
+use super::state::{Branches, State};
+use super::view::View;
+use crate::insn::{self, CALL, NOP};
+use crate::plan::relocate::{self, Move};
+use crate::plan::{Pass, Stage};
+
+/// Longest template there is room for.
+pub(super) const MAX_TEMPLATE: u64 = 32;
+
+/// What counting takes.
+#[derive(Debug, Default)]
+pub(super) struct Counting {
+    /// Where the template of a pad lies, and its bytes as loaded; empty where this kernel counts no calls.
+    pub template: (u64, Vec<u8>),
+    sites: OnceLock<Vec<u64>>,
+}
+
+impl Sheet<'_> {
+    /// Rows of `.call_sites`, by address.
+    fn call_sites(&self) -> &[u64] {
+        self.counting.sites.get_or_init(|| {
+            let mut sites: Vec<u64> = self.tables.call_sites.rows().map(|(_, address)| address).collect();
+            sites.sort_unstable();
+            sites.dedup();
+            sites
+        })
+    }
+
+    /// Whether calls are counted.
+    pub fn counts(&self, state: &State) -> bool {
+        state.branches == Branches::Counted && !self.counting.template.1.is_empty()
+    }
+
+    /// Whether the call at an address is one that is counted.
+    pub fn counts_at(&self, address: u64, alternative: bool) -> bool {
+        alternative && self.rules.count_alternatives || self.call_sites().binary_search(&address).is_ok()
+    }
+
+    /// Whether a stage comes after the calls were counted.
+    pub fn after_counting(&self, stage: u8) -> bool {
+        self.stage(Stage::CallThunks).is_some_and(|counting| stage > counting)
+    }
+
+    /// `callthunks_translate_call_dest()`: where a call of this function goes.
+    pub fn counted(&self, state: &State, function: u64) -> u64 {
+        let len = self.counting.template.1.len();
+        let pad = function.wrapping_sub(len as u64);
+        let counts = self.counts(state) && self.marks.in_text(function) && !self.marks.uncounted.contains(&function);
+        let room = || self.code.from(pad).get(..len).is_some_and(|pad| pad.iter().all(|&b| b == NOP));
+        if counts && room() { pad } else { function }
+    }
+
+    /// The function that a call to this address means: the other way round.
+    pub fn meant(&self, state: &State, target: u64) -> u64 {
+        let function = target.wrapping_add(self.counting.template.1.len() as u64);
+        let counted = !self.is_function(target) && self.is_function(function);
+        if counted && self.counted(state, function) == target { function } else { target }
+    }
+
+    /// Has the calls in a cluster's form counted.
+    pub fn count(&self, cluster: &Cluster, state: &State, form: &mut [u8]) {
+        for piece in self.pieces(cluster).iter().filter(|piece| piece.what.pass() == Pass::Alternatives) {
+            if self.rules.count_alternatives && self.call_sites().binary_search(&piece.address).is_err() {
+                self.count_at(piece.address, (piece.address - cluster.start) as usize, state, form);
+            }
+        }
+        let sites = self.call_sites();
+        let from = sites.partition_point(|&site| site < cluster.start);
+        for &site in sites[from..].iter().take_while(|&&site| site < cluster.end()) {
+            self.count_at(site, (site - cluster.start) as usize, state, form);
+        }
+    }
+
+    /// Has a call counted, if there is one; gives the function.
+    fn count_at(&self, address: u64, at: usize, state: &State, code: &mut [u8]) -> Option<u64> {
+        let site = code.get_mut(at..at.checked_add(5)?)?;
+        let [CALL, a, b, c, d] = *site else { return None };
+        let function = self.code.target(address, 5, &[a, b, c, d]);
+        let pad = self.counted(state, function);
+        if pad == function || !self.marks.in_text(address) {
+            return None;
+        }
+        site.copy_from_slice(&insn::call(address, pad));
+        Some(function)
+    }
+
+    /// Has all calls of a text counted that are in no cluster, and fills the pads; gives what was written: address, length.
+    pub fn count_all(&self, view: &View<'_>, state: &State, text: &mut [u8]) -> Vec<(u64, u32)> {
+        let mut written = Vec::new();
+        if !self.counts(state) {
+            return written;
+        }
+        let (start, end) = self.text;
+        let mut functions = BTreeSet::new();
+        for &address in self.call_sites().iter().filter(|site| (start..end).contains(site)) {
+            let at = (address - start) as usize;
+            if self.touching(address, address.saturating_add(5)).is_empty() {
+                if let Some(function) = self.count_at(address, at, state, text) {
+                    functions.insert(function);
+                    written.push((address, 5));
+                }
+            } else {
+                functions.extend(self.called(address, state, text));
+            }
+        }
+        for cluster in self.group(Pass::Alternatives).chain(self.group(Pass::StaticCalls)) {
+            functions.extend(self.called(cluster.start, state, text));
+        }
+        for &function in &self.functions {
+            if let Some((pad, code)) = self.pad(function, state)
+                && let Some(at) = pad.checked_sub(start).map(|at| at as usize)
+                && let Some(place) = text.get_mut(at..at + code.len())
+                && (functions.contains(&function) || view.bytes(pad, code.len()) == Some(&code))
+            {
+                place.copy_from_slice(&code);
+                written.push((pad, code.len() as u32));
+            }
+        }
+        written.sort_unstable();
+        written
+    }
+
+    /// The function whose pad is called here.
+    fn called(&self, address: u64, state: &State, text: &[u8]) -> Option<u64> {
+        let at = usize::try_from(address.checked_sub(self.text.0)?).ok()?;
+        let [CALL, a, b, c, d] = *text.get(at..)?.first_chunk()? else { return None };
+        let target = self.code.target(address, 5, &[a, b, c, d]);
+        Some(self.meant(state, target)).filter(|&function| function != target)
+    }
+
+    /// Where a function's pad is, and the code that counts there.
+    fn pad(&self, function: u64, state: &State) -> Option<(u64, Vec<u8>)> {
+        let to = Some(self.counted(state, function)).filter(|&pad| pad != function)?;
+        let (from, template) = &self.counting.template;
+        let mut code = template.clone();
+        relocate::every(Move { from: *from, len: code.len(), to }, self.bits, &mut code).ok()?;
+        Some((to, code))
+    }
+}
