@@ -495,25 +495,37 @@ def test(options: Options) -> None:
     run_pytest("-m", "not boot", "-n", "2", "--dist", "loadfile")
 
 
+#: The locks' models: what cargo is told, and where it builds.
+MODELS = ("--locked", "--manifest-path", "models/Cargo.toml")
+MODELS_TARGET = ROOT / "target" / "models"
+
+
+def model(kind: str, flags: str, *words: str) -> None:
+    """Runs the tests of the locks' models under loom or shuttle."""
+    env = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(MODELS_TARGET / kind)}
+    run("cargo", "test", "--quiet", *MODELS, "--test", kind, *words, env=env)
+
+
 def locks(options: Options) -> None:
-    """Searches the locks' interleavings with loom, bugs planted or not, samples longer ones, watches their memory."""
+    """Searches the locks' interleavings with loom, bugs planted or not, and watches their memory."""
     need_rust()
-    manifest = ("--locked", "--manifest-path", "models/Cargo.toml")
-    target = ROOT / "target" / "models"
-    for kind, flags in (("loom", "--cfg loom --cfg mutants"), ("shuttle", "--cfg shuttle"), ("machine", "")):
-        env = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target / kind)}
-        tests = () if kind == "machine" else ("--test", kind)
-        run("cargo", "test", "--quiet", *manifest, *tests, env=env)
-        if kind == "machine":
-            run(
-                "cargo", "check", "--quiet", "--lib", "--no-default-features", "--features", "alone", *manifest, env=env
-            )
+    target = MODELS_TARGET
+    model("loom", "--cfg loom --cfg mutants")
+    env = {"CARGO_TARGET_DIR": str(target / "machine")}
+    run("cargo", "test", "--quiet", *MODELS, env=env)
+    run("cargo", "check", "--quiet", "--lib", "--no-default-features", "--features", "alone", *MODELS, env=env)
     if shutil.which("valgrind") is None:
         say("valgrind is missing (`apt install valgrind`): the locks' memory is not watched")
         return
     tests_of_memory = [path for path in (target / "machine" / "debug" / "deps").glob("memory-*") if not path.suffix]
     newest = max(tests_of_memory, key=lambda path: path.stat().st_mtime)
     run("valgrind", "--quiet", "--error-exitcode=9", "--fair-sched=yes", newest)
+
+
+def locks_long(options: Options) -> None:
+    """What `ci` has no time for: shuttle's samples of more threads."""
+    need_rust()
+    model("shuttle", "--cfg shuttle")
 
 
 def run_pytest(*words: str) -> None:
@@ -754,6 +766,7 @@ TASKS = {
     "demo": Task(demo, "find a kernel; list its paravirt sites, explain one, patch it for KVM"),
     "test": Task(test, "cargo test and pytest, without what `boot` runs"),
     "locks": Task(locks, "model-check the locks, catch their planted bugs, watch their memory"),
+    "locks-long": Task(locks_long, "sample more threads on the locks with shuttle"),
     "boot": Task(boot, "boot a kernel in QEMU, compare its text in memory with the prediction"),
     "lint": Task(lint, "rustfmt, clippy, ruff, mypy --strict, stubtest"),
     "format": Task(format_, "format the Rust and the Python"),
@@ -773,7 +786,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="tasks.py",
         description="The tasks of this project. Each does its own set-up.",
-        epilog="\n".join(f"  {name:<8}{task.what}" for name, task in TASKS.items()),
+        epilog="\n".join(f"  {name:<12}{task.what}" for name, task in TASKS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("task", nargs="?", default="help", choices=[*TASKS, "help"], metavar="TASK")

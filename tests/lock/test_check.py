@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from cli.run import pvops, trouble
+from lock.interrupting import interruptible
 from pvops.errors import LockError
 from pvops.lock import check
 from pvops.lock.check import Check, cases, protocols, replay, uncatchable
@@ -177,7 +176,7 @@ def test_expectations() -> None:
 def test_ctrl_c_ends_a_long_search() -> None:
     command = [sys.executable, "-m", "pvops", "lock", "check", "--protocol", "pv-hybrid", "--mutant", "none"]
     command += ["--threads", "5", "--slots", "4"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with interruptible(command) as process:
         time.sleep(1.5)
-        os.kill(process.pid, signal.SIGINT)
+        process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 130

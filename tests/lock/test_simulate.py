@@ -7,7 +7,6 @@ import math
 import pickle
 import random
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lock.interrupting import interruptible
 from pvops.errors import LockError
 from pvops.lock.simulate import (
     PARTS,
@@ -340,7 +340,7 @@ def test_no_more_may_wait_than_there_are_tickets(protocol: str, bits: int, most:
 
 def test_a_simulation_can_be_interrupted() -> None:
     code = "from pvops.lock.simulate import *; print('on', flush=True); simulate(Case('pv-ticket', duration=9000.0))"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with interruptible([sys.executable, "-c", code]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"on\n"
         process.send_signal(signal.SIGINT)
