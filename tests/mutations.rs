@@ -272,6 +272,8 @@ fn alternatives(scene: &mut Scene<'_>, most: usize) -> Vec<Change> {
     };
     let now = text(&boot);
     let mut changes: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    // A site of several features speaks of each of them: what is changed must stay the minority for all.
+    let mut changed: HashMap<u16, u32> = HashMap::new();
     for feature in scene.dice.shuffled(&features, most) {
         let mut other = boot.clone();
         let Some(word) = other.features.get_mut(usize::from(feature / 32)) else { continue };
@@ -279,13 +281,24 @@ fn alternatives(scene: &mut Scene<'_>, most: usize) -> Vec<Change> {
         let then = text(&other);
         let rows: Vec<_> =
             table.rows.iter().filter(|row| row.feature == feature && scene.inside(row.address)).collect();
-        let changed = |row: &&&pvops::sites::Alternative| {
+        let differs = |row: &&&pvops::sites::Alternative| {
             let at = (row.address - scene.text) as usize..(row.address - scene.text) as usize + usize::from(row.len);
             now[at.clone()] != then[at.clone()] && now[at.clone()] == scene.memory[at]
         };
-        let rows: Vec<_> = rows.iter().filter(changed).collect();
+        let rows: Vec<_> = rows.iter().filter(differs).collect();
         if !rows.is_empty() {
             let row = **scene.dice.pick(&rows);
+            let mut speaks_of: Vec<u16> =
+                table.rows.iter().filter(|other| other.address == row.address).map(|other| other.feature).collect();
+            speaks_of.dedup();
+            speaks_of.retain(|&feature| scene.votes(Unknown::Feature(feature)) >= 3);
+            let minority = |feature: &u16| {
+                2 * (changed.get(feature).copied().unwrap_or(0) + 1) < scene.votes(Unknown::Feature(*feature))
+            };
+            if !speaks_of.iter().all(minority) {
+                continue;
+            }
+            speaks_of.into_iter().for_each(|feature| *changed.entry(feature).or_default() += 1);
             let at = (row.address - scene.text) as usize;
             changes.insert(row.address, then[at..at + usize::from(row.len)].to_vec());
         }

@@ -162,11 +162,12 @@ fn part(sheet: &Sheet<'_>, memory: &[u8], state: &State, clusters: &[Cluster], r
         }
         let mut last = None;
         for (((built, is), form), owner) in was.iter().zip(is).zip(&form).zip(&owners) {
-            if built != form && is == form {
-                if let Some(count) = held.counts.get_mut(usize::from(*owner)) {
-                    *count += 1;
-                    last = PASSES.get(usize::from(*owner)).copied();
-                }
+            if built != form
+                && is == form
+                && let Some(count) = held.counts.get_mut(usize::from(*owner))
+            {
+                *count += 1;
+                last = PASSES.get(usize::from(*owner)).copied();
             }
         }
         if let Some(pass) = last {

@@ -1,4 +1,4 @@
-"""A kernel is booted, and its text in memory is what ``pvops patch`` said it would be.
+"""A kernel is booted: its text in memory is what ``pvops patch`` said it would be, and ``pvops verify`` explains it.
 
 Nothing but the kernel and what the guest printed about itself goes into the prediction. `boot.modes` says on which
 machines (``PVOPS_BOOT_MODES``).
@@ -81,6 +81,12 @@ def test_text_is_as_predicted(
     for name in ("compared", "wrong_bytes", "undetermined", "sites", "first"):
         record_property(name, getattr(found, name))
     judge(found, opened, size)
+
+    if document["passes"] != ["paravirt"]:
+        report = opened.verify(memory)
+        with capsys.disabled():
+            print(f"verify: {report.verdict}; {report.mitigations}; explained: {report.explained}")
+        assert report, report.unexplained[:5]
 
 
 def begins(kernel: Kernel, target: int, memory: bytes, text: int) -> bool:
