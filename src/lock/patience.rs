@@ -78,13 +78,30 @@ mod system {
     pub fn per_1024_ns() -> u64 {
         static RATE: OnceLock<u64> = OnceLock::new();
         *RATE.get_or_init(|| {
-            let (clock, start) = (super::Clock::now(), Instant::now());
+            let (first, start) = both_clocks();
             while start.elapsed() < Duration::from_micros(if cfg!(any(loom, shuttle)) { 0 } else { 200 }) {}
-            let ticks = super::Clock::now().saturating_sub(clock);
-            // What came between the two clocks' readings makes the rate too high or low by little, once.
-            let elapsed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
-            (ticks.saturating_mul(1024) / elapsed).max(1)
+            let (last, end) = both_clocks();
+            let elapsed = u64::try_from((end - start).as_nanos()).unwrap_or(u64::MAX).max(1);
+            (last.saturating_sub(first).saturating_mul(1024) / elapsed).max(1)
         })
+    }
+
+    /// Both clocks at one moment: of some readings the one that took the shortest time, for a thread may lose its CPU
+    /// between the two.
+    fn both_clocks() -> (u64, Instant) {
+        let reading = || {
+            let before = Instant::now();
+            let ticks = super::Clock::now();
+            (before.elapsed(), ticks, before)
+        };
+        let (mut shortest, mut ticks, mut at) = reading();
+        for _ in 0..if cfg!(any(loom, shuttle)) { 0 } else { 15 } {
+            let (took, now, before) = reading();
+            if took < shortest {
+                (shortest, ticks, at) = (took, now, before);
+            }
+        }
+        (ticks, at)
     }
 }
 
@@ -134,6 +151,9 @@ impl Waiting {
 /// Takes a lock when it is free, until a time has passed: what a waiter does that may leave, and so must not queue.
 pub fn poll<O: super::PvLockOps>(ops: &O, time: Duration, mut try_lock: impl FnMut() -> bool) -> bool {
     let (start, limit) = (Clock::now(), Clock::ticks(time));
+    // The counter's rate is known to a fraction only: that the time has passed is for the system's clock to say.
+    #[cfg(feature = "std")]
+    let began = std::time::Instant::now();
     let mut waiting = Waiting::begin(ops.patience(1));
     let mut nap = Duration::from_micros(20);
     loop {
@@ -142,6 +162,11 @@ pub fn poll<O: super::PvLockOps>(ops: &O, time: Duration, mut try_lock: impl FnM
         }
         let passed = Clock::now().wrapping_sub(start);
         if passed >= limit {
+            #[cfg(feature = "std")]
+            if began.elapsed() < time {
+                super::sync::relax();
+                continue;
+            }
             return false;
         }
         if !waiting.turn(ops) {
