@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from backends.image_view import KernelView
+from kernels.given import given
 from pvops import backends
 from pvops.backends.backend import Backend, Fill, ImageView, Slot
 from pvops.machine import Machine
@@ -46,10 +47,7 @@ def fill_of(kernel: str, machine: Machine | None) -> Fill:
 
 
 def test_there_are_boots() -> None:
-    if not KERNELS:
-        if os.environ.get("PVOPS_REQUIRE_KERNELS") == "1":
-            pytest.fail("PVOPS_REQUIRE_KERNELS is set, but PVOPS_KERNELS is not")
-        pytest.skip("PVOPS_KERNELS is not set: no real kernels to compare with")
+    given("boots")
     assert _boots()
 
 
