@@ -492,7 +492,7 @@ def test(options: Options) -> None:
     environment()
     run("cargo", "test", "--locked", "--quiet")
     # Two at a time, a file's tests together: what a file opens once is used by all of them.
-    run_pytest("-m", "not boot and not contended", "-n", "2", "--dist", "loadfile")
+    run_pytest("-m", "not boot", "-n", "2", "--dist", "loadfile")
 
 
 #: The locks' models: what cargo is told, and where it builds.
@@ -510,9 +510,6 @@ def locks(options: Options) -> None:
     """Searches the locks' interleavings with loom, bugs planted or not, and watches their memory."""
     need_rust()
     target = MODELS_TARGET
-    environment()
-    run("cargo", "test", "--locked", "--quiet", "--test", "lock_behaviour")
-    run_pytest("-m", "contended")
     model("loom", "--cfg loom --cfg mutants")
     env = {"CARGO_TARGET_DIR": str(target / "machine")}
     run("cargo", "test", "--quiet", *MODELS, env=env)
@@ -680,9 +677,9 @@ def smoke(options: Options) -> None:
 
 
 def ci(options: Options) -> None:
-    """Everything a change must pass: lint, tests, a kernel booted, the pages' outputs, and the wheel on its own."""
+    """Everything a change must pass: lint, tests, models of the locks, a boot, the pages' outputs, the wheel alone."""
     start = time.monotonic()
-    for task in (lint, test, boot, smoke):
+    for task in (lint, test, locks, boot, smoke):
         began = time.monotonic()
         task(options)
         say(f"{task.__name__}: {time.monotonic() - began:.0f} s")

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pvops::lock::ops::{Chosen, Futex, Native};
 use pvops::lock::{
-    Lock, MoreWaitersThanTickets, PvHybridLock, PvTicketLock, PvTicketLock3_12, PvTicketLock4_0, RawLock,
+    Counters, Lock, MoreWaitersThanTickets, PvHybridLock, PvTicketLock, PvTicketLock3_12, PvTicketLock4_0, RawLock,
     SmallTicketLock, TicketLock2_6_25, XenByteLock2_6_27,
 };
 
@@ -47,6 +47,37 @@ fn every_backend_wakes_whom_it_blocked() {
         excludes(PvHybridLock::with_ops(ops), 6, 2_000);
         excludes(XenByteLock2_6_27::with_ops(ops), 6, 2_000);
         excludes(PvTicketLock4_0::with_ops(ops), 6, 2_000);
+    }
+}
+
+/// A waiter is not lost where another lock, of another backend, would look for its own at the same place.
+#[test]
+fn no_backend_takes_the_kick_of_another() {
+    static COUNTERS: Counters = Counters::new();
+    for name in Chosen::NAMES.iter().filter(|name| **name != "native") {
+        let lock = Arc::new(PvTicketLock::with_ops(Chosen::named(name).unwrap().counting(&COUNTERS)));
+        lock.lock();
+        let (waits, waiter) = (COUNTERS.counts().waits, Arc::clone(&lock));
+        let waiter = thread::spawn(move || {
+            waiter.lock();
+            // SAFETY: it was acquired.
+            unsafe { waiter.unlock() };
+        });
+        while COUNTERS.counts().waits == waits {
+            thread::yield_now();
+        }
+        for other in Chosen::NAMES {
+            // Of so many tickets in a row one has the waiter's slot in any table of as many.
+            for ticket in 0..1024 {
+                let other = PvTicketLock::at(ticket, Chosen::named(other).unwrap());
+                other.lock();
+                // SAFETY: it was acquired.
+                unsafe { other.unlock() };
+            }
+        }
+        // SAFETY: it was acquired above.
+        unsafe { lock.unlock() };
+        waiter.join().unwrap();
     }
 }
 

@@ -12,8 +12,6 @@ use super::sync::{self, Ordering};
 mod system {
     use core::sync::atomic::{AtomicU32, Ordering};
 
-    use super::super::slots::{GLOBAL, SYMMETRIC};
-
     const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
     const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
 
@@ -32,15 +30,8 @@ mod system {
             return;
         }
         // Registering twice is harmless; a child inherits the registration through fork.
-        if membarrier(REGISTER_PRIVATE_EXPEDITED) && membarrier(PRIVATE_EXPEDITED) {
-            // Slot by slot: a waiter knows from its own publishing whether those who look at that slot fence.
-            for slot in GLOBAL.all() {
-                slot.fetch_and(!SYMMETRIC, Ordering::AcqRel);
-            }
-            STATE.store(PRESENT, Ordering::Relaxed);
-        } else {
-            STATE.store(ABSENT, Ordering::Relaxed);
-        }
+        let present = membarrier(REGISTER_PRIVATE_EXPEDITED) && membarrier(PRIVATE_EXPEDITED);
+        STATE.store(if present { PRESENT } else { ABSENT }, Ordering::Relaxed);
     }
 
     pub fn barrier() -> bool {
@@ -67,8 +58,8 @@ mod system {
     }
 }
 
-/// Asks once whether the kernel has `membarrier`, and if so lets the unlockers off: "choose at boot". Any constructor
-/// does it; a lock made by a `const` does it at its first release.
+/// Asks once whether the kernel has `membarrier`, which lets the unlockers off: "choose at boot". Any constructor does
+/// it; a lock made by a `const` does it at its first release.
 pub fn choose() {
     system::choose();
 }

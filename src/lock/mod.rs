@@ -17,10 +17,6 @@
 //! know nothing of the rest of the crate, and without the feature `std` (the clock, futexes, threads) they are `no_std`.
 //! Under `--cfg loom` and `--cfg shuttle` the same code runs on their atomics; `--cfg mutants` plants known bugs.
 //!
-//! **Known bug**: of some dozens of runs of `tests/lock_behaviour.rs` two stood still, one on `pv-ticket-4.0` and one with
-//! five waiters of another lock, every waiter asleep on its slot. Neither loom nor [`check`] knows such a run, and all
-//! protocols that sleep share [`slots`](Slots): look there first.
-//!
 //! Beside the locks, and with no code in common: [`check`], every state of their protocols on x86-TSO, and [`sim`],
 //! virtual CPUs that share them.
 

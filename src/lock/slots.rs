@@ -25,32 +25,37 @@ pub const SYMMETRIC: u32 = 2;
 /// What a kick adds: a waiter that read an older epoch does not sleep.
 pub const EPOCH: u32 = 4;
 
-/// A power of two of slots.
+/// A power of two of slots: one table for each backend, since a kick clears a slot for all who park there, but wakes only
+/// whom its own backend blocked.
 ///
 /// | bits | name | means | set by | cleared by |
 /// |---|---|---|---|---|
 /// | 0 | `PARKED` | a waiter of this slot is about to sleep, or sleeps | waiters | the kicker alone, *before* it wakes |
-/// | 1 | `SYMMETRIC` | unlockers fence, and look again | birth | [`fence::choose`], if `membarrier` is there |
+/// | 1 | `SYMMETRIC` | unlockers fence, and look again | birth | the first unlocker who looks, if `membarrier` is there |
 /// | 2–31 | epoch | number of kicks, modulo 2³⁰ | | |
 #[derive(Debug)]
 pub struct Slots<W = [AtomicU32; 1024]>(W);
 
 #[cfg(not(any(loom, shuttle)))]
-pub(super) static GLOBAL: Slots = Slots([const { AtomicU32::new(SYMMETRIC) }; 1024]);
+impl Default for Slots {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 #[cfg(not(any(loom, shuttle)))]
 impl Slots {
-    /// The process's table.
-    #[inline]
-    pub fn of(want: Want) -> &'static AtomicU32 {
-        // Fibonacci hashing; tickets of one lock lie side by side, so two of them share no slot unless 1024 apart.
-        let hash = (want.lock >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - 10);
-        &GLOBAL.0[(hash.wrapping_add(want.ticket as usize)) & 1023]
+    /// A table where nobody is parked.
+    pub const fn new() -> Self {
+        Slots([const { AtomicU32::new(SYMMETRIC) }; 1024])
     }
 
-    #[cfg(all(feature = "std", target_os = "linux", not(miri)))]
-    pub(super) fn all(&self) -> &[AtomicU32] {
-        &self.0
+    /// The slot of a ticket.
+    #[inline]
+    pub fn of(&self, want: Want) -> &AtomicU32 {
+        // Fibonacci hashing; tickets of one lock lie side by side, so two of them share no slot unless 1024 apart.
+        let hash = (want.lock >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - 10);
+        &self.0[(hash.wrapping_add(want.ticket as usize)) & 1023]
     }
 }
 
@@ -105,9 +110,13 @@ pub fn wait<O: PvLockOps>(ops: &O, want: Want, look: impl Fn() -> bool) {
 pub fn kick<O: PvLockOps>(ops: O, slot: &AtomicU32, next: Want) {
     let mut seen = slot.load(Ordering::Relaxed);
     if seen & SYMMETRIC != 0 {
-        fence::choose();
         fence::full();
-        seen = slot.load(Ordering::Relaxed);
+        // Slot by slot: a waiter knows from its own publishing whether those who look at that slot fence.
+        seen = if fence::asymmetric() {
+            slot.fetch_and(!SYMMETRIC, Ordering::AcqRel) & !SYMMETRIC
+        } else {
+            slot.load(Ordering::Relaxed)
+        };
     }
     while seen & PARKED != 0 {
         if planted(Mutant::WakeBeforeClear) {

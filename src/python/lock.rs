@@ -5,6 +5,7 @@
 //! and lets go of the GIL only if it must wait.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
@@ -15,11 +16,19 @@ use crate::lock::ops::{Backend, Chosen};
 use crate::lock::{AtomicU32, Counters, PvHybridLock, PvTicketLock, RawLock, Slots, Want};
 
 /// Ops written in Python: an object with methods `lock_spinning` and `unlock_kick`.
-struct Written(Py<PyAny>);
+///
+/// It knows tickets and no slots, so it is told of each ticket that sleeps in the slot of a kick: as KVM's kick, which
+/// looks through the notes of those who wait.
+struct Written {
+    ops: Py<PyAny>,
+    slots: Arc<Slots>,
+    sleepers: Mutex<Vec<Want>>,
+}
 
 /// Whether a waiter has not been kicked yet: what a `lock_spinning` written in Python calls before it sleeps.
 #[pyclass(frozen, module = "pvops._core")]
 pub struct Unkicked {
+    slots: Arc<Slots>,
     want: Want,
     seen: u32,
 }
@@ -27,24 +36,55 @@ pub struct Unkicked {
 #[pymethods]
 impl Unkicked {
     fn __call__(&self) -> bool {
-        Slots::of(self.want).load(Ordering::Acquire) == self.seen
+        self.slots.of(self.want).load(Ordering::Acquire) == self.seen
+    }
+}
+
+impl Written {
+    fn new(ops: Py<PyAny>) -> Written {
+        Written { ops, slots: Arc::default(), sleepers: Mutex::default() }
+    }
+
+    /// Never held while Python runs.
+    fn sleepers(&self) -> MutexGuard<'_, Vec<Want>> {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(&self, py: Python<'_>, op: &str, arguments: impl for<'py> pyo3::call::PyCallArgs<'py>) {
+        let called = self.ops.call_method1(py, op, arguments);
+        // A waiter whose ops fail spins: returning early is always right.
+        called.map_or_else(|error| error.write_unraisable(py, Some(self.ops.bind(py))), drop);
     }
 }
 
 impl Backend for Written {
-    fn lock_spinning(&self, _: &AtomicU32, seen: u32, want: Want) {
-        Python::attach(|py| {
-            let called = Py::new(py, Unkicked { want, seen })
-                .and_then(|unkicked| self.0.call_method1(py, "lock_spinning", (want.lock, want.ticket, unkicked)));
-            // A waiter whose ops fail spins: returning early is always right.
-            called.map_or_else(|error| error.write_unraisable(py, Some(self.0.bind(py))), drop);
-        });
+    fn slot(&self, want: Want) -> &AtomicU32 {
+        self.slots.of(want)
     }
 
-    fn unlock_kick(&self, _: &AtomicU32, next: Want) {
+    fn lock_spinning(&self, _: &AtomicU32, seen: u32, want: Want) {
+        // Noted before it asks whether it has been kicked, so that a kick either finds it or is seen by it.
+        self.sleepers().push(want);
         Python::attach(|py| {
-            let called = self.0.call_method1(py, "unlock_kick", (next.lock, next.ticket));
-            called.map_or_else(|error| error.write_unraisable(py, Some(self.0.bind(py))), drop);
+            let unkicked = Unkicked { slots: Arc::clone(&self.slots), want, seen };
+            self.call(py, "lock_spinning", (want.lock, want.ticket, unkicked));
+        });
+        let mut sleepers = self.sleepers();
+        if let Some(mine) = sleepers.iter().position(|sleeper| *sleeper == want) {
+            sleepers.swap_remove(mine);
+        }
+    }
+
+    fn unlock_kick(&self, word: &AtomicU32, _: Want) {
+        let mut kicked = self.sleepers().clone();
+        kicked.retain(|sleeper| core::ptr::eq(self.slots.of(*sleeper), word));
+        if kicked.is_empty() {
+            return;
+        }
+        Python::attach(|py| {
+            for sleeper in kicked {
+                self.call(py, "unlock_kick", (sleeper.lock, sleeper.ticket));
+            }
         });
     }
 }
@@ -72,7 +112,7 @@ fn chosen(waiter: &Bound<'_, PyAny>, counters: bool) -> PyResult<(Chosen, Owned)
                 );
             }
         }
-        let written: &Written = owned.written.insert(Box::new(Written(waiter.clone().unbind())));
+        let written: &Written = owned.written.insert(Box::new(Written::new(waiter.clone().unbind())));
         // SAFETY: the box lives as long as the object that owns the lock, and whoever is in a method of the lock has a
         // reference to that object; the box does not move what is in it.
         let written: &'static Written = unsafe { &*core::ptr::from_ref(written) };

@@ -6,8 +6,6 @@ import pytest
 
 from cli.run import document, pvops, trouble
 
-pytestmark = pytest.mark.contended
-
 QUICK = ("lock", "bench", "--rounds", "1", "--seconds", "0.02")
 
 

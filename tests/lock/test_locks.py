@@ -14,8 +14,6 @@ import pytest
 import pvops
 from pvops.errors import LockError, OpsError
 
-pytestmark = pytest.mark.contended
-
 Lock = pvops.TicketLock | pvops.HybridLock
 WAITERS = ("native", "park", "futex", "event-channel", "halt")
 

@@ -13,6 +13,8 @@ use super::{Native, Park, PvLockOps};
 
 /// Ops written elsewhere, in Python for instance. They live as long as the process, as ops tables do.
 pub trait Backend: Send + Sync {
+    /// As [`PvLockOps::slot`].
+    fn slot(&self, want: Want) -> &AtomicU32;
     /// As [`PvLockOps::lock_spinning`].
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, want: Want);
     /// As [`PvLockOps::unlock_kick`].
@@ -95,6 +97,11 @@ macro_rules! each {
 }
 
 impl PvLockOps for Chosen {
+    #[inline]
+    fn slot(&self, want: Want) -> &AtomicU32 {
+        each!(&self.ops, ops => ops.slot(want), ops => ops.slot(want))
+    }
+
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, want: Want) {
         each!(self.ops, ops => ops.lock_spinning(word, seen, want), ops => ops.lock_spinning(word, seen, want));
     }

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::super::mutants::{Mutant, planted};
 use super::super::patience::Patience;
-use super::super::slots::Want;
+use super::super::slots::{Slots, Want};
 use super::super::sync::AtomicU32;
 use super::{PvLockOps, threads};
 
@@ -32,7 +32,14 @@ pub fn wake(word: &AtomicU32, count: libc::c_int) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), command, count) };
 }
 
+static SLOTS: Slots = Slots::new();
+
 impl PvLockOps for Futex {
+    #[inline]
+    fn slot(&self, want: Want) -> &AtomicU32 {
+        SLOTS.of(want)
+    }
+
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
         wait(word, seen, None);
     }

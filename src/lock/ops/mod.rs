@@ -59,18 +59,9 @@ pub trait PvLockOps: Copy + Send + Sync {
     /// changed.
     fn unlock_kick(&self, word: &AtomicU32, next: Want);
 
-    /// Where waiters of this ticket park: the process's table.
-    #[inline]
-    fn slot(&self, want: Want) -> &AtomicU32 {
-        #[cfg(not(any(loom, shuttle)))]
-        {
-            super::Slots::of(want)
-        }
-        #[cfg(any(loom, shuttle))]
-        {
-            unreachable!("a model has a table of its own, not one for {want:?}")
-        }
-    }
+    /// Where waiters of this ticket park: in a table of this backend's own. Whose kick cleared a slot also wakes those
+    /// who sleep there, so they must all be of one backend.
+    fn slot(&self, want: Want) -> &AtomicU32;
 
     /// Whether [`lock_spinning`](Self::lock_spinning) blocks at all.
     fn blocks(&self) -> bool {
@@ -104,6 +95,19 @@ pub trait PvLockOps: Copy + Send + Sync {
 pub struct Native;
 
 impl PvLockOps for Native {
+    #[inline]
+    fn slot(&self, _: Want) -> &AtomicU32 {
+        #[cfg(not(any(loom, shuttle)))]
+        {
+            static NOBODY: AtomicU32 = AtomicU32::new(0);
+            &NOBODY
+        }
+        #[cfg(any(loom, shuttle))]
+        {
+            unreachable!("the models' backends have tables of their own")
+        }
+    }
+
     fn lock_spinning(&self, _: &AtomicU32, _: u32, _: Want) {
         super::sync::relax();
     }

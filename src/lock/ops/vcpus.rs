@@ -70,7 +70,7 @@ mod registered {
     use std::sync::{Arc, PoisonError, RwLock, Weak};
 
     use super::super::super::patience::Patience;
-    use super::super::super::slots::Want;
+    use super::super::super::slots::{Slots, Want};
     use super::super::{PvLockOps, threads};
     use super::{AtomicU32, Event, Vcpu, fence};
 
@@ -108,11 +108,17 @@ mod registered {
 
             const _: () = {
                 static ONLINE: Online<$event> = Online::none();
+                static SLOTS: Slots = Slots::new();
                 std::thread_local! {
                     static THIS: OnceCell<Arc<Vcpu<$event>>> = const { OnceCell::new() };
                 }
 
                 impl PvLockOps for $name {
+                    #[inline]
+                    fn slot(&self, want: Want) -> &AtomicU32 {
+                        SLOTS.of(want)
+                    }
+
                     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
                         THIS.with(|this| ONLINE.this(this)).spin_on(word, seen, || ());
                     }

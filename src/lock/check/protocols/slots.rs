@@ -1,4 +1,4 @@
-//! Parking on a slot of the global table, as our two locks do it.
+//! Parking on a slot of a global table, as our two locks do it.
 
 use super::{Mutant, Setting};
 use crate::lock::check::program::{At, Builder, Cond, Reg, Val, Var, get, put, put_if};
