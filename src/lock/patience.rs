@@ -119,6 +119,7 @@ pub struct Patience {
 pub struct Waiting {
     patience: Patience,
     start: u64,
+    spinning: bool,
     yields: u32,
     /// Looks so far.
     pub spins: u64,
@@ -128,16 +129,20 @@ impl Waiting {
     /// A waiter that has just begun.
     #[inline]
     pub fn begin(patience: Patience) -> Waiting {
-        Waiting { patience, start: Clock::now(), yields: 0, spins: 0 }
+        Waiting { patience, start: Clock::now(), spinning: patience.spin > 0, yields: 0, spins: 0 }
     }
 
     /// One more turn: spins or yields, and is true as long as there is patience.
     #[inline]
     pub fn turn<O: super::PvLockOps>(&mut self, ops: &O) -> bool {
         self.spins += 1;
-        if Clock::now().wrapping_sub(self.start) < self.patience.spin {
-            super::sync::relax();
-            return true;
+        if self.spinning {
+            // Reading the clock takes as long as a look at the lock: only now and then, not to see the release later.
+            if !self.spins.is_multiple_of(16) || Clock::now().wrapping_sub(self.start) < self.patience.spin {
+                super::sync::relax();
+                return true;
+            }
+            self.spinning = false;
         }
         if self.yields < self.patience.yields {
             self.yields += 1;

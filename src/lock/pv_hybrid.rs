@@ -3,28 +3,25 @@
 use core::time::Duration;
 
 use super::fence;
-use super::mutants::{Mutant, planted};
 use super::ops::{self, PvLockOps};
-use super::patience::{self, Clock, Waiting};
+use super::patience::{self, Waiting};
 use super::raw::RawLock;
-use super::slots::{self, PARKED, SYMMETRIC, Want};
-use super::sync::{AtomicU32, AtomicU64, Memory, Ordering, const_fn};
+use super::slots::{self, Want};
+use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 const HANDED_OVER: u32 = 2;
 
-/// How long the threads that share a hot lock may keep those in the queue waiting, for each of these.
-const TURN: Duration = Duration::from_micros(500);
-
 /// A lock that prefers who runs to who came first, within limits: throughput of a stealing lock, waits of a queue.
 ///
 /// A free lock is taken by whoever finds it free. Who does not get it within its patience takes a ticket and parks. The
-/// head of the queue, kicked by the next release, takes the lock when it finds it free too, unless the lock is *hot*
-/// (it changes hands while one looks): then those who share it keep it for a turn of half a millisecond, and the head
-/// naps. After its nap it *starves*: the next release hands the lock to it and to nobody else, and one of those who
-/// shared it so far must queue, so that no more threads run than before. A thread in the queue at position *n* hence has
-/// the lock after *n* turns (plus what waking takes), whatever the others do.
+/// head of the queue, kicked by the next release, competes with those who run; if it is not lucky within its patience it
+/// *starves*, and the next release hands the lock to it and to nobody else.
+///
+/// Who has to wait first asks whether it has had its turn of the CPU ([`PvLockOps::take_turns`]), and if so lets another
+/// thread run: a moment later it might hold the lock when the scheduler takes the CPU away. So threads that share a lock
+/// take turns of half a millisecond, shorter than a time slice, and none is preempted as the holder.
 ///
 /// No memory of the lock is touched after the releasing store. Timeouts and `fork` as for
 /// [`PvTicketLock`](super::PvTicketLock).
@@ -39,16 +36,12 @@ pub struct PvHybridLock<O = ops::Default> {
 /// | starving | 1: the next release hands over | the head of the queue; holder: back to 0 |
 /// | head | the ticket at the head of the queue | the holder that had it, when it leaves the queue |
 /// | tail | the next ticket to give | who queues, `xadd` |
-/// | crowded | 1: one more thread shares the lock than before, who waits next must queue | holder; who obeys |
-/// | turn | when the turn began, in ticks | holder |
-#[repr(C, align(32))]
+#[repr(C, align(16))]
 struct Words {
     state: AtomicU32,
     starving: AtomicU32,
     head: AtomicU32,
     tail: AtomicU32,
-    crowded: AtomicU32,
-    turn: AtomicU64,
 }
 
 impl PvHybridLock {
@@ -82,8 +75,6 @@ impl<O> PvHybridLock<O> {
                     starving: AtomicU32::new(0),
                     head: AtomicU32::new(ticket),
                     tail: AtomicU32::new(ticket),
-                    crowded: AtomicU32::new(0),
-                    turn: AtomicU64::new(0),
                 }),
                 ops,
             }
@@ -111,11 +102,9 @@ impl<O: PvLockOps> PvHybridLock<O> {
     #[cold]
     #[inline(never)]
     fn wait(&self) {
-        let mut waiting = Waiting::begin(self.ops.patience(0));
+        self.ops.take_turns();
+        let mut waiting = Waiting::begin(self.ops.patience(1));
         let stolen = loop {
-            if self.words.crowded.load(Ordering::Relaxed) != 0 && self.words.crowded.swap(0, Ordering::Relaxed) != 0 {
-                break false;
-            }
             if self.words.state.load(Ordering::Relaxed) == FREE && self.try_lock() {
                 break true;
             }
@@ -150,7 +139,6 @@ impl<O: PvLockOps> PvHybridLock<O> {
         }
         // Holder from here on. What only the holder writes needs no locked instruction.
         words.starving.store(0, Ordering::Relaxed);
-        words.turn.store(Clock::now(), Ordering::Relaxed);
         // The ticket moves on before the release does, and the releaser kicks whom it names.
         words.head.store(ticket.wrapping_add(1), Ordering::Release);
     }
@@ -158,16 +146,6 @@ impl<O: PvLockOps> PvHybridLock<O> {
     /// The head of the queue's attempt to take the lock.
     fn compete(&self, spins: &mut u64) -> bool {
         let words = &*self.words;
-        let mut napped = words.starving.load(Ordering::Relaxed) != 0;
-        if !napped && self.is_hot() {
-            let turn = Clock::ticks(TURN);
-            let passed = Clock::now().wrapping_sub(words.turn.load(Ordering::Relaxed)).min(turn);
-            self.ops.nap(Clock::time(turn - passed));
-            napped = true;
-        }
-        if napped {
-            words.starving.store(1, Ordering::Release);
-        }
         let mut waiting = Waiting::begin(self.ops.patience(1));
         let won = loop {
             let state = words.state.load(Ordering::Relaxed);
@@ -187,35 +165,7 @@ impl<O: PvLockOps> PvHybridLock<O> {
             }
         };
         *spins += waiting.spins;
-        if won && napped {
-            words.crowded.store(1, Ordering::Relaxed);
-        }
         won
-    }
-
-    /// Whether the lock changes hands faster than the head of the queue could wake up for it.
-    #[cfg(not(any(loom, shuttle)))]
-    fn is_hot(&self) -> bool {
-        let (start, limit) = (Clock::now(), Clock::ticks(Duration::from_micros(1)));
-        let (mut before, mut changes) = (self.words.state.load(Ordering::Relaxed), 0);
-        while Clock::now().wrapping_sub(start) < limit {
-            let now = self.words.state.load(Ordering::Relaxed);
-            if now == HANDED_OVER {
-                return false;
-            }
-            changes += u32::from(now != before);
-            if changes == 3 {
-                return true;
-            }
-            before = now;
-            core::hint::spin_loop();
-        }
-        false
-    }
-
-    #[cfg(any(loom, shuttle))]
-    fn is_hot(&self) -> bool {
-        false
     }
 }
 
@@ -249,31 +199,8 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
         let ops = self.ops;
         let head = self.words.head.load(Ordering::Relaxed);
         let to = if self.words.starving.load(Ordering::Relaxed) == 0 { FREE } else { HANDED_OVER };
-        let want = self.want(head);
-        let slot = ops.slot(want);
-        if planted(Mutant::KickBeforeRelease) {
-            let parked = slot.load(Ordering::Relaxed) & PARKED != 0;
-            self.words.state.store(to, Ordering::Release);
-            if parked {
-                slots::kick(ops, slot, want);
-            }
-            return;
-        }
-        self.words.state.store(to, Ordering::Release);
-        // From here on the lock is another's.
-        if planted(Mutant::TouchAfterRelease) {
-            let _ = self.words.tail.load(Ordering::Relaxed);
-        }
-        if !planted(Mutant::MissingFence) {
-            fence::light();
-        }
-        let flags = slot.load(Ordering::Relaxed);
-        if planted(Mutant::MissingFence) && flags & PARKED == 0 {
-            return;
-        }
-        if flags & (PARKED | SYMMETRIC) != 0 {
-            slots::kick(ops, slot, want);
-        }
+        let touch = || self.words.tail.load(Ordering::Relaxed);
+        slots::release(&ops, self.want(head), || self.words.state.store(to, Ordering::Release), touch);
     }
 
     fn is_locked(&self) -> bool {

@@ -3,11 +3,10 @@
 use core::time::Duration;
 
 use super::fence;
-use super::mutants::{Mutant, planted};
 use super::ops::{self, PvLockOps};
 use super::patience::{self, Waiting};
 use super::raw::RawLock;
-use super::slots::{self, PARKED, SYMMETRIC, Want};
+use super::slots::{self, Want};
 use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
 /// A ticket lock that serves strictly in the order of arrival, on as few instructions as the plain one.
@@ -151,31 +150,8 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock<O> {
     unsafe fn unlock(&self) {
         let ops = self.ops;
         let next = self.words.head.load(Ordering::Relaxed).wrapping_add(1);
-        let want = self.want(next);
-        let slot = ops.slot(want);
-        if planted(Mutant::KickBeforeRelease) {
-            let parked = slot.load(Ordering::Relaxed) & PARKED != 0;
-            self.words.head.store(next, Ordering::Release);
-            if parked {
-                slots::kick(ops, slot, want);
-            }
-            return;
-        }
-        self.words.head.store(next, Ordering::Release);
-        // From here on the lock is the next owner's, who may be done with it already and have freed it.
-        if planted(Mutant::TouchAfterRelease) {
-            let _ = self.words.tail.load(Ordering::Relaxed);
-        }
-        if !planted(Mutant::MissingFence) {
-            fence::light();
-        }
-        let flags = slot.load(Ordering::Relaxed);
-        if planted(Mutant::MissingFence) && flags & PARKED == 0 {
-            return;
-        }
-        if flags & (PARKED | SYMMETRIC) != 0 {
-            slots::kick(ops, slot, want);
-        }
+        let touch = || self.words.tail.load(Ordering::Relaxed);
+        slots::release(&ops, self.want(next), || self.words.head.store(next, Ordering::Release), touch);
     }
 
     fn is_locked(&self) -> bool {

@@ -104,6 +104,35 @@ pub fn wait<O: PvLockOps>(ops: &O, want: Want, look: impl Fn() -> bool) {
     }
 }
 
+/// An unlocker's side: releases by `store`, and kicks who waits for `next`. From the store on the lock is the next owner's,
+/// who may be done with it already and have freed it: `touch` is what must not be done then, and only a mutant does.
+#[inline(always)]
+pub fn release<O: PvLockOps>(ops: &O, next: Want, store: impl FnOnce(), touch: impl FnOnce() -> u32) {
+    let slot = ops.slot(next);
+    if planted(Mutant::KickBeforeRelease) {
+        let parked = slot.load(Ordering::Relaxed) & PARKED != 0;
+        store();
+        if parked {
+            kick(*ops, slot, next);
+        }
+        return;
+    }
+    store();
+    if planted(Mutant::TouchAfterRelease) {
+        let _ = touch();
+    }
+    if !planted(Mutant::MissingFence) {
+        fence::light();
+    }
+    let flags = slot.load(Ordering::Relaxed);
+    if planted(Mutant::MissingFence) && flags & PARKED == 0 {
+        return;
+    }
+    if flags & (PARKED | SYMMETRIC) != 0 {
+        kick(*ops, slot, next);
+    }
+}
+
 /// An unlocker's side, after its release: wakes whoever is parked in the slot. It knows no lock: that may be gone.
 #[cold]
 #[inline(never)]

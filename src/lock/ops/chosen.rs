@@ -118,6 +118,10 @@ impl PvLockOps for Chosen {
         each!(self.ops, ops => ops.yield_now(), _ => std::thread::yield_now());
     }
 
+    fn take_turns(&self) {
+        each!(self.ops, ops => ops.take_turns(), _ => Park.take_turns());
+    }
+
     fn nap(&self, time: Duration) {
         each!(self.ops, ops => ops.nap(time), _ => std::thread::sleep(time));
     }

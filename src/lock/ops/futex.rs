@@ -52,6 +52,10 @@ impl PvLockOps for Futex {
         std::thread::yield_now();
     }
 
+    fn take_turns(&self) {
+        threads::take_turns();
+    }
+
     fn nap(&self, time: Duration) {
         std::thread::sleep(time);
     }

@@ -78,6 +78,10 @@ pub trait PvLockOps: Copy + Send + Sync {
         super::sync::relax();
     }
 
+    /// Lets others run if this thread has had the CPU for a turn: what one does who has to wait for a lock anyway, lest
+    /// the CPU is taken from it when it holds the lock.
+    fn take_turns(&self) {}
+
     /// How long one waits whom so many tickets part from the lock.
     fn patience(&self, _distance: u32) -> Patience {
         Patience { spin: 0, yields: 0 }
@@ -122,36 +126,41 @@ impl PvLockOps for Native {
 /// The patience of the backends that block.
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub(super) mod threads {
+    use core::cell::Cell;
     use core::time::Duration;
     use std::sync::OnceLock;
 
     use super::super::patience::{Clock, Patience};
 
-    struct Measured {
-        near: Patience,
-        far: Patience,
+    /// Shorter than a scheduler's time slice (2.8 ms and more), and long beside a switch of threads (about 2 µs).
+    const TURN: Duration = Duration::from_micros(500);
+
+    pub fn take_turns() {
+        std::thread_local! {
+            static SINCE: Cell<u64> = const { Cell::new(0) };
+        }
+        static TICKS: OnceLock<u64> = OnceLock::new();
+        SINCE.with(|since| {
+            if Clock::now().wrapping_sub(since.get()) > *TICKS.get_or_init(|| Clock::ticks(TURN)) {
+                std::thread::yield_now();
+                since.set(Clock::now());
+            }
+        });
     }
 
-    fn measured() -> &'static Measured {
-        static MEASURED: OnceLock<Measured> = OnceLock::new();
-        MEASURED.get_or_init(|| {
-            let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
-            if alone {
-                // No other CPU can release the lock while this one spins: let its holder run. A yield costs a third of
-                // a futex's sleep and wake.
-                let yields = Patience { spin: 0, yields: 4 };
-                return Measured { near: yields, far: yields };
-            }
-            // The next owner stays runnable, so that its CPU does not go idle: waking an idle virtual CPU takes longer
-            // (26 µs) than all that is done meanwhile. Those behind it would only take its time.
-            Measured {
-                near: Patience { spin: Clock::ticks(Duration::from_micros(1)), yields: 5 },
-                far: Patience { spin: 0, yields: 0 },
-            }
-        })
-    }
+    /// How often a waiter lets others run before it blocks. Where there is nobody else to run that takes 70 µs in all, of
+    /// the order of being kicked when one's CPU has gone idle (26 to 40 µs); where there is, it is a third of what a
+    /// futex's sleep and wake cost, and who is runnable gets the lock without either.
+    const YIELDS: u32 = 64;
 
+    /// The next owner spins first: on its own CPU it sees the release at once. Those behind it would take its time.
     pub fn patience(distance: u32) -> Patience {
-        if distance <= 1 { measured().near } else { measured().far }
+        static SPIN: OnceLock<u64> = OnceLock::new();
+        let spin = || {
+            let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
+            // No other CPU could release the lock meanwhile.
+            if alone { 0 } else { Clock::ticks(Duration::from_micros(1)) }
+        };
+        Patience { spin: if distance <= 1 { *SPIN.get_or_init(spin) } else { 0 }, yields: YIELDS }
     }
 }

@@ -131,6 +131,10 @@ mod registered {
                         std::thread::yield_now();
                     }
 
+                    fn take_turns(&self) {
+                        threads::take_turns();
+                    }
+
                     fn nap(&self, time: Duration) {
                         std::thread::sleep(time);
                     }

@@ -3,7 +3,7 @@
 //! Who finds the lock taken may try again, or take a ticket and park. The head of the queue, the ticket that is served,
 //! tries for the lock against newcomers; when its patience is over it says that it starves and parks, and the next
 //! release hands the lock over to it and to nobody else. At most one more enters between, from a release that had
-//! looked before. What only makes it fast (naps, turns, crowds) is a choice here: the head may starve at any time.
+//! looked before. Patience is a choice here: it may be over at any look.
 //!
 //! | word | means | written by |
 //! |---|---|---|
@@ -75,16 +75,13 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     }
 
     p.label("front");
-    p.either("compete");
-    p.write("starving = 1", starving, 1);
-    p.label("compete");
     p.read("state?", &[get(found, state)]);
     p.go_if(Cond::Eq(found, HANDED_OVER.into()), "handed over");
     p.go_if(Cond::Eq(found, HELD.into()), "not yet");
     p.cas("cas(state, FREE, HELD)", state, found, FREE, HELD);
     p.go_if(Cond::Eq(found, FREE.into()), "won");
     p.label("not yet");
-    p.either("compete");
+    p.either("front");
     p.write("starving = 1", starving, 1);
     p.set(now, my);
     p.goto("park");
