@@ -112,6 +112,8 @@ pub struct Patience {
     pub spin: u64,
     /// How often to let another thread run, after that.
     pub yields: u32,
+    /// Ticks after which it is over in any case: those others may run for long.
+    pub longest: u64,
 }
 
 /// A waiter's patience running out.
@@ -132,6 +134,12 @@ impl Waiting {
         Waiting { patience, start: Clock::now(), spinning: patience.spin > 0, yields: 0, spins: 0 }
     }
 
+    /// Whether all patience is over, counted from the beginning.
+    #[inline]
+    pub fn is_long(&self) -> bool {
+        Clock::now().wrapping_sub(self.start) > self.patience.longest
+    }
+
     /// One more turn: spins or yields, and is true as long as there is patience.
     #[inline]
     pub fn turn<O: super::PvLockOps>(&mut self, ops: &O) -> bool {
@@ -144,7 +152,7 @@ impl Waiting {
             }
             self.spinning = false;
         }
-        if self.yields < self.patience.yields {
+        if self.yields < self.patience.yields && !self.is_long() {
             self.yields += 1;
             ops.yield_now();
             return true;

@@ -16,8 +16,8 @@ const HANDED_OVER: u32 = 2;
 /// A lock that prefers who runs to who came first, within limits: throughput of a stealing lock, waits of a queue.
 ///
 /// A free lock is taken by whoever finds it free. Who does not get it within its patience takes a ticket and parks. The
-/// head of the queue, kicked by the next release, competes with those who run; if it is not lucky within its patience it
-/// *starves*, and the next release hands the lock to it and to nobody else.
+/// head of the queue, kicked by the next release, competes with those who run; if it is not lucky within its patience,
+/// or has waited for long before, it *starves*: the next release hands the lock to it and to nobody else.
 ///
 /// Who has to wait first asks whether it has had its turn of the CPU ([`PvLockOps::take_turns`]), and if so lets another
 /// thread run: a moment later it might hold the lock when the scheduler takes the CPU away. So threads that share a lock
@@ -114,18 +114,18 @@ impl<O: PvLockOps> PvHybridLock<O> {
         };
         if !stolen {
             let ticket = self.words.tail.fetch_add(1, Ordering::AcqRel);
-            self.queue(ticket, &mut waiting.spins);
+            self.queue(ticket, &mut waiting);
         }
         if let Some(counters) = self.ops.counters() {
             counters.slow_path(waiting.spins);
         }
     }
 
-    fn queue(&self, ticket: u32, spins: &mut u64) {
+    fn queue(&self, ticket: u32, waiting: &mut Waiting) {
         let words = &*self.words;
         let is_head = || words.head.load(Ordering::Acquire) == ticket;
         loop {
-            if is_head() && self.compete(spins) {
+            if is_head() && self.compete(waiting) {
                 break;
             }
             if self.ops.blocks() {
@@ -144,8 +144,11 @@ impl<O: PvLockOps> PvHybridLock<O> {
     }
 
     /// The head of the queue's attempt to take the lock.
-    fn compete(&self, spins: &mut u64) -> bool {
+    fn compete(&self, before: &mut Waiting) -> bool {
         let words = &*self.words;
+        if before.is_long() {
+            words.starving.store(1, Ordering::Release);
+        }
         let mut waiting = Waiting::begin(self.ops.patience(1));
         let won = loop {
             let state = words.state.load(Ordering::Relaxed);
@@ -164,7 +167,7 @@ impl<O: PvLockOps> PvHybridLock<O> {
                 break false;
             }
         };
-        *spins += waiting.spins;
+        before.spins += waiting.spins;
         won
     }
 }

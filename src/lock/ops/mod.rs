@@ -84,7 +84,7 @@ pub trait PvLockOps: Copy + Send + Sync {
 
     /// How long one waits whom so many tickets part from the lock.
     fn patience(&self, _distance: u32) -> Patience {
-        Patience { spin: 0, yields: 0 }
+        Patience { spin: 0, yields: 0, longest: 0 }
     }
 
     /// Where to count, if counting is on.
@@ -153,14 +153,18 @@ pub(super) mod threads {
     /// futex's sleep and wake cost, and who is runnable gets the lock without either.
     const YIELDS: u32 = 64;
 
+    /// Beyond this it is not the lock that keeps a waiter waiting, but what runs instead of it.
+    const LONGEST: Duration = Duration::from_millis(2);
+
     /// The next owner spins first: on its own CPU it sees the release at once. Those behind it would take its time.
     pub fn patience(distance: u32) -> Patience {
-        static SPIN: OnceLock<u64> = OnceLock::new();
-        let spin = || {
+        static NEXT: OnceLock<Patience> = OnceLock::new();
+        let next = *NEXT.get_or_init(|| {
             let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
             // No other CPU could release the lock meanwhile.
-            if alone { 0 } else { Clock::ticks(Duration::from_micros(1)) }
-        };
-        Patience { spin: if distance <= 1 { *SPIN.get_or_init(spin) } else { 0 }, yields: YIELDS }
+            let spin = if alone { 0 } else { Clock::ticks(Duration::from_micros(1)) };
+            Patience { spin, yields: YIELDS, longest: Clock::ticks(LONGEST) }
+        });
+        if distance <= 1 { next } else { Patience { spin: 0, ..next } }
     }
 }

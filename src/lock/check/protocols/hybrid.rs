@@ -75,13 +75,16 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     }
 
     p.label("front");
+    p.either("compete");
+    p.write("starving = 1", starving, 1);
+    p.label("compete");
     p.read("state?", &[get(found, state)]);
     p.go_if(Cond::Eq(found, HANDED_OVER.into()), "handed over");
     p.go_if(Cond::Eq(found, HELD.into()), "not yet");
     p.cas("cas(state, FREE, HELD)", state, found, FREE, HELD);
     p.go_if(Cond::Eq(found, FREE.into()), "won");
     p.label("not yet");
-    p.either("front");
+    p.either("compete");
     p.write("starving = 1", starving, 1);
     p.set(now, my);
     p.goto("park");
