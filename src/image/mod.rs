@@ -20,6 +20,7 @@ pub mod exercise;
 mod ikconfig;
 pub mod kallsyms;
 mod module;
+mod placed;
 mod refusal;
 mod relocations;
 mod source;
@@ -34,6 +35,7 @@ pub use compression::Compression;
 pub use container::{Container, ContainerKind};
 pub use elf::{Bits, Section, Segment};
 pub use module::{KERNEL, StandIn};
+pub use placed::{Blocks, Placement};
 pub use relocations::{Relocation, RelocationKind, Relocations};
 pub use source::MAX_IMAGE;
 pub use symtab::{ElfSymbol, ElfSymbols};
@@ -119,6 +121,31 @@ impl Image {
             Ok(Image::of(name, source, container, elf, Some(Arc::clone(object))))
         };
         linked().map_err(|error| error.in_file(&self.name))
+    }
+
+    /// The same module as a kernel has loaded it: at linked addresses, as if the kernel had not slid, with code that holds
+    /// what it holds in memory, before any pass.
+    pub fn loaded(&self, place: &Placement<'_>) -> Result<LoadedImage> {
+        let linked = || {
+            let Some(object) = &self.module else { return Err(crate::Error::image("is no module")) };
+            let linked = module::link(object.as_slice(), self.bits(), module::Target::Memory(place))?;
+            let source = Source::Owned(linked.file);
+            let elf = elf::parse(source.as_slice())?;
+            let (name, container) = (self.name.clone(), self.container.clone());
+            let image = Image::of(name, source, container, elf, Some(Arc::clone(object)));
+            Ok(LoadedImage { image, code: linked.code, unknown: linked.unknown })
+        };
+        linked().map_err(|error| error.in_file(&self.name))
+    }
+
+    /// A module's name: what its `.modinfo` says (since 4.12), else that of its file.
+    pub fn module_name(&self) -> Option<String> {
+        let told = self.modinfo("name=").map(str::to_owned);
+        let file = || {
+            let file = Path::new(&self.name).file_name()?.to_str()?;
+            Some(file.split(".ko").next()?.replace('-', "_"))
+        };
+        self.module.as_ref().and_then(|_| told.or_else(file))
     }
 
     /// Whether it is a module, laid out where this crate chose; what it uses of the kernel is in the section [`KERNEL`].
@@ -261,10 +288,15 @@ impl Image {
         if self.is_module() { self.vermagic()?.split(' ').next() } else { banner::release(self.banner()?) }
     }
 
-    /// What kernel a module is for (`vermagic` of its `.modinfo`).
+    /// What kernel a module is for.
     fn vermagic(&self) -> Option<&str> {
+        self.modinfo("vermagic=")
+    }
+
+    /// What an entry of a module's `.modinfo` says.
+    fn modinfo(&self, key: &str) -> Option<&str> {
         let info = self.section_bytes(self.section(".modinfo")?);
-        let entry = info.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(b"vermagic="))?;
+        let entry = info.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(key.as_bytes()))?;
         std::str::from_utf8(entry).ok()
     }
 
@@ -280,13 +312,25 @@ impl Image {
     }
 }
 
+/// A module as a kernel has loaded it.
+#[derive(Debug)]
+pub struct LoadedImage {
+    /// The module at its place, as linked.
+    pub image: Image,
+    /// How many bytes of code stay loaded, in whole pages.
+    pub code: u64,
+    /// Fields of code that refer to what was freed once the module was up: address, width. Nobody knows what they hold.
+    pub unknown: Vec<(u64, u64)>,
+}
+
 /// Links an object file of a size that one can have.
 fn link_object(object: &Source, kernel: &StandIn) -> Result<Source> {
     let bytes = object.as_slice();
     if bytes.len() > MAX_IMAGE {
         return Err(crate::Error::image(format!("is larger than {MAX_IMAGE} bytes")));
     }
-    Ok(Source::Owned(module::link(bytes, elf::identify(bytes, true)?, kernel)?))
+    let linked = module::link(bytes, elf::identify(bytes, true)?, module::Target::StandIn(kernel))?;
+    Ok(Source::Owned(linked.file))
 }
 
 impl fmt::Debug for Image {

@@ -17,8 +17,9 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{FileHeader, Rel, Rela, SectionHeader, Sym};
 
-use super::Bits;
+use super::{Bits, LOWEST_KERNEL};
 use super::elf::header_error;
+use super::placed::{self, Placement, Put};
 use crate::error::{Error, Result};
 
 /// The section that stands for the kernel.
@@ -26,9 +27,11 @@ pub const KERNEL: &str = ".kernel";
 /// What each symbol of the kernel's gets: more than any structure whose members modules address.
 const ROOM: u64 = 4096;
 /// More memory than any module takes.
-const MAX_SIZE: u64 = 256 << 20;
+pub(super) const MAX_SIZE: u64 = 256 << 20;
 /// A section aligned to more than this is a slip.
 const MAX_ALIGN: u64 = 2 << 20;
+/// Numbers of sections from `SHN_LORESERVE`, 0xff00, on mean something else; there is room for what is added.
+const MAX_SECTIONS: usize = 0xfe00;
 /// Numbers of the registers in `__x86_indirect_thunk_array`, which is in this order.
 const THUNKS: [&str; 16] =
     ["ax", "cx", "dx", "bx", "sp", "bp", "si", "di", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
@@ -52,11 +55,30 @@ pub(super) fn is_object(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x7fELF") && bytes.get(16..18) == Some(&[1, 0])
 }
 
+/// What a module is linked to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'p> {
+    /// A kernel that is not there: what is known of it.
+    StandIn(&'p StandIn),
+    /// A kernel in memory.
+    Memory(&'p Placement<'p>),
+}
+
+/// A linked module.
+pub(super) struct Linked {
+    /// An ELF file like a kernel's.
+    pub file: Vec<u8>,
+    /// How many bytes of code stay loaded, in whole pages; where the module's place is known.
+    pub code: u64,
+    /// Fields of code that refer to what was freed: address, width.
+    pub unknown: Vec<(u64, u64)>,
+}
+
 /// Lays out and relocates a module.
-pub(super) fn link(bytes: &[u8], bits: Bits, kernel: &StandIn) -> Result<Vec<u8>> {
+pub(super) fn link(bytes: &[u8], bits: Bits, target: Target<'_>) -> Result<Linked> {
     match bits {
-        Bits::B32 => link_class::<elf::FileHeader32<LE>>(bytes, bits, kernel),
-        Bits::B64 => link_class::<elf::FileHeader64<LE>>(bytes, bits, kernel),
+        Bits::B32 => link_class::<elf::FileHeader32<LE>>(bytes, bits, target),
+        Bits::B64 => link_class::<elf::FileHeader64<LE>>(bytes, bits, target),
     }
 }
 
@@ -68,15 +90,27 @@ fn refuse(reason: impl Into<String>) -> Error {
 struct Layout {
     bits: Bits,
     /// Of each section header; `None` where it is not in memory.
-    sections: Vec<Option<u64>>,
+    sections: Vec<Option<Put>>,
     /// The kernel's symbols.
     kernel: HashMap<Vec<u8>, u64>,
     next: u64,
+    /// How far the kernel slid: code holds run-time addresses, as memory does; tables hold linked ones.
+    slide: u64,
+}
+
+/// What a symbol stands for.
+#[derive(Debug, Clone, Copy)]
+struct Value {
+    address: u64,
+    /// It moves with the kernel.
+    moves: bool,
+    /// Nobody knows it any more.
+    gone: bool,
 }
 
 impl Layout {
     fn new(bits: Bits) -> Layout {
-        let mut layout = Layout { bits, sections: Vec::new(), kernel: HashMap::new(), next: kernel_base(bits) };
+        let mut layout = Layout { bits, sections: Vec::new(), kernel: HashMap::new(), next: kernel_base(bits), slide: 0 };
         let array = layout.of_kernel(b"__x86_indirect_thunk_array");
         for (i, register) in (0u64..).zip(THUNKS) {
             let prefix = match (bits, register.starts_with('r')) {
@@ -89,6 +123,11 @@ impl Layout {
                 .insert(format!("__x86_indirect_thunk_{prefix}{register}").into_bytes(), array + THUNK_SIZE * i);
         }
         layout
+    }
+
+    /// The layout of a module in memory.
+    fn placed(bits: Bits, sections: Vec<Option<Put>>, slide: u64) -> Layout {
+        Layout { bits, sections, kernel: HashMap::new(), next: kernel_base(bits), slide }
     }
 
     /// The address of a symbol of the kernel's.
@@ -114,24 +153,22 @@ struct Symbol {
     section: u16,
 }
 
-fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, kernel: &StandIn) -> Result<Vec<u8>> {
-    let malformed = |error: object::read::Error| refuse(error.to_string());
-    let header = H::parse(bytes).map_err(malformed)?;
-    let table = header.sections(LE, bytes).map_err(malformed)?;
-    if table.len() >= 0xfe00 {
-        return Err(refuse(format!("{} sections are too many", table.len())));
-    }
-    let mut layout = Layout::new(bits);
+/// Lays sections out one behind the other.
+fn in_a_row<H: FileHeader<Endian = LE>>(
+    table: &object::read::elf::SectionTable<'_, H>,
+    bits: Bits,
+) -> Result<Vec<Option<Put>>> {
     let mut next = match bits {
         Bits::B64 => 0xffff_ffff_c000_0000,
         Bits::B32 => 0xf800_0000u64,
     };
     let limit = next + MAX_SIZE;
+    let mut sections = Vec::new();
     for section in table.iter() {
         let size: u64 = section.sh_size(LE).into();
         let flags: u64 = section.sh_flags(LE).0;
         if flags & elf::SHF_ALLOC.0 == 0 {
-            layout.sections.push(None);
+            sections.push(None);
             continue;
         }
         let align: u64 = Into::<u64>::into(section.sh_addralign(LE)).max(1);
@@ -139,20 +176,46 @@ fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, kernel: &Sta
             return Err(refuse(format!("a section is aligned to {align:#x}")));
         }
         next = next.next_multiple_of(align);
-        layout.sections.push(Some(next));
+        sections.push(Some(Put { address: next, moves: true, gone: false }));
         next = next.checked_add(size).filter(|&end| end <= limit).ok_or_else(|| refuse("is too large for a module"))?;
     }
+    Ok(sections)
+}
+
+fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, target: Target<'_>) -> Result<Linked> {
+    let malformed = |error: object::read::Error| refuse(error.to_string());
+    let header = H::parse(bytes).map_err(malformed)?;
+    let table = header.sections(LE, bytes).map_err(malformed)?;
+    if table.len() >= MAX_SECTIONS {
+        return Err(refuse(format!("{} sections are too many", table.len())));
+    }
+    let (mut layout, code) = match target {
+        Target::StandIn(_) => {
+            let mut layout = Layout::new(bits);
+            layout.sections = in_a_row(&table, bits)?;
+            (layout, 0)
+        }
+        Target::Memory(place) => {
+            let (sections, code) = placed::sections(bytes, &table, bits, place)?;
+            (Layout::placed(bits, sections, place.slide), code)
+        }
+    };
     let symbols = table.symbols(LE, bytes, elf::SHT_SYMTAB).map_err(malformed)?;
     // The value of each symbol, by its number.
     let mut values = Vec::with_capacity(symbols.len());
     let mut listed = Vec::new();
     let stand_in = table.len() as u16;
+    let placed = match target {
+        Target::Memory(place) => Some(place),
+        Target::StandIn(_) => None,
+    };
     for (row, symbol) in symbols.iter().enumerate() {
         let at = |reason: String| Error::image(reason).in_section(".symtab").at_row(row);
         let name = symbol.name(LE, symbols.strings()).map_err(|error| at(error.to_string()))?;
         let value: u64 = symbol.st_value(LE).into();
         let (address, section) = match symbol.st_shndx(LE) {
             elf::SHN_UNDEF if row == 0 => (0, 0),
+            elf::SHN_UNDEF if placed.is_some() => (exported(placed, name, symbol.st_bind()).map_err(at)?, stand_in),
             elf::SHN_UNDEF => {
                 if layout.kernel.len() as u64 * ROOM > MAX_SIZE {
                     return Err(at("too many symbols of the kernel".to_owned()));
@@ -161,12 +224,14 @@ fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, kernel: &Sta
             }
             elf::SHN_ABS => (value, elf::SHN_ABS.0),
             index => match layout.sections.get(usize::from(index.0)) {
-                Some(Some(start)) => (start.wrapping_add(value), index.0),
+                Some(Some(put)) => (put.address.wrapping_add(value), index.0),
                 Some(None) => (value, elf::SHN_ABS.0),
                 None => return Err(at(format!("is in section {}, which there is not", index.0))),
             },
         };
-        values.push(address);
+        let put = layout.sections.get(usize::from(section)).copied().flatten();
+        let moves = put.map_or(section == stand_in && address >= LOWEST_KERNEL, |put| put.moves);
+        values.push(Value { address, moves, gone: put.is_some_and(|put| put.gone) });
         if section != stand_in && row > 0 {
             listed.push(Symbol {
                 name: name.to_vec(),
@@ -178,22 +243,41 @@ fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, kernel: &Sta
         }
     }
     let mut out = bytes.to_vec();
+    let mut unknown = Vec::new();
     for section in table.iter() {
-        relocate::<H>(bytes, section, &table, &layout, &values, &mut out)?;
+        relocate::<H>(bytes, section, &table, &layout, &values, &mut out, &mut unknown)?;
     }
     for (name, table_name) in BOUNDED {
         let found = table.section_by_name(LE, name.as_bytes());
         if let Some((index, section)) = found
-            && let Some(Some(start)) = layout.sections.get(index.0)
+            && let Some(Some(put)) = layout.sections.get(index.0)
         {
-            let end = start + Into::<u64>::into(section.sh_size(LE));
-            for (prefix, address) in [("__start_", *start), ("__stop_", end)] {
+            let end = put.address.wrapping_add(section.sh_size(LE).into());
+            for (prefix, address) in [("__start_", put.address), ("__stop_", end)] {
                 let name = format!("{prefix}{table_name}").into_bytes();
                 listed.push(Symbol { name, address, size: 0, info: 0x11, section: index.0 as u16 });
             }
         }
     }
-    Writer { out, bits, layout, symbols: listed }.finish::<H>(&table, kernel)
+    let nothing = StandIn::default();
+    let (kernel, others) = match target {
+        Target::StandIn(kernel) => (kernel, &[][..]),
+        Target::Memory(place) => (&nothing, place.others),
+    };
+    let file = Writer { out, bits, layout, symbols: listed }.finish::<H>(&table, kernel, others)?;
+    Ok(Linked { file, code, unknown })
+}
+
+/// The address of what another exports to a module in memory.
+fn exported(placed: Option<&Placement<'_>>, name: &[u8], bind: elf::SymbolBind) -> std::result::Result<u64, String> {
+    match placed.and_then(|place| place.symbols.get(name)) {
+        Some(&address) => Ok(address),
+        None if bind == elf::STB_WEAK => Ok(0),
+        None => {
+            let name = String::from_utf8_lossy(name);
+            Err(format!("uses {name}, which neither the kernel nor the modules given have; give the modules it depends on"))
+        }
+    }
 }
 
 /// Applies the relocations of one section of them.
@@ -202,15 +286,19 @@ fn relocate<H: FileHeader<Endian = LE>>(
     section: &H::SectionHeader,
     table: &object::read::elf::SectionTable<'_, H>,
     layout: &Layout,
-    values: &[u64],
+    values: &[Value],
     out: &mut [u8],
+    unknown: &mut Vec<(u64, u64)>,
 ) -> Result<()> {
     let target = section.sh_info(LE) as usize;
-    let Some(Some(start)) = layout.sections.get(target).copied() else { return Ok(()) };
+    let Some(Some(put)) = layout.sections.get(target).copied() else { return Ok(()) };
+    let start = put.address;
     let Ok(into) = table.section(object::SectionIndex(target)) else { return Ok(()) };
     let name = table.section_name(LE, into).map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
     let (offset, size): (u64, u64) = (into.sh_offset(LE).into(), into.sh_size(LE).into());
     let bits_present = into.sh_type(LE) != elf::SHT_NOBITS;
+    let code = into.sh_flags(LE).0 & elf::SHF_EXECINSTR.0 != 0;
+    let slide = if code { layout.slide } else { 0 };
     let malformed = |error: object::read::Error| refuse(error.to_string()).in_section(&name);
     let mut apply = |row: usize, at: u64, symbol: usize, kind: u32, addend: Option<i64>| -> Result<()> {
         let refuse = |reason: String| {
@@ -230,9 +318,15 @@ fn relocate<H: FileHeader<Endian = LE>>(
             .and_then(|_| out.get_mut(usize::try_from(offset.checked_add(at)?).ok()?..)?.get_mut(..width as usize));
         let Some(held) = held else { return refuse(format!("{width} bytes leave the section")) };
         let in_place = held.first_chunk().map_or(0, |&word| i64::from(i32::from_le_bytes(word)));
-        let mut sum = value.wrapping_add(addend.unwrap_or(in_place) as u64);
+        let mut sum = value.address.wrapping_add(addend.unwrap_or(in_place) as u64);
+        if value.moves {
+            sum = sum.wrapping_add(slide);
+        }
         if relative {
-            sum = sum.wrapping_sub(start.wrapping_add(at));
+            sum = sum.wrapping_sub(start.wrapping_add(at)).wrapping_sub(slide);
+        }
+        if value.gone && !put.gone && code {
+            unknown.push((start.wrapping_add(at), width));
         }
         held.copy_from_slice(&sum.to_le_bytes()[..width as usize]);
         Ok(())
@@ -279,6 +373,7 @@ impl Writer {
         mut self,
         table: &object::read::elf::SectionTable<'_, H>,
         kernel: &StandIn,
+        others: &[(u64, u64)],
     ) -> Result<Vec<u8>> {
         let word = self.bits.word();
         for name in &kernel.names {
@@ -323,11 +418,14 @@ impl Writer {
         let mut headers: Vec<[u64; 10]> = Vec::new();
         for (index, section) in table.iter().enumerate() {
             let name = table.section_name(LE, section).map_err(|error| refuse(error.to_string()))?;
+            let put = self.layout.sections.get(index).copied().flatten();
+            let flags: u64 = section.sh_flags(LE).0;
             let mut fields: [u64; 10] = [
                 section_names.len() as u64,
                 section.sh_type(LE).0.into(),
-                section.sh_flags(LE).0,
-                self.layout.sections.get(index).copied().flatten().unwrap_or(0),
+                // The loader does not keep all that says it is to be kept.
+                if put.is_some() { flags } else { flags & !elf::SHF_ALLOC.0 },
+                put.map_or(0, |put| put.address),
                 section.sh_offset(LE).into(),
                 section.sh_size(LE).into(),
                 section.sh_link(LE).into(),
@@ -351,6 +449,12 @@ impl Writer {
         add(KERNEL, 1, 3, base, data_at, data_end);
         add(KERNEL, 8, 3, base + data_end, data_at, size - data_end);
         add(".strtab", 3, 0, 0, strings_at, strings.len() as u64);
+        for &(start, size) in others {
+            add(KERNEL, 8, 3, start, 0, size);
+        }
+        if headers.len() > MAX_SECTIONS {
+            return Err(refuse("has too many sections, its own and those of the modules it uses"));
+        }
         let names_at = self.out.len().next_multiple_of(8) as u64;
         headers.push([section_names.len() as u64, 3, 0, 0, names_at, section_names.len() as u64 + 10, 0, 0, 1, 0]);
         section_names.extend_from_slice(b".shstrtab\0");

@@ -24,7 +24,9 @@ mod held;
 mod identify;
 mod lime;
 mod live;
+mod mapped;
 mod marks;
+mod modules;
 mod notes;
 mod pagetables;
 mod refusal;
@@ -39,6 +41,8 @@ use std::path::Path;
 pub use find::Found;
 pub use held::Held;
 pub use live::{KCORE, running_kernel};
+pub use mapped::Mapped;
+pub use modules::{LoadedModule, modules};
 pub use notes::{ControlRegisters, Notes, VmCoreInfo};
 pub use space::{Extent, Space};
 

@@ -1,8 +1,9 @@
 //! Page tables: where a CPU, or the kernel itself, says that virtual memory lies.
 
+use super::Memory;
 use super::find::Search;
 use crate::error::Result;
-use crate::image::Bits;
+use crate::image::{Bits, Image};
 
 /// A page-table entry: present, and a large page.
 const PRESENT: u64 = 1;
@@ -24,17 +25,17 @@ const FOUR: Shape = Shape { entry: 8, shifts: &[39, 30, 21, 12] };
 const PAE: Shape = Shape { entry: 8, shifts: &[30, 21, 12] };
 const OLD: Shape = Shape { entry: 4, shifts: &[22, 12] };
 
-struct Root {
+#[derive(Debug)]
+pub(super) struct Root {
     address: u64,
     shape: Shape,
     name: String,
 }
 
 /// The top page tables there are: those of the CPUs, and the kernel's own, which lies in its image.
-fn roots(search: &Search<'_>, delta: u64) -> Result<Vec<Root>> {
-    let image = search.image;
+fn roots(memory: &Memory, image: &Image, delta: u64) -> Result<Vec<Root>> {
     let mut roots = Vec::new();
-    for (cpu, registers) in search.memory.notes.cpus.iter().enumerate() {
+    for (cpu, registers) in memory.notes.cpus.iter().enumerate() {
         let shape = match image.bits() {
             Bits::B64 if registers.cr4 & CR4_LA57 != 0 => FIVE,
             Bits::B64 => FOUR,
@@ -67,7 +68,7 @@ fn roots(search: &Search<'_>, delta: u64) -> Result<Vec<Root>> {
 }
 
 /// Where a virtual address lies in physical memory by a top page table.
-fn translate(search: &Search<'_>, root: &Root, address: u64) -> Result<Option<u64>> {
+pub(super) fn translate(memory: &Memory, root: &Root, address: u64) -> Result<Option<u64>> {
     let mut table = root.address;
     let mut top = match (root.shape.entry, root.shape.shifts.len()) {
         (8, 5) => 57,
@@ -79,7 +80,7 @@ fn translate(search: &Search<'_>, root: &Root, address: u64) -> Result<Option<u6
         top = shift;
         let mut bytes = [0; 8];
         let at = table.wrapping_add(index * root.shape.entry as u64);
-        if !search.memory.read_physical(at, &mut bytes[..root.shape.entry])? {
+        if !memory.read_physical(at, &mut bytes[..root.shape.entry])? {
             return Ok(None);
         }
         let entry = u64::from_le_bytes(bytes);
@@ -99,9 +100,19 @@ fn translate(search: &Search<'_>, root: &Root, address: u64) -> Result<Option<u6
 /// Says who maps the image's text, slid, to where it lies; none where no page table that can be read does.
 pub(super) fn confirms(search: &Search<'_>, delta: u64, slide: u64) -> Result<Option<String>> {
     let text = search.text.start;
-    for root in roots(search, delta)? {
-        if translate(search, &root, text.wrapping_add(slide))? == Some(text.wrapping_add(delta)) {
+    for root in roots(search.memory, search.image, delta)? {
+        if translate(search.memory, &root, text.wrapping_add(slide))? == Some(text.wrapping_add(delta)) {
             return Ok(Some(format!("{} map it there", root.name)));
+        }
+    }
+    Ok(None)
+}
+
+/// The page tables that map an address of the image, as linked, to where it lies.
+pub(super) fn root(memory: &Memory, image: &Image, delta: u64, slide: u64, linked: u64) -> Result<Option<Root>> {
+    for root in roots(memory, image, delta)? {
+        if translate(memory, &root, linked.wrapping_add(slide))? == Some(linked.wrapping_add(delta)) {
+            return Ok(Some(root));
         }
     }
     Ok(None)
@@ -110,9 +121,9 @@ pub(super) fn confirms(search: &Search<'_>, delta: u64, slide: u64) -> Result<Op
 /// The slide by which page tables map the image's text to where it lies.
 pub(super) fn search(search: &Search<'_>, delta: u64, step: u64, limit: u64) -> Result<Option<u64>> {
     let text = search.text.start;
-    for root in roots(search, delta)? {
+    for root in roots(search.memory, search.image, delta)? {
         for slide in (0..limit).step_by(step as usize) {
-            if translate(search, &root, text.wrapping_add(slide))? == Some(text.wrapping_add(delta)) {
+            if translate(search.memory, &root, text.wrapping_add(slide))? == Some(text.wrapping_add(delta)) {
                 return Ok(Some(slide));
             }
         }

@@ -45,7 +45,7 @@ mod _core {
     #[pymodule_export]
     use super::sites::ParavirtSites;
     #[pymodule_export]
-    use super::verify::{Brief, Known, Report, verify};
+    use super::verify::{Brief, Known, Module, Report, verify};
 
     use pyo3::prelude::*;
 

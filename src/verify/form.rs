@@ -454,6 +454,7 @@ impl Sheet<'_> {
         // As long as no return thunk is chosen, a return is a return; once there is one, all sites are done again.
         let again = self.rules.static_calls.again && state.return_thunk.is_some();
         let (function, thunk) = match (self.stage_of(piece), state.calls[usize::from(key)]) {
+            (Stage::StaticCalls, _) if self.late => (built, state.return_thunk),
             (Stage::StaticCalls, _) => (built, None),
             (Stage::StaticCallsAgain, Target::Cleared) if again => (0, state.return_thunk),
             (Stage::StaticCallsAgain, _) if again => (built, state.return_thunk),

@@ -128,6 +128,26 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         self.xen();
     }
 
+    /// The state of a module: the kernel's, with what the module has of its own inferred. `known` has the kernel's keys.
+    pub fn run_in(&mut self, kernel: &Sheet<'_>, state: &State) {
+        let slots: HashMap<u64, u64> = kernel.slots.iter().map(|slot| slot.address).zip(state.slots.clone()).collect();
+        let of_module = |slot: &super::sheet::Slot| slots.get(&slot.address).copied().unwrap_or(slot.built);
+        let own = std::mem::take(&mut self.state);
+        self.state = State {
+            slots: self.sheet.slots.iter().map(of_module).collect(),
+            keys: own.keys,
+            calls: own.calls,
+            constants: own.constants,
+            pages: Vec::new(),
+            ..state.clone()
+        };
+        let retpolines = self.alone(Pass::Retpolines);
+        self.pages(&retpolines);
+        self.keys();
+        self.calls();
+        self.votes.retain(|vote| !vote.known);
+    }
+
     fn vote(&mut self, about: Unknown, value: u64, votes: u32, against: u32, known: bool) {
         if votes + against > 0 || known {
             self.votes.push(Vote { about, value, votes, against, known });

@@ -15,6 +15,7 @@ mod form;
 mod infer;
 mod judge;
 mod loaded;
+mod modules;
 mod others;
 mod sheet;
 mod state;
@@ -29,6 +30,7 @@ use crate::sites::Tables;
 pub use infer::{Unknown, Vote};
 pub use judge::{Explained, Report, Unexplained};
 pub use loaded::{Text, code, text};
+pub use modules::{Loaded, Module, Modules};
 pub use others::Owner;
 pub use sheet::{Brief, Inlined, Ops};
 pub use state::{Backend, Branches, Known, Numbers, State, Target};
@@ -60,6 +62,15 @@ impl<'a> Verifier<'a> {
     /// Judges memory: infers the state, but for what is known, and holds every byte to it.
     pub fn verify(&self, view: &View<'_>, known: &Known) -> Report {
         self.judge(view, self.infer(view, known))
+    }
+
+    /// Judges modules by a state of this kernel. `kernel` is the image this was made of.
+    pub fn modules(&self, kernel: &Image, state: &State, loaded: &[Loaded]) -> Result<Vec<Module>> {
+        let judged = |module: &Loaded| {
+            let report = module.judge(&self.sheet, kernel, state);
+            report.map_err(|error| error.in_file(module.file()))
+        };
+        loaded.iter().map(judged).collect()
     }
 
     /// The state that most sites speak for.

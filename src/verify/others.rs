@@ -62,7 +62,7 @@ pub(super) fn recognise(
         [CALL | JMP, a, b, c, d, ..] => Some(sheet.code.target(address, 5, &[a, b, c, d])),
         _ => None,
     };
-    let outside = target.is_some_and(|target| sheet.code.from(target).is_empty());
+    let outside = target.is_some_and(|target| sheet.code.from(target).is_empty() && !sheet.is_function(target));
     let what = cluster.and_then(|cluster| sheet.pieces(cluster).last()).map(|piece| piece.what);
     let tracer = target.is_some_and(|target| outside || sheet.tracers.contains(&target));
     let owner = match what {

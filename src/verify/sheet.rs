@@ -144,8 +144,21 @@ pub(super) struct Slot {
     pub op: Option<u8>,
 }
 
+/// The kernel that a module is loaded in.
+#[derive(Clone, Copy)]
+pub(super) struct Host<'h, 'a> {
+    pub image: &'h Image,
+    pub sheet: &'h Sheet<'a>,
+    /// Where the module's code is, as linked: its first address, and the one behind its last.
+    pub text: (u64, u64),
+    /// Where `lock` prefixes are patched out.
+    pub locks: (u64, u64),
+}
+
 /// Every site of an image.
 pub(super) struct Sheet<'a> {
+    /// It is a module's, which was patched once the kernel was.
+    pub late: bool,
     pub tables: &'a Tables,
     pub rules: &'a Rules,
     pub brief: Brief,
@@ -209,11 +222,46 @@ impl<'a> Sheet<'a> {
             return Err(Error::image("section .text is not code").in_section(".text"));
         }
         let text = (section.address, section.address + size as u64);
-        let mut sheet = Sheet {
+        let mut sheet = Sheet::empty(tables, rules, brief, Landmarks::of(image)?, code, text);
+        sheet.functions = functions(image)?;
+        sheet.counting.template = sheet.template(image);
+        sheet.name_others(image)?;
+        sheet.collect(image, None)?;
+        sheet.cut()?;
+        Ok(sheet)
+    }
+
+    /// The sites of a module. Its code and its tables are linked to the kernel's addresses.
+    pub fn of_module(image: &Image, tables: &'a Tables, code: Memory, host: Host<'_, 'a>) -> Result<Sheet<'a>> {
+        let kernel = host.sheet;
+        // What is the image's alone is not in modules: Xen's stubs, the way back from it.
+        let marks = Landmarks { text: host.locks, xen_iret: None, hypercall_page: None, ..kernel.marks.clone() };
+        let mut sheet = Sheet::empty(tables, kernel.rules, kernel.brief.clone(), marks, code, host.text);
+        sheet.late = true;
+        sheet.functions = functions(image)?;
+        sheet.functions.extend_from_slice(&kernel.functions);
+        sheet.functions.sort_unstable();
+        sheet.functions.dedup();
+        sheet.tracers.clone_from(&kernel.tracers);
+        sheet.collect(image, Some(host.image))?;
+        sheet.cut()?;
+        Ok(sheet)
+    }
+
+    fn empty(
+        tables: &'a Tables,
+        rules: &'a Rules,
+        brief: Brief,
+        marks: Landmarks,
+        code: Memory,
+        text: (u64, u64),
+    ) -> Sheet<'a> {
+        Sheet {
+            late: false,
             tables,
             rules,
             brief,
-            marks: Landmarks::of(image)?,
+            marks,
             bits: code.bits(),
             code,
             text,
@@ -225,18 +273,13 @@ impl<'a> Sheet<'a> {
             row_slots: Vec::new(),
             keys: Vec::new(),
             calls: Vec::new(),
-            functions: functions(image)?,
+            functions: Vec::new(),
             tracers: Vec::new(),
             bpf: Vec::new(),
             thunks: Thunks::default(),
             counting: Counting::default(),
             order: rules.order.to_vec(),
-        };
-        sheet.counting.template = sheet.template(image);
-        sheet.name_others(image)?;
-        sheet.collect(image)?;
-        sheet.cut()?;
-        Ok(sheet)
+        }
     }
 
     pub fn stage(&self, stage: Stage) -> Option<u8> {
@@ -267,9 +310,12 @@ impl<'a> Sheet<'a> {
         Ok(())
     }
 
-    fn collect(&mut self, image: &Image) -> Result<()> {
+    /// Gathers the pieces. What tables name may lie in the kernel that a module is loaded in.
+    fn collect(&mut self, image: &Image, kernel: Option<&Image>) -> Result<()> {
         let tables = self.tables;
-        let word = |address: u64| image.read_word(address).unwrap_or(0);
+        let word = |address: u64| {
+            image.read_word(address).or_else(|| kernel.and_then(|kernel| kernel.read_word(address))).unwrap_or(0)
+        };
         let mut slots = Index::new();
         if let Some(table) = &tables.paravirt {
             let base = table.ops_address(self.bits)?;
@@ -330,7 +376,8 @@ impl<'a> Sheet<'a> {
         }
         let mut keys = Index::new();
         for (row, label) in (0..).zip(&tables.jump_labels) {
-            let on = || image.read(label.key, 4).is_some_and(|count| count.iter().any(|&b| b != 0));
+            let count = image.read(label.key, 4).or_else(|| kernel.and_then(|kernel| kernel.read(label.key, 4)));
+            let on = || count.is_some_and(|count| count.iter().any(|&b| b != 0));
             let key = keys.of(label.key, || (label.key, on()))?;
             self.add(Stage::Updates, label.address, label.len, What::Jump { row, key });
         }

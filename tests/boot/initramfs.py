@@ -61,14 +61,16 @@ def archive(entries: Iterable[Entry]) -> bytes:
     return bytes(out)
 
 
-def initramfs(init: bytes) -> bytes:
-    """The archive that a guest starts with: ``/init``, its two ports, and where it mounts what the kernel shows."""
-    folders = [Entry(name, stat.S_IFDIR | 0o755) for name in ("dev", "proc", "sys")]
+def initramfs(init: bytes, modules: Iterable[bytes] = ()) -> bytes:
+    """The archive that a guest starts with: ``/init``, its two ports, where it mounts what the kernel shows, and the
+    modules it loads, in this order."""
+    folders = [Entry(name, stat.S_IFDIR | 0o755) for name in ("dev", "proc", "sys", "modules")]
     return archive(
         [
             *folders,
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
             Entry("dev/ttyS1", stat.S_IFCHR | 0o600, device=(4, 65)),
             Entry("init", stat.S_IFREG | 0o755, init),
+            *(Entry(f"modules/{i:02}", stat.S_IFREG | 0o644, module) for i, module in enumerate(modules)),
         ]
     )
