@@ -14,6 +14,7 @@ __all__ = [
     "Image",
     "Known",
     "Memory",
+    "Module",
     "ParavirtSites",
     "Plan",
     "Report",
@@ -524,8 +525,59 @@ class Report:
     def spans(self) -> list[tuple[int, int, str]]:
         """(address, length, table) of the stretches that passes changed."""
 
-def verify(tables: Tables, era: str, brief: Brief, known: Known, found: Found) -> Report:
-    """Judges what memory holds of an image's ``.text``."""
+    @property
+    def loaded(self) -> list[tuple[str, int, int, int, bool]] | None:
+        """(name, run-time address of its code, bytes of it, bytes of all that stays loaded, whether it is up).
+
+        The newest first; None where the list of modules could not be read.
+        """
+
+    @property
+    def not_listed(self) -> str | None:
+        """Why the list of modules could not be read."""
+
+    def modules(self) -> list[Module]:
+        """The modules that were judged, the oldest first."""
+
+@final
+class Module:
+    """A judged module. Its addresses are as if the kernel had not slid."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def unknown(self) -> int:
+        """Bytes of fields that refer to what was freed."""
+
+    @property
+    def explained(self) -> list[tuple[str, int]]: ...
+    @property
+    def unread(self) -> list[tuple[int, int]]: ...
+    def unexplained(self) -> list[_Run]:
+        """Runs that nothing accounts for, by address."""
+
+    def votes(self) -> list[tuple[str, int, int, int, int, bool]]:
+        """How the state of what is the module's own was found; as in `Report.votes`."""
+
+    def place(self, address: int) -> tuple[str, int] | None:
+        """The symbol that an address belongs to, of the module or of the kernel, and the offset into it."""
+
+    def disassemble(self, address: int, code: bytes) -> list[str]:
+        """Code as text, with the names of the module and of the kernel."""
+
+def verify(
+    tables: Tables, era: str, brief: Brief, known: Known, found: Found, modules: Sequence[Image] = ...
+) -> Report:
+    """Judges what memory holds of an image's ``.text``, and of modules.
+
+    Modules are listed whether any is given or not; where one is given, a list that cannot be read is an error.
+    """
 
 _Case = tuple[str, str | None, str, int, int | None, int | None]
 _Event = tuple[int, bool, int, str, list[tuple[str, int]], list[list[tuple[str, int]]]]

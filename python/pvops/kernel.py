@@ -220,6 +220,7 @@ class Kernel:
         *,
         machine: Machine | None = None,
         allow: Iterable[str] = (),
+        modules: Iterable[str | os.PathLike[str]] = (),
         progress: Progress | None = None,
     ) -> Report:
         """Explains every byte of this kernel's ``.text`` in memory, or says that nothing explains it.
@@ -232,6 +233,7 @@ class Kernel:
                 virtual addresses: drgn's ``prog.read``, volatility3's ``layer.read``.
             machine: what it ran on, where that is known: what its description settles is not inferred.
             allow: who else may have written text: ``ftrace``, ``livepatch``, ``kprobes``, ``bpf``, ``modules``.
+            modules: files of modules that are loaded: their text is judged too, by the state the kernel was found in.
             progress: called now and then with (bytes done, bytes there are) while the kernel is searched for.
 
         Returns:
@@ -239,12 +241,13 @@ class Kernel:
 
         Raises:
             InputError: the memory cannot be read.
-            DumpError: it is malformed, or this kernel is not in it; the message says what is.
+            DumpError: it is malformed, or this kernel is not in it; the message says what is. Or a module is not loaded,
+                or in another build.
             OpsError: the machine does not fit this kernel, or nothing tells by which rules it patches.
         """
         from pvops.verify import verify
 
-        return verify(self, source, machine=machine, allow=allow, progress=progress)
+        return verify(self, source, machine=machine, allow=allow, modules=modules, progress=progress)
 
     def verify_many(
         self,

@@ -16,7 +16,7 @@ class Unexplained:
     """A run of bytes that nothing accounts for.
 
     Attributes:
-        address: its first wrong byte, as linked.
+        address: its first wrong byte, as linked; in a module, where it runs.
         symbol: where that is, ``do_syscall_64+0x3a``; None where the image names nothing there.
         expected: what should be there.
         found: what is there.
@@ -74,8 +74,79 @@ class NotJudged:
 
 
 @dataclass(frozen=True)
+class Module:
+    """A module in memory. All its addresses are those it runs at.
+
+    Attributes:
+        name: as the kernel lists it.
+        address: where its code begins.
+        size: of its code, in bytes of whole pages.
+        why: why it was not judged; None where it was.
+        file: the file it was held to; None where it was not judged, as with all that follows.
+        explained: bytes that each table accounts for.
+        unexplained: what nothing accounts for.
+        allowed: what nothing accounts for, and the user allows.
+        unread: (start, end) of what could not be read.
+        unknown: bytes of fields in its code that refer to what was freed, which nobody can judge.
+        votes: what its text rests on besides the kernel's state: its own keys, static calls and pages of thunks.
+    """
+
+    name: str
+    address: int
+    size: int
+    why: str | None = None
+    file: str | None = None
+    explained: Mapping[str, int] = field(default_factory=dict)
+    unexplained: Sequence[Unexplained] = ()
+    allowed: Sequence[Unexplained] = ()
+    unread: Sequence[tuple[int, int]] = ()
+    unknown: int = 0
+    votes: Sequence[Vote] = ()
+
+    @property
+    def judged(self) -> bool:
+        """Whether its text was held to a file."""
+        return self.why is None
+
+    @property
+    def wrong_bytes(self) -> int:
+        """How many bytes are unexplained."""
+        return sum(run.wrong for run in self.unexplained)
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes could not be read."""
+        return sum(end - start for start, end in self.unread)
+
+    @property
+    def few_votes(self) -> list[Vote]:
+        """What fewer than three sites say: a change of all of them cannot be told."""
+        return [vote for vote in self.votes if vote.votes < 3]
+
+    def to_dict(self) -> dict[str, object]:
+        """The module in the report's document."""
+        document: dict[str, object] = {
+            "name": self.name,
+            "address": f"{self.address:#x}",
+            "size": self.size,
+            "judged": self.judged,
+        }
+        if not self.judged:
+            return document | {"why": self.why}
+        return document | {
+            "file": self.file,
+            "unread": self.unread_bytes,
+            "unknown": self.unknown,
+            "explained": dict(self.explained),
+            "unexplained": [_run(run) for run in self.unexplained],
+            "allowed": [_run(run) for run in self.allowed],
+            "votes": [_vote(vote) for vote in self.votes],
+        }
+
+
+@dataclass(frozen=True)
 class Report:
-    """What memory holds of a kernel's ``.text``, explained. True where it is clean.
+    """What memory holds of a kernel's ``.text``, and of modules, explained. True where it is clean.
 
     Attributes:
         kernel: release, or file name, of the kernel.
@@ -93,6 +164,8 @@ class Report:
         mitigations: ``branches``, ``return_thunk``.
         votes: what all of it rests on.
         not_judged: code the verdict is not about.
+        modules: the modules that are loaded, the newest first; those a file was given of are judged.
+        not_listed: why the modules could not be listed; None where they were.
         spans: (address, length, table) of the stretches that the tables changed.
         machine: the machine as `pvops.Machine.from_dict` takes it, with the state that was inferred.
     """
@@ -112,27 +185,30 @@ class Report:
     mitigations: Mapping[str, str | None]
     votes: Sequence[Vote]
     not_judged: Sequence[NotJudged]
+    modules: Sequence[Module]
+    not_listed: str | None
     spans: Sequence[tuple[int, int, str]] = field(repr=False)
     machine: Mapping[str, object] = field(repr=False)
 
     @property
     def verdict(self) -> str:
         """``clean``, ``modified``, or ``incomplete``: nothing unexplained in what could be read, but not all could."""
-        if self.unexplained:
+        parts: tuple[Report | Module, ...] = (self, *self.modules)
+        if any(part.unexplained for part in parts):
             return "modified"
-        return "incomplete" if self.unread else "clean"
+        return "incomplete" if any(part.unread for part in parts) else "clean"
 
     def __bool__(self) -> bool:
         return self.verdict == "clean"
 
     @property
     def unread_bytes(self) -> int:
-        """How many bytes could not be read."""
+        """How many bytes of ``.text`` could not be read."""
         return sum(end - start for start, end in self.unread)
 
     @property
     def wrong_bytes(self) -> int:
-        """How many bytes are unexplained."""
+        """How many bytes of ``.text`` are unexplained."""
         return sum(run.wrong for run in self.unexplained)
 
     @property
@@ -158,23 +234,26 @@ class Report:
                 "mitigations": dict(self.mitigations),
                 "slide": f"{self.slide:#x}",
             },
-            "votes": [
-                {
-                    "about": vote.about,
-                    "name": vote.name,
-                    "value": vote.value,
-                    "votes": vote.votes,
-                    "against": vote.against,
-                    "given": vote.given,
-                }
-                for vote in self.votes
-            ],
+            "votes": [_vote(vote) for vote in self.votes],
             "unread": [{"address": f"{start:#x}", "size": end - start} for start, end in self.unread],
             "not_judged": [
                 {"section": part.section, "address": f"{part.address:#x}", "size": part.size, "why": part.why}
                 for part in self.not_judged
             ],
+            "modules": [module.to_dict() for module in self.modules] if self.not_listed is None else None,
+            "not_listed": self.not_listed,
         }
+
+
+def _vote(vote: Vote) -> dict[str, object]:
+    return {
+        "about": vote.about,
+        "name": vote.name,
+        "value": vote.value,
+        "votes": vote.votes,
+        "against": vote.against,
+        "given": vote.given,
+    }
 
 
 def _run(run: Unexplained) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pvops import _core, briefing
 from pvops import memory as memories
 from pvops.errors import Error, OpsError
-from pvops.report import OWNERS, NotJudged, Report, Unexplained, Vote
+from pvops.report import OWNERS, Module, NotJudged, Report, Unexplained, Vote
 from pvops.state import State
 
 if TYPE_CHECKING:
@@ -42,18 +42,22 @@ def verify(
     *,
     machine: Machine | None = None,
     allow: Iterable[str] = (),
+    modules: Iterable[str | os.PathLike[str]] = (),
     progress: memories.Progress | None = None,
 ) -> Report:
     """See `pvops.kernel.Kernel.verify`."""
+    if kernel.image.is_module:
+        raise OpsError(f"{kernel.name}: is a module; give the kernel's image, and this as one of the modules")
     allowed = _owners(allow)
     if kernel.rules.paravirt is not None and kernel.rules.paravirt.clobbers:
         raise OpsError(
             f"{kernel.name}: its rules are those of {kernel.rules.era}; memory of 4.20 and later can be judged"
         )
     memory = source if isinstance(source, memories.Memory) else memories.open(source)
+    files = [_core.Image.open(os.fspath(path)) for path in modules]
     found = memory.find(kernel, progress)
     brief, known = briefing.brief(kernel), briefing.known(kernel, machine)
-    core = _core.verify(kernel.tables, kernel.rules.passes, brief, known, found.core)
+    core = _core.verify(kernel.tables, kernel.rules.passes, brief, known, found.core, files)
     runs = [_run(kernel, raw, i < _DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
     votes = _votes(kernel, core)
     return Report(
@@ -72,6 +76,8 @@ def verify(
         mitigations=_mitigations(kernel, core, votes),
         votes=votes,
         not_judged=list(_not_judged(kernel)),
+        modules=list(_modules(core, found.slide, allowed)),
+        not_listed=core.not_listed,
         spans=core.spans(),
         machine=_machine(kernel, core),
     )
@@ -153,6 +159,60 @@ def _mitigations(kernel: Kernel, core: _core.Report, votes: list[Vote]) -> dict[
         "branches": core.branches if "branches" in about else None,
         "return_thunk": None if thunk is None else kernel.symbol_at(thunk) or f"{thunk:#x}",
     }
+
+
+def _modules(core: _core.Report, slide: int, allowed: frozenset[str]) -> Iterator[Module]:
+    """What is loaded, the newest first, judged where there is a file of it."""
+    judged = {module.name: module for module in core.modules()}
+    for name, address, size, _, live in core.loaded or []:
+        if name in judged:
+            yield _module(judged[name], slide, allowed)
+        else:
+            yield Module(name, address, size, why="no file of it was given" if live else "being loaded or unloaded")
+
+
+def _module(core: _core.Module, slide: int, allowed: frozenset[str]) -> Module:
+    def place(address: int) -> str | None:
+        named = core.place(address)
+        return f"{named[0]}+{named[1]:#x} [{core.name}]" if named else None
+
+    def run(raw: _core._Run, disassembled: bool) -> Unexplained:
+        address, expected, found, wrong, (site, should, stands), table, owner, nearest = raw
+        return Unexplained(
+            address=address + slide,
+            symbol=place(address),
+            expected=expected,
+            found=found,
+            wrong=wrong,
+            site=site + slide,
+            should="; ".join(core.disassemble(site, should)) if disassembled else "",
+            stands="; ".join(core.disassemble(site, stands)) if disassembled else "",
+            table=table,
+            looks_like=owner,
+            nearest=nearest,
+        )
+
+    def vote(raw: tuple[str, int, int, int, int, bool]) -> Vote:
+        about, which, value, votes, against, given = raw
+        named = place(which) if about in ("key", "static_call") else None
+        function = core.place(value) if about == "static_call" and value else None
+        said = ("yes" if value else "no") if about in _FLAGS else f"{value:#x}" if value else "none"
+        name = named.replace("+0x0 ", " ") if named else f"page {which}"
+        return Vote(about, name, function[0] if function else said, votes, against, given)
+
+    runs = [run(raw, i < _DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
+    return Module(
+        name=core.name,
+        address=core.address + slide,
+        size=core.size,
+        file=core.file,
+        explained=dict(core.explained),
+        unexplained=[run for run in runs if run.looks_like not in allowed],
+        allowed=[run for run in runs if run.looks_like in allowed],
+        unread=[(start + slide, end + slide) for start, end in core.unread],
+        unknown=core.unknown,
+        votes=[vote(raw) for raw in core.votes()],
+    )
 
 
 _WHY = {

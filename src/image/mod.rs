@@ -123,8 +123,7 @@ impl Image {
         linked().map_err(|error| error.in_file(&self.name))
     }
 
-    /// The same module as a kernel has loaded it: at linked addresses, as if the kernel had not slid, with code that holds
-    /// what it holds in memory, before any pass.
+    /// The same module as a kernel has loaded it, before any pass, as if the kernel had not slid.
     pub fn loaded(&self, place: &Placement<'_>) -> Result<LoadedImage> {
         let linked = || {
             let Some(object) = &self.module else { return Err(crate::Error::image("is no module")) };
@@ -133,7 +132,8 @@ impl Image {
             let elf = elf::parse(source.as_slice())?;
             let (name, container) = (self.name.clone(), self.container.clone());
             let image = Image::of(name, source, container, elf, Some(Arc::clone(object)));
-            Ok(LoadedImage { image, code: linked.code, unknown: linked.unknown })
+            let module::Fields { moving, unknown } = linked.fields;
+            Ok(LoadedImage { image, code: linked.code, moving, unknown })
         };
         linked().map_err(|error| error.in_file(&self.name))
     }
@@ -319,7 +319,9 @@ pub struct LoadedImage {
     pub image: Image,
     /// How many bytes of code stay loaded, in whole pages.
     pub code: u64,
-    /// Fields of code that refer to what was freed once the module was up: address, width. Nobody knows what they hold.
+    /// Fields of its code that change with the slide.
+    pub moving: Vec<Relocation>,
+    /// Fields of its code that refer to what was freed once the module was up: address, width. Nobody knows what they hold.
     pub unknown: Vec<(u64, u64)>,
 }
 

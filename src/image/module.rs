@@ -17,9 +17,10 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{FileHeader, Rel, Rela, SectionHeader, Sym};
 
-use super::{Bits, LOWEST_KERNEL};
 use super::elf::header_error;
 use super::placed::{self, Placement, Put};
+use super::relocations::{Relocation, RelocationKind};
+use super::{Bits, LOWEST_KERNEL};
 use crate::error::{Error, Result};
 
 /// The section that stands for the kernel.
@@ -70,7 +71,16 @@ pub(super) struct Linked {
     pub file: Vec<u8>,
     /// How many bytes of code stay loaded, in whole pages; where the module's place is known.
     pub code: u64,
-    /// Fields of code that refer to what was freed: address, width.
+    /// What relocation left in code.
+    pub fields: Fields,
+}
+
+/// Fields of code that hold what depends on where the module and the kernel are.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    /// They change with the slide.
+    pub moving: Vec<Relocation>,
+    /// They refer to what was freed: address, width.
     pub unknown: Vec<(u64, u64)>,
 }
 
@@ -94,8 +104,6 @@ struct Layout {
     /// The kernel's symbols.
     kernel: HashMap<Vec<u8>, u64>,
     next: u64,
-    /// How far the kernel slid: code holds run-time addresses, as memory does; tables hold linked ones.
-    slide: u64,
 }
 
 /// What a symbol stands for.
@@ -110,7 +118,7 @@ struct Value {
 
 impl Layout {
     fn new(bits: Bits) -> Layout {
-        let mut layout = Layout { bits, sections: Vec::new(), kernel: HashMap::new(), next: kernel_base(bits), slide: 0 };
+        let mut layout = Layout { bits, sections: Vec::new(), kernel: HashMap::new(), next: kernel_base(bits) };
         let array = layout.of_kernel(b"__x86_indirect_thunk_array");
         for (i, register) in (0u64..).zip(THUNKS) {
             let prefix = match (bits, register.starts_with('r')) {
@@ -126,8 +134,8 @@ impl Layout {
     }
 
     /// The layout of a module in memory.
-    fn placed(bits: Bits, sections: Vec<Option<Put>>, slide: u64) -> Layout {
-        Layout { bits, sections, kernel: HashMap::new(), next: kernel_base(bits), slide }
+    fn placed(bits: Bits, sections: Vec<Option<Put>>) -> Layout {
+        Layout { bits, sections, kernel: HashMap::new(), next: kernel_base(bits) }
     }
 
     /// The address of a symbol of the kernel's.
@@ -197,7 +205,7 @@ fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, target: Targ
         }
         Target::Memory(place) => {
             let (sections, code) = placed::sections(bytes, &table, bits, place)?;
-            (Layout::placed(bits, sections, place.slide), code)
+            (Layout::placed(bits, sections), code)
         }
     };
     let symbols = table.symbols(LE, bytes, elf::SHT_SYMTAB).map_err(malformed)?;
@@ -243,9 +251,9 @@ fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, target: Targ
         }
     }
     let mut out = bytes.to_vec();
-    let mut unknown = Vec::new();
+    let mut fields = Fields::default();
     for section in table.iter() {
-        relocate::<H>(bytes, section, &table, &layout, &values, &mut out, &mut unknown)?;
+        relocate::<H>(bytes, section, &table, &layout, &values, &mut out, &mut fields)?;
     }
     for (name, table_name) in BOUNDED {
         let found = table.section_by_name(LE, name.as_bytes());
@@ -265,7 +273,7 @@ fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, target: Targ
         Target::Memory(place) => (&nothing, place.others),
     };
     let file = Writer { out, bits, layout, symbols: listed }.finish::<H>(&table, kernel, others)?;
-    Ok(Linked { file, code, unknown })
+    Ok(Linked { file, code, fields })
 }
 
 /// The address of what another exports to a module in memory.
@@ -275,7 +283,9 @@ fn exported(placed: Option<&Placement<'_>>, name: &[u8], bind: elf::SymbolBind) 
         None if bind == elf::STB_WEAK => Ok(0),
         None => {
             let name = String::from_utf8_lossy(name);
-            Err(format!("uses {name}, which neither the kernel nor the modules given have; give the modules it depends on"))
+            Err(format!(
+                "uses {name}, which neither the kernel nor the modules given have; give the modules it depends on"
+            ))
         }
     }
 }
@@ -288,7 +298,7 @@ fn relocate<H: FileHeader<Endian = LE>>(
     layout: &Layout,
     values: &[Value],
     out: &mut [u8],
-    unknown: &mut Vec<(u64, u64)>,
+    fields: &mut Fields,
 ) -> Result<()> {
     let target = section.sh_info(LE) as usize;
     let Some(Some(put)) = layout.sections.get(target).copied() else { return Ok(()) };
@@ -298,7 +308,6 @@ fn relocate<H: FileHeader<Endian = LE>>(
     let (offset, size): (u64, u64) = (into.sh_offset(LE).into(), into.sh_size(LE).into());
     let bits_present = into.sh_type(LE) != elf::SHT_NOBITS;
     let code = into.sh_flags(LE).0 & elf::SHF_EXECINSTR.0 != 0;
-    let slide = if code { layout.slide } else { 0 };
     let malformed = |error: object::read::Error| refuse(error.to_string()).in_section(&name);
     let mut apply = |row: usize, at: u64, symbol: usize, kind: u32, addend: Option<i64>| -> Result<()> {
         let refuse = |reason: String| {
@@ -319,15 +328,20 @@ fn relocate<H: FileHeader<Endian = LE>>(
         let Some(held) = held else { return refuse(format!("{width} bytes leave the section")) };
         let in_place = held.first_chunk().map_or(0, |&word| i64::from(i32::from_le_bytes(word)));
         let mut sum = value.address.wrapping_add(addend.unwrap_or(in_place) as u64);
-        if value.moves {
-            sum = sum.wrapping_add(slide);
-        }
+        let address = start.wrapping_add(at);
         if relative {
-            sum = sum.wrapping_sub(start.wrapping_add(at)).wrapping_sub(slide);
+            sum = sum.wrapping_sub(address);
         }
-        if value.gone && !put.gone && code {
-            unknown.push((start.wrapping_add(at), width));
+        if code && value.gone && !put.gone {
+            fields.unknown.push((address, width));
         }
+        let kind = match (width, relative, value.moves) {
+            (8, false, true) => Some(RelocationKind::Word64),
+            (4, false, true) => Some(RelocationKind::Word32),
+            (4, true, false) => Some(RelocationKind::Inverse32),
+            _ => None,
+        };
+        fields.moving.extend(kind.filter(|_| code).map(|kind| Relocation { address, kind }));
         held.copy_from_slice(&sum.to_le_bytes()[..width as usize]);
         Ok(())
     };

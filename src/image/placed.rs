@@ -129,9 +129,10 @@ pub(super) fn sections<H: FileHeader<Endian = LE>>(
             let runs = block.wrapping_add(at);
             let address = if kind == 4 { runs } else { runs.wrapping_sub(place.slide) & bits.max_address() };
             put[index] = Some(Put { address, moves: true, gone: kind == 4 });
-            offset = at.checked_add(size).filter(|&end| end <= super::module::MAX_SIZE).ok_or_else(|| {
-                refuse("is too large for a module".to_owned())
-            })?;
+            offset = at
+                .checked_add(size)
+                .filter(|&end| end <= super::module::MAX_SIZE)
+                .ok_or_else(|| refuse("is too large for a module".to_owned()))?;
         }
         if kind == 0 {
             code = offset.next_multiple_of(PAGE);

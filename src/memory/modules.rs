@@ -204,9 +204,8 @@ fn parse(layout: &Layout, word: usize, bytes: &[u8], address: u64) -> std::resul
             (Blocks::Together(base), (base, text), size)
         }
         Parts::Apart(at, stride, base, size) => {
-            let part = |i: usize| {
-                (number(bytes, at + i * stride + base, word), number(bytes, at + i * stride + size, 4))
-            };
+            let part =
+                |i: usize| (number(bytes, at + i * stride + base, word), number(bytes, at + i * stride + size, 4));
             // `enum mod_mem_type`: text, data, rodata, data that is read-only after init.
             let (text, data, rodata, ro_after_init) = (part(0), part(1), part(2), part(3));
             let size = text.1 + data.1 + rodata.1 + ro_after_init.1;

@@ -15,7 +15,7 @@ use super::sheet::{Host, Sheet};
 use super::state::{Branches, Known, State, Target};
 use super::view::View;
 use crate::error::{Error, Result};
-use crate::image::{Blocks, Image, KERNEL, LoadedImage, Placement};
+use crate::image::{Blocks, Image, KERNEL, LoadedImage, Placement, Relocation};
 use crate::memory::{Found, LoadedModule, Mapped, Memory as Dump};
 use crate::plan::Memory;
 use crate::sites::Tables;
@@ -43,6 +43,8 @@ pub struct Loaded {
     /// What memory holds there.
     bytes: Vec<u8>,
     unread: Vec<Range<u64>>,
+    /// Fields that change with the slide, and how far that is.
+    moving: (Vec<Relocation>, u64),
     /// Fields that refer to what was freed: address, width.
     unknown: Vec<(u64, u64)>,
 }
@@ -144,7 +146,7 @@ fn exported(kernel: &Image) -> Result<HashMap<Vec<u8>, u64>> {
 
 impl Loaded {
     fn link(module: &LoadedModule, image: &Image, place: &Placement<'_>, mapped: &Mapped<'_>) -> Result<Loaded> {
-        let LoadedImage { image, code, unknown } = image.loaded(place)?;
+        let LoadedImage { image, code, moving, unknown } = image.loaded(place)?;
         let (start, size) = module.text;
         if code != size {
             let reason = format!("has {code} bytes of code, {} in memory {size}: another build", module.name);
@@ -164,7 +166,8 @@ impl Loaded {
         let unread = unread.into_iter().map(|gap| linked(gap.start)..linked(gap.end)).collect();
         let text = (linked(start), linked(start).wrapping_add(size));
         let together = matches!(place.blocks, Blocks::Together(_));
-        Ok(Loaded { name: module.name.clone(), image: Arc::new(image), tables, text, together, bytes, unread, unknown })
+        let (name, image, moving) = (module.name.clone(), Arc::new(image), (moving, place.slide));
+        Ok(Loaded { name, image, tables, text, together, bytes, unread, moving, unknown })
     }
 
     /// The file it was given as.
@@ -194,13 +197,18 @@ impl Loaded {
     /// Its code before any pass: what stays loaded in one stretch, with zeros where no section is, then what was freed.
     fn code(&self) -> Result<Memory> {
         let sections = self.image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
-        let (own, freed): (Vec<_>, Vec<_>) =
-            sections.partition(|s| s.address >= self.text.0 && s.end() <= self.text.1);
+        let (own, freed): (Vec<_>, Vec<_>) = sections.partition(|s| s.address >= self.text.0 && s.end() <= self.text.1);
         let zeros = vec![0; self.bytes.len()];
         let freed = freed.iter().map(|s| (s.address, self.image.section_bytes(s)));
         let mut code = Memory::new(self.image.bits(), std::iter::once((self.text.0, &zeros[..])).chain(freed));
         for section in own {
             code.poke(section.address, self.image.section_bytes(section))?;
+        }
+        let (fields, slide) = &self.moving;
+        for field in fields {
+            let mut moved = code.read(field.address, field.kind.width())?.to_vec();
+            field.kind.apply(&mut moved, *slide);
+            code.poke(field.address, &moved)?;
         }
         for &(address, width) in &self.unknown {
             if let Some(at) = address.checked_sub(self.text.0).map(|at| at as usize)

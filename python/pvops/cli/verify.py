@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         return _many(args, kernel, paths)
     source = memory.live() if args.live else memory.open(paths[0])
     bar = memory.bar("looking for the kernel") if args.format_ == "text" else None
-    report = kernel.verify(source, machine=machine_of(args), allow=args.allow, progress=bar)
+    report = kernel.verify(source, machine=machine_of(args), allow=args.allow, modules=args.module, progress=bar)
     if args.save_machine is not None:
         _save(args.save_machine, report)
     if args.html is not None:
@@ -96,6 +96,8 @@ def _many(args: argparse.Namespace, kernel: Kernel, paths: list[str]) -> int:
     """Several dumps: a line or a document each; the status is the worst."""
     if args.html is not None or args.save_machine is not None:
         raise OpsError("--html and --save-machine are about one memory, not several")
+    if args.module:
+        raise OpsError("--module is about one memory, not several")
     from pvops.render import verify_text
 
     style = output.Style(args.color)

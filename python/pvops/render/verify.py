@@ -68,10 +68,32 @@ def _body(report: Report, title: str) -> Iterator[str]:
         yield html.table(
             ("from", "bytes"), [(f"{start:016x}", f"{end - start:,}") for start, end in report.unread], ("mono", "n")
         )
+    yield from _modules(report)
     yield from _inferred(report)
     yield "<h2>Not judged</h2>"
     rows = [(html.text(p.section), f"{p.address:016x}", f"{p.size:,}", html.text(p.why)) for p in report.not_judged]
     yield html.table(("section", "address", "bytes", "why"), rows, ("mono", "mono", "n", ""))
+
+
+def _modules(report: Report) -> Iterator[str]:
+    if report.not_listed is not None:
+        yield f'<p class="soft">Modules could not be listed: {html.text(report.not_listed)}</p>'
+    if not report.modules:
+        return
+    yield "<h2>Modules</h2>"
+    rows = []
+    for module in report.modules:
+        said = html.text(f"not judged: {module.why}")
+        if module.judged:
+            kind = "warn" if module.unexplained or module.unread else "runs"
+            said = f'<span class="{kind}">{module.wrong_bytes:,} unexplained, {module.unread_bytes:,} unread</span>'
+        rows.append((html.text(module.name), f"{module.address:016x}", f"{module.size:,}", said))
+    yield html.table(("module", "address", "bytes of text", "verdict"), rows, ("mono", "mono", "n", ""))
+    for module in report.modules:
+        runs = [*module.unexplained, *module.allowed]
+        yield from (_run(run) for run in runs[:_MOST])
+        if len(runs) > _MOST:
+            yield f'<p class="warn">… and {len(runs) - _MOST:,} more runs in {html.text(module.name)}</p>'
 
 
 def picture(report: Report) -> str:

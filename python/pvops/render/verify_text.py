@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pvops.cli.output import Style
-    from pvops.report import Report, Unexplained
+    from pvops.report import Module, Report, Unexplained
 
 #: So many runs are printed in full: whoever has more has another kernel, or wants JSON.
 MOST = 200
@@ -34,6 +34,9 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
             yield f"  … and {len(runs) - MOST:,} more runs {title}; --json has them all"
     for start, end in report.unread[:MOST]:
         yield f"  {start:016x}  {end - start:,} bytes could not be read"
+    for module in report.modules:
+        if module.judged:
+            yield from _module(module, style, verbose)
     few = len(report.few_votes)
     if few:
         yield style.dim(f"{few:,} of {len(report.votes):,} unknowns have fewer than three votes; --verbose lists them")
@@ -42,6 +45,41 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
         yield from table([("unknown", "which", "value", "votes", "against"), *rows], right=[3, 4])
     for part in report.not_judged:
         yield style.dim(f"not judged: {part.section}, {part.size:,} bytes at {part.address:#x}: {part.why}")
+    for module in report.modules:
+        if not module.judged:
+            where = f"{module.size:,} bytes of text at {module.address:#x}"
+            yield style.dim(f"not judged: module {module.name}, {where}: {module.why}")
+    if report.not_listed is not None:
+        yield style.dim(f"not judged: modules, which could not be listed: {report.not_listed}")
+
+
+def _module(module: Module, style: Style, verbose: bool) -> Iterator[str]:
+    """A judged module, with what nothing explains in it."""
+    changed = sum(module.explained.values())
+    built = module.size - changed - module.wrong_bytes - module.unread_bytes - sum(r.wrong for r in module.allowed)
+    verdict = f"{module.wrong_bytes:,} unexplained"
+    if module.unread:
+        verdict += f", {module.unread_bytes:,} unread"
+    if module.allowed:
+        verdict += f", {sum(run.wrong for run in module.allowed):,} allowed"
+    if module.unknown:
+        verdict += f", {module.unknown:,} that refer to what was freed"
+    where = f"module {style.bold(module.name)} at {module.address:#x}, {module.size:,} bytes of text"
+    yield f"{where}: {built:,} as built, {changed:,} explained, {style.bold(verdict)}"
+    for title, runs in (("unexplained", module.unexplained), ("allowed", module.allowed)):
+        for run in runs[:MOST]:
+            yield from _run(run, title, style)
+        if len(runs) > MOST:
+            yield f"  … and {len(runs) - MOST:,} more runs {title}; --json has them all"
+    for start, end in module.unread[:MOST]:
+        yield f"  {start:016x}  {end - start:,} bytes could not be read"
+    if module.few_votes:
+        yield style.dim(
+            f"  {len(module.few_votes):,} of {len(module.votes):,} unknowns of its own have fewer than three votes"
+        )
+    if verbose and module.votes:
+        rows = [(v.about, v.name, v.value, str(v.votes), str(v.against) if v.against else "") for v in module.votes]
+        yield from table([("unknown", "which", "value", "votes", "against"), *rows], right=[3, 4])
 
 
 def inferred(report: Report) -> list[str]:

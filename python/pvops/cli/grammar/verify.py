@@ -35,5 +35,13 @@ def add(commands: Commands) -> None:
         default=[],
         help=f"who else may have written text: {', '.join(OWNERS)}; may be repeated",
     )
+    parser.add_argument(
+        "--module",
+        metavar="FILE.ko",
+        action="append",
+        default=[],
+        help="judge this module too, which has to be loaded; may be repeated, and wants the modules it depends on; those "
+        "without a file are listed, and do not change the verdict",
+    )
     html(parser, "the report, with a picture of the whole text,")
     formats(parser, rows=False)
