@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -265,11 +265,22 @@ def kernel_of_apt() -> Path | None:
     target = CACHE / "kernels" / f"vmlinuz-{release}"
     if target.exists():
         return target
-    return downloaded(package, rf"vmlinuz-{re.escape(release)}", target)
+    return target if downloaded(package, {rf"vmlinuz-{re.escape(release)}": target}) else None
 
 
-def downloaded(package: str, name: str, target: Path) -> Path | None:
-    """One file, by a pattern of its name, of a package that apt downloads; None where it cannot."""
+def modules_of_apt(release: str, names: Sequence[str]) -> list[Path]:
+    """Modules of a kernel of Debian's, taken out of its package into ``.cache``; none where apt does not offer it."""
+    folder = CACHE / "modules" / release
+    targets = [folder / f"{name}.ko" for name in names]
+    if not all(target.exists() for target in targets):
+        wanted = {rf"{re.escape(target.name)}(\.[gx]z|\.zst)?": target for target in targets}
+        if not downloaded(f"linux-image-{release}", wanted):
+            return []
+    return targets
+
+
+def downloaded(package: str, wanted: Mapping[str, Path]) -> bool:
+    """Files of a package that apt downloads: by a pattern of its name, where each goes. Whether all are there."""
     download = CACHE / "download"
     shutil.rmtree(download, ignore_errors=True)
     download.mkdir(parents=True)
@@ -279,13 +290,14 @@ def downloaded(package: str, name: str, target: Path) -> Path | None:
         debs = sorted(download.glob("*.deb"))
         if done is None or not debs:
             say(f"apt-get could not download {package} (offline?)")
-            return None
-        if not unpack(debs[0], name, target):
-            say(f"{debs[0].name} holds no {target.name}, or dpkg-deb is missing")
-            return None
+            return False
+        if not unpack(debs[0], wanted):
+            names = ", ".join(target.name for target in wanted.values())
+            say(f"{debs[0].name} does not hold {names}, or dpkg-deb is missing")
+            return False
     finally:
         shutil.rmtree(download, ignore_errors=True)
-    return target
+    return True
 
 
 def with_fresh_lists(find: Callable[[], Path | None]) -> Path | None:
@@ -305,23 +317,27 @@ def as_root() -> tuple[str, ...] | None:
     return ("sudo", "-n") if output_of("sudo", "-n", "true") is not None else None
 
 
-def unpack(deb: Path, name: str, target: Path) -> bool:
-    """Takes the file of a name (a pattern) out of a package, read as a stream: the modules are not written to disk."""
+def unpack(deb: Path, wanted: Mapping[str, Path]) -> bool:
+    """Takes files by their names (patterns) out of a package, read as a stream: the others are not written to disk."""
     if shutil.which("dpkg-deb") is None:
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
+    left = dict(wanted)
     with subprocess.Popen(
         ["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as tar:
         try:
             with tarfile.open(fileobj=tar.stdout, mode="r|") as members:
                 for member in members:
-                    if member.isfile() and re.fullmatch(name, Path(member.name).name):
+                    name = next((name for name in left if re.fullmatch(name, Path(member.name).name)), None)
+                    if member.isfile() and name is not None:
+                        target = left.pop(name)
+                        target.parent.mkdir(parents=True, exist_ok=True)
                         part = target.with_suffix(".part")
                         held = members.extractfile(member)
                         part.write_bytes(held.read() if held else b"")
                         part.replace(target)
-                        return True
+                        if not left:
+                            return True
         except tarfile.TarError:
             pass
         finally:
@@ -422,8 +438,8 @@ def xen_of_apt() -> Path | None:
     version = max(names, key=lambda name: [int(n) for n in name.split(".")])
     target = CACHE / f"xen-{version}"
     if not target.exists():
-        packed = downloaded(f"xen-hypervisor-{version}-amd64", r"xen-[\w.+-]+\.gz", CACHE / "xen.gz")
-        if packed is None:
+        packed = CACHE / "xen.gz"
+        if not downloaded(f"xen-hypervisor-{version}-amd64", {r"xen-[\w.+-]+\.gz": packed}):
             return None
         part = CACHE / "xen.part"
         part.write_bytes(gzip.decompress(packed.read_bytes()))

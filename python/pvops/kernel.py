@@ -241,8 +241,8 @@ class Kernel:
 
         Raises:
             InputError: the memory cannot be read.
-            DumpError: it is malformed, or this kernel is not in it; the message says what is. Or a module is not loaded,
-                or in another build.
+            DumpError: it is malformed, or this kernel is not in it; the message says what is. Or a module is not
+                loaded, or in another build.
             OpsError: the machine does not fit this kernel, or nothing tells by which rules it patches.
         """
         from pvops.verify import verify

@@ -15,6 +15,9 @@ import pytest
 import pvops
 from boot.initramfs import built_init, compiler, initramfs
 
+#: What a file system and a hypervisor need: ops, alternatives, static calls and keys, exports of each other.
+MODULES = ("crc16", "mbcache", "jbd2", "ext4", "irqbypass", "kvm")
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -74,3 +77,17 @@ def guest_initramfs(booted_kernel: Path, tmp_path_factory: pytest.TempPathFactor
     if compiler() is None:
         _missing("no C compiler: `apt install gcc`")
     return initramfs(built_init(tmp_path_factory.mktemp("init"), pvops.open(booted_kernel).bits))
+
+
+@pytest.fixture(scope="session")
+def modules(booted_kernel: Path) -> list[Path]:
+    """Modules of the kernel to boot, as they load: from the folder that ``PVOPS_MODULES`` names, else from apt."""
+    named = os.environ.get("PVOPS_MODULES")
+    if named:
+        files = [next(Path(named).rglob(f"{name}.ko*"), None) for name in MODULES]
+        found = [file for file in files if file is not None]
+    else:
+        found = _tasks().modules_of_apt(pvops.open(booted_kernel).release, MODULES)
+    if len(found) < len(MODULES):
+        _missing("no modules: PVOPS_MODULES names no folder with all that are wanted, and apt does not offer them")
+    return found

@@ -40,8 +40,8 @@ def add(commands: Commands) -> None:
         metavar="FILE.ko",
         action="append",
         default=[],
-        help="judge this module too, which has to be loaded; may be repeated, and wants the modules it depends on; those "
-        "without a file are listed, and do not change the verdict",
+        help="judge this module too, which has to be loaded; may be repeated, and wants those it depends on; "
+        "modules without a file are listed, and do not change the verdict",
     )
     html(parser, "the report, with a picture of the whole text,")
     formats(parser, rows=False)
