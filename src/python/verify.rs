@@ -114,6 +114,9 @@ type Run<'py> = (
     Option<String>,
 );
 
+/// (name, run-time address of its code, bytes of it, bytes of all that stays loaded, whether it is up).
+type Loaded = (String, u64, u64, u64, bool);
+
 /// (what about, which one, its value, sites for it, sites against it, whether the user said so).
 type Vote = (&'static str, u64, u64, u32, u32, bool);
 
@@ -306,10 +309,9 @@ impl Report {
         votes(&self.report)
     }
 
-    /// The modules that are loaded, the newest first: (name, run-time address of its code, bytes of it, bytes of all that
-    /// stays loaded, whether it is up). None where the list could not be read.
+    /// The modules that are loaded, the newest first. None where the list could not be read.
     #[getter]
-    fn loaded(&self) -> Option<Vec<(String, u64, u64, u64, bool)>> {
+    fn loaded(&self) -> Option<Vec<Loaded>> {
         let loaded = self.loaded.as_ref().ok()?.iter();
         Some(loaded.map(|m| (m.name.clone(), m.text.0, m.text.1, m.size, m.live)).collect())
     }

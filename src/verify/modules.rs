@@ -165,6 +165,9 @@ impl Loaded {
         let linked = |address: u64| address.wrapping_sub(place.slide) & image.bits().max_address();
         let unread = unread.into_iter().map(|gap| linked(gap.start)..linked(gap.end)).collect();
         let text = (linked(start), linked(start).wrapping_add(size));
+        if text.1 < text.0 {
+            return Err(Error::memory(format!("{} is said to be at {start:#x}, where no module can be", module.name)));
+        }
         let together = matches!(place.blocks, Blocks::Together(_));
         let (name, image, moving) = (module.name.clone(), Arc::new(image), (moving, place.slide));
         Ok(Loaded { name, image, tables, text, together, bytes, unread, moving, unknown })
