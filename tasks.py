@@ -274,7 +274,8 @@ def modules_of_apt(release: str, names: Sequence[str]) -> list[Path]:
     targets = [folder / f"{name}.ko" for name in names]
     if not all(target.exists() for target in targets):
         wanted = {rf"{re.escape(target.name)}(\.[gx]z|\.zst)?": target for target in targets}
-        if not downloaded(f"linux-image-{release}", wanted):
+        # Since 7.0 they have a package of their own.
+        if not any(downloaded(f"linux-{package}-{release}", wanted) for package in ("modules", "image")):
             return []
     return targets
 

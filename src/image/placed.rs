@@ -12,13 +12,15 @@ use object::read::elf::{FileHeader, SectionHeader, SectionTable};
 
 use super::Bits;
 use super::elf::header_error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const PAGE: u64 = 4096;
 /// A section aligned to more than this is a slip.
 const MAX_ALIGN: u64 = 2 << 20;
-/// What the kernel marks as constant after init (`SHF_RO_AFTER_INIT` of the loader).
-const RO_AFTER_INIT: [&str; 2] = [".data..ro_after_init", "__jump_table"];
+/// What the kernel marks as constant after init (`SHF_RO_AFTER_INIT` of the loader); 7.2 has the last, 6.12 has not.
+const RO_AFTER_INIT: [&str; 3] = [".data..ro_after_init", "__jump_table", ".static_call_sites"];
+/// What holds the `struct module`, whose address is known.
+const THIS_MODULE: &str = ".gnu.linkonce.this_module";
 /// Sections that the loader reads in the file only.
 const NOT_LOADED: [&str; 4] = [".modinfo", "__versions", "__version_ext_crcs", "__version_ext_names"];
 /// Where sections are that are gone once a module is up; no module is there.
@@ -47,6 +49,8 @@ pub enum Blocks {
 pub struct Placement<'p> {
     /// Where its memory begins, at run time.
     pub blocks: Blocks,
+    /// Where its `struct module` is, at run time: one of its sections, so that tells whether the rule is the right one.
+    pub this_module: u64,
     /// Offset of its per-CPU data.
     pub percpu: u64,
     /// How far the kernel slid.
@@ -69,11 +73,33 @@ pub(super) struct Put {
 }
 
 /// Where each section is; `None` where it is not in memory. And how many bytes of code there are, without what was freed.
+/// The rule is the one by which the `struct module` is where it is.
 pub(super) fn sections<H: FileHeader<Endian = LE>>(
     bytes: &[u8],
     table: &SectionTable<'_, H>,
     bits: Bits,
     place: &Placement<'_>,
+) -> Result<(Vec<Option<Put>>, u64)> {
+    let Some((this_module, _)) = table.section_by_name(LE, THIS_MODULE.as_bytes()) else {
+        return Err(header_error(format!("has no section {THIS_MODULE}")));
+    };
+    let wanted = place.this_module.wrapping_sub(place.slide) & bits.max_address();
+    for known in [RO_AFTER_INIT.len() - 1, RO_AFTER_INIT.len()] {
+        let (put, code) = by_rule(bytes, table, bits, place, &RO_AFTER_INIT[..known])?;
+        if put.get(this_module.0).copied().flatten().is_some_and(|put| put.address == wanted) {
+            return Ok((put, code));
+        }
+    }
+    let reason = "its sections are laid out by no known rule, or it is another build than the one in memory";
+    Err(Error::memory(reason).in_section(THIS_MODULE).at_address(wanted))
+}
+
+fn by_rule<H: FileHeader<Endian = LE>>(
+    bytes: &[u8],
+    table: &SectionTable<'_, H>,
+    bits: Bits,
+    place: &Placement<'_>,
+    ro_after_init: &[&str],
 ) -> Result<(Vec<Option<Put>>, u64)> {
     let refuse = |reason: String| header_error(reason);
     let mut put = vec![None; table.len()];
@@ -103,7 +129,7 @@ pub(super) fn sections<H: FileHeader<Endian = LE>>(
             0
         } else if flags & elf::SHF_WRITE.0 == 0 {
             1
-        } else if RO_AFTER_INIT.contains(&name) {
+        } else if ro_after_init.contains(&name) {
             2
         } else {
             3
@@ -113,8 +139,8 @@ pub(super) fn sections<H: FileHeader<Endian = LE>>(
     let gone = GONE.iter().find(|(of, _)| *of == bits).map_or(0, |&(_, address)| address);
     let starts = match place.blocks {
         Blocks::Together(base) => [Some(base), None, None, None, Some(gone)],
-        Blocks::Apart { text, rodata, ro_after_init, data } => {
-            [Some(text), Some(rodata), Some(ro_after_init), Some(data), Some(gone)]
+        Blocks::Apart { text, rodata, ro_after_init: constant, data } => {
+            [Some(text), Some(rodata), Some(constant), Some(data), Some(gone)]
         }
     };
     let mut code = 0;

@@ -106,6 +106,7 @@ impl Modules {
             let Some(image) = files.get(&module.name) else { continue };
             let place = Placement {
                 blocks: module.blocks,
+                this_module: module.address,
                 percpu: module.percpu,
                 slide: found.slide,
                 symbols: &symbols,
