@@ -195,3 +195,15 @@ def test_a_dask_cluster_will_do(folder: Path, image: str) -> None:
         ("kvm-max-smp2", True),
         ("native-max-smp2", True),
     ]
+
+
+def test_the_live_kernel_is_judged_like_a_dump(
+    image: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text, expected in (("native-max-smp2", 0), ("hooked", 1)):
+        live = pvops.memory.open(folder / text)
+        monkeypatch.setattr(pvops.memory, "live", lambda live=live: live)
+        status, found = document(capsys, image, "--live")
+        assert (status, found["verdict"]) == (expected, "modified" if expected else "clean")
+    assert main(["verify", image, str(folder / "hooked"), "--live"]) == 2
+    assert "two memories" in capsys.readouterr().err
