@@ -127,22 +127,13 @@ impl Modules {
     }
 }
 
-/// What the kernel has, by name: of several the global one.
+/// What the kernel may export, by name: only what is global can be.
 fn exported(kernel: &Image) -> Result<HashMap<Vec<u8>, u64>> {
     let Some(symbols) = kernel.symbols()? else {
         return Err(Error::memory("the image has no symbols, which modules refer to").in_file(kernel.name()));
     };
-    let mut exported = HashMap::with_capacity(symbols.len());
-    for (address, kind, name) in symbols.iter() {
-        if kind.is_global() {
-            exported.insert(name.as_bytes().to_vec(), address);
-        }
-    }
-    // Per-CPU data is listed as local where kallsyms takes it for absolute.
-    for (address, _, name) in symbols.iter() {
-        exported.entry(name.as_bytes().to_vec()).or_insert(address);
-    }
-    Ok(exported)
+    let global = symbols.iter().filter(|(_, kind, _)| kind.is_global());
+    Ok(global.map(|(address, _, name)| (name.as_bytes().to_vec(), address)).collect())
 }
 
 impl Loaded {

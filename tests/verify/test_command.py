@@ -125,6 +125,18 @@ def test_the_call_behind_a_tracer_is_ftrace_s(
     assert (status, found["verdict"]) == (0, "clean")
 
 
+def test_text_alone_lists_no_modules(image: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = str(folder / "native-max-smp2")
+    status, found = document(capsys, image, text)
+    assert (status, found["modules"]) == (0, None)
+    assert str(found["not_listed"]).endswith("is .text alone")
+    # Whoever asks for one gets an error.
+    assert main(["verify", image, text, "--module", image]) == 2
+    assert "is .text alone" in capsys.readouterr().err
+    assert main(["verify", image, text, text, "--module", image]) == 2
+    assert "--module is about one memory" in capsys.readouterr().err
+
+
 def test_nobody_else_can_be_allowed(folder: Path, kernel: Callable[[str], Kernel]) -> None:
     with pytest.raises(OpsError, match="nobody called rootkit"):
         kernel(RELEASE).verify(folder / "hooked", allow=["rootkit"])
