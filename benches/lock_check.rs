@@ -22,7 +22,7 @@ fn searches(c: &mut Criterion) {
         let machine = case.machine().expect("it fits");
         let states = search(&machine, Reductions::ALL, &limits).expect("it is searched").states;
         group.throughput(Throughput::Elements(states as u64));
-        let name = format!("{} {threads} threads {slots} slots, {states} states", protocol.name());
+        let name = format!("pvops: {} {threads} threads {slots} slots, {states} states", protocol.name());
         group.bench_function(name, |b| b.iter(|| search(&machine, Reductions::ALL, &limits)));
     }
     group.finish();
