@@ -12,13 +12,15 @@ from support.rounds import LIMIT, shown
 
 from pvops.render import html
 
-WIDTH, HEIGHT = 360, 22
+#: Pixels of a bar's picture; the margin is for the numbers of the scale.
+WIDTH, HEIGHT, MARGIN = 340, 22, 22
 FASTER, SLOWER, AGAINST_LIMIT = "#2f8fb3", "#c8553d", "#8a94a0"
 
 _STYLE = """<style>
 .bars { border-collapse: separate; border-spacing: 0; } .bars svg { display: block; overflow: visible; }
 .bars td, .bars th { padding: 0 .9rem 0 0; border: 0; vertical-align: middle; }
-.bars th.job { padding-top: .7rem; color: var(--ink); } .bars td.name { padding-left: 1rem; }
+.bars th { white-space: nowrap; } .bars th.job { padding-top: .7rem; color: var(--ink); }
+.bars .name { min-width: 14rem; line-height: 1.3; } .bars .ours { padding-left: 1rem; }
 .bars text { fill: var(--soft); font-size: 11px; text-anchor: middle; } .bars .grid { stroke: var(--line); }
 .bars .one { stroke: var(--soft); } .bars .before { stroke: var(--ink); stroke-width: 2; } td.n { white-space: nowrap; }
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .3em 0 1em; }
@@ -60,7 +62,7 @@ def _bars(compared: Sequence[tuple[Pair, float]], since: Since | None) -> Iterat
     low, high = min(-1, floor(log10(min(ratios)))), max(1, ceil(log10(max(ratios))))
 
     def x(ratio: float) -> float:
-        return (log10(ratio) - low) / (high - low) * WIDTH
+        return MARGIN + (log10(ratio) - low) / (high - low) * (WIDTH - 2 * MARGIN)
 
     places = {power: f"{x(10.0**power):.1f}" for power in range(low, high + 1)}
     grid = "".join(
@@ -94,8 +96,8 @@ def _bars(compared: Sequence[tuple[Pair, float]], since: Since | None) -> Iterat
             if old:
                 bar += f'<line class="before" x1="{x(old):.1f}" x2="{x(old):.1f}" y1="2" y2="20"/>'
             cells = [
-                f'<td class="name">{html.text(pair.ours.name) if first else ""}</td>',
-                f"<td>{html.text(pair.other.name)}</td>",
+                f'<td class="name ours">{html.text(pair.ours.name) if first else ""}</td>',
+                f'<td class="name">{html.text(pair.other.name)}</td>',
                 f'<td class="n">{shown(pair.ours.seconds) if first else ""}</td>',
                 f'<td class="n">{shown(pair.other.seconds)}</td>',
                 f'<td>{size} aria-label="{figure(ratio)}">{grid}{bar}</svg></td>',
