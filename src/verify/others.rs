@@ -10,7 +10,7 @@ use crate::insn::{self, CALL, INT3, JMP};
 /// same. So it is unexplained, unless the user allows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// A call of a tracer at the head of a function: ftrace, or livepatch through it.
+    /// A call of a tracer at the head of a function, or behind it: ftrace, or livepatch through it.
     Ftrace,
     /// A breakpoint, or a jump out of the kernel in the middle of a function: kprobes.
     Kprobes,
@@ -65,7 +65,9 @@ pub(super) fn recognise(
     let outside = target.is_some_and(|target| sheet.code.from(target).is_empty());
     let what = cluster.and_then(|cluster| sheet.pieces(cluster).last()).map(|piece| piece.what);
     let tracer = target.is_some_and(|target| outside || sheet.tracers.contains(&target));
+    let is_function = |target| sheet.functions.binary_search(&target).is_ok();
     let owner = match what {
+        _ if sheet.tracer_calls.contains(&address) && target.is_some_and(is_function) => Some(Owner::Ftrace),
         Some(What::Mcount(_)) if found[0] == CALL && tracer => Some(Owner::Ftrace),
         Some(What::Call { .. } | What::Trampoline { .. }) if outside => Some(Owner::Modules),
         _ if outside && (found[0] == CALL || in_bpf(sheet, address)) => Some(Owner::Bpf),

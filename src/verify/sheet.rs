@@ -25,6 +25,9 @@ pub(super) const STUB: u64 = 32;
 
 /// What ftrace calls at the head of a function.
 const TRACERS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
+/// Where those call the tracer, or jump to it: `ftrace_update_ftrace_func()`, `ftrace_enable_ftrace_graph_caller()` of
+/// `arch/x86/kernel/ftrace.c`.
+const TRACER_CALLS: [&str; 3] = ["ftrace_call", "ftrace_regs_call", "ftrace_graph_call"];
 
 /// What a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +175,8 @@ pub(super) struct Sheet<'a> {
     pub functions: Vec<u64>,
     /// What calls at the head of functions call.
     pub tracers: Vec<u64>,
+    /// What those call in turn: where, not whom.
+    pub tracer_calls: Vec<u64>,
     /// Functions that BPF attaches to: where they begin and end.
     pub bpf: Vec<(u64, u64)>,
     pub thunks: Thunks,
@@ -227,6 +232,7 @@ impl<'a> Sheet<'a> {
             calls: Vec::new(),
             functions: functions(image)?,
             tracers: Vec::new(),
+            tracer_calls: Vec::new(),
             bpf: Vec::new(),
             thunks: Thunks::default(),
             counting: Counting::default(),
@@ -259,7 +265,9 @@ impl<'a> Sheet<'a> {
 
     fn name_others(&mut self, image: &Image) -> Result<()> {
         let Some(symbols) = image.symbols()? else { return Ok(()) };
-        self.tracers = TRACERS.iter().filter_map(|name| symbols.address_of(name)).collect();
+        let addresses = |names: &[&str]| names.iter().filter_map(|name| symbols.address_of(name)).collect();
+        self.tracers = addresses(&TRACERS);
+        self.tracer_calls = addresses(&TRACER_CALLS);
         for (start, _, _) in symbols.iter().filter(|(.., name)| name.starts_with("bpf_dispatcher_")) {
             let after = self.functions.partition_point(|&function| function <= start);
             self.bpf.push((start, self.functions.get(after).copied().unwrap_or(start)));

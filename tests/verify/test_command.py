@@ -104,6 +104,27 @@ def test_whose_text_is_allowed_changes_the_verdict(
     assert len(allowed) == 1
 
 
+def test_the_call_behind_a_tracer_is_ftrace_s(
+    image: str, folder: Path, kernel: Callable[[str], Kernel], capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = kernel(RELEASE)
+    memory = bytearray((folder / "native-max-smp2").read_bytes())
+    tracer, call = opened.address_of("function_trace_call"), opened.address_of("ftrace_call")
+    assert tracer is not None
+    assert call is not None
+    at = call - text_address(opened)
+    assert memory[at] == 0xE8
+    memory[at + 1 : at + 5] = (tracer - call - 5).to_bytes(4, "little", signed=True)
+    traced = folder.parent / "traced"
+    traced.write_bytes(memory)
+    status, found = document(capsys, image, str(traced))
+    runs = found["unexplained"]
+    assert isinstance(runs, list)
+    assert (status, [(run["symbol"], run["looks_like"]) for run in runs]) == (1, [("ftrace_call+0x1", "ftrace")])
+    status, found = document(capsys, image, str(traced), "--allow", "ftrace")
+    assert (status, found["verdict"]) == (0, "clean")
+
+
 def test_nobody_else_can_be_allowed(folder: Path, kernel: Callable[[str], Kernel]) -> None:
     with pytest.raises(OpsError, match="nobody called rootkit"):
         kernel(RELEASE).verify(folder / "hooked", allow=["rootkit"])
@@ -195,3 +216,15 @@ def test_a_dask_cluster_will_do(folder: Path, image: str) -> None:
         ("kvm-max-smp2", True),
         ("native-max-smp2", True),
     ]
+
+
+def test_the_live_kernel_is_judged_like_a_dump(
+    image: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text, expected in (("native-max-smp2", 0), ("hooked", 1)):
+        live = pvops.memory.open(folder / text)
+        monkeypatch.setattr(pvops.memory, "live", lambda live=live: live)
+        status, found = document(capsys, image, "--live")
+        assert (status, found["verdict"]) == (expected, "modified" if expected else "clean")
+    assert main(["verify", image, str(folder / "hooked"), "--live"]) == 2
+    assert "two memories" in capsys.readouterr().err

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html == "-" and args.format_ != "text":
         raise OpsError("--html - and JSON both want standard output; write the page to a file")
     kernel = _opened(args)
-    if len(paths) != 1 or os.path.isdir(args.memory[0]):
+    if not args.live and (len(paths) != 1 or os.path.isdir(args.memory[0])):
         return _many(args, kernel, paths)
     source = memory.live() if args.live else memory.open(paths[0])
     bar = memory.bar("looking for the kernel") if args.format_ == "text" else None
