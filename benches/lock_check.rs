@@ -9,7 +9,7 @@ use pvops::lock::check::{Case, Limits, Protocol, Reductions, Setting, search};
 
 fn searches(c: &mut Criterion) {
     let limits = Limits { states: 10_000_000, interrupted: &|| false };
-    let mut group = c.benchmark_group("states a second");
+    let mut group = c.benchmark_group("search all states of a lock");
     group.sample_size(10);
     for (protocol, threads, slots) in [
         (Protocol::PvTicket, 3, 2),

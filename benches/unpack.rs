@@ -93,8 +93,9 @@ fn mapped(criterion: &mut Criterion, path: &Path) -> std::io::Result<()> {
         bencher.iter(|| black_box(Image::open(path).map(|image| image.sections().len())))
     });
     // What a tool that reads instead of mapping pays before it has seen a byte.
-    group
-        .bench_function("limit: read the file", |bencher| bencher.iter(|| black_box(fs::read(path).map(|bytes| bytes.len()))));
+    group.bench_function("limit: read the file", |bencher| {
+        bencher.iter(|| black_box(fs::read(path).map(|bytes| bytes.len())))
+    });
     group.finish();
     Ok(())
 }

@@ -85,6 +85,6 @@ def report(title: str, seconds: Mapping[str, float], roles: Mapping[str, str]) -
 def shown(seconds: float) -> str:
     """A time in the unit that suits it."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
+        if seconds >= 0.9995 * size:  # what would be rounded to 1,000 of a unit is 1 of the next
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e9:.3g} ns"
