@@ -48,7 +48,7 @@ def jobs() -> Iterator[tuple[str, Job]]:
         sys.modules[spec.name] = script
         spec.loader.exec_module(script)
         folder = Path(FOLDER.name, path.stem)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for job in script.jobs(folder):
             yield path.stem, job
 
