@@ -8,6 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::error::Result;
+use crate::image::kallsyms::Symbols;
 use crate::image::{self, Bits};
 use crate::insn;
 
@@ -24,7 +25,13 @@ impl Image {
 /// Names an address by the image's symbols; the error, if any, has been raised by then.
 pub(super) fn namer(image: &image::Image) -> Result<impl Fn(u64) -> Option<(String, u64)> + '_> {
     let symbols = image.symbols()?;
-    Ok(move |address| symbols.and_then(|s| s.at(address)).map(|(name, offset)| (name.to_owned(), offset)))
+    Ok(move |address| named(image, symbols, address).map(|(name, offset)| (name.to_owned(), offset)))
+}
+
+/// The symbol an address lies in, and the offset into it; nothing beyond the image's sections lies in one, such as the
+/// `-8` of `-8(%rbp)`.
+fn named<'a>(image: &image::Image, symbols: Option<&'a Symbols>, address: u64) -> Option<(&'a str, u64)> {
+    symbols?.at(address).filter(|&(_, offset)| offset == 0 || image.section_at(address).is_some())
 }
 
 #[pymethods]
@@ -110,10 +117,9 @@ impl Image {
         Ok(symbols.map_or_else(Vec::new, |s| s.addresses_of(symbol).collect()))
     }
 
-    /// The symbol an address lies in, and the offset into it; nothing beyond the image's sections lies in one.
+    /// The symbol an address lies in, and the offset into it.
     fn symbol_at(&self, py: Python<'_>, address: u64) -> PyResult<Option<(&str, u64)>> {
-        let found = py.detach(|| self.0.symbols())?.and_then(|s| s.at(address));
-        Ok(found.filter(|&(_, offset)| offset == 0 || self.0.section_at(address).is_some()))
+        Ok(named(&self.0, py.detach(|| self.0.symbols())?, address))
     }
 
     /// How many symbols the image names; 0 where it names none.
