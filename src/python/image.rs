@@ -8,7 +8,6 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::error::Result;
-use crate::image::kallsyms::Symbols;
 use crate::image::{self, Bits};
 use crate::insn;
 
@@ -22,16 +21,16 @@ impl Image {
     }
 }
 
-/// Names an address by the image's symbols; the error, if any, has been raised by then.
-pub(super) fn namer(image: &image::Image) -> Result<impl Fn(u64) -> Option<(String, u64)> + '_> {
-    let symbols = image.symbols()?;
-    Ok(move |address| named(image, symbols, address).map(|(name, offset)| (name.to_owned(), offset)))
+/// The symbol an address lies in, and the offset into it; nothing beyond the image's sections lies in one.
+fn symbol_at(image: &image::Image, address: u64) -> Result<Option<(&str, u64)>> {
+    let found = image.symbols()?.and_then(|s| s.at(address));
+    Ok(found.filter(|&(_, offset)| offset == 0 || image.section_at(address).is_some()))
 }
 
-/// The symbol an address lies in, and the offset into it; nothing beyond the image's sections lies in one, such as the
-/// `-8` of `-8(%rbp)`.
-fn named<'a>(image: &image::Image, symbols: Option<&'a Symbols>, address: u64) -> Option<(&'a str, u64)> {
-    symbols?.at(address).filter(|&(_, offset)| offset == 0 || image.section_at(address).is_some())
+/// Names an address by the image's symbols; the error, if any, has been raised by then.
+pub(super) fn namer(image: &image::Image) -> Result<impl Fn(u64) -> Option<(String, u64)> + '_> {
+    image.symbols()?;
+    Ok(move |address| symbol_at(image, address).ok().flatten().map(|(name, offset)| (name.to_owned(), offset)))
 }
 
 #[pymethods]
@@ -117,9 +116,9 @@ impl Image {
         Ok(symbols.map_or_else(Vec::new, |s| s.addresses_of(symbol).collect()))
     }
 
-    /// The symbol an address lies in, and the offset into it.
+    /// The symbol an address lies in, and the offset into it; nothing beyond the image's sections lies in one.
     fn symbol_at(&self, py: Python<'_>, address: u64) -> PyResult<Option<(&str, u64)>> {
-        Ok(named(&self.0, py.detach(|| self.0.symbols())?, address))
+        Ok(py.detach(|| symbol_at(&self.0, address))?)
     }
 
     /// How many symbols the image names; 0 where it names none.
