@@ -33,7 +33,7 @@ def test_every_row_is_read_back(built: tuple[sample.Sample, pvops.Kernel]) -> No
 
 
 def test_only_what_lies_in_the_image_is_named_in_its_disassembly(built: tuple[sample.Sample, pvops.Kernel]) -> None:
-    made, kernel = built
+    _, kernel = built
     address = kernel.address_of("_paravirt_nop")
     assert address is not None
     call_itself, load_local = b"\xe8\xfb\xff\xff\xff", b"\x8b\x85\x30\xff\xff\xff"
