@@ -617,7 +617,10 @@ def build(options: Options) -> None:
 
 
 def bench(options: Options) -> None:
-    """Runs every benchmark, each beside what it is compared with; saves the run, and a page of it, in ``.cache``."""
+    """Runs every benchmark, each beside what it is compared with; saves the run, and a page of it, in ``.cache``.
+
+    Those of real kernels need ``PVOPS_KERNELS``: they are of certain releases. What is left out is listed.
+    """
     need_rust()
     need_c_compiler()
     environment()
@@ -628,7 +631,7 @@ def bench(options: Options) -> None:
     words: list[str | Path] = ["--json", runs / f"{name}.json", "--page", runs / f"{name}.html"]
     if options.against:
         words += ["--against", options.against]
-    run(python_in(VENV), "benches/suite.py", *options.only, *words, env=kernels_for_rust())
+    run(python_in(VENV), "benches/suite.py", *options.only, *words)
     say(f"saved: {(runs / name).relative_to(ROOT)}.json and .html; --against holds a later run against it")
 
 
@@ -643,13 +646,6 @@ def peers() -> None:
         say("not all peers could be installed: benchmarks will name those that are missing")
     else:
         stamp.write_text(wanted)
-
-
-def kernels_for_rust() -> dict[str, str]:
-    """What benchmarks need to find a kernel."""
-    if "PVOPS_KERNELS" in os.environ or "PVOPS_KERNEL" in os.environ:
-        return {}
-    return {"PVOPS_KERNEL": str(kernel())}
 
 
 def mutations(options: Options) -> None:

@@ -9,7 +9,7 @@ use pvops::lock::check::{Case, Limits, Protocol, Reductions, Setting, search};
 
 fn searches(c: &mut Criterion) {
     let limits = Limits { states: 10_000_000, interrupted: &|| false };
-    let mut group = c.benchmark_group("states a second");
+    let mut group = c.benchmark_group("search all states of a lock");
     group.sample_size(10);
     for (protocol, threads, slots) in [
         (Protocol::PvTicket, 3, 2),
@@ -22,7 +22,7 @@ fn searches(c: &mut Criterion) {
         let machine = case.machine().expect("it fits");
         let states = search(&machine, Reductions::ALL, &limits).expect("it is searched").states;
         group.throughput(Throughput::Elements(states as u64));
-        let name = format!("{} {threads} threads {slots} slots, {states} states", protocol.name());
+        let name = format!("pvops: {} {threads} threads {slots} slots, {states} states", protocol.name());
         group.bench_function(name, |b| b.iter(|| search(&machine, Reductions::ALL, &limits)));
     }
     group.finish();

@@ -40,7 +40,7 @@ fn simulated(params: &Params) -> Report {
 }
 
 fn all(c: &mut Criterion) {
-    let mut group = c.benchmark_group("lock_simulate");
+    let mut group = c.benchmark_group("simulate 0.2 s of locks");
     group.sample_size(20);
     for (protocol, vcpus, locks) in [
         (Protocol::Ticket2625, 8, 1),
@@ -52,7 +52,7 @@ fn all(c: &mut Criterion) {
     ] {
         let params = params(protocol, vcpus, locks);
         group.throughput(Throughput::Elements(simulated(&params).events));
-        group.bench_function(format!("{}, {vcpus} on 8, {locks} locks", protocol.name()), |b| {
+        group.bench_function(format!("pvops: {}, {vcpus} on 8, {locks} locks", protocol.name()), |b| {
             b.iter(|| simulated(&params));
         });
     }

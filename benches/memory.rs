@@ -6,11 +6,16 @@
 //! with nothing done to it, and all of the core searched for the kernel's banner, which is what tools do that do not know
 //! where kernels lie.
 
+#![allow(missing_docs, clippy::expect_used)]
+
+#[path = "../tests/kernels/mod.rs"]
+mod kernels;
+
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pvops::image::Image;
@@ -42,55 +47,55 @@ fn write_core(image: &Image, path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// How often the banner stands in a file, read in pieces.
+fn banners(path: &Path) -> std::io::Result<usize> {
+    let finder = memchr::memmem::Finder::new("Linux version 6.1");
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut hits = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hits),
+            n => hits += finder.find_iter(&buffer[..n]).count(),
+        }
+    }
+}
+
 fn memory(c: &mut Criterion) {
-    let Some(root) = std::env::var_os("PVOPS_KERNELS").map(PathBuf::from) else { return };
-    let kernel = root.join("kernels/vmlinuz-6.1.0-56-amd64");
-    let Ok(image) = Image::open(&kernel) else { return };
-    let Ok(unpacked) = Image::from_bytes("vmlinux", image.bytes().to_vec()) else { return };
+    let Some(image) = kernels::kernel("6.1.0-56-amd64") else { return };
+    let unpacked = Image::from_bytes("vmlinux", image.bytes().to_vec()).expect("it is one");
     drop(image);
     let path = std::env::temp_dir().join(format!("pvops-bench-{}.core", std::process::id()));
-    if write_core(&unpacked, &path).is_err() {
-        return;
-    }
-    c.bench_function("memory: relocations read from the image", |b| {
+    write_core(&unpacked, &path).expect("room for a sparse core");
+    let mut group = c.benchmark_group("find a kernel in a core of 1 GiB");
+    group.sample_size(10);
+    group.bench_function("pvops: open it, find the kernel and its slide", |b| {
+        b.iter(|| Memory::open(black_box(&path)).and_then(|memory| memory.find(&unpacked, &mut |_, _| Ok(()))))
+    });
+    group.bench_function("all of it searched for the banner", |b| b.iter(|| banners(&path)));
+    group.finish();
+
+    let mut group = c.benchmark_group("read the kernel's text from the core");
+    group.bench_function("pvops: relocations read from the image", |b| {
         b.iter_batched(
             || Image::from_bytes("vmlinux", unpacked.bytes().to_vec()),
             |image| image.and_then(|image| image.relocations().map(|found| found.map_or(0, |list| list.all().len()))),
             criterion::BatchSize::PerIteration,
         )
     });
-    c.bench_function("memory: open a core of 1 GiB, find the kernel and its slide", |b| {
-        b.iter(|| Memory::open(black_box(&path)).and_then(|memory| memory.find(&unpacked, &mut |_, _| Ok(()))))
-    });
     let opened = Memory::open(&path).and_then(|memory| memory.find(&unpacked, &mut |_, _| Ok(())).map(|f| (memory, f)));
     if let (Ok((memory, found)), Some(text)) = (opened, unpacked.section(".text")) {
         assert_eq!(found.slide, SLIDE);
-        c.bench_function("memory: text read, moved back to where it was linked", |b| {
+        group.bench_function("pvops: text read, moved back to where it was linked", |b| {
             b.iter(|| found.read(&memory, &unpacked, text.address..text.end()))
         });
-        c.bench_function("for comparison: the same bytes read, as they are", |b| {
+        group.bench_function("limit: the same bytes read, as they are", |b| {
             b.iter(|| {
                 let mut bytes = vec![0; text.size as usize];
                 File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, HEADERS + PHYSICAL)).map(|()| bytes)
             })
         });
     }
-    let mut group = c.benchmark_group("for comparison");
-    group.sample_size(10);
-    group.bench_function("all of the core searched for the banner", |b| {
-        b.iter(|| {
-            let finder = memchr::memmem::Finder::new("Linux version 6.1");
-            let mut file = File::open(&path)?;
-            let mut buffer = vec![0; 1 << 20];
-            let mut hits = 0;
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => return Ok::<usize, std::io::Error>(hits),
-                    n => hits += finder.find_iter(&buffer[..n]).count(),
-                }
-            }
-        })
-    });
     group.finish();
     let _ = std::fs::remove_file(&path);
 }

@@ -3,16 +3,19 @@
     python benches/run.py
 
 A trap-free stretch (a loop without a call of an op) runs in turns on a bare ``Uc`` and on the machine that guests run
-on, all its hooks installed, in one process: best of several rounds each. The third line is the machine while it counts
-instructions, which costs a call into Python a block. Then guests that do nothing but trap, per kind of trap.
+on, all its hooks installed, in one process: processor time, the least of rounds. The third line is the machine while
+it counts instructions, which costs a call into Python a block. Then guests that do nothing but trap, per kind of trap.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from support.rounds import OURS, PEER, report
+from support.given import module
+from support.rounds import OURS, PEER, Job, compare
 
 from pvops.asm import Local, addr, label
 from pvops.asm.operands import eax, ecx, edx
@@ -27,6 +30,7 @@ TURNS, BODY = 200_000, 250
 #: Instructions of the stretch: so many that starting the clock of a run, some milliseconds, does not count.
 INSTRUCTIONS = TURNS * (4 * BODY + 2)
 TRAPS = 1000
+BARE = "bare Unicorn"
 
 
 def stretch() -> tuple[Body, ...]:
@@ -66,15 +70,17 @@ def guest(image: GuestImage, count: bool) -> Callable[[], None]:
     return run
 
 
-def best(runs: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """The least seconds of each, in turns."""
-    least = dict.fromkeys(runs, float("inf"))
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            least[name] = min(least[name], time.perf_counter() - began)
-    return least
+def jobs(_: Path) -> Iterator[Job]:
+    """The stretch; nothing, said, where there is no emulator."""
+    if module("unicorn") is None:
+        return
+    image = stretch_image()
+    runs = {
+        BARE: bare(image),
+        "a guest's machine": guest(image, False),
+        "the same, counting": guest(image, True),
+    }
+    yield Job(f"emulate {INSTRUCTIONS:,} instructions", runs, {name: PEER if name == BARE else OURS for name in runs})
 
 
 def per_trap(backend: str, era: str, step: Raw | Call) -> float:
@@ -98,27 +104,23 @@ def per_trap(backend: str, era: str, step: Raw | Call) -> float:
 
 def main() -> None:
     """Measures and prints."""
-    image = stretch_image()
-    runs = {
-        "bare Unicorn": bare(image),
-        "a guest's machine": guest(image, False),
-        "the same, counting": guest(image, True),
-    }
-    least = best(runs)
-    print(f"a trap-free stretch of {INSTRUCTIONS:,} instructions, best of {ROUNDS} rounds in turns")
-    for name, seconds in least.items():
-        rate = INSTRUCTIONS / seconds / 1e6
-        print(f"  {name:<20} {rate:10,.0f} million instructions/s  {least['bare Unicorn'] / seconds:5.2f} x")
-    roles = {name: PEER if name == "bare Unicorn" else OURS for name in least}
-    report(f"emulate {INSTRUCTIONS:,} instructions", least, roles)
+    with tempfile.TemporaryDirectory() as folder:
+        for job in jobs(Path(folder)):
+            for name, seconds in compare(job, ROUNDS).items():
+                print(f"  {name:<20} {INSTRUCTIONS / seconds / 1e6:10,.0f} million instructions/s")
+            traps()
+
+
+def traps() -> None:
+    """Measures and prints a trap of each kind."""
     print(f"a trap, from {TRAPS:,} of each")
-    traps: dict[str, tuple[str, str, Raw | Call]] = {
+    kinds: dict[str, tuple[str, str, Raw | Call]] = {
         "lguest: int $0x1f": ("lguest", "seed", Raw((movl(0, eax), int_(0x1F)))),
         "Xen: int $0x82": ("xen", "seed", Call("pv_irq_ops.safe_halt")),
         "KVM: vmcall": ("kvm", "2.6.33", Call("pv_mmu_ops.flush_tlb_user")),
         "Xen: clts, emulated": ("xen", "seed", Raw((clts(),))),
     }
-    for name, (backend, era, step) in traps.items():
+    for name, (backend, era, step) in kinds.items():
         print(f"  {name:<20} {per_trap(backend, era, step) * 1e6:10,.1f} µs")
 
 

@@ -1,56 +1,60 @@
 """What a command costs from start to end, beside what Python alone costs, in one run.
 
-    python benches/startup.py [VMLINUX]
+    python benches/startup.py
 
 Processor time (user and system) of whole processes, the least of several rounds that alternate between the commands,
-so that what else the machine does counts little. VMLINUX is an uncompressed image with paravirt sites; without one, a
-sample is built.
+so that what else the machine does counts little. The images are the sample, which is built, and with `PVOPS_KERNELS` an
+uncompressed Debian kernel. The command is the installed script where there is one.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
-from support.rounds import LIMIT, OURS, report
+from support.given import RELEASE, kernel, payload, unpacked
+from support.rounds import LIMIT, OURS, Job, measure, spent_by_children
 
 ROUNDS = 15
 
 
-def cpu_seconds(command: list[str]) -> float:
-    """Processor time of one run, its output read from a pipe."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-    return usage.ru_utime + usage.ru_stime
+def ended(command: list[str]) -> None:
+    """Runs a command to its end, its output read from a pipe."""
+    subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
 
 
-def main() -> None:
-    """Measures and prints."""
-    with tempfile.TemporaryDirectory() as folder:
-        image = sys.argv[1] if len(sys.argv) > 1 else os.path.join(folder, "vmlinux")
-        if len(sys.argv) < 2:
-            subprocess.run([sys.executable, "-m", "pvops.sample", image], check=True, stdout=subprocess.DEVNULL)
-        pvops = [sys.executable, "-m", "pvops"]
-        commands = {
-            "python -c pass": [sys.executable, "-c", "pass"],
-            "pvops --help": [*pvops, "--help"],
-            "pvops sites --table paravirt --no-names": [*pvops, "sites", image, "--table", "paravirt", "--no-names"],
-            "pvops sites --table paravirt": [*pvops, "sites", image, "--table", "paravirt"],
-        }
-        least = dict.fromkeys(commands, float("inf"))
-        for _ in range(ROUNDS):
-            for name, command in commands.items():
-                least[name] = min(least[name], cpu_seconds(command))
-    print(f"processor time, least of {ROUNDS} rounds; {os.path.basename(image)}")
-    report("start to end", least, {name: OURS if name.startswith("pvops") else LIMIT for name in least})
+def started(image: Path, what: str) -> Job:
+    """The commands on an image."""
+    script = shutil.which("pvops", path=os.path.dirname(sys.executable))
+    pvops = [script] if script else [sys.executable, "-m", "pvops"]
+    sites = ["sites", str(image), "--table", "paravirt"]
+    commands = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "pvops --help": [*pvops, "--help"],
+        "pvops sites --table paravirt --no-names": [*pvops, *sites, "--no-names"],
+        "pvops sites --table paravirt": [*pvops, *sites],
+    }
+    runs = {name: partial(ended, command) for name, command in commands.items()}
+    roles = {name: OURS if name.startswith("pvops") else LIMIT for name in runs}
+    return Job(f"start to end, {what}", runs, roles, clock=spent_by_children)
+
+
+def jobs(folder: Path) -> Iterator[Job]:
+    """What is compared."""
+    sample = folder / "sample"
+    ended([sys.executable, "-m", "pvops.sample", str(sample)])
+    yield started(sample, "the sample")
+    path = kernel()
+    if path is not None:
+        image = folder / "vmlinux"
+        image.write_bytes(unpacked(payload(path.read_bytes())))
+        yield started(image, f"vmlinux of {RELEASE}")
 
 
 if __name__ == "__main__":
-    main()
+    measure(jobs, ROUNDS)

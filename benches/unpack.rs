@@ -74,7 +74,7 @@ fn compare(criterion: &mut Criterion, scratch: &Path, path: &Path, image: &Image
     if unpack_with(tool, &payload).is_ok_and(|done| done) {
         group.bench_function(format!("{tool} -dc"), |bencher| bencher.iter(|| unpack_with(tool, &payload)));
     } else {
-        eprintln!("skipped: {tool} is not installed, or does not unpack the payload of {name}");
+        eprintln!("missing: {tool}: not installed, or it does not unpack the payload of {name}");
     }
     group.finish();
     Ok(())
@@ -93,8 +93,9 @@ fn mapped(criterion: &mut Criterion, path: &Path) -> std::io::Result<()> {
         bencher.iter(|| black_box(Image::open(path).map(|image| image.sections().len())))
     });
     // What a tool that reads instead of mapping pays before it has seen a byte.
-    group
-        .bench_function("read the file", |bencher| bencher.iter(|| black_box(fs::read(path).map(|bytes| bytes.len()))));
+    group.bench_function("limit: read the file", |bencher| {
+        bencher.iter(|| black_box(fs::read(path).map(|bytes| bytes.len())))
+    });
     group.finish();
     Ok(())
 }

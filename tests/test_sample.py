@@ -32,6 +32,15 @@ def test_every_row_is_read_back(built: tuple[sample.Sample, pvops.Kernel]) -> No
     assert kernel.ops.address == made.pv_ops
 
 
+def test_only_what_lies_in_the_image_is_named_in_its_disassembly(built: tuple[sample.Sample, pvops.Kernel]) -> None:
+    _, kernel = built
+    address = kernel.address_of("_paravirt_nop")
+    assert address is not None
+    call_itself, load_local = b"\xe8\xfb\xff\xff\xff", b"\x8b\x85\x30\xff\xff\xff"
+    assert [text for _, _, text in kernel.image.disassemble(address, call_itself)] == ["call _paravirt_nop"]
+    assert "-0xd0(" in kernel.image.disassemble(address, load_local)[0][2]
+
+
 def test_symbols_and_release_are_read_back(built: tuple[sample.Sample, pvops.Kernel]) -> None:
     made, kernel = built
     assert {name: kernel.address_of(name) for name in made.symbols} == dict(made.symbols)

@@ -5,40 +5,73 @@ from __future__ import annotations
 import json
 import os
 import resource
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 #: Who a time is of.
 OURS, PEER, LIMIT = "ours", "peer", "limit"
-
-
-def least(jobs: Mapping[str, Callable[[], object]], rounds: int, slow: float = 2.0) -> dict[str, float]:
-    """The least processor time of each job, in seconds, over several rounds that alternate between them.
-
-    User and system time of this process and of those it waited for: what else runs counts little.
-    A job that takes longer than `slow` seconds runs once.
-    """
-    found: dict[str, float] = {}
-    for turn in range(rounds):
-        for name, job in jobs.items():
-            if turn and found[name] > slow:
-                continue
-            began = spent()
-            job()
-            found[name] = min(found.get(name, float("inf")), spent() - began)
-    return found
+#: Seconds. What takes longer runs once.
+SLOW = 2.0
 
 
 def spent() -> float:
-    """Processor time so far, with that of children that have ended."""
+    """Processor time so far, user and system, in seconds; with that of children that have ended."""
+    return time.process_time() + spent_by_children()
+
+
+def spent_by_children() -> float:
+    """The same of the children alone: for commands, where starting them is not what is measured."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    return children.ru_utime + children.ru_stime
 
 
-def report(job: str, seconds: Mapping[str, float], roles: Mapping[str, str]) -> None:
+class Job(NamedTuple):
+    """What several do, each in its way.
+
+    Attributes:
+        title: of the job.
+        runs: who → what does it once.
+        roles: who → OURS, PEER or LIMIT.
+        clock: seconds so far, as they count here.
+        check: ends the script where they do not all come to the same; called before anything is timed.
+    """
+
+    title: str
+    runs: Mapping[str, Callable[[], object]]
+    roles: Mapping[str, str]
+    clock: Callable[[], float] = spent
+    check: Callable[[], None] = lambda: None
+
+
+def compare(job: Job, rounds: int) -> dict[str, float]:
+    """Checks, times and reports a job: the least seconds of each run, over rounds that alternate between them."""
+    job.check()
+    found: dict[str, float] = {}
+    for turn in range(rounds):
+        for name, run in job.runs.items():
+            if turn and found[name] > SLOW:
+                continue
+            began = job.clock()
+            run()
+            found[name] = min(found.get(name, float("inf")), job.clock() - began)
+    report(job.title, found, job.roles)
+    return found
+
+
+def measure(jobs: Callable[[Path], Iterator[Job]], rounds: int) -> None:
+    """What a script does: all its jobs, in a folder for their files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for job in jobs(Path(folder)):
+            compare(job, rounds)
+
+
+def report(title: str, seconds: Mapping[str, float], roles: Mapping[str, str]) -> None:
     """Prints the times of a job, and adds them to the file of `PVOPS_BENCH_ROWS` where there is one."""
     base = next((seconds[name] for name in seconds if roles[name] == OURS), None)
-    print(job)
+    print(title)
     for name, took in seconds.items():
         ratio = f"{took / base:9.2f} x" if base and roles[name] != OURS else ""
         print(f"  {name:<58} {shown(took):>10} {ratio}".rstrip())
@@ -46,12 +79,12 @@ def report(job: str, seconds: Mapping[str, float], roles: Mapping[str, str]) -> 
     if path:
         with open(path, "a", encoding="utf-8") as out:
             for name, took in seconds.items():
-                out.write(json.dumps({"job": job, "name": name, "seconds": took, "role": roles[name]}) + "\n")
+                out.write(json.dumps({"job": title, "name": name, "seconds": took, "role": roles[name]}) + "\n")
 
 
 def shown(seconds: float) -> str:
     """A time in the unit that suits it."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
+        if seconds >= 0.9995 * size:  # what would be rounded to 1,000 of a unit is 1 of the next
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e9:.3g} ns"

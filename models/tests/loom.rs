@@ -221,7 +221,7 @@ fn tickets_are_served_in_the_order_they_were_given() {
 const LONG: [Config; 3] = [config(3, 1, 2, Some(3)), config(3, 2, 2, Some(3)), config(2, 2, 1, None)];
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "the last of them takes more than ten minutes"]
 fn the_long_searches_of_the_ticket_lock_finish_too() {
     holds::<PvTicketLock<Model>>(&LONG);
 }

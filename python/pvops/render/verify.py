@@ -28,7 +28,7 @@ _COLOURS = {
     "alternatives": "#9a6fb0",
     "paravirt": "#d98ab0",
     "static_calls": "#c9b037",
-    "trampolines": "#c9b037",
+    "trampolines": "#e08a4a",
     "jump_labels": "#6f7fd0",
     "ibt": "#8a9a5b",
     "smp_locks": "#5fb0c9",
