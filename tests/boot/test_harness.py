@@ -160,7 +160,7 @@ for word; do
         socket,id=qmp,fd=*) qmp=${{word##*=}};;
     esac
 done
-greet() {{ echo '{{"QMP": {{}}}}' >&$qmp; echo '{{"return": {{}}}}' >&$qmp; }}
+greet() {{ echo '{{"QMP": {{}}}}' >&$qmp; read -r <&$qmp; echo '{{"return": {{}}}}' >&$qmp; }}
 {script}
 """
     )
