@@ -256,6 +256,10 @@ class KernelOps:
 
 def _structures(kernel: Kernel) -> dict[str, int]:
     """The addresses of the ops structures of a kernel of 2.6, by name; nothing of later ones."""
+    release = kernel.release or ""
+    if release[:1].isdigit() and not release.startswith("2."):
+        # The rules would say so too, but importing them takes as long as listing the sites.
+        return {}
     from pvops import rules
 
     if rules.era_of_2_6(kernel, kernel.release) is None:
