@@ -73,8 +73,25 @@ class NotJudged:
     why: str
 
 
+class Judged:
+    """Text that was held to what it should be: what a kernel's and a module's have in common."""
+
+    unexplained: Sequence[Unexplained]
+    unread: Sequence[tuple[int, int]]
+
+    @property
+    def wrong_bytes(self) -> int:
+        """How many bytes of it are unexplained."""
+        return sum(run.wrong for run in self.unexplained)
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes of it could not be read."""
+        return sum(end - start for start, end in self.unread)
+
+
 @dataclass(frozen=True)
-class Module:
+class Module(Judged):
     """A module in memory. All its addresses are those it runs at.
 
     Attributes:
@@ -109,16 +126,6 @@ class Module:
         return self.why is None
 
     @property
-    def wrong_bytes(self) -> int:
-        """How many bytes are unexplained."""
-        return sum(run.wrong for run in self.unexplained)
-
-    @property
-    def unread_bytes(self) -> int:
-        """How many bytes could not be read."""
-        return sum(end - start for start, end in self.unread)
-
-    @property
     def few_votes(self) -> list[Vote]:
         """What fewer than three sites say: a change of all of them cannot be told."""
         return [vote for vote in self.votes if vote.votes < 3]
@@ -145,7 +152,7 @@ class Module:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Judged):
     """What memory holds of a kernel's ``.text``, and of modules, explained. True where it is clean.
 
     Attributes:
@@ -200,16 +207,6 @@ class Report:
 
     def __bool__(self) -> bool:
         return self.verdict == "clean"
-
-    @property
-    def unread_bytes(self) -> int:
-        """How many bytes of ``.text`` could not be read."""
-        return sum(end - start for start, end in self.unread)
-
-    @property
-    def wrong_bytes(self) -> int:
-        """How many bytes of ``.text`` are unexplained."""
-        return sum(run.wrong for run in self.unexplained)
 
     @property
     def few_votes(self) -> list[Vote]:

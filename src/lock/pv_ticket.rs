@@ -15,8 +15,8 @@ use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 /// ([`Slots`](super::Slots)); only if the next owner is parked there does it call out. No memory of the lock is touched
 /// after the releasing store: the next owner may free it.
 ///
-/// Who waits behind others parks at once: nobody's turn but the next one's is near. The next owner spins, then yields,
-/// and parks last, so that its CPU has not gone idle when its turn comes. On a single CPU all yield before they park.
+/// Who waits lets others run for a while before it parks, so that its CPU has not gone idle when its turn comes; the next
+/// owner spins before that, where there is more than one CPU.
 ///
 /// A waiter with a ticket cannot leave; see [`RawLock::try_lock_for`]. There are 2³² tickets, more than a system has
 /// threads. A child made by `fork` while a thread of the parent held the lock inherits a held lock whose holder it does

@@ -65,9 +65,10 @@ pub(super) fn recognise(
     let outside = target.is_some_and(|target| sheet.code.from(target).is_empty() && !sheet.is_function(target));
     let what = cluster.and_then(|cluster| sheet.pieces(cluster).last()).map(|piece| piece.what);
     let tracer = target.is_some_and(|target| outside || sheet.tracers.contains(&target));
-    let is_function = |target| sheet.functions.binary_search(&target).is_ok();
     let owner = match what {
-        _ if sheet.tracer_calls.contains(&address) && target.is_some_and(is_function) => Some(Owner::Ftrace),
+        _ if sheet.tracer_calls.contains(&address) && target.is_some_and(|target| sheet.is_function(target)) => {
+            Some(Owner::Ftrace)
+        }
         Some(What::Mcount(_)) if found[0] == CALL && tracer => Some(Owner::Ftrace),
         Some(What::Call { .. } | What::Trampoline { .. }) if outside => Some(Owner::Modules),
         _ if outside && (found[0] == CALL || in_bpf(sheet, address)) => Some(Owner::Bpf),

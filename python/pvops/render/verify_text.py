@@ -18,22 +18,9 @@ MOST = 200
 def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
     """The report, line by line."""
     yield f"{style.bold(report.kernel)}, slide {report.slide:#x}; inferred: {', '.join(inferred(report))}"
-    changed = sum(report.explained.values())
-    built = report.size - changed - report.wrong_bytes - report.unread_bytes - sum(r.wrong for r in report.allowed)
-    verdict = f"{report.wrong_bytes:,} unexplained"
-    if report.unread:
-        verdict += f", {report.unread_bytes:,} unread"
-    if report.allowed:
-        verdict += f", {sum(run.wrong for run in report.allowed):,} allowed"
-    yield f"{report.size:,} bytes of text: {built:,} as built, {changed:,} explained, {style.bold(verdict)}"
+    yield f"{report.size:,} bytes of text: {_shares(report)}, {style.bold(_verdict(report))}"
     yield from (f"  {line}" for line in table([(k, f"{n:,}") for k, n in _most(report)], right=[1]))
-    for title, runs in (("unexplained", report.unexplained), ("allowed", report.allowed)):
-        for run in runs[:MOST]:
-            yield from _run(run, title, style)
-        if len(runs) > MOST:
-            yield f"  … and {len(runs) - MOST:,} more runs {title}; --json has them all"
-    for start, end in report.unread[:MOST]:
-        yield f"  {start:016x}  {end - start:,} bytes could not be read"
+    yield from _runs(report, style)
     for module in report.modules:
         if module.judged:
             yield from _module(module, style, verbose)
@@ -41,8 +28,7 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
     if few:
         yield style.dim(f"{few:,} of {len(report.votes):,} unknowns have fewer than three votes; --verbose lists them")
     if verbose:
-        rows = [(v.about, v.name, v.value, str(v.votes), str(v.against) if v.against else "") for v in report.votes]
-        yield from table([("unknown", "which", "value", "votes", "against"), *rows], right=[3, 4])
+        yield from _votes(report)
     for part in report.not_judged:
         yield style.dim(f"not judged: {part.section}, {part.size:,} bytes at {part.address:#x}: {part.why}")
     for module in report.modules:
@@ -55,31 +41,50 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
 
 def _module(module: Module, style: Style, verbose: bool) -> Iterator[str]:
     """A judged module, with what nothing explains in it."""
-    changed = sum(module.explained.values())
-    built = module.size - changed - module.wrong_bytes - module.unread_bytes - sum(r.wrong for r in module.allowed)
-    verdict = f"{module.wrong_bytes:,} unexplained"
-    if module.unread:
-        verdict += f", {module.unread_bytes:,} unread"
-    if module.allowed:
-        verdict += f", {sum(run.wrong for run in module.allowed):,} allowed"
+    verdict = _verdict(module)
     if module.unknown:
         verdict += f", {module.unknown:,} that refer to what was freed"
     where = f"module {style.bold(module.name)} at {module.address:#x}, {module.size:,} bytes of text"
-    yield f"{where}: {built:,} as built, {changed:,} explained, {style.bold(verdict)}"
-    for title, runs in (("unexplained", module.unexplained), ("allowed", module.allowed)):
-        for run in runs[:MOST]:
-            yield from _run(run, title, style)
-        if len(runs) > MOST:
-            yield f"  … and {len(runs) - MOST:,} more runs {title}; --json has them all"
-    for start, end in module.unread[:MOST]:
-        yield f"  {start:016x}  {end - start:,} bytes could not be read"
+    yield f"{where}: {_shares(module)}, {style.bold(verdict)}"
+    yield from _runs(module, style)
     if module.few_votes:
         yield style.dim(
             f"  {len(module.few_votes):,} of {len(module.votes):,} unknowns of its own have fewer than three votes"
         )
     if verbose and module.votes:
-        rows = [(v.about, v.name, v.value, str(v.votes), str(v.against) if v.against else "") for v in module.votes]
-        yield from table([("unknown", "which", "value", "votes", "against"), *rows], right=[3, 4])
+        yield from _votes(module)
+
+
+def _shares(part: Report | Module) -> str:
+    """How many bytes are as built, and how many the tables account for."""
+    changed = sum(part.explained.values())
+    built = part.size - changed - part.wrong_bytes - part.unread_bytes - sum(run.wrong for run in part.allowed)
+    return f"{built:,} as built, {changed:,} explained"
+
+
+def _verdict(part: Report | Module) -> str:
+    """How many bytes nothing accounts for."""
+    verdict = f"{part.wrong_bytes:,} unexplained"
+    if part.unread:
+        verdict += f", {part.unread_bytes:,} unread"
+    if part.allowed:
+        verdict += f", {sum(run.wrong for run in part.allowed):,} allowed"
+    return verdict
+
+
+def _runs(part: Report | Module, style: Style) -> Iterator[str]:
+    for title, runs in (("unexplained", part.unexplained), ("allowed", part.allowed)):
+        for run in runs[:MOST]:
+            yield from _run(run, title, style)
+        if len(runs) > MOST:
+            yield f"  … and {len(runs) - MOST:,} more runs {title}; --json has them all"
+    for start, end in part.unread[:MOST]:
+        yield f"  {start:016x}  {end - start:,} bytes could not be read"
+
+
+def _votes(part: Report | Module) -> Iterator[str]:
+    rows = [(v.about, v.name, v.value, str(v.votes), str(v.against) if v.against else "") for v in part.votes]
+    yield from table([("unknown", "which", "value", "votes", "against"), *rows], right=[3, 4])
 
 
 def inferred(report: Report) -> list[str]:
