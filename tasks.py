@@ -540,8 +540,9 @@ def locks(options: Options) -> None:
 
 
 def locks_long(options: Options) -> None:
-    """What `ci` has no time for: shuttle's samples of more threads."""
+    """What `ci` has no time for: loom's searches without a bound, and shuttle's samples of more threads."""
     need_rust()
+    model("loom", "--cfg loom --cfg mutants", "--", "--ignored")
     model("shuttle", "--cfg shuttle")
 
 
@@ -779,7 +780,7 @@ TASKS = {
     "demo": Task(demo, "find a kernel; list its paravirt sites, explain one, patch it for KVM"),
     "test": Task(test, "cargo test and pytest, without what `boot` runs"),
     "locks": Task(locks, "model-check the locks, catch their planted bugs, watch their memory"),
-    "locks-long": Task(locks_long, "sample more threads on the locks with shuttle"),
+    "locks-long": Task(locks_long, "search the locks without a bound with loom, sample more threads with shuttle"),
     "boot": Task(boot, "boot a kernel in QEMU, compare its text in memory with the prediction"),
     "lint": Task(lint, "rustfmt, clippy, ruff, mypy --strict, stubtest"),
     "format": Task(format_, "format the Rust and the Python"),

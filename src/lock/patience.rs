@@ -6,6 +6,9 @@
 
 use core::time::Duration;
 
+use super::ops::{Place, PvLockOps};
+use super::slots::{self, Want};
+
 /// Ticks of a clock that is read in some ten nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock;
@@ -108,9 +111,11 @@ mod system {
 /// How a waiter spends the time before it blocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Ticks to spin.
+    /// Ticks to spin before letting another thread run at all.
     pub spin: u64,
-    /// How often to let another thread run, after that.
+    /// Ticks that the first waiter of a CPU spins, before each time that it lets another thread run.
+    pub first: u64,
+    /// How often to let another thread run.
     pub yields: u32,
     /// Ticks after which it is over in any case: those others may run for long.
     pub longest: u64,
@@ -121,8 +126,11 @@ pub struct Patience {
 pub struct Waiting {
     patience: Patience,
     start: u64,
-    spinning: bool,
+    /// Whether it has spun all it spins before it lets another thread run.
+    spun: bool,
     yields: u32,
+    /// When it last let another thread run.
+    looked: Option<u64>,
     /// Looks so far.
     pub spins: u64,
 }
@@ -131,7 +139,13 @@ impl Waiting {
     /// A waiter that has just begun.
     #[inline]
     pub fn begin(patience: Patience) -> Waiting {
-        Waiting { patience, start: Clock::now(), spinning: patience.spin > 0, yields: 0, spins: 0 }
+        Waiting { patience, start: Clock::now(), spun: patience.spin == 0, yields: 0, looked: None, spins: 0 }
+    }
+
+    /// Woken, and not the owner yet: it waits on with patience anew.
+    #[inline]
+    pub fn again(&mut self) {
+        *self = Waiting { spins: self.spins, ..Waiting::begin(self.patience) };
     }
 
     /// Whether all patience is over, counted from the beginning.
@@ -140,34 +154,79 @@ impl Waiting {
         Clock::now().wrapping_sub(self.start) > self.patience.longest
     }
 
-    /// One more turn: spins or yields, and is true as long as there is patience.
+    /// One more look: whether it is time to ask the clock, too. Reading it takes as long as a look at the lock: only now
+    /// and then, not to see the release later.
     #[inline]
-    pub fn turn<O: super::PvLockOps>(&mut self, ops: &O) -> bool {
+    fn look(&mut self) -> bool {
         self.spins += 1;
-        if self.spinning {
-            // Reading the clock takes as long as a look at the lock: only now and then, not to see the release later.
-            if !self.spins.is_multiple_of(16) || Clock::now().wrapping_sub(self.start) < self.patience.spin {
+        self.spins.is_multiple_of(16)
+    }
+
+    /// One more turn of a waiter whose turn comes at any time: spins or yields, and is true as long as there is patience.
+    #[inline]
+    pub fn turn<O: PvLockOps>(&mut self, ops: &O) -> bool {
+        if !self.spun {
+            if !self.look() || Clock::now().wrapping_sub(self.start) < self.patience.spin {
                 super::sync::relax();
                 return true;
             }
-            self.spinning = false;
+            self.spun = true;
         }
-        if self.yields < self.patience.yields && !self.is_long() {
-            self.yields += 1;
+        let more = self.has_yields();
+        if more {
             ops.yield_now();
-            return true;
         }
-        false
+        more
+    }
+
+    /// One more turn of a waiter in a queue, whom so many tickets part from the lock: spins until it `is_next` if nobody
+    /// before it waits for this CPU, or yields; true as long as there is patience.
+    #[inline]
+    pub fn turn_in_queue<O: PvLockOps>(
+        &mut self,
+        ops: &O,
+        want: Want,
+        distance: u32,
+        is_next: impl Fn() -> bool,
+    ) -> bool {
+        match ops.place(want, distance, self.looked) {
+            Place::First => {
+                let start = if self.spins == 0 { self.start } else { Clock::now() };
+                while !self.look() || Clock::now().wrapping_sub(start) < self.patience.first {
+                    if is_next() {
+                        return true;
+                    }
+                    super::sync::relax();
+                }
+            }
+            Place::Behind => {}
+            Place::OutOfTurn => slots::ask(ops, want),
+        }
+        let more = self.has_yields();
+        if more {
+            self.spins += 1;
+            self.looked = Some(Clock::now());
+            ops.note(want);
+            ops.yield_now();
+        }
+        more
+    }
+
+    #[inline]
+    fn has_yields(&mut self) -> bool {
+        let more = self.yields < self.patience.yields && !self.is_long();
+        self.yields += u32::from(more);
+        more
     }
 }
 
 /// Takes a lock when it is free, until a time has passed: what a waiter does that may leave, and so must not queue.
-pub fn poll<O: super::PvLockOps>(ops: &O, time: Duration, mut try_lock: impl FnMut() -> bool) -> bool {
+pub fn poll<O: PvLockOps>(ops: &O, time: Duration, mut try_lock: impl FnMut() -> bool) -> bool {
     let (start, limit) = (Clock::now(), Clock::ticks(time));
     // The counter's rate is known to a fraction only: that the time has passed is for the system's clock to say.
     #[cfg(feature = "std")]
     let began = std::time::Instant::now();
-    let mut waiting = Waiting::begin(ops.patience(1));
+    let mut waiting = Waiting::begin(ops.patience());
     let mut nap = Duration::from_micros(20);
     loop {
         if try_lock() {

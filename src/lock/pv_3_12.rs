@@ -51,11 +51,10 @@ impl<O: PvLockOps> PvTicketLock3_12<O> {
     fn wait(&self, ticket: u16) {
         let mut spins = 0;
         'blocked: loop {
-            let distance = u32::from(ticket.wrapping_sub(self.head()) / STEP);
-            if distance == 0 {
+            if self.head() == ticket {
                 break;
             }
-            let mut waiting = Waiting::begin(self.ops.patience(distance));
+            let mut waiting = Waiting::begin(self.ops.patience());
             while waiting.turn(&self.ops) {
                 if self.head() == ticket {
                     spins += waiting.spins;
@@ -84,7 +83,7 @@ impl<O: PvLockOps> PvTicketLock3_12<O> {
         let (alone, flagged) = (word(next, next), word(next, next | SLOWPATH));
         if self.word.compare_exchange(flagged, alone, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             let want = self.want(next);
-            slots::kick(self.ops, self.ops.slot(want), want);
+            slots::kick_next(self.ops, want);
         }
     }
 }

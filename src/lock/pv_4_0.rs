@@ -65,11 +65,10 @@ impl<O: PvLockOps> PvTicketLock4_0<O> {
     fn wait(&self, ticket: u16) {
         let mut spins = 0;
         'blocked: loop {
-            let distance = u32::from(ticket.wrapping_sub(self.head()) / STEP);
-            if distance == 0 {
+            if self.head() == ticket {
                 break;
             }
-            let mut waiting = Waiting::begin(self.ops.patience(distance));
+            let mut waiting = Waiting::begin(self.ops.patience());
             while waiting.turn(&self.ops) {
                 if self.head() == ticket {
                     spins += waiting.spins;
@@ -139,7 +138,7 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock4_0<O> {
         if head & SLOWPATH != 0 {
             let next = (head & !SLOWPATH).wrapping_add(STEP);
             let want = Want { ticket: u32::from(next / STEP), ..lock };
-            slots::kick(ops, ops.slot(want), want);
+            slots::kick_next(ops, want);
         }
     }
 

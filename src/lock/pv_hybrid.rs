@@ -1,5 +1,6 @@
 //! `pv-hybrid`: a byte that is stolen, a ticket queue behind it, and a direct hand-over to who starves.
 
+use core::cell::Cell;
 use core::time::Duration;
 
 use super::fence;
@@ -12,6 +13,10 @@ use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 const HANDED_OVER: u32 = 2;
+
+const STARVING: u32 = 1;
+/// From one ticket to the next: the bit below is free.
+const STEP: u32 = 2;
 
 /// A lock that prefers who runs to who came first, within limits: throughput of a stealing lock, waits of a queue.
 ///
@@ -30,16 +35,15 @@ pub struct PvHybridLock<O = ops::Default> {
     ops: O,
 }
 
-/// | word | values | written by |
-/// |---|---|---|
-/// | state | `FREE`, `HELD`, `HANDED_OVER` (to the head of the queue; nobody else may take it) | `cmpxchg`; holder: store |
-/// | starving | 1: the next release hands over | the head of the queue; holder: back to 0 |
-/// | head | the ticket at the head of the queue | the holder that had it, when it leaves the queue |
-/// | tail | the next ticket to give | who queues, `xadd` |
+/// | word | bits | means | written by |
+/// |---|---|---|---|
+/// | state | all | `FREE`, `HELD`, `HANDED_OVER` (to the head of the queue; nobody else may take it) | `cmpxchg`; holder: store |
+/// | head | 1–31 | the ticket at the head of the queue | its owner alone, when it leaves the queue as the holder |
+/// | head | 0 | `STARVING`: the next release hands over to it | its owner alone |
+/// | tail | 1–31 | the next ticket to give | who queues, `xadd` |
 #[repr(C, align(16))]
 struct Words {
     state: AtomicU32,
-    starving: AtomicU32,
     head: AtomicU32,
     tail: AtomicU32,
 }
@@ -67,12 +71,12 @@ impl<O> PvHybridLock<O> {
     }
 
     const_fn! {
-        /// A free lock whose queue gives this ticket next: to see the tickets wrap.
+        /// A free lock whose queue gives this ticket next, modulo 2³¹: to see the tickets wrap.
         pub fn at(ticket: u32, ops: O) -> Self {
+            let ticket = ticket.wrapping_mul(STEP);
             PvHybridLock {
                 words: Memory::new(Words {
                     state: AtomicU32::new(FREE),
-                    starving: AtomicU32::new(0),
                     head: AtomicU32::new(ticket),
                     tail: AtomicU32::new(ticket),
                 }),
@@ -83,7 +87,7 @@ impl<O> PvHybridLock<O> {
 
     #[inline]
     fn want(&self, ticket: u32) -> Want {
-        Want { lock: self.words.address(), ticket }
+        Want { lock: self.words.address(), ticket: ticket / STEP }
     }
 
     /// What freeing it would be.
@@ -103,17 +107,17 @@ impl<O: PvLockOps> PvHybridLock<O> {
     #[inline(never)]
     fn wait(&self) {
         self.ops.take_turns();
-        let mut waiting = Waiting::begin(self.ops.patience(1));
+        let mut waiting = Waiting::begin(self.ops.patience());
         let stolen = loop {
-            if self.words.state.load(Ordering::Relaxed) == FREE && self.try_lock() {
-                break true;
-            }
             if !waiting.turn(&self.ops) {
                 break false;
             }
+            if self.words.state.load(Ordering::Relaxed) == FREE && self.try_lock() {
+                break true;
+            }
         };
         if !stolen {
-            let ticket = self.words.tail.fetch_add(1, Ordering::AcqRel);
+            let ticket = self.words.tail.fetch_add(STEP, Ordering::AcqRel);
             self.queue(ticket, &mut waiting);
         }
         if let Some(counters) = self.ops.counters() {
@@ -123,9 +127,14 @@ impl<O: PvLockOps> PvHybridLock<O> {
 
     fn queue(&self, ticket: u32, waiting: &mut Waiting) {
         let words = &*self.words;
-        let is_head = || words.head.load(Ordering::Acquire) == ticket;
+        // Nobody but its owner moves it on.
+        let is_mine = Cell::new(false);
+        let is_head = || {
+            is_mine.set(is_mine.get() || words.head.load(Ordering::Acquire) & !STARVING == ticket);
+            is_mine.get()
+        };
         loop {
-            if is_head() && self.compete(waiting) {
+            if is_head() && self.compete(ticket, waiting) {
                 break;
             }
             if self.ops.blocks() {
@@ -137,34 +146,45 @@ impl<O: PvLockOps> PvHybridLock<O> {
                 super::sync::relax();
             }
         }
-        // Holder from here on. What only the holder writes needs no locked instruction.
-        words.starving.store(0, Ordering::Relaxed);
         // The ticket moves on before the release does, and the releaser kicks whom it names.
-        words.head.store(ticket.wrapping_add(1), Ordering::Release);
+        words.head.store(ticket.wrapping_add(STEP), Ordering::Release);
+    }
+
+    /// Takes the lock if it is free, and says what it was.
+    #[inline]
+    fn take(&self) -> u32 {
+        let (Ok(was) | Err(was)) = self.words.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
+        was
     }
 
     /// The head of the queue's attempt to take the lock.
-    fn compete(&self, before: &mut Waiting) -> bool {
+    fn compete(&self, ticket: u32, before: &mut Waiting) -> bool {
         let words = &*self.words;
+        // Nobody else writes the word meanwhile: no locked instruction.
+        let starve = || words.head.store(ticket | STARVING, Ordering::Release);
         if before.is_long() {
-            words.starving.store(1, Ordering::Release);
+            starve();
         }
-        let mut waiting = Waiting::begin(self.ops.patience(1));
+        let mut waiting = Waiting::begin(self.ops.patience());
+        let mut state = self.take();
         let won = loop {
-            let state = words.state.load(Ordering::Relaxed);
+            if state == FREE {
+                break true;
+            }
             if state == HANDED_OVER {
                 // Nobody else may change it now.
                 fence_acquire();
                 words.state.store(HELD, Ordering::Relaxed);
                 break true;
             }
-            if state == FREE && self.try_lock() {
-                break true;
-            }
             if !waiting.turn(&self.ops) {
                 // Tried, and not lucky: from now on it is its right.
-                words.starving.store(1, Ordering::Release);
+                starve();
                 break false;
+            }
+            state = words.state.load(Ordering::Relaxed);
+            if state == FREE {
+                state = self.take();
             }
         };
         before.spins += waiting.spins;
@@ -190,7 +210,7 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
 
     #[inline]
     fn try_lock(&self) -> bool {
-        self.words.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.take() == FREE
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
@@ -201,7 +221,7 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
     unsafe fn unlock(&self) {
         let ops = self.ops;
         let head = self.words.head.load(Ordering::Relaxed);
-        let to = if self.words.starving.load(Ordering::Relaxed) == 0 { FREE } else { HANDED_OVER };
+        let to = if head & STARVING == 0 { FREE } else { HANDED_OVER };
         let touch = || self.words.tail.load(Ordering::Relaxed);
         slots::release(&ops, self.want(head), || self.words.state.store(to, Ordering::Release), touch);
     }
@@ -211,6 +231,6 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
     }
 
     fn is_contended(&self) -> bool {
-        self.words.tail.load(Ordering::Relaxed) != self.words.head.load(Ordering::Relaxed)
+        self.words.tail.load(Ordering::Relaxed) != self.words.head.load(Ordering::Relaxed) & !STARVING
     }
 }

@@ -15,8 +15,10 @@ use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 /// ([`Slots`](super::Slots)); only if the next owner is parked there does it call out. No memory of the lock is touched
 /// after the releasing store: the next owner may free it.
 ///
-/// Who waits lets others run for a while before it parks, so that its CPU has not gone idle when its turn comes; the next
-/// owner spins before that, where there is more than one CPU.
+/// Who waits lets others run for a while before it parks, so that its CPU has not gone idle when its turn comes. Of the
+/// waiters on one CPU the first in the queue spins, all others let it run; and where the CPU gets to its waiters in
+/// another order than the queue's, the next owner asks whom it follows to let it run at the release
+/// ([`Place`](super::ops::Place)). So it takes one switch of threads to hand over the lock, not as many as wait.
 ///
 /// A waiter with a ticket cannot leave; see [`RawLock::try_lock_for`]. There are 2³² tickets, more than a system has
 /// threads. A child made by `fork` while a thread of the parent held the lock inherits a held lock whose holder it does
@@ -90,39 +92,37 @@ impl<O: PvLockOps> PvTicketLock<O> {
     #[inline]
     pub fn acquire(&self) -> u32 {
         let ticket = self.words.tail.fetch_add(1, Ordering::Acquire);
-        if self.words.head.load(Ordering::Acquire) != ticket {
-            self.wait(ticket);
+        let head = self.head();
+        if head != ticket {
+            self.wait(ticket, head);
         }
         ticket
     }
 
+    #[inline]
+    fn head(&self) -> u32 {
+        self.words.head.load(Ordering::Acquire)
+    }
+
+    /// Waits for the turn of a ticket, when the head was another one.
     #[cold]
     #[inline(never)]
-    fn wait(&self, ticket: u32) {
-        let ops = &self.ops;
-        let head = || self.words.head.load(Ordering::Acquire);
-        let mut spins = 0;
-        'blocked: loop {
-            let distance = ticket.wrapping_sub(head());
-            if distance == 0 {
-                break;
-            }
-            let mut waiting = Waiting::begin(ops.patience(distance));
-            while waiting.turn(ops) {
-                if head() == ticket {
-                    spins += waiting.spins;
-                    break 'blocked;
+    fn wait(&self, ticket: u32, mut head: u32) {
+        let (ops, want) = (&self.ops, self.want(ticket));
+        let mut waiting = Waiting::begin(ops.patience());
+        while head != ticket {
+            if !waiting.turn_in_queue(ops, want, ticket.wrapping_sub(head), || self.head() == ticket) {
+                if !ops.blocks() {
+                    super::sync::relax();
+                } else if slots::wait(ops, want, || self.head() == ticket) {
+                    break;
                 }
+                waiting.again();
             }
-            spins += waiting.spins;
-            if ops.blocks() {
-                slots::wait(ops, self.want(ticket), || head() == ticket);
-            } else {
-                super::sync::relax();
-            }
+            head = self.head();
         }
         if let Some(counters) = ops.counters() {
-            counters.slow_path(spins);
+            counters.slow_path(waiting.spins);
         }
     }
 }

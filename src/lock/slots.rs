@@ -18,12 +18,27 @@ pub struct Want {
     pub ticket: u32,
 }
 
+impl Want {
+    /// Where it is in a table of 1024. Fibonacci hashing; tickets of one lock lie side by side, so two of them share no
+    /// place unless they are 1024 apart.
+    #[inline]
+    #[cfg(not(any(loom, shuttle)))]
+    pub(super) fn index(self) -> usize {
+        let hash = (self.lock >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - 10);
+        hash.wrapping_add(self.ticket as usize) & 1023
+    }
+}
+
 /// Somebody is parked here.
 pub const PARKED: u32 = 1;
 /// Unlockers must fence themselves: no waiter can do it for them (`membarrier` is missing, or not asked for yet).
 pub const SYMMETRIC: u32 = 2;
+/// The next owner is not parked, but needs the CPU of whom it follows.
+pub const YIELD: u32 = 4;
 /// What a kick adds: a waiter that read an older epoch does not sleep.
-pub const EPOCH: u32 = 4;
+pub const EPOCH: u32 = 8;
+/// What an unlocker has to look at.
+const FLAGS: u32 = PARKED | SYMMETRIC | YIELD;
 
 /// A power of two of slots: one table for each backend, since a kick clears a slot for all who park there, but wakes only
 /// whom its own backend blocked.
@@ -32,7 +47,8 @@ pub const EPOCH: u32 = 4;
 /// |---|---|---|---|---|
 /// | 0 | `PARKED` | a waiter of this slot is about to sleep, or sleeps | waiters | the kicker alone, *before* it wakes |
 /// | 1 | `SYMMETRIC` | unlockers fence, and look again | birth | the first unlocker who looks, if `membarrier` is there |
-/// | 2–31 | epoch | number of kicks, modulo 2³⁰ | | |
+/// | 2 | `YIELD` | a waiter of this slot asks the unlocker to let it run | waiters | the unlocker, before it yields |
+/// | 3–31 | epoch | number of kicks, modulo 2²⁹ | | |
 #[derive(Debug)]
 pub struct Slots<W = [AtomicU32; 1024]>(W);
 
@@ -53,9 +69,7 @@ impl Slots {
     /// The slot of a ticket.
     #[inline]
     pub fn of(&self, want: Want) -> &AtomicU32 {
-        // Fibonacci hashing; tickets of one lock lie side by side, so two of them share no slot unless 1024 apart.
-        let hash = (want.lock >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - 10);
-        &self.0[(hash.wrapping_add(want.ticket as usize)) & 1023]
+        &self.0[want.index()]
     }
 }
 
@@ -78,12 +92,12 @@ impl Slots<Box<[AtomicU32]>> {
 
 /// A waiter's side: says that it waits, looks once more, sleeps. Returns when it makes sense to look again.
 ///
-/// `look` says whether there is nothing left to wait for.
+/// `look` says whether there is nothing left to wait for; what it said last is returned, `false` after a sleep.
 #[inline]
-pub fn wait<O: PvLockOps>(ops: &O, want: Want, look: impl Fn() -> bool) {
+pub fn wait<O: PvLockOps>(ops: &O, want: Want, look: impl Fn() -> bool) -> bool {
     let slot = ops.slot(want);
     if planted(Mutant::PublishAfterLook) && look() {
-        return;
+        return true;
     }
     let seen = slot.fetch_or(PARKED, Ordering::AcqRel) | PARKED;
     let ordered = fence::heavy(seen & SYMMETRIC != 0);
@@ -91,7 +105,7 @@ pub fn wait<O: PvLockOps>(ops: &O, want: Want, look: impl Fn() -> bool) {
         if planted(Mutant::WrongHandClears) {
             slot.fetch_and(!PARKED, Ordering::AcqRel);
         }
-        return;
+        return true;
     }
     if let Some(counters) = ops.counters() {
         counters.wait();
@@ -102,6 +116,14 @@ pub fn wait<O: PvLockOps>(ops: &O, want: Want, look: impl Fn() -> bool) {
         // membarrier was there and is no more (a seccomp filter put on since): no sleep may rest on it.
         ops.nap(core::time::Duration::from_micros(100));
     }
+    false
+}
+
+/// A waiter's side, out of turn on its CPU: asks whoever releases the lock to it to let it run then. A hint: who is
+/// asked in vain (the slot is another's by then) lets others run for nothing.
+#[cold]
+pub fn ask<O: PvLockOps>(ops: &O, want: Want) {
+    ops.slot(want).fetch_or(YIELD, Ordering::Relaxed);
 }
 
 /// An unlocker's side: releases by `store`, and kicks who waits for `next`. From the store on the lock is the next owner's,
@@ -110,10 +132,10 @@ pub fn wait<O: PvLockOps>(ops: &O, want: Want, look: impl Fn() -> bool) {
 pub fn release<O: PvLockOps>(ops: &O, next: Want, store: impl FnOnce(), touch: impl FnOnce() -> u32) {
     let slot = ops.slot(next);
     if planted(Mutant::KickBeforeRelease) {
-        let parked = slot.load(Ordering::Relaxed) & PARKED != 0;
+        let flags = slot.load(Ordering::Relaxed);
         store();
-        if parked {
-            kick(*ops, slot, next);
+        if flags & PARKED != 0 {
+            kick(*ops, slot, flags, next);
         }
         return;
     }
@@ -128,16 +150,23 @@ pub fn release<O: PvLockOps>(ops: &O, next: Want, store: impl FnOnce(), touch: i
     if planted(Mutant::MissingFence) && flags & PARKED == 0 {
         return;
     }
-    if flags & (PARKED | SYMMETRIC) != 0 {
-        kick(*ops, slot, next);
+    if flags & FLAGS != 0 {
+        kick(*ops, slot, flags, next);
     }
 }
 
-/// An unlocker's side, after its release: wakes whoever is parked in the slot. It knows no lock: that may be gone.
+/// An unlocker's side, after its release and a full fence: as [`release`] does it, for locks that know by a flag of their
+/// own that somebody waits.
+pub fn kick_next<O: PvLockOps>(ops: O, next: Want) {
+    let slot = ops.slot(next);
+    kick(ops, slot, slot.load(Ordering::Relaxed), next);
+}
+
+/// Wakes whoever is parked in the slot, lets run who asked for it; `seen` is what the slot held after the release. It
+/// knows no lock: that may be gone.
 #[cold]
 #[inline(never)]
-pub fn kick<O: PvLockOps>(ops: O, slot: &AtomicU32, next: Want) {
-    let mut seen = slot.load(Ordering::Relaxed);
+fn kick<O: PvLockOps>(ops: O, slot: &AtomicU32, mut seen: u32, next: Want) {
     if seen & SYMMETRIC != 0 {
         fence::full();
         // Slot by slot: a waiter knows from its own publishing whether those who look at that slot fence.
@@ -146,6 +175,10 @@ pub fn kick<O: PvLockOps>(ops: O, slot: &AtomicU32, next: Want) {
         } else {
             slot.load(Ordering::Relaxed)
         };
+    }
+    let asked = seen & YIELD != 0;
+    if asked {
+        seen = slot.fetch_and(!YIELD, Ordering::AcqRel) & !YIELD;
     }
     while seen & PARKED != 0 {
         if planted(Mutant::WakeBeforeClear) {
@@ -160,9 +193,12 @@ pub fn kick<O: PvLockOps>(ops: O, slot: &AtomicU32, next: Want) {
                 if !planted(Mutant::WakeBeforeClear) {
                     ops.unlock_kick(slot, next);
                 }
-                return;
+                break;
             }
             Err(now) => seen = now,
         }
+    }
+    if asked {
+        ops.yield_now();
     }
 }

@@ -46,7 +46,7 @@ impl<O: PvLockOps> XenByteLock2_6_27<O> {
         let [lock, spinners] = &*self.words;
         let mut spins = 0;
         'blocked: loop {
-            let mut waiting = Waiting::begin(self.ops.patience(1));
+            let mut waiting = Waiting::begin(self.ops.patience());
             loop {
                 if lock.load(Ordering::Relaxed) == 0 && self.try_lock() {
                     break 'blocked;
@@ -97,7 +97,7 @@ unsafe impl<O: PvLockOps> RawLock for XenByteLock2_6_27<O> {
         }
         if spinners.load(Ordering::Relaxed) != 0 {
             let want = self.want();
-            slots::kick(self.ops, self.ops.slot(want), want);
+            slots::kick_next(self.ops, want);
         }
     }
 

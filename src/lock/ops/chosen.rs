@@ -9,7 +9,7 @@ use super::super::slots::Want;
 use super::super::sync::AtomicU32;
 #[cfg(target_os = "linux")]
 use super::{EventChannel, Futex, Halt};
-use super::{Native, Park, PvLockOps};
+use super::{Native, Park, Place, PvLockOps};
 
 /// Ops written elsewhere, in Python for instance. They live as long as the process, as ops tables do.
 pub trait Backend: Send + Sync {
@@ -126,8 +126,16 @@ impl PvLockOps for Chosen {
         each!(self.ops, ops => ops.nap(time), _ => std::thread::sleep(time));
     }
 
-    fn patience(&self, distance: u32) -> Patience {
-        each!(self.ops, ops => ops.patience(distance), _ => Park.patience(distance))
+    fn patience(&self) -> Patience {
+        each!(self.ops, ops => ops.patience(), _ => Park.patience())
+    }
+
+    fn place(&self, want: Want, distance: u32, looked: Option<u64>) -> Place {
+        each!(self.ops, ops => ops.place(want, distance, looked), _ => Park.place(want, distance, looked))
+    }
+
+    fn note(&self, want: Want) {
+        each!(self.ops, ops => ops.note(want), _ => Park.note(want));
     }
 
     #[inline]

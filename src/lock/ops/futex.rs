@@ -4,7 +4,6 @@ use core::ptr;
 use core::time::Duration;
 
 use super::super::mutants::{Mutant, planted};
-use super::super::patience::Patience;
 use super::super::slots::{Slots, Want};
 use super::super::sync::AtomicU32;
 use super::{PvLockOps, threads};
@@ -48,19 +47,5 @@ impl PvLockOps for Futex {
         wake(word, if planted(Mutant::OneSlotForAll) { 1 } else { libc::c_int::MAX });
     }
 
-    fn yield_now(&self) {
-        std::thread::yield_now();
-    }
-
-    fn take_turns(&self) {
-        threads::take_turns();
-    }
-
-    fn nap(&self, time: Duration) {
-        std::thread::sleep(time);
-    }
-
-    fn patience(&self, distance: u32) -> Patience {
-        threads::patience(distance)
-    }
+    threads::of_threads!();
 }

@@ -23,6 +23,10 @@ mod chosen;
 mod futex;
 #[cfg(any(loom, shuttle))]
 mod model;
+#[cfg(all(feature = "std", target_os = "linux", not(any(loom, shuttle))))]
+mod rounds;
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+mod threads;
 #[cfg(feature = "std")]
 mod vcpus;
 
@@ -48,6 +52,18 @@ pub type Default = Park;
 /// The backend that a lock has unless told otherwise.
 #[cfg(any(not(feature = "std"), loom, shuttle))]
 pub type Default = Native;
+
+/// Where a waiter of a queue stands among those who wait on its CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// No waiter before it is on this CPU: it may spin.
+    First,
+    /// Somebody who is before it needs this CPU.
+    Behind,
+    /// As `Behind`; and its turn comes right after that of one who gets this CPU right after it. By the time it is the
+    /// owner everybody else has had the CPU in vain, unless the other lets it run then.
+    OutOfTurn,
+}
 
 /// The ops of a lock. `Copy`, and asked for before the release: afterwards the lock may be gone.
 pub trait PvLockOps: Copy + Send + Sync {
@@ -82,10 +98,19 @@ pub trait PvLockOps: Copy + Send + Sync {
     /// the CPU is taken from it when it holds the lock.
     fn take_turns(&self) {}
 
-    /// How long one waits whom so many tickets part from the lock.
-    fn patience(&self, _distance: u32) -> Patience {
-        Patience { spin: 0, yields: 0, longest: 0 }
+    /// How long a waiter waits before it blocks.
+    fn patience(&self) -> Patience {
+        Patience { spin: 0, first: 0, yields: 0, longest: 0 }
     }
+
+    /// Where a waiter of a queue, whom so many tickets part from the lock, stands among those who wait on its CPU.
+    /// `looked` is when it last let others run.
+    fn place(&self, _want: Want, _distance: u32, _looked: Option<u64>) -> Place {
+        Place::Behind
+    }
+
+    /// Notes that a waiter of a queue lets others run now: for [`place`](Self::place) of those behind it.
+    fn note(&self, _want: Want) {}
 
     /// Where to count, if counting is on.
     #[inline]
@@ -120,51 +145,5 @@ impl PvLockOps for Native {
 
     fn blocks(&self) -> bool {
         false
-    }
-}
-
-/// The patience of the backends that block.
-#[cfg(all(feature = "std", not(any(loom, shuttle))))]
-pub(super) mod threads {
-    use core::cell::Cell;
-    use core::time::Duration;
-    use std::sync::OnceLock;
-
-    use super::super::patience::{Clock, Patience};
-
-    /// Shorter than a scheduler's time slice (2.8 ms and more), and long beside a switch of threads (about 2 µs).
-    const TURN: Duration = Duration::from_micros(500);
-
-    pub fn take_turns() {
-        std::thread_local! {
-            static SINCE: Cell<u64> = const { Cell::new(0) };
-        }
-        static TICKS: OnceLock<u64> = OnceLock::new();
-        SINCE.with(|since| {
-            if Clock::now().wrapping_sub(since.get()) > *TICKS.get_or_init(|| Clock::ticks(TURN)) {
-                std::thread::yield_now();
-                since.set(Clock::now());
-            }
-        });
-    }
-
-    /// How often a waiter lets others run before it blocks. Where there is nobody else to run that takes 70 µs in all, of
-    /// the order of being kicked when one's CPU has gone idle (26 to 40 µs); where there is, it is a third of what a
-    /// futex's sleep and wake cost, and who is runnable gets the lock without either.
-    const YIELDS: u32 = 64;
-
-    /// Beyond this it is not the lock that keeps a waiter waiting, but what runs instead of it.
-    const LONGEST: Duration = Duration::from_millis(2);
-
-    /// The next owner spins first: on its own CPU it sees the release at once. Those behind it would take its time.
-    pub fn patience(distance: u32) -> Patience {
-        static NEXT: OnceLock<Patience> = OnceLock::new();
-        let next = *NEXT.get_or_init(|| {
-            let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
-            // No other CPU could release the lock meanwhile.
-            let spin = if alone { 0 } else { Clock::ticks(Duration::from_micros(1)) };
-            Patience { spin, yields: YIELDS, longest: Clock::ticks(LONGEST) }
-        });
-        if distance <= 1 { next } else { Patience { spin: 0, ..next } }
     }
 }

@@ -10,8 +10,8 @@ use shuttle::sync::{Condvar, Mutex};
 use super::super::mutants::{Mutant, planted};
 use super::super::slots::{Slots, Want};
 use super::super::sync::{AtomicU32, Ordering};
-use super::PvLockOps;
 use super::vcpus::{Event, Vcpu};
+use super::{Place, PvLockOps};
 
 struct Table {
     slots: Slots<Box<[AtomicU32]>>,
@@ -20,23 +20,32 @@ struct Table {
 
 /// A futex over a table of few slots. Leaked anew for each execution: ops are `Copy` and outlive every lock.
 #[derive(Clone, Copy)]
-pub struct Model(&'static Table);
+pub struct Model {
+    table: &'static Table,
+    place: Place,
+}
 
 impl Model {
     /// With so many slots; with the symmetric fence or without.
     pub fn with_slots(count: u32, symmetric: bool) -> Model {
         let table = Table { slots: Slots::few(count, symmetric), sleepers: (Mutex::new(()), Condvar::new()) };
-        Model(Box::leak(Box::new(table)))
+        Model { table: Box::leak(Box::new(table)), place: Place::Behind }
+    }
+
+    /// The same, where every waiter asks to be let run at the release.
+    #[must_use]
+    pub fn asking(self) -> Model {
+        Model { place: Place::OutOfTurn, ..self }
     }
 }
 
 impl PvLockOps for Model {
     fn slot(&self, want: Want) -> &AtomicU32 {
-        self.0.slots.get(want)
+        self.table.slots.get(want)
     }
 
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
-        let (mutex, sleepers) = &self.0.sleepers;
+        let (mutex, sleepers) = &self.table.sleepers;
         let guard = mutex.lock().expect("no thread panics with it");
         // FUTEX_WAIT compares under the lock of its hash bucket, once: no loop.
         if word.load(Ordering::Acquire) == seen {
@@ -44,8 +53,12 @@ impl PvLockOps for Model {
         }
     }
 
+    fn place(&self, _: Want, _: u32, _: Option<u64>) -> Place {
+        self.place
+    }
+
     fn unlock_kick(&self, _: &AtomicU32, _: Want) {
-        let (mutex, sleepers) = &self.0.sleepers;
+        let (mutex, sleepers) = &self.table.sleepers;
         drop(mutex.lock().expect("no thread panics with it"));
         if planted(Mutant::OneSlotForAll) { sleepers.notify_one() } else { sleepers.notify_all() }
     }

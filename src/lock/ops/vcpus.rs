@@ -65,11 +65,9 @@ impl<E: Event> Vcpu<E> {
 
 #[cfg(not(any(loom, shuttle)))]
 mod registered {
-    use core::time::Duration;
     use std::cell::OnceCell;
     use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-    use super::super::super::patience::Patience;
     use super::super::super::slots::{Slots, Want};
     use super::super::{PvLockOps, threads};
     use super::{AtomicU32, Event, Vcpu, fence};
@@ -127,21 +125,7 @@ mod registered {
                         ONLINE.kick(word);
                     }
 
-                    fn yield_now(&self) {
-                        std::thread::yield_now();
-                    }
-
-                    fn take_turns(&self) {
-                        threads::take_turns();
-                    }
-
-                    fn nap(&self, time: Duration) {
-                        std::thread::sleep(time);
-                    }
-
-                    fn patience(&self, distance: u32) -> Patience {
-                        threads::patience(distance)
-                    }
+                    threads::of_threads!();
                 }
             };
         };

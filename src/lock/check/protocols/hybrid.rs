@@ -8,8 +8,12 @@
 //! | word | means | written by |
 //! |---|---|---|
 //! | state | free, held, handed over to the head of the queue | anyone by cmpxchg from free; the owner; the head |
-//! | starving | the next release hands over | the head; the owner that was the head |
-//! | tail, head | the queue | everyone; the owner that was the head |
+//! | tail | the next ticket to give | everyone |
+//! | head | the ticket at the head of the queue | the head |
+//! | starving | the next release hands over; a bit of the head's word | the head |
+//!
+//! What the head stores at once in its word, two stores do here, one after the other: whatever shows between them is
+//! checked beside all that the one store can show.
 
 use super::slots::Slots;
 use super::{Mutant, Setting, TICKET_BITS};
@@ -100,7 +104,7 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     p.mark(Mark::Enter);
 
     p.label("unlock");
-    p.read("now = head", &[get(now, head)]);
+    p.read("now, starving = head", &[get(now, head), get(found, starving)]);
     if is(Mutant::KickBeforeRelease) {
         p.label("look");
         slots.look(&mut p, "is slot(now) parked?", now, "release");
@@ -108,7 +112,6 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
         p.label("release");
     }
     if !is(Mutant::NoHandOver) {
-        p.read("starving?", &[get(found, starving)]);
         p.go_if(Cond::Eq(found, 1.into()), "hand over");
     }
     p.write("state = FREE", state, FREE);
