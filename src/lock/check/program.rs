@@ -323,7 +323,7 @@ impl Builder {
     }
 
     /// The register holds what was seen in a slot: bit 0 as it is, and in bit 1 whether the slot has begun another epoch
-    /// since, which a step does by setting bit 1 of the slot. So epochs never wrap; the real ones have 30 bits.
+    /// since, which a step does by setting bit 1 of the slot. So epochs never wrap; the real ones have 29 bits.
     pub fn epoch(&mut self, reg: Reg, of: At) {
         self.epochs.push((reg, of));
     }

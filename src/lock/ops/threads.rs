@@ -30,6 +30,13 @@ macro_rules! of_threads {
             $crate::lock::ops::rounds::place(want, distance, looked)
         }
 
+        // Who cannot be told on which CPU it is: the next owner is on another as likely as not.
+        #[cfg(not(target_os = "linux"))]
+        fn place(&self, _: Want, distance: u32, _: Option<u64>) -> $crate::lock::ops::Place {
+            use $crate::lock::ops::Place;
+            if distance <= 1 { Place::First } else { Place::Behind }
+        }
+
         #[cfg(target_os = "linux")]
         fn note(&self, want: Want) {
             $crate::lock::ops::rounds::note(want);
