@@ -190,7 +190,7 @@ impl Waiting {
         is_next: impl Fn() -> bool,
     ) -> bool {
         match ops.place(want, distance, self.looked) {
-            Place::First => {
+            Place::First if self.patience.first > 0 => {
                 let start = if self.spins == 0 { self.start } else { Clock::now() };
                 while !self.look() || Clock::now().wrapping_sub(start) < self.patience.first {
                     if is_next() {
@@ -199,7 +199,7 @@ impl Waiting {
                     super::sync::relax();
                 }
             }
-            Place::Behind => {}
+            Place::First | Place::Behind => {}
             Place::OutOfTurn => slots::ask(ops, want),
         }
         let more = self.has_yields();

@@ -48,6 +48,12 @@ struct Words {
     tail: AtomicU32,
 }
 
+/// A waiter's turn at the head of the queue.
+struct Turn {
+    ticket: u32,
+    starving: bool,
+}
+
 impl PvHybridLock {
     /// A free lock, with the default backend and the best fence the kernel offers.
     pub fn new() -> Self {
@@ -133,17 +139,23 @@ impl<O: PvLockOps> PvHybridLock<O> {
             is_mine.set(is_mine.get() || words.head.load(Ordering::Acquire) & !STARVING == ticket);
             is_mine.get()
         };
+        let mut turn = Turn { ticket, starving: false };
+        // The last look before a sleep is an attempt: the head may take a free lock, or one that was handed over, and
+        // nobody frees it or hands it over without looking at the head's slot afterwards. What it found:
+        let found = Cell::new(None);
+        let look = || {
+            let was = is_head().then(|| self.take());
+            found.set(was);
+            was.is_some_and(|state| state != HELD)
+        };
         loop {
-            if is_head() && self.compete(ticket, waiting) {
+            if is_head() && self.compete(&mut turn, found.take(), waiting) {
                 break;
             }
-            if self.ops.blocks() {
-                // The head may take a free lock, or one that was handed over. Nobody else hands over or frees for it
-                // without looking at its slot afterwards.
-                let look = || is_head() && words.state.load(Ordering::Acquire) != HELD;
-                slots::wait(&self.ops, self.want(ticket), look);
-            } else {
+            if !self.ops.blocks() {
                 super::sync::relax();
+            } else if !slots::wait(&self.ops, self.want(ticket), look) {
+                found.set(None);
             }
         }
         // The ticket moves on before the release does, and the releaser kicks whom it names.
@@ -153,36 +165,42 @@ impl<O: PvLockOps> PvHybridLock<O> {
     /// Takes the lock if it is free, and says what it was.
     #[inline]
     fn take(&self) -> u32 {
-        let (Ok(was) | Err(was)) = self.words.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
+        let (Ok(was) | Err(was)) = self.words.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Acquire);
         was
     }
 
-    /// The head of the queue's attempt to take the lock.
-    fn compete(&self, ticket: u32, before: &mut Waiting) -> bool {
+    /// The head of the queue asks to be handed the lock.
+    fn starve(&self, turn: &mut Turn) {
+        if !turn.starving {
+            // Nobody else writes the word meanwhile: no locked instruction.
+            self.words.head.store(turn.ticket | STARVING, Ordering::Release);
+            turn.starving = true;
+        }
+    }
+
+    /// The head of the queue's attempt to take the lock, within its patience.
+    fn compete(&self, turn: &mut Turn, found: Option<u32>, before: &mut Waiting) -> bool {
         let words = &*self.words;
-        // Nobody else writes the word meanwhile: no locked instruction.
-        let starve = || words.head.store(ticket | STARVING, Ordering::Release);
         if before.is_long() {
-            starve();
+            self.starve(turn);
         }
         let mut waiting = Waiting::begin(self.ops.patience());
-        let mut state = self.take();
+        let mut state = found.unwrap_or_else(|| self.take());
         let won = loop {
             if state == FREE {
                 break true;
             }
             if state == HANDED_OVER {
                 // Nobody else may change it now.
-                fence_acquire();
                 words.state.store(HELD, Ordering::Relaxed);
                 break true;
             }
             if !waiting.turn(&self.ops) {
                 // Tried, and not lucky: from now on it is its right.
-                starve();
+                self.starve(turn);
                 break false;
             }
-            state = words.state.load(Ordering::Relaxed);
+            state = words.state.load(Ordering::Acquire);
             if state == FREE {
                 state = self.take();
             }
@@ -190,10 +208,6 @@ impl<O: PvLockOps> PvHybridLock<O> {
         before.spins += waiting.spins;
         won
     }
-}
-
-fn fence_acquire() {
-    super::sync::fence(Ordering::Acquire);
 }
 
 // SAFETY: `FREE` becomes `HELD` by one cmpxchg; `HANDED_OVER` becomes `HELD` by the head of the queue alone, and the

@@ -63,14 +63,24 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     if !is(Mutant::PublishAfterLook) && !is(Mutant::NoLookAfterPublish) {
         p.read("the last look: head == my?", &[get(now, head)]);
         p.go_if(Cond::Ne(now, my.into()), "sleep");
-        p.read("the last look: state", &[get(found, state)]);
-        p.go_if(Cond::Ne(found, HELD.into()), "awake");
+        p.cas("the last look: cas(state, FREE, HELD)", state, found, FREE, HELD);
+        p.go_if(Cond::Eq(found, FREE.into()), "took");
+        p.go_if(Cond::Eq(found, HANDED_OVER.into()), "given");
     }
     p.label("sleep");
     slots.sleep(&mut p, my);
     p.label("awake");
     slots.clear_by_waiter(&mut p, my);
     p.goto("queued");
+    if !is(Mutant::PublishAfterLook) && !is(Mutant::NoLookAfterPublish) {
+        // The last look was an attempt, and got the lock.
+        p.label("took");
+        slots.clear_by_waiter(&mut p, my);
+        p.goto("won");
+        p.label("given");
+        slots.clear_by_waiter(&mut p, my);
+        p.goto("handed over");
+    }
     if is(Mutant::PublishAfterLook) {
         // Stores may not pile up in a loop: as publishing would, this waits until they are in memory.
         p.label("recheck");
