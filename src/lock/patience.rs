@@ -121,6 +121,9 @@ pub struct Patience {
     pub longest: u64,
 }
 
+/// Looks at the lock for each at the clock.
+const LOOKS: u64 = 16;
+
 /// A waiter's patience running out.
 #[derive(Debug)]
 pub struct Waiting {
@@ -154,19 +157,26 @@ impl Waiting {
         Clock::now().wrapping_sub(self.start) > self.patience.longest
     }
 
-    /// One more look: whether it is time to ask the clock, too. Reading it takes as long as a look at the lock: only now
-    /// and then, not to see the release later.
+    /// Some looks without asking the clock. Reading that takes as long as a look at the lock: only now and then, not to
+    /// see the release later.
     #[inline]
-    fn look(&mut self) -> bool {
-        self.spins += 1;
-        self.spins.is_multiple_of(16)
+    fn looks(&mut self, is_next: impl Fn() -> bool) -> bool {
+        for _ in 0..LOOKS {
+            self.spins += 1;
+            if is_next() {
+                return true;
+            }
+            super::sync::relax();
+        }
+        false
     }
 
     /// One more turn of a waiter whose turn comes at any time: spins or yields, and is true as long as there is patience.
     #[inline]
     pub fn turn<O: PvLockOps>(&mut self, ops: &O) -> bool {
         if !self.spun {
-            if !self.look() || Clock::now().wrapping_sub(self.start) < self.patience.spin {
+            self.spins += 1;
+            if !self.spins.is_multiple_of(LOOKS) || Clock::now().wrapping_sub(self.start) < self.patience.spin {
                 super::sync::relax();
                 return true;
             }
@@ -191,12 +201,11 @@ impl Waiting {
     ) -> bool {
         match ops.place(want, distance, self.looked) {
             Place::First if self.patience.first > 0 => {
-                let start = if self.spins == 0 { self.start } else { Clock::now() };
-                while !self.look() || Clock::now().wrapping_sub(start) < self.patience.first {
-                    if is_next() {
+                let start = Clock::now();
+                while Clock::now().wrapping_sub(start) < self.patience.first {
+                    if self.looks(&is_next) {
                         return true;
                     }
-                    super::sync::relax();
                 }
             }
             Place::First | Place::Behind => {}

@@ -107,7 +107,28 @@ impl<O: PvLockOps> PvTicketLock<O> {
     /// Waits for the turn of a ticket, when the head was another one.
     #[cold]
     #[inline(never)]
-    fn wait(&self, ticket: u32, mut head: u32) {
+    fn wait(&self, ticket: u32, head: u32) {
+        let mut looks = 0;
+        if ticket.wrapping_sub(head) == 1 {
+            while looks < O::FIRST_LOOKS {
+                super::sync::relax();
+                looks += 1;
+                if self.head() == ticket {
+                    return self.count(u64::from(looks));
+                }
+            }
+        }
+        self.wait_in_queue(ticket, head, u64::from(looks));
+    }
+
+    fn count(&self, looks: u64) {
+        if let Some(counters) = self.ops.counters() {
+            counters.slow_path(looks);
+        }
+    }
+
+    #[inline(never)]
+    fn wait_in_queue(&self, ticket: u32, mut head: u32, looks: u64) {
         let (ops, want) = (&self.ops, self.want(ticket));
         let mut waiting = Waiting::begin(ops.patience());
         while head != ticket {
@@ -121,9 +142,7 @@ impl<O: PvLockOps> PvTicketLock<O> {
             }
             head = self.head();
         }
-        if let Some(counters) = ops.counters() {
-            counters.slow_path(waiting.spins);
-        }
+        self.count(looks + waiting.spins);
     }
 }
 

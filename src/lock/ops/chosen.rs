@@ -97,6 +97,8 @@ macro_rules! each {
 }
 
 impl PvLockOps for Chosen {
+    const FIRST_LOOKS: u32 = Park::FIRST_LOOKS;
+
     #[inline]
     fn slot(&self, want: Want) -> &AtomicU32 {
         each!(&self.ops, ops => ops.slot(want), ops => ops.slot(want))

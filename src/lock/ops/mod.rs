@@ -67,6 +67,10 @@ pub enum Place {
 
 /// The ops of a lock. `Copy`, and asked for before the release: afterwards the lock may be gone.
 pub trait PvLockOps: Copy + Send + Sync {
+    /// How often a waiter whose turn is next looks before anything else: where each thread has a CPU, the holder is done
+    /// before a longer wait has been set up.
+    const FIRST_LOOKS: u32 = 0;
+
     /// `lock_spinning(lock, want)`: blocks until `word` is no longer `seen`. May return earlier, for no reason; must not
     /// sleep on when `word` changed before it was called.
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, want: Want);

@@ -9,6 +9,8 @@ use super::super::patience::{Clock, Patience};
 /// The ops of a backend that blocks threads, but for its slots, `lock_spinning` and `unlock_kick`.
 macro_rules! of_threads {
     () => {
+        const FIRST_LOOKS: u32 = 16;
+
         fn yield_now(&self) {
             std::thread::yield_now();
         }
