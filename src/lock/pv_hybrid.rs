@@ -93,7 +93,8 @@ impl<O> PvHybridLock<O> {
 
     #[inline]
     fn want(&self, ticket: u32) -> Want {
-        Want { lock: self.words.address(), ticket: ticket / STEP }
+        // One more than the ticket: as in a ticket lock the slot that a release looks at is that of the one after.
+        Want { lock: self.words.address(), ticket: (ticket / STEP).wrapping_add(1) }
     }
 
     /// What freeing it would be.

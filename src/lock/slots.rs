@@ -19,13 +19,16 @@ pub struct Want {
 }
 
 impl Want {
-    /// Where it is in a table of 1024. Fibonacci hashing; tickets of one lock lie side by side, so two of them share no
-    /// place unless they are 1024 apart.
+    /// Where it is in a table of [`PLACES`]. Fibonacci hashing says where the places of a lock begin; its tickets lie side
+    /// by side there, so two of them share no place unless they are 1024 apart.
+    ///
+    /// A release waits for this, from the head it loads to the slot it looks at. The table is longer than it had to be so
+    /// that the begin needs no mask, and the ticket *before* counts, which is the unlocker's own: two instructions less.
     #[inline]
     #[cfg(not(any(loom, shuttle)))]
     pub(super) fn index(self) -> usize {
-        let hash = (self.lock >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - 10);
-        hash.wrapping_add(self.ticket as usize) & 1023
+        let begin = (self.lock >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - 10);
+        begin + (self.ticket.wrapping_sub(1) & 1023) as usize
     }
 }
 
@@ -40,7 +43,10 @@ pub const EPOCH: u32 = 8;
 /// What an unlocker has to look at.
 const FLAGS: u32 = PARKED | SYMMETRIC | YIELD;
 
-/// A power of two of slots: one table for each backend, since a kick clears a slot for all who park there, but wakes only
+/// How many slots a table has: a lock's begin anywhere in the first 1024.
+pub(super) const PLACES: usize = 2 * 1024;
+
+/// The slots: one table for each backend, since a kick clears a slot for all who park there, but wakes only
 /// whom its own backend blocked.
 ///
 /// | bits | name | means | set by | cleared by |
@@ -50,7 +56,7 @@ const FLAGS: u32 = PARKED | SYMMETRIC | YIELD;
 /// | 2 | `YIELD` | a waiter of this slot asks the unlocker to let it run | waiters | the unlocker, before it yields |
 /// | 3–31 | epoch | number of kicks, modulo 2²⁹ | | |
 #[derive(Debug)]
-pub struct Slots<W = [AtomicU32; 1024]>(W);
+pub struct Slots<W = [AtomicU32; PLACES]>(W);
 
 #[cfg(not(any(loom, shuttle)))]
 impl Default for Slots {
@@ -63,7 +69,7 @@ impl Default for Slots {
 impl Slots {
     /// A table where nobody is parked.
     pub const fn new() -> Self {
-        Slots([const { AtomicU32::new(SYMMETRIC) }; 1024])
+        Slots([const { AtomicU32::new(SYMMETRIC) }; PLACES])
     }
 
     /// The slot of a ticket.

@@ -9,7 +9,7 @@
 //! The notes are hints. One that is old, or of another lock, costs a spin or a switch too many and nothing else.
 
 use super::super::patience::Clock;
-use super::super::slots::Want;
+use super::super::slots::{PLACES, Want};
 use super::super::sync::{AtomicU64, Ordering};
 use super::Place;
 
@@ -23,7 +23,7 @@ const AHEAD: u32 = 64;
 /// | 0–31 | the ticket: a note of another one is void |
 /// | 32–41 | the CPU, modulo 1024 |
 /// | 42–63 | when, in units of 1024 ticks of [`Clock`] |
-static NOTES: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
+static NOTES: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
 
 const CPU: u64 = 0x3FF << 32;
 const TIME: u64 = !0 << 42;
