@@ -93,8 +93,7 @@ impl<O> PvHybridLock<O> {
 
     #[inline]
     fn want(&self, ticket: u32) -> Want {
-        // One more than the ticket: as in a ticket lock the slot that a release looks at is that of the one after.
-        Want { lock: self.words.address(), ticket: (ticket / STEP).wrapping_add(1) }
+        Want { lock: self.words.address(), ticket: ticket / STEP }
     }
 
     /// What freeing it would be.

@@ -23,7 +23,8 @@ impl Want {
     /// by side there, so two of them share no place unless they are 1024 apart.
     ///
     /// A release waits for this, from the head it loads to the slot it looks at. The table is longer than it had to be so
-    /// that the begin needs no mask, and the ticket *before* counts, which is the unlocker's own: two instructions less.
+    /// that the begin needs no mask, and the ticket *before* counts, which in a ticket lock is the unlocker's own: two
+    /// instructions less.
     #[inline]
     #[cfg(not(any(loom, shuttle)))]
     pub(super) fn index(self) -> usize {
@@ -46,8 +47,8 @@ const FLAGS: u32 = PARKED | SYMMETRIC | YIELD;
 /// How many slots a table has: a lock's begin anywhere in the first 1024.
 pub(super) const PLACES: usize = 2 * 1024;
 
-/// The slots: one table for each backend, since a kick clears a slot for all who park there, but wakes only
-/// whom its own backend blocked.
+/// The slots: one table for each backend, since a kick clears a slot for all who park there, but wakes only whom its own
+/// backend blocked.
 ///
 /// | bits | name | means | set by | cleared by |
 /// |---|---|---|---|---|
