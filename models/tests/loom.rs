@@ -232,13 +232,13 @@ fn tickets_are_served_in_the_order_they_were_given() {
 const WITHOUT_BOUND: Config = config(2, 2, 1, None);
 
 #[test]
-#[ignore = "two minutes"]
+#[ignore = "a minute"]
 fn the_ticket_lock_holds_without_a_bound() {
     holds::<PvTicketLock<Model>>(&[WITHOUT_BOUND]);
 }
 
 #[test]
-#[ignore = "many minutes"]
+#[ignore = "a quarter of an hour"]
 fn the_hybrid_holds_without_a_bound() {
     holds::<PvHybridLock<Model>>(&[WITHOUT_BOUND]);
 }

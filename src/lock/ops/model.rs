@@ -1,4 +1,4 @@
-//! Backends for the model checkers: a futex made of their mutex and condition variable, on a table with few slots.
+//! Backends for the model checkers: a futex on a table with few slots.
 
 use std::sync::Arc;
 
@@ -15,7 +15,64 @@ use super::{Place, PvLockOps};
 
 struct Table {
     slots: Slots<Box<[AtomicU32]>>,
-    sleepers: (Mutex<()>, Condvar),
+    sleepers: Sleepers,
+}
+
+/// Who sleeps on which slot: `FUTEX_WAIT` compares and queues in one step, as under the lock of its hash bucket.
+///
+/// loom has another thread go on at an access of its own only, and before it: what follows the comparison is of one step
+/// with it. Each lock or condition variable more would be a factor in what there is to search.
+#[cfg(loom)]
+#[derive(Default)]
+struct Sleepers(std::sync::Mutex<Vec<(usize, loom::thread::Thread)>>);
+
+#[cfg(loom)]
+impl Sleepers {
+    fn queue(&self) -> std::sync::MutexGuard<'_, Vec<(usize, loom::thread::Thread)>> {
+        self.0.lock().expect("no thread panics with it")
+    }
+
+    fn sleep(&self, word: &AtomicU32, seen: u32) {
+        if word.fetch_add(0, Ordering::AcqRel) == seen {
+            self.queue().push((name(word), loom::thread::current()));
+            loom::thread::park();
+        }
+    }
+
+    fn wake(&self, word: &AtomicU32, most: usize) {
+        let mut woken: Vec<_> = self.queue().extract_if(.., |(slot, _)| *slot == name(word)).collect();
+        if woken.len() > most {
+            self.queue().extend(woken.drain(most..));
+        }
+        woken.into_iter().for_each(|(_, thread)| thread.unpark());
+    }
+}
+
+/// A slot's address, as a name.
+#[cfg(loom)]
+fn name(word: &AtomicU32) -> usize {
+    core::ptr::from_ref(word).addr()
+}
+
+/// Who sleeps, on whatever slot: shuttle samples, and a lock more costs it nothing.
+#[cfg(shuttle)]
+#[derive(Default)]
+struct Sleepers(Mutex<()>, Condvar);
+
+#[cfg(shuttle)]
+impl Sleepers {
+    fn sleep(&self, word: &AtomicU32, seen: u32) {
+        let guard = self.0.lock().expect("no thread panics with it");
+        // FUTEX_WAIT compares under the lock of its hash bucket, once: no loop.
+        if word.load(Ordering::Acquire) == seen {
+            drop(self.1.wait(guard).expect("no thread panics with it"));
+        }
+    }
+
+    fn wake(&self, _: &AtomicU32, most: usize) {
+        drop(self.0.lock().expect("no thread panics with it"));
+        if most == 1 { self.1.notify_one() } else { self.1.notify_all() }
+    }
 }
 
 /// A futex over a table of few slots. Leaked anew for each execution: ops are `Copy` and outlive every lock.
@@ -28,7 +85,7 @@ pub struct Model {
 impl Model {
     /// With so many slots; with the symmetric fence or without.
     pub fn with_slots(count: u32, symmetric: bool) -> Model {
-        let table = Table { slots: Slots::few(count, symmetric), sleepers: (Mutex::new(()), Condvar::new()) };
+        let table = Table { slots: Slots::few(count, symmetric), sleepers: Sleepers::default() };
         Model { table: Box::leak(Box::new(table)), place: Place::Behind }
     }
 
@@ -45,22 +102,15 @@ impl PvLockOps for Model {
     }
 
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
-        let (mutex, sleepers) = &self.table.sleepers;
-        let guard = mutex.lock().expect("no thread panics with it");
-        // FUTEX_WAIT compares under the lock of its hash bucket, once: no loop.
-        if word.load(Ordering::Acquire) == seen {
-            drop(sleepers.wait(guard).expect("no thread panics with it"));
-        }
+        self.table.sleepers.sleep(word, seen);
     }
 
     fn place(&self, _: Want, _: u32, _: Option<u64>) -> Place {
         self.place
     }
 
-    fn unlock_kick(&self, _: &AtomicU32, _: Want) {
-        let (mutex, sleepers) = &self.table.sleepers;
-        drop(mutex.lock().expect("no thread panics with it"));
-        if planted(Mutant::OneSlotForAll) { sleepers.notify_one() } else { sleepers.notify_all() }
+    fn unlock_kick(&self, word: &AtomicU32, _: Want) {
+        self.table.sleepers.wake(word, if planted(Mutant::OneSlotForAll) { 1 } else { usize::MAX });
     }
 }
 
