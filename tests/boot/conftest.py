@@ -28,11 +28,11 @@ def _missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-def _tasks() -> ModuleType:
-    """The tasks, which know how to get things from apt."""
+def _tasks(name: str) -> ModuleType:
+    """A module of the tasks, which know how to get things from apt."""
     sys.path.insert(0, str(_ROOT))
     try:
-        return importlib.import_module("tasks")
+        return importlib.import_module(f"tasks.{name}")
     finally:
         sys.path.remove(str(_ROOT))
 
@@ -53,7 +53,7 @@ def booted_kernel() -> Path:
     named = os.environ.get("PVOPS_KERNEL")
     if named:
         return Path(named)
-    offered = _tasks().kernel_of_apt()
+    offered = _tasks("kernels").kernel_of_apt()
     if offered is None:
         _missing("no kernel: PVOPS_KERNEL is not set, and apt offers none")
     assert isinstance(offered, Path)
@@ -64,7 +64,7 @@ def booted_kernel() -> Path:
 def xen() -> Path:
     """Xen as an ELF file: what ``PVOPS_XEN`` names, else what this machine's apt offers."""
     named = os.environ.get("PVOPS_XEN")
-    offered = Path(named) if named else _tasks().xen_of_apt()
+    offered = Path(named) if named else _tasks("qemu").xen_of_apt()
     if offered is None:
         _missing("no Xen: PVOPS_XEN is not set, and apt offers none")
     assert isinstance(offered, Path)
@@ -87,7 +87,7 @@ def modules(booted_kernel: Path) -> list[Path]:
         files = [next(Path(named).rglob(f"{name}.ko*"), None) for name in MODULES]
         found = [file for file in files if file is not None]
     else:
-        found = _tasks().modules_of_apt(pvops.open(booted_kernel).release, MODULES)
+        found = _tasks("kernels").modules_of_apt(pvops.open(booted_kernel).release, MODULES)
     if len(found) < len(MODULES):
         _missing("no modules: PVOPS_MODULES names no folder with all that are wanted, and apt does not offer them")
     return found

@@ -1,0 +1,41 @@
+"""The locks' models: searched with loom, sampled with shuttle, their memory watched by Valgrind."""
+
+from __future__ import annotations
+
+import shutil
+
+from .shell import ROOT, Options, run, say
+from .tools import need_rust
+
+#: The locks' models: what cargo is told, and where it builds.
+MODELS = ("--locked", "--manifest-path", "models/Cargo.toml")
+MODELS_TARGET = ROOT / "target" / "models"
+
+
+def model(kind: str, flags: str, *words: str) -> None:
+    """Runs the tests of the locks' models under loom or shuttle."""
+    env = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(MODELS_TARGET / kind)}
+    run("cargo", "test", "--quiet", *MODELS, "--test", kind, *words, env=env)
+
+
+def locks(options: Options) -> None:
+    """Searches the locks' interleavings with loom, bugs planted or not, and watches their memory."""
+    need_rust()
+    target = MODELS_TARGET
+    model("loom", "--cfg loom --cfg mutants")
+    env = {"CARGO_TARGET_DIR": str(target / "machine")}
+    run("cargo", "test", "--quiet", *MODELS, env=env)
+    run("cargo", "check", "--quiet", "--lib", "--no-default-features", "--features", "alone", *MODELS, env=env)
+    if shutil.which("valgrind") is None:
+        say("valgrind is missing (`apt install valgrind`): the locks' memory is not watched")
+        return
+    tests_of_memory = [path for path in (target / "machine" / "debug" / "deps").glob("memory-*") if not path.suffix]
+    newest = max(tests_of_memory, key=lambda path: path.stat().st_mtime)
+    run("valgrind", "--quiet", "--error-exitcode=9", "--fair-sched=yes", newest)
+
+
+def locks_long(options: Options) -> None:
+    """What `ci` has no time for: loom's searches without a bound, and shuttle's samples of more threads."""
+    need_rust()
+    model("loom", "--cfg loom --cfg mutants", "--", "--ignored")
+    model("shuttle", "--cfg shuttle")

@@ -1,0 +1,87 @@
+"""The outputs that pages show: written anew from the commands, or compared with them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from .environment import VENV, environment
+from .kernels import kernel_of_apt
+from .shell import CACHE, ROOT, Options, say, stop
+
+#: Pages whose shown outputs the task ``readme`` writes.
+PAGES = ("README.md", "docs")
+BLOCK = re.compile(
+    r"<!-- output: (?P<command>[^\n]+) -->\n(?:```console\n.*?```\n)?<!-- end -->\n", re.DOTALL | re.MULTILINE
+)
+
+
+def readme(options: Options) -> None:
+    """Writes the outputs shown in the README and in docs anew (``--check``: only says whether they are still so)."""
+    environment()
+    desk = CACHE / "readme"
+    shutil.rmtree(desk, ignore_errors=True)
+    desk.mkdir(parents=True)
+    for path in known_kernels():
+        (desk / path.name).symlink_to(path.resolve())
+    stale = []
+    for page in pages():
+        old = page.read_text()
+        try:
+            new = BLOCK.sub(lambda block: shown_output(block["command"], desk), old)
+        except LookupError as missing:
+            if not options.check or os.environ.get("PVOPS_REQUIRE_KERNELS") == "1":
+                stop(f"{page.relative_to(ROOT)}: {missing}")
+            say(f"{page.relative_to(ROOT)}: not compared: {missing}")
+            continue
+        if new != old:
+            stale.append(str(page.relative_to(ROOT)))
+            if not options.check:
+                page.write_text(new)
+    if stale and options.check:
+        stop(f"outputs in {', '.join(stale)} are not what the commands print: `python3 tasks.py readme`")
+    say(f"outputs written: {', '.join(stale)}" if stale else "outputs are what the commands print")
+
+
+def pages() -> Iterator[Path]:
+    """The pages that show outputs."""
+    for name in PAGES:
+        path = ROOT / name
+        yield from sorted(path.glob("*.md")) if path.is_dir() else [path]
+
+
+def known_kernels() -> list[Path]:
+    """Every kernel at hand, and every file beside one that a page may name."""
+    found: list[Path] = []
+    root = os.environ.get("PVOPS_KERNELS")
+    if root:
+        found += sorted(Path(root, "kernels").iterdir()) if Path(root, "kernels").is_dir() else []
+        found += sorted(Path(root, "boots").glob("*.facts"))
+    else:
+        offered = kernel_of_apt()
+        found += [offered] if offered else []
+    return found
+
+
+def shown_output(command: str, desk: Path) -> str:
+    """The block of a page for a command: its command line and what it prints, both streams as on a terminal."""
+    for word in re.findall(r"\b(?:vmlinuz|config)-\S+|\S+\.facts\b", command):
+        if not (desk / word).exists():
+            raise LookupError(f"`{command}` needs {word}, which is not at hand (PVOPS_KERNELS)")
+    env = {
+        **os.environ,
+        "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+        "NO_COLOR": "1",
+        "COLUMNS": "120",
+    }
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=desk, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if done.returncode > 1:
+        stop(f"`{command}` failed with status {done.returncode}: {done.stdout.strip()}")
+    text = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+    return f"<!-- output: {command} -->\n```console\n$ {command}\n{text}\n```\n<!-- end -->\n"
