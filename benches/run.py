@@ -17,13 +17,13 @@ from pathlib import Path
 from support.given import module
 from support.rounds import OURS, PEER, Job, compare
 
-from pvops.asm import Local, addr, label
-from pvops.asm.operands import eax, ecx, edx
-from pvops.asm.statements import Body
-from pvops.asm.x86 import addl, clts, decl, int_, jne, movl, shrl, xorl
-from pvops.run import GuestImage, Limits, Program, Session, hosts
-from pvops.run.emulator import unicorn
-from pvops.run.guest.program import Call, Loop, Raw
+from pvops.assembler import Local, addr, label
+from pvops.assembler.operands import eax, ecx, edx
+from pvops.assembler.statements import Body
+from pvops.assembler.x86 import addl, clts, decl, int_, jne, movl, shrl, xorl
+from pvops.emulate import GuestImage, Limits, Program, Session, hosts
+from pvops.emulate.emulator import unicorn
+from pvops.emulate.guest.program import Call, Loop, Raw
 
 ROUNDS = 7
 TURNS, BODY = 200_000, 250

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pvops
-from pvops import ops
+from pvops import eras as ops
 from pvops.cli.grammar.common import TABLES as TABLES_OF_SITES
 from pvops.kernel import Kernel
-from pvops.machine import Machine
-from pvops.plan import Plan, Write
+from pvops.machine.machine import Machine
+from pvops.plan.plan import Plan, Write
 
 PAGE = Path(__file__).with_name("pvops-against-alternatives.md")
 

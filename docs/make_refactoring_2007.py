@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pvops.ops import era, v2_6_23
+from pvops.eras import era, v2_6_23
 
 PAGE = Path(__file__).with_name("refactoring-2007.md")
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pvops.run import GuestImage, Session, hosts, run, shipped
-from pvops.run.guest.tour import tour
+from pvops.emulate import GuestImage, Session, hosts, run, shipped
+from pvops.emulate.guest.tour import tour
 
 PAGE = Path(__file__).with_name("running-a-guest.md")
 

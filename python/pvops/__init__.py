@@ -10,16 +10,20 @@ Everything here is imported when first asked for, so that a command pays for wha
 
 from __future__ import annotations
 
+from pvops import _moved
+
 TYPE_CHECKING = False  # not typing's: importing it costs a third of what Python itself takes to start
 if TYPE_CHECKING:
     from typing import Any
 
-    from pvops import backends, bench, errors, memory, ops
+    from pvops import backends, bench, errors
+    from pvops import eras as ops
     from pvops._core import HybridLock, TicketLock, __version__
     from pvops.errors import Error
+    from pvops.image import memory
     from pvops.kernel import Kernel, open
-    from pvops.machine import Machine
-    from pvops.plan import Plan
+    from pvops.machine.machine import Machine
+    from pvops.plan.plan import Plan
 
 __all__ = [
     "Error",
@@ -37,24 +41,35 @@ __all__ = [
     "ops",
 ]
 
-_MODULES = ("backends", "bench", "errors", "memory", "ops")
+#: Public name → module.
+_MODULES = {
+    "backends": "backends",
+    "bench": "bench",
+    "errors": "errors",
+    "memory": "image.memory",
+    "ops": "eras",
+}
+#: Public name → the module that has it.
 _HOMES = {
     "Error": "errors",
     "Kernel": "kernel",
     "open": "kernel",
-    "Machine": "machine",
-    "Plan": "plan",
+    "Machine": "machine.machine",
+    "Plan": "plan.plan",
     "HybridLock": "_core",
     "TicketLock": "_core",
     "__version__": "_core",
 }
 
 
+_moved.install()
+
+
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name in _MODULES:
-        return import_module(f"pvops.{name}")
+        return import_module(f"pvops.{_MODULES[name]}")
     if name in _HOMES:
         value = globals()[name] = getattr(import_module(f"pvops.{_HOMES[name]}"), name)
         return value

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from pvops.backends.backend import Backend
+    from pvops.eras.rules import Rules
     from pvops.errors import Error
-    from pvops.features import Numbers
-    from pvops.kernel_ops import KernelOps
-    from pvops.machine import Machine
-    from pvops.memory import Progress
-    from pvops.plan import Plan
-    from pvops.report import Report
-    from pvops.rules import Rules
-    from pvops.sites import Sites
-    from pvops.verify import Source
+    from pvops.image.memory import Progress
+    from pvops.image.numbers import Numbers
+    from pvops.image.ops import KernelOps
+    from pvops.image.sites import Sites
+    from pvops.machine.machine import Machine
+    from pvops.plan.plan import Plan
+    from pvops.verify.report import Report
+    from pvops.verify.verify import Source
 
 
 def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
@@ -53,7 +53,7 @@ def open_stdin() -> Kernel:
 def _opened(image: _core.Image) -> Kernel:
     kernel = Kernel(image)
     if image.is_module:
-        from pvops.modules import linked
+        from pvops.image.modules import linked
 
         return Kernel(linked(kernel))
     return kernel
@@ -141,7 +141,7 @@ class Kernel:
         Raises:
             TableError: a table is malformed.
         """
-        from pvops.sites import Sites
+        from pvops.image.sites import Sites
 
         return Sites(self)
 
@@ -152,7 +152,7 @@ class Kernel:
         Raises:
             TableError: the sites disagree about the address of the ops, or there are none.
         """
-        from pvops.kernel_ops import KernelOps
+        from pvops.image.ops import KernelOps
 
         return KernelOps(self)
 
@@ -163,14 +163,14 @@ class Kernel:
         Raises:
             TableError: the table is malformed.
         """
-        from pvops.features import numbers
+        from pvops.image import numbers
 
         return numbers.of_image(self)
 
     @property
     def era(self) -> str | None:
         """The era whose ops and rules this kernel has, as far as its functions and release tell; None where not."""
-        from pvops import rules
+        from pvops.eras import rules
         from pvops.errors import OpsError
 
         try:
@@ -185,7 +185,7 @@ class Kernel:
         Raises:
             OpsError: nothing in the image tells them.
         """
-        from pvops import rules
+        from pvops.eras import rules
 
         layout = None if not self.has_section(".altinstructions") else self.tables.alternatives_layout
         found = rules.of_image(self, self.release, layout)
@@ -207,7 +207,7 @@ class Kernel:
             KernelBug: the kernel would stop in its patching code.
         """
         from pvops import backends
-        from pvops.plan import Plan
+        from pvops.plan.plan import Plan
 
         rules = rules or self.rules
         if isinstance(backend, str):
@@ -245,7 +245,7 @@ class Kernel:
                 loaded, or in another build.
             OpsError: the machine does not fit this kernel, or nothing tells by which rules it patches.
         """
-        from pvops.verify import verify
+        from pvops.verify.verify import verify
 
         return verify(self, source, machine=machine, allow=allow, modules=modules, progress=progress)
 
@@ -269,7 +269,7 @@ class Kernel:
         Raises:
             OpsError: this kernel was not opened from a file.
         """
-        from pvops.verify import verify_many
+        from pvops.verify.verify import verify_many
 
         return verify_many(self, sources, executor=executor, machine=machine, allow=allow)
 

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pvops.asm.elf import ALLOC, EXECUTE, WRITE, ElfSection, ElfSymbol, physical, write
+from pvops.assembler.elf import ALLOC, EXECUTE, WRITE, ElfSection, ElfSymbol, physical, write
 from pvops.errors import OpsError
 
 #: The eras an image can have the shape of.
@@ -120,7 +120,7 @@ def native_ops(era: str = "6.1", bits: int = 64) -> tuple[SampleOp, ...]:
     Raises:
         OpsError: no such era.
     """
-    from pvops import ops
+    from pvops import eras as ops
 
     found = ops.era(era)
     config = found.default_config(bits)

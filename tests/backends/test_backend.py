@@ -9,9 +9,9 @@ import pytest
 
 from pvops import backends
 from pvops.backends.backend import Assign, Backend, Copy, Fill, Slot, callee_save
+from pvops.eras.structs import Config
 from pvops.errors import OpsError
-from pvops.machine import Machine
-from pvops.ops.structs import Config
+from pvops.machine.machine import Machine
 
 OPS = (
     "pv_cpu_ops.io_delay",

@@ -16,8 +16,8 @@ from backends.image_view import KernelView
 from kernels.given import given
 from pvops import backends
 from pvops.backends.backend import Backend, Fill, ImageView, Slot
-from pvops.machine import Machine
-from pvops.ops.structs import Config
+from pvops.eras.structs import Config
+from pvops.machine.machine import Machine
 
 KERNELS = os.environ.get("PVOPS_KERNELS")
 ERAS = ("5.10", "6.1", "6.12", "7.2")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pvops.backends import lguest, vmi, xen_2007
+from pvops.eras import era
+from pvops.eras.patching import Inline, Rom
+from pvops.eras.structs import Config, OpsStruct, Pointer
 from pvops.errors import OpsError
-from pvops.ops import era
-from pvops.ops.patching import Inline, Rom
-from pvops.ops.structs import Config, OpsStruct, Pointer
 
 
 def held(structs: tuple[OpsStruct, ...], op: str) -> Pointer:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pvops import _core, bench, ops
+from pvops import _core, bench
+from pvops import eras as ops
 from pvops.errors import ExecutionError
 
 #: What a measurement on a busy machine is given before it counts as failed.

@@ -15,9 +15,9 @@ import pytest
 
 import pvops as package
 from cli.run import pvops, trouble
-from pvops.diff import Comparison, compare
 from pvops.kernel import Kernel
-from pvops.machine import Machine
+from pvops.machine.machine import Machine
+from pvops.plan.diff import Comparison, compare
 
 _VOID = frozenset({"meta", "br"})
 

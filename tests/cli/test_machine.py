@@ -10,9 +10,9 @@ import pytest
 
 from cli.run import document, pvops, trouble
 from kernels.given import Boot
-from pvops import host
 from pvops.kernel import Kernel
-from pvops.machine import Machine
+from pvops.machine import host
+from pvops.machine.machine import Machine
 
 GUEST = """==FILE /proc/version
 Linux version 6.1.0-1-amd64 (build@host) #1 SMP

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.run import document, pvops, trouble
-from pvops import ops
+from pvops import eras as ops
 
 
 @pytest.mark.parametrize("era", ops.eras())

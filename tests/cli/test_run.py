@@ -88,7 +88,7 @@ def test_the_image_opens_as_a_kernel(tmp_path: Path) -> None:
 def test_a_guest_of_ones_own(tmp_path: Path) -> None:
     good = tmp_path / "guest.py"
     good.write_text(
-        "from pvops.run.guest.program import Call, Loop, Program\n"
+        "from pvops.emulate.guest.program import Call, Loop, Program\n"
         'program = Program("mine", "", (Loop(3, (Call("pv_irq_ops.irq_enable"),)),))\n'
     )
     run = document("run", good, "--backend", "native", "--patched", "--lazy", "--era", "seed")["runs"][0]
@@ -104,7 +104,7 @@ def test_a_guest_of_ones_own(tmp_path: Path) -> None:
 def test_a_guest_that_ends_badly_is_told(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
     bad.write_text(
-        "from pvops.asm.x86 import ud2\nfrom pvops.run.guest.program import Program, Raw\n"
+        "from pvops.assembler.x86 import ud2\nfrom pvops.emulate.guest.program import Program, Raw\n"
         'program = Program("bad", "", (Raw((ud2(),)),))\n'
     )
     done = pvops("run", bad, "--era", "seed", "--backend", "xen", "--patched", "--lazy", "--json")

@@ -9,13 +9,13 @@ from typing import Any
 
 from golden.comparers_ops import config_of
 from golden.data import Line
-from pvops.asm import Built, Image, label
-from pvops.asm.paravirt import Paravirt
-from pvops.asm.statements import Body
+from pvops.assembler import Built, Image, label
+from pvops.assembler.statements import Body
 from pvops.backends import lguest
 from pvops.backends.xen_direct import direct
-from pvops.ops import era
-from pvops.ops.structs import Config
+from pvops.emulate.macros.paravirt import Paravirt
+from pvops.eras import era
+from pvops.eras.structs import Config
 
 
 @cache

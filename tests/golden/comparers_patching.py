@@ -10,12 +10,12 @@ from typing import Any
 from golden.comparers_ops import config_of, template_of
 from golden.data import Line, lines
 from kernels.given import given
-from pvops import _core, nops, rules
+from pvops import _core
 from pvops.backends import lguest, vmi, xen_2007
+from pvops.decide.patching import core_rules, core_slot
+from pvops.eras import era, nops, rules
+from pvops.eras.patching import PatchFunction
 from pvops.errors import KernelBug
-from pvops.ops import era
-from pvops.ops.patching import PatchFunction
-from pvops.patching import core_rules, core_slot
 
 #: Any address: stands for functions that no slot of these lines holds.
 ELSEWHERE = 0xC0100000

@@ -17,7 +17,7 @@ from kernels.given import Boot, boots, given
 from kernels.other_tables import lonely_sites
 from pvops.cli import main
 from pvops.kernel import Kernel
-from pvops.machine import Machine
+from pvops.machine.machine import Machine
 
 pytestmark = pytest.mark.kernels
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pvops import ops
+from pvops import eras as ops
 from pvops.kernel import Kernel
 
 pytestmark = pytest.mark.kernels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pvops import rules
+from pvops.eras import rules
 
 
 class Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pvops.errors import OpsError
-from pvops.machine import Machine
+from pvops.machine.machine import Machine
 
 KVM = "[0] Hypervisor detected: KVM\n[0] Booting paravirtualized kernel on KVM\n"
 

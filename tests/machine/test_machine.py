@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from pvops import facts
 from pvops.errors import InputError, MachineError
-from pvops.machine import LIMIT, Machine
+from pvops.machine import facts
+from pvops.machine.machine import LIMIT, Machine
 
 FACTS = """==FILE /proc/version
 Linux version 6.1.0-1-amd64 (build@host) #1 SMP

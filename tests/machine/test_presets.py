@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pvops import Kernel, backends, presets
+from pvops import Kernel, backends
 from pvops.errors import MachineError
-from pvops.machine import Machine
+from pvops.machine import presets
+from pvops.machine.machine import Machine
 
 
 @pytest.mark.parametrize("name", presets.NAMES)

@@ -9,7 +9,7 @@ import pytest
 
 from kernels.given import Boot
 from pvops.kernel import Kernel
-from pvops.machine import Machine
+from pvops.machine.machine import Machine
 
 pytestmark = pytest.mark.kernels
 

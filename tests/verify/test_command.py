@@ -15,7 +15,7 @@ from kernels.given import Boot
 from pvops.cli import main
 from pvops.errors import DumpError, OpsError
 from pvops.kernel import Kernel
-from pvops.report import Report
+from pvops.verify.report import Report
 from verify.test_boots import text_of
 
 pytestmark = pytest.mark.kernels

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from pvops import presets
 from pvops.kernel import Kernel
-from pvops.machine import Machine
+from pvops.machine import presets
+from pvops.machine.machine import Machine
 
 pytestmark = pytest.mark.kernels
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pvops.backends.conditions import Condition, Verdict, always
+from pvops.eras.structs import Config
 from pvops.errors import OpsError
-from pvops.machine import Machine
-from pvops.ops.structs import Config
+from pvops.machine.machine import Machine
 
 if TYPE_CHECKING:
-    from pvops.ops.patching import PatchFunction
+    from pvops.eras.patching import PatchFunction
 
 
 class ImageView(Protocol):

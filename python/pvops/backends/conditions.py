@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pvops.hypervisor import WORDS
-from pvops.machine import Machine
+from pvops.machine.hypervisor import WORDS
+from pvops.machine.machine import Machine
 
 
 class Verdict(NamedTuple):
@@ -73,7 +73,7 @@ always = Condition(lambda machine, hypervisor: Verdict(True, ""))
 
 
 def feature(bit: str, *, word: str = "kvm", assume: bool = True) -> Condition:
-    """The hypervisor offers a feature: a bit of one of `pvops.hypervisor.WORDS`."""
+    """The hypervisor offers a feature: a bit of one of `pvops.machine.hypervisor.WORDS`."""
     name = WORDS[word].prefix + bit
 
     def test(machine: Machine | None, hypervisor: str) -> Verdict:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pvops.errors import OpsError
 
 if TYPE_CHECKING:
-    from pvops.ops.era import Era
-    from pvops.ops.structs import Config, Pointer
+    from pvops.eras.definition import Era
+    from pvops.eras.structs import Config, Pointer
 
 #: Backends of the eras whose structures are filled by name: module and keyword arguments of its ``structs``.
 _HISTORICAL: dict[str, tuple[str, dict[str, bool]]] = {

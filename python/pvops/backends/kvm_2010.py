@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pvops.eras.definition import Era
+from pvops.eras.records import InfoStruct
+from pvops.eras.structs import Config, OpsStruct, Pointer
 from pvops.errors import OpsError
-from pvops.ops.era import Era
-from pvops.ops.records import InfoStruct
-from pvops.ops.structs import Config, OpsStruct, Pointer
 
 NAME = "kvm"
 ERAS = ("2.6.33",)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pvops.eras.definition import Era
+from pvops.eras.records import InfoStruct
+from pvops.eras.structs import Config, OpsStruct, Pointer
 from pvops.errors import OpsError
-from pvops.ops.era import Era
-from pvops.ops.records import InfoStruct
-from pvops.ops.structs import Config, OpsStruct, Pointer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.ops.patching import PatchFunction
+    from pvops.eras.patching import PatchFunction
 
 NAME = "lguest"
 ERAS = ("seed", "2.6.24", "2.6.33")
@@ -164,7 +164,7 @@ def patch_function(era: Era, code: Mapping[str, bytes]) -> PatchFunction:
         era: decides which ops are in the table.
         code: op → instructions, from `code` or read out of a kernel.
     """
-    from pvops.ops.patching import Inline, PatchFunction
+    from pvops.eras.patching import Inline, PatchFunction
 
     switch = {op: Inline(text, no_room="default") for op, text in code.items()}
     return PatchFunction("lguest_patch", f"{era.name} arch/x86/lguest/boot.c", switch)

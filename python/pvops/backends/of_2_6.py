@@ -13,8 +13,8 @@ from pvops.backends.backend import Backend, Fill, Slot
 from pvops.errors import OpsError
 
 if TYPE_CHECKING:
-    from pvops.ops.era import Era
-    from pvops.ops.patching import PatchFunction
+    from pvops.eras.definition import Era
+    from pvops.eras.patching import PatchFunction
 
 #: name → title, `Machine.hypervisor`, and the function that fills the structures.
 _BACKENDS = {
@@ -28,7 +28,7 @@ class HistoricalBackend(Backend):
     """A backend whose ops are declared by name, era by era."""
 
     def fill(self, fill: Fill) -> dict[str, Slot]:
-        from pvops import ops
+        from pvops import eras as ops
         from pvops.backends.headers import held_by
 
         held = dict(held_by(self.name, ops.era(fill.era), fill.config))
@@ -47,7 +47,7 @@ class HistoricalBackend(Backend):
         return slots
 
     def patch_function(self, fill: Fill, native: PatchFunction | None) -> PatchFunction | None:
-        from pvops import ops
+        from pvops import eras as ops
         from pvops.backends import lguest, xen_2007
 
         era: Era = ops.era(fill.era)

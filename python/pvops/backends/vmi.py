@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pvops.eras.definition import Era
+from pvops.eras.records import InfoStruct
+from pvops.eras.structs import Config, OpsStruct, Pointer
 from pvops.errors import OpsError
-from pvops.ops.era import Era
-from pvops.ops.records import InfoStruct
-from pvops.ops.structs import Config, OpsStruct, Pointer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.ops.patching import PatchFunction
+    from pvops.eras.patching import PatchFunction
 
 NAME = "vmi"
 ERAS = ("seed", "2.6.24", "2.6.33")
@@ -217,7 +217,7 @@ def patch_function(era: Era) -> PatchFunction:
 
     It asks neither op nor clobbers. A call or jump needs 5 bytes, and an answer must be known, else BUG.
     """
-    from pvops.ops.patching import PatchFunction, Rom
+    from pvops.eras.patching import PatchFunction, Rom
 
     switch = {
         "pv_irq_ops.irq_disable": Rom(CALLS["DisableInterrupts"]),

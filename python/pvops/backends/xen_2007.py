@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pvops.eras import v2_6_24_rc1 as seed
+from pvops.eras.definition import Era
+from pvops.eras.records import InfoStruct
+from pvops.eras.structs import Config, OpsStruct, Pointer
 from pvops.errors import OpsError
-from pvops.ops import seed
-from pvops.ops.era import Era
-from pvops.ops.records import InfoStruct
-from pvops.ops.structs import Config, OpsStruct, Pointer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.ops.patching import PatchFunction
+    from pvops.eras.patching import PatchFunction
 
 NAME = "xen"
 ERAS = ("seed", "2.6.24", "2.6.33")
@@ -221,7 +221,7 @@ def patch_function(
     Raises:
         OpsError: for code of an op that xen_patch does not inline.
     """
-    from pvops.ops.patching import Inline, PatchFunction
+    from pvops.eras.patching import Inline, PatchFunction
 
     switch = {}
     for op, text in (code or {}).items():

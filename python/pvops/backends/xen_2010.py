@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pvops.ops import v2_6_33 as v
-from pvops.ops.era import Era
-from pvops.ops.seed import paravirt_nop
-from pvops.ops.structs import Config, OpsStruct
+from pvops.eras import v2_6_33 as v
+from pvops.eras.definition import Era
+from pvops.eras.structs import Config, OpsStruct
+from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
 
 def structs_2010(era: Era, config: Config) -> tuple[OpsStruct, ...]:

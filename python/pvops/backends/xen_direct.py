@@ -7,10 +7,10 @@ xen-asm.S, xen-asm_32.S and xen-asm_64.S.
 
 from __future__ import annotations
 
-from pvops.asm.operands import Memory, Register, ah, di, fs, gs, mem
-from pvops.asm.statements import Body, Label
-from pvops.asm.values import Local, Name, addr
-from pvops.asm.x86 import addb, call, cmpw, jz, movb, sete, testb, testw
+from pvops.assembler.operands import Memory, Register, ah, di, fs, gs, mem
+from pvops.assembler.statements import Body, Label
+from pvops.assembler.values import Local, Name, addr
+from pvops.assembler.x86 import addb, call, cmpw, jz, movb, sete, testb, testw
 
 #: Offsets in ``struct vcpu_info``: evtchn_upcall_pending, evtchn_upcall_mask.
 PENDING, MASK = 0, 1

@@ -24,8 +24,8 @@ from pvops.errors import OpsError
 if TYPE_CHECKING:
     from pvops.bench.measurement import Measurement
     from pvops.kernel import Kernel
-    from pvops.machine import Machine
-    from pvops.plan import Plan
+    from pvops.machine.machine import Machine
+    from pvops.plan.plan import Plan
 
 #: The backends compared.
 BACKENDS = ("native", "kvm", "xen")

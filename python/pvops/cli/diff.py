@@ -10,7 +10,7 @@ from pvops.cli.kernels import backend_of, opened, planned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.machine import Machine
+    from pvops.machine.machine import Machine
 
 #: The exit status where something differs.
 DIFFERS = 1
@@ -18,7 +18,7 @@ DIFFERS = 1
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from pvops.diff import compare
+    from pvops.plan.diff import compare
     from pvops.render import diff as render
 
     if args.html == "-" and args.format_ != "text":
@@ -52,8 +52,9 @@ def _side(args: argparse.Namespace, given: str) -> tuple[str, str, Machine | Non
     """What an argument names: (what to call it, backend, machine)."""
     import os
 
-    from pvops import backends, presets
-    from pvops.machine import Machine
+    from pvops import backends
+    from pvops.machine import presets
+    from pvops.machine.machine import Machine
 
     if given in backends.names():
         return given, given, Machine.load(args.machine) if args.machine is not None else None

@@ -11,7 +11,7 @@ from pvops.cli.kernels import machine_of, opened, planned
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from pvops.explain import explanation
+    from pvops.plan.explain import explanation
 
     kernel = opened(args)
     machine = machine_of(args)

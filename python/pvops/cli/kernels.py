@@ -9,8 +9,8 @@ from pvops.kernel import Kernel, open, open_stdin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.machine import Machine
-    from pvops.plan import Plan
+    from pvops.machine.machine import Machine
+    from pvops.plan.plan import Plan
 
 
 def opened(args: argparse.Namespace) -> Kernel:
@@ -25,7 +25,7 @@ def machine_of(args: argparse.Namespace) -> Machine | None:
     """The machine of ``--machine``, or None."""
     if args.machine is None:
         return None
-    from pvops.machine import Machine
+    from pvops.machine.machine import Machine
 
     return Machine.load(args.machine)
 
@@ -40,7 +40,7 @@ def backend_of(machine: Machine | None) -> str:
 
 def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | None) -> Plan:
     """The plan under a backend; with ``--verbose`` what was found and assumed goes to stderr."""
-    from pvops.boot import NATIVE
+    from pvops.decide.boot import NATIVE
 
     plan = kernel.plan(backend, machine=machine)
     if args.verbose:

@@ -10,7 +10,7 @@ from pvops.cli import output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.machine import Machine
+    from pvops.machine.machine import Machine
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _presets(args: argparse.Namespace) -> int:
-    from pvops import presets
+    from pvops.machine import presets
 
     machines = [presets.machine(name) for name in presets.NAMES]
     if args.format_ == "json":
@@ -55,10 +55,10 @@ def _presets(args: argparse.Namespace) -> int:
 
 def _described(args: argparse.Namespace) -> Machine:
     if args.facts is not None:
-        from pvops.machine import Machine
+        from pvops.machine.machine import Machine
 
         return Machine.load(args.facts)
-    from pvops import host
+    from pvops.machine import host
 
     refused = host.log_refused()
     if refused:

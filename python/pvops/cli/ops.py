@@ -13,8 +13,8 @@ from pvops.cli.kernels import machine_of, opened
 from pvops.errors import InputError, OpsError
 
 if TYPE_CHECKING:
-    from pvops.ops.era import Era
-    from pvops.ops.structs import Config
+    from pvops.eras.definition import Era
+    from pvops.eras.structs import Config
 
 #: How many characters of a configuration file are read: Debian's has 300,000.
 _CONFIG_LIMIT = 16 << 20
@@ -131,7 +131,7 @@ def _read(path: str) -> str:
 
 
 def _of_era(args: argparse.Namespace) -> View:
-    from pvops import ops
+    from pvops import eras as ops
     from pvops.backends.headers import held_by
 
     era = ops.era(args.era)
@@ -161,7 +161,7 @@ def _of_era(args: argparse.Namespace) -> View:
         ],
     }
     if era.name == "2.6.23":
-        from pvops.ops.v2_6_23 import aliases
+        from pvops.eras.v2_6_23 import aliases
 
         lines.append("aliases   " + ", ".join(f"{n} = paravirt_ops+{at}" for n, at in aliases(config).items()))
         facts["aliases"] = aliases(config)
@@ -169,7 +169,7 @@ def _of_era(args: argparse.Namespace) -> View:
 
 
 def _asm_offsets(args: argparse.Namespace) -> int:
-    from pvops import ops
+    from pvops import eras as ops
 
     era = ops.era(args.era)
     config = _config(args, era)

@@ -11,7 +11,7 @@ from pvops.errors import InputError, OpsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.plan import Plan, Undetermined
+    from pvops.plan.plan import Plan, Undetermined
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,8 +10,8 @@ from pvops.cli import output
 from pvops.errors import OpsError, RunError
 
 if TYPE_CHECKING:
-    from pvops.run.guest.program import Program
-    from pvops.run.job import Job
+    from pvops.emulate.guest.program import Program
+    from pvops.emulate.job import Job
 
 #: The exit status where a run ended badly, or in another state than the others.
 WRONG = 1
@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
     job = _job(args)
     if args.image is not None:
         return _write_image(args, job)
+    from pvops.emulate.job import differing, results
     from pvops.render import run as render
-    from pvops.run.job import differing, results
 
     found = list(results(job))
     wrong = differing(found)
@@ -52,13 +52,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _job(args: argparse.Namespace) -> Job:
-    from pvops.run.emulator import unicorn
+    from pvops.emulate.emulator import unicorn
 
     unicorn()  # whoever has no emulator is told before anything is assembled
-    from pvops.run.cpu import Limits
-    from pvops.run.guest import shipped
-    from pvops.run.guest.image import ERAS
-    from pvops.run.job import Job
+    from pvops.emulate.cpu import Limits
+    from pvops.emulate.guest import shipped
+    from pvops.emulate.guest.image import ERAS
+    from pvops.emulate.job import Job
 
     both = (False, True)
     if args.instructions <= 0:
@@ -79,13 +79,13 @@ def _job(args: argparse.Namespace) -> Job:
 
 def _program(name: str) -> Program:
     """A guest that is shipped, or the one that a Python file defines."""
-    from pvops.run.guest import shipped
+    from pvops.emulate.guest import shipped
 
     if not name.endswith(".py"):
         return shipped.program(name)
     import runpy
 
-    from pvops.run.guest.program import Program
+    from pvops.emulate.guest.program import Program
 
     try:
         found = runpy.run_path(name).get("program")
@@ -100,7 +100,7 @@ def _program(name: str) -> Program:
 
 def _write_image(args: argparse.Namespace, job: Job) -> int:
     from pvops import _core
-    from pvops.run.job import images
+    from pvops.emulate.job import images
 
     built = list(images(job))
     if len(built) != 1:

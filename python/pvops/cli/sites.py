@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pvops.image.sites import Site
     from pvops.kernel import Kernel
-    from pvops.sites import Site
 
 _COLUMNS = (
     "address",
@@ -61,8 +61,8 @@ def _chosen(kernel: Kernel, args: argparse.Namespace) -> Sequence[Site]:
     if args.op is None:
         return sites
     if args.op not in kernel.ops.names:
+        from pvops.eras.structs import nearest
         from pvops.errors import OpsError
-        from pvops.ops.structs import nearest
 
         raise OpsError(f"{kernel.name}: no op {args.op}{nearest(args.op, kernel.ops.names)}", file=kernel.name)
     return [site for site in sites if site.op == args.op]

@@ -13,7 +13,7 @@ from pvops.errors import Error, OpsError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
-    from pvops.report import Report
+    from pvops.verify.report import Report
 
 #: The exit status where something is unexplained, or could not be read.
 UNEXPLAINED = 1
@@ -22,7 +22,7 @@ TROUBLE = 2
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from pvops import memory
+    from pvops.image import memory
 
     paths = _paths(args)
     if args.html == "-" and args.format_ != "text":
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _opened(args: argparse.Namespace) -> Kernel:
-    from pvops import memory
     from pvops.cli.kernels import opened
+    from pvops.image import memory
 
     if args.kernel is None:
         args.kernel = memory.running_kernel()

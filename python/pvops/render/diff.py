@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pvops.cli.output import Style, hex_address, spaced, table
-from pvops.explain import wrapped
+from pvops.plan.explain import wrapped
 from pvops.render import html
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.diff import Comparison, Difference, Group, Side
-    from pvops.plan import Plan
+    from pvops.plan.diff import Comparison, Difference, Group, Side
+    from pvops.plan.plan import Plan
 
 COLUMNS = (
     "address",

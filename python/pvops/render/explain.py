@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pvops.cli.output import spaced
-from pvops.reasons import sentences
+from pvops.plan.reasons import sentences
 from pvops.render import html
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pvops.explain import Explanation
-    from pvops.plan import Plan
+    from pvops.plan.explain import Explanation
+    from pvops.plan.plan import Plan
 
 
 def page(where: str, explanations: Sequence[Explanation]) -> str:

@@ -8,7 +8,7 @@ from pvops.cli.output import Style, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.run.session import Result
+    from pvops.emulate.session import Result
 
 COLUMNS = (
     "guest",

@@ -9,7 +9,7 @@ from pvops.render.run import lazy_pairs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.run.session import Result
+    from pvops.emulate.session import Result
 
 _WIDTH, _HEIGHT, _LEFT = 900, 46, 130
 #: The most marks one line of a timeline gets: more could not be told apart.

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pvops.report import Report, Unexplained
+    from pvops.verify.report import Report, Unexplained
 
 #: Bytes that one square of the picture stands for, and squares in a row.
 PAGE, COLUMNS = 4096, 112

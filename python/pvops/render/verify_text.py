@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pvops.cli.output import Style
-    from pvops.report import Module, Report, Unexplained
+    from pvops.verify.report import Module, Report, Unexplained
 
 #: So many runs are printed in full: whoever has more has another kernel, or wants JSON.
 MOST = 200

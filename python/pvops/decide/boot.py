@@ -1,0 +1,284 @@
+"""From a kernel, a backend and a machine to what the core's passes ask: names become numbers and addresses.
+
+Where the machine does not tell, what is assumed says so: features carry their source, and static keys and static calls
+are first guesses, whose bytes the plan marks undetermined.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from pvops import _core
+from pvops.decide.patching import core_rules, core_slot
+from pvops.eras import nops
+from pvops.errors import OpsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pvops.backends.backend import Backend, Slot
+    from pvops.decide.keys import CallState, KeyState
+    from pvops.decide.prediction import FeatureWords
+    from pvops.eras.nops import NopChoice
+    from pvops.eras.patching import PatchFunction
+    from pvops.eras.rules import ParavirtRules, Rules
+    from pvops.kernel import Kernel
+    from pvops.machine.machine import Machine
+    from pvops.machine.state import State
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+#: Why a slot holds what it holds where no backend changed it.
+NATIVE = "the image's own pv_ops holds it"
+
+#: Why something is so where the kernel itself held it.
+_HELD = "the kernel held it"
+
+#: The features whose numbers the passes ask for themselves: the core's name → the kernel's.
+_ASKED = {
+    "retpoline": "RETPOLINE",
+    "retpoline_lfence": "RETPOLINE_LFENCE",
+    "rethunk": "RETHUNK",
+    "its": "INDIRECT_THUNK_ITS",
+    "call_depth": "CALL_DEPTH",
+}
+
+
+class Setup(NamedTuple):
+    """What decided a boot.
+
+    Attributes:
+        core: all of it, as the core takes it.
+        machine: the machine asked; a made-up one where none was given.
+        slots: what each op holds under the backend, and why.
+        patch_function: the patch function, where it is more than the default rules.
+        nops: the nop table, and why.
+        words: the features; None where the kernel has no alternatives.
+        uniprocessor: whether lock prefixes are patched away, and why.
+        keys: the guessed state of each static key, by address.
+        calls: the guessed target of each static call, by address of its key.
+    """
+
+    core: _core.Boot
+    machine: Machine
+    slots: Mapping[str, Slot]
+    patch_function: PatchFunction | None
+    nops: NopChoice
+    words: FeatureWords | None
+    uniprocessor: tuple[bool, str]
+    keys: Mapping[int, KeyState]
+    calls: Mapping[int, CallState]
+
+
+def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rules) -> Setup:
+    """Gathers what decides a boot.
+
+    Raises:
+        OpsError: the backend does not fit this kernel.
+        TableError: a table of the image is malformed.
+    """
+    asked = _machine(backend, machine)
+    state = _state(kernel, asked)
+    slots, patch_function, jumps = filled(kernel, backend, machine, rules)
+    nop_choice = _nops(kernel, machine, rules)
+    if state is not None:
+        slots = _held(kernel, slots, state)
+        nop_choice = nop_choice._replace(table=state.nops, why=_HELD)
+    words: FeatureWords | None = None
+    features: list[int] = []
+    numbers: dict[str, int] = {}
+    thunk: int | None = None
+    keys: Mapping[int, KeyState] = {}
+    calls: Mapping[int, CallState] = {}
+    one_cpu = (False, "no .smp_locks")
+    if kernel.has_section(".altinstructions"):
+        from pvops.decide.keys import predict_calls, predict_keys
+        from pvops.decide.prediction import predict
+        from pvops.decide.returns import return_thunk, uniprocessor
+
+        words = predict(asked, kernel)
+        features = words.words()
+        for name, kernels_name in _ASKED.items():
+            number = words.numbers.number(kernels_name)
+            if number is not None:
+                numbers[name] = number
+        returns = return_thunk(words, kernel)
+        thunk = kernel.address_of(returns.symbol) if returns.symbol else None
+        answer = uniprocessor(asked, kernel)
+        one_cpu = (answer.best, answer.source)
+        from pvops.image.keyed import Use
+
+        labels = kernel.tables.rows("jump_labels")
+        keys = predict_keys(words, kernel, [Use(row[1], row[6] or 0, bool(row[4])) for row in labels])
+        calls = predict_calls(words, kernel)
+    template, core = None, None
+    pointers = None
+    if rules.paravirt is not None and kernel.paravirt is not None:
+        template = _template(kernel, slots, patch_function, jumps, rules.paravirt)
+        core = _rules(kernel, slots, rules.paravirt, nop_choice)
+    else:
+        pointers = {kernel.ops.slot(i): slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
+    if state is not None:
+        features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _HELD)
+    boot = _core.Boot(
+        features,
+        numbers,
+        nop_choice.table,
+        return_thunk=thunk,
+        uniprocessor=one_cpu[0],
+        xen=backend.name == "xen",
+        template=template,
+        rules=core,
+        pointers=pointers,
+        keys=_known({address: key.enabled for address, key in keys.items()}, state and state.keys),
+        static_calls=_known({key: call.function for key, call in calls.items()}, state and state.static_calls),
+        early_calls=_early(calls) if state is None else set(state.early_calls),
+        constants=_known({"runtime_ptr_USER_PTR_MAX": _user_ptr_max(asked)}, state and state.constants),
+        its_pages=list(state.its_pages) if state is not None else [],
+    )
+    return Setup(boot, asked, slots, patch_function, nop_choice, words, one_cpu, keys, calls)
+
+
+def _state(kernel: Kernel, machine: Machine) -> State | None:
+    """What this kernel held on the machine, where its description says; `OpsError` where it is of another kernel."""
+    state = machine.state
+    if state is not None and state.kernel != (kernel.release or kernel.name):
+        reason = f"the machine's state is of {state.kernel}, this kernel is {kernel.release or kernel.name}"
+        raise OpsError(f"{machine.name}: {reason}", reason=reason, file=machine.name)
+    return state
+
+
+def _held(kernel: Kernel, slots: Mapping[str, Slot], state: State) -> Mapping[str, Slot]:
+    """The slots, as the kernel held them."""
+    held = dict(slots)
+    for index, op in enumerate(kernel.ops.names):
+        function = state.slots.get(kernel.ops.slot(index))
+        if function is not None and op in held:
+            symbol = kernel.symbol_at(function) if function else None
+            held[op] = held[op]._replace(symbol=symbol, address=function or None, why=_HELD)
+    return held
+
+
+def _early(calls: Mapping[int, CallState]) -> set[int]:
+    """The static calls that were updated before a return thunk was chosen."""
+    return {key for key, call in calls.items() if call.early}
+
+
+def _known(guessed: Mapping[K, V], held: Mapping[K, V] | None) -> dict[K, tuple[V, bool]]:
+    """Guesses, and what the kernel held, which is certain."""
+    return {key: (value, False) for key, value in guessed.items()} | {
+        key: (value, True) for key, value in (held or {}).items()
+    }
+
+
+def _user_ptr_max(machine: Machine) -> int:
+    """``USER_PTR_MAX``, a constant that the CPU decides (arch/x86/kernel/cpu/common.c: arch_cpu_finalize_init(), 6.12).
+
+    The end of user space, a page short of it: 47 bits of it, 56 with five levels of page tables.
+    """
+    five_levels = "la57" in (machine.flags or ()) and not machine.has_option("no5lvl")
+    return ((1 << 56) if five_levels else (1 << 47)) - 4096
+
+
+def _machine(backend: Backend, machine: Machine | None) -> Machine:
+    """The machine, as a guest of the backend where nobody says what it is."""
+    from pvops.machine.machine import Machine
+
+    if machine is None:
+        return Machine(name="assumed", hypervisor=backend.hypervisor)
+    if machine.backend.value != backend.name:
+        return machine.under(backend.hypervisor)
+    return machine
+
+
+def filled(
+    kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rules
+) -> tuple[Mapping[str, Slot], PatchFunction | None, frozenset[str]]:
+    """What a backend puts into the slots of an image; the patch function, where it is more than the default rules;
+    and the ops whose sites jump.
+
+    Raises:
+        OpsError: the backend does not fit this kernel.
+    """
+    from pvops import eras as ops
+    from pvops.backends.backend import Fill
+    from pvops.backends.backend import Slot as Filled
+
+    era = ops.era(rules.era)
+    config = kernel.ops.config or era.default_config(kernel.bits)
+    source = f"{kernel.ops.arrays[0].symbol} at {kernel.ops.address:#x}"
+    native = {op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in kernel.ops.native.items()}
+    fill = Fill(rules.era, kernel.bits, config, kernel.ops.names, native, kernel, machine)
+    slots = backend.fill(fill)
+    if rules.paravirt is None:
+        return slots, None, frozenset()
+    patch_function = backend.patch_function(fill, era.patch_function(config))
+    jumps = frozenset(op.name for op in era.template(config) if op.op.jump) if rules.paravirt.jumps else frozenset()
+    return slots, patch_function, jumps
+
+
+def _nops(kernel: Kernel, machine: Machine | None, rules: Rules) -> NopChoice:
+    if rules.era not in nops.BY_CPU:
+        return nops.fixed(rules.era, kernel.bits)
+    if machine is None or machine.vendor is None:
+        if rules.era == "seed":
+            return nops.NopChoice("generic", "assumed: no machine says which CPU; all but AMD's took these")
+        return nops.NopChoice("p6", "assumed: no machine says which CPU; most since 2010 take these")
+    vendors = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}
+    vendor = vendors.get(machine.vendor, machine.vendor)
+    family, model = machine.family or 0, machine.model or 0
+    features = nops.features_of(vendor, family) | frozenset(machine.flags or ())
+    return nops.choose(rules.era, kernel.bits, nops.Cpu(vendor, family, model, features))
+
+
+def _required(kernel: Kernel, symbol: str, role: str) -> int:
+    address = kernel.address_of(symbol)
+    if address is None:
+        raise OpsError(f"{kernel.name}: no symbol {symbol}, {role}", file=kernel.name)
+    return address
+
+
+def _rules(kernel: Kernel, slots: Mapping[str, Slot], rules: ParavirtRules, choice: NopChoice) -> _core.Rules:
+    null_call = None
+    if rules.null != "ud2" and any(not slot.address for slot in slots.values()):
+        null_call = _required(kernel, rules.null, "what a NULL op becomes a call to")
+    call_clobbers = None
+    if rules.clobbers:
+        from pvops import eras as ops
+
+        call_clobbers = ops.era(rules.era).clobbers(kernel.bits)["CLBR_ANY"]
+    return core_rules(rules, kernel.bits, choice.table, call_clobbers=call_clobbers, null_call=null_call)
+
+
+def _template(
+    kernel: Kernel,
+    slots: Mapping[str, Slot],
+    patch_function: PatchFunction | None,
+    jumps: frozenset[str],
+    rules: ParavirtRules,
+) -> list[_core.Slot]:
+    """The flat template: slot by slot, what it holds and what the patch function does with its type."""
+    nop = kernel.address_of(rules.nop)
+    known = ((kernel.address_of(name), bits) for name, bits in rules.identities.items())
+    identities = {address: f"ident{bits}" for address, bits in known if address}
+    template = []
+    for op in kernel.ops.names:
+        address = slots[op].address or 0
+        if not address:
+            pointer = "null"
+        elif address == nop:
+            pointer = "nop"
+        else:
+            pointer = identities.get(address, "function")
+        template.append(
+            core_slot(
+                op,
+                pointer,
+                address,
+                jump=op in jumps,
+                patch=patch_function,
+                resolve=lambda symbol: _required(kernel, symbol, "which the patch function names"),
+            )
+        )
+    return template

@@ -1,0 +1,122 @@
+"""What rules of static keys are made of: what they are asked, and the common kinds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from pvops.decide.answers import Answer, Facts
+from pvops.decide.prediction import FeatureWords
+
+
+class Asked(NamedTuple):
+    """What a rule is asked about.
+
+    Attributes:
+        facts: the machine under this kernel.
+        words: its feature words.
+        offset: of the key in its symbol: keys in arrays.
+        places: functions that the key's labels stand in.
+    """
+
+    facts: Facts
+    words: FeatureWords
+    offset: int
+    places: Sequence[str]
+
+
+Rule = Callable[[Asked], Answer | None]
+
+
+class Entry(NamedTuple):
+    """A rule and the function it restates."""
+
+    rule: Rule
+    restates: str
+
+
+def always(value: bool, restates: str) -> Entry:
+    """A key that every boot turns to one state."""
+    return Entry(lambda asked: Answer(value, f"every boot {'enables' if value else 'disables'} it"), restates)
+
+
+def flags(restates: str, *flags: str) -> Entry:
+    """A key that CPU features turn on: their names in /proc/cpuinfo."""
+
+    def rule(asked: Asked) -> Answer | None:
+        if asked.facts.machine.flags is None:
+            return None
+        missing = [flag for flag in flags if not asked.facts.has(flag)]
+        return Answer(not missing, f"no {missing[0]}" if missing else f"the CPU has {', '.join(flags)}")
+
+    return Entry(rule, restates)
+
+
+def said(text: str, restates: str, value: bool = True) -> Entry:
+    """A line of the log says that the key changed; without a whole log nothing tells."""
+
+    def rule(asked: Asked) -> Answer | None:
+        said = asked.facts.logged(text)
+        return None if said is None else Answer(said == value, f'log: {"" if said else "no "}"{text}"')
+
+    return Entry(rule, restates)
+
+
+def unless(option: str, values: Sequence[str], restates: str) -> Entry:
+    """Enabled unless an option says one of these values."""
+
+    def rule(asked: Asked) -> Answer:
+        given = asked.facts.option(option)
+        if given in values:
+            return Answer(False, f"{option}={given} on the command line")
+        return Answer(True, f"no {option}={values[0]} on the command line")
+
+    return Entry(rule, restates)
+
+
+def switched(option: str, restates: str) -> Entry:
+    """What a boolean option says; as built without it."""
+
+    def rule(asked: Asked) -> Answer | None:
+        given = asked.facts.option(option)
+        if given is None or given[:2].lower() not in ("on", "1", "y", "of", "0", "n"):
+            return None
+        return Answer(given[:2].lower() in ("on", "1", "y"), f"{option}={given} on the command line")
+
+    return Entry(rule, restates)
+
+
+def spectre_v2(restates: str, *parts: str) -> Entry:
+    """A key whose state is a part of vulnerabilities/spectre_v2."""
+
+    def rule(asked: Asked) -> Answer | None:
+        text = asked.facts.state("spectre_v2")
+        if text is None:
+            return None
+        said = [part.strip() for part in text.replace(";", ",").split(",")]
+        found = next((part for part in parts if part in said), None)
+        return Answer(
+            found is not None, f"vulnerabilities/spectre_v2: {found!r}" if found else f"no {parts[0]!r} in it"
+        )
+
+    return Entry(rule, restates)
+
+
+def guest(hypervisor: str, restates: str) -> Entry:
+    """A key that one hypervisor's guest code turns on."""
+
+    def rule(asked: Asked) -> Answer | None:
+        name, source = asked.facts.machine.hypervisor
+        return None if name is None else Answer(name == hypervisor, source)
+
+    return Entry(rule, restates)
+
+
+def given(restates: str, *options: str) -> Entry:
+    """A key that an option turns on."""
+
+    def rule(asked: Asked) -> Answer | None:
+        option = asked.facts.given(*options)
+        return Answer(True, f"{option} on the command line") if option else None
+
+    return Entry(rule, restates)

@@ -1,0 +1,246 @@
+"""Static keys that a boot turns on or off, and why: one rule a key, for keys that leave their initial state.
+
+A key without a rule keeps the state it is built with. Sources: the functions named, of 5.10, 6.1, 6.12 and 7.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pvops.decide.answers import Answer
+from pvops.decide.key_asks import Asked, Entry, Rule, always, flags, given, guest, said, spectre_v2, switched, unless
+
+
+def _ipi_shorthand(asked: Asked) -> Answer | None:
+    machine = asked.facts.machine
+    if asked.facts.option("no_ipi_broadcast") not in (None, "0"):
+        return Answer(False, "no_ipi_broadcast on the command line")
+    if machine.online_cpus is None:
+        return None
+    return Answer(machine.online_cpus > 1, f"{machine.online_cpus} CPUs online")
+
+
+def _steal(asked: Asked) -> Answer | None:
+    name, source = asked.facts.machine.hypervisor
+    if name in ("xen-pv", "xen-hvm"):
+        return Answer(True, source)
+    if name == "kvm":
+        found = asked.facts.machine.feature("kvm", "STEAL_TIME")
+        return None if found.value is None else Answer(found.value, found.source)
+    if name == "vmware":
+        return Answer("vmware: vmware-stealtime: cpu" in asked.facts.machine.dmesg, source)
+    return None if name is None else Answer(False, source)
+
+
+def _virt_spin_lock(asked: Asked) -> Answer | None:
+    facts = asked.facts
+    if facts.virtual is False:
+        return Answer(False, "no hypervisor in /proc/cpuinfo's flags: native_pv_lock_init()")
+    if facts.virtual is None:
+        return None
+    name, source = facts.machine.hypervisor
+    single = facts.machine.possible_cpus.value == 1
+    option = facts.given("nopvspin", "xen_nopvspin")
+    if name in ("xen-pv", "xen-hvm") and (single or option):
+        return Answer(False, f"{option or 'one CPU'}: xen_init_spinlocks()")
+    if name == "kvm":
+        unhalt, why = facts.machine.feature("kvm", "PV_UNHALT")
+        if unhalt:
+            return Answer(False, f"KVM_FEATURE_PV_UNHALT ({why}): kvm_spinlock_init()")
+    return Answer(True, f"a guest without pv spin locks of its own ({source})")
+
+
+def _heap(which: str) -> Rule:
+    def rule(asked: Asked) -> Answer | None:
+        line = asked.facts.machine.logged("mem auto-init: ")
+        if line is None:
+            return None
+        kinds = ("alloc", "free") if which == "either" else (which,)
+        on = any(f"heap {kind}:on" in line for kind in kinds)
+        return Answer(on, f'log: "{line.strip()}"')
+
+    return rule
+
+
+def _nf_hooks(asked: Asked) -> Answer | None:
+    # nf_hooks_needed[NFPROTO_NUMPROTO][NF_MAX_HOOKS = 5], 16 bytes a key: IPv4 (2) and IPv6 (10), POST_ROUTING (4).
+    if asked.offset not in ((2 * 5 + 4) * 16, (10 * 5 + 4) * 16):
+        return None
+    said = asked.facts.logged("AppArmor: AppArmor initialized")
+    return None if said is None else Answer(said, f"AppArmor is {'on' if said else 'off'} (log)")
+
+
+def _tc_wrapper(asked: Asked) -> Answer | None:
+    retpoline = asked.words.named("RETPOLINE")
+    return None if retpoline is None else Answer(not retpoline.guess, f"RETPOLINE: {retpoline.source}")
+
+
+def _once(asked: Asked) -> Answer | None:
+    fired = next((p for p in asked.places if p.partition(".")[0] in _ONCE), None)
+    return Answer(False, f"{fired}() runs in every boot") if fired else None
+
+
+_ONCE = ("alg_test", "key_set_index_key", "serial8250_isa_init_ports", "sched_init_smp", "kmem_cache_init_late")
+
+
+def _clocksource(asked: Asked) -> Answer | None:
+    lines = [line for line in asked.facts.machine.dmesg.splitlines() if "clocksource: Switched to clocksource " in line]
+    name = lines[-1].rpartition(" ")[2] if lines else asked.facts.machine.clocksource
+    return None if name is None else Answer(name.startswith("tsc"), f"the clock source is {name}")
+
+
+def _smt(asked: Asked) -> Answer | None:
+    siblings, cores = asked.facts.machine.siblings, asked.facts.machine.cores
+    if siblings is None or cores is None:
+        return None
+    return Answer(siblings > cores, f"/proc/cpuinfo: {siblings} siblings, {cores} cores")
+
+
+def _lazy(asked: Asked) -> Answer | None:
+    from pvops.decide.calls import preempt_mode
+
+    mode, source = preempt_mode(asked.facts)
+    return None if mode is None else Answer(mode == "lazy", source)
+
+
+def _idle_clear(asked: Asked) -> Answer | None:
+    for name in ("mmio_stale_data", "mds"):
+        text = asked.facts.state(name) or ""
+        if "Clear CPU buffers" in text:
+            smt = _smt(asked)
+            on = name == "mmio_stale_data" or bool(smt and smt.value)
+            return Answer(on, f"vulnerabilities/{name}: {text!r}")
+    return None
+
+
+def _mmio_clear(asked: Asked) -> Answer | None:
+    text = asked.facts.state("mmio_stale_data") or ""
+    clear = asked.words.named("CLEAR_CPU_BUF")
+    if "Clear CPU buffers" not in text or clear is None:
+        return None
+    return Answer(not clear.guess, f"vulnerabilities/mmio_stale_data; CLEAR_CPU_BUF is {clear.guess}")
+
+
+def _nodes(asked: Asked) -> Answer | None:
+    import re
+
+    found = re.search(r"nr_node_ids:(\d{1,5})", asked.facts.machine.dmesg)
+    return Answer(int(found.group(1)) > 1, f'log: "{found.group(0)}"') if found else None
+
+
+def _async_pf(asked: Asked) -> Answer | None:
+    if asked.facts.machine.hypervisor.value != "kvm":
+        return None
+    found = asked.facts.machine.feature("kvm", "ASYNC_PF_INT")
+    return None if found.value is None else Answer(found.value and not asked.facts.given("no-kvmapf"), found.source)
+
+
+_AVX2, _AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")
+
+#: Key → rule.
+RULES: Mapping[str, Entry] = {
+    "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()"),
+    "not_filled_random_ptr_key": said("random: crng init done", "lib/vsprintf.c: fill_random_ptr_key()", False),
+    "__sched_clock_stable": said("sched_clock: Marking stable", "kernel/sched/clock.c: __set_sched_clock_stable()"),
+    "sched_clock_running": always(True, "kernel/sched/clock.c: sched_clock_init()"),
+    "__use_tsc": flags("arch/x86/kernel/tsc.c: tsc_enable_sched_clock()", "tsc"),
+    "cr_pinning": always(True, "arch/x86/kernel/cpu/common.c: setup_cr_pinning()"),
+    "deferred_pages": always(False, "mm/mm_init.c: page_alloc_init_late()"),
+    "check_pages_enabled": Entry(_heap("either"), "mm/mm_init.c: mem_debugging_and_hardening_init()"),
+    "init_on_alloc": Entry(_heap("alloc"), "mm/page_alloc.c: init_mem_debugging_and_hardening()"),
+    "init_on_free": Entry(_heap("free"), "mm/page_alloc.c: init_mem_debugging_and_hardening()"),
+    "frontswap_enabled_key": said("zswap: loaded", "mm/frontswap.c: frontswap_register_ops()"),
+    "nf_hooks_needed": Entry(_nf_hooks, "security/apparmor/lsm.c: apparmor_nf_ip_init()"),
+    "xen_struct_pages_ready": guest("xen-pv", "arch/x86/xen/mmu_pv.c: xen_after_bootmem()"),
+    "paravirt_steal_enabled": Entry(_steal, "kernel/kvm.c: activate_jump_labels(); xen: xen_time_setup_guest()"),
+    "virt_spin_lock_key": Entry(_virt_spin_lock, "native_pv_lock_init(), kvm_spinlock_init(), xen_init_spinlocks()"),
+    "kvm_async_pf_enabled": Entry(_async_pf, "arch/x86/kernel/kvm.c: kvm_guest_init()"),
+    "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
+    "sched_smt_present": Entry(_smt, "kernel/sched/core.c: sched_cpu_activate()"),
+    "sched_numa_balancing": Entry(_nodes, "mm/mempolicy.c: check_numabalancing_enable()"),
+    "timers_nohz_active": unless("nohz", ("off", "0"), "kernel/time/timer.c: timers_update_nohz()"),
+    "timers_migration_enabled": unless("nohz", ("off", "0"), "kernel/time/timer.c: timers_update_migration()"),
+    "hrtimer_highres_enabled_key": unless("highres", ("off", "0"), "kernel/time/hrtimer.c: hrtimer_switch_to_hres()"),
+    "tmigr_exclude_isolated": always(True, "kernel/time/timer_migration.c: tmigr_init_isolation()"),
+    "clocksource_read_inlined": Entry(_clocksource, "kernel/time/timekeeping.c: tk_switch_clocksource()"),
+    "sk_dynamic_preempt_lazy": Entry(_lazy, "kernel/sched/core.c: __sched_dynamic_update()"),
+    "crypto_boot_test_finished": always(True, "crypto/algapi.c: crypto_start_tests()"),
+    "__crypto_boot_test_finished": always(True, "crypto/algapi.c: crypto_start_tests()"),
+    "crct10dif_fallback": always(False, "lib/crc-t10dif.c: crc_t10dif_rehash()"),
+    "crc64_rocksoft_fallback": always(False, "lib/crc64-rocksoft.c: crc64_rocksoft_rehash()"),
+    "tc_skip_wrapper": Entry(_tc_wrapper, "include/net/tc_wrapper.h: tc_wrapper_init()"),
+    "___once_key": Entry(_once, "lib/once.c: __do_once_done()"),
+    "switch_to_cond_stibp": spectre_v2("bugs.c: update_indir_branch_cond()", "STIBP: conditional"),
+    "switch_mm_cond_ibpb": spectre_v2("bugs.c: spectre_v2_user_select_mitigation()", "IBPB: conditional"),
+    "switch_mm_always_ibpb": spectre_v2("bugs.c: spectre_v2_user_select_mitigation()", "IBPB: always-on"),
+    "switch_vcpu_ibpb": spectre_v2(
+        "bugs.c: spectre_v2_user_apply_mitigation()", "IBPB: conditional", "IBPB: always-on"
+    ),
+    "cpu_buf_idle_clear": Entry(_idle_clear, "bugs.c: update_mds_branch_idle(), mmio_select_mitigation()"),
+    "mds_idle_clear": Entry(_idle_clear, "bugs.c: update_mds_branch_idle(), mmio_select_mitigation()"),
+    "mmio_stale_data_clear": Entry(_mmio_clear, "bugs.c: mmio_select_mitigation()"),
+    "bpf_pred_flush_enabled": said("Enabling IBPB for BPF", "bugs.c: spectre_v2_select_mitigation()"),
+    "arch_scale_freq_key": said("Estimated ratio of average max frequency", "aperfmperf.c: bp_init_freq_invariance()"),
+    "housekeeping_overridden": given("kernel/sched/isolation.c: housekeeping_init()", "isolcpus", "nohz_full"),
+    "context_tracking_key": given("kernel/context_tracking.c: ct_cpu_track_user()", "nohz_full"),
+    "force_irqthreads_key": given("kernel/irq/manage.c: setup_forced_irqthreads()", "threadirqs"),
+    "randomize_kstack_offset": switched("randomize_kstack_offset", "init/main.c: early_randomize_kstack_offset()"),
+    "blake2s_use_ssse3": flags("blake2s_mod_init()", "ssse3"),
+    "blake2s_use_avx512": flags("blake2s_mod_init()", *_AVX512, "avx512vl"),
+    "have_aes": flags("lib/crypto/x86/aes.h: aes_mod_init_arch()", "aes"),
+    "have_pclmul": flags("lib/crypto/x86/gf128hash.h", "pclmulqdq"),
+    "have_pclmul_avx": flags("lib/crypto/x86/gf128hash.h", "pclmulqdq", "avx"),
+    "have_pclmulqdq": flags("lib/crc/x86", "pclmulqdq"),
+    "have_vpclmul_avx512": flags("lib/crc/x86/crc32.h", "pclmulqdq", "vpclmulqdq", "avx2", "avx512bw", "avx512vl"),
+    "have_crc32": flags("lib/crc/x86/crc32.h: crc32_mod_init_arch()", "sse4_2"),
+    "have_sha_ni": flags("lib/crypto/x86/sha256.h: sha256_mod_init_arch()", "sha_ni"),
+    "have_sse2": flags("lib/crypto/x86/nh.h: nh_mod_init_arch()", "sse2"),
+    "have_avx2": flags("lib/crypto/x86/nh.h: nh_mod_init_arch()", *_AVX2),
+    "chacha_use_simd": flags("lib/crypto/x86/chacha.h: chacha_mod_init_arch()", "ssse3"),
+    "chacha_use_avx2": flags("lib/crypto/x86/chacha.h: chacha_mod_init_arch()", *_AVX2),
+    "chacha_use_avx512vl": flags("lib/crypto/x86/chacha.h: chacha_mod_init_arch()", *_AVX2, "avx512vl", "avx512bw"),
+    "curve25519_use_bmi2_adx": flags("lib/crypto/x86/curve25519.h", "bmi2", "adx"),
+    "poly1305_use_avx": flags("lib/crypto/x86/poly1305.h: poly1305_mod_init_arch()", "avx"),
+    "poly1305_use_avx2": flags("lib/crypto/x86/poly1305.h: poly1305_mod_init_arch()", *_AVX2),
+    "poly1305_use_avx512": flags("lib/crypto/x86/poly1305.h: poly1305_mod_init_arch()", *_AVX512),
+}
+
+#: Function → the key that labels in it use, and in no other function's company: what identifies a key in an image that
+#: names no data (i386).
+PLACES: Mapping[str, str] = {
+    "rng_is_initialized": "crng_is_ready",
+    "ptr_to_hashval": "not_filled_random_ptr_key",
+    "sched_clock_stable": "__sched_clock_stable",
+    "sched_clock_tick_stable": "__sched_clock_stable",
+    "sched_clock_idle_wakeup_event": "__sched_clock_stable",
+    "native_sched_clock": "__use_tsc",
+    "native_write_cr4": "cr_pinning",
+    "frontswap_init": "frontswap_enabled_key",
+    "swap_range_free": "frontswap_enabled_key",
+    "account_idle_ticks": "paravirt_steal_enabled",
+    "native_send_call_func_ipi": "apic_use_ipi_shorthand",
+    "apic_send_IPI_allbutself": "apic_use_ipi_shorthand",
+    "native_queued_spin_lock_slowpath": "virt_spin_lock_key",
+    "run_timer_softirq": "timers_nohz_active",
+    "__mod_timer": "timers_migration_enabled",
+    "crypto_larval_wait": "crypto_boot_test_finished",
+    "alg_test": "___once_key",
+    "dma_pool_alloc": "init_on_alloc",
+    "dma_pool_free": "init_on_free",
+    "speculation_ctrl_update": "switch_to_cond_stibp",
+    "cpu_bugs_smt_update": "sched_smt_present",
+    "native_halt": "cpu_buf_idle_clear",
+    "housekeeping_cpumask": "housekeeping_overridden",
+}
+
+#: Keys that share every function with others: the set of functions is what they are known by.
+TOGETHER: Mapping[frozenset[str], str] = {
+    frozenset({"sched_clock_cpu", "sched_clock_tick"}): "sched_clock_running",
+    frozenset({"sched_clock_cpu", "sched_clock_tick", "local_clock_noinstr"}): "sched_clock_running",
+}
+
+
+def by_place(functions: Sequence[str]) -> str | None:
+    """The key that labels in these functions use, or None."""
+    plain = [name.partition(".")[0] for name in functions]
+    return TOGETHER.get(frozenset(plain)) or next((PLACES[name] for name in plain if name in PLACES), None)

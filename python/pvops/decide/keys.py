@@ -1,0 +1,145 @@
+"""Static keys and static calls after boot, as predictions: the first guess for bytes that no fact of the image decides.
+
+`predict_keys` says which keys are on, `predict_calls` where static calls go, each with its provenance. What has no rule
+keeps what the image is built with: most keys are only ever turned by user space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvops.decide import lsm
+from pvops.decide.calls import PREFIX, TRAMPOLINE, Goes, calls
+from pvops.decide.key_asks import Asked
+from pvops.decide.key_rules import RULES, by_place
+from pvops.image import keyed
+
+if TYPE_CHECKING:
+    from pvops.decide.prediction import FeatureWords
+    from pvops.kernel import Kernel
+
+
+class KeyState(NamedTuple):
+    """One static key.
+
+    Attributes:
+        address: of the key.
+        symbol: its name, with an offset where it is one of an array; None where the image names no data.
+        enabled: whether it is on after boot.
+        initial: whether it is built on.
+        source: what told.
+    """
+
+    address: int
+    symbol: str | None
+    enabled: bool
+    initial: bool
+    source: str
+
+
+class CallState(NamedTuple):
+    """One static call.
+
+    Attributes:
+        key: address of its key, ``__SCK__NAME``.
+        symbol: name of the key; None where the image names no data.
+        function: address of the function it goes to; 0 for NULL.
+        initial: the function it is built with; 0 for NULL.
+        source: what told.
+        early: it goes there before the initcalls, not only at the end of the boot.
+    """
+
+    key: int
+    symbol: str | None
+    function: int
+    initial: int
+    source: str
+    early: bool = False
+
+
+_BUILT = "as built"
+
+
+def predict_keys(words: FeatureWords, kernel: Kernel, uses: Sequence[keyed.Use] | None = None) -> dict[int, KeyState]:
+    """Every key that a jump label uses, by address.
+
+    Args:
+        words: the machine's features under this kernel.
+        kernel: the kernel.
+        uses: its jump labels, where the caller has found them: an image that names no data does not tell here.
+    """
+    places: dict[int, list[int]] = {}
+    for use in keyed.jump_labels(kernel) if uses is None else uses:
+        places.setdefault(use.key, []).append(use.address)
+    hooks = lsm.hooks(kernel, words.facts)
+    named = keyed.names_data(kernel)
+    return {key: _state(words, kernel, key, sites, hooks, named) for key, sites in places.items()}
+
+
+def _state(
+    words: FeatureWords, kernel: Kernel, key: int, sites: list[int], hooks: lsm.Hooks | None, names_data: bool
+) -> KeyState:
+    raw = kernel.image.read(key, 4)
+    initial = raw is not None and int.from_bytes(raw, "little", signed=True) > 0
+    if names_data:
+        found = keyed.name_of(kernel, key)
+    else:
+        guessed = by_place(_functions(kernel, sites))
+        found = (guessed, 0) if guessed else None
+    if found is None:
+        return KeyState(key, None, initial, initial, _BUILT)
+    name, offset = found
+    shown = f"{name}+{offset:#x}" if offset else name
+    if hooks is not None and name.startswith("security_hook_active_"):
+        on = key in hooks.keys
+        return KeyState(key, shown, on, initial, f"security modules: {hooks.source}")
+    entry = RULES.get(name) or RULES.get(name.partition(".")[0])
+    if entry is not None:
+        answer = entry.rule(Asked(words.facts, words, offset, _functions(kernel, sites)))
+        if answer is not None and answer.value is not None:
+            return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
+    return KeyState(key, shown, initial, initial, _BUILT)
+
+
+def _functions(kernel: Kernel, sites: list[int]) -> list[str]:
+    found = (kernel.image.symbol_at(site) for site in sites)
+    return [place[0] for place in found if place is not None]
+
+
+def predict_calls(words: FeatureWords, kernel: Kernel) -> dict[int, CallState]:
+    """Every static call that has sites patched in place, by the address of its key."""
+    known = calls(words, kernel)
+    hooks = lsm.hooks(kernel, words.facts)
+    return {key: _call(kernel, key, known, hooks) for key in sorted({use.key for use in keyed.static_calls(kernel)})}
+
+
+def _call(kernel: Kernel, key: int, known: dict[str, Goes], hooks: lsm.Hooks | None) -> CallState:
+    initial = kernel.read_word(key) or 0
+    found = keyed.name_of(kernel, key)
+    symbol = found[0] if found and not found[1] else None
+    if hooks is not None and key in hooks.calls:
+        return CallState(key, symbol, hooks.calls[key], initial, f"security modules: {hooks.source}")
+    goes = known.get(symbol.removeprefix(PREFIX)) if symbol else None
+    if goes is None:
+        return CallState(key, symbol, initial, initial, _BUILT)
+    if goes.symbol is None:
+        return CallState(key, symbol, 0, initial, goes.source, goes.early)
+    address = kernel.address_of(goes.symbol)
+    if address is None:
+        return CallState(key, symbol, initial, initial, f"{_BUILT}: no symbol {goes.symbol}, where {goes.source} leads")
+    return CallState(key, symbol, address, initial, goes.source, goes.early)
+
+
+def predict_trampolines(words: FeatureWords, kernel: Kernel) -> dict[str, Goes]:
+    """Where ``__SCT__NAME`` goes, by NAME, for those that a boot changes and that the image has.
+
+    Symbols of code: an image that names no data has them too. NULL is a return, ``__static_call_return0`` a jump there.
+    """
+    found = calls(words, kernel)
+    return {name: goes for name, goes in found.items() if kernel.address_of(TRAMPOLINE + name) is not None}
+
+
+def changed(states: dict[int, KeyState]) -> Iterator[KeyState]:
+    """The keys that the boot changes."""
+    return (state for state in states.values() if state.enabled != state.initial)

@@ -1,0 +1,239 @@
+"""What ``cpu_select_mitigations()`` chose: as …/cpu/vulnerabilities says, else from what it looks at itself.
+
+Sources: arch/x86/kernel/cpu/bugs.c of 5.10.262, 6.1.192, 6.12.117 and 7.2.13, the functions named in each rule. To 6.15
+each ``*_select_mitigation()`` decides and forces features at once; since 6.16 ``*_apply_mitigation()`` does, after
+all have decided.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+from pvops.decide.answers import Answer, Facts
+
+_SPLIT = (6, 16)
+
+#: Modes of spectre_v2, by how its text begins, and the feature that each forces.
+_MODES = (
+    ("Mitigation: Enhanced / Automatic IBRS + LFENCE", "eibrs,lfence"),
+    ("Mitigation: Enhanced / Automatic IBRS + Retpolines", "eibrs,retpoline"),
+    ("Mitigation: Enhanced / Automatic IBRS", "eibrs"),
+    ("Mitigation: Enhanced IBRS + LFENCE", "eibrs,lfence"),
+    ("Mitigation: Enhanced IBRS + Retpolines", "eibrs,retpoline"),
+    ("Mitigation: Enhanced IBRS", "eibrs"),
+    ("Mitigation: IBRS", "ibrs"),
+    ("Mitigation: Retpolines", "retpoline"),
+    ("Mitigation: Full generic retpoline", "retpoline"),
+    ("Mitigation: Full AMD retpoline", "lfence"),
+    ("Mitigation: LFENCE", "lfence"),
+    ("Vulnerable: LFENCE", "lfence"),
+    ("Vulnerable: eIBRS+LFENCE", "eibrs,lfence"),
+    ("Vulnerable: eIBRS", "eibrs"),
+    ("Vulnerable", "off"),
+    ("Not affected", "off"),
+)
+
+_NO_RETPOLINE = ("off", "eibrs", "ibrs")
+
+
+class Mode(NamedTuple):
+    """The chosen mode of spectre_v2 and what told; None where nothing tells."""
+
+    value: str | None
+    source: str
+
+
+class Mitigations:
+    """What one kernel chose on one machine."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+
+    @cached_property
+    def off(self) -> str | None:
+        """The option that turned all mitigations off, or None (kernel/cpu.c mitigations_parse_cmdline)."""
+        return "mitigations=off" if self.facts.option("mitigations") == "off" else None
+
+    @cached_property
+    def spectre_v2(self) -> Mode:
+        """The mode: ``off``, ``retpoline``, ``lfence``, ``ibrs``, ``eibrs``, ``eibrs,lfence``, ``eibrs,retpoline``."""
+        text = self.facts.state("spectre_v2")
+        if text is not None:
+            mode = next((mode for begins, mode in _MODES if text.startswith(begins)), None)
+            if text.startswith("Not affected") and self._forced():
+                return self._selected()
+            return Mode(mode, f"vulnerabilities/spectre_v2: {text.split(';')[0]!r}")
+        return self._selected()
+
+    def _forced(self) -> bool:
+        return self.facts.option("spectre_v2") not in (None, "off", "auto") and not self.off
+
+    def _selected(self) -> Mode:
+        """spectre_v2_parse_cmdline() and spectre_v2_select_mitigation() on what they look at."""
+        facts = self.facts
+        if option := self.off or facts.given("nospectre_v2"):
+            return Mode("off", f"{option} on the command line")
+        asked = facts.option("spectre_v2") or "auto"
+        if asked == "off":
+            return Mode("off", "spectre_v2=off on the command line")
+        if asked == "auto" and facts.bug("spectre_v2") is False:
+            return Mode("off", "spectre_v2 is not among the CPU's bugs")
+        if facts.machine.flags is None:
+            return Mode("retpoline" if asked in ("auto", "on") else None, "assumed: nothing tells the CPU's features")
+        enhanced = facts.has("ibrs_enhanced")
+        plain = {"retpoline": "retpoline", "retpoline,generic": "retpoline"}
+        lfence = {"retpoline,amd": "lfence", "retpoline,lfence": "lfence"}
+        if asked in plain:
+            return Mode(plain[asked], f"spectre_v2={asked} on the command line")
+        if asked in lfence and facts.has("sse2"):
+            return Mode(lfence[asked], f"spectre_v2={asked} on the command line")
+        if asked in ("eibrs", "eibrs,lfence", "eibrs,retpoline") and enhanced:
+            return Mode(asked, f"spectre_v2={asked} on the command line")
+        intel_ibrs = facts.vendor == "intel" and facts.has("ibrs") and not facts.xen_pv.best
+        if asked == "ibrs" and intel_ibrs:
+            return Mode("ibrs", "spectre_v2=ibrs on the command line")
+        if enhanced:
+            return Mode("eibrs", "the CPU has ibrs_enhanced")
+        if facts.bug("retbleed") and intel_ibrs and facts.option("retbleed") not in ("off", "stuff"):
+            return Mode("ibrs", "an Intel CPU with the retbleed bug and ibrs")
+        return Mode("retpoline", "neither ibrs_enhanced nor a need of ibrs")
+
+    def mode_is(self, *modes: str) -> Answer:
+        """Whether spectre_v2 is in one of these modes."""
+        mode, source = self.spectre_v2
+        return Answer(None if mode is None else mode in modes, source)
+
+    @cached_property
+    def retpoline(self) -> Answer:
+        """RETPOLINE: spectre_v2_select_mitigation() / spectre_v2_apply_mitigation()."""
+        mode, source = self.spectre_v2
+        return Answer(None if mode is None else mode not in _NO_RETPOLINE, source, True)
+
+    @cached_property
+    def retbleed(self) -> tuple[str | None, str]:
+        """What retbleed's mitigation forces: ``unret``, ``ibpb``, ``stuff``, "" (nothing), or None (not known).
+
+        On Intel CPUs of kernels to 6.15 the text shows IBRS, or nothing, whatever the option retbleed= also forced.
+        """
+        facts, text = self.facts, self.facts.state("retbleed")
+        asked = (facts.option("retbleed") or "").split(",")
+        if facts.bug("retbleed") is False and "force" not in asked:
+            return "", "retbleed is not among the CPU's bugs"
+        if self.off and facts.version < _SPLIT:
+            return "", f"{self.off} on the command line"
+        if facts.vendor == "intel" and facts.version < _SPLIT:
+            if "unret" in asked:
+                return "unret", "retbleed=unret on the command line"
+            if "ibpb" in asked and facts.has("ibpb"):
+                return "ibpb", "retbleed=ibpb on the command line"
+        if text is None:
+            if facts.machine.bugs is None:
+                return None, "nothing tells whether the CPU has the retbleed bug"
+            return self._retbleed_selected(asked)
+        source = f"vulnerabilities/retbleed: {text!r}"
+        if "untrained return thunk / IBPB" in text:
+            return ("ibpb" if "ibpb" in asked and facts.has("ibpb") else "unret"), source
+        for begins, forced in _RETBLEED:
+            if text.startswith(begins):
+                return forced, source
+        return "", source
+
+    def _retbleed_selected(self, asked: list[str]) -> tuple[str, str]:
+        """retbleed_select_mitigation() on what it looks at: an affected CPU, no file that tells."""
+        facts = self.facts
+        option = next((a for a in asked if a in ("off", "unret", "ibpb", "stuff")), None)
+        if self.off or option == "off":
+            return "", f"{self.off or 'retbleed=off'} on the command line"
+        if option == "ibpb" and facts.has("ibpb"):
+            return "ibpb", "retbleed=ibpb on the command line"
+        if option == "stuff" and facts.version >= (6, 2) and self.spectre_v2.value == "retpoline":
+            return "stuff", "retbleed=stuff on the command line"
+        return ("unret", "the default on AMD CPUs") if facts.amd else ("", "no mitigation of its own on this CPU")
+
+    def _unfiled(self, bug: str, option: str) -> bool:
+        """Whether a mitigation is on by default: the CPU is affected, no file tells, and no option turns it off."""
+        facts = self.facts
+        return (
+            not facts.machine.vulnerabilities
+            and bool(facts.bug(bug))
+            and not self.off
+            and facts.option(option) != "off"
+        )
+
+    def _one_thread_a_core(self) -> bool:
+        """Whether srso_select_mitigation() lets a Zen 1 or 2 off for having no SMT.
+
+        To 6.15 that takes microcode that flushes branch predictions (IBPB_BRTYPE), which guests seldom see.
+        """
+        facts, machine = self.facts, self.facts.machine
+        smt = machine.siblings is None or machine.cores is None or machine.siblings > machine.cores
+        microcode = facts.version >= _SPLIT or not facts.virtual
+        return facts.family < 0x19 and microcode and (not smt or facts.given("nosmt") is not None)
+
+    @cached_property
+    def srso(self) -> tuple[str, str]:
+        """What spec_rstack_overflow's mitigation forces: ``safe-ret``, ``ibpb``, or "" (nothing)."""
+        text = self.facts.state("spec_rstack_overflow")
+        if text is None and self._unfiled("srso", "spec_rstack_overflow"):
+            if self._one_thread_a_core():
+                return "", "Zen 1 and 2 with one thread a core have no srso"
+            return "safe-ret", "the default for CPUs with the srso bug"
+        if text is None:
+            return "", "no vulnerabilities/spec_rstack_overflow"
+        source = f"vulnerabilities/spec_rstack_overflow: {text!r}"
+        lower = text.lower()
+        if "safe ret" in lower and "no safe ret" not in lower:
+            return "safe-ret", source
+        return ("ibpb" if text == "Mitigation: IBPB" else ""), source
+
+    @cached_property
+    def its(self) -> tuple[str, str]:
+        """What indirect_target_selection's mitigation forces: ``thunks``, ``stuff``, or "" (nothing)."""
+        text = self.facts.state("indirect_target_selection")
+        if text is None and self._unfiled("its", "indirect_target_selection"):
+            plain = self.spectre_v2.value in ("off", "lfence", "eibrs,lfence") or self.facts.bits == 32
+            stuffed = self.retbleed[0] == "stuff"
+            return "" if plain else "stuff" if stuffed else "thunks", "the default for CPUs with the its bug"
+        if text is None:
+            return "", "no vulnerabilities/indirect_target_selection"
+        source = f"vulnerabilities/indirect_target_selection: {text!r}"
+        if text.startswith("Mitigation: Aligned branch/return thunks"):
+            return "thunks", source
+        return ("stuff" if "Stuffing RSB" in text else ""), source
+
+    @cached_property
+    def returns(self) -> tuple[Answer, str | None]:
+        """RETHUNK, and the thunk that was set last.
+
+        Applied in this order: retbleed, srso, its. IBPB on entry clears what an earlier one had forced.
+        """
+        rethunk, thunk = Answer(False, "no mitigation needs a return thunk"), None
+        forced, source = self.retbleed
+        if forced is None:
+            rethunk = Answer(None, source, self.facts.amd)
+        elif forced == "unret":
+            rethunk, thunk = Answer(True, source), "retbleed_return_thunk"
+        elif forced == "stuff":
+            rethunk, thunk = Answer(True, source), "call_depth_return_thunk"
+        elif forced == "ibpb":
+            rethunk = Answer(False, f"{source}: IBPB on entry needs no return thunk")
+        forced, source = self.srso
+        if forced == "safe-ret":
+            rethunk, thunk = Answer(True, source), "srso_return_thunk"
+            if self.facts.family == 0x19:
+                thunk = "srso_alias_return_thunk"
+        elif forced == "ibpb":
+            rethunk = Answer(False, f"{source}: IBPB on entry needs no return thunk")
+        forced, source = self.its
+        if forced:
+            rethunk = Answer(True, source)
+            thunk = "its_return_thunk" if forced == "thunks" else "call_depth_return_thunk"
+        return rethunk, thunk
+
+
+_RETBLEED = (
+    ("Mitigation: untrained return thunk", "unret"),
+    ("Mitigation: IBPB", "ibpb"),
+    ("Mitigation: Stuffing", "stuff"),
+)

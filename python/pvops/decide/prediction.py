@@ -1,0 +1,141 @@
+"""The feature words of a machine under a kernel: each number that the image's rows ask for, with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvops.decide.answers import Answer, Facts
+from pvops.image.numbers import Name, Numbers, of_image
+
+if TYPE_CHECKING:
+    from pvops.kernel import Kernel
+    from pvops.machine.machine import Machine
+
+
+class Feature(NamedTuple):
+    """One feature on one machine.
+
+    Attributes:
+        name: which feature it is, and what told its number.
+        value: True, False, or None where the facts do not tell.
+        guess: the value, or what to assume.
+        source: what told the value: "/proc/cpuinfo's flags", or the rule and the fact it looked at.
+    """
+
+    name: Name
+    value: bool | None
+    guess: bool
+    source: str
+
+
+class FeatureWords:
+    """The features of one machine under one kernel; make it with `predict`.
+
+    Attributes:
+        numbers: the image's numbers.
+        facts: what was asked.
+    """
+
+    def __init__(self, numbers: Numbers, facts: Facts) -> None:
+        self.numbers = numbers
+        self.facts = facts
+        self._known: dict[int, Feature] = {}
+
+    def __getitem__(self, number: int) -> Feature:
+        """The feature of a number; every number has one, if only an unknown one."""
+        if number not in self._known:
+            self._known[number] = self._feature(number)
+        return self._known[number]
+
+    def __iter__(self) -> Iterator[Feature]:
+        """Every feature that a row asks for, by number."""
+        return (self[number] for number in self.numbers.consulted())
+
+    def named(self, name: str) -> Feature | None:
+        """The feature of the kernel's name ("RETPOLINE", "BUG_ESPFIX"); None where this kernel has none such."""
+        number = self.numbers.number(name)
+        return None if number is None else self[number]
+
+    def words(self) -> list[int]:
+        """``boot_cpu_data.x86_capability`` as far as it is named: guesses where nothing is known."""
+        words = [0] * (self.numbers.ncapints + self.numbers.declared.nbugints)
+        for number in self.numbers.by_number:
+            if number < len(words) * 32 and self[number].guess:
+                words[number // 32] |= 1 << number % 32
+        return words
+
+    def unknown(self) -> list[Feature]:
+        """The features that rows ask for and that the facts do not tell."""
+        return [feature for feature in self if feature.value is None]
+
+    def _feature(self, number: int) -> Feature:
+        name = self.numbers.by_number.get(number)
+        if name is None:
+            name = Name(number, f"{number // 32}*32+{number % 32}", None, False, "nothing names this number")
+            return Feature(name, None, False, "nothing names this number")
+        answer = _bug(self.facts, name) if name.bug else _answer(self.facts, name)
+        return Feature(name, answer.value, answer.best, answer.source)
+
+
+def predict(machine: Machine, kernel: Kernel) -> FeatureWords:
+    """The feature words of a machine under a kernel.
+
+    Raises:
+        TableError: ``.altinstructions`` is malformed.
+    """
+    from pvops.decide.returns import facts_of
+
+    return FeatureWords(of_image(kernel), facts_of(machine, kernel))
+
+
+def _bug(facts: Facts, name: Name) -> Answer:
+    if name.printed is not None:
+        value = facts.bug(name.printed)
+        return Answer(value, "no bugs in the facts" if value is None else "/proc/cpuinfo's bugs")
+    if name.name == "BUG_ESPFIX":
+        # set_cpu_bug() in common.c identify_cpu(): any 32-bit kernel that is no Xen PV guest.
+        return Answer(facts.bits == 32 and not facts.xen_pv.best, "rule common.c: generic_identify(): a 32-bit kernel")
+    return Answer(None, "/proc/cpuinfo does not print it")
+
+
+def _answer(facts: Facts, name: Name) -> Answer:
+    from pvops.decide import rules_guests, rules_hardware, rules_mitigations
+    from pvops.decide.registry import rules
+
+    cleared = _cleared(facts, name)
+    if cleared is not None:
+        return cleared
+    if name.printed is not None:
+        value = facts.flag(name.printed)
+        source = "no flags in the facts" if value is None else "/proc/cpuinfo's flags"
+        return Answer(value, source, name.name in REQUIRED and facts.bits == 64)
+    leaf = rules_hardware.leaf_bit(facts, name.name, name.number)
+    if leaf is not None:
+        return leaf
+    entry = rules().get(name.name)
+    if entry is None:
+        return rules_hardware.unknown(facts, name.name)
+    answer = entry.rule(facts)
+    if name.name in ("SRSO", "SRSO_ALIAS"):
+        answer = rules_mitigations.of_family(name.name, facts, answer)
+    elif name.name in ("VMCALL", "VMW_VMMCALL"):
+        answer = rules_guests.of_mode(name.name, facts, answer)
+    return answer._replace(source=f"rule {entry.restates}: {answer.source}")
+
+
+def _cleared(facts: Facts, name: Name) -> Answer | None:
+    """``clearcpuid=``: numbers, and since 5.18 names of printed features (common.c: parse_clearcpuid())."""
+    given = facts.option("clearcpuid")
+    if not given:
+        return None
+    for item in given.split(","):
+        if item == str(name.number) or (item == name.printed and facts.version >= (5, 18)):
+            return Answer(False, f"clearcpuid={item} on the command line")
+    return None
+
+
+#: Features without which a 64-bit kernel does not start (arch/x86/include/asm/required-features.h).
+REQUIRED: Mapping[str, None] = dict.fromkeys(
+    ("FPU", "PSE", "MSR", "PAE", "CX8", "PGE", "FXSR", "XMM", "XMM2", "CMOV", "LM", "NOPL", "ALWAYS", "CPUID")
+)

@@ -1,0 +1,101 @@
+"""What else of a machine decides the passes: the return thunk, and whether the kernel patches itself for one processor.
+
+Sources: arch/x86/kernel/cpu/bugs.c set_return_thunk(), arch/x86/kernel/alternative.c alternative_instructions(),
+kernel/smp.c nosmp(), maxcpus(), nrcpus(); 5.10 to 7.2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvops.decide.answers import Answer, Facts
+
+if TYPE_CHECKING:
+    from pvops.decide.prediction import FeatureWords
+    from pvops.kernel import Kernel
+    from pvops.machine.machine import Machine
+
+
+class Thunk(NamedTuple):
+    """Where returns go.
+
+    Attributes:
+        symbol: what ``x86_return_thunk`` points to; None where the kernel is built without return thunks.
+        used: whether sites jump to it: X86_FEATURE_RETHUNK.
+        source: what told.
+    """
+
+    symbol: str | None
+    used: Answer
+    source: str
+
+
+#: What ``x86_return_thunk`` points to as built.
+DEFAULT = "__x86_return_thunk"
+
+_ACTIVE = "active return thunk: "
+_OLD = {"retbleed_return_thunk": "zen_return_thunk"}
+
+
+def return_thunk(words: FeatureWords, kernel: Kernel) -> Thunk:
+    """The return thunk, after the mitigations are selected."""
+    from pvops.decide import rules_mitigations
+
+    used = words.named("RETHUNK")
+    if kernel.address_of(DEFAULT) is None or used is None:
+        return Thunk(None, Answer(False, "the kernel has no return thunks"), f"the image has no {DEFAULT}")
+    answer = Answer(used.value, used.source, used.guess)
+    said = [line.partition(_ACTIVE)[2].split()[0] for line in words.facts.machine.dmesg.splitlines() if _ACTIVE in line]
+    if said:
+        return Thunk(said[-1], answer, f'log: "{_ACTIVE}{said[-1]}"')
+    if words.facts.logged(_ACTIVE) is False and not used.value:
+        return Thunk(DEFAULT, answer, f'log: no "{_ACTIVE.strip()}"')
+    chosen = rules_mitigations.return_thunk(words.facts)
+    if chosen is None:
+        return Thunk(DEFAULT, answer, "no mitigation sets it")
+    # The first kernels with the mitigation of retbleed untrain in the default thunk itself; later ones renamed it.
+    names = (chosen, _OLD.get(chosen, chosen), DEFAULT)
+    return Thunk(next(name for name in names if kernel.address_of(name) is not None), answer, used.source)
+
+
+def uniprocessor(machine: Machine, kernel: Kernel) -> Answer:
+    """Whether ``lock`` prefixes are patched away: alternative_instructions().
+
+    ``!noreplace_smp && (num_present_cpus() == 1 || setup_max_cpus <= 1)``. A second processor that
+    comes up later brings them back (alternatives_enable_smp()); a kernel without ``.smp_locks`` (7.3) never does it.
+    """
+    names = {name for name, *_ in kernel.image.sections()}
+    if names and ".smp_locks" not in names:
+        return Answer(False, "the kernel has no .smp_locks")
+    if machine.has_option("noreplace-smp"):
+        return Answer(False, "noreplace-smp on the command line")
+    if (machine.online_cpus or 1) > 1:
+        return Answer(False, f"{machine.online_cpus} CPUs are online")
+    if machine.has_option("nosmp"):
+        return Answer(True, "nosmp on the command line")
+    most = machine.option("maxcpus")
+    if most is not None and most.isdigit() and int(most) <= 1:
+        return Answer(True, f"maxcpus={most} on the command line")
+    count, source = present_cpus(machine)
+    if count is None:
+        return Answer(None, source, False)
+    return Answer(count == 1, f"{count} CPU{'' if count == 1 else 's'} present ({source})")
+
+
+def present_cpus(machine: Machine) -> tuple[int | None, str]:
+    """``num_present_cpus()`` and what told."""
+    import re
+
+    if line := re.search(r"smpboot: Allowing (\d{1,6}) CPUs, (\d{1,6}) hotplug CPUs", machine.dmesg):
+        return int(line.group(1)) - int(line.group(2)), f'log: "{line.group(0)}"'
+    if line := re.search(r"CPU topo: Allowing (\d{1,6}) present CPUs plus", machine.dmesg):
+        return int(line.group(1)), f'log: "{line.group(0)}"'
+    return machine.possible_cpus
+
+
+def facts_of(machine: Machine, kernel: Kernel) -> Facts:
+    """The facts as rules ask about them."""
+    from pvops.eras import declared
+
+    version = declared.version_of(kernel.release) or machine.release or (6, 1)
+    return Facts(machine, version, kernel.bits)

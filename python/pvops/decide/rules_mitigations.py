@@ -1,0 +1,277 @@
+"""Features that the selection of mitigations forces or clears: arch/x86/kernel/cpu/bugs.c of 5.10, 6.1, 6.12 and 7.2.
+
+Function names are those of 6.12; since 6.16 the same decisions stand in ``*_apply_mitigation()``.
+"""
+
+from __future__ import annotations
+
+from pvops.decide.answers import Answer, Facts
+from pvops.decide.mitigations import Mitigations
+from pvops.decide.registry import rule
+
+_SPLIT = (6, 16)
+
+
+def _mitigations(facts: Facts) -> Mitigations:
+    found = facts.__dict__.get("mitigations")
+    if not isinstance(found, Mitigations):
+        found = facts.__dict__["mitigations"] = Mitigations(facts)
+    return found
+
+
+@rule("bugs.c: spectre_v2_select_mitigation()", "RETPOLINE")
+def retpoline(facts: Facts) -> Answer:
+    """Retpolines, alone or with eIBRS, and the lfence variants."""
+    return _mitigations(facts).retpoline
+
+
+@rule("bugs.c: spectre_v2_select_mitigation()", "RETPOLINE_LFENCE")
+def retpoline_lfence(facts: Facts) -> Answer:
+    """spectre_v2=retpoline,lfence or eibrs,lfence."""
+    return _mitigations(facts).mode_is("lfence", "eibrs,lfence")
+
+
+@rule("bugs.c: spectre_v2_select_mitigation()", "KERNEL_IBRS")
+def kernel_ibrs(facts: Facts) -> Answer:
+    """Plain IBRS on entry, on Intel CPUs with the retbleed bug."""
+    return _mitigations(facts).mode_is("ibrs")
+
+
+@rule("bugs.c: spectre_v2_select_rsb_mitigation()", "RSB_CTXSW", "RSB_VMEXIT")
+def rsb_filling(facts: Facts) -> Answer:
+    """Filling the RSB: with retpolines, lfence and IBRS; to 6.0-stable with any mode but off."""
+    text = facts.state("spectre_v2")
+    if text is not None and not text.startswith(("Not affected", "Vulnerable: eIBRS")):
+        on = "RSB filling" in _parts(text)
+        return Answer(on, f"vulnerabilities/spectre_v2 {'says' if on else 'does not say'} 'RSB filling'")
+    modes = ["retpoline", "lfence", "ibrs"]
+    if facts.version < (6, 0):
+        modes += ["eibrs", "eibrs,lfence", "eibrs,retpoline"]
+    return _mitigations(facts).mode_is(*modes)
+
+
+@rule("bugs.c: spectre_v2_user_select_mitigation()", "USE_IBPB")
+def use_ibpb(facts: Facts) -> Answer:
+    """IBPB between processes: where the CPU has it and spectre_v2_user= does not turn it off."""
+    if facts.flag("ibpb") is False:
+        return Answer(False, "no ibpb in /proc/cpuinfo's flags")
+    text = facts.state("spectre_v2")
+    if text is not None and (said := next((p for p in _parts(text) if p.startswith("IBPB: ")), None)):
+        return Answer(said != "IBPB: disabled", f"vulnerabilities/spectre_v2: {said!r}")
+    mitigations = _mitigations(facts)
+    if option := mitigations.off or facts.given("nospectre_v2"):
+        return Answer(False, f"{option} on the command line")
+    for name in ("spectre_v2", "spectre_v2_user"):
+        if facts.option(name) == "off":
+            return Answer(False, f"{name}=off on the command line")
+    return Answer(facts.flag("ibpb"), "the CPU has ibpb")
+
+
+@rule("bugs.c: spectre_v2_select_mitigation()", "USE_IBRS_FW")
+def use_ibrs_fw(facts: Facts) -> Answer:
+    """IBRS around firmware calls: where the CPU has it, spectre_v2 does not use it, and IBPB does not do the same."""
+    text = facts.state("spectre_v2")
+    if text is not None and not text.startswith(("Not affected", "Vulnerable: eIBRS")):
+        on = "IBRS_FW" in _parts(text)
+        return Answer(on, f"vulnerabilities/spectre_v2 {'says' if on else 'does not say'} 'IBRS_FW'")
+    mode, source = _mitigations(facts).spectre_v2
+    if mode == "off" and facts.bug("spectre_v2") is False:
+        return Answer(False, source)
+    ibrs = facts.flag("ibrs")
+    on = bool(ibrs) and mode is not None and mode != "off" and "ibrs" not in mode and not _ibpb_fw(facts)
+    return Answer(None if ibrs is None else on, f"{source}; {'' if ibrs else 'no '}ibrs in /proc/cpuinfo's flags")
+
+
+@rule("bugs.c: spectre_v2_select_mitigation()", "USE_IBPB_FW")
+def use_ibpb_fw(facts: Facts) -> Answer:
+    """IBPB before firmware calls: AMD and Hygon CPUs with the retbleed bug and IBPB."""
+    if facts.logged("Enabling Speculation Barrier for firmware calls"):
+        return Answer(True, 'log: "Enabling Speculation Barrier for firmware calls"')
+    mode, source = _mitigations(facts).spectre_v2
+    if not facts.amd:
+        return Answer(False, f"no AMD CPU ({facts.cpu})")
+    if mode == "off" and (facts.version >= _SPLIT or _mitigations(facts).off or facts.option("spectre_v2") == "off"):
+        return Answer(False, source)
+    on = _ibpb_fw(facts)
+    return Answer(
+        on, "an AMD CPU with the retbleed bug and ibpb" if on else "no retbleed bug, no ibpb, or retbleed=ibpb"
+    )
+
+
+def _ibpb_fw(facts: Facts) -> bool:
+    asked = (facts.option("retbleed") or "").split(",")
+    return facts.amd and bool(facts.bug("retbleed")) and facts.has("ibpb") and "ibpb" not in asked
+
+
+@rule("bugs.c: retbleed_select_mitigation(), srso_select_mitigation(), its_select_mitigation()", "RETHUNK")
+def rethunk(facts: Facts) -> Answer:
+    """Returns through a thunk."""
+    return _mitigations(facts).returns[0]
+
+
+@rule("bugs.c: retbleed_select_mitigation(), srso_select_mitigation()", "UNRET")
+def unret(facts: Facts) -> Answer:
+    """Untraining on entry: retbleed's, or as part of SRSO's safe return."""
+    mitigations = _mitigations(facts)
+    (forced, source), (srso, why) = mitigations.retbleed, mitigations.srso
+    if srso == "safe-ret":
+        return Answer(True, why)
+    if srso == "ibpb":
+        return Answer(False, f"{why}: IBPB on entry needs no untraining")
+    return Answer(None if forced is None else forced == "unret", source, facts.amd)
+
+
+@rule("bugs.c: retbleed_select_mitigation(), srso_select_mitigation()", "ENTRY_IBPB")
+def entry_ibpb(facts: Facts) -> Answer:
+    """IBPB on entry."""
+    mitigations = _mitigations(facts)
+    (forced, source), (srso, why) = mitigations.retbleed, mitigations.srso
+    if srso == "ibpb":
+        return Answer(True, why)
+    return Answer(None if forced is None else forced == "ibpb", source)
+
+
+@rule("bugs.c: srso_select_mitigation()", "SRSO", "SRSO_ALIAS")
+def srso(facts: Facts) -> Answer:
+    """Safe return; with the aliases of family 0x19 under a feature of its own. Split below by feature."""
+    forced, source = _mitigations(facts).srso
+    return Answer(forced == "safe-ret", source)
+
+
+@rule("bugs.c: retbleed_select_mitigation(), its_select_mitigation()", "CALL_DEPTH")
+def call_depth(facts: Facts) -> Answer:
+    """Call depth tracking: retbleed=stuff or indirect_target_selection=stuff."""
+    mitigations = _mitigations(facts)
+    (forced, source), (its, why) = mitigations.retbleed, mitigations.its
+    if its == "stuff":
+        return Answer(True, why)
+    return Answer(forced == "stuff", source)
+
+
+@rule("bugs.c: its_select_mitigation()", "INDIRECT_THUNK_ITS")
+def its_thunk(facts: Facts) -> Answer:
+    """Aligned thunks for indirect branches, where there are no retpolines."""
+    mitigations = _mitigations(facts)
+    forced, source = mitigations.its
+    if forced != "thunks":
+        return Answer(False, source)
+    plain = mitigations.retpoline
+    return Answer(None if plain.value is None else not plain.value, f"{source}; {plain.source}")
+
+
+@rule("bugs.c: spectre_v1_select_mitigation()", "FENCE_SWAPGS_KERNEL")
+def fence_swapgs_kernel(facts: Facts) -> Answer:
+    """lfence on entries without swapgs: with FSGSBASE, or where SMAP does not hold speculatively."""
+    mitigations = _mitigations(facts)
+    text = facts.state("spectre_v1")
+    if text is not None and "Mitigation: usercopy/swapgs barriers" not in text:
+        return Answer(False, f"vulnerabilities/spectre_v1: {text!r}")
+    if text is None:
+        if option := mitigations.off or facts.given("nospectre_v1"):
+            return Answer(False, f"{option} on the command line")
+        if facts.bug("spectre_v1") is False:
+            return Answer(False, "spectre_v1 is not among the CPU's bugs")
+    if facts.machine.flags is None:
+        return Answer(None, "nothing tells fsgsbase and smap", True)
+    if facts.has("fsgsbase"):
+        return Answer(True, "spectre_v1 is mitigated and the CPU has fsgsbase")
+    if facts.has("smap") and not facts.bug("cpu_meltdown"):
+        return Answer(False, "no fsgsbase, and smap works speculatively")
+    return Answer(True, "spectre_v1 is mitigated and smap does not work speculatively")
+
+
+@rule("bugs.c: spectre_v1_select_mitigation()", "FENCE_SWAPGS_USER")
+def fence_swapgs_user(facts: Facts) -> Answer:
+    """lfence after swapgs on entry from user space: CPUs with the swapgs bug and without PTI."""
+    kernel = fence_swapgs_kernel(facts)
+    if not kernel.best:
+        return kernel
+    if facts.machine.bugs is None or facts.machine.flags is None:
+        return Answer(None, "nothing tells the swapgs bug and pti")
+    if not facts.bug("swapgs"):
+        return Answer(False, "swapgs is not among the CPU's bugs")
+    on = not facts.has("pti")
+    return Answer(on, f"the CPU has the swapgs bug and {'no ' if on else ''}pti")
+
+
+@rule("bugs.c: mds_, taa_, mmio_, rfds_ and tsa_select_mitigation()", "CLEAR_CPU_BUF")
+def clear_cpu_buf(facts: Facts) -> Answer:
+    """VERW on exit to user space. MMIO alone does not force it: that is for guests of this kernel only."""
+    for name in ("mds", "tsx_async_abort"):
+        text = facts.state(name)
+        if text and "Clear CPU buffers" in text:
+            return Answer(True, f"vulnerabilities/{name}: {text!r}")
+    text = facts.state("reg_file_data_sampling")
+    if text == "Mitigation: Clear Register File":
+        return Answer(True, f"vulnerabilities/reg_file_data_sampling: {text!r}")
+    text = facts.state("tsa")
+    if text and "Clear CPU buffers" in text and ": VM" not in text:
+        if "no microcode" in text and (facts.version >= _SPLIT or not facts.virtual):
+            return Answer(False, f"vulnerabilities/tsa: {text!r}, and no guest")
+        return Answer(True, f"vulnerabilities/tsa: {text!r}")
+    if not facts.machine.vulnerabilities and not _mitigations(facts).off:
+        affected = bool(facts.bug("mds"))
+        return Answer(None, "no vulnerabilities in the facts", affected)
+    return Answer(False, "none of the vulnerabilities mds, tsx_async_abort, reg_file_data_sampling, tsa clears buffers")
+
+
+@rule("bugs.c: bhi_select_mitigation()", "CLEAR_BHB_LOOP")
+def clear_bhb_loop(facts: Facts) -> Answer:
+    """The loop that clears the branch history, on system calls."""
+    return _bhi(facts, "BHI: SW loop", "BHI: Syscall hardening")
+
+
+@rule("bugs.c: spec_ctrl_bhi_dis()", "CLEAR_BHB_HW")
+def clear_bhb_hw(facts: Facts) -> Answer:
+    """BHI_DIS_S in the CPU."""
+    return _bhi(facts, "BHI: BHI_DIS_S")
+
+
+def _bhi(facts: Facts, *texts: str) -> Answer:
+    text = facts.state("spectre_v2")
+    if text is None:
+        return Answer(False if facts.bug("bhi") is False else None, "no vulnerabilities/spectre_v2")
+    if text.startswith("Vulnerable: eIBRS with"):
+        return Answer(None, f"vulnerabilities/spectre_v2: {text!r}, which does not tell BHI", "BHI: SW loop" in texts)
+    said = next((part for part in _parts(text) if part.startswith("BHI: ")), None)
+    if said is None:
+        return Answer(False, "vulnerabilities/spectre_v2 has no BHI")
+    return Answer(said in texts, f"vulnerabilities/spectre_v2: {said!r}")
+
+
+def _parts(text: str) -> list[str]:
+    """The parts of spectre_v2's text: separated by commas in 5.10, by semicolons since 6.9 and its backports."""
+    return [part.strip() for part in text.replace(";", ",").split(",")]
+
+
+@rule("bugs.c: ssb_select_mitigation()", "SPEC_STORE_BYPASS_DISABLE")
+def ssb_disable(facts: Facts) -> Answer:
+    """Speculative store bypass off for everyone: spec_store_bypass_disable=on."""
+    text = facts.state("spec_store_bypass")
+    if text is None:
+        return Answer(facts.option("spec_store_bypass_disable") == "on" and facts.has("ssbd"), "the command line")
+    return Answer(
+        text == "Mitigation: Speculative Store Bypass disabled", f"vulnerabilities/spec_store_bypass: {text!r}"
+    )
+
+
+@rule("bugs.c: vmscape_select_mitigation()", "IBPB_EXIT_TO_USER")
+def ibpb_exit_to_user(facts: Facts) -> Answer:
+    """IBPB before the return of a virtual machine monitor to user space."""
+    text = facts.state("vmscape")
+    if text is None:
+        return Answer(False, "no vulnerabilities/vmscape")
+    return Answer(text == "Mitigation: IBPB before exit to userspace", f"vulnerabilities/vmscape: {text!r}")
+
+
+def of_family(feature: str, facts: Facts, answer: Answer) -> Answer:
+    """SRSO and SRSO_ALIAS share a rule: family 0x19 takes the aliased one, all others the plain one."""
+    alias = facts.family == 0x19
+    if answer.value and alias != (feature == "SRSO_ALIAS"):
+        return Answer(False, f"{answer.source}, but family {facts.family:#x} takes SRSO{'_ALIAS' if alias else ''}")
+    return answer
+
+
+def return_thunk(facts: Facts) -> str | None:
+    """The function that ``x86_return_thunk`` points to after the selection; None for the one it is built with."""
+    return _mitigations(facts).returns[1]

@@ -1,0 +1,311 @@
+"""One kernel generation's ops: structures, numbers, native values, and everything a backend is declared against.
+
+An era is a value made once in its own file (``pvops/ops/seed.py``, ``v6_1.py``, …), from data in the words of that
+kernel's headers. What depends on the configuration is a method that takes a `Config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from pvops.eras.records import OFFSET, InfoStruct, Option, Record
+from pvops.eras.structs import Config, OpsStruct, Pointer, Template, nearest
+from pvops.errors import OpsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.eras.patching import PatchFunction
+
+#: Licences that may use EXPORT_SYMBOL_GPL (license_is_gpl_compatible(), include/linux/license.h).
+GPL_COMPATIBLE = ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
+
+
+class Array:
+    """One array of ops: a template, and the variable that is laid out like it.
+
+    Args:
+        struct: what C calls its type, ``paravirt_patch_template``.
+        structs: its structures in order.
+        symbol: the variable, ``pv_ops``; empty where each structure is a variable of its own (2.6.24 to 4.19).
+        config: condition under which there is one.
+        export: ``EXPORT_SYMBOL`` or ``EXPORT_SYMBOL_GPL`` of the variable, or empty.
+    """
+
+    __slots__ = ("config", "export", "struct", "structs", "symbol")
+
+    def __init__(
+        self,
+        struct: str,
+        structs: tuple[type[OpsStruct], ...],
+        *,
+        symbol: str = "",
+        config: str = "",
+        export: str = "",
+    ) -> None:
+        self.struct = struct
+        self.structs = structs
+        self.symbol = symbol
+        self.config = config
+        self.export = export
+
+
+class PatchTemplate:
+    """A template with structures in it: goes back from an op's number to what its structure holds *now*.
+
+    "Neat trick to map patch type back to the call within the corresponding structure" (Russell 2007). It keeps the
+    structures themselves and no copy: change one, and the answer changes.
+
+    Raises:
+        OpsError: if a structure of the template is missing, given twice, or of another era.
+    """
+
+    def __init__(self, template: Template, *structs: OpsStruct) -> None:
+        self.template = template
+        self.structs: dict[str, OpsStruct] = {}
+        for struct in structs:
+            name = type(struct).__name__
+            if name in self.structs:
+                raise OpsError(f"{name} is given twice")
+            self.structs[name] = struct
+        for wanted in template.structs:
+            held = self.structs.get(wanted.__name__)
+            if held is None:
+                raise OpsError(f"{template.name or 'the template'} is filled without {wanted.__name__}")
+            if type(held) is not wanted:
+                raise OpsError(f"{wanted.__name__} is not that of {template.name or 'the template'}")
+
+    def get_call_destination(self, type: int) -> Pointer:
+        """What the op of this number points to; None for NULL.
+
+        NULL too where the kernel was built not to see the structure (pv_lock_ops without CONFIG_PARAVIRT_SPINLOCKS).
+        """
+        op = self.template[type]
+        struct = self.structs[op.struct]
+        return struct[op.field] if self.template.config.holds(struct.called) else None
+
+    def pointers(self) -> dict[str, Pointer]:
+        """All ops in order, name → destination."""
+        return {op.name: self.get_call_destination(op.type) for op in self.template}
+
+
+class Era:
+    """The ops of one kernel generation. See the parameters of ``__init__`` for what it holds."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        source: str,
+        arrays: tuple[Array, ...],
+        configs: tuple[Option, ...],
+        native: Callable[[Config], tuple[OpsStruct, ...]],
+        info: InfoStruct,
+        asm_offsets: tuple[OFFSET, ...],
+        records: tuple[Record, ...],
+        clobbers: Callable[[int], dict[str, int]],
+        native_patch: Callable[[Config], PatchFunction] | None = None,
+        bits: tuple[int, ...] = (32, 64),
+    ) -> None:
+        """Declare an era.
+
+        Args:
+            name: of the contract, ``2.6.33``.
+            source: tree and files that it was read from.
+            arrays: the ops arrays; one but for 7.2.
+            configs: the configuration symbols that matter.
+            native: the structures as linked into the kernel, for a configuration.
+            info: ``pv_info`` as linked, "bare hardware".
+            asm_offsets: the paravirt lines of asm-offsets.
+            records: ``paravirt_patch_site``, ``alt_instr``.
+            clobbers: the ``CLBR_*`` constants for 32 or 64 bits.
+            native_patch: ``native_patch`` for a configuration; None where calls are all that is patched by this road.
+            bits: pointer sizes the era exists in.
+        """
+        self.name = name
+        self.source = source
+        self.arrays = arrays
+        self.configs = configs
+        self.native = native
+        self.info = info
+        self.records = records
+        self.clobbers = clobbers
+        self.bits = bits
+        self._asm_offsets = asm_offsets
+        self._native_patch = native_patch
+
+    @property
+    def structs(self) -> tuple[type[OpsStruct], ...]:
+        """All structures in template order, array after array."""
+        return tuple(struct for array in self.arrays for struct in array.structs)
+
+    # Configurations
+
+    def default_config(self, bits: int | None = None, **settings: bool) -> Config:
+        """The era's default configuration with some symbols set (True) or not (False).
+
+        Args:
+            bits: 32 or 64; the era's widest if None.
+            settings: ``X86_PAE=True``.
+
+        Raises:
+            OpsError: for a symbol that does not matter to this era, or that cannot be set together with the others.
+        """
+        bits = self.bits[-1] if bits is None else bits
+        defaults = {option.symbol: option.default[bits == 64] for option in self.configs}
+        for symbol in settings:
+            if symbol not in defaults:
+                raise OpsError(f"CONFIG_{symbol} means nothing to the ops of {self.name}{nearest(symbol, defaults)}")
+        return self._checked(bits, (s for s, on in (defaults | settings).items() if on))
+
+    def config(self, bits: int, symbols: Iterable[str]) -> Config:
+        """The configuration with exactly these symbols set, and every class of ops configured in.
+
+        Raises:
+            OpsError: as `default_config`.
+        """
+        settings = {option.symbol: not option.released for option in self.configs}
+        settings.update((symbol, True) for symbol in symbols if symbol != "X86_64")
+        return self.default_config(bits, **settings)
+
+    def possible_configs(self, bits: int) -> Iterator[Config]:
+        """Every configuration the era's options allow for a pointer size, the default one first."""
+        from itertools import product
+
+        symbols = [option.symbol for option in self.configs]
+        defaults = [option.default[bits == 64] for option in self.configs]
+        for flips in sorted(product((False, True), repeat=len(symbols)), key=sum):
+            on = (s for s, default, flip in zip(symbols, defaults, flips, strict=True) if default != flip)
+            try:
+                yield self._checked(bits, on)
+            except OpsError:
+                continue  # a symbol without what it depends on
+
+    def read_config(self, text: str) -> Config:
+        """The configuration that a kernel's ``.config`` file describes; what does not matter here is passed over."""
+        on = {line.partition("=")[0].strip() for line in text.splitlines() if line.rstrip().endswith("=y")}
+        bits = 64 if "CONFIG_X86_64" in on else 32
+        return self.config(bits, (o.symbol for o in self.configs if f"CONFIG_{o.symbol}" in on))
+
+    def _checked(self, bits: int, symbols: Iterable[str]) -> Config:
+        if bits not in self.bits:
+            raise OpsError(f"{self.name} is a {self.bits[0]}-bit era, not a {bits}-bit one")
+        config = Config(*symbols, *(("X86_64",) if bits == 64 else ()))
+        for option in self.configs:
+            if option.symbol in config.symbols and not config.holds(option.depends):
+                raise OpsError(f"CONFIG_{option.symbol} depends on {option.depends} in {self.name}")
+        return config
+
+    # Numbers
+
+    def templates(self, config: Config) -> tuple[Template, ...]:
+        """The template of each ops array that this configuration has; the first is the main one."""
+        return tuple(
+            Template(a.structs, config, name=f"struct {a.struct} of {self.name}", symbol=a.symbol)
+            for a in self.arrays
+            if config.holds(a.config)
+        )
+
+    def template(self, config: Config, symbol: str | None = None) -> Template:
+        """The template of the main array, or of the one whose variable is ``symbol`` (``pv_ops_lock``).
+
+        Raises:
+            OpsError: if this configuration has no such array.
+        """
+        templates = self.templates(config)
+        if symbol is None:
+            return templates[0]
+        for template in templates:
+            if template.symbol == symbol:
+                return template
+        raise OpsError(f"{self.name} has no ops array {symbol} in this configuration")
+
+    def patch_template(self, config: Config, *structs: OpsStruct, symbol: str | None = None) -> PatchTemplate:
+        """A template with these structures in it (see `PatchTemplate`), or with the native ones if none are given."""
+        return PatchTemplate(self.template(config, symbol), *(structs or self.native(config)))
+
+    def patch_function(self, config: Config) -> PatchFunction | None:
+        """What the kernel patches with on bare hardware, ``native_patch``; None where alternatives do all of it."""
+        return None if self._native_patch is None else self._native_patch(config)
+
+    def asm_offsets(self, config: Config) -> dict[str, int]:
+        """The paravirt constants of asm-offsets, in bytes. Those of ops that are configured out are absent."""
+        template = self.template(config)
+        info = type(self.info).offsets(config)
+        out: dict[str, int] = {}
+        for line in self._asm_offsets:
+            if not config.holds(line.config):
+                continue
+            if line.struct == "pv_info":
+                out[line.symbol] = info[line.member]
+            elif line.struct == self.arrays[0].struct:
+                out[line.symbol] = template.offsetof(line.member)
+            elif f"{line.struct}.{line.member}" in template:
+                op = template.op(f"{line.struct}.{line.member}")
+                out[line.symbol] = op.offset - template.struct_offsets[line.struct]
+        return out
+
+    def layout(self, config: Config) -> dict[str, int]:
+        """Sizes and offsets in bytes of the patch records and the template, and ``CLBR_ANY`` where there is one."""
+        out: dict[str, int] = {}
+        for record in self.records:
+            out |= record.layout(config.bits // 8)
+        array = self.arrays[0]
+        out[f"sizeof_{array.struct}"] = self.template(config).size
+        clobbers = self.clobbers(config.bits)
+        if "CLBR_ANY" in clobbers:
+            out["CLBR_ANY"] = clobbers["CLBR_ANY"]
+        return out
+
+    # Words and modules
+
+    def doc(self, op: str) -> str:
+        """What an op does, in a few words: this era's, or those of the oldest era that has an op of that name."""
+        struct, _, field = op.partition(".")
+        for candidate in self.structs:
+            if candidate.__name__ == struct and field in candidate.ops:
+                return candidate.ops[field].doc or _documented(field)
+        raise OpsError(f"no op {op} in {self.name}")
+
+    @property
+    def exports(self) -> Mapping[str, str]:
+        """Variables that modules can see, and by which macro: ``{"pv_irq_ops": "EXPORT_SYMBOL", …}``."""
+        out = {struct.__name__: struct.export for struct in self.structs if struct.export}
+        out |= {array.symbol: array.export for array in self.arrays if array.export}
+        return out | ({type(self.info).__name__: self.info.export} if self.info.export else {})
+
+    def symbol_for_module(self, symbol: str, *, license: str, module: str = "module") -> str:
+        """Resolve a symbol for a module as the kernel's loader does.
+
+        Args:
+            symbol: the variable the module refers to.
+            license: its ``MODULE_LICENSE``.
+            module: its name, for the message.
+
+        Returns:
+            ``EXPORT_SYMBOL`` or ``EXPORT_SYMBOL_GPL``, whichever lets it in.
+
+        Raises:
+            OpsError: in the loader's words if the module may not see it: ``lg: Unknown symbol pv_info``.
+        """
+        export = self.exports.get(symbol)
+        if export == "EXPORT_SYMBOL" or (export == "EXPORT_SYMBOL_GPL" and license in GPL_COMPATIBLE):
+            return export
+        said = f"{module}: Unknown symbol {symbol}"
+        if not self.name.startswith(("2.6", "seed")):
+            said += " (err -2)"  # printed since 2.6.35
+        if export is None:
+            raise OpsError(f"{said}: not exported", reason=f"{symbol} is not exported to modules")
+        raise OpsError(f"{said}: GPL only, and the licence is {license}", reason=f"{symbol} is exported GPL only")
+
+    def __repr__(self) -> str:
+        return f"<Era {self.name}>"
+
+
+def _documented(field: str) -> str:
+    from pvops.eras import era, eras
+
+    for name in eras():
+        for struct in era(name).structs:
+            if field in struct.ops and struct.ops[field].doc:
+                return struct.ops[field].doc
+    return ""

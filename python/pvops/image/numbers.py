@@ -1,0 +1,182 @@
+"""Feature numbers of one image: which feature each number stands for, and what tells.
+
+Four sources, the surest first:
+
+1. the names that the image itself prints (`pvops.image.names`);
+2. rows that only one feature has (`pvops.image.anchors`);
+3. the numbers declared in the sources of the nearest release (`pvops.eras.declared`). In words that mirror a CPUID
+   register they cannot shift; in the words that Linux assigns they are taken as verified where every printed name of
+   the word, and every anchor in it, stands where that release declares it;
+4. nothing: the number is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvops.eras import declared
+from pvops.image import anchors, names
+from pvops.image.rows import Row, rows
+
+if TYPE_CHECKING:
+    from pvops.kernel import Kernel
+
+#: Words whose bits are those of a CPUID register: their numbers are the architecture's.
+HARDWARE = frozenset({0, 1, 4, 6, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20})
+
+# What /proc/cpuinfo calls features whose kernel name, in lower case, is another (arch/x86/include/asm/cpufeatures.h).
+_ALIASES = {
+    "dts": "DS",
+    "sse": "XMM",
+    "sse2": "XMM2",
+    "ss": "SELFSNOOP",
+    "tm": "ACC",
+    "pdpe1gb": "GBPAGES",
+    "pni": "XMM3",
+    "monitor": "MWAIT",
+    "sse4_1": "XMM4_1",
+    "sse4_2": "XMM4_2",
+    "rng": "XSTORE",
+    "rng_en": "XSTORE_EN",
+    "ace": "XCRYPT",
+    "ace_en": "XCRYPT_EN",
+    "svm_lock": "SVML",
+    "nrip_save": "NRIPS",
+    "tsc_scale": "TSCRATEMSR",
+}
+
+
+class Name(NamedTuple):
+    """What a number stands for.
+
+    Attributes:
+        number: word * 32 + bit.
+        name: the kernel's name without ``X86_FEATURE_``; of a bug with ``BUG_`` before it.
+        printed: the name in /proc/cpuinfo's flags or bugs; None where it is not printed.
+        verified: whether the image confirms it.
+        source: what told, in words.
+    """
+
+    number: int
+    name: str
+    printed: str | None
+    verified: bool
+    source: str
+
+    @property
+    def bug(self) -> bool:
+        """Whether it is a bug."""
+        return self.name.startswith("BUG_")
+
+
+class Numbers:
+    """The numbers of one image; make it with `of_image`.
+
+    Attributes:
+        declared: the release whose declared numbers were taken.
+        ncapints: words of features; bugs come after.
+        by_number: number → `Name`, for every number that has one.
+        rows: the rows of ``.altinstructions``.
+    """
+
+    def __init__(
+        self, base: declared.Declared, ncapints: int, by_number: Mapping[int, Name], rows: Sequence[Row]
+    ) -> None:
+        self.declared = base
+        self.ncapints = ncapints
+        self.by_number = by_number
+        self.rows = rows
+        self.by_name = {name.name: name for name in by_number.values()}
+
+    def number(self, name: str) -> int | None:
+        """The number of a feature (or ``BUG_…``) by the kernel's name, or None."""
+        found = self.by_name.get(name)
+        return found.number if found else None
+
+    def consulted(self) -> list[int]:
+        """The numbers that rows ask for, ascending."""
+        return sorted({row.number for row in self.rows})
+
+
+def of_image(kernel: Kernel) -> Numbers:
+    """The numbers of a kernel.
+
+    Raises:
+        TableError: ``.altinstructions`` is malformed.
+    """
+    base = declared.nearest(declared.version_of(kernel.release))
+    table = rows(kernel)
+    bugs = names.bugs(kernel, base.nbugints)
+    ncapints, why = _ncapints(kernel, base, table, bugs.names)
+    printed = names.features(kernel, ncapints)
+    anchored = anchors.seen(kernel, table)
+    found: dict[int, Name] = {}
+    for number, text in printed.names.items():
+        found[number] = Name(number, _kernel_name(text), text, True, printed.source)
+    for feature, seen in anchored.items():
+        source = f"{seen.rows} rows of .altinstructions: {seen.what}"
+        found.setdefault(seen.number, Name(seen.number, feature, None, True, source))
+    taken = {name.name for name in found.values()}
+    for feature, number in base.features.items():
+        if number not in found and feature not in taken and number < ncapints * 32:
+            ok, source = _check(feature, number, base, printed.names, anchored)
+            found[number] = Name(number, feature, None, ok, source)
+    first = ncapints * 32
+    for number, text in bugs.names.items():
+        found[first + number] = Name(first + number, f"BUG_{text.upper()}", text, True, f"{bugs.source}; {why}")
+    for bug, number in base.bugs.items():
+        if first + number not in found:
+            source = f"declared in {base.release}, after {ncapints} words of features"
+            found[first + number] = Name(first + number, f"BUG_{bug}", None, bool(bugs.names), source)
+    return Numbers(base, ncapints, found, table)
+
+
+def _kernel_name(printed: str) -> str:
+    return _ALIASES.get(printed, printed.upper())
+
+
+def _check(
+    feature: str,
+    number: int,
+    base: declared.Declared,
+    printed: Mapping[int, str],
+    anchored: Mapping[str, anchors.Seen],
+) -> tuple[bool, str]:
+    """Whether the image confirms a declared number, and the sentence that says so."""
+    word = number // 32
+    source = f"declared in {base.release}"
+    if word in HARDWARE:
+        return True, f"{source}; word {word} is a CPUID register"
+    if not printed:
+        return False, f"{source}, not verified: the image prints no names"
+    there = {_kernel_name(text): n for n, text in printed.items() if n // 32 == word}
+    there |= {name: seen.number for name, seen in anchored.items() if seen.number // 32 == word}
+    moved = sorted(name for name, n in there.items() if base.features.get(name, n) != n)
+    if moved:
+        return False, f"{source}, not verified: {moved[0]} stands elsewhere in this image"
+    return True, f"{source}; {len(there)} other names of word {word} stand where it declares them"
+
+
+def _ncapints(
+    kernel: Kernel, base: declared.Declared, table: Sequence[Row], bugs: Mapping[int, str]
+) -> tuple[int, str]:
+    """How many words of features there are: the number under which most rows make sense, the declared one first.
+
+    A row's number is a feature below the limit and a bug from there on; a wrong limit turns bugs that have names into
+    features that have none.
+    """
+    asked = {row.number for row in table}
+    known = set(base.features.values()) | set(names.features(kernel, base.ncapints - 2).names)
+    unnamed = set(base.bugs.values())
+
+    def misfits(ncapints: int) -> int:
+        first = ncapints * 32
+        lost = sum(1 for n in asked if n < first and n not in known)
+        return lost + sum(1 for n in asked if n >= first and n - first not in bugs and n - first not in unnamed)
+
+    candidates = sorted(range(base.ncapints - 3, base.ncapints + 4), key=lambda n: (misfits(n), abs(n - base.ncapints)))
+    best = candidates[0]
+    return best, f"{best} words of features, as {base.release} declares" if best == base.ncapints else (
+        f"{best} words of features by the rows ({base.release} declares {base.ncapints})"
+    )

@@ -1,0 +1,343 @@
+"""What differs between two boots of one kernel: the bytes that two plans leave, site by site, and why.
+
+What is compared is what runs in the end: both plans' writes are replayed over the text as built, and a site differs
+where the bytes do. Two boots that write in other ways but leave the same bytes do not differ.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from pvops.plan.reasons import sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pvops.kernel import Kernel
+    from pvops.plan.plan import Plan, RawWrite
+
+T = TypeVar("T")
+
+#: How a reason names another row: which one is the site's own affair, and sites that differ alike are one group.
+_OTHER_ROW = re.compile(r"row \d+ of the same site")
+
+
+class Side(NamedTuple):
+    """What one boot does at a site.
+
+    Attributes:
+        bytes: what runs in the end.
+        kinds: what the site became in each pass that the other boot does not do alike, ``alternatives inlined``.
+        reasons: why, one sentence each; without those that hold on both sides.
+        guess: some of the bytes are a first guess: nothing in the image and the facts settles them.
+    """
+
+    bytes: bytes
+    kinds: tuple[str, ...]
+    reasons: tuple[str, ...]
+    guess: bool
+
+
+class Difference(NamedTuple):
+    """A site that differs.
+
+    Attributes:
+        address: as linked.
+        section: it lies in.
+        symbol: it lies in, with the offset; None where the image names nothing.
+        built: its bytes as built.
+        table: the pass that makes the difference: the last in which the boots do not do alike.
+        op: the op that the site calls, or None.
+        subject: what that pass asks: a feature with ``!`` where its absence is asked for, a static key, the op.
+        a, b: the two sides.
+    """
+
+    address: int
+    section: str
+    symbol: str | None
+    built: bytes
+    table: str
+    op: str | None
+    subject: str | None
+    a: Side
+    b: Side
+
+
+class Group(NamedTuple):
+    """Sites that differ alike: by the same pass, for the same reasons.
+
+    Attributes:
+        table, op, subject: as of each of its sites.
+        a, b: their sides, whose bytes are those of the first site.
+        sites: they, by address.
+    """
+
+    table: str
+    op: str | None
+    subject: str | None
+    a: Side
+    b: Side
+    sites: Sequence[Difference]
+
+    @property
+    def title(self) -> str:
+        """``alternatives: !X86_FEATURE_XENPV at pv_irq_ops.irq_enable``."""
+        if self.subject is None or self.subject == self.op:
+            return f"{self.table}: {self.op}" if self.op else self.table
+        return f"{self.table}: {self.subject}" + (f" at {self.op}" if self.op else "")
+
+
+class Comparison:
+    """Two boots of one kernel, compared.
+
+    Attributes:
+        kernel: whose text it is.
+        a, b: the plans.
+        names: what to call them, as the user named them.
+    """
+
+    def __init__(self, a: Plan, b: Plan, names: tuple[str, str] = ("A", "B")) -> None:
+        self.kernel: Kernel = a.kernel
+        self.a = a
+        self.b = b
+        self.names = names
+
+    @cached_property
+    def sites(self) -> list[Difference]:
+        """Every site that differs, by address."""
+        return list(self._compare())
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The sites, grouped by pass and cause; the passes in their order, the largest group of each first."""
+        groups: dict[tuple[object, ...], list[Difference]] = {}
+        for site in self.sites:
+            groups.setdefault((site.table, site.op, site.subject, site.a[1:], site.b[1:]), []).append(site)
+        order = {table: i for i, table in enumerate(self.by_pass)}
+        found = [Group(s[0].table, s[0].op, s[0].subject, s[0].a, s[0].b, s) for s in groups.values()]
+        return sorted(found, key=lambda g: (order[g.table], -len(g.sites), g.sites[0].address))
+
+    @cached_property
+    def by_pass(self) -> Mapping[str, int]:
+        """Table of the pass → how many sites differ by it, most first."""
+        return _counted(site.table for site in self.sites)
+
+    @property
+    def by_op(self) -> Mapping[str, int]:
+        """Op → how many of its sites differ, most first."""
+        return _counted(site.op for site in self.sites)
+
+    @property
+    def by_subject(self) -> Mapping[tuple[str, str], int]:
+        """(pass, feature, static key or op that it asked) → how many sites differ by it, most first."""
+        return _counted((site.table, site.subject) if site.subject else None for site in self.sites)
+
+    @property
+    def by_section(self) -> Mapping[str, int]:
+        """Section → how many of its sites differ, most first."""
+        return _counted(site.section for site in self.sites)
+
+    @property
+    def differing_bytes(self) -> int:
+        """How many bytes differ."""
+        return sum(x != y for site in self.sites for x, y in zip(site.a.bytes, site.b.bytes, strict=True))
+
+    @property
+    def guesses(self) -> int:
+        """How many of the sites are a first guess on a side."""
+        return sum(site.a.guess or site.b.guess for site in self.sites)
+
+    def disassembly(self, address: int, code: bytes) -> str:
+        """What a site's bytes do."""
+        return "; ".join(text for _, _, text in self.kernel.image.disassemble(address, code))
+
+    def _compare(self) -> Iterator[Difference]:
+        before = _Text(self.kernel)
+        texts = _Text(self.kernel), _Text(self.kernel)
+        raws = self.a.raw(), self.b.raw()
+        for text, raw in zip(texts, raws, strict=True):
+            text.replay(raw)
+        places = [(low, high) for low, high in _places(raws) if texts[0].read(low, high) != texts[1].read(low, high)]
+        sides = tuple(_Writes(plan, raw, places) for plan, raw in zip((self.a, self.b), raws, strict=True))
+        for place, (low, high) in enumerate(places):
+            found = texts[0].read(low, high), texts[1].read(low, high)
+            section = before.section(low)
+            yield self._difference(place, low, section, before.read(low, high), found, (sides[0], sides[1]))
+
+    def _difference(
+        self,
+        place: int,
+        address: int,
+        section: str,
+        built: bytes,
+        found: tuple[bytes, bytes],
+        sides: tuple[_Writes, _Writes],
+    ) -> Difference:
+        (a, b), (guess_a, guess_b) = (side.of[place] for side in sides), (side.guesses[place] for side in sides)
+        same = {_decision(w) for w in a} & {_decision(w) for w in b}
+        a, b = ([w for w in writes if _decision(w) not in same] or writes for writes in (a, b))
+        # The last row of the last pass has the last word.
+        last = max(
+            (*a, *b),
+            key=lambda w: (sides[0].order.get(w[1], sides[1].order.get(w[1], -1)), w[2]),
+            default=None,
+        )
+        assert last is not None
+        op = next((op for w in (*a, *b) if (op := self.a.op_of(w))), None)
+        subject = _subject(self.a if last in a else self.b, last) or op
+        kinds = [tuple(f"{w[1]} {w[4]}" for w in writes) for writes in (a, b)]
+        said = (
+            sides[0].reasons(a, last[1], changed=found[0] != built),
+            sides[1].reasons(b, last[1], changed=found[1] != built),
+        )
+        reasons = _unlike(said[0], said[1]), _unlike(said[1], said[0])
+        return Difference(
+            address,
+            section,
+            self.kernel.place(address),
+            built,
+            last[1],
+            op,
+            subject,
+            Side(found[0], kinds[0], reasons[0], guess_a),
+            Side(found[1], kinds[1], reasons[1], guess_b),
+        )
+
+
+def compare(a: Plan, b: Plan, names: tuple[str, str] = ("A", "B")) -> Comparison:
+    """Compares what two plans of one kernel leave in its text."""
+    return Comparison(a, b, names)
+
+
+class _Text:
+    """The sections of an image, to write to."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        sections = sorted(
+            (address, size, name) for name, address, size, _ in kernel.image.sections() if address and size
+        )
+        self._kernel = kernel
+        self._starts = [address for address, _, _ in sections]
+        self._sections = sections
+        self._bytes: dict[int, bytearray] = {}
+
+    def _at(self, address: int) -> int:
+        return bisect_right(self._starts, address) - 1
+
+    def section(self, address: int) -> str:
+        """The name of the section that an address lies in."""
+        return self._sections[self._at(address)][2]
+
+    def _held(self, index: int) -> bytearray:
+        if index not in self._bytes:
+            address, size, _ = self._sections[index]
+            self._bytes[index] = bytearray(self._kernel.image.read(address, size) or bytes(size))
+        return self._bytes[index]
+
+    def read(self, low: int, high: int) -> bytes:
+        """The bytes from one address up to another, of one section."""
+        index = self._at(low)
+        start = self._starts[index]
+        return bytes(self._held(index)[low - start : high - start])
+
+    def replay(self, writes: Iterable[RawWrite]) -> None:
+        """Writes what a plan writes, in its order."""
+        start, held = 0, bytearray()
+        for address, _, _, code, *_ in writes:
+            if code:
+                if not 0 <= address - start < len(held):
+                    index = self._at(address)
+                    start, held = self._starts[index], self._held(index)
+                held[address - start : address - start + len(code)] = code
+
+
+def _places(raws: tuple[Sequence[RawWrite], Sequence[RawWrite]]) -> list[tuple[int, int]]:
+    """Where the boots write otherwise, as ranges of addresses: writes that overlap are one place."""
+    a, b = ({(w[0], w[3]) for w in raw if w[3]} for raw in raws)
+    found = _merged((address, address + len(code)) for address, code in a ^ b)
+    # What both write alike belongs to the place that it overlaps.
+    starts = [low for low, _ in found]
+    for address, code in a & b:
+        index = bisect_right(starts, address + len(code) - 1) - 1
+        if index >= 0 and address < found[index][1]:
+            found.append((address, address + len(code)))
+    return _merged(found)
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if found and low < found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
+        else:
+            found.append((low, high))
+    return found
+
+
+class _Writes:
+    """The writes of one plan, at some places only."""
+
+    def __init__(self, plan: Plan, raw: Sequence[RawWrite], places: Sequence[tuple[int, int]]) -> None:
+        self.plan = plan
+        self.order: dict[str, int] = {}
+        self.of: list[list[RawWrite]] = [[] for _ in places]
+        self.guesses = [False] * len(places)
+        self._said: dict[tuple[object, ...], tuple[str, ...]] = {}
+        starts = [low for low, _ in places]
+        for write in raw:
+            self.order.setdefault(write[1], len(self.order))
+            index = bisect_right(starts, write[0]) - 1
+            if index >= 0 and write[0] < places[index][1]:
+                self.of[index].append(write)
+        for open_ in plan.undetermined:
+            index = bisect_right(starts, open_.address + open_.len - 1) - 1
+            if index >= 0 and open_.address < places[index][1]:
+                self.guesses[index] = True
+
+    def reasons(self, writes: Sequence[RawWrite], table: str, changed: bool) -> tuple[str, ...]:
+        """Why the writes are what they are; where there is none, why that pass does nothing here."""
+        if not writes:
+            passes = dict(self.plan.by_pass())
+            why = "writes nothing here" if table in passes else "does not run on this boot, or writes nothing at all"
+            return (f"{table} {why}; {'another pass did' if changed else 'the bytes stay as built'}",)
+        said: list[str] = []
+        for raw in writes:
+            # Rows of one op or key are explained alike; what else the sentences say is in the rest.
+            about = self.plan.op_of(raw) or self.plan.key_of(raw[1], raw[2])
+            known = (raw[1], about, raw[4], _OTHER_ROW.sub("", raw[5]), len(raw[3]) - raw[6], raw[7])
+            if known not in self._said:
+                said_of = sentences(self.plan, self.plan.write(raw))
+                self._said[known] = tuple(_OTHER_ROW.sub("another row of the same site", one) for one in said_of)
+            said += self._said[known]
+        return tuple(dict.fromkeys(said))
+
+
+def _unlike(said: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    """What one side says and the other does not, or all of it."""
+    return tuple(sentence for sentence in said if sentence not in other) or said
+
+
+def _decision(write: RawWrite) -> tuple[object, ...]:
+    """What makes two boots' writes the same decision."""
+    return write[1], write[2], write[3], write[4], write[5]
+
+
+def _subject(plan: Plan, raw: RawWrite) -> str | None:
+    """What the pass asked: a feature, a static key, a static call."""
+    table, row, feature = raw[1], raw[2], raw[7]
+    if feature is not None and plan.setup.words is not None:
+        number, inverted, _ = feature
+        return f"{'!' if inverted else ''}X86_FEATURE_{plan.setup.words[number].name.name}"
+    key = plan.key_of(table, row) if table in ("jump_labels", "static_calls") else None
+    if key is None:
+        return None
+    state = (plan.setup.keys if table == "jump_labels" else plan.setup.calls).get(key)
+    return (state.symbol if state else None) or plan.kernel.place(key) or f"{key:#x}"
+
+
+def _counted(values: Iterable[T | None]) -> dict[T, int]:
+    return dict(Counter(value for value in values if value is not None).most_common())

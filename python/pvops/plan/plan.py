@@ -1,0 +1,222 @@
+"""Plans: what a kernel writes to its own text at boot, write by write, each with its reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvops import _core
+from pvops.decide.boot import set_up
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pvops.backends.backend import Backend, Slot
+    from pvops.eras.nops import NopChoice
+    from pvops.eras.rules import Rules
+    from pvops.kernel import Kernel
+    from pvops.machine.machine import Machine
+
+    #: (address, table, row, bytes, kind, reason, bytes used, feature) of a write: see `_core.Plan.writes`.
+    RawWrite = tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]
+
+
+class Write(NamedTuple):
+    """One write of one pass, or a row it passed over.
+
+    Attributes:
+        address: where, as linked.
+        table: the pass's table, ``"paravirt"``.
+        row: the row of that table that asks for it.
+        bytes: what is written; empty where the row changes nothing.
+        used: how many of them the pass needed; the rest are nops.
+        kind: what the site became: ``inlined``, ``called``, ``jumped``, ``nopped``, ``moved``, ``kept``, ….
+        reason: why, in words.
+        source: where the kernel says so: file and function.
+        op: the op whose call it is, or None.
+        function: what the op's slot holds; None for NULL or no op.
+        feature: number of the feature that decided, or None.
+    """
+
+    address: int
+    table: str
+    row: int
+    bytes: bytes
+    used: int
+    kind: str
+    reason: str
+    source: str
+    op: str | None
+    function: str | None
+    feature: int | None
+
+
+class Undetermined(NamedTuple):
+    """Bytes that nothing in the image and the machine's description settles.
+
+    Attributes:
+        address: where, as linked.
+        len: how many.
+        table: whose they are.
+        row: of that table.
+        forms: what they may be, in hex, ``??`` where a byte may be any.
+    """
+
+    address: int
+    len: int
+    table: str
+    row: int
+    forms: list[str]
+
+
+_ALTERNATIVE = "arch/x86/kernel/alternative.c"
+
+#: The kernel's function behind each table.
+_SOURCES = {
+    "paravirt": f"{_ALTERNATIVE}: apply_paravirt()",
+    "alternatives": f"{_ALTERNATIVE}: apply_alternatives()",
+    "retpolines": f"{_ALTERNATIVE}: apply_retpolines()",
+    "returns": f"{_ALTERNATIVE}: apply_returns()",
+    "ibt": f"{_ALTERNATIVE}: apply_seal_endbr()",
+    "smp_locks": f"{_ALTERNATIVE}: alternatives_smp_unlock()",
+    "call_sites": "arch/x86/kernel/callthunks.c: callthunks_patch_builtin_calls()",
+    "mcount": "kernel/trace/ftrace.c: ftrace_init()",
+    "jump_labels": "arch/x86/kernel/jump_label.c: __jump_label_transform()",
+    "static_calls": "arch/x86/kernel/static_call.c: __static_call_transform()",
+    "trampolines": "arch/x86/kernel/static_call.c: __static_call_transform()",
+    "runtime_const": "arch/x86/include/asm/runtime-const.h: runtime_const_fixup()",
+    "unlisted": "arch/x86/xen/enlighten_pv.c: xen_start_kernel()",
+}
+
+
+class Plan:
+    """The ordered writes of one boot. Make one with `Kernel.plan`."""
+
+    def __init__(self, kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rules) -> None:
+        self.kernel = kernel
+        self.backend = backend
+        self.machine = machine
+        self.rules = rules
+        self.setup = set_up(kernel, backend, machine, rules)
+        self._core = _core.Plan.boot(kernel.tables, self.setup.core, rules.passes)
+
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """What each op holds under the backend, and why."""
+        return self.setup.slots
+
+    @property
+    def nops(self) -> NopChoice:
+        """The nop table, and why."""
+        return self.setup.nops
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def __iter__(self) -> Iterator[Write]:
+        return map(self._write, self._core.writes())
+
+    def raw(self) -> list[RawWrite]:
+        """Every write as the core has it: much faster to walk than the plan itself. `write` makes one a `Write`."""
+        return self._core.writes()
+
+    def write(self, raw: RawWrite) -> Write:
+        """A write of `raw` with its reason."""
+        return self._write(raw)
+
+    def op_of(self, raw: RawWrite) -> str | None:
+        """The op whose call a write of `raw` changes, or None."""
+        return self._op(raw[1], raw[2], raw[0])
+
+    def at(self, address: int) -> list[Write]:
+        """The writes that touch an address, in order, rows that change nothing among them."""
+        return [self._write(w) for w in self._core.writes(address)]
+
+    def by_kind(self) -> list[tuple[str, int]]:
+        """(kind, number of writes), most first."""
+        return self._core.by_kind()
+
+    def by_pass(self) -> list[tuple[str, int]]:
+        """(table of the pass, number of writes that change something), in the order of the passes."""
+        return self._core.by_pass()
+
+    @cached_property
+    def undetermined(self) -> list[Undetermined]:
+        """The bytes that are a first guess, by address."""
+        return [Undetermined(*site) for site in self._core.undetermined()]
+
+    def _write(self, write: RawWrite) -> Write:
+        address, table, row, code, kind, reason, used, feature = write
+        op = self._op(table, row, address)
+        source = _SOURCES[table]
+        if table == "paravirt" and self.rules.paravirt is not None:
+            inlined = kind == "inlined" and self.setup.patch_function is not None
+            source = (
+                self.setup.patch_function.source
+                if inlined and self.setup.patch_function
+                else self.rules.paravirt.source
+            )
+        if feature is not None and self.setup.words is not None:
+            reason = self._feature(*feature)
+        function = self.slots[op].symbol if op is not None and op in self.slots else None
+        return Write(address, table, row, code, used, kind, reason, source, op, function, feature and feature[0])
+
+    def _feature(self, number: int, inverted: bool, present: bool) -> str:
+        assert self.setup.words is not None
+        feature = self.setup.words[number]
+        state = "is set" if present else "is not set"
+        taken = "taken" if present != inverted else "not taken"
+        return f"{'!' if inverted else ''}X86_FEATURE_{feature.name.name}: {taken}, it {state} ({feature.source})"
+
+    def _op(self, table: str, row: int, address: int) -> str | None:
+        if table == "paravirt":
+            return self._ops_by_row[row]
+        if table == "alternatives" and self.rules.paravirt is None:
+            from pvops.image.sites import direct_op
+
+            found = direct_op(self.kernel, address)
+            return found[1] if found else None
+        return None
+
+    def key_of(self, table: str, row: int) -> int | None:
+        """The address of the key that a row of ``jump_labels`` or ``static_calls`` names; None of other tables."""
+        if table not in ("jump_labels", "static_calls"):
+            return None
+        if table not in self._keys:
+            self._keys[table] = {found[0]: found[6] for found in self.kernel.tables.rows(table)}
+        return self._keys[table].get(row)
+
+    @cached_property
+    def _keys(self) -> dict[str, dict[int, int | None]]:
+        return {}
+
+    @cached_property
+    def _ops_by_row(self) -> list[str]:
+        names, paravirt = self.kernel.ops.names, self.kernel.paravirt
+        rows = paravirt.rows() if paravirt is not None else []
+        return [names[type] if type < len(names) else f"type {type}" for _, _, type, _, _, _ in rows]
+
+    def explain(self, address: int) -> str:
+        """What a site becomes and why, as text."""
+        from pvops.plan.explain import explanation
+
+        return explanation(self.kernel, [self], address).text()
+
+    def apply(self) -> bytes:
+        """``.text`` after the writes, in the buffer protocol's terms: ``numpy.frombuffer(plan.apply(), "u1")``."""
+        return self._core.text()
+
+    def image(self) -> bytes:
+        """The whole unpacked image, an ELF file, after the writes."""
+        return self._core.patched_bytes("elf")
+
+    def save(self, path: str | os.PathLike[str], format: str = "elf") -> None:
+        """Writes the patched image to a file, whole or not at all.
+
+        Args:
+            path: where.
+            format: ``"elf"``, or ``"text"`` for the raw bytes of ``.text``.
+        """
+        self._core.save(os.fspath(path), format)

@@ -1,0 +1,137 @@
+"""What the core's verifier is told of a kernel: names as numbers and addresses, and what is possible; nothing expected.
+
+`brief` is of the image alone. `known` is what a machine's description settles, for who gives one: that is not inferred.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvops import _core
+from pvops.eras import nops
+from pvops.errors import OpsError, TableError
+
+if TYPE_CHECKING:
+    from pvops.kernel import Kernel
+    from pvops.machine.machine import Machine
+
+#: The features that other tables than .altinstructions hang on: the core's name → the kernel's.
+_NUMBERS = {
+    "retpoline": "RETPOLINE",
+    "retpoline_lfence": "RETPOLINE_LFENCE",
+    "rethunk": "RETHUNK",
+    "its": "INDIRECT_THUNK_ITS",
+    "call_depth": "CALL_DEPTH",
+    "xenpv": "XENPV",
+}
+
+#: Nop tables a CPU may choose up to 5.12.
+_CHOICE = {64: ["p6", "k8"], 32: ["p6", "k8", "k7", "generic"]}
+
+
+def brief(kernel: Kernel) -> _core.Brief:
+    """What the image says.
+
+    Raises:
+        OpsError: nothing tells by which rules this kernel patches.
+        TableError: a table of the image is malformed.
+    """
+    rules = kernel.rules
+    named = {core: kernel.feature_numbers.number(name) for core, name in _NUMBERS.items()}
+    choice = _CHOICE[kernel.bits] if rules.era in nops.BY_CPU else [nops.fixed(rules.era, kernel.bits).table]
+    inlined: list[tuple[bytes | None, int | None, bool]] = []
+    nop = identity = bug = None
+    if rules.paravirt is not None and kernel.paravirt is not None:
+        inlined = _inlined(kernel)
+        nop = kernel.address_of(rules.paravirt.nop)
+        identity = next(filter(None, map(kernel.address_of, rules.paravirt.identities)), None)
+        bug = kernel.address_of(rules.paravirt.null) if rules.paravirt.null != "ud2" else None
+    return _core.Brief(
+        {core: number for core, number in named.items() if number is not None},
+        choice,
+        inlined=inlined,
+        nop=nop,
+        identity=identity,
+        bug=bug,
+        backends=_backends(kernel),
+    )
+
+
+def _inlined(kernel: Kernel) -> list[tuple[bytes | None, int | None, bool]]:
+    """What ``native_patch()`` does with each op, by its type."""
+    from pvops import eras as ops
+    from pvops.eras.patching import Inline
+
+    era = ops.era(kernel.rules.era)
+    config = kernel.ops.config or era.default_config(kernel.bits)
+    function = era.patch_function(config)
+    jumps = frozenset(op.name for op in era.template(config) if op.op.jump)
+    jumping = kernel.rules.paravirt is not None and kernel.rules.paravirt.jumps
+    kinds: list[tuple[bytes | None, int | None, bool]] = []
+    for op in kernel.ops.names:
+        rule = function.switch.get(op) if function is not None else None
+        jump = jumping and op in jumps
+        if isinstance(rule, Inline):
+            kinds.append((rule.code, kernel.address_of(rule.guard) if rule.guard else None, jump))
+        else:
+            kinds.append((None, None, jump))
+    return kinds
+
+
+def _backends(kernel: Kernel) -> list[tuple[str, dict[int, list[int]]]]:
+    """What each backend may put into the slots, whatever the machine; native first."""
+    from pvops import backends
+    from pvops import eras as ops
+    from pvops.backends.backend import Fill, Slot
+
+    try:
+        kernel_ops = kernel.ops
+        era = ops.era(kernel.rules.era)
+        config = kernel_ops.config or era.default_config(kernel.bits)
+        native = {op: Slot(op, held.symbol, held.address, "", "") for op, held in kernel_ops.native.items()}
+    except TableError:
+        return []
+    places = {op: kernel_ops.slot(i) for i, op in enumerate(kernel_ops.names)}
+    found = []
+    for name in ("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv"):
+        fill = Fill(kernel.rules.era, kernel.bits, config, kernel_ops.names, native, kernel, None)
+        try:
+            possible = backends.get(name).possible(fill)
+        except OpsError:
+            continue  # this kernel is built without it
+        slots = {places[op]: sorted({*values, native[op].address or 0}) for op, values in possible.items()}
+        found.append((name, slots))
+    return found
+
+
+def known(kernel: Kernel, machine: Machine | None) -> _core.Known:
+    """What a machine's description settles; guesses are no knowledge, and are inferred.
+
+    Raises:
+        OpsError: the machine's backend does not fit this kernel.
+    """
+    if machine is None:
+        return _core.Known()
+    from pvops import backends
+    from pvops.decide.boot import set_up
+
+    name = machine.backend.value
+    backend = backends.get(name if name in backends.names() else "native")
+    setup = set_up(kernel, backend, machine, kernel.rules)
+    features: dict[int, bool] = {}
+    thunk = None
+    if setup.words is not None:
+        features = {feature.name.number: feature.value for feature in setup.words if feature.value is not None}
+        from pvops.decide.returns import return_thunk
+
+        returns = return_thunk(setup.words, kernel)
+        thunk = kernel.address_of(returns.symbol) if returns.symbol else None
+    chosen = setup.nops.table if machine.vendor is not None else None
+    slots = {kernel.ops.slot(i): setup.slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
+    return _core.Known(
+        nops=chosen,
+        uniprocessor=setup.uniprocessor[0] if machine.possible_cpus.value is not None else None,
+        features=features,
+        return_thunk=thunk,
+        slots=slots if name is not None else {},
+    )

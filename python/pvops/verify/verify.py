@@ -1,0 +1,316 @@
+"""Memory held to what the kernel's own tables account for: every byte of ``.text`` is explained, or it is not.
+
+The core infers the state of the machine from all sites together and judges by it; here what it found is named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pvops import _core
+from pvops.errors import Error, OpsError
+from pvops.image import memory as memories
+from pvops.machine.state import State
+from pvops.verify import evidence as briefing
+from pvops.verify.report import OWNERS, Module, NotJudged, Report, Unexplained, Vote
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from typing_extensions import Buffer
+
+    from pvops.kernel import Kernel
+    from pvops.machine.machine import Machine
+
+    #: A dump's path or bytes, ``(address, size) -> bytes``, or memory that is open already.
+    Source = str | os.PathLike[str] | Buffer | Callable[[int, int], Buffer] | memories.Memory
+
+#: Runs beyond this many are listed without disassembly: so many are another kernel, not a change of this one.
+_DISASSEMBLED = 2000
+
+#: Values of these are yes or no.
+_FLAGS = {"feature", "key", "uniprocessor", "sealed", "untraced", "xen", "inlines"}
+#: Values of these are functions.
+_FUNCTIONS = {"static_call", "slot", "return_thunk"}
+
+
+def verify(
+    kernel: Kernel,
+    source: Source,
+    *,
+    machine: Machine | None = None,
+    allow: Iterable[str] = (),
+    modules: Iterable[str | os.PathLike[str]] = (),
+    progress: memories.Progress | None = None,
+) -> Report:
+    """See `pvops.kernel.Kernel.verify`."""
+    if kernel.image.is_module:
+        raise OpsError(f"{kernel.name}: is a module; give the kernel's image, and this as one of the modules")
+    allowed = _owners(allow)
+    if kernel.rules.paravirt is not None and kernel.rules.paravirt.clobbers:
+        raise OpsError(
+            f"{kernel.name}: its rules are those of {kernel.rules.era}; memory of 4.20 and later can be judged"
+        )
+    memory = source if isinstance(source, memories.Memory) else memories.open(source)
+    files = [_core.Image.open(os.fspath(path)) for path in modules]
+    found = memory.find(kernel, progress)
+    brief, known = briefing.brief(kernel), briefing.known(kernel, machine)
+    core = _core.verify(kernel.tables, kernel.rules.passes, brief, known, found.core, files)
+    runs = [_run(kernel, raw, i < _DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
+    votes = _votes(kernel, core)
+    return Report(
+        kernel=kernel.release or kernel.name,
+        memory=memory.name,
+        address=core.address,
+        size=core.size,
+        slide=found.slide,
+        explained=dict(core.explained),
+        unexplained=[run for run in runs if run.looks_like not in allowed],
+        allowed=[run for run in runs if run.looks_like in allowed],
+        unread=core.unread,
+        backend=core.backend or None,
+        cpus=_cpus(core, votes),
+        features={vote.name: vote.value == "yes" for vote in votes if vote.about == "feature"},
+        mitigations=_mitigations(kernel, core, votes),
+        votes=votes,
+        not_judged=list(_not_judged(kernel)),
+        modules=list(_modules(core, found.slide, allowed)),
+        not_listed=core.not_listed,
+        spans=core.spans(),
+        machine=_machine(kernel, core),
+    )
+
+
+def _owners(allow: Iterable[str]) -> frozenset[str]:
+    given = frozenset(allow)
+    if not given <= set(OWNERS):
+        unknown = ", ".join(sorted(given - set(OWNERS)))
+        raise OpsError(f"nobody called {unknown} writes text (there are {', '.join(OWNERS)})")
+    return given | ({"ftrace"} if "livepatch" in given else set())
+
+
+def _run(kernel: Kernel, raw: _core._Run, disassembled: bool) -> Unexplained:
+    address, expected, found, wrong, (site, should, stands), table, owner, nearest = raw
+
+    def asm(code: bytes) -> str:
+        return "; ".join(text for _, _, text in kernel.image.disassemble(site, code)) if disassembled else ""
+
+    return Unexplained(
+        address=address,
+        symbol=kernel.place(address),
+        expected=expected,
+        found=found,
+        wrong=wrong,
+        site=site,
+        should=asm(should),
+        stands=asm(stands),
+        table=table,
+        looks_like=owner,
+        nearest=nearest,
+    )
+
+
+def _votes(kernel: Kernel, core: _core.Report) -> list[Vote]:
+    features = kernel.feature_numbers.by_number
+    constants = [section for section, _, _ in kernel.tables.constants()]
+    slots: dict[int, str] = {}
+    if any(about == "slot" for about, *_ in core.votes()):
+        slots = {kernel.ops.slot(i): op for i, op in enumerate(kernel.ops.names)}
+
+    def name(about: str, which: int) -> str:
+        if about == "feature":
+            return features[which].name if which in features else f"{which // 32}*32+{which % 32}"
+        if about == "constant":
+            return constants[which]
+        if about == "slot":
+            return slots.get(which, f"{which:#x}")
+        if about in ("key", "static_call"):
+            place = kernel.place(which)
+            return place.removesuffix("+0x0") if place else f"{which:#x}"
+        return about if about != "its_page" else f"page {which}"
+
+    def value(about: str, value: int) -> str:
+        if about in _FLAGS:
+            return "yes" if value else "no"
+        if about in _FUNCTIONS:
+            return (kernel.symbol_at(value) or f"{value:#x}") if value else "none"
+        if about == "branches":
+            return core.branches
+        return core.nops if about == "nops" else f"{value:#x}"
+
+    return [
+        Vote(about, name(about, which), value(about, found), votes, against, given)
+        for about, which, found, votes, against, given in core.votes()
+    ]
+
+
+def _cpus(core: _core.Report, votes: list[Vote]) -> str | None:
+    if not any(vote.about == "uniprocessor" and (vote.votes or vote.given) for vote in votes):
+        return None
+    return "1" if core.uniprocessor else "2 or more"
+
+
+def _mitigations(kernel: Kernel, core: _core.Report, votes: list[Vote]) -> dict[str, str | None]:
+    about = {vote.about for vote in votes}
+    thunk = core.return_thunk
+    return {
+        "branches": core.branches if "branches" in about else None,
+        "return_thunk": None if thunk is None else kernel.symbol_at(thunk) or f"{thunk:#x}",
+    }
+
+
+def _modules(core: _core.Report, slide: int, allowed: frozenset[str]) -> Iterator[Module]:
+    """What is loaded, the newest first, judged where there is a file of it."""
+    judged = {module.name: module for module in core.modules()}
+    for name, address, size, _, live in core.loaded or []:
+        if name in judged:
+            yield _module(judged[name], slide, allowed)
+        else:
+            yield Module(name, address, size, why="no file of it was given" if live else "being loaded or unloaded")
+
+
+def _module(core: _core.Module, slide: int, allowed: frozenset[str]) -> Module:
+    def place(address: int) -> str | None:
+        named = core.place(address)
+        return f"{named[0]}+{named[1]:#x} [{core.name}]" if named else None
+
+    def run(raw: _core._Run, disassembled: bool) -> Unexplained:
+        address, expected, found, wrong, (site, should, stands), table, owner, nearest = raw
+        return Unexplained(
+            address=address + slide,
+            symbol=place(address),
+            expected=expected,
+            found=found,
+            wrong=wrong,
+            site=site + slide,
+            should="; ".join(core.disassemble(site, should)) if disassembled else "",
+            stands="; ".join(core.disassemble(site, stands)) if disassembled else "",
+            table=table,
+            looks_like=owner,
+            nearest=nearest,
+        )
+
+    def vote(raw: tuple[str, int, int, int, int, bool]) -> Vote:
+        about, which, value, votes, against, given = raw
+        named = place(which) if about in ("key", "static_call") else None
+        function = core.place(value) if about == "static_call" and value else None
+        said = ("yes" if value else "no") if about in _FLAGS else f"{value:#x}" if value else "none"
+        name = named.replace("+0x0 ", " ") if named else f"page {which}"
+        return Vote(about, name, function[0] if function else said, votes, against, given)
+
+    runs = [run(raw, i < _DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
+    return Module(
+        name=core.name,
+        address=core.address + slide,
+        size=core.size,
+        file=core.file,
+        explained=dict(core.explained),
+        unexplained=[run for run in runs if run.looks_like not in allowed],
+        allowed=[run for run in runs if run.looks_like in allowed],
+        unread=[(start + slide, end + slide) for start, end in core.unread],
+        unknown=core.unknown,
+        votes=[vote(raw) for raw in core.votes()],
+    )
+
+
+_WHY = {
+    ".init.text": "freed once the kernel is up",
+    ".exit.text": "freed once the kernel is up",
+    ".altinstr_replacement": "copied to its sites and freed",
+    ".altinstr_aux": "freed once the kernel is up",
+}
+
+
+def _not_judged(kernel: Kernel) -> Iterator[NotJudged]:
+    for section, address, size, executable in kernel.image.sections():
+        if executable and section != ".text" and size and address:
+            yield NotJudged(section, address, size, _WHY.get(section, "the verdict is about .text"))
+
+
+def _machine(kernel: Kernel, core: _core.Report) -> dict[str, object]:
+    """The machine that was inferred, as `pvops.Machine.from_dict` takes it."""
+    slots: dict[int, int] = {}
+    keys: dict[int, bool] = {}
+    calls: dict[int, int] = {}
+    constants: dict[str, int] = {}
+    names = [section for section, _, _ in kernel.tables.constants()]
+    for about, which, value, *_ in core.votes():
+        if about == "constant":
+            constants[names[which]] = value
+        elif about == "slot":
+            slots[which] = value
+        elif about == "key":
+            keys[which] = bool(value)
+        elif about == "static_call":
+            calls[which] = value
+    state = State(
+        kernel=kernel.release or kernel.name,
+        features=tuple(core.features),
+        nops=core.nops,
+        return_thunk=core.return_thunk,
+        uniprocessor=core.uniprocessor,
+        its_pages=tuple(core.its_pages),
+        slots=slots,
+        keys=keys,
+        static_calls=calls,
+        early_calls=tuple(core.early_calls),
+        constants=constants,
+    )
+    machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}
+    hypervisors = {"native": "none", "xen": "xen-pv"}
+    if core.backend:
+        machine["hypervisor"] = hypervisors.get(core.backend, core.backend)
+    return machine
+
+
+def verify_many(
+    kernel: Kernel,
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    executor: Executor | None = None,
+    machine: Machine | None = None,
+    allow: Iterable[str] = (),
+) -> Iterator[tuple[str, Report | Error]]:
+    """See `pvops.kernel.Kernel.verify_many`."""
+    if not os.path.isfile(kernel.name):
+        raise OpsError(f"{kernel.name}: other processes open the kernel by its path; this one has none")
+    path = os.path.abspath(kernel.name)
+    given, allowed = [os.fspath(source) for source in sources], tuple(allow)
+    _owners(allowed)
+    if executor is not None:
+        yield from _spread(executor, path, given, machine, allowed)
+        return
+    import concurrent.futures
+    import multiprocessing
+
+    # Forking a process with threads is asking for a deadlock.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(min(len(given), os.cpu_count() or 1) or 1, mp_context=context) as own:
+        yield from _spread(own, path, given, machine, allowed)
+
+
+def _spread(
+    executor: Executor, path: str, sources: list[str], machine: Machine | None, allow: tuple[str, ...]
+) -> Iterator[tuple[str, Report | Error]]:
+    futures = [executor.submit(_one, path, os.path.abspath(source), machine, allow) for source in sources]
+    for source, future in zip(sources, futures, strict=True):
+        yield source, future.result()
+
+
+def _one(path: str, source: str, machine: Machine | None, allow: tuple[str, ...]) -> Report | Error:
+    """One memory, in whatever process; what is wrong with it is a result as well."""
+    try:
+        return verify(_opened(path), source, machine=machine, allow=allow)
+    except Error as error:
+        return error
+
+
+@lru_cache(maxsize=2)
+def _opened(path: str) -> Kernel:
+    """A process opens a kernel once."""
+    from pvops.kernel import open
+
+    return open(path)

@@ -1,0 +1,204 @@
+"""Rules on machines made by hand: what each kernel function does with CPUs and options that no boot here has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from pvops.decide import rules_mitigations
+from pvops.decide.answers import Answer, Facts
+from pvops.decide.mitigations import Mitigations
+from pvops.decide.registry import rules
+from pvops.machine.machine import Machine
+
+INTEL, AMD = "GenuineIntel", "AuthenticAMD"
+
+
+def facts(
+    version: tuple[int, int] = (6, 12), bits: int = 64, texts: Mapping[str, str] | None = None, **given: object
+) -> Facts:
+    document: dict[str, object] = {"flags": "fpu sse2 hypervisor", "bugs": "spectre_v1 spectre_v2", "cmdline": ""}
+    return Facts(Machine.from_dict(document | given | {"vulnerabilities": dict(texts or {})}), version, bits)
+
+
+def value(feature: str, of: Facts) -> bool | None:
+    answer: Answer = rules()[feature].rule(of)
+    if feature.startswith("SRSO"):
+        answer = rules_mitigations.of_family(feature, of, answer)
+    return answer.value
+
+
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [
+        ("Mitigation: Retpolines; STIBP: disabled; RSB filling; BHI: Not affected", {"RETPOLINE", "RSB_CTXSW"}),
+        ("Mitigation: Retpolines, STIBP: disabled, RSB filling", {"RETPOLINE", "RSB_CTXSW"}),
+        ("Vulnerable: LFENCE; STIBP: disabled; RSB filling", {"RETPOLINE", "RETPOLINE_LFENCE", "RSB_CTXSW"}),
+        (
+            "Mitigation: IBRS; IBPB: conditional; STIBP: conditional; RSB filling",
+            {"KERNEL_IBRS", "USE_IBPB", "RSB_CTXSW"},
+        ),
+        ("Mitigation: Enhanced / Automatic IBRS; IBPB: conditional; BHI: SW loop, KVM: SW loop", {"USE_IBPB"}),
+        ("Mitigation: Enhanced / Automatic IBRS; IBPB: always-on; BHI: BHI_DIS_S", {"USE_IBPB", "CLEAR_BHB_HW"}),
+        ("Mitigation: Retpolines; IBPB: disabled; IBRS_FW; RSB filling", {"RETPOLINE", "RSB_CTXSW", "USE_IBRS_FW"}),
+        ("Vulnerable; STIBP: disabled", set()),
+    ],
+)
+def test_spectre_v2(text: str, on: set[str]) -> None:
+    flags = "fpu sse2 ibrs ibpb stibp" if "IBPB" in text else "fpu sse2"
+    machine = facts(vendor=INTEL, family=6, model=0x55, flags=flags, texts={"spectre_v2": text})
+    asked = ("RETPOLINE", "RETPOLINE_LFENCE", "RSB_CTXSW", "KERNEL_IBRS", "USE_IBPB", "USE_IBRS_FW", "CLEAR_BHB_HW")
+    assert {feature for feature in asked if value(feature, machine)} == on
+    assert value("CLEAR_BHB_LOOP", machine) == ("SW loop" in text)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "flags", "bugs", "mode"),
+    [
+        ("", "sse2", "spectre_v2", "retpoline"),
+        ("mitigations=off", "sse2 ibrs_enhanced", "spectre_v2", "off"),
+        ("nospectre_v2", "sse2", "spectre_v2", "off"),
+        ("spectre_v2=off", "sse2", "spectre_v2", "off"),
+        ("", "sse2 ibrs ibrs_enhanced", "spectre_v2", "eibrs"),
+        ("", "sse2 ibrs", "spectre_v2 retbleed", "ibrs"),
+        ("retbleed=stuff", "sse2 ibrs", "spectre_v2 retbleed", "retpoline"),
+        ("spectre_v2=retpoline", "sse2 ibrs ibrs_enhanced", "spectre_v2", "retpoline"),
+        ("spectre_v2=retpoline,lfence", "sse2", "spectre_v2", "lfence"),
+        ("spectre_v2=eibrs,retpoline", "sse2 ibrs_enhanced", "spectre_v2", "eibrs,retpoline"),
+        ("spectre_v2=eibrs", "sse2", "spectre_v2", "retpoline"),
+        ("", "sse2", "", "off"),
+    ],
+)
+def test_spectre_v2_without_its_file(cmdline: str, flags: str, bugs: str, mode: str) -> None:
+    machine = facts(vendor=INTEL, family=6, model=0x5E, cmdline=cmdline, flags=flags, bugs=bugs)
+    assert Mitigations(machine).spectre_v2.value == mode
+
+
+def test_stuffing_sets_call_depth() -> None:
+    machine = facts(
+        vendor=INTEL,
+        family=6,
+        model=0x5E,
+        bugs="spectre_v1 spectre_v2 retbleed its",
+        cmdline="retbleed=stuff",
+        texts={
+            "spectre_v2": "Mitigation: Retpolines; RSB filling",
+            "retbleed": "Mitigation: Stuffing",
+            "indirect_target_selection": "Mitigation: Retpolines, Stuffing RSB",
+        },
+    )
+    assert value("CALL_DEPTH", machine)
+    assert value("RETHUNK", machine)
+    assert not value("UNRET", machine)
+    assert not value("INDIRECT_THUNK_ITS", machine)
+    assert rules_mitigations.return_thunk(machine) == "call_depth_return_thunk"
+
+
+def test_its_without_retpolines_takes_its_own_thunks() -> None:
+    texts = {
+        "spectre_v2": "Mitigation: Enhanced / Automatic IBRS; IBPB: conditional",
+        "indirect_target_selection": "Mitigation: Aligned branch/return thunks",
+    }
+    machine = facts(vendor=INTEL, family=6, model=0x6A, bugs="spectre_v2 its", texts=texts)
+    assert value("INDIRECT_THUNK_ITS", machine)
+    assert value("RETHUNK", machine)
+    assert rules_mitigations.return_thunk(machine) == "its_return_thunk"
+
+
+@pytest.mark.parametrize(("family", "feature"), [(0x17, "SRSO"), (0x19, "SRSO_ALIAS"), (0x1A, "SRSO")])
+def test_safe_return_by_family(family: int, feature: str) -> None:
+    texts = {"spec_rstack_overflow": "Mitigation: Safe RET"}
+    machine = facts(vendor=AMD, family=family, model=1, bugs="srso", texts=texts)
+    assert [name for name in ("SRSO", "SRSO_ALIAS") if value(name, machine)] == [feature]
+    assert value("UNRET", machine)
+    assert rules_mitigations.return_thunk(machine) == f"{feature.lower()}_return_thunk"
+
+
+@pytest.mark.parametrize("text", ["Vulnerable: Microcode, no safe RET", "Vulnerable: No microcode", "Vulnerable"])
+def test_no_safe_return(text: str) -> None:
+    machine = facts(vendor=AMD, family=0x19, model=1, bugs="srso", texts={"spec_rstack_overflow": text})
+    assert not value("SRSO_ALIAS", machine)
+    assert not value("RETHUNK", machine)
+
+
+def test_ibpb_on_entry_needs_no_thunk_unless_safe_return_follows() -> None:
+    ibpb = {"retbleed": "Mitigation: IBPB; SMT disabled"}
+    machine = facts(vendor=AMD, family=0x17, model=0x31, bugs="retbleed", texts=ibpb)
+    assert value("ENTRY_IBPB", machine)
+    assert not value("RETHUNK", machine)
+    assert not value("UNRET", machine)
+    both = ibpb | {"spec_rstack_overflow": "Vulnerable: Safe RET, no microcode"}
+    machine = facts(vendor=AMD, family=0x17, model=0x31, bugs="retbleed srso", texts=both)
+    assert value("ENTRY_IBPB", machine)
+    assert value("RETHUNK", machine)
+
+
+def test_unret_on_intel_hides_behind_another_text_until_6_16() -> None:
+    for version, on in (((6, 12), True), ((7, 2), False)):
+        texts = {"retbleed": "Vulnerable"}
+        machine = facts(version, 64, texts, vendor=INTEL, family=6, bugs="retbleed", cmdline="retbleed=unret")
+        assert value("UNRET", machine) is on
+
+
+@pytest.mark.parametrize(
+    ("flags", "bugs", "kernel", "user"),
+    [
+        ("fsgsbase smap pti", "spectre_v1 swapgs cpu_meltdown", True, False),
+        ("fsgsbase smap", "spectre_v1 swapgs", True, True),
+        ("smap", "spectre_v1 swapgs", False, False),
+        ("smap", "spectre_v1 swapgs cpu_meltdown", True, True),
+        ("", "spectre_v1", True, False),
+    ],
+)
+def test_swapgs_fences(flags: str, bugs: str, kernel: bool, user: bool) -> None:
+    text = "Mitigation: usercopy/swapgs barriers and __user pointer sanitization"
+    machine = facts(flags=flags, bugs=bugs, texts={"spectre_v1": text})
+    assert (value("FENCE_SWAPGS_KERNEL", machine), value("FENCE_SWAPGS_USER", machine)) == (kernel, user)
+
+
+def test_tsa_in_a_guest_depends_on_the_kernel() -> None:
+    texts = {"tsa": "Vulnerable: Clear CPU buffers attempted, no microcode"}
+    assert value("CLEAR_CPU_BUF", facts((6, 12), vendor=AMD, family=0x19, texts=texts))
+    assert not value("CLEAR_CPU_BUF", facts((7, 2), vendor=AMD, family=0x19, texts=texts))
+    assert not value("CLEAR_CPU_BUF", facts((6, 12), vendor=AMD, family=0x19, flags="sse2", texts=texts))
+
+
+@pytest.mark.parametrize(
+    ("family", "model", "zen"),
+    [(0x17, 0x01, "ZEN1"), (0x17, 0x31, "ZEN2"), (0x19, 0x01, "ZEN3"), (0x19, 0x11, "ZEN4"), (0x1A, 0x02, "ZEN5")],
+)
+def test_generations(family: int, model: int, zen: str) -> None:
+    machine = facts(vendor=AMD, family=family, model=model)
+    assert [f"ZEN{n}" for n in range(1, 7) if value(f"ZEN{n}", machine)] == [zen]
+    assert value("ZEN", machine)
+    assert value("ZEN", facts((6, 1), vendor=AMD, family=family, model=model)) == (family < 0x1A)
+
+
+def test_vendors() -> None:
+    intel, amd = facts(vendor=INTEL, family=6, model=0x3C), facts(vendor=AMD, family=0x17, model=0x31)
+    assert (value("SYSCALL32", intel), value("SYSENTER32", intel)) == (False, True)
+    assert (value("SYSCALL32", amd), value("SYSENTER32", amd)) == (True, False)
+    assert (value("APIC_MSRS_FENCE", intel), value("APIC_MSRS_FENCE", amd)) == (True, False)
+    assert value("LFENCE_RDTSC", facts(vendor=INTEL, flags="fpu")) is False
+    assert value("SYSCALL32", facts(bits=32, vendor=AMD)) is False
+
+
+@pytest.mark.parametrize(
+    ("family", "flags", "on"),
+    [(0x17, "ssbd", True), (0x17, "ssbd virt_ssbd", False), (0x17, "ssbd ibrs stibp", False), (0x19, "ssbd", False)],
+)
+def test_ssbd_through_ls_cfg(family: int, flags: str, on: bool) -> None:
+    assert value("LS_CFG_SSBD", facts(vendor=AMD, family=family, flags=flags)) is on
+
+
+def test_every_rule_answers_when_nothing_is_known() -> None:
+    empty = Facts(Machine(), (6, 12), 64)
+    for feature, entry in rules().items():
+        answer = entry.rule(empty)
+        assert answer.source, feature
+        assert answer.value in (True, False, None)
+
+
+def test_every_rule_says_what_it_restates() -> None:
+    assert all(entry.restates for entry in rules().values())

@@ -1,0 +1,86 @@
+"""From a number back to what the separate structures hold now."""
+
+from __future__ import annotations
+
+import pytest
+
+from pvops.eras import era, v2_6_24
+from pvops.eras import v2_6_24_rc1 as seed
+from pvops.eras.definition import PatchTemplate
+from pvops.errors import OpsError
+
+
+def test_the_answer_changes_when_a_structure_does() -> None:
+    e = era("seed")
+    config = e.default_config()
+    structs = e.native(config)
+    patch = e.patch_template(config, *structs)
+    enable = patch.template.PARAVIRT_PATCH("pv_irq_ops.irq_enable")
+    assert patch.get_call_destination(enable) == "native_irq_enable"
+    next(s for s in structs if isinstance(s, seed.pv_irq_ops))["irq_enable"] = "lguest_irq_enable"
+    assert patch.get_call_destination(enable) == "lguest_irq_enable"
+
+
+def test_native_structures_are_fresh_each_time() -> None:
+    e = era("seed")
+    config = e.default_config()
+    e.native(config)[0]["banner"] = "mine"
+    assert e.native(config)[0]["banner"] == "default_banner"
+
+
+def test_a_missing_structure_is_refused() -> None:
+    e = era("seed")
+    config = e.default_config()
+    with pytest.raises(OpsError, match="filled without pv_mmu_ops"):
+        e.patch_template(config, *e.native(config)[:-1])
+
+
+def test_a_structure_of_another_era_is_refused() -> None:
+    e = era("2.6.24")
+    config = e.default_config()
+    *others, mmu = e.native(config)
+    assert isinstance(mmu, v2_6_24.pv_mmu_ops)
+    old = era("seed").native(config)[-1]
+    with pytest.raises(OpsError, match=r"pv_mmu_ops is not that of struct paravirt_patch_template of 2.6.24"):
+        e.patch_template(config, *others, old)
+
+
+def test_a_structure_given_twice_is_refused() -> None:
+    e = era("seed")
+    config = e.default_config()
+    with pytest.raises(OpsError, match="pv_init_ops is given twice"):
+        PatchTemplate(e.template(config), e.native(config)[0], *e.native(config))
+
+
+def test_2_6_33_reads_null_for_locks_unless_configured() -> None:
+    e = era("2.6.33")
+    for on, unlock in ((False, None), (True, "__ticket_spin_unlock")):
+        config = e.default_config(64, PARAVIRT_SPINLOCKS=on)
+        patch = e.patch_template(config)
+        assert patch.get_call_destination(99) == unlock
+        assert patch.structs["pv_lock_ops"]["spin_unlock"] == "__ticket_spin_unlock"
+        assert len(patch.template) == 100
+
+
+@pytest.mark.parametrize("name", ["5.10", "6.1", "6.12"])
+def test_later_kernels_keep_the_lock_numbers_too_and_read_null(name: str) -> None:
+    e = era(name)
+    with_, without = (e.default_config(64, PARAVIRT_SPINLOCKS=on) for on in (True, False))
+    assert [op.name for op in e.template(with_)] == [op.name for op in e.template(without)]
+    pointers = e.patch_template(without).pointers()
+    assert {pointer for op, pointer in pointers.items() if op.startswith("pv_lock_ops")} == {None}
+
+
+def test_7_2_answers_for_each_array() -> None:
+    e = era("7.2")
+    config = e.default_config(64)
+    assert e.patch_template(config, symbol="pv_ops_lock").get_call_destination(3) == "nop_func"
+    assert e.patch_template(config).get_call_destination(3) == "native_write_cr0"
+
+
+def test_x86_64_without_32_bit_programs_has_no_way_back_to_them() -> None:
+    e = era("2.6.33")
+    pointers = e.patch_template(e.default_config(64, IA32_EMULATION=False)).pointers()
+    assert pointers["pv_cpu_ops.irq_enable_sysexit"] is None
+    assert pointers["pv_cpu_ops.usergs_sysret32"] is None
+    assert pointers["pv_cpu_ops.usergs_sysret64"] == "native_usergs_sysret64"
