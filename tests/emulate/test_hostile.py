@@ -103,7 +103,7 @@ def test_a_full_ring_is_no_end_and_shows() -> None:
 
 
 def test_a_ring_that_is_filled_behind_the_drivers_back_is_drained_or_refused() -> None:
-    from pvops.emulate.hosts.lguest import RING, STATUS
+    from pvops.emulate.abi.lguest import RING, STATUS
 
     fill = Raw(tuple(movl(0, mem(addr("lguest_data") + STATUS + 4 * i)) for i in range(RING // 4)))
     result = ran(built(fill, Call("pv_irq_ops.safe_halt")), "lguest")

@@ -12,7 +12,7 @@ from pvops.emulate.guest import kvm, lguest, xen, xen_placed
 from pvops.emulate.guest.layout import Build
 
 if TYPE_CHECKING:
-    from pvops.emulate.guest.image import GuestImage
+    from pvops.emulate.guest.kernel import GuestKernel
     from pvops.eras.structs import OpsStruct
 
 
@@ -34,11 +34,11 @@ class GuestBackend(NamedTuple):
     functions: Callable[[Build], Body]
     start: Callable[[Build, Body], Body]
     data: Callable[[Build], Body]
-    structs: Callable[[GuestImage], Iterable[OpsStruct]]
-    info: Callable[[GuestImage], Mapping[str, int | str]]
+    structs: Callable[[GuestKernel], Iterable[OpsStruct]]
+    info: Callable[[GuestKernel], Mapping[str, int | str]]
 
 
-def _lguest_structs(image: GuestImage) -> Iterable[OpsStruct]:
+def _lguest_structs(image: GuestKernel) -> Iterable[OpsStruct]:
     from pvops.backends import lguest as backend
 
     return backend.structs(image.pv.era, image.config)
@@ -55,7 +55,7 @@ LGUEST = GuestBackend(
 )
 
 
-def _xen_structs(image: GuestImage) -> Iterable[OpsStruct]:
+def _xen_structs(image: GuestKernel) -> Iterable[OpsStruct]:
     from pvops.backends import xen_2007
 
     return xen_2007.structs(image.pv.era, image.config)
@@ -72,7 +72,7 @@ XEN = GuestBackend(
 )
 
 
-def _placed_structs(image: GuestImage) -> Iterable[OpsStruct]:
+def _placed_structs(image: GuestKernel) -> Iterable[OpsStruct]:
     from pvops.backends import xen_2007
 
     return xen_2007.structs(image.pv.era, image.config, placement=True)
@@ -87,7 +87,7 @@ XEN_PLACEMENT = XEN._replace(
 )
 
 
-def _kvm_structs(image: GuestImage) -> Iterable[OpsStruct]:
+def _kvm_structs(image: GuestKernel) -> Iterable[OpsStruct]:
     from pvops.backends import kvm_2010
 
     return kvm_2010.structs(image.pv.era, image.config)
@@ -120,7 +120,7 @@ def backend(name: str, ops: Mapping[str, Body]) -> GuestBackend:
     """
     symbols = {op: f"{name}_{op.partition('.')[2].replace('.', '_')}" for op in ops}
 
-    def structs(image: GuestImage) -> Iterable[OpsStruct]:
+    def structs(image: GuestKernel) -> Iterable[OpsStruct]:
         for struct in image.pv.era.native(image.config):
             struct_name = type(struct).__name__
             own: dict[str, str] = {

@@ -9,8 +9,8 @@ from pvops.assembler import Local, addr, asciz, function, label, mem, u32
 from pvops.assembler.operands import al, eax, ebx, ecx, edx
 from pvops.assembler.statements import Body
 from pvops.assembler.x86 import cmpb, cmpl, incl, int_, je, jne, movb, movl, popl, pushl, ret
+from pvops.emulate.abi.lguest import TRAP
 from pvops.emulate.guest.layout import pa
-from pvops.emulate.hosts.lguest import TRAP
 
 #: Offsets in pv_info: whether this is a guest, and whose.
 _ENABLED, _NAME = 8, 12

@@ -29,8 +29,8 @@ from pvops.assembler.x86 import (
     vmcall,
     xorl,
 )
+from pvops.emulate.abi.kvm import FEATURES, FLUSH_TLB, MMU_OP, RELEASE_PT, SIGNATURE, SIZES, WRITE_PTE
 from pvops.emulate.guest.layout import Build, pa
-from pvops.emulate.hosts.kvm import FEATURES, FLUSH_TLB, MMU_OP, RELEASE_PT, SIGNATURE, SIZES, WRITE_PTE
 from pvops.emulate.paging import PAGE_OFFSET
 
 LAZY_MMU = 1

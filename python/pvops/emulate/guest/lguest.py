@@ -32,8 +32,8 @@ from pvops.assembler.x86 import (
     subl,
     xorl,
 )
+from pvops.emulate.abi.lguest import CALLS, CALLS_2_6_33, CALLS_AT, CR2, FREE, IRQ_ENABLED, RING, STATUS, TIME, TRAP
 from pvops.emulate.guest.layout import GDT_ENTRIES, MM_PGD, STACK_SIZE, TLS_ARRAY, Build, pa
-from pvops.emulate.hosts.lguest import CALLS, CALLS_2_6_33, CALLS_AT, CR2, FREE, IRQ_ENABLED, RING, STATUS, TIME, TRAP
 from pvops.emulate.paging import PAGE_OFFSET
 
 X86_EFLAGS_IF, TS = 0x200, 8

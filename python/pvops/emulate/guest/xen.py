@@ -34,10 +34,7 @@ from pvops.assembler.x86 import (
     testl,
     xorl,
 )
-from pvops.emulate.guest.layout import Build
-from pvops.emulate.guest.xen_calls import LAZY_CPU, batches, entry, extended, hypercall, keeping, shared
-from pvops.emulate.guest.xen_tables import descriptors, mmu, setup
-from pvops.emulate.hosts.xen import (
+from pvops.emulate.abi.xen import (
     ARCH_CR2,
     BATCH,
     CPUID_PREFIX,
@@ -49,6 +46,9 @@ from pvops.emulate.hosts.xen import (
     TSC_STAMP,
     WC_SEC,
 )
+from pvops.emulate.guest.layout import Build
+from pvops.emulate.guest.xen_calls import LAZY_CPU, batches, entry, extended, hypercall, keeping, shared
+from pvops.emulate.guest.xen_tables import descriptors, mmu, setup
 
 __KERNEL_DS = 0x18
 

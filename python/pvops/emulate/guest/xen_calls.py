@@ -9,7 +9,7 @@ from pvops.assembler import Local, Value, addr, function, label, mem
 from pvops.assembler.operands import eax, ebp, ebx, ecx, edi, edx, esi
 from pvops.assembler.statements import Body, Statement
 from pvops.assembler.x86 import addl, call, cmpl, incl, je, jmp, jne, movl, popal, popl, pushal, pushl, ret, shll, xorl
-from pvops.emulate.hosts.xen import BATCH, CALLS, DOMID_SELF, MMUEXT
+from pvops.emulate.abi.xen import BATCH, CALLS, DOMID_SELF, MMUEXT
 
 LAZY_MMU, LAZY_CPU, LAZY_FLUSH = 1, 2, 3
 NUMBERS = {name: number for number, name in CALLS.items()}

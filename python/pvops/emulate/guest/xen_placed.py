@@ -13,12 +13,12 @@ from pvops.assembler.operands import al, eax, ebx, ecx, edx, esp, fs
 from pvops.assembler.statements import Body
 from pvops.assembler.x86 import andl, call, cmpb, iret, jmp, jne, movb, movl, popl, pushl, ret, shrl, testl, xorl
 from pvops.backends.xen_direct import direct
+from pvops.emulate.abi.xen import ARCH_CR2, MASK, PENDING, REGISTER_VCPU_INFO
 from pvops.emulate.guest.layout import Build
 from pvops.emulate.guest.xen_calls import hypercall
-from pvops.emulate.hosts.xen import ARCH_CR2, MASK, PENDING, REGISTER_VCPU_INFO
 
 if TYPE_CHECKING:
-    from pvops.emulate.guest.image import GuestImage
+    from pvops.emulate.guest.kernel import GuestKernel
 
 VCPU_INFO = "xen_shared_info"
 
@@ -63,7 +63,7 @@ def start(build: Build, fill: Body) -> Body:
     )
 
 
-def direct_code(image: GuestImage) -> tuple[dict[str, bytes], dict[str, int]]:
+def direct_code(image: GuestKernel) -> tuple[dict[str, bytes], dict[str, int]]:
     """What xen_patch inlines: op → code as linked; op → where in it the call of check_events has its distance."""
     import iced_x86
 

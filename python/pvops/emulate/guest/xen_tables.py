@@ -32,9 +32,9 @@ from pvops.assembler.x86 import (
     testl,
     xorl,
 )
+from pvops.emulate.abi.xen import DOMID_SELF
 from pvops.emulate.guest.layout import GDT_TLS, TLS_ARRAY, TLS_ENTRIES, Build
 from pvops.emulate.guest.xen_calls import LAZY_CPU, LAZY_MMU, NUMBERS, entry, extended, hypercall, issue, keeping
-from pvops.emulate.hosts.xen import DOMID_SELF
 from pvops.emulate.paging import PAGE_OFFSET
 
 

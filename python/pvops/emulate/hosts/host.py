@@ -11,7 +11,7 @@ from pvops.emulate.paging import PAGE_OFFSET, PRESENT, PageTables
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
-    from pvops.emulate.guest.image import GuestImage
+    from pvops.emulate.hosts.guest import Guest
 
 #: The interrupt flag of EFLAGS.
 IF = 0x200
@@ -83,7 +83,7 @@ class HostModel:
     #: Its hypercalls by number; what traps without being one has none.
     calls: Mapping[int, str] = {}
 
-    def __init__(self, image: GuestImage) -> None:
+    def __init__(self, image: Guest) -> None:
         self.image = image
         self.hypercalls: Counter[str] = Counter()
         self.queued: Counter[str] = Counter()

@@ -7,22 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pvops.emulate.abi.kvm import CALLS, FEATURES, NAMES, SIGNATURE, SIZES, WRITE_PTE
 from pvops.emulate.hosts.host import HostModel
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
-
-#: The one hypercall with a state (KVM_HC_MMU_OP), and VAPIC_POLL_IRQ beside it.
-MMU_OP = 2
-CALLS = {1: "VAPIC_POLL_IRQ", MMU_OP: "MMU_OP"}
-#: Requests in its buffer, and their sizes in bytes.
-WRITE_PTE, FLUSH_TLB, RELEASE_PT = 1, 2, 3
-SIZES = {WRITE_PTE: 24, FLUSH_TLB: 8, RELEASE_PT: 16}
-_NAMES = {WRITE_PTE: "WRITE_PTE", FLUSH_TLB: "FLUSH_TLB", RELEASE_PT: "RELEASE_PT"}
-
-#: "KVMKVMKVM" in ebx, ecx, edx of CPUID leaf 0x40000000; NOP_IO_DELAY and MMU_OP in eax of the next.
-SIGNATURE = (0x4B4D564B, 0x564B4D56, 0x4D)
-FEATURES = 1 << 1 | 1 << 2
 
 #: As much as the host takes at once; the guest asks again for the rest.
 _TAKEN = 512
@@ -68,7 +57,7 @@ class Kvm(HostModel):
                 return done
             if done + SIZES[op] > length:
                 break
-            self.called(_NAMES[op], queued=True)
+            self.called(NAMES[op], queued=True)
             if op == WRITE_PTE:
                 where, value = (int.from_bytes(buffer[done + i : done + i + 8], "little") for i in (8, 16))
                 self.pages.set_entry(where, value)

@@ -9,50 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from pvops.emulate.abi.lguest import (
+    CALLS,
+    CALLS_2_6_33,
+    CALLS_AT,
+    CR2,
+    DATA_SIZE,
+    FREE,
+    IRQ_ENABLED,
+    RING,
+    STATUS,
+    TIME,
+    TLS,
+    TLS_ENTRIES,
+    TRAP,
+)
 from pvops.emulate.hosts.host import IF, Gate, HostModel, gate
 from pvops.emulate.paging import ACCESSED, PAGE_OFFSET, PRESENT
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
-    from pvops.emulate.guest.image import GuestImage
-
-TRAP = 0x1F
-RING = 64
-FREE = 0xFF
-
-#: Numbers of the calls (LHCALL_*). 2.6.33 renumbers three and has two more.
-CALLS = {
-    0: "FLUSH_ASYNC",
-    1: "LGUEST_INIT",
-    2: "CRASH",
-    3: "LOAD_GDT",
-    4: "NEW_PGTABLE",
-    5: "FLUSH_TLB",
-    6: "LOAD_IDT_ENTRY",
-    7: "SET_STACK",
-    8: "TS",
-    9: "SET_CLOCKEVENT",
-    10: "HALT",
-    14: "SET_PTE",
-    15: "SET_PMD",
-    16: "LOAD_TLS",
-    17: "NOTIFY",
-}
-CALLS_2_6_33 = {
-    **{n: name for n, name in CALLS.items() if n not in (2, 3, 15)},
-    2: "SHUTDOWN",
-    13: "SET_PMD",
-    15: "SET_PGD",
-    18: "LOAD_GDT_ENTRY",
-    19: "SEND_INTERRUPTS",
-}
-
-#: Offsets in struct lguest_data.
-IRQ_ENABLED, CR2, TIME, STATUS, CALLS_AT = 0, 8, 12, 20, 84
-DATA_SIZE = CALLS_AT + 16 * RING
-
-#: First TLS descriptor, and how many (GDT_ENTRY_TLS_MIN, GDT_ENTRY_TLS_ENTRIES).
-TLS, TLS_ENTRIES = 6, 3
+    from pvops.emulate.hosts.guest import Guest
 
 
 class Lguest(HostModel):
@@ -62,7 +39,7 @@ class Lguest(HostModel):
     ring = 1
     entry = "lguest_entry"
 
-    def __init__(self, image: GuestImage) -> None:
+    def __init__(self, image: Guest) -> None:
         super().__init__(image)
         self.data = 0
         self.console = ""

@@ -1,0 +1,51 @@
+"""Xen 3.x and its PV guests on i386: xen/include/public/{xen,sched,vcpu,physdev}.h of Xen 3.1."""
+
+from __future__ import annotations
+
+TRAP = 0x82
+DOMID_SELF = 0x7FF0
+#: How many calls a batch of the guest takes (MC_BATCH).
+BATCH = 32
+#: ``ud2; .ascii "xen"; cpuid``: the instruction that only Xen understands.
+CPUID_PREFIX = b"\x0f\x0bxen\x0f\xa2"
+
+CALLS = {
+    0: "set_trap_table",
+    1: "mmu_update",
+    2: "set_gdt",
+    3: "stack_switch",
+    4: "set_callbacks",
+    5: "fpu_taskswitch",
+    8: "set_debugreg",
+    9: "get_debugreg",
+    10: "update_descriptor",
+    13: "multicall",
+    14: "update_va_mapping",
+    17: "xen_version",
+    21: "vm_assist",
+    23: "iret",
+    24: "vcpu_op",
+    26: "mmuext_op",
+    29: "sched_op",
+    33: "physdev_op",
+}
+MMUEXT = {
+    0: "PIN_L1_TABLE",
+    1: "PIN_L2_TABLE",
+    2: "PIN_L3_TABLE",
+    4: "UNPIN_TABLE",
+    5: "NEW_BASEPTR",
+    6: "TLB_FLUSH_LOCAL",
+    7: "INVLPG_LOCAL",
+    8: "TLB_FLUSH_MULTI",
+    13: "SET_LDT",
+}
+
+#: Offsets in the shared page: of vcpu_info[0], its arch and time parts, and the wall clock.
+PENDING, MASK, ARCH_CR2 = 0, 1, 8
+TSC_STAMP, SYSTEM_TIME, TSC_MUL, TSC_SHIFT = 40, 48, 56, 60
+WC_SEC = 64 * 32 + 2 * 128 + 4
+
+ENOSYS = -38
+#: Of vcpu_op: where a guest wants its vcpu_info (VCPUOP_register_vcpu_info).
+REGISTER_VCPU_INFO = 10
