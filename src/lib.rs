@@ -23,7 +23,7 @@
 //!
 //! `exec` and `measure` are there on Linux on x86-64 only.
 //!
-//! Arrows point one way: `error ← image ← sites ← plan ← patch`, `insn ← {plan, verify}`, `image ← memory`, and
+//! Arrows point one way: `error ← insn ← image ← sites ← plan ← patch`, `image ← memory`, and
 //! `{exec, plan} ← measure`. `verify` reads the vocabulary of `sites` and `plan`, and never calls a pass. Nothing in the
 //! core knows Python or the name of an op: a template is a flat list, slot by slot.
 

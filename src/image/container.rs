@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::bzimage::SetupHeader;
-use super::compression::Compression;
 use super::refusal;
 use super::source::{Memory, Source};
+use super::unpack::Compression;
 use crate::error::{Error, Result};
 
 /// First bytes of an ELF file.

@@ -4,88 +4,14 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
+use super::section::{Section, Segment};
 use super::symtab::SymbolTable;
 use crate::error::{Error, Result};
+use crate::insn::Bits;
 
 /// Longest name of a section. Real ones have some 20 bytes; the bound keeps a string table that is one endless string from
 /// being copied for every section.
 const MAX_NAME: usize = 255;
-
-/// Word size of a kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Bits {
-    /// i386.
-    B32,
-    /// x86-64.
-    B64,
-}
-
-impl Bits {
-    /// Size of a pointer in bytes.
-    pub fn word(self) -> usize {
-        match self {
-            Bits::B32 => 4,
-            Bits::B64 => 8,
-        }
-    }
-
-    /// The highest address there is.
-    pub fn max_address(self) -> u64 {
-        match self {
-            Bits::B32 => u64::from(u32::MAX),
-            Bits::B64 => u64::MAX,
-        }
-    }
-}
-
-/// A section of the kernel, all ranges checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
-    /// Its name.
-    pub name: String,
-    /// Its address as linked; 0 if it is not allocated. On x86-64 before 6.15 `.data..percpu` is linked at 0 too.
-    pub address: u64,
-    /// Where its bytes start in the ELF file.
-    pub offset: u64,
-    /// Its size in memory, which for a section with bytes is that in the file.
-    pub size: u64,
-    /// Holds code.
-    pub executable: bool,
-    /// Is written to.
-    pub writable: bool,
-    /// Is in memory when the kernel runs.
-    pub allocated: bool,
-    /// Has bytes in the file; a section like `.bss` has not.
-    pub bits_present: bool,
-}
-
-impl Section {
-    /// Whether it holds the byte at this address.
-    pub fn contains(&self, address: u64) -> bool {
-        self.allocated && address.checked_sub(self.address).is_some_and(|offset| offset < self.size)
-    }
-
-    /// The address behind its last byte.
-    pub fn end(&self) -> u64 {
-        // Checked when the file was parsed: it cannot saturate.
-        self.address.saturating_add(self.size)
-    }
-}
-
-/// A part of the file that is loaded (`PT_LOAD`), all ranges checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// Its address as linked.
-    pub address: u64,
-    /// Its physical address as linked.
-    pub physical: u64,
-    /// Where its bytes start in the ELF file.
-    pub offset: u64,
-    /// How many bytes of it are in the file.
-    pub file_size: u64,
-    /// How many it has in memory.
-    pub memory_size: u64,
-}
 
 /// What an ELF file says about itself.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 //! Nothing here judges whether the bytes should open. It is a bug if anything panics, hangs, or breaks a promise of
 //! [`Image`] to the rooms that build on it; those promises are asserted.
 
-use super::{Compression, Image};
+use super::opened::Image;
+use super::unpack::Compression;
 
 /// Small enough that a compression bomb costs a test milliseconds.
 const LIMIT: usize = 8 << 20;

@@ -4,8 +4,9 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{FileHeader, SectionHeader, Sym};
 
-use super::elf::{Bits, Section};
+use super::section::Section;
 use crate::error::{Error, Result};
+use crate::insn::Bits;
 
 /// Longest name of a symbol. `KSYM_NAME_LEN` is 512; the bound keeps a string table that is one endless string from being
 /// searched again for every symbol.

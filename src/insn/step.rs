@@ -2,8 +2,8 @@
 
 use iced_x86::Instruction;
 
-use super::decoder;
-use crate::image::Bits;
+use super::bits::Bits;
+use super::decode::decoder;
 
 /// Longest x86 instruction.
 const MAX_INSN: usize = 15;

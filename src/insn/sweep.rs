@@ -2,8 +2,8 @@
 
 use iced_x86::{Decoder, Instruction, OpKind};
 
-use super::decoder;
-use crate::image::Bits;
+use super::bits::Bits;
+use super::decode::decoder;
 
 /// `ud2` and three letters before an instruction that a hypervisor is to emulate: `XEN_EMULATE_PREFIX` and
 /// `KVM_EMULATE_PREFIX` (arch/x86/include/asm/emulate_prefix.h). The letters never run; `xe` would be a `js`.

@@ -3,9 +3,6 @@
 use crate::error::Result;
 use crate::image::Image;
 
-/// Distance of two thunks in their array (`RETPOLINE_THUNK_SIZE`, include/asm/nospec-branch.h of every version).
-pub const THUNK_SIZE: u64 = 32;
-
 /// The kernel's landmarks; `None` where it has no such symbol.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Landmarks {

@@ -12,12 +12,11 @@
 //! and a jump followed by nothing but `int3`. Sources: `patch_retpoline()`, `emit_indirect()`, `its_allocate_thunk()` in
 //! arch/x86/kernel/alternative.c of 5.10.262, 6.1, 6.12, 7.2.
 
-use super::landmarks::THUNK_SIZE;
 use super::optimise::optimise;
 use super::undetermined::{Forms, Undetermined};
 use super::{Kind, Pass, Reason, Run, boot::row_error};
 use crate::error::{Error, Result};
-use crate::insn::{self, CALL, INT3, JMP, NOP};
+use crate::insn::{self, CALL, INT3, JMP, NOP, THUNK_SIZE};
 use crate::sites::retpolines::SECTION;
 
 const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];

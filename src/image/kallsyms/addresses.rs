@@ -11,7 +11,8 @@
 //! ```
 
 use super::names::{Layout, Names};
-use super::{Region, Symbols, View};
+use super::region::{Region, View};
+use super::symbols::Symbols;
 use crate::error::Result;
 
 /// Where code may be.

@@ -1,7 +1,8 @@
 //! `kallsyms_names`, `kallsyms_markers` and `kallsyms_num_syms`: found by each other, then decoded.
 
+use super::region::{MAX_CANDIDATES, MAX_NAME, MAX_NAMES, MAX_STEPS, MAX_SYMBOLS, View};
+use super::symbols::{Entry, SymbolKind};
 use super::tokens::Tokens;
-use super::{MAX_CANDIDATES, MAX_NAME, MAX_NAMES, MAX_STEPS, MAX_SYMBOLS, SymbolKind, View, symbols::Entry};
 use crate::error::Result;
 
 /// Names between two markers.

@@ -1,6 +1,6 @@
 //! A table of symbols: one arena of names, one array sorted by address, two indexes built when first asked for.
 
-use super::{MAX_NAME, MAX_NAMES, MAX_SYMBOLS};
+use super::region::{MAX_NAME, MAX_NAMES, MAX_SYMBOLS};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::sync::OnceLock;

@@ -1,6 +1,6 @@
 //! `kallsyms_token_table` and `kallsyms_token_index`: 256 strings and where each starts.
 
-use super::{MAX_CANDIDATES, MAX_NAME, View};
+use super::region::{MAX_CANDIDATES, MAX_NAME, View};
 
 /// How much of a token is copied in one go.
 const SHORT: usize = 16;

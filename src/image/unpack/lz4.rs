@@ -1,7 +1,7 @@
 //! The legacy lz4 frame: a magic, then blocks of a length and data, each up to 8 MiB unpacked. Blocks know nothing of
 //! each other, and nothing marks the end (`doc/lz4_Frame_format.md` of lz4; `lib/decompress_unlz4.c`).
 
-use super::Compression;
+use super::codec::Compression;
 use crate::error::Result;
 use crate::image::source::Memory;
 

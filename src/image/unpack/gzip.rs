@@ -1,6 +1,6 @@
 //! gzip (RFC 1952).
 
-use super::{Compression, finish, read_all};
+use super::codec::{Compression, finish, read_all};
 use crate::error::Result;
 use crate::image::source::Memory;
 

@@ -1,8 +1,9 @@
-//! What a kernel carries about itself, read when first asked for: its symbols, its types.
+//! What a kernel carries about itself, read when first asked for: its symbols, its types, its relocations.
 
-use super::Image;
 use super::btf::Btf;
 use super::kallsyms::{Region, SymbolKind, Symbols};
+use super::opened::Image;
+use super::relocations::{self, Relocations};
 use crate::error::Result;
 
 impl Image {
@@ -10,6 +11,13 @@ impl Image {
     /// `None` where it has neither.
     pub fn symbols(&self) -> Result<Option<&Symbols>> {
         let found = self.symbols.get_or_init(|| self.find_symbols().map_err(|e| e.in_file(self.name())));
+        found.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// Where its absolute addresses stand, read once. `None` in a kernel that does not say: one that cannot be moved, or
+    /// an installed ELF `vmlinux`, whose relocations the build keeps for the bzImage.
+    pub fn relocations(&self) -> Result<Option<&Relocations>> {
+        let found = self.relocations.get_or_init(|| relocations::read(self).map_err(|e| e.in_file(self.name())));
         found.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 

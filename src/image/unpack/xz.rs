@@ -2,7 +2,7 @@
 
 use liblzma::stream::{Action, Status, Stream};
 
-use super::Compression;
+use super::codec::Compression;
 use crate::error::{Error, Result};
 use crate::image::source::{MAX_IMAGE, Memory};
 

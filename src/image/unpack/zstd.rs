@@ -1,8 +1,8 @@
 //! Zstandard (RFC 8878), by libzstd.
 
-use zstd::zstd_safe::{self, DCtx, InBuffer, OutBuffer};
+use ::zstd::zstd_safe::{self, DCtx, InBuffer, OutBuffer};
 
-use super::Compression;
+use super::codec::Compression;
 use crate::error::Result;
 use crate::image::source::Memory;
 

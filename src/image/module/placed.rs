@@ -10,13 +10,12 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{FileHeader, SectionHeader, SectionTable};
 
-use super::Bits;
-use super::elf::header_error;
+use super::layout::{MAX_ALIGN, MAX_SIZE, Put};
 use crate::error::{Error, Result};
+use crate::image::elf::header_error;
+use crate::insn::Bits;
 
 const PAGE: u64 = 4096;
-/// A section aligned to more than this is a slip.
-const MAX_ALIGN: u64 = 2 << 20;
 /// What the kernel marks as constant after init (`SHF_RO_AFTER_INIT` of the loader); 7.2 has the last, 6.12 has not.
 const RO_AFTER_INIT: [&str; 3] = [".data..ro_after_init", "__jump_table", ".static_call_sites"];
 /// What holds the `struct module`, whose address is known.
@@ -59,17 +58,6 @@ pub struct Placement<'p> {
     pub symbols: &'p HashMap<Vec<u8>, u64>,
     /// Where others lie, as linked: (start, size) of the kernel and of modules; they do not overlap.
     pub others: &'p [(u64, u64)],
-}
-
-/// A section of a module in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Put {
-    /// Where it is, as if the kernel had not slid.
-    pub address: u64,
-    /// It moves with the kernel; per-CPU data does not.
-    pub moves: bool,
-    /// It was freed once the module was up: its address is made up.
-    pub gone: bool,
 }
 
 /// Where each section is; `None` where it is not in memory. And how many bytes of code there are, without what was freed.
@@ -157,7 +145,7 @@ fn by_rule<H: FileHeader<Endian = LE>>(
             put[index] = Some(Put { address, moves: true, gone: kind == 4 });
             offset = at
                 .checked_add(size)
-                .filter(|&end| end <= super::module::MAX_SIZE)
+                .filter(|&end| end <= MAX_SIZE)
                 .ok_or_else(|| refuse("is too large for a module".to_owned()))?;
         }
         if kind == 0 {

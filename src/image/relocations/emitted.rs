@@ -6,9 +6,11 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{FileHeader, Rel, Rela, SectionHeader, Sym, SymbolTable};
 
-use super::relocations::{Relocation, RelocationKind, Relocations};
-use super::{Bits, Image, LOWEST_KERNEL};
+use super::fields::{Relocation, RelocationKind, Relocations};
 use crate::error::{Error, Result};
+use crate::image::opened::Image;
+use crate::image::section::LOWEST_KERNEL;
+use crate::insn::Bits;
 
 /// Reads them; `None` where there are none.
 pub(super) fn read(image: &Image) -> Result<Option<Relocations>> {
@@ -33,7 +35,7 @@ fn read_class<H: FileHeader<Endian = LE>>(image: &Image) -> Result<Option<Reloca
             continue;
         }
         any = true;
-        let mut take = |row: usize, address: u64, kind: u32, symbol: usize| -> Result<()> {
+        let mut take = |row: usize, address: u64, kind: elf::RelocationType, symbol: usize| -> Result<()> {
             let refuse = |reason: &str| Error::image(reason).in_section(&target.name).at_row(row).at_address(address);
             let what = class(image, &symbols, symbol).ok_or_else(|| refuse("names a symbol that there is not"))?;
             let Some(kind) = moves(image.bits(), kind, what) else { return Ok(()) };
@@ -46,12 +48,12 @@ fn read_class<H: FileHeader<Endian = LE>>(image: &Image) -> Result<Option<Reloca
         if let Some((rows, _)) = section.rela(LE, bytes).map_err(malformed)? {
             for (row, rela) in rows.iter().enumerate() {
                 let symbol = rela.r_sym(LE, false) as usize;
-                take(row, rela.r_offset(LE).into(), rela.r_type(LE, false).0, symbol)?;
+                take(row, rela.r_offset(LE).into(), rela.r_type(LE, false), symbol)?;
             }
         }
         if let Some((rows, _)) = section.rel(LE, bytes).map_err(malformed)? {
             for (row, rel) in rows.iter().enumerate() {
-                take(row, rel.r_offset(LE).into(), rel.r_type(LE).0, rel.r_sym(LE) as usize)?;
+                take(row, rel.r_offset(LE).into(), rel.r_type(LE), rel.r_sym(LE) as usize)?;
             }
         }
     }
@@ -82,11 +84,12 @@ fn class<H: FileHeader<Endian = LE>>(image: &Image, symbols: &SymbolTable<'_, H>
 }
 
 /// How the field changes; `None` where it does not.
-fn moves(bits: Bits, kind: u32, what: Class) -> Option<RelocationKind> {
+fn moves(bits: Bits, kind: elf::RelocationType, what: Class) -> Option<RelocationKind> {
     match (bits, kind, what) {
-        (Bits::B64, 1, Class::Moving) => Some(RelocationKind::Word64),
-        (Bits::B64, 10 | 11, Class::Moving) | (Bits::B32, 1, Class::Moving) => Some(RelocationKind::Word32),
-        (Bits::B64, 2 | 4, Class::PerCpu) => Some(RelocationKind::Inverse32),
+        (Bits::B64, elf::R_X86_64_64, Class::Moving) => Some(RelocationKind::Word64),
+        (Bits::B64, elf::R_X86_64_32 | elf::R_X86_64_32S, Class::Moving) => Some(RelocationKind::Word32),
+        (Bits::B64, elf::R_X86_64_PC32 | elf::R_X86_64_PLT32, Class::PerCpu) => Some(RelocationKind::Inverse32),
+        (Bits::B32, elf::R_386_32, Class::Moving) => Some(RelocationKind::Word32),
         _ => None,
     }
 }

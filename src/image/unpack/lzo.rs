@@ -2,7 +2,7 @@
 
 use flate2::Crc;
 
-use super::Compression;
+use super::codec::Compression;
 use crate::error::{Error, Result};
 use crate::image::source::Memory;
 

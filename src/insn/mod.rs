@@ -1,0 +1,17 @@
+//! The edge to x86: nop tables, `call` and `jmp` encoders, and the one place that decodes.
+
+mod bits;
+mod decode;
+mod disassemble;
+mod encode;
+mod nops;
+mod step;
+mod sweep;
+
+pub use bits::Bits;
+pub use decode::{MemoryBranch, memory_branch};
+pub use disassemble::{Disassembler, Line, Namer, disassemble};
+pub use encode::{CALL, CALL_LEN, INT3, JMP, JMP_SHORT, MAX_PATCH_LEN, NOP, RET, THUNK_SIZE, call, jmp};
+pub use nops::{GENERIC_NOPS, K7_NOPS, K8_NOPS, NopTable, P6_NOPS, X86_11_NOPS, X86_32_NOPS, X86_NOPS};
+pub use step::{Step, step};
+pub(crate) use sweep::{Sweep, Swept};
