@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import pvops
 from pvops import eras as ops
-from pvops.cli.grammar.common import TABLES as TABLES_OF_SITES
+from pvops.image.tables import TABLES as TABLES_OF_SITES
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
 from pvops.plan.plan import Plan, Write

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 
 from pvops import _core
 from pvops.errors import ImageError, TableError
+from pvops.image.kernel_image import KernelImage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from pvops.eras.rules import Rules
     from pvops.errors import Error
     from pvops.image.memory import Progress
-    from pvops.image.numbers import Numbers
-    from pvops.image.ops import KernelOps
-    from pvops.image.sites import Sites
     from pvops.machine.machine import Machine
     from pvops.plan.plan import Plan
     from pvops.verify.report import Report
@@ -63,134 +60,8 @@ def _opened(image: _core.Image) -> Kernel:
 _LONGEST_FUNCTION = 1 << 17
 
 
-class Kernel:
+class Kernel(KernelImage):
     """An opened kernel image. Make one with `pvops.open`."""
-
-    def __init__(self, image: _core.Image) -> None:
-        self.image = image
-
-    @property
-    def name(self) -> str:
-        """The file as it was named, ``<bytes>`` or ``<stdin>``."""
-        return self.image.name
-
-    @property
-    def release(self) -> str | None:
-        """``6.1.0-56-amd64``, from the kernel's banner; None where it has none."""
-        return self.image.release
-
-    @property
-    def bits(self) -> int:
-        """Pointer size in bits: 32 or 64."""
-        return self.image.bits
-
-    @property
-    def word(self) -> int:
-        """Pointer size in bytes."""
-        return self.bits // 8
-
-    @property
-    def arch(self) -> str:
-        """``x86_64`` or ``i386``."""
-        return "x86_64" if self.bits == 64 else "i386"
-
-    def address_of(self, symbol: str) -> int | None:
-        """The address of a symbol as linked, or None."""
-        return self.image.address_of(symbol)
-
-    def symbol_at(self, address: int) -> str | None:
-        """The function that starts at an address, or None."""
-        found = self.image.symbol_at(address)
-        return found[0] if found and found[1] == 0 else None
-
-    def place(self, address: int) -> str | None:
-        """Where an address lies, ``do_syscall_64+0x3a``; None where the image names nothing there."""
-        found = self.image.symbol_at(address)
-        return f"{found[0]}+{found[1]:#x}" if found else None
-
-    def read_word(self, address: int) -> int | None:
-        """The pointer at an address as built, or None where the image has no bytes."""
-        return self.image.read_word(address)
-
-    def has_section(self, name: str) -> bool:
-        """Whether the image has a section of this name."""
-        return any(section == name for section, *_ in self.image.sections())
-
-    @cached_property
-    def paravirt(self) -> _core.ParavirtSites | None:
-        """The rows of ``.parainstructions``; None where the image has none (6.8 and later).
-
-        Raises:
-            TableError: the table is malformed.
-        """
-        return _core.ParavirtSites.read(self.image)
-
-    @cached_property
-    def tables(self) -> _core.Tables:
-        """Every table of the image.
-
-        Raises:
-            TableError: one of them is malformed.
-        """
-        return _core.Tables.read(self.image)
-
-    @cached_property
-    def sites(self) -> Sites:
-        """Every site of every table.
-
-        Raises:
-            TableError: a table is malformed.
-        """
-        from pvops.image.sites import Sites
-
-        return Sites(self)
-
-    @cached_property
-    def ops(self) -> KernelOps:
-        """The image's ops: where they lie, what they are called, and what its own ``pv_ops`` holds.
-
-        Raises:
-            TableError: the sites disagree about the address of the ops, or there are none.
-        """
-        from pvops.image.ops import KernelOps
-
-        return KernelOps(self)
-
-    @cached_property
-    def feature_numbers(self) -> Numbers:
-        """Which feature each number of ``.altinstructions`` stands for.
-
-        Raises:
-            TableError: the table is malformed.
-        """
-        from pvops.image import numbers
-
-        return numbers.of_image(self)
-
-    @property
-    def era(self) -> str | None:
-        """The era whose ops and rules this kernel has, as far as its functions and release tell; None where not."""
-        from pvops.eras import rules
-        from pvops.errors import OpsError
-
-        try:
-            return rules.era_of(self, self.release)[0]
-        except OpsError:
-            return None
-
-    @cached_property
-    def rules(self) -> Rules:
-        """The rules this kernel patches by.
-
-        Raises:
-            OpsError: nothing in the image tells them.
-        """
-        from pvops.eras import rules
-
-        layout = None if not self.has_section(".altinstructions") else self.tables.alternatives_layout
-        found = rules.of_image(self, self.release, layout)
-        # The functions that tell are not a module's: they stand there by its release.
-        return found._replace(told=f"a module of {self.release}") if self.image.is_module else found
 
     def plan(
         self, backend: Backend | str = "native", *, machine: Machine | None = None, rules: Rules | None = None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.machine.machine import Machine
+
+if TYPE_CHECKING:
+    from pvops.image.view import KernelView
 
 
 class Answer(NamedTuple):
@@ -128,3 +131,11 @@ class Facts:
         if text in self.machine.dmesg:
             return True
         return False if self.machine.log_is_whole else None
+
+
+def facts_of(machine: Machine, kernel: KernelView) -> Facts:
+    """The facts of a machine under the kernel that patches itself; of 6.1 where neither tells a version."""
+    from pvops.eras import declared
+
+    version = declared.version_of(kernel.release) or machine.release or (6, 1)
+    return Facts(machine, version, kernel.bits)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pvops.eras.nops import NopChoice
     from pvops.eras.patching import PatchFunction
     from pvops.eras.rules import ParavirtRules, Rules
-    from pvops.kernel import Kernel
+    from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
     from pvops.machine.state import State
 
@@ -71,7 +71,7 @@ class Setup(NamedTuple):
     calls: Mapping[int, CallState]
 
 
-def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rules) -> Setup:
+def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> Setup:
     """Gathers what decides a boot.
 
     Raises:
@@ -140,7 +140,7 @@ def set_up(kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rul
     return Setup(boot, asked, slots, patch_function, nop_choice, words, one_cpu, keys, calls)
 
 
-def _state(kernel: Kernel, machine: Machine) -> State | None:
+def _state(kernel: KernelImage, machine: Machine) -> State | None:
     """What this kernel held on the machine, where its description says; `OpsError` where it is of another kernel."""
     state = machine.state
     if state is not None and state.kernel != (kernel.release or kernel.name):
@@ -149,7 +149,7 @@ def _state(kernel: Kernel, machine: Machine) -> State | None:
     return state
 
 
-def _held(kernel: Kernel, slots: Mapping[str, Slot], state: State) -> Mapping[str, Slot]:
+def _held(kernel: KernelImage, slots: Mapping[str, Slot], state: State) -> Mapping[str, Slot]:
     """The slots, as the kernel held them."""
     held = dict(slots)
     for index, op in enumerate(kernel.ops.names):
@@ -193,7 +193,7 @@ def _machine(backend: Backend, machine: Machine | None) -> Machine:
 
 
 def filled(
-    kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rules
+    kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules
 ) -> tuple[Mapping[str, Slot], PatchFunction | None, frozenset[str]]:
     """What a backend puts into the slots of an image; the patch function, where it is more than the default rules;
     and the ops whose sites jump.
@@ -218,7 +218,7 @@ def filled(
     return slots, patch_function, jumps
 
 
-def _nops(kernel: Kernel, machine: Machine | None, rules: Rules) -> NopChoice:
+def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoice:
     if rules.era not in nops.BY_CPU:
         return nops.fixed(rules.era, kernel.bits)
     if machine is None or machine.vendor is None:
@@ -232,14 +232,14 @@ def _nops(kernel: Kernel, machine: Machine | None, rules: Rules) -> NopChoice:
     return nops.choose(rules.era, kernel.bits, nops.Cpu(vendor, family, model, features))
 
 
-def _required(kernel: Kernel, symbol: str, role: str) -> int:
+def _required(kernel: KernelImage, symbol: str, role: str) -> int:
     address = kernel.address_of(symbol)
     if address is None:
         raise OpsError(f"{kernel.name}: no symbol {symbol}, {role}", file=kernel.name)
     return address
 
 
-def _rules(kernel: Kernel, slots: Mapping[str, Slot], rules: ParavirtRules, choice: NopChoice) -> _core.Rules:
+def _rules(kernel: KernelImage, slots: Mapping[str, Slot], rules: ParavirtRules, choice: NopChoice) -> _core.Rules:
     null_call = None
     if rules.null != "ud2" and any(not slot.address for slot in slots.values()):
         null_call = _required(kernel, rules.null, "what a NULL op becomes a call to")
@@ -252,7 +252,7 @@ def _rules(kernel: Kernel, slots: Mapping[str, Slot], rules: ParavirtRules, choi
 
 
 def _template(
-    kernel: Kernel,
+    kernel: KernelImage,
     slots: Mapping[str, Slot],
     patch_function: PatchFunction | None,
     jumps: frozenset[str],

@@ -8,32 +8,45 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pvops.decide.answers import Answer
-from pvops.decide.key_asks import Asked, Entry, Rule, always, flags, given, guest, said, spectre_v2, switched, unless
+from pvops.decide.key_conditions import (
+    Entry,
+    KeyQuery,
+    Rule,
+    always,
+    flags,
+    given,
+    guest,
+    said,
+    spectre_v2,
+    switched,
+    unless,
+)
+from pvops.decide.preempt import preempt_mode
 
 
-def _ipi_shorthand(asked: Asked) -> Answer | None:
-    machine = asked.facts.machine
-    if asked.facts.option("no_ipi_broadcast") not in (None, "0"):
+def _ipi_shorthand(query: KeyQuery) -> Answer | None:
+    machine = query.facts.machine
+    if query.facts.option("no_ipi_broadcast") not in (None, "0"):
         return Answer(False, "no_ipi_broadcast on the command line")
     if machine.online_cpus is None:
         return None
     return Answer(machine.online_cpus > 1, f"{machine.online_cpus} CPUs online")
 
 
-def _steal(asked: Asked) -> Answer | None:
-    name, source = asked.facts.machine.hypervisor
+def _steal(query: KeyQuery) -> Answer | None:
+    name, source = query.facts.machine.hypervisor
     if name in ("xen-pv", "xen-hvm"):
         return Answer(True, source)
     if name == "kvm":
-        found = asked.facts.machine.feature("kvm", "STEAL_TIME")
+        found = query.facts.machine.feature("kvm", "STEAL_TIME")
         return None if found.value is None else Answer(found.value, found.source)
     if name == "vmware":
-        return Answer("vmware: vmware-stealtime: cpu" in asked.facts.machine.dmesg, source)
+        return Answer("vmware: vmware-stealtime: cpu" in query.facts.machine.dmesg, source)
     return None if name is None else Answer(False, source)
 
 
-def _virt_spin_lock(asked: Asked) -> Answer | None:
-    facts = asked.facts
+def _virt_spin_lock(query: KeyQuery) -> Answer | None:
+    facts = query.facts
     if facts.virtual is False:
         return Answer(False, "no hypervisor in /proc/cpuinfo's flags: native_pv_lock_init()")
     if facts.virtual is None:
@@ -51,8 +64,8 @@ def _virt_spin_lock(asked: Asked) -> Answer | None:
 
 
 def _heap(which: str) -> Rule:
-    def rule(asked: Asked) -> Answer | None:
-        line = asked.facts.machine.logged("mem auto-init: ")
+    def rule(query: KeyQuery) -> Answer | None:
+        line = query.facts.machine.logged("mem auto-init: ")
         if line is None:
             return None
         kinds = ("alloc", "free") if which == "either" else (which,)
@@ -62,77 +75,75 @@ def _heap(which: str) -> Rule:
     return rule
 
 
-def _nf_hooks(asked: Asked) -> Answer | None:
+def _nf_hooks(query: KeyQuery) -> Answer | None:
     # nf_hooks_needed[NFPROTO_NUMPROTO][NF_MAX_HOOKS = 5], 16 bytes a key: IPv4 (2) and IPv6 (10), POST_ROUTING (4).
-    if asked.offset not in ((2 * 5 + 4) * 16, (10 * 5 + 4) * 16):
+    if query.offset not in ((2 * 5 + 4) * 16, (10 * 5 + 4) * 16):
         return None
-    said = asked.facts.logged("AppArmor: AppArmor initialized")
+    said = query.facts.logged("AppArmor: AppArmor initialized")
     return None if said is None else Answer(said, f"AppArmor is {'on' if said else 'off'} (log)")
 
 
-def _tc_wrapper(asked: Asked) -> Answer | None:
-    retpoline = asked.words.named("RETPOLINE")
+def _tc_wrapper(query: KeyQuery) -> Answer | None:
+    retpoline = query.words.named("RETPOLINE")
     return None if retpoline is None else Answer(not retpoline.guess, f"RETPOLINE: {retpoline.source}")
 
 
-def _once(asked: Asked) -> Answer | None:
-    fired = next((p for p in asked.places if p.partition(".")[0] in _ONCE), None)
+def _once(query: KeyQuery) -> Answer | None:
+    fired = next((p for p in query.places if p.partition(".")[0] in _ONCE), None)
     return Answer(False, f"{fired}() runs in every boot") if fired else None
 
 
 _ONCE = ("alg_test", "key_set_index_key", "serial8250_isa_init_ports", "sched_init_smp", "kmem_cache_init_late")
 
 
-def _clocksource(asked: Asked) -> Answer | None:
-    lines = [line for line in asked.facts.machine.dmesg.splitlines() if "clocksource: Switched to clocksource " in line]
-    name = lines[-1].rpartition(" ")[2] if lines else asked.facts.machine.clocksource
+def _clocksource(query: KeyQuery) -> Answer | None:
+    lines = [line for line in query.facts.machine.dmesg.splitlines() if "clocksource: Switched to clocksource " in line]
+    name = lines[-1].rpartition(" ")[2] if lines else query.facts.machine.clocksource
     return None if name is None else Answer(name.startswith("tsc"), f"the clock source is {name}")
 
 
-def _smt(asked: Asked) -> Answer | None:
-    siblings, cores = asked.facts.machine.siblings, asked.facts.machine.cores
+def _smt(query: KeyQuery) -> Answer | None:
+    siblings, cores = query.facts.machine.siblings, query.facts.machine.cores
     if siblings is None or cores is None:
         return None
     return Answer(siblings > cores, f"/proc/cpuinfo: {siblings} siblings, {cores} cores")
 
 
-def _lazy(asked: Asked) -> Answer | None:
-    from pvops.decide.calls import preempt_mode
-
-    mode, source = preempt_mode(asked.facts)
+def _lazy(query: KeyQuery) -> Answer | None:
+    mode, source = preempt_mode(query.facts)
     return None if mode is None else Answer(mode == "lazy", source)
 
 
-def _idle_clear(asked: Asked) -> Answer | None:
+def _idle_clear(query: KeyQuery) -> Answer | None:
     for name in ("mmio_stale_data", "mds"):
-        text = asked.facts.state(name) or ""
+        text = query.facts.state(name) or ""
         if "Clear CPU buffers" in text:
-            smt = _smt(asked)
+            smt = _smt(query)
             on = name == "mmio_stale_data" or bool(smt and smt.value)
             return Answer(on, f"vulnerabilities/{name}: {text!r}")
     return None
 
 
-def _mmio_clear(asked: Asked) -> Answer | None:
-    text = asked.facts.state("mmio_stale_data") or ""
-    clear = asked.words.named("CLEAR_CPU_BUF")
+def _mmio_clear(query: KeyQuery) -> Answer | None:
+    text = query.facts.state("mmio_stale_data") or ""
+    clear = query.words.named("CLEAR_CPU_BUF")
     if "Clear CPU buffers" not in text or clear is None:
         return None
     return Answer(not clear.guess, f"vulnerabilities/mmio_stale_data; CLEAR_CPU_BUF is {clear.guess}")
 
 
-def _nodes(asked: Asked) -> Answer | None:
+def _nodes(query: KeyQuery) -> Answer | None:
     import re
 
-    found = re.search(r"nr_node_ids:(\d{1,5})", asked.facts.machine.dmesg)
+    found = re.search(r"nr_node_ids:(\d{1,5})", query.facts.machine.dmesg)
     return Answer(int(found.group(1)) > 1, f'log: "{found.group(0)}"') if found else None
 
 
-def _async_pf(asked: Asked) -> Answer | None:
-    if asked.facts.machine.hypervisor.value != "kvm":
+def _async_pf(query: KeyQuery) -> Answer | None:
+    if query.facts.machine.hypervisor.value != "kvm":
         return None
-    found = asked.facts.machine.feature("kvm", "ASYNC_PF_INT")
-    return None if found.value is None else Answer(found.value and not asked.facts.given("no-kvmapf"), found.source)
+    found = query.facts.machine.feature("kvm", "ASYNC_PF_INT")
+    return None if found.value is None else Answer(found.value and not query.facts.given("no-kvmapf"), found.source)
 
 
 _AVX2, _AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")

@@ -6,18 +6,18 @@ keeps what the image is built with: most keys are only ever turned by user space
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide import lsm
-from pvops.decide.calls import PREFIX, TRAMPOLINE, Goes, calls
-from pvops.decide.key_asks import Asked
+from pvops.decide.calls import PREFIX, CallTarget, calls
+from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES, by_place
 from pvops.image import keyed
 
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
-    from pvops.kernel import Kernel
+    from pvops.image.kernel_image import KernelImage
 
 
 class KeyState(NamedTuple):
@@ -61,7 +61,9 @@ class CallState(NamedTuple):
 _BUILT = "as built"
 
 
-def predict_keys(words: FeatureWords, kernel: Kernel, uses: Sequence[keyed.Use] | None = None) -> dict[int, KeyState]:
+def predict_keys(
+    words: FeatureWords, kernel: KernelImage, uses: Sequence[keyed.Use] | None = None
+) -> dict[int, KeyState]:
     """Every key that a jump label uses, by address.
 
     Args:
@@ -78,7 +80,7 @@ def predict_keys(words: FeatureWords, kernel: Kernel, uses: Sequence[keyed.Use] 
 
 
 def _state(
-    words: FeatureWords, kernel: Kernel, key: int, sites: list[int], hooks: lsm.Hooks | None, names_data: bool
+    words: FeatureWords, kernel: KernelImage, key: int, sites: list[int], hooks: lsm.Hooks | None, names_data: bool
 ) -> KeyState:
     raw = kernel.image.read(key, 4)
     initial = raw is not None and int.from_bytes(raw, "little", signed=True) > 0
@@ -96,50 +98,38 @@ def _state(
         return KeyState(key, shown, on, initial, f"security modules: {hooks.source}")
     entry = RULES.get(name) or RULES.get(name.partition(".")[0])
     if entry is not None:
-        answer = entry.rule(Asked(words.facts, words, offset, _functions(kernel, sites)))
+        answer = entry.rule(KeyQuery(words.facts, words, offset, _functions(kernel, sites)))
         if answer is not None and answer.value is not None:
             return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
     return KeyState(key, shown, initial, initial, _BUILT)
 
 
-def _functions(kernel: Kernel, sites: list[int]) -> list[str]:
+def _functions(kernel: KernelImage, sites: list[int]) -> list[str]:
     found = (kernel.image.symbol_at(site) for site in sites)
     return [place[0] for place in found if place is not None]
 
 
-def predict_calls(words: FeatureWords, kernel: Kernel) -> dict[int, CallState]:
+def predict_calls(words: FeatureWords, kernel: KernelImage) -> dict[int, CallState]:
     """Every static call that has sites patched in place, by the address of its key."""
     known = calls(words, kernel)
     hooks = lsm.hooks(kernel, words.facts)
     return {key: _call(kernel, key, known, hooks) for key in sorted({use.key for use in keyed.static_calls(kernel)})}
 
 
-def _call(kernel: Kernel, key: int, known: dict[str, Goes], hooks: lsm.Hooks | None) -> CallState:
+def _call(kernel: KernelImage, key: int, known: dict[str, CallTarget], hooks: lsm.Hooks | None) -> CallState:
     initial = kernel.read_word(key) or 0
     found = keyed.name_of(kernel, key)
     symbol = found[0] if found and not found[1] else None
     if hooks is not None and key in hooks.calls:
         return CallState(key, symbol, hooks.calls[key], initial, f"security modules: {hooks.source}")
-    goes = known.get(symbol.removeprefix(PREFIX)) if symbol else None
-    if goes is None:
+    target = known.get(symbol.removeprefix(PREFIX)) if symbol else None
+    if target is None:
         return CallState(key, symbol, initial, initial, _BUILT)
-    if goes.symbol is None:
-        return CallState(key, symbol, 0, initial, goes.source, goes.early)
-    address = kernel.address_of(goes.symbol)
+    if target.symbol is None:
+        return CallState(key, symbol, 0, initial, target.source, target.early)
+    address = kernel.address_of(target.symbol)
     if address is None:
-        return CallState(key, symbol, initial, initial, f"{_BUILT}: no symbol {goes.symbol}, where {goes.source} leads")
-    return CallState(key, symbol, address, initial, goes.source, goes.early)
-
-
-def predict_trampolines(words: FeatureWords, kernel: Kernel) -> dict[str, Goes]:
-    """Where ``__SCT__NAME`` goes, by NAME, for those that a boot changes and that the image has.
-
-    Symbols of code: an image that names no data has them too. NULL is a return, ``__static_call_return0`` a jump there.
-    """
-    found = calls(words, kernel)
-    return {name: goes for name, goes in found.items() if kernel.address_of(TRAMPOLINE + name) is not None}
-
-
-def changed(states: dict[int, KeyState]) -> Iterator[KeyState]:
-    """The keys that the boot changes."""
-    return (state for state in states.values() if state.enabled != state.initial)
+        return CallState(
+            key, symbol, initial, initial, f"{_BUILT}: no symbol {target.symbol}, where {target.source} leads"
+        )
+    return CallState(key, symbol, address, initial, target.source, target.early)

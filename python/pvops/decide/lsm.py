@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pvops.decide.answers import Facts
 
 if TYPE_CHECKING:
-    from pvops.kernel import Kernel
+    from pvops.image.kernel_image import KernelImage
 
 _ROW = 4
 _LIST = 3
@@ -40,7 +40,7 @@ class Hooks(NamedTuple):
     source: str
 
 
-def order(kernel: Kernel, facts: Facts, built: frozenset[str]) -> tuple[list[str], str]:
+def order(kernel: KernelImage, facts: Facts, built: frozenset[str]) -> tuple[list[str], str]:
     """The modules in the order in which they are initialised.
 
     From the log where it says so, else as ordered_lsm_parse() does: lockdown early, capability, the list of ``lsm=`` or
@@ -63,7 +63,7 @@ def order(kernel: Kernel, facts: Facts, built: frozenset[str]) -> tuple[list[str
     return chosen + [name for name in _LAST if name in built], source
 
 
-def _builtin(kernel: Kernel) -> str:
+def _builtin(kernel: KernelImage) -> str:
     """CONFIG_LSM, which a pointer in the image's initial data leads to."""
     for symbol in ("builtin_lsm_order", "lsm_order_builtin"):
         address = kernel.address_of(symbol)
@@ -74,7 +74,7 @@ def _builtin(kernel: Kernel) -> str:
     return "landlock,lockdown,yama,loadpin,safesetid,integrity,apparmor,selinux,smack,tomoyo,bpf,ipe"
 
 
-def hooks(kernel: Kernel, facts: Facts) -> Hooks | None:
+def hooks(kernel: KernelImage, facts: Facts) -> Hooks | None:
     """What the modules put in place; None on kernels that call their hooks otherwise."""
     table = kernel.address_of("static_calls_table")
     if table is None or kernel.bits != 64:
@@ -95,17 +95,17 @@ def hooks(kernel: Kernel, facts: Facts) -> Hooks | None:
     return Hooks(calls, frozenset(keys), source)
 
 
-def _lists(kernel: Kernel, table: int) -> dict[str, list[tuple[int, int]]]:
+def _lists(kernel: KernelImage, table: int) -> dict[str, list[tuple[int, int]]]:
     """Module → (the hook's first row, function), by what a list holds: a pointer into the table, then code."""
     if kernel not in _FOUND:
         _FOUND[kernel] = _find(kernel, table)
     return _FOUND[kernel]
 
 
-_FOUND: weakref.WeakKeyDictionary[Kernel, dict[str, list[tuple[int, int]]]] = weakref.WeakKeyDictionary()
+_FOUND: weakref.WeakKeyDictionary[KernelImage, dict[str, list[tuple[int, int]]]] = weakref.WeakKeyDictionary()
 
 
-def _find(kernel: Kernel, table: int) -> dict[str, list[tuple[int, int]]]:
+def _find(kernel: KernelImage, table: int) -> dict[str, list[tuple[int, int]]]:
     import re
 
     code = next(((a, a + s) for n, a, s, _ in kernel.image.sections() if n == ".text"), (0, 0))

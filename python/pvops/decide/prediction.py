@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops.decide.answers import Answer, Facts
+from pvops.decide.answers import Answer, Facts, facts_of
 from pvops.image.numbers import Name, Numbers, of_image
 
 if TYPE_CHECKING:
-    from pvops.kernel import Kernel
+    from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
 
 
@@ -78,14 +78,12 @@ class FeatureWords:
         return Feature(name, answer.value, answer.best, answer.source)
 
 
-def predict(machine: Machine, kernel: Kernel) -> FeatureWords:
+def predict(machine: Machine, kernel: KernelImage) -> FeatureWords:
     """The feature words of a machine under a kernel.
 
     Raises:
         TableError: ``.altinstructions`` is malformed.
     """
-    from pvops.decide.returns import facts_of
-
     return FeatureWords(of_image(kernel), facts_of(machine, kernel))
 
 

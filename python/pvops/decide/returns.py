@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops.decide.answers import Answer, Facts
+from pvops.decide.answers import Answer
 
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
-    from pvops.kernel import Kernel
+    from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
 
 
@@ -37,7 +37,7 @@ _ACTIVE = "active return thunk: "
 _OLD = {"retbleed_return_thunk": "zen_return_thunk"}
 
 
-def return_thunk(words: FeatureWords, kernel: Kernel) -> Thunk:
+def return_thunk(words: FeatureWords, kernel: KernelImage) -> Thunk:
     """The return thunk, after the mitigations are selected."""
     from pvops.decide import rules_mitigations
 
@@ -58,7 +58,7 @@ def return_thunk(words: FeatureWords, kernel: Kernel) -> Thunk:
     return Thunk(next(name for name in names if kernel.address_of(name) is not None), answer, used.source)
 
 
-def uniprocessor(machine: Machine, kernel: Kernel) -> Answer:
+def uniprocessor(machine: Machine, kernel: KernelImage) -> Answer:
     """Whether ``lock`` prefixes are patched away: alternative_instructions().
 
     ``!noreplace_smp && (num_present_cpus() == 1 || setup_max_cpus <= 1)``. A second processor that
@@ -91,11 +91,3 @@ def present_cpus(machine: Machine) -> tuple[int | None, str]:
     if line := re.search(r"CPU topo: Allowing (\d{1,6}) present CPUs plus", machine.dmesg):
         return int(line.group(1)), f'log: "{line.group(0)}"'
     return machine.possible_cpus
-
-
-def facts_of(machine: Machine, kernel: Kernel) -> Facts:
-    """The facts as rules ask about them."""
-    from pvops.eras import declared
-
-    version = declared.version_of(kernel.release) or machine.release or (6, 1)
-    return Facts(machine, version, kernel.bits)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pvops.image.rows import DIRECT_CALL, NOT, Row
 
 if TYPE_CHECKING:
-    from pvops.kernel import Kernel
+    from pvops.image.view import KernelView
 
 
 class Seen(NamedTuple):
@@ -133,7 +133,7 @@ def _switch(view: View) -> bool:
     return view.place == "__switch_to_asm" and view.row.length > 16 and b"\xe8\x01\x00\x00\x00" in view.row.code
 
 
-def seen(kernel: Kernel, rows: Sequence[Row]) -> dict[str, Seen]:
+def seen(kernel: KernelView, rows: Sequence[Row]) -> dict[str, Seen]:
     """Feature → number, for those that a kernel's rows give away; a pattern with several numbers gives none."""
     mask = (1 << kernel.bits) - 1
     found: dict[str, tuple[Counter[int], str]] = {}
@@ -166,7 +166,7 @@ def _branches(row: Row) -> bool:
     return len(row.code) == 5 and row.code[0] in (0xE8, 0xE9)
 
 
-def _target(kernel: Kernel, row: Row, mask: int) -> str | None:
+def _target(kernel: KernelView, row: Row, mask: int) -> str | None:
     if not _branches(row):
         return None
     end = row.replacement + 5
@@ -178,6 +178,6 @@ def _placed(row: Row) -> bool:
     return not row.code or row.length > 16 or row.code in (b"\x0f\xae\xe8", b"\x0f\x30")
 
 
-def _place(kernel: Kernel, row: Row) -> str | None:
+def _place(kernel: KernelView, row: Row) -> str | None:
     found = kernel.image.symbol_at(row.address)
     return found[0] if found else None

@@ -15,7 +15,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from pvops.kernel import Kernel
+    from pvops.image.view import KernelView
 
 _LOW = 3
 
@@ -34,17 +34,17 @@ class Use(NamedTuple):
     flag: bool
 
 
-def jump_labels(kernel: Kernel) -> list[Use]:
+def jump_labels(kernel: KernelView) -> list[Use]:
     """Every jump label of a kernel; none where no symbol says where they are."""
     return _rows(kernel, "__start___jump_table", "__stop___jump_table", "<iiq" if kernel.bits == 64 else "<iii", 8)
 
 
-def static_calls(kernel: Kernel) -> list[Use]:
+def static_calls(kernel: KernelView) -> list[Use]:
     """Every site of a static call that is patched in place."""
     return _rows(kernel, "__start_static_call_sites", "__stop_static_call_sites", "<ii", 4)
 
 
-def _rows(kernel: Kernel, start: str, stop: str, layout: str, key_at: int) -> list[Use]:
+def _rows(kernel: KernelView, start: str, stop: str, layout: str, key_at: int) -> list[Use]:
     low, high = kernel.address_of(start), kernel.address_of(stop)
     raw = kernel.image.read(low, high - low) if low is not None and high is not None and high > low else None
     if raw is None or low is None:
@@ -58,11 +58,11 @@ def _rows(kernel: Kernel, start: str, stop: str, layout: str, key_at: int) -> li
     return found
 
 
-def names_data(kernel: Kernel) -> bool:
+def names_data(kernel: KernelView) -> bool:
     """Whether the image has symbols of data (CONFIG_KALLSYMS_ALL)."""
     return kernel.address_of("__start___jump_table") is not None
 
 
-def name_of(kernel: Kernel, address: int) -> tuple[str, int] | None:
+def name_of(kernel: KernelView, address: int) -> tuple[str, int] | None:
     """The symbol that an address of data lies in, and the offset into it."""
     return kernel.image.symbol_at(address)

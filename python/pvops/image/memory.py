@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from pvops.kernel import Kernel
+    from pvops.image.view import KernelView
 
     #: Reads virtual memory: (address, size) -> as many bytes. Raises any exception where they are not all there.
     Read: TypeAlias = Callable[[int, int], Buffer]
@@ -100,7 +100,7 @@ class Held:
 class Found:
     """A kernel found in memory. Made by `Memory.find`."""
 
-    def __init__(self, kernel: Kernel, core: _core.Found) -> None:
+    def __init__(self, kernel: KernelView, core: _core.Found) -> None:
         self.kernel = kernel
         self.core = core
 
@@ -156,7 +156,7 @@ class Memory:
         """``elf-core``, ``lime``, ``plain``, ``live`` or ``reader``."""
         return self.core.kind
 
-    def find(self, kernel: Kernel, progress: Progress | None = None) -> Found:
+    def find(self, kernel: KernelView, progress: Progress | None = None) -> Found:
         """Finds where a kernel lies in this memory, and how far it slid.
 
         Args:

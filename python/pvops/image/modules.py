@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pvops.eras.definition import Era
-    from pvops.kernel import Kernel
+    from pvops.image.view import KernelView
 
 #: Functions that passes write calls of or jumps to, whatever the ops are (`src/plan/landmarks.rs`).
 _ALWAYS = (
@@ -24,7 +24,7 @@ _ALWAYS = (
 )
 
 
-def linked(module: Kernel) -> _core.Image:
+def linked(module: KernelView) -> _core.Image:
     """A module's image with what its patching needs of the kernel; as it was where no era is known of its release."""
     from pvops import eras as ops
     from pvops.eras import rules

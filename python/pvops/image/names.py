@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pvops.kernel import Kernel
+    from pvops.image.view import KernelView
 
 _LONGEST = 24
 
@@ -32,17 +32,17 @@ class Printed(NamedTuple):
     source: str
 
 
-def features(kernel: Kernel, ncapints: int) -> Printed:
+def features(kernel: KernelView, ncapints: int) -> Printed:
     """Names of features by number; none where the image has no such array."""
     return _array(kernel, *_CAPS, ncapints * 32)
 
 
-def bugs(kernel: Kernel, nbugints: int) -> Printed:
+def bugs(kernel: KernelView, nbugints: int) -> Printed:
     """Names of bugs by number, counted from the first bug."""
     return _array(kernel, *_BUGS, nbugints * 32)
 
 
-def _array(kernel: Kernel, symbol: str, first: tuple[str, ...], count: int) -> Printed:
+def _array(kernel: KernelView, symbol: str, first: tuple[str, ...], count: int) -> Printed:
     address, source = kernel.address_of(symbol), f"{symbol} in the image"
     if address is None:
         address, source = _find(kernel, first), f"{symbol}, found by its contents"
@@ -56,7 +56,7 @@ def _array(kernel: Kernel, symbol: str, first: tuple[str, ...], count: int) -> P
     return Printed(found, source)
 
 
-def _find(kernel: Kernel, first: tuple[str, ...]) -> int | None:
+def _find(kernel: KernelView, first: tuple[str, ...]) -> int | None:
     """The address of an array that begins with pointers to these names."""
     for name, address, size, _ in kernel.image.sections():
         if name not in (".rodata", ".data"):
@@ -71,7 +71,7 @@ def _find(kernel: Kernel, first: tuple[str, ...]) -> int | None:
     return None
 
 
-def _pointers(kernel: Kernel, pointer: bytes) -> list[int]:
+def _pointers(kernel: KernelView, pointer: bytes) -> list[int]:
     found = []
     for name, address, size, _ in kernel.image.sections():
         if name in (".rodata", ".data"):
@@ -88,7 +88,7 @@ def _occurrences(section: bytes, text: bytes) -> list[int]:
     return found
 
 
-def _string(kernel: Kernel, address: int) -> str | None:
+def _string(kernel: KernelView, address: int) -> str | None:
     raw = kernel.image.read(address, _LONGEST)
     if raw is None or b"\0" not in raw:
         return None

@@ -20,7 +20,7 @@ from pvops.image import anchors, names
 from pvops.image.rows import Row, rows
 
 if TYPE_CHECKING:
-    from pvops.kernel import Kernel
+    from pvops.image.view import KernelView
 
 #: Words whose bits are those of a CPUID register: their numbers are the architecture's.
 HARDWARE = frozenset({0, 1, 4, 6, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20})
@@ -99,7 +99,7 @@ class Numbers:
         return sorted({row.number for row in self.rows})
 
 
-def of_image(kernel: Kernel) -> Numbers:
+def of_image(kernel: KernelView) -> Numbers:
     """The numbers of a kernel.
 
     Raises:
@@ -159,7 +159,7 @@ def _check(
 
 
 def _ncapints(
-    kernel: Kernel, base: declared.Declared, table: Sequence[Row], bugs: Mapping[int, str]
+    kernel: KernelView, base: declared.Declared, table: Sequence[Row], bugs: Mapping[int, str]
 ) -> tuple[int, str]:
     """How many words of features there are: the number under which most rows make sense, the declared one first.
 

@@ -13,9 +13,11 @@ from pvops.errors import TableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pvops.eras.definition import Era
     from pvops.eras.structs import Config, Template
-    from pvops.kernel import Kernel
+    from pvops.image.view import KernelView
 
 #: Eras whose pv_ops is one structure, newest first.
 _ERAS = ("7.2", "6.12", "6.1", "5.10")
@@ -55,10 +57,15 @@ class KernelOps:
         address: of ``pv_ops``: derived from the sites where they have a table of their own, else the symbol's; in 2.6
             of the first structure.
         kernel: whose they are.
+
+    Args:
+        kernel: the image.
+        likely: gives the era whose rules it has, or None: the era whose table it most likely has.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelView, likely: Callable[[], str | None]) -> None:
         self.kernel = kernel
+        self._likely = likely
         self._last_type = -1
         #: Addresses of the structures by name, where each is a variable of its own.
         self._structures = _structures(kernel)
@@ -113,7 +120,7 @@ class KernelOps:
         from pvops import eras as ops
 
         # The era the kernel patches by is most likely the one whose table it has; of 2.6 it is certain.
-        likely = self.kernel.era
+        likely = self._likely()
         for name in sorted(_ERAS, key=lambda era: era != likely) if not self._structures else [str(likely)]:
             era = ops.era(name)
             seen = set()
@@ -254,7 +261,7 @@ class KernelOps:
         return len(self.names)
 
 
-def _structures(kernel: Kernel) -> dict[str, int]:
+def _structures(kernel: KernelView) -> dict[str, int]:
     """The addresses of the ops structures of a kernel of 2.6, by name; nothing of later ones."""
     release = kernel.release or ""
     if release[:1].isdigit() and not release.startswith("2."):

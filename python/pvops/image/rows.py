@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pvops.errors import TableError
 
 if TYPE_CHECKING:
-    from pvops.kernel import Kernel
+    from pvops.image.view import KernelView
 
 NOT = 1
 DIRECT_CALL = 2
@@ -46,7 +46,7 @@ class Row(NamedTuple):
     code: bytes
 
 
-def rows(kernel: Kernel) -> list[Row]:
+def rows(kernel: KernelView) -> list[Row]:
     """All rows of a kernel, in order; none where it has no such section.
 
     Raises:
@@ -78,7 +78,7 @@ def rows(kernel: Kernel) -> list[Row]:
     ]
 
 
-def _of_2_6(kernel: Kernel, raw: bytes) -> Iterator[tuple[tuple[int, int, int, int, int], int]]:
+def _of_2_6(kernel: KernelView, raw: bytes) -> Iterator[tuple[tuple[int, int, int, int, int], int]]:
     """The fields of a `Row` but its code, and the length of that. Nothing follows the last row: it has no padding."""
     layout = struct.Struct("<IIBBBx" if kernel.bits == 32 else "<QQBBB5x")
     for site, repl, number, site_len, repl_len in layout.iter_unpack(raw + bytes(-len(raw) % layout.size)):
@@ -88,7 +88,7 @@ def _of_2_6(kernel: Kernel, raw: bytes) -> Iterator[tuple[tuple[int, int, int, i
 _Fields = tuple[int, int, int, int, int, int]
 
 
-def _fields(kernel: Kernel, raw: bytes, address: int, stride: int) -> Iterator[_Fields]:
+def _fields(kernel: KernelView, raw: bytes, address: int, stride: int) -> Iterator[_Fields]:
     mask = (1 << kernel.bits) - 1
     whole = len(raw) - len(raw) % stride
     for i, found in enumerate(struct.iter_unpack(_LAYOUTS[stride], raw[:whole])):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pvops import _core
-from pvops.cli.grammar.common import TABLES
 from pvops.errors import OpsError
+from pvops.image.tables import TABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
     from typing import overload
 
-    from pvops.kernel import Kernel
+    from pvops.image.ops import KernelOps
+    from pvops.image.view import KernelView
 
 
 class Row:
@@ -110,10 +111,10 @@ class Site:
         rows: the table rows that name it, in the order the kernel applies them.
     """
 
-    __slots__ = ("_kernel", "address", "bytes", "rows", "section")
+    __slots__ = ("_view", "address", "bytes", "rows", "section")
 
-    def __init__(self, kernel: Kernel, address: int, section: str, code: bytes, rows: tuple[Row, ...]) -> None:
-        self._kernel = kernel
+    def __init__(self, view: KernelView, address: int, section: str, code: bytes, rows: tuple[Row, ...]) -> None:
+        self._view = view
         self.address = address
         self.section = section
         self.bytes = code
@@ -122,7 +123,7 @@ class Site:
     @property
     def symbol(self) -> str | None:
         """Where it lies, ``do_syscall_64+0x3a``; None where the image names nothing there."""
-        return self._kernel.place(self.address)
+        return self._view.place(self.address)
 
     @property
     def op(self) -> str | None:
@@ -139,10 +140,25 @@ class Site:
 
 
 class Sites(Sequence[Site]):
-    """The sites of an image: those of ``.parainstructions`` in the table's order, then all others by address."""
+    """The sites of an image: those of ``.parainstructions`` in the table's order, then all others by address.
 
-    def __init__(self, kernel: Kernel, tables: Sequence[str] = TABLES) -> None:
-        self._kernel = kernel
+    Args:
+        view: the image.
+        ops: gives its ops, asked where a row names one.
+        order: gives the tables in the order of the kernel's passes, asked where several tables are read.
+        tables: those to read.
+    """
+
+    def __init__(
+        self,
+        view: KernelView,
+        ops: Callable[[], KernelOps],
+        order: Callable[[], Sequence[str]],
+        tables: Sequence[str] = TABLES,
+    ) -> None:
+        self._view = view
+        self._ops = ops
+        self._order = order
         self._tables = tables
         self._sites: list[Site] | None = None
 
@@ -154,7 +170,7 @@ class Sites(Sequence[Site]):
         """
         if table not in TABLES:
             raise OpsError(f"no table {table} (there are {', '.join(TABLES)})")
-        return Sites(self._kernel, (table,))
+        return Sites(self._view, self._ops, self._order, (table,))
 
     def count(self, value: object) -> Counter[object]:  # type: ignore[override]
         """How many sites share each value of an attribute, None left out: ``sites.count("op").most_common(3)``."""
@@ -180,21 +196,21 @@ class Sites(Sequence[Site]):
         return self._sites
 
     def _read(self, low: int, high: int) -> list[Site]:
-        kernel = self._kernel
+        view = self._view
         rows: dict[int, list[Row]] = {}
         for table in self._in_order():
-            for address, row in _rows(kernel, table, low, high):
+            for address, row in _rows(view, self._ops, table, low, high):
                 rows.setdefault(address, []).append(row)
-        sections = [(address, address + size, name) for name, address, size, _ in kernel.image.sections() if size]
+        sections = [(address, address + size, name) for name, address, size, _ in view.image.sections() if size]
         first = {address for address, found in rows.items() if any(row.table == "paravirt" for row in found)}
         order = [*(a for a in rows if a in first), *sorted(a for a in rows if a not in first)]
-        return [_site(kernel, address, rows[address], sections) for address in order]
+        return [_site(view, address, rows[address], sections) for address in order]
 
     def _in_order(self) -> list[str]:
         """The tables, that of the paravirt sites first so that its order is kept, then as the kernel applies them."""
         if len(self._tables) == 1:
             return list(self._tables)
-        applied = _core.pass_order(self._kernel.rules.passes)
+        applied = list(self._order())
         return sorted(self._tables, key=lambda t: applied.index(t) if t in applied else len(applied))
 
     def __len__(self) -> int:
@@ -214,24 +230,24 @@ class Sites(Sequence[Site]):
         return self._all()[index]
 
 
-def _site(kernel: Kernel, address: int, rows: list[Row], sections: list[tuple[int, int, str]]) -> Site:
+def _site(view: KernelView, address: int, rows: list[Row], sections: list[tuple[int, int, str]]) -> Site:
     length = max(row.len for row in rows)
-    code = kernel.image.read(address, length) or kernel.image.read(address, rows[0].len) or b""
+    code = view.image.read(address, length) or view.image.read(address, rows[0].len) or b""
     section = next((name for low, high, name in sections if low <= address < high), "")
-    return Site(kernel, address, section, code, tuple(rows))
+    return Site(view, address, section, code, tuple(rows))
 
 
-def _rows(kernel: Kernel, table: str, low: int, high: int) -> Iterator[tuple[int, Row]]:
+def _rows(view: KernelView, ops: Callable[[], KernelOps], table: str, low: int, high: int) -> Iterator[tuple[int, Row]]:
     if table == "paravirt":
-        yield from _paravirt_rows(kernel, low, high)
+        yield from _paravirt_rows(view, ops, low, high)
     elif table == "runtime_const":
-        for section, width, addresses in kernel.tables.constants():
+        for section, width, addresses in view.tables.constants():
             for index, address in enumerate(addresses):
                 if address < high and address + width > low:
                     yield address, Row(table, index, width, constant=section)
     else:
-        for index, address, len, feature, inverted, direct, key, target in kernel.tables.rows(table, low, high):
-            op = direct_op(kernel, address) if direct else None
+        for index, address, len, feature, inverted, direct, key, target in view.tables.rows(table, low, high):
+            op = direct_op(view, ops(), address) if direct else None
             yield (
                 address,
                 Row(
@@ -249,23 +265,23 @@ def _rows(kernel: Kernel, table: str, low: int, high: int) -> Iterator[tuple[int
             )
 
 
-def _paravirt_rows(kernel: Kernel, low: int, high: int) -> Iterator[tuple[int, Row]]:
-    if kernel.paravirt is None:
+def _paravirt_rows(view: KernelView, ops: Callable[[], KernelOps], low: int, high: int) -> Iterator[tuple[int, Row]]:
+    if view.paravirt is None:
         return
-    names = kernel.ops.names
+    names = ops().names
     count = len(names)
-    for index, (address, _, type, length, clobbers, _) in enumerate(kernel.paravirt.rows()):
+    for index, (address, _, type, length, clobbers, _) in enumerate(view.paravirt.rows()):
         if address < high and address + length > low:
             op = names[type] if type < count else f"type {type}"
             yield address, Row("paravirt", index, length, type=type, op=op, clobbers=clobbers)
 
 
-def direct_op(kernel: Kernel, address: int) -> tuple[int, str] | None:
+def direct_op(view: KernelView, ops: KernelOps, address: int) -> tuple[int, str] | None:
     """The op that a direct-call row's site calls: the slot its ``call *mem`` goes through."""
-    code = kernel.image.read(address, 6)
+    code = view.image.read(address, 6)
     if code is None or code[:2] != b"\xff\x15":
         return None
     displacement = int.from_bytes(code[2:], "little", signed=True)
-    slot = displacement & 0xFFFFFFFF if kernel.bits == 32 else address + 6 + displacement
-    index = kernel.ops.by_slot.get(slot)
-    return None if index is None else (index, kernel.ops.names[index])
+    slot = displacement & 0xFFFFFFFF if view.bits == 32 else address + 6 + displacement
+    index = ops.by_slot.get(slot)
+    return None if index is None else (index, ops.names[index])

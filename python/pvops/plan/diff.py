@@ -17,7 +17,7 @@ from pvops.plan.reasons import sentences
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pvops.kernel import Kernel
+    from pvops.image.kernel_image import KernelImage
     from pvops.plan.plan import Plan, RawWrite
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class Comparison:
     """
 
     def __init__(self, a: Plan, b: Plan, names: tuple[str, str] = ("A", "B")) -> None:
-        self.kernel: Kernel = a.kernel
+        self.kernel: KernelImage = a.kernel
         self.a = a
         self.b = b
         self.names = names
@@ -216,7 +216,7 @@ def compare(a: Plan, b: Plan, names: tuple[str, str] = ("A", "B")) -> Comparison
 class _Text:
     """The sections of an image, to write to."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelImage) -> None:
         sections = sorted(
             (address, size, name) for name, address, size, _ in kernel.image.sections() if address and size
         )

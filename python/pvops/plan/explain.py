@@ -10,15 +10,15 @@ from pvops.errors import TableError
 from pvops.plan.reasons import sentences
 
 if TYPE_CHECKING:
+    from pvops.image.kernel_image import KernelImage
     from pvops.image.sites import Site
-    from pvops.kernel import Kernel
     from pvops.plan.plan import Plan, Write
 
 
 class Explanation:
     """One site, as built and as each of some plans leaves it."""
 
-    def __init__(self, kernel: Kernel, site: Site, plans: Sequence[Plan]) -> None:
+    def __init__(self, kernel: KernelImage, site: Site, plans: Sequence[Plan]) -> None:
         self.kernel = kernel
         self.site = site
         self.plans = plans
@@ -131,7 +131,7 @@ class Explanation:
         return out
 
 
-def explanation(kernel: Kernel, plans: Sequence[Plan], address: int) -> Explanation:
+def explanation(kernel: KernelImage, plans: Sequence[Plan], address: int) -> Explanation:
     """Explains the site that an address lies in.
 
     Raises:

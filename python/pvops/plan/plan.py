@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pvops.backends.backend import Backend, Slot
     from pvops.eras.nops import NopChoice
     from pvops.eras.rules import Rules
-    from pvops.kernel import Kernel
+    from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
 
     #: (address, table, row, bytes, kind, reason, bytes used, feature) of a write: see `_core.Plan.writes`.
@@ -94,7 +94,7 @@ _SOURCES = {
 class Plan:
     """The ordered writes of one boot. Make one with `Kernel.plan`."""
 
-    def __init__(self, kernel: Kernel, backend: Backend, machine: Machine | None, rules: Rules) -> None:
+    def __init__(self, kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> None:
         self.kernel = kernel
         self.backend = backend
         self.machine = machine
@@ -176,7 +176,7 @@ class Plan:
         if table == "alternatives" and self.rules.paravirt is None:
             from pvops.image.sites import direct_op
 
-            found = direct_op(self.kernel, address)
+            found = direct_op(self.kernel, self.kernel.ops, address)
             return found[1] if found else None
         return None
 

@@ -12,7 +12,7 @@ from pvops.eras import nops
 from pvops.errors import OpsError, TableError
 
 if TYPE_CHECKING:
-    from pvops.kernel import Kernel
+    from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
 
 #: The features that other tables than .altinstructions hang on: the core's name → the kernel's.
@@ -29,7 +29,7 @@ _NUMBERS = {
 _CHOICE = {64: ["p6", "k8"], 32: ["p6", "k8", "k7", "generic"]}
 
 
-def brief(kernel: Kernel) -> _core.Brief:
+def brief(kernel: KernelImage) -> _core.Brief:
     """What the image says.
 
     Raises:
@@ -57,7 +57,7 @@ def brief(kernel: Kernel) -> _core.Brief:
     )
 
 
-def _inlined(kernel: Kernel) -> list[tuple[bytes | None, int | None, bool]]:
+def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, bool]]:
     """What ``native_patch()`` does with each op, by its type."""
     from pvops import eras as ops
     from pvops.eras.patching import Inline
@@ -78,7 +78,7 @@ def _inlined(kernel: Kernel) -> list[tuple[bytes | None, int | None, bool]]:
     return kinds
 
 
-def _backends(kernel: Kernel) -> list[tuple[str, dict[int, list[int]]]]:
+def _backends(kernel: KernelImage) -> list[tuple[str, dict[int, list[int]]]]:
     """What each backend may put into the slots, whatever the machine; native first."""
     from pvops import backends
     from pvops import eras as ops
@@ -104,7 +104,7 @@ def _backends(kernel: Kernel) -> list[tuple[str, dict[int, list[int]]]]:
     return found
 
 
-def known(kernel: Kernel, machine: Machine | None) -> _core.Known:
+def known(kernel: KernelImage, machine: Machine | None) -> _core.Known:
     """What a machine's description settles; guesses are no knowledge, and are inferred.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pvops import _core
 from pvops.errors import Error, OpsError
 from pvops.image import memory as memories
+from pvops.image.kernel_image import KernelImage
 from pvops.machine.state import State
 from pvops.verify import evidence as briefing
 from pvops.verify.report import OWNERS, Module, NotJudged, Report, Unexplained, Vote
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from pvops.kernel import Kernel
     from pvops.machine.machine import Machine
 
     #: A dump's path or bytes, ``(address, size) -> bytes``, or memory that is open already.
@@ -38,7 +38,7 @@ _FUNCTIONS = {"static_call", "slot", "return_thunk"}
 
 
 def verify(
-    kernel: Kernel,
+    kernel: KernelImage,
     source: Source,
     *,
     machine: Machine | None = None,
@@ -92,7 +92,7 @@ def _owners(allow: Iterable[str]) -> frozenset[str]:
     return given | ({"ftrace"} if "livepatch" in given else set())
 
 
-def _run(kernel: Kernel, raw: _core._Run, disassembled: bool) -> Unexplained:
+def _run(kernel: KernelImage, raw: _core._Run, disassembled: bool) -> Unexplained:
     address, expected, found, wrong, (site, should, stands), table, owner, nearest = raw
 
     def asm(code: bytes) -> str:
@@ -113,7 +113,7 @@ def _run(kernel: Kernel, raw: _core._Run, disassembled: bool) -> Unexplained:
     )
 
 
-def _votes(kernel: Kernel, core: _core.Report) -> list[Vote]:
+def _votes(kernel: KernelImage, core: _core.Report) -> list[Vote]:
     features = kernel.feature_numbers.by_number
     constants = [section for section, _, _ in kernel.tables.constants()]
     slots: dict[int, str] = {}
@@ -153,7 +153,7 @@ def _cpus(core: _core.Report, votes: list[Vote]) -> str | None:
     return "1" if core.uniprocessor else "2 or more"
 
 
-def _mitigations(kernel: Kernel, core: _core.Report, votes: list[Vote]) -> dict[str, str | None]:
+def _mitigations(kernel: KernelImage, core: _core.Report, votes: list[Vote]) -> dict[str, str | None]:
     about = {vote.about for vote in votes}
     thunk = core.return_thunk
     return {
@@ -224,13 +224,13 @@ _WHY = {
 }
 
 
-def _not_judged(kernel: Kernel) -> Iterator[NotJudged]:
+def _not_judged(kernel: KernelImage) -> Iterator[NotJudged]:
     for section, address, size, executable in kernel.image.sections():
         if executable and section != ".text" and size and address:
             yield NotJudged(section, address, size, _WHY.get(section, "the verdict is about .text"))
 
 
-def _machine(kernel: Kernel, core: _core.Report) -> dict[str, object]:
+def _machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
     """The machine that was inferred, as `pvops.Machine.from_dict` takes it."""
     slots: dict[int, int] = {}
     keys: dict[int, bool] = {}
@@ -267,7 +267,7 @@ def _machine(kernel: Kernel, core: _core.Report) -> dict[str, object]:
 
 
 def verify_many(
-    kernel: Kernel,
+    kernel: KernelImage,
     sources: Iterable[str | os.PathLike[str]],
     *,
     executor: Executor | None = None,
@@ -309,8 +309,6 @@ def _one(path: str, source: str, machine: Machine | None, allow: tuple[str, ...]
 
 
 @lru_cache(maxsize=2)
-def _opened(path: str) -> Kernel:
+def _opened(path: str) -> KernelImage:
     """A process opens a kernel once."""
-    from pvops.kernel import open
-
-    return open(path)
+    return KernelImage(_core.Image.open(path))

@@ -6,22 +6,6 @@ import argparse
 import os
 import sys
 
-#: Every table of sites, as `pvops.sites` names them; named here, so that no help text loads that.
-TABLES = (
-    "paravirt",
-    "alternatives",
-    "retpolines",
-    "returns",
-    "smp_locks",
-    "static_calls",
-    "trampolines",
-    "jump_labels",
-    "ibt",
-    "mcount",
-    "call_sites",
-    "runtime_const",
-)
-
 KERNEL = "a vmlinuz (any compression the kernel offers), an ELF vmlinux, or - for standard input"
 
 TYPE_CHECKING = False

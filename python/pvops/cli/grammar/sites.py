@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import KERNEL, TABLES, Commands, command, formats, names
+from pvops.cli.grammar.common import KERNEL, Commands, command, formats, names
+from pvops.image.tables import TABLES
 
 
 def add(commands: Commands) -> None:

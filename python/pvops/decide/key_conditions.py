@@ -1,4 +1,4 @@
-"""What rules of static keys are made of: what they are asked, and the common kinds of them."""
+"""What rules of static keys are made of: the query they answer, and the common kinds of conditions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pvops.decide.answers import Answer, Facts
 from pvops.decide.prediction import FeatureWords
 
 
-class Asked(NamedTuple):
-    """What a rule is asked about.
+class KeyQuery(NamedTuple):
+    """What a rule is query: one key on one machine.
 
     Attributes:
         facts: the machine under this kernel.
@@ -25,7 +25,7 @@ class Asked(NamedTuple):
     places: Sequence[str]
 
 
-Rule = Callable[[Asked], Answer | None]
+Rule = Callable[[KeyQuery], Answer | None]
 
 
 class Entry(NamedTuple):
@@ -37,16 +37,16 @@ class Entry(NamedTuple):
 
 def always(value: bool, restates: str) -> Entry:
     """A key that every boot turns to one state."""
-    return Entry(lambda asked: Answer(value, f"every boot {'enables' if value else 'disables'} it"), restates)
+    return Entry(lambda query: Answer(value, f"every boot {'enables' if value else 'disables'} it"), restates)
 
 
 def flags(restates: str, *flags: str) -> Entry:
     """A key that CPU features turn on: their names in /proc/cpuinfo."""
 
-    def rule(asked: Asked) -> Answer | None:
-        if asked.facts.machine.flags is None:
+    def rule(query: KeyQuery) -> Answer | None:
+        if query.facts.machine.flags is None:
             return None
-        missing = [flag for flag in flags if not asked.facts.has(flag)]
+        missing = [flag for flag in flags if not query.facts.has(flag)]
         return Answer(not missing, f"no {missing[0]}" if missing else f"the CPU has {', '.join(flags)}")
 
     return Entry(rule, restates)
@@ -55,8 +55,8 @@ def flags(restates: str, *flags: str) -> Entry:
 def said(text: str, restates: str, value: bool = True) -> Entry:
     """A line of the log says that the key changed; without a whole log nothing tells."""
 
-    def rule(asked: Asked) -> Answer | None:
-        said = asked.facts.logged(text)
+    def rule(query: KeyQuery) -> Answer | None:
+        said = query.facts.logged(text)
         return None if said is None else Answer(said == value, f'log: {"" if said else "no "}"{text}"')
 
     return Entry(rule, restates)
@@ -65,8 +65,8 @@ def said(text: str, restates: str, value: bool = True) -> Entry:
 def unless(option: str, values: Sequence[str], restates: str) -> Entry:
     """Enabled unless an option says one of these values."""
 
-    def rule(asked: Asked) -> Answer:
-        given = asked.facts.option(option)
+    def rule(query: KeyQuery) -> Answer:
+        given = query.facts.option(option)
         if given in values:
             return Answer(False, f"{option}={given} on the command line")
         return Answer(True, f"no {option}={values[0]} on the command line")
@@ -77,8 +77,8 @@ def unless(option: str, values: Sequence[str], restates: str) -> Entry:
 def switched(option: str, restates: str) -> Entry:
     """What a boolean option says; as built without it."""
 
-    def rule(asked: Asked) -> Answer | None:
-        given = asked.facts.option(option)
+    def rule(query: KeyQuery) -> Answer | None:
+        given = query.facts.option(option)
         if given is None or given[:2].lower() not in ("on", "1", "y", "of", "0", "n"):
             return None
         return Answer(given[:2].lower() in ("on", "1", "y"), f"{option}={given} on the command line")
@@ -89,8 +89,8 @@ def switched(option: str, restates: str) -> Entry:
 def spectre_v2(restates: str, *parts: str) -> Entry:
     """A key whose state is a part of vulnerabilities/spectre_v2."""
 
-    def rule(asked: Asked) -> Answer | None:
-        text = asked.facts.state("spectre_v2")
+    def rule(query: KeyQuery) -> Answer | None:
+        text = query.facts.state("spectre_v2")
         if text is None:
             return None
         said = [part.strip() for part in text.replace(";", ",").split(",")]
@@ -105,8 +105,8 @@ def spectre_v2(restates: str, *parts: str) -> Entry:
 def guest(hypervisor: str, restates: str) -> Entry:
     """A key that one hypervisor's guest code turns on."""
 
-    def rule(asked: Asked) -> Answer | None:
-        name, source = asked.facts.machine.hypervisor
+    def rule(query: KeyQuery) -> Answer | None:
+        name, source = query.facts.machine.hypervisor
         return None if name is None else Answer(name == hypervisor, source)
 
     return Entry(rule, restates)
@@ -115,8 +115,8 @@ def guest(hypervisor: str, restates: str) -> Entry:
 def given(restates: str, *options: str) -> Entry:
     """A key that an option turns on."""
 
-    def rule(asked: Asked) -> Answer | None:
-        option = asked.facts.given(*options)
+    def rule(query: KeyQuery) -> Answer | None:
+        option = query.facts.given(*options)
         return Answer(True, f"{option} on the command line") if option else None
 
     return Entry(rule, restates)

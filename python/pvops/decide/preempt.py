@@ -1,0 +1,21 @@
+"""Dynamic preemption (CONFIG_PREEMPT_DYNAMIC, 5.12 and later): which mode a boot chose."""
+
+from __future__ import annotations
+
+from pvops.decide.answers import Facts
+
+
+def preempt_mode(facts: Facts) -> tuple[str | None, str]:
+    """The mode of dynamic preemption: none, voluntary, full or lazy; None where the kernel has none or nothing tells.
+
+    kernel/sched/core.c preempt_dynamic_init(), setup_preempt_mode().
+    """
+    line = facts.machine.logged("Dynamic Preempt: ")
+    if line:
+        return line.partition(": ")[2].strip(), f'log: "{line.strip()}"'
+    if facts.logged("Dynamic Preempt: ") is False:
+        return None, 'log: no "Dynamic Preempt"'
+    given = facts.option("preempt")
+    if given in ("none", "voluntary", "full", "lazy"):
+        return given, f"preempt={given} on the command line"
+    return ("lazy" if facts.version >= (6, 18) else "voluntary"), "assumed: the default of Debian's kernels"

@@ -1,0 +1,77 @@
+"""A kernel's image with what follows from it alone: its rules, its ops, its feature numbers, its sites."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from pvops import _core
+from pvops.image.view import KernelView
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.eras.rules import Rules
+    from pvops.image.numbers import Numbers
+    from pvops.image.ops import KernelOps
+    from pvops.image.sites import Sites
+
+
+class KernelImage(KernelView):
+    """An image whose era is known as far as it tells. Plans, what decides them, and the verifier take one."""
+
+    @property
+    def era(self) -> str | None:
+        """The era whose ops and rules this kernel has, as far as its functions and release tell; None where not."""
+        from pvops.eras import rules
+        from pvops.errors import OpsError
+
+        try:
+            return rules.era_of(self, self.release)[0]
+        except OpsError:
+            return None
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The rules this kernel patches by.
+
+        Raises:
+            OpsError: nothing in the image tells them.
+        """
+        from pvops.eras import rules
+
+        layout = None if not self.has_section(".altinstructions") else self.tables.alternatives_layout
+        found = rules.of_image(self, self.release, layout)
+        # The functions that tell are not a module's: they stand there by its release.
+        return found._replace(told=f"a module of {self.release}") if self.image.is_module else found
+
+    @cached_property
+    def ops(self) -> KernelOps:
+        """The image's ops: where they lie, what they are called, and what its own ``pv_ops`` holds.
+
+        Raises:
+            TableError: the sites disagree about the address of the ops, or there are none.
+        """
+        from pvops.image.ops import KernelOps
+
+        return KernelOps(self, lambda: self.era)
+
+    @cached_property
+    def feature_numbers(self) -> Numbers:
+        """Which feature each number of ``.altinstructions`` stands for.
+
+        Raises:
+            TableError: the table is malformed.
+        """
+        from pvops.image import numbers
+
+        return numbers.of_image(self)
+
+    @cached_property
+    def sites(self) -> Sites:
+        """Every site of every table.
+
+        Raises:
+            TableError: a table is malformed.
+        """
+        from pvops.image.sites import Sites
+
+        return Sites(self, lambda: self.ops, lambda: _core.pass_order(self.rules.passes))

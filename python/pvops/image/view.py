@@ -1,0 +1,83 @@
+"""What a file says of its kernel: name, release, symbols, words, sections and tables. Nothing is decided here."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from pvops import _core
+
+
+class KernelView:
+    """An opened image, as what reads it sees it.
+
+    Args:
+        image: the core's image.
+    """
+
+    def __init__(self, image: _core.Image) -> None:
+        self.image = image
+
+    @property
+    def name(self) -> str:
+        """The file as it was named, ``<bytes>`` or ``<stdin>``."""
+        return self.image.name
+
+    @property
+    def release(self) -> str | None:
+        """``6.1.0-56-amd64``, from the kernel's banner; None where it has none."""
+        return self.image.release
+
+    @property
+    def bits(self) -> int:
+        """Pointer size in bits: 32 or 64."""
+        return self.image.bits
+
+    @property
+    def word(self) -> int:
+        """Pointer size in bytes."""
+        return self.bits // 8
+
+    @property
+    def arch(self) -> str:
+        """``x86_64`` or ``i386``."""
+        return "x86_64" if self.bits == 64 else "i386"
+
+    def address_of(self, symbol: str) -> int | None:
+        """The address of a symbol as linked, or None."""
+        return self.image.address_of(symbol)
+
+    def symbol_at(self, address: int) -> str | None:
+        """The function that starts at an address, or None."""
+        found = self.image.symbol_at(address)
+        return found[0] if found and found[1] == 0 else None
+
+    def place(self, address: int) -> str | None:
+        """Where an address lies, ``do_syscall_64+0x3a``; None where the image names nothing there."""
+        found = self.image.symbol_at(address)
+        return f"{found[0]}+{found[1]:#x}" if found else None
+
+    def read_word(self, address: int) -> int | None:
+        """The pointer at an address as built, or None where the image has no bytes."""
+        return self.image.read_word(address)
+
+    def has_section(self, name: str) -> bool:
+        """Whether the image has a section of this name."""
+        return any(section == name for section, *_ in self.image.sections())
+
+    @cached_property
+    def paravirt(self) -> _core.ParavirtSites | None:
+        """The rows of ``.parainstructions``; None where the image has none (6.8 and later).
+
+        Raises:
+            TableError: the table is malformed.
+        """
+        return _core.ParavirtSites.read(self.image)
+
+    @cached_property
+    def tables(self) -> _core.Tables:
+        """Every table of the image.
+
+        Raises:
+            TableError: one of them is malformed.
+        """
+        return _core.Tables.read(self.image)
