@@ -10,7 +10,7 @@ Everything here is imported when first asked for, so that a command pays for wha
 
 from __future__ import annotations
 
-from pvops import _moved
+from pvops import _moved, display
 
 TYPE_CHECKING = False  # not typing's: importing it costs a third of what Python itself takes to start
 if TYPE_CHECKING:
@@ -63,6 +63,15 @@ _HOMES = {
 
 
 _moved.install()
+
+
+def _show(shown: object, way: str, /, **options: object) -> str:
+    from pvops.render import show
+
+    return show(shown, way, **options)
+
+
+display.register(_show)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.bench.paths import PATHS, Path
+from pvops.display import show
 from pvops.errors import OpsError
 
 if TYPE_CHECKING:
@@ -218,9 +219,7 @@ class KernelEstimate:
         }
 
     def _repr_html_(self) -> str:
-        from pvops.render.bench import kernel_fragment
-
-        return kernel_fragment(self)
+        return show(self, "fragment")
 
     def __repr__(self) -> str:
         return f"<KernelEstimate of {self.kernel.release or self.kernel.name}>"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pvops import _core
+from pvops.display import show
 
 #: How a form is run, and what that tells.
 WAYS: Mapping[str, str] = {
@@ -182,9 +183,7 @@ class Measurement:
         }
 
     def _repr_html_(self) -> str:
-        from pvops.render.bench import fragment
-
-        return fragment(self)
+        return show(self, "fragment")
 
     def plot(self, path: str) -> None:
         """Draws the forms into a file, ``.svg`` or ``.png``.
@@ -192,9 +191,7 @@ class Measurement:
         Raises:
             InputError: no such format, or matplotlib (the extra ``plot``) is missing.
         """
-        from pvops.render.bench_plot import draw
-
-        draw(self, path)
+        show(self, "plot", path=path)
 
     def __repr__(self) -> str:
         return f"<Measurement of {len(self)} forms on {self.cpu_model}>"

@@ -7,6 +7,7 @@ import sys
 
 from pvops.cli import output
 from pvops.cli.kernels import machine_of, opened
+from pvops.render import terminal
 
 #: The exit status where the checks of the method fail.
 DISTRUSTED = 1
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, (form.document() for form in found), render.COLUMNS)
     else:
-        style = output.Style(args.color)
+        style = terminal.Style(args.color)
         lines = render.lines(found, style, args.verbose)
         if estimate is not None:
             lines += ["", *render.kernel_lines(estimate, style)]

@@ -7,6 +7,7 @@ import sys
 
 from pvops.cli import output
 from pvops.cli.kernels import backend_of, opened, planned
+from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, render.rows(comparison), render.COLUMNS)
     elif args.html != "-":
-        style = output.Style(args.color)
+        style = terminal.Style(args.color)
         sys.stdout.write("\n".join(render.summary(comparison, style)) + "\n")
         # A page has each site already: beside it, only the summary is printed.
         for line in render.group_lines(comparison, style, sites=not args.summary and args.html is None):

@@ -7,6 +7,7 @@ import sys
 
 from pvops.cli import output
 from pvops.cli.kernels import machine_of, opened, planned
+from pvops.render import terminal
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,6 +41,6 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     elif args.html is None:
-        style = output.Style(args.color)
+        style = terminal.Style(args.color)
         sys.stdout.write("\n\n".join(e.text(style) for e in explanations) + "\n")
     return 0

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 
 from pvops.cli import output
 from pvops.lock import bench
+from pvops.render import terminal
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
         columns = [column.name for column in fields(bench.Row)]
         output.print_rows(args.format_, map(asdict, measured.rows), columns)
     else:
-        sys.stdout.write("\n".join(_page(measured, output.Style(args.color))) + "\n")
+        sys.stdout.write("\n".join(_page(measured, terminal.Style(args.color))) + "\n")
     return 0
 
 
@@ -38,7 +39,7 @@ def _reporter(verbose: bool) -> bench.Report:
     return lambda _: None
 
 
-def _page(measured: bench.Measured, style: output.Style) -> list[str]:
+def _page(measured: bench.Measured, style: terminal.Style) -> list[str]:
     lines = [style.bold("Limits of this machine")]
     rows = [["", "ns", "quartiles"]]
     for name, limit in measured.limits.items():
@@ -46,7 +47,7 @@ def _page(measured: bench.Measured, style: output.Style) -> list[str]:
         rows.append(
             [f"  {_LIMITS[name]}", f"{limit.minimum:.1f}" if name == "raw_pair" else f"{limit.median:.0f}", spread]
         )
-    lines += output.table(rows, right=[1])
+    lines += terminal.table(rows, right=[1])
     fence = "membarrier: a release has no locked instruction" if measured.asymmetric else "none: each release fences"
     lines += [f"  asymmetric fence: {fence}", "", style.bold("Uncontended: lock and unlock")]
     alone = [row for row in measured.rows if row.uncontended_ns is not None]
@@ -55,14 +56,14 @@ def _page(measured: bench.Measured, style: output.Style) -> list[str]:
     for row in alone:
         ns = row.uncontended_ns or 0.0
         rows.append([f"  {row.lock}", f"{ns:.2f}", f"{row.uncontended_median_ns:.2f}", f"{ns / best:.2f}"])
-    lines += output.table(rows, right=[1, 2, 3])
+    lines += terminal.table(rows, right=[1, 2, 3])
     shared = [row for row in measured.rows if row.uncontended_ns is None]
     for case in dict.fromkeys((row.threads, row.cpus, row.section_ns, row.pause_ns) for row in shared):
         lines += ["", *_case(case, [r for r in shared if (r.threads, r.cpus, r.section_ns, r.pause_ns) == case], style)]
     return lines
 
 
-def _case(case: tuple[int, int, int, int], rows: list[bench.Row], style: output.Style) -> list[str]:
+def _case(case: tuple[int, int, int, int], rows: list[bench.Row], style: terminal.Style) -> list[str]:
     threads, cpus, section, pause = case
     on = "one CPU" if cpus == 1 else f"{cpus} CPUs"
     title = f"{threads} threads on {on}: hold {section} ns, pause {pause} ns"
@@ -81,7 +82,7 @@ def _case(case: tuple[int, int, int, int], rows: list[bench.Row], style: output.
                 f"{row.rounds}",
             ]
         )
-    return [style.bold(title), *output.table(table, right=range(1, len(heading)))]
+    return [style.bold(title), *terminal.table(table, right=range(1, len(heading)))]
 
 
 _LIMITS = {

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output
+from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         from pvops.render import lock_check as render
 
-        style = output.Style(args.color)
+        style = terminal.Style(args.color)
         shown = len(rows) == 1 if args.trace is None else args.trace
         sys.stdout.writelines(f"{line}\n" for line in render.report(rows, style, traces=shown))
     return 0 if all(row.as_expected for row in rows) else UNEXPECTED

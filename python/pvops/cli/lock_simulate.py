@@ -13,6 +13,7 @@ from pvops.cli import output
 from pvops.errors import LockError
 from pvops.lock import pictures, published, sweeps, tables
 from pvops.lock.simulate import PROTOCOLS, USUAL, Case, Distribution, Result, around_preempted_holder, sweep
+from pvops.render import terminal
 
 _TIMES = ("think", "hold", "irq_interval", "irq_hold")
 _OPTIONAL = ("threshold_us", "ple_us")
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.format_ != "text":
         output.print_rows(args.format_, _flat(rows) if args.format_ == "csv" else rows, list(_flat(rows)[0]))
     else:
-        style = output.Style(args.color)
+        style = terminal.Style(args.color)
         for section, found in simulated:
             print("\n".join([style.bold(section.title), *_table(section, found), ""]))
         for comparison, lines in beside:
@@ -126,12 +127,12 @@ def _table(section: sweeps.Section, results: Sequence[Result]) -> list[str]:
     rows = tables.cells(section, results)
     keys = len(section.columns)
     words = {i for i, name in enumerate(section.columns) if name in ("protocol", "scheduler")}
-    lines = output.table(rows, right=[i for i in range(len(rows[0])) if i not in words or i >= keys])
+    lines = terminal.table(rows, right=[i for i in range(len(rows[0])) if i not in words or i >= keys])
     return [f"  {line}" for line in lines]
 
 
-def _comparison(comparison: published.Comparison, rows: Sequence[published.Row], style: output.Style) -> list[str]:
-    lines = [f"  {line}" for line in output.table(tables.compared_cells(rows), right=[1, 2])]
+def _comparison(comparison: published.Comparison, rows: Sequence[published.Row], style: terminal.Style) -> list[str]:
+    lines = [f"  {line}" for line in terminal.table(tables.compared_cells(rows), right=[1, 2])]
     return [f"  source: {comparison.source}", *lines, *_wrapped(f"does not match: {comparison.differs}", style.dim)]
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 
 from pvops.cli import output
+from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     if args.format_ == "json":
         output.print_json(document)
     else:
-        style = output.Style(args.color)
+        style = terminal.Style(args.color)
         title = style.bold(_printable(os.path.basename(machine.name) or machine.name))
-        rows = output.table([[f"  {style.dim(name)}", text] for name, text in described(machine)])
+        rows = terminal.table([[f"  {style.dim(name)}", text] for name, text in described(machine)])
         sys.stdout.write("\n".join([title, *rows]) + "\n")
     if args.output is not None:
         output.note(f"{machine.name} -> {args.output}")
@@ -47,8 +48,8 @@ def _presets(args: argparse.Namespace) -> int:
     if args.format_ == "json":
         output.print_json({"schema": "pvops.presets/1", "presets": {m.name: m.to_dict() for m in machines}})
         return 0
-    style = output.Style(args.color)
-    rows = output.table([[style.bold(m.name), _cpu(m)] for m in machines])
+    style = terminal.Style(args.color)
+    rows = terminal.table([[style.bold(m.name), _cpu(m)] for m in machines])
     sys.stdout.write("\n".join(rows) + "\n")
     return 0
 
@@ -122,5 +123,5 @@ def _mitigations(machine: Machine) -> list[str]:
         return ["not known"]
     affected = {name: text for name, text in machine.vulnerabilities.items() if text != "Not affected"}
     free = len(machine.vulnerabilities) - len(affected)
-    lines = output.table([[name, text] for name, text in sorted(affected.items())])
+    lines = terminal.table([[name, text] for name, text in sorted(affected.items())])
     return [*lines, f"not affected by {free} more" if lines else f"not affected by any of {free}"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pvops.cli import output
 from pvops.cli.kernels import machine_of, opened
 from pvops.errors import InputError, OpsError
+from pvops.render import terminal
 
 if TYPE_CHECKING:
     from pvops.eras.definition import Era
@@ -87,7 +88,7 @@ def _of_kernel(args: argparse.Namespace) -> View:
     rows = []
     for type, op in enumerate(kernel.ops.names):
         held = {
-            name: plan.slots[op].symbol or output.hex_address(plan.slots[op].address or None)
+            name: plan.slots[op].symbol or terminal.hex_address(plan.slots[op].address or None)
             for name, plan in plans.items()
         }
         rows.append(OpRow("pv_ops", type, type * kernel.word, op, era.doc(op) if era else "", held))
@@ -97,7 +98,7 @@ def _of_kernel(args: argparse.Namespace) -> View:
         "kernel": kernel.name,
         "release": kernel.release,
         "era": era.name if era else None,
-        "address": output.hex_address(kernel.ops.address),
+        "address": terminal.hex_address(kernel.ops.address),
         "named_by": kernel.ops.named_by,
     }
     return View(title, lines, facts, names, rows)
@@ -187,7 +188,7 @@ def _asm_offsets(args: argparse.Namespace) -> int:
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, ({"name": n, "value": v} for n, v in offsets.items()), ("name", "value"))
     else:
-        lines = output.table([(name, str(value)) for name, value in offsets.items()], right=[1])
+        lines = terminal.table([(name, str(value)) for name, value in offsets.items()], right=[1])
         sys.stdout.write("".join(line + "\n" for line in lines))
     return 0
 
@@ -196,7 +197,7 @@ def _asm_offsets(args: argparse.Namespace) -> int:
 
 
 def _print_text(view: View, args: argparse.Namespace) -> None:
-    style = output.Style(args.color)
+    style = terminal.Style(args.color)
     out = [style.bold(view.title), *(f"  {line}" for line in view.lines), ""]
     arrays = {row.array for row in view.rows}
     table = [["type", "offset", "op", *view.backends, "" if args.backend else "what it does"]]
@@ -206,7 +207,7 @@ def _print_text(view: View, args: argparse.Namespace) -> None:
         cells = [native, *("=" if other == native else other for other in others)]
         number = str(row.type) if len(arrays) == 1 else f"{row.array} {row.type}"
         table.append([number, str(row.offset), row.op, *cells, "" if args.backend else row.doc])
-    lines = output.table(table, right=[0, 1])
+    lines = terminal.table(table, right=[0, 1])
     out.append(style.dim(lines[0]))
     out += lines[1:]
     sys.stdout.write("\n".join(out) + "\n")

@@ -8,6 +8,7 @@ import sys
 from pvops.cli import output
 from pvops.cli.kernels import backend_of, machine_of, opened, planned
 from pvops.errors import InputError, OpsError
+from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _document(args: argparse.Namespace, plan: Plan) -> dict[str, object]:
             "bytes": sum(site.len for site in undetermined),
             "sites": [
                 {
-                    "address": output.hex_address(site.address),
+                    "address": terminal.hex_address(site.address),
                     "len": site.len,
                     "table": site.table,
                     "index": site.row,

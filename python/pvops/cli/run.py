@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pvops.cli import output
 from pvops.errors import OpsError, RunError
+from pvops.render import terminal
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.program import Program
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, render.rows(found), render.COLUMNS)
     elif args.html != "-":
-        style = output.Style(args.color)
+        style = terminal.Style(args.color)
         for line in render.lines(found, style):
             sys.stdout.write(line + "\n")
         for result in found if args.trace else ():

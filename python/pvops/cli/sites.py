@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pvops.cli import output
 from pvops.cli.kernels import opened
+from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def document(kernel: Kernel, args: argparse.Namespace) -> dict[str, object]:
     """The JSON document, ``pvops.sites/1``."""
     sites = _chosen(kernel, args)
     arrays = [
-        {"symbol": array.symbol, "address": output.hex_address(array.address), "first": array.first}
+        {"symbol": array.symbol, "address": terminal.hex_address(array.address), "first": array.first}
         for array in (kernel.ops.arrays if _has_ops(kernel) else [])
     ]
     found: dict[str, object] = {
@@ -134,7 +135,7 @@ def counts(sites: Sequence[Site]) -> dict[str, object]:
 
 def _site(site: Site, names: bool) -> Mapping[str, object]:
     return {
-        "address": output.hex_address(site.address),
+        "address": terminal.hex_address(site.address),
         "section": site.section,
         "symbol": site.symbol if names else None,
         "bytes": site.bytes.hex(),
@@ -146,7 +147,7 @@ def _rows(kernel: Kernel, args: argparse.Namespace) -> Iterator[Mapping[str, obj
     for site in _chosen(kernel, args):
         for row in site.rows:
             yield {
-                "address": output.hex_address(site.address),
+                "address": terminal.hex_address(site.address),
                 "section": site.section,
                 "symbol": site.symbol if args.names else None,
                 **row.to_dict(),
@@ -158,7 +159,7 @@ def _rows(kernel: Kernel, args: argparse.Namespace) -> Iterator[Mapping[str, obj
 
 
 def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
-    style = output.Style(args.color)
+    style = terminal.Style(args.color)
     head = f"{style.bold(kernel.release or kernel.name)}  {kernel.arch}  {kernel.image.container}"
     lines: Iterable[str]
     if args.table == "paravirt" and args.op is None:
@@ -215,7 +216,7 @@ def full_summary(kernel: Kernel, sites: Sequence[Site], table: str | None) -> li
     assert isinstance(ops, dict)
     shapes = layouts(kernel, table)
     body = [["mechanism", "rows", ""], *([name, str(n), shapes.get(name, "")] for name, n in rows.items())]
-    lines = [f"  {line}" for line in output.table(body, right=[1])]
+    lines = [f"  {line}" for line in terminal.table(body, right=[1])]
     lines.append(
         f"  {found['addresses']} addresses, {found['claimed_by_several']} of them claimed by more than one mechanism"
     )
@@ -231,4 +232,4 @@ def _lines(kernel: Kernel, sites: Sequence[Site], names: bool) -> Iterator[str]:
         code = "; ".join(text for _, _, text in kernel.image.disassemble(site.address, site.bytes, names))
         place = f"  # {site.symbol}" if names and site.symbol else ""
         op = f"  {site.op}" if site.op else ""
-        yield f"{site.address:016x}  {what}{op}  {output.spaced(site.bytes)}  {code}{place}\n"
+        yield f"{site.address:016x}  {what}{op}  {terminal.spaced(site.bytes)}  {code}{place}\n"

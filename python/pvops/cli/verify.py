@@ -9,6 +9,7 @@ import sys
 from pvops.cli import output
 from pvops.cli.kernels import machine_of
 from pvops.errors import Error, OpsError
+from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.html != "-":
         from pvops.render import verify_text
 
-        sys.stdout.write("\n".join(verify_text.lines(report, output.Style(args.color), args.verbose)) + "\n")
+        sys.stdout.write("\n".join(verify_text.lines(report, terminal.Style(args.color), args.verbose)) + "\n")
     return 0 if report else UNEXPLAINED
 
 
@@ -100,7 +101,7 @@ def _many(args: argparse.Namespace, kernel: Kernel, paths: list[str]) -> int:
         raise OpsError("--module is about one memory, not several")
     from pvops.render import verify_text
 
-    style = output.Style(args.color)
+    style = terminal.Style(args.color)
     status, documents = 0, []
     for path, result in kernel.verify_many(paths, machine=machine_of(args), allow=args.allow):
         if isinstance(result, Error):

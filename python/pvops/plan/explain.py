@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pvops.cli.output import Style, hex_address, spaced
 from pvops.errors import TableError
 from pvops.plan.reasons import sentences
+from pvops.render.terminal import Style, hex_address, spaced
 
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pvops.cli.output import Style, table
 from pvops.render import html
+from pvops.render.terminal import Style, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

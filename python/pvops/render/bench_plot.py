@@ -36,8 +36,8 @@ def check(path: str) -> None:
         raise InputError(f"{path}: {why}", reason=why, file=path) from None
 
 
-def draw(found: Measurement, path: str) -> None:
-    """Draws a bar for each way of each form; the file appears whole or not at all.
+def draw(found: Measurement, path: str) -> str:
+    """Draws a bar for each way of each form; the file, which appears whole or not at all, is named.
 
     Raises:
         InputError: no such format, or matplotlib is missing.
@@ -87,3 +87,4 @@ def draw(found: Measurement, path: str) -> None:
     kind = os.path.splitext(path)[1].lower()[1:]
     figure.savefig(out, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
     _core.write_file(path, out.getvalue())
+    return path

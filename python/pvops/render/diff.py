@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pvops.cli.output import Style, hex_address, spaced, table
 from pvops.plan.explain import wrapped
 from pvops.render import html
+from pvops.render.terminal import Style, hex_address, spaced, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pvops.cli.output import spaced
 from pvops.plan.reasons import sentences
 from pvops.render import html
+from pvops.render.terminal import spaced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pvops.cli.output import Style, table
 from pvops.lock.check import Check
+from pvops.render.terminal import Style, table
 
 
 def report(rows: Sequence[Check], style: Style, *, traces: bool) -> Iterator[str]:

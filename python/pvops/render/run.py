@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pvops.cli.output import Style, table
+from pvops.render.terminal import Style, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pvops.cli.output import spaced
 from pvops.render import html
+from pvops.render.terminal import spaced
 from pvops.render.verify_text import inferred
 
 TYPE_CHECKING = False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pvops.cli.output import spaced, table
+from pvops.render.terminal import spaced, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pvops.cli.output import Style
+    from pvops.render.terminal import Style
     from pvops.verify.report import Module, Report, Unexplained
 
 #: So many runs are printed in full: whoever has more has another kernel, or wants JSON.

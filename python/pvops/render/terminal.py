@@ -1,0 +1,62 @@
+"""Text for a terminal: colours, columns, bytes and addresses as people read them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+
+def hex_address(address: int | None) -> str | None:
+    """An address as JSON documents carry it."""
+    return None if address is None else f"{address:#x}"
+
+
+def spaced(code: bytes) -> str:
+    """Bytes as people read them: ``ff 15 e0``."""
+    return code.hex(" ")
+
+
+class Style:
+    """Colours, where they are wanted."""
+
+    def __init__(self, color: str) -> None:
+        import os
+
+        wanted = color == "always" or (
+            color == "auto"
+            and sys.stdout.isatty()
+            and not os.environ.get("NO_COLOR")
+            and os.environ.get("TERM") != "dumb"
+        )
+        self._on = wanted
+
+    def _sgr(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._on and text else text
+
+    def bold(self, text: str) -> str:
+        """What matters most."""
+        return self._sgr("1", text)
+
+    def dim(self, text: str) -> str:
+        """What matters least."""
+        return self._sgr("2", text)
+
+    def code(self, text: str) -> str:
+        """Instructions."""
+        return self._sgr("36", text)
+
+    def runs(self, text: str) -> str:
+        """What runs in the end."""
+        return self._sgr("32", text)
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Iterable[int] = ()) -> list[str]:
+    """Lines of columns, two spaces apart; `right` are the columns flushed right."""
+    if not rows:
+        return []
+    flushed = set(right)
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    return [
+        "  ".join(c.rjust(widths[i]) if i in flushed else c.ljust(widths[i]) for i, c in enumerate(row)).rstrip()
+        for row in rows
+    ]
