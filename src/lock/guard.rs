@@ -5,6 +5,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 
+use super::pv_ticket::PvTicketLock;
 use super::raw::RawLock;
 
 /// Data, and the lock without which nobody reaches it.
@@ -19,7 +20,7 @@ use super::raw::RawLock;
 /// let other: Lock<u32, PvTicketLock> = Lock::with(PvTicketLock::new(), 7);
 /// assert_eq!(*other.lock(), 7);
 /// ```
-pub struct Lock<T: ?Sized, L: RawLock = super::PvTicketLock> {
+pub struct Lock<T: ?Sized, L: RawLock = PvTicketLock> {
     raw: L,
     data: UnsafeCell<T>,
 }

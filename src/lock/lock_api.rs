@@ -9,7 +9,10 @@ use std::time::Instant;
 use ::lock_api::{GuardNoSend, RawMutex, RawMutexFair, RawMutexTimed};
 
 use super::ops::Default as DefaultOps;
-use super::{PvHybridLock, PvTicketLock, RawLock, TicketLock2_6_25};
+use super::pv_hybrid::PvHybridLock;
+use super::pv_ticket::PvTicketLock;
+use super::raw::RawLock;
+use super::ticket::TicketLock2_6_25;
 
 #[cfg(target_os = "linux")]
 const OPS: DefaultOps = super::ops::Futex;

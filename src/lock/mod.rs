@@ -24,6 +24,7 @@
 pub mod bench;
 #[cfg(not(feature = "alone"))]
 pub mod check;
+mod clock;
 pub mod counters;
 pub mod fence;
 mod guard;
@@ -31,6 +32,7 @@ mod guard;
 mod lock_api;
 mod mutants;
 pub mod ops;
+mod parking;
 mod patience;
 mod pv_3_12;
 mod pv_4_0;
@@ -44,13 +46,13 @@ mod sync;
 mod ticket;
 mod xen_byte;
 
+pub use clock::Clock;
 pub use counters::Counters;
 pub use guard::{Guard, Lock};
 pub use mutants::Mutant;
 #[cfg(mutants)]
 pub use mutants::with as with_mutant;
 pub use ops::PvLockOps;
-pub use patience::Clock;
 pub use pv_3_12::PvTicketLock3_12;
 pub use pv_4_0::PvTicketLock4_0;
 pub use pv_hybrid::PvHybridLock;

@@ -6,120 +6,10 @@
 
 use core::time::Duration;
 
-use super::ops::{Place, PvLockOps};
-use super::slots::{self, Want};
-
-/// Ticks of a clock that is read in some ten nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clock;
-
-impl Clock {
-    /// Ticks since some moment.
-    #[inline]
-    pub fn now() -> u64 {
-        #[cfg(any(loom, shuttle))]
-        {
-            0
-        }
-        #[cfg(all(target_arch = "x86_64", not(any(loom, shuttle, miri))))]
-        {
-            // SAFETY: every x86-64 CPU has the instruction, and it touches nothing but two registers.
-            #[allow(unused_unsafe)]
-            unsafe {
-                core::arch::x86_64::_rdtsc()
-            }
-        }
-        #[cfg(all(feature = "std", not(any(loom, shuttle)), any(not(target_arch = "x86_64"), miri)))]
-        {
-            system::nanoseconds()
-        }
-        #[cfg(not(any(feature = "std", target_arch = "x86_64", loom, shuttle)))]
-        {
-            // No clock at all: turns of the loop.
-            use core::sync::atomic::{AtomicU64, Ordering};
-            static TURNS: AtomicU64 = AtomicU64::new(0);
-            TURNS.fetch_add(1, Ordering::Relaxed)
-        }
-    }
-
-    /// Ticks in a time, at least one unless the time is zero; more than the counter holds is as long as it can.
-    pub fn ticks(time: Duration) -> u64 {
-        let ticks = time.as_nanos().saturating_mul(u128::from(Self::per_1024_ns())) >> 10;
-        u64::try_from(ticks).unwrap_or(u64::MAX).max(u64::from(!time.is_zero()))
-    }
-
-    /// The time that so many ticks take.
-    pub fn time(ticks: u64) -> Duration {
-        let ns = (u128::from(ticks) << 10) / u128::from(Self::per_1024_ns());
-        Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
-    }
-
-    /// Ticks in 1024 ns: calibrated once, against the system's clock.
-    #[cfg(feature = "std")]
-    fn per_1024_ns() -> u64 {
-        system::per_1024_ns()
-    }
-
-    /// Without a system's clock to compare with, as if the counter ran at 2 GHz: a threshold need not be exact.
-    #[cfg(not(feature = "std"))]
-    fn per_1024_ns() -> u64 {
-        2048
-    }
-}
-
-#[cfg(feature = "std")]
-mod system {
-    use std::sync::OnceLock;
-    use std::time::{Duration, Instant};
-
-    #[cfg(all(not(any(loom, shuttle)), any(not(target_arch = "x86_64"), miri)))]
-    pub fn nanoseconds() -> u64 {
-        static START: OnceLock<Instant> = OnceLock::new();
-        u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    pub fn per_1024_ns() -> u64 {
-        static RATE: OnceLock<u64> = OnceLock::new();
-        *RATE.get_or_init(|| {
-            let (first, start) = both_clocks();
-            while start.elapsed() < Duration::from_micros(if cfg!(any(loom, shuttle)) { 0 } else { 200 }) {}
-            let (last, end) = both_clocks();
-            let elapsed = u64::try_from((end - start).as_nanos()).unwrap_or(u64::MAX).max(1);
-            (last.saturating_sub(first).saturating_mul(1024) / elapsed).max(1)
-        })
-    }
-
-    /// Both clocks at one moment: of some readings the one that took the shortest time, for a thread may lose its CPU
-    /// between the two.
-    fn both_clocks() -> (u64, Instant) {
-        let reading = || {
-            let before = Instant::now();
-            let ticks = super::Clock::now();
-            (before.elapsed(), ticks, before)
-        };
-        let (mut shortest, mut ticks, mut at) = reading();
-        for _ in 0..if cfg!(any(loom, shuttle)) { 0 } else { 15 } {
-            let (took, now, before) = reading();
-            if took < shortest {
-                (shortest, ticks, at) = (took, now, before);
-            }
-        }
-        (ticks, at)
-    }
-}
-
-/// How a waiter spends the time before it blocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Ticks to spin before letting another thread run at all.
-    pub spin: u64,
-    /// Ticks that the first waiter of a CPU spins, before each time that it lets another thread run.
-    pub first: u64,
-    /// How often to let another thread run.
-    pub yields: u32,
-    /// Ticks after which it is over in any case: those others may run for long.
-    pub longest: u64,
-}
+use super::clock::Clock;
+use super::ops::{Patience, Place, PvLockOps};
+use super::parking;
+use super::slots::Want;
 
 /// Looks at the lock for each at the clock.
 const LOOKS: u64 = 16;
@@ -209,7 +99,7 @@ impl Waiting {
                 }
             }
             Place::First | Place::Behind => {}
-            Place::OutOfTurn => slots::ask(ops, want),
+            Place::OutOfTurn => parking::ask(ops, want),
         }
         let more = self.has_yields();
         if more {

@@ -4,10 +4,11 @@ use core::time::Duration;
 
 use super::fence;
 use super::ops::{self, PvLockOps};
+use super::parking;
 use super::patience::{self, Waiting};
 use super::pv_4_0::{SLOWPATH, STEP, halves, word};
 use super::raw::RawLock;
-use super::slots::{self, Want};
+use super::slots::Want;
 use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
 /// The pv ticket lock as merged in 3.12.
@@ -63,7 +64,7 @@ impl<O: PvLockOps> PvTicketLock3_12<O> {
             }
             spins += waiting.spins;
             if self.ops.blocks() {
-                slots::wait(&self.ops, self.want(ticket), || {
+                parking::wait(&self.ops, self.want(ticket), || {
                     self.word.fetch_or(u32::from(SLOWPATH) << 16, Ordering::SeqCst);
                     self.head() == ticket
                 });
@@ -83,7 +84,7 @@ impl<O: PvLockOps> PvTicketLock3_12<O> {
         let (alone, flagged) = (word(next, next), word(next, next | SLOWPATH));
         if self.word.compare_exchange(flagged, alone, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             let want = self.want(next);
-            slots::kick_next(self.ops, want);
+            parking::kick_next(self.ops, want);
         }
     }
 }

@@ -3,9 +3,10 @@
 use core::time::Duration;
 
 use super::ops::{self, PvLockOps};
+use super::parking;
 use super::patience::{self, Waiting};
 use super::raw::RawLock;
-use super::slots::{self, Want};
+use super::slots::Want;
 use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
 /// `TICKET_LOCK_INC`: tickets count by two, the low bit is the flag.
@@ -77,7 +78,7 @@ impl<O: PvLockOps> PvTicketLock4_0<O> {
             }
             spins += waiting.spins;
             if self.ops.blocks() {
-                slots::wait(&self.ops, self.want(ticket), || {
+                parking::wait(&self.ops, self.want(ticket), || {
                     // __ticket_enter_slowpath(): the flag must be set before the last look.
                     self.word.fetch_or(u32::from(SLOWPATH), Ordering::SeqCst);
                     self.head() == ticket
@@ -138,7 +139,7 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock4_0<O> {
         if head & SLOWPATH != 0 {
             let next = (head & !SLOWPATH).wrapping_add(STEP);
             let want = Want { ticket: u32::from(next / STEP), ..lock };
-            slots::kick_next(ops, want);
+            parking::kick_next(ops, want);
         }
     }
 

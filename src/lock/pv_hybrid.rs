@@ -5,9 +5,10 @@ use core::time::Duration;
 
 use super::fence;
 use super::ops::{self, PvLockOps};
+use super::parking;
 use super::patience::{self, Waiting};
 use super::raw::RawLock;
-use super::slots::{self, Want};
+use super::slots::Want;
 use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
 const FREE: u32 = 0;
@@ -154,7 +155,7 @@ impl<O: PvLockOps> PvHybridLock<O> {
             }
             if !self.ops.blocks() {
                 super::sync::relax();
-            } else if !slots::wait(&self.ops, self.want(ticket), look) {
+            } else if !parking::wait(&self.ops, self.want(ticket), look) {
                 found.set(None);
             }
         }
@@ -237,7 +238,7 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
         let head = self.words.head.load(Ordering::Relaxed);
         let to = if head & STARVING == 0 { FREE } else { HANDED_OVER };
         let touch = || self.words.tail.load(Ordering::Relaxed);
-        slots::release(&ops, self.want(head), || self.words.state.store(to, Ordering::Release), touch);
+        parking::release(&ops, self.want(head), || self.words.state.store(to, Ordering::Release), touch);
     }
 
     fn is_locked(&self) -> bool {

@@ -4,9 +4,10 @@ use core::time::Duration;
 
 use super::fence;
 use super::ops::{self, PvLockOps};
+use super::parking;
 use super::patience::{self, Waiting};
 use super::raw::RawLock;
-use super::slots::{self, Want};
+use super::slots::Want;
 use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
 /// A ticket lock that serves strictly in the order of arrival, on as few instructions as the plain one.
@@ -135,7 +136,7 @@ impl<O: PvLockOps> PvTicketLock<O> {
             if !waiting.turn_in_queue(ops, want, ticket.wrapping_sub(head), || self.head() == ticket) {
                 if !ops.blocks() {
                     super::sync::relax();
-                } else if slots::wait(ops, want, || self.head() == ticket) {
+                } else if parking::wait(ops, want, || self.head() == ticket) {
                     break;
                 }
                 waiting.again();
@@ -170,7 +171,7 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock<O> {
         let ops = self.ops;
         let next = self.words.head.load(Ordering::Relaxed).wrapping_add(1);
         let touch = || self.words.tail.load(Ordering::Relaxed);
-        slots::release(&ops, self.want(next), || self.words.head.store(next, Ordering::Release), touch);
+        parking::release(&ops, self.want(next), || self.words.head.store(next, Ordering::Release), touch);
     }
 
     fn is_locked(&self) -> bool {

@@ -5,9 +5,10 @@ use core::time::Duration;
 use super::fence;
 use super::mutants::{Mutant, planted};
 use super::ops::{self, PvLockOps};
+use super::parking;
 use super::patience::{self, Waiting};
 use super::raw::RawLock;
-use super::slots::{self, Want};
+use super::slots::Want;
 use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
 /// Xen's byte lock: `xchgb`, a count of those who block, no order among them.
@@ -61,7 +62,7 @@ impl<O: PvLockOps> XenByteLock2_6_27<O> {
                 continue;
             }
             spinners.fetch_add(1, Ordering::SeqCst);
-            slots::wait(&self.ops, self.want(), || lock.load(Ordering::Acquire) == 0);
+            parking::wait(&self.ops, self.want(), || lock.load(Ordering::Acquire) == 0);
             spinners.fetch_sub(1, Ordering::SeqCst);
         }
         if let Some(counters) = self.ops.counters() {
@@ -97,7 +98,7 @@ unsafe impl<O: PvLockOps> RawLock for XenByteLock2_6_27<O> {
         }
         if spinners.load(Ordering::Relaxed) != 0 {
             let want = self.want();
-            slots::kick_next(self.ops, want);
+            parking::kick_next(self.ops, want);
         }
     }
 

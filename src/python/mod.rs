@@ -8,7 +8,9 @@ mod errors;
 mod historical;
 mod image;
 mod lock;
+mod lock_bench;
 mod lock_check;
+mod lock_ops;
 mod lock_sim;
 mod measure;
 mod memory;
@@ -28,12 +30,13 @@ mod _core {
     #[pymodule_export]
     use super::image::Image;
     #[pymodule_export]
-    use super::lock::{
-        HybridLock, TicketLock, Unkicked, lock_asymmetric, lock_bench_contend, lock_bench_limits, lock_bench_names,
-        lock_bench_pair,
-    };
+    use super::lock::{HybridLock, TicketLock, lock_asymmetric};
+    #[pymodule_export]
+    use super::lock_bench::{lock_bench_contend, lock_bench_limits, lock_bench_names, lock_bench_pair};
     #[pymodule_export]
     use super::lock_check::{lock_check, lock_protocols, lock_replay, lock_standard, lock_uncatchable};
+    #[pymodule_export]
+    use super::lock_ops::Unkicked;
     #[pymodule_export]
     use super::lock_sim::{simulate_lock, simulated_names, usual_threshold_us};
     #[pymodule_export]

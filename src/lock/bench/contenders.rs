@@ -1,60 +1,11 @@
 //! The locks that take part.
 
-use super::super::{PvHybridLock, PvTicketLock, RawLock, TicketLock2_6_25};
+use super::super::pv_hybrid::PvHybridLock;
+use super::super::pv_ticket::PvTicketLock;
+use super::super::ticket::TicketLock2_6_25;
 use super::contention::{self, Case, Contention};
+use super::measured::Measured;
 use super::uncontended::{self, Pair};
-
-/// A lock to measure: made new for each run, and called without indirection.
-pub trait Measured: Sync {
-    /// A free one.
-    fn free() -> Self;
-    /// Runs `section` while it is held.
-    fn with<R>(&self, section: impl FnOnce() -> R) -> R;
-}
-
-macro_rules! ours {
-    ($($lock:ty),*) => { $(
-        impl Measured for $lock {
-            fn free() -> Self {
-                <$lock>::new()
-            }
-
-            #[inline(always)]
-            fn with<R>(&self, section: impl FnOnce() -> R) -> R {
-                self.lock();
-                let result = section();
-                // SAFETY: it was acquired above, and a section does not unwind.
-                unsafe { self.unlock() };
-                result
-            }
-        }
-    )* };
-}
-ours!(PvTicketLock, PvHybridLock, TicketLock2_6_25);
-
-macro_rules! theirs {
-    ($($lock:ty: $guard:ident => $lock_it:expr),*) => { $(
-        impl Measured for $lock {
-            fn free() -> Self {
-                <$lock>::new(())
-            }
-
-            #[inline(always)]
-            fn with<R>(&self, section: impl FnOnce() -> R) -> R {
-                let $guard = self;
-                let _held = $lock_it;
-                section()
-            }
-        }
-    )* };
-}
-theirs!(
-    std::sync::Mutex<()>: lock => lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-    parking_lot::Mutex<()>: lock => lock.lock(),
-    parking_lot::FairMutex<()>: lock => lock.lock(),
-    spin::mutex::TicketMutex<()>: lock => lock.lock(),
-    usync::Mutex<()>: lock => lock.lock()
-);
 
 /// How to measure one of the locks.
 #[derive(Clone, Copy)]

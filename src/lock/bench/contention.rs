@@ -4,8 +4,8 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::patience::Clock;
-use super::contenders::Measured;
+use super::super::clock::Clock;
+use super::measured::Measured;
 
 /// What the threads do.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@
 mod contenders;
 mod contention;
 mod limits;
+mod measured;
 mod uncontended;
 
 pub use contenders::{Contender, NAMES, contender};

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::contenders::Measured;
+use super::measured::Measured;
 
 /// The cost of a pair, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,7 +12,7 @@
 //! | registers, then the thread's own memory | as declared |
 //! | stores in the buffer, and each with place and value, the oldest lowest | 3, and as many as can be |
 
-use super::MAX_THREADS;
+use super::bounds::MAX_THREADS;
 use super::program::{Declared, Program, step_of, var_of};
 use crate::error::{Error, Result};
 

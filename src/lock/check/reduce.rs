@@ -27,10 +27,10 @@
 //! a program that stores for ever without a fence is refused). With membarrier this is not so, since what is buffered
 //! when the call begins matters to it: there it is not done.
 
-use super::MAX_THREADS;
+use super::bounds::MAX_THREADS;
 use super::layout::{Field, Layout};
-use super::machine::{Machine, State};
 use super::program::{Act, At, Kind, Op, Step, Val, step_of, walk};
+use super::state::{Machine, State};
 
 type Words = [u64; MAX_THREADS];
 

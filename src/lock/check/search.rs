@@ -1,8 +1,9 @@
 //! Every state that can be reached, breadth first, until one breaks a promise.
 
 use super::layout::Layout;
-use super::machine::{Action, Machine, Outcome, State, Violation};
 use super::reduce::{Reducer, Reductions};
+use super::state::{Action, Machine, Outcome, State};
+use super::violation::Violation;
 use super::visited::{Key, Visited};
 use crate::error::{Error, Result};
 

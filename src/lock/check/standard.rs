@@ -1,7 +1,7 @@
 //! What is checked when nothing in particular is asked for: every protocol, and every mutant where it is caught.
 
-use super::machine::Machine;
 use super::protocols::{Mutant, Protocol, Scenario, Setting};
+use super::state::Machine;
 use crate::error::Result;
 
 /// A protocol or mutant, on so many threads and slots.

@@ -1,7 +1,8 @@
 //! Runs that a person can follow, and that can be run again.
 
-use super::machine::{Action, Machine, Outcome, State, Violation};
 use super::program::Kind;
+use super::state::{Action, Machine, Outcome, State};
+use super::violation::Violation;
 use crate::error::{Error, Result};
 
 /// One action of a run, and what it left.

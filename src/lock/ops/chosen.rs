@@ -3,13 +3,16 @@
 
 use core::time::Duration;
 
-use super::super::Counters;
-use super::super::patience::Patience;
+use super::super::counters::Counters;
 use super::super::slots::Want;
 use super::super::sync::AtomicU32;
 #[cfg(target_os = "linux")]
-use super::{EventChannel, Futex, Halt};
-use super::{Native, Park, Place, PvLockOps};
+use super::futex::Futex;
+use super::interface::{Patience, Place, PvLockOps};
+use super::native::Native;
+use super::vcpus::Park;
+#[cfg(target_os = "linux")]
+use super::vcpus::{EventChannel, Halt};
 
 /// Ops written elsewhere, in Python for instance. They live as long as the process, as ops tables do.
 pub trait Backend: Send + Sync {

@@ -6,7 +6,8 @@ use core::time::Duration;
 use super::super::mutants::{Mutant, planted};
 use super::super::slots::{Slots, Want};
 use super::super::sync::AtomicU32;
-use super::{PvLockOps, threads};
+use super::interface::PvLockOps;
+use super::threads;
 
 /// `FUTEX_WAIT` and `FUTEX_WAKE` on the slot.
 #[derive(Debug, Clone, Copy, Default)]

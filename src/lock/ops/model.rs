@@ -10,8 +10,8 @@ use shuttle::sync::{Condvar, Mutex};
 use super::super::mutants::{Mutant, planted};
 use super::super::slots::{Slots, Want};
 use super::super::sync::{AtomicU32, Ordering};
+use super::interface::{Place, PvLockOps};
 use super::vcpus::{Event, Vcpu};
-use super::{Place, PvLockOps};
 
 struct Table {
     slots: Slots<Box<[AtomicU32]>>,

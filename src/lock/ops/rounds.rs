@@ -8,10 +8,10 @@
 //!
 //! The notes are hints. One that is old, or of another lock, costs a spin or a switch too many and nothing else.
 
-use super::super::patience::Clock;
+use super::super::clock::Clock;
 use super::super::slots::{PLACES, Want};
 use super::super::sync::{AtomicU64, Ordering};
-use super::Place;
+use super::interface::Place;
 
 /// Nobody looks further ahead than this: among so many there is one on the same CPU.
 const AHEAD: u32 = 64;

@@ -4,7 +4,8 @@ use core::cell::Cell;
 use core::time::Duration;
 use std::sync::OnceLock;
 
-use super::super::patience::{Clock, Patience};
+use super::super::clock::Clock;
+use super::interface::Patience;
 
 /// The ops of a backend that blocks threads, but for its slots, `lock_spinning` and `unlock_kick`.
 macro_rules! of_threads {
@@ -23,19 +24,19 @@ macro_rules! of_threads {
             std::thread::sleep(time);
         }
 
-        fn patience(&self) -> $crate::lock::patience::Patience {
+        fn patience(&self) -> $crate::lock::ops::interface::Patience {
             $crate::lock::ops::threads::patience()
         }
 
         #[cfg(target_os = "linux")]
-        fn place(&self, want: Want, distance: u32, looked: Option<u64>) -> $crate::lock::ops::Place {
+        fn place(&self, want: Want, distance: u32, looked: Option<u64>) -> $crate::lock::ops::interface::Place {
             $crate::lock::ops::rounds::place(want, distance, looked)
         }
 
         // Who cannot be told on which CPU it is: the next owner is on another as likely as not.
         #[cfg(not(target_os = "linux"))]
-        fn place(&self, _: Want, distance: u32, _: Option<u64>) -> $crate::lock::ops::Place {
-            use $crate::lock::ops::Place;
+        fn place(&self, _: Want, distance: u32, _: Option<u64>) -> $crate::lock::ops::interface::Place {
+            use $crate::lock::ops::interface::Place;
             if distance <= 1 { Place::First } else { Place::Behind }
         }
 

@@ -69,7 +69,8 @@ mod registered {
     use std::sync::{Arc, PoisonError, RwLock, Weak};
 
     use super::super::super::slots::{Slots, Want};
-    use super::super::{PvLockOps, threads};
+    use super::super::interface::PvLockOps;
+    use super::super::threads;
     use super::{AtomicU32, Event, Vcpu, fence};
 
     /// The virtual CPUs that ever blocked; one whose thread ended is dropped when the next comes up.

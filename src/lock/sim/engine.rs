@@ -2,9 +2,9 @@
 
 use super::calendar::{Calendar, NEVER};
 use super::histogram::Histogram;
-use super::hypervisor::Queues;
 use super::params::{Params, Scheduler};
 use super::protocol::Order;
+use super::queues::Queues;
 use super::random::Stream;
 use super::record::{Record, Span};
 use super::report::{Counters, Preempted, Report};

@@ -1,36 +1,11 @@
 //! Which virtual CPU runs where.
 
-use std::collections::VecDeque;
-
 use super::calendar::NEVER;
 use super::engine::Simulation;
 use super::params::Scheduler;
+use super::queues::{BOOST, OVER, UNDER};
 use super::report::Preempted;
 use super::state::{Doing, NONE, Phase, State};
-
-/// Those who wait for a physical CPU, first come, first served in each class.
-#[derive(Debug, Default)]
-pub(super) struct Queues {
-    /// Kicked while under their share, not under yet, over their share. Round robin has the middle one alone.
-    classes: [VecDeque<u32>; 3],
-    /// The gang whose turn it is.
-    gang: usize,
-}
-
-const BOOST: usize = 0;
-const UNDER: usize = 1;
-const OVER: usize = 2;
-
-impl Queues {
-    fn pop(&mut self) -> Option<usize> {
-        self.classes.iter_mut().find_map(VecDeque::pop_front).map(|v| v as usize)
-    }
-
-    /// The class of who would be next.
-    fn best(&self) -> Option<usize> {
-        self.classes.iter().position(|class| !class.is_empty())
-    }
-}
 
 impl Simulation {
     fn credit_left(&self, v: usize) -> i64 {

@@ -115,8 +115,10 @@ mod histogram;
 mod hypervisor;
 mod params;
 mod protocol;
+mod queues;
 mod random;
 mod record;
+mod refusal;
 mod report;
 mod state;
 

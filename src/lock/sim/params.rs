@@ -1,10 +1,9 @@
 //! What is simulated, and the checks that it makes sense.
 
-use std::fmt::Display;
-
 use super::protocol::Protocol;
 use super::random::Distribution;
-use crate::error::{Error, Result};
+use super::refusal::wrong;
+use crate::error::Result;
 
 /// Picoseconds in a microsecond, the unit of most parameters.
 const PS_PER_US: f64 = 1e6;
@@ -97,11 +96,6 @@ pub struct Params {
     pub interrupts: Option<Interrupts>,
     /// Width of a ticket: 8, 16 or 32; None for the least that suffices.
     pub ticket_bits: Option<u32>,
-}
-
-/// The error of a parameter, which its message begins with.
-pub(super) fn wrong(parameter: &str, reason: impl Display) -> Error {
-    Error::lock(format!("{parameter}: {reason}"))
 }
 
 /// A time in µs as ps. Errors name the parameter.

@@ -1,6 +1,6 @@
 //! The lock protocols, as far as a simulation can tell them apart.
 
-use super::params::wrong;
+use super::refusal::wrong;
 use crate::error::Result;
 
 /// A lock protocol.

@@ -1,6 +1,6 @@
 //! Times drawn at random, the same on every machine.
 
-use super::params::wrong;
+use super::refusal::wrong;
 use crate::error::Result;
 
 /// How times scatter. All are whole picoseconds.

@@ -15,8 +15,8 @@
 //! What the head stores at once in its word, two stores do here, one after the other: whatever shows between them is
 //! checked beside all that the one store can show.
 
+use super::names::{Mutant, Setting, TICKET_BITS};
 use super::slots::Slots;
-use super::{Mutant, Setting, TICKET_BITS};
 use crate::error::Result;
 use crate::lock::check::program::{Builder, Cond, Mark, Program, Promises, get, put};
 

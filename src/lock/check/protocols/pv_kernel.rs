@@ -11,7 +11,7 @@
 //! As merged, unlock looks at the tail and writes the flag after it has released: `touch-after-release`. The repaired
 //! form of 3.12 releases and clears the flag with one compare-and-exchange.
 
-use super::{Mutant, Scenario, Setting, TICKET_BITS};
+use super::names::{Mutant, Scenario, Setting, TICKET_BITS};
 use crate::error::Result;
 use crate::lock::check::program::{At, Builder, Cond, Mark, Program, Promises, Reg, Var, get, put, put_if};
 

@@ -4,8 +4,8 @@
 //! the next owner. The hole that leaves, a store passed by a load (Dekker), is closed on the waiter's side by
 //! `membarrier()`, or, where there is none, by a locked instruction in `unlock` (`pv-ticket-sym`).
 
+use super::names::{Mutant, Setting, TICKET_BITS};
 use super::slots::Slots;
-use super::{Mutant, Setting, TICKET_BITS};
 use crate::error::Result;
 use crate::lock::check::program::{Builder, Cond, Mark, Program, Promises, get, put};
 

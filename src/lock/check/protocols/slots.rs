@@ -1,6 +1,6 @@
 //! Parking on a slot of a global table, as our two locks do it.
 
-use super::{Mutant, Setting};
+use super::names::{Mutant, Setting};
 use crate::lock::check::program::{At, Builder, Cond, Reg, Val, Var, get, put, put_if};
 
 /// The table, and the registers that hold what was seen in it.

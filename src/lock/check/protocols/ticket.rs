@@ -1,6 +1,6 @@
 //! `ticket-2.6.25`: Nick Piggin's ticket lock (314cdbefd1fd). Who waits spins; nobody sleeps, nobody is kicked.
 
-use super::{Mutant, Setting, TICKET_BITS};
+use super::names::{Mutant, Setting, TICKET_BITS};
 use crate::error::Result;
 use crate::lock::check::program::{Builder, Cond, Mark, Program, Promises, get, put, put_if};
 

@@ -8,7 +8,7 @@
 //!
 //! Unlock looks into the lock after the release by design, and anyone may overtake: neither is promised.
 
-use super::{Mutant, Scenario, Setting};
+use super::names::{Mutant, Scenario, Setting};
 use crate::error::Result;
 use crate::lock::check::program::{At, Builder, Cond, Mark, Program, Promises, Reg, Var, get, put};
 
