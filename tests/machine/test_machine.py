@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from random import Random
 
@@ -227,5 +228,15 @@ def test_any_damaged_bundle_is_a_machine_or_a_machine_error(seed: int) -> None:
         at = random.randrange(len(text))
         text[at : at + random.randrange(4)] = random.choice(["", "\n", ":", "==FILE ", "0x", "\0", "9" * 30, "\udc80"])
     with contextlib.suppress(MachineError):
-        machine = facts.machine("".join(text), "text")
+        machine = Machine(**facts.given("".join(text), "text"))
         assert Machine.from_dict(machine.to_dict()).to_dict() == machine.to_dict()
+
+
+def test_a_machine_does_not_change() -> None:
+    machine = Machine.from_facts(FACTS)
+    with pytest.raises(FrozenInstanceError):
+        machine.cmdline = ""  # type: ignore[misc]
+    other = replace(machine, cmdline="nosmp", given_possible_cpus=1)
+    assert (other.option("nosmp"), other.has_option("nosmp"), other.possible_cpus.value) == (None, True, 1)
+    assert other.hypervisor == machine.hypervisor and machine.possible_cpus.value != 1
+    assert replace(machine) == machine != other and hash(replace(machine)) == hash(machine)

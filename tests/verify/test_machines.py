@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -69,8 +70,11 @@ def test_one_bit_of_a_pad(kernel: Callable[[str], Kernel]) -> None:
 def test_thunks_in_pages_that_the_kernel_allocated(kernel: Callable[[str], Kernel], release: str) -> None:
     opened = kernel(release)
     haswell = presets.machine("intel-haswell", cmdline="setcpuid=ibrs_enhanced")
-    haswell.flags = (haswell.flags or frozenset()) | {"ibrs_enhanced"}
-    haswell.bugs = (haswell.bugs or frozenset()) | {"its"}
+    haswell = replace(
+        haswell,
+        flags=(haswell.flags or frozenset()) | {"ibrs_enhanced"},
+        bugs=(haswell.bugs or frozenset()) | {"its"},
+    )
     report = opened.verify(bytes(text_on(opened, haswell)))
     assert report, report.unexplained[:5]
     assert report.mitigations["branches"] == "indirect branches, ITS thunks"

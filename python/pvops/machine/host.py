@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from pvops import _core
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pvops.machine.machine import Machine
+from pvops.machine import facts
+from pvops.machine.cpuid import SCATTERED, WORDS
+from pvops.machine.machine import Machine
 
 _FILES = (
     "/proc/version",
@@ -32,9 +30,7 @@ _LONGEST_RECORD = 1 << 13
 
 def machine() -> Machine:
     """This machine: its kernel, its CPUs, what it says of itself; what cannot be read here is left out."""
-    from pvops.machine import facts
-
-    return facts.of_parts(parts(), {}, "this machine")
+    return Machine(**facts.of_parts(parts(), {}, "this machine"))
 
 
 def parts(root: str = "/") -> dict[str, str]:
@@ -121,8 +117,6 @@ def logged(record: str) -> str | None:
 
 def _leaves() -> Iterator[str]:
     """The CPUID leaves that tell something nobody prints, as ``cpuid -r`` prints leaves."""
-    from pvops.decide.rules_hardware import SCATTERED, WORDS
-
     asked = {place[:2] for place in WORDS.values()} | {place[:2] for place in SCATTERED.values()}
     for base in (0x0, 0x80000000):
         highest = _core.cpuid(base)

@@ -10,10 +10,10 @@ arch/x86/kernel/cpu/mshyperv.c for the lines of the log.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from pvops.machine.machine import Machine
+from pvops.errors import OpsError
+from pvops.machine.given import Registers
 
 T = TypeVar("T")
 
@@ -23,6 +23,21 @@ class Finding(NamedTuple, Generic[T]):
 
     value: T
     source: str
+
+
+class Guest(Protocol):
+    """What is asked here of a machine; `Machine` says what each means."""
+
+    @property
+    def cpuid(self) -> Mapping[tuple[int, int], Registers]: ...
+    @property
+    def dmesg(self) -> str: ...
+    @property
+    def log_is_whole(self) -> bool: ...
+    @property
+    def hypervisor(self) -> Finding[str | None]: ...
+    @property
+    def release(self) -> tuple[int, int] | None: ...
 
 
 class Word(NamedTuple):
@@ -128,7 +143,7 @@ _UNSAID = (
 )
 
 
-def word(machine: Machine, name: str) -> Finding[int | None]:
+def word(machine: Guest, name: str) -> Finding[int | None]:
     """The word ``name`` ("kvm", "kvm-hints", "hyperv", "hyperv-hints") as the guest saw it.
 
     From the CPUID leaf; where that is absent, or the log shows that the kernel saw another one, from the log. From
@@ -148,12 +163,10 @@ def word(machine: Machine, name: str) -> Finding[int | None]:
     return Finding(value, f"log, {', '.join(told)} only")
 
 
-def bit(machine: Machine, name: str, bit: str) -> Finding[bool | None]:
+def bit(machine: Guest, name: str, bit: str) -> Finding[bool | None]:
     """Whether one bit of a word is set: ``bit(machine, "kvm", "PV_UNHALT")``; `OpsError` for an unknown bit."""
     spec = _spec(name)
     if bit not in spec.bits:
-        from pvops.errors import OpsError
-
         raise OpsError(f"no bit {bit} in the {name} feature word (it has {', '.join(spec.bits)})")
     number = spec.bits[bit]
     leaf = base_leaf(machine, spec)
@@ -166,7 +179,7 @@ def bit(machine: Machine, name: str, bit: str) -> Finding[bool | None]:
     return _log(machine, name, bit)
 
 
-def base_leaf(machine: Machine, spec: Word) -> int | None:
+def base_leaf(machine: Guest, spec: Word) -> int | None:
     """The leaf of a word on this machine, or None where its hypervisor's signature or the leaf is not there."""
     for base, signature in _bases(machine):
         if signature == spec.signature and (spec.scan or base == 0x40000000):
@@ -174,7 +187,7 @@ def base_leaf(machine: Machine, spec: Word) -> int | None:
     return None
 
 
-def signed(machine: Machine) -> Finding[str | None]:
+def signed(machine: Guest) -> Finding[str | None]:
     """The hypervisor by its signature; of several the one with the highest base leaf, which is what
     ``detect_hypervisor_vendor`` prefers (KVM may show Hyper-V's leaves before its own)."""
     for base, signature in reversed(list(_bases(machine))):
@@ -183,7 +196,7 @@ def signed(machine: Machine) -> Finding[str | None]:
     return Finding(None, "no hypervisor's signature in a cpuid leaf")
 
 
-def _bases(machine: Machine) -> Iterator[tuple[int, bytes]]:
+def _bases(machine: Guest) -> Iterator[tuple[int, bytes]]:
     for base in range(0x40000000, 0x40010000, 0x100):
         if registers := machine.cpuid.get((base, 0)):
             yield base, b"".join(registers[r].to_bytes(4, "little") for r in ("ebx", "ecx", "edx"))
@@ -191,13 +204,11 @@ def _bases(machine: Machine) -> Iterator[tuple[int, bytes]]:
 
 def _spec(name: str) -> Word:
     if name not in WORDS:
-        from pvops.errors import OpsError
-
         raise OpsError(f"no feature word {name} (known: {', '.join(WORDS)})")
     return WORDS[name]
 
 
-def _contradicted(machine: Machine, name: str, spec: Word, leaf: int) -> bool:
+def _contradicted(machine: Guest, name: str, spec: Word, leaf: int) -> bool:
     """Whether the log proves that the kernel saw another word than the leaf holds (the guest moved, say)."""
     value = machine.cpuid[leaf, 0][spec.register]
     return any(
@@ -205,7 +216,7 @@ def _contradicted(machine: Machine, name: str, spec: Word, leaf: int) -> bool:
     )
 
 
-def _log(machine: Machine, name: str, bit: str) -> Finding[bool | None]:
+def _log(machine: Guest, name: str, bit: str) -> Finding[bool | None]:
     for w, b, text, said in _SAID:
         if (w, b) == (name, bit) and text in machine.dmesg:
             return Finding(said, f'log: "{text}"')
@@ -217,7 +228,7 @@ def _log(machine: Machine, name: str, bit: str) -> Finding[bool | None]:
     return Finding(None, f"no {spec.hypervisor} cpuid leaf, and nothing in the log")
 
 
-def _hyperv_log(machine: Machine, name: str) -> Finding[int | None]:
+def _hyperv_log(machine: Guest, name: str) -> Finding[int | None]:
     """Hyper-V guests print the words themselves: ``features`` up to 5.11, ``privilege flags low`` after."""
     import re
 

@@ -3,29 +3,25 @@
 A machine comes from a bundle of facts collected on it (``==FILE /proc/cpuinfo`` and so on), from JSON or TOML written
 by hand, from a preset (`pvops.machine.presets`), or is made in Python. What is not known is ``None``, and whoever needs
 it assumes a documented default and says so; what is derived says where it came from (`Finding`).
-
-The kernel's rules for the command line: 6.1 lib/cmdline.c ``next_arg``, kernel/params.c ``parameq``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pvops.errors import InputError, MachineError
+from pvops.machine import cmdline as _cmdline
+from pvops.machine import cpus, documents, facts
 from pvops.machine import hypervisor as _hypervisor
+from pvops.machine.given import LIMIT, Registers, flags_under
 from pvops.machine.hypervisor import Finding
+from pvops.machine.state import State
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pvops.machine.state import State
-
-#: Registers of one CPUID leaf by name: eax, ebx, ecx, edx.
-Registers = Mapping[str, int]
-
-#: The largest description read, in bytes.
-LIMIT = 16 << 20
+__all__ = ["LIMIT", "Machine", "Registers"]
 
 _DETECTED = {
     "KVM": "kvm",
@@ -45,6 +41,7 @@ _DETECTED = {
 _BACKENDS = {"none": "native", "xen-pv": "xen"}
 
 
+@dataclass(frozen=True, init=False, repr=False)
 class Machine:
     """One machine, as its kernel saw it.
 
@@ -65,7 +62,32 @@ class Machine:
         parts: the raw parts of the bundle, by path.
         told_by: what told `hypervisor` and `possible_cpus` where they are given, in words.
         state: what one kernel itself held on it, where that is known; nothing it says is derived then.
+        given_hypervisor, given_possible_cpus: `hypervisor` and `possible_cpus` as given. These are the fields, for
+            `dataclasses.replace`; the attributes without ``given_`` are what is derived.
     """
+
+    name: str = field(compare=False)
+    vendor: str | None
+    family: int | None
+    model: int | None
+    stepping: int | None
+    siblings: int | None
+    cores: int | None
+    model_name: str | None
+    flags: frozenset[str] | None
+    bugs: frozenset[str] | None
+    online_cpus: int | None
+    cmdline: str | None
+    vulnerabilities: Mapping[str, str]
+    clocksource: str | None
+    cpuid: Mapping[tuple[int, int], Registers]
+    kernel: str | None
+    dmesg: str
+    parts: Mapping[str, str]
+    told_by: Mapping[str, str]
+    state: State | None
+    given_hypervisor: str | None
+    given_possible_cpus: int | None
 
     def __init__(
         self,
@@ -92,29 +114,38 @@ class Machine:
         parts: Mapping[str, str] | None = None,
         told_by: Mapping[str, str] | None = None,
         state: State | None = None,
+        given_hypervisor: str | None = None,
+        given_possible_cpus: int | None = None,
     ) -> None:
-        self.name = name
-        self.vendor = vendor
-        self.family = family
-        self.model = model
-        self.stepping = stepping
-        self.siblings = siblings
-        self.cores = cores
-        self.model_name = model_name
-        self.flags = None if flags is None else frozenset(flags)
-        self.bugs = None if bugs is None else frozenset(bugs)
-        self.online_cpus = online_cpus
-        self.given_possible_cpus = possible_cpus
-        self.cmdline = cmdline
-        self.vulnerabilities = dict(vulnerabilities or {})
-        self.given_hypervisor = hypervisor
-        self.clocksource = clocksource
-        self.cpuid = dict(cpuid or {})
-        self.kernel = kernel
-        self.dmesg = dmesg
-        self.parts = dict(parts or {})
-        self.told_by = dict(told_by or {})
-        self.state = state
+        fields = {
+            "name": name,
+            "vendor": vendor,
+            "family": family,
+            "model": model,
+            "stepping": stepping,
+            "siblings": siblings,
+            "cores": cores,
+            "model_name": model_name,
+            "flags": None if flags is None else frozenset(flags),
+            "bugs": None if bugs is None else frozenset(bugs),
+            "online_cpus": online_cpus,
+            "cmdline": cmdline,
+            "vulnerabilities": dict(vulnerabilities or {}),
+            "clocksource": clocksource,
+            "cpuid": dict(cpuid or {}),
+            "kernel": kernel,
+            "dmesg": dmesg,
+            "parts": dict(parts or {}),
+            "told_by": dict(told_by or {}),
+            "state": state,
+            "given_hypervisor": hypervisor if given_hypervisor is None else given_hypervisor,
+            "given_possible_cpus": possible_cpus if given_possible_cpus is None else given_possible_cpus,
+        }
+        for name_, value in fields.items():
+            object.__setattr__(self, name_, value)
+
+    def __hash__(self) -> int:
+        return hash((self.vendor, self.family, self.model, self.flags, self.cmdline, self.given_hypervisor))
 
     def __repr__(self) -> str:
         return f"<Machine {self.name}: {self.hypervisor.value}, {self.possible_cpus.value} possible CPUs>"
@@ -122,28 +153,9 @@ class Machine:
     @classmethod
     def from_facts(cls, source: str | os.PathLike[str]) -> Machine:
         """A machine from a bundle of facts: its path, or the text itself (which begins with ``==FILE``)."""
-        from pvops.machine import facts
-
         if isinstance(source, str) and source.lstrip().startswith(facts.MARK):
-            return facts.machine(source, "facts")
-        return facts.machine(_read(source), os.fspath(source))
-
-    def under(self, hypervisor: str) -> Machine:
-        """The same machine, but under this hypervisor, whatever its facts say.
-
-        Its flags follow: a guest's CPU shows ``hypervisor``, and Xen PV guests isolate no page tables (``pti``).
-        """
-        other = object.__new__(type(self))
-        derived = {name for name, value in vars(type(self)).items() if isinstance(value, cached_property)}
-        other.__dict__.update({name: value for name, value in self.__dict__.items() if name not in derived})
-        other.given_hypervisor = hypervisor
-        if self.flags is not None:
-            bare = self.flags - {"hypervisor"}
-            other.flags = bare if hypervisor == "none" else bare | {"hypervisor"}
-            if hypervisor == "xen-pv":
-                other.flags -= {"pti"}
-        other.told_by = {key: source for key, source in self.told_by.items() if key != "hypervisor"}
-        return other
+            return cls(**facts.given(source, "facts"))
+        return cls(**facts.given(_read(source), os.fspath(source)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Machine:
@@ -151,44 +163,80 @@ class Machine:
 
         The name of a preset (`pvops.machine.presets.NAMES`) gives that, unless there is a file of this name.
         """
-        from pvops.machine import facts, presets
-
-        if path in presets.NAMES and not os.path.exists(path):
-            return presets.machine(os.fspath(path))
+        if path in cpus.NAMES and not os.path.exists(path):
+            return cls(**cpus.given(os.fspath(path)))
         text, name = _read(path), os.fspath(path)
         if text.lstrip().startswith(facts.MARK):
-            return facts.machine(text, name)
-        return facts.from_dict(facts.document(text, name), name)
+            return cls(**facts.given(text, name))
+        return cls.from_dict(documents.document(text, name), name=name)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object], *, name: str = "machine") -> Machine:
         """A machine from what `to_dict` gives, or the same written by hand; `MachineError` names a bad key."""
-        from pvops.machine import facts
-
-        return facts.from_dict(document, name)
+        return cls(**documents.given(document, name))
 
     def to_dict(self) -> dict[str, object]:
         """The machine as one JSON document, schema ``pvops.machine/1``; `from_dict` makes it again."""
-        from pvops.machine import facts
+        out: dict[str, object] = {
+            "schema": documents.SCHEMA,
+            "vendor": self.vendor,
+            "family": self.family,
+            "model": self.model,
+            "stepping": self.stepping,
+            "model_name": self.model_name,
+            "flags": None if self.flags is None else sorted(self.flags),
+            "bugs": None if self.bugs is None else sorted(self.bugs),
+            "siblings": self.siblings,
+            "cores": self.cores,
+            "online_cpus": self.online_cpus,
+            "possible_cpus": self.possible_cpus.value,
+            "cmdline": self.cmdline,
+            "hypervisor": self.hypervisor.value,
+            "told_by": {
+                key: found.source
+                for key, found in (("hypervisor", self.hypervisor), ("possible_cpus", self.possible_cpus))
+                if found.value is not None
+            }
+            or None,
+            "clocksource": self.clocksource,
+            "kernel": self.kernel,
+            "vulnerabilities": self.vulnerabilities or None,
+            "cpuid": {
+                f"{leaf:#x}" if not sub else f"{leaf:#x}/{sub}": {r: f"{v:#x}" for r, v in registers.items()}
+                for (leaf, sub), registers in sorted(self.cpuid.items())
+            }
+            or None,
+            "dmesg": self.dmesg or None,
+            "state": self.state.to_dict() if self.state is not None else None,
+        }
+        return {key: value for key, value in out.items() if value is not None}
 
-        return facts.to_dict(self)
+    def under(self, hypervisor: str) -> Machine:
+        """The same machine, but under this hypervisor, whatever its facts say.
+
+        Its flags follow: a guest's CPU shows ``hypervisor``, and Xen PV guests isolate no page tables (``pti``).
+        """
+        return replace(
+            self,
+            given_hypervisor=hypervisor,
+            flags=None if self.flags is None else flags_under(self.flags, hypervisor),
+            told_by={key: source for key, source in self.told_by.items() if key != "hypervisor"},
+        )
 
     # -- the command line
 
     @cached_property
-    def options(self) -> tuple[tuple[str, str | None], ...]:
-        """The kernel's own options in order, up to ``--``: (name, value or None), as ``next_arg`` cuts them."""
-        return tuple(_options(self.cmdline or ""))
+    def options(self) -> tuple[_cmdline.Option, ...]:
+        """The kernel's own options in order, up to ``--``: (name, value or None)."""
+        return tuple(_cmdline.options(self.cmdline or ""))
 
     def has_option(self, name: str) -> bool:
-        """Whether an option is given, with or without a value; ``-`` and ``_`` are the same in names (parameq)."""
-        name = name.replace("-", "_")
-        return any(given.replace("-", "_") == name for given, _ in self.options)
+        """Whether an option is given, with or without a value; ``-`` and ``_`` are the same in names."""
+        return _cmdline.has(self.options, name)
 
     def option(self, name: str) -> str | None:
         """The last value given to an option, or None."""
-        name = name.replace("-", "_")
-        return next((v for given, v in reversed(self.options) if given.replace("-", "_") == name), None)
+        return _cmdline.value(self.options, name)
 
     # -- what is derived
 
@@ -220,8 +268,6 @@ class Machine:
     @cached_property
     def possible_cpus(self) -> Finding[int | None]:
         """``num_possible_cpus()``."""
-        import re
-
         if self.given_possible_cpus is not None:
             return Finding(self.given_possible_cpus, self.told_by.get("possible_cpus", "given"))
         path = "/sys/devices/system/cpu/possible"
@@ -242,8 +288,6 @@ class Machine:
     @cached_property
     def release(self) -> tuple[int, int] | None:
         """Version of the kernel that the facts were collected under: (6, 1)."""
-        import re
-
         text = self.kernel or self.logged("Linux version ") or ""
         found = re.search(r"Linux version (\d{1,3})\.(\d{1,3})", text)
         return (int(found.group(1)), int(found.group(2))) if found else None
@@ -266,32 +310,6 @@ class Machine:
     def feature(self, word: str, bit: str) -> Finding[bool | None]:
         """One bit of it: ``feature("kvm", "PV_UNHALT")``."""
         return _hypervisor.bit(self, word, bit)
-
-
-def _options(cmdline: str) -> Iterator[tuple[str, str | None]]:
-    args = cmdline.lstrip()
-    while args:
-        quoted = args[0] == '"'
-        if quoted:
-            args = args[1:]
-        in_quote, equals, end = quoted, 0, len(args)
-        for i, c in enumerate(args):
-            if c.isspace() and not in_quote:
-                end = i
-                break
-            if c == "=" and not equals:
-                equals = i
-            if c == '"':
-                in_quote = not in_quote
-        word, args = args[:end], args[end + 1 :].lstrip()
-        name, value = (word[:equals], word[equals + 1 :]) if equals else (word, None)
-        if value is not None and value.startswith('"'):
-            value = value[1:].removesuffix('"')
-        elif quoted:
-            name, value = (name, value.removesuffix('"')) if value is not None else (name.removesuffix('"'), None)
-        if name == "--" and value is None:
-            return
-        yield name, value
 
 
 def _read(path: str | os.PathLike[str]) -> str:

@@ -1,0 +1,50 @@
+"""A kernel's command line, cut and searched as the kernel does.
+
+Sources: 6.1 lib/cmdline.c next_arg(), kernel/params.c parameq().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+#: (name, value or None).
+Option = tuple[str, str | None]
+
+
+def has(options: Sequence[Option], name: str) -> bool:
+    """Whether an option is given, with or without a value; ``-`` and ``_`` are the same in names (parameq)."""
+    name = name.replace("-", "_")
+    return any(given.replace("-", "_") == name for given, _ in options)
+
+
+def value(options: Sequence[Option], name: str) -> str | None:
+    """The last value given to an option, or None."""
+    name = name.replace("-", "_")
+    return next((v for given, v in reversed(options) if given.replace("-", "_") == name), None)
+
+
+def options(cmdline: str) -> Iterator[Option]:
+    """The kernel's own options in order, up to ``--``: 6.1 lib/cmdline.c next_arg()."""
+    args = cmdline.lstrip()
+    while args:
+        quoted = args[0] == '"'
+        if quoted:
+            args = args[1:]
+        in_quote, equals, end = quoted, 0, len(args)
+        for i, c in enumerate(args):
+            if c.isspace() and not in_quote:
+                end = i
+                break
+            if c == "=" and not equals:
+                equals = i
+            if c == '"':
+                in_quote = not in_quote
+        word, args = args[:end], args[end + 1 :].lstrip()
+        name, value = (word[:equals], word[equals + 1 :]) if equals else (word, None)
+        if value is not None and value.startswith('"'):
+            value = value[1:].removesuffix('"')
+        elif quoted:
+            name, value = (name, value.removesuffix('"')) if value is not None else (name.removesuffix('"'), None)
+        if name == "--" and value is None:
+            return
+        yield name, value

@@ -1,0 +1,48 @@
+"""What a description of a machine says: the arguments of `Machine`, as its readers give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+from pvops.machine.state import State
+
+#: Registers of one CPUID leaf by name: eax, ebx, ecx, edx.
+Registers = Mapping[str, int]
+
+#: The largest description read, in bytes.
+LIMIT = 16 << 20
+
+
+class Given(TypedDict, total=False):
+    """Arguments of `Machine`, which says what each means."""
+
+    name: str
+    vendor: str | None
+    family: int | None
+    model: int | None
+    stepping: int | None
+    siblings: int | None
+    cores: int | None
+    model_name: str | None
+    flags: Iterable[str] | None
+    bugs: Iterable[str] | None
+    online_cpus: int | None
+    possible_cpus: int | None
+    cmdline: str | None
+    vulnerabilities: Mapping[str, str]
+    hypervisor: str | None
+    clocksource: str | None
+    cpuid: Mapping[tuple[int, int], Registers]
+    kernel: str | None
+    dmesg: str
+    parts: Mapping[str, str]
+    told_by: Mapping[str, str]
+    state: State | None
+
+
+def flags_under(flags: Iterable[str], hypervisor: str) -> frozenset[str]:
+    """A CPU's flags under a hypervisor: guests show ``hypervisor``, and Xen PV guests isolate no page tables (``pti``)."""
+    bare = frozenset(flags) - {"hypervisor"}
+    under = bare if hypervisor == "none" else bare | {"hypervisor"}
+    return under - {"pti"} if hypervisor == "xen-pv" else under
