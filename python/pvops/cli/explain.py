@@ -7,7 +7,7 @@ import sys
 
 from pvops.cli import output
 from pvops.cli.kernels import machine_of, opened, planned
-from pvops.render import terminal
+from pvops.render import explain_text, terminal
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,5 +42,5 @@ def run(args: argparse.Namespace) -> int:
         )
     elif args.html is None:
         style = terminal.Style(args.color)
-        sys.stdout.write("\n\n".join(e.text(style) for e in explanations) + "\n")
+        sys.stdout.write("\n\n".join(explain_text.text(e, style) for e in explanations) + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""What a site becomes, and why, in words and as data."""
+"""What a site is as built, what each pass of some plans writes there, and what runs in the end: as data."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pvops.errors import TableError
-from pvops.plan.reasons import sentences
-from pvops.render.terminal import Style, hex_address, spaced
 
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
@@ -27,19 +25,6 @@ class Explanation:
         """What bytes do at an address."""
         return "; ".join(text for _, _, text in self.kernel.image.disassemble(address, code))
 
-    def text(self, style: Style | None = None) -> str:
-        """The explanation as a person would give it, to paste into a mail."""
-        style = style or Style("never")
-        site = self.site
-        width = max(len(site.bytes) * 3, 18)
-        what = self.facts()
-        head = f"{style.bold(what[0])}  {what[1]}" + (f", in {site.symbol}" if site.symbol else "")
-        lines = [f"{style.bold(f'{site.address:016x}')}  {head}"]
-        lines.append(self._line("built", site.bytes, width, style.code(self.disassembly(site.address, site.bytes))))
-        for plan in self.plans:
-            lines += self._outcome_lines(plan, width, style)
-        return "\n".join(lines)
-
     def facts(self) -> tuple[str, str]:
         """What the site is, ``pv_irq_ops.irq_enable``, and its measures, ``type 32, 6 bytes``."""
         site = self.site
@@ -56,33 +41,11 @@ class Explanation:
             if open_.address < high and open_.address + open_.len > low
         ]
 
-    @staticmethod
-    def _line(name: str, code: bytes, width: int, disassembly: str) -> str:
-        return f"  {name:<12}  {spaced(code):<{width}} {disassembly}".rstrip()
-
-    def _outcome_lines(self, plan: Plan, width: int, style: Style) -> list[str]:
-        lines = [f"  {style.bold(plan.backend.name)}"] if len(self.plans) > 1 else []
-        writes = plan.at(self.site.address)
-        changing = [write for write in writes if write.bytes]
-        for write in writes:
-            last = bool(changing) and write is changing[-1]
-            if write.bytes:
-                text = self.disassembly(write.address, write.bytes)
-                shown = style.runs(text) if last else style.dim(text)
-                lines.append(self._line(write.table, write.bytes, width, shown + ("   <- runs" if last else "")))
-            else:
-                lines.append(f"  {write.table:<12}  {style.dim('changes nothing')}")
-            for reason in sentences(plan, write):
-                lines += wrapped(reason, indent=16)
-        for note in self.guesses(plan):
-            lines += wrapped(note, indent=16)
-        return lines
-
     def document(self) -> Mapping[str, object]:
         """The explanation as data."""
         site = self.site
         return {
-            "address": hex_address(site.address),
+            "address": f"{site.address:#x}",
             "section": site.section,
             "symbol": site.symbol,
             "op": site.op,
@@ -124,7 +87,7 @@ class Explanation:
             slot = plan.slots[write.op]
             out |= {
                 "function": slot.symbol,
-                "function_address": hex_address(slot.address) if slot.address else None,
+                "function_address": f"{slot.address:#x}" if slot.address else None,
                 "why": slot.why,
                 "why_source": slot.source,
             }
@@ -141,18 +104,3 @@ def explanation(kernel: KernelImage, plans: Sequence[Plan], address: int) -> Exp
     if site is None:
         raise TableError(f"{kernel.name}: no site at {address:#x}", file=kernel.name, address=address)
     return Explanation(kernel, site, plans)
-
-
-def wrapped(sentence: str, indent: int, columns: int = 110) -> list[str]:
-    """A sentence as lines that fit a mail; what is behind its first is indented further."""
-    from textwrap import wrap
-
-    pad = " " * indent
-    return wrap(
-        sentence,
-        columns,
-        initial_indent=pad,
-        subsequent_indent=pad + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

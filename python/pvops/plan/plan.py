@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops import _core
+from pvops import _core, display
 from pvops.decide.boot import set_up
 
 if TYPE_CHECKING:
@@ -200,9 +200,7 @@ class Plan:
 
     def explain(self, address: int) -> str:
         """What a site becomes and why, as text."""
-        from pvops.plan.explain import explanation
-
-        return explanation(self.kernel, [self], address).text()
+        return display.show(self, "text", address=address)
 
     def apply(self) -> bytes:
         """``.text`` after the writes, in the buffer protocol's terms: ``numpy.frombuffer(plan.apply(), "u1")``."""

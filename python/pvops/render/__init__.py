@@ -9,6 +9,8 @@ _FUNCTIONS = {
         "plot": ("bench_plot", "draw"),
     },
     "pvops.bench.kernel.KernelEstimate": {"fragment": ("bench", "kernel_fragment")},
+    "pvops.plan.explain.Explanation": {"text": ("explain_text", "text")},
+    "pvops.plan.plan.Plan": {"text": ("explain_text", "of_plan")},
 }
 
 

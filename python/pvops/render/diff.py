@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pvops.plan.explain import wrapped
 from pvops.render import html
+from pvops.render.explain_text import wrapped
 from pvops.render.terminal import Style, hex_address, spaced, table
 
 TYPE_CHECKING = False

@@ -1,0 +1,71 @@
+"""Explanations of sites, as text to paste into a mail."""
+
+from __future__ import annotations
+
+from pvops.plan.reasons import sentences
+from pvops.render.terminal import Style, spaced
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.plan.explain import Explanation
+    from pvops.plan.plan import Plan
+
+
+def text(explanation: Explanation, style: Style | None = None) -> str:
+    """The explanation as a person would give it."""
+    style = style or Style("never")
+    site = explanation.site
+    width = max(len(site.bytes) * 3, 18)
+    what = explanation.facts()
+    head = f"{style.bold(what[0])}  {what[1]}" + (f", in {site.symbol}" if site.symbol else "")
+    lines = [f"{style.bold(f'{site.address:016x}')}  {head}"]
+    built = explanation.disassembly(site.address, site.bytes)
+    lines.append(_line("built", site.bytes, width, style.code(built)))
+    for plan in explanation.plans:
+        lines += _outcome(explanation, plan, width, style)
+    return "\n".join(lines)
+
+
+def of_plan(plan: Plan, *, address: int) -> str:
+    """The site that an address lies in, under one plan."""
+    from pvops.plan.explain import explanation
+
+    return text(explanation(plan.kernel, [plan], address))
+
+
+def _line(name: str, code: bytes, width: int, disassembly: str) -> str:
+    return f"  {name:<12}  {spaced(code):<{width}} {disassembly}".rstrip()
+
+
+def _outcome(explanation: Explanation, plan: Plan, width: int, style: Style) -> list[str]:
+    lines = [f"  {style.bold(plan.backend.name)}"] if len(explanation.plans) > 1 else []
+    writes = plan.at(explanation.site.address)
+    changing = [write for write in writes if write.bytes]
+    for write in writes:
+        last = bool(changing) and write is changing[-1]
+        if write.bytes:
+            text = explanation.disassembly(write.address, write.bytes)
+            shown = style.runs(text) if last else style.dim(text)
+            lines.append(_line(write.table, write.bytes, width, shown + ("   <- runs" if last else "")))
+        else:
+            lines.append(f"  {write.table:<12}  {style.dim('changes nothing')}")
+        for reason in sentences(plan, write):
+            lines += wrapped(reason, indent=16)
+    for note in explanation.guesses(plan):
+        lines += wrapped(note, indent=16)
+    return lines
+
+
+def wrapped(sentence: str, indent: int, columns: int = 110) -> list[str]:
+    """A sentence as lines that fit a mail; what is behind its first is indented further."""
+    from textwrap import wrap
+
+    pad = " " * indent
+    return wrap(
+        sentence,
+        columns,
+        initial_indent=pad,
+        subsequent_indent=pad + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
