@@ -238,5 +238,7 @@ def test_a_machine_does_not_change() -> None:
         machine.cmdline = ""  # type: ignore[misc]
     other = replace(machine, cmdline="nosmp", given_possible_cpus=1)
     assert (other.option("nosmp"), other.has_option("nosmp"), other.possible_cpus.value) == (None, True, 1)
-    assert other.hypervisor == machine.hypervisor and machine.possible_cpus.value != 1
-    assert replace(machine) == machine != other and hash(replace(machine)) == hash(machine)
+    assert other.hypervisor == machine.hypervisor
+    assert machine.possible_cpus.value != 1
+    assert replace(machine) == machine != other
+    assert hash(replace(machine)) == hash(machine)

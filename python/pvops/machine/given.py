@@ -42,7 +42,7 @@ class Given(TypedDict, total=False):
 
 
 def flags_under(flags: Iterable[str], hypervisor: str) -> frozenset[str]:
-    """A CPU's flags under a hypervisor: guests show ``hypervisor``, and Xen PV guests isolate no page tables (``pti``)."""
+    """A CPU's flags under a hypervisor: guests show ``hypervisor``; Xen PV guests isolate no page tables (``pti``)."""
     bare = frozenset(flags) - {"hypervisor"}
     under = bare if hypervisor == "none" else bare | {"hypervisor"}
     return under - {"pti"} if hypervisor == "xen-pv" else under
