@@ -1,4 +1,4 @@
-"""Checks of the sources: formatting, lints, types, and the stub of the built module."""
+"""Checks of the sources: formatting, lints, types, the direction of imports, and the stub of the built module."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def lint(options: Options) -> None:
         ((bin_ / "ruff", "check", "."), {}),
         ((bin_ / "ruff", "format", "--check", "."), {}),
         ((bin_ / "mypy",), {}),
+        ((bin_ / "lint-imports", "--no-cache"), {"PYTHONPATH": "python"}),
         (STUBTEST, STUBTEST_ENV),
     ]
     failed = [shown(words_in(ROOT, words)) for words, env in checks if run_status(*words, env=env)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import ImageError, TableError
 from pvops.image.kernel_image import KernelImage
 

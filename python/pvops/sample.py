@@ -299,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
     """``python -m pvops.sample OUT``: writes an image, whole or not at all."""
     import argparse
 
-    from pvops import _core
+    import pvops._core as _core
     from pvops.errors import Error
 
     parser = argparse.ArgumentParser(prog="python -m pvops.sample", description="Writes a small kernel image.")

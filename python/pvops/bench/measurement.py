@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pvops import _core
+import pvops._core as _core
 from pvops.display import show
 
 #: How a form is run, and what that tells.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from pvops import _core
+    import pvops._core as _core
 
     if args.presets:
         return _presets(args)

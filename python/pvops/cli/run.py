@@ -100,7 +100,7 @@ def _program(name: str) -> Program:
 
 
 def _write_image(args: argparse.Namespace, job: Job) -> int:
-    from pvops import _core
+    import pvops._core as _core
     from pvops.emulate.job import images
 
     built = list(images(job))

@@ -84,7 +84,7 @@ def _paths(args: argparse.Namespace) -> list[str]:
 def _save(path: str, report: Report) -> None:
     import json
 
-    from pvops import _core
+    import pvops._core as _core
 
     text = (json.dumps(report.machine, indent=1) + "\n").encode()
     if path == "-":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pvops import _core
+import pvops._core as _core
 from pvops.decide.patching import core_rules, core_slot
 from pvops.eras import nops
 from pvops.errors import OpsError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import OpsError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import RunError
 
 if TYPE_CHECKING:

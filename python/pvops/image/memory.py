@@ -20,7 +20,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import DumpError
 
 TYPE_CHECKING = False

@@ -7,7 +7,7 @@ addresses of their own here, with the names that the release's era declares.
 
 from __future__ import annotations
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import OpsError
 
 TYPE_CHECKING = False

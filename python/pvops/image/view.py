@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from pvops import _core
+import pvops._core as _core
 
 
 class KernelView:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median, quantiles
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import LockError
 
 #: Seconds that one lock may take in one case: plain ticket locks on too few CPUs take that long to stop.

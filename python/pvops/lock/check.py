@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import LockError
 
 #: States after which a search gives up unfinished: some 600 MB of memory at most.

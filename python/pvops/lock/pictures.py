@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import InputError, LockError
 from pvops.lock.simulate import Result
 

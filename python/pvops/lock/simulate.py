@@ -18,7 +18,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from functools import partial
 from typing import Any, NamedTuple
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import LockError
 
 #: Names of the protocols, oldest first, and of the schedulers.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pvops import _core
+import pvops._core as _core
 from pvops.machine import facts
 from pvops.machine.cpuid import SCATTERED, WORDS
 from pvops.machine.machine import Machine

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops import _core, display
+import pvops._core as _core
+from pvops import display
 from pvops.decide.boot import set_up
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from html import escape
 
-from pvops import _core
+import pvops._core as _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pvops import _core
+import pvops._core as _core
 from pvops.eras import nops
 from pvops.errors import OpsError, TableError
 

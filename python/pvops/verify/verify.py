@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pvops import _core
+import pvops._core as _core
 from pvops.errors import Error, OpsError
 from pvops.image import memory as memories
 from pvops.image.kernel_image import KernelImage

@@ -61,7 +61,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from pvops import _core
+        import pvops._core as _core
 
         print(f"pvops {_core.__version__}")
         parser.exit()
