@@ -136,7 +136,7 @@ def backend_functions(era: str = "6.1", names: Iterable[str] = ("native", "kvm")
     found: dict[str, None] = {}
     for name in names:
         backend = backends.get(name)
-        needed = [step.symbol for step in backend.eras.get(era, ()) if isinstance(step, Assign)]
+        needed = [step.symbol for step in backend.steps(era) or () if isinstance(step, Assign)]
         for symbols in filter(None, (backend.needs, *needed)):
             found[symbols.partition("|")[0]] = None
     return tuple(found)

@@ -12,9 +12,8 @@ from pvops.assembler import Image, function
 from pvops.assembler.statements import Body
 from pvops.assembler.x86 import jmp, ret
 from pvops.emulate.macros.paravirt import Paravirt
-from pvops.emulate.macros.site import SHAPES
 
-ERAS = [(era, bits) for era in SHAPES for bits in ops.era(era).bits]
+ERAS = [(name, bits) for name in ops.eras() if ops.era(name).sites is not None for bits in ops.era(name).bits]
 
 
 @pytest.fixture(params=ERAS, ids=lambda era: f"{era[0]}-{era[1]}")

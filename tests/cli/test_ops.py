@@ -85,7 +85,7 @@ def test_ops_of_an_image_with_what_a_backend_puts_there(sample_kernel: Path) -> 
         (["--era", "2.4"], "no era 2.4"),
         (["--era", "seed", "--config", "X86_PEA=y"], "did you mean X86_PAE?"),
         (["--era", "seed", "--config", "X86_PAE=maybe"], "=y"),
-        (["--era", "seed", "--backend", "kvm"], "no backend kvm is declared for seed"),
+        (["--era", "seed", "--backend", "kvm"], "no backend kvm is declared for 2.6.24-rc1"),
         (["--era", "6.1", "--backend", "kvm"], "is read from a kernel"),
     ],
 )

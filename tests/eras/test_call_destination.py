@@ -6,7 +6,7 @@ import pytest
 
 from pvops.eras import era, v2_6_24
 from pvops.eras import v2_6_24_rc1 as seed
-from pvops.eras.definition import PatchTemplate
+from pvops.eras.template import PatchTemplate
 from pvops.errors import OpsError
 
 

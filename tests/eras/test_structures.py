@@ -7,7 +7,8 @@ import pytest
 from pvops.eras import era
 from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.records import InfoStruct, Member, Record
-from pvops.eras.structs import Config, Op, OpsStruct, Template, ifdef
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef
+from pvops.eras.template import Template
 from pvops.errors import OpsError
 
 
@@ -93,7 +94,7 @@ def test_replace_changes_a_copy() -> None:
 def test_an_op_that_is_configured_out_is_refused_with_the_condition() -> None:
     e = era("seed")
     template = e.template(e.default_config(32))
-    with pytest.raises(OpsError, match=r"no op pv_mmu_ops\.set_pud in struct .* of seed: configured out"):
+    with pytest.raises(OpsError, match=r"no op pv_mmu_ops\.set_pud in struct .* of 2.6.24-rc1: configured out"):
         template.PARAVIRT_PATCH("pv_mmu_ops.set_pud")
 
 
@@ -111,8 +112,8 @@ def test_a_number_outside_the_template_is_refused(type: int) -> None:
 
 
 def test_an_unknown_era_is_refused_with_the_eras_there_are() -> None:
-    with pytest.raises(OpsError, match=r"no era 3\.10; there are 2\.6\.23, seed, 2\.6\.24, .*, 7\.2"):
-        era("3.10")
+    with pytest.raises(OpsError, match=r"no era 3\.11.*; there are 2\.6\.23, 2\.6\.24-rc1, 2\.6\.24, .*, 7\.2"):
+        era("3.11")
 
 
 def test_pv_info_is_checked_as_ops_are() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from golden.data import Line
 from pvops.backends import lguest, xen_2007
 from pvops.eras import era
-from pvops.eras.definition import PatchTemplate
-from pvops.eras.structs import Config, OpsStruct, Template
+from pvops.eras.structs import Config, OpsStruct
+from pvops.eras.template import PatchTemplate, Template
 
 
 @cache

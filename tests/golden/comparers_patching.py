@@ -13,7 +13,7 @@ from kernels.given import given
 from pvops import _core
 from pvops.backends import lguest, vmi, xen_2007
 from pvops.decide.patching import core_rules, core_slot
-from pvops.eras import era, nops, rules
+from pvops.eras import era, nops
 from pvops.eras.patching import PatchFunction
 from pvops.errors import KernelBug
 
@@ -37,8 +37,10 @@ HELPER_SLOTS: dict[str, Callable[[Line], _core.Slot]] = {
 
 @cache
 def rules_of(name: str, bits: int, table: str, call_clobbers: int | None = None) -> _core.Rules:
+    paravirt = era(name).paravirt
+    assert paravirt is not None
     clobbers = era(name).clobbers(bits)["CLBR_ANY"] if call_clobbers is None else call_clobbers
-    return core_rules(rules.of_era(name), bits, table, call_clobbers=clobbers)
+    return core_rules(paravirt, bits, table, call_clobbers=clobbers)
 
 
 @cache
@@ -129,7 +131,7 @@ def fill(line: Line) -> dict[str, Any]:
 def nop_choice(line: Line) -> dict[str, Any]:
     """find_nop_table."""
     cpu = nops.Cpu(line["vendor"], line["family"], 0, frozenset(line["features"]))
-    return {"table": nops.choose(line["era"], line["bits"], cpu).table}
+    return {"table": era(line["era"]).nops.choose(line["bits"], cpu).table}
 
 
 COMPARERS: dict[str, Callable[[Line], dict[str, Any] | None]] = {

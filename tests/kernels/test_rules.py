@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pvops.eras import rules
+from pvops.eras import told
 
 
 class Image:
-    """What `rules.of_image` asks of an image: which symbols and sections it has."""
+    """What `told.of_image` asks of an image: which symbols and sections it has."""
 
     def __init__(self, *symbols: str, sections: tuple[str, ...]) -> None:
         self.symbols = symbols
@@ -37,5 +37,5 @@ _TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
     ],
 )
 def test_functions_and_tables_tell_the_passes(image: Image, layout: str, era: str, passes: str) -> None:
-    found = rules.of_image(image, None, layout)
+    found = told.of_image(image, None, layout)
     assert (found.era, found.passes) == (era, passes)

@@ -52,10 +52,11 @@ def get(name: str, era: str | None = None) -> Backend:
     from pvops.errors import OpsError
 
     dashed = name.replace("_", "-")
-    if era in ("seed", "2.6.24", "2.6.33") and dashed != "native":
+    if era is not None and dashed != "native":
         from pvops.backends import of_2_6
 
-        return of_2_6.get(dashed, era)
+        if era in of_2_6.ERAS:
+            return of_2_6.get(dashed, era)
     if dashed in _OF_2_6:
         raise OpsError(f"{dashed} is a backend of 2.6 kernels: see it with `pvops ops --era 2.6.24 --backend {dashed}`")
     if dashed not in _OF_IMAGES:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pvops.backends.conditions import Condition, Verdict, always
+from pvops.eras import eras
 from pvops.eras.structs import Config
 from pvops.errors import OpsError
 from pvops.machine.machine import Machine
@@ -63,7 +64,7 @@ class Fill(NamedTuple):
     """What a backend is asked to fill.
 
     Attributes:
-        era: whose init code ran: "5.10", "6.1", "6.12", "7.2".
+        era: whose init code ran: "5.10".
         bits: 32 or 64.
         config: configuration symbols known to be set; may be partial.
         ops: full op names in template order.
@@ -131,7 +132,8 @@ class Backend:
         name: as on the command line.
         title: as people call it: "Xen PV".
         hypervisor: which `Machine.hypervisor` it is for.
-        eras: era → steps, in the order of the kernel's code.
+        eras: era → steps, in the order of the kernel's code; they hold for the eras after it too, up to the next one
+            that is named. None: it is gone.
         needs: a symbol without which the kernel was built without this backend, or several separated by ``|``.
         detected: condition for its init code to run at all.
     """
@@ -141,7 +143,7 @@ class Backend:
         name: str,
         title: str,
         hypervisor: str,
-        eras: Mapping[str, Sequence[Step]],
+        eras: Mapping[str, Sequence[Step] | None],
         *,
         needs: str = "",
         detected: Condition = always,
@@ -216,13 +218,22 @@ class Backend:
         """
         return native if native is not None and self.patcher(fill) == native.name else None
 
+    def steps(self, era: str) -> Sequence[Step] | None:
+        """What its init code does in an era; None where it does not exist."""
+        known = eras()
+        if era not in known:
+            return None
+        found = [name for name in known[: known.index(era) + 1] if name in self.eras]
+        return self.eras[found[-1]] if found else None
+
     def _steps(self, fill: Fill) -> Sequence[Step]:
-        if fill.era not in self.eras:
+        steps = self.steps(fill.era)
+        if steps is None:
             raise OpsError(f"backend {self.name} has no rules for era {fill.era} (it has {', '.join(self.eras)})")
         if self.needs and not any(fill.image.address_of(symbol) for symbol in self.needs.split("|")):
             symbol = self.needs.partition("|")[0]
             raise OpsError(f"this kernel is built without {self.title} (no symbol {symbol})")
-        return self.eras[fill.era]
+        return steps
 
     def _assign(self, step: Assign, fill: Fill, when: Verdict, slot: Slot) -> Slot:
         name = step.symbol.partition("|")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pvops.errors import OpsError
@@ -21,11 +22,6 @@ _HISTORICAL: dict[str, tuple[str, dict[str, bool]]] = {
     "xen-placement": ("xen_2007", {"placement": True}),
 }
 
-#: Backends that did not exist in all of these.
-_ONLY = {"kvm": ("2.6.33",)}
-
-_HISTORICAL_ERAS = ("2.6.23", "seed", "2.6.24", "2.6.33")
-
 
 def held_by(name: str, era: Era, config: Config) -> Mapping[str, Pointer]:
     """What each op of an era points to under a backend, by name of the op; None for NULL.
@@ -35,17 +31,21 @@ def held_by(name: str, era: Era, config: Config) -> Mapping[str, Pointer]:
     """
     if name == "native":
         return {op: pointer for t in era.templates(config) for op, pointer in _native(era, config, t.symbol).items()}
-    if era.name in _HISTORICAL_ERAS:
-        declared = [known for known in _HISTORICAL if era.name in _ONLY.get(known, _HISTORICAL_ERAS)]
-        if name not in declared:
-            raise OpsError(f"no backend {name} is declared for {era.name}: native, {', '.join(declared)}")
+    declared = [known for known, (module, _) in _HISTORICAL.items() if era.name in _module(module).ERAS]
+    if name in declared:
         module, arguments = _HISTORICAL[name]
-        structs = import_module(f"pvops.backends.{module}").structs(era, config, **arguments)
+        structs = _module(module).structs(era, config, **arguments)
         pointers: Mapping[str, Pointer] = era.patch_template(config, *structs).pointers()
         return pointers
+    if declared or era.backends == ("native",):
+        raise OpsError(f"no backend {name} is declared for {era.name}: {', '.join(('native', *declared))}")
     raise OpsError(
         f"what {name} puts into the ops of {era.name} is read from a kernel: `pvops ops KERNEL --backend {name}`"
     )
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"pvops.backends.{name}")
 
 
 def _native(era: Era, config: Config, symbol: str) -> Mapping[str, Pointer]:

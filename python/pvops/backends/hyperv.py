@@ -69,7 +69,7 @@ backend = Backend(
     "hyperv",
     "Hyper-V guest support",
     "hyperv",
-    {"5.10": HYPERV_5_10, "6.1": HYPERV_6_1, "6.12": HYPERV_6_12, "7.2": HYPERV_6_12},
+    {"5.10": HYPERV_5_10, "6.1": HYPERV_6_1, "6.12": HYPERV_6_12},
     needs="hyperv_setup_mmu_ops",
     detected=no_option("nopv"),
 )

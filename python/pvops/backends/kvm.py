@@ -66,7 +66,7 @@ backend = Backend(
     "kvm",
     "KVM guest support",
     "kvm",
-    {"5.10": KVM_5_10, "6.1": KVM_6_1, "6.12": (*CPU_6_12, *KVM_6_1), "7.2": (*CPU_6_12, *KVM_6_1)},
+    {"5.10": KVM_5_10, "6.1": KVM_6_1, "6.12": (*CPU_6_12, *KVM_6_1)},
     needs="kvm_guest_init",
     detected=no_option("nopv"),
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction
 
 NAME = "lguest"
-ERAS = ("seed", "2.6.24", "2.6.33")
+ERAS = ("2.6.24-rc1", "2.6.24", "2.6.33")
 
 #: What lguest_init() writes over the native ops, structure by structure, in every era that has the op.
 LGUEST_INIT: dict[str, dict[str, Pointer | Mapping[str, Pointer]]] = {

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pvops.eras.definition import Era
     from pvops.eras.patching import PatchFunction
 
+#: The eras whose backends are declared.
+ERAS = ("2.6.24-rc1", "2.6.24", "2.6.33")
+
 #: name → title, `Machine.hypervisor`, and the function that fills the structures.
 _BACKENDS = {
     "kvm": ("KVM", "kvm", "arch/x86/kernel/kvm.c: paravirt_ops_setup()"),
@@ -77,7 +80,7 @@ class HistoricalBackend(Backend):
 
 
 def get(name: str, era: str) -> Backend:
-    """The backend of a name, but native, for images of the seed, 2.6.24 and 2.6.33.
+    """The backend of a name, but native, for images of `ERAS`.
 
     Raises:
         OpsError: there is none for images of that era.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction
 
 NAME = "vmi"
-ERAS = ("seed", "2.6.24", "2.6.33")
+ERAS = ("2.6.24-rc1", "2.6.24", "2.6.33")
 
 _CALLS = (
     "CPUID WRMSR RDMSR SetGDT SetLDT SetIDT SetTR GetGDT GetLDT GetIDT GetTR WriteGDTEntry WriteLDTEntry WriteIDTEntry "

@@ -31,7 +31,7 @@ backend = Backend(
     "vmware",
     "VMware guest support",
     "vmware",
-    {"5.10": VMWARE_5_10, "6.1": _IO_DELAY, "6.12": (*CPU_6_12, *_IO_DELAY), "7.2": (*CPU_6_12, *_IO_DELAY)},
+    {"5.10": VMWARE_5_10, "6.1": _IO_DELAY, "6.12": (*CPU_6_12, *_IO_DELAY)},
     needs="vmware_platform_setup",
     detected=no_option("nopv"),
 )

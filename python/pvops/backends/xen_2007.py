@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction
 
 NAME = "xen"
-ERAS = ("seed", "2.6.24", "2.6.33")
+ERAS = ("2.6.24-rc1", "2.6.24", "2.6.33")
 
 paravirt_nop = seed.paravirt_nop
 

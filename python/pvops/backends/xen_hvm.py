@@ -56,7 +56,6 @@ backend = Backend(
         ),
         "6.1": (*_EXIT, *spinlocks(LOCKS & _VECTOR)),
         "6.12": (*CPU_6_12, *_EXIT, *spinlocks(LOCKS_6_12 & _VECTOR)),
-        "7.2": (*CPU_6_12, *_EXIT, *spinlocks(LOCKS_6_12 & _VECTOR)),
     },
     needs="xen_hvm_guest_init",
     detected=_no_nopv(),

@@ -135,7 +135,7 @@ class Facts:
 
 def facts_of(machine: Machine, kernel: KernelView) -> Facts:
     """The facts of a machine under the kernel that patches itself; of 6.1 where neither tells a version."""
-    from pvops.eras import declared
+    from pvops import eras
 
-    version = declared.version_of(kernel.release) or machine.release or (6, 1)
-    return Facts(machine, version, kernel.bits)
+    version = eras.version_of(kernel.release) or machine.release or (6, 1)
+    return Facts(machine, (version[0], version[1]), kernel.bits)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pvops._core as _core
 from pvops.decide.patching import core_rules, core_slot
-from pvops.eras import nops
 from pvops.errors import OpsError
 
 if TYPE_CHECKING:
@@ -219,17 +218,17 @@ def filled(
 
 
 def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoice:
-    if rules.era not in nops.BY_CPU:
-        return nops.fixed(rules.era, kernel.bits)
+    from pvops import eras
+    from pvops.eras import nops
+
+    policy = eras.era(rules.era).nops
     if machine is None or machine.vendor is None:
-        if rules.era == "seed":
-            return nops.NopChoice("generic", "assumed: no machine says which CPU; all but AMD's took these")
-        return nops.NopChoice("p6", "assumed: no machine says which CPU; most since 2010 take these")
+        return policy.assumed[kernel.bits]
     vendors = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}
     vendor = vendors.get(machine.vendor, machine.vendor)
     family, model = machine.family or 0, machine.model or 0
     features = nops.features_of(vendor, family) | frozenset(machine.flags or ())
-    return nops.choose(rules.era, kernel.bits, nops.Cpu(vendor, family, model, features))
+    return policy.choose(kernel.bits, nops.Cpu(vendor, family, model, features))
 
 
 def _required(kernel: KernelImage, symbol: str, role: str) -> int:

@@ -28,7 +28,7 @@ def vcpupreempt(facts: Facts) -> Answer:
 
 def _filled(facts: Facts, op: str) -> Answer:
     """Whether the backend's init code puts something of its own into an op of pv_lock_ops."""
-    from pvops import backends
+    from pvops import backends, eras
     from pvops.backends.backend import Assign
 
     name, source = facts.machine.backend
@@ -37,12 +37,13 @@ def _filled(facts: Facts, op: str) -> Answer:
     if name not in backends.names():
         return Answer(False, f"{name} fills no lock operations ({source})")
     backend = backends.get(name)
-    era = max((era for era in backend.eras if _version(era) <= facts.version), key=_version, default=None)
-    if era is None:
+    era = eras.of_version(facts.version)
+    steps = None if era is None else backend.steps(era)
+    if steps is None:
         return Answer(None, f"backend {name} has no rules for {facts.version}")
     runs = backend.detected(facts.machine, backend.hypervisor)
     found = Answer(False, f"backend {name} leaves pv_lock_ops.{op} native")
-    for step in backend.eras[era]:
+    for step in steps:
         if isinstance(step, Assign) and step.op == f"pv_lock_ops.{op}":
             when = step.when(facts.machine, backend.hypervisor) if runs.holds else runs
             symbol = step.symbol.partition("|")[0]
@@ -51,11 +52,6 @@ def _filled(facts: Facts, op: str) -> Answer:
             elif not found.value:
                 found = Answer(False, f"pv_lock_ops.{op} is not {symbol}: {when.why}")
     return found
-
-
-def _version(era: str) -> tuple[int, ...]:
-    parts = era.split(".")
-    return tuple(int(p) for p in parts) if all(p.isdigit() for p in parts) else (0,)
 
 
 @rule("vmware.c: vmware_set_capabilities()", "VMCALL", "VMW_VMMCALL")

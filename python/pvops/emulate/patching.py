@@ -86,12 +86,14 @@ def plan(
     Raises:
         RunError: the patch function is none that is known, or the nop table is none of the era's.
     """
+    from pvops import eras
     from pvops.decide.patching import core_rules, core_slot
-    from pvops.eras import rules
 
     if nops not in NOPS or (nops == "p6" and image.era == "seed"):
         raise RunError(f"no nop table {nops} in {image.era}")
-    era_rules = rules.of_era(image.era)
+    era_rules = eras.era(image.era).paravirt
+    if era_rules is None:
+        raise RunError(f"{image.era} has no apply_paravirt()")
     function = patch_function(image, image.place(pointers["pv_init_ops.patch"]), placed)
     identities = {image.address(n): f"ident{b}" for n, b in era_rules.identities.items() if n in image.symbols}
     nop = image.address(era_rules.nop)

@@ -1,7 +1,7 @@
-"""Feature numbers as the kernel's sources declare them, one module a release.
+"""Feature numbers as the kernel's sources declare them: the type of an era's `numbers`.
 
-Bit numbers in the words that Linux itself assigns shift between stable releases: what is declared here is a first guess
-that `pvops.image.numbers` holds against the image.
+Bit numbers in the words that Linux itself assigns shift between stable releases: what is declared is a first guess that
+`pvops.image.numbers` holds against the image.
 """
 
 from __future__ import annotations
@@ -9,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-_MODULES = {
-    (5, 10): "declared_5_10",
-    (6, 1): "declared_6_1",
-    (6, 12): "declared_6_12",
-    (7, 2): "declared_7_2",
-}
+from pvops.eras import Version, eras, version_of
 
 
 class Declared:
@@ -53,18 +48,11 @@ class Declared:
         return f"<Declared {self.release}>"
 
 
-def nearest(version: tuple[int, int] | None) -> Declared:
+def nearest(version: Version | None) -> Declared:
     """The declared numbers of the release nearest to a version: the newest that is not newer, else the oldest."""
-    from importlib import import_module
+    from pvops.eras import era
 
-    known = [v for v in _MODULES if version is None or v <= version] or [min(_MODULES)]
-    found: Declared = import_module(f"pvops.eras.{_MODULES[max(known)]}").declared
-    return found
-
-
-def version_of(release: str | None) -> tuple[int, int] | None:
-    """``(6, 12)`` of ``6.12.117+deb12-amd64``; None for anything else."""
-    import re
-
-    found = re.match(r"(\d{1,3})\.(\d{1,3})", release or "")
-    return (int(found.group(1)), int(found.group(2))) if found else None
+    known = [declared for name in eras() for declared in era(name).numbers]
+    unique = {declared.release: declared for declared in known}.values()
+    not_newer = [d for d in unique if version is None or (version_of(d.release) or ()) <= version]
+    return not_newer[-1] if not_newer else next(iter(unique))

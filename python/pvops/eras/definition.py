@@ -1,137 +1,96 @@
-"""One kernel generation's ops: structures, numbers, native values, and everything a backend is declared against.
+"""One kernel generation: all that is known of it, in one record.
 
-An era is a value made once in its own file (``pvops/ops/seed.py``, ``v6_1.py``, …), from data in the words of that
-kernel's headers. What depends on the configuration is a method that takes a `Config`.
+An era is a value made once in its own file (``v6_1.py``, …), from data in the words of that kernel's headers; most are
+written as what differs from the era before (`Era.then`). What depends on the configuration is a method that takes a
+`Config`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from pvops.eras.records import OFFSET, InfoStruct, Option, Record
-from pvops.eras.structs import Config, OpsStruct, Pointer, Template, nearest
+from pvops.eras.structs import Config, OpsStruct, nearest
+from pvops.eras.template import Array, PatchTemplate, Template
 from pvops.errors import OpsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pvops.eras.declared import Declared
+    from pvops.eras.nops import NopPolicy
     from pvops.eras.patching import PatchFunction
+    from pvops.eras.rules import ParavirtRules, Passes
+    from pvops.eras.shape import Shape
 
 #: Licences that may use EXPORT_SYMBOL_GPL (license_is_gpl_compatible(), include/linux/license.h).
 GPL_COMPATIBLE = ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
 
 
-class Array:
-    """One array of ops: a template, and the variable that is laid out like it.
+class Era(NamedTuple):
+    """One kernel generation, which lasts from the release it is named after to the next era's.
 
-    Args:
-        struct: what C calls its type, ``paravirt_patch_template``.
-        structs: its structures in order.
-        symbol: the variable, ``pv_ops``; empty where each structure is a variable of its own (2.6.24 to 4.19).
-        config: condition under which there is one.
-        export: ``EXPORT_SYMBOL`` or ``EXPORT_SYMBOL_GPL`` of the variable, or empty.
+    Attributes:
+        name: its first release, ``2.6.33``.
+        source: tree and files that it was read from.
+        arrays: the ops arrays: one, and since 7.0 another for the locks.
+        configs: the configuration symbols that matter to the ops.
+        native: the structures as linked into the kernel, for a configuration.
+        info: ``pv_info`` as linked, "bare hardware".
+        offsets: the paravirt lines of asm-offsets.
+        records: ``paravirt_patch_site``, ``alt_instr``.
+        clobbers: the ``CLBR_*`` constants for 32 or 64 bits.
+        native_patch: ``native_patch`` for a configuration; None where calls are all that is patched by this road.
+        paravirt: how ``apply_paravirt()`` decides; None where there is none.
+        passes: how the other passes decide: the first whose sign an image shows, else the last.
+        nops: which nops text is filled with.
+        numbers: the feature numbers of its headers, oldest release first.
+        marks: what an image of it has (True) or has not (False): a symbol, or a section (``.parainstructions``). What
+            a configuration may leave out is missed by no one: only what is there against the mark counts.
+        backends: the hypervisors whose code it has, by `pvops.backends` name.
+        sites: how its sites are written; None where it has no ``.parainstructions``.
+        functions: functions that its passes call or look for, beside those of the structures.
+        bits: pointer sizes it exists in.
+        aliases: other names.
+        release: what images of it that are made here say they are.
+        unknown_symbol: what the module loader says behind ``Unknown symbol NAME``.
     """
 
-    __slots__ = ("config", "export", "struct", "structs", "symbol")
+    name: str
+    source: str
+    arrays: tuple[Array, ...]
+    configs: tuple[Option, ...]
+    native: Callable[[Config], tuple[OpsStruct, ...]]
+    info: InfoStruct
+    offsets: tuple[OFFSET, ...]
+    records: tuple[Record, ...]
+    clobbers: Callable[[int], dict[str, int]]
+    native_patch: Callable[[Config], PatchFunction] | None
+    paravirt: ParavirtRules | None
+    passes: tuple[Passes, ...]
+    nops: NopPolicy
+    numbers: tuple[Declared, ...]
+    marks: Mapping[str, bool]
+    backends: tuple[str, ...]
+    sites: Shape | None
+    functions: tuple[str, ...] = ()
+    bits: tuple[int, ...] = (32, 64)
+    aliases: tuple[str, ...] = ()
+    unknown_symbol: str = ""
+    release: str = ""
 
-    def __init__(
-        self,
-        struct: str,
-        structs: tuple[type[OpsStruct], ...],
-        *,
-        symbol: str = "",
-        config: str = "",
-        export: str = "",
-    ) -> None:
-        self.struct = struct
-        self.structs = structs
-        self.symbol = symbol
-        self.config = config
-        self.export = export
-
-
-class PatchTemplate:
-    """A template with structures in it: goes back from an op's number to what its structure holds *now*.
-
-    "Neat trick to map patch type back to the call within the corresponding structure" (Russell 2007). It keeps the
-    structures themselves and no copy: change one, and the answer changes.
-
-    Raises:
-        OpsError: if a structure of the template is missing, given twice, or of another era.
-    """
-
-    def __init__(self, template: Template, *structs: OpsStruct) -> None:
-        self.template = template
-        self.structs: dict[str, OpsStruct] = {}
-        for struct in structs:
-            name = type(struct).__name__
-            if name in self.structs:
-                raise OpsError(f"{name} is given twice")
-            self.structs[name] = struct
-        for wanted in template.structs:
-            held = self.structs.get(wanted.__name__)
-            if held is None:
-                raise OpsError(f"{template.name or 'the template'} is filled without {wanted.__name__}")
-            if type(held) is not wanted:
-                raise OpsError(f"{wanted.__name__} is not that of {template.name or 'the template'}")
-
-    def get_call_destination(self, type: int) -> Pointer:
-        """What the op of this number points to; None for NULL.
-
-        NULL too where the kernel was built not to see the structure (pv_lock_ops without CONFIG_PARAVIRT_SPINLOCKS).
-        """
-        op = self.template[type]
-        struct = self.structs[op.struct]
-        return struct[op.field] if self.template.config.holds(struct.called) else None
-
-    def pointers(self) -> dict[str, Pointer]:
-        """All ops in order, name → destination."""
-        return {op.name: self.get_call_destination(op.type) for op in self.template}
-
-
-class Era:
-    """The ops of one kernel generation. See the parameters of ``__init__`` for what it holds."""
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        source: str,
-        arrays: tuple[Array, ...],
-        configs: tuple[Option, ...],
-        native: Callable[[Config], tuple[OpsStruct, ...]],
-        info: InfoStruct,
-        asm_offsets: tuple[OFFSET, ...],
-        records: tuple[Record, ...],
-        clobbers: Callable[[int], dict[str, int]],
-        native_patch: Callable[[Config], PatchFunction] | None = None,
-        bits: tuple[int, ...] = (32, 64),
-    ) -> None:
-        """Declare an era.
+    def then(self, name: str, source: str, *, began: Iterable[str] = (), ended: Iterable[str] = ()) -> Era:
+        """The next era, as far as it is like this one; what differs is said by ``_replace`` on top.
 
         Args:
-            name: of the contract, ``2.6.33``.
+            name: its first release.
             source: tree and files that it was read from.
-            arrays: the ops arrays; one but for 7.2.
-            configs: the configuration symbols that matter.
-            native: the structures as linked into the kernel, for a configuration.
-            info: ``pv_info`` as linked, "bare hardware".
-            asm_offsets: the paravirt lines of asm-offsets.
-            records: ``paravirt_patch_site``, ``alt_instr``.
-            clobbers: the ``CLBR_*`` constants for 32 or 64 bits.
-            native_patch: ``native_patch`` for a configuration; None where calls are all that is patched by this road.
-            bits: pointer sizes the era exists in.
+            began: marks that its images have, and those before had not.
+            ended: marks that its images have no more.
         """
-        self.name = name
-        self.source = source
-        self.arrays = arrays
-        self.configs = configs
-        self.native = native
-        self.info = info
-        self.records = records
-        self.clobbers = clobbers
-        self.bits = bits
-        self._asm_offsets = asm_offsets
-        self._native_patch = native_patch
+        marks = {**self.marks, **dict.fromkeys(began, True), **dict.fromkeys(ended, False)}
+        release = name if name.startswith("2.6.") else f"{name}.0"
+        return self._replace(name=name, source=source, marks=marks, aliases=(), release=release)
 
     @property
     def structs(self) -> tuple[type[OpsStruct], ...]:
@@ -225,14 +184,14 @@ class Era:
 
     def patch_function(self, config: Config) -> PatchFunction | None:
         """What the kernel patches with on bare hardware, ``native_patch``; None where alternatives do all of it."""
-        return None if self._native_patch is None else self._native_patch(config)
+        return None if self.native_patch is None else self.native_patch(config)
 
     def asm_offsets(self, config: Config) -> dict[str, int]:
         """The paravirt constants of asm-offsets, in bytes. Those of ops that are configured out are absent."""
         template = self.template(config)
         info = type(self.info).offsets(config)
         out: dict[str, int] = {}
-        for line in self._asm_offsets:
+        for line in self.offsets:
             if not config.holds(line.config):
                 continue
             if line.struct == "pv_info":
@@ -291,8 +250,7 @@ class Era:
         if export == "EXPORT_SYMBOL" or (export == "EXPORT_SYMBOL_GPL" and license in GPL_COMPATIBLE):
             return export
         said = f"{module}: Unknown symbol {symbol}"
-        if not self.name.startswith(("2.6", "seed")):
-            said += " (err -2)"  # printed since 2.6.35
+        said += self.unknown_symbol
         if export is None:
             raise OpsError(f"{said}: not exported", reason=f"{symbol} is not exported to modules")
         raise OpsError(f"{said}: GPL only, and the licence is {license}", reason=f"{symbol} is exported GPL only")

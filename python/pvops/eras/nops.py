@@ -1,15 +1,13 @@
 """Which nop table a kernel fills its text with: the era's, and up to 5.12 the CPU's.
 
-Sources: find_nop_table() of 2.6.24 and 2.6.33, arch_init_ideal_nops() of 5.10, x86_nops[] since 5.13, all in
+Sources: find_nop_table() of 2.6.24 and 2.6.33, arch_init_ideal_nops() up to 5.12, x86_nops[] since 5.13, all in
 arch/x86/kernel/alternative.c.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from typing import NamedTuple
-
-from pvops.errors import OpsError
 
 
 class NopChoice(NamedTuple):
@@ -28,33 +26,23 @@ class Cpu(NamedTuple):
     features: Container[str]
 
 
-#: The eras in which the CPU decides.
-BY_CPU = ("seed", "2.6.24", "2.6.33", "5.10")
+class NopPolicy(NamedTuple):
+    """How an era chooses.
 
+    Attributes:
+        tables: the tables it chooses from, by pointer size, the most usual first.
+        choose: the table of a CPU, for a pointer size.
+        assumed: what is taken where nobody says which CPU it is, by pointer size.
+    """
 
-def choose(era: str, bits: int, cpu: Cpu) -> NopChoice:
-    """The table of an era's kernel on a CPU; `OpsError` for an era unknown."""
-    if era in ("seed", "2.6.24"):
-        return _generic_or(cpu, ("K8", "K7") if era == "seed" else ("K8", "K7", "P4", "P3"))
-    if era == "2.6.33":
-        if bits == 32:
-            return _generic_or(cpu, ("K8", "K7", "NOPL"))
-        # NOPL is a required feature of x86-64 (required-features.h): the vendor alone decides.
-        if cpu.vendor == "intel":
-            return NopChoice("p6", "an Intel CPU")
-        return NopChoice("k8", f"no Intel CPU ({cpu.vendor})")
-    if era == "5.10":
-        return _ideal_nops(bits, cpu)
-    if era in ("6.1", "6.12", "7.2"):
-        return fixed(era, bits)
-    raise OpsError(f"no nop tables are known for era {era}")
+    tables: Mapping[int, tuple[str, ...]]
+    choose: Callable[[int, Cpu], NopChoice]
+    assumed: Mapping[int, NopChoice]
 
-
-def fixed(era: str, bits: int) -> NopChoice:
-    """The one table of kernels since 5.13; since 6.3 it has nops of up to 11 bytes on x86-64."""
-    if bits == 32:
-        return NopChoice("x86-32", "one table for every CPU since 5.13")
-    return NopChoice("x86" if era == "6.1" else "x86-11", "one table for every CPU since 5.13")
+    @property
+    def by_cpu(self) -> bool:
+        """Whether the CPU decides."""
+        return any(len(tables) > 1 for tables in self.tables.values())
 
 
 def features_of(vendor: str, family: int) -> frozenset[str]:
@@ -70,27 +58,73 @@ def features_of(vendor: str, family: int) -> frozenset[str]:
     return frozenset({"K8"}) if vendor == "hygon" else frozenset()
 
 
-def _generic_or(cpu: Cpu, features: tuple[str, ...]) -> NopChoice:
+def fixed(table: str) -> NopPolicy:
+    """One table for every CPU, ``x86-32`` on i386 (since 5.13)."""
+    choices = {
+        bits: NopChoice(name, "one table for every CPU since 5.13") for bits, name in ((32, "x86-32"), (64, table))
+    }
+    tables = {bits: (choice.table,) for bits, choice in choices.items()}
+    return NopPolicy(tables, lambda bits, cpu: choices[bits], choices)
+
+
+_TABLES = {64: ("p6", "k8"), 32: ("p6", "k8", "k7", "generic")}
+_USUAL = NopChoice("p6", "assumed: no machine says which CPU; most since 2010 take these")
+
+
+def by_features(*features: str) -> NopPolicy:
+    """The table of the first of these features that the CPU has (2.6.24, and i386 of 2.6.33)."""
     tables = {"K8": "k8", "K7": "k7", "P4": "p6", "P3": "p6", "NOPL": "p6"}
-    for feature in features:
-        if feature in cpu.features:
-            return NopChoice(tables[feature], f"X86_FEATURE_{feature}")
-    return NopChoice("generic", "none of X86_FEATURE_" + ", ".join(features))
+
+    def choose(bits: int, cpu: Cpu) -> NopChoice:
+        for feature in features:
+            if feature in cpu.features:
+                return NopChoice(tables[feature], f"X86_FEATURE_{feature}")
+        return NopChoice("generic", "none of X86_FEATURE_" + ", ".join(features))
+
+    possible = {*(tables[feature] for feature in features), "generic"}
+    usual = _USUAL
+    if "p6" not in possible:
+        usual = NopChoice("generic", "assumed: no machine says which CPU; all but AMD's took these")
+    return NopPolicy({32: tuple(t for t in _TABLES[32] if t in possible)}, choose, {32: usual})
 
 
-def _ideal_nops(bits: int, cpu: Cpu) -> NopChoice:
-    name = f"{cpu.vendor} family {cpu.family:#x} model {cpu.model:#x}"
-    if cpu.vendor == "hygon" or (cpu.vendor == "amd" and cpu.family > 0xF):
-        return NopChoice("p6", name)
-    if cpu.vendor == "intel":
-        if cpu.family == 6 and 0x0F <= cpu.model < 0x30 and cpu.model not in (0x1C, 0x26, 0x27):
-            return NopChoice("k8", f"{name}, which decodes these faster")
-        # detect_nopl() forces the feature on for 64-bit kernels and off for 32-bit ones.
-        return NopChoice("p6" if bits == 64 else "generic", name)
-    if bits == 64:
-        return NopChoice("k8", name)
-    if "K8" in cpu.features:
-        return NopChoice("k8", f"{name}, X86_FEATURE_K8")
-    if "K7" in cpu.features:
-        return NopChoice("k7", f"{name}, X86_FEATURE_K7")
-    return NopChoice("generic", name)
+def by_vendor(on_32: NopPolicy) -> NopPolicy:
+    """On x86-64 Intel's CPUs take P6 nops and all others K8's (2.6.27 to 4.x); on i386 another policy decides."""
+
+    def choose(bits: int, cpu: Cpu) -> NopChoice:
+        if bits == 32:
+            return on_32.choose(bits, cpu)
+        # NOPL is a required feature of x86-64 (required-features.h): the vendor alone decides.
+        if cpu.vendor == "intel":
+            return NopChoice("p6", "an Intel CPU")
+        return NopChoice("k8", f"no Intel CPU ({cpu.vendor})")
+
+    return NopPolicy({**_TABLES, **on_32.tables}, choose, {**on_32.assumed, 64: _USUAL})
+
+
+def ideal_nops(*, amd: bool = True, hygon: bool = True) -> NopPolicy:
+    """arch_init_ideal_nops(): P6 nops where they are decoded as fast.
+
+    Args:
+        amd: AMD's families after 15 take P6 nops.
+        hygon: so do Hygon's.
+    """
+
+    def choose(bits: int, cpu: Cpu) -> NopChoice:
+        name = f"{cpu.vendor} family {cpu.family:#x} model {cpu.model:#x}"
+        if (hygon and cpu.vendor == "hygon") or (amd and cpu.vendor == "amd" and cpu.family > 0xF):
+            return NopChoice("p6", name)
+        if cpu.vendor == "intel":
+            if cpu.family == 6 and 0x0F <= cpu.model < 0x30 and cpu.model not in (0x1C, 0x26, 0x27):
+                return NopChoice("k8", f"{name}, which decodes these faster")
+            # detect_nopl() forces the feature on for 64-bit kernels and off for 32-bit ones.
+            return NopChoice("p6" if bits == 64 else "generic", name)
+        if bits == 64:
+            return NopChoice("k8", name)
+        if "K8" in cpu.features:
+            return NopChoice("k8", f"{name}, X86_FEATURE_K8")
+        if "K7" in cpu.features:
+            return NopChoice("k7", f"{name}, X86_FEATURE_K7")
+        return NopChoice("generic", name)
+
+    return NopPolicy(_TABLES, choose, {32: _USUAL, 64: _USUAL})

@@ -1,4 +1,4 @@
-"""Ops structures that read like the kernel's C, and the template that numbers them.
+"""Ops structures that read like the kernel's C.
 
 A structure is a class with its ops in declaration order::
 
@@ -18,12 +18,19 @@ The kernel's ``#ifdef`` is `ifdef`, and reads the same way::
     with ifdef("X86_PAE"):
         set_pte_atomic = Op()
 
+A later era's structure is a subclass that says what changed: `gone` for a member that went, and where a new one came::
+
+    class pv_mmu_ops(v6_1.pv_mmu_ops):
+        enter_mmap = Op(instead_of="activate_mm")
+        dup_mmap = gone
+
 Source: Russell 2007 (the split of ``struct paravirt_ops``), include/asm-i386/paravirt.h of that tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pvops.errors import OpsError
 
@@ -102,14 +109,28 @@ class Op:
         callee_save: ``struct paravirt_callee_save``: the callee preserves every register but the returned one, so that
             the site lets go only of that (clobbers ``CLBR_RET_REG``).
         doc: what the op does, in a few words.
+        after: in a subclass, the member of the older structure that it stands behind; with an empty name it stands
+            first. Else it stands last.
+        instead_of: in a subclass, the member whose place it takes.
     """
 
-    __slots__ = ("callee_save", "config", "doc", "jump", "name")
+    __slots__ = ("after", "callee_save", "config", "doc", "instead_of", "jump", "name")
 
-    def __init__(self, *, config: str = "", jump: bool = False, callee_save: bool = False, doc: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        config: str = "",
+        jump: bool = False,
+        callee_save: bool = False,
+        doc: str = "",
+        after: str | None = None,
+        instead_of: str = "",
+    ) -> None:
         self.name = ""
+        self.after = after
+        self.instead_of = instead_of
         for condition in reversed(ifdef.stack):
-            config = _both(condition, config)
+            config = both(condition, config)
         self.config = config
         self.jump = jump
         self.callee_save = callee_save
@@ -117,6 +138,22 @@ class Op:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+
+    def copy(self, *, config: str) -> Op:
+        """The same op under another condition, outside every `ifdef` block."""
+        found = Op(jump=self.jump, callee_save=self.callee_save, doc=self.doc)
+        found.name, found.config = self.name, config
+        return found
+
+
+class _Gone:
+    """What `gone` is."""
+
+    __slots__ = ()
+
+
+#: In a subclass: a member, or a nested structure, that the older structure had.
+gone: Any = _Gone()
 
 
 class OpsStructMeta(type):
@@ -136,12 +173,32 @@ class OpsStructMeta(type):
                 ops.update(base.ops)
         for field, value in namespace.items():
             if isinstance(value, Op):
-                ops[field] = value
+                ops = _placed(ops, field, value, name)
+            elif isinstance(value, _Gone):
+                kept = {known: op for known, op in ops.items() if known != field and not known.startswith(f"{field}.")}
+                if len(kept) == len(ops):
+                    raise OpsError(f"struct {name} had no op {field}{nearest(field, ops)}")
+                ops = kept
             elif isinstance(value, OpsStructMeta):
                 for inner, op in value.ops.items():
-                    config = _both(value.config, op.config)
-                    ops[f"{field}.{inner}"] = Op(config=config, jump=op.jump, callee_save=op.callee_save, doc=op.doc)
+                    ops[f"{field}.{inner}"] = op.copy(config=both(value.config, op.config))
         cls.ops = ops
+
+
+def _placed(ops: dict[str, Op], field: str, op: Op, struct: str) -> dict[str, Op]:
+    """The ops with one more, where it says that it stands, or in the place of the one of its name."""
+    beside = op.instead_of or op.after
+    if beside is None or field in ops:
+        return {**ops, field: op}
+    if beside and beside not in ops:
+        raise OpsError(f"struct {struct} had no op {beside}{nearest(beside, ops)}")
+    placed: dict[str, Op] = {field: op} if not beside else {}
+    for known, value in ops.items():
+        if known != op.instead_of:
+            placed[known] = value
+        if known == beside:
+            placed[field] = op
+    return placed
 
 
 class OpsStruct(metaclass=OpsStructMeta):
@@ -191,127 +248,40 @@ class OpsStruct(metaclass=OpsStructMeta):
         return type(self)(**{**self.values, **_flat(pointers)})
 
 
-class TemplateOp:
-    """One slot of the template: an op with its number.
+def refilled(
+    structs: tuple[type[OpsStruct], ...],
+    older: Iterable[OpsStruct],
+    changes: Mapping[str, Pointer],
+    *,
+    renamed: Mapping[str, str] | None = None,
+) -> tuple[OpsStruct, ...]:
+    """An era's structures, filled as the older era's of the same names were, but for what changed.
 
-    Attributes:
-        struct: the structure's name, ``pv_irq_ops``.
-        name: ``pv_irq_ops.irq_enable``, ``pv_mmu_ops.lazy_mode.enter``.
-        field: the name inside the structure.
-        type: its number, offset / pointer size.
-        offset: in bytes from the start of the template.
-        op: the declaration.
-        c_name: how C spells the pointer: ``pv_irq_ops.irq_enable``, since 4.20 ``pv_ops.irq.irq_enable``.
+    Args:
+        structs: the era's structures.
+        older: the older era's, filled.
+        changes: full op name → function: what is new, and what holds something else.
+        renamed: functions that have another name now: older name → newer.
+
+    Raises:
+        OpsError: an op that neither names, or a change of none there is.
     """
-
-    __slots__ = ("c_name", "field", "name", "offset", "op", "struct", "type")
-
-    def __init__(self, struct: str, field: str, type: int, offset: int, op: Op, c_name: str = "") -> None:
-        self.struct = struct
-        self.field = field
-        self.name = f"{struct}.{field}"
-        self.type = type
-        self.offset = offset
-        self.op = op
-        self.c_name = c_name or self.name
-
-    def __repr__(self) -> str:
-        return f"<{self.name} type {self.type}>"
-
-
-class Template:
-    """``struct paravirt_patch_template``: all structures in order, which numbers their ops.
-
-    "This contains all the paravirt structures: we get a convenient number for each function using the offset which we
-    use to indicate what to patch." (Russell 2007). Structures and members whose condition does not hold are absent, and
-    what stands behind them moves up.
-    """
-
-    def __init__(
-        self, structs: tuple[type[OpsStruct], ...], config: Config, *, name: str = "", symbol: str = ""
-    ) -> None:
-        """Number the ops.
-
-        Args:
-            structs: the structures, in the order of the template's members.
-            config: which of them, and of their members, exist.
-            name: for messages: ``struct paravirt_patch_template of 2.6.24``.
-            symbol: the variable that is the array (``pv_ops``); empty where each structure is its own variable.
-        """
-        self.name = name
-        self.symbol = symbol
-        self.config = config
-        self.word = config.bits // 8
-        self.structs = tuple(s for s in structs if config.holds(s.config))
-        self.ops: list[TemplateOp] = []
-        #: Offset in bytes of each structure, by its name.
-        self.struct_offsets: dict[str, int] = {}
-        self._absent = {
-            f"{s.__name__}.{field}": _both(s.config, op.config) for s in structs for field, op in s.ops.items()
-        }
-        n = 0
-        for struct in self.structs:
-            self.struct_offsets[struct.__name__] = n * self.word
-            n += len(struct.leading)
-            path = [symbol] if symbol else []
-            if struct.member is not None:
-                path.append(struct.member or struct.__name__)
-            for field, op in struct.ops.items():
-                if config.holds(op.config):
-                    c_name = ".".join((*path, field))
-                    self.ops.append(TemplateOp(struct.__name__, field, n, n * self.word, op, c_name))
-                    n += 1
-        self._size = n * self.word
-        self._by_name = {op.name: op for op in self.ops}
-        self._by_type = {op.type: op for op in self.ops}
-
-    @property
-    def size(self) -> int:
-        """``sizeof(struct paravirt_patch_template)`` in bytes."""
-        return self._size
-
-    def PARAVIRT_PATCH(self, op: str) -> int:  # noqa: N802 (the kernel's macro)
-        """The number of an op: its offset in the template divided by the size of a pointer."""
-        return self.op(op).offset // self.word
-
-    def op(self, name: str) -> TemplateOp:
-        """The slot of an op by its full name (``pv_irq_ops.irq_enable``); `OpsError` if there is none."""
-        try:
-            return self._by_name[name]
-        except KeyError:
-            where = self.name or "this template"
-            if name in self._absent:
-                raise OpsError(f"no op {name} in {where}: configured out ({self._absent[name]})") from None
-            raise OpsError(f"no op {name} in {where}{nearest(name, self._by_name)}") from None
-
-    def offsetof(self, path: str) -> int:
-        """Offset in bytes of a structure or an op, as C names it inside the template (``pv_irq_ops``, ``irq.save_fl``).
-
-        `OpsError` if the template has no such member.
-        """
-        member, dot, field = path.partition(".")
-        for struct in self.structs:
-            if member == (struct.member or struct.__name__):
-                if not dot:
-                    return self.struct_offsets[struct.__name__]
-                return self.op(f"{struct.__name__}.{field}").offset
-        raise OpsError(f"{self.name or 'this template'} has no member {path}")
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._by_name
-
-    def __getitem__(self, type: int) -> TemplateOp:
-        try:
-            return self._by_type[type]
-        except KeyError:
-            n = self._size // self.word
-            raise OpsError(f"type {type} is outside {self.name or 'the template'}, which has {n} words") from None
-
-    def __iter__(self) -> Iterator[TemplateOp]:
-        return iter(self.ops)
-
-    def __len__(self) -> int:
-        return len(self.ops)
+    names = renamed or {}
+    held = {
+        type(struct).__name__: {op: pointer and names.get(pointer, pointer) for op, pointer in struct.values.items()}
+        for struct in older
+    }
+    known = {f"{struct.__name__}.{op}" for struct in structs for op in struct.ops}
+    for op in changes:
+        if op not in known:
+            raise OpsError(f"no op {op} to change{nearest(op, known)}")
+    filled = []
+    for struct in structs:
+        values = {op: pointer for op, pointer in held.get(struct.__name__, {}).items() if op in struct.ops}
+        prefix = f"{struct.__name__}."
+        values |= {op.removeprefix(prefix): pointer for op, pointer in changes.items() if op.startswith(prefix)}
+        filled.append(struct(**values))
+    return tuple(filled)
 
 
 def _flat(pointers: Mapping[str, Pointer | Mapping[str, Pointer]]) -> dict[str, Pointer]:
@@ -325,7 +295,7 @@ def _flat(pointers: Mapping[str, Pointer | Mapping[str, Pointer]]) -> dict[str, 
     return out
 
 
-def _both(outer: str, inner: str) -> str:
+def both(outer: str, inner: str) -> str:
     """The condition that both hold, in the grammar of `Config` (which has no parentheses)."""
     if not outer or not inner:
         return outer or inner

@@ -13,9 +13,12 @@ Russell 2007 (2).
 from __future__ import annotations
 
 from pvops.eras import v2_6_24_rc1 as seed
-from pvops.eras.definition import Array, Era
+from pvops.eras.definition import Era
 from pvops.eras.records import ALT_INSTR_POINTERS, OFFSET, PATCH_SITE, InfoStruct, Member, class_options, clobbers_2007
-from pvops.eras.structs import Config, Op, OpsStruct, Template, ifdef
+from pvops.eras.rules import Passes
+from pvops.eras.shape import SHAPE_2007
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef
+from pvops.eras.template import Array, Template
 
 
 class pv_info(InfoStruct):
@@ -182,7 +185,7 @@ def aliases(config: Config) -> dict[str, int]:
 
 
 ERA = Era(
-    "2.6.23",
+    name="2.6.23",
     source="Russell 2007, the lines it removes; 2.6.23: include/asm-i386/paravirt.h, arch/i386/kernel/paravirt.c",
     bits=(32,),
     arrays=(Array("paravirt_ops", seed.STRUCTS, symbol="paravirt_ops"),),
@@ -190,7 +193,7 @@ ERA = Era(
     native=seed.native,
     native_patch=seed.native_patch,
     info=pv_info(name="bare hardware", paravirt_enabled=0, kernel_rpl=0, shared_kernel_pmd=1),
-    asm_offsets=(
+    offsets=(
         OFFSET("PARAVIRT_enabled", "pv_info", "paravirt_enabled"),
         OFFSET("PARAVIRT_irq_disable", "paravirt_ops", "pv_irq_ops.irq_disable"),
         OFFSET("PARAVIRT_irq_enable", "paravirt_ops", "pv_irq_ops.irq_enable"),
@@ -200,4 +203,12 @@ ERA = Era(
     ),
     records=(PATCH_SITE, ALT_INSTR_POINTERS),
     clobbers=clobbers_2007,
+    paravirt=None,
+    passes=(Passes("2.6.24"),),
+    nops=seed.ERA.nops,
+    numbers=(),
+    marks={"paravirt_ops": True, "pv_init_ops": False, **seed.SINCE_2007},
+    backends=("native",),
+    sites=SHAPE_2007,
+    release="2.6.23",
 )

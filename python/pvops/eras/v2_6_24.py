@@ -7,9 +7,11 @@ structures, so the classes say only what was added.
 from __future__ import annotations
 
 from pvops.eras import v2_6_24_rc1 as seed
-from pvops.eras.definition import Array, Era
-from pvops.eras.records import ALT_INSTR_POINTERS, PATCH_SITE, class_options, clobbers_2007
+from pvops.eras.nops import by_features
+from pvops.eras.records import class_options
+from pvops.eras.rules import ParavirtRules, Passes
 from pvops.eras.structs import Config, Op, OpsStruct
+from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop, pv_apic_ops, pv_init_ops, pv_irq_ops, pv_time_ops
 
 
@@ -54,16 +56,13 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     )
 
 
-ERA = Era(
-    "2.6.24",
-    source="2.6.24: include/asm-x86/paravirt.h, arch/x86/kernel/paravirt_32.c",
-    bits=(32,),
+ERA = seed.ERA.then(
+    "2.6.24", "2.6.24: include/asm-x86/paravirt.h, arch/x86/kernel/paravirt_32.c", ended=("pv_misc_ops",)
+)._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     configs=seed.OPTIONS + class_options("time", "cpu", "irq", "apic", "mmu"),
     native=native,
-    native_patch=seed.native_patch,
-    info=seed.bare_hardware,
-    asm_offsets=seed.ASM_OFFSETS,
-    records=(PATCH_SITE, ALT_INSTR_POINTERS),
-    clobbers=clobbers_2007,
+    paravirt=ParavirtRules("2.6.24", "ud2", "_paravirt_nop", {}, True, True, "keep", "arch/x86/kernel/paravirt_32.c"),
+    passes=(Passes("2.6.24"),),
+    nops=by_features("K8", "K7", "P4", "P3"),
 )

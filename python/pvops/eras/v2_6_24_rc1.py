@@ -6,7 +6,8 @@ from include/asm-x86/paravirt.h, and values from arch/x86/kernel/paravirt_32.c a
 
 from __future__ import annotations
 
-from pvops.eras.definition import Array, Era
+from pvops.eras.definition import Era
+from pvops.eras.nops import by_features
 from pvops.eras.records import (
     ALT_INSTR_POINTERS,
     OFFSET,
@@ -18,7 +19,10 @@ from pvops.eras.records import (
     class_options,
     clobbers_2007,
 )
+from pvops.eras.rules import ParavirtRules, Passes
+from pvops.eras.shape import SHAPE_2007
 from pvops.eras.structs import Config, Op, OpsStruct, ifdef
+from pvops.eras.template import Array
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -359,8 +363,11 @@ OPTIONS = (
     Option("SMP", "no op depends on it; Xen's direct code does"),
 )
 
+#: Marks of every image with CONFIG_PARAVIRT of this time.
+SINCE_2007 = {"native_patch": True, ".parainstructions": True}
+
 ERA = Era(
-    "seed",
+    name="2.6.24-rc1",
     source="torvalds/linux 93b1eab3 (October 2007): include/asm-x86/paravirt.h, arch/x86/kernel/paravirt_32.c",
     bits=(32,),
     arrays=(Array("paravirt_patch_template", STRUCTS),),
@@ -368,7 +375,17 @@ ERA = Era(
     native=native,
     native_patch=native_patch,
     info=bare_hardware,
-    asm_offsets=ASM_OFFSETS,
+    offsets=ASM_OFFSETS,
     records=(PATCH_SITE, ALT_INSTR_POINTERS),
     clobbers=clobbers_2007,
+    paravirt=ParavirtRules("2.6.24-rc1", "ud2", "_paravirt_nop", {}, True, True, "keep", "arch/i386/kernel/paravirt.c"),
+    passes=(Passes("seed"),),
+    # 32c464f5d970 (P6 nops for P3 and P4) came on another branch of the same merge window.
+    nops=by_features("K8", "K7"),
+    numbers=(),
+    marks={"pv_init_ops": True, "pv_misc_ops": True, "paravirt_ops": False, "pv_lock_ops": False, **SINCE_2007},
+    backends=("native", "lguest", "vmi", "xen"),
+    sites=SHAPE_2007,
+    aliases=("seed",),
+    release="2.6.23",  # what the tree of the post calls itself
 )

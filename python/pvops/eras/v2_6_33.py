@@ -7,9 +7,13 @@ paravirt_patch_32.c, paravirt_patch_64.c and asm-offsets_{32,64}.c of a tree at 
 
 from __future__ import annotations
 
-from pvops.eras.definition import Array, Era
-from pvops.eras.records import ALT_INSTR_POINTERS, OFFSET, PATCH_SITE, Option, class_options, clobbers_2010
+from pvops.eras import v2_6_24
+from pvops.eras.nops import by_features, by_vendor
+from pvops.eras.records import OFFSET, Option, class_options, clobbers_2010
+from pvops.eras.rules import ParavirtRules, Passes
+from pvops.eras.shape import Shape
 from pvops.eras.structs import Config, Op, OpsStruct, ifdef
+from pvops.eras.template import Array
 from pvops.eras.v2_6_24 import pv_lazy_ops
 from pvops.eras.v2_6_24_rc1 import bare_hardware, paravirt_nop
 
@@ -389,9 +393,12 @@ ASM_OFFSETS = (
     OFFSET("PV_CPU_read_cr0", "pv_cpu_ops", "read_cr0", config="!X86_64"),
 )
 
-ERA = Era(
+ERA = v2_6_24.ERA.then(
     "2.6.33",
-    source="2.6.33: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch_{32,64}.c",
+    "2.6.33: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch_{32,64}.c",
+    began=("pv_lock_ops",),
+)._replace(
+    bits=(32, 64),
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     configs=(
         Option("X86_LOCAL_APIC", "the op of pv_apic_ops exists"),
@@ -410,7 +417,20 @@ ERA = Era(
     native=native,
     native_patch=native_patch,
     info=bare_hardware,
-    asm_offsets=ASM_OFFSETS,
-    records=(PATCH_SITE, ALT_INSTR_POINTERS),
+    offsets=ASM_OFFSETS,
     clobbers=clobbers_2010,
+    paravirt=ParavirtRules(
+        "2.6.33",
+        "ud2",
+        "_paravirt_nop",
+        {"_paravirt_ident_32": 32, "_paravirt_ident_64": 64},
+        True,
+        True,
+        "keep",
+        "arch/x86/kernel/paravirt.c",
+    ),
+    passes=(Passes("2.6.33"),),
+    nops=by_vendor(by_features("K8", "K7", "NOPL")),
+    backends=("native", "kvm", "lguest", "vmi", "xen"),
+    sites=Shape(),
 )

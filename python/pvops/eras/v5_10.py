@@ -7,9 +7,13 @@ The separate variables of the seed are members of one again (4.20): ``pv_ops.irq
 
 from __future__ import annotations
 
-from pvops.eras.definition import Array, Era
-from pvops.eras.records import ALT_INSTR_12, OFFSET, PATCH_SITE_5_10, POINTER, InfoStruct, Member, Option, clobbers_2010
+from pvops.eras import numbers_5_10, v2_6_33
+from pvops.eras.nops import ideal_nops
+from pvops.eras.records import ALT_INSTR_12, OFFSET, PATCH_SITE_5_10, POINTER, InfoStruct, Member, Option
+from pvops.eras.rules import ParavirtRules, Passes
+from pvops.eras.shape import Shape
 from pvops.eras.structs import Config, Op, OpsStruct, ifdef
+from pvops.eras.template import Array
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -373,15 +377,18 @@ OPTIONS = (
     Option("DEBUG_ENTRY", "entry code checks the interrupt flag: one more asm-offset", (False, False)),
 )
 
-ERA = Era(
+ERA = v2_6_33.ERA.then(
     "5.10",
-    source="Debian 5.10.262: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch.c",
+    "Debian 5.10.262: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch.c",
+    began=("pv_ops",),
+    ended=("pv_init_ops", "pv_lock_ops"),
+)._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS, symbol="pv_ops", export="EXPORT_SYMBOL"),),
     configs=OPTIONS,
     native=native,
     native_patch=native_patch,
     info=bare_hardware,
-    asm_offsets=(
+    offsets=(
         OFFSET("PV_IRQ_save_fl", "paravirt_patch_template", "irq.save_fl", config="PARAVIRT_XXL&DEBUG_ENTRY"),
         OFFSET("PV_IRQ_irq_disable", "paravirt_patch_template", "irq.irq_disable", config="PARAVIRT_XXL"),
         OFFSET("PV_IRQ_irq_enable", "paravirt_patch_template", "irq.irq_enable", config="PARAVIRT_XXL"),
@@ -389,5 +396,20 @@ ERA = Era(
         OFFSET("PV_MMU_read_cr2", "paravirt_patch_template", "mmu.read_cr2", config="PARAVIRT_XXL"),
     ),
     records=(PATCH_SITE_5_10, ALT_INSTR_12),
-    clobbers=clobbers_2010,
+    paravirt=ParavirtRules(
+        "5.10",
+        "ud2",
+        "_paravirt_nop",
+        {"_paravirt_ident_64": 64},
+        True,
+        False,
+        "bug",
+        "arch/x86/kernel/paravirt.c: paravirt_patch_default()",
+    ),
+    passes=(Passes("5.10.0", layout="padlen"), Passes("5.10")),
+    nops=ideal_nops(),
+    numbers=(numbers_5_10.declared,),
+    backends=("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv"),
+    sites=Shape(assembler_clobbers=False),
+    unknown_symbol=" (err -2)",  # printed since 2.6.35
 )

@@ -27,11 +27,11 @@ _ALWAYS = (
 def linked(module: KernelView) -> _core.Image:
     """A module's image with what its patching needs of the kernel; as it was where no era is known of its release."""
     from pvops import eras as ops
-    from pvops.eras import rules
+    from pvops.eras import told
     from pvops.eras.patching import Inline
 
     try:
-        era = ops.era(rules.era_of_release(module.release)[0])
+        era = ops.era(told.era_of_release(module.release)[0])
     except OpsError:
         return module.image
     config = era.default_config(module.bits)
@@ -47,15 +47,11 @@ def linked(module: KernelView) -> _core.Image:
 
 
 def _of_rules(era: Era) -> Iterator[str]:
-    from pvops.eras import rules
-
-    if era.name in ("5.10", "6.1"):
-        paravirt = rules.of_era(era.name)
-        yield from (paravirt.nop, *paravirt.identities)
-        if paravirt.null != "ud2":
-            yield paravirt.null
-    else:
-        yield from ("BUG_func", "nop_func")
+    yield from era.functions
+    if era.paravirt is not None:
+        yield from (era.paravirt.nop, *era.paravirt.identities)
+        if era.paravirt.null != "ud2":
+            yield era.paravirt.null
 
 
 def _of_backends(era: Era) -> Iterator[str]:
@@ -65,7 +61,7 @@ def _of_backends(era: Era) -> Iterator[str]:
 
     for name in backends.of_images():
         backend = backends.get(name)
-        steps = backend.eras.get(era.name, ())
+        steps = backend.steps(era.name) or ()
         tables = {step.table for step in steps if isinstance(step, Copy)}
         yield from [symbol for symbol in backend.needs.split("|") if symbol and symbol not in tables][-1:]
         for step in steps:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops.eras import declared
+from pvops.eras import declared, version_of
 from pvops.image import anchors, names
 from pvops.image.rows import Row, rows
 
@@ -105,7 +105,7 @@ def of_image(kernel: KernelView) -> Numbers:
     Raises:
         TableError: ``.altinstructions`` is malformed.
     """
-    base = declared.nearest(declared.version_of(kernel.release))
+    base = declared.nearest(version_of(kernel.release))
     table = rows(kernel)
     bugs = names.bugs(kernel, base.nbugints)
     ncapints, why = _ncapints(kernel, base, table, bugs.names)

@@ -6,7 +6,7 @@ era whose table fits the image's own pointers is taken, and where none fits, typ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from pvops.errors import TableError
@@ -16,13 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pvops.eras.definition import Era
-    from pvops.eras.structs import Config, Template
+    from pvops.eras.structs import Config
+    from pvops.eras.template import Template
     from pvops.image.view import KernelView
-
-#: Eras whose pv_ops is one structure, newest first.
-_ERAS = ("7.2", "6.12", "6.1", "5.10")
-#: Eras whose structures are variables of their own.
-_SPLIT_ERAS = ("2.6.33", "2.6.24", "seed")
 
 #: How many of an era's native pointers an image must hold for the era's names to be believed.
 _AGREEMENT = 0.9
@@ -68,7 +64,7 @@ class KernelOps:
         self._likely = likely
         self._last_type = -1
         #: Addresses of the structures by name, where each is a variable of its own.
-        self._structures = _structures(kernel)
+        self._structures = _structures(kernel, likely)
         if kernel.paravirt is not None:
             self.address = self._structures.get("pv_init_ops") or kernel.paravirt.ops_address()
             self._last_type = max((type for type, _ in kernel.paravirt.by_type()), default=-1)
@@ -119,10 +115,19 @@ class KernelOps:
         """Every table an image with sites of its own can have, as far as the eras know; usual ones first."""
         from pvops import eras as ops
 
-        # The era the kernel patches by is most likely the one whose table it has; of 2.6 it is certain.
+        # The era the kernel patches by is most likely the one whose table it has, then the eras beside it; up to 4.19
+        # the structures' names make it certain.
         likely = self._likely()
-        for name in sorted(_ERAS, key=lambda era: era != likely) if not self._structures else [str(likely)]:
+        names: Sequence[str] = ops.eras()[::-1]
+        if self._structures:
+            names = [likely] if likely is not None else []
+        elif likely is not None:
+            place = names.index(likely)
+            names = sorted(names, key=lambda name: abs(ops.eras()[::-1].index(name) - place))
+        for name in names:
             era = ops.era(name)
+            if era.arrays[0].symbol != ("" if self._structures else "pv_ops"):
+                continue
             seen = set()
             for config in era.possible_configs(self.kernel.bits):
                 if self._structures and not self._has_structures_of(era, config):
@@ -261,20 +266,19 @@ class KernelOps:
         return len(self.names)
 
 
-def _structures(kernel: KernelView) -> dict[str, int]:
-    """The addresses of the ops structures of a kernel of 2.6, by name; nothing of later ones."""
+def _structures(kernel: KernelView, likely: Callable[[], str | None]) -> dict[str, int]:
+    """The addresses of the ops structures of a kernel before 4.20, by name; nothing of later ones."""
     release = kernel.release or ""
-    if release[:1].isdigit() and not release.startswith("2."):
+    if release[:1].isdigit() and not release.startswith(("2.", "3.", "4.")):
         # The rules would say so too, but importing them takes as long as listing the sites.
-        return {}
-    from pvops.eras import rules
-
-    if rules.era_of_2_6(kernel, kernel.release) is None:
         return {}
     from pvops import eras as ops
 
-    names = {struct.__name__ for era in _SPLIT_ERAS for struct in ops.era(era).structs}
-    found = ((name, kernel.address_of(name)) for name in names)
+    name = likely()
+    era = None if name is None else ops.era(name)
+    if era is None or era.arrays[0].symbol:
+        return {}
+    found = ((struct.__name__, kernel.address_of(struct.__name__)) for struct in era.structs)
     return {name: address for name, address in found if address is not None}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
-from pvops.eras import nops
 from pvops.errors import OpsError, TableError
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ _NUMBERS = {
     "xenpv": "XENPV",
 }
 
-#: Nop tables a CPU may choose up to 5.12.
-_CHOICE = {64: ["p6", "k8"], 32: ["p6", "k8", "k7", "generic"]}
-
 
 def brief(kernel: KernelImage) -> _core.Brief:
     """What the image says.
@@ -36,9 +32,11 @@ def brief(kernel: KernelImage) -> _core.Brief:
         OpsError: nothing tells by which rules this kernel patches.
         TableError: a table of the image is malformed.
     """
+    from pvops import eras as ops
+
     rules = kernel.rules
     named = {core: kernel.feature_numbers.number(name) for core, name in _NUMBERS.items()}
-    choice = _CHOICE[kernel.bits] if rules.era in nops.BY_CPU else [nops.fixed(rules.era, kernel.bits).table]
+    choice = list(ops.era(rules.era).nops.tables[kernel.bits])
     inlined: list[tuple[bytes | None, int | None, bool]] = []
     nop = identity = bug = None
     if rules.paravirt is not None and kernel.paravirt is not None:

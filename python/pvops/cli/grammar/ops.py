@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pvops.cli.grammar.common import KERNEL, Commands, command, formats, machine
+from pvops.eras import eras
 
 
 def add(commands: Commands) -> None:
@@ -13,9 +14,7 @@ def add(commands: Commands) -> None:
         "an era's headers under a configuration.",
     )
     parser.add_argument("kernel", metavar="KERNEL", nargs="?", help=KERNEL)
-    parser.add_argument(
-        "--era", metavar="ERA", help="the headers of an era: 2.6.23, seed, 2.6.24, 2.6.33, 5.10, 6.1, 6.12, 7.2"
-    )
+    parser.add_argument("--era", metavar="ERA", help=f"the headers of an era: {', '.join(eras())}; seed is 2.6.24-rc1")
     parser.add_argument(
         "--config",
         metavar="FILE|KEY=y",

@@ -23,7 +23,7 @@ from pvops.assembler.operands import (
 from pvops.assembler.statements import Body, Within, label
 from pvops.assembler.x86 import call, leal, movl, movq, popl, popq, pushl, pushq, ret
 from pvops.emulate.macros.site import ARGUMENTS, ParavirtSite
-from pvops.eras.structs import TemplateOp
+from pvops.eras.template import TemplateOp
 from pvops.errors import AssemblyError
 
 #: PV_SAVE_ALL_CALLER_REGS: what a C function clobbers, but for what it returns.

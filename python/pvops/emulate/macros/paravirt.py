@@ -37,9 +37,6 @@ from pvops.emulate.macros.natives import native
 from pvops.eras.records import InfoStruct
 from pvops.eras.structs import OpsStruct
 
-#: Releases that an era's images say they are, unless told; the seed's tree was on its way from 2.6.23.
-_RELEASES = {"2.6.23": "2.6.23", "seed": "2.6.23", "2.6.24": "2.6.24", "2.6.33": "2.6.33", "5.10": "5.10.0"}
-
 
 class Paravirt(CallMacros, EntryMacros):
     """The macros of an era; see `CallMacros`, `EntryMacros` and `ParavirtSite.__init__`."""
@@ -82,7 +79,7 @@ class Paravirt(CallMacros, EntryMacros):
 
     def banner(self, release: str | None = None) -> tuple[Body, ...]:
         """``linux_banner``, by which an image says what it is."""
-        text = release or f"{_RELEASES.get(self.era.name, self.era.name)}-pvops-guest"
+        text = release or f"{self.era.release}-pvops-guest"
         return (
             label("linux_banner"),
             asciz(f"Linux version {text} (pvops@guest) (assembled by pvops) #1 SMP\n"),
@@ -101,7 +98,7 @@ class Paravirt(CallMacros, EntryMacros):
         if self.bits == 64:
             bodies["_paravirt_ident_64"] = (movq(rdi, rax), ret())
             bodies["_paravirt_ident_32"] = (movl(edi, eax), ret())
-        elif self.era.name not in ("2.6.23", "seed", "2.6.24"):
+        elif self.shape.ident32:
             bodies |= {"_paravirt_ident_32": (ret(),), "_paravirt_ident_64": (ret(),)}
         jumps = {op.name for op in self.template if op.op.jump}
         for name, held in self.natives():

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
 from pvops import eras as ops
 from pvops.assembler.operands import Memory, cs, eax, ecx, edx, mem, rcx, rdi, rdx, rip, rsi
 from pvops.assembler.statements import Body, Label, Reach, Within, align, u8, u16, u32, u64
@@ -12,42 +9,9 @@ from pvops.assembler.values import Local, Value, addr
 from pvops.assembler.x86 import call
 from pvops.emulate.macros.natives import native
 from pvops.eras.definition import Era
-from pvops.eras.structs import Config, TemplateOp
+from pvops.eras.structs import Config
+from pvops.eras.template import TemplateOp
 from pvops.errors import AssemblyError
-
-
-class Shape(NamedTuple):
-    """How an era writes its sites.
-
-    Attributes:
-        fixed_saves: the macros of entry.S push eax, ecx, edx whatever the clobbers (2007); later, what the clobbers
-            argument does not let go of.
-        wrapper_saves: the C wrappers of the four irq ops push ecx and edx inside the site (2007).
-        aligned: rows are aligned to a pointer's size.
-        assembler_clobbers: rows of assembler sites have the clobbers word.
-        rip: C calls go through ``pv_ops(%rip)`` on x86-64; before 6.1 through the absolute address.
-        assembler: there are macros for entry.S at all.
-    """
-
-    fixed_saves: bool = False
-    wrapper_saves: bool = False
-    aligned: bool = True
-    assembler_clobbers: bool = True
-    rip: bool = False
-    assembler: bool = True
-
-
-_2007 = Shape(fixed_saves=True, wrapper_saves=True, aligned=False)
-
-#: By era. From 6.12 on calls of ops are alternatives, and there is no PARA_SITE.
-SHAPES: Mapping[str, Shape] = {
-    "2.6.23": _2007,
-    "seed": _2007,
-    "2.6.24": _2007,
-    "2.6.33": Shape(),
-    "5.10": Shape(assembler_clobbers=False),
-    "6.1": Shape(rip=True, assembler=False),
-}
 
 #: Where C functions take their arguments: ``regparm(3)``, and the ABI of x86-64.
 ARGUMENTS = {32: (eax, edx, ecx), 64: (rdi, rsi, rdx, rcx)}
@@ -81,9 +45,9 @@ class ParavirtSite:
             OpsError: no such era, or not of these bits.
         """
         self.era = ops.era(era) if isinstance(era, str) else era
-        if self.era.name not in SHAPES:
-            raise AssemblyError(f"era {self.era.name} has no PARA_SITE; these have: {', '.join(SHAPES)}")
-        self.shape = SHAPES[self.era.name]
+        if self.era.sites is None:
+            raise AssemblyError(f"era {self.era.name} has no PARA_SITE: calls of ops are alternatives since 6.8")
+        self.shape = self.era.sites
         self.config = self.era.default_config(bits) if config is None else config
         self.bits = self.config.bits
         self.word = self.bits // 8

@@ -1,0 +1,129 @@
+"""Which era and which passes an image has: its release proposes, what it has decides.
+
+Distributions backport: a release is believed as far as nothing in the image speaks against it. What speaks is what an
+era's record marks as begun or gone; that something is missing is no evidence, since a configuration may leave it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from pvops.eras import era, eras, of_version, version_of
+from pvops.eras.definition import Era
+from pvops.eras.rules import Rules
+from pvops.errors import OpsError
+
+
+class Symbols(Protocol):
+    """What knows a kernel's symbols."""
+
+    def address_of(self, symbol: str) -> int | None:
+        """The address of a symbol, or None."""
+
+
+class Image(Symbols, Protocol):
+    """What tells the rules of an image."""
+
+    def has_section(self, name: str) -> bool:
+        """Whether the image has a section of this name."""
+
+
+def of_image(image: Image, release: str | None, alternatives: str | None = None) -> Rules:
+    """The rules an image patches by.
+
+    Args:
+        image: the image.
+        release: of its banner, or None.
+        alternatives: the layout of ``.altinstructions``, as the core describes it; None where there is none.
+
+    Raises:
+        OpsError: nothing tells.
+    """
+    found, told = era_of(image, release)
+    for passes in found.passes[:-1]:
+        if passes.layout and alternatives is not None and passes.layout in alternatives:
+            return Rules(
+                found.name, passes.name, found.paravirt, f"{told}, rows of .altinstructions have {passes.layout}"
+            )
+        if passes.without and not image.has_section(passes.without):
+            return Rules(found.name, passes.name, found.paravirt, f"{told}, no {passes.without}")
+    return Rules(found.name, found.passes[-1].name, found.paravirt, told)
+
+
+def era_of_release(release: str | None) -> tuple[str, str]:
+    """The era of a release, and what told; `OpsError` where it is of none."""
+    version = version_of(release)
+    name = None if version is None else of_version(version)
+    if name is None:
+        raise OpsError(_nothing_tells(release))
+    return name, f"release {release}"
+
+
+def era_of(image: Image, release: str | None) -> tuple[Era, str]:
+    """The era of an image, and what told.
+
+    Raises:
+        OpsError: nothing tells.
+    """
+    version = version_of(release)
+    name = None if version is None else of_version(version)
+    if name is not None:
+        proposed = era(name)
+        against = _against(image, proposed.marks)
+        if not against:
+            seen = _seen(image, proposed)
+            return proposed, f"release {release}{seen and f', and the image has {seen}'}"
+    else:
+        proposed, against = None, ""
+    marks = _marks()
+    best: tuple[int, int, str] | None = None
+    names = eras()
+    place = names.index(name) if name is not None else len(names)
+    for at, candidate in enumerate(names):
+        expected = marks[candidate]
+        if candidate == "2.6.23" or _against(image, expected):
+            continue
+        # Nearest to the release; without one, the era most of whose marks are there, the newest of equals.
+        there = [_has(image, mark) for mark, wanted in expected.items() if wanted]
+        if name is None and not any(there):
+            continue
+        rank = (-abs(at - place), 0) if name is not None else (2 * sum(there) - len(there), at)
+        if best is None or rank > best[:2]:
+            best = (*rank, candidate)
+    if best is None:
+        raise OpsError(_nothing_tells(release))
+    found = era(best[2])
+    if against:
+        return found, f"release {release}, but the image has {against}"
+    return found, f"the image has {_seen(image, found)}"
+
+
+def _seen(image: Image, found: Era) -> str:
+    """The marks of an era that an image has, but for sections, which are many eras'."""
+    return ", ".join(m for m, there in found.marks.items() if there and m[0] != "." and _has(image, m))
+
+
+def _has(image: Image, mark: str) -> bool:
+    return image.has_section(mark) if mark.startswith(".") else image.address_of(mark) is not None
+
+
+def _against(image: Image, marks: Mapping[str, bool]) -> str:
+    """A mark that the image has and an era has not, or nothing."""
+    return next((mark for mark, there in marks.items() if not there and _has(image, mark)), "")
+
+
+def _marks() -> dict[str, dict[str, bool]]:
+    """The marks of each era, with those that only later eras name: what begins later is not there yet."""
+    known = {name: dict(era(name).marks) for name in eras()}
+    later: dict[str, bool] = {}
+    for name in reversed(eras()):
+        own = known[name]
+        known[name] = {**{mark: not there for mark, there in later.items()}, **own}
+        later = {**later, **own}
+    return known
+
+
+def _nothing_tells(release: str | None) -> str:
+    named = f"release {release}" if release else "it has no release"
+    return f"nothing tells by which rules this kernel patches: {named}; known are {eras()[1]} to {eras()[-1]}"
