@@ -13,7 +13,7 @@ mod numpy;
 
 use std::hint::black_box;
 
-use boots_support::{Recorded, all, brief, kernel, rules};
+use boots_support::{Recorded, all, info, kernel, rules};
 use criterion::{Criterion, criterion_group, criterion_main};
 use numpy::Numpy;
 use pvops::image::Image;
@@ -33,8 +33,8 @@ fn verify(c: &mut Criterion) {
     let tables = Tables::read(&image).expect("real tables are valid");
     let memory = recorded.memory(&image);
     let rules = rules(&recorded.kernel);
-    let brief = brief(&recorded.kernel, &image);
-    let verifier = Verifier::new(&image, &tables, rules, brief.clone(), Memory::of(&image)).expect("a sheet");
+    let info = info(&recorded.kernel, &image);
+    let verifier = Verifier::new(&image, &tables, rules, info.clone(), Memory::of(&image)).expect("a sheet");
     let view = View::new(verifier.text(), &memory, &[]).expect("a view");
     let known = Known::default();
     let inferred = verifier.infer(&view, &known);
@@ -60,7 +60,7 @@ fn verify(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("what judging needs, {RELEASE}"));
     group.sample_size(10);
     group.bench_function("pvops: the sites, in clusters", |b| {
-        b.iter(|| Verifier::new(&image, &tables, rules, brief.clone(), Memory::of(&image)).expect("a sheet"));
+        b.iter(|| Verifier::new(&image, &tables, rules, info.clone(), Memory::of(&image)).expect("a sheet"));
     });
     group.bench_function("pvops: infer the machine", |b| b.iter(|| verifier.infer(black_box(&view), &known)));
     group.finish();

@@ -9,7 +9,7 @@ mod boots_support;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use boots_support::{Recorded, all, brief, kernel, rules};
+use boots_support::{Recorded, all, info, kernel, rules};
 use pvops::image::Image;
 use pvops::insn;
 use pvops::patch;
@@ -372,9 +372,9 @@ fn every_injected_change_is_found_and_nothing_else() {
         let image = kernel(&recorded.kernel);
         let tables = Tables::read(&image).expect("real tables are valid");
         let memory = recorded.memory(&image);
-        let brief = brief(&recorded.kernel, &image);
+        let info = info(&recorded.kernel, &image);
         let verifier =
-            Verifier::new(&image, &tables, rules(&recorded.kernel), brief, Memory::of(&image)).expect("a sheet");
+            Verifier::new(&image, &tables, rules(&recorded.kernel), info, Memory::of(&image)).expect("a sheet");
         let symbols = image.symbols().expect("symbols").expect("some");
         let (text, end) = verifier.text();
         let mut functions: Vec<u64> = symbols.iter().map(|(a, ..)| a).filter(|a| (text..end).contains(a)).collect();

@@ -7,7 +7,7 @@ mod boots_support;
 
 use std::collections::HashMap;
 
-use boots_support::{all, brief, kernel, rules};
+use boots_support::{all, info, kernel, rules};
 use pvops::image::{Bits, Image};
 use pvops::patch;
 use pvops::plan::{self, Boot, Landmarks, Memory};
@@ -71,8 +71,8 @@ fn what_patch_writes_is_explained_and_one_bit_is_found() {
         let Some(recorded) = all().into_iter().find(|boot| boot.kernel == release) else { continue };
         let image = kernel(release);
         let tables = Tables::read(&image).expect("real tables are valid");
-        let verifier = Verifier::new(&image, &tables, rules(release), brief(release, &image), Memory::of(&image))
-            .expect("a sheet");
+        let verifier =
+            Verifier::new(&image, &tables, rules(release), info(release, &image), Memory::of(&image)).expect("a sheet");
         assert_eq!(image.bits(), Bits::B64);
         let symbols = image.symbols().expect("symbols").expect("some");
         let (start, end) = verifier.text();

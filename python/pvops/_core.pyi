@@ -8,10 +8,10 @@ from typing_extensions import Buffer
 
 __all__ = [
     "Boot",
-    "Brief",
     "Found",
     "HybridLock",
     "Image",
+    "KernelInfo",
     "Known",
     "Memory",
     "Module",
@@ -448,8 +448,8 @@ def lock_bench_limits(cpus: Sequence[int], seconds: float) -> tuple[float, float
     """The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU)."""
 
 @final
-class Brief:
-    """What the names of an image mean to the verifier."""
+class KernelInfo:
+    """What the image and its era say, in numbers and addresses."""
 
     def __new__(
         cls,
@@ -461,7 +461,7 @@ class Brief:
         identity: int | None = None,
         bug: int | None = None,
         backends: list[tuple[str, dict[int, list[int]]]] = ...,
-    ) -> Brief:
+    ) -> KernelInfo:
         """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
         kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, whether its sites jump);
         `backends` are (name, slot address to what it may hold)."""
@@ -572,7 +572,7 @@ class Module:
         """Code as text, with the names of the module and of the kernel."""
 
 def verify(
-    tables: Tables, era: str, brief: Brief, known: Known, found: Found, modules: Sequence[Image] = ...
+    tables: Tables, era: str, info: KernelInfo, known: Known, found: Found, modules: Sequence[Image] = ...
 ) -> Report:
     """Judges what memory holds of an image's ``.text``, and of modules.
 

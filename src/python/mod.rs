@@ -15,6 +15,7 @@ mod lock_sim;
 mod measure;
 mod memory;
 mod plan;
+mod report;
 mod sites;
 mod verify;
 
@@ -46,9 +47,11 @@ mod _core {
     #[pymodule_export]
     use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
     #[pymodule_export]
+    use super::report::{Module, Report};
+    #[pymodule_export]
     use super::sites::ParavirtSites;
     #[pymodule_export]
-    use super::verify::{Brief, Known, Module, Report, verify};
+    use super::verify::{KernelInfo, Known, verify};
 
     use pyo3::prelude::*;
 

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use super::clusters::{Cluster, SiteMap};
 use super::form::{PASSES, number};
 use super::infer::Vote;
-use super::others::{self, Owner};
-use super::sheet::{Cluster, Sheet};
+use super::owners::{self, Owner};
 use super::state::{State, Target};
 use super::view::View;
 use crate::plan::Pass;
@@ -72,16 +72,16 @@ pub struct Report {
     pub spans: Vec<(u64, u32, Pass)>,
 }
 
-pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec<Vote>, backend: String) -> Report {
-    let (start, end) = sheet.text;
+pub(super) fn judge(map: &SiteMap<'_>, view: &View<'_>, state: State, votes: Vec<Vote>, backend: String) -> Report {
+    let (start, end) = map.text;
     let memory = view.all();
-    let Held { mut counts, mut spans, fits } = hold(sheet, memory, &state);
+    let Compared { mut counts, mut spans, fits } = hold(map, memory, &state);
     let mut unexplained = Vec::new();
     if !fits {
-        let mut expected = expected(sheet, &state);
-        for (address, len) in sheet.count_all(view, &state, &mut expected) {
+        let mut expected = expected(map, &state);
+        for (address, len) in map.count_all(view, &state, &mut expected) {
             let range = (address - start) as usize..(address - start) as usize + len as usize;
-            let built = &sheet.code.from(address)[..len as usize];
+            let built = &map.code.from(address)[..len as usize];
             let both = expected[range.clone()].iter().zip(&memory[range]).zip(built);
             let bytes = both.filter(|((should, is), built)| should == is && is != built).count() as u64;
             counts[usize::from(number(Pass::CallSites))] += bytes;
@@ -90,7 +90,7 @@ pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec
             }
         }
         spans.sort_unstable_by_key(|&(address, ..)| address);
-        unexplained = unexplained_runs(sheet, view, &state, &expected);
+        unexplained = unexplained_runs(map, view, &state, &expected);
     }
     let explained = PASSES.iter().zip(counts).filter(|&(_, bytes)| bytes > 0);
     Report {
@@ -99,7 +99,7 @@ pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec
         explained: explained.map(|(&pass, bytes)| Explained { pass, bytes }).collect(),
         unexplained,
         unread: view.unread().iter().map(|gap| gap.start.max(start)..gap.end.min(end)).collect(),
-        early_calls: sheet
+        early_calls: map
             .calls
             .iter()
             .zip(&state.calls)
@@ -114,7 +114,7 @@ pub(super) fn judge(sheet: &Sheet<'_>, view: &View<'_>, state: State, votes: Vec
 }
 
 /// Memory held to what it should be.
-struct Held {
+struct Compared {
     /// Bytes that each pass accounts for.
     counts: [u64; PASSES.len()],
     spans: Vec<(u64, u32, Pass)>,
@@ -123,14 +123,14 @@ struct Held {
 }
 
 /// Holds all of memory to the state: on two threads, half of the clusters each.
-fn hold(sheet: &Sheet<'_>, memory: &[u8], state: &State) -> Held {
-    let clusters = sheet.touching(sheet.text.0, sheet.text.1);
+fn hold(map: &SiteMap<'_>, memory: &[u8], state: &State) -> Compared {
+    let clusters = map.touching(map.text.0, map.text.1);
     let (low, high) = clusters.split_at(clusters.len() / 2);
-    let at = |cluster: &Cluster| cluster.start.saturating_sub(sheet.text.0) as usize;
+    let at = |cluster: &Cluster| cluster.start.saturating_sub(map.text.0) as usize;
     let middle = high.first().map_or(memory.len(), at);
     std::thread::scope(|scope| {
-        let other = scope.spawn(|| part(sheet, memory, state, high, middle..memory.len()));
-        let mut held = part(sheet, memory, state, low, 0..middle);
+        let other = scope.spawn(|| part(map, memory, state, high, middle..memory.len()));
+        let mut held = part(map, memory, state, low, 0..middle);
         match other.join() {
             Ok(other) => {
                 held.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
@@ -144,15 +144,15 @@ fn hold(sheet: &Sheet<'_>, memory: &[u8], state: &State) -> Held {
 }
 
 /// Holds a part of memory to the forms of its clusters, and between them to the code as built.
-fn part(sheet: &Sheet<'_>, memory: &[u8], state: &State, clusters: &[Cluster], range: Range<usize>) -> Held {
-    let start = sheet.text.0;
-    let built = sheet.code.from(start);
-    let mut held = Held { counts: [0; PASSES.len()], spans: Vec::new(), fits: true };
+fn part(map: &SiteMap<'_>, memory: &[u8], state: &State, clusters: &[Cluster], range: Range<usize>) -> Compared {
+    let start = map.text.0;
+    let built = map.code.from(start);
+    let mut held = Compared { counts: [0; PASSES.len()], spans: Vec::new(), fits: true };
     let (mut form, mut owners) = (Vec::new(), Vec::new());
     let mut done = range.start;
     for cluster in clusters {
         let Some(at) = cluster.start.checked_sub(start).map(|at| at as usize) else { continue };
-        sheet.attributed(cluster, state, &mut form, &mut owners);
+        map.attributed(cluster, state, &mut form, &mut owners);
         let end = at + form.len();
         let (Some(was), Some(is)) = (built.get(at..end), memory.get(at..end)) else { continue };
         held.fits &= built[done..at] == memory[done..at] && form == is;
@@ -179,13 +179,13 @@ fn part(sheet: &Sheet<'_>, memory: &[u8], state: &State, clusters: &[Cluster], r
 }
 
 /// The text that memory should hold.
-fn expected(sheet: &Sheet<'_>, state: &State) -> Vec<u8> {
-    let (start, end) = sheet.text;
-    let mut expected = sheet.code.from(start)[..(end - start) as usize].to_vec();
+fn expected(map: &SiteMap<'_>, state: &State) -> Vec<u8> {
+    let (start, end) = map.text;
+    let mut expected = map.code.from(start)[..(end - start) as usize].to_vec();
     let mut form = Vec::new();
-    for cluster in sheet.touching(start, end) {
+    for cluster in map.touching(start, end) {
         let Some(at) = cluster.start.checked_sub(start).map(|at| at as usize) else { continue };
-        sheet.form(cluster, state, &mut form);
+        map.form(cluster, state, &mut form);
         if let Some(place) = expected.get_mut(at..at + form.len()) {
             place.copy_from_slice(&form);
         }
@@ -221,12 +221,12 @@ fn runs(
     runs
 }
 
-fn unexplained_runs(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected: &[u8]) -> Vec<Unexplained> {
-    let start = sheet.text.0;
+fn unexplained_runs(map: &SiteMap<'_>, view: &View<'_>, state: &State, expected: &[u8]) -> Vec<Unexplained> {
+    let start = map.text.0;
     let memory = view.all();
     let cluster = |at: usize| {
         let address = start + at as u64;
-        sheet.touching(address, address + 1).first()
+        map.touching(address, address + 1).first()
     };
     let joined = |before: usize, at: usize| match (cluster(before), cluster(at)) {
         (Some(one), Some(other)) => one.start == other.start,
@@ -241,12 +241,12 @@ fn unexplained_runs(sheet: &Sheet<'_>, view: &View<'_>, state: &State, expected:
                 let from = (site.start - start) as usize;
                 from..(from + site.len as usize).max(run.end)
             }
-            None => others::instruction(sheet, expected, &run),
+            None => owners::instruction(map, expected, &run),
         };
         let site = site.start..site.end.min(expected.len());
-        let pass = cluster(run.start).and_then(|site| sheet.pieces(site).last()).map(|piece| piece.what.pass());
+        let pass = cluster(run.start).and_then(|site| map.pieces(site).last()).map(|piece| piece.kind.pass());
         let (owner, nearest) = if unexplained.len() < NAMED {
-            others::recognise(sheet, state, cluster(run.start), start + site.start as u64, &memory[site.clone()])
+            owners::recognise(map, state, cluster(run.start), start + site.start as u64, &memory[site.clone()])
         } else {
             (None, None)
         };

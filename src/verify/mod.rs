@@ -1,25 +1,35 @@
 //! Text → explanation: which bytes of a running kernel's `.text` its own tables account for, and which nothing does.
 //!
 //! ```text
-//! image → sheet (every site, in clusters) ┐
+//! image → map (every site, in clusters) ┐
 //! memory → view ──────────────────────────┴ votes → state → the form of every cluster → verdict
 //! ```
+//!
+//! | file | has |
+//! |---|---|
+//! | `pieces`, `clusters` | every site of an image, cut into stretches that are explained by themselves |
+//! | `form/` | what a cluster's bytes are under a state; one file a pass |
+//! | `infer/` | the state that most sites speak for; one file a kind of unknown, and the counting of votes |
+//! | `judge` | memory compared with the text that the state allows |
+//! | `owners`, `nearest` | what unexplained bytes look like: who else may have written them, which legal form is near |
+//! | `loaded`, `modules`, `view` | memory as it stands, of the kernel and of its modules |
 //!
 //! The patcher goes from a machine to bytes; this goes from bytes to a machine, and back to bytes. It takes no expectation
 //! from the memory it judges but by consistency: one bit for each feature must explain every row keyed on it, one state of a
 //! static key all its jump labels, one target all sites of a static call, one content of a slot all calls of the op, one
-//! thunk all returns. A site that disagrees with the many is unexplained, however well-formed it is.
+//! thunk all returns. A site that disagrees with the majority is unexplained, however well-formed it is.
 
-mod counted;
+mod clusters;
 mod form;
 mod infer;
+mod info;
 mod judge;
 mod loaded;
 mod modules;
-mod others;
-mod sheet;
+mod nearest;
+mod owners;
+mod pieces;
 mod state;
-mod thunks;
 mod view;
 
 use crate::error::Result;
@@ -28,17 +38,17 @@ use crate::plan::{Memory, Rules};
 use crate::sites::Tables;
 
 pub use infer::{Unknown, Vote};
+pub use info::{Backend, FeatureNumbers, Inlined, KernelInfo, Ops};
 pub use judge::{Explained, Report, Unexplained};
 pub use loaded::{Text, code, text};
 pub use modules::{Loaded, Module, Modules};
-pub use others::Owner;
-pub use sheet::{Brief, Inlined, Ops};
-pub use state::{Backend, Branches, Known, Numbers, State, Target};
+pub use owners::Owner;
+pub use state::{Branches, Known, State, Target};
 pub use view::View;
 
 /// An image, ready to judge memory by.
 pub struct Verifier<'a> {
-    sheet: sheet::Sheet<'a>,
+    map: clusters::SiteMap<'a>,
 }
 
 impl<'a> Verifier<'a> {
@@ -47,16 +57,16 @@ impl<'a> Verifier<'a> {
         image: &Image,
         tables: &'a Tables,
         rules: &'a Rules,
-        brief: Brief,
+        info: KernelInfo,
         code: Memory,
     ) -> Result<Verifier<'a>> {
-        let sheet = sheet::Sheet::new(image, tables, rules, brief, code).map_err(|e| e.in_file(image.name()))?;
-        Ok(Verifier { sheet })
+        let map = clusters::SiteMap::new(image, tables, rules, info, code).map_err(|e| e.in_file(image.name()))?;
+        Ok(Verifier { map })
     }
 
     /// Where `.text` is: its first address, and the one behind its last.
     pub fn text(&self) -> (u64, u64) {
-        self.sheet.text
+        self.map.text
     }
 
     /// Judges memory: infers the state, but for what is known, and holds every byte to it.
@@ -67,7 +77,7 @@ impl<'a> Verifier<'a> {
     /// Judges modules by a state of this kernel. `kernel` is the image this was made of.
     pub fn modules(&self, kernel: &Image, state: &State, loaded: &[Loaded]) -> Result<Vec<Module>> {
         let judged = |module: &Loaded| {
-            let report = module.judge(&self.sheet, kernel, state);
+            let report = module.judge(&self.map, kernel, state);
             report.map_err(|error| error.in_file(module.file()))
         };
         loaded.iter().map(judged).collect()
@@ -75,14 +85,14 @@ impl<'a> Verifier<'a> {
 
     /// The state that most sites speak for.
     pub fn infer(&self, view: &View<'_>, known: &Known) -> Inferred {
-        let mut inference = infer::Inference::new(&self.sheet, view, known);
+        let mut inference = infer::Inference::new(&self.map, view, known);
         inference.run();
         Inferred { state: inference.state, votes: inference.votes, backend: inference.backend }
     }
 
     /// Holds every byte to a state.
     pub fn judge(&self, view: &View<'_>, inferred: Inferred) -> Report {
-        judge::judge(&self.sheet, view, inferred.state, inferred.votes, inferred.backend)
+        judge::judge(&self.map, view, inferred.state, inferred.votes, inferred.backend)
     }
 }
 

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::clusters::{Host, SiteMap};
 use super::infer::Inference;
 use super::judge::{self, Report};
-use super::sheet::{Host, Sheet};
 use super::state::{Branches, Known, State, Target};
 use super::view::View;
 use crate::error::{Error, Result};
@@ -171,20 +171,20 @@ impl Loaded {
     }
 
     /// Judges it by the state of the kernel.
-    pub(super) fn judge(&self, kernel: &Sheet<'_>, kernel_image: &Image, state: &State) -> Result<Module> {
+    pub(super) fn judge(&self, kernel: &SiteMap<'_>, kernel_image: &Image, state: &State) -> Result<Module> {
         if state.branches == Branches::Counted {
             return Err(Error::memory("cannot be judged: this kernel counts calls, in its modules too"));
         }
         let section = self.image.section(".text").map_or(self.text, |section| (section.address, section.end()));
         let locks = if self.together { section } else { self.text };
-        let host = Host { image: kernel_image, sheet: kernel, text: self.text, locks };
-        let sheet = Sheet::of_module(&self.image, &self.tables, self.code()?, host)?;
+        let host = Host { image: kernel_image, map: kernel, text: self.text, locks };
+        let map = SiteMap::of_module(&self.image, &self.tables, self.code()?, host)?;
         let view = View::new(self.text, &self.bytes, &self.unread)?;
         let known = known(kernel, state);
-        let mut inference = Inference::new(&sheet, &view, &known);
+        let mut inference = Inference::new(&map, &view, &known);
         inference.run_in(kernel, state);
         let Inference { state, votes, .. } = inference;
-        let report = judge::judge(&sheet, &view, state, votes, String::new());
+        let report = judge::judge(&map, &view, state, votes, String::new());
         let unknown = self.unknown.iter().map(|&(_, width)| width).sum();
         Ok(Module { name: self.name.clone(), image: Arc::clone(&self.image), report, unknown })
     }
@@ -217,7 +217,7 @@ impl Loaded {
 }
 
 /// What the kernel's sites say of its keys and static calls, which its modules use too.
-fn known(kernel: &Sheet<'_>, state: &State) -> Known {
+fn known(kernel: &SiteMap<'_>, state: &State) -> Known {
     let call = |(&(key, built), target): (&(u64, u64), &Target)| match *target {
         Target::Built => (key, built),
         Target::Cleared => (key, 0),

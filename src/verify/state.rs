@@ -4,23 +4,6 @@ use std::collections::HashMap;
 
 use crate::insn::{NopTable, X86_NOPS};
 
-/// The features that sites of other tables than `.altinstructions` hang on, by number; `None` where the kernel has none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Numbers {
-    /// `X86_FEATURE_RETPOLINE`.
-    pub retpoline: Option<u16>,
-    /// `X86_FEATURE_RETPOLINE_LFENCE`.
-    pub retpoline_lfence: Option<u16>,
-    /// `X86_FEATURE_RETHUNK`.
-    pub rethunk: Option<u16>,
-    /// `X86_FEATURE_INDIRECT_THUNK_ITS`.
-    pub its: Option<u16>,
-    /// `X86_FEATURE_CALL_DEPTH`.
-    pub call_depth: Option<u16>,
-    /// `X86_FEATURE_XENPV`.
-    pub xenpv: Option<u16>,
-}
-
 /// How indirect branches are made (`apply_retpolines()`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Branches {
@@ -104,7 +87,7 @@ pub struct State {
     pub inlines: bool,
     /// Features that are there, a bit each.
     pub features: Vec<u32>,
-    /// What op slots hold, by their place in the sheet.
+    /// What op slots hold, by their place in the map.
     pub slots: Vec<u64>,
     /// Whether a static key is on, likewise.
     pub keys: Vec<bool>,
@@ -173,13 +156,4 @@ pub struct Known {
     pub calls: HashMap<u64, u64>,
     /// Run-time constants, by name of their section.
     pub constants: HashMap<String, u64>,
-}
-
-/// What a backend may put into op slots: the slots that the image's own contents do not settle, by address.
-#[derive(Debug, Clone, Default)]
-pub struct Backend {
-    /// Its name.
-    pub name: String,
-    /// What a slot may hold, by its address; for one that is not listed, what the image has.
-    pub slots: HashMap<u64, Vec<u64>>,
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::sheet::Cluster;
+use super::clusters::Cluster;
 use crate::error::{Error, Result};
 
 /// `.text` in memory, at its linked addresses.

@@ -12,7 +12,7 @@ use pvops::insn::{GENERIC_NOPS, K7_NOPS, K8_NOPS, NopTable, P6_NOPS, X86_11_NOPS
 use pvops::plan::paravirt::{self, Inline, NoRoom, Null, Pointer, Slot, Switch};
 use pvops::plan::{Boot, Paravirt, Rules};
 use pvops::sites::Tables;
-use pvops::verify::{Brief, Inlined, Numbers, Ops};
+use pvops::verify::{FeatureNumbers, Inlined, KernelInfo, Ops};
 use serde_json::Value;
 
 /// One of `boots/*.json`, with the files beside it.
@@ -216,7 +216,7 @@ pub fn functions(image: &Image) -> HashMap<u64, ()> {
 }
 
 /// What the verifier is told of an image: no more than names.
-pub fn brief(release: &str, image: &Image) -> Brief {
+pub fn info(release: &str, image: &Image) -> KernelInfo {
     let symbols = image.symbols().expect("symbols").expect("there are some");
     let at = |name: &str| symbols.address_of(name);
     let era = rules(release).era;
@@ -226,7 +226,7 @@ pub fn brief(release: &str, image: &Image) -> Brief {
         "6.12" => 21 * 32 + 6,
         _ => 21 * 32 + 10,
     };
-    let numbers = Numbers {
+    let numbers = FeatureNumbers {
         retpoline: Some(11 * 32 + 12),
         retpoline_lfence: Some(11 * 32 + 13),
         rethunk: Some(11 * 32 + 14),
@@ -266,5 +266,5 @@ pub fn brief(release: &str, image: &Image) -> Brief {
             })
             .collect();
     }
-    Brief { numbers, ops, backends: Vec::new(), nops }
+    KernelInfo { numbers, ops, backends: Vec::new(), nops }
 }

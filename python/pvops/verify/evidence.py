@@ -25,7 +25,7 @@ _NUMBERS = {
 }
 
 
-def brief(kernel: KernelImage) -> _core.Brief:
+def brief(kernel: KernelImage) -> _core.KernelInfo:
     """What the image says.
 
     Raises:
@@ -44,7 +44,7 @@ def brief(kernel: KernelImage) -> _core.Brief:
         nop = kernel.address_of(rules.paravirt.nop)
         identity = next(filter(None, map(kernel.address_of, rules.paravirt.identities)), None)
         bug = kernel.address_of(rules.paravirt.null) if rules.paravirt.null != "ud2" else None
-    return _core.Brief(
+    return _core.KernelInfo(
         {core: number for core, number in named.items() if number is not None},
         choice,
         inlined=inlined,

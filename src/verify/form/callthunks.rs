@@ -8,25 +8,25 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use super::sheet::{Cluster, Sheet};
-use super::state::{Branches, State};
-use super::view::View;
 use crate::insn::{self, CALL, NOP};
 use crate::plan::relocate::{self, Move};
 use crate::plan::{Pass, Stage};
+use crate::verify::clusters::{Cluster, SiteMap};
+use crate::verify::state::{Branches, State};
+use crate::verify::view::View;
 
 /// Longest template there is room for.
-pub(super) const MAX_TEMPLATE: u64 = 32;
+pub(in crate::verify) const MAX_TEMPLATE: u64 = 32;
 
 /// What counting takes.
 #[derive(Debug, Default)]
-pub(super) struct Counting {
+pub(in crate::verify) struct Counting {
     /// Where the template of a pad lies, and its bytes as loaded; empty where this kernel counts no calls.
     pub template: (u64, Vec<u8>),
     sites: OnceLock<Vec<u64>>,
 }
 
-impl Sheet<'_> {
+impl SiteMap<'_> {
     /// Rows of `.call_sites`, by address.
     fn call_sites(&self) -> &[u64] {
         self.counting.sites.get_or_init(|| {
@@ -38,22 +38,22 @@ impl Sheet<'_> {
     }
 
     /// Whether calls are counted.
-    pub fn counts(&self, state: &State) -> bool {
+    pub(in crate::verify) fn counts(&self, state: &State) -> bool {
         state.branches == Branches::Counted && !self.counting.template.1.is_empty()
     }
 
     /// Whether the call at an address is one that is counted.
-    pub fn counts_at(&self, address: u64, alternative: bool) -> bool {
+    pub(in crate::verify) fn counts_at(&self, address: u64, alternative: bool) -> bool {
         alternative && self.rules.count_alternatives || self.call_sites().binary_search(&address).is_ok()
     }
 
     /// Whether a stage comes after the calls were counted.
-    pub fn after_counting(&self, stage: u8) -> bool {
+    pub(in crate::verify) fn after_counting(&self, stage: u8) -> bool {
         self.stage(Stage::CallThunks).is_some_and(|counting| stage > counting)
     }
 
     /// `callthunks_translate_call_dest()`: where a call of this function goes.
-    pub fn counted(&self, state: &State, function: u64) -> u64 {
+    pub(in crate::verify) fn counted(&self, state: &State, function: u64) -> u64 {
         let len = self.counting.template.1.len();
         let pad = function.wrapping_sub(len as u64);
         let counts = self.counts(state) && self.marks.in_text(function) && !self.marks.uncounted.contains(&function);
@@ -62,15 +62,15 @@ impl Sheet<'_> {
     }
 
     /// The function that a call to this address means: the other way round.
-    pub fn meant(&self, state: &State, target: u64) -> u64 {
+    pub(in crate::verify) fn meant(&self, state: &State, target: u64) -> u64 {
         let function = target.wrapping_add(self.counting.template.1.len() as u64);
         let counted = !self.is_function(target) && self.is_function(function);
         if counted && self.counted(state, function) == target { function } else { target }
     }
 
     /// Has the calls in a cluster's form counted.
-    pub fn count(&self, cluster: &Cluster, state: &State, form: &mut [u8]) {
-        for piece in self.pieces(cluster).iter().filter(|piece| piece.what.pass() == Pass::Alternatives) {
+    pub(in crate::verify) fn count(&self, cluster: &Cluster, state: &State, form: &mut [u8]) {
+        for piece in self.pieces(cluster).iter().filter(|piece| piece.kind.pass() == Pass::Alternatives) {
             if self.rules.count_alternatives && self.call_sites().binary_search(&piece.address).is_err() {
                 self.count_at(piece.address, (piece.address - cluster.start) as usize, state, form);
             }
@@ -96,7 +96,7 @@ impl Sheet<'_> {
     }
 
     /// Has all calls of a text counted that are in no cluster, and fills the pads; gives what was written: address, length.
-    pub fn count_all(&self, view: &View<'_>, state: &State, text: &mut [u8]) -> Vec<(u64, u32)> {
+    pub(in crate::verify) fn count_all(&self, view: &View<'_>, state: &State, text: &mut [u8]) -> Vec<(u64, u32)> {
         let mut written = Vec::new();
         if !self.counts(state) {
             return written;

@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use super::sheet::Sheet;
+use crate::verify::clusters::SiteMap;
 
 const PAGE: u16 = 4096;
 const LINE: u16 = 64;
@@ -16,11 +16,11 @@ type Place = (u16, u16);
 
 /// The place of each row's thunk, unfenced and fenced.
 #[derive(Debug, Default)]
-pub(super) struct Thunks([OnceLock<Vec<Option<Place>>>; 2]);
+pub(in crate::verify) struct Thunks([OnceLock<Vec<Option<Place>>>; 2]);
 
-impl Sheet<'_> {
+impl SiteMap<'_> {
     /// By row of `.retpoline_sites`: page and offset of its thunk, where it has one.
-    pub fn its(&self, fenced: bool) -> &[Option<Place>] {
+    pub(in crate::verify) fn its(&self, fenced: bool) -> &[Option<Place>] {
         self.thunks.0[usize::from(fenced)].get_or_init(|| {
             let (mut page, mut offset) = (0, PAGE);
             let mut places = vec![None; self.branches.len()];

@@ -1,0 +1,267 @@
+//! `pvops._core.Report` and its modules.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error::Result;
+use crate::image;
+use crate::insn;
+use crate::memory::LoadedModule;
+use crate::python::image::namer;
+use crate::verify::{self as core, Unknown};
+
+/// What was found in memory.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Report {
+    pub(super) report: core::Report,
+    /// The modules that are loaded, or why they could not be listed.
+    pub(super) loaded: std::result::Result<Vec<LoadedModule>, String>,
+    pub(super) modules: Vec<core::Module>,
+    pub(super) kernel: Arc<image::Image>,
+}
+
+/// A judged module.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Module {
+    module: core::Module,
+    kernel: Arc<image::Image>,
+}
+
+/// (address, expected, found, wrong bytes, (site address, expected, found), pass, owner, nearest form).
+type Run<'py> = (
+    u64,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    u32,
+    (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>),
+    Option<&'static str>,
+    Option<&'static str>,
+    Option<String>,
+);
+
+/// (name, run-time address of its code, bytes of it, bytes of all that stays loaded, whether it is up).
+type Loaded = (String, u64, u64, u64, bool);
+
+/// (what about, which one, its value, sites for it, sites against it, whether the user said so).
+type Vote = (&'static str, u64, u64, u32, u32, bool);
+
+/// Runs that nothing accounts for, by address.
+fn runs<'py>(py: Python<'py>, report: &core::Report) -> Vec<Run<'py>> {
+    let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
+    let run = |s: &core::Unexplained| {
+        let site = (s.site.0, bytes(&s.site.1), bytes(&s.site.2));
+        let pass = s.pass.map(|pass| pass.name());
+        let owner = s.owner.map(|owner| owner.name());
+        (s.address, bytes(&s.expected), bytes(&s.found), s.wrong, site, pass, owner, s.nearest.clone())
+    };
+    report.unexplained.iter().map(run).collect()
+}
+
+fn votes(report: &core::Report) -> Vec<Vote> {
+    let vote = |vote: &core::Vote| {
+        let (about, which) = match vote.about {
+            Unknown::Nops => ("nops", 0),
+            Unknown::Processors => ("uniprocessor", 0),
+            Unknown::Sealed => ("sealed", 0),
+            Unknown::Untraced => ("untraced", 0),
+            Unknown::Xen => ("xen", 0),
+            Unknown::Branches => ("branches", 0),
+            Unknown::Returns => ("return_thunk", 0),
+            Unknown::Inlines => ("inlines", 0),
+            Unknown::Page(page) => ("its_page", page.into()),
+            Unknown::Constant(table) => ("constant", table.into()),
+            Unknown::Slot(address) => ("slot", address),
+            Unknown::Call(key) => ("static_call", key),
+            Unknown::Key(key) => ("key", key),
+            Unknown::Feature(number) => ("feature", number.into()),
+        };
+        (about, which, vote.value, vote.votes, vote.against, vote.known)
+    };
+    report.votes.iter().map(vote).collect()
+}
+
+fn explained(report: &core::Report) -> Vec<(&'static str, u64)> {
+    report.explained.iter().map(|part| (part.pass.name(), part.bytes)).collect()
+}
+
+fn unread(report: &core::Report) -> Vec<(u64, u64)> {
+    report.unread.iter().map(|gap| (gap.start, gap.end)).collect()
+}
+
+#[pymethods]
+impl Module {
+    #[getter]
+    fn name(&self) -> &str {
+        &self.module.name
+    }
+
+    #[getter]
+    fn file(&self) -> &str {
+        self.module.image.name()
+    }
+
+    #[getter]
+    fn address(&self) -> u64 {
+        self.module.report.address
+    }
+
+    #[getter]
+    fn size(&self) -> u64 {
+        self.module.report.size
+    }
+
+    /// Bytes of fields that refer to what was freed.
+    #[getter]
+    fn unknown(&self) -> u64 {
+        self.module.unknown
+    }
+
+    /// (table, bytes) that each pass accounts for.
+    #[getter]
+    fn explained(&self) -> Vec<(&'static str, u64)> {
+        explained(&self.module.report)
+    }
+
+    #[getter]
+    fn unread(&self) -> Vec<(u64, u64)> {
+        unread(&self.module.report)
+    }
+
+    /// Runs that nothing accounts for, by address.
+    fn unexplained<'py>(&self, py: Python<'py>) -> Vec<Run<'py>> {
+        runs(py, &self.module.report)
+    }
+
+    /// How the state of what is the module's own was found.
+    fn votes(&self) -> Vec<Vote> {
+        votes(&self.module.report)
+    }
+
+    /// The symbol that an address belongs to, of the module or of the kernel, and the offset into it.
+    fn place(&self, address: u64) -> PyResult<Option<(String, u64)>> {
+        Ok(self.namer()?(address))
+    }
+
+    /// Code as text, with the names of the module and of the kernel.
+    fn disassemble(&self, address: u64, code: &[u8]) -> PyResult<Vec<String>> {
+        let name = self.namer()?;
+        let lines = insn::disassemble(self.kernel.bits(), address, code, &name);
+        Ok(lines.into_iter().map(|line| line.text).collect())
+    }
+}
+
+impl Module {
+    /// Names addresses: within the kernel's image by its symbols, elsewhere by the module's.
+    fn namer(&self) -> Result<impl Fn(u64) -> Option<(String, u64)> + '_> {
+        let (kernel, module) = (namer(&self.kernel)?, namer(&self.module.image)?);
+        let (low, high) = self.kernel.bounds();
+        Ok(move |address| if (low..high).contains(&address) { kernel(address) } else { module(address) })
+    }
+}
+
+#[pymethods]
+impl Report {
+    #[getter]
+    fn address(&self) -> u64 {
+        self.report.address
+    }
+
+    #[getter]
+    fn size(&self) -> u64 {
+        self.report.size
+    }
+
+    /// (table, bytes) that each pass accounts for.
+    #[getter]
+    fn explained(&self) -> Vec<(&'static str, u64)> {
+        explained(&self.report)
+    }
+
+    #[getter]
+    fn unread(&self) -> Vec<(u64, u64)> {
+        unread(&self.report)
+    }
+
+    #[getter]
+    fn backend(&self) -> &str {
+        &self.report.backend
+    }
+
+    /// Runs that nothing accounts for, by address.
+    fn unexplained<'py>(&self, py: Python<'py>) -> Vec<Run<'py>> {
+        runs(py, &self.report)
+    }
+
+    /// How the state was found.
+    fn votes(&self) -> Vec<Vote> {
+        votes(&self.report)
+    }
+
+    /// The modules that are loaded, the newest first. None where the list could not be read.
+    #[getter]
+    fn loaded(&self) -> Option<Vec<Loaded>> {
+        let loaded = self.loaded.as_ref().ok()?.iter();
+        Some(loaded.map(|m| (m.name.clone(), m.text.0, m.text.1, m.size, m.live)).collect())
+    }
+
+    /// Why the list of modules could not be read.
+    #[getter]
+    fn not_listed(&self) -> Option<&str> {
+        self.loaded.as_ref().err().map(String::as_str)
+    }
+
+    /// The modules that were judged, the oldest first.
+    fn modules(&self) -> Vec<Module> {
+        let module = |module: &core::Module| Module { module: module.clone(), kernel: Arc::clone(&self.kernel) };
+        self.modules.iter().map(module).collect()
+    }
+
+    /// The stretches that passes changed: (address, length, table).
+    fn spans(&self) -> Vec<(u64, u32, &'static str)> {
+        self.report.spans.iter().map(|&(address, len, pass)| (address, len, pass.name())).collect()
+    }
+
+    #[getter]
+    fn features(&self) -> Vec<u32> {
+        self.report.state.features.clone()
+    }
+
+    #[getter]
+    fn branches(&self) -> &'static str {
+        self.report.state.branches.name()
+    }
+
+    #[getter]
+    fn nops(&self) -> &'static str {
+        self.report.state.nops.name
+    }
+
+    #[getter]
+    fn return_thunk(&self) -> Option<u64> {
+        self.report.state.return_thunk
+    }
+
+    #[getter]
+    fn uniprocessor(&self) -> bool {
+        self.report.state.uniprocessor
+    }
+
+    #[getter]
+    fn xen(&self) -> bool {
+        self.report.state.xen
+    }
+
+    /// Keys of the static calls that were updated to nothing before a return thunk was chosen.
+    #[getter]
+    fn early_calls(&self) -> Vec<u64> {
+        self.report.early_calls.clone()
+    }
+
+    /// Pages of ITS thunks, in the order they were allocated.
+    #[getter]
+    fn its_pages(&self) -> Vec<u64> {
+        self.report.state.pages.clone()
+    }
+}

@@ -1,0 +1,86 @@
+//! Branches through thunks: `apply_retpolines()`, arch/x86/kernel/alternative.c (5.16 on).
+
+use super::Code;
+use crate::insn::{self, CALL, INT3, NOP, THUNK_SIZE};
+use crate::plan::optimise::optimise;
+use crate::verify::clusters::SiteMap;
+use crate::verify::pieces::Branch;
+use crate::verify::state::{Branches, State};
+
+const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
+const CS: u8 = 0x2e;
+
+impl SiteMap<'_> {
+    pub(super) fn branch_form(&self, row: u32, address: u64, state: &State, code: &mut Code<'_>) {
+        if let Some(branch) = self.branches[row as usize]
+            && let Some(site) = code.at(address, branch.len.into())
+        {
+            self.retpoline(row, address, branch, state, site);
+        }
+    }
+
+    pub(super) fn retpoline(&self, row: u32, address: u64, branch: Branch, state: &State, site: &mut [u8]) {
+        let mode = state.branches;
+        let thunk = |base: u64| base.wrapping_add(THUNK_SIZE * u64::from(branch.register));
+        match mode {
+            Branches::Retpolines => return,
+            Branches::Counted => {
+                let base = if branch.opcode == CALL { self.marks.call_thunks } else { self.marks.jump_thunks };
+                if let Some(base) = base {
+                    to_thunk(address, branch, thunk(base), site);
+                }
+                return;
+            }
+            _ => {}
+        }
+        if mode.its()
+            && let Some((page, offset)) = self.its(mode.fenced()).get(row as usize).copied().flatten()
+        {
+            if let Some(page) = state.pages.get(usize::from(page)) {
+                to_thunk(address, branch, page.wrapping_add(offset.into()), site);
+            }
+            return;
+        }
+        let rules = self.rules.retpolines;
+        let extended = usize::from(branch.register / 8);
+        let call = !branch.conditional && branch.opcode == CALL;
+        let mut bytes = [NOP; 16];
+        let mut used = 0;
+        if branch.conditional {
+            bytes[..2].copy_from_slice(&[0x70 | (branch.opcode & 0xf ^ 1), branch.len - 2]);
+            used = 2;
+        }
+        if mode.fenced() {
+            bytes[used..used + 3].copy_from_slice(&LFENCE);
+            used += 3;
+        }
+        let Some(spare) = site.len().checked_sub(used + 2 + extended) else { return };
+        if rules.cs && call && spare <= 3 {
+            bytes[used..used + spare].fill(CS);
+            used += spare;
+        }
+        if extended == 1 {
+            bytes[used] = 0x41;
+            used += 1;
+        }
+        bytes[used] = 0xff;
+        bytes[used + 1] = if call { 0xd0 } else { 0xe0 } | (branch.register & 7);
+        used += 2;
+        if !call && rules.cs {
+            bytes[used..site.len()].fill(INT3);
+        } else if !call && rules.int3 && used < site.len() {
+            bytes[used] = INT3;
+        }
+        site.copy_from_slice(&bytes[..site.len()]);
+        optimise(self.rules.alternatives.nops, self.bits, state.nops, site);
+    }
+}
+
+/// The branch as it was, to another place.
+fn to_thunk(address: u64, branch: Branch, target: u64, site: &mut [u8]) {
+    let at = site.len() - 5;
+    let five = insn::jmp(address + at as u64, target);
+    site[..at].fill(if branch.conditional { 0x0f } else { CS });
+    site[at..].copy_from_slice(&five);
+    site[at] = branch.opcode;
+}

@@ -1,0 +1,66 @@
+//! Static calls and their trampolines: `__static_call_transform()`, arch/x86/kernel/static_call.c (5.10 on).
+
+use super::Code;
+use crate::insn;
+use crate::plan::Stage;
+use crate::plan::returns::RET5;
+use crate::plan::static_calls::{UNLOCK, WARN, ZERO};
+use crate::verify::clusters::SiteMap;
+use crate::verify::pieces::Piece;
+use crate::verify::state::{State, Target};
+
+impl SiteMap<'_> {
+    pub(super) fn trampoline(&self, address: u64, key: Option<u16>, state: &State, code: &mut Code<'_>) {
+        let bytes = match key.map(|key| state.calls[usize::from(key)]) {
+            None | Some(Target::Built) => return,
+            Some(Target::Cleared) => RET5,
+            Some(Target::Updated(0)) => self.ret(address, state.return_thunk),
+            Some(Target::Updated(function)) => insn::jmp(address, function),
+        };
+        code.put(address, &bytes);
+    }
+
+    pub(super) fn call(&self, piece: &Piece, row: u32, key: u16, state: &State, code: &mut Code<'_>) {
+        let built = self.calls[usize::from(key)].1;
+        // As long as no return thunk is chosen, a return is a return; once there is one, all sites are done again.
+        let again = self.rules.static_calls.again && state.return_thunk.is_some();
+        let (function, thunk) = match (self.stage_of(piece), state.calls[usize::from(key)]) {
+            (Stage::StaticCalls, _) if self.late => (built, state.return_thunk),
+            (Stage::StaticCalls, _) => (built, None),
+            (Stage::StaticCallsAgain, Target::Cleared) if again => (0, state.return_thunk),
+            (Stage::StaticCallsAgain, _) if again => (built, state.return_thunk),
+            (Stage::Updates, Target::Cleared) if !again => (0, None),
+            (Stage::Updates, Target::Updated(function)) => (function, state.return_thunk),
+            _ => return,
+        };
+        let site = &self.tables.static_calls[row as usize];
+        let rules = self.rules.static_calls;
+        let address = site.address;
+        if let Some([0x0f, condition, ..]) = code.at(address, piece.len.into()).filter(|_| site.tail) {
+            let condition = *condition;
+            let target = if function != 0 { Some(function) } else { thunk.or(self.marks.static_call_return) };
+            if let Some(target) = target {
+                let mut bytes = [0x0f; 6];
+                bytes[1..].copy_from_slice(&insn::jmp(address + 1, target));
+                bytes[1] = condition;
+                code.put(address, &bytes);
+            }
+            return;
+        }
+        let function = match site.tail {
+            false if self.after_counting(piece.stage) => self.counted(state, function),
+            _ => function,
+        };
+        let is = |mark: Option<u64>| mark == Some(function);
+        let bytes = match (site.tail, function) {
+            (true, 0) => self.ret(address, thunk),
+            (true, _) => insn::jmp(address, function),
+            (false, 0) => state.nops.atomic5,
+            (false, _) if rules.zero && is(self.marks.return0) => ZERO,
+            (false, _) if rules.warn && is(self.marks.warn_trap) => WARN,
+            (false, _) if rules.unlock && is(self.marks.native_unlock) => UNLOCK,
+            (false, _) => insn::call(address, function),
+        };
+        code.put(address, &bytes);
+    }
+}

@@ -1,0 +1,27 @@
+//! What a Xen PV guest writes where no table says so: `xen_init_hypercall_page()` fills the page's stubs through the
+//! hypervisor, and `early_xen_iret_patch` in arch/x86/entry/entry_64.S becomes a jump (5.10, 6.1).
+
+use super::Code;
+use crate::insn;
+use crate::verify::clusters::SiteMap;
+use crate::verify::pieces::STUB;
+use crate::verify::state::State;
+
+/// `__HYPERVISOR_iret`, include/xen/interface/xen.h.
+const XEN_IRET: u32 = 23;
+
+impl SiteMap<'_> {
+    pub(super) fn xen_iret(&self, state: &State, code: &mut Code<'_>) {
+        if let (true, Some((site, target))) = (state.xen, self.marks.xen_iret) {
+            code.put(site, &insn::jmp(site, target));
+        }
+    }
+}
+
+/// What Xen puts into a stub of the hypercall page; the rest of it stays.
+pub(super) fn stub(number: u32) -> Vec<u8> {
+    let save: &[u8] = if number == XEN_IRET { b"\x51\x41\x53\x50" } else { b"\x51\x41\x53" };
+    let restore: &[u8] = if number == XEN_IRET { b"" } else { b"\x41\x5b\x59\xc3" };
+    debug_assert!(u64::from(number) < STUB * 4);
+    [save, b"\xb8", &number.to_le_bytes(), b"\x0f\x05", restore].concat()
+}

@@ -1,0 +1,89 @@
+//! How indirect branches are made, and where the pages of ITS thunks are.
+
+use super::tally::Tally;
+use super::{Inference, Unknown};
+use crate::plan::Pass;
+use crate::verify::clusters::Cluster;
+use crate::verify::pieces::Kind;
+use crate::verify::state::Branches;
+
+impl Inference<'_, '_, '_> {
+    pub(super) fn branches(&mut self) {
+        let sites = self.alone(Pass::Retpolines);
+        if let Some(mode) = self.known_branches() {
+            self.state.branches = mode;
+            self.pages(&sites);
+            let votes = sites.iter().filter(|site| self.fits(site)).count() as u32;
+            return self.vote(Unknown::Branches, mode as u64, votes, sites.len() as u32 - votes, true);
+        }
+        let mut best = (0, Branches::Retpolines);
+        for mode in Branches::ALL {
+            self.state.branches = mode;
+            self.pages(&sites);
+            let count = sites.iter().filter(|site| self.fits(site)).count() as u32;
+            if count > best.0 {
+                best = (count, mode);
+            }
+            // Half of what is indirect, fenced or not, is so with ITS thunks too.
+            if 2 * count as usize > sites.len() && !matches!(mode, Branches::Indirect | Branches::Fenced) {
+                break;
+            }
+        }
+        self.state.branches = best.1;
+        self.pages(&sites);
+        let against = sites.len() as u32 - best.0;
+        self.vote(Unknown::Branches, best.1 as u64, best.0, against, false);
+    }
+
+    /// What known features say about branches; only where all of them are known.
+    fn known_branches(&self) -> Option<Branches> {
+        let numbers = self.map.info.numbers;
+        let has = |number: Option<u16>| number.map_or(Some(false), |number| self.known.features.get(&number).copied());
+        let (retpoline, lfence) = (has(numbers.retpoline)?, has(numbers.retpoline_lfence)?);
+        numbers.retpoline?;
+        let (its, counted) = (has(numbers.its)?, has(numbers.call_depth)?);
+        Some(match (retpoline && !lfence, lfence, its) {
+            (true, ..) if counted => Branches::Counted,
+            (true, ..) => Branches::Retpolines,
+            (_, true, true) => Branches::FencedIts,
+            (_, true, false) => Branches::Fenced,
+            (_, false, true) => Branches::Its,
+            (_, false, false) => Branches::Indirect,
+        })
+    }
+
+    /// The pages of ITS thunks, by what branches to them: each page where most say it is.
+    pub(super) fn pages(&mut self, sites: &[&Cluster]) {
+        self.state.pages.clear();
+        self.votes.retain(|vote| !matches!(vote.about, Unknown::Page(_)));
+        if !self.state.branches.its() {
+            return;
+        }
+        let map = self.map;
+        let places = map.its(self.state.branches.fenced());
+        let mut tallies: Vec<Tally<u64>> = Vec::new();
+        for site in sites {
+            let [piece] = map.pieces(site) else { continue };
+            let Kind::Retpoline(row) = piece.kind else { continue };
+            let (Some((page, offset)), Some(found)) = (places[row as usize], self.view.found(site)) else { continue };
+            let len = found.len();
+            let Some(displacement) = len.checked_sub(4).map(|at| &found[at..]) else { continue };
+            let base = map.code.target(piece.address, len, displacement).wrapping_sub(offset.into());
+            if base % 4096 == 0 && !self.in_image(base) {
+                if tallies.len() <= usize::from(page) {
+                    tallies.resize_with(usize::from(page) + 1, Tally::new);
+                }
+                tallies[usize::from(page)].add(base);
+            }
+        }
+        for (page, tally) in (0..).zip(&tallies) {
+            let (base, votes, all) = tally.winner().unwrap_or((0, 0, 0));
+            self.state.pages.push(base);
+            self.vote(Unknown::Page(page), base, votes, all - votes, false);
+        }
+    }
+
+    fn in_image(&self, address: u64) -> bool {
+        (self.map.text.0..self.map.text.1).contains(&address)
+    }
+}

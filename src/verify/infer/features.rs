@@ -1,0 +1,179 @@
+//! CPU features: one bit each, for every row keyed on it.
+//!
+//! A cluster of several features speaks of one once the others are decided, so they are decided in turns: first what most
+//! sites speak of.
+
+use std::collections::HashMap;
+
+use super::{ENOUGH, Inference, Unknown, Vote};
+use crate::plan::Pass;
+use crate::verify::pieces::Kind;
+use crate::verify::state::Branches;
+
+/// A cluster of more features than this is not searched: none has four.
+const MOST_FEATURES: usize = 6;
+
+impl Inference<'_, '_, '_> {
+    pub(super) fn features(&mut self) {
+        let map = self.map;
+        let Some(table) = &map.tables.alternatives else { return };
+        let mut decided: HashMap<u16, bool> = self.known.features.clone();
+        let numbers = map.info.numbers;
+        let mode = self.state.branches;
+        let asked =
+            |about: Unknown, votes: &[Vote]| votes.iter().any(|v| v.about == about && (v.votes >= ENOUGH || v.known));
+        if asked(Unknown::Branches, &self.votes) {
+            let states = [
+                (
+                    numbers.retpoline,
+                    (!mode.fenced()).then_some(matches!(mode, Branches::Retpolines | Branches::Counted)),
+                ),
+                (numbers.retpoline_lfence, Some(mode.fenced())),
+                (numbers.its, (mode != Branches::Retpolines).then_some(mode.its())),
+                (numbers.call_depth, (!mode.fenced()).then_some(mode == Branches::Counted)),
+            ];
+            for (number, state) in states {
+                if let (Some(number), Some(state)) = (number, state) {
+                    decided.entry(number).or_insert(state);
+                }
+            }
+        }
+        if let (Some(rethunk), true) = (numbers.rethunk, asked(Unknown::Returns, &self.votes)) {
+            decided.entry(rethunk).or_insert(self.state.return_thunk.is_some());
+        }
+        let settled: Vec<u16> = decided.keys().copied().collect();
+        let mut present: Vec<u16> = table.rows.iter().map(|row| row.feature).collect();
+        present.sort_unstable();
+        present.dedup();
+        if let Some(&last) = present.last() {
+            self.state.features = vec![0; usize::from(last / 32) + 1];
+        }
+        for (&number, &present) in &decided {
+            self.state.set(number, present);
+        }
+        let constraints = self.constraints(&decided);
+        while let Some(turn) = next_turn(&constraints, &decided) {
+            decided.extend(turn);
+        }
+        let mut counts: HashMap<u16, [u32; 2]> = HashMap::new();
+        for constraint in &constraints {
+            for (at, &feature) in constraint.features.iter().enumerate() {
+                // What the site says of this one, all others being as they are.
+                let others = constraint.restricted(&decided, Some(at));
+                let says = |value: u8| others.iter().any(|&m| m >> at & 1 == value);
+                match (says(0), says(1)) {
+                    (true, false) => counts.entry(feature).or_default()[0] += 1,
+                    (false, true) => counts.entry(feature).or_default()[1] += 1,
+                    _ => {}
+                }
+            }
+        }
+        for feature in present {
+            let value = decided.get(&feature).copied().unwrap_or(false);
+            self.state.set(feature, value);
+            let count = counts.get(&feature).copied().unwrap_or_default();
+            let (votes, against) = (count[usize::from(value)], count[usize::from(!value)]);
+            let from_tables = settled.contains(&feature) && !self.known.features.contains_key(&feature);
+            let votes = votes + if from_tables { self.table_votes(feature) } else { 0 };
+            self.vote(
+                Unknown::Feature(feature),
+                value.into(),
+                votes,
+                against,
+                self.known.features.contains_key(&feature),
+            );
+        }
+    }
+
+    /// How many sites of other tables said what a feature is.
+    fn table_votes(&self, feature: u16) -> u32 {
+        let about = if self.map.info.numbers.rethunk == Some(feature) { Unknown::Returns } else { Unknown::Branches };
+        self.votes.iter().find(|vote| vote.about == about).map_or(0, |vote| vote.votes)
+    }
+
+    /// What each site of `.altinstructions` says.
+    fn constraints(&mut self, decided: &HashMap<u16, bool>) -> Vec<Constraint> {
+        let map = self.map;
+        let Some(table) = &map.tables.alternatives else { return Vec::new() };
+        let mut constraints = Vec::new();
+        for cluster in map.group(Pass::Alternatives) {
+            let mut features: Vec<u16> = Vec::new();
+            for piece in map.pieces(cluster) {
+                if let Kind::Alternatives { first, count } = piece.kind {
+                    for row in &table.rows[first as usize..first as usize + usize::from(count)] {
+                        if !decided.contains_key(&row.feature) && !features.contains(&row.feature) {
+                            features.push(row.feature);
+                        }
+                    }
+                }
+            }
+            if features.is_empty() || features.len() > MOST_FEATURES || self.view.found(cluster).is_none() {
+                continue;
+            }
+            let all = 1u8 << features.len();
+            let mut fitting = Vec::new();
+            for assignment in 0..all {
+                for (at, &feature) in features.iter().enumerate() {
+                    self.state.set(feature, assignment >> at & 1 != 0);
+                }
+                if self.fits(cluster) {
+                    fitting.push(assignment);
+                }
+            }
+            for &feature in &features {
+                self.state.set(feature, false);
+            }
+            if !fitting.is_empty() && fitting.len() < usize::from(all) {
+                constraints.push(Constraint { features, fitting });
+            }
+        }
+        constraints
+    }
+}
+
+/// What one cluster says of the features it hangs on: the assignments that explain it, a bit a feature.
+struct Constraint {
+    features: Vec<u16>,
+    fitting: Vec<u8>,
+}
+
+impl Constraint {
+    /// The assignments that agree with what is decided, the feature `free` aside.
+    fn restricted(&self, decided: &HashMap<u16, bool>, free: Option<usize>) -> Vec<u8> {
+        let agrees = |m: u8| {
+            self.features.iter().enumerate().all(|(at, feature)| {
+                free == Some(at) || decided.get(feature).is_none_or(|&value| value == (m >> at & 1 != 0))
+            })
+        };
+        self.fitting.iter().copied().filter(|&m| agrees(m)).collect()
+    }
+}
+
+/// What can be decided next: the features that most sites speak of, all of them where enough do, else the one that most do.
+fn next_turn(constraints: &[Constraint], decided: &HashMap<u16, bool>) -> Option<Vec<(u16, bool)>> {
+    let mut counts: HashMap<u16, [u32; 2]> = HashMap::new();
+    for constraint in constraints {
+        if constraint.features.iter().all(|feature| decided.contains_key(feature)) {
+            continue;
+        }
+        let rest = constraint.restricted(decided, None);
+        let Some(&first) = rest.first() else { continue };
+        for (at, feature) in constraint.features.iter().enumerate() {
+            let value = first >> at & 1;
+            if !decided.contains_key(feature) && rest.iter().all(|m| m >> at & 1 == value) {
+                counts.entry(*feature).or_default()[usize::from(value)] += 1;
+            }
+        }
+    }
+    let strong = |count: &[u32; 2]| count[0].max(count[1]);
+    let many: Vec<(u16, bool)> = counts
+        .iter()
+        .filter(|(_, count)| strong(count) >= ENOUGH)
+        .map(|(&f, count)| (f, count[1] > count[0]))
+        .collect();
+    if !many.is_empty() {
+        return Some(many);
+    }
+    let one = counts.iter().max_by_key(|&(&feature, count)| (strong(count), u16::MAX - feature));
+    one.map(|(&feature, count)| vec![(feature, count[1] > count[0])])
+}

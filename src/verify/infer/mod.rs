@@ -1,0 +1,155 @@
+//! State from memory: every site votes for what would explain it, and the majority decides.
+//!
+//! One unknown after the other, those first that others hang on. A site votes for a value where its cluster is byte for byte
+//! what the value makes it, and not what every other value makes it too; a site that fits no value has no vote. What the
+//! user knows is not asked. Ties go to the value the image was built with.
+
+mod branches;
+mod constants;
+mod features;
+mod flags;
+mod keys;
+mod returns;
+mod slots;
+mod static_calls;
+mod tally;
+
+use std::collections::HashMap;
+
+use super::clusters::{Cluster, SiteMap};
+use super::pieces::Slot;
+use super::state::{Known, State, Target};
+use super::view::View;
+use crate::plan::Pass;
+
+/// What was asked of the sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unknown {
+    /// The nop table.
+    Nops,
+    /// One CPU, or more.
+    Processors,
+    /// `endbr` sealed.
+    Sealed,
+    /// Tracer's calls are nops.
+    Untraced,
+    /// What Xen writes outside of tables.
+    Xen,
+    /// How indirect branches are made.
+    Branches,
+    /// Where returns go.
+    Returns,
+    /// Ops inlined by type.
+    Inlines,
+    /// A page of ITS thunks.
+    Page(u16),
+    /// A run-time constant, by its place among the tables.
+    Constant(u16),
+    /// An op slot, by address.
+    Slot(u64),
+    /// A static call, by address of its key.
+    Call(u64),
+    /// A static key, by address.
+    Key(u64),
+    /// A feature, by number.
+    Feature(u16),
+}
+
+/// What the sites said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vote {
+    /// About what.
+    pub about: Unknown,
+    /// The value they gave it: a number, an address, 0 or 1.
+    pub value: u64,
+    /// How many sites say so.
+    pub votes: u32,
+    /// How many say otherwise.
+    pub against: u32,
+    /// The user said it.
+    pub known: bool,
+}
+
+/// So many sites must say what no table and no backend suggests.
+const ENOUGH: u32 = 3;
+
+/// A search under way.
+pub(super) struct Inference<'s, 'a, 'v> {
+    map: &'s SiteMap<'a>,
+    view: &'s View<'v>,
+    known: &'s Known,
+    pub state: State,
+    pub votes: Vec<Vote>,
+    pub backend: String,
+    form: Vec<u8>,
+}
+
+impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
+    pub fn new(map: &'s SiteMap<'a>, view: &'s View<'v>, known: &'s Known) -> Inference<'s, 'a, 'v> {
+        let state = State {
+            nops: map.info.nops.first().copied().unwrap_or(State::default().nops),
+            slots: map.slots.iter().map(|slot| slot.built).collect(),
+            keys: map.keys.iter().map(|&(_, on)| on).collect(),
+            calls: vec![Target::Built; map.calls.len()],
+            constants: map.tables.constants.iter().map(|_| 0).collect(),
+            ..State::default()
+        };
+        Inference { map, view, known, state, votes: Vec::new(), backend: String::new(), form: Vec::new() }
+    }
+
+    pub fn run(&mut self) {
+        self.nops();
+        self.flag(Unknown::Processors, self.known.uniprocessor, Pass::SmpLocks, |state| &mut state.uniprocessor);
+        self.flag(Unknown::Sealed, None, Pass::Ibt, |state| &mut state.sealed);
+        self.flag(Unknown::Untraced, None, Pass::Mcount, |state| &mut state.untraced);
+        self.branches();
+        self.returns();
+        self.constants();
+        self.keys();
+        self.calls();
+        self.inlines();
+        self.slots();
+        self.features();
+        self.xen();
+    }
+
+    /// The state of a module: the kernel's, with what the module has of its own inferred. `known` has the kernel's keys.
+    pub fn run_in(&mut self, kernel: &SiteMap<'_>, state: &State) {
+        let slots: HashMap<u64, u64> = kernel.slots.iter().map(|slot| slot.address).zip(state.slots.clone()).collect();
+        let of_module = |slot: &Slot| slots.get(&slot.address).copied().unwrap_or(slot.built);
+        let own = std::mem::take(&mut self.state);
+        self.state = State {
+            slots: self.map.slots.iter().map(of_module).collect(),
+            keys: own.keys,
+            calls: own.calls,
+            constants: own.constants,
+            pages: Vec::new(),
+            ..state.clone()
+        };
+        let retpolines = self.alone(Pass::Retpolines);
+        self.pages(&retpolines);
+        self.keys();
+        self.calls();
+        self.votes.retain(|vote| !vote.known);
+    }
+
+    fn vote(&mut self, about: Unknown, value: u64, votes: u32, against: u32, known: bool) {
+        if votes + against > 0 || known {
+            self.votes.push(Vote { about, value, votes, against, known });
+        }
+    }
+
+    /// The clusters in `.text` that no other pass comes to.
+    fn alone(&self, pass: Pass) -> Vec<&'s Cluster> {
+        let map = self.map;
+        let alone = |cluster: &&Cluster| map.pieces(cluster).iter().all(|piece| piece.kind.pass() == pass);
+        map.group(pass).filter(alone).collect()
+    }
+
+    /// Whether memory holds this cluster's form under the state; `None` where it cannot be read.
+    fn fits(&mut self, cluster: &Cluster) -> bool {
+        let Some(found) = self.view.found(cluster) else { return false };
+        self.map.form(cluster, &self.state, &mut self.form);
+        self.form == found
+    }
+}

@@ -1,0 +1,41 @@
+//! Where returns jump.
+
+use super::tally::Tally;
+use super::{Inference, Unknown};
+use crate::insn::JMP;
+use crate::plan::Pass;
+use crate::verify::clusters::Cluster;
+
+impl Inference<'_, '_, '_> {
+    pub(super) fn returns(&mut self) {
+        let sites = self.alone(Pass::Returns);
+        let rethunk = self.map.info.numbers.rethunk.and_then(|number| self.known.features.get(&number).copied());
+        let mut candidates = vec![None];
+        let mut tally = Tally::new();
+        for site in &sites {
+            if let Some([JMP, a, b, c, d]) = self.view.found(site).and_then(|found| found.first_chunk()) {
+                tally.add(self.map.code.target(site.start, 5, &[*a, *b, *c, *d]));
+            }
+        }
+        match (rethunk, self.known.return_thunk.or(self.map.marks.return_thunk)) {
+            (Some(false), _) => {}
+            (Some(true), thunk) => candidates = vec![thunk],
+            (None, _) => {
+                let mut targets: Vec<(u64, u32)> = tally.0.into_iter().collect();
+                targets.sort_unstable_by_key(|&(target, n)| (u32::MAX - n, target));
+                let legal = targets.into_iter().filter(|&(target, _)| self.map.is_function(target));
+                candidates.extend(legal.take(2).map(|(target, _)| Some(target)));
+            }
+        }
+        let mut best = (0, None);
+        for candidate in candidates {
+            let form = |site: &&&Cluster| self.view.found(site) == Some(&self.map.ret(site.start, candidate)[..]);
+            let count = sites.iter().filter(form).count() as u32;
+            if count > best.0 || rethunk.is_some() {
+                best = (count, candidate);
+            }
+        }
+        self.state.return_thunk = best.1;
+        self.vote(Unknown::Returns, best.1.unwrap_or(0), best.0, sites.len() as u32 - best.0, rethunk.is_some());
+    }
+}

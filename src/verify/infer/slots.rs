@@ -1,0 +1,149 @@
+//! Op slots: one function for all calls of an op; which ops are inlined by type; whose backend fits.
+
+use std::collections::HashMap;
+
+use super::tally::Tally;
+use super::{ENOUGH, Inference, Unknown};
+use crate::insn::{self, CALL, JMP};
+use crate::plan::Pass;
+use crate::verify::pieces::{Kind, Slot};
+use crate::verify::state::State;
+
+impl Inference<'_, '_, '_> {
+    /// Each op site that is nothing else: its slot and its bytes.
+    fn op_sites(&self) -> Vec<(u16, u64, u8)> {
+        let map = self.map;
+        let mut sites = Vec::new();
+        for piece in map.group(Pass::Paravirt).flat_map(|cluster| map.pieces(cluster)) {
+            if let Kind::Paravirt { slot, .. } = piece.kind {
+                sites.push((slot, piece.address, piece.len));
+            }
+        }
+        for piece in map.group(Pass::Alternatives).flat_map(|cluster| map.pieces(cluster)) {
+            if let Kind::Alternatives { first, .. } = piece.kind
+                && let Some(&Some(slot)) = map.row_slots.get(first as usize)
+            {
+                sites.push((slot, piece.address, piece.len));
+            }
+        }
+        sites
+    }
+
+    pub(super) fn inlines(&mut self) {
+        if !self.map.info.ops.inlined.iter().any(|kind| kind.code.is_some() && kind.only_while.is_none()) {
+            self.state.inlines = self.map.info.ops.inlined.iter().any(|kind| kind.code.is_some());
+            return;
+        }
+        let unconditional = |slot: u16| {
+            let op = self.map.slots[usize::from(slot)].op.map_or(0, usize::from);
+            self.map
+                .info
+                .ops
+                .inlined
+                .get(op)
+                .filter(|kind| kind.only_while.is_none())
+                .and_then(|kind| kind.code.clone())
+        };
+        let mut counts = [0, 0];
+        for (slot, address, len) in self.op_sites() {
+            if let (Some(code), Some(found)) = (unconditional(slot), self.view.bytes(address, len.into())) {
+                counts[usize::from(found.starts_with(&code))] += 1;
+            }
+        }
+        let inlines = counts[1] > counts[0];
+        self.state.inlines = inlines;
+        self.vote(Unknown::Inlines, inlines.into(), counts[usize::from(inlines)], counts[usize::from(!inlines)], false);
+    }
+
+    pub(super) fn slots(&mut self) {
+        let map = self.map;
+        let mut tallies: Vec<Tally<u64>> = Vec::new();
+        tallies.resize_with(map.slots.len(), Tally::new);
+        let nothing = map.info.ops.nop.or(map.marks.nop);
+        let bug = map.info.ops.bug.or(map.marks.bug);
+        let mut form = Vec::new();
+        for (slot, address, len) in self.op_sites() {
+            let Some(found) = self.view.bytes(address, len.into()) else { continue };
+            let target = match found {
+                [CALL | JMP, a, b, c, d, ..] => Some(map.code.target(address, 5, &[*a, *b, *c, *d])),
+                _ => None,
+            };
+            let target = target.map(|target| map.meant(&self.state, target));
+            let at = usize::from(slot);
+            let kind = map.slots[at].op.and_then(|op| map.info.ops.inlined.get(usize::from(op)));
+            let guarded = kind.filter(|kind| kind.code.is_some()).and_then(|kind| kind.only_while);
+            let target = if target.is_some() && target == bug { Some(0) } else { target };
+            let candidates =
+                [guarded, target.filter(|&t| t == 0 || map.is_function(t)), nothing, map.info.ops.identity];
+            // By type, whatever the slot holds: no vote.
+            if self.state.inlines && kind.is_some_and(|kind| kind.code.is_some() && kind.only_while.is_none()) {
+                continue;
+            }
+            for candidate in candidates.into_iter().flatten().chain([0]) {
+                form.clear();
+                form.extend_from_slice(found);
+                if map.slots[at].op.is_some() {
+                    map.op(slot, &self.state, address, candidate, &mut form);
+                } else if Some(candidate) == nothing {
+                    state_nops(&self.state, &mut form);
+                } else {
+                    form.fill(insn::NOP);
+                    let target = if candidate == 0 { bug.unwrap_or(0) } else { candidate };
+                    let counts = map.counts_at(address, true);
+                    let target = if counts { map.counted(&self.state, target) } else { target };
+                    form[..5].copy_from_slice(&insn::call(address, target));
+                    state_nops(&self.state, &mut form[5..]);
+                }
+                if form == found {
+                    tallies[at].add(candidate);
+                    break;
+                }
+            }
+        }
+        let backend = self.backend(&tallies);
+        let none = HashMap::new();
+        let fills = backend.map_or(&none, |at| &map.info.backends[at].slots);
+        for (at, tally) in tallies.iter().enumerate() {
+            let slot = map.slots[at];
+            let known = self.known.slots.get(&slot.address).copied();
+            let (mut value, _, all) = tally.winner().unwrap_or((slot.built, 0, 0));
+            let allowed = |value: u64| match fills.get(&slot.address) {
+                Some(values) => values.contains(&value),
+                None => value == slot.built,
+            };
+            let votes = |value: u64| tally.0.get(&value).copied().unwrap_or(0);
+            if votes(value) < ENOUGH && backend.is_some() && !allowed(value) {
+                // Too few to be believed against what backends do.
+                let likely = fills.get(&slot.address).cloned().unwrap_or_else(|| vec![slot.built]);
+                value = likely.into_iter().max_by_key(|&v| votes(v)).unwrap_or(slot.built);
+            }
+            value = known.unwrap_or(value);
+            self.state.slots[at] = value;
+            self.vote(Unknown::Slot(slot.address), value, votes(value), all - votes(value), known.is_some());
+        }
+    }
+
+    /// The backend that explains most, and its place; of several the first.
+    fn backend(&mut self, tallies: &[Tally<u64>]) -> Option<usize> {
+        let map = self.map;
+        let explains = |at: usize| -> u32 {
+            let fills = &map.info.backends[at].slots;
+            let of = |(slot, tally): (&Slot, &Tally<u64>)| {
+                let votes = |value: u64| tally.0.get(&value).copied().unwrap_or(0);
+                fills
+                    .get(&slot.address)
+                    .map_or(votes(slot.built), |values| values.iter().map(|&v| votes(v)).max().unwrap_or(0))
+            };
+            map.slots.iter().zip(tallies).map(of).sum()
+        };
+        let best = (0..map.info.backends.len()).max_by_key(|&at| (explains(at), usize::MAX - at));
+        if let Some(at) = best {
+            self.backend = map.info.backends[at].name.clone();
+        }
+        best
+    }
+}
+
+fn state_nops(state: &State, site: &mut [u8]) {
+    state.nops.fill(site);
+}

@@ -1,0 +1,68 @@
+//! What the image and its era say, in numbers and addresses: names are known to the caller alone.
+
+use std::collections::HashMap;
+
+use crate::insn::NopTable;
+
+/// The features that sites of other tables than `.altinstructions` hang on, by number; `None` where the kernel has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeatureNumbers {
+    /// `X86_FEATURE_RETPOLINE`.
+    pub retpoline: Option<u16>,
+    /// `X86_FEATURE_RETPOLINE_LFENCE`.
+    pub retpoline_lfence: Option<u16>,
+    /// `X86_FEATURE_RETHUNK`.
+    pub rethunk: Option<u16>,
+    /// `X86_FEATURE_INDIRECT_THUNK_ITS`.
+    pub its: Option<u16>,
+    /// `X86_FEATURE_CALL_DEPTH`.
+    pub call_depth: Option<u16>,
+    /// `X86_FEATURE_XENPV`.
+    pub xenpv: Option<u16>,
+}
+
+/// What a patch function does with an op's type.
+#[derive(Debug, Clone, Default)]
+pub struct Inlined {
+    /// The code it copies; none, where it leaves the type to the default rules.
+    pub code: Option<Box<[u8]>>,
+    /// Copied only while the slot holds this function.
+    pub only_while: Option<u64>,
+    /// Sites of this op jump.
+    pub jump: bool,
+}
+
+/// What the era's `.parainstructions` pass does, as far as the tables do not tell.
+#[derive(Debug, Clone, Default)]
+pub struct Ops {
+    /// By op type.
+    pub inlined: Vec<Inlined>,
+    /// The function that counts as nothing to do.
+    pub nop: Option<u64>,
+    /// The function that returns its argument.
+    pub identity: Option<u64>,
+    /// What a NULL op becomes a call to; `ud2` where there is none.
+    pub bug: Option<u64>,
+}
+
+/// What the image and its era say, with the names that only Python knows.
+#[derive(Debug, Clone, Default)]
+pub struct KernelInfo {
+    /// The features other tables hang on.
+    pub numbers: FeatureNumbers,
+    /// `.parainstructions`.
+    pub ops: Ops,
+    /// What may fill the ops.
+    pub backends: Vec<Backend>,
+    /// The nop tables this era chooses from; the first is what it takes where nothing tells.
+    pub nops: Vec<&'static NopTable>,
+}
+
+/// What a backend may put into op slots: the slots that the image's own contents do not settle, by address.
+#[derive(Debug, Clone, Default)]
+pub struct Backend {
+    /// Its name.
+    pub name: String,
+    /// What a slot may hold, by its address; for one that is not listed, what the image has.
+    pub slots: HashMap<u64, Vec<u64>>,
+}

@@ -1,0 +1,259 @@
+//! The sites of an image, as pieces: one for each time that a pass comes to a place.
+
+use std::collections::HashMap;
+
+use super::clusters::SiteMap;
+use crate::error::{Error, Result};
+use crate::image::{Bits, Image};
+use crate::insn::{self, CALL, JMP, THUNK_SIZE};
+use crate::plan::alternatives::Nest;
+use crate::plan::{Pass, Stage};
+
+/// Stubs of Xen's hypercall page, and their size.
+pub(super) const STUBS: u32 = 128;
+pub(super) const STUB: u64 = 32;
+
+/// What a site is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Paravirt {
+        row: u32,
+        slot: u16,
+    },
+    /// Rows that follow each other at one site.
+    Alternatives {
+        first: u32,
+        count: u16,
+    },
+    Retpoline(u32),
+    Return(u32),
+    Endbr(u32),
+    Lock(u32),
+    Mcount(u32),
+    Jump {
+        row: u32,
+        key: u16,
+    },
+    Call {
+        row: u32,
+        key: u16,
+    },
+    Trampoline {
+        row: u32,
+        key: Option<u16>,
+    },
+    Constant {
+        row: u32,
+        table: u16,
+    },
+    XenIret,
+    XenStub(u32),
+}
+
+/// A site, or one of the times a pass comes to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    pub address: u64,
+    pub len: u8,
+    /// The stage of the boot, by its place in the era's order.
+    pub stage: u8,
+    pub kind: Kind,
+}
+
+impl Kind {
+    /// The pass that writes here.
+    pub fn pass(self) -> Pass {
+        match self {
+            Kind::Paravirt { .. } => Pass::Paravirt,
+            Kind::Alternatives { .. } => Pass::Alternatives,
+            Kind::Retpoline(_) => Pass::Retpolines,
+            Kind::Return(_) => Pass::Returns,
+            Kind::Endbr(_) => Pass::Ibt,
+            Kind::Lock(_) => Pass::SmpLocks,
+            Kind::Mcount(_) => Pass::Mcount,
+            Kind::Jump { .. } => Pass::JumpLabels,
+            Kind::Call { .. } => Pass::StaticCalls,
+            Kind::Trampoline { .. } => Pass::Trampolines,
+            Kind::Constant { .. } => Pass::RuntimeConst,
+            Kind::XenIret | Kind::XenStub(_) => Pass::Unlisted,
+        }
+    }
+}
+
+/// A branch to a thunk, as built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Branch {
+    pub len: u8,
+    /// `CALL`, `JMP`, or the second byte of `jcc rel32`.
+    pub opcode: u8,
+    pub conditional: bool,
+    pub register: u8,
+}
+
+/// Where a slot lies, and what it holds as built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
+    pub address: u64,
+    pub built: u64,
+    /// Its op type, where `.parainstructions` names it.
+    pub op: Option<u8>,
+}
+
+/// FeatureNumbers things in the order they are met.
+struct Index<T> {
+    by: HashMap<u64, u16>,
+    list: Vec<T>,
+}
+
+impl<T> Index<T> {
+    fn new() -> Index<T> {
+        Index { by: HashMap::new(), list: Vec::new() }
+    }
+
+    fn of(&mut self, address: u64, make: impl FnOnce() -> T) -> Result<u16> {
+        if let Some(&at) = self.by.get(&address) {
+            return Ok(at);
+        }
+        let at = u16::try_from(self.list.len()).map_err(|_| Error::table("more than 65535 keys or slots"))?;
+        self.by.insert(address, at);
+        self.list.push(make());
+        Ok(at)
+    }
+}
+
+impl SiteMap<'_> {
+    fn add(&mut self, stage: Stage, address: u64, len: u8, kind: Kind) {
+        if let Some(stage) = self.stage(stage) {
+            self.pieces.push(Piece { address, len, stage, kind });
+        }
+    }
+
+    /// Gathers the pieces. What tables name may lie in the kernel that a module is loaded in.
+    pub(super) fn collect(&mut self, image: &Image, kernel: Option<&Image>) -> Result<()> {
+        let tables = self.tables;
+        let word = |address: u64| {
+            image.read_word(address).or_else(|| kernel.and_then(|kernel| kernel.read_word(address))).unwrap_or(0)
+        };
+        let mut slots = Index::new();
+        if let Some(table) = &tables.paravirt {
+            let base = table.ops_address(self.bits)?;
+            for (row, site) in (0..).zip(&table.sites) {
+                let address = base.wrapping_add(self.bits.word() as u64 * u64::from(site.op_type));
+                let made = || Slot { address, built: word(address), op: Some(site.op_type) };
+                let slot = slots.of(address, made)?;
+                self.add(Stage::Paravirt, site.address, site.len, Kind::Paravirt { row, slot });
+            }
+        }
+        if let Some(table) = &tables.alternatives {
+            self.row_slots = vec![None; table.rows.len()];
+            for (row, alternative) in table.rows.iter().enumerate().filter(|(_, row)| row.direct_call) {
+                let site = self.code.from(alternative.address);
+                if let [0xff, 0x15, a, b, c, d, ..] = *site {
+                    let displacement = i32::from_le_bytes([a, b, c, d]);
+                    let address = match self.bits {
+                        Bits::B64 => alternative.address.wrapping_add(6).wrapping_add(displacement as u64),
+                        Bits::B32 => u64::from(displacement as u32),
+                    };
+                    let slot = slots.of(address, || Slot { address, built: word(address), op: None })?;
+                    self.row_slots[row] = Some(slot);
+                }
+            }
+            let mut first = 0;
+            while first < table.rows.len() {
+                let here = table.rows[first];
+                let count = match self.rules.alternatives.nest {
+                    Nest::Each => 1,
+                    _ => table.rows[first..].iter().take_while(|row| row.address == here.address).count(),
+                };
+                let len = table.rows[first..first + count].iter().map(|row| row.len).max().unwrap_or(0);
+                let kind = Kind::Alternatives { first: first as u32, count: count.min(usize::from(u16::MAX)) as u16 };
+                self.add(Stage::Alternatives, here.address, len, kind);
+                first += count;
+            }
+        }
+        self.slots = slots.list;
+        for (row, address) in tables.retpolines.rows() {
+            let branch = self.branch(address);
+            self.branches.resize(row as usize, None);
+            self.branches.push(branch);
+            if let Some(branch) = branch {
+                self.add(Stage::Retpolines, address, branch.len, Kind::Retpoline(row));
+            }
+        }
+        for (row, address) in tables.returns.rows() {
+            self.add(Stage::Returns, address, 5, Kind::Return(row));
+        }
+        for (row, address) in tables.ibt.rows() {
+            self.add(Stage::Ibt, address, 4, Kind::Endbr(row));
+        }
+        for (row, address) in tables.smp_locks.rows() {
+            self.add(Stage::SmpLocks, address, 1, Kind::Lock(row));
+        }
+        for (row, &address) in (0..).zip(&tables.mcount) {
+            self.add(Stage::Ftrace, address, 5, Kind::Mcount(row));
+        }
+        let mut keys = Index::new();
+        for (row, label) in (0..).zip(&tables.jump_labels) {
+            let count = image.read(label.key, 4).or_else(|| kernel.and_then(|kernel| kernel.read(label.key, 4)));
+            let on = || count.is_some_and(|count| count.iter().any(|&b| b != 0));
+            let key = keys.of(label.key, || (label.key, on()))?;
+            self.add(Stage::Updates, label.address, label.len, Kind::Jump { row, key });
+        }
+        self.keys = keys.list;
+        let mut calls = Index::new();
+        for (row, site) in (0..).zip(&tables.static_calls) {
+            let key = calls.of(site.key, || (site.key, word(site.key)))?;
+            let len = if self.code.from(site.address).first() == Some(&0x0f) { 6 } else { 5 };
+            for stage in [Stage::StaticCalls, Stage::StaticCallsAgain, Stage::Updates] {
+                self.add(stage, site.address, len, Kind::Call { row, key });
+            }
+        }
+        for (row, trampoline) in (0..).zip(&tables.trampolines) {
+            let key = match trampoline.key {
+                Some(key) => Some(calls.of(key, || (key, word(key)))?),
+                // kallsyms without data: the trampoline is a key of its own, which jumps where it was linked to.
+                None => {
+                    let linked = match *self.code.from(trampoline.address) {
+                        [JMP, a, b, c, d, ..] => self.code.target(trampoline.address, 5, &[a, b, c, d]),
+                        _ => 0,
+                    };
+                    Some(calls.of(trampoline.address, || (trampoline.address, linked))?)
+                }
+            };
+            self.add(Stage::Updates, trampoline.address, 5, Kind::Trampoline { row, key });
+        }
+        self.calls = calls.list;
+        for (table, constant) in (0..).zip(&tables.constants) {
+            for (row, address) in constant.table.rows() {
+                self.add(Stage::Constants, address, constant.width, Kind::Constant { row, table });
+            }
+        }
+        if self.bits == Bits::B64 {
+            if let Some((site, _)) = self.marks.xen_iret {
+                self.add(Stage::Unlisted, site, 5, Kind::XenIret);
+            }
+            if let Some(page) = self.marks.hypercall_page {
+                for number in 0..STUBS {
+                    let stub = page.wrapping_add(STUB * u64::from(number));
+                    self.add(Stage::Unlisted, stub, 14, Kind::XenStub(number));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The branch to a thunk at a site; `None` where the kernel would warn and go on.
+    fn branch(&self, address: u64) -> Option<Branch> {
+        let code = self.code.from(address);
+        let step = insn::step(self.bits, code)?;
+        let (opcode, conditional) = match step.opcode {
+            [opcode @ (CALL | JMP), _] => (opcode, false),
+            [0x0f, opcode @ 0x80..=0x8f] => (opcode, true),
+            _ => return None,
+        };
+        let ((at, _), array) = (step.branch()?, self.marks.indirect_thunks?);
+        let distance = self.code.target(address, step.len, &code[at..step.len]).wrapping_sub(array);
+        let register = u8::try_from(distance / THUNK_SIZE).ok().filter(|&r| r < 16 && distance % THUNK_SIZE == 0)?;
+        Some(Branch { len: step.len as u8, opcode, conditional, register })
+    }
+}
