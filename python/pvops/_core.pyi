@@ -205,6 +205,10 @@ class Tables:
     def intrusions(self) -> list[tuple[int, int, int]]:
         """(from, to, site) of each direct branch that lands in the middle of a site."""
 
+    def alternatives(self) -> list[tuple[int, int, int, bool, bool, int, bytes]]:
+        """(address, length, feature, inverted, direct call, replacement's address, its bytes) of each row of
+        .altinstructions, in table order."""
+
     @property
     def alternatives_layout(self) -> str | None: ...
     def constants(self) -> list[tuple[str, int, list[int]]]:

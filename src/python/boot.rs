@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::error::{Error, Result};
 use crate::image;
@@ -23,6 +23,9 @@ pub struct Tables {
 
 /// (index, address, length, feature, inverted, direct call, key, target) of a row; what a table has not is None.
 type Row = (u32, u64, u16, Option<u16>, Option<bool>, Option<bool>, Option<u64>, Option<u64>);
+
+/// A row of .altinstructions with its replacement, as `Tables::alternatives` gives it.
+type Alternative<'py> = (u64, u8, u16, bool, bool, u64, Bound<'py, PyBytes>);
 
 fn plain(index: u32, address: u64, len: u16) -> Row {
     (index, address, len, None, None, None, None, None)
@@ -44,6 +47,18 @@ impl Tables {
         let high = high.unwrap_or(u64::MAX);
         rows.retain(|row| row.1 < high && row.1.saturating_add(row.2.max(1).into()) > low);
         Ok(rows)
+    }
+
+    /// (address, length, feature, inverted, direct call, replacement's address, its bytes) of each row of
+    /// .altinstructions, in table order.
+    fn alternatives<'py>(&self, py: Python<'py>) -> Vec<Alternative<'py>> {
+        let rows = self.tables.alternatives.iter().flat_map(|table| &table.rows);
+        rows.map(|row| {
+            let code = self.image.read(row.replacement, row.replacement_len.into()).unwrap_or_default();
+            let code = PyBytes::new(py, code);
+            (row.address, row.len, row.feature, row.inverted, row.direct_call, row.replacement, code)
+        })
+        .collect()
     }
 
     /// The layout of .altinstructions; None where the image has none.

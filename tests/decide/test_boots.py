@@ -12,7 +12,6 @@ from decide import boots
 from kernels.given import given
 from pvops.decide.prediction import predict
 from pvops.decide.returns import return_thunk, uniprocessor
-from pvops.image.rows import NOT
 
 pytestmark = pytest.mark.kernels
 
@@ -57,7 +56,7 @@ def test_the_text_agrees(boot: str) -> None:
             continue
         seen += 1
         taken = memory.read(row.address, len(row.code)) == row.code
-        if taken != words[row.number].guess ^ bool(row.flags & NOT):
+        if taken != words[row.number].guess ^ row.inverted:
             wrong.append(f"{row.address:#x} {words[row.number].name.name}: {words[row.number].source}")
     assert seen > 100
     assert not wrong
@@ -114,7 +113,7 @@ def test_words_are_the_kernels_own(boot: str) -> None:
     printed = [n for n in words.numbers.by_number.values() if n.printed and n.number < len(held) * 32]
     wrong = [n.name for n in printed if words[n.number].guess != bool(held[n.number // 32] >> n.number % 32 & 1)]
     assert not wrong
-    assert len(words.words()) == words.numbers.ncapints + words.numbers.declared.nbugints
+    assert len(words.words()) == words.numbers.ncapints + words.numbers.nbugints
 
 
 _SAID = ("spectre_v2", "retbleed", "spec_rstack_overflow", "indirect_target_selection")

@@ -8,7 +8,7 @@ import pytest
 
 from decide import boots
 from pvops.decide.keys import predict_calls, predict_keys
-from pvops.image import keyed
+from pvops.image import uses as uses_of
 
 pytestmark = pytest.mark.kernels
 
@@ -30,10 +30,10 @@ def test_jump_labels(boot: str) -> None:
     kernel, memory = boots.kernel(boot.partition("~")[0]), boots.Memory(boot)
     states = predict_keys(boots.words(boot), kernel)
     wrong: Counter[str] = Counter()
-    uses = [use for use in keyed.jump_labels(kernel) if use.address in memory]
+    uses = [use for use in uses_of.jump_labels(kernel) if use.address in memory]
     for use in uses:
         state = states[use.key]
-        if _jumps(memory.read(use.address, 5)) ^ use.flag != state.enabled:
+        if _jumps(memory.read(use.address, 5)) ^ use.inverted != state.enabled:
             wrong[f"{state.symbol}: {state.enabled} ({state.source})"] += 1
     print(f"{boot}: {len(uses)} jump labels, {sum(wrong.values())} wrong", *wrong.most_common(20))
     assert len(uses) > 3000
@@ -46,7 +46,7 @@ def test_static_calls(boot: str) -> None:
     states = predict_calls(boots.words(boot), kernel)
     zero, warn = kernel.address_of("__static_call_return0"), kernel.address_of("__WARN_trap")
     wrong: Counter[str] = Counter()
-    uses = [use for use in keyed.static_calls(kernel) if use.address in memory]
+    uses = [use for use in uses_of.static_calls(kernel) if use.address in memory]
     for use in uses:
         state, code = states[use.key], memory.read(use.address, 5)
         if code == _ZERO:

@@ -237,7 +237,8 @@ def estimate(kernel: Kernel, measurement: Measurement, *, machine: Machine | Non
         TableError: the kernel has no ops.
         OpsError: nothing tells how it patches.
     """
-    _ = kernel.ops.address, kernel.rules  # what no backend can do without is an error of the kernel's
+    kernel.ops.require()
+    _ = kernel.rules  # what no backend can do without is an error of the kernel's
     plans: dict[str, Plan] = {}
     for backend in BACKENDS:
         try:

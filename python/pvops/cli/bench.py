@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     kernel = opened(args) if args.kernel is not None else None
     machine = machine_of(args)
     if kernel is not None:
-        _ = kernel.ops.address, kernel.rules
+        kernel.ops.require()
+        _ = kernel.rules
     found = bench.measure(args.seconds, cpu=args.cpu)
     estimate = None if kernel is None else bench.estimate(kernel, found, machine=machine)
     if args.plot is not None:

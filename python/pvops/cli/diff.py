@@ -11,6 +11,7 @@ from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pvops.kernel import Kernel
     from pvops.machine.machine import Machine
 
 #: The exit status where something differs.
@@ -26,8 +27,8 @@ def run(args: argparse.Namespace) -> int:
         from pvops.errors import OpsError
 
         raise OpsError("--html - and rows or JSON both want standard output; write the page to a file")
-    sides = _side(args, args.a), _side(args, args.b)
     kernel = opened(args)
+    sides = _side(args, kernel, args.a), _side(args, kernel, args.b)
     plans = [planned(args, kernel, backend, machine) for _, backend, machine in sides]
     comparison = compare(plans[0], plans[1], (sides[0][0], sides[1][0]))
     if args.html is not None:
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     return DIFFERS if comparison.sites else 0
 
 
-def _side(args: argparse.Namespace, given: str) -> tuple[str, str, Machine | None]:
+def _side(args: argparse.Namespace, kernel: Kernel, given: str) -> tuple[str, str, Machine | None]:
     """What an argument names: (what to call it, backend, machine)."""
     import os
 
@@ -71,4 +72,4 @@ def _side(args: argparse.Namespace, given: str) -> tuple[str, str, Machine | Non
     if not backend and machine.backend.value is None:
         output.note(f"{path}: {machine.backend.source}; taken as native")
     name = os.path.basename(path)
-    return (f"{backend}:{name}" if backend else name), backend or backend_of(machine), machine
+    return (f"{backend}:{name}" if backend else name), backend or backend_of(kernel, machine), machine

@@ -30,17 +30,16 @@ def machine_of(args: argparse.Namespace) -> Machine | None:
     return Machine.load(args.machine)
 
 
-def backend_of(machine: Machine | None) -> str:
-    """The backend a machine means; native where it means none that is declared."""
-    from pvops import backends
+def backend_of(kernel: Kernel, machine: Machine | None) -> str:
+    """The backend that a kernel takes on a machine."""
+    from pvops.decide.backend import backend_for
 
-    name = machine.backend.value if machine is not None else None
-    return name if name in backends.names() else "native"
+    return backend_for(kernel, machine).name
 
 
 def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | None) -> Plan:
     """The plan under a backend; with ``--verbose`` what was found and assumed goes to stderr."""
-    from pvops.decide.boot import NATIVE
+    from pvops.decide.slots import NATIVE
 
     plan = kernel.plan(backend, machine=machine)
     if args.verbose:

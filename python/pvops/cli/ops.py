@@ -81,6 +81,7 @@ def _data(row: OpRow) -> dict[str, object]:
 
 def _of_kernel(args: argparse.Namespace) -> View:
     kernel = opened(args)
+    kernel.ops.require()
     machine = machine_of(args)
     names = list(dict.fromkeys(["native", *args.backend]))
     plans = {name: kernel.plan(name, machine=machine) for name in names}

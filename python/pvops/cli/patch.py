@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("standard output is a terminal, and the image is binary; use -o FILE or a pipe")
     kernel = opened(args)
     machine = machine_of(args)
-    name = args.backend or backend_of(machine)
+    name = args.backend or backend_of(kernel, machine)
     plan = planned(args, kernel, name, machine)
     if to_stdout:
         sys.stdout.buffer.write(plan.apply() if args.image_format == "text" else plan.image())

@@ -74,7 +74,7 @@ def document(kernel: Kernel, args: argparse.Namespace) -> dict[str, object]:
     sites = _chosen(kernel, args)
     arrays = [
         {"symbol": array.symbol, "address": terminal.hex_address(array.address), "first": array.first}
-        for array in (kernel.ops.arrays if _has_ops(kernel) else [])
+        for array in kernel.ops.arrays
     ]
     found: dict[str, object] = {
         "schema": "pvops.sites/1",
@@ -88,10 +88,6 @@ def document(kernel: Kernel, args: argparse.Namespace) -> dict[str, object]:
         "sites": [_site(site, args.names) for site in sites],
     }
     return found
-
-
-def _has_ops(kernel: Kernel) -> bool:
-    return kernel.paravirt is not None or kernel.address_of("pv_ops") is not None
 
 
 def layouts(kernel: Kernel, table: str | None = None) -> dict[str, str]:
@@ -221,7 +217,7 @@ def full_summary(kernel: Kernel, sites: Sequence[Site], table: str | None) -> li
         f"  {found['addresses']} addresses, {found['claimed_by_several']} of them claimed by more than one mechanism"
     )
     lines += [f"    {n:>6}  {pair}" for pair, n in list(shared.items())[:6]]
-    if ops and _has_ops(kernel):
+    if ops:
         lines += _ops_lines(kernel, list(ops.items()))
     return lines
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pvops._core as _core
-from pvops.decide.patching import core_rules, core_slot
+from pvops.decide import slots as slots_of
 from pvops.errors import OpsError
 
 if TYPE_CHECKING:
@@ -20,16 +20,13 @@ if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
     from pvops.eras.nops import NopChoice
     from pvops.eras.patching import PatchFunction
-    from pvops.eras.rules import ParavirtRules, Rules
+    from pvops.eras.rules import Rules
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
     from pvops.machine.state import State
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-#: Why a slot holds what it holds where no backend changed it.
-NATIVE = "the image's own pv_ops holds it"
 
 #: Why something is so where the kernel itself held it.
 _HELD = "the kernel held it"
@@ -77,12 +74,14 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         OpsError: the backend does not fit this kernel.
         TableError: a table of the image is malformed.
     """
-    asked = _machine(backend, machine)
+    asked = _machine(kernel, backend, machine, rules)
     state = _state(kernel, asked)
-    slots, patch_function, jumps = filled(kernel, backend, machine, rules)
+    ops = slots_of.filled(kernel, backend, machine, rules)
+    slots = ops.slots
     nop_choice = _nops(kernel, machine, rules)
     if state is not None:
         slots = _held(kernel, slots, state)
+        ops = ops._replace(slots=slots)
         nop_choice = nop_choice._replace(table=state.nops, why=_HELD)
     words: FeatureWords | None = None
     features: list[int] = []
@@ -106,16 +105,12 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         thunk = kernel.address_of(returns.symbol) if returns.symbol else None
         answer = uniprocessor(asked, kernel)
         one_cpu = (answer.best, answer.source)
-        from pvops.image.keyed import Use
-
-        labels = kernel.tables.rows("jump_labels")
-        keys = predict_keys(words, kernel, [Use(row[1], row[6] or 0, bool(row[4])) for row in labels])
+        keys = predict_keys(words, kernel)
         calls = predict_calls(words, kernel)
     template, core = None, None
     pointers = None
     if rules.paravirt is not None and kernel.paravirt is not None:
-        template = _template(kernel, slots, patch_function, jumps, rules.paravirt)
-        core = _rules(kernel, slots, rules.paravirt, nop_choice)
+        template, core = slots_of.template(kernel, ops, rules.paravirt, nop_choice.table)
     else:
         pointers = {kernel.ops.slot(i): slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
     if state is not None:
@@ -136,7 +131,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         constants=_known({"runtime_ptr_USER_PTR_MAX": _user_ptr_max(asked)}, state and state.constants),
         its_pages=list(state.its_pages) if state is not None else [],
     )
-    return Setup(boot, asked, slots, patch_function, nop_choice, words, one_cpu, keys, calls)
+    return Setup(boot, asked, slots, ops.patch_function, nop_choice, words, one_cpu, keys, calls)
 
 
 def _state(kernel: KernelImage, machine: Machine) -> State | None:
@@ -180,41 +175,17 @@ def _user_ptr_max(machine: Machine) -> int:
     return ((1 << 56) if five_levels else (1 << 47)) - 4096
 
 
-def _machine(backend: Backend, machine: Machine | None) -> Machine:
-    """The machine, as a guest of the backend where nobody says what it is."""
+def _machine(kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> Machine:
+    """The machine, as a guest of the backend where it is another's or nobody says what it is."""
+    from pvops.decide.backend import backend_for
     from pvops.machine.machine import Machine
 
     if machine is None:
         return Machine(name="assumed", hypervisor=backend.hypervisor)
-    if machine.backend.value != backend.name:
-        return machine.under(backend.hypervisor)
-    return machine
-
-
-def filled(
-    kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules
-) -> tuple[Mapping[str, Slot], PatchFunction | None, frozenset[str]]:
-    """What a backend puts into the slots of an image; the patch function, where it is more than the default rules;
-    and the ops whose sites jump.
-
-    Raises:
-        OpsError: the backend does not fit this kernel.
-    """
-    from pvops import eras as ops
-    from pvops.backends.backend import Fill
-    from pvops.backends.backend import Slot as Filled
-
-    era = ops.era(rules.era)
-    config = kernel.ops.config or era.default_config(kernel.bits)
-    source = f"{kernel.ops.arrays[0].symbol} at {kernel.ops.address:#x}"
-    native = {op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in kernel.ops.native.items()}
-    fill = Fill(rules.era, kernel.bits, config, kernel.ops.names, native, kernel, machine)
-    slots = backend.fill(fill)
-    if rules.paravirt is None:
-        return slots, None, frozenset()
-    patch_function = backend.patch_function(fill, era.patch_function(config))
-    jumps = frozenset(op.name for op in era.template(config) if op.op.jump) if rules.paravirt.jumps else frozenset()
-    return slots, patch_function, jumps
+    # On the backend that the kernel takes there itself, nothing of what the machine says is dropped.
+    if backend_for(kernel, machine, rules.era).name == backend.name:
+        return machine
+    return machine.under(backend.hypervisor)
 
 
 def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoice:
@@ -229,55 +200,3 @@ def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoi
     family, model = machine.family or 0, machine.model or 0
     features = nops.features_of(vendor, family) | frozenset(machine.flags or ())
     return policy.choose(kernel.bits, nops.Cpu(vendor, family, model, features))
-
-
-def _required(kernel: KernelImage, symbol: str, role: str) -> int:
-    address = kernel.address_of(symbol)
-    if address is None:
-        raise OpsError(f"{kernel.name}: no symbol {symbol}, {role}", file=kernel.name)
-    return address
-
-
-def _rules(kernel: KernelImage, slots: Mapping[str, Slot], rules: ParavirtRules, choice: NopChoice) -> _core.Rules:
-    null_call = None
-    if rules.null != "ud2" and any(not slot.address for slot in slots.values()):
-        null_call = _required(kernel, rules.null, "what a NULL op becomes a call to")
-    call_clobbers = None
-    if rules.clobbers:
-        from pvops import eras as ops
-
-        call_clobbers = ops.era(rules.era).clobbers(kernel.bits)["CLBR_ANY"]
-    return core_rules(rules, kernel.bits, choice.table, call_clobbers=call_clobbers, null_call=null_call)
-
-
-def _template(
-    kernel: KernelImage,
-    slots: Mapping[str, Slot],
-    patch_function: PatchFunction | None,
-    jumps: frozenset[str],
-    rules: ParavirtRules,
-) -> list[_core.Slot]:
-    """The flat template: slot by slot, what it holds and what the patch function does with its type."""
-    nop = kernel.address_of(rules.nop)
-    known = ((kernel.address_of(name), bits) for name, bits in rules.identities.items())
-    identities = {address: f"ident{bits}" for address, bits in known if address}
-    template = []
-    for op in kernel.ops.names:
-        address = slots[op].address or 0
-        if not address:
-            pointer = "null"
-        elif address == nop:
-            pointer = "nop"
-        else:
-            pointer = identities.get(address, "function")
-        template.append(
-            core_slot(
-                op,
-                pointer,
-                address,
-                jump=op in jumps,
-                patch=patch_function,
-                resolve=lambda symbol: _required(kernel, symbol, "which the patch function names"),
-            )
-        )
-    return template

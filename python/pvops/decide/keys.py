@@ -6,14 +6,13 @@ keeps what the image is built with: most keys are only ever turned by user space
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide import lsm
 from pvops.decide.calls import PREFIX, CallTarget, calls
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES, by_place
-from pvops.image import keyed
+from pvops.image import uses
 
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
@@ -61,21 +60,18 @@ class CallState(NamedTuple):
 _BUILT = "as built"
 
 
-def predict_keys(
-    words: FeatureWords, kernel: KernelImage, uses: Sequence[keyed.Use] | None = None
-) -> dict[int, KeyState]:
+def predict_keys(words: FeatureWords, kernel: KernelImage) -> dict[int, KeyState]:
     """Every key that a jump label uses, by address.
 
     Args:
         words: the machine's features under this kernel.
         kernel: the kernel.
-        uses: its jump labels, where the caller has found them: an image that names no data does not tell here.
     """
     places: dict[int, list[int]] = {}
-    for use in keyed.jump_labels(kernel) if uses is None else uses:
+    for use in uses.jump_labels(kernel):
         places.setdefault(use.key, []).append(use.address)
     hooks = lsm.hooks(kernel, words.facts)
-    named = keyed.names_data(kernel)
+    named = uses.names_data(kernel)
     return {key: _state(words, kernel, key, sites, hooks, named) for key, sites in places.items()}
 
 
@@ -85,7 +81,7 @@ def _state(
     raw = kernel.image.read(key, 4)
     initial = raw is not None and int.from_bytes(raw, "little", signed=True) > 0
     if names_data:
-        found = keyed.name_of(kernel, key)
+        found = kernel.image.symbol_at(key)
     else:
         guessed = by_place(_functions(kernel, sites))
         found = (guessed, 0) if guessed else None
@@ -113,12 +109,12 @@ def predict_calls(words: FeatureWords, kernel: KernelImage) -> dict[int, CallSta
     """Every static call that has sites patched in place, by the address of its key."""
     known = calls(words, kernel)
     hooks = lsm.hooks(kernel, words.facts)
-    return {key: _call(kernel, key, known, hooks) for key in sorted({use.key for use in keyed.static_calls(kernel)})}
+    return {key: _call(kernel, key, known, hooks) for key in sorted({use.key for use in uses.static_calls(kernel)})}
 
 
 def _call(kernel: KernelImage, key: int, known: dict[str, CallTarget], hooks: lsm.Hooks | None) -> CallState:
     initial = kernel.read_word(key) or 0
-    found = keyed.name_of(kernel, key)
+    found = kernel.image.symbol_at(key)
     symbol = found[0] if found and not found[1] else None
     if hooks is not None and key in hooks.calls:
         return CallState(key, symbol, hooks.calls[key], initial, f"security modules: {hooks.source}")

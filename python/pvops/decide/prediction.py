@@ -59,7 +59,7 @@ class FeatureWords:
 
     def words(self) -> list[int]:
         """``boot_cpu_data.x86_capability`` as far as it is named: guesses where nothing is known."""
-        words = [0] * (self.numbers.ncapints + self.numbers.declared.nbugints)
+        words = [0] * (self.numbers.ncapints + self.numbers.nbugints)
         for number in self.numbers.by_number:
             if number < len(words) * 32 and self[number].guess:
                 words[number // 32] |= 1 << number % 32

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops.image.rows import DIRECT_CALL, NOT, Row
+from pvops.image.rows import Row
 
 if TYPE_CHECKING:
     from pvops.image.view import KernelView
@@ -55,19 +55,19 @@ class Anchor(NamedTuple):
     holds: Callable[[View], bool]
 
 
-def _code(feature: str, flags: int, *codes: str) -> Anchor:
+def _code(feature: str, inverted: bool, *codes: str) -> Anchor:
     wanted = frozenset(bytes.fromhex(code) for code in codes)
-    what = f"replacement {' or '.join(codes)}{', inverted' if flags & NOT else ''}"
-    return Anchor(feature, what, lambda v: v.row.flags == flags and v.row.code in wanted)
+    what = f"replacement {' or '.join(codes)}{', inverted' if inverted else ''}"
+    return Anchor(feature, what, lambda v: v.row.inverted == inverted and v.row.code in wanted)
 
 
 def _calls(feature: str, target: str) -> Anchor:
     return Anchor(feature, f"replacement goes to {target}()", lambda v: v.target == target)
 
 
-def _in(feature: str, flags: int, *places: str) -> Anchor:
+def _in(feature: str, inverted: bool, *places: str) -> Anchor:
     what = f"empty replacement in {'() or '.join(places)}()"
-    return Anchor(feature, what, lambda v: v.row.flags == flags and not v.row.code and v.place in places)
+    return Anchor(feature, what, lambda v: v.row.inverted == inverted and not v.row.code and v.place in places)
 
 
 def _verw(view: View) -> bool:
@@ -78,7 +78,7 @@ def _verw(view: View) -> bool:
 def _swapgs_lfence(user: bool) -> Callable[[View], bool]:
     # FENCE_SWAPGS_USER_ENTRY in error_entry and asm_exc_nmi, _KERNEL_ENTRY in paranoid_entry and error_entry.
     place = "asm_exc_nmi" if user else "paranoid_entry"
-    return lambda v: v.row.code == b"\x0f\xae\xe8" and not v.row.flags and v.place == place
+    return lambda v: v.row.code == b"\x0f\xae\xe8" and not v.row.inverted and v.place == place
 
 
 def _rdtsc(view: View) -> bool:
@@ -88,19 +88,19 @@ def _rdtsc(view: View) -> bool:
 _JUMPS = frozenset(prefix + bytes((0xFF, 0xE0 + r)) for prefix in (b"", b"\x41") for r in range(8))
 
 ANCHORS: Sequence[Anchor] = (
-    Anchor("ALWAYS", "direct calls of pv ops", lambda v: bool(v.row.flags & DIRECT_CALL)),
-    _code("XENPV", NOT, "fa", "fb", "9c58"),
-    _code("PVUNLOCK", NOT, "c60700", "c60000"),
-    _code("VCPUPREEMPT", NOT, "4831c0", "31c0"),
+    Anchor("ALWAYS", "direct calls of pv ops", lambda v: v.row.direct_call),
+    _code("XENPV", True, "fa", "fb", "9c58"),
+    _code("PVUNLOCK", True, "c60700", "c60000"),
+    _code("VCPUPREEMPT", True, "4831c0", "31c0"),
     Anchor("LFENCE_RDTSC", "replacement lfence; rdtsc", _rdtsc),
-    Anchor("RETPOLINE", "replacement jmp *reg, inverted", lambda v: v.row.flags == NOT and v.row.code in _JUMPS),
+    Anchor("RETPOLINE", "replacement jmp *reg, inverted", lambda v: v.row.inverted and v.row.code in _JUMPS),
     Anchor(
         "RETPOLINE_LFENCE",
         "replacement lfence; jmp *reg",
-        lambda v: v.row.code[:4] in (b"\x0f\xae\xe8\xff", b"\x0f\xae\xe8\x41") and not v.row.flags,
+        lambda v: v.row.code[:4] in (b"\x0f\xae\xe8\xff", b"\x0f\xae\xe8\x41") and not v.row.inverted,
     ),
     Anchor("CLEAR_CPU_BUF", "replacement verw mds_verw_sel", _verw),
-    _in("CLEAR_CPU_BUF", 0, "native_irq_return_ldt"),
+    _in("CLEAR_CPU_BUF", False, "native_irq_return_ldt"),
     Anchor("FENCE_SWAPGS_USER", "replacement lfence in asm_exc_nmi()", _swapgs_lfence(True)),
     Anchor("FENCE_SWAPGS_KERNEL", "replacement lfence in paranoid_entry()", _swapgs_lfence(False)),
     _calls("ENTRY_IBPB", "entry_ibpb"),
@@ -115,12 +115,12 @@ ANCHORS: Sequence[Anchor] = (
         lambda v: v.row.code[:4] == b"\x65\x48\xc1\x3d" and v.row.code[8:] == b"\x05",
     ),
     Anchor("RSB_CTXSW", "replacement fills the RSB in __switch_to_asm()", lambda v: _switch(v)),
-    _code("VMCALL", 0, "0f01c1"),
-    _in("RETHUNK", 0, "cpu_wants_rethunk", "cpu_wants_rethunk_at"),
-    _in("KERNEL_IBRS", 0, "paranoid_exit", "syscall_return_via_sysret"),
-    _in("APIC_MSRS_FENCE", NOT, "lapic_next_deadline", "x2apic_send_IPI_all", "x2apic_send_IPI_allbutself"),
-    _in("SYSENTER32", 0, "xen_enable_sysenter"),
-    _in("INDIRECT_THUNK_ITS", 0, "its_init_mod", "its_fini_mod", "its_free_mod", "its_init_thunk"),
+    _code("VMCALL", False, "0f01c1"),
+    _in("RETHUNK", False, "cpu_wants_rethunk", "cpu_wants_rethunk_at"),
+    _in("KERNEL_IBRS", False, "paranoid_exit", "syscall_return_via_sysret"),
+    _in("APIC_MSRS_FENCE", True, "lapic_next_deadline", "x2apic_send_IPI_all", "x2apic_send_IPI_allbutself"),
+    _in("SYSENTER32", False, "xen_enable_sysenter"),
+    _in("INDIRECT_THUNK_ITS", False, "its_init_mod", "its_fini_mod", "its_free_mod", "its_init_thunk"),
     Anchor(
         "USE_IBRS_FW",
         "replacement wrmsr in arch_efi_call_virt_teardown()",
@@ -137,16 +137,16 @@ def seen(kernel: KernelView, rows: Sequence[Row]) -> dict[str, Seen]:
     """Feature → number, for those that a kernel's rows give away; a pattern with several numbers gives none."""
     mask = (1 << kernel.bits) - 1
     found: dict[str, tuple[Counter[int], str]] = {}
-    calls = Counter(row.number for row in rows if row.flags & DIRECT_CALL)
+    calls = Counter(row.number for row in rows if row.direct_call)
     if calls:
         found[ANCHORS[0].feature] = (calls, ANCHORS[0].what)
     # Most rows are alike: what does not ask for a place or a target is looked at once.
-    alike = Counter((row.number, row.flags, row.code) for row in rows if not row.flags & DIRECT_CALL)
+    alike = Counter((row.number, row.inverted, row.code) for row in rows if not row.direct_call)
     for row in rows:
-        if row.flags & DIRECT_CALL:
+        if row.direct_call:
             continue
         own = _placed(row) or _branches(row)
-        many = 1 if own else alike.pop((row.number, row.flags, row.code), 0)
+        many = 1 if own else alike.pop((row.number, row.inverted, row.code), 0)
         if not many:
             continue
         view = View(row, _target(kernel, row, mask), _place(kernel, row) if _placed(row) else None)

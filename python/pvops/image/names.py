@@ -1,23 +1,43 @@
-"""The names that an image gives its features: ``x86_cap_flags`` and ``x86_bug_flags``.
+"""The names that an image gives its features and bugs, and how many words of each it has.
 
-Both are arrays of pointers to the names that /proc/cpuinfo prints, by number; NULL where nothing is printed
-(arch/x86/kernel/cpu/mkcapflags.sh). A 64-bit Debian kernel has the symbols; one without data symbols (i386) has the
-arrays, which are found by what they hold: pointers to "fpu", "vme", "de", "pse" in a row, and "f00f", "fdiv", "coma".
+``x86_cap_flags`` and ``x86_bug_flags`` are arrays of pointers to the names that /proc/cpuinfo prints, by number; NULL
+where nothing is printed (arch/x86/kernel/cpu/mkcapflags.sh). They have NCAPINTS * 32 and NBUGINTS * 32 entries, which
+no header of an image says: stable releases and distributions move both (RHEL 7's 3.10 has 20 and 10, RHEL 8's 4.18 30
+and 2). How long an array is, its distance to what follows it tells: the compiler lays ``x86_bug_flags``,
+``x86_cap_flags`` and ``x86_power_flags`` side by side (since 5.6 with ``x86_vmx_flags``), in an order of its own.
+
+An image that names no data (CONFIG_KALLSYMS_ALL=n) has the arrays too: they are found by the names they begin with.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pvops.image.view import KernelView
 
 _LONGEST = 24
+#: No kernel has more words of features, or of bugs.
+_MOST_WORDS = 48
+_ENTRIES = 32
 
-_CAPS = ("x86_cap_flags", ("fpu", "vme", "de", "pse"))
-_BUGS = ("x86_bug_flags", ("f00f", "fdiv", "coma"))
+
+class _Array(NamedTuple):
+    """An array of names: its symbol, and by entry some names that it has in every kernel, the rarest string first."""
+
+    symbol: str
+    names: Mapping[int, str]
+
+
+_CAPS = _Array("x86_cap_flags", {15: "cmov", 13: "pge", 14: "mca", 16: "pat"})
+_BUGS = _Array("x86_bug_flags", {0: "f00f", 1: "fdiv", 2: "coma"})
+_BESIDE = (
+    _Array("x86_power_flags", {6: "100mhzsteps", 0: "ts", 1: "fid", 2: "vid"}),
+    # Bits of the first word of arch/x86/include/asm/vmxfeatures.h.
+    _Array("x86_vmx_flags", {6: "preemption_timer", 5: "vnmi", 7: "posted_intr"}),
+)
 
 
 class Printed(NamedTuple):
@@ -25,59 +45,102 @@ class Printed(NamedTuple):
 
     Attributes:
         names: number → name.
+        words: how many words of 32 it has, where the image tells; else None.
         source: where the array was found.
     """
 
     names: Mapping[int, str]
+    words: int | None
     source: str
 
 
-def features(kernel: KernelView, ncapints: int) -> Printed:
-    """Names of features by number; none where the image has no such array."""
-    return _array(kernel, *_CAPS, ncapints * 32)
+class FlagNames:
+    """The names in one image.
 
+    Args:
+        kernel: the image.
+    """
 
-def bugs(kernel: KernelView, nbugints: int) -> Printed:
-    """Names of bugs by number, counted from the first bug."""
-    return _array(kernel, *_BUGS, nbugints * 32)
+    def __init__(self, kernel: KernelView) -> None:
+        self._kernel = kernel
+        self._found: dict[str, tuple[int | None, str]] = {}
 
+    def features(self, words: int) -> Printed:
+        """Names of features by number; none where the image has no such array.
 
-def _array(kernel: KernelView, symbol: str, first: tuple[str, ...], count: int) -> Printed:
-    address, source = kernel.address_of(symbol), f"{symbol} in the image"
-    if address is None:
-        address, source = _find(kernel, first), f"{symbol}, found by its contents"
-    if address is None:
-        return Printed({}, f"the image has no {symbol}")
-    found = {}
-    for i in range(count):
-        pointer = kernel.read_word(address + i * kernel.word)
-        if pointer and (name := _string(kernel, pointer)):
-            found[i] = name
-    return Printed(found, source)
+        Args:
+            words: how many to read where the image does not tell.
+        """
+        return self._printed(_CAPS, words)
 
+    def bugs(self, words: int) -> Printed:
+        """Names of bugs by number, counted from the first bug."""
+        return self._printed(_BUGS, words)
 
-def _find(kernel: KernelView, first: tuple[str, ...]) -> int | None:
-    """The address of an array that begins with pointers to these names."""
-    for name, address, size, _ in kernel.image.sections():
-        if name not in (".rodata", ".data"):
-            continue
-        section = kernel.image.read(address, size) or b""
-        for start in _occurrences(section, first[0].encode() + b"\0"):
-            pointer = (address + start).to_bytes(kernel.word, "little")
-            for at in _pointers(kernel, pointer):
-                words = [kernel.read_word(at + i * kernel.word) for i in range(len(first))]
-                if all(w and _string(kernel, w) == text for w, text in zip(words, first, strict=True)):
-                    return at
-    return None
+    def _printed(self, array: _Array, words: int) -> Printed:
+        address, source = self._place(array)
+        if address is None:
+            return Printed({}, None, source)
+        told = self._words(array.symbol, address)
+        found = {}
+        for i in range((words if told is None else told) * _ENTRIES):
+            pointer = self._kernel.read_word(address + i * self._kernel.word)
+            if pointer and (name := _string(self._kernel, pointer)):
+                found[i] = name
+        return Printed(found, told, source)
 
+    def _place(self, array: _Array) -> tuple[int | None, str]:
+        """Where an array lies, and what told."""
+        if array.symbol not in self._found:
+            address, source = self._kernel.address_of(array.symbol), f"{array.symbol} in the image"
+            if address is None:
+                address, source = self._search(array), f"{array.symbol}, found by its contents"
+            if address is None:
+                source = f"the image has no {array.symbol}"
+            self._found[array.symbol] = address, source
+        return self._found[array.symbol]
 
-def _pointers(kernel: KernelView, pointer: bytes) -> list[int]:
-    found = []
-    for name, address, size, _ in kernel.image.sections():
-        if name in (".rodata", ".data"):
-            section = kernel.image.read(address, size) or b""
-            found += [address + at for at in _occurrences(section, pointer) if at % kernel.word == 0]
-    return found
+    def _words(self, symbol: str, address: int) -> int | None:
+        """How many words of 32 entries an array has: up to the nearest of the others, or to the next symbol."""
+        size = _ENTRIES * self._kernel.word
+        others = (self._place(array)[0] for array in (_CAPS, _BUGS, *_BESIDE) if array.symbol != symbol)
+        ends = [other for other in others if other is not None and other > address]
+        beside = (min(ends) - address) // size if ends and (min(ends) - address) % size == 0 else None
+        named = None
+        if self._kernel.address_of(symbol) is not None:
+            inside = range(1, _MOST_WORDS + 1)
+            places = (self._kernel.image.symbol_at(address + n * size) for n in inside)
+            named = next((n for n, place in zip(inside, places, strict=True) if place and place[0] != symbol), None)
+        told = [n for n in (beside, named) if n is not None and n <= _MOST_WORDS]
+        return min(told, default=None)
+
+    def _search(self, array: _Array) -> int | None:
+        """The address of an array that holds pointers to its names."""
+        word = self._kernel.word
+        entry, rarest = next(iter(array.names.items()))
+        for start, section in self._data:
+            # The linker merges a string with the end of a longer one: what stands before it does not matter.
+            for text in _occurrences(section, rarest.encode() + b"\0"):
+                pointer = (start + text).to_bytes(word, "little")
+                for base, held in self._data:
+                    for at in _occurrences(held, pointer):
+                        address = base + at - entry * word
+                        if address % word == 0 and self._has(address, array.names):
+                            return address
+        return None
+
+    def _has(self, address: int, names: Mapping[int, str]) -> bool:
+        pointers = {i: self._kernel.read_word(address + i * self._kernel.word) for i in names}
+        return all((p := pointers[i]) and _string(self._kernel, p) == name for i, name in names.items())
+
+    @cached_property
+    def _data(self) -> list[tuple[int, bytes]]:
+        """The sections that hold names and arrays of them, with their addresses."""
+        return [
+            (address, self._kernel.image.read(address, size) or b"")
+            for name, address, size, _ in self._kernel.image.sections()
+            if name in (".rodata", ".data")
+        ]
 
 
 def _occurrences(section: bytes, text: bytes) -> list[int]:

@@ -76,15 +76,16 @@ class Numbers:
     Attributes:
         declared: the release whose declared numbers were taken.
         ncapints: words of features; bugs come after.
+        nbugints: words of bugs.
         by_number: number → `Name`, for every number that has one.
         rows: the rows of ``.altinstructions``.
     """
 
     def __init__(
-        self, base: declared.Declared, ncapints: int, by_number: Mapping[int, Name], rows: Sequence[Row]
+        self, base: declared.Declared, words: tuple[int, int], by_number: Mapping[int, Name], rows: Sequence[Row]
     ) -> None:
         self.declared = base
-        self.ncapints = ncapints
+        self.ncapints, self.nbugints = words
         self.by_number = by_number
         self.rows = rows
         self.by_name = {name.name: name for name in by_number.values()}
@@ -107,9 +108,14 @@ def of_image(kernel: KernelView) -> Numbers:
     """
     base = declared.nearest(version_of(kernel.release))
     table = rows(kernel)
-    bugs = names.bugs(kernel, base.nbugints)
-    ncapints, why = _ncapints(kernel, base, table, bugs.names)
-    printed = names.features(kernel, ncapints)
+    flags = names.FlagNames(kernel)
+    bugs = flags.bugs(base.nbugints)
+    printed = flags.features(base.ncapints - 2)
+    if printed.words is not None:
+        ncapints, why = printed.words, f"x86_cap_flags has {printed.words} words"
+    else:
+        ncapints, why = _ncapints(base, table, printed.names, bugs.names)
+        printed = flags.features(ncapints)
     anchored = anchors.seen(kernel, table)
     found: dict[int, Name] = {}
     for number, text in printed.names.items():
@@ -129,7 +135,7 @@ def of_image(kernel: KernelView) -> Numbers:
         if first + number not in found:
             source = f"declared in {base.release}, after {ncapints} words of features"
             found[first + number] = Name(first + number, f"BUG_{bug}", None, bool(bugs.names), source)
-    return Numbers(base, ncapints, found, table)
+    return Numbers(base, (ncapints, bugs.words or base.nbugints), found, table)
 
 
 def _kernel_name(printed: str) -> str:
@@ -159,7 +165,7 @@ def _check(
 
 
 def _ncapints(
-    kernel: KernelView, base: declared.Declared, table: Sequence[Row], bugs: Mapping[int, str]
+    base: declared.Declared, table: Sequence[Row], printed: Mapping[int, str], bugs: Mapping[int, str]
 ) -> tuple[int, str]:
     """How many words of features there are: the number under which most rows make sense, the declared one first.
 
@@ -167,7 +173,7 @@ def _ncapints(
     features that have none.
     """
     asked = {row.number for row in table}
-    known = set(base.features.values()) | set(names.features(kernel, base.ncapints - 2).names)
+    known = set(base.features.values()) | set(printed)
     unnamed = set(base.bugs.values())
 
     def misfits(ncapints: int) -> int:

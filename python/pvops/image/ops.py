@@ -1,49 +1,34 @@
 """The ops of one kernel: names, numbers, and what its own ``pv_ops`` holds.
 
 The image tells. BTF names every member of ``struct paravirt_patch_template`` where a kernel carries it; otherwise the
-era whose table fits the image's own pointers is taken, and where none fits, types stay numbers.
+era is taken whose table fits what the image's own slots hold: functions of these names, or, where the image names none,
+functions that begin with the instructions that ``native_patch()`` inlines for them. Where no table fits, the functions
+name single slots, and the other types stay numbers. A kernel without CONFIG_PARAVIRT has no ops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from pvops.errors import TableError
+from pvops.image import functions, slots
+from pvops.image.ops_arrays import OpsArray, SlotContent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pvops import _core
     from pvops.eras.definition import Era
     from pvops.eras.structs import Config
-    from pvops.eras.template import Template
+    from pvops.eras.template import Template, TemplateOp
     from pvops.image.view import KernelView
 
-#: How many of an era's native pointers an image must hold for the era's names to be believed.
+#: How many of an era's native pointers an image must hold for the era's names to be believed, of those that can be
+#: compared; and how many that must be.
 _AGREEMENT = 0.9
-
-
-class Held:
-    """What a slot of the image's own ``pv_ops`` holds: an address (0: NULL) and the function there, if named."""
-
-    __slots__ = ("address", "symbol")
-
-    def __init__(self, address: int, symbol: str | None) -> None:
-        self.address = address
-        self.symbol = symbol
-
-
-class OpsArray:
-    """One array of ops in an image: ``pv_ops``, and since 7.0 ``pv_ops_lock`` beside it; in 2.6 each structure."""
-
-    __slots__ = ("address", "first", "structure", "symbol")
-
-    def __init__(self, symbol: str, structure: str, address: int, first: int) -> None:
-        self.symbol = symbol
-        self.structure = structure
-        self.address = address
-        self.first = first
+_COMPARED = 5
 
 
 class KernelOps:
@@ -65,15 +50,36 @@ class KernelOps:
         self._last_type = -1
         #: Addresses of the structures by name, where each is a variable of its own.
         self._structures = _structures(kernel, likely)
+        #: Slots by type, where each structure is a variable and the image names none.
+        self._called: dict[int, int] = {}
+        self.address = 0
         if kernel.paravirt is not None:
-            self.address = self._structures.get("pv_init_ops") or kernel.paravirt.ops_address()
             self._last_type = max((type for type, _ in kernel.paravirt.by_type()), default=-1)
+            self.address = self._structures.get("pv_init_ops") or self._of_sites(kernel.paravirt)
         else:
             address = kernel.address_of("pv_ops")
-            if address is None:
-                why = "no .parainstructions and no symbol pv_ops: the kernel is built without CONFIG_PARAVIRT"
-                raise TableError(f"{kernel.name}: {why}", reason=why, file=kernel.name)
-            self.address = address
+            direct = [] if address is not None else slots.of_direct_calls(kernel)
+            if direct:
+                address = direct[0]
+                self._last_type = (direct[-1] - direct[0]) // kernel.word
+            self.address = address or 0
+
+    def _of_sites(self, paravirt: _core.ParavirtSites) -> int:
+        """The address that the sites agree on; where structures lie apart, that of the first called slot."""
+        try:
+            return paravirt.ops_address()
+        except TableError:
+            found = slots.of_types(self.kernel) if _apart(self._likely) else {}
+            if not slots.are_structures(found, self.kernel.word):
+                raise
+        self._called = found
+        return min(found.values())
+
+    def require(self) -> None:
+        """Raises `TableError` where the kernel has no ops."""
+        if not self.address:
+            why = "no .parainstructions and no symbol pv_ops: the kernel is built without CONFIG_PARAVIRT"
+            raise TableError(f"{self.kernel.name}: {why}", reason=why, file=self.kernel.name)
 
     @cached_property
     def _lock_ops(self) -> int | None:
@@ -101,15 +107,16 @@ class KernelOps:
                 if [op.name for t in era.templates(config) for op in t] == self._by_btf:
                     return era, config, "the same names in the same order"
             return None
-        best: tuple[int, Era, Config, Template] | None = None
-        for era, config, template in self._candidates():
-            agree = self._agreement(era, config, template)
-            if agree >= _AGREEMENT * len(template) and (best is None or agree > best[0]):
-                best = (agree, era, config, template)
+        best: tuple[int, int, Era, Config] | None = None
+        for era, config, template in self._candidates() if self.address else ():
+            agree, compared = self._agreement(era, config, template)
+            fits = compared >= min(_COMPARED, len(template)) and agree >= _AGREEMENT * compared
+            if fits and (best is None or agree > best[0]):
+                best = (agree, compared, era, config)
         if best is None:
             return None
-        agree, era, config, template = best
-        return era, config, f"{agree} of {len(template)} pointers as its native ones"
+        agree, compared, era, config = best
+        return era, config, f"{agree} of {compared} pointers as its native ones"
 
     def _candidates(self) -> Iterator[tuple[Era, Config, Template]]:
         """Every table an image with sites of its own can have, as far as the eras know; usual ones first."""
@@ -119,6 +126,7 @@ class KernelOps:
         # the structures' names make it certain.
         likely = self._likely()
         names: Sequence[str] = ops.eras()[::-1]
+        apart = bool(self._structures or self._called)
         if self._structures:
             names = [likely] if likely is not None else []
         elif likely is not None:
@@ -126,18 +134,18 @@ class KernelOps:
             names = sorted(names, key=lambda name: abs(ops.eras()[::-1].index(name) - place))
         for name in names:
             era = ops.era(name)
-            if era.arrays[0].symbol != ("" if self._structures else "pv_ops"):
+            if era.arrays[0].symbol != ("" if apart else "pv_ops"):
                 continue
             seen = set()
             for config in era.possible_configs(self.kernel.bits):
                 if self._structures and not self._has_structures_of(era, config):
                     continue
                 template = era.template(config)
-                if self._structures and self._calls_uncalled(template):
+                if apart and self._calls_uncalled(template):
                     continue
-                names = tuple(op.name for t in era.templates(config) for op in t)
-                if len(names) > self._last_type and names not in seen:
-                    seen.add(names)
+                ops_named = tuple(op.name for t in era.templates(config) for op in t)
+                if len(ops_named) > self._last_type and ops_named not in seen:
+                    seen.add(ops_named)
                     yield era, config, template
 
     def _has_structures_of(self, era: Era, config: Config) -> bool:
@@ -150,19 +158,43 @@ class KernelOps:
         types = {type for type, _ in self.kernel.paravirt.by_type()} if self.kernel.paravirt else set()
         return any(op.type in types for op in template if op.struct in uncalled)
 
-    def _agreement(self, era: Era, config: Config, template: Template) -> int:
-        """How many pointers of the image are an era's native ones; -1 where the image does not hold as many."""
-        try:
-            held = self._read(self._slots(template))
-        except TableError:
-            return -1
+    def _agreement(self, era: Era, config: Config, template: Template) -> tuple[int, int]:
+        """How many pointers of the image are an era's native ones, of how many that can be compared."""
+        places = self._places(template)
         native = era.patch_template(config)
-        if self._structures:
-            # What the structures hold: the patcher does not see those that the kernel does not call.
-            linked = [native.structs[op.struct][op.field] for op in template]
-        else:
-            linked = list(native.pointers().values())
-        return sum(map(self._holds, held, linked))
+        # What the structures hold: the patcher does not see those that the kernel does not call.
+        apart = bool(self._structures or self._called)
+        linked = native.pointers()
+        patch = era.patch_function(config)
+        inlined = {
+            op: code for op, rule in (patch.switch if patch else {}).items() if (code := getattr(rule, "code", b""))
+        }
+        agree = compared = 0
+        for op in template:
+            place = places.get(op.name)
+            if place is None:
+                continue
+            word = self.kernel.read_word(place)
+            if word is None:
+                return 0, 0
+            function = native.structs[op.struct][op.field] if apart else linked[op.name]
+            same = self._holds(word, function, inlined.get(op.name, b""))
+            agree += bool(same)
+            compared += same is not None
+        return agree, compared
+
+    def _holds(self, word: int, function: str | None, code: bytes) -> bool | None:
+        """Whether a pointer is a function; None where neither its name nor its instructions tell."""
+        if function is None or not word:
+            return function is None and not word
+        symbol = self.kernel.symbol_at(word)
+        # One address may have several names: compare addresses where the names differ.
+        if symbol is not None:
+            return symbol == function or self.kernel.address_of(function) == word
+        if code:
+            return functions.begins_with(self.kernel, word, code)
+        does = _DOES.get(function)
+        return None if does is None or self.kernel.bits == 32 else functions.does(self.kernel, word) == does
 
     @cached_property
     def names(self) -> list[str]:
@@ -172,7 +204,33 @@ class KernelOps:
         if self._by_era:
             era, config, _ = self._by_era
             return [op.name for op in era.template(config)]
-        return [f"type {type}" for type in range(self._last_type + 1)]
+        return self._by_functions
+
+    @cached_property
+    def _by_functions(self) -> list[str]:
+        """Names by the functions that slots hold, where no table fits; ``type N`` where a function tells no one op."""
+        ops_of: dict[str, set[str]] = {}
+        from pvops import eras
+
+        for era in map(eras.era, eras.eras()) if self._last_type >= 0 else ():
+            for bits in era.bits:
+                for op, function in era.patch_template(era.default_config(bits)).pointers().items():
+                    if function is not None and function not in _DOES:
+                        ops_of.setdefault(function, set()).add(op)
+        names: list[str] = []
+        for type in range(self._last_type + 1):
+            place = self._called.get(type, 0) if self._called else self.address + type * self.kernel.word
+            word = self.kernel.read_word(place) if place else None
+            ops = ops_of.get((self.kernel.symbol_at(word) if word else None) or "", set())
+            name = next(iter(ops)) if len(ops) == 1 else ""
+            names.append(name if name and name not in names else f"type {type}")
+        return names
+
+    @property
+    def unnamed(self) -> list[int]:
+        """The types that sites call and nothing names."""
+        types = sorted({type for type, _ in self.kernel.paravirt.by_type()}) if self.kernel.paravirt else []
+        return [type for type in types if type >= len(self.names) or self.names[type] == f"type {type}"]
 
     @property
     def named_by(self) -> str:
@@ -181,6 +239,8 @@ class KernelOps:
             return "BTF"
         if self._by_era:
             return f"era {self._by_era[0].name}, {self._by_era[2]}"
+        if any(not name.startswith("type ") for name in self.names):
+            return "the functions that its slots hold: no BTF, and no era's table fits"
         return "nothing: no BTF, and no era's table fits"
 
     @property
@@ -194,21 +254,42 @@ class KernelOps:
         return self._by_era[1] if self._by_era else None
 
     @cached_property
-    def native(self) -> Mapping[str, Held]:
+    def native(self) -> Mapping[str, SlotContent]:
         """What the image's own ``pv_ops`` holds before any backend: its native backend.
 
         Raises:
             TableError: the image has no bytes there.
         """
-        return dict(zip(self.names, self._read(map(self.slot, range(len(self.names)))), strict=True))
+        return {name: self._held(index) for index, name in enumerate(self.names)}
+
+    def _held(self, index: int) -> SlotContent:
+        place = self.slot(index)
+        if not place and self._by_era:
+            # A structure that nothing calls and the image does not name: it holds what the era's holds.
+            era, config, _ = self._by_era
+            struct, _, field = self.names[index].partition(".")
+            function = era.patch_template(config).structs[struct][field]
+            return SlotContent(self.kernel.address_of(function) or 0 if function else 0, function)
+        address = self.kernel.read_word(place)
+        if address is None:
+            raise TableError(
+                f"{self.kernel.name}: pv_ops would lie at {self.address:#x}, where the image has no bytes",
+                file=self.kernel.name,
+                address=self.address,
+            )
+        return SlotContent(address, self.kernel.symbol_at(address) if address else None)
 
     @cached_property
     def arrays(self) -> list[OpsArray]:
         """The arrays, in the order of `names`."""
-        if self._structures and self._by_era:
+        if not self.address:
+            return []
+        if (self._structures or self._called) and self._by_era:
             era, config, _ = self._by_era
-            offsets = era.template(config).struct_offsets
-            places = ((name, self._structures[name], offset // self.kernel.word) for name, offset in offsets.items())
+            template = era.template(config)
+            starts = self._starts(template)
+            offsets = template.struct_offsets.items()
+            places = ((name, starts[name], offset // self.kernel.word) for name, offset in offsets if name in starts)
             return [OpsArray(name, name, address, first) for name, address, first in places]
         arrays = [OpsArray("pv_ops", "paravirt_patch_template", self.address, 0)]
         lock = self._lock_ops
@@ -220,50 +301,80 @@ class KernelOps:
     @property
     def where(self) -> str:
         """Where the ops lie, in words: each array, or the first of many structures."""
+        if not self.arrays:
+            return "no ops: built without CONFIG_PARAVIRT"
         if len(self.arrays) > 2:
             return f"{len(self.arrays)} structures, {self.arrays[0].symbol} at {self.arrays[0].address:#x}"
         return ", ".join(f"{array.symbol} at {array.address:#x}" for array in self.arrays)
 
     def slot(self, index: int) -> int:
-        """The address of the slot of an op, by its place in `names`."""
-        array = next(array for array in reversed(self.arrays) if array.first <= index)
-        return array.address + (index - array.first) * self.kernel.word
+        """The address of the slot of an op, by its place in `names`; 0 where it has no site and nothing tells."""
+        return self._slots[index]
+
+    @cached_property
+    def _slots(self) -> list[int]:
+        if (self._structures or self._called) and self._by_era:
+            era, config, _ = self._by_era
+            template = era.template(config)
+            places = self._places(template)
+            return [places.get(op.name, 0) for op in template]
+        if self._called:
+            return [self._called.get(type, 0) for type in range(len(self.names))]
+        found = []
+        for index in range(len(self.names)):
+            array = next(array for array in reversed(self.arrays) if array.first <= index)
+            found.append(array.address + (index - array.first) * self.kernel.word)
+        return found
 
     @cached_property
     def by_slot(self) -> Mapping[int, int]:
         """Address of a slot → its place in `names`."""
-        return {self.slot(index): index for index in range(len(self.names))}
+        return {place: index for index, place in enumerate(self._slots) if place}
 
-    def _slots(self, template: Template) -> Iterator[int]:
-        """Where the slots of a template would lie, before the names are known: no image without BTF has two arrays."""
+    def _starts(self, template: Template) -> dict[str, int]:
+        """Where each structure of a template would start; nothing where the sites contradict it."""
+        if self._structures:
+            return self._structures
+        if not self._called:
+            return {name: self.address + offset for name, offset in template.struct_offsets.items()}
+        starts: dict[str, int] = {}
+        known: set[int] = set()
         for op in template:
-            start = self._structures.get(op.struct)
-            if start is None:
-                yield self.address + op.offset
-            else:
-                yield start + op.offset - template.struct_offsets[op.struct]
+            if op.type in self._called:
+                known.add(op.type)
+                start = self._called[op.type] - self._within(template, op)
+                if starts.setdefault(op.struct, start) != start:
+                    return {}
+        return starts if known == set(self._called) else {}
 
-    def _read(self, slots: Iterable[int]) -> list[Held]:
-        held = []
-        for at in slots:
-            address = self.kernel.read_word(at)
-            if address is None:
-                raise TableError(
-                    f"{self.kernel.name}: pv_ops would lie at {self.address:#x}, where the image has no bytes",
-                    file=self.kernel.name,
-                    address=self.address,
-                )
-            held.append(Held(address, self.kernel.symbol_at(address) if address else None))
-        return held
+    @staticmethod
+    def _within(template: Template, op: TemplateOp) -> int:
+        return op.offset - template.struct_offsets[op.struct]
 
-    def _holds(self, held: Held, function: str | None) -> bool:
-        if function is None:
-            return held.address == 0
-        # One address may have several names: compare addresses where the names differ.
-        return held.symbol == function or self.kernel.address_of(function) == held.address
+    def _places(self, template: Template) -> dict[str, int]:
+        """Where the slots of a template would lie, before the names are known: no image without BTF has two arrays."""
+        starts = self._starts(template)
+        return {op.name: starts[op.struct] + self._within(template, op) for op in template if op.struct in starts}
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def _apart(likely: Callable[[], str | None]) -> bool:
+    """Whether each structure of ops is a variable of its own, up to 4.19."""
+    from pvops import eras
+
+    name = likely()
+    return name is not None and not eras.era(name).arrays[0].symbol
+
+
+#: Functions of ops that do nothing, or return their argument.
+_DOES = {
+    "_paravirt_nop": "nop",
+    "nop_func": "nop",
+    "_paravirt_ident_32": "ident32",
+    "_paravirt_ident_64": "ident64",
+}
 
 
 def _structures(kernel: KernelView, likely: Callable[[], str | None]) -> dict[str, int]:

@@ -238,3 +238,25 @@ def _hyperv_log(machine: Guest, name: str) -> Finding[int | None]:
     if line is None:
         return Finding(None, "no hyperv cpuid leaf, and nothing in the log")
     return Finding(int(line.group(2 if name == "hyperv-hints" else 1), 16), f'log: "{line.group(0)}"')
+
+
+#: Clock sources that only guests of one hypervisor register.
+_CLOCKS = {
+    "kvm-clock": "kvm",
+    "hyperv_clocksource_tsc_page": "hyperv",
+    "hyperv_clocksource_msr": "hyperv",
+}
+
+
+def by_clock(clocksource: str | None, flags: frozenset[str] | None) -> Finding[str | None]:
+    """The hypervisor whose clock a guest uses.
+
+    Xen's is that of PV guests and of others. Xen 4.17 shows PV guests no global pages: their flags lack ``pge``, which
+    every other x86 CPU of this century has.
+    """
+    source = f"the clock source is {clocksource}"
+    if clocksource == "xen":
+        if flags is None:
+            return Finding(None, f"{source}, and nothing tells whether the guest is PV")
+        return Finding("xen-hvm" if "pge" in flags else "xen-pv", source)
+    return Finding(_CLOCKS.get(clocksource or ""), source)

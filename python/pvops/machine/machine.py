@@ -257,6 +257,10 @@ class Machine:
             return signed
         if self.flags is not None and "hypervisor" not in self.flags:
             return Finding("none", "no hypervisor flag in /proc/cpuinfo")
+        if (timed := _hypervisor.by_clock(self.clocksource, self.flags)).value is not None:
+            return timed
+        if self.flags is not None:
+            return Finding(None, "a hypervisor, by its flag in /proc/cpuinfo; nothing tells which")
         return Finding(None, "nothing tells the hypervisor")
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
+from pvops.decide.slots import trivial
 from pvops.errors import OpsError, TableError
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def brief(kernel: KernelImage) -> _core.KernelInfo:
     nop = identity = bug = None
     if rules.paravirt is not None and kernel.paravirt is not None:
         inlined = _inlined(kernel)
-        nop = kernel.address_of(rules.paravirt.nop)
-        identity = next(filter(None, map(kernel.address_of, rules.paravirt.identities)), None)
+        nop, identities = trivial(kernel, rules.paravirt)
+        identity = next(iter(identities), None)
         bug = kernel.address_of(rules.paravirt.null) if rules.paravirt.null != "ud2" else None
     return _core.KernelInfo(
         {core: number for core, number in named.items() if number is not None},
@@ -111,10 +112,11 @@ def known(kernel: KernelImage, machine: Machine | None) -> _core.Known:
     if machine is None:
         return _core.Known()
     from pvops import backends
+    from pvops.decide.backend import backend_for
     from pvops.decide.boot import set_up
 
     name = machine.backend.value
-    backend = backends.get(name if name in backends.names() else "native")
+    backend = backends.get(backend_for(kernel, machine).name, kernel.rules.era)
     setup = set_up(kernel, backend, machine, kernel.rules)
     features: dict[int, bool] = {}
     thunk = None

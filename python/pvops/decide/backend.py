@@ -1,0 +1,52 @@
+"""Which backend a kernel takes on a machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvops.errors import OpsError
+
+if TYPE_CHECKING:
+    from pvops.image.kernel_image import KernelImage
+    from pvops.machine.machine import Machine
+
+
+class Choice(NamedTuple):
+    """A backend by its command line name, and what told."""
+
+    name: str
+    why: str
+
+
+def backend_for(kernel: KernelImage, machine: Machine | None, era: str | None = None) -> Choice:
+    """The backend of the machine's hypervisor, where the kernel has that guest code; native where not.
+
+    Args:
+        kernel: the kernel.
+        machine: what it boots on.
+        era: whose rules it patches by; its own where none is given.
+
+    Raises:
+        OpsError: nothing tells by which rules this kernel patches.
+    """
+    from pvops import backends
+
+    if machine is None:
+        return Choice("native", "no machine given")
+    name, why = machine.backend
+    if name is None or name == "native":
+        return Choice("native", why)
+    if name not in backends.of_images():
+        return Choice("native", f"{why}: {name} has no ops of its own")
+    era = era or kernel.rules.era
+    try:
+        backend = backends.get(name, era)
+    except OpsError as error:
+        return Choice("native", f"{why}; {error}")
+    if era not in backend.eras:
+        return Choice("native", f"{why}; kernels of era {era} have no code for {backend.title}")
+    needs = [symbol for symbol in backend.needs.split("|") if symbol]
+    if needs and not any(kernel.address_of(symbol) is not None for symbol in needs):
+        reason = "the kernel is built without" if kernel.image.symbol_count() else "the image names no function of"
+        return Choice("native", f"{why}; {reason} {backend.title} (no symbol {needs[0]})")
+    return Choice(name, why)

@@ -1,0 +1,148 @@
+"""What the slots of an image's ops hold under a backend, and what ``apply_paravirt()`` makes of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pvops._core as _core
+from pvops.decide.patching import core_rules, core_slot
+from pvops.errors import OpsError
+from pvops.image import functions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pvops.backends.backend import Backend, Slot
+    from pvops.eras.patching import PatchFunction
+    from pvops.eras.rules import ParavirtRules, Rules
+    from pvops.image.kernel_image import KernelImage
+    from pvops.machine.machine import Machine
+
+#: Why a slot holds what it holds where no backend changed it.
+NATIVE = "the image's own pv_ops holds it"
+
+
+class FilledOps(NamedTuple):
+    """The ops of an image under a backend.
+
+    Attributes:
+        slots: what each op holds, and why.
+        patch_function: the patch function, where it is more than the default rules.
+        jumps: the ops whose sites jump.
+    """
+
+    slots: Mapping[str, Slot]
+    patch_function: PatchFunction | None
+    jumps: frozenset[str]
+
+
+def filled(kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> FilledOps:
+    """What a backend puts into the slots of an image; nothing where the kernel has no ops.
+
+    Raises:
+        OpsError: the backend does not fit this kernel, or nothing tells what the ops are that it patches by name.
+    """
+    from pvops import eras
+    from pvops.backends.backend import Fill
+    from pvops.backends.backend import Slot as Filled
+
+    ops = kernel.ops
+    era = eras.era(rules.era)
+    config = ops.config or era.default_config(kernel.bits)
+    source = f"{ops.arrays[0].symbol} at {ops.address:#x}" if ops.arrays else ""
+    native = {op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in ops.native.items()}
+    fill = Fill(rules.era, kernel.bits, config, ops.names, native, kernel, machine)
+    slots = backend.fill(fill)
+    if rules.paravirt is None or not ops.names:
+        _named(kernel, backend, None, frozenset())
+        return FilledOps(slots, None, frozenset())
+    patch_function = backend.patch_function(fill, era.patch_function(config))
+    jumps = frozenset(op.name for op in era.template(config) if op.op.jump) if rules.paravirt.jumps else frozenset()
+    _named(kernel, backend, patch_function, jumps)
+    return FilledOps(slots, patch_function, jumps)
+
+
+def _named(kernel: KernelImage, backend: Backend, patch_function: PatchFunction | None, jumps: frozenset[str]) -> None:
+    """Refuses a template that no era fits where an op's name decides what its sites become."""
+    unnamed = kernel.ops.unnamed
+    by_name = backend.name != "native" or jumps or (patch_function is not None and patch_function.switch)
+    if unnamed and by_name:
+        shown = ", ".join(map(str, unnamed[:6])) + (f" and {len(unnamed) - 6} more" if len(unnamed) > 6 else "")
+        what = f"what {backend.name} puts there" if backend.name != "native" else "which of them native_patch() inlines"
+        reason = f"no known era's table fits its ops, and nothing names types {shown}: {what} is not known"
+        raise OpsError(f"{kernel.name}: {reason}", reason=reason, file=kernel.name)
+
+
+def trivial(kernel: KernelImage, rules: ParavirtRules) -> tuple[int | None, dict[int, int]]:
+    """The function that counts as nothing to do, and those that return their argument: address → bits.
+
+    By their names, or by what they do in an image that names no functions: of several that do nothing, the one that
+    most slots hold.
+    """
+    nop = kernel.address_of(rules.nop)
+    identities = {a: bits for name, bits in rules.identities.items() if (a := kernel.address_of(name)) is not None}
+    if nop is None:
+        held = [slot.address for slot in kernel.ops.native.values() if slot.address and slot.symbol is None]
+        empty = [address for address in held if functions.does(kernel, address) == "nop"]
+        nop = max(empty, key=empty.count, default=None)
+        for name, bits in rules.identities.items():
+            if kernel.address_of(name) is None:
+                identities |= dict.fromkeys((a for a in held if functions.does(kernel, a) == f"ident{bits}"), bits)
+    return nop, identities
+
+
+def template(
+    kernel: KernelImage, ops: FilledOps, rules: ParavirtRules, nops: str
+) -> tuple[list[_core.Slot], _core.Rules]:
+    """The flat template, slot by slot what it holds and what the patch function does with its type; and the rules.
+
+    Raises:
+        OpsError: the image names no function that the rules name.
+    """
+    nop, identities = trivial(kernel, rules)
+    slots = [
+        core_slot(
+            op,
+            _pointer(ops.slots[op].address or 0, nop, identities),
+            ops.slots[op].address or 0,
+            jump=op in ops.jumps,
+            patch=ops.patch_function,
+            resolve=lambda symbol, op=op: _resolved(kernel, symbol, op),  # type: ignore[misc]  # op is bound now
+        )
+        for op in kernel.ops.names
+    ]
+    null_call = None
+    called = {type for type, _ in kernel.paravirt.by_type()} if kernel.paravirt is not None else set()
+    if rules.null != "ud2" and any(
+        not ops.slots[op].address for type, op in enumerate(kernel.ops.names) if type in called
+    ):
+        null_call = _required(kernel, rules.null, "what a NULL op becomes a call to")
+    call_clobbers = None
+    if rules.clobbers:
+        from pvops import eras
+
+        call_clobbers = eras.era(rules.era).clobbers(kernel.bits)["CLBR_ANY"]
+    return slots, core_rules(rules, kernel.bits, nops, call_clobbers=call_clobbers, null_call=null_call)
+
+
+def _pointer(address: int, nop: int | None, identities: Mapping[int, int]) -> str:
+    if not address:
+        return "null"
+    if address == nop:
+        return "nop"
+    return f"ident{identities[address]}" if address in identities else "function"
+
+
+def _resolved(kernel: KernelImage, symbol: str, op: str) -> int:
+    """A function that the patch function names: the native one of the op, where the image names none."""
+    address = kernel.address_of(symbol)
+    if address is None and kernel.image.symbol_count() == 0:
+        return kernel.ops.native[op].address
+    return address if address is not None else _required(kernel, symbol, "which the patch function names")
+
+
+def _required(kernel: KernelImage, symbol: str, role: str) -> int:
+    address = kernel.address_of(symbol)
+    if address is None:
+        raise OpsError(f"{kernel.name}: no symbol {symbol}, {role}", file=kernel.name)
+    return address
