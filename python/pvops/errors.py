@@ -4,6 +4,12 @@ Every error says what, where and why: ``str(error)`` is one line, and the parts 
 program need not parse the message.
 """
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class Error(Exception):
     """Base of all errors of this package.
@@ -73,9 +79,22 @@ class ExecutionError(Error):
     """This machine does not let code that was made here run, or cannot run it."""
 
 
+class UsageError(Error):
+    """A command line that the command does not take."""
+
+
 class RunError(Error):
     """A guest cannot be run: no emulator, no such guest, or one that is not made to run under this backend."""
 
 
 class LockError(Error):
     """What was asked of a lock, of its checker or of its simulator makes no sense."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean …?)`` for a message, or nothing if no known name is like this one; case does not matter."""
+    import difflib
+
+    by_case = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), by_case, n=1)
+    return f" (did you mean {by_case[near[0]]}?)" if near else ""

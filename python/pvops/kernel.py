@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pvops._core as _core
-from pvops.errors import ImageError, TableError
+from pvops.errors import TableError
 from pvops.image.kernel_image import KernelImage
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pvops.eras.rules import Rules
     from pvops.errors import Error
     from pvops.image.memory import Progress
+    from pvops.image.places import Place
     from pvops.machine.machine import Machine
     from pvops.plan.plan import Plan
     from pvops.verify.report import Report
@@ -56,21 +57,27 @@ def _opened(image: _core.Image) -> Kernel:
     return kernel
 
 
-#: Bytes within which the sites of one symbol are looked for.
-_LONGEST_FUNCTION = 1 << 17
+#: What `Kernel.plan` takes for a CPU of which nothing is known.
+BASELINE = "baseline"
 
 
 class Kernel(KernelImage):
     """An opened kernel image. Make one with `pvops.open`."""
 
     def plan(
-        self, backend: Backend | str = "native", *, machine: Machine | None = None, rules: Rules | None = None
+        self,
+        backend: Backend | str = "native",
+        *,
+        machine: Machine | str | os.PathLike[str] | None = None,
+        rules: Rules | None = None,
     ) -> Plan:
         """What this kernel writes to its own text under a backend, on a machine.
 
         Args:
             backend: a backend or its name.
-            machine: what it boots on; without one, what the backend usually meets, and the plan says what it assumed.
+            machine: what it boots on: a machine, or what ``--machine`` takes (a file, a preset's name, ``baseline`` for
+                a CPU of which nothing is known). Without one it is a CPU usual in servers when the kernel came out, by
+                `Machine.usual`; what neither tells is assumed, and the plan says what.
             rules: other rules than the image's own.
 
         Raises:
@@ -78,11 +85,16 @@ class Kernel(KernelImage):
             KernelBug: the kernel would stop in its patching code.
         """
         from pvops import backends
+        from pvops.machine.machine import Machine
         from pvops.plan.plan import Plan
 
         rules = rules or self.rules
         if isinstance(backend, str):
             backend = backends.get(backend, rules.era)
+        if machine is None:
+            machine = Machine.usual(self.release, backend.hypervisor)
+        elif not isinstance(machine, Machine):
+            machine = None if machine == BASELINE else Machine.load(machine)
         return Plan(self, backend, machine, rules)
 
     def verify(
@@ -144,56 +156,46 @@ class Kernel(KernelImage):
 
         return verify_many(self, sources, executor=executor, machine=machine, allow=allow)
 
-    def sites_of(self, where: str) -> Sequence[int]:
-        """The addresses of the sites that an address, a range (``LOW-HIGH``, HIGH not in it), a symbol or
-        ``symbol+0xOFFSET`` names, in order.
+    def places(self, where: str, *, slide: int = 0) -> list[Place]:
+        """The places that a text means, as the command line takes it: an address, ``LOW-HIGH``, a function, or
+        ``function+58`` in decimal or hexadecimal; several where several functions have one name.
+
+        Args:
+            where: the place; `pvops.image.places.parse` has all forms.
+            slide: how far the kernel slid whose addresses are given.
 
         Raises:
-            ImageError: the text is no address, or the image has no such symbol.
+            ImageError: there is no such symbol, or the address lies outside the image.
+        """
+        from pvops.image.places import parse
+
+        return parse(self, where, slide)
+
+    def whole(self, place: Place) -> Place:
+        """The function that a place of one address lies in; any other place as it is."""
+        from pvops.image.places import Place, extent
+
+        found = self.image.symbol_at(place.address) if place.size == 1 and place.symbol is None else None
+        if found is None:
+            return place
+        start = place.address - found[1]
+        return Place(start, extent(self, start), found[0])
+
+    def sites_of(self, where: str, *, slide: int = 0) -> Sequence[int]:
+        """The addresses of the sites at the places that a text means, in order.
+
+        Raises:
+            ImageError: there is no such symbol, or the address lies outside the image.
             TableError: there is no site.
         """
-        low, high = self._range(where)
-        found = [site.address for site in self.sites.within(low, high)]
+        places = self.places(where, slide=slide)
+        found = [site.address for place in places for site in self.sites.within(place.address, place.end)]
         if not found:
+            low = places[0].address
             nearest = min((s.address for s in self.sites), key=lambda a: abs(a - low), default=None)
             hint = "" if nearest is None else f"; the nearest is {nearest:#x} in {self.place(nearest) or 'no symbol'}"
             raise TableError(f"{self.name}: no site at {where}{hint}", file=self.name, address=low)
-        return found
-
-    def _range(self, where: str) -> tuple[int, int]:
-        """The addresses that a place on the command line means: [low, high)."""
-        first, dash, last = where.partition("-")
-        if dash:
-            try:
-                return int(first, 16), int(last, 16)
-            except ValueError:
-                pass  # no range of addresses: a symbol with a dash in it
-        try:
-            # Addresses are hexadecimal with or without 0x, as the listing prints them; a symbol never parses as one
-            # unless it is made of the digits a to f alone, so symbols are asked first.
-            address = int(where, 16)
-        except ValueError:
-            address = None
-        symbol, plus, offset = where.partition("+")
-        start = self.address_of(symbol)
-        if start is None:
-            if address is not None:
-                return address, address + 1
-            raise ImageError(f"{self.name}: no symbol {symbol}", file=self.name)
-        if plus:
-            try:
-                start += int(offset, 16)
-            except ValueError:
-                raise ImageError(f"{offset!r} in {where!r} is no offset", file=self.name) from None
-            return start, start + 1
-        # A symbol ends where the image names the next one; no function is this long.
-        high = start + 1
-        for site in self.sites.within(start, start + _LONGEST_FUNCTION):
-            found = self.image.symbol_at(site.address)
-            if not found or site.address - found[1] != start:
-                break
-            high = site.address + 1
-        return start, high
+        return list(dict.fromkeys(found))
 
     def __repr__(self) -> str:
         return f"<Kernel {self.release or self.name} {self.arch}>"

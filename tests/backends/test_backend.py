@@ -271,7 +271,7 @@ def test_later_steps_win() -> None:
 def test_names_and_lazy_attributes() -> None:
     assert backends.names() == ("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv", "lguest", "vmi")
     assert backends.xen_hvm is backends.get("xen-hvm") is backends.get("xen_hvm")
-    with pytest.raises(OpsError, match=r"no backend kmv \(there are native, kvm, xen"):
+    with pytest.raises(OpsError, match=r"no backend kmv \(did you mean kvm\?\); there are native, kvm, xen"):
         backends.get("kmv")
     with pytest.raises(AttributeError):
         backends.nothing  # noqa: B018

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pvops as package
@@ -69,9 +70,65 @@ def test_any_byte_of_a_site_is_that_site(sample_kernel: Path) -> None:
     assert found["sites"][0]["address"] == f"{address:#x}"
 
 
-def test_where_no_site_is_the_nearest_is_named(sample_kernel: Path) -> None:
-    assert "no site at 0x1; the nearest is 0xffffffff81" in trouble("explain", sample_kernel, "0x1")
+def test_an_address_outside_the_image_is_trouble_that_says_where_the_image_is(sample_kernel: Path) -> None:
+    assert "0x1 lies outside the image as linked, 0xffffffff81" in trouble("explain", sample_kernel, "0x1")
+
+
+def test_an_address_of_a_running_kernel_asks_for_its_slide(sample_kernel: Path) -> None:
+    address = first_site(sample_kernel, "pv_irq_ops.irq_enable")
+    slid = f"{address + 0x1C00_0000:#x}"
+    assert "--slide" in trouble("explain", sample_kernel, slid)
+    found = document("explain", sample_kernel, slid, "--slide", "1c000000")
+    (site,) = found["sites"]
+    assert (site["address"], site["runtime_address"], found["slide"]) == (f"{address:#x}", slid, "0x1c000000")
+    assert pvops("explain", sample_kernel, slid, "--slide", "0x1c000000").stdout.startswith(slid[2:].encode())
 
 
 def test_an_unknown_symbol_is_trouble(sample_kernel: Path) -> None:
     assert "no symbol no_such_function" in trouble("explain", sample_kernel, "no_such_function")
+
+
+def test_an_offset_is_decimal_as_in_gdb_or_hexadecimal_as_in_an_oops(sample_kernel: Path) -> None:
+    kernel = package.open(sample_kernel)
+    site = next(s for s in kernel.sites if s.op == "pv_irq_ops.irq_enable")
+    symbol, _, offset = str(site.symbol).partition("+")
+    at = int(offset, 16) + 1
+    (function,) = kernel.places(symbol)
+    for where in (f"{symbol}+{at}", f"<{symbol}+{at}>", f"{symbol}+{at:#x}", f"{symbol}+{at:#x}/{function.size:#x}"):
+        assert document("explain", sample_kernel, where)["sites"][0]["address"] == f"{site.address:#x}", where
+    assert "is no offset" in trouble("explain", sample_kernel, f"{symbol}+3z")
+
+
+def test_code_that_no_table_names_is_answered(sample_kernel: Path) -> None:
+    kernel = package.open(sample_kernel)
+    name, low, size, _ = next(section for section in kernel.image.sections() if section[3])
+    address = next(a for a in range(low, low + size) if kernel.sites.at(a) is None)
+    done = pvops("explain", sample_kernel, f"{address:#x}")
+    assert done.returncode == 0, done.stderr
+    assert f"{address:016x}  as built; no pass writes here".encode() in done.stdout
+    (site,) = document("explain", sample_kernel, f"{address:#x}")["sites"]
+    assert (site["rows"], site["section"]) == ([], name)
+    assert site["backends"][0]["runs"] == site["bytes"]
+
+
+def test_data_is_no_code(sample_kernel: Path) -> None:
+    name, low, _, _ = next(s for s in package.open(sample_kernel).image.sections() if not s[3] and s[1] and s[2])
+    assert f"lies in {name}, which is no code" in trouble("explain", sample_kernel, f"{low:#x}")
+
+
+def test_a_name_of_several_functions_means_all_of_them(kernel: Callable[[str], package.Kernel]) -> None:
+    opened = kernel("6.1.0-56-amd64")
+    places = opened.places("name_show")
+    assert len(places) == len({place.address for place in places}) == 10
+    theirs = [site.address for place in places for site in opened.sites.within(place.address, place.end)]
+    found = document("explain", opened.name, "name_show")
+    assert [int(site["address"], 16) for site in found["sites"]] == theirs
+    assert [place["symbol"] for place in found["places"]] == ["name_show"] * 10
+
+
+def test_without_a_machine_a_usual_one_is_assumed_and_named(kernel: Callable[[str], package.Kernel]) -> None:
+    opened = kernel("6.1.0-56-amd64")
+    done = pvops("explain", opened.name, "do_syscall_64+0x6e")
+    assert b"no --machine: intel-icelake-server, a usual CPU" in done.stderr
+    assert document("explain", opened.name, "do_syscall_64")["machine"] == "intel-icelake-server"
+    assert document("explain", opened.name, "do_syscall_64", "--machine", "baseline")["machine"] is None

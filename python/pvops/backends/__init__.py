@@ -49,9 +49,9 @@ def get(name: str, era: str | None = None) -> Backend:
     """
     from importlib import import_module
 
-    from pvops.errors import OpsError
+    from pvops.errors import OpsError, nearest
 
-    dashed = name.replace("_", "-")
+    dashed = name.replace("_", "-").lower()
     if era is not None and dashed != "native":
         from pvops.backends import of_2_6
 
@@ -60,7 +60,7 @@ def get(name: str, era: str | None = None) -> Backend:
     if dashed in _OF_2_6:
         raise OpsError(f"{dashed} is a backend of 2.6 kernels: see it with `pvops ops --era 2.6.24 --backend {dashed}`")
     if dashed not in _OF_IMAGES:
-        raise OpsError(f"no backend {name} (there are {', '.join(names())})")
+        raise OpsError(f"no backend {name}{nearest(name, names())}; there are {', '.join(names())}")
     found: Backend = import_module(f"{__name__}.{dashed.replace('-', '_')}").backend
     return found
 

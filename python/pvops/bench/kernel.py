@@ -225,13 +225,13 @@ class KernelEstimate:
         return f"<KernelEstimate of {self.kernel.release or self.kernel.name}>"
 
 
-def estimate(kernel: Kernel, measurement: Measurement, *, machine: Machine | None = None) -> KernelEstimate:
+def estimate(kernel: Kernel, measurement: Measurement, *, machine: Machine | str | None = None) -> KernelEstimate:
     """What a kernel's call sites cost on the CPU measured: native, under KVM and under Xen.
 
     Args:
         kernel: an opened kernel. A backend that it is built without is left out.
         measurement: what the forms cost.
-        machine: what it boots on; without one, what each backend usually meets.
+        machine: what it boots on, as `Kernel.plan` takes it.
 
     Raises:
         TableError: the kernel has no ops.

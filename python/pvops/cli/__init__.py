@@ -8,43 +8,63 @@ Every command lives in its own module and is imported when it is asked for: ``pv
 
 from __future__ import annotations
 
-import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from pvops.cli import streams
 
 TROUBLE = 2
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command line and returns its exit status."""
-    from pvops.cli.grammar import parse
+    from pvops.cli import streams
+    from pvops.cli.grammar import overview, parse
 
-    args = parse(sys.argv[1:] if argv is None else argv)
+    with streams.checked() as stream:
+        try:
+            words = sys.argv[1:] if argv is None else argv
+            if not words:
+                print(overview())
+                return stream.flushed(0)
+            try:
+                args = parse(words)
+            except SystemExit:  # help, the version or a usage error has been printed
+                stream.flushed(0)
+                raise
+        except OSError as error:
+            return _trouble(None, streams.error_of(error))
+        return _run(args, stream)
+
+
+def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
+    from pvops.cli import streams
     from pvops.errors import Error
 
     try:
         from importlib import import_module
 
         status: int = import_module(f"pvops.cli.{args.command}").run(args)
-        sys.stdout.flush()
-        return status
+        return stream.flushed(status)
     except Error as error:
         return _trouble(args, error)
-    except BrokenPipeError:
-        # The reader had enough (`pvops sites … | head`): nothing is wrong, and nothing more is to be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        from pvops.errors import InputError
-
-        return _trouble(args, InputError(f"{error.filename or 'output'}: {error.strerror or error}"))
+        return _trouble(args, streams.error_of(error))
 
 
-def _trouble(args: object, error: Exception) -> int:
+def _trouble(args: argparse.Namespace | None, error: Exception) -> int:
     print(f"pvops: {error}", file=sys.stderr)
     if getattr(args, "format_", None) == "json":
+        import contextlib
+
         from pvops.cli.output import error_document, print_json
 
-        print_json(error_document(error))
+        with contextlib.suppress(OSError):  # it is standard output that is the trouble, and that has been said
+            print_json(error_document(error))
+            sys.stdout.flush()
     return TROUBLE

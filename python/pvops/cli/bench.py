@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output
-from pvops.cli.kernels import machine_of, opened
+from pvops.cli.kernels import opened
 from pvops.render import terminal
 
 #: The exit status where the checks of the method fail.
@@ -28,12 +28,11 @@ def run(args: argparse.Namespace) -> int:
         check(args.plot)
     # What may be wrong with the arguments shows before the seconds of measuring.
     kernel = opened(args) if args.kernel is not None else None
-    machine = machine_of(args)
     if kernel is not None:
         kernel.ops.require()
         _ = kernel.rules
     found = bench.measure(args.seconds, cpu=args.cpu)
-    estimate = None if kernel is None else bench.estimate(kernel, found, machine=machine)
+    estimate = None if kernel is None else bench.estimate(kernel, found, machine=args.machine)
     if args.plot is not None:
         found.plot(args.plot)
     if args.format_ == "json":

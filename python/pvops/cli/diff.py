@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output
-from pvops.cli.kernels import backend_of, opened, planned
+from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -47,10 +47,14 @@ def run(args: argparse.Namespace) -> int:
         # A page has each site already: beside it, only the summary is printed.
         for line in render.group_lines(comparison, style, sites=not args.summary and args.html is None):
             sys.stdout.write(line + "\n")
+    for (name, backend, _), plan in zip(sides, plans, strict=True):
+        if name == backend:
+            say_assumed(args, plan)
+            break
     return DIFFERS if comparison.sites else 0
 
 
-def _side(args: argparse.Namespace, kernel: Kernel, given: str) -> tuple[str, str, Machine | None]:
+def _side(args: argparse.Namespace, kernel: Kernel, given: str) -> tuple[str, str, Machine | str | None]:
     """What an argument names: (what to call it, backend, machine)."""
     import os
 
@@ -59,7 +63,7 @@ def _side(args: argparse.Namespace, kernel: Kernel, given: str) -> tuple[str, st
     from pvops.machine.machine import Machine
 
     if given in backends.names():
-        return given, given, Machine.load(args.machine) if args.machine is not None else None
+        return given, given, machine_of(args)
     backend, colon, path = given.partition(":")
     if not colon or backend not in backends.names():
         backend, path = "", given

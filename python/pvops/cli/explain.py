@@ -6,19 +6,20 @@ import argparse
 import sys
 
 from pvops.cli import output
-from pvops.cli.kernels import machine_of, opened, planned
+from pvops.cli.kernels import machine_of, opened, planned, say_assumed, slide_of
 from pvops.render import explain_text, terminal
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from pvops.plan.explain import explanation
+    from pvops.plan.explain import explanations
 
     kernel = opened(args)
+    slide = slide_of(args, kernel)
+    places = kernel.places(args.where, slide=slide)
     machine = machine_of(args)
-    addresses = kernel.sites_of(args.where)
-    plans = [planned(args, kernel, name, machine) for name in args.backend or ["native"]]
-    explanations = [explanation(kernel, plans, address) for address in addresses]
+    plans = [planned(args, kernel, name, machine) for name in dict.fromkeys(args.backend or ["native"])]
+    found = explanations(kernel, plans, places, slide)
     if args.html is not None:
         from pvops.render import explain, html
 
@@ -26,9 +27,9 @@ def run(args: argparse.Namespace) -> int:
             from pvops.errors import OpsError
 
             raise OpsError("--html - and --json both want standard output; write the page to a file")
-        html.write(args.html, explain.page(args.where, explanations))
+        html.write(args.html, explain.page(kernel, args.where, found))
         if args.html != "-":
-            output.note(f"{len(explanations)} {'site' if len(explanations) == 1 else 'sites'} -> {args.html}")
+            output.note(f"{len(found)} {'site' if len(found) == 1 else 'sites'} -> {args.html}")
     if args.format_ == "json":
         output.print_json(
             {
@@ -36,11 +37,18 @@ def run(args: argparse.Namespace) -> int:
                 "kernel": kernel.name,
                 "release": kernel.release,
                 "where": args.where,
+                "slide": terminal.hex_address(slide),
+                "machine": None if plans[0].machine is None else plans[0].machine.name,
+                "places": [
+                    {"symbol": place.symbol, "address": terminal.hex_address(place.address), "size": place.size}
+                    for place in places
+                ],
                 "passes": [name for name, _ in plans[0].by_pass()],
-                "sites": [e.document() for e in explanations],
+                "sites": [e.document() for e in found],
             }
         )
     elif args.html is None:
         style = terminal.Style(args.color)
-        sys.stdout.write("\n\n".join(explain_text.text(e, style) for e in explanations) + "\n")
+        sys.stdout.write(explain_text.of_places(kernel, places, found, style, slide) + "\n")
+    say_assumed(args, plans[0])
     return 0

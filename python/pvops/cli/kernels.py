@@ -21,23 +21,44 @@ def opened(args: argparse.Namespace) -> Kernel:
     return kernel
 
 
-def machine_of(args: argparse.Namespace) -> Machine | None:
-    """The machine of ``--machine``, or None."""
-    if args.machine is None:
-        return None
+def machine_of(args: argparse.Namespace) -> Machine | str | None:
+    """The machine of ``--machine``, as `Kernel.plan` takes it: None without one, and the word ``baseline`` as it is."""
+    from pvops.kernel import BASELINE
     from pvops.machine.machine import Machine
 
-    return Machine.load(args.machine)
+    return args.machine if args.machine in (None, BASELINE) else Machine.load(args.machine)
 
 
-def backend_of(kernel: Kernel, machine: Machine | None) -> str:
+def say_assumed(args: argparse.Namespace, plan: Plan) -> None:
+    """Says which machine was taken without ``--machine``: once, beside the text; JSON documents name it."""
+    if args.machine is None and plan.machine is not None and args.format_ == "text":
+        name = plan.machine.name
+        note(f"no --machine: {name}, a usual CPU of that kernel's time, is assumed (--machine baseline: none)")
+
+
+def told_machine(args: argparse.Namespace) -> Machine | None:
+    """The machine of ``--machine``, or None where there is none: for what is inferred then."""
+    machine = machine_of(args)
+    return None if isinstance(machine, str) else machine
+
+
+def slide_of(args: argparse.Namespace, kernel: Kernel) -> int:
+    """How far the kernel of the addresses slid: ``--slide``, or where ``--slide-of`` finds it; 0 without either."""
+    if args.slide_of is not None:
+        from pvops.image import memory
+
+        return memory.open(args.slide_of).find(kernel).slide
+    return args.slide or 0
+
+
+def backend_of(kernel: Kernel, machine: Machine | str | None) -> str:
     """The backend that a kernel takes on a machine."""
     from pvops.decide.backend import backend_for
 
-    return backend_for(kernel, machine).name
+    return backend_for(kernel, None if isinstance(machine, str) else machine).name
 
 
-def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | None) -> Plan:
+def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | str | None) -> Plan:
     """The plan under a backend; with ``--verbose`` what was found and assumed goes to stderr."""
     from pvops.decide.slots import NATIVE
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.cli import output
-from pvops.cli.kernels import machine_of, opened
+from pvops.cli.kernels import machine_of, opened, say_assumed
 from pvops.errors import InputError, OpsError
 from pvops.render import terminal
 
@@ -85,6 +85,8 @@ def _of_kernel(args: argparse.Namespace) -> View:
     machine = machine_of(args)
     names = list(dict.fromkeys(["native", *args.backend]))
     plans = {name: kernel.plan(name, machine=machine) for name in names}
+    if args.backend:
+        say_assumed(args, plans["native"])
     era = kernel.ops.era
     rows = []
     for type, op in enumerate(kernel.ops.names):

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output
-from pvops.cli.kernels import backend_of, machine_of, opened, planned
+from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed
 from pvops.errors import InputError, OpsError
 from pvops.render import terminal
 
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         output.print_json(_document(args, plan))
     else:
         _say(args, plan)
+        say_assumed(args, plan)
     return 0
 
 
@@ -47,6 +48,7 @@ def _document(args: argparse.Namespace, plan: Plan) -> dict[str, object]:
         "kernel": kernel.name,
         "release": kernel.release,
         "backend": plan.backend.name,
+        "machine": None if plan.machine is None else plan.machine.name,
         "rules": plan.rules.passes,
         "nops": plan.nops.table,
         "passes": [name for name, _ in plan.by_pass()],

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from pvops.cli import output
-from pvops.cli.kernels import opened
+from pvops.cli.kernels import opened, slide_of
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -34,12 +34,14 @@ _COLUMNS = (
     "target",
     "constant",
     "bytes",
+    "runtime_address",
 )
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     kernel = opened(args)
+    args.slid = slide_of(args, kernel)
     if args.table == "paravirt" and kernel.paravirt is None:
         from pvops.errors import TableError
 
@@ -62,8 +64,7 @@ def _chosen(kernel: Kernel, args: argparse.Namespace) -> Sequence[Site]:
     if args.op is None:
         return sites
     if args.op not in kernel.ops.names:
-        from pvops.eras.structs import nearest
-        from pvops.errors import OpsError
+        from pvops.errors import OpsError, nearest
 
         raise OpsError(f"{kernel.name}: no op {args.op}{nearest(args.op, kernel.ops.names)}", file=kernel.name)
     return [site for site in sites if site.op == args.op]
@@ -82,10 +83,11 @@ def document(kernel: Kernel, args: argparse.Namespace) -> dict[str, object]:
         "release": kernel.release,
         "arch": kernel.arch,
         "container": kernel.image.container,
+        "slide": terminal.hex_address(args.slid),
         "layouts": layouts(kernel, args.table),
         "ops": {"arrays": arrays, "slots": len(kernel.ops), "named_by": kernel.ops.named_by} if arrays else None,
         "summary": counts(sites),
-        "sites": [_site(site, args.names) for site in sites],
+        "sites": [_site(site, args.names, args.slid) for site in sites],
     }
     return found
 
@@ -129,9 +131,9 @@ def counts(sites: Sequence[Site]) -> dict[str, object]:
     }
 
 
-def _site(site: Site, names: bool) -> Mapping[str, object]:
+def _site(site: Site, names: bool, slide: int) -> Mapping[str, object]:
     return {
-        "address": terminal.hex_address(site.address),
+        **_address(site, slide),
         "section": site.section,
         "symbol": site.symbol if names else None,
         "bytes": site.bytes.hex(),
@@ -139,11 +141,16 @@ def _site(site: Site, names: bool) -> Mapping[str, object]:
     }
 
 
+def _address(site: Site, slide: int) -> dict[str, object]:
+    out: dict[str, object] = {"address": terminal.hex_address(site.address)}
+    return out | ({"runtime_address": terminal.hex_address(site.address + slide)} if slide else {})
+
+
 def _rows(kernel: Kernel, args: argparse.Namespace) -> Iterator[Mapping[str, object]]:
     for site in _chosen(kernel, args):
         for row in site.rows:
             yield {
-                "address": terminal.hex_address(site.address),
+                **_address(site, args.slid),
                 "section": site.section,
                 "symbol": site.symbol if args.names else None,
                 **row.to_dict(),
@@ -158,13 +165,13 @@ def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
     style = terminal.Style(args.color)
     head = f"{style.bold(kernel.release or kernel.name)}  {kernel.arch}  {kernel.image.container}"
     lines: Iterable[str]
-    if args.table == "paravirt" and args.op is None:
+    if args.table == "paravirt" and args.op is None and not args.slid:
         summary, lines = paravirt_summary(kernel), [_paravirt_listing(kernel, args)]
     else:
         sites = _chosen(kernel, args)
         summary, lines = (
             full_summary(kernel, sites, args.table),
-            [] if args.summary else list(_lines(kernel, sites, args.names)),
+            [] if args.summary else list(_lines(kernel, sites, args.names, args.slid)),
         )
     # All of it is made before any of it is printed: trouble leaves nothing on standard output.
     sys.stdout.write("\n".join([head, *summary]) + "\n")
@@ -222,10 +229,10 @@ def full_summary(kernel: Kernel, sites: Sequence[Site], table: str | None) -> li
     return lines
 
 
-def _lines(kernel: Kernel, sites: Sequence[Site], names: bool) -> Iterator[str]:
+def _lines(kernel: Kernel, sites: Sequence[Site], names: bool, slide: int) -> Iterator[str]:
     for site in sites:
         what = ", ".join(dict.fromkeys(row.table for row in site.rows))
         code = "; ".join(text for _, _, text in kernel.image.disassemble(site.address, site.bytes, names))
         place = f"  # {site.symbol}" if names and site.symbol else ""
         op = f"  {site.op}" if site.op else ""
-        yield f"{site.address:016x}  {what}{op}  {terminal.spaced(site.bytes)}  {code}{place}\n"
+        yield f"{site.address + slide:016x}  {what}{op}  {terminal.spaced(site.bytes)}  {code}{place}\n"

@@ -7,7 +7,7 @@ import os
 import sys
 
 from pvops.cli import output
-from pvops.cli.kernels import machine_of
+from pvops.cli.kernels import told_machine
 from pvops.errors import Error, OpsError
 from pvops.render import terminal
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         return _many(args, kernel, paths)
     source = memory.live() if args.live else memory.open(paths[0])
     bar = memory.bar("looking for the kernel") if args.format_ == "text" else None
-    report = kernel.verify(source, machine=machine_of(args), allow=args.allow, modules=args.module, progress=bar)
+    report = kernel.verify(source, machine=told_machine(args), allow=args.allow, modules=args.module, progress=bar)
     if args.save_machine is not None:
         _save(args.save_machine, report)
     if args.html is not None:
@@ -103,7 +103,7 @@ def _many(args: argparse.Namespace, kernel: Kernel, paths: list[str]) -> int:
 
     style = terminal.Style(args.color)
     status, documents = 0, []
-    for path, result in kernel.verify_many(paths, machine=machine_of(args), allow=args.allow):
+    for path, result in kernel.verify_many(paths, machine=told_machine(args), allow=args.allow):
         if isinstance(result, Error):
             status = TROUBLE
             documents.append({"memory": path} | output.error_document(result))

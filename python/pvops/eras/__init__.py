@@ -60,7 +60,7 @@ def era(name: str) -> Era:
         if listed.name == wanted:
             found: Era = import_module(f"pvops.eras.{listed.module}").ERA
             return found
-    from pvops.eras.structs import nearest
+    from pvops.errors import nearest
 
     raise OpsError(f"no era {name}{nearest(name, eras())}; there are {', '.join(eras())}")
 

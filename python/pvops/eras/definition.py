@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from pvops.eras.records import OFFSET, InfoStruct, Option, Record
-from pvops.eras.structs import Config, OpsStruct, nearest
+from pvops.eras.structs import Config, OpsStruct
 from pvops.eras.template import Array, PatchTemplate, Template
-from pvops.errors import OpsError
+from pvops.errors import OpsError, nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pvops.errors import OpsError
+from pvops.errors import OpsError, nearest
 
 #: The name of a function, or None for NULL.
 Pointer = str | None
@@ -305,11 +305,3 @@ def both(outer: str, inner: str) -> str:
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean …?)`` for a message, or nothing if no known name is like this one."""
-    import difflib
-
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pvops.eras.structs import Config, Op, OpsStruct, Pointer, both, nearest
-from pvops.errors import OpsError
+from pvops.eras.structs import Config, Op, OpsStruct, Pointer, both
+from pvops.errors import OpsError, nearest
 
 
 class TemplateOp:

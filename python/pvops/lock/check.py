@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import pvops._core as _core
-from pvops.errors import LockError
+from pvops.errors import LockError, nearest
 
 #: States after which a search gives up unfinished: some 600 MB of memory at most.
 STATES: Final = 10_000_000
@@ -147,12 +147,12 @@ def cases(
             raise LockError(f"{number} {name} cannot be checked")
     known = protocols()
     if protocol is not None and protocol not in known:
-        raise LockError(f"there is no protocol {protocol}: there are {', '.join(known)}")
+        raise LockError(f"there is no protocol {protocol}{nearest(protocol, known)}: there are {', '.join(known)}")
     if mutant not in (None, ALL):
         having = [name for name, mutants in known.items() if mutant in mutants]
         if not having:
             every = dict.fromkeys(name for mutants in known.values() for name in mutants)
-            raise LockError(f"there is no mutant {mutant}: there are {', '.join(every)}")
+            raise LockError(f"there is no mutant {mutant}{nearest(mutant, every)}: there are {', '.join(every)}")
         if protocol is not None and protocol not in having:
             raise LockError(f"{protocol} has no mutant {mutant}; it has {', '.join(known[protocol])}")
     found: dict[tuple[object, ...], Check] = {}

@@ -9,6 +9,7 @@ flags of a preset. What a real machine prints is better than any preset; ``pvops
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -60,6 +61,13 @@ class Preset(NamedTuple):
 
 
 _PRESETS = {
+    "intel-nehalem": Preset(
+        "Intel(R) Xeon(R) CPU X5570 @ 2.93GHz",
+        *("GenuineIntel", 6, 26, 5),
+        f"{_X86_64} rdtscp dts acpi ss tm pbe arch_perfmon pebs bts xtopology dtes64 ds_cpl vmx est tm2 xtpr pdcm dca "
+        "ssbd ibrs ibpb stibp tpr_shadow vnmi flexpriority ept vpid dtherm ida flush_l1d",
+        f"cpu_meltdown {_SPECTRE} l1tf mds swapgs itlb_multihit mmio_unknown",
+    ),
     "intel-haswell": Preset(
         "Intel(R) Xeon(R) CPU E5-2680 v3 @ 2.50GHz",
         *("GenuineIntel", 6, 63, 2),
@@ -118,6 +126,23 @@ _PRESETS = {
 }
 
 NAMES = tuple(_PRESETS)
+
+#: First release of a time → a CPU that was usual in servers then.
+_USUAL = (
+    ((6, 6), "intel-sapphirerapids-server"),
+    ((5, 11), "intel-icelake-server"),
+    ((5, 4), "intel-cascadelake-server"),
+    ((4, 14), "intel-skylake-server"),
+    ((3, 11), "intel-haswell"),
+    ((0, 0), "intel-nehalem"),
+)
+
+
+def usual(release: str | None) -> str:
+    """The preset of a CPU that was usual when a kernel came out; of one without a release, that of the newest."""
+    found = re.match(r"(\d{1,3})\.(\d{1,3})", release or "")
+    version = (int(found[1]), int(found[2])) if found else _USUAL[0][0]
+    return next(name for first, name in _USUAL if version >= first)
 
 
 def given(name: str, *, cpus: int = 2, hypervisor: str = "none", cmdline: str = "") -> Given:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from pvops.errors import InputError, MachineError
+from pvops.errors import InputError, MachineError, nearest
 from pvops.machine import cmdline as _cmdline
 from pvops.machine import cpus, documents, facts
 from pvops.machine import hypervisor as _hypervisor
@@ -165,10 +165,27 @@ class Machine:
         """
         if path in cpus.NAMES and not os.path.exists(path):
             return cls(**cpus.given(os.fspath(path)))
-        text, name = _read(path), os.fspath(path)
+        name = os.fspath(path)
+        if not os.path.exists(path) and os.path.basename(name) == name:
+            hint = nearest(name, cpus.NAMES)
+            why = f"no such file, and no preset{hint or ': there are ' + ', '.join(cpus.NAMES)}"
+            raise InputError(f"{name}: {why}", reason=why, file=name)
+        text = _read(path)
         if text.lstrip().startswith(facts.MARK):
             return cls(**facts.given(text, name))
         return cls.from_dict(documents.document(text, name), name=name)
+
+    @classmethod
+    def usual(cls, release: str | None, hypervisor: str = "none") -> Machine:
+        """A machine with a CPU that was usual in servers when a kernel of this release came out: a preset.
+
+        Guests of hypervisors do not see MWAIT (``monitor``), which would stop them from telling that a CPU is idle.
+        """
+        bare = cls(**cpus.given(cpus.usual(release)))
+        if hypervisor == "none":
+            return bare
+        guest = bare.under(hypervisor)
+        return replace(guest, flags=(guest.flags or frozenset()) - {"monitor"})
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object], *, name: str = "machine") -> Machine:

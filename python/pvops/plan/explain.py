@@ -9,17 +9,29 @@ from pvops.errors import TableError
 
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
+    from pvops.image.places import Place
     from pvops.image.sites import Site
     from pvops.plan.plan import Plan, Write
 
+#: The longest x86 instruction, in bytes.
+_LONGEST = 15
+
 
 class Explanation:
-    """One site, as built and as each of some plans leaves it."""
+    """One site, or an instruction that no table names, as built and as each of some plans leaves it.
 
-    def __init__(self, kernel: KernelImage, site: Site, plans: Sequence[Plan]) -> None:
+    Attributes:
+        kernel: whose it is.
+        site: what is explained; an instruction that no table names has no rows.
+        plans: the boots.
+        slide: how far the kernel slid whose addresses are shown; those of `document` stay as linked.
+    """
+
+    def __init__(self, kernel: KernelImage, site: Site, plans: Sequence[Plan], slide: int = 0) -> None:
         self.kernel = kernel
         self.site = site
         self.plans = plans
+        self.slide = slide
 
     def disassembly(self, address: int, code: bytes) -> str:
         """What bytes do at an address."""
@@ -30,6 +42,9 @@ class Explanation:
         site = self.site
         size = f"{len(site.bytes)} {'byte' if len(site.bytes) == 1 else 'bytes'}"
         what = site.op or ", ".join(dict.fromkeys(row.table for row in site.rows))
+        if not what:
+            written = any(plan.at(site.address) for plan in self.plans)
+            what = "in no table" if written else "as built; no pass writes here"
         return what, size if site.type is None else f"type {site.type}, {size}"
 
     def guesses(self, plan: Plan) -> list[str]:
@@ -46,6 +61,7 @@ class Explanation:
         site = self.site
         return {
             "address": f"{site.address:#x}",
+            **({"runtime_address": f"{site.address + self.slide:#x}"} if self.slide else {}),
             "section": site.section,
             "symbol": site.symbol,
             "op": site.op,
@@ -94,13 +110,55 @@ class Explanation:
         return out
 
 
-def explanation(kernel: KernelImage, plans: Sequence[Plan], address: int) -> Explanation:
-    """Explains the site that an address lies in.
+def explanation(kernel: KernelImage, plans: Sequence[Plan], address: int, slide: int = 0) -> Explanation:
+    """Explains the site that an address lies in, or the instruction there where no table names one.
+
+    Args:
+        kernel: the kernel.
+        plans: the boots.
+        address: as linked.
+        slide: how far the kernel slid whose addresses are to be shown.
 
     Raises:
-        TableError: no site is there.
+        TableError: no code is there.
     """
-    site = kernel.sites.at(address)
-    if site is None:
-        raise TableError(f"{kernel.name}: no site at {address:#x}", file=kernel.name, address=address)
-    return Explanation(kernel, site, plans)
+    return Explanation(kernel, kernel.sites.at(address) or as_built(kernel, address), plans, slide)
+
+
+def explanations(
+    kernel: KernelImage, plans: Sequence[Plan], places: Sequence[Place], slide: int = 0
+) -> list[Explanation]:
+    """Explains every site at some places, and at a place of one address without a site the instruction there.
+
+    Raises:
+        TableError: a place of one address has no code.
+    """
+    found: dict[int, Explanation] = {}
+    for place in places:
+        sites = kernel.sites.within(place.address, place.end)
+        if not sites and place.symbol is None and place.size == 1:
+            sites = [as_built(kernel, place.address)]
+        for site in sites:
+            found.setdefault(site.address, Explanation(kernel, site, plans, slide))
+    return list(found.values())
+
+
+def as_built(kernel: KernelImage, address: int) -> Site:
+    """The instruction that an address lies in, as a site that no table names.
+
+    Raises:
+        TableError: no code is there.
+    """
+    from pvops.image.sites import Site
+
+    section = next((s for s in kernel.image.sections() if s[1] <= address < s[1] + s[2]), None)
+    if section is None or not section[3]:
+        where = f"lies in {section[0]}, which is no code" if section else "lies in no section"
+        raise TableError(f"{kernel.name}: {address:#x} {where}", file=kernel.name, address=address)
+    found = kernel.image.symbol_at(address)
+    start = max(address - found[1], section[1]) if found else address
+    code = kernel.image.read(start, min(address - start + _LONGEST, section[1] + section[2] - start)) or b""
+    for offset, length, _ in kernel.image.disassemble(start, code, False):
+        if start + offset <= address < start + offset + length:
+            return Site(kernel, start + offset, section[0], code[offset : offset + length], ())
+    raise TableError(f"{kernel.name}: the file has no bytes at {address:#x}", file=kernel.name, address=address)

@@ -199,8 +199,13 @@ class Plan:
         rows = paravirt.rows() if paravirt is not None else []
         return [names[type] if type < len(names) else f"type {type}" for _, _, type, _, _, _ in rows]
 
-    def explain(self, address: int) -> str:
-        """What a site becomes and why, as text."""
+    def explain(self, address: int | str) -> str:
+        """What a place becomes and why, as text: an address, or what the command line takes (``"do_syscall_64+58"``).
+
+        Raises:
+            ImageError: there is no such symbol, or the address lies outside the image.
+            TableError: no code is there.
+        """
         return display.show(self, "text", address=address)
 
     def apply(self) -> bytes:

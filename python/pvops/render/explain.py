@@ -10,22 +10,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pvops.image.view import KernelView
     from pvops.plan.explain import Explanation
     from pvops.plan.plan import Plan
 
 
-def page(where: str, explanations: Sequence[Explanation]) -> str:
+def page(kernel: KernelView, where: str, explanations: Sequence[Explanation]) -> str:
     """The explanations of what a place on the command line names, as one self-contained page."""
-    kernel = explanations[0].kernel
     title = f"{kernel.release or kernel.name}: {where}"
-    return html.page(title, [f"<h1>{html.text(title)}</h1>", *map(_site, explanations)])
+    none = [] if explanations else ["<p>As built: no pass writes here.</p>"]
+    return html.page(title, [f"<h1>{html.text(title)}</h1>", *none, *map(_site, explanations)])
 
 
 def _site(explanation: Explanation) -> str:
     site = explanation.site
     place = f" in {html.text(site.symbol)}" if site.symbol else ""
     parts = [
-        f'<h2><span class="mono">{site.address:016x}</span>{place}</h2>',
+        f'<h2><span class="mono">{site.address + explanation.slide:016x}</span>{place}</h2>',
         f'<p class="soft">{html.text(", ".join(explanation.facts()))}</p>',
         *(_boot(explanation, plan) for plan in explanation.plans),
     ]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pvops.image.places import parse
 from pvops.plan.reasons import sentences
 from pvops.render.terminal import Style, spaced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pvops.image.places import Place
+    from pvops.image.view import KernelView
     from pvops.plan.explain import Explanation
     from pvops.plan.plan import Plan
 
@@ -18,7 +23,7 @@ def text(explanation: Explanation, style: Style | None = None) -> str:
     width = max(len(site.bytes) * 3, 18)
     what = explanation.facts()
     head = f"{style.bold(what[0])}  {what[1]}" + (f", in {site.symbol}" if site.symbol else "")
-    lines = [f"{style.bold(f'{site.address:016x}')}  {head}"]
+    lines = [f"{style.bold(f'{site.address + explanation.slide:016x}')}  {head}"]
     built = explanation.disassembly(site.address, site.bytes)
     lines.append(_line("built", site.bytes, width, style.code(built)))
     for plan in explanation.plans:
@@ -26,11 +31,34 @@ def text(explanation: Explanation, style: Style | None = None) -> str:
     return "\n".join(lines)
 
 
-def of_plan(plan: Plan, *, address: int) -> str:
-    """The site that an address lies in, under one plan."""
-    from pvops.plan.explain import explanation
+def of_plan(plan: Plan, *, address: int | str) -> str:
+    """The sites that an address or a place names, under one plan."""
+    from pvops.plan.explain import explanations
 
-    return text(explanation(plan.kernel, [plan], address))
+    places = parse(plan.kernel, address if isinstance(address, str) else f"{address:#x}")
+    return of_places(plan.kernel, places, explanations(plan.kernel, [plan], places))
+
+
+def of_places(
+    kernel: KernelView,
+    places: Sequence[Place],
+    found: Sequence[Explanation],
+    style: Style | None = None,
+    slide: int = 0,
+) -> str:
+    """The explanations of places, and a word on each place that none of them is about."""
+    shown = [text(explanation, style) for explanation in found]
+    spans = [(e.site.address, e.site.address + len(e.site.bytes)) for e in found]
+    for place in places:
+        if not any(low < place.end and high > place.address for low, high in spans):
+            shown.append(_untouched(kernel, place, slide))
+    return "\n\n".join(shown)
+
+
+def _untouched(kernel: KernelView, place: Place, slide: int) -> str:
+    """A place that no table names."""
+    name = place.symbol or kernel.place(place.address) or "no symbol"
+    return f"{place.address + slide:016x}  {name}, {place.size} bytes: as built; no pass writes here"
 
 
 def _line(name: str, code: bytes, width: int, disassembly: str) -> str:

@@ -6,13 +6,58 @@ import argparse
 import os
 import sys
 
+from pvops.errors import nearest
+
+PLACE = "a name, name+58 (decimal, as gdb), name+0x3a/0x80 (as an oops), an address (0x…)"
+
 KERNEL = "a vmlinuz (any compression the kernel offers), an ELF vmlinux, or - for standard input"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
     Commands = object
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with the nearest name, and a document under ``--json``."""
+
+    #: Whether the command line asks for JSON; set before anything is parsed.
+    json = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but what a command does not know is that command's error, which knows its options."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown and self._subparsers is None:
+            self.error(self._unknown(unknown))
+        return found, unknown
+
+    def _unknown(self, unknown: Sequence[str]) -> str:
+        hint = nearest(unknown[0].partition("=")[0], self._option_string_actions) if unknown[0][:1] == "-" else ""
+        return f"unknown argument {unknown[0]}{hint}"
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            what = str(action.metavar or action.dest).lower()
+            name = f"{'/'.join(action.option_strings)} " if action.option_strings else f"{what} "
+            hint = nearest(str(value), known) or f": there are {', '.join(known)}"
+            raise argparse.ArgumentError(None, f"no {name}{value}{hint}")
+
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong in one line, and exits with status 2."""
+        message = message.replace("the following arguments are required: ", "missing: ")
+        more = "" if "did you mean" in message else f" (see {self.prog} --help)"
+        print(f"pvops: {message}{more}", file=sys.stderr)
+        if self.json:
+            from pvops.cli.output import error_document, print_json
+            from pvops.errors import UsageError
+
+            print_json(error_document(UsageError(message)))
+        self.exit(2)
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -68,6 +113,39 @@ def machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--machine",
         metavar="FACTS",
-        help="the machine it boots on: a bundle of facts, JSON, TOML, or a preset's name (default: what the backend "
-        "usually meets)",
+        help="the machine it boots on: a bundle of facts, JSON, TOML, or a preset's name; baseline: a CPU of which "
+        "nothing is known (default: a CPU usual in servers when that kernel came out, which the output names)",
     )
+
+
+def backends(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="under this backend (default: native); may be repeated",
+    )
+
+
+def slide(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--slide",
+        type=_hexadecimal,
+        metavar="HEX",
+        help="addresses are those of a kernel that slid by this much (KASLR), both those given and those shown; "
+        "JSON has them as runtime_address",
+    )
+    group.add_argument("--slide-of", metavar="DUMP", help="the same, by as much as the kernel in this memory slid")
+
+
+def _hexadecimal(text: str) -> int:
+    """A slide: hexadecimal with or without 0x."""
+    number = int(text, 16)
+    if not 0 <= number < 1 << 63:
+        raise ValueError
+    return number
+
+
+setattr(_hexadecimal, "__name__", "hexadecimal number")  # noqa: B010 (argparse names a type by it)

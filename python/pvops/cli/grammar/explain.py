@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import KERNEL, Commands, command, formats, html, machine
+from pvops.cli.grammar.common import KERNEL, PLACE, Commands, backends, command, formats, html, machine, slide
 
 
 def add(commands: Commands) -> None:
@@ -15,15 +15,10 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "where",
         metavar="ADDRESS|SYMBOL",
-        help="an address (0x…), a range (LOW-HIGH), symbol, symbol+0xOFFSET; a symbol or range: all its sites",
+        help=f"{PLACE}, or a range (LOW-HIGH); a whole symbol or range means all its sites",
     )
-    parser.add_argument(
-        "--backend",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="under this backend (default: native); may be repeated",
-    )
+    backends(parser)
     html(parser, "the explanation")
     machine(parser)
+    slide(parser)
     formats(parser, rows=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import KERNEL, Commands, command, formats, names
+from pvops.cli.grammar.common import KERNEL, Commands, command, formats, names, slide
 from pvops.image.tables import TABLES
 
 
@@ -20,4 +20,5 @@ def add(commands: Commands) -> None:
     parser.add_argument("--op", metavar="OP", help="only sites of this op, as pv_irq_ops.irq_enable")
     parser.add_argument("--summary", action="store_true", help="only the summary")
     names(parser)
+    slide(parser)
     formats(parser, rows=True)

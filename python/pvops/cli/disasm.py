@@ -1,0 +1,48 @@
+"""``pvops disasm``: a function as it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pvops.cli import output
+from pvops.cli.kernels import machine_of, opened, planned, say_assumed, slide_of
+from pvops.render import disasm as render
+from pvops.render import terminal
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pvops.plan.listing import instructions
+
+    kernel = opened(args)
+    slide = slide_of(args, kernel)
+    places = [kernel.whole(place) for place in kernel.places(args.function, slide=slide)]
+    names = list(dict.fromkeys(args.backend or ["native"]))
+    plans = {name: planned(args, kernel, name, machine_of(args)) for name in names}
+    listings = [(place, {name: instructions(plan, place) for name, plan in plans.items()}) for place in places]
+    found = (row for place, listing in listings for row in render.rows(place, listing, slide))
+    say_assumed(args, plans[names[0]])
+    if args.format_ == "json":
+        output.print_json(
+            {
+                "schema": "pvops.disasm/1",
+                "kernel": kernel.name,
+                "release": kernel.release,
+                "slide": terminal.hex_address(slide),
+                "machine": None if (machine := plans[names[0]].machine) is None else machine.name,
+                "functions": [
+                    {"symbol": place.symbol, "address": terminal.hex_address(place.address), "size": place.size}
+                    for place in places
+                ],
+                "backends": names,
+                "instructions": list(found),
+            }
+        )
+    elif args.format_ in ("jsonl", "csv"):
+        output.print_rows(args.format_, found, render.COLUMNS)
+    else:
+        style = terminal.Style(args.color)
+        shown = ["\n".join(render.lines(kernel, place, listing, style, slide)) for place, listing in listings]
+        sys.stdout.write("\n\n".join(shown) + "\n")
+    return 0

@@ -1,0 +1,87 @@
+"""Standard output that may be closed, full, or read no further.
+
+A reader that has enough (`pvops verify … | head -1`) changes no verdict: what is written from then on goes nowhere, and
+the exit status is that of the command. Any other failure is trouble, said in one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pvops.errors import InputError
+
+#: How standard output is named where it is the trouble.
+_NAME = "standard output"
+
+
+class _Output(io.FileIO):
+    """Standard output without the errors of a closed pipe; once it has failed, nothing more is written to it."""
+
+    silent = False
+    closed_at_start = False
+
+    def write(self, data: object, /) -> int:
+        """Writes bytes, or drops them where nobody reads any more."""
+        size = memoryview(data).nbytes  # type: ignore[arg-type]  # io has no type for "a buffer" in 3.11
+        if self.silent:
+            return size
+        try:
+            if self.closed_at_start:
+                raise OSError(errno.EBADF, "it is closed")
+            return super().write(data)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            self.silent = True
+            return size
+        except OSError as error:
+            self.silent = True
+            raise OSError(error.errno, error.strerror, _NAME) from error
+
+
+class Stream:
+    """Standard output while a command runs."""
+
+    def flushed(self, status: int) -> int:
+        """Writes what is still to be written, and gives the command's status."""
+        sys.stdout.flush()
+        return status
+
+
+@contextlib.contextmanager
+def checked() -> Iterator[Stream]:
+    """Has standard output checked; what a test or a notebook put there stays."""
+    if sys.stderr is None:  # print() would take standard output instead
+        sys.stderr = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
+    if sys.stdout is not None and (sys.stdout is not sys.__stdout__ or not isinstance(sys.stdout, io.TextIOWrapper)):
+        yield Stream()
+        return
+    before = sys.stdout
+    raw = _Output(os.devnull if before is None else 1, "wb", closefd=before is None)
+    raw.closed_at_start = before is None
+    terminal = before is not None and before.isatty()
+    encoding = "utf-8" if before is None else before.encoding
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=terminal)
+    if before is not None:
+        before.flush()
+    try:
+        yield Stream()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        raw.silent = True
+        if before is not None:
+            sys.stdout = before
+
+
+def error_of(error: OSError) -> InputError:
+    """An error of the system as one of ours, with the file it is about."""
+    from pvops.errors import InputError
+
+    return InputError(f"{error.filename or 'output'}: {error.strerror or error}", file=error.filename)

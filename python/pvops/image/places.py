@@ -1,0 +1,125 @@
+"""What a person means by a place in a kernel: an address, a range, a function, or an offset into one."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from pvops.errors import ImageError
+from pvops.image.view import KernelView
+
+#: Past this no function reaches.
+_LONGEST_FUNCTION = 1 << 20
+
+
+class Place(NamedTuple):
+    """A place in an image.
+
+    Attributes:
+        address: where it begins, as linked.
+        size: bytes: of a function up to the next symbol, of a range its length; 1 for one address.
+        symbol: the function, where one is named as a whole; else None.
+    """
+
+    address: int
+    size: int
+    symbol: str | None
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.address + self.size
+
+
+def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
+    """The places that a text means; several where several functions have one name.
+
+    | text | means |
+    |---|---|
+    | ``0xffffffff81008502``, ``ffffffff81008502`` | an address |
+    | ``LOW-HIGH`` | the addresses from LOW up to but not including HIGH |
+    | ``do_syscall_64`` | every function of that name |
+    | ``do_syscall_64+58`` | an offset in decimal, as gdb prints it (its ``<…>`` may stay) |
+    | ``do_syscall_64+0x3a`` | the same in hexadecimal |
+    | ``do_syscall_64+0x3a/0x80`` | as an oops prints it: of several functions of that name those of this size |
+
+    Args:
+        view: the image.
+        text: the place.
+        slide: how far the kernel slid whose addresses are given; symbols do not slide.
+
+    Raises:
+        ImageError: there is no such symbol, or the address lies outside the image; what is nearest is named.
+    """
+    where = text.strip().removeprefix("<").removesuffix(">")
+    if found := re.fullmatch(r"(?:0x)?([0-9a-fA-F]+)-(?:0x)?([0-9a-fA-F]+)", where):
+        low, high = int(found[1], 16), int(found[2], 16)
+        if high <= low:
+            raise ImageError(f"{view.name}: {text}: a range ends behind where it begins", file=view.name)
+        return [Place(_within(view, text, low, slide), high - low, None)]
+    symbol, plus, rest = where.partition("+")
+    starts = sorted(set(view.image.addresses_of(symbol)))
+    if not starts:
+        if not plus and re.fullmatch(r"(?:0x)?[0-9a-fA-F]+", where):
+            return [Place(_within(view, text, int(where, 16), slide), 1, None)]
+        raise ImageError(f"{view.name}: no symbol {symbol}", reason=f"no symbol {symbol}", file=view.name)
+    if not plus:
+        return [Place(start, extent(view, start), symbol) for start in starts]
+    offset, slash, size = rest.partition("/")
+    at = _number(view, text, offset)
+    if slash:
+        wanted = _number(view, text, size)
+        starts = [start for start in starts if extent(view, start) == wanted] or starts
+    return [Place(start + at, 1, None) for start in starts]
+
+
+def extent(view: KernelView, start: int) -> int:
+    """How many bytes a symbol has: up to the next one, or to the end of its section."""
+    end = next((a + size for _, a, size, _ in view.image.sections() if a <= start < a + size), start + 1)
+    low, high = start + 1, min(end, start + _LONGEST_FUNCTION)
+
+    def inside(address: int) -> bool:
+        found = view.image.symbol_at(address)
+        return found is not None and address - found[1] == start
+
+    step = 16
+    while low + step < high and inside(low + step):
+        low += step
+        step *= 2
+    high = min(high, low + step)
+    while low < high:  # everything below low is inside, everything from high on is not, or behind the section
+        middle = (low + high) // 2
+        if inside(middle):
+            low = middle + 1
+        else:
+            high = middle
+    return max(low - start, 1)
+
+
+def _number(view: KernelView, text: str, number: str) -> int:
+    """A number in decimal, or in hexadecimal behind ``0x``."""
+    try:
+        return int(number, 16 if number.lower().startswith("0x") else 10)
+    except ValueError:
+        why = f"{number!r} in {text!r} is no offset: decimal as gdb prints it, or hexadecimal behind 0x"
+        raise ImageError(f"{view.name}: {why}", reason=why, file=view.name) from None
+
+
+def _within(view: KernelView, text: str, address: int, slide: int) -> int:
+    """A number as an address of the image as linked."""
+    linked = address - slide
+    sections = [(a, a + size) for _, a, size, _ in view.image.sections() if a and size]
+    if any(low <= linked < high for low, high in sections):
+        return linked
+    lowest, highest = min(low for low, _ in sections), max(high for _, high in sections)
+    where = f"outside the image as linked, {lowest:#x} to {highest:#x}"
+    hint = f"; less the slide of {slide:#x} it is {linked:#x}" if slide else _slid(address, lowest)
+    why = f"{address:#x} lies {where}{hint}"
+    raise ImageError(f"{view.name}: {why}", reason=why, file=view.name, address=address)
+
+
+def _slid(address: int, lowest: int) -> str:
+    """What to do with an address that lies where KASLR puts kernels; it moves them by less than a GiB."""
+    if lowest < address < lowest + (2 << 30):
+        return "; an address of a running kernel needs its slide: --slide HEX or --slide-of DUMP"
+    return ""

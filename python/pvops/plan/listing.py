@@ -1,0 +1,63 @@
+"""A stretch of code as it runs after a boot: instruction by instruction, each with the pass that wrote it last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvops.errors import TableError
+
+if TYPE_CHECKING:
+    from pvops.image.places import Place
+    from pvops.plan.plan import Plan
+
+
+class Instruction(NamedTuple):
+    """One instruction.
+
+    Attributes:
+        address: as linked.
+        bytes: its bytes after the boot.
+        text: in AT&T syntax.
+        table: table of the last pass that wrote any of its bytes; None where it stands as built.
+        site: address of the site that it lies in, or None.
+    """
+
+    address: int
+    bytes: bytes
+    text: str
+    table: str | None
+    site: int | None
+
+
+def instructions(plan: Plan, place: Place) -> list[Instruction]:
+    """The instructions of a place after a plan's writes.
+
+    Raises:
+        TableError: the file has no bytes there.
+    """
+    kernel = plan.kernel
+    low, high = place.address, place.end
+    built = kernel.image.read(low, place.size)
+    if built is None:
+        raise TableError(f"{kernel.name}: the file has no bytes at {low:#x}", file=kernel.name, address=low)
+    code = bytearray(built)
+    by: list[str | None] = [None] * len(built)
+    for address, table, _, written, *_ in plan.raw():
+        if written and address < high and address + len(written) > low:
+            for at in range(max(address, low), min(address + len(written), high)):
+                code[at - low] = written[at - address]
+                by[at - low] = table
+    sites: list[int | None] = [None] * len(built)
+    for site in kernel.sites.within(low, high):
+        for at in range(max(site.address, low), min(site.address + len(site.bytes), high)):
+            sites[at - low] = site.address
+    return [
+        Instruction(
+            low + offset,
+            bytes(code[offset : offset + length]),
+            text,
+            next((table for table in by[offset : offset + length] if table), None),
+            next((site for site in sites[offset : offset + length] if site is not None), None),
+        )
+        for offset, length, text in kernel.image.disassemble(low, bytes(code))
+    ]

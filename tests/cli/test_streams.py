@@ -1,0 +1,97 @@
+"""Standard output that is closed, full or read no further; and usage errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pvops as package
+from cli.run import pvops, trouble
+
+COMMAND = (sys.executable, "-m", "pvops")
+
+
+def test_a_reader_that_has_enough_changes_no_status(sample_kernel: Path) -> None:
+    words = (*COMMAND, "diff", sample_kernel, "native", "kvm", "--json")
+    assert subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 1
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert done.returncode == 1
+    assert b"Broken pipe" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["sites"], ["sites", "--json"], ["sites", "--csv"], ["explain"]])
+def test_full_standard_output_is_one_line_and_status_2(sample_kernel: Path, words: list[str]) -> None:
+    site = package.open(sample_kernel).sites[0]
+    rest = [f"{site.address:#x}"] if words == ["explain"] else []
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            (*COMMAND, words[0], sample_kernel, *rest, *words[1:]), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if "--machine" not in line]
+    assert lines == ["pvops: standard output: No space left on device"]
+
+
+@pytest.mark.parametrize("words", ["--help", "", "sites --help", "--version"])
+def test_help_into_a_full_device_is_trouble_too(words: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run((*COMMAND, *words.split()), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "pvops: standard output: No space left on device\n")
+
+
+def test_closed_standard_output_is_one_line_and_status_2(sample_kernel: Path) -> None:
+    shell = f'"{sys.executable}" -m pvops sites "{sample_kernel}" >&-'
+    done = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "pvops: standard output: it is closed\n")
+
+
+def test_alone_it_shows_an_example_of_every_command() -> None:
+    from pvops.cli.grammar import COMMANDS
+
+    done = pvops()
+    assert done.returncode == 0
+    for name in COMMANDS:
+        assert f"  pvops {name} " in done.stdout.decode(), name
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["explian"], "no command explian (did you mean explain?)"),
+        (["sites"], "missing: KERNEL (see pvops sites --help)"),
+        (["sites", "k", "--tabel", "returns"], "unknown argument --tabel (did you mean --table?)"),
+        (["sites", "k", "--table", "retruns"], "no --table retruns (did you mean returns?)"),
+        (["patch", "k", "-o", "o", "--format", "txet"], "no --format txet (did you mean text?)"),
+        (["lock", "chekc"], "no subcommand chekc (did you mean check?)"),
+        (["lock", "check", "--protocl", "x"], "unknown argument --protocl (did you mean --protocol?)"),
+        (["lock", "check", "--protocol", "PV-tickt"], "there is no protocol PV-tickt (did you mean pv-ticket?)"),
+        (["machine", "--from", "intel-haswel"], "no such file, and no preset (did you mean intel-haswell?)"),
+        (["ops", "--era", "6.2x"], "no era 6.2x (did you mean "),
+        (["explain", "k", "0", "--slide", "no"], "argument --slide: invalid hexadecimal number value: 'no'"),
+    ],
+)
+def test_a_usage_error_is_one_line_with_the_nearest_name(words: list[str], said: str) -> None:
+    assert said in trouble(*words)
+
+
+def test_a_backend_may_be_written_in_capitals(sample_kernel: Path) -> None:
+    address = f"{package.open(sample_kernel).sites[0].address:#x}"
+    assert pvops("explain", sample_kernel, address, "--backend", "KVM").returncode == 0
+    said = trouble("explain", sample_kernel, address, "--backend", "kvmm")
+    assert "no backend kvmm (did you mean kvm?)" in said
+
+
+def test_a_usage_error_is_a_document_under_json() -> None:
+    done = pvops("sites", "k", "--tabel", "x", "--json")
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    assert (found["schema"], found["error"]) == ("pvops.error/1", "UsageError")
+    assert done.stderr.decode() == f"pvops: {found['message']}\n"
