@@ -24,7 +24,8 @@ from pvops import eras as ops
 from pvops.image.tables import TABLES as TABLES_OF_SITES
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
-from pvops.plan.plan import Plan, Write
+from pvops.plan.plan import Plan
+from pvops.plan.writes import Write
 
 PAGE = Path(__file__).with_name("pvops-against-alternatives.md")
 

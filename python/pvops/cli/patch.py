@@ -12,7 +12,8 @@ from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.plan.plan import Plan, Undetermined
+    from pvops.plan.plan import Plan
+    from pvops.plan.writes import Undetermined
 
 
 def run(args: argparse.Namespace) -> int:

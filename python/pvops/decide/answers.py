@@ -124,6 +124,8 @@ class Facts:
     def xen_pv(self) -> Answer:
         """Whether the kernel runs as a Xen PV guest."""
         hypervisor, source = self.machine.hypervisor
+        if hypervisor is None and self.has("pge"):
+            return Answer(False, "pge in /proc/cpuinfo's flags, which Xen shows no PV guest")
         return Answer(None if hypervisor is None else hypervisor == "xen-pv", source)
 
     def logged(self, text: str) -> bool | None:

@@ -43,7 +43,7 @@ def backend_for(kernel: KernelImage, machine: Machine | None, era: str | None = 
         backend = backends.get(name, era)
     except OpsError as error:
         return Choice("native", f"{why}; {error}")
-    if era not in backend.eras:
+    if backend.steps(era) is None:
         return Choice("native", f"{why}; kernels of era {era} have no code for {backend.title}")
     needs = [symbol for symbol in backend.needs.split("|") if symbol]
     if needs and not any(kernel.address_of(symbol) is not None for symbol in needs):

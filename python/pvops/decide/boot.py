@@ -6,6 +6,7 @@ are first guesses, whose bytes the plan marks undetermined.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pvops._core as _core
@@ -13,7 +14,7 @@ from pvops.decide import slots as slots_of
 from pvops.errors import OpsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pvops.backends.backend import Backend, Slot
     from pvops.decide.keys import CallState, KeyState
@@ -54,6 +55,8 @@ class Setup(NamedTuple):
         uniprocessor: whether lock prefixes are patched away, and why.
         keys: the guessed state of each static key, by address.
         calls: the guessed target of each static call, by address of its key.
+        otherwise: the same, with what the machine does not tell of its features taken the other way; None where it
+            tells all that is asked, or was not given.
     """
 
     core: _core.Boot
@@ -65,6 +68,7 @@ class Setup(NamedTuple):
     uniprocessor: tuple[bool, str]
     keys: Mapping[int, KeyState]
     calls: Mapping[int, CallState]
+    otherwise: Callable[[], _core.Boot] | None
 
 
 def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> Setup:
@@ -102,7 +106,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
             if number is not None:
                 numbers[name] = number
         returns = return_thunk(words, kernel)
-        thunk = kernel.address_of(returns.symbol) if returns.symbol else None
+        thunk = returns.address
         answer = uniprocessor(asked, kernel)
         one_cpu = (answer.best, answer.source)
         keys = predict_keys(words, kernel)
@@ -115,10 +119,10 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         pointers = {kernel.ops.slot(i): slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
     if state is not None:
         features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _HELD)
-    boot = _core.Boot(
-        features,
-        numbers,
-        nop_choice.table,
+    boot = partial(
+        _core.Boot,
+        numbers=numbers,
+        nops=nop_choice.table,
         return_thunk=thunk,
         uniprocessor=one_cpu[0],
         xen=backend.name == "xen",
@@ -131,7 +135,10 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         constants=_known({"runtime_ptr_USER_PTR_MAX": _user_ptr_max(asked)}, state and state.constants),
         its_pages=list(state.its_pages) if state is not None else [],
     )
-    return Setup(boot, asked, slots, ops.patch_function, nop_choice, words, one_cpu, keys, calls)
+    otherwise = None
+    if machine is not None and state is None and words is not None and words.unknown():
+        otherwise = partial(boot, words.words(otherwise=True))
+    return Setup(boot(features), asked, slots, ops.patch_function, nop_choice, words, one_cpu, keys, calls, otherwise)
 
 
 def _state(kernel: KernelImage, machine: Machine) -> State | None:

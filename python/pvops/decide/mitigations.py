@@ -38,10 +38,17 @@ _NO_RETPOLINE = ("off", "eibrs", "ibrs")
 
 
 class Mode(NamedTuple):
-    """The chosen mode of spectre_v2 and what told; None where nothing tells."""
+    """The chosen mode of spectre_v2 and what told; None where nothing tells.
+
+    Attributes:
+        value: the mode.
+        source: what told.
+        assumed: the facts do not tell, and the mode is what most machines have.
+    """
 
     value: str | None
     source: str
+    assumed: bool = False
 
 
 class Mitigations:
@@ -80,7 +87,8 @@ class Mitigations:
         if asked == "auto" and facts.bug("spectre_v2") is False:
             return Mode("off", "spectre_v2 is not among the CPU's bugs")
         if facts.machine.flags is None:
-            return Mode("retpoline" if asked in ("auto", "on") else None, "assumed: nothing tells the CPU's features")
+            usual = "retpoline" if asked in ("auto", "on") else None
+            return Mode(usual, "assumed: nothing tells the CPU's features", True)
         enhanced = facts.has("ibrs_enhanced")
         plain = {"retpoline": "retpoline", "retpoline,generic": "retpoline"}
         lfence = {"retpoline,amd": "lfence", "retpoline,lfence": "lfence"}
@@ -101,14 +109,14 @@ class Mitigations:
 
     def mode_is(self, *modes: str) -> Answer:
         """Whether spectre_v2 is in one of these modes."""
-        mode, source = self.spectre_v2
-        return Answer(None if mode is None else mode in modes, source)
+        mode, source, assumed = self.spectre_v2
+        return Answer(None if mode is None or assumed else mode in modes, source, mode in modes)
 
     @cached_property
     def retpoline(self) -> Answer:
         """RETPOLINE: spectre_v2_select_mitigation() / spectre_v2_apply_mitigation()."""
-        mode, source = self.spectre_v2
-        return Answer(None if mode is None else mode not in _NO_RETPOLINE, source, True)
+        mode, source, assumed = self.spectre_v2
+        return Answer(None if mode is None or assumed else mode not in _NO_RETPOLINE, source, True)
 
     @cached_property
     def retbleed(self) -> tuple[str | None, str]:

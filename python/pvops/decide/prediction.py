@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide.answers import Answer, Facts, facts_of
-from pvops.image.numbers import Name, Numbers, of_image
+from pvops.image.numbers import Name, Numbers, of_image, printed_as
 
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
@@ -57,11 +57,16 @@ class FeatureWords:
         number = self.numbers.number(name)
         return None if number is None else self[number]
 
-    def words(self) -> list[int]:
-        """``boot_cpu_data.x86_capability`` as far as it is named: guesses where nothing is known."""
+    def words(self, *, otherwise: bool = False) -> list[int]:
+        """``boot_cpu_data.x86_capability`` as far as it is named: guesses where nothing is known.
+
+        Args:
+            otherwise: the opposite of each guess.
+        """
         words = [0] * (self.numbers.ncapints + self.numbers.nbugints)
         for number in self.numbers.by_number:
-            if number < len(words) * 32 and self[number].guess:
+            feature = self[number]
+            if number < len(words) * 32 and feature.guess != (otherwise and feature.value is None):
                 words[number // 32] |= 1 << number % 32
         return words
 
@@ -74,8 +79,16 @@ class FeatureWords:
         if name is None:
             name = Name(number, f"{number // 32}*32+{number % 32}", None, False, "nothing names this number")
             return Feature(name, None, False, "nothing names this number")
+        if not self.numbers.printed:
+            name = self._printed(name)
         answer = _bug(self.facts, name) if name.bug else _answer(self.facts, name)
         return Feature(name, answer.value, answer.best, answer.source)
+
+    def _printed(self, name: Name) -> Name:
+        """A name of an image that has none itself (CONFIG_X86_FEATURE_NAMES=n), as the facts print it, if they do."""
+        given = (self.facts.machine.bugs if name.bug else self.facts.machine.flags) or ()
+        text = printed_as(name.name)
+        return name._replace(printed=text) if text in given else name
 
 
 def predict(machine: Machine, kernel: KernelImage) -> FeatureWords:

@@ -6,6 +6,7 @@ kernel/smp.c nosmp(), maxcpus(), nrcpus(); 5.10 to 7.2.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide.answers import Answer
@@ -20,12 +21,15 @@ class Thunk(NamedTuple):
     """Where returns go.
 
     Attributes:
-        symbol: what ``x86_return_thunk`` points to; None where the kernel is built without return thunks.
+        symbol: what ``x86_return_thunk`` points to; None where the kernel is built without return thunks, or the image
+            names none.
+        address: where that is; None where the kernel has none.
         used: whether sites jump to it: X86_FEATURE_RETHUNK.
         source: what told.
     """
 
     symbol: str | None
+    address: int | None
     used: Answer
     source: str
 
@@ -42,20 +46,41 @@ def return_thunk(words: FeatureWords, kernel: KernelImage) -> Thunk:
     from pvops.decide import rules_mitigations
 
     used = words.named("RETHUNK")
-    if kernel.address_of(DEFAULT) is None or used is None:
-        return Thunk(None, Answer(False, "the kernel has no return thunks"), f"the image has no {DEFAULT}")
+    built = kernel.address_of(DEFAULT)
+    if built is None:
+        built = _where_returns_go(kernel)
+    if built is None or used is None:
+        return Thunk(None, None, Answer(False, "the kernel has no return thunks"), f"the image has no {DEFAULT}")
     answer = Answer(used.value, used.source, used.guess)
+
+    def named(symbol: str, source: str) -> Thunk:
+        address = kernel.address_of(symbol)
+        if address is None:
+            return Thunk(None, built, answer, f"{source}, which the image does not name; its returns go to {built:#x}")
+        return Thunk(symbol, address, answer, source)
+
     said = [line.partition(_ACTIVE)[2].split()[0] for line in words.facts.machine.dmesg.splitlines() if _ACTIVE in line]
     if said:
-        return Thunk(said[-1], answer, f'log: "{_ACTIVE}{said[-1]}"')
+        return named(said[-1], f'log: "{_ACTIVE}{said[-1]}"')
     if words.facts.logged(_ACTIVE) is False and not used.value:
-        return Thunk(DEFAULT, answer, f'log: no "{_ACTIVE.strip()}"')
+        return named(DEFAULT, f'log: no "{_ACTIVE.strip()}"')
     chosen = rules_mitigations.return_thunk(words.facts)
     if chosen is None:
-        return Thunk(DEFAULT, answer, "no mitigation sets it")
+        return named(DEFAULT, "no mitigation sets it")
     # The first kernels with the mitigation of retbleed untrain in the default thunk itself; later ones renamed it.
     names = (chosen, _OLD.get(chosen, chosen), DEFAULT)
-    return Thunk(next(name for name in names if kernel.address_of(name) is not None), answer, used.source)
+    return named(next((name for name in names if kernel.address_of(name) is not None), chosen), used.source)
+
+
+def _where_returns_go(kernel: KernelImage) -> int | None:
+    """Where the return sites jump as built, in an image that does not name the thunk: most of them to one place."""
+    targets: Counter[int] = Counter()
+    mask = (1 << kernel.bits) - 1
+    for _, address, *_ in kernel.tables.rows("returns"):
+        code = kernel.image.read(address, 5) or b""
+        if code[:1] == b"\xe9":
+            targets[address + 5 + int.from_bytes(code[1:], "little", signed=True) & mask] += 1
+    return targets.most_common(1)[0][0] if targets else None
 
 
 def uniprocessor(machine: Machine, kernel: KernelImage) -> Answer:

@@ -74,7 +74,7 @@ def use_ibrs_fw(facts: Facts) -> Answer:
     if text is not None and not text.startswith(("Not affected", "Vulnerable: eIBRS")):
         on = "IBRS_FW" in _parts(text)
         return Answer(on, f"vulnerabilities/spectre_v2 {'says' if on else 'does not say'} 'IBRS_FW'")
-    mode, source = _mitigations(facts).spectre_v2
+    mode, source, _ = _mitigations(facts).spectre_v2
     if mode == "off" and facts.bug("spectre_v2") is False:
         return Answer(False, source)
     ibrs = facts.flag("ibrs")
@@ -87,7 +87,7 @@ def use_ibpb_fw(facts: Facts) -> Answer:
     """IBPB before firmware calls: AMD and Hygon CPUs with the retbleed bug and IBPB."""
     if facts.logged("Enabling Speculation Barrier for firmware calls"):
         return Answer(True, 'log: "Enabling Speculation Barrier for firmware calls"')
-    mode, source = _mitigations(facts).spectre_v2
+    mode, source, _ = _mitigations(facts).spectre_v2
     if not facts.amd:
         return Answer(False, f"no AMD CPU ({facts.cpu})")
     if mode == "off" and (facts.version >= _SPLIT or _mitigations(facts).off or facts.option("spectre_v2") == "off"):

@@ -48,11 +48,16 @@ class Declared:
         return f"<Declared {self.release}>"
 
 
-def nearest(version: Version | None) -> Declared:
-    """The declared numbers of the release nearest to a version: the newest that is not newer, else the oldest."""
+def releases() -> list[Declared]:
+    """The declared numbers of every release that has been read, oldest first."""
     from pvops.eras import era
 
-    known = [declared for name in eras() for declared in era(name).numbers]
-    unique = {declared.release: declared for declared in known}.values()
-    not_newer = [d for d in unique if version is None or (version_of(d.release) or ()) <= version]
-    return not_newer[-1] if not_newer else next(iter(unique))
+    known = {declared.release: declared for name in eras() for declared in era(name).numbers}
+    return sorted(known.values(), key=lambda declared: version_of(declared.release) or ())
+
+
+def nearest(version: Version | None) -> Declared:
+    """The declared numbers of the release nearest to a version: the newest that is not newer, else the oldest."""
+    known = releases()
+    not_newer = [d for d in known if version is None or (version_of(d.release) or ()) <= version]
+    return not_newer[-1] if not_newer else known[0]

@@ -4,9 +4,10 @@ Four sources, the surest first:
 
 1. the names that the image itself prints (`pvops.image.names`);
 2. rows that only one feature has (`pvops.image.anchors`);
-3. the numbers declared in the sources of the nearest release (`pvops.eras.declared`). In words that mirror a CPUID
-   register they cannot shift; in the words that Linux assigns they are taken as verified where every printed name of
-   the word, and every anchor in it, stands where that release declares it;
+3. the numbers declared in the sources of one release (`pvops.eras.declared`): of those that the image contradicts
+   least, the one nearest to its own. In words that mirror a CPUID register they cannot shift, and every release's hold;
+   in the words that Linux assigns they are taken as verified where every printed name of the word, and every anchor in
+   it, stands where that release declares it;
 4. nothing: the number is unknown.
 """
 
@@ -79,6 +80,7 @@ class Numbers:
         nbugints: words of bugs.
         by_number: number → `Name`, for every number that has one.
         rows: the rows of ``.altinstructions``.
+        printed: whether the image has names of features, so that one without is not printed.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Numbers:
         self.ncapints, self.nbugints = words
         self.by_number = by_number
         self.rows = rows
+        self.printed = any(name.printed is not None for name in by_number.values())
         self.by_name = {name.name: name for name in by_number.values()}
 
     def number(self, name: str) -> int | None:
@@ -117,6 +120,7 @@ def of_image(kernel: KernelView) -> Numbers:
         ncapints, why = _ncapints(base, table, printed.names, bugs.names)
         printed = flags.features(ncapints)
     anchored = anchors.seen(kernel, table)
+    base = _least_contradicted(base, printed.names, anchored)
     found: dict[int, Name] = {}
     for number, text in printed.names.items():
         found[number] = Name(number, _kernel_name(text), text, True, printed.source)
@@ -128,6 +132,10 @@ def of_image(kernel: KernelView) -> Numbers:
         if number not in found and feature not in taken and number < ncapints * 32:
             ok, source = _check(feature, number, base, printed.names, anchored)
             found[number] = Name(number, feature, None, ok, source)
+    for other in reversed(declared.releases()):
+        for feature, number in other.features.items():
+            if number // 32 in HARDWARE and number not in found and number < ncapints * 32:
+                found[number] = Name(number, feature, None, *_check(feature, number, other, printed.names, anchored))
     first = ncapints * 32
     for number, text in bugs.names.items():
         found[first + number] = Name(first + number, f"BUG_{text.upper()}", text, True, f"{bugs.source}; {why}")
@@ -138,8 +146,29 @@ def of_image(kernel: KernelView) -> Numbers:
     return Numbers(base, (ncapints, bugs.words or base.nbugints), found, table)
 
 
+def _least_contradicted(
+    base: declared.Declared, printed: Mapping[int, str], anchored: Mapping[str, anchors.Seen]
+) -> declared.Declared:
+    """The release whose numbers the image contradicts least; of equals the nearest one, a newer before an older."""
+    there = {_kernel_name(text): n for n, text in printed.items()} | {name: s.number for name, s in anchored.items()}
+
+    def moved(release: declared.Declared) -> int:
+        return sum(release.features.get(name, n) != n for name, n in there.items())
+
+    known = declared.releases()
+    place = [release.release for release in known].index(base.release)
+    ranked = sorted(enumerate(known), key=lambda at: (moved(at[1]), abs(at[0] - place), -at[0]))
+    return ranked[0][1]
+
+
 def _kernel_name(printed: str) -> str:
     return _ALIASES.get(printed, printed.upper())
+
+
+def printed_as(name: str) -> str:
+    """What /proc/cpuinfo calls a feature or bug by the kernel's name, if it prints it."""
+    aliases = {kernel: printed for printed, kernel in _ALIASES.items()}
+    return aliases.get(name, name.removeprefix("BUG_").lower())
 
 
 def _check(

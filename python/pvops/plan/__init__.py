@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.plan.plan import Plan, Write
+from pvops.plan.plan import Plan
+from pvops.plan.writes import Write
 
 __all__ = ["Plan", "Write"]

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
     from pvops.image.places import Place
     from pvops.image.sites import Site
-    from pvops.plan.plan import Plan, Write
+    from pvops.plan.plan import Plan
+    from pvops.plan.writes import Write
 
 #: The longest x86 instruction, in bytes.
 _LONGEST = 15

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pvops._core as _core
 from pvops import display
 from pvops.decide.boot import set_up
+from pvops.plan.writes import RawWrite, Undetermined, Write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,58 +20,6 @@ if TYPE_CHECKING:
     from pvops.eras.rules import Rules
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
-
-    #: (address, table, row, bytes, kind, reason, bytes used, feature) of a write: see `_core.Plan.writes`.
-    RawWrite = tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]
-
-
-class Write(NamedTuple):
-    """One write of one pass, or a row it passed over.
-
-    Attributes:
-        address: where, as linked.
-        table: the pass's table, ``"paravirt"``.
-        row: the row of that table that asks for it.
-        bytes: what is written; empty where the row changes nothing.
-        used: how many of them the pass needed; the rest are nops.
-        kind: what the site became: ``inlined``, ``called``, ``jumped``, ``nopped``, ``moved``, ``kept``, ….
-        reason: why, in words.
-        source: where the kernel says so: file and function.
-        op: the op whose call it is, or None.
-        function: what the op's slot holds; None for NULL or no op.
-        feature: number of the feature that decided, or None.
-    """
-
-    address: int
-    table: str
-    row: int
-    bytes: bytes
-    used: int
-    kind: str
-    reason: str
-    source: str
-    op: str | None
-    function: str | None
-    feature: int | None
-
-
-class Undetermined(NamedTuple):
-    """Bytes that nothing in the image and the machine's description settles.
-
-    Attributes:
-        address: where, as linked.
-        len: how many.
-        table: whose they are.
-        row: of that table.
-        forms: what they may be, in hex, ``??`` where a byte may be any.
-    """
-
-    address: int
-    len: int
-    table: str
-    row: int
-    forms: list[str]
-
 
 _ALTERNATIVE = "arch/x86/kernel/alternative.c"
 
@@ -145,8 +94,16 @@ class Plan:
 
     @cached_property
     def undetermined(self) -> list[Undetermined]:
-        """The bytes that are a first guess, by address."""
-        return [Undetermined(*site) for site in self._core.undetermined()]
+        """The bytes that are a first guess, by address: what hangs on a static key or call, a constant, or a feature
+        that the machine does not tell."""
+        found = [Undetermined(*site[:4], tuple(site[4])) for site in self._core.undetermined()]
+        if self.setup.otherwise is None or self.setup.words is None:
+            return found
+        from pvops.plan.untold import of_features
+
+        other = _core.Plan.boot(self.kernel.tables, self.setup.otherwise(), self.rules.passes)
+        more = of_features(self.kernel, self.setup.words, (self.raw(), other.writes()), found)
+        return sorted([*found, *more], key=lambda site: site.address)
 
     def _write(self, write: RawWrite) -> Write:
         address, table, row, code, kind, reason, used, feature = write

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.plan.plan import Plan, Write
+    from pvops.plan.plan import Plan
+    from pvops.plan.writes import Write
 
 _BECAME = {
     "called": "a direct call",

@@ -124,8 +124,7 @@ def known(kernel: KernelImage, machine: Machine | None) -> _core.Known:
         features = {feature.name.number: feature.value for feature in setup.words if feature.value is not None}
         from pvops.decide.returns import return_thunk
 
-        returns = return_thunk(setup.words, kernel)
-        thunk = kernel.address_of(returns.symbol) if returns.symbol else None
+        thunk = return_thunk(setup.words, kernel).address
     chosen = setup.nops.table if machine.vendor is not None else None
     slots = {kernel.ops.slot(i): setup.slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
     return _core.Known(

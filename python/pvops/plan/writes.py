@@ -1,0 +1,56 @@
+"""What a plan is made of: its writes, and the bytes that nothing settles."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+#: (address, table, row, bytes, kind, reason, bytes used, feature) of a write: see `_core.Plan.writes`.
+RawWrite: TypeAlias = tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]
+
+
+class Write(NamedTuple):
+    """One write of one pass, or a row it passed over.
+
+    Attributes:
+        address: where, as linked.
+        table: the pass's table, ``"paravirt"``.
+        row: the row of that table that asks for it.
+        bytes: what is written; empty where the row changes nothing.
+        used: how many of them the pass needed; the rest are nops.
+        kind: what the site became: ``inlined``, ``called``, ``jumped``, ``nopped``, ``moved``, ``kept``, ….
+        reason: why, in words.
+        source: where the kernel says so: file and function.
+        op: the op whose call it is, or None.
+        function: what the op's slot holds; None for NULL or no op.
+        feature: number of the feature that decided, or None.
+    """
+
+    address: int
+    table: str
+    row: int
+    bytes: bytes
+    used: int
+    kind: str
+    reason: str
+    source: str
+    op: str | None
+    function: str | None
+    feature: int | None
+
+
+class Undetermined(NamedTuple):
+    """Bytes that nothing in the image and the machine's description settles.
+
+    Attributes:
+        address: where, as linked.
+        len: how many.
+        table: whose they are.
+        row: of that table.
+        forms: what they may be, in hex, ``??`` where a byte may be any.
+    """
+
+    address: int
+    len: int
+    table: str
+    row: int
+    forms: tuple[str, ...]
