@@ -8,6 +8,8 @@ from typing_extensions import Buffer
 
 __all__ = [
     "Boot",
+    "Column",
+    "Columns",
     "Found",
     "HybridLock",
     "Image",
@@ -23,6 +25,7 @@ __all__ = [
     "Tables",
     "TicketLock",
     "Unkicked",
+    "Written",
     "__version__",
     "boot_region",
     "cpuid",
@@ -213,6 +216,92 @@ class Tables:
     def alternatives_layout(self) -> str | None: ...
     def constants(self) -> list[tuple[str, int, list[int]]]:
         """(section, width in bytes, addresses) of each run-time constant."""
+
+@final
+class Columns:
+    """The sites of an image, one entry a row and column; rows of one site lie together."""
+
+    def __new__(cls, tables: Tables, tables_in_order: list[str], ops: list[str], slots: dict[int, int]) -> Columns:
+        """`tables_in_order` is the order of rows within a site, `ops` names the ops by number, `slots` says which op
+        lies at an address."""
+
+    def __len__(self) -> int: ...
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+
+    def column(self, name: str) -> Column:
+        """A column by name: ``address``, ``key``, ``target`` (64 bits), ``len``, ``index``, ``type``, ``clobbers``,
+        ``feature`` (32 bits), ``table``, ``inverted``, ``direct_call``, ``constant`` (8 bits); all bits are set where a
+        row has no value. ``first`` has the first row of each site, and the number of rows behind the last."""
+
+    def site(
+        self, site: int
+    ) -> tuple[
+        int,
+        bytes,
+        list[
+            tuple[
+                str,
+                int,
+                int,
+                int | None,
+                str | None,
+                int | None,
+                int | None,
+                bool | None,
+                bool | None,
+                int | None,
+                int | None,
+                str | None,
+            ]
+        ],
+    ]:
+        """(address, bytes as built, rows) of a site; a row is (table, index, length, type, op, clobbers, feature,
+        inverted, direct call, key, target, constant)."""
+
+    def within(self, low: int, high: int) -> list[int]:
+        """The sites that touch [low, high), by address."""
+
+    def at(self, address: int) -> int | None:
+        """The site at this very address, or None."""
+
+    def nearest(self, address: int) -> int | None:
+        """The site whose address is nearest; None where there is no site."""
+
+    def of_op(self, op: str) -> list[int]:
+        """The sites of the op of this name, in order."""
+
+    def counts(
+        self, sites: list[int] | None = None
+    ) -> tuple[list[tuple[str, int]], list[tuple[str, int]], list[tuple[str, int]], list[tuple[str, int]]]:
+        """(name, how many): rows of each table, sites in each section, of each op, of several tables; of all sites, or
+        of some."""
+
+    def written(
+        self, form: str, sites: list[int] | None = None, *, names: bool = True, slide: int = 0, jobs: int = 1
+    ) -> Written:
+        """All sites, or some, in pieces of text; `form` is ``json``, ``jsonl``, ``csv`` or ``text``. With `slide`, the
+        KASLR offset, run-time addresses stand beside the linked ones."""
+
+    @staticmethod
+    def csv_columns() -> list[str]:
+        """The columns of CSV in order."""
+
+@final
+class Column:
+    """One column: read-only numbers, through the buffer protocol, without a copy."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __release_buffer__(self, buffer: memoryview, /) -> None: ...
+
+@final
+class Written:
+    """Sites on their way out: an iterator of strings."""
+
+    def __iter__(self) -> Written: ...
+    def __next__(self) -> str: ...
 
 @final
 class Boot:

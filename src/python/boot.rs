@@ -27,8 +27,8 @@ type Row = (u32, u64, u16, Option<u16>, Option<bool>, Option<bool>, Option<u64>,
 /// A row of .altinstructions with its replacement, as `Tables::alternatives` gives it.
 type Alternative<'py> = (u64, u8, u16, bool, bool, u64, Bound<'py, PyBytes>);
 
-fn plain(index: u32, address: u64, len: u16) -> Row {
-    (index, address, len, None, None, None, None, None)
+fn listed(row: sites::Row) -> Row {
+    (row.index, row.address, row.len, row.feature, row.inverted, row.direct_call, row.key, row.target)
 }
 
 #[pymethods]
@@ -43,10 +43,9 @@ impl Tables {
     /// The rows of a table but .parainstructions, in table order; with `low` and `high` those that touch [low, high).
     #[pyo3(signature = (table, low = 0, high = None))]
     fn rows(&self, table: &str, low: u64, high: Option<u64>) -> PyResult<Vec<Row>> {
-        let mut rows = self.all(table)?;
+        let rows = self.tables.rows(&self.image, table)?;
         let high = high.unwrap_or(u64::MAX);
-        rows.retain(|row| row.1 < high && row.1.saturating_add(row.2.max(1).into()) > low);
-        Ok(rows)
+        Ok(rows.into_iter().filter(|row| row.touches(low, high)).map(listed).collect())
     }
 
     /// (address, length, feature, inverted, direct call, replacement's address, its bytes) of each row of
@@ -80,54 +79,6 @@ impl Tables {
         };
         self.tables.constants.iter().map(constant).collect()
     }
-}
-
-impl Tables {
-    fn all(&self, table: &str) -> Result<Vec<Row>> {
-        let t = &self.tables;
-        // Direct branches: five bytes, six with a condition or a prefix.
-        let branch = |address: u64| match self.image.read(address, 1) {
-            Some([0x0f | 0x2e]) => 6,
-            _ => 5,
-        };
-        let addresses = |list: &sites::AddressTable, len: &dyn Fn(u64) -> u16| -> Vec<Row> {
-            list.rows().map(|(index, address)| plain(index, address, len(address))).collect()
-        };
-        Ok(match table {
-            "alternatives" => (0..).zip(t.alternatives.iter().flat_map(|table| &table.rows)).map(alternative).collect(),
-            "retpolines" => addresses(&t.retpolines, &branch),
-            "returns" => addresses(&t.returns, &|_| 5),
-            "call_sites" => addresses(&t.call_sites, &|_| 5),
-            "ibt" => addresses(&t.ibt, &|_| 4),
-            "smp_locks" => addresses(&t.smp_locks, &|_| 1),
-            "mcount" => (0..).zip(&t.mcount).map(|(index, &address)| plain(index, address, 5)).collect(),
-            "jump_labels" => (0..)
-                .zip(&t.jump_labels)
-                .map(|(i, l)| (i, l.address, l.len.into(), None, Some(l.branch), None, Some(l.key), Some(l.target)))
-                .collect(),
-            "static_calls" => (0..)
-                .zip(&t.static_calls)
-                .map(|(i, c)| (i, c.address, branch(c.address), None, None, None, Some(c.key), None))
-                .collect(),
-            "trampolines" => {
-                (0..).zip(&t.trampolines).map(|(i, c)| (i, c.address, 8, None, None, None, c.key, None)).collect()
-            }
-            _ => return Err(Error::ops(format!("no table {table:?}"))),
-        })
-    }
-}
-
-fn alternative((index, row): (u32, &sites::Alternative)) -> Row {
-    (
-        index,
-        row.address,
-        row.len.into(),
-        Some(row.feature),
-        Some(row.inverted),
-        Some(row.direct_call),
-        None,
-        Some(row.replacement),
-    )
 }
 
 /// A machine, in the terms of the passes: features are numbers, functions are addresses.

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod boot;
+mod columns;
 mod cpu;
 mod errors;
 mod historical;
@@ -24,6 +25,8 @@ mod verify;
 mod _core {
     #[pymodule_export]
     use super::boot::{Boot, Tables, pass_order};
+    #[pymodule_export]
+    use super::columns::{Column, Columns, Written};
     #[pymodule_export]
     use super::cpu::cpuid;
     #[pymodule_export]

@@ -39,7 +39,7 @@ pub fn listing(image: &Image, sites: &[Site], ops: &[String], namer: Namer<'_>) 
 }
 
 /// Bytes as two hex digits each, with something behind each of them. `write!` takes ten times as long.
-fn hex(out: &mut String, bytes: &[u8], behind: &str) {
+pub(super) fn hex(out: &mut String, bytes: &[u8], behind: &str) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for &byte in bytes {
         out.push(char::from(DIGITS[usize::from(byte >> 4)]));

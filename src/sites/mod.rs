@@ -10,11 +10,14 @@
 //! | static call sites and trampolines | calls by key | [`static_calls`] |
 //! | `runtime_*` | constants known at boot | [`runtime_const`] |
 //!
-//! [`intrusions`] looks for branches into the middle of a site, of which there must be none.
+//! [`rows`] has any table's rows in one shape, [`columns`] all of them grouped by site, [`document`] writes those as JSON,
+//! CSV or text. [`intrusions`] looks for branches into the middle of a site, of which there must be none.
 
 pub mod alternatives;
 pub mod call_sites;
 mod code;
+pub mod columns;
+pub mod document;
 #[doc(hidden)]
 pub mod exercise;
 pub mod ibt;
@@ -26,16 +29,19 @@ pub mod paravirt;
 pub mod relative;
 pub mod retpolines;
 pub mod returns;
+pub mod rows;
 pub mod runtime_const;
 pub mod smp_locks;
 pub mod static_calls;
 mod tables;
 
 pub use alternatives::{Alternative, AlternativeTable};
+pub use columns::{Columns, Counts};
 pub use intrusions::{Intrusion, intrusions};
 pub use jump_labels::JumpLabel;
 pub use paravirt::{ParavirtTable, Site};
 pub use relative::AddressTable;
+pub use rows::Row;
 pub use runtime_const::ConstantTable;
 pub use static_calls::{StaticCall, Trampoline};
 pub use tables::Tables;

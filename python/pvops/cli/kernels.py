@@ -21,6 +21,13 @@ def opened(args: argparse.Namespace) -> Kernel:
     return kernel
 
 
+def jobs() -> int:
+    """How many threads may work at once: the CPUs this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine_of(args: argparse.Namespace) -> Machine | str | None:
     """The machine of ``--machine``, as `Kernel.plan` takes it: None without one, and the word ``baseline`` as it is."""
     from pvops.kernel import BASELINE

@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
-from pvops.cli import output
-from pvops.cli.kernels import opened, slide_of
+from pvops.cli.kernels import jobs, opened, slide_of
 from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pvops.image.sites import Site
+    from pvops.image.sites import Sites
     from pvops.kernel import Kernel
-
-_COLUMNS = (
-    "address",
-    "section",
-    "symbol",
-    "table",
-    "index",
-    "type",
-    "op",
-    "len",
-    "clobbers",
-    "feature",
-    "inverted",
-    "direct_call",
-    "key",
-    "target",
-    "constant",
-    "bytes",
-    "runtime_address",
-)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,15 +30,15 @@ def run(args: argparse.Namespace) -> int:
         why += " are direct-call rows of .altinstructions (--table alternatives)"
         raise TableError(f"{kernel.name}: {why}", reason=why, file=kernel.name)
     if args.format_ == "json":
-        output.print_json(document(kernel, args))
+        _print_json(kernel, args)
     elif args.format_ in ("jsonl", "csv"):
-        output.print_rows(args.format_, _rows(kernel, args), _COLUMNS)
+        _print_rows(kernel, args)
     else:
         _print_text(kernel, args)
     return 0
 
 
-def _chosen(kernel: Kernel, args: argparse.Namespace) -> Sequence[Site]:
+def _chosen(kernel: Kernel, args: argparse.Namespace) -> Sites:
     sites = kernel.sites if args.table is None else kernel.sites.of_table(args.table)
     if args.op is None:
         return sites
@@ -67,17 +46,24 @@ def _chosen(kernel: Kernel, args: argparse.Namespace) -> Sequence[Site]:
         from pvops.errors import OpsError, nearest
 
         raise OpsError(f"{kernel.name}: no op {args.op}{nearest(args.op, kernel.ops.names)}", file=kernel.name)
-    return [site for site in sites if site.op == args.op]
+    return sites.for_op(args.op)
 
 
-def document(kernel: Kernel, args: argparse.Namespace) -> dict[str, object]:
-    """The JSON document, ``pvops.sites/1``."""
+def _written(sites: Sites, form: str, args: argparse.Namespace) -> Iterator[str]:
+    """The sites in pieces, as the core writes them."""
+    return sites.columns.written(form, sites.chosen, names=args.names, slide=args.slid, jobs=jobs())
+
+
+def _print_json(kernel: Kernel, args: argparse.Namespace) -> None:
+    """The JSON document, ``pvops.sites/1``; with ``--summary`` all of it but the sites."""
+    import json
+
     sites = _chosen(kernel, args)
     arrays = [
         {"symbol": array.symbol, "address": terminal.hex_address(array.address), "first": array.first}
         for array in kernel.ops.arrays
     ]
-    found: dict[str, object] = {
+    head: dict[str, object] = {
         "schema": "pvops.sites/1",
         "kernel": kernel.name,
         "release": kernel.release,
@@ -87,9 +73,27 @@ def document(kernel: Kernel, args: argparse.Namespace) -> dict[str, object]:
         "layouts": layouts(kernel, args.table),
         "ops": {"arrays": arrays, "slots": len(kernel.ops), "named_by": kernel.ops.named_by} if arrays else None,
         "summary": counts(sites),
-        "sites": [_site(site, args.names, args.slid) for site in sites],
     }
-    return found
+    text = json.dumps(head, indent=1)
+    if args.summary:
+        sys.stdout.write(text + "\n")
+        return
+    pieces = _written(sites, "json", args)
+    sys.stdout.write(text.removesuffix("\n}") + ',\n "sites": [')
+    for piece in pieces:
+        sys.stdout.write(piece)
+    sys.stdout.write("\n ]\n}\n" if len(sites) else "]\n}\n")
+
+
+def _print_rows(kernel: Kernel, args: argparse.Namespace) -> None:
+    """A row a line, as JSON lines or CSV with a heading."""
+    sites = _chosen(kernel, args)
+    pieces = _written(sites, args.format_, args)
+    if args.format_ == "csv":
+        slid = ["runtime_address"] if args.slid else []
+        sys.stdout.write(",".join([*sites.columns.csv_columns(), *slid]) + "\n")
+    for piece in pieces:
+        sys.stdout.write(piece)
 
 
 def layouts(kernel: Kernel, table: str | None = None) -> dict[str, str]:
@@ -102,60 +106,17 @@ def layouts(kernel: Kernel, table: str | None = None) -> dict[str, str]:
     return out
 
 
-def counts(sites: Sequence[Site]) -> dict[str, object]:
+def counts(sites: Sites) -> dict[str, object]:
     """Rows by table, addresses, and how many addresses more than one table names."""
-    rows: dict[str, int] = {}
-    sections: dict[str, int] = {}
-    ops: dict[str, int] = {}
-    shared: dict[str, int] = {}
-    several = 0
-    for site in sites:
-        tables = list(dict.fromkeys(row.table for row in site.rows))
-        for row in site.rows:
-            rows[row.table] = rows.get(row.table, 0) + 1
-        sections[site.section] = sections.get(site.section, 0) + 1
-        if site.op is not None:
-            ops[site.op] = ops.get(site.op, 0) + 1
-        if len(tables) > 1:
-            several += 1
-            pair = " + ".join(tables)
-            shared[pair] = shared.get(pair, 0) + 1
-    most = dict(sorted(ops.items(), key=lambda op: -op[1]))
+    found = sites.counts()
     return {
-        "rows": rows,
+        "rows": found.rows,
         "addresses": len(sites),
-        "sections": dict(sorted(sections.items(), key=lambda section: -section[1])),
-        "claimed_by_several": several,
-        "shared": dict(sorted(shared.items(), key=lambda pair: -pair[1])),
-        "ops": most,
+        "sections": found.sections,
+        "claimed_by_several": sum(found.shared.values()),
+        "shared": found.shared,
+        "ops": found.ops,
     }
-
-
-def _site(site: Site, names: bool, slide: int) -> Mapping[str, object]:
-    return {
-        **_address(site, slide),
-        "section": site.section,
-        "symbol": site.symbol if names else None,
-        "bytes": site.bytes.hex(),
-        "rows": [row.to_dict() for row in site.rows],
-    }
-
-
-def _address(site: Site, slide: int) -> dict[str, object]:
-    out: dict[str, object] = {"address": terminal.hex_address(site.address)}
-    return out | ({"runtime_address": terminal.hex_address(site.address + slide)} if slide else {})
-
-
-def _rows(kernel: Kernel, args: argparse.Namespace) -> Iterator[Mapping[str, object]]:
-    for site in _chosen(kernel, args):
-        for row in site.rows:
-            yield {
-                **_address(site, args.slid),
-                "section": site.section,
-                "symbol": site.symbol if args.names else None,
-                **row.to_dict(),
-                "bytes": site.bytes.hex(),
-            }
 
 
 # Text
@@ -171,7 +132,7 @@ def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
         sites = _chosen(kernel, args)
         summary, lines = (
             full_summary(kernel, sites, args.table),
-            [] if args.summary else list(_lines(kernel, sites, args.names, args.slid)),
+            [] if args.summary else _written(sites, "text", args),
         )
     # All of it is made before any of it is printed: trouble leaves nothing on standard output.
     sys.stdout.write("\n".join([head, *summary]) + "\n")
@@ -210,29 +171,14 @@ def paravirt_summary(kernel: Kernel) -> list[str]:
     return [f"  paravirt      {len(paravirt)} rows ({paravirt.layout}): {sections}", *_ops_lines(kernel, by_op)]
 
 
-def full_summary(kernel: Kernel, sites: Sequence[Site], table: str | None) -> list[str]:
+def full_summary(kernel: Kernel, sites: Sites, table: str | None) -> list[str]:
     """What a person wants to read first of all tables."""
-    found = counts(sites)
-    rows, shared, ops = found["rows"], found["shared"], found["ops"]
-    assert isinstance(rows, dict)
-    assert isinstance(shared, dict)
-    assert isinstance(ops, dict)
+    found = sites.counts()
     shapes = layouts(kernel, table)
-    body = [["mechanism", "rows", ""], *([name, str(n), shapes.get(name, "")] for name, n in rows.items())]
+    body = [["mechanism", "rows", ""], *([name, str(n), shapes.get(name, "")] for name, n in found.rows.items())]
     lines = [f"  {line}" for line in terminal.table(body, right=[1])]
-    lines.append(
-        f"  {found['addresses']} addresses, {found['claimed_by_several']} of them claimed by more than one mechanism"
-    )
-    lines += [f"    {n:>6}  {pair}" for pair, n in list(shared.items())[:6]]
-    if ops:
-        lines += _ops_lines(kernel, list(ops.items()))
+    lines.append(f"  {len(sites)} addresses, {sum(found.shared.values())} of them claimed by more than one mechanism")
+    lines += [f"    {n:>6}  {pair}" for pair, n in list(found.shared.items())[:6]]
+    if found.ops:
+        lines += _ops_lines(kernel, list(found.ops.items()))
     return lines
-
-
-def _lines(kernel: Kernel, sites: Sequence[Site], names: bool, slide: int) -> Iterator[str]:
-    for site in sites:
-        what = ", ".join(dict.fromkeys(row.table for row in site.rows))
-        code = "; ".join(text for _, _, text in kernel.image.disassemble(site.address, site.bytes, names))
-        place = f"  # {site.symbol}" if names and site.symbol else ""
-        op = f"  {site.op}" if site.op else ""
-        yield f"{site.address + slide:016x}  {what}{op}  {terminal.spaced(site.bytes)}  {code}{place}\n"

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pvops import _core
+    import pvops._core as _core
     from pvops.eras.definition import Era
     from pvops.eras.structs import Config
     from pvops.eras.template import Template, TemplateOp

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
 
+import pvops._core as _core
 from pvops.errors import OpsError
 from pvops.image.tables import TABLES
 
@@ -15,6 +18,22 @@ if TYPE_CHECKING:
 
     from pvops.image.ops import KernelOps
     from pvops.image.view import KernelView
+
+    #: (table, index, length, type, op, clobbers, feature, inverted, direct call, key, target, constant)
+    RowColumns = tuple[
+        str,
+        int,
+        int,
+        int | None,
+        str | None,
+        int | None,
+        int | None,
+        bool | None,
+        bool | None,
+        int | None,
+        int | None,
+        str | None,
+    ]
 
 
 class Row:
@@ -102,28 +121,45 @@ class Row:
 
 
 class Site:
-    """An address the kernel may rewrite.
+    """An address the kernel may rewrite; what is asked of it is looked up in the columns of its `Sites`."""
 
-    Attributes:
-        address: as linked.
-        section: name of the section it lies in.
-        bytes: what stands there as built, as long as the longest of its rows.
-        rows: the table rows that name it, in the order the kernel applies them.
-    """
+    __slots__ = ("_known", "_number", "_sites")
 
-    __slots__ = ("_view", "address", "bytes", "rows", "section")
+    def __init__(self, sites: Sites, number: int, known: tuple[int, bytes, tuple[Row, ...]] | None = None) -> None:
+        self._sites = sites
+        self._number = number
+        self._known = known
 
-    def __init__(self, view: KernelView, address: int, section: str, code: bytes, rows: tuple[Row, ...]) -> None:
-        self._view = view
-        self.address = address
-        self.section = section
-        self.bytes = code
-        self.rows = rows
+    def _looked_up(self) -> tuple[int, bytes, tuple[Row, ...]]:
+        if self._known is None:
+            address, code, rows = self._sites.columns.site(self._number)
+            self._known = address, code, tuple(_row(row) for row in rows)
+        return self._known
+
+    @property
+    def address(self) -> int:
+        """Where it is, as linked."""
+        return self._looked_up()[0]
+
+    @property
+    def bytes(self) -> bytes:
+        """What stands there as built, as long as the longest of its rows."""
+        return self._looked_up()[1]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The table rows that name it, in the order the kernel applies them."""
+        return self._looked_up()[2]
+
+    @property
+    def section(self) -> str:
+        """Name of the section it lies in; empty where it lies in none."""
+        return self._sites.section_of(self.address)
 
     @property
     def symbol(self) -> str | None:
         """Where it lies, ``do_syscall_64+0x3a``; None where the image names nothing there."""
-        return self._view.place(self.address)
+        return self._sites.view.place(self.address)
 
     @property
     def op(self) -> str | None:
@@ -135,18 +171,45 @@ class Site:
         """The number of that op."""
         return next((row.type for row in self.rows if row.type is not None), None)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Site):
+            return NotImplemented
+        return self._sites.view.image is other._sites.view.image and self._looked_up()[:2] == other._looked_up()[:2]
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
     def __repr__(self) -> str:
         return f"<site {self.address:#x} {', '.join(row.table for row in self.rows)}>"
+
+
+class Counts(NamedTuple):
+    """How many there are, most first.
+
+    Attributes:
+        rows: rows of each table, in the tables' order.
+        sections: sites in each section.
+        ops: sites of each op.
+        shared: sites that several tables name, by those tables (``paravirt + alternatives``).
+    """
+
+    rows: Mapping[str, int]
+    sections: Mapping[str, int]
+    ops: Mapping[str, int]
+    shared: Mapping[str, int]
 
 
 class Sites(Sequence[Site]):
     """The sites of an image: those of ``.parainstructions`` in the table's order, then all others by address.
 
+    The core keeps them as columns; a `Site` is made when one is asked for.
+
     Args:
         view: the image.
-        ops: gives its ops, asked where a row names one.
+        ops: gives its ops, asked where a table may name one.
         order: gives the tables in the order of the kernel's passes, asked where several tables are read.
         tables: those to read.
+        op: only the sites of this op.
     """
 
     def __init__(
@@ -155,12 +218,13 @@ class Sites(Sequence[Site]):
         ops: Callable[[], KernelOps],
         order: Callable[[], Sequence[str]],
         tables: Sequence[str] = TABLES,
+        op: str | None = None,
     ) -> None:
-        self._view = view
+        self.view = view
         self._ops = ops
         self._order = order
         self._tables = tables
-        self._sites: list[Site] | None = None
+        self._op = op
 
     def of_table(self, table: str) -> Sites:
         """The sites of one table, with that table's rows alone.
@@ -170,7 +234,27 @@ class Sites(Sequence[Site]):
         """
         if table not in TABLES:
             raise OpsError(f"no table {table} (there are {', '.join(TABLES)})")
-        return Sites(self._view, self._ops, self._order, (table,))
+        return Sites(self.view, self._ops, self._order, (table,), self._op)
+
+    def for_op(self, op: str) -> Sites:
+        """The sites that call an op."""
+        return Sites(self.view, self._ops, self._order, self._tables, op)
+
+    @cached_property
+    def columns(self) -> _core.Columns:
+        """The rows of all sites of these tables as columns: ``numpy.frombuffer(columns.column("address"), "u8")``.
+
+        Raises:
+            TableError: a table is malformed.
+        """
+        ops = self._ops() if {"paravirt", "alternatives"} & set(self._tables) else None
+        names, slots = (list(ops.names), dict(ops.by_slot)) if ops is not None else ([], {})
+        return _core.Columns(self.view.tables, self._in_order(), names, slots)
+
+    @cached_property
+    def chosen(self) -> list[int] | None:
+        """Numbers of the sites among the columns' where they are those of one op; None where they are all."""
+        return None if self._op is None else self.columns.of_op(self._op)
 
     def count(self, value: object) -> Counter[object]:  # type: ignore[override]
         """How many sites share each value of an attribute, None left out: ``sites.count("op").most_common(3)``."""
@@ -178,8 +262,15 @@ class Sites(Sequence[Site]):
 
         if value not in ("op", "type", "section", "symbol", "bytes", "address"):
             raise OpsError(f"sites cannot be counted by {value!r}: op, type, section, symbol, bytes or address")
+        if value in ("op", "section"):
+            _, sections, ops, _ = self.columns.counts(self.chosen)
+            return Counter(dict(ops if value == "op" else sections))
         found = (getattr(site, str(value)) for site in self)
         return Counter(one for one in found if one is not None)
+
+    def counts(self) -> Counts:
+        """Rows and sites by table, section, op, and by the tables that share a site; most first."""
+        return Counts(*map(dict, self.columns.counts(self.chosen)))
 
     def at(self, address: int) -> Site | None:
         """The site that an address lies in, or None."""
@@ -188,23 +279,29 @@ class Sites(Sequence[Site]):
 
     def within(self, low: int, high: int) -> list[Site]:
         """The sites that touch the addresses from ``low`` up to but not including ``high``, by address."""
-        return sorted(self._read(low, high), key=lambda site: site.address)
+        low, high = max(low, 0), min(high, (1 << 64) - 1)
+        found = self.columns.within(low, high) if low < high else []
+        if self.chosen is not None:
+            chosen = set(self.chosen)
+            found = [number for number in found if number in chosen]
+        return [Site(self, number) for number in found]
 
-    def _all(self) -> list[Site]:
-        if self._sites is None:
-            self._sites = self._read(0, (1 << 64) - 1)
-        return self._sites
+    def unlisted(self, address: int, code: bytes) -> Site:
+        """Code that no table names, as a site without rows."""
+        return Site(self, -1, (address, code, ()))
 
-    def _read(self, low: int, high: int) -> list[Site]:
-        view = self._view
-        rows: dict[int, list[Row]] = {}
-        for table in self._in_order():
-            for address, row in _rows(view, self._ops, table, low, high):
-                rows.setdefault(address, []).append(row)
-        sections = [(address, address + size, name) for name, address, size, _ in view.image.sections() if size]
-        first = {address for address, found in rows.items() if any(row.table == "paravirt" for row in found)}
-        order = [*(a for a in rows if a in first), *sorted(a for a in rows if a not in first)]
-        return [_site(view, address, rows[address], sections) for address in order]
+    def nearest(self, address: int) -> Site | None:
+        """The site whose address is nearest, whatever its op; None where there is no site."""
+        found = self.columns.nearest(address)
+        return None if found is None else Site(self, found)
+
+    @cached_property
+    def _sections(self) -> list[tuple[int, int, str]]:
+        return [(address, address + size, name) for name, address, size, _ in self.view.image.sections() if size]
+
+    def section_of(self, address: int) -> str:
+        """Name of the section that an address lies in; empty where it lies in none."""
+        return next((name for low, high, name in self._sections if low <= address < high), "")
 
     def _in_order(self) -> list[str]:
         """The tables, that of the paravirt sites first so that its order is kept, then as the kernel applies them."""
@@ -214,10 +311,10 @@ class Sites(Sequence[Site]):
         return sorted(self._tables, key=lambda t: applied.index(t) if t in applied else len(applied))
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(self.columns) if self.chosen is None else len(self.chosen)
 
     def __iter__(self) -> Iterator[Site]:
-        return iter(self._all())
+        return (Site(self, number) for number in (range(len(self.columns)) if self.chosen is None else self.chosen))
 
     if TYPE_CHECKING:
 
@@ -227,53 +324,28 @@ class Sites(Sequence[Site]):
         def __getitem__(self, index: slice) -> list[Site]: ...
 
     def __getitem__(self, index: int | slice) -> Site | list[Site]:
-        return self._all()[index]
+        numbers = range(len(self.columns)) if self.chosen is None else self.chosen
+        if isinstance(index, slice):
+            return [Site(self, number) for number in numbers[index]]
+        return Site(self, numbers[index])
 
 
-def _site(view: KernelView, address: int, rows: list[Row], sections: list[tuple[int, int, str]]) -> Site:
-    length = max(row.len for row in rows)
-    code = view.image.read(address, length) or view.image.read(address, rows[0].len) or b""
-    section = next((name for low, high, name in sections if low <= address < high), "")
-    return Site(view, address, section, code, tuple(rows))
-
-
-def _rows(view: KernelView, ops: Callable[[], KernelOps], table: str, low: int, high: int) -> Iterator[tuple[int, Row]]:
-    if table == "paravirt":
-        yield from _paravirt_rows(view, ops, low, high)
-    elif table == "runtime_const":
-        for section, width, addresses in view.tables.constants():
-            for index, address in enumerate(addresses):
-                if address < high and address + width > low:
-                    yield address, Row(table, index, width, constant=section)
-    else:
-        for index, address, len, feature, inverted, direct, key, target in view.tables.rows(table, low, high):
-            op = direct_op(view, ops(), address) if direct else None
-            yield (
-                address,
-                Row(
-                    table,
-                    index,
-                    len,
-                    type=None if op is None else op[0],
-                    op=None if op is None else op[1],
-                    feature=feature,
-                    inverted=inverted,
-                    direct_call=direct or None,
-                    key=key,
-                    target=target,
-                ),
-            )
-
-
-def _paravirt_rows(view: KernelView, ops: Callable[[], KernelOps], low: int, high: int) -> Iterator[tuple[int, Row]]:
-    if view.paravirt is None:
-        return
-    names = ops().names
-    count = len(names)
-    for index, (address, _, type, length, clobbers, _) in enumerate(view.paravirt.rows()):
-        if address < high and address + length > low:
-            op = names[type] if type < count else f"type {type}"
-            yield address, Row("paravirt", index, length, type=type, op=op, clobbers=clobbers)
+def _row(row: RowColumns) -> Row:
+    table, index, length, type, op, clobbers, feature, inverted, direct, key, target, constant = row
+    return Row(
+        table,
+        index,
+        length,
+        type=type,
+        op=op,
+        clobbers=clobbers,
+        feature=feature,
+        inverted=inverted,
+        direct_call=direct,
+        key=key,
+        target=target,
+        constant=constant,
+    )
 
 
 def direct_op(view: KernelView, ops: KernelOps, address: int) -> tuple[int, str] | None:

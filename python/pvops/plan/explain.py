@@ -150,8 +150,6 @@ def as_built(kernel: KernelImage, address: int) -> Site:
     Raises:
         TableError: no code is there.
     """
-    from pvops.image.sites import Site
-
     section = next((s for s in kernel.image.sections() if s[1] <= address < s[1] + s[2]), None)
     if section is None or not section[3]:
         where = f"lies in {section[0]}, which is no code" if section else "lies in no section"
@@ -161,5 +159,5 @@ def as_built(kernel: KernelImage, address: int) -> Site:
     code = kernel.image.read(start, min(address - start + _LONGEST, section[1] + section[2] - start)) or b""
     for offset, length, _ in kernel.image.disassemble(start, code, False):
         if start + offset <= address < start + offset + length:
-            return Site(kernel, start + offset, section[0], code[offset : offset + length], ())
+            return kernel.sites.unlisted(start + offset, code[offset : offset + length])
     raise TableError(f"{kernel.name}: the file has no bytes at {address:#x}", file=kernel.name, address=address)

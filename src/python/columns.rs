@@ -1,0 +1,376 @@
+//! `pvops._core.Columns`: the sites of an image as columns, and what is written from them.
+
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::image;
+use crate::python::boot::Tables;
+use crate::sites::columns;
+use crate::sites::document::{CSV_COLUMNS, Form, Writer};
+use crate::sites::rows::TABLES;
+
+/// The sites of an image, one entry a row and column; rows of one site lie together.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Columns {
+    image: Arc<image::Image>,
+    columns: Arc<columns::Columns>,
+    ops: Arc<Vec<String>>,
+    constants: Arc<Vec<String>>,
+}
+
+/// (rows of each table, sites in each section, sites of each op, sites of several tables): each (name, how many).
+type Counts = (Vec<(String, usize)>, Vec<(String, usize)>, Vec<(String, usize)>, Vec<(String, usize)>);
+
+/// (table, index, length, type, op, clobbers, feature, inverted, direct call, key, target, constant) of a row.
+type Row = (
+    &'static str,
+    u32,
+    u32,
+    Option<u32>,
+    Option<String>,
+    Option<u32>,
+    Option<u32>,
+    Option<bool>,
+    Option<bool>,
+    Option<u64>,
+    Option<u64>,
+    Option<String>,
+);
+
+fn some_32(value: u32) -> Option<u32> {
+    (value != columns::NONE_32).then_some(value)
+}
+
+fn some_64(value: u64) -> Option<u64> {
+    (value != columns::NONE_64).then_some(value)
+}
+
+fn some_8(value: u8) -> Option<bool> {
+    (value != columns::NONE_8).then_some(value != 0)
+}
+
+impl Columns {
+    fn op(&self, number: u32) -> String {
+        self.ops.get(number as usize).cloned().unwrap_or_else(|| format!("type {number}"))
+    }
+
+    fn checked(&self, site: usize) -> Result<usize> {
+        if site < self.columns.sites() {
+            Ok(site)
+        } else {
+            Err(Error::table(format!("no site {site} of {}", self.columns.sites())))
+        }
+    }
+
+    fn chosen(&self, sites: Option<Vec<u32>>) -> Result<Vec<u32>> {
+        let sites = sites.unwrap_or_else(|| (0..self.columns.sites() as u32).collect());
+        for &site in &sites {
+            self.checked(site as usize)?;
+        }
+        Ok(sites)
+    }
+}
+
+#[pymethods]
+impl Columns {
+    /// The columns of some tables; `tables_in_order` is the order of rows within a site, `ops` names the ops by number, `slots`
+    /// says which op lies at an address.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        tables: &Tables,
+        tables_in_order: Vec<String>,
+        ops: Vec<String>,
+        slots: HashMap<u64, u32>,
+    ) -> PyResult<Columns> {
+        let image = tables.image.clone();
+        let constants = tables.tables.constants.iter().map(|c| c.table.section.clone()).collect();
+        let names: Vec<&str> = tables_in_order.iter().map(String::as_str).collect();
+        let columns = py.detach(|| columns::Columns::of(&image, &tables.tables, &names, &slots));
+        let columns = columns.map_err(|e| e.in_file(image.name()))?;
+        Ok(Columns { image, columns: Arc::new(columns), ops: Arc::new(ops), constants: Arc::new(constants) })
+    }
+
+    /// How many sites there are.
+    fn __len__(&self) -> usize {
+        self.columns.sites()
+    }
+
+    /// How many rows there are.
+    #[getter]
+    fn rows(&self) -> usize {
+        self.columns.address.len()
+    }
+
+    /// A column by name, to be read through the buffer protocol.
+    fn column(slf: &Bound<'_, Self>, name: &str) -> PyResult<Column> {
+        let c = &slf.get().columns;
+        let what = match name {
+            "address" => Numbers::U64(|c| &c.address),
+            "len" => Numbers::U32(|c| &c.len),
+            "table" => Numbers::U8(|c| &c.table),
+            "index" => Numbers::U32(|c| &c.index),
+            "type" => Numbers::U32(|c| &c.op_type),
+            "clobbers" => Numbers::U32(|c| &c.clobbers),
+            "feature" => Numbers::U32(|c| &c.feature),
+            "inverted" => Numbers::U8(|c| &c.inverted),
+            "direct_call" => Numbers::U8(|c| &c.direct_call),
+            "key" => Numbers::U64(|c| &c.key),
+            "target" => Numbers::U64(|c| &c.target),
+            "constant" => Numbers::U8(|c| &c.constant),
+            "first" => Numbers::U32(|c| &c.first),
+            _ => return Err(Error::ops(format!("no column {name:?}")).into()),
+        };
+        Ok(Column { columns: c.clone(), what })
+    }
+
+    /// (address, bytes as built, rows) of a site.
+    fn site(&self, site: usize) -> PyResult<(u64, &[u8], Vec<Row>)> {
+        let c = &self.columns;
+        let site = self.checked(site)?;
+        let rows = c.rows_of(site).map(|row| {
+            let op = some_32(c.op_type[row]);
+            (
+                TABLES[usize::from(c.table[row])],
+                c.index[row],
+                c.len[row],
+                op,
+                op.map(|op| self.op(op)),
+                some_32(c.clobbers[row]),
+                some_32(c.feature[row]),
+                some_8(c.inverted[row]),
+                some_8(c.direct_call[row]).filter(|&direct| direct),
+                some_64(c.key[row]),
+                some_64(c.target[row]),
+                self.constants.get(usize::from(c.constant[row])).cloned(),
+            )
+        });
+        Ok((c.site_address(site), c.bytes_of(&self.image, site), rows.collect()))
+    }
+
+    /// The sites that touch [low, high), by address.
+    fn within(&self, low: u64, high: u64) -> Vec<u32> {
+        self.columns.within(low, high)
+    }
+
+    /// The site at this very address, or None.
+    fn at(&self, address: u64) -> Option<u32> {
+        self.columns.at(address)
+    }
+
+    /// The site whose address is nearest; None where there is no site.
+    fn nearest(&self, address: u64) -> Option<u32> {
+        self.columns.nearest(address)
+    }
+
+    /// The sites of the op of this name, in order.
+    fn of_op(&self, op: &str) -> Vec<u32> {
+        match self.ops.iter().position(|name| name == op) {
+            Some(number) => self.columns.of_op(number as u32),
+            None => Vec::new(),
+        }
+    }
+
+    /// Counts of all sites, or of some.
+    #[pyo3(signature = (sites = None))]
+    fn counts(&self, py: Python<'_>, sites: Option<Vec<u32>>) -> PyResult<Counts> {
+        let sites = self.chosen(sites)?;
+        let counts = py.detach(|| self.columns.counts(&self.image, &sites));
+        let section = |index: Option<usize>| index.map_or(String::new(), |i| self.image.sections()[i].name.clone());
+        Ok((
+            counts.rows.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
+            counts.sections.into_iter().map(|(index, n)| (section(index), n)).collect(),
+            counts.ops.into_iter().map(|(op, n)| (self.op(op), n)).collect(),
+            counts.shared.into_iter().map(|(tables, n)| (tables.join(" + "), n)).collect(),
+        ))
+    }
+
+    /// All sites, or some, written piece by piece: an iterator of strings. `form` is `json`, `jsonl`, `csv` or `text`.
+    #[pyo3(signature = (form, sites = None, *, names = true, slide = 0, jobs = 1))]
+    fn written(
+        &self,
+        py: Python<'_>,
+        form: &str,
+        sites: Option<Vec<u32>>,
+        names: bool,
+        slide: u64,
+        jobs: usize,
+    ) -> PyResult<Written> {
+        let form = match form {
+            "json" => Form::Json,
+            "jsonl" => Form::JsonLines,
+            "csv" => Form::Csv,
+            "text" => Form::Text,
+            _ => return Err(Error::ops(format!("sites are written as json, jsonl, csv or text, not {form:?}")).into()),
+        };
+        let names = names && py.detach(|| self.image.symbols())?.is_some();
+        Ok(Written {
+            image: self.image.clone(),
+            columns: self.columns.clone(),
+            ops: self.ops.clone(),
+            constants: self.constants.clone(),
+            sites: self.chosen(sites)?,
+            form,
+            names,
+            slide,
+            jobs: jobs.clamp(1, 64),
+            next: 0,
+        })
+    }
+
+    /// The columns of CSV in order.
+    #[staticmethod]
+    fn csv_columns() -> Vec<&'static str> {
+        CSV_COLUMNS.to_vec()
+    }
+}
+
+/// Sites on their way out: an iterator of strings.
+#[pyclass(module = "pvops._core")]
+pub struct Written {
+    image: Arc<image::Image>,
+    columns: Arc<columns::Columns>,
+    ops: Arc<Vec<String>>,
+    constants: Arc<Vec<String>>,
+    sites: Vec<u32>,
+    form: Form,
+    names: bool,
+    slide: u64,
+    jobs: usize,
+    next: usize,
+}
+
+/// Sites that one thread writes at a time.
+const BATCH: usize = 4096;
+
+impl Written {
+    fn some(&self, from: usize) -> String {
+        let sites = &self.sites[from..self.sites.len().min(from + BATCH)];
+        let symbols = if self.names { self.image.symbols().ok().flatten() } else { None };
+        let writer = Writer {
+            image: &self.image,
+            columns: &self.columns,
+            ops: &self.ops,
+            constants: &self.constants,
+            symbols,
+            slide: self.slide,
+        };
+        let mut out = String::with_capacity(sites.len() * 256);
+        writer.write(&mut out, self.form, sites, from == 0);
+        out
+    }
+}
+
+#[pymethods]
+impl Written {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> Option<String> {
+        if self.next >= self.sites.len() {
+            return None;
+        }
+        let starts: Vec<usize> = (self.next..self.sites.len()).step_by(BATCH).take(self.jobs).collect();
+        self.next = self.sites.len().min(self.next + starts.len() * BATCH);
+        let this = &*self;
+        Some(py.detach(|| match starts.as_slice() {
+            [one] => this.some(*one),
+            several => std::thread::scope(|scope| {
+                let threads: Vec<_> = several.iter().map(|&from| scope.spawn(move || this.some(from))).collect();
+                // A panic of a thread is one of this call.
+                threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            }),
+        }))
+    }
+}
+
+/// Where the numbers of a column are.
+#[derive(Clone, Copy)]
+enum Numbers {
+    U8(fn(&columns::Columns) -> &Vec<u8>),
+    U32(fn(&columns::Columns) -> &Vec<u32>),
+    U64(fn(&columns::Columns) -> &Vec<u64>),
+}
+
+/// One column: read-only numbers, through the buffer protocol, without a copy.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Column {
+    columns: Arc<columns::Columns>,
+    what: Numbers,
+}
+
+impl Column {
+    /// Where the numbers start, how many there are, how many bytes one has, and its letter in the `struct` module.
+    fn parts(&self) -> (*const c_void, usize, usize, &'static std::ffi::CStr) {
+        match self.what {
+            Numbers::U8(of) => (of(&self.columns).as_ptr().cast(), of(&self.columns).len(), 1, c"B"),
+            Numbers::U32(of) => (of(&self.columns).as_ptr().cast(), of(&self.columns).len(), 4, c"I"),
+            Numbers::U64(of) => (of(&self.columns).as_ptr().cast(), of(&self.columns).len(), 8, c"Q"),
+        }
+    }
+}
+
+#[pymethods]
+impl Column {
+    fn __len__(&self) -> usize {
+        self.parts().1
+    }
+
+    /// # Safety
+    ///
+    /// As `bf_getbuffer`: `view` points to a `Py_buffer` that may be written, or is null.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("no view to fill"));
+        }
+        // SAFETY: `view` is not null, and Python gives one that may be written; `obj` has to be null where this fails.
+        unsafe { (*view).obj = ptr::null_mut() };
+        if flags & ffi::PyBUF_WRITABLE == ffi::PyBUF_WRITABLE {
+            return Err(PyBufferError::new_err("a column can only be read"));
+        }
+        let (start, len, size, format) = slf.get().parts();
+        // One dimension: its shape and stride live as long as the view, which owns them until it is released.
+        let shape = Box::into_raw(Box::new([len as ffi::Py_ssize_t, size as ffi::Py_ssize_t]));
+        // SAFETY: as above. What the fields point to lives until the view is released: the numbers as long as the column,
+        // of which the view holds a reference, and which never change; shape and stride until `__releasebuffer__` frees
+        // them; the format for ever.
+        unsafe {
+            (*view).buf = start.cast_mut();
+            (*view).len = (len * size) as ffi::Py_ssize_t;
+            (*view).readonly = 1;
+            (*view).itemsize = size as ffi::Py_ssize_t;
+            (*view).format = if flags & ffi::PyBUF_FORMAT == ffi::PyBUF_FORMAT {
+                format.as_ptr().cast_mut()
+            } else {
+                ptr::null_mut()
+            };
+            (*view).ndim = 1;
+            (*view).shape = if flags & ffi::PyBUF_ND == ffi::PyBUF_ND { shape.cast() } else { ptr::null_mut() };
+            (*view).strides = if flags & ffi::PyBUF_STRIDES == ffi::PyBUF_STRIDES {
+                shape.cast::<ffi::Py_ssize_t>().add(1)
+            } else {
+                ptr::null_mut()
+            };
+            (*view).suboffsets = ptr::null_mut();
+            (*view).internal = shape.cast();
+            (*view).obj = slf.into_any().into_ptr();
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// As `bf_releasebuffer`: `view` is one that `__getbuffer__` filled, released once.
+    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
+        // SAFETY: `internal` is the box that `__getbuffer__` made for this view, and this is the only place that frees it.
+        drop(unsafe { Box::from_raw((*view).internal.cast::<[ffi::Py_ssize_t; 2]>()) });
+    }
+}

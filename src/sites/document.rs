@@ -1,0 +1,321 @@
+//! Sites as text that other programs read, or people: JSON, JSON lines, CSV, and a line a site.
+//!
+//! What the keys mean is the contract of `pvops sites` (schema `pvops.sites/1`); the layout of the JSON is that of a
+//! printer which indents by one space.
+
+use std::fmt::Write as _;
+
+use super::columns::{Columns, NONE_8, NONE_32, NONE_64};
+use super::listing::hex;
+use super::rows::TABLES;
+use crate::image::Image;
+use crate::image::kallsyms::Symbols;
+use crate::insn::Disassembler;
+
+/// How sites are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Elements of the list `sites` of the JSON document, with commas between.
+    Json,
+    /// One JSON object a row and line.
+    JsonLines,
+    /// One row a line, the columns of [`CSV_COLUMNS`], and behind them the run-time address where there is one.
+    Csv,
+    /// One site a line: address, tables, op, bytes, disassembly, symbol.
+    Text,
+}
+
+/// The columns of CSV in order.
+pub const CSV_COLUMNS: [&str; 16] = [
+    "address",
+    "section",
+    "symbol",
+    "table",
+    "index",
+    "type",
+    "op",
+    "len",
+    "clobbers",
+    "feature",
+    "inverted",
+    "direct_call",
+    "key",
+    "target",
+    "constant",
+    "bytes",
+];
+
+/// What sites are written with.
+pub struct Writer<'a> {
+    /// The image.
+    pub image: &'a Image,
+    /// Its sites.
+    pub columns: &'a Columns,
+    /// Names of the ops by number; a number beyond is shown as `type N`.
+    pub ops: &'a [String],
+    /// Names of the run-time constants, as [`Columns::constant`] counts them.
+    pub constants: &'a [String],
+    /// The symbols that name addresses; `None` where none shall be looked up.
+    pub symbols: Option<&'a Symbols>,
+    /// The KASLR offset of the kernel whose run-time addresses are shown beside the linked ones; 0 for none.
+    pub slide: u64,
+}
+
+/// One row's members in the order of the document: name, and value as JSON.
+struct Members<'a, 'b> {
+    writer: &'b Writer<'a>,
+    row: usize,
+}
+
+impl Writer<'_> {
+    /// Appends some sites. `first`: nothing of the list stands before them.
+    pub fn write(&self, out: &mut String, form: Form, sites: &[u32], first: bool) {
+        match form {
+            Form::Json => {
+                for (i, &site) in sites.iter().enumerate() {
+                    out.push_str(if first && i == 0 { "\n" } else { ",\n" });
+                    self.json(out, site as usize);
+                }
+            }
+            Form::JsonLines => self.each_row(sites, |site, row| self.json_line(out, site, row)),
+            Form::Csv => self.each_row(sites, |site, row| self.csv_line(out, site, row)),
+            Form::Text => {
+                let mut disassembler = Disassembler::new(self.image.bits());
+                for &site in sites {
+                    self.text(out, site as usize, &mut disassembler);
+                }
+            }
+        }
+    }
+
+    fn each_row(&self, sites: &[u32], mut write: impl FnMut(usize, usize)) {
+        for &site in sites {
+            for row in self.columns.rows_of(site as usize) {
+                write(site as usize, row);
+            }
+        }
+    }
+
+    fn place(&self, address: u64) -> Option<(&str, u64)> {
+        let found = self.symbols?.at(address);
+        found.filter(|&(_, offset)| offset == 0 || self.image.section_at(address).is_some())
+    }
+
+    fn op(&self, number: u32) -> std::borrow::Cow<'_, str> {
+        match self.ops.get(number as usize) {
+            Some(name) => name.into(),
+            None => format!("type {number}").into(),
+        }
+    }
+
+    fn section(&self, address: u64) -> &str {
+        let holds = |s: &&crate::image::Section| address.wrapping_sub(s.address) < s.size;
+        self.image.sections().iter().find(holds).map_or("", |section| &section.name)
+    }
+
+    /// `"address": …, "section": …, "symbol": …`, with `between` the members.
+    fn json_head(&self, out: &mut String, site: usize, between: &str) {
+        let address = self.columns.site_address(site);
+        let _ = write!(out, "\"address\": \"{address:#x}\"{between}");
+        if self.slide != 0 {
+            let _ = write!(out, "\"runtime_address\": \"{:#x}\"{between}", address.wrapping_add(self.slide));
+        }
+        out.push_str("\"section\": ");
+        json_string(out, self.section(address));
+        let _ = write!(out, "{between}\"symbol\": ");
+        match self.place(address) {
+            Some((name, offset)) => json_string(out, &format!("{name}+{offset:#x}")),
+            None => out.push_str("null"),
+        }
+    }
+
+    fn json_bytes(&self, out: &mut String, site: usize) {
+        out.push_str("\"bytes\": \"");
+        hex(out, self.columns.bytes_of(self.image, site), "");
+        out.push('"');
+    }
+
+    fn json(&self, out: &mut String, site: usize) {
+        out.push_str("  {\n   ");
+        self.json_head(out, site, ",\n   ");
+        out.push_str(",\n   ");
+        self.json_bytes(out, site);
+        out.push_str(",\n   \"rows\": [");
+        for (i, row) in self.columns.rows_of(site).enumerate() {
+            out.push_str(if i == 0 { "\n    {\n     " } else { ",\n    {\n     " });
+            Members { writer: self, row }.json(out, ",\n     ");
+            out.push_str("\n    }");
+        }
+        out.push_str("\n   ]\n  }");
+    }
+
+    fn json_line(&self, out: &mut String, site: usize, row: usize) {
+        out.push('{');
+        self.json_head(out, site, ", ");
+        out.push_str(", ");
+        Members { writer: self, row }.json(out, ", ");
+        out.push_str(", ");
+        self.json_bytes(out, site);
+        out.push_str("}\n");
+    }
+
+    fn csv_line(&self, out: &mut String, site: usize, row: usize) {
+        let address = self.columns.site_address(site);
+        let _ = write!(out, "{address:#x},");
+        csv_field(out, self.section(address));
+        out.push(',');
+        if let Some((name, offset)) = self.place(address) {
+            csv_field(out, &format!("{name}+{offset:#x}"));
+        }
+        out.push(',');
+        Members { writer: self, row }.csv(out);
+        hex(out, self.columns.bytes_of(self.image, site), "");
+        if self.slide != 0 {
+            let _ = write!(out, ",{:#x}", address.wrapping_add(self.slide));
+        }
+        out.push('\n');
+    }
+
+    fn text(&self, out: &mut String, site: usize, disassembler: &mut Disassembler) {
+        let address = self.columns.site_address(site);
+        hex(out, &address.wrapping_add(self.slide).to_be_bytes(), "");
+        let mut named: Vec<u8> = Vec::new();
+        for row in self.columns.rows_of(site) {
+            let table = self.columns.table[row];
+            if !named.contains(&table) {
+                out.push_str(if named.is_empty() { "  " } else { ", " });
+                out.push_str(TABLES[usize::from(table)]);
+                named.push(table);
+            }
+        }
+        if let Some(op) = self.columns.op_of(site) {
+            out.push_str("  ");
+            out.push_str(&self.op(op));
+        }
+        let bytes = self.columns.bytes_of(self.image, site);
+        out.push_str("  ");
+        hex(out, bytes, " ");
+        if !bytes.is_empty() {
+            out.pop();
+        }
+        out.push_str("  ");
+        let namer = |address| self.place(address).map(|(name, offset)| (name.to_owned(), offset));
+        for (i, line) in disassembler.lines(address, bytes, &namer).iter().enumerate() {
+            out.push_str(if i == 0 { "" } else { "; " });
+            out.push_str(&line.text);
+        }
+        if let Some((name, offset)) = self.place(address) {
+            let _ = write!(out, "  # {name}+{offset:#x}");
+        }
+        out.push('\n');
+    }
+}
+
+impl Members<'_, '_> {
+    fn table(&self) -> &'static str {
+        TABLES[usize::from(self.writer.columns.table[self.row])]
+    }
+
+    fn json(&self, out: &mut String, between: &str) {
+        let (c, row) = (self.writer.columns, self.row);
+        let paravirt = self.table() == "paravirt";
+        let _ = write!(out, "\"table\": \"{}\"{between}\"index\": {}", self.table(), c.index[row]);
+        if c.op_type[row] != NONE_32 {
+            let _ = write!(out, "{between}\"type\": {}{between}\"op\": ", c.op_type[row]);
+            json_string(out, &self.writer.op(c.op_type[row]));
+        }
+        let _ = write!(out, "{between}\"len\": {}", c.len[row]);
+        if paravirt {
+            let _ = write!(out, "{between}\"clobbers\": ");
+            match c.clobbers[row] {
+                NONE_32 => out.push_str("null"),
+                clobbers => drop(write!(out, "{clobbers}")),
+            }
+        }
+        if c.feature[row] != NONE_32 {
+            let _ = write!(out, "{between}\"feature\": {}", c.feature[row]);
+        }
+        if c.inverted[row] != NONE_8 {
+            let _ = write!(out, "{between}\"inverted\": {}", c.inverted[row] != 0);
+        }
+        if c.direct_call[row] == 1 {
+            let _ = write!(out, "{between}\"direct_call\": true");
+        }
+        if let Some(constant) = self.constant() {
+            let _ = write!(out, "{between}\"constant\": ");
+            json_string(out, constant);
+        }
+        for (name, value) in [("key", c.key[row]), ("target", c.target[row])] {
+            if value != NONE_64 {
+                let _ = write!(out, "{between}\"{name}\": \"{value:#x}\"");
+            }
+        }
+    }
+
+    /// The fields from `table` to `constant`, each with a comma behind it.
+    fn csv(&self, out: &mut String) {
+        let (c, row) = (self.writer.columns, self.row);
+        let _ = write!(out, "{},{},", self.table(), c.index[row]);
+        if c.op_type[row] != NONE_32 {
+            let _ = write!(out, "{},", c.op_type[row]);
+            csv_field(out, &self.writer.op(c.op_type[row]));
+        } else {
+            out.push(',');
+        }
+        let _ = write!(out, ",{},", c.len[row]);
+        for value in [c.clobbers[row], c.feature[row]] {
+            if value != NONE_32 {
+                let _ = write!(out, "{value}");
+            }
+            out.push(',');
+        }
+        // As Python prints them, which reads them back.
+        out.push_str(match c.inverted[row] {
+            NONE_8 => ",",
+            0 => "False,",
+            _ => "True,",
+        });
+        out.push_str(if c.direct_call[row] == 1 { "True," } else { "," });
+        for value in [c.key[row], c.target[row]] {
+            if value != NONE_64 {
+                let _ = write!(out, "{value:#x}");
+            }
+            out.push(',');
+        }
+        csv_field(out, self.constant().unwrap_or_default());
+        out.push(',');
+    }
+
+    fn constant(&self) -> Option<&str> {
+        let constant = self.writer.columns.constant[self.row];
+        self.writer.constants.get(usize::from(constant)).map(String::as_str)
+    }
+}
+
+/// A string as JSON has it, in ASCII.
+fn json_string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            ' '..='~' => out.push(c),
+            _ => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    out.push('"');
+}
+
+/// A field of CSV, in quotes where it has to be (RFC 4180).
+fn csv_field(out: &mut String, text: &str) {
+    if text.contains(['"', ',', '\n', '\r']) {
+        let _ = write!(out, "\"{}\"", text.replace('"', "\"\""));
+    } else {
+        out.push_str(text);
+    }
+}
