@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from pvops.decide import apic
 from pvops.decide.answers import Facts
+from pvops.decide.guest import guest_code_runs
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES
 from pvops.decide.preempt import preempt_mode
@@ -17,41 +19,35 @@ PREFIX = "__SCK__"
 TRAMPOLINE = "__SCT__"
 
 _NULL_PREEMPT = ("preempt_schedule", "preempt_schedule_notrace", "irqentry_exit_cond_resched")
-_APICS = (
-    "apic_physflat",
-    "apic_flat",
-    "apic_x2apic_cluster",
-    "apic_x2apic_phys",
-    "apic_x2apic_uv_x",
-    "apic_numachip1",
-    "apic_numachip2",
-    "apic_noop",
-    "xen_pv_apic",
-    "x2apic_savic",
-)
-_ROUTING = "Switched APIC routing to"
 
 
 class CallTarget(NamedTuple):
-    """Where a static call target.
+    """Where a static call goes.
 
     Attributes:
         symbol: the function; None for NULL; ``__static_call_return0`` where the call is replaced by zero.
         source: what told.
         early: it goes there before the initcalls.
+        address: of the function, where that and not its name is known; 0 for NULL.
     """
 
     symbol: str | None
     source: str
     early: bool = False
+    address: int | None = None
 
 
 def calls(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
     """Static call (without ``__SCK__``) → where it goes, for those that a boot changes."""
     facts = words.facts
     found: dict[str, CallTarget] = {}
-    for part in (_preempt(facts, kernel), _guests(words, kernel), _apic(facts, kernel), _crypto(facts), _locks(words)):
+    apic_calls = {
+        f"apic_call_{field}": CallTarget(None, source, address=address)
+        for field, address, source in apic.targets(facts, kernel)
+    }
+    for part in (_preempt(facts, kernel), _guests(words, kernel), apic_calls, _idle(facts), _crypto(facts)):
         found |= part
+    found |= _locks(words)
     # Not every kernel has all of them.
     return {name: target for name, target in found.items() if _has(kernel, name)}
 
@@ -81,6 +77,8 @@ def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
     facts = words.facts
     name, source = facts.machine.hypervisor
     found: dict[str, CallTarget] = {}
+    if not guest_code_runs(facts).best:
+        return {}
     if name == "xen-pv":
         found = {
             "xen_hypercall": CallTarget("xen_hypercall_pv", source),
@@ -95,7 +93,7 @@ def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
             "pv_steal_clock": CallTarget("xen_steal_clock", source),
         }
     elif name == "kvm":
-        steal = RULES["paravirt_steal_enabled"].rule(KeyQuery(facts, words, 0, ()))
+        steal = RULES["paravirt_steal_enabled"].rule(KeyQuery(facts, words, 0, 0, ()))
         if steal is not None and steal.value:
             found["pv_steal_clock"] = CallTarget("kvm_steal_clock", steal.source)
         if "kvm-clock: using sched offset of" in facts.machine.dmesg:
@@ -110,50 +108,12 @@ def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
     return {call: target for call, target in found.items() if kernel.address_of(target.symbol or "") is not None}
 
 
-def _apic(facts: Facts, kernel: KernelImage) -> dict[str, CallTarget]:
-    """apic_setup_apic_calls(): each call goes where the APIC driver's structure points."""
-    members = dict(kernel.image.btf_members("apic") or [])
-    driver, source = _driver(facts, kernel, members)
-    if driver is None:
-        return {}
-    at = {}
-    for field, offset in members.items():
-        word = kernel.read_word(driver + offset)
-        at[field] = kernel.symbol_at(word) if word else None
-    if "native_eoi" in at:
-        at["native_eoi"] = at["native_eoi"] or at["eoi"]
-    found = {f"apic_call_{field}": CallTarget(symbol, source) for field, symbol in at.items()}
-    for line in facts.machine.dmesg.splitlines():
-        field, replaced, symbol = line.rpartition("APIC: ")[2].partition("() replaced with ")
-        if replaced:
-            found[f"apic_call_{field}"] = CallTarget(
-                symbol.strip().removesuffix("()"), f'log: "{line.rpartition("] ")[2]}"'
-            )
-    found["x86_idle"] = CallTarget("default_idle", "arch/x86/kernel/process.c: select_idle_routine(): no MWAIT wanted")
+def _idle(facts: Facts) -> dict[str, CallTarget]:
+    """select_idle_routine(), arch/x86/kernel/process.c."""
     if facts.has("monitor") and not facts.virtual and facts.bug("monitor") is False:
-        found["x86_idle"] = CallTarget(
-            "mwait_idle", "select_idle_routine(): monitor in /proc/cpuinfo's flags, no guest"
-        )
-    return found
-
-
-def _driver(facts: Facts, kernel: KernelImage, members: dict[str, int]) -> tuple[int | None, str]:
-    """The APIC driver: the last one that the log says was switched to, else the one that ``apic`` is built with."""
-    lines = [line for line in facts.machine.dmesg.splitlines() if _ROUTING in line]
-    if lines and "name" in members:
-        wanted = lines[-1].partition(_ROUTING)[2].strip(" :.")
-        for symbol in _APICS:
-            address = kernel.address_of(symbol)
-            text = kernel.read_word(address + members["name"]) if address is not None else None
-            raw = kernel.image.read(text, 32) if text else None
-            if raw is not None and raw.partition(b"\0")[0].decode("ascii", "replace") == wanted:
-                return address, f'log: "{_ROUTING}: {wanted}"; {symbol} in the image'
-    pointer = kernel.address_of("apic")
-    if pointer is None or not members:
-        return None, "no struct apic in the image"
-    driver = kernel.read_word(pointer)
-    place = kernel.image.symbol_at(driver) if driver else None
-    return driver, f"apic points to {place[0] if place else 'no symbol'} in the image"
+        why = "select_idle_routine(): monitor in /proc/cpuinfo's flags, no guest"
+        return {"x86_idle": CallTarget("mwait_idle", why)}
+    return {"x86_idle": CallTarget("default_idle", "select_idle_routine(): no MWAIT wanted")}
 
 
 def _crypto(facts: Facts) -> dict[str, CallTarget]:

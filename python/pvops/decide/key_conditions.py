@@ -16,12 +16,14 @@ class KeyQuery(NamedTuple):
         facts: the machine under this kernel.
         words: its feature words.
         offset: of the key in its symbol: keys in arrays.
+        size: of that symbol in bytes, for keys in arrays; 0 where nothing tells.
         places: functions that the key's labels stand in.
     """
 
     facts: Facts
     words: FeatureWords
     offset: int
+    size: int
     places: Sequence[str]
 
 

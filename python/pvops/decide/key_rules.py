@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pvops.decide.answers import Answer
+from pvops.decide.guest import guest_code_runs
 from pvops.decide.key_conditions import (
     Entry,
     KeyQuery,
@@ -35,6 +36,9 @@ def _ipi_shorthand(query: KeyQuery) -> Answer | None:
 
 def _steal(query: KeyQuery) -> Answer | None:
     name, source = query.facts.machine.hypervisor
+    runs = guest_code_runs(query.facts)
+    if runs.value is False:
+        return Answer(False, runs.source)
     if name in ("xen-pv", "xen-hvm"):
         return Answer(True, source)
     if name == "kvm":
@@ -76,9 +80,20 @@ def _heap(which: str) -> Rule:
 
 
 def _nf_hooks(query: KeyQuery) -> Answer | None:
-    # nf_hooks_needed[NFPROTO_NUMPROTO][NF_MAX_HOOKS = 5], 16 bytes a key: IPv4 (2) and IPv6 (10), POST_ROUTING (4).
-    if query.offset not in ((2 * 5 + 4) * 16, (10 * 5 + 4) * 16):
+    # nf_hooks_needed[NFPROTO_NUMPROTO][NF_MAX_HOOKS]: IPv4 (2) and IPv6 (10), POST_ROUTING (4).
+    keys = query.size // 16
+    hooks = next((hooks for count, hooks in _NF_HOOKS.items() if count <= keys <= count + 1), 5)  # aligned to 32 bytes
+    if query.offset not in ((2 * hooks + 4) * 16, (10 * hooks + 4) * 16):
         return None
+    return _apparmor(query)
+
+
+#: NFPROTO_NUMPROTO * NF_MAX_HOOKS → NF_MAX_HOOKS (include/linux/netfilter.h, include/uapi/linux/netfilter.h): protocols
+#: are 13, 11 since DECnet went (6.1); hooks 8, from 4.16 (ef57170bbfdd) 5, and 7 where CONFIG_DECNET is set.
+_NF_HOOKS = {13 * 8: 8, 13 * 7: 7, 13 * 5: 5, 11 * 5: 5}
+
+
+def _apparmor(query: KeyQuery) -> Answer | None:
     said = query.facts.logged("AppArmor: AppArmor initialized")
     return None if said is None else Answer(said, f"AppArmor is {'on' if said else 'off'} (log)")
 
@@ -91,6 +106,17 @@ def _tc_wrapper(query: KeyQuery) -> Answer | None:
 def _once(query: KeyQuery) -> Answer | None:
     fired = next((p for p in query.places if p.partition(".")[0] in _ONCE), None)
     return Answer(False, f"{fired}() runs in every boot") if fired else None
+
+
+def _tsc(query: KeyQuery) -> Answer | None:
+    if line := query.facts.machine.logged("could not calculate TSC khz"):
+        return Answer(False, f'log: "{line.strip()}"')
+    found = query.facts.flag("tsc")
+    return None if found is None else Answer(found, "the CPU has tsc" if found else "no tsc")
+
+
+def _no_verify(query: KeyQuery) -> Answer | None:
+    return Answer(True, "a 32-bit va_list is passed by value") if query.facts.bits == 32 else None
 
 
 _ONCE = ("alg_test", "key_set_index_key", "serial8250_isa_init_ports", "sched_init_smp", "kmem_cache_init_late")
@@ -154,7 +180,7 @@ RULES: Mapping[str, Entry] = {
     "not_filled_random_ptr_key": said("random: crng init done", "lib/vsprintf.c: fill_random_ptr_key()", False),
     "__sched_clock_stable": said("sched_clock: Marking stable", "kernel/sched/clock.c: __set_sched_clock_stable()"),
     "sched_clock_running": always(True, "kernel/sched/clock.c: sched_clock_init()"),
-    "__use_tsc": flags("arch/x86/kernel/tsc.c: tsc_enable_sched_clock()", "tsc"),
+    "__use_tsc": Entry(_tsc, "arch/x86/kernel/tsc.c: tsc_init(), tsc_enable_sched_clock()"),
     "cr_pinning": always(True, "arch/x86/kernel/cpu/common.c: setup_cr_pinning()"),
     "deferred_pages": always(False, "mm/mm_init.c: page_alloc_init_late()"),
     "check_pages_enabled": Entry(_heap("either"), "mm/mm_init.c: mem_debugging_and_hardening_init()"),
@@ -162,6 +188,8 @@ RULES: Mapping[str, Entry] = {
     "init_on_free": Entry(_heap("free"), "mm/page_alloc.c: init_mem_debugging_and_hardening()"),
     "frontswap_enabled_key": said("zswap: loaded", "mm/frontswap.c: frontswap_register_ops()"),
     "nf_hooks_needed": Entry(_nf_hooks, "security/apparmor/lsm.c: apparmor_nf_ip_init()"),
+    "nf_hooks_needed[][NF_INET_POST_ROUTING]": Entry(_apparmor, "security/apparmor/lsm.c: apparmor_nf_ip_init()"),
+    "trace_no_verify": Entry(_no_verify, "kernel/trace/trace.c: test_can_verify()"),
     "xen_struct_pages_ready": guest("xen-pv", "arch/x86/xen/mmu_pv.c: xen_after_bootmem()"),
     "paravirt_steal_enabled": Entry(_steal, "kernel/kvm.c: activate_jump_labels(); xen: xen_time_setup_guest()"),
     "virt_spin_lock_key": Entry(_virt_spin_lock, "native_pv_lock_init(), kvm_spinlock_init(), xen_init_spinlocks()"),
@@ -231,8 +259,6 @@ PLACES: Mapping[str, str] = {
     "account_idle_ticks": "paravirt_steal_enabled",
     "native_send_call_func_ipi": "apic_use_ipi_shorthand",
     "apic_send_IPI_allbutself": "apic_use_ipi_shorthand",
-    "native_queued_spin_lock_slowpath": "virt_spin_lock_key",
-    "run_timer_softirq": "timers_nohz_active",
     "__mod_timer": "timers_migration_enabled",
     "crypto_larval_wait": "crypto_boot_test_finished",
     "alg_test": "___once_key",
@@ -242,11 +268,16 @@ PLACES: Mapping[str, str] = {
     "cpu_bugs_smt_update": "sched_smt_present",
     "native_halt": "cpu_buf_idle_clear",
     "housekeeping_cpumask": "housekeeping_overridden",
+    "ip_mc_output": "nf_hooks_needed[][NF_INET_POST_ROUTING]",
+    "ip6_finish_output2": "nf_hooks_needed[][NF_INET_POST_ROUTING]",
+    "trace_check_vprintf": "trace_no_verify",
 }
 
 #: Keys that share every function with others: the set of functions is what they are known by.
 TOGETHER: Mapping[frozenset[str], str] = {
     frozenset({"sched_clock_cpu", "sched_clock_tick"}): "sched_clock_running",
+    frozenset({"native_queued_spin_lock_slowpath"}): "virt_spin_lock_key",
+    frozenset({"run_timer_softirq"}): "timers_nohz_active",
     frozenset({"sched_clock_cpu", "sched_clock_tick", "local_clock_noinstr"}): "sched_clock_running",
 }
 

@@ -71,19 +71,17 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> dict[int, KeyState
     for use in uses.jump_labels(kernel):
         places.setdefault(use.key, []).append(use.address)
     hooks = lsm.hooks(kernel, words.facts)
-    named = uses.names_data(kernel)
-    return {key: _state(words, kernel, key, sites, hooks, named) for key, sites in places.items()}
+    return {key: _state(words, kernel, key, sites, hooks) for key, sites in places.items()}
 
 
-def _state(
-    words: FeatureWords, kernel: KernelImage, key: int, sites: list[int], hooks: lsm.Hooks | None, names_data: bool
-) -> KeyState:
+def _state(words: FeatureWords, kernel: KernelImage, key: int, sites: list[int], hooks: lsm.Hooks | None) -> KeyState:
     raw = kernel.image.read(key, 4)
     initial = raw is not None and int.from_bytes(raw, "little", signed=True) > 0
-    if names_data:
-        found = kernel.image.symbol_at(key)
-    else:
-        guessed = by_place(_functions(kernel, sites))
+    functions = _functions(kernel, sites)
+    found = uses.name_of_data(kernel, key)
+    if found is None:
+        point = uses.tracepoint(kernel, key)
+        guessed = f"__tracepoint_{point}" if point else by_place(functions)
         found = (guessed, 0) if guessed else None
     if found is None:
         return KeyState(key, None, initial, initial, _BUILT)
@@ -94,7 +92,8 @@ def _state(
         return KeyState(key, shown, on, initial, f"security modules: {hooks.source}")
     entry = RULES.get(name) or RULES.get(name.partition(".")[0])
     if entry is not None:
-        answer = entry.rule(KeyQuery(words.facts, words, offset, _functions(kernel, sites)))
+        size = uses.size_of_data(kernel, key - offset, name) if offset else 0
+        answer = entry.rule(KeyQuery(words.facts, words, offset, size, functions))
         if answer is not None and answer.value is not None:
             return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
     return KeyState(key, shown, initial, initial, _BUILT)
@@ -106,26 +105,27 @@ def _functions(kernel: KernelImage, sites: list[int]) -> list[str]:
 
 
 def predict_calls(words: FeatureWords, kernel: KernelImage) -> dict[int, CallState]:
-    """Every static call that has sites patched in place, by the address of its key."""
+    """Every static call that is patched, by the address of its key; of its trampoline where nothing tells the key."""
     known = calls(words, kernel)
     hooks = lsm.hooks(kernel, words.facts)
-    return {key: _call(kernel, key, known, hooks) for key in sorted({use.key for use in uses.static_calls(kernel)})}
+    names = uses.calls(kernel)
+    return {key: _call(kernel, key, names[key], known, hooks) for key in sorted(names)}
 
 
-def _call(kernel: KernelImage, key: int, known: dict[str, CallTarget], hooks: lsm.Hooks | None) -> CallState:
-    initial = kernel.read_word(key) or 0
-    found = kernel.image.symbol_at(key)
-    symbol = found[0] if found and not found[1] else None
+def _call(
+    kernel: KernelImage, key: int, call: uses.Call, known: dict[str, CallTarget], hooks: lsm.Hooks | None
+) -> CallState:
+    symbol = f"{PREFIX}{call.name}" if call.name else None
+    initial = call.built
     if hooks is not None and key in hooks.calls:
         return CallState(key, symbol, hooks.calls[key], initial, f"security modules: {hooks.source}")
-    target = known.get(symbol.removeprefix(PREFIX)) if symbol else None
+    target = known.get(call.name) if call.name else None
     if target is None:
         return CallState(key, symbol, initial, initial, _BUILT)
-    if target.symbol is None:
-        return CallState(key, symbol, 0, initial, target.source, target.early)
-    address = kernel.address_of(target.symbol)
+    address = target.address
     if address is None:
-        return CallState(
-            key, symbol, initial, initial, f"{_BUILT}: no symbol {target.symbol}, where {target.source} leads"
-        )
+        address = kernel.address_of(target.symbol) if target.symbol is not None else 0
+    if address is None:
+        source = f"{_BUILT}: no symbol {target.symbol}, where {target.source} leads"
+        return CallState(key, symbol, initial, initial, source)
     return CallState(key, symbol, address, initial, target.source, target.early)

@@ -45,6 +45,88 @@ def _uses(kernel: KernelView, table: str) -> list[Use]:
     return [Use(address, key, bool(inverted)) for _, address, _, _, inverted, _, key, _ in rows if key is not None]
 
 
-def names_data(kernel: KernelView) -> bool:
-    """Whether the image has symbols of data (CONFIG_KALLSYMS_ALL)."""
-    return kernel.address_of("__start___jump_table") is not None
+class Call(NamedTuple):
+    """One static call.
+
+    Attributes:
+        name: as ``DEFINE_STATIC_CALL`` has it; None where the image does not tell.
+        built: address of the function it is built with; 0 for NULL.
+    """
+
+    name: str | None
+    built: int
+
+
+def calls(kernel: KernelView) -> dict[int, Call]:
+    """Every static call that has sites or a trampoline, by the address of its key; by that of its trampoline where the
+    image names no data and no site tells which key is whose.
+
+    A site calls the trampoline until the kernel patches it, so that it says which key ``__SCT__NAME`` belongs to.
+    """
+    found: dict[int, Call] = {}
+    told: dict[int, int] = {}
+    for use in static_calls(kernel):
+        if use.key not in found:
+            target = _branch(kernel, use.address)
+            name = _called(kernel, use.key, target)
+            found[use.key] = Call(name, kernel.read_word(use.key) or 0)
+            if target is not None:
+                told[target] = use.key
+    for _, address, *_, key, _ in kernel.tables.rows("trampolines"):
+        key = key or told.get(address)
+        if key is None:
+            place = kernel.symbol_at(address) or ""
+            found[address] = Call(place.removeprefix("__SCT__") or None, _branch(kernel, address) or 0)
+        elif key not in found:
+            found[key] = Call(_called(kernel, key, address), kernel.read_word(key) or 0)
+    return found
+
+
+def _called(kernel: KernelView, key: int, trampoline: int | None) -> str | None:
+    own = kernel.symbol_at(key) or ""
+    if own.startswith("__SCK__"):
+        return own.removeprefix("__SCK__")
+    goes = (kernel.symbol_at(trampoline) if trampoline is not None else None) or ""
+    return goes.removeprefix("__SCT__") if goes.startswith("__SCT__") else None
+
+
+def _branch(kernel: KernelView, address: int) -> int | None:
+    """Where a direct call or jump goes, or a conditional one; None for anything else."""
+    code = kernel.image.read(address, 6) or b""
+    at = 1 if code[:1] == b"\x0f" else 0
+    if len(code) < 6 or (code[0] not in (0xE8, 0xE9) and not (at and 0x80 <= code[1] < 0x90)):
+        return None
+    end = address + at + 5
+    return end + int.from_bytes(code[at + 1 : at + 5], "little", signed=True) & (1 << kernel.bits) - 1
+
+
+#: An offset into a symbol beyond this is no place in it: the image names little of its data.
+_LARGEST = 0x1000
+#: Symbols that end where a section does, and stand for nothing that is there.
+_EDGES = ("_end", "_start", "__start", "__stop", "__end", "_sdata", "_edata", "_etext", "_einittext", "init_")
+
+
+def name_of_data(kernel: KernelView, address: int) -> tuple[str, int] | None:
+    """The symbol of data that an address lies in, and the offset into it; None where the image names none there."""
+    found = kernel.image.symbol_at(address)
+    if found is None or found[1] >= _LARGEST or found[0].startswith(_EDGES):
+        return None
+    return found
+
+
+def size_of_data(kernel: KernelView, address: int, symbol: str) -> int:
+    """The size of a symbol of data: up to where the image names another; 0 where it is too long to tell."""
+    for size in range(16, 4 * _LARGEST, 16):
+        found = kernel.image.symbol_at(address + size)
+        if found is None or found[0] != symbol:
+            return size
+    return 0
+
+
+def tracepoint(kernel: KernelView, key: int) -> str | None:
+    """The tracepoint that a key belongs to: ``struct tracepoint`` has its name's pointer before the key."""
+    pointer = kernel.read_word(key - kernel.word)
+    raw = kernel.image.read(pointer, 64) if pointer else None
+    name = raw.partition(b"\0")[0] if raw is not None and b"\0" in raw else b""
+    told = name.isascii() and len(name) > 2 and name.decode().isidentifier()
+    return name.decode() if told else None
