@@ -1,6 +1,6 @@
 //! Opens hostile memory and touches all that can be: what the fuzz targets and the hostile-input tests call.
 
-use super::Memory;
+use super::read::Memory;
 use crate::image::Image;
 
 /// Opens `data` as a dump and looks for an image in it; whatever comes, no promise may be broken.

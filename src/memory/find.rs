@@ -5,13 +5,14 @@
 //! are compared. Only where that finds nothing, memory is gone through for the kernel's banner, which finds kernels that
 //! lie elsewhere, and tells what is there instead.
 
-use std::ops::Range;
-
+use super::found::Found;
 use super::identify;
-use super::marks::{Mark, Marks, WIDTH};
+use super::kaslr::{self, Votes};
+use super::kind::MemoryKind;
+use super::marks::Marks;
 use super::pagetables;
-use super::slide::{self, Votes};
-use super::{Held, Memory, MemoryKind, Place, Progress, held};
+use super::read::{Memory, Place, Progress};
+use super::search::{Score, Search};
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 
@@ -26,53 +27,16 @@ const MAX_COPIES: usize = 16;
 /// How many places are tried between two reports of progress.
 const REPORT: u64 = 1024;
 
-/// Where an image lies in memory, and how far it slid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The virtual slide: run-time addresses less linked ones, wrapping. What `KERNELOFFSET` and `/proc/kallsyms` show.
-    pub slide: u64,
-    /// The physical address of the first byte of `.text`, where physical memory was searched.
-    pub physical: Option<u64>,
-    /// How it was found, a sentence each.
-    pub how: Vec<String>,
-    pub(super) place: Place,
-}
-
-impl Found {
-    /// What memory holds at a range of linked addresses, as if the kernel had not slid.
-    pub fn read(&self, memory: &Memory, image: &Image, range: Range<u64>) -> Result<Held> {
-        held::read(memory, image, self, range).map_err(|error| error.in_file(&memory.name))
+impl Memory {
+    /// Finds where an image lies in this memory, and how far it slid. `progress` is told where that takes long.
+    ///
+    /// The error says what is there instead: another kernel, another build of the same release, noise, nothing.
+    pub fn find(&self, image: &Image, progress: Progress<'_>) -> Result<Found> {
+        find(self, image, progress).map_err(|error| error.in_file(&self.name))
     }
 }
 
-/// How much of an image is at a place: (as built, read) of the places compared.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Score {
-    pub rodata: (usize, usize),
-    pub text: (usize, usize),
-}
-
-impl Score {
-    /// Whether it is this image. Constants decide where they can be read; code is rewritten at boot, mostly in part.
-    fn accepts(self) -> bool {
-        let (same, read) = self.rodata;
-        if read > 0 { 4 * same >= 3 * read } else { self.text.1 > 0 && 2 * self.text.0 >= self.text.1 }
-    }
-
-    fn same(self) -> usize {
-        self.rodata.0 + self.text.0
-    }
-}
-
-/// A search for one image in one memory.
-pub(super) struct Search<'a> {
-    pub memory: &'a Memory,
-    pub image: &'a Image,
-    pub marks: Marks<'a>,
-    pub text: Range<u64>,
-}
-
-pub(super) fn find(memory: &Memory, image: &Image, progress: Progress<'_>) -> Result<Found> {
+fn find(memory: &Memory, image: &Image, progress: Progress<'_>) -> Result<Found> {
     let Some(text) = image.section(".text").filter(|section| section.bits_present && section.size > 0) else {
         return Err(Error::memory(format!("{} has no .text to look for", image.name())));
     };
@@ -96,36 +60,6 @@ pub(super) fn find(memory: &Memory, image: &Image, progress: Progress<'_>) -> Re
 }
 
 impl Search<'_> {
-    /// How much of the image is at a place.
-    pub(super) fn score(&self, place: Place) -> Result<Score> {
-        Ok(Score { rodata: self.same(place, &self.marks.rodata)?, text: self.same(place, &self.marks.text)? })
-    }
-
-    /// How many marks are as built, and how many could be read.
-    fn same(&self, place: Place, marks: &[Mark<'_>]) -> Result<(usize, usize)> {
-        let (mut same, mut read) = (0, 0);
-        let mut buffer = [0; WIDTH];
-        for mark in marks {
-            if self.memory.fill(place, self.text.start, mark.address, &mut buffer)?.is_empty() {
-                read += 1;
-                same += usize::from(buffer == mark.bytes);
-            }
-        }
-        Ok((same, read))
-    }
-
-    /// Whether the image is at a place: a few marks first.
-    pub(super) fn is_at(&self, place: Place) -> Result<bool> {
-        let mut buffer = [0; WIDTH];
-        for mark in self.marks.few() {
-            let read = self.memory.fill(place, self.text.start, mark.address, &mut buffer)?.is_empty();
-            if read && buffer == mark.bytes {
-                return Ok(self.score(place)?.accepts());
-            }
-        }
-        Ok(false)
-    }
-
     /// The places in physical memory that hold the image.
     fn physical_places(&self, progress: Progress<'_>) -> Result<Vec<Place>> {
         let mut places = Vec::new();
@@ -183,7 +117,7 @@ impl Search<'_> {
         if !(self.marks.text.is_empty() || score.accepts()) {
             return Err(identify::raw_text(self, score)?);
         }
-        let votes = slide::votes(self, Place::Text)?;
+        let votes = kaslr::votes(self, Place::Text)?;
         let slide = votes.map_or(0, |votes| votes.slide);
         let mut how = vec![format!("as long as .text; {}", described(score))];
         how.extend(votes.map(|votes| votes.to_string()));
@@ -237,7 +171,7 @@ impl Search<'_> {
     fn slid(&self, place: Place) -> Result<(bool, Found)> {
         identify::check_build(self, place)?;
         let mut how = vec![format!("{}: {}", self.at(place), described(self.score(place)?))];
-        let votes = slide::votes(self, place)?;
+        let votes = kaslr::votes(self, place)?;
         let told = self.memory.notes.vmcoreinfo.as_ref().and_then(|info| info.slide());
         let seen = match place {
             Place::Virtual(slide) => Some(slide),

@@ -10,8 +10,8 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::image::{Image, Relocation, Relocations};
 
-use super::Memory;
-use super::find::Found;
+use super::found::Found;
+use super::read::Memory;
 
 /// What memory holds at a range of linked addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +55,15 @@ impl Held {
 /// The longest range that is read at a time: more than any kernel's image.
 const LONGEST: u64 = 1 << 30;
 
+impl Found {
+    /// What memory holds at a range of linked addresses, as if the kernel had not slid.
+    pub fn read(&self, memory: &Memory, image: &Image, range: Range<u64>) -> Result<Held> {
+        read(memory, image, self, range).map_err(|error| error.in_file(&memory.name))
+    }
+}
+
 /// Reads a range of linked addresses.
-pub(super) fn read(memory: &Memory, image: &Image, found: &Found, range: Range<u64>) -> Result<Held> {
+fn read(memory: &Memory, image: &Image, found: &Found, range: Range<u64>) -> Result<Held> {
     if range.end.checked_sub(range.start).is_none_or(|size| size > LONGEST) {
         let reason = format!("{:#x} to {:#x} is no range of an image", range.start, range.end);
         return Err(Error::memory(reason).at_address(range.start));

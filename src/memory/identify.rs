@@ -2,8 +2,8 @@
 
 use memchr::memmem;
 
-use super::find::{Score, Search};
-use super::{CHUNK, Place, Progress, Source};
+use super::read::{CHUNK, Place, Progress, Source};
+use super::search::{Score, Search};
 use crate::error::{Error, Result};
 
 /// What every kernel's banner begins with.

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::find::Found;
+use super::found::Found;
 use super::pagetables::{self, Root};
-use super::{Memory, PAGE, Place, push};
+use super::read::{Memory, PAGE, Place, push};
 use crate::error::{Error, Result};
 use crate::image::Image;
 

@@ -17,7 +17,9 @@
 
 use std::collections::HashSet;
 
-use super::{Found, Mapped, Memory};
+use super::found::Found;
+use super::mapped::Mapped;
+use super::read::Memory;
 use crate::error::{Error, Result};
 use crate::image::btf::Btf;
 use crate::image::{Blocks, Image};

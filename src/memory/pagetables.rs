@@ -1,7 +1,7 @@
 //! Page tables: where a CPU, or the kernel itself, says that virtual memory lies.
 
-use super::Memory;
-use super::find::Search;
+use super::read::Memory;
+use super::search::Search;
 use crate::error::Result;
 use crate::image::{Bits, Image};
 

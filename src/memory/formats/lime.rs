@@ -1,18 +1,27 @@
 //! LiME's own format: before each range of physical memory a header of 32 bytes (`lime.h`): "EMiL", version 1, first and
 //! last address, 8 bytes of nothing.
 
-use super::space::{Extent, Space};
-use super::store::Store;
+use super::dump::{Dump, Opened};
 use crate::error::{Error, Result};
+use crate::memory::kind::MemoryKind;
+use crate::memory::space::{Extent, Space};
+use crate::memory::store::Store;
 
 /// What each header begins with.
-pub(super) const MAGIC: [u8; 4] = *b"EMiL";
+const MAGIC: [u8; 4] = *b"EMiL";
 const HEADER: u64 = 32;
 /// More ranges than any machine's firmware lists.
 const MAX_RANGES: usize = 1 << 16;
 
+pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
+    if !dump.begins_with(&MAGIC) {
+        return Ok(None);
+    }
+    Ok(Some(Opened::in_file(MemoryKind::Lime, dump, parse(&dump.store)?)))
+}
+
 /// Parses the headers; every range must lie in the file.
-pub(super) fn parse(store: &Store) -> Result<Space> {
+fn parse(store: &Store) -> Result<Space> {
     let mut extents = Vec::new();
     let mut at = 0;
     while at < store.len() {

@@ -1,7 +1,7 @@
 //! The notes of a core: what the kernel says of itself in VMCOREINFO, and what QEMU says of its CPUs.
 
-use super::store::Store;
 use crate::error::{Error, Result};
+use crate::memory::store::Store;
 
 /// More than the notes of a guest of 4096 CPUs.
 const MAX_NOTES: u64 = 16 << 20;

@@ -1,9 +1,14 @@
 //! Says what a dump is that cannot be read, and what would make it one that can.
 
-use crate::error::Error;
+use super::dump::{Dump, Opened};
+use crate::error::{Error, Result};
+
+pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
+    explain(dump.head()).map_or(Ok(None), Err)
+}
 
 /// An error for a format that is known and not read; `None` for anything else, which may be plain memory.
-pub(super) fn explain(head: &[u8]) -> Option<Error> {
+fn explain(head: &[u8]) -> Option<Error> {
     let what = match head {
         // `struct disk_dump_header` of makedumpfile and QEMU; drgn reads it through libkdumpfile.
         [b'K', b'D', b'U', b'M', b'P', b' ', ..] | [b'D', b'I', b'S', b'K', b'D', b'U', b'M', b'P', ..] => {

@@ -7,15 +7,19 @@
 //! | kdump | where the memory is | the kernel's direct mapping, and its text's |
 //! | `/proc/kcore` | where the memory is, or -1 or 0 | where the kernel sees it |
 
+use std::sync::Arc;
+
 use object::LittleEndian as LE;
 use object::elf::{self, FileHeader32, FileHeader64, ProgramHeader32, ProgramHeader64};
 use object::pod;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
+use super::dump::{Content, Dump, Opened};
 use super::notes::{self, Notes};
-use super::space::{Extent, Space};
-use super::store::Store;
 use crate::error::{Error, Result};
+use crate::memory::kind::MemoryKind;
+use crate::memory::space::{Extent, Space};
+use crate::memory::store::Store;
 
 /// More program headers than any dump has: a page of a 4 GiB guest each.
 const MAX_HEADERS: u64 = 1 << 20;
@@ -26,14 +30,24 @@ const PN_XNUM: u16 = 0xffff;
 
 /// What an ELF core has.
 #[derive(Debug, Default)]
-pub(super) struct Core {
+pub(in crate::memory) struct Core {
     pub physical: Space,
     pub virtual_: Space,
     pub notes: Notes,
 }
 
+/// Takes every ELF file: what is no core of an x86 machine is refused.
+pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
+    if !dump.begins_with(b"\x7fELF") {
+        return Ok(None);
+    }
+    let Core { physical, virtual_, notes } = parse(&dump.store)?;
+    let content = Content::File(Arc::clone(&dump.store));
+    Ok(Some(Opened { kind: MemoryKind::ElfCore, content, physical, virtual_, notes }))
+}
+
 /// Parses the headers and notes of a core; every segment must lie in the file.
-pub(super) fn parse(store: &Store) -> Result<Core> {
+pub(in crate::memory) fn parse(store: &Store) -> Result<Core> {
     let mut ident = [0; 20];
     if store.read(0, &mut ident)? < ident.len() {
         return Err(header("is truncated: it ends in its ELF header"));

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::Place;
-use super::find::Search;
+use super::read::Place;
+use super::search::Search;
 use crate::error::{Error, Result};
 use crate::image::Relocation;
 

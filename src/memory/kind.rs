@@ -1,0 +1,30 @@
+//! What kinds of memory there are.
+
+use std::fmt;
+
+/// What kind of memory it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MemoryKind {
+    /// An ELF core.
+    ElfCore,
+    /// LiME's format.
+    Lime,
+    /// No headers: physical memory from 0 on, or an image's `.text` alone.
+    Plain,
+    /// The kernel this runs on.
+    Live,
+    /// Something that reads virtual addresses.
+    Reader,
+}
+
+impl fmt::Display for MemoryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MemoryKind::ElfCore => "elf-core",
+            MemoryKind::Lime => "lime",
+            MemoryKind::Plain => "plain",
+            MemoryKind::Live => "live",
+            MemoryKind::Reader => "reader",
+        })
+    }
+}

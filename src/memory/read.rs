@@ -1,0 +1,252 @@
+//! Opened memory, read by address.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::formats::notes::Notes;
+use super::formats::{self, Content, Dump, Opened};
+use super::kind::MemoryKind;
+use super::pages::Pages;
+use super::space::Space;
+use super::store::Store;
+use crate::error::Result;
+
+/// How much is read at a time where much is read.
+pub(super) const CHUNK: usize = 1 << 20;
+/// The smallest piece of memory that can be absent.
+pub(super) const PAGE: u64 = 4096;
+
+/// Reads virtual memory: what drgn's `prog.read` and volatility3's `layer.read` do.
+pub trait Reader: Send + Sync {
+    /// Fills the buffer from a virtual address; `false` where not all of it is there. An error ends all reading.
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Result<bool>;
+
+    /// What it said when something was not there, if it said anything.
+    fn complaint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Told how far a long search is: bytes done, and how many there are. An error ends the search.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
+
+pub(super) enum Source {
+    /// Extents say where in the file the bytes are.
+    File(Arc<Store>),
+    /// Extents say where the bytes are in what comes out when the file is unpacked.
+    Pages(Box<dyn Pages>),
+    /// The memory of a running kernel: what is listed may be absent nonetheless.
+    Live(Store),
+    Reader(Box<dyn Reader>),
+}
+
+/// Opened memory.
+pub struct Memory {
+    pub(super) name: String,
+    pub(super) kind: MemoryKind,
+    pub(super) source: Source,
+    pub(super) physical: Space,
+    pub(super) virtual_: Space,
+    pub(super) notes: Notes,
+}
+
+/// Where in memory the image lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The memory is the image's `.text` and nothing else.
+    Text,
+    /// In physical memory; physical addresses less linked ones, wrapping.
+    Physical(u64),
+    /// In virtual memory; virtual addresses less linked ones, wrapping.
+    Virtual(u64),
+}
+
+impl Memory {
+    /// Opens a dump. Its headers are read, and checked against the file's length.
+    pub fn open(path: &Path) -> Result<Memory> {
+        let name = path.display().to_string();
+        Store::open(path)
+            .and_then(Dump::new)
+            .and_then(|dump| Memory::new(&name, &dump))
+            .map_err(|error| error.in_file(&name))
+    }
+
+    /// Opens a dump that is in memory; `name` is for messages.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Memory> {
+        Dump::new(Store::Bytes(bytes)).and_then(|dump| Memory::new(name, &dump)).map_err(|error| error.in_file(name))
+    }
+
+    /// Memory that something else reads; `name` is for messages.
+    pub fn from_reader(name: &str, reader: Box<dyn Reader>) -> Memory {
+        Memory {
+            name: name.to_owned(),
+            kind: MemoryKind::Reader,
+            source: Source::Reader(reader),
+            physical: Space::default(),
+            virtual_: Space::default(),
+            notes: Notes::default(),
+        }
+    }
+
+    fn new(name: &str, dump: &Dump) -> Result<Memory> {
+        let Opened { kind, content, physical, virtual_, notes } = formats::open(dump)?;
+        let source = match content {
+            Content::File(store) => Source::File(store),
+            Content::Pages(pages) => Source::Pages(pages),
+        };
+        Ok(Memory { name: name.to_owned(), kind, source, physical, virtual_, notes })
+    }
+
+    /// The file as the user named it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What kind of memory it is.
+    pub fn kind(&self) -> MemoryKind {
+        self.kind
+    }
+
+    /// Which physical addresses it has; none where only virtual ones can be read.
+    pub fn physical(&self) -> &Space {
+        &self.physical
+    }
+
+    /// What the notes of a core say.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// Fills the buffer with what memory holds at a linked address, as it stands there; returns the linked addresses that
+    /// are not there, whose bytes are left as they were.
+    pub(super) fn fill(&self, place: Place, text: u64, address: u64, buffer: &mut [u8]) -> Result<Vec<Range<u64>>> {
+        let (delta, space) = match place {
+            Place::Text => (text.wrapping_neg(), &self.physical),
+            Place::Physical(delta) => (delta, &self.physical),
+            Place::Virtual(delta) => (delta, &self.virtual_),
+        };
+        let at = address.wrapping_add(delta);
+        let mut unread = Vec::new();
+        let mut missing = |at: u64, size: u64| push(&mut unread, at.wrapping_sub(delta), size);
+        match &self.source {
+            Source::File(store) => {
+                listed(space, at, buffer, &mut missing, &mut |offset, part, missing| {
+                    let n = store.read(offset, part)?;
+                    missing(n as u64, (part.len() - n) as u64);
+                    Ok(())
+                })?;
+            }
+            Source::Pages(packed) => {
+                listed(space, at, buffer, &mut missing, &mut |offset, part, missing| {
+                    pages(offset, part, &|offset, part| packed.read(offset, part), &mut |gap, size| {
+                        missing(gap - offset, size);
+                    })
+                })?;
+            }
+            Source::Live(store) => chunks(at, buffer, &|at, part| Ok(whole(store, space, at, part)), &mut missing)?,
+            Source::Reader(reader) => chunks(at, buffer, &|at, part| reader.read(at, part), &mut missing)?,
+        }
+        Ok(unread)
+    }
+
+    /// Fills the buffer from physical memory; whether all of it is there.
+    pub(super) fn read_physical(&self, address: u64, buffer: &mut [u8]) -> Result<bool> {
+        Ok(self.fill(Place::Physical(0), 0, address, buffer)?.is_empty())
+    }
+}
+
+/// Reads the live kernel's virtual memory; whether all of it is there. What cannot be read (`EFAULT`) is not.
+fn whole(store: &Store, space: &Space, address: u64, buffer: &mut [u8]) -> bool {
+    let end = address.saturating_add(buffer.len() as u64);
+    let mut next = address;
+    for extent in space.within(address..end) {
+        let from = (extent.address - address) as usize;
+        let part = &mut buffer[from..][..extent.size as usize];
+        if extent.address != next || store.read(extent.offset, part).is_ok_and(|n| n < part.len()) {
+            return false;
+        }
+        next = extent.address + extent.size;
+    }
+    next == end
+}
+
+/// Takes the size of a gap, after where it is.
+type Missing<'a> = &'a mut dyn FnMut(u64, u64);
+/// Fills a buffer from an offset; gaps count from its start.
+type Fill<'a> = &'a mut dyn FnMut(u64, &mut [u8], Missing<'_>) -> Result<()>;
+
+/// Reads from the extents that a range of addresses has.
+fn listed(space: &Space, at: u64, buffer: &mut [u8], missing: Missing<'_>, fill: Fill<'_>) -> Result<()> {
+    let end = at.saturating_add(buffer.len() as u64);
+    let mut next = at;
+    for extent in space.within(at..end) {
+        missing(next, extent.address - next);
+        let from = (extent.address - at) as usize;
+        let part = &mut buffer[from..][..extent.size as usize];
+        fill(extent.offset, part, &mut |gap, size| missing(extent.address + gap, size))?;
+        next = extent.address + extent.size;
+    }
+    missing(next, end - next);
+    Ok(())
+}
+
+/// Reads from something that may refuse: in large pieces, and page by page what could not be read in one go.
+fn chunks(
+    at: u64,
+    buffer: &mut [u8],
+    read: &dyn Fn(u64, &mut [u8]) -> Result<bool>,
+    missing: Missing<'_>,
+) -> Result<()> {
+    for (i, part) in buffer.chunks_mut(CHUNK).enumerate() {
+        let from = at.wrapping_add((i * CHUNK) as u64);
+        if !read(from, part)? {
+            pages(from, part, read, missing)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads page by page.
+fn pages(
+    address: u64,
+    buffer: &mut [u8],
+    read: &dyn Fn(u64, &mut [u8]) -> Result<bool>,
+    missing: Missing<'_>,
+) -> Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = address.wrapping_add(done as u64);
+        let n = (buffer.len() - done).min((PAGE - at % PAGE) as usize);
+        if !read(at, &mut buffer[done..][..n])? {
+            buffer[done..][..n].fill(0);
+            missing(at, n as u64);
+        }
+        done += n;
+    }
+    Ok(())
+}
+
+/// Adds a gap, joined to the one before it where they touch.
+pub(super) fn push(gaps: &mut Vec<Range<u64>>, start: u64, size: u64) {
+    if size == 0 {
+        return;
+    }
+    let end = start.wrapping_add(size);
+    match gaps.last_mut() {
+        Some(last) if last.end == start => last.end = end,
+        _ => gaps.push(start..end),
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extents = self.physical.extents().len();
+        f.debug_struct("Memory")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("extents", &extents)
+            .finish_non_exhaustive()
+    }
+}
