@@ -6,7 +6,7 @@ mod kernels;
 mod memory_support;
 
 use elfwriter::dump::{CoreWriter, lime};
-use memory_support::{IMAGE_SIZE, MEMORY, NOTES, RODATA, Recipe, TEXT, TEXT_SIZE, noise};
+use memory_support::{IMAGE_SIZE, MEMORY, NOTES, RODATA, Recipe, TEXT, TEXT_SIZE, map, noise};
 use pvops::Result;
 use pvops::image::{Bits, Image};
 use pvops::memory::{Found, Held, Memory, MemoryKind, Reader};
@@ -264,15 +264,6 @@ fn vmcoreinfo_has_to_agree() {
     assert_eq!(error, "dump: its relocated addresses slid by 0x12400000, but VMCOREINFO says 0x600000");
 }
 
-/// Page tables of four levels in a page each from `at` on, which map 2 MiB at a virtual address.
-fn map(memory: &mut [u8], at: usize, virtual_: u64, physical: u64) {
-    for (level, shift) in [39, 30, 21].into_iter().enumerate() {
-        let entry = if shift == 21 { physical | 0x80 } else { (at + 4096 * (level + 1)) as u64 };
-        let index = (virtual_ >> shift & 511) as usize;
-        memory[at + 4096 * level + 8 * index..][..8].copy_from_slice(&(entry | 1).to_le_bytes());
-    }
-}
-
 #[test]
 fn of_two_copies_the_one_runs_that_page_tables_map() {
     let recipe = Recipe::new(Bits::B64);
@@ -375,13 +366,23 @@ fn what_memory_holds_instead_is_named() {
 fn formats_that_are_not_read_are_named() {
     let image = Recipe::new(Bits::B64).image();
     for (head, expected) in [
-        (b"KDUMP   \x06\0\0\0".as_slice(), "kdump-compressed"),
-        (b"makedumpfile\0\0\0\0", "makedumpfile -R"),
-        (b"LibvirtQemudSave", "saved state"),
-        (b"\x1f\x8b\x08\0", "unpack it first"),
+        (b"LibvirtQemudSave".as_slice(), "virsh dump --memory-only"),
+        (b"QEVM\0\0\0\x03", "dump-guest-memory"),
+        (b"QFI\xfb\0\0\0\x03", "loadvm"),
+        (b"PAGEDU64", "Windows"),
+        (b"\x01\x40\x28\x01", "Hyper-V"),
+        (b"\x7fVirtualBox SavedState V2.0\n", "dumpvmcore"),
+        (b"Xen saved domain, xl format\n", "xl dump-core"),
+        (b"\x1f\x8b\x08\0", "gunzip"),
+        (b"\x28\xb5\x2f\xfd", "unzstd"),
+        (b"EVF\x09\x0d\x0a\xff\0", "ewfexport"),
     ] {
-        assert!(refused(head.to_vec(), &image).contains(expected));
+        let error = refused(head.to_vec(), &image);
+        assert!(error.contains(expected), "{error}");
     }
+    let mut swap = vec![0; 8192];
+    swap[4086..4096].copy_from_slice(b"S1SUSPEND\0");
+    assert!(refused(swap, &image).contains("hibernat"));
 }
 
 #[test]

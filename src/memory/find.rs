@@ -50,7 +50,10 @@ fn find(memory: &Memory, image: &Image, progress: Progress<'_>) -> Result<Found>
     let places = match memory.kind {
         MemoryKind::Reader | MemoryKind::Live => search.virtual_places(progress)?,
         _ if memory.physical.size() == 0 => search.virtual_places(progress)?,
-        _ => search.physical_places(progress)?,
+        _ => match search.physical_places(progress)? {
+            none if none.is_empty() && memory.virtual_.size() > 0 => search.virtual_places(progress)?,
+            places => places,
+        },
     };
     let places = match places.as_slice() {
         [] => vec![identify::sweep(&search, progress)?],
@@ -170,7 +173,8 @@ impl Search<'_> {
     /// How far the image at a place slid, by all that tells; and whether page tables map it there.
     fn slid(&self, place: Place) -> Result<(bool, Found)> {
         identify::check_build(self, place)?;
-        let mut how = vec![format!("{}: {}", self.at(place), described(self.score(place)?))];
+        let mut how = self.memory.remarks.clone();
+        how.push(format!("{}: {}", self.at(place), described(self.score(place)?)));
         let votes = kaslr::votes(self, place)?;
         let told = self.memory.notes.vmcoreinfo.as_ref().and_then(|info| info.slide());
         let seen = match place {

@@ -7,8 +7,16 @@ use std::fmt;
 pub enum MemoryKind {
     /// An ELF core.
     ElfCore,
+    /// A kdump-compressed dump.
+    Kdump,
     /// LiME's format.
     Lime,
+    /// AVML's compressed format.
+    Avml,
+    /// What `xl dump-core` writes.
+    Xen,
+    /// VMware's memory, and its state.
+    Vmware,
     /// No headers: physical memory from 0 on, or an image's `.text` alone.
     Plain,
     /// The kernel this runs on.
@@ -21,7 +29,11 @@ impl fmt::Display for MemoryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             MemoryKind::ElfCore => "elf-core",
+            MemoryKind::Kdump => "kdump",
             MemoryKind::Lime => "lime",
+            MemoryKind::Avml => "avml",
+            MemoryKind::Xen => "xen-core",
+            MemoryKind::Vmware => "vmware",
             MemoryKind::Plain => "plain",
             MemoryKind::Live => "live",
             MemoryKind::Reader => "reader",

@@ -40,6 +40,7 @@ fn open(path: &Path) -> Result<Memory> {
         physical: Space::default(),
         virtual_: core.virtual_,
         notes: core.notes,
+        remarks: Vec::new(),
     })
 }
 

@@ -50,6 +50,8 @@ pub struct Memory {
     pub(super) physical: Space,
     pub(super) virtual_: Space,
     pub(super) notes: Notes,
+    /// How it was put together, a sentence each.
+    pub(super) remarks: Vec<String>,
 }
 
 /// Where in memory the image lies.
@@ -67,10 +69,7 @@ impl Memory {
     /// Opens a dump. Its headers are read, and checked against the file's length.
     pub fn open(path: &Path) -> Result<Memory> {
         let name = path.display().to_string();
-        Store::open(path)
-            .and_then(Dump::new)
-            .and_then(|dump| Memory::new(&name, &dump))
-            .map_err(|error| error.in_file(&name))
+        Dump::at(path).and_then(|dump| Memory::new(&name, &dump)).map_err(|error| error.in_file(&name))
     }
 
     /// Opens a dump that is in memory; `name` is for messages.
@@ -87,16 +86,17 @@ impl Memory {
             physical: Space::default(),
             virtual_: Space::default(),
             notes: Notes::default(),
+            remarks: Vec::new(),
         }
     }
 
     fn new(name: &str, dump: &Dump) -> Result<Memory> {
-        let Opened { kind, content, physical, virtual_, notes } = formats::open(dump)?;
+        let Opened { kind, content, physical, virtual_, notes, remarks } = formats::open(dump)?;
         let source = match content {
             Content::File(store) => Source::File(store),
             Content::Pages(pages) => Source::Pages(pages),
         };
-        Ok(Memory { name: name.to_owned(), kind, source, physical, virtual_, notes })
+        Ok(Memory { name: name.to_owned(), kind, source, physical, virtual_, notes, remarks })
     }
 
     /// The file as the user named it.

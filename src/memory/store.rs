@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::space::Extent;
 use crate::error::{Error, Result};
 
 /// The bytes of a dump.
@@ -13,6 +15,8 @@ pub(super) enum Store {
     File(File, u64),
     /// Bytes handed over by the caller.
     Bytes(Vec<u8>),
+    /// Pieces of another, by where they belong; what none of them covers is 0.
+    Pieces(Arc<Store>, Vec<Extent>, u64),
 }
 
 impl Store {
@@ -37,9 +41,16 @@ impl Store {
         Ok(Store::File(File::open(path).map_err(|error| Error::io(&error))?, u64::MAX))
     }
 
+    /// Pieces of another, by address; none overlaps.
+    pub fn pieces(of: Arc<Store>, pieces: Vec<Extent>) -> Store {
+        let len = pieces.last().map_or(0, |last| last.address + last.size);
+        Store::Pieces(of, pieces, len)
+    }
+
     /// How many bytes there are.
     pub fn len(&self) -> u64 {
         match self {
+            Store::Pieces(_, _, len) => *len,
             Store::File(_, len) => *len,
             Store::Bytes(bytes) => bytes.len() as u64,
         }
@@ -48,6 +59,22 @@ impl Store {
     /// Reads at an offset; how many bytes there were, fewer than asked for only at the end.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         match self {
+            Store::Pieces(of, pieces, len) => {
+                let n = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
+                let buffer = &mut buffer[..n];
+                buffer.fill(0);
+                let end = offset.saturating_add(n as u64);
+                let from = pieces.partition_point(|piece| piece.address + piece.size <= offset);
+                for piece in pieces.get(from..).unwrap_or_default().iter().take_while(|piece| piece.address < end) {
+                    let (start, stop) = (piece.address.max(offset), (piece.address + piece.size).min(end));
+                    let part = &mut buffer[(start - offset) as usize..(stop - offset) as usize];
+                    let read = of.read(piece.offset + (start - piece.address), part)?;
+                    if read < part.len() {
+                        return Ok((start - offset) as usize + read);
+                    }
+                }
+                Ok(n)
+            }
             Store::Bytes(bytes) => {
                 let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
                 let n = rest.len().min(buffer.len());

@@ -62,6 +62,11 @@ impl CoreWriter {
         self.note("QEMU", 0, &note)
     }
 
+    /// The notes so far.
+    pub fn note_bytes(&self) -> &[u8] {
+        &self.notes
+    }
+
     /// The file.
     pub fn build(&self) -> Vec<u8> {
         let wide = self.bits == Bits::B64;

@@ -11,7 +11,9 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod dump;
+pub mod hypervisors;
 pub mod pack;
+pub mod packed;
 
 use pvops::image::Bits;
 

@@ -65,6 +65,10 @@ impl Recipe {
     /// Text, constants and notes in one piece, as linked.
     pub fn linked(&self) -> Vec<u8> {
         let mut bytes = noise(self.seed, IMAGE_SIZE);
+        // Half of it is there twice, so that its pages can be packed.
+        for line in bytes.chunks_exact_mut(64) {
+            line.copy_within(..32, 32);
+        }
         let banner = format!("{}\n\0", self.banner);
         bytes[RODATA as usize + 0x40..][..banner.len()].copy_from_slice(banner.as_bytes());
         let note = [4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, b'G', b'N', b'U', 0];
@@ -133,5 +137,14 @@ impl Recipe {
         let mut memory = vec![0; MEMORY];
         memory[physical as usize..][..IMAGE_SIZE].copy_from_slice(&self.moved(slide));
         memory
+    }
+}
+
+/// Page tables of four levels in a page each from `at` on, which map 2 MiB at a virtual address.
+pub fn map(memory: &mut [u8], at: usize, virtual_: u64, physical: u64) {
+    for (level, shift) in [39, 30, 21].into_iter().enumerate() {
+        let entry = if shift == 21 { physical | 0x80 } else { (at + 4096 * (level + 1)) as u64 };
+        let index = (virtual_ >> shift & 511) as usize;
+        memory[at + 4096 * level + 8 * index..][..8].copy_from_slice(&(entry | 1).to_le_bytes());
     }
 }

@@ -1,5 +1,6 @@
 //! A dump before and after a format has opened it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::notes::Notes;
@@ -15,6 +16,8 @@ const HEAD: usize = 64;
 /// A file of which it is not known yet what it is.
 pub(in crate::memory) struct Dump {
     pub store: Arc<Store>,
+    /// Where it lies; what belongs to it may lie beside it.
+    path: Option<PathBuf>,
     /// Its first bytes, [`HEAD`] of them where it has as many.
     head: Vec<u8>,
 }
@@ -26,6 +29,8 @@ pub(in crate::memory) struct Opened {
     pub physical: Space,
     pub virtual_: Space,
     pub notes: Notes,
+    /// What a reader of the report should know of how it was put together.
+    pub remarks: Vec<String>,
 }
 
 /// What the offsets of extents count in.
@@ -37,11 +42,22 @@ pub(in crate::memory) enum Content {
 }
 
 impl Dump {
+    /// The file at a path.
+    pub fn at(path: &Path) -> Result<Dump> {
+        let dump = Store::open(path).and_then(Dump::new)?;
+        Ok(Dump { path: Some(path.to_owned()), ..dump })
+    }
+
     pub fn new(store: Store) -> Result<Dump> {
         let mut head = vec![0; HEAD];
         let len = store.read(0, &mut head)?;
         head.truncate(len);
-        Ok(Dump { store: Arc::new(store), head })
+        Ok(Dump { store: Arc::new(store), path: None, head })
+    }
+
+    /// Where it lies; bytes of the caller's lie nowhere.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// Its first bytes, as many of them as a format is told by.
@@ -64,6 +80,7 @@ impl Opened {
             physical,
             virtual_: Space::default(),
             notes: Notes::default(),
+            remarks: Vec::new(),
         }
     }
 }

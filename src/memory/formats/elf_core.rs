@@ -6,6 +6,8 @@
 //! | QEMU, `paging=true` | where the memory is | where a CPU sees it; the same memory often |
 //! | kdump | where the memory is | the kernel's direct mapping, and its text's |
 //! | `/proc/kcore` | where the memory is, or -1 or 0 | where the kernel sees it |
+//! | perf's copy of it (`kcore_dir`) | 0 | where the kernel sees it |
+//! | VirtualBox | where the memory is | 0 |
 
 use std::sync::Arc;
 
@@ -43,7 +45,7 @@ pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
     }
     let Core { physical, virtual_, notes } = parse(&dump.store)?;
     let content = Content::File(Arc::clone(&dump.store));
-    Ok(Some(Opened { kind: MemoryKind::ElfCore, content, physical, virtual_, notes }))
+    Ok(Some(Opened { kind: MemoryKind::ElfCore, content, physical, virtual_, notes, remarks: Vec::new() }))
 }
 
 /// Parses the headers and notes of a core; every segment must lie in the file.
@@ -101,6 +103,10 @@ where
             segment(store, program, index, (&mut physical, &mut virtual_), &mut core.notes)?;
             index += 1;
         }
+    }
+    // perf copies what it needs of `/proc/kcore` and writes 0 for every physical address (`kcore__add_phdr()`).
+    if !virtual_.is_empty() && physical.iter().all(|extent| extent.address == 0) && physical.len() <= virtual_.len() {
+        physical.clear();
     }
     core.physical = Space::new(physical);
     core.virtual_ = Space::new(virtual_);

@@ -1,0 +1,101 @@
+//! makedumpfile's flattened format (`-F`, and QEMU's `dump-guest-memory` in kdump's formats): pieces of a dump as they came,
+//! each with where it belongs, so that it can go through a pipe. In order, it is a dump like any other.
+//!
+//! A block of 4096 bytes says "makedumpfile", type and version; then each piece has a header of two numbers of 8 bytes, the
+//! most significant byte first: where it belongs, and how long it is. The last has -1 for both (makedumpfile's
+//! `struct makedumpfile_data_header`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::dump::Dump;
+use crate::error::{Error, Result};
+use crate::memory::space::Extent;
+use crate::memory::store::Store;
+
+const MAGIC: &[u8] = b"makedumpfile\0\0\0\0";
+const HEADER: u64 = 4096;
+/// Where the last piece says that it belongs.
+const END: u64 = u64::MAX;
+
+/// The dump in order, if this is one that was flattened.
+pub(super) fn unfold(dump: &Dump) -> Result<Option<Store>> {
+    if !dump.begins_with(MAGIC) {
+        return Ok(None);
+    }
+    let store = &dump.store;
+    let head = store.read_exactly(0, 32, "its header")?;
+    let (kind, version) = (number(&head, 16), number(&head, 24));
+    if (kind, version) != (1, 1) {
+        let reason = format!("is flattened by type {kind} in version {version}: only type 1, version 1 is known");
+        return Err(Error::memory(reason).in_section("header"));
+    }
+    // Where two pieces are for one place, the later holds.
+    let mut pieces: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut at = HEADER;
+    for row in 0.. {
+        let place = |error: Error| error.in_section("pieces").at_row(row).at_offset(at);
+        let head = store.read_exactly(at, 16, "the header of a piece").map_err(place)?;
+        let (address, size) = (number(&head, 0), number(&head, 8));
+        if address == END {
+            break;
+        }
+        let offset = at + 16;
+        let end = offset.checked_add(size).filter(|&end| end <= store.len());
+        let (Some(end), Some(last)) = (end, address.checked_add(size).filter(|&end| end < 1 << 63)) else {
+            let reason = format!("is truncated: {size} bytes for {address:#x} leave the file of {} bytes", store.len());
+            return Err(place(Error::memory(reason)));
+        };
+        if size > 0 {
+            insert(&mut pieces, address, last, offset);
+        }
+        at = end;
+    }
+    let mut joined: Vec<Extent> = Vec::new();
+    for (address, (end, offset)) in pieces {
+        let size = end - address;
+        match joined.last_mut() {
+            Some(last) if last.address + last.size == address && last.offset + last.size == offset => last.size += size,
+            _ => joined.push(Extent { address, size, offset }),
+        }
+    }
+    Ok(Some(Store::pieces(Arc::clone(store), joined)))
+}
+
+/// Adds a piece, and cuts what it covers of others.
+fn insert(pieces: &mut BTreeMap<u64, (u64, u64)>, start: u64, end: u64, offset: u64) {
+    if let Some((&before, &(its_end, its_offset))) = pieces.range(..start).next_back()
+        && its_end > start
+    {
+        pieces.insert(before, (start, its_offset));
+        if its_end > end {
+            pieces.insert(end, (its_end, its_offset + (end - before)));
+        }
+    }
+    while let Some((&covered, &(its_end, its_offset))) = pieces.range(start..end).next() {
+        pieces.remove(&covered);
+        if its_end > end {
+            pieces.insert(end, (its_end, its_offset + (end - covered)));
+        }
+    }
+    pieces.insert(start, (end, offset));
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&word| u64::from_be_bytes(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_of_two_pieces_for_one_place_holds() {
+        let mut pieces = BTreeMap::new();
+        for (start, end, offset) in [(0, 10, 100), (20, 30, 200), (5, 25, 300), (7, 8, 400)] {
+            insert(&mut pieces, start, end, offset);
+        }
+        let expected = [(0, (5, 100)), (5, (7, 300)), (7, (8, 400)), (8, (25, 303)), (25, (30, 205))];
+        assert_eq!(pieces.into_iter().collect::<Vec<_>>(), expected);
+    }
+}

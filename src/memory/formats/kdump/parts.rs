@@ -1,0 +1,127 @@
+//! The files of a dump: one, or the parts that `makedumpfile --split` wrote.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::bitmap::Bitmap;
+use super::codec::Codec;
+use super::header::{BLOCK, Header, SIGNATURES};
+use crate::error::{Error, Result};
+use crate::memory::formats::dump::Dump;
+use crate::memory::store::Store;
+
+/// Bytes of a `struct page_desc`.
+const DESCRIPTOR: u64 = 24;
+/// How many files of a folder are looked at for other parts.
+const MAX_BESIDE: usize = 4096;
+
+/// A file of a dump.
+pub(super) struct Part {
+    pub store: Arc<Store>,
+    /// Which pages it is for.
+    pub pages: Range<u64>,
+    pub bitmap: Bitmap,
+    descriptors: u64,
+    /// How many pages were dumped before its first one.
+    before: u64,
+    incomplete: bool,
+}
+
+/// The files of the dump that this one is of, by page; and what there is to say of that.
+pub(super) fn of(dump: &Dump, header: Header) -> Result<(Vec<Part>, Option<String>)> {
+    let (split, all) = (header.split.clone(), header.pages);
+    let beside = match (&split, dump.path()) {
+        (Some(_), Some(path)) => beside(path, &header),
+        _ => Vec::new(),
+    };
+    let mut parts = vec![Part::new(Arc::clone(&dump.store), header)?];
+    for (store, header) in beside {
+        let overlaps = |part: &Part| {
+            header.split.as_ref().is_none_or(|new| new.start < part.pages.end && part.pages.start < new.end)
+        };
+        if !parts.iter().any(overlaps) {
+            parts.push(Part::new(Arc::new(store), header)?);
+        }
+    }
+    parts.sort_by_key(|part| part.pages.start);
+    let remark = split.map(|_| {
+        let covered: u64 = parts.iter().map(|part| part.pages.end - part.pages.start).sum();
+        let missing = if covered < all { ", others are missing" } else { "" };
+        format!("the dump was split: {} of its parts were found side by side{missing}", parts.len())
+    });
+    Ok((parts, remark))
+}
+
+/// Other parts of the same dump in the folder of one. What cannot be read is none of them.
+fn beside(path: &Path, header: &Header) -> Vec<(Store, Header)> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> = entries.take(MAX_BESIDE).filter_map(|entry| Some(entry.ok()?.path())).collect();
+    names.sort();
+    let same = |name: &std::path::PathBuf| {
+        let store = Store::open(name).ok()?;
+        let mut head = [0; 8];
+        let is_dump = store.read(0, &mut head).ok()? == head.len() && SIGNATURES.contains(&head.as_slice());
+        let other = is_dump.then(|| Header::read(&store)).and_then(Result::ok)?;
+        let of_this = other.identity == header.identity && other.pages == header.pages;
+        (of_this && other.split.is_some() && other.split != header.split).then_some((store, other))
+    };
+    names.iter().filter(|name| name.file_name() != path.file_name()).filter_map(same).collect()
+}
+
+impl Part {
+    fn new(store: Arc<Store>, header: Header) -> Result<Part> {
+        let bitmap = Bitmap::read(&store, header.bitmap, header.pages)?;
+        let pages = header.split.clone().unwrap_or(0..header.pages);
+        let (before, _) = bitmap.rank(&store, pages.start)?;
+        Ok(Part { store, pages, bitmap, descriptors: header.descriptors, before, incomplete: header.incomplete })
+    }
+
+    /// A page; `None` where it was not dumped.
+    pub fn page(&self, number: u64) -> Result<Option<Vec<u8>>> {
+        let Some(place) = self.bitmap.place(&self.store, number)? else { return Ok(None) };
+        let row = place.saturating_sub(self.before);
+        let at = row.checked_mul(DESCRIPTOR).and_then(|at| at.checked_add(self.descriptors));
+        let wrong = |reason: String, offset: u64| {
+            let reason = format!("page {number:#x} (physical {:#x}) {reason}", number.saturating_mul(BLOCK));
+            Err(Error::memory(reason).in_section("pages").at_offset(offset))
+        };
+        let Some(at) = at else { return wrong("has no descriptor".to_owned(), self.descriptors) };
+        let mut descriptor = [0; DESCRIPTOR as usize];
+        let len = self.store.read(at, &mut descriptor)?;
+        let word = |at: usize| {
+            u32::from_le_bytes([descriptor[at], descriptor[at + 1], descriptor[at + 2], descriptor[at + 3]])
+        };
+        let offset = u64::from(word(0)) | u64::from(word(4)) << 32;
+        let (size, flags) = (u64::from(word(8)), word(12));
+        // A dump that ended too early (no space left) has descriptors that were never filled.
+        if len == descriptor.len() && offset == 0 || len < descriptor.len() && self.incomplete {
+            return Ok(None);
+        }
+        if len < descriptor.len() {
+            return wrong("is truncated: the file ends before its descriptor".to_owned(), at);
+        }
+        if size == 0 || size > BLOCK {
+            return wrong(format!("has {size} bytes, and no page has more than {BLOCK}"), at);
+        }
+        let mut packed = vec![0; size as usize];
+        if self.store.read(offset, &mut packed)? < packed.len() {
+            if self.incomplete {
+                return Ok(None);
+            }
+            return wrong(
+                format!("is truncated: its {size} bytes leave the file of {} bytes", self.store.len()),
+                offset,
+            );
+        }
+        let Some(codec) = Codec::of(flags) else {
+            return wrong(format!("is packed in a way not known, flags {flags:#x}"), at);
+        };
+        let mut page = vec![0; BLOCK as usize];
+        match codec.unpack(&packed, &mut page) {
+            Ok(()) => Ok(Some(page)),
+            Err(reason) => wrong(format!("cannot be unpacked: {reason}"), offset),
+        }
+    }
+}
