@@ -99,9 +99,55 @@ fn relocations_that_the_linker_left_in_a_vmlinux() {
         found.all().iter().map(|field| (field.address - TEXT, field.kind)).collect();
     use RelocationKind::{Inverse32, Word32, Word64};
     assert_eq!(kinds, [(8, Word64), (20, Word32), (24, Inverse32)]);
+    // sorttable leaves rows of zeros, which name no symbol.
+    assert_eq!(vmlinux(&[(0, 0, 0, 0), rows[0]]).relocations().unwrap().unwrap().all().len(), 1);
     let refused = |row| vmlinux(&[row]).relocations().unwrap_err().to_string();
     assert!(refused((TEXT + 62, 1, moving, 0)).contains("field lies in no section with bytes"));
     assert!(refused((TEXT, 1, 9, 0)).contains("names a symbol that there is not"));
+}
+
+#[test]
+fn addresses_that_the_linker_puts_among_per_cpu_data_move() {
+    let names = ["__per_cpu_load", "__init_begin", "init_per_cpu__gdt_page", "cpu_number"];
+    let image = |kind: u32, addend: i64| {
+        let rows: Vec<_> = (0..4).map(|i| (TEXT + 8 * i, kind, 1 + i as u32, addend)).collect();
+        let mut writer = ElfWriter::new(Bits::B64)
+            .section(".text", TEXT, flags::TEXT, &[0; 64])
+            .section(".data..percpu", 0, flags::DATA, &[0; 64])
+            .relocations(1, &rows);
+        for name in names {
+            writer = writer.symbol(name, 0, 0, 'D');
+        }
+        Image::from_bytes("vmlinux", writer.build()).unwrap()
+    };
+    use RelocationKind::{Inverse32, Word64};
+    let kinds = |image: &Image| -> Vec<(u64, RelocationKind)> {
+        let found = image.relocations().unwrap().unwrap();
+        found.all().iter().map(|field| ((field.address - TEXT) / 8, field.kind)).collect()
+    };
+    assert_eq!(kinds(&image(1, 0)), [(0, Word64), (1, Word64), (2, Word64)]);
+    assert_eq!(kinds(&image(2, -4)), [(3, Inverse32)]);
+}
+
+#[test]
+fn a_vmlinux_with_the_relocations_of_some_sections_only_says_nothing() {
+    let vmlinux = |with: &[u32]| {
+        let mut writer = ElfWriter::new(Bits::B64)
+            .section(".text", TEXT, flags::TEXT, &[0; 8192])
+            .section(".rodata", TEXT + 0x10000, flags::RODATA, &[0; 8192])
+            .section(".init.text", TEXT + 0x20000, flags::TEXT, &[0; 8192])
+            .section(".altinstr_aux", TEXT + 0x30000, flags::TEXT, &[0; 64])
+            .symbol("_text", TEXT, 0, 'T');
+        for &section in with {
+            writer = writer.relocations(section, &[(TEXT + 0x10000 * u64::from(section - 1), 1, 1, 0)]);
+        }
+        Image::from_bytes("vmlinux", writer.build()).unwrap()
+    };
+    let fields = |with: &[u32]| vmlinux(with).relocations().unwrap().map(|found| found.all().len());
+    assert_eq!(fields(&[1, 2, 3]), Some(3), "a short section may be without");
+    for with in [[1, 2].as_slice(), &[1, 3], &[2, 3], &[1], &[4], &[]] {
+        assert_eq!(fields(with), None, "{with:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use object::read::elf::{FileHeader, Rel, Rela, SectionHeader, Sym, SymbolTable};
 use super::fields::{Relocation, RelocationKind, Relocations};
 use crate::error::{Error, Result};
 use crate::image::opened::Image;
-use crate::image::section::LOWEST_KERNEL;
+use crate::image::section::{LOWEST_KERNEL, Section};
 use crate::insn::Bits;
 
 /// Reads them; `None` where there are none.
@@ -26,17 +26,20 @@ fn read_class<H: FileHeader<Endian = LE>>(image: &Image) -> Result<Option<Reloca
     let table = H::parse(bytes).and_then(|header| header.sections(LE, bytes)).map_err(malformed)?;
     let symbols = table.symbols(LE, bytes, elf::SHT_SYMTAB).map_err(malformed)?;
     let mut fields = Vec::new();
-    let mut any = false;
+    let mut with = vec![false; image.sections().len()];
     for section in table.iter().filter(|section| matches!(section.sh_type(LE), elf::SHT_RELA | elf::SHT_REL)) {
-        let Some(target) = (section.sh_info(LE) as usize).checked_sub(1).and_then(|i| image.sections().get(i)) else {
-            continue;
-        };
+        let Some(index) = (section.sh_info(LE) as usize).checked_sub(1) else { continue };
+        let Some(target) = image.sections().get(index) else { continue };
         if !target.allocated || !target.bits_present || target.address < LOWEST_KERNEL {
             continue;
         }
-        any = true;
+        with[index] = true;
         let mut take = |row: usize, address: u64, kind: elf::RelocationType, symbol: usize| -> Result<()> {
             let refuse = |reason: &str| Error::image(reason).in_section(&target.name).at_row(row).at_address(address);
+            // `scripts/sorttable.c` sorts `__ex_table` and makes its relocations rows of zeros: `R_X86_64_NONE` of no symbol.
+            if kind == NONE {
+                return Ok(());
+            }
             let what = class(image, &symbols, symbol).ok_or_else(|| refuse("names a symbol that there is not"))?;
             let Some(kind) = moves(image.bits(), kind, what) else { return Ok(()) };
             if image.read(address, kind.width()).is_none() {
@@ -57,7 +60,24 @@ fn read_class<H: FileHeader<Endian = LE>>(image: &Image) -> Result<Option<Reloca
             }
         }
     }
-    if any { Relocations::new(fields).map(Some) } else { Ok(None) }
+    // Where those of some sections were stripped, what is left does not say where the kernel has its addresses.
+    let whole = image.sections().iter().zip(&with).all(|(section, &with)| with || !needs(section));
+    if with.contains(&true) && whole { Relocations::new(fields).map(Some) } else { Ok(None) }
+}
+
+/// `R_X86_64_NONE` and `R_386_NONE`.
+const NONE: elf::RelocationType = elf::RelocationType(0);
+/// No code of a kernel that is as long as this is without an absolute address.
+const LONG: u64 = 4096;
+
+/// Whether a section has absolute addresses in every relocatable kernel: code and constants of some length.
+fn needs(section: &Section) -> bool {
+    let has = section.executable || section.name == ".rodata";
+    has && section.allocated && section.bits_present && section.size >= LONG
+}
+
+fn is_per_cpu(section: &Section) -> bool {
+    section.allocated && section.address < LOWEST_KERNEL
 }
 
 /// What a relocation refers to.
@@ -71,12 +91,18 @@ enum Class {
     Absolute,
 }
 
-fn class<H: FileHeader<Endian = LE>>(image: &Image, symbols: &SymbolTable<'_, H>, symbol: usize) -> Option<Class> {
-    let index = symbols.symbol(object::SymbolIndex(symbol)).ok()?.st_shndx(LE);
-    Some(match index {
+fn class<H: FileHeader<Endian = LE>>(image: &Image, symbols: &SymbolTable<'_, H>, index: usize) -> Option<Class> {
+    let symbol = symbols.symbol(object::SymbolIndex(index)).ok()?;
+    Some(match symbol.st_shndx(LE) {
         elf::SHN_ABS | elf::SHN_UNDEF => Class::Absolute,
-        index => match image.sections().get(usize::from(index.0).checked_sub(1)?) {
-            Some(section) if section.allocated && section.address < LOWEST_KERNEL => Class::PerCpu,
+        section => match image.sections().get(usize::from(section.0).checked_sub(1)?) {
+            // The linker puts addresses at the ends of per-CPU data into its section; `is_percpu_sym()` of
+            // `arch/x86/tools/relocs.c` (6.1) excepts them by name.
+            Some(section) if is_per_cpu(section) => match symbols.symbol_name(LE, symbol).ok()? {
+                b"__init_begin" | b"__per_cpu_load" => Class::Moving,
+                name if name.starts_with(b"init_per_cpu_") => Class::Moving,
+                _ => Class::PerCpu,
+            },
             Some(_) => Class::Moving,
             None => return None,
         },
