@@ -8,6 +8,8 @@ mod memory_support;
 use std::time::{Duration, Instant};
 
 use elfwriter::dump::{CoreWriter, lime};
+use elfwriter::hypervisors::{vmware_state, xen_core};
+use elfwriter::packed::{KdumpWriter, Packing, avml, flattened};
 use memory_support::{Recipe, TEXT, noise};
 use proptest::prelude::*;
 use pvops::image::{Bits, exercise};
@@ -30,20 +32,55 @@ fn seeds() -> Vec<Vec<u8>> {
     ]
 }
 
+/// The same in the formats that pack or scatter memory, the kernel from 0 on.
+fn packed_seeds() -> Vec<Vec<u8>> {
+    let mut memory = Recipe::new(Bits::B64).moved(SLIDE);
+    memory.resize(memory.len().next_multiple_of(4096), 0);
+    let notes = CoreWriter::new(Bits::B64).cpu(0x1000, 0x20).note_bytes().to_vec();
+    let kdump = |packing| KdumpWriter::new(&memory, packing).vmcoreinfo("KERNELOFFSET=12400000\n").notes(&notes);
+    let pages: Vec<(u64, &[u8])> = memory.chunks(4096).enumerate().map(|(i, page)| (i as u64, page)).collect();
+    let count = pages.len() as u32;
+    let mut seeds: Vec<Vec<u8>> = Packing::ALL.into_iter().map(|packing| kdump(packing).build()).collect();
+    seeds.extend([
+        kdump(Packing::Zlib).narrow().version(5).build(),
+        kdump(Packing::Lzo).part(3..40),
+        flattened(&kdump(Packing::Snappy).build(), 9000),
+        avml(&[(0, &memory[..0x20000]), (0x20000, &memory[0x20000..])]),
+        xen_core(&pages, false),
+        xen_core(&pages, true),
+        vmware_state(
+            &[(0, 0, count / 2), (count / 2, count / 2, count - count / 2)],
+            Some((0x1000, 0x20)),
+            Some(&memory),
+        ),
+    ]);
+    seeds
+}
+
 #[test]
 fn mutated_dumps() {
+    mutate(&seeds(), 0x400);
+}
+
+#[test]
+fn mutated_dumps_of_formats_that_pack() {
+    // Headers, and the bitmaps, descriptors, chunks or tags behind them.
+    mutate(&packed_seeds(), 0x400);
+    mutate(&packed_seeds(), 0x6000);
+}
+
+/// Changes what is in the first bytes of dumps, for a while.
+fn mutate(seeds: &[Vec<u8>], reach: usize) {
     let image = Recipe::new(Bits::B64).image();
-    let seeds = seeds();
     let order = noise(1, 1 << 20);
     let (mut words, mut runs) = (order.chunks_exact(8).cycle(), 0u32);
     let mut next = || u64::from_le_bytes(words.next().unwrap().try_into().unwrap()) as usize;
     let start = Instant::now();
     while start.elapsed() < BUDGET {
-        for seed in &seeds {
+        for seed in seeds {
             let mut dump = seed.clone();
             for _ in 0..=next() % 3 {
-                // What matters is at the start.
-                let at = next() % dump.len().min(0x400);
+                let at = next() % dump.len().min(reach);
                 let value =
                     [0, 1, u64::MAX, next() as u64, 1 << 63, dump.len() as u64, 0xffff][next() % 7].to_le_bytes();
                 let width = [1, 2, 4, 8][next() % 4].min(dump.len() - at);
@@ -64,6 +101,11 @@ fn cut_at_every_offset_of_the_headers() {
     let image = Recipe::new(Bits::B64).image();
     for seed in seeds() {
         for end in (0..0x400).chain([seed.len() - 1]) {
+            pvops::memory::exercise::open(&image, &seed[..end]);
+        }
+    }
+    for seed in packed_seeds() {
+        for end in (0..0x6000.min(seed.len())).step_by(61).chain([seed.len() - 1]) {
             pvops::memory::exercise::open(&image, &seed[..end]);
         }
     }
@@ -109,7 +151,15 @@ proptest! {
     #[test]
     fn any_bytes_after_a_magic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         let image = Recipe::new(Bits::B64).image();
-        for magic in [b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0".as_slice(), b"EMiL\x01\0\0\0"] {
+        let magics: [&[u8]; 6] = [
+            b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0",
+            b"EMiL\x01\0\0\0",
+            b"AVML\x02\0\0\0",
+            b"KDUMP   \x06\0\0\0",
+            b"makedumpfile\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01",
+            b"\xd2\xbe\xd2\xbe\x08\0\0\0\x02\0\0\0",
+        ];
+        for magic in magics {
             pvops::memory::exercise::open(&image, &[magic, &bytes].concat());
         }
     }

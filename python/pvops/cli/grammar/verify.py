@@ -21,8 +21,9 @@ def add(commands: Commands) -> None:
         "memory",
         metavar="MEMORY",
         nargs="*",
-        help="a dump: an ELF core, kdump's ELF vmcore, LiME, physical memory from 0 on, a file of exactly .text's "
-        "size; several, or a directory of them, are judged in as many processes as there are CPUs",
+        help="a dump: an ELF core, a kdump of makedumpfile's or QEMU's, LiME, AVML, xl dump-core, .vmem, physical "
+        "memory from 0 on, a file of exactly .text's size; - is standard input; several, or a directory of them, are "
+        "judged in as many processes as there are CPUs",
     )
     parser.add_argument("--live", action="store_true", help="the kernel this runs on (root only)")
     parser.add_argument("--machine", metavar="FACTS", help="the machine, where it is known: it is not inferred then")

@@ -37,7 +37,7 @@ struct Kdump {
 }
 
 pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
-    if !header::SIGNATURES.iter().any(|signature| dump.begins_with(*signature)) {
+    if !header::SIGNATURES.iter().any(|signature| dump.begins_with(signature)) {
         return Ok(None);
     }
     let header = Header::read(&dump.store)?;
