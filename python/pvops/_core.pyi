@@ -125,8 +125,8 @@ class Memory:
     """Memory of a running kernel."""
 
     @staticmethod
-    def open(path: str | PathLike[str]) -> Memory:
-        """Opens a dump; it is read where needed."""
+    def open(path: str | PathLike[str], name: str | None = None) -> Memory:
+        """Opens a dump; it is read where needed. The name is for error messages, where the path means nothing."""
 
     @staticmethod
     def from_bytes(name: str, data: bytes) -> Memory:
@@ -161,7 +161,9 @@ class Found:
     def physical(self) -> int | None: ...
     @property
     def how(self) -> list[str]: ...
-    def read(self, address: int, size: int) -> tuple[bytes, list[tuple[int, int]], list[tuple[int, int]]]:
+    def read(
+        self, address: int, size: int, tables: Tables | None = None
+    ) -> tuple[bytes, list[tuple[int, int]], list[tuple[int, int]]]:
         """(bytes as if the kernel had not slid, (start, end) of what could not be read, (address, width) of the
         relocated fields that do not hold what relocation left there, which are raw)."""
 
@@ -671,6 +673,39 @@ def verify(
 
     Modules are listed whether any is given or not; where one is given, a list that cannot be read is an error.
     """
+
+class Heard:
+    """What the data of a kernel say."""
+
+    @property
+    def counts(self) -> list[tuple[str, int]]:
+        """(kind, how many were heard)."""
+
+    @property
+    def disagreements(self) -> list[tuple[str, int, int, int, int]]:
+        """(kind, address, which, what the text says, what the data say)."""
+
+    @property
+    def unheard(self) -> list[str]:
+        """What could not be heard, and why."""
+
+    @property
+    def rodata(self) -> tuple[int, int, int, int, tuple[int, int]] | None:
+        """``.rodata``: (size, wrong bytes, first address, end, (start, end) of what the kernel writes at boot)."""
+
+    @property
+    def why(self) -> str | None:
+        """Why ``.rodata`` is not judged."""
+
+    @property
+    def unread(self) -> list[tuple[int, int]]:
+        """(start, end) of what of ``.rodata`` could not be read."""
+
+    def changed(self) -> list[tuple[int, bytes, bytes]]:
+        """(address, what the file has, what memory has) where ``.rodata`` differs."""
+
+def hear(report: Report, info: KernelInfo, slots: list[int], found: Found) -> Heard | None:
+    """Hears the data of a kernel whose text was judged; None where memory has none."""
 
 _Case = tuple[str, str | None, str, int, int | None, int | None]
 _Event = tuple[int, bool, int, str, list[tuple[str, int]], list[list[tuple[str, int]]]]

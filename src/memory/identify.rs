@@ -142,9 +142,10 @@ pub(super) fn raw_text(search: &Search<'_>, score: Score) -> Result<Error> {
     let mut histogram = Histogram::default();
     let mut page = vec![0; PAGE as usize];
     for address in search.text.clone().step_by(CHUNK / 8) {
-        let unread = search.memory.fill(Place::Text, search.text.start, address, &mut page)?;
+        let page = &mut page[..PAGE.min(search.text.end - address) as usize];
+        let unread = search.memory.fill(Place::Text, search.text.start, address, page)?;
         if unread.is_empty() {
-            histogram.add(&page);
+            histogram.add(page);
         }
     }
     let bits = histogram.bits();

@@ -72,6 +72,12 @@ impl Memory {
         Dump::at(path).and_then(|dump| Memory::new(&name, &dump)).map_err(|error| error.in_file(&name))
     }
 
+    /// Opens a dump by a path that says nothing to anybody (`/proc/self/fd/0`), by another name.
+    pub fn open_as(path: &Path, name: &str) -> Result<Memory> {
+        let dump = Store::open(path).and_then(Dump::new);
+        dump.and_then(|dump| Memory::new(name, &dump)).map_err(|error| error.in_file(name))
+    }
+
     /// Opens a dump that is in memory; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Memory> {
         Dump::new(Store::Bytes(bytes)).and_then(|dump| Memory::new(name, &dump)).map_err(|error| error.in_file(name))

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
+use super::boot::Tables;
 use super::image::Image;
 use crate::error::{Error, Result};
 use crate::memory;
@@ -95,10 +96,14 @@ impl Memory {
 
 #[pymethods]
 impl Memory {
-    /// Opens a dump; it is read where needed.
+    /// Opens a dump; it is read where needed. `name` is for error messages, where the path means nothing to anybody.
     #[staticmethod]
-    fn open(py: Python<'_>, path: PathBuf) -> PyResult<Memory> {
-        Memory::opened(py, || memory::Memory::open(&path))
+    #[pyo3(signature = (path, name = None))]
+    fn open(py: Python<'_>, path: PathBuf, name: Option<&str>) -> PyResult<Memory> {
+        Memory::opened(py, || match name {
+            Some(name) => memory::Memory::open_as(&path, name),
+            None => memory::Memory::open(&path),
+        })
     }
 
     /// Opens a dump in memory; the name is for error messages.
@@ -162,6 +167,11 @@ pub fn running_kernel() -> PyResult<String> {
 }
 
 impl Found {
+    /// Whether memory is `.text` alone.
+    pub(super) fn is_text(&self) -> bool {
+        self.found.is_text()
+    }
+
     /// Runs this on what was found, without the GIL; an exception that a callback raised meanwhile is raised again.
     pub(super) fn guarded<T: Send>(
         &self,
@@ -195,9 +205,17 @@ impl Found {
 
     /// (bytes as if the kernel had not slid, (start, end) of what could not be read, (address, width) of the relocated
     /// fields that do not hold what relocation left there, which are raw).
-    fn read<'py>(&self, py: Python<'py>, address: u64, size: u64) -> PyResult<Held<'py>> {
+    /// `tables` are the image's: what a replacement brought to its site is then as linked, too.
+    #[pyo3(signature = (address, size, tables = None))]
+    fn read<'py>(&self, py: Python<'py>, address: u64, size: u64, tables: Option<&Tables>) -> PyResult<Held<'py>> {
         let end = address.checked_add(size).ok_or_else(|| Error::memory("the range leaves the address space"))?;
-        let held = py.detach(|| self.found.read(&self.memory, &self.image, address..end));
+        let held = py.detach(|| {
+            let mut held = self.found.read(&self.memory, &self.image, address..end)?;
+            if let Some(tables) = tables {
+                crate::verify::unslide(&mut held, &self.image, &tables.tables, self.found.slide);
+            }
+            Ok(held)
+        });
         let held = held.map_err(|error| raise(&self.raised, error))?;
         let unread = held.unread.iter().map(|gap| (gap.start, gap.end)).collect();
         let strays = held.strays.iter().map(|field| (field.address, field.kind.width())).collect();

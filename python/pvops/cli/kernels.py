@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from pvops.cli.output import note
+from pvops.errors import OpsError
 from pvops.kernel import Kernel, open, open_stdin
 
 TYPE_CHECKING = False
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 def opened(args: argparse.Namespace) -> Kernel:
     """The kernel of the command line; ``-`` is standard input."""
+    asked = [args.kernel, getattr(args, "machine", None), *(getattr(args, "memory", None) or [])]
+    if asked.count("-") > 1:
+        raise OpsError("standard input is one file, and more than one is to be read from it")
     kernel = open_stdin() if args.kernel == "-" else open(args.kernel)
     if args.verbose:
         note(f"{kernel.name}: {kernel.arch}, {kernel.image.container}, release {kernel.release or 'unknown'}")
@@ -33,6 +38,8 @@ def machine_of(args: argparse.Namespace) -> Machine | str | None:
     from pvops.kernel import BASELINE
     from pvops.machine.machine import Machine
 
+    if args.machine == "-":
+        return Machine.parse(sys.stdin.read(), name="<stdin>")
     return args.machine if args.machine in (None, BASELINE) else Machine.load(args.machine)
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     kernel = _opened(args)
     if not args.live and (len(paths) != 1 or os.path.isdir(args.memory[0])):
         return _many(args, kernel, paths)
-    source = memory.live() if args.live else memory.open(paths[0])
+    source = memory.live() if args.live else memory.open_stdin() if paths == ["-"] else memory.open(paths[0])
     bar = memory.bar("looking for the kernel") if args.format_ == "text" else None
     report = kernel.verify(source, machine=told_machine(args), allow=args.allow, modules=args.module, progress=bar)
     if args.save_machine is not None:

@@ -21,7 +21,7 @@ import sys
 from dataclasses import dataclass
 
 import pvops._core as _core
-from pvops.errors import DumpError
+from pvops.errors import DumpError, Error, InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,9 +41,11 @@ if TYPE_CHECKING:
 def open(source: str | os.PathLike[str] | Buffer | Read) -> Memory:
     """Opens memory: a dump's path or its bytes, or a function that reads virtual addresses.
 
-    A dump is an ELF core (QEMU's ``dump-guest-memory``, ``virsh dump --memory-only --format elf``, kdump), in LiME's
-    format, or plain: physical memory from 0 on, or a kernel's ``.text`` and nothing else. Its headers are read now, the
-    rest where needed.
+    A dump is an ELF core (QEMU's ``dump-guest-memory``, ``virsh dump --memory-only --format elf``, kdump, VirtualBox,
+    perf's copy of ``/proc/kcore``, ``xl dump-core``), kdump-compressed (makedumpfile's and QEMU's, flattened or split),
+    in LiME's or AVML's format, VMware's ``.vmem`` with the ``.vmss`` or ``.vmsn`` beside it, or plain: physical memory
+    from 0 on, or a kernel's ``.text`` and nothing else. Its headers are read now, the rest where needed: packed pages
+    are unpacked when they are asked for.
 
     Args:
         source: a path, anything with the buffer protocol, or ``(address, size) -> bytes``.
@@ -58,6 +60,33 @@ def open(source: str | os.PathLike[str] | Buffer | Read) -> Memory:
         name = getattr(source, "__qualname__", None) or type(source).__name__
         return Memory(_core.Memory.from_reader(f"<{name}>", source))
     return Memory(_core.Memory.from_bytes("<bytes>", bytes(memoryview(source))))
+
+
+def open_stdin() -> Memory:
+    """Opens the dump on standard input.
+
+    A dump is read at offsets, which a pipe has not: what comes through one is first copied into a temporary file
+    (``TMPDIR``), which nobody else sees.
+
+    Raises:
+        InputError: it cannot be read, or there is no room for the copy.
+        DumpError: as `open`.
+    """
+    import shutil
+    import stat
+    import tempfile
+
+    name = "<stdin>"
+    try:
+        descriptor = sys.stdin.fileno()
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return Memory(_core.Memory.open(f"/proc/self/fd/{descriptor}", name))
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
+            copy.flush()
+            return Memory(_core.Memory.open(f"/proc/self/fd/{copy.fileno()}", name))
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror or error}", file=name) from error
 
 
 def live() -> Memory:
@@ -126,7 +155,12 @@ class Found:
             InputError: the dump cannot be read.
             DumpError: the range is longer than any kernel.
         """
-        return Held(address, *self.core.read(address, size))
+        try:
+            tables = self.kernel.tables
+        except Error:
+            # Where a table cannot be read, what replacements brought to their sites stands as memory has it.
+            tables = None
+        return Held(address, *self.core.read(address, size, tables))
 
     def section(self, name: str) -> Held:
         """What memory holds of a section.
@@ -153,7 +187,7 @@ class Memory:
 
     @property
     def kind(self) -> str:
-        """``elf-core``, ``lime``, ``plain``, ``live`` or ``reader``."""
+        """``elf-core``, ``kdump``, ``lime``, ``avml``, ``xen-core``, ``vmware``, ``plain``, ``live`` or ``reader``."""
         return self.core.kind
 
     def find(self, kernel: KernelView, progress: Progress | None = None) -> Found:
@@ -183,4 +217,4 @@ def bar(what: str) -> Progress | None:
     return show
 
 
-__all__ = ["Found", "Held", "Memory", "bar", "live", "open", "running_kernel"]
+__all__ = ["Found", "Held", "Memory", "bar", "live", "open", "open_stdin", "running_kernel"]

@@ -170,7 +170,11 @@ class Machine:
             hint = nearest(name, cpus.NAMES)
             why = f"no such file, and no preset{hint or ': there are ' + ', '.join(cpus.NAMES)}"
             raise InputError(f"{name}: {why}", reason=why, file=name)
-        text = _read(path)
+        return cls.parse(_read(path), name=name)
+
+    @classmethod
+    def parse(cls, text: str, *, name: str = "machine") -> Machine:
+        """A machine from the text of such a file; the name is for error messages."""
         if text.lstrip().startswith(facts.MARK):
             return cls(**facts.given(text, name))
         return cls.from_dict(documents.document(text, name), name=name)

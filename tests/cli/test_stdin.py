@@ -1,0 +1,63 @@
+"""``-`` as MEMORY and as FACTS: standard input, a file or a pipe."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pvops
+
+COMMAND = [sys.executable, "-m", "pvops"]
+
+
+@pytest.fixture(scope="module")
+def text(sample_kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kernel = pvops.open(sample_kernel)
+    address, size = next((address, size) for name, address, size, _ in kernel.image.sections() if name == ".text")
+    path = tmp_path_factory.mktemp("stdin") / "text"
+    path.write_bytes(kernel.image.read(address, size) or b"")
+    return path
+
+
+def run(*words: str, given: bytes | None = None, file: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    command = [*COMMAND, *words]
+    if file is not None:
+        with file.open("rb") as stdin:
+            return subprocess.run(command, stdin=stdin, capture_output=True, check=False)
+    return subprocess.run(command, input=given, capture_output=True, check=False)
+
+
+def test_memory_comes_from_a_file_or_through_a_pipe(sample_kernel: Path, text: Path) -> None:
+    named = json.loads(run("verify", str(sample_kernel), str(text), "--json").stdout)
+    for done in (
+        run("verify", str(sample_kernel), "-", "--json", file=text),
+        run("verify", str(sample_kernel), "-", "--json", given=text.read_bytes()),
+    ):
+        found = json.loads(done.stdout)
+        assert done.returncode == (named["verdict"] != "clean"), done.stderr
+        assert (found["memory"], found["not_listed"]) == ("<stdin>", "<stdin>: is .text alone")
+        assert found == named | {key: found[key] for key in ("memory", "not_listed")}
+    refused = run("verify", str(sample_kernel), "-", given=b"EMiL\x01\0\0\0")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(b"pvops: <stdin>: ")
+    assert refused.stderr.count(b"\n") == 1
+
+
+def test_a_machine_comes_through_a_pipe(sample_kernel: Path, text: Path) -> None:
+    facts = b'{"schema": "pvops.machine/1", "online_cpus": 2}'
+    done = run("verify", str(sample_kernel), str(text), "--machine", "-", "--json", given=facts)
+    assert done.returncode in (0, 1), done.stderr
+    done = run("verify", str(sample_kernel), str(text), "--machine", "-", given=b"{")
+    assert done.returncode == 2
+    assert b"<stdin>" in done.stderr
+
+
+def test_standard_input_is_one_file(sample_kernel: Path) -> None:
+    for words in (["-", "-"], [str(sample_kernel), "-", "--machine", "-"]):
+        done = run("verify", *words, given=b"")
+        assert done.returncode == 2
+        assert b"standard input is one file" in done.stderr
