@@ -145,14 +145,15 @@ class Kernel(KernelImage):
         Args:
             sources: paths.
             executor: any `concurrent.futures.Executor`; processes of this machine where none is given. A Dask cluster's
-                is ``Client.get_executor()``; its workers open the kernel and the dumps by the same paths.
+                is ``Client.get_executor()``; its workers open the kernel and the dumps by the same paths. Dumps of a
+                process that died are judged again.
             machine: as in `verify`.
             allow: as in `verify`.
 
         Raises:
             OpsError: this kernel was not opened from a file.
         """
-        from pvops.verify.verify import verify_many
+        from pvops.verify.many import verify_many
 
         return verify_many(self, sources, executor=executor, machine=machine, allow=allow)
 

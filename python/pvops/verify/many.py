@@ -1,0 +1,102 @@
+"""Many memories of one kernel, each judged in some process, and all of them in the order given.
+
+A process that dies takes the dumps with it that it and its fellows had in hand. Each of those is judged once more: none
+is lost, none is given twice. A dump whose process dies again when it is all it has to do is given as an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import pvops._core as _core
+from pvops.errors import DumpError, Error, OpsError
+from pvops.image.kernel_image import KernelImage
+from pvops.verify.verify import check_owners, verify
+
+if TYPE_CHECKING:
+    from pvops.machine.machine import Machine
+    from pvops.verify.report import Report
+
+    Result = tuple[str, Report | Error]
+
+
+class _Question(NamedTuple):
+    """What is the same for all memories."""
+
+    kernel: str
+    machine: Machine | None
+    allow: tuple[str, ...]
+
+
+def verify_many(
+    kernel: KernelImage,
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    executor: Executor | None = None,
+    machine: Machine | None = None,
+    allow: Iterable[str] = (),
+) -> Iterator[Result]:
+    """See `pvops.kernel.Kernel.verify_many`."""
+    if not os.path.isfile(kernel.name):
+        raise OpsError(f"{kernel.name}: other processes open the kernel by its path; this one has none")
+    question = _Question(os.path.abspath(kernel.name), machine, tuple(allow))
+    check_owners(question.allow)
+    left = [os.fspath(source) for source in sources]
+    if executor is not None:
+        left = yield from _spread(executor, question, left)
+    while left:
+        with _processes(min(len(left), os.cpu_count() or 1)) as own:
+            left = yield from _spread(own, question, left)
+
+
+def _spread(executor: Executor, question: _Question, sources: list[str]) -> Generator[Result, None, list[str]]:
+    """Judges memories in an executor; returns those that are left when it breaks."""
+    try:
+        futures = [executor.submit(_one, question, os.path.abspath(source)) for source in sources]
+    except BrokenExecutor:
+        return sources
+    for done, (source, future) in enumerate(zip(sources, futures, strict=True), 1):
+        try:
+            yield source, future.result()
+        except BrokenExecutor:
+            # Which of those in hand it died of is not told: the first is tried alone, the others anew.
+            yield source, _alone(question, source)
+            return sources[done:]
+        except Exception as died:  # Each executor has its own: Dask's KilledWorker, for one.
+            yield source, _alone(question, source, f"{type(died).__name__}: {died}")
+    return []
+
+
+def _alone(question: _Question, source: str, why: str = "") -> Report | Error:
+    """Judges a memory in a process of its own."""
+    try:
+        with _processes(1) as own:
+            return own.submit(_one, question, os.path.abspath(source)).result()
+    except BrokenExecutor:
+        before = f" ({why})" if why else ""
+        return DumpError(f"{source}: the process that judged it died twice{before}", file=source)
+
+
+def _processes(count: int) -> ProcessPoolExecutor:
+    import multiprocessing
+
+    # Forking a process with threads is asking for a deadlock.
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _one(question: _Question, source: str) -> Report | Error:
+    """One memory, in whatever process; what is wrong with it is a result as well."""
+    try:
+        return verify(_opened(question.kernel), source, machine=question.machine, allow=question.allow)
+    except Error as error:
+        return error
+
+
+@lru_cache(maxsize=2)
+def _opened(path: str) -> KernelImage:
+    """A process opens a kernel once, and so makes its tables once."""
+    return KernelImage(_core.Image.open(path))
