@@ -13,3 +13,10 @@ pub struct Found {
     pub how: Vec<String>,
     pub(super) place: Place,
 }
+
+impl Found {
+    /// Whether the memory is the image's `.text` and nothing else.
+    pub fn is_text(&self) -> bool {
+        self.place == Place::Text
+    }
+}

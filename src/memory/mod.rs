@@ -30,6 +30,7 @@ mod read;
 mod search;
 mod space;
 mod store;
+mod words;
 
 pub use formats::notes::{ControlRegisters, Notes, VmCoreInfo};
 pub use found::Found;
@@ -40,3 +41,4 @@ pub use mapped::Mapped;
 pub use modules::{LoadedModule, modules};
 pub use read::{Memory, Progress, Reader};
 pub use space::{Extent, Space};
+pub use words::Words;

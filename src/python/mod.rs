@@ -6,6 +6,7 @@ mod boot;
 mod columns;
 mod cpu;
 mod errors;
+mod heard;
 mod historical;
 mod image;
 mod lock;
@@ -29,6 +30,8 @@ mod _core {
     use super::columns::{Column, Columns, Written};
     #[pymodule_export]
     use super::cpu::cpuid;
+    #[pymodule_export]
+    use super::heard::{Heard, hear};
     #[pymodule_export]
     use super::historical::{boot_region, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
     #[pymodule_export]

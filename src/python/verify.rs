@@ -16,7 +16,7 @@ use crate::verify as core;
 
 /// What the image and its era say, in numbers and addresses.
 #[pyclass(frozen, module = "pvops._core")]
-pub struct KernelInfo(core::KernelInfo);
+pub struct KernelInfo(pub(super) core::KernelInfo);
 
 /// What a patch function does with an op: (code or None, the function it must hold or None, whether its sites jump).
 type Inlined = (Option<Vec<u8>>, Option<u64>, bool);

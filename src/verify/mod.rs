@@ -12,6 +12,7 @@
 //! | `infer/` | the state that most sites speak for; one file a kind of unknown, and the counting of votes |
 //! | `judge` | memory compared with the text that the state allows |
 //! | `owners`, `nearest` | what unexplained bytes look like: who else may have written them, which legal form is near |
+//! | `data/` | the kernel's own data, heard beside its text |
 //! | `loaded`, `modules`, `view` | memory as it stands, of the kernel and of its modules |
 //!
 //! The patcher goes from a machine to bytes; this goes from bytes to a machine, and back to bytes. It takes no expectation
@@ -20,6 +21,8 @@
 //! thunk all returns. A site that disagrees with the majority is unexplained, however well-formed it is.
 
 mod clusters;
+mod copies;
+mod data;
 mod form;
 mod infer;
 mod info;
@@ -37,6 +40,8 @@ use crate::image::Image;
 use crate::plan::{Memory, Rules};
 use crate::sites::Tables;
 
+pub use copies::unslide;
+pub use data::{Changed, Disagreement, Heard, Rodata, Slots, hear};
 pub use infer::{Unknown, Vote};
 pub use info::{Backend, FeatureNumbers, Inlined, KernelInfo, Ops};
 pub use judge::{Explained, Report, Unexplained};

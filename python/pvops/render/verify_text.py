@@ -24,6 +24,7 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
     for module in report.modules:
         if module.judged:
             yield from _module(module, style, verbose)
+    yield from _data(report, style)
     few = len(report.few_votes)
     if few:
         yield style.dim(f"{few:,} of {len(report.votes):,} unknowns have fewer than three votes; --verbose lists them")
@@ -37,6 +38,36 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
             yield style.dim(f"not judged: module {module.name}, {where}: {module.why}")
     if report.not_listed is not None:
         yield style.dim(f"not judged: modules, which could not be listed: {report.not_listed}")
+
+
+#: How a kind of data is called where several are counted.
+_KINDS = {
+    "static_key": "static keys",
+    "static_call": "static calls",
+    "pv_ops": "ops",
+    "return_thunk": "return thunk",
+    "feature": "features",
+}
+
+
+def _data(report: Report, style: Style) -> Iterator[str]:
+    """What the kernel's data say, and its constants."""
+    data = report.data
+    if data.counts:
+        kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in data.counts.items())
+        other = sum(datum.what != "rodata" for datum in data.disagreements)
+        yield f"data: {kinds}; {style.bold(f'{other:,} say something else than the text')}"
+    if (constants := data.rodata) is not None:
+        unread = f", {constants.unread_bytes:,} unread" if constants.unread else ""
+        yield f"{constants.size:,} bytes of .rodata: {style.bold(f'{constants.wrong:,} not as in the file')}{unread}"
+    for datum in data.disagreements[:MOST]:
+        which = style.bold(datum.name)
+        expected, found = ("the text says", "the data") if datum.what != "rodata" else ("should be", "is")
+        yield f"  {datum.address:016x}  {datum.what} {which}: {expected} {datum.expected}, {found} {datum.found}"
+    if len(data.disagreements) > MOST:
+        yield f"  … and {len(data.disagreements) - MOST:,} more; --json has them all"
+    for reason in data.unheard:
+        yield style.dim(f"not judged: {reason}")
 
 
 def _module(module: Module, style: Style, verbose: bool) -> Iterator[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pvops.verify.data import Data
+
 SCHEMA = "pvops.verify/1"
 
 #: Who else writes text, besides the kernel's own passes: what ``allow`` takes. Livepatch goes through ftrace.
@@ -173,6 +175,7 @@ class Report(Judged):
         not_judged: code the verdict is not about.
         modules: the modules that are loaded, the newest first; those a file was given of are judged.
         not_listed: why the modules could not be listed; None where they were.
+        data: what the kernel's own data say beside its text.
         spans: (address, length, table) of the stretches that the tables changed.
         machine: the machine as `pvops.Machine.from_dict` takes it, with the state that was inferred.
     """
@@ -194,6 +197,7 @@ class Report(Judged):
     not_judged: Sequence[NotJudged]
     modules: Sequence[Module]
     not_listed: str | None
+    data: Data
     spans: Sequence[tuple[int, int, str]] = field(repr=False)
     machine: Mapping[str, object] = field(repr=False)
 
@@ -201,7 +205,7 @@ class Report(Judged):
     def verdict(self) -> str:
         """``clean``, ``modified``, or ``incomplete``: nothing unexplained in what could be read, but not all could."""
         parts: tuple[Report | Module, ...] = (self, *self.modules)
-        if any(part.unexplained for part in parts):
+        if any(part.unexplained for part in parts) or self.data.disagreements:
             return "modified"
         return "incomplete" if any(part.unread for part in parts) else "clean"
 
@@ -237,6 +241,10 @@ class Report(Judged):
                 {"section": part.section, "address": f"{part.address:#x}", "size": part.size, "why": part.why}
                 for part in self.not_judged
             ],
+            "data": [datum.to_dict() for datum in self.data.disagreements],
+            "heard": dict(self.data.counts),
+            "unheard": list(self.data.unheard),
+            "rodata": None if self.data.rodata is None else self.data.rodata.to_dict(),
             "modules": [module.to_dict() for module in self.modules] if self.not_listed is None else None,
             "not_listed": self.not_listed,
         }

@@ -6,21 +6,20 @@ The core infers the state of the machine from all sites together and judges by i
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
-from pvops.errors import Error, OpsError
+from pvops.errors import OpsError
 from pvops.image import memory as memories
 from pvops.image.kernel_image import KernelImage
 from pvops.machine.state import State
 from pvops.verify import evidence as briefing
+from pvops.verify.data import heard
 from pvops.verify.report import OWNERS, Module, NotJudged, Report, Unexplained, Vote
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from typing_extensions import Buffer
 
     from pvops.machine.machine import Machine
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Runs beyond this many are listed without disassembly: so many are another kernel, not a change of this one.
 _DISASSEMBLED = 2000
+
+#: How often a running kernel's memory is read again where something in it is unexplained; seconds between.
+_READS, _PAUSE = 4, 0.05
 
 #: Values of these are yes or no.
 _FLAGS = {"feature", "key", "uniprocessor", "sealed", "untraced", "xen", "inlines"}
@@ -49,7 +51,7 @@ def verify(
     """See `pvops.kernel.Kernel.verify`."""
     if kernel.image.is_module:
         raise OpsError(f"{kernel.name}: is a module; give the kernel's image, and this as one of the modules")
-    allowed = _owners(allow)
+    allowed = check_owners(allow)
     if kernel.rules.paravirt is not None and kernel.rules.paravirt.clobbers:
         raise OpsError(
             f"{kernel.name}: its rules are those of {kernel.rules.era}; memory of 4.20 and later can be judged"
@@ -59,6 +61,13 @@ def verify(
     found = memory.find(kernel, progress)
     brief, known = briefing.brief(kernel), briefing.known(kernel, machine)
     core = _core.verify(kernel.tables, kernel.rules.passes, brief, known, found.core, files)
+    # A running kernel may be at it: text_poke_bp_batch() (arch/x86/kernel/alternative.c) puts an int3 where it is about
+    # to write, and a key changes its sites one after the other. What stays is reported.
+    for _ in range(_READS if memory.kind == "live" else 0):
+        if not core.unexplained():
+            break
+        time.sleep(_PAUSE)
+        core = _core.verify(kernel.tables, kernel.rules.passes, brief, known, found.core, files)
     runs = [_run(kernel, raw, i < _DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
     votes = _votes(kernel, core)
     return Report(
@@ -79,12 +88,13 @@ def verify(
         not_judged=list(_not_judged(kernel)),
         modules=list(_modules(core, found.slide, allowed)),
         not_listed=core.not_listed,
+        data=heard(kernel, core, brief, found.core),
         spans=core.spans(),
         machine=_machine(kernel, core),
     )
 
 
-def _owners(allow: Iterable[str]) -> frozenset[str]:
+def check_owners(allow: Iterable[str]) -> frozenset[str]:
     given = frozenset(allow)
     if not given <= set(OWNERS):
         unknown = ", ".join(sorted(given - set(OWNERS)))
@@ -264,51 +274,3 @@ def _machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
     if core.backend:
         machine["hypervisor"] = hypervisors.get(core.backend, core.backend)
     return machine
-
-
-def verify_many(
-    kernel: KernelImage,
-    sources: Iterable[str | os.PathLike[str]],
-    *,
-    executor: Executor | None = None,
-    machine: Machine | None = None,
-    allow: Iterable[str] = (),
-) -> Iterator[tuple[str, Report | Error]]:
-    """See `pvops.kernel.Kernel.verify_many`."""
-    if not os.path.isfile(kernel.name):
-        raise OpsError(f"{kernel.name}: other processes open the kernel by its path; this one has none")
-    path = os.path.abspath(kernel.name)
-    given, allowed = [os.fspath(source) for source in sources], tuple(allow)
-    _owners(allowed)
-    if executor is not None:
-        yield from _spread(executor, path, given, machine, allowed)
-        return
-    import concurrent.futures
-    import multiprocessing
-
-    # Forking a process with threads is asking for a deadlock.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(len(given), os.cpu_count() or 1) or 1, mp_context=context) as own:
-        yield from _spread(own, path, given, machine, allowed)
-
-
-def _spread(
-    executor: Executor, path: str, sources: list[str], machine: Machine | None, allow: tuple[str, ...]
-) -> Iterator[tuple[str, Report | Error]]:
-    futures = [executor.submit(_one, path, os.path.abspath(source), machine, allow) for source in sources]
-    for source, future in zip(sources, futures, strict=True):
-        yield source, future.result()
-
-
-def _one(path: str, source: str, machine: Machine | None, allow: tuple[str, ...]) -> Report | Error:
-    """One memory, in whatever process; what is wrong with it is a result as well."""
-    try:
-        return verify(_opened(path), source, machine=machine, allow=allow)
-    except Error as error:
-        return error
-
-
-@lru_cache(maxsize=2)
-def _opened(path: str) -> KernelImage:
-    """A process opens a kernel once."""
-    return KernelImage(_core.Image.open(path))

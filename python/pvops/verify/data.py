@@ -1,0 +1,148 @@
+"""The kernel's own data, heard beside its text: where they disagree, and the constants held to the file.
+
+Data are votes, not truth. Where data and text say different things, somebody changed one of them; both are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pvops._core as _core
+from pvops.errors import Error
+
+if TYPE_CHECKING:
+    from pvops.image.kernel_image import KernelImage
+
+#: Kinds of data whose values are functions; of the others they are yes or no.
+_FUNCTIONS = {"static_call", "pv_ops", "return_thunk"}
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A datum that says something else than the text does, or a constant that is not what the file has.
+
+    Attributes:
+        what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature`` or ``rodata``.
+        name: which one: a symbol, an op, a feature.
+        address: where it is, as linked.
+        expected: what the text says; of ``rodata`` what the file has, in hexadecimal, moved as the kernel moved.
+        found: what memory holds.
+    """
+
+    what: str
+    name: str
+    address: int
+    expected: str
+    found: str
+
+    def to_dict(self) -> dict[str, object]:
+        """The entry in the report's document."""
+        return {
+            "what": self.what,
+            "name": self.name,
+            "address": f"{self.address:#x}",
+            "expected": self.expected,
+            "found": self.found,
+        }
+
+
+@dataclass(frozen=True)
+class Rodata:
+    """``.rodata`` held to the file with its relocations.
+
+    Attributes:
+        address: where it begins, as linked.
+        size: how many bytes of it were compared.
+        wrong: how many differ.
+        written: (start, end) of what the kernel writes at boot, which is not compared.
+        unread: (start, end) of what could not be read.
+    """
+
+    address: int
+    size: int
+    wrong: int
+    written: tuple[int, int]
+    unread: Sequence[tuple[int, int]] = ()
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes of it could not be read."""
+        return sum(end - start for start, end in self.unread)
+
+    def to_dict(self) -> dict[str, object]:
+        """The constants in the report's document."""
+        return {
+            "address": f"{self.address:#x}",
+            "size": self.size,
+            "wrong": self.wrong,
+            "unread": self.unread_bytes,
+            "not_judged": {"address": f"{self.written[0]:#x}", "size": self.written[1] - self.written[0]},
+        }
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the data of a kernel say.
+
+    Attributes:
+        counts: how many of each kind were heard.
+        disagreements: where they, or the constants, say something else.
+        rodata: the constants; None where they are not judged.
+        unheard: what was not heard, and why.
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    disagreements: Sequence[Disagreement] = ()
+    rodata: Rodata | None = None
+    unheard: Sequence[str] = ()
+
+
+def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, found: _core.Found) -> Data:
+    """Hears the data of a kernel whose text was judged; nothing, where memory is text alone."""
+    ops: dict[int, str] = {}
+    if any(about == "slot" for about, *_ in report.votes()):
+        try:
+            ops = {kernel.ops.slot(i): op for i, op in enumerate(kernel.ops.names)}
+        except Error:
+            # Nothing names the ops: those that calls go through are heard all the same.
+            ops = {}
+    core = _core.hear(report, info, list(ops), found)
+    if core is None:
+        return Data(unheard=("data: memory is .text alone",))
+    features = kernel.feature_numbers.by_number
+
+    def name(what: str, address: int, which: int) -> str:
+        if what == "feature":
+            return features[which].name if which in features else f"{which // 32}*32+{which % 32}"
+        if what == "pv_ops" and address in ops:
+            return ops[address]
+        place = kernel.place(address)
+        return place.removesuffix("+0x0") if place else f"{address:#x}"
+
+    sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]
+
+    def value(what: str, number: int) -> str:
+        if what in _FUNCTIONS and number and not any(start <= number < end for start, end in sections):
+            return f"{number + found.slide & (1 << kernel.bits) - 1:#x}, outside the kernel"
+        if what in _FUNCTIONS:
+            return (kernel.symbol_at(number) or f"{number:#x}") if number else "none"
+        return "yes" if number else "no"
+
+    differing = [
+        Disagreement(what, name(what, address, which), address, value(what, text), value(what, data))
+        for what, address, which, text, data in core.disagreements
+    ]
+    differing += [
+        Disagreement("rodata", name("rodata", address, address), address, built.hex(), stands.hex())
+        for address, built, stands in core.changed()
+    ]
+    unheard = list(core.unheard)
+    rodata = None
+    if core.rodata is None:
+        unheard.append(f".rodata: {core.why}")
+    else:
+        size, wrong, start, _, written = core.rodata
+        rodata = Rodata(start, size, wrong, written, core.unread)
+    return Data(dict(core.counts), differing, rodata, unheard)

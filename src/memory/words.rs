@@ -1,0 +1,54 @@
+//! Data of a kernel's image as memory holds it now: words, by the addresses they were linked at.
+
+use super::found::Found;
+use super::read::{Memory, Place};
+use crate::error::{Error, Result};
+use crate::image::Image;
+
+/// A kernel's data.
+#[derive(Debug)]
+pub struct Words<'a> {
+    memory: &'a Memory,
+    found: &'a Found,
+    image: &'a Image,
+    /// Where `.text` was linked.
+    text: u64,
+}
+
+impl<'a> Words<'a> {
+    /// The data of an image that was found.
+    ///
+    /// # Errors
+    /// Memory that is `.text` alone.
+    pub fn new(memory: &'a Memory, found: &'a Found, image: &'a Image) -> Result<Words<'a>> {
+        if found.place == Place::Text {
+            return Err(Error::memory("is .text alone").in_file(memory.name()));
+        }
+        let text = image.section(".text").map_or(0, |section| section.address);
+        Ok(Words { memory, found, image, text })
+    }
+
+    /// Fills the buffer; whether all of it is there.
+    pub fn bytes(&self, address: u64, buffer: &mut [u8]) -> Result<bool> {
+        let unread = self.memory.fill(self.found.place, self.text, address, buffer);
+        Ok(unread.map_err(|error| error.in_file(self.memory.name()))?.is_empty())
+    }
+
+    /// A number of 4 bytes; `None` where it is not there.
+    pub fn int(&self, address: u64) -> Result<Option<i32>> {
+        let mut bytes = [0; 4];
+        Ok(self.bytes(address, &mut bytes)?.then(|| i32::from_le_bytes(bytes)))
+    }
+
+    /// A pointer, as if the kernel had not slid; 0 is nothing, wherever the kernel is.
+    pub fn pointer(&self, address: u64) -> Result<Option<u64>> {
+        let mut bytes = [0; 8];
+        let there = self.bytes(address, &mut bytes[..self.image.bits().word()])?;
+        Ok(there.then(|| self.linked(u64::from_le_bytes(bytes))))
+    }
+
+    /// A run-time address as if the kernel had not slid.
+    pub fn linked(&self, address: u64) -> u64 {
+        if address == 0 { 0 } else { address.wrapping_sub(self.found.slide) & self.image.bits().max_address() }
+    }
+}

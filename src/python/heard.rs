@@ -1,0 +1,86 @@
+//! `pvops._core.hear`: the kernel's own data beside its text.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error::Error;
+use crate::python::memory::Found;
+use crate::python::report::Report;
+use crate::python::verify::KernelInfo;
+use crate::verify as core;
+
+/// What the data of a kernel say.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Heard(core::Heard);
+
+/// (size, wrong bytes, first address, end, start and end of what the kernel writes at boot).
+type Rodata = (u64, u64, u64, u64, (u64, u64));
+/// (address, what the file has, what memory has).
+type Changed<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+#[pymethods]
+impl Heard {
+    /// (kind, how many were heard).
+    #[getter]
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.0.counts.clone()
+    }
+
+    /// (kind, address, which, what the text says, what the data say).
+    #[getter]
+    fn disagreements(&self) -> Vec<(&'static str, u64, u64, u64, u64)> {
+        self.0.disagreements.iter().map(|d| (d.what, d.address, d.which, d.expected, d.found)).collect()
+    }
+
+    /// What could not be heard, and why.
+    #[getter]
+    fn unheard(&self) -> Vec<String> {
+        self.0.unheard.clone()
+    }
+
+    /// `.rodata` held to the file; None where it is not.
+    #[getter]
+    fn rodata(&self) -> Option<Rodata> {
+        let rodata = self.0.rodata.as_ref().ok()?;
+        let written = (rodata.written.start, rodata.written.end);
+        Some((rodata.size, rodata.wrong, rodata.range.start, rodata.range.end, written))
+    }
+
+    /// Why `.rodata` is not judged.
+    #[getter]
+    fn why(&self) -> Option<&str> {
+        self.0.rodata.as_ref().err().map(String::as_str)
+    }
+
+    /// Where `.rodata` differs from the file.
+    fn changed<'py>(&self, py: Python<'py>) -> Vec<Changed<'py>> {
+        let changed = self.0.rodata.iter().flat_map(|rodata| &rodata.changed);
+        changed.map(|run| (run.address, PyBytes::new(py, &run.expected), PyBytes::new(py, &run.found))).collect()
+    }
+
+    /// (start, end) of what of `.rodata` could not be read.
+    #[getter]
+    fn unread(&self) -> Vec<(u64, u64)> {
+        self.0.rodata.iter().flat_map(|rodata| &rodata.unread).map(|gap| (gap.start, gap.end)).collect()
+    }
+}
+
+/// Hears the data of a kernel whose text was judged; None where memory has none. `slots` are where the ops' slots are.
+#[pyfunction]
+pub fn hear(
+    py: Python<'_>,
+    report: &Report,
+    info: &KernelInfo,
+    slots: Vec<u64>,
+    found: &Found,
+) -> PyResult<Option<Heard>> {
+    if found.is_text() {
+        return Ok(None);
+    }
+    let slots = core::Slots { addresses: slots };
+    let heard = found.guarded(py, |memory, found, image| {
+        core::hear(&report.report, &info.0.backends, &slots, memory, found, image)
+            .map_err(|error: Error| error.in_file(memory.name()))
+    })?;
+    Ok(Some(Heard(heard)))
+}

@@ -1,0 +1,73 @@
+//! The kernel's own data, heard beside its text: where they say something else than the text does, one of the two was
+//! changed by somebody, and both are named.
+//!
+//! | data | text |
+//! |---|---|
+//! | `static_key.enabled` | the jump labels of the key |
+//! | `static_call_key.func` | the sites and the trampoline of the call |
+//! | slots of `pv_ops` | the calls of the op; where there are none, the backend that was found |
+//! | `x86_return_thunk` | where returns jump |
+//! | `boot_cpu_data.x86_capability` | what is keyed on a feature |
+//! | `.rodata` | the file, with its relocations |
+//!
+//! Data are votes, not truth: what they say is not believed against the text, nor the text against them.
+
+mod rodata;
+mod votes;
+
+use crate::error::Result;
+use crate::image::Image;
+use crate::memory::{Found, Memory, Words};
+use crate::verify::Report;
+
+pub use rodata::{Changed, Rodata};
+
+/// What data and text say differently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disagreement {
+    /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`.
+    pub what: &'static str,
+    /// Where it is, as linked.
+    pub address: u64,
+    /// A feature's number; otherwise the same address.
+    pub which: u64,
+    /// What the text says: a function, or 0 or 1.
+    pub expected: u64,
+    /// What the data say.
+    pub found: u64,
+}
+
+/// What the data of a kernel say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// How many data of each kind could be read.
+    pub counts: Vec<(&'static str, u64)>,
+    /// Where they say something else than the text does.
+    pub disagreements: Vec<Disagreement>,
+    /// The constants, held to the file; or why they are not.
+    pub rodata: std::result::Result<Rodata, String>,
+    /// What could not be heard, and why.
+    pub unheard: Vec<String>,
+}
+
+/// What is known of ops: where each slot of the template is, and what it may hold.
+#[derive(Debug, Clone, Default)]
+pub struct Slots {
+    /// Address of each slot.
+    pub addresses: Vec<u64>,
+}
+
+/// Hears the data of a kernel whose text was judged.
+pub fn hear(
+    report: &Report,
+    backends: &[super::Backend],
+    slots: &Slots,
+    memory: &Memory,
+    found: &Found,
+    image: &Image,
+) -> Result<Heard> {
+    let words = Words::new(memory, found, image)?;
+    let mut heard = votes::hear(report, backends, slots, &words, image)?;
+    heard.rodata = rodata::compare(memory, found, image)?;
+    Ok(heard)
+}

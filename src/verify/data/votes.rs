@@ -1,0 +1,154 @@
+//! Data that say what the text says too: keys, calls, ops, the return thunk, features.
+
+use super::{Disagreement, Heard, Slots};
+use crate::error::Result;
+use crate::image::Image;
+use crate::image::btf::Member;
+use crate::memory::Words;
+use crate::verify::infer::Unknown;
+use crate::verify::{Backend, Report};
+
+/// Kinds, in the order in which they are counted.
+const KINDS: [&str; 5] = ["static_key", "static_call", "pv_ops", "return_thunk", "feature"];
+
+struct Hearing<'a> {
+    words: &'a Words<'a>,
+    image: &'a Image,
+    counts: [u64; KINDS.len()],
+    disagreements: Vec<Disagreement>,
+}
+
+pub(super) fn hear(
+    report: &Report,
+    backends: &[Backend],
+    slots: &Slots,
+    words: &Words<'_>,
+    image: &Image,
+) -> Result<Heard> {
+    let mut hearing = Hearing { words, image, counts: [0; KINDS.len()], disagreements: Vec::new() };
+    let mut unheard = Vec::new();
+    let capabilities = match capabilities(image) {
+        Ok(found) => Some(found),
+        Err(reason) => {
+            unheard.push(format!("features: {reason}"));
+            None
+        }
+    };
+    let mut voted = Vec::new();
+    for vote in &report.votes {
+        match vote.about {
+            Unknown::Key(key) => hearing.key(key, vote.value != 0)?,
+            Unknown::Call(key) => hearing.pointer(1, key, vote.value)?,
+            Unknown::Slot(slot) => {
+                voted.push(slot);
+                hearing.pointer(2, slot, vote.value)?;
+            }
+            Unknown::Returns => hearing.thunk(vote.value)?,
+            Unknown::Feature(number) => {
+                if let Some((address, words)) = capabilities
+                    && u64::from(number) < words * 32
+                {
+                    hearing.feature(address, number, vote.value != 0)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    let none = Backend::default();
+    let backend = backends.iter().find(|backend| backend.name == report.backend).unwrap_or(&none);
+    for &slot in slots.addresses.iter().filter(|slot| !voted.contains(slot)) {
+        hearing.silent_slot(slot, backend)?;
+    }
+    let counts = KINDS.into_iter().zip(hearing.counts).filter(|&(_, count)| count > 0).collect();
+    Ok(Heard { counts, disagreements: hearing.disagreements, unheard, rodata: Err(String::new()) })
+}
+
+impl Hearing<'_> {
+    /// Whether there are data of the image here that stay: what is freed after boot says nothing.
+    fn stays(&self, address: u64) -> bool {
+        let section = self.image.section_at(address);
+        section.is_some_and(|section| !section.name.starts_with(".init") && section.name != ".text")
+    }
+
+    fn say(&mut self, kind: usize, address: u64, which: u64, expected: u64, found: u64) {
+        self.counts[kind] += 1;
+        if expected != found {
+            self.disagreements.push(Disagreement { what: KINDS[kind], address, which, expected, found });
+        }
+    }
+
+    /// `static_key.enabled`, an `atomic_t` at its beginning: how many want it on; less than 0 while it changes.
+    fn key(&mut self, key: u64, on: bool) -> Result<()> {
+        if self.stays(key)
+            && let Some(enabled) = self.words.int(key)?.filter(|&enabled| enabled >= 0)
+        {
+            self.say(0, key, key, u64::from(on), u64::from(enabled > 0));
+        }
+        Ok(())
+    }
+
+    /// A pointer to a function: `static_call_key.func` is the key's first member.
+    fn pointer(&mut self, kind: usize, address: u64, function: u64) -> Result<()> {
+        if self.stays(address)
+            && let Some(found) = self.words.pointer(address)?
+        {
+            self.say(kind, address, address, function, found);
+        }
+        Ok(())
+    }
+
+    /// A slot of `pv_ops` that no call goes through, or none that could be read: what the image has, or its backend puts.
+    fn silent_slot(&mut self, slot: u64, backend: &Backend) -> Result<()> {
+        let built = self.image.read_word(slot);
+        if let (Some(built), Some(found)) = (built, self.words.pointer(slot)?) {
+            let likely = backend.slots.get(&slot).filter(|values| values.contains(&found));
+            let expected = if likely.is_some() { found } else { built };
+            self.say(2, slot, slot, expected, found);
+        }
+        Ok(())
+    }
+
+    /// `x86_return_thunk`: where returns jump; what it was built with, where they return.
+    fn thunk(&mut self, thunk: u64) -> Result<()> {
+        let symbols = self.image.symbols()?;
+        let Some(address) = symbols.and_then(|symbols| symbols.address_of("x86_return_thunk")) else { return Ok(()) };
+        let Some(built) = self.image.read_word(address) else { return Ok(()) };
+        if let Some(found) = self.words.pointer(address)? {
+            self.say(3, address, address, if thunk == 0 { built } else { thunk }, found);
+        }
+        Ok(())
+    }
+
+    /// A bit of `boot_cpu_data.x86_capability`.
+    fn feature(&mut self, capabilities: u64, number: u16, there: bool) -> Result<()> {
+        let address = capabilities + u64::from(number / 32) * 4;
+        if let Some(word) = self.words.int(address)? {
+            let found = word >> (number % 32) & 1 != 0;
+            self.say(4, address, number.into(), u64::from(there), u64::from(found));
+        }
+        Ok(())
+    }
+}
+
+/// Where `boot_cpu_data.x86_capability` is, and how many words it has: by BTF.
+fn capabilities(image: &Image) -> std::result::Result<(u64, u64), String> {
+    let symbols = image.symbols().map_err(|error| error.reason)?;
+    let address = symbols.and_then(|symbols| symbols.address_of("boot_cpu_data"));
+    let address = address.ok_or("the image does not name boot_cpu_data")?;
+    let btf = image.btf().map_err(|error| error.reason)?.ok_or("the image has no BTF")?;
+    let id = btf.find_struct("cpuinfo_x86").ok_or("BTF has no struct cpuinfo_x86")?;
+    let mut members = btf.members(id).map_err(|error| error.reason)?;
+    let size = btf.size_of(id).map_err(|error| error.reason)? as u64;
+    members.sort_by_key(|member| member.bit_offset);
+    // Since 5.5 it is in a union, for its alignment.
+    let named = |members: &[Member<'_>]| members.iter().any(|member| member.name == "x86_capability");
+    let has = |member: &Member<'_>| {
+        let inner = || btf.members(member.type_id).unwrap_or_default();
+        named(std::slice::from_ref(member)) || member.name.is_empty() && named(&inner())
+    };
+    let at = members.iter().position(has).ok_or("BTF: struct cpuinfo_x86 has no member x86_capability")?;
+    let start = u64::from(members[at].bit_offset) / 8;
+    // What is behind it begins where it ends.
+    let end = members[at + 1..].iter().map(|member| u64::from(member.bit_offset) / 8).find(|&end| end > start);
+    Ok((address + start, (end.unwrap_or(size).saturating_sub(start)) / 4))
+}
