@@ -172,7 +172,7 @@ fn the_parts_of_a_split_dump_are_one() {
     }
     std::fs::remove_file(&files[1]).unwrap();
     let (found, held) = text_of(&Memory::open(&files[0]).unwrap(), &recipe.image());
-    assert_eq!(held.unread, vec![TEXT + 0x3000..TEXT + 0x4000]);
+    assert_eq!((held.unread.len(), &held.unread[0]), (1, &(TEXT + 0x3000..TEXT + 0x4000)));
     assert!(found.how[0].ends_with("2 of its parts were found side by side, others are missing"), "{:?}", found.how);
 }
 
@@ -235,7 +235,7 @@ fn avml_is_unpacked_block_by_block() {
         // A block of zeros is left out.
         let (first, rest) = (&memory[..0x40_3000], &memory[0x40_5000..]);
         let (_, held) = text_of(&opened(avml(&[(0x40_5000, rest), (0, first)])), &recipe.image());
-        assert_eq!(held.unread, vec![recipe.text() + 0x3000..recipe.text() + 0x5000]);
+        assert_eq!((held.unread.len(), &held.unread[0]), (1, &(recipe.text() + 0x3000..recipe.text() + 0x5000)));
     }
 }
 

@@ -41,7 +41,7 @@ use crate::plan::{Memory, Rules};
 use crate::sites::Tables;
 
 pub use copies::unslide;
-pub use data::{Changed, Disagreement, Heard, Rodata, Slots, hear};
+pub use data::{Changed, Disagreement, Heard, Rodata, Slots, hear, rodata};
 pub use infer::{Unknown, Vote};
 pub use info::{Backend, FeatureNumbers, Inlined, KernelInfo, Ops};
 pub use judge::{Explained, Report, Unexplained};

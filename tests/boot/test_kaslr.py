@@ -17,7 +17,12 @@ import pvops
 from boot.compare import compare, open_sites
 from boot.guest import PAGE_OFFSET, START_KERNEL_MAP, Guest
 from boot.modes import Mode, chosen
+from boot.tamper import Dump, changes
 from boot.test_boot import judge, predict
+from pvops.image.memory import Found
+
+#: Formats of QEMU's that pack pages, as it names them; it may be built without some.
+FORMATS = ("kdump-zlib", "kdump-lzo", "kdump-snappy")
 
 pytestmark = pytest.mark.boot
 
@@ -37,10 +42,13 @@ def test_a_kernel_that_slid_is_found(
         with Guest(qemu, booted_kernel, guest_initramfs, mode) as guest:
             facts = guest.facts()
             guest.dump(core)
+            guest_formats = [path for kind in FORMATS if (path := guest.dump_packed(tmp_path / kind, kind))]
         found = pvops.memory.open(core).find(kernel)
         slide, physical_base = told(core, kernel)
         held = found.section(".text")
         report = kernel.verify(core)
+        packed_alike(guest_formats, report, kernel)
+        changes_are_found(core, kernel, found, report)
     finally:
         core.unlink(missing_ok=True)
     with capsys.disabled():
@@ -59,6 +67,29 @@ def test_a_kernel_that_slid_is_found(
     size = len(held.bytes)
     sites = open_sites(document, text, size)
     judge(compare(predicted, held.bytes, text, sites, function_of(kernel)), kernel, size)
+
+
+def packed_alike(dumps: list[Path], report: pvops.Report, kernel: pvops.Kernel) -> None:
+    """The same guest, in every format that this QEMU writes."""
+    for path in dumps:
+        packed = kernel.verify(path)
+        path.unlink()
+        assert packed.slide == report.slide
+        assert packed.explained == report.explained
+        assert packed, packed.unexplained[:5]
+
+
+def changes_are_found(core: Path, kernel: pvops.Kernel, found: Found, report: pvops.Report) -> None:
+    """The kernel's data and text agree, and one thing changed is found and named, whatever it is."""
+    assert not report.data.disagreements
+    if kernel.bits == 64:
+        assert report.data.counts["pv_ops"] > 50
+    dump = Dump(core, found)
+    for kind, address, new in changes(kernel, report, dump):
+        with dump.changed(address, new):
+            altered = kernel.verify(core)
+        assert altered.verdict == "modified", kind
+        assert [datum.what for datum in altered.data.disagreements] == [kind]
 
 
 def function_of(kernel: pvops.Kernel) -> Callable[[int], bool]:

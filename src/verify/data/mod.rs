@@ -20,7 +20,7 @@ use crate::image::Image;
 use crate::memory::{Found, Memory, Words};
 use crate::verify::Report;
 
-pub use rodata::{Changed, Rodata};
+pub use rodata::{Changed, Rodata, rodata};
 
 /// What data and text say differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +68,6 @@ pub fn hear(
 ) -> Result<Heard> {
     let words = Words::new(memory, found, image)?;
     let mut heard = votes::hear(report, backends, slots, &words, image)?;
-    heard.rodata = rodata::compare(memory, found, image)?;
+    heard.rodata = rodata(memory, found, image)?;
     Ok(heard)
 }

@@ -44,8 +44,11 @@ pub struct Rodata {
     pub written: Range<u64>,
 }
 
-/// Compares; the reason, where the image does not say what of it the kernel writes.
-pub(super) fn compare(memory: &Memory, found: &Found, image: &Image) -> Result<std::result::Result<Rodata, String>> {
+/// Holds `.rodata` to the file; the reason, where the image does not say what of it the kernel writes.
+///
+/// # Errors
+/// Memory that cannot be read.
+pub fn rodata(memory: &Memory, found: &Found, image: &Image) -> Result<std::result::Result<Rodata, String>> {
     let Some(section) = image.section(".rodata").filter(|section| section.bits_present) else {
         return Ok(Err("the image has no section .rodata".to_owned()));
     };

@@ -1,0 +1,112 @@
+//! `.rodata` in memory held to the file: relocated, but for what the kernel writes at boot.
+#![allow(clippy::unwrap_used)]
+
+mod elfwriter;
+mod memory_support;
+
+use elfwriter::dump::CoreWriter;
+use elfwriter::{ElfWriter, flags};
+use memory_support::{RODATA, RODATA_SIZE, Recipe, TEXT, TEXT_SIZE};
+use pvops::image::{Bits, Image};
+use pvops::memory::Memory;
+use pvops::verify::{Rodata, rodata};
+
+const SLIDE: u64 = 0x1240_0000;
+const PHYSICAL: usize = 0x40_0000;
+/// What the kernel writes, from the start of `.rodata`.
+const WRITTEN: std::ops::Range<u64> = 0x4000..0x5000;
+/// A relocated field of 8 bytes, likewise.
+const FIELD: usize = 0x203;
+
+/// The small kernel, with the symbols between which it writes its constants.
+fn image(recipe: &Recipe, named: bool) -> Image {
+    let linked = recipe.linked();
+    let lists: Vec<u8> = recipe.lists().iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut writer = ElfWriter::new(Bits::B64)
+        .section(".text", TEXT, flags::TEXT, &linked[..TEXT_SIZE])
+        .section(".rodata", TEXT + RODATA, flags::RODATA, &linked[RODATA as usize..][..RODATA_SIZE])
+        .section(".notes", TEXT + memory_support::NOTES, flags::RODATA, &linked[memory_support::NOTES as usize..])
+        .trailer(&lists);
+    if named {
+        writer = writer.symbol("__start_ro_after_init", TEXT + RODATA + WRITTEN.start, 0, 'R').symbol(
+            "__end_ro_after_init",
+            TEXT + RODATA + WRITTEN.end,
+            0,
+            'R',
+        );
+    }
+    Image::from_bytes("vmlinux", writer.build()).unwrap()
+}
+
+/// `.rodata` in memory that is changed before.
+fn compared(change: impl Fn(&mut [u8])) -> Rodata {
+    let recipe = Recipe::new(Bits::B64);
+    let image = image(&recipe, true);
+    let mut memory = recipe.memory(PHYSICAL as u64, SLIDE);
+    change(&mut memory[PHYSICAL + RODATA as usize..][..RODATA_SIZE]);
+    let memory = Memory::from_bytes("dump", memory).unwrap();
+    let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+    rodata(&memory, &found, &image).unwrap().unwrap()
+}
+
+#[test]
+fn a_kernel_that_slid_has_the_constants_of_its_file() {
+    let found = compared(|_| {});
+    assert_eq!((found.size, found.wrong, found.changed.len()), ((RODATA_SIZE as u64) - 0x1000, 0, 0));
+    assert!(found.unread.is_empty());
+    assert_eq!(found.written, TEXT + RODATA + WRITTEN.start..TEXT + RODATA + WRITTEN.end);
+}
+
+#[test]
+fn what_the_kernel_writes_is_not_judged() {
+    let found = compared(|rodata| rodata[WRITTEN.start as usize..WRITTEN.end as usize].fill(0xaa));
+    assert_eq!(found.wrong, 0);
+}
+
+#[test]
+fn a_changed_constant_and_a_changed_pointer_are_named() {
+    let found = compared(|rodata| {
+        rodata[0x3000] ^= 0xff;
+        rodata[FIELD..FIELD + 8].copy_from_slice(&0xffff_ffff_c012_3450u64.to_le_bytes());
+        rodata[RODATA_SIZE - 1] ^= 1;
+    });
+    let addresses: Vec<u64> = found.changed.iter().map(|run| run.address - TEXT - RODATA).collect();
+    assert_eq!(addresses, [FIELD as u64, 0x3000, RODATA_SIZE as u64 - 1]);
+    assert_eq!(found.changed[1].expected[0] ^ found.changed[1].found[0], 0xff);
+    assert!(found.wrong > 3, "most bytes of the pointer");
+}
+
+#[test]
+fn a_pointer_that_did_not_move_with_the_kernel_is_wrong() {
+    let linked = Recipe::new(Bits::B64).linked();
+    let found = compared(|rodata| rodata[FIELD..FIELD + 8].copy_from_slice(&linked[RODATA as usize + FIELD..][..8]));
+    assert_eq!(found.changed.len(), 1);
+}
+
+#[test]
+fn what_is_not_in_the_dump_is_unread() {
+    let recipe = Recipe::new(Bits::B64);
+    let image = image(&recipe, true);
+    let memory = recipe.memory(PHYSICAL as u64, SLIDE);
+    let hole = PHYSICAL + RODATA as usize + 0x8000;
+    let core = CoreWriter::new(Bits::B64)
+        .physical(0, &memory[..hole])
+        .physical(hole as u64 + 0x1000, &memory[hole + 0x1000..])
+        .build();
+    let memory = Memory::from_bytes("dump", core).unwrap();
+    let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+    let rodata = rodata(&memory, &found, &image).unwrap().unwrap();
+    let gap = TEXT + RODATA + 0x8000;
+    assert_eq!((rodata.wrong, rodata.unread.len()), (0, 1));
+    assert_eq!(rodata.unread[0], gap..gap + 0x1000);
+}
+
+#[test]
+fn an_image_that_does_not_name_what_it_writes_is_not_judged() {
+    let recipe = Recipe::new(Bits::B64);
+    let image = image(&recipe, false);
+    let memory = Memory::from_bytes("dump", recipe.memory(PHYSICAL as u64, SLIDE)).unwrap();
+    let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+    let why = rodata(&memory, &found, &image).unwrap().unwrap_err();
+    assert!(why.contains("does not name __start_ro_after_init"), "{why}");
+}
