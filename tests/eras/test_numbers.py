@@ -20,8 +20,12 @@ BOOTED = {
 }
 
 
+#: Names that others rely on.
+OLD = ("2.6.23", "2.6.24-rc1", "2.6.24", "2.6.33", "5.10", "6.1", "6.12", "7.2")
+
+
 def test_eras_are_listed_oldest_first() -> None:
-    assert eras() == ("2.6.23", "2.6.24-rc1", "2.6.24", "2.6.33", "5.10", "6.1", "6.12", "7.2")
+    assert [n for n in eras() if n in OLD] == list(OLD)
     assert [era(name).name for name in eras()] == list(eras())
 
 

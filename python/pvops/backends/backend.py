@@ -230,7 +230,7 @@ class Backend:
         steps = self.steps(fill.era)
         if steps is None:
             raise OpsError(f"backend {self.name} has no rules for era {fill.era} (it has {', '.join(self.eras)})")
-        if self.needs and not any(fill.image.address_of(symbol) for symbol in self.needs.split("|")):
+        if steps and self.needs and not any(fill.image.address_of(symbol) for symbol in self.needs.split("|")):
             symbol = self.needs.partition("|")[0]
             raise OpsError(f"this kernel is built without {self.title} (no symbol {symbol})")
         return steps

@@ -2,7 +2,7 @@
 
 Sources: arch/x86/kernel/cpu/mshyperv.c ``ms_hyperv_init_platform``, arch/x86/hyperv/mmu.c ``hyperv_setup_mmu_ops``,
 arch/x86/hyperv/hv_spinlock.c ``hv_init_spinlocks``, drivers/clocksource/hyperv_timer.c ``hv_init_clocksource`` of
-5.10.262, 6.1.192 and 6.12.117. ``nopvspin`` and the number of CPUs do not count here. From 6.1 on the clocks are static
+4.14.177 to 6.12.117. ``nopvspin`` and the number of CPUs do not count here. From 5.13 on the clocks are static
 calls and no ops.
 """
 
@@ -35,9 +35,17 @@ _LOCK_OPS: tuple[Step, ...] = (
     ),
 )
 
-HYPERV_5_10: tuple[Step, ...] = (
+_EX = feature("EX_PROCESSOR_MASKS_RECOMMENDED", word="hyperv-hints")
+HYPERV_4_14: tuple[Step, ...] = (
+    Assign("pv_mmu_ops.flush_tlb_others", "hyperv_flush_tlb_others", _REMOTE_FLUSH & ~_EX, _MMU),
+    Assign("pv_mmu_ops.flush_tlb_others", "hyperv_flush_tlb_others_ex", _REMOTE_FLUSH & _EX, _MMU),
+)
+HYPERV_4_19: tuple[Step, ...] = (
     Assign("pv_mmu_ops.flush_tlb_others", "hyperv_flush_tlb_others", _REMOTE_FLUSH, _MMU),
     Assign("pv_mmu_ops.tlb_remove_table", "tlb_remove_table", _REMOTE_FLUSH, _MMU),
+)
+HYPERV_5_4: tuple[Step, ...] = (
+    *HYPERV_4_19,
     Assign("pv_time_ops.sched_clock", "read_hv_sched_clock_tsc", _TSC_PAGE, _CLOCK, "HYPERV_TIMER"),
     Assign(
         "pv_time_ops.sched_clock",
@@ -49,7 +57,7 @@ HYPERV_5_10: tuple[Step, ...] = (
     *_LOCK_OPS,
 )
 
-HYPERV_6_1: tuple[Step, ...] = (
+HYPERV_5_13: tuple[Step, ...] = (
     Assign("pv_mmu_ops.flush_tlb_multi", "hyperv_flush_tlb_multi", _REMOTE_FLUSH, _MMU),
     Assign("pv_mmu_ops.tlb_remove_table", "tlb_remove_table", _REMOTE_FLUSH, _MMU),
     *_LOCK_OPS,
@@ -69,7 +77,17 @@ backend = Backend(
     "hyperv",
     "Hyper-V guest support",
     "hyperv",
-    {"5.10": HYPERV_5_10, "6.1": HYPERV_6_1, "6.12": HYPERV_6_12},
+    {
+        "2.6.34": (),
+        "3.10-el7": HYPERV_4_14,
+        "3.12": (),
+        "4.14": HYPERV_4_14,
+        "4.19": HYPERV_4_19,
+        "4.20": (*HYPERV_4_19, *_LOCK_OPS),
+        "5.4": HYPERV_5_4,
+        "5.13": HYPERV_5_13,
+        "6.12": HYPERV_6_12,
+    },
     needs="hyperv_setup_mmu_ops",
     detected=no_option("nopv"),
 )

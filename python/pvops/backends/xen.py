@@ -7,8 +7,8 @@ when the allocator is up, the irq ops when every vCPU's info lies at a fixed pla
 
 The tables are read from the image. Debian's 5.10 has no symbol for two of them: there what the source says is taken.
 
-Sources: arch/x86/xen/enlighten_pv.c, irq.c, mmu_pv.c, time.c and spinlock.c of 5.10.262, 6.1.192 and 6.12.117. The
-tables are gone in 7.x (Gross, "x86/xen: Drop xen_irq_ops", "… xen_cpu_ops", "… xen_mmu_ops"): the same functions are
+Sources: arch/x86/xen/enlighten_pv.c, irq.c, mmu_pv.c, time.c and spinlock.c of 3.2.7 to 6.12.117. The tables are gone
+in 7.x (Gross, "x86/xen: Drop xen_irq_ops", "… xen_cpu_ops", "… xen_mmu_ops"): the same functions are
 assigned one by one, and what is not named stays native.
 """
 
@@ -44,6 +44,10 @@ _CPU_FUNCTIONS = _functions(
     " write_cr0=xen_write_cr0 write_cr4=xen_write_cr4 wbinvd=native_wbinvd|pv_native_wbinvd read_msr=xen_read_msr"
     " write_msr=xen_write_msr read_msr_safe=xen_read_msr_safe write_msr_safe=xen_write_msr_safe"
     " read_pmc=xen_read_pmc iret=xen_iret load_tr_desc=_paravirt_nop|nop_func set_ldt=xen_set_ldt"
+    " usergs_sysret64=xen_sysret64 usergs_sysret32=xen_sysret32 irq_enable_sysexit=xen_sysexit swapgs=_paravirt_nop"
+    " clts=xen_clts read_cr4=native_read_cr4 read_cr4_safe=native_read_cr4_safe read_cr8=xen_read_cr8"
+    " write_cr8=xen_write_cr8 read_tsc=native_read_tsc read_tscp=native_read_tscp store_gdt=native_store_gdt"
+    " store_idt=native_store_idt set_iopl_mask=xen_set_iopl_mask"
     " load_gdt=xen_load_gdt load_idt=xen_load_idt load_tls=xen_load_tls load_gs_index=xen_load_gs_index"
     " alloc_ldt=xen_alloc_ldt free_ldt=xen_free_ldt store_tr=xen_store_tr write_ldt_entry=xen_write_ldt_entry"
     " write_gdt_entry=xen_write_gdt_entry write_idt_entry=xen_write_idt_entry load_sp0=xen_load_sp0"
@@ -51,9 +55,11 @@ _CPU_FUNCTIONS = _functions(
     " start_context_switch=xen_start_context_switch|paravirt_start_context_switch"
     " end_context_switch=xen_end_context_switch"
 )
-_IRQ_FUNCTIONS = _functions("safe_halt=xen_safe_halt halt=xen_halt")
+_IRQ_FUNCTIONS = _functions("safe_halt=xen_safe_halt halt=xen_halt adjust_exception_frame=xen_adjust_exception_frame")
 _MMU_FUNCTIONS = _functions(
     "write_cr2=xen_write_cr2 read_cr3=xen_read_cr3 flush_tlb_user=xen_flush_tlb flush_tlb_kernel=xen_flush_tlb"
+    " flush_tlb_single=xen_flush_tlb_single pte_update=_paravirt_nop pte_update_defer=_paravirt_nop"
+    " set_pte_at=xen_set_pte_at set_pte_atomic=xen_set_pte_atomic pte_clear=xen_pte_clear pmd_clear=xen_pmd_clear"
     " flush_tlb_one_user=xen_flush_tlb_one_user flush_tlb_others=xen_flush_tlb_others"
     " flush_tlb_multi=xen_flush_tlb_multi tlb_remove_table=tlb_remove_table pgd_alloc=xen_pgd_alloc"
     " pgd_free=xen_pgd_free ptep_modify_prot_start=xen_ptep_modify_prot_start"
@@ -88,6 +94,12 @@ _DIRECT: tuple[Step, ...] = (
     Assign("pv_mmu_ops.read_cr2", "xen_read_cr2_direct", source=_PLACEMENT),
 )
 
+#: With four levels of page tables, up to 4.11: later it is set_p4d that counts.
+_SET_PGD: tuple[Step, ...] = (Assign("pv_mmu_ops.set_pgd", "xen_set_pgd", source=_ALLOCATOR),)
+
+#: Before ``nopvspin`` (05eee619ed0e, 5.9), and before one vCPU needed no help (4.18).
+LOCKS_4_19 = cpus_more_than(1) & no_option("xen_nopvspin")
+LOCKS_3_12 = no_option("xen_nopvspin")
 #: Without xen_nopvspin and nopvspin, and with a second vCPU; Xen HVM has the same.
 LOCKS = cpus_more_than(1) & no_option("nopvspin", "xen_nopvspin")
 #: ``xen_nopvspin`` is gone.
@@ -103,9 +115,18 @@ def spinlocks(when: Condition) -> tuple[Step, ...]:
     )
 
 
+def spinlocks_3_12(when: Condition) -> tuple[Step, ...]:
+    """``xen_init_spinlocks`` of 3.12 to 4.9: queued ones, where the kernel has those, or ticket locks."""
+    return (
+        *lock_ops("xen_qlock_wait", "xen_qlock_kick", when, _SPINLOCK),
+        Assign("pv_lock_ops.lock_spinning", callee_save("xen_lock_spinning"), when, _SPINLOCK, "PARAVIRT_SPINLOCKS"),
+        Assign("pv_lock_ops.unlock_kick", "xen_unlock_kick", when, _SPINLOCK, "PARAVIRT_SPINLOCKS"),
+    )
+
+
 def time_ops(when: Condition, source: str) -> Copy:
-    """``pv_ops.time = xen_time_ops`` (5.10)."""
-    functions = _functions("sched_clock=xen_sched_clock steal_clock=xen_steal_clock")
+    """``pv_ops.time = xen_time_ops`` (to 5.12)."""
+    functions = _functions("sched_clock=xen_sched_clock|xen_clocksource_read steal_clock=xen_steal_clock")
     return Copy("pv_time_ops", "xen_time_ops", source, whole=False, when=when, otherwise=functions)
 
 
@@ -121,15 +142,22 @@ def _tables(*, whole: bool, mmu: Mapping[str, str]) -> tuple[Step, ...]:
 _PRESERVE_AD = logged("(preserve-AD)", what="Xen preserves accessed and dirty bits", assume=True)
 _PTEP = ("ptep_modify_prot_start", "ptep_modify_prot_commit")
 
-XEN_5_10: tuple[Step, ...] = (
-    Assign("pv_init_ops.patch", "paravirt_patch_default", source=_START),
-    *_tables(whole=False, mmu={**_MMU_FUNCTIONS, **{op: f"__{op}" for op in _PTEP}}),
-    *_each("pv_mmu_ops", _START, {op: f"xen_{op}" for op in _PTEP}, _PRESERVE_AD),
-    time_ops(always, _TIME),
-    *_AFTER_ALLOCATOR,
-    *_DIRECT,
-    *spinlocks(LOCKS),
-)
+
+def _split(patch: str) -> tuple[Step, ...]:
+    """``xen_start_kernel`` and what follows, up to 5.12: each structure has a table of its own type."""
+    return (
+        Assign("pv_init_ops.patch", patch, source=_START),
+        *_tables(whole=False, mmu={**_MMU_FUNCTIONS, **{op: f"__{op}" for op in _PTEP}}),
+        *_each("pv_mmu_ops", _START, {op: f"xen_{op}" for op in _PTEP}, _PRESERVE_AD),
+        time_ops(always, _TIME),
+        *_AFTER_ALLOCATOR,
+        *_DIRECT,
+    )
+
+
+#: xen_patch inlines the irq ops' direct code where it fits a site, which on x86-64 it does nowhere (gone in 4.14).
+XEN_2_6_34: tuple[Step, ...] = (*_split("xen_patch"), *_SET_PGD)
+XEN_4_14 = _split("paravirt_patch_default")
 
 _XEN_6_1: tuple[Step, ...] = (*_tables(whole=True, mmu=_MMU_FUNCTIONS), *_AFTER_ALLOCATOR, *_DIRECT)
 
@@ -142,13 +170,30 @@ XEN_7_2: tuple[Step, ...] = (
     *spinlocks(LOCKS_6_12),
 )
 
+#: xen_init_spinlocks() before 3.12: locks of Xen's own.
+_BYTELOCKS = _each(
+    "pv_lock_ops",
+    _SPINLOCK,
+    {
+        op: f"xen_{op}|_paravirt_nop"
+        for op in ("spin_is_locked", "spin_is_contended", "spin_lock", "spin_lock_flags", "spin_trylock", "spin_unlock")
+    },
+)
+
 backend = Backend(
     "xen",
     "Xen PV",
     "xen-pv",
     {
-        "5.10": XEN_5_10,
-        "6.1": (*_XEN_6_1, *spinlocks(LOCKS)),
+        "2.6.34": (*XEN_2_6_34, *_BYTELOCKS),
+        "3.10-el7": (*XEN_2_6_34, *spinlocks_3_12(LOCKS_3_12)),
+        "3.12": (*XEN_2_6_34, *spinlocks_3_12(LOCKS_3_12)),
+        "4.10": (*XEN_2_6_34, *spinlocks(LOCKS_3_12)),
+        "4.12": (*_split("xen_patch"), *spinlocks(LOCKS_3_12)),
+        "4.14": (*XEN_4_14, *spinlocks(LOCKS_3_12)),
+        "4.19": (*XEN_4_14, *spinlocks(LOCKS_4_19)),
+        "5.10.0": (*XEN_4_14, *spinlocks(LOCKS)),
+        "5.13": (*_XEN_6_1, *spinlocks(LOCKS)),
         "6.12": (*_XEN_6_1, *spinlocks(LOCKS_6_12)),
         "7.2": XEN_7_2,
     },

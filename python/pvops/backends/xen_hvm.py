@@ -1,8 +1,8 @@
 """Xen HVM and PVH: a guest with native page tables that uses Xen's clock, event channels and spinlocks.
 
 Sources: arch/x86/xen/enlighten_hvm.c ``xen_hvm_guest_init``, mmu_hvm.c ``xen_hvm_init_mmu_ops``, smp_hvm.c
-``xen_hvm_smp_init``, time.c ``xen_hvm_init_time_ops`` and spinlock.c of 5.10.262, 6.1.192 and 6.12.117. From 6.1 on the
-clocks are static calls and no ops.
+``xen_hvm_smp_init``, time.c ``xen_hvm_init_time_ops`` and spinlock.c of 3.2.7 to 6.12.117. From 5.13 on
+the clocks are static calls and no ops.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from pvops.backends.backend import Assign, Backend, Step
 from pvops.backends.conditions import Condition, Verdict, logged, no_option
 from pvops.backends.native import CPU_6_12
-from pvops.backends.xen import LOCKS, LOCKS_6_12, spinlocks, time_ops
+from pvops.backends.xen import LOCKS, LOCKS_3_12, LOCKS_4_19, LOCKS_6_12, spinlocks, spinlocks_3_12, time_ops
 from pvops.machine.machine import Machine
 
 _MMU = "arch/x86/xen/mmu_hvm.c: xen_hvm_init_mmu_ops"
@@ -49,12 +49,13 @@ backend = Backend(
     "Xen HVM guest support",
     "xen-hvm",
     {
-        "5.10": (
-            time_ops(_VECTOR & _PVCLOCK, _TIME),
-            *_EXIT,
-            *spinlocks(LOCKS & _VECTOR),
-        ),
-        "6.1": (*_EXIT, *spinlocks(LOCKS & _VECTOR)),
+        "2.6.34": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT),
+        "3.10-el7": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks_3_12(LOCKS_3_12 & _VECTOR)),
+        "3.12": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks_3_12(LOCKS_3_12 & _VECTOR)),
+        "4.10": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks(LOCKS_3_12 & _VECTOR)),
+        "4.19": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks(LOCKS_4_19 & _VECTOR)),
+        "5.10.0": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks(LOCKS & _VECTOR)),
+        "5.13": (*_EXIT, *spinlocks(LOCKS & _VECTOR)),
         "6.12": (*CPU_6_12, *_EXIT, *spinlocks(LOCKS_6_12 & _VECTOR)),
     },
     needs="xen_hvm_guest_init",

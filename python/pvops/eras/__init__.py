@@ -23,12 +23,13 @@ class Listed(NamedTuple):
     Attributes:
         name: of the era.
         module: its file.
-        first: the first release that it holds for; it lasts to the next line's.
+        first: the first release that it holds for; it lasts to the next line's. None: only
+            its marks tell it.
     """
 
     name: str
     module: str
-    first: Version
+    first: Version | None
 
 
 #: Oldest first.
@@ -36,10 +37,48 @@ ERAS = (
     Listed("2.6.23", "v2_6_23", (2, 6, 20)),
     Listed("2.6.24-rc1", "v2_6_24_rc1", (2, 6, 24)),
     Listed("2.6.24", "v2_6_24", (2, 6, 24)),
-    Listed("2.6.33", "v2_6_33", (2, 6, 27)),
-    Listed("5.10", "v5_10", (4, 20)),
-    Listed("6.1", "v6_1", (5, 13)),
-    Listed("6.12", "v6_12", (6, 8)),
+    Listed("2.6.26", "v2_6_26", (2, 6, 25)),
+    Listed("2.6.27", "v2_6_27", (2, 6, 27)),
+    Listed("2.6.30", "v2_6_30", (2, 6, 30)),
+    Listed("2.6.33", "v2_6_33", (2, 6, 32)),
+    Listed("2.6.34", "v2_6_34", (2, 6, 34)),
+    Listed("2.6.38", "v2_6_38", (2, 6, 38)),
+    Listed("3.0", "v3_0", (3, 0)),
+    Listed("3.1", "v3_1", (3, 1)),
+    Listed("3.3", "v3_3", (3, 3)),
+    Listed("3.5", "v3_5", (3, 5)),
+    Listed("3.10", "v3_10", (3, 10)),
+    Listed("3.10-el7", "v3_10_el7", None),
+    Listed("3.12", "v3_12", (3, 12)),
+    Listed("3.15", "v3_15", (3, 15)),
+    Listed("4.1", "v4_1", (4, 1)),
+    Listed("4.2", "v4_2", (4, 2)),
+    Listed("4.3", "v4_3", (4, 3)),
+    Listed("4.5", "v4_5", (4, 5)),
+    Listed("4.7", "v4_7", (4, 7)),
+    Listed("4.9", "v4_9", (4, 9)),
+    Listed("4.10", "v4_10", (4, 10)),
+    Listed("4.11", "v4_11", (4, 11)),
+    Listed("4.12", "v4_12", (4, 12)),
+    Listed("4.14", "v4_14", (4, 14)),
+    Listed("4.19", "v4_19", (4, 19)),
+    Listed("4.20", "v4_20", (4, 20)),
+    Listed("5.3", "v5_3", (5, 3)),
+    Listed("5.4", "v5_4", (5, 4)),
+    Listed("5.5", "v5_5", (5, 5)),
+    Listed("5.6", "v5_6", (5, 6)),
+    Listed("5.8", "v5_8", (5, 8)),
+    Listed("5.10.0", "v5_10_0", None),
+    Listed("5.10", "v5_10", (5, 10)),
+    Listed("5.11", "v5_11", (5, 11)),
+    Listed("5.12", "v5_12", (5, 12)),
+    Listed("5.13", "v5_13", (5, 13)),
+    Listed("5.15", "v5_15", (5, 15)),
+    Listed("6.1", "v6_1", (5, 18)),
+    Listed("6.3", "v6_3", (6, 3)),
+    Listed("6.5", "v6_5", (6, 4)),
+    Listed("6.8", "v6_8", (6, 8)),
+    Listed("6.12", "v6_12", (6, 9)),
     Listed("7.2", "v7_2", (7, 0)),
 )
 
@@ -69,17 +108,16 @@ def of_version(version: Version) -> str | None:
     """The name of the era that a release's version lies in; None where it is older than all of them."""
     found = None
     for listed in ERAS:
-        if listed.first <= version:
+        if listed.first is not None and listed.first <= version:
             found = listed.name
     return found
 
 
 def version_of(release: str | None) -> Version | None:
-    """``(6, 12)`` of ``6.12.117+deb12-amd64``, ``(2, 6, 33)`` of ``2.6.33.3``; None for anything else."""
+    """``(6, 12, 117)`` of ``6.12.117+deb12-amd64``, ``(2, 6, 33)`` of ``2.6.33.3``; None for anything else."""
     import re
 
     found = re.match(r"(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?", release or "")
     if found is None:
         return None
-    version = (int(found[1]), int(found[2]))
-    return (*version, int(found[3] or 0)) if version == (2, 6) else version
+    return tuple(int(part) for part in found.groups() if part is not None)

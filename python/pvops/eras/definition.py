@@ -126,14 +126,20 @@ class Era(NamedTuple):
         settings.update((symbol, True) for symbol in symbols if symbol != "X86_64")
         return self.default_config(bits, **settings)
 
-    def possible_configs(self, bits: int) -> Iterator[Config]:
-        """Every configuration the era's options allow for a pointer size, the default one first."""
+    def possible_configs(self, bits: int, *, unreleased: bool = False) -> Iterator[Config]:
+        """Every configuration the era's options allow for a pointer size, the default one first.
+
+        Args:
+            bits: pointer size.
+            unreleased: also those with a class of ops configured out.
+        """
         from itertools import product
 
-        symbols = [option.symbol for option in self.configs]
-        defaults = [option.default[bits == 64] for option in self.configs]
-        for flips in sorted(product((False, True), repeat=len(symbols)), key=sum):
-            on = (s for s, default, flip in zip(symbols, defaults, flips, strict=True) if default != flip)
+        always = [option.symbol for option in self.configs if not (option.released or unreleased)]
+        options = [option for option in self.configs if option.released or unreleased]
+        defaults = [option.default[bits == 64] for option in options]
+        for flips in sorted(product((False, True), repeat=len(options)), key=sum):
+            on = (*always, *(o.symbol for o, d, flip in zip(options, defaults, flips, strict=True) if d != flip))
             try:
                 yield self._checked(bits, on)
             except OpsError:

@@ -102,10 +102,11 @@ def by_vendor(on_32: NopPolicy) -> NopPolicy:
     return NopPolicy({**_TABLES, **on_32.tables}, choose, {**on_32.assumed, 64: _USUAL})
 
 
-def ideal_nops(*, amd: bool = True, hygon: bool = True) -> NopPolicy:
+def ideal_nops(*, intel: bool = True, amd: bool = True, hygon: bool = True) -> NopPolicy:
     """arch_init_ideal_nops(): P6 nops where they are decoded as fast.
 
     Args:
+        intel: Intel's CPUs are told from the others.
         amd: AMD's families after 15 take P6 nops.
         hygon: so do Hygon's.
     """
@@ -114,7 +115,7 @@ def ideal_nops(*, amd: bool = True, hygon: bool = True) -> NopPolicy:
         name = f"{cpu.vendor} family {cpu.family:#x} model {cpu.model:#x}"
         if (hygon and cpu.vendor == "hygon") or (amd and cpu.vendor == "amd" and cpu.family > 0xF):
             return NopChoice("p6", name)
-        if cpu.vendor == "intel":
+        if intel and cpu.vendor == "intel":
             if cpu.family == 6 and 0x0F <= cpu.model < 0x30 and cpu.model not in (0x1C, 0x26, 0x27):
                 return NopChoice("k8", f"{name}, which decodes these faster")
             # detect_nopl() forces the feature on for 64-bit kernels and off for 32-bit ones.

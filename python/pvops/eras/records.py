@@ -6,6 +6,8 @@ words of the header and nobody computes an offset by hand.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pvops.eras.structs import Config
 from pvops.errors import OpsError
 
@@ -120,13 +122,26 @@ ALT_INSTR_POINTERS = Record(
     "alt_instr",
     (("instr", POINTER), ("replacement", POINTER), ("cpuid", 1), ("instrlen", 1), ("replacementlen", 1)),
 )
-#: struct alt_instr with self-relative offsets (Debian's 5.10, 6.1; bit 15 of cpuid inverts).
+#: struct alt_instr with self-relative offsets (3.3 to 4.0; 5.13 to 6.2 and late 5.10, where bit 15 of cpuid inverts).
 ALT_INSTR_12 = Record(
     "alt_instr",
     (("instr_offset", 4), ("repl_offset", 4), ("cpuid", 2), ("instrlen", 1), ("replacementlen", 1)),
     packed=True,
 )
-#: struct alt_instr with a flags word (6.12, 7.2: 1 inverts, 2 is a call through a pointer).
+#: struct alt_instr with the length of the padding (4.1 to 5.12).
+ALT_INSTR_13 = Record(
+    "alt_instr",
+    (
+        ("instr_offset", 4),
+        ("repl_offset", 4),
+        ("cpuid", 2),
+        ("instrlen", 1),
+        ("replacementlen", 1),
+        ("padlen", 1),
+    ),
+    packed=True,
+)
+#: struct alt_instr with a flags word (since 6.3: 1 inverts, 2 is a call through a pointer).
 ALT_INSTR_14 = Record(
     "alt_instr",
     (("instr_offset", 4), ("repl_offset", 4), ("cpuid", 2), ("flags", 2), ("instrlen", 1), ("replacementlen", 1)),
@@ -182,10 +197,10 @@ class OFFSET:
         self.config = config
 
 
-class Option:
+class Option(NamedTuple):
     """A configuration symbol that matters to an era's ops.
 
-    Args:
+    Attributes:
         symbol: without ``CONFIG_``.
         meaning: what it changes, one line.
         default: whether it is set by default, on 32 and on 64 bits.
@@ -193,22 +208,11 @@ class Option:
         released: False for a switch no released kernel of the era has (one class of ops configured out: the 2010 post).
     """
 
-    __slots__ = ("default", "depends", "meaning", "released", "symbol")
-
-    def __init__(
-        self,
-        symbol: str,
-        meaning: str,
-        default: tuple[bool, bool] = (True, True),
-        *,
-        depends: str = "",
-        released: bool = True,
-    ) -> None:
-        self.symbol = symbol
-        self.meaning = meaning
-        self.default = default
-        self.depends = depends
-        self.released = released
+    symbol: str
+    meaning: str
+    default: tuple[bool, bool] = (True, True)
+    depends: str = ""
+    released: bool = True
 
 
 def class_options(*classes: str) -> tuple[Option, ...]:

@@ -20,6 +20,8 @@ class ParavirtRules(NamedTuple):
         clobbers: a call is refused where the site does not let go of what a C function clobbers.
         no_room: what happens to a replacement longer than its site: ``"keep"`` the indirect call, or ``"bug"``.
         source: where the kernel says so.
+        unchecked: a text of the image whose presence says that clobbers are not looked at after all (5800dc5c19f3 in
+            stable kernels, which warns where a call cannot be made direct).
     """
 
     era: str
@@ -30,6 +32,7 @@ class ParavirtRules(NamedTuple):
     clobbers: bool
     no_room: str
     source: str
+    unchecked: str = ""
 
 
 class Passes(NamedTuple):
@@ -39,11 +42,13 @@ class Passes(NamedTuple):
         name: as the core names them (`src/plan/rules.rs`).
         layout: a word of the layout of ``.altinstructions`` that tells them (``"padlen"``), or nothing.
         without: a section whose absence tells them, or nothing.
+        symbol: a function that tells them, or nothing.
     """
 
     name: str
     layout: str = ""
     without: str = ""
+    symbol: str = ""
 
 
 class Rules(NamedTuple):

@@ -109,8 +109,8 @@ class Op:
         callee_save: ``struct paravirt_callee_save``: the callee preserves every register but the returned one, so that
             the site lets go only of that (clobbers ``CLBR_RET_REG``).
         doc: what the op does, in a few words.
-        after: in a subclass, the member of the older structure that it stands behind; with an empty name it stands
-            first. Else it stands last.
+        after: in a subclass, the member of the older structure that it stands behind, wherever it stood; with an
+            empty name it stands first. Without, it stands where it stood, or last.
         instead_of: in a subclass, the member whose place it takes.
     """
 
@@ -180,16 +180,21 @@ class OpsStructMeta(type):
                     raise OpsError(f"struct {name} had no op {field}{nearest(field, ops)}")
                 ops = kept
             elif isinstance(value, OpsStructMeta):
+                beside: str | None = None
                 for inner, op in value.ops.items():
-                    ops[f"{field}.{inner}"] = op.copy(config=both(value.config, op.config))
+                    nested = op.copy(config=both(value.config, op.config))
+                    # What a nested structure grew by stands behind the member it had before.
+                    nested.after = beside if f"{field}.{inner}" not in ops else None
+                    ops = _placed(ops, beside := f"{field}.{inner}", nested, name)
         cls.ops = ops
 
 
 def _placed(ops: dict[str, Op], field: str, op: Op, struct: str) -> dict[str, Op]:
-    """The ops with one more, where it says that it stands, or in the place of the one of its name."""
+    """The ops with one more, where it says that it stands, or where the one of its name stood."""
     beside = op.instead_of or op.after
-    if beside is None or field in ops:
+    if beside is None:
         return {**ops, field: op}
+    ops = {known: value for known, value in ops.items() if known != field}
     if beside and beside not in ops:
         raise OpsError(f"struct {struct} had no op {beside}{nearest(beside, ops)}")
     placed: dict[str, Op] = {field: op} if not beside else {}
@@ -246,6 +251,18 @@ class OpsStruct(metaclass=OpsStructMeta):
     def replace(self, **pointers: Pointer | Mapping[str, Pointer]) -> OpsStruct:
         """A copy with some ops changed."""
         return type(self)(**{**self.values, **_flat(pointers)})
+
+
+def renewed(structs: tuple[type[OpsStruct], ...], *newer: type[OpsStruct]) -> tuple[type[OpsStruct], ...]:
+    """An older era's structures in their order, with these in the place of those of the same names.
+
+    Raises:
+        OpsError: there is none of that name.
+    """
+    by_name = {struct.__name__: struct for struct in newer}
+    for name in by_name.keys() - {struct.__name__ for struct in structs}:
+        raise OpsError(f"there was no structure {name}")
+    return tuple(by_name.get(struct.__name__, struct) for struct in structs)
 
 
 def refilled(

@@ -28,6 +28,9 @@ class Image(Symbols, Protocol):
     def has_section(self, name: str) -> bool:
         """Whether the image has a section of this name."""
 
+    def has_text(self, text: str) -> bool:
+        """Whether a text stands in the image's constants."""
+
 
 def of_image(image: Image, release: str | None, alternatives: str | None = None) -> Rules:
     """The rules an image patches by.
@@ -41,14 +44,17 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
         OpsError: nothing tells.
     """
     found, told = era_of(image, release)
+    paravirt = found.paravirt
+    if paravirt is not None and paravirt.clobbers and paravirt.unchecked and image.has_text(paravirt.unchecked):
+        paravirt = paravirt._replace(clobbers=False)
     for passes in found.passes[:-1]:
         if passes.layout and alternatives is not None and passes.layout in alternatives:
-            return Rules(
-                found.name, passes.name, found.paravirt, f"{told}, rows of .altinstructions have {passes.layout}"
-            )
+            return Rules(found.name, passes.name, paravirt, f"{told}, rows of .altinstructions have {passes.layout}")
         if passes.without and not image.has_section(passes.without):
-            return Rules(found.name, passes.name, found.paravirt, f"{told}, no {passes.without}")
-    return Rules(found.name, found.passes[-1].name, found.paravirt, told)
+            return Rules(found.name, passes.name, paravirt, f"{told}, no {passes.without}")
+        if passes.symbol and image.address_of(passes.symbol) is not None:
+            return Rules(found.name, passes.name, paravirt, f"{told}, the image has {passes.symbol}()")
+    return Rules(found.name, found.passes[-1].name, paravirt, told)
 
 
 def era_of_release(release: str | None) -> tuple[str, str]:

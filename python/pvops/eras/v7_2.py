@@ -7,14 +7,14 @@ depends on what).
 
 from __future__ import annotations
 
-from pvops.eras import numbers_7_2, v5_10, v6_1, v6_12
+from pvops.eras import numbers_7_2, v5_13, v6_12
 from pvops.eras.records import Option
 from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, refilled
 from pvops.eras.template import Array
 
 
-class pv_cpu_ops(v6_1.pv_cpu_ops):
+class pv_cpu_ops(v5_13.pv_cpu_ops):
     """Privileged instructions."""
 
     io_delay = gone
@@ -80,7 +80,7 @@ ERA = v6_12.ERA.then(
         Option(o.symbol, "locks go through pv_ops_lock; without it there is no such array", depends=o.depends)
         if o.symbol == "PARAVIRT_SPINLOCKS"
         else o
-        for o in v5_10.OPTIONS
+        for o in v6_12.ERA.configs
         if o.symbol != "X86_5LEVEL"
     ),
     native=native,

@@ -127,9 +127,7 @@ class KernelOps:
         likely = self._likely()
         names: Sequence[str] = ops.eras()[::-1]
         apart = bool(self._structures or self._called)
-        if self._structures:
-            names = [likely] if likely is not None else []
-        elif likely is not None:
+        if likely is not None:
             place = names.index(likely)
             names = sorted(names, key=lambda name: abs(ops.eras()[::-1].index(name) - place))
         for name in names:
@@ -137,7 +135,7 @@ class KernelOps:
             if era.arrays[0].symbol != ("" if apart else "pv_ops"):
                 continue
             seen = set()
-            for config in era.possible_configs(self.kernel.bits):
+            for config in era.possible_configs(self.kernel.bits, unreleased=bool(self._structures)):
                 if self._structures and not self._has_structures_of(era, config):
                     continue
                 template = era.template(config)

@@ -64,6 +64,15 @@ class KernelView:
         """Whether the image has a section of this name."""
         return any(section == name for section, *_ in self.image.sections())
 
+    def has_text(self, text: str) -> bool:
+        """Whether a text stands in the image's constants (``.rodata``)."""
+        wanted = text.encode()
+        return any(
+            wanted in (self.image.read(address, size) or b"")
+            for name, address, size, _ in self.image.sections()
+            if name == ".rodata"
+        )
+
     @cached_property
     def paravirt(self) -> _core.ParavirtSites | None:
         """The rows of ``.parainstructions``; None where the image has none (6.8 and later).

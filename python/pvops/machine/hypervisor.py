@@ -110,7 +110,7 @@ WORDS: Mapping[str, Word] = {
         4,
         "eax",
         "HV_X64_",
-        {"REMOTE_TLB_FLUSH_RECOMMENDED": 2, "CLUSTER_IPI_RECOMMENDED": 10},
+        {"REMOTE_TLB_FLUSH_RECOMMENDED": 2, "CLUSTER_IPI_RECOMMENDED": 10, "EX_PROCESSOR_MASKS_RECOMMENDED": 11},
         False,
     ),
 }

@@ -1,0 +1,15 @@
+"""3.0: nops are chosen once at boot (dc326fca2b64), for every Intel CPU by a mistake like for the others.
+
+A ``break`` is missing between the vendors; d6250a3f12ed (3.6, and stable kernels before) puts it there.
+Source: 3.2.7 arch/x86/kernel/alternative.c.
+"""
+
+from __future__ import annotations
+
+from pvops.eras import v2_6_38
+from pvops.eras.nops import ideal_nops
+
+ERA = v2_6_38.ERA.then("3.0", "3.2.7: arch/x86/kernel/alternative.c")._replace(
+    nops=ideal_nops(intel=False, amd=False, hygon=False),
+    backends=("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv"),
+)

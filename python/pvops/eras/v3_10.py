@@ -1,0 +1,44 @@
+"""3.10: lazy mode can carry out what it collected and go on (511ba86e1d38).
+
+Source: 3.10.4 arch/x86/include/asm/paravirt_types.h.
+"""
+
+from __future__ import annotations
+
+from pvops.eras import v2_6_24, v2_6_38, v3_5
+from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled, renewed
+from pvops.eras.template import Array
+from pvops.eras.v2_6_24_rc1 import paravirt_nop
+
+
+class pv_lazy_ops(v2_6_24.pv_lazy_ops):
+    """Deferred updates."""
+
+    flush = Op(doc="carry out what was collected, and go on collecting")
+
+
+class pv_cpu_ops(v3_5.pv_cpu_ops):
+    """Privileged instructions."""
+
+    store_gdt = gone
+
+
+class pv_mmu_ops(v2_6_38.pv_mmu_ops):
+    """Page tables of two, three (PAE) or four levels (x86-64)."""
+
+    lazy_mode = pv_lazy_ops
+
+
+#: The order of struct paravirt_patch_template.
+STRUCTS = renewed(v3_5.STRUCTS, pv_cpu_ops, pv_mmu_ops)
+
+
+def native(config: Config) -> tuple[OpsStruct, ...]:
+    """The structures as linked."""
+    return refilled(STRUCTS, v3_5.native(config), {"pv_mmu_ops.lazy_mode.flush": paravirt_nop})
+
+
+ERA = v3_5.ERA.then("3.10", "3.10.4: arch/x86/include/asm/paravirt_types.h")._replace(
+    arrays=(Array("paravirt_patch_template", STRUCTS),),
+    native=native,
+)

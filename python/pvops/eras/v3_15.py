@@ -1,0 +1,28 @@
+"""3.15: iret is a jump on x86-64 again, and no more inlined (espfix64, 3891a04aafd6).
+
+Source: 3.16 arch/x86/kernel/paravirt_patch_64.c.
+"""
+
+from __future__ import annotations
+
+from pvops.eras import v2_6_24_rc1 as seed
+from pvops.eras import v2_6_27, v3_12
+from pvops.eras.structs import Config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.eras.patching import PatchFunction
+
+#: DEF_NATIVE of paravirt_patch_64.c.
+DEF_NATIVE_64 = {op: code for op, code in v2_6_27.DEF_NATIVE_64.items() if op != "pv_cpu_ops.iret"}
+
+
+def native_patch(config: Config) -> PatchFunction:
+    """Inlines by type, whatever the op holds; too little room keeps the indirect call."""
+    from pvops.eras.patching import inline_all
+
+    code = DEF_NATIVE_64 if config.bits == 64 else seed.DEF_NATIVE
+    return inline_all("native_patch", f"3.16 arch/x86/kernel/paravirt_patch_{config.bits}.c", code)
+
+
+ERA = v3_12.ERA.then("3.15", "3.16: arch/x86/kernel/paravirt_patch_64.c")._replace(native_patch=native_patch)

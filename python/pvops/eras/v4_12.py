@@ -1,0 +1,58 @@
+"""4.12: page tables of five levels (fdd3d8ce0ea6, f2a6a7050109).
+
+Source: 4.12 and 4.13.4 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c.
+"""
+
+from __future__ import annotations
+
+from pvops.eras import v4_11
+from pvops.eras.records import Option
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
+from pvops.eras.template import Array
+from pvops.eras.v2_6_24_rc1 import paravirt_nop
+
+
+class pv_mmu_ops(v4_11.pv_mmu_ops):
+    """Page tables of two to five levels."""
+
+    alloc_p4d = Op(after="alloc_pud", doc="a page becomes a fourth-level directory")
+    release_p4d = Op(after="release_pud", doc="a page is a fourth-level directory no more")
+
+    with ifdef("X86_64"):  # CONFIG_PGTABLE_LEVELS >= 4
+        set_p4d = Op(after="make_pud", doc="write a fourth-level directory entry")
+
+        with ifdef("X86_5LEVEL"):  # CONFIG_PGTABLE_LEVELS >= 5
+            p4d_val = Op(after="set_p4d", callee_save=True, doc="the number in a fourth-level directory entry")
+            make_p4d = Op(after="p4d_val", callee_save=True, doc="a fourth-level directory entry from a number")
+
+            set_pgd = Op(after="make_p4d")
+
+
+#: The order of struct paravirt_patch_template.
+STRUCTS = renewed(v4_11.STRUCTS, pv_mmu_ops)
+
+
+def native(config: Config) -> tuple[OpsStruct, ...]:
+    """The structures as linked."""
+    pte_ident = "_paravirt_ident_64" if config.holds("X86_PAE|X86_64") else "_paravirt_ident_32"
+    return refilled(
+        STRUCTS,
+        v4_11.native(config),
+        {
+            "pv_mmu_ops.alloc_p4d": paravirt_nop,
+            "pv_mmu_ops.release_p4d": paravirt_nop,
+            "pv_mmu_ops.set_p4d": "native_set_p4d",
+            "pv_mmu_ops.p4d_val": pte_ident,
+            "pv_mmu_ops.make_p4d": pte_ident,
+        },
+    )
+
+
+ERA = v4_11.ERA.then("4.12", "4.12: arch/x86/include/asm/paravirt_types.h")._replace(
+    arrays=(Array("paravirt_patch_template", STRUCTS),),
+    configs=(
+        *v4_11.ERA.configs,
+        Option("X86_5LEVEL", "page tables of five levels: two more ops", (False, False), depends="X86_64"),
+    ),
+    native=native,
+)

@@ -1,0 +1,54 @@
+"""4.9: ticket locks are gone (cfd8983f03c7).
+
+Sources: 4.9.115 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_patch_{32,64}.c.
+"""
+
+from __future__ import annotations
+
+from pvops.eras import v4_2, v4_7
+from pvops.eras.records import Option
+from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled, renewed
+from pvops.eras.template import Array
+
+
+class pv_cpu_ops(v4_7.pv_cpu_ops):
+    """Privileged instructions."""
+
+    read_cr4_safe = gone
+
+
+class pv_lock_ops(v4_2.pv_lock_ops):
+    """Queued spinlocks. In the template always; filled and called only with CONFIG_PARAVIRT_SPINLOCKS."""
+
+    queued_spin_lock_slowpath = Op()
+    queued_spin_unlock = Op(callee_save=True)
+    wait = Op()
+    kick = Op()
+    lock_spinning = gone
+    unlock_kick = gone
+
+
+#: The order of struct paravirt_patch_template.
+STRUCTS = renewed(v4_7.STRUCTS, pv_cpu_ops, pv_lock_ops)
+
+
+def native(config: Config) -> tuple[OpsStruct, ...]:
+    """The structures as linked."""
+    return refilled(STRUCTS, v4_7.native(config), {})
+
+
+ERA = v4_7.ERA.then("4.9", "4.9.115: arch/x86/include/asm/paravirt_types.h")._replace(
+    arrays=(Array("paravirt_patch_template", STRUCTS),),
+    configs=tuple(
+        Option(
+            option.symbol,
+            "locks go through pv_lock_ops; without it the numbers stay, read NULL and have no sites",
+            depends=option.depends,
+        )
+        if option.symbol == "PARAVIRT_SPINLOCKS"
+        else option
+        for option in v4_7.ERA.configs
+        if option.symbol != "QUEUED_SPINLOCKS"
+    ),
+    native=native,
+)

@@ -1,0 +1,46 @@
+"""5.12: three ops are alternatives in entry code now (afd30525a659, 53c9d9240944, ab234a260b1f).
+
+Source: 5.12.9 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_patch.c.
+"""
+
+from __future__ import annotations
+
+from pvops.eras import v4_20, v5_10, v5_11
+from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.eras.patching import PatchFunction
+
+
+class pv_irq_ops(v4_20.pv_irq_ops):
+    """Interrupt state."""
+
+    restore_fl = gone
+
+
+#: The order of struct paravirt_patch_template.
+STRUCTS = renewed(v5_10.STRUCTS, pv_irq_ops)
+
+
+def native(config: Config) -> tuple[OpsStruct, ...]:
+    """pv_ops as linked."""
+    return refilled(STRUCTS, v5_10.native(config), {})
+
+
+def native_patch(config: Config) -> PatchFunction:
+    """Inlines by type; too little room is a BUG."""
+    gone_ops = ("pv_cpu_ops.usergs_sysret64", "pv_cpu_ops.swapgs", "pv_irq_ops.restore_fl")
+    return v4_20.inlined("5.12.9 arch/x86/kernel/paravirt_patch.c", config, gone_ops)
+
+
+ERA = v5_11.ERA.then(
+    "5.12",
+    "5.12.9: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_patch.c",
+    ended=("native_usergs_sysret64",),
+)._replace(
+    arrays=v4_20.array(STRUCTS),
+    native=native,
+    native_patch=native_patch,
+    offsets=tuple(line for line in v5_11.ERA.offsets if line.member not in ("cpu.usergs_sysret64", "cpu.swapgs")),
+)

@@ -1,0 +1,44 @@
+"""5.3: code that is too long for its site stops the kernel (fb2af0712fe8), and CR2 is read with registers preserved.
+
+Sources: 5.3.1 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch.c (46938cc8ab91).
+"""
+
+from __future__ import annotations
+
+from pvops.eras import v4_20
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.eras.patching import PatchFunction
+
+
+class pv_mmu_ops(v4_20.pv_mmu_ops):
+    """TLB flushes always; page tables with CONFIG_PARAVIRT_XXL."""
+
+    with ifdef("PARAVIRT_XXL"):
+        read_cr2 = Op(callee_save=True)
+
+
+#: The order of struct paravirt_patch_template.
+STRUCTS = renewed(v4_20.STRUCTS, pv_mmu_ops)
+
+
+def native(config: Config) -> tuple[OpsStruct, ...]:
+    """pv_ops as linked."""
+    return refilled(STRUCTS, v4_20.native(config), {})
+
+
+def native_patch(config: Config) -> PatchFunction:
+    """Inlines by type; too little room is a BUG."""
+    return v4_20.inlined("5.3 arch/x86/kernel/paravirt_patch.c", config)
+
+
+ERA = v4_20.ERA.then(
+    "5.3", "5.3.1: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch.c"
+)._replace(
+    arrays=v4_20.array(STRUCTS),
+    native=native,
+    native_patch=native_patch,
+    paravirt=v4_20.ERA.paravirt and v4_20.ERA.paravirt._replace(era="5.3", no_room="bug"),
+)

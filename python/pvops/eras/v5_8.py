@@ -1,0 +1,38 @@
+"""5.8: a hypervisor hears that I/O permissions no longer hold (cadfad870154).
+
+Source: 5.8.1 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c.
+"""
+
+from __future__ import annotations
+
+from pvops.eras import v4_20, v5_6
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
+
+
+class pv_cpu_ops(v5_6.pv_cpu_ops):
+    """Privileged instructions."""
+
+    with ifdef("PARAVIRT_XXL&X86_IOPL_IOPERM"):
+        invalidate_io_bitmap = Op(after="load_sp0", doc="this CPU's I/O permissions no longer hold")
+
+
+#: The order of struct paravirt_patch_template.
+STRUCTS = renewed(v5_6.STRUCTS, pv_cpu_ops)
+
+
+def native(config: Config) -> tuple[OpsStruct, ...]:
+    """pv_ops as linked."""
+    return refilled(
+        STRUCTS,
+        v5_6.native(config),
+        {
+            "pv_cpu_ops.invalidate_io_bitmap": "native_tss_invalidate_io_bitmap",
+            "pv_mmu_ops.flush_tlb_user": "native_flush_tlb_local",
+        },
+    )
+
+
+ERA = v5_6.ERA.then("5.8", "5.8.1: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c")._replace(
+    arrays=v4_20.array(STRUCTS),
+    native=native,
+)
