@@ -23,15 +23,15 @@
 
 mod assemble;
 mod clock;
+mod estimates;
 pub mod form;
-mod found;
 mod region;
 mod rounds;
 mod statistics;
 mod yardsticks;
 
+pub use estimates::measure;
 pub use form::{FORMS, Form};
-pub use rounds::measure;
 pub use statistics::Estimate;
 
 /// How to measure.

@@ -3,14 +3,13 @@
 use std::cell::UnsafeCell;
 use std::time::{Duration, Instant};
 
+use super::Broken;
 use super::assemble::Counter;
-use super::clock::{Clock, Pinned, tsc, tsc_frequency};
+use super::clock::{Clock, tsc};
 use super::form::{FORMS, Form};
-use super::found::Found;
 use super::region::{self, COLD, DISTINCT, Programs, Region, UNROLLED};
 use super::statistics::median;
 use super::yardsticks::{self, Yardsticks};
-use super::{Broken, Measurement, Options};
 use crate::error::{Error, Result};
 use crate::exec::{Code, Draft};
 
@@ -29,8 +28,6 @@ const STEADY: f64 = 1.02;
 const ENOUGH: usize = 8;
 /// How many times as long as was asked for it may take to have so many.
 const PATIENCE: u32 = 3;
-/// The longest that may be asked for.
-const LONGEST: f64 = 600.0;
 
 /// Ways to run a form, those that subtract two programs first.
 pub const WAYS: usize = 5;
@@ -49,7 +46,8 @@ pub struct Pair {
 /// Everything laid out in one piece of executable memory.
 pub struct Bench {
     code: Code,
-    clock: Clock,
+    /// What counts.
+    pub clock: Clock,
     yard: Yardsticks,
     /// The slot without a site, then every form.
     pub forms: Vec<Laid>,
@@ -86,27 +84,25 @@ pub struct Reading {
 /// The readings of one way of one form, one a round.
 pub type Readings = Vec<Reading>;
 
-/// Measures every form.
-///
-/// Fails where code made here may not run, where the CPU asked for is not there, and where nothing but disturbed rounds
-/// were to be had.
-pub fn measure(options: &Options) -> Result<Measurement> {
-    if !(options.seconds > 0.0 && options.seconds <= LONGEST) {
-        return Err(Error::execution(format!(
-            "{} seconds of measuring; more than 0, at most {LONGEST}",
-            options.seconds
-        )));
-    }
-    let pinned = Pinned::to(options.cpu).map_err(|why| match options.cpu {
-        Some(cpu) => Error::execution(format!("cannot run on CPU {cpu} alone: {why}")),
-        None => Error::execution(format!("cannot stay on one CPU: {why}")),
-    })?;
-    let bench = Bench::new(options.broken)?;
-    bench.run(Duration::from_secs_f64(options.seconds), pinned.cpu)
+/// What the rounds gave.
+pub struct Rounds {
+    /// Every form's readings in every way, the slot's first.
+    pub forms: Vec<[Readings; WAYS]>,
+    /// The yardsticks': 32 and 64 additions, then multiplications.
+    pub yards: [Readings; 4],
+    /// Core cycles in a tick, over all rounds.
+    pub rate: f64,
+    /// How many rounds counted.
+    pub count: usize,
+    /// How many were disturbed, and did not.
+    pub disturbed: usize,
 }
 
 impl Bench {
-    fn new(broken: Option<Broken>) -> Result<Bench> {
+    /// Lays out every form.
+    ///
+    /// Fails where code made here may not run.
+    pub fn new(broken: Option<Broken>) -> Result<Bench> {
         let clock = Clock::new();
         // Lengths do not depend on addresses: the layout is made twice, the second time where it will run.
         let probe = FORMS.map(|form| region::build(form, 1 << 32, clock.counter).map(|region| region.bytes.len()));
@@ -238,8 +234,10 @@ impl Bench {
         ]
     }
 
-    fn run(&self, time: Duration, cpu: usize) -> Result<Measurement> {
-        let tsc_hz = tsc_frequency();
+    /// Rounds over all forms for as long as this.
+    ///
+    /// Fails where nothing but disturbed rounds were to be had.
+    pub fn run(&self, time: Duration) -> Result<Rounds> {
         let began = Instant::now();
         let mut forms: Vec<[Readings; WAYS]> = vec![Default::default(); self.forms.len()];
         let mut yards: [Readings; 4] = Default::default();
@@ -274,21 +272,12 @@ impl Bench {
             )));
         }
         let rate = median(&mut scales.clone()).0;
-        let found = Found { bench: self, forms, rate };
-        let cycles_per_tsc = if self.clock.counter == Counter::Tsc { rate } else { self.cycles_per_tsc() };
-        let checks = found.checks(&yards, cycles_per_tsc * tsc_hz);
-        let costs = (1..self.forms.len()).map(|index| found.cost(index)).collect();
-        Ok(Measurement {
-            costs,
-            checks,
-            clock: self.clock.name(),
-            clock_why: self.clock.why_not.clone(),
-            cycles_per_tsc,
-            tsc_hz,
-            cpu,
-            rounds: scales.len(),
-            disturbed,
-        })
+        Ok(Rounds { forms, yards, rate, count: scales.len(), disturbed })
+    }
+
+    /// Core cycles in a tick of the time stamp counter, where the clock ticks `rate` of them in a tick of its own.
+    pub fn cycles_in_tsc(&self, rate: f64) -> f64 {
+        if self.clock.counter == Counter::Tsc { rate } else { self.cycles_per_tsc() }
     }
 
     /// One reading of n and 2n, and of 2n and 4n, additions and multiplications.
@@ -302,32 +291,3 @@ impl Bench {
 }
 
 const _: () = assert!(COLD >= ENOUGH);
-
-#[cfg(test)]
-mod tests {
-    use super::super::Check;
-    use super::*;
-
-    /// Whether what comes of a broken method is not taken for a measurement.
-    fn noticed(broken: Broken) -> bool {
-        let options = Options { seconds: 0.5, cpu: None, broken: Some(broken) };
-        measure(&options).map_or(true, |found| !found.checks.iter().all(Check::holds))
-    }
-
-    #[test]
-    fn a_subtraction_left_out_and_a_loop_folded_away_are_noticed() {
-        assert!(noticed(Broken::Subtraction));
-        assert!(noticed(Broken::Loop));
-    }
-
-    #[test]
-    fn no_time_too_much_time_and_no_such_cpu_are_errors() {
-        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 601.0] {
-            assert!(measure(&Options { seconds, ..Options::default() }).is_err());
-        }
-        for cpu in [100_000, usize::MAX] {
-            let error = measure(&Options { seconds: 1.0, cpu: Some(cpu), broken: None }).expect_err("no such CPU");
-            assert!(error.to_string().contains(&cpu.to_string()), "{error}");
-        }
-    }
-}

@@ -1,27 +1,63 @@
 //! What the readings come to: estimates, and the checks of the method.
 
+use std::time::Duration;
+
+use super::clock::{Pinned, tsc_frequency};
 use super::region::UNROLLED;
-use super::rounds::{Bench, PAIRS, QUIET, Reading, Readings, TURNS, WAYS};
+use super::rounds::{Bench, PAIRS, QUIET, Reading, Readings, Rounds, TURNS};
 use super::statistics::{Estimate, median};
-use super::{Check, Cost};
+use super::{Check, Cost, Measurement, Options};
+use crate::error::{Error, Result};
 use crate::image::Bits;
 use crate::insn;
 
-/// All that was read, on the way to estimates.
-pub struct Found<'a> {
-    /// What they were read with.
-    pub bench: &'a Bench,
-    /// Every form's in every way, the slot's first.
-    pub forms: Vec<[Readings; WAYS]>,
-    /// Core cycles in a tick, over all rounds.
-    pub rate: f64,
+/// The longest that may be asked for, in seconds.
+const LONGEST: f64 = 600.0;
+
+/// Measures every form.
+///
+/// Fails where code made here may not run, where the CPU asked for is not there, and where nothing but disturbed rounds
+/// were to be had.
+pub fn measure(options: &Options) -> Result<Measurement> {
+    if !(options.seconds > 0.0 && options.seconds <= LONGEST) {
+        return Err(Error::execution(format!(
+            "{} seconds of measuring; more than 0, at most {LONGEST}",
+            options.seconds
+        )));
+    }
+    let pinned = Pinned::to(options.cpu).map_err(|why| match options.cpu {
+        Some(cpu) => Error::execution(format!("cannot run on CPU {cpu} alone: {why}")),
+        None => Error::execution(format!("cannot stay on one CPU: {why}")),
+    })?;
+    let bench = Bench::new(options.broken)?;
+    let rounds = bench.run(Duration::from_secs_f64(options.seconds))?;
+    let cycles_per_tsc = bench.cycles_in_tsc(rounds.rate);
+    let tsc_hz = tsc_frequency();
+    let estimates = Estimates { bench: &bench, rounds: &rounds };
+    Ok(Measurement {
+        costs: (1..bench.forms.len()).map(|index| estimates.cost(index)).collect(),
+        checks: estimates.checks(cycles_per_tsc * tsc_hz),
+        clock: bench.clock.name(),
+        clock_why: bench.clock.why_not.clone(),
+        cycles_per_tsc,
+        tsc_hz,
+        cpu: pinned.cpu,
+        rounds: rounds.count,
+        disturbed: rounds.disturbed,
+    })
 }
 
-impl Found<'_> {
+/// Readings on the way to estimates.
+struct Estimates<'a> {
+    bench: &'a Bench,
+    rounds: &'a Rounds,
+}
+
+impl Estimates<'_> {
     /// What the method is held to: what is known, measured by it.
-    pub fn checks(&self, yards: &[Readings; 4], core_hz: f64) -> Vec<Check> {
+    fn checks(&self, core_hz: f64) -> Vec<Check> {
         let n = UNROLLED as f64;
-        let cycles = |index: usize| self.median(&yards[index], TURNS as f64).0;
+        let cycles = |index: usize| self.median(&self.rounds.yards[index], TURNS as f64).0;
         let within =
             |what, expected: f64, measured, share: f64| Check { what, expected, measured, tolerance: share * expected };
         let [add, adds, imul, imuls] = [0, 1, 2, 3].map(cycles);
@@ -45,14 +81,14 @@ impl Found<'_> {
 
     /// Ticks of an empty program, and what is left of them when n is subtracted from 2n.
     fn empty(&self) -> (f64, f64) {
-        let quiet: Vec<_> = quiet(&self.forms[1][0]).collect();
+        let quiet: Vec<_> = quiet(&self.rounds.forms[1][0]).collect();
         let mut whole: Vec<_> = quiet.iter().map(|r| r.first).collect();
         let mut left: Vec<_> = quiet.iter().map(|r| self.bench.difference(r.first, r.second, 1.0)).collect();
         (median(&mut whole).0, median(&mut left).0)
     }
 
     /// What one form costs.
-    pub fn cost(&self, index: usize) -> Cost {
+    fn cost(&self, index: usize) -> Cost {
         let laid = &self.bench.forms[index];
         let [warm, serialised, distinct, cold_callee, cold_branches] =
             std::array::from_fn(|way| self.estimate(index, way));
@@ -77,10 +113,10 @@ impl Found<'_> {
             let least = |of: fn(&Reading) -> f64| readings.iter().map(of).fold(f64::INFINITY, f64::min);
             self.bench.difference(least(|r| r.first), least(|r| r.second), more)
         };
-        let (own, slot) = (&self.forms[index][way], &self.forms[0][way]);
+        let (own, slot) = (&self.rounds.forms[index][way], &self.rounds.forms[0][way]);
         let (median, low, high) = self.median(own, more);
         let without = self.median(slot, more).0;
-        let minimum = (least(own) - least(slot)) * self.rate;
+        let minimum = (least(own) - least(slot)) * self.rounds.rate;
         Estimate { median: median - without, minimum, low: low - without, high: high - without }
     }
 }
@@ -92,4 +128,33 @@ fn quiet(readings: &[Reading]) -> impl Iterator<Item = &Reading> {
     let quarter = noises.get(noises.len() / 4).copied().unwrap_or(f64::INFINITY);
     let limit = noises.first().map_or(quarter, |least| quarter.max(least * QUIET));
     readings.iter().filter(move |r| r.noise <= limit && r.first.is_finite() && r.second.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Broken;
+    use super::*;
+
+    /// Whether what comes of a broken method is not taken for a measurement.
+    fn noticed(broken: Broken) -> bool {
+        let options = Options { seconds: 0.5, cpu: None, broken: Some(broken) };
+        measure(&options).map_or(true, |found| !found.checks.iter().all(Check::holds))
+    }
+
+    #[test]
+    fn a_subtraction_left_out_and_a_loop_folded_away_are_noticed() {
+        assert!(noticed(Broken::Subtraction));
+        assert!(noticed(Broken::Loop));
+    }
+
+    #[test]
+    fn no_time_too_much_time_and_no_such_cpu_are_errors() {
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 601.0] {
+            assert!(measure(&Options { seconds, ..Options::default() }).is_err());
+        }
+        for cpu in [100_000, usize::MAX] {
+            let error = measure(&Options { seconds: 1.0, cpu: Some(cpu), broken: None }).expect_err("no such CPU");
+            assert!(error.to_string().contains(&cpu.to_string()), "{error}");
+        }
+    }
 }
