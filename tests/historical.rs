@@ -88,7 +88,7 @@ impl Case<'_> {
         if line["present"].as_bool().expect("a bool") {
             patcher.taken(&row, &replacement, None, &mut site)?;
         } else {
-            patcher.idle(&row, &mut site)?;
+            patcher.untaken(&row, &mut site)?;
         }
         Ok(site)
     }
@@ -153,6 +153,7 @@ impl Case<'_> {
                 len: number(&row["len"]) as u8,
                 clobbers: Some(number(&row["clobbers"]) as u16),
                 branch: None,
+                bare: false,
             }
         });
         let sites: Vec<Site> = sites.collect();

@@ -18,9 +18,10 @@ use proptest::prelude::*;
 use pvops::ErrorKind;
 use pvops::image::{Bits, Image};
 use pvops::insn::{self, GENERIC_NOPS, INT3, K8_NOPS, NopTable, X86_11_NOPS, X86_32_NOPS, X86_NOPS};
-use pvops::plan::alternatives::{Callee, Patcher, Relocate};
-use pvops::plan::optimise::{Nops, optimise};
+use pvops::plan::alternatives::{Callee, Patcher};
+use pvops::plan::optimise::optimise;
 use pvops::plan::relocate::{self, Move};
+use pvops::plan::rules::{Nops, Relocate};
 use pvops::plan::{Boot, Landmarks, Memory, Rules, Run};
 use pvops::sites::{Alternative, AlternativeTable, Tables, alternatives};
 

@@ -18,6 +18,7 @@ __all__ = [
     "Memory",
     "Module",
     "ParavirtSites",
+    "PassRules",
     "Plan",
     "Report",
     "Rules",
@@ -42,6 +43,7 @@ __all__ = [
     "lock_uncatchable",
     "measure",
     "pass_order",
+    "passes",
     "patch_alternative",
     "patch_locks",
     "patch_site",
@@ -92,6 +94,12 @@ class Image:
     def release(self) -> str | None: ...
     def sections(self) -> list[tuple[str, int, int, bool]]:
         """(name, address, size, executable) of each section."""
+
+    def nop_tables(self) -> list[str]:
+        """Names of the nop tables that the image has, as `fill_nops` knows them: one since 5.13."""
+
+    def unknown_sections(self) -> list[str]:
+        """Sections that list addresses of code and that no pass here knows: the kernel may rewrite what they name."""
 
     def config(self) -> str | None:
         """The configuration embedded with CONFIG_IKCONFIG, or None."""
@@ -205,7 +213,8 @@ class Tables:
         self, table: str, low: int = 0, high: int | None = None
     ) -> list[tuple[int, int, int, int | None, bool | None, bool | None, int | None, int | None]]:
         """(index, address, length, feature, inverted, direct call, key, target) of the rows of a table but
-        .parainstructions, in table order; with `low` and `high` those that touch [low, high)."""
+        .parainstructions, in table order; with `low` and `high` those that touch [low, high). Of a jump label
+        `inverted` is whether it jumps where its key is off."""
 
     def intrusions(self) -> list[tuple[int, int, int]]:
         """(from, to, site) of each direct branch that lands in the middle of a site."""
@@ -326,7 +335,9 @@ class Boot:
         early_calls: set[int] | None = None,
         constants: dict[str, tuple[int, bool]] | None = None,
         its_pages: list[int] = ...,
-    ) -> Boot: ...
+        cfi: tuple[str, int | None, bool] | None = None,
+    ) -> Boot:
+        """cfi: (off, kcfi or fineibt; the random seed or None; whether the seed is known), given .cfi_sites."""
 
 def boot_region(
     era: str,
@@ -368,8 +379,35 @@ def unlocks_at_boot(era: str, processors: tuple[int, int, int, int, bool, bool])
 def switch_locks(era: str, processors: tuple[int, int, int, int, bool, bool], unlocked: bool, smp: bool) -> bool | None:
     """What alternatives_smp_switch() of 2.6.x does: True locks, False unlocks, None is nothing."""
 
-def pass_order(era: str) -> list[str]:
+def pass_order(era: str | PassRules) -> list[str]:
     """The tables of an era's passes, in the order of the passes."""
+
+def passes() -> list[tuple[str, str | None, str, str]]:
+    """(name, section or array of its rows, file, function) of every pass of the kernel; None where nothing lists its
+    sites."""
+
+@final
+class PassRules:
+    """How the passes of a kernel decide what no table tells: small choices, given by name over those of a known era.
+
+    A choice is a word, a bool, a number, or a list of words:
+
+    * order: the steps of a boot, of unlisted, jump_labels, static_calls, ftrace, constants, paravirt, cfi, retpolines,
+      returns, alternatives, callthunks, ibt, smp_locks, static_calls_again, updates;
+    * apply_alternatives(): relocate (nothing; call: a replacement of one call; first: of one call or jump; every),
+      fill (nops; ones: 90 each, then optimised), untaken (leave; pad: padding becomes nops; optimise), same_site
+      (each; longest: all rows as long as the longest; once: one write, the last row taken), nops (runs; merge-jumps:
+      6.5 to 6.9; merge; merge-all);
+    * apply_retpolines(): retpoline_int3 (behind a jump), retpoline_cs (since 7.0), its_stride;
+    * __static_call_transform(): static_zero (call, data16, cs), static_short_ret (one byte is written), static_warn,
+      static_unlock, static_again (since 6.5), static_checked (the kernel stops at what is no static call);
+    * alternatives_smp_unlock(): unlocked (a byte in hex), unlock_looks, unlock_remembers;
+    * endbr_poison (four bytes in hex), jump_label_nops (jump_label_init() rewrites nops), count_alternatives.
+    """
+
+    def __new__(cls, base: str, **choices: object) -> PassRules: ...
+    def choices(self) -> list[tuple[str, str]]:
+        """Every choice with its value, as words."""
 
 @final
 class Slot:
@@ -411,7 +449,7 @@ class Plan:
     """The ordered writes of a boot."""
 
     @staticmethod
-    def boot(tables: Tables, boot: Boot, era: str) -> Plan:
+    def boot(tables: Tables, boot: Boot, era: str | PassRules) -> Plan:
         """All passes of a boot, by the rules of an era."""
 
     def __len__(self) -> int: ...
@@ -667,7 +705,7 @@ class Module:
         """Code as text, with the names of the module and of the kernel."""
 
 def verify(
-    tables: Tables, era: str, info: KernelInfo, known: Known, found: Found, modules: Sequence[Image] = ...
+    tables: Tables, era: str | PassRules, info: KernelInfo, known: Known, found: Found, modules: Sequence[Image] = ...
 ) -> Report:
     """Judges what memory holds of an image's ``.text``, and of modules.
 

@@ -104,10 +104,16 @@ const NOPL: &[&[u8]] = &[
     b"\x66\x66\x2e\x0f\x1f\x84\x00\x00\x00\x00\x00",
 ];
 
-static NOP_TABLES: [&NopTable; 7] =
+/// All of them.
+pub static NOP_TABLES: [&NopTable; 7] =
     [&K8_NOPS, &K7_NOPS, &GENERIC_NOPS, &P6_NOPS, &X86_NOPS, &X86_32_NOPS, &X86_11_NOPS];
 
 impl NopTable {
+    /// Its bytes as the kernel has them in an array, the shortest nop first.
+    pub fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
+        self.nops.iter().flat_map(|nop| nop.iter().copied())
+    }
+
     /// The table of this name.
     pub fn by_name(name: &str) -> Result<&'static NopTable> {
         NOP_TABLES.iter().copied().find(|t| t.name == name).ok_or_else(|| {

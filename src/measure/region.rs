@@ -10,10 +10,7 @@ use crate::error::Result;
 use crate::image::Bits;
 use crate::insn::INT3;
 use crate::plan::{Landmarks, Memory, Rules, Run};
-use crate::sites::{
-    AddressTable, Alternative, AlternativeTable, ParavirtTable, Site, Tables, alternatives, paravirt, retpolines,
-    returns,
-};
+use crate::sites::{AddressTable, Alternative, AlternativeTable, ParavirtTable, Site, Tables, alternatives, paravirt};
 
 /// Sites in one turn of the loop that stays warm; the other program has twice as many.
 pub const UNROLLED: usize = 32;
@@ -141,7 +138,8 @@ impl Builder {
                 self.code.put(&[0xff, 0x15]);
                 self.code.put(&(slot.wrapping_sub(address + 6) as u32).to_le_bytes());
                 let op_type = op as u8;
-                let site = Site { address, offset: 0, section: 0, op_type, len: 6, clobbers: None, branch: None };
+                let site =
+                    Site { address, offset: 0, section: 0, op_type, len: 6, clobbers: None, branch: None, bare: false };
                 self.paravirt.push(site);
                 if !inlined.is_empty() {
                     self.alternatives.push((address, 6, Form::XENPV, true, Replacement::Code(inlined)));
@@ -241,13 +239,13 @@ impl Builder {
             Tables {
                 paravirt: Some(ParavirtTable { layout: paravirt::Layout::of_2007(Bits::B64), sites: self.paravirt }),
                 alternatives: Some(AlternativeTable { layout: alternatives::Layout::of_2007(Bits::B64), rows }),
-                retpolines: table(retpolines::SECTION, self.retpolines),
-                returns: table(returns::SECTION, self.returns),
+                retpolines: table(".retpoline_sites", self.retpolines),
+                returns: table(".return_sites", self.returns),
                 ..Tables::default()
             }
         } else {
             // Nothing patches the calls; returns are what they are on the same machine otherwise.
-            Tables { returns: table(returns::SECTION, self.returns), ..Tables::default() }
+            Tables { returns: table(".return_sites", self.returns), ..Tables::default() }
         };
         let marks = Landmarks {
             text: (self.base, self.code.here()),

@@ -11,79 +11,23 @@
 //! Sources: arch/x86/kernel/alternative.c of each. The site that a row is tested and written on is the text as the rows
 //! and passes before it left it; so is its replacement, which other tables patch too.
 
-use super::optimise::{Nops, optimise};
+use super::decision::{Decision, Kind, Reason};
+use super::optimise::{self, optimise};
+use super::passes::Pass;
 use super::relocate::{self, Move};
-use super::{Decision, Kind, Pass, Reason, Run, boot::row_error};
+use super::rules::Alternatives;
+use super::rules::{Fill, Relocate, SameSite, Untaken};
+use super::run::{Run, row_error};
 use crate::error::{Error, Result};
 use crate::image::Bits;
 use crate::insn::{CALL, CALL_LEN, MAX_PATCH_LEN, NOP, NopTable};
 use crate::sites::Alternative;
-use crate::sites::alternatives::SECTION;
-
-/// What of a replacement is moved. See [`relocate`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relocate {
-    /// Nothing.
-    Nothing,
-    /// The one call it is.
-    Call,
-    /// The one call or jump it is.
-    First,
-    /// Every instruction.
-    Every,
-}
-
-/// What the rest of a site is filled with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fill {
-    /// Nops from the table.
-    Nops,
-    /// One-byte nops, which are then optimised with the rest.
-    Ones,
-}
-
-/// What happens to a site whose row is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Idle {
-    /// Nothing.
-    Leave,
-    /// Its padding becomes nops from the table, where the site begins with as many `90` as it has padding.
-    Pad,
-    /// It is optimised.
-    Optimise,
-}
-
-/// What happens where rows follow each other at one site.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nest {
-    /// Each for itself.
-    Each,
-    /// Each for itself, all over the longest of their lengths.
-    Longest,
-    /// One write over the longest of their lengths, by the last that is taken.
-    Once,
-}
-
-/// The rules of an era.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// What of a replacement is moved.
-    pub relocate: Relocate,
-    /// What the rest of a site is filled with.
-    pub fill: Fill,
-    /// What happens to a site whose row is not taken.
-    pub idle: Idle,
-    /// What happens where rows follow each other at one site.
-    pub nest: Nest,
-    /// How nops are optimised.
-    pub nops: Nops,
-}
 
 /// An era's rules on one machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Patcher {
     /// The era's rules.
-    pub rules: Rules,
+    pub rules: Alternatives,
     /// Pointer size.
     pub bits: Bits,
     /// The CPU's nops.
@@ -134,24 +78,23 @@ impl Patcher {
             Fill::Nops => self.nops.fill(&mut site[used..]),
             Fill::Ones => site[used..].fill(NOP),
         }
-        if self.rules.relocate == Relocate::Every {
-            relocate::every(whole, self.bits, site)?;
-        }
-        if self.rules.fill == Fill::Ones {
-            optimise(self.rules.nops, self.bits, self.nops, site);
+        match (self.rules.relocate, self.rules.fill) {
+            (Relocate::Every, _) => optimise::moved(self.rules.nops, self.bits, self.nops, whole, site)?,
+            (_, Fill::Ones) => optimise(self.rules.nops, self.bits, self.nops, site),
+            (_, Fill::Nops) => {}
         }
         Ok(())
     }
 
     /// A row that is not taken: what becomes of the site in the buffer all the same.
-    pub fn idle(&self, row: &Alternative, site: &mut [u8]) -> Result<()> {
+    pub fn untaken(&self, row: &Alternative, site: &mut [u8]) -> Result<()> {
         // The first eras look at lengths before they look at the feature.
-        let need = if self.rules.idle == Idle::Leave { row.replacement_len.into() } else { 0 };
+        let need = if self.rules.untaken == Untaken::Leave { row.replacement_len.into() } else { 0 };
         fits(need, site.len())?;
-        match self.rules.idle {
-            Idle::Leave => {}
-            Idle::Optimise => optimise(self.rules.nops, self.bits, self.nops, site),
-            Idle::Pad => {
+        match self.rules.untaken {
+            Untaken::Leave => {}
+            Untaken::Optimise => optimise(self.rules.nops, self.bits, self.nops, site),
+            Untaken::Pad => {
                 let (pad, len) = (usize::from(row.pad), site.len());
                 // The kernel looks at the first bytes and rewrites the last: only a site of nothing but padding is
                 // tested where it is written.
@@ -186,12 +129,12 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let mut first = 0;
     while first < rows.len() {
         let site = rows[first].address;
-        let count = match patcher.rules.nest {
-            Nest::Each => 1,
-            Nest::Longest | Nest::Once => rows[first..].iter().take_while(|row| row.address == site).count(),
+        let count = match patcher.rules.same_site {
+            SameSite::Each => 1,
+            SameSite::Longest | SameSite::Once => rows[first..].iter().take_while(|row| row.address == site).count(),
         };
         group(run, &patcher, first, &rows[first..first + count])
-            .map_err(|(row, error)| row_error(error, SECTION, row as u32, site))?;
+            .map_err(|(row, error)| row_error(error, Pass::Alternatives, row as u32, site))?;
         first += count;
     }
     Ok(())
@@ -216,7 +159,7 @@ fn group(
     first: usize,
     rows: &[Alternative],
 ) -> std::result::Result<(), (usize, Error)> {
-    if patcher.rules.nest == Nest::Once {
+    if patcher.rules.same_site == SameSite::Once {
         return once(run, patcher, first, rows);
     }
     // The kernel goes pair by pair, from each row on: all come to be as long as the longest.
@@ -279,7 +222,7 @@ fn write(
         patcher.taken(row, replacement, callee, site)?;
         decision = decide(run, reason, callee, replacement);
     } else {
-        patcher.idle(row, site)?;
+        patcher.untaken(row, site)?;
         if site == before {
             run.keep(Pass::Alternatives, index as u32, row.address, reason);
             return Ok(());

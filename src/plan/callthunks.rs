@@ -3,11 +3,12 @@
 //! Each call in `.call_sites` from core text to core text goes to the padding in front of its function instead, which becomes
 //! the counting instruction. Source: arch/x86/kernel/callthunks.c (6.2; in 6.12 the sites of `.altinstructions` too).
 
+use super::decision::{Kind, Reason};
+use super::passes::Pass;
 use super::relocate::{self, Move};
-use super::{Kind, Pass, Reason, Run, boot::row_error};
+use super::run::{Run, row_error};
 use crate::error::Result;
 use crate::insn::{self, CALL, NOP};
-use crate::sites::call_sites::SECTION;
 
 /// Longest template there is room for.
 const MAX_TEMPLATE: u64 = 32;
@@ -18,14 +19,14 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     }
     let tables = run.tables;
     for (row, address) in tables.call_sites.rows() {
-        patch(run, row, address).map_err(|error| row_error(error, SECTION, row, address))?;
+        patch(run, row, address).map_err(|error| row_error(error, Pass::CallSites, row, address))?;
     }
     if run.rules.count_alternatives
         && let Some(table) = &tables.alternatives
     {
         for (row, alternative) in (0..).zip(&table.rows) {
             let address = alternative.address;
-            patch(run, row, address).map_err(|error| row_error(error, ".altinstructions", row, address))?;
+            patch(run, row, address).map_err(|error| row_error(error, Pass::Alternatives, row, address))?;
         }
     }
     run.counting = true;

@@ -162,6 +162,12 @@ pub enum Reason {
     Warns,
     /// The static call's target is short enough to stand in its place.
     Short,
+    /// Hashes of the kernel's control flow are new at each boot.
+    Rehashed,
+    /// The CPU has IBT.
+    FineIbt,
+    /// Control flow is not checked.
+    CfiOff,
     /// Known at boot only.
     AtBoot,
     /// Running under Xen.
@@ -223,6 +229,9 @@ impl fmt::Display for Reason {
             Reason::ReturnsZero => "the static call's target returns 0",
             Reason::Warns => "the static call's target warns",
             Reason::Short => "the static call's target is short enough to stand in its place",
+            Reason::Rehashed => "hashes are new at each boot",
+            Reason::FineIbt => "the CPU has IBT, and functions check their callers",
+            Reason::CfiOff => "callers are not checked",
             Reason::AtBoot => "known at boot",
             Reason::Xen => "running under Xen",
             Reason::AsBuilt => "as it should be already",

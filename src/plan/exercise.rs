@@ -6,8 +6,7 @@
 use crate::image::Image;
 use crate::patch;
 use crate::plan::paravirt::{self, NoRoom, Null, Pointer, Slot, Switch};
-use crate::plan::rules::ERAS;
-use crate::plan::{Boot, Paravirt, boot};
+use crate::plan::{Boot, ERAS, Paravirt, boot};
 use crate::sites::{Tables, intrusions};
 
 /// Small enough that a compression bomb costs a test milliseconds.

@@ -2,16 +2,16 @@
 //!
 //! The nop is the one of five bytes that is one instruction (`ftrace_nop_replace()`, arch/x86/kernel/ftrace.c).
 
-use super::{Kind, Pass, Reason, Run, boot::row_error};
+use super::decision::{Kind, Reason};
+use super::passes::Pass;
+use super::run::{Run, row_error};
 use crate::error::Result;
 use crate::insn::{CALL, CALL_LEN};
-
-const TABLE: &str = "__mcount_loc";
 
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let nop = run.boot.nops.atomic5;
     for (row, &address) in (0..).zip(&run.tables.mcount) {
-        let placed = |error| row_error(error, TABLE, row, address);
+        let placed = |error| row_error(error, Pass::Mcount, row, address);
         let here = run.memory.read(address, CALL_LEN).map_err(placed)?;
         if here[0] == CALL || here == nop {
             run.poke(Pass::Mcount, row, address, &nop, Kind::Nopped, Reason::NotTraced).map_err(placed)?;

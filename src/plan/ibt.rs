@@ -3,21 +3,22 @@
 //! Poisoned on every CPU where the kernel is built for IBT (arch/x86/kernel/alternative.c; `gen_endbr_poison()` in
 //! arch/x86/include/asm/ibt.h).
 
-use super::{Kind, Pass, Reason, Run, boot::row_error};
+use super::cfi;
+use super::decision::{Kind, Reason};
+use super::forms::{ENDBR32, ENDBR64};
+use super::passes::Pass;
+use super::run::{Run, row_error};
 use crate::error::Result;
-use crate::sites::ibt::SECTION;
-
-const ENDBR64: [u8; 4] = *b"\xf3\x0f\x1e\xfa";
-const ENDBR32: [u8; 4] = *b"\xf3\x0f\x1e\xfb";
 
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let poison = run.rules.endbr_poison;
     let tables = run.tables;
     for (row, address) in tables.ibt.rows() {
-        let placed = |error| row_error(error, SECTION, row, address);
+        let placed = |error| row_error(error, Pass::Ibt, row, address);
         let here = run.memory.read(address, 4).map_err(placed)?;
         if here == ENDBR64 || here == ENDBR32 || here == poison {
             run.poke(Pass::Ibt, row, address, &poison, Kind::Sealed, Reason::Unneeded).map_err(placed)?;
+            cfi::seal(run, row, address).map_err(placed)?;
         } else {
             run.keep(Pass::Ibt, row, address, Reason::NotFound);
         }

@@ -3,13 +3,13 @@
 //! As built they fit the keys' first state. `jump_label_init()` rewrites the nops up to 5.12, where this CPU has others;
 //! then each change of a key rewrites its sites. Sources: kernel/jump_label.c, arch/x86/kernel/jump_label.c.
 
-use super::boot::Known;
-use super::{Kind, Pass, Reason, Run, boot::row_error};
+use super::decision::{Kind, Reason};
+use super::machine::Known;
+use super::passes::Pass;
+use super::run::{Run, row_error};
 use crate::error::Result;
 use crate::insn::{self, JMP_SHORT};
 use crate::sites::JumpLabel;
-
-const TABLE: &str = "__jump_table";
 
 /// The state of a key: as the machine says, else as the image has it.
 pub(super) fn state(run: &Run<'_>, key: u64) -> Known<bool> {
@@ -62,7 +62,7 @@ pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
 }
 
 fn write(run: &mut Run<'_>, row: u32, label: &JumpLabel, bytes: &[u8], kind: Kind, reason: Reason) -> Result<()> {
-    let placed = |error| row_error(error, TABLE, row, label.address);
+    let placed = |error| row_error(error, Pass::JumpLabels, row, label.address);
     if run.memory.read(label.address, bytes.len()).map_err(placed)? == bytes {
         run.keep(Pass::JumpLabels, row, label.address, reason);
         return Ok(());

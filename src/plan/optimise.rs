@@ -3,30 +3,61 @@
 //! | era | what counts as a nop | what a run becomes |
 //! |---|---|---|
 //! | 5.13 to 6.4, and 5.10 stable | a run of `90` | nops of up to 8 bytes, the longest first |
-//! | 6.5 to 6.19 | `90` and `0f 1f`, not `f3 90` | one nop, or a jump over `int3` |
+//! | 6.5 to 6.9 | `90` and `0f 1f`, not `f3 90` | one nop, or a jump over `int3`; with a jump to its end that stands before it |
+//! | 6.10 to 6.19 | the same | one nop, or a jump over `int3` |
 //! | since 7.0 | these, `mov %r,%r`, `lea 0(%r),%r`, `jmp +0` | the same |
 //!
 //! Sources: arch/x86/kernel/alternative.c of 6.1 and 6.12; `insn_is_nop()` of arch/x86/lib/insn-eval.c, 7.2.
 
-use crate::image::Bits;
-use crate::insn::{self, JMP, JMP_SHORT, NOP, NopTable, Step};
-
-/// Which nops are made longer, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nops {
-    /// Runs of one-byte nops.
-    Runs,
-    /// Every nop and `nopl`.
-    Merge,
-    /// Everything that does nothing.
-    MergeAll,
-}
+use super::relocate::{self, Move, signed};
+use super::rules::Nops;
+use crate::error::Result;
+use crate::insn::{self, Bits, JMP, JMP_SHORT, NOP, NopTable, Step};
 
 /// `optimize_nops()` over the buffer, which holds a whole site.
 pub fn optimise(how: Nops, bits: Bits, nops: &NopTable, buffer: &mut [u8]) {
     match how {
         Nops::Runs => runs(bits, nops, buffer),
+        Nops::MergeJumps => merge_jumps(bits, nops, buffer),
         Nops::Merge | Nops::MergeAll => merge(how == Nops::MergeAll, bits, nops, buffer),
+    }
+}
+
+/// `apply_relocation()` of 6.5 and later: the buffer, which begins with a replacement, is moved to its site and optimised.
+/// Up to 6.9 nops go first: what a jump leads to is asked before it is moved.
+pub fn moved(how: Nops, bits: Bits, nops: &NopTable, whole: Move, buffer: &mut [u8]) -> Result<()> {
+    if how == Nops::MergeJumps {
+        merge_jumps(bits, nops, buffer);
+        return relocate::every(whole, bits, buffer);
+    }
+    relocate::every(whole, bits, buffer)?;
+    optimise(how, bits, nops, buffer);
+    Ok(())
+}
+
+/// `__optimize_nops()` of 6.5 to 6.9.
+fn merge_jumps(bits: Bits, nops: &NopTable, buffer: &mut [u8]) {
+    let mut at = 0;
+    // The last jump, and where it leads; until something else than a nop stands behind it.
+    let mut jump: Option<(usize, usize)> = None;
+    while at < buffer.len() {
+        let Some(step) = insn::step(bits, &buffer[at..]) else { return };
+        let start = at;
+        at += step.len;
+        if let [JMP | JMP_SHORT, _] = step.opcode {
+            let displacement =
+                step.branch().map_or(0, |(field, len)| signed(&buffer[start + field..start + field + len]));
+            let target = (at as i64).wrapping_add(displacement.into());
+            jump = usize::try_from(target).ok().filter(|&target| target != 0).map(|target| (start, target));
+        } else if is_nop(false, bits, &buffer[start..], &step) {
+            while let Some(next) = insn::step(bits, &buffer[at..]).filter(|n| is_nop(false, bits, &buffer[at..], n)) {
+                at += next.len;
+            }
+            let from = jump.filter(|&(_, target)| target == at).map_or(start, |(jump, _)| jump);
+            nops.span(&mut buffer[from..at]);
+        } else {
+            jump = None;
+        }
     }
 }
 
@@ -140,6 +171,23 @@ mod tests {
         assert_eq!(after(Nops::Merge, &[0x90; 12]), b"\xeb\x0a\xcc\xcc\xcc\xcc\xcc\xcc\xcc\xcc\xcc\xcc");
         assert_eq!(after(Nops::Merge, &[0x90; 130])[..6], *b"\xe9\x7d\x00\x00\x00\xcc");
         assert_eq!(after(Nops::Merge, b"\xf3\x90\x90\x90"), b"\xf3\x90\x66\x90");
+    }
+
+    #[test]
+    fn from_6_5_to_6_9_a_jump_to_the_end_of_nops_is_one_of_them() {
+        // entry_ibpb of 6.8: jmp over 42 nops.
+        let jump = [&[0xeb, 42][..], &[0x90; 42]].concat();
+        assert_eq!(after(Nops::MergeJumps, &jump), [&[0xeb, 42][..], &[0xcc; 42]].concat());
+        assert_eq!(after(Nops::Merge, &jump)[..4], *b"\xeb\x2a\xeb\x28");
+        // Another instruction between, or another target.
+        assert_eq!(after(Nops::MergeJumps, b"\xeb\x03\xfb\x90\x90"), b"\xeb\x03\xfb\x66\x90");
+        assert_eq!(after(Nops::MergeJumps, b"\xeb\x01\x90\x90"), b"\xeb\x01\x66\x90");
+        assert_eq!(after(Nops::MergeJumps, b"\xeb\x02\x90\x90\xfb"), b"\x0f\x1f\x40\x00\xfb");
+        // A jump that leads there only once it is moved is none.
+        let whole = Move { from: 0x1000, len: 2, to: 0x2000 };
+        let mut moved = *b"\xe9\x02\x10\x00\x00\x90\x90";
+        super::moved(Nops::MergeJumps, Bits::B64, &X86_11_NOPS, whole, &mut moved).expect("no BUG");
+        assert_eq!(moved, *b"\xeb\x05\xcc\xcc\xcc\x66\x90");
     }
 
     #[test]

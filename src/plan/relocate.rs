@@ -94,7 +94,7 @@ pub fn every(whole: Move, bits: Bits, buffer: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-fn signed(field: &[u8]) -> i32 {
+pub(super) fn signed(field: &[u8]) -> i32 {
     match *field {
         [a] => (a as i8).into(),
         [a, b, c, d] => i32::from_le_bytes([a, b, c, d]),

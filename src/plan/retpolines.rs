@@ -12,12 +12,14 @@
 //! and a jump followed by nothing but `int3`. Sources: `patch_retpoline()`, `emit_indirect()`, `its_allocate_thunk()` in
 //! arch/x86/kernel/alternative.c of 5.10.262, 6.1, 6.12, 7.2.
 
+use super::decision::{Kind, Reason};
 use super::optimise::optimise;
+use super::passes::Pass;
+use super::rules::Retpolines;
+use super::run::{Run, row_error};
 use super::undetermined::{Forms, Undetermined};
-use super::{Kind, Pass, Reason, Run, boot::row_error};
 use crate::error::{Error, Result};
 use crate::insn::{self, CALL, INT3, JMP, NOP, THUNK_SIZE};
-use crate::sites::retpolines::SECTION;
 
 const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
 const CS: u8 = 0x2e;
@@ -25,18 +27,6 @@ const REX_B: u8 = 0x41;
 const PAGE: u64 = 4096;
 /// Where the area of modules begins (`MODULES_VADDR` with `CONFIG_RANDOMIZE_BASE`): what is allocated first, without KASLR.
 const MODULES: u64 = 0xffff_ffff_c000_0000;
-
-/// The rules of an era.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// A jump is followed by `int3`.
-    pub int3: bool,
-    /// A call is stretched with `cs` prefixes, a jump followed by `int3` to its end.
-    pub cs: bool,
-    /// Distance of the pages of ITS thunks in the area of modules: one with a guard page behind it, or one after the other
-    /// out of the large page that `execmem` keeps (6.13 and later).
-    pub its_stride: u64,
-}
 
 /// A call or jump to a thunk, as it stands at a site.
 struct Branch {
@@ -77,7 +67,7 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let mut pages = Pages::default();
     let tables = run.tables;
     for (row, address) in tables.retpolines.rows() {
-        patch(run, &mut pages, row, address).map_err(|error| row_error(error, SECTION, row, address))?;
+        patch(run, &mut pages, row, address).map_err(|error| row_error(error, Pass::Retpolines, row, address))?;
     }
     Ok(())
 }
@@ -151,7 +141,7 @@ fn find(run: &Run<'_>, address: u64) -> Result<Option<Branch>> {
 }
 
 /// `emit_indirect()`, and the filling behind it. False where it does not fit.
-fn indirect(rules: Rules, branch: &Branch, bytes: &mut [u8; 16], mut at: usize) -> bool {
+fn indirect(rules: Retpolines, branch: &Branch, bytes: &mut [u8; 16], mut at: usize) -> bool {
     let call = !branch.conditional && branch.opcode == CALL;
     let need = 2 + usize::from(branch.register / 8);
     let Some(spare) = branch.len.checked_sub(at + need) else { return false };
@@ -186,7 +176,7 @@ fn its(run: &mut Run<'_>, pages: &mut Pages, row: u32, branch: &Branch) -> Resul
         let forms = Forms::Thunk { page: page as u16, offset: offset as u16 };
         // Of the instruction only the displacement, its last four bytes.
         let address = branch.address + len as u64 - 4;
-        run.plan.undetermined.push(Undetermined { address, len: 4, pass: Pass::Retpolines, row, forms });
+        run.plan.guess(Undetermined { address, len: 4, pass: Pass::Retpolines, row, forms });
     }
     Ok(())
 }

@@ -3,14 +3,13 @@
 //! Source: arch/x86/kernel/alternative.c, `patch_return()`, `cpu_wants_rethunk_at()` (5.10.262, 6.1, 6.12, 7.2). Where
 //! returns go through `its_return_thunk`, only those in the lower half of a cache line do.
 
-use super::{Kind, Pass, Reason, Run, boot::row_error};
+use super::decision::{Kind, Reason};
+use super::forms::RET5;
+use super::passes::Pass;
+use super::run::{Run, row_error};
 use crate::error::Result;
-use crate::insn::{self, INT3, JMP, RET};
-use crate::sites::returns::SECTION;
+use crate::insn::{self, JMP, RET};
 use crate::sites::static_calls::TRAMPOLINE_ENDS;
-
-/// `ret`, and nothing runs behind it.
-pub const RET5: [u8; 5] = [RET, INT3, INT3, INT3, INT3];
 
 /// What a return at this address becomes.
 pub(super) fn ret(run: &Run<'_>, address: u64) -> ([u8; 5], Reason) {
@@ -26,7 +25,7 @@ pub(super) fn ret(run: &Run<'_>, address: u64) -> ([u8; 5], Reason) {
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     for (row, address) in tables.returns.rows() {
-        let placed = |error| row_error(error, SECTION, row, address);
+        let placed = |error| row_error(error, Pass::Returns, row, address);
         let code = run.memory.from(address);
         let to_thunk = match code {
             [JMP, a, b, c, d, ..] => Some(run.memory.target(address, 5, &[*a, *b, *c, *d])) == run.marks.return_thunk,

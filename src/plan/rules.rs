@@ -1,9 +1,4 @@
-//! What an era's passes do that no table tells: one value per era, so that the eras read as a diff.
-
-use super::alternatives::{self, Fill, Idle, Nest, Relocate};
-use super::optimise::Nops;
-use super::{Pass, retpolines, smp_locks, static_calls};
-use crate::error::{Error, Result};
+//! What a kernel's passes do that no table tells: separate small choices, as stable kernels are hybrids.
 
 /// One step of a boot, in an era's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +15,8 @@ pub enum Stage {
     Constants,
     /// `apply_paravirt()`.
     Paravirt,
+    /// `apply_fineibt()`.
+    Cfi,
     /// `apply_retpolines()`.
     Retpolines,
     /// `apply_returns()`.
@@ -38,25 +35,157 @@ pub enum Stage {
     Updates,
 }
 
-impl Stage {
-    /// The passes that run in this step for the first time.
-    pub fn tables(self) -> &'static [Pass] {
-        match self {
-            Stage::Unlisted => &[Pass::Unlisted],
-            Stage::JumpLabels => &[Pass::JumpLabels],
-            Stage::StaticCalls => &[Pass::StaticCalls, Pass::Trampolines],
-            Stage::Ftrace => &[Pass::Mcount],
-            Stage::Constants => &[Pass::RuntimeConst],
-            Stage::Paravirt => &[Pass::Paravirt],
-            Stage::Retpolines => &[Pass::Retpolines],
-            Stage::Returns => &[Pass::Returns],
-            Stage::Alternatives => &[Pass::Alternatives],
-            Stage::CallThunks => &[Pass::CallSites],
-            Stage::Ibt => &[Pass::Ibt],
-            Stage::SmpLocks => &[Pass::SmpLocks],
-            Stage::StaticCallsAgain | Stage::Updates => &[],
+/// The steps of a boot, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    steps: [Stage; MAX_STAGES],
+    len: usize,
+}
+
+/// More steps than any boot has.
+const MAX_STAGES: usize = 24;
+
+impl Order {
+    /// These steps; what is beyond [`MAX_STAGES`] is left out.
+    pub const fn of(stages: &[Stage]) -> Order {
+        let mut order = Order { steps: [Stage::Unlisted; MAX_STAGES], len: 0 };
+        while order.len < stages.len() && order.len < MAX_STAGES {
+            order.steps[order.len] = stages[order.len];
+            order.len += 1;
         }
+        order
     }
+}
+
+impl std::ops::Deref for Order {
+    type Target = [Stage];
+
+    fn deref(&self) -> &[Stage] {
+        &self.steps[..self.len]
+    }
+}
+
+/// What of a replacement is moved. See [`super::relocate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relocate {
+    /// Nothing.
+    Nothing,
+    /// The one call it is.
+    Call,
+    /// The one call or jump it is.
+    First,
+    /// Every instruction.
+    Every,
+}
+
+/// What the rest of a site is filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// Nops from the table.
+    Nops,
+    /// One-byte nops, which are then optimised with the rest.
+    Ones,
+}
+
+/// What happens to a site whose row is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untaken {
+    /// Nothing.
+    Leave,
+    /// Its padding becomes nops from the table, where the site begins with as many `90` as it has padding.
+    Pad,
+    /// It is optimised.
+    Optimise,
+}
+
+/// What happens where rows follow each other at one site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Each for itself.
+    Each,
+    /// Each for itself, all over the longest of their lengths.
+    Longest,
+    /// One write over the longest of their lengths, by the last that is taken.
+    Once,
+}
+
+/// The choices of `apply_alternatives()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alternatives {
+    /// What of a replacement is moved.
+    pub relocate: Relocate,
+    /// What the rest of a site is filled with.
+    pub fill: Fill,
+    /// What happens to a site whose row is not taken.
+    pub untaken: Untaken,
+    /// What happens where rows follow each other at one site.
+    pub same_site: SameSite,
+    /// How nops are optimised.
+    pub nops: Nops,
+}
+
+/// Which nops are made longer, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nops {
+    /// Runs of one-byte nops.
+    Runs,
+    /// Every nop and `nopl`; and a jump to the end of such a run, which stands before it (`__optimize_nops()`, 6.5 to 6.9).
+    MergeJumps,
+    /// Every nop and `nopl` (since 6.10, da8f9cf7e721).
+    Merge,
+    /// Everything that does nothing.
+    MergeAll,
+}
+
+/// The choices of `apply_retpolines()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retpolines {
+    /// A jump is followed by `int3`.
+    pub int3: bool,
+    /// A call is stretched with `cs` prefixes, a jump followed by `int3` to its end.
+    pub cs: bool,
+    /// Distance of the pages of ITS thunks in the area of modules: one with a guard page behind it, or one after the other
+    /// out of the large page that `execmem` keeps (6.13 and later).
+    pub its_stride: u64,
+}
+
+/// What a static call of a function that returns 0 becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zero {
+    /// A call, as of any function.
+    Call,
+    /// `data16 data16 xor %rax,%rax` (5.12 to 5.16).
+    Data16,
+    /// `cs cs cs xor %eax,%eax` (since 5.17, 1cd5f059d956, and stable).
+    Cs,
+}
+
+/// The choices of `__static_call_transform()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticCalls {
+    /// What a call of `__static_call_return0` becomes.
+    pub zero: Zero,
+    /// Of a `ret` one byte is written, and what stands behind it stays (up to 5.15; `RET_INSN_SIZE`).
+    pub short_ret: bool,
+    /// A call of `__WARN_trap` becomes a `ud1`.
+    pub warn: bool,
+    /// A call of the native unlock becomes a `movb`.
+    pub unlock: bool,
+    /// All sites are done again once there is a return thunk.
+    pub again: bool,
+    /// What stands at a site must be a static call, or the kernel stops.
+    pub checked: bool,
+}
+
+/// The choices of `alternatives_smp_unlock()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SmpLocks {
+    /// What a `lock` prefix becomes.
+    pub unlocked: u8,
+    /// Only a `lock` prefix is unlocked.
+    pub looks: bool,
+    /// A switch to the mode in force does nothing, and the kernel does not switch at boot where more CPUs are about to come.
+    pub remembers: bool,
 }
 
 /// The rules of an era.
@@ -65,186 +194,19 @@ pub struct Rules {
     /// The era's name.
     pub era: &'static str,
     /// The order of the passes.
-    pub order: &'static [Stage],
+    pub order: Order,
     /// `apply_alternatives()`.
-    pub alternatives: alternatives::Rules,
+    pub alternatives: Alternatives,
     /// `apply_retpolines()`.
-    pub retpolines: retpolines::Rules,
+    pub retpolines: Retpolines,
     /// `__static_call_transform()`.
-    pub static_calls: static_calls::Rules,
+    pub static_calls: StaticCalls,
     /// `alternatives_smp_unlock()`.
-    pub smp_locks: smp_locks::Rules,
+    pub smp_locks: SmpLocks,
     /// What an unneeded `endbr64` becomes.
     pub endbr_poison: [u8; 4],
     /// `jump_label_init()` rewrites nops that are not this CPU's.
     pub jump_label_nops: bool,
     /// `callthunks_patch_builtin_calls()` goes through `.altinstructions` too.
     pub count_alternatives: bool,
-}
-
-const OF_2007: &[Stage] = &[Stage::Alternatives, Stage::SmpLocks, Stage::Paravirt];
-
-const OF_5_10: &[Stage] = &[
-    Stage::Unlisted,
-    Stage::StaticCalls,
-    Stage::JumpLabels,
-    Stage::Ftrace,
-    Stage::Retpolines,
-    Stage::Returns,
-    Stage::Alternatives,
-    Stage::SmpLocks,
-    Stage::Paravirt,
-    Stage::Updates,
-];
-
-const OF_6_1: &[Stage] = &[
-    Stage::Unlisted,
-    Stage::StaticCalls,
-    Stage::Ftrace,
-    Stage::Paravirt,
-    Stage::Retpolines,
-    Stage::Returns,
-    Stage::Alternatives,
-    Stage::Ibt,
-    Stage::SmpLocks,
-    Stage::Updates,
-];
-
-const OF_6_12: &[Stage] = &[
-    Stage::Unlisted,
-    Stage::StaticCalls,
-    Stage::Ftrace,
-    Stage::Constants,
-    Stage::Retpolines,
-    Stage::Returns,
-    Stage::Alternatives,
-    Stage::CallThunks,
-    Stage::Ibt,
-    Stage::SmpLocks,
-    Stage::StaticCallsAgain,
-    Stage::Updates,
-];
-
-const OF_7_2: &[Stage] = &[
-    Stage::Unlisted,
-    Stage::StaticCalls,
-    Stage::Ftrace,
-    Stage::Constants,
-    Stage::Retpolines,
-    Stage::Returns,
-    Stage::CallThunks,
-    Stage::Alternatives,
-    Stage::Ibt,
-    Stage::SmpLocks,
-    Stage::StaticCallsAgain,
-    Stage::Updates,
-];
-
-/// arch/x86/kernel/alternative.c of 2.6.24: plain copies.
-const V2_6_24: Rules = Rules {
-    era: "2.6.24",
-    order: OF_2007,
-    alternatives: alternatives::Rules {
-        relocate: Relocate::Nothing,
-        fill: Fill::Nops,
-        idle: Idle::Leave,
-        nest: Nest::Each,
-        nops: Nops::Runs,
-    },
-    retpolines: retpolines::Rules { int3: false, cs: false, its_stride: 0x2000 },
-    static_calls: static_calls::Rules { zero: false, warn: false, unlock: false, again: false, checked: false },
-    smp_locks: smp_locks::Rules { unlocked: 0x90, looks: false, remembers: false },
-    endbr_poison: *b"\x66\x0f\x1f\x00",
-    jump_label_nops: false,
-    count_alternatives: false,
-};
-
-/// 2.6.33: the same, and locks that look at how many CPUs will come.
-const V2_6_33: Rules =
-    Rules { era: "2.6.33", smp_locks: smp_locks::Rules { unlocked: 0x3e, looks: false, remembers: true }, ..V2_6_24 };
-
-/// 1b1d9258181b: calls that are the whole replacement are moved.
-const V2_6_34: Rules = Rules {
-    era: "2.6.34",
-    alternatives: alternatives::Rules { relocate: Relocate::Call, ..V2_6_33.alternatives },
-    ..V2_6_33
-};
-
-/// 5.10 as released, before the return thunks of July 2022 reached it: padlen, nops straight from the table.
-const V5_10_0: Rules = Rules {
-    era: "5.10.0",
-    order: OF_5_10,
-    alternatives: alternatives::Rules {
-        relocate: Relocate::First,
-        fill: Fill::Nops,
-        idle: Idle::Pad,
-        nest: Nest::Each,
-        nops: Nops::Runs,
-    },
-    smp_locks: smp_locks::Rules { unlocked: 0x3e, looks: true, remembers: true },
-    jump_label_nops: true,
-    ..V2_6_33
-};
-
-/// 5.10 stable since then: 5.19's alternatives.
-const V5_10: Rules = Rules {
-    era: "5.10",
-    alternatives: alternatives::Rules { fill: Fill::Ones, idle: Idle::Optimise, ..V5_10_0.alternatives },
-    ..V5_10_0
-};
-
-const V6_1: Rules = Rules {
-    era: "6.1",
-    order: OF_6_1,
-    retpolines: retpolines::Rules { int3: true, ..V5_10.retpolines },
-    static_calls: static_calls::Rules { zero: true, checked: true, ..V5_10.static_calls },
-    jump_label_nops: false,
-    ..V5_10
-};
-
-const V6_12: Rules = Rules {
-    era: "6.12",
-    order: OF_6_12,
-    alternatives: alternatives::Rules {
-        relocate: Relocate::Every,
-        fill: Fill::Ones,
-        idle: Idle::Optimise,
-        nest: Nest::Longest,
-        nops: Nops::Merge,
-    },
-    static_calls: static_calls::Rules { again: true, ..V6_1.static_calls },
-    count_alternatives: true,
-    ..V6_1
-};
-
-/// 6.5 to 6.7: 6.1's passes, 6.12's alternatives.
-const V6_5: Rules = Rules { era: "6.5", alternatives: V6_12.alternatives, ..V6_1 };
-
-const V7_2: Rules = Rules {
-    era: "7.2",
-    order: OF_7_2,
-    alternatives: alternatives::Rules { nest: Nest::Once, nops: Nops::MergeAll, ..V6_12.alternatives },
-    retpolines: retpolines::Rules { int3: true, cs: true, its_stride: 0x1000 },
-    static_calls: static_calls::Rules { warn: true, ..V6_12.static_calls },
-    endbr_poison: *b"\x0f\x1f\x40\xd6",
-    count_alternatives: false,
-    ..V6_12
-};
-
-const V7_3: Rules =
-    Rules { era: "7.3", static_calls: static_calls::Rules { unlock: true, ..V7_2.static_calls }, ..V7_2 };
-
-/// The seed of October 2007 differs from 2.6.24 in its template and its nops, not here.
-const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
-
-pub(super) static ERAS: [Rules; 11] = [SEED, V2_6_24, V2_6_33, V2_6_34, V5_10_0, V5_10, V6_1, V6_5, V6_12, V7_2, V7_3];
-
-impl Rules {
-    /// The rules of this era.
-    pub fn by_name(era: &str) -> Result<&'static Rules> {
-        ERAS.iter().find(|rules| rules.era == era).ok_or_else(|| {
-            let known: Vec<_> = ERAS.iter().map(|rules| rules.era).collect();
-            Error::ops(format!("no rules for era {era:?}; there are {}", known.join(", ")))
-        })
-    }
 }

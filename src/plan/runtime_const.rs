@@ -1,7 +1,9 @@
 //! `runtime_const_fixup()`: constants in instructions (include/asm/runtime-const.h, 6.11).
 
-use super::boot::Known;
-use super::{Kind, Pass, Reason, Run, boot::row_error};
+use super::decision::{Kind, Reason};
+use super::machine::Known;
+use super::passes::Pass;
+use super::run::{Run, row_error};
 use crate::error::Result;
 
 /// Writes every constant that is known; the others stay as built, undetermined.
@@ -13,7 +15,7 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
         let bytes = value.to_le_bytes();
         for (row, address) in constant.table.rows() {
             run.poke(Pass::RuntimeConst, row, address, &bytes[..constant.width.into()], Kind::Constant, Reason::AtBoot)
-                .map_err(|error| row_error(error, section, row, address))?;
+                .map_err(|error| row_error(error.in_section(section), Pass::RuntimeConst, row, address))?;
         }
     }
     Ok(())

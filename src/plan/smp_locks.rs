@@ -8,22 +8,14 @@
 //!
 //! Source: arch/x86/kernel/alternative.c of each.
 
-use super::{Kind, Memory, Pass, Reason, Run, boot::row_error};
+use super::decision::{Kind, Reason};
+use super::memory::Memory;
+use super::passes::Pass;
+use super::rules::SmpLocks;
+use super::run::{Run, row_error};
 use crate::error::{Error, Result};
-use crate::sites::smp_locks::SECTION;
 
 const LOCK: u8 = 0xf0;
-
-/// The rules of an era.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// What a `lock` prefix becomes.
-    pub unlocked: u8,
-    /// Only a `lock` prefix is unlocked.
-    pub looks: bool,
-    /// A switch to the mode in force does nothing, and the kernel does not switch at boot where more CPUs are about to come.
-    pub remembers: bool,
-}
 
 /// What decides whether the kernel switches to one CPU (2.6.x, `alternative_instructions()`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +41,7 @@ impl Cpus {
     }
 }
 
-impl Rules {
+impl SmpLocks {
     /// `alternative_instructions()`: whether it unlocks. Fails where the kernel would `BUG()`.
     pub fn at_boot(self, cpus: &Cpus) -> Result<bool> {
         if cpus.once() {
@@ -69,7 +61,7 @@ impl Rules {
         }
         if !smp && cpus.online > 1 {
             let reason = format!("BUG: {} CPUs are online (alternatives_smp_switch)", cpus.online);
-            return Err(Error::bug(reason).in_section(SECTION));
+            return Err(Error::bug(reason).in_section(Pass::SmpLocks.table()));
         }
         Ok((!self.remembers || smp == unlocked).then_some(smp))
     }
@@ -102,7 +94,7 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
         match run.rules.smp_locks.patch(address, run.marks.text, &run.memory, false) {
             Ok(byte) => run
                 .poke(Pass::SmpLocks, row, address, &[byte], Kind::Unlocked, Reason::Uniprocessor)
-                .map_err(|error| row_error(error, SECTION, row, address))?,
+                .map_err(|error| row_error(error, Pass::SmpLocks, row, address))?,
             Err(reason) => run.keep(Pass::SmpLocks, row, address, reason),
         }
     }

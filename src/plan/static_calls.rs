@@ -2,7 +2,7 @@
 //!
 //! | site | function | NULL | returns 0 | warns (7.2) | `queued_spin_unlock` (7.3) |
 //! |---|---|---|---|---|---|
-//! | call | `call` | nop of 5 | `cs cs cs xor %eax,%eax` (6.1 and later) | `ud1 (%edx),%rdi` | `ds ds movb $0,(%rdi)` |
+//! | call | `call` | nop of 5 | `xor` with prefixes (5.12 and later) | `ud1 (%edx),%rdi` | `ds ds movb $0,(%rdi)` |
 //! | tail jump | `jmp` | `ret`, or to the return thunk | | | |
 //! | `jcc` | `jcc` | `jcc` to a `ret` | | | |
 //! | trampoline | `jmp` | as a tail jump | | | |
@@ -11,37 +11,17 @@
 //! one; since 6.5 (`static_call_force_reinit()`) all sites are done again where there is a thunk. Sources:
 //! arch/x86/kernel/static_call.c, kernel/static_call_inline.c of 5.10, 6.1, 6.12, 7.2.
 
-use super::boot::Known;
-use super::callthunks;
-use super::returns::{self, RET5};
-use super::{Kind, Pass, Reason, Run, boot::row_error};
+use super::decision::{Kind, Reason};
+use super::forms::RET5;
+use super::forms::ZERO_DATA16;
+use super::forms::{UNLOCK, WARN, ZERO};
+use super::machine::Known;
+use super::passes::Pass;
+use super::run::{Run, row_error};
+use super::{callthunks, returns};
 use crate::error::{Error, Result};
 use crate::insn::{self, CALL, JMP, RET};
 use crate::sites::StaticCall;
-
-const TABLE: &str = ".static_call_sites";
-
-/// `cs cs cs xor %eax,%eax`.
-pub const ZERO: [u8; 5] = [0x2e, 0x2e, 0x2e, 0x31, 0xc0];
-/// `ud1 (%edx),%rdi`.
-pub const WARN: [u8; 5] = [0x67, 0x48, 0x0f, 0xb9, 0x3a];
-/// `ds ds movb $0,(%rdi)`.
-pub const UNLOCK: [u8; 5] = [0x3e, 0x3e, 0xc6, 0x07, 0x00];
-
-/// The rules of an era.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// A call of `__static_call_return0` becomes an `xor`.
-    pub zero: bool,
-    /// A call of `__WARN_trap` becomes a `ud1`.
-    pub warn: bool,
-    /// A call of the native unlock becomes a `movb`.
-    pub unlock: bool,
-    /// All sites are done again once there is a return thunk.
-    pub again: bool,
-    /// What stands at a site must be a static call, or the kernel stops.
-    pub checked: bool,
-}
 
 /// The function of a key: as the machine says, else as the image has it.
 pub(super) fn function(run: &Run<'_>, key: u64) -> Known<u64> {
@@ -103,7 +83,7 @@ fn each(run: &mut Run<'_>, function: impl Fn(&Run<'_>, u64) -> u64, thunks: bool
 /// `__static_call_transform()`; `thunks` says whether a return thunk has been chosen by then.
 fn transform(run: &mut Run<'_>, pass: Pass, row: u32, site: &StaticCall, function: u64, thunks: bool) -> Result<()> {
     let address = site.address;
-    let placed = |error| row_error(error, TABLE, row, address);
+    let placed = |error| row_error(error, Pass::StaticCalls, row, address);
     let here = run.memory.from(address);
     let known = match here {
         [JMP | RET, ..] | [0x0f, 0x80..=0x8f, ..] if site.tail => true,
@@ -111,7 +91,7 @@ fn transform(run: &mut Run<'_>, pass: Pass, row: u32, site: &StaticCall, functio
         _ if site.tail => false,
         _ => here.first_chunk().is_some_and(|here| {
             *here == run.boot.nops.atomic5
-                || [ZERO, WARN].contains(here)
+                || [ZERO, ZERO_DATA16, WARN].contains(here)
                 || (run.rules.static_calls.unlock && *here == UNLOCK)
         }),
     };
@@ -134,7 +114,8 @@ fn transform(run: &mut Run<'_>, pass: Pass, row: u32, site: &StaticCall, functio
     } else {
         let (five, kind, reason) = unconditional(run, site, function, thunks).map_err(placed)?;
         bytes[..5].copy_from_slice(&five);
-        (5, kind, reason)
+        let short = run.rules.static_calls.short_ret && five == RET5;
+        (if short { 1 } else { 5 }, kind, reason)
     };
     if run.memory.read(address, len).map_err(placed)? == &bytes[..len] {
         run.keep(pass, row, address, reason);
@@ -162,8 +143,8 @@ fn unconditional(run: &mut Run<'_>, site: &StaticCall, function: u64, thunks: bo
             let function = callthunks::translate(run, function)?;
             let rules = run.rules.static_calls;
             let is = |mark: Option<u64>| mark == Some(function);
-            if rules.zero && is(run.marks.return0) {
-                (ZERO, Kind::Zeroed, Reason::ReturnsZero)
+            if let (Some(zero), true) = (rules.zero.form(), is(run.marks.return0)) {
+                (zero, Kind::Zeroed, Reason::ReturnsZero)
             } else if rules.warn && is(run.marks.warn_trap) {
                 (WARN, Kind::Trapped, Reason::Warns)
             } else if rules.unlock && is(run.marks.native_unlock) {

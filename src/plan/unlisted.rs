@@ -5,7 +5,9 @@
 //! - Xen fills `hypercall_page` (arch/x86/xen/xen-head.S, up to the fix of XSA-466): 128 stubs of 32 bytes, which keep what
 //!   lies behind them.
 
-use super::{Kind, Pass, Reason, Run};
+use super::decision::{Kind, Reason};
+use super::passes::Pass;
+use super::run::Run;
 use crate::error::Result;
 use crate::image::Bits;
 use crate::insn;

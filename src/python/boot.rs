@@ -11,7 +11,7 @@ use crate::image;
 use crate::insn::NopTable;
 use crate::plan::{self as core, Known};
 use crate::python::image::Image;
-use crate::python::plan::{Rules, Slot};
+use crate::python::template::{Rules, Slot};
 use crate::sites;
 
 /// Everything an image lists of its own code.
@@ -21,7 +21,8 @@ pub struct Tables {
     pub(super) tables: sites::Tables,
 }
 
-/// (index, address, length, feature, inverted, direct call, key, target) of a row; what a table has not is None.
+/// (index, address, length, feature, inverted, direct call, key, target) of a row; what a table has not is None. Of a jump
+/// label `inverted` is whether it jumps where its key is off.
 type Row = (u32, u64, u16, Option<u16>, Option<bool>, Option<bool>, Option<u64>, Option<u64>);
 
 /// A row of .altinstructions with its replacement, as `Tables::alternatives` gives it.
@@ -94,6 +95,15 @@ fn known<T>(map: HashMap<u64, (T, bool)>) -> HashMap<u64, Known<T>> {
     map.into_iter().map(|(at, (value, certain))| (at, Known { value, certain })).collect()
 }
 
+fn cfi_mode(name: &str) -> Result<core::CfiMode> {
+    match name {
+        "off" => Ok(core::CfiMode::Off),
+        "kcfi" => Ok(core::CfiMode::Kcfi),
+        "fineibt" => Ok(core::CfiMode::FineIbt),
+        _ => Err(Error::ops(format!("cfi is \"off\", \"kcfi\" or \"fineibt\", not {name:?}"))),
+    }
+}
+
 #[pymethods]
 impl Boot {
     /// `features` are the words of x86_capability, bug words behind; `numbers` those of retpoline, retpoline_lfence,
@@ -102,7 +112,7 @@ impl Boot {
     #[new]
     #[pyo3(signature = (features, numbers, nops, *, return_thunk = None, uniprocessor = false, xen = false,
                         template = None, rules = None, pointers = None, keys = None, static_calls = None,
-                        early_calls = None, constants = None, its_pages = Vec::new()))]
+                        early_calls = None, constants = None, its_pages = Vec::new(), cfi = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
     fn new(
         features: Vec<u32>,
@@ -119,7 +129,12 @@ impl Boot {
         early_calls: Option<HashSet<u64>>,
         constants: Option<&Bound<'_, PyDict>>,
         its_pages: Vec<u64>,
+        cfi: Option<(String, Option<u32>, bool)>,
     ) -> PyResult<Boot> {
+        let (cfi, cfi_known) = match cfi {
+            None => Default::default(),
+            Some((mode, seed, certain)) => (core::Cfi { mode: cfi_mode(&mode)?, seed }, certain),
+        };
         let paravirt = match (template, rules) {
             (Some(template), Some(rules)) => Some(core::Paravirt {
                 template: template.iter().map(|slot| slot.core()).collect(),
@@ -151,17 +166,69 @@ impl Boot {
             constants: known_constants,
             its_pages,
             xen,
+            cfi,
+            cfi_known,
         }))
     }
 }
 
 /// The tables of an era's passes, in the order of the passes.
 #[pyfunction]
-pub fn pass_order(era: &str) -> PyResult<Vec<&'static str>> {
-    Ok(rules(era)?.order.iter().flat_map(|stage| stage.tables()).map(|pass| pass.name()).collect())
+pub fn pass_order(era: &Bound<'_, PyAny>) -> PyResult<Vec<&'static str>> {
+    Ok(rules(era)?.order.iter().flat_map(|stage| stage.tables()).map(core::Pass::name).collect())
 }
 
-/// The rules of an era's passes.
-pub(super) fn rules(era: &str) -> Result<&'static core::Rules> {
-    core::Rules::by_name(era)
+/// (name, section or array of its rows, file, function) of every pass; a pass whose sites nothing lists has None.
+#[pyfunction]
+pub fn passes() -> Vec<(&'static str, Option<&'static str>, &'static str, &'static str)> {
+    core::passes::PASSES.iter().map(|row| (row.name, row.table, row.file, row.function)).collect()
+}
+
+/// How the passes of a kernel decide what no table tells.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct PassRules(core::Rules);
+
+#[pymethods]
+impl PassRules {
+    /// The rules of an era by name, but for the choices given.
+    #[new]
+    #[pyo3(signature = (base, **choices))]
+    fn new(base: &str, choices: Option<&Bound<'_, PyDict>>) -> PyResult<PassRules> {
+        let mut rules = *core::Rules::by_name(base)?;
+        for (name, value) in choices.into_iter().flatten() {
+            rules = rules.with(&name.extract::<String>()?, &word(&value)?)?;
+        }
+        Ok(PassRules(rules))
+    }
+
+    /// Every choice with its value, as words.
+    fn choices(&self) -> Vec<(&'static str, String)> {
+        self.0.choices()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("PassRules({:?}, …)", self.0.era)
+    }
+}
+
+/// A choice as a word: a bool is yes or no, a number is in hex, the names of a list stand with commas between.
+fn word(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    if let Ok(flag) = value.extract::<bool>() {
+        return Ok(if flag { "yes" } else { "no" }.to_owned());
+    }
+    if let Ok(number) = value.extract::<u64>() {
+        return Ok(format!("{number:#x}"));
+    }
+    if let Ok(word) = value.extract::<String>() {
+        return Ok(word);
+    }
+    Ok(value.extract::<Vec<String>>()?.join(","))
+}
+
+/// The rules of an era's passes, by name or as they are.
+pub(super) fn rules(era: &Bound<'_, PyAny>) -> PyResult<core::Rules> {
+    match era.cast::<PassRules>() {
+        Ok(rules) => Ok(rules.get().0),
+        Err(_) => Ok(*core::Rules::by_name(era.extract::<&str>()?)?),
+    }
 }

@@ -10,7 +10,7 @@ use crate::plan::alternatives::Patcher;
 use crate::plan::smp_locks::Cpus;
 use crate::plan::{self as core, Memory};
 use crate::python::boot::Boot;
-use crate::python::plan::bits;
+use crate::python::template::bits;
 use crate::sites::{self, Alternative};
 
 /// Where `boot_region` lays replacements; no kernel lies there.
@@ -28,7 +28,7 @@ const NO_ROW: Alternative = Alternative {
     pad: 0,
 };
 
-fn lock_rules(era: &str) -> Result<core::smp_locks::Rules> {
+fn lock_rules(era: &str) -> Result<core::rules::SmpLocks> {
     Ok(core::Rules::by_name(era)?.smp_locks)
 }
 
@@ -55,7 +55,7 @@ pub fn patch_alternative<'py>(
     if taken {
         patcher.taken(&row, replacement, None, &mut site)?;
     } else {
-        patcher.idle(&row, &mut site)?;
+        patcher.untaken(&row, &mut site)?;
     }
     Ok(PyBytes::new(py, &site))
 }
@@ -122,6 +122,7 @@ pub fn boot_region<'py>(
         len,
         clobbers: Some(clobbers),
         branch: None,
+        bare: false,
     };
     let tables = sites::Tables {
         paravirt: Some(sites::ParavirtTable {
@@ -129,7 +130,7 @@ pub fn boot_region<'py>(
             sites: paravirt.into_iter().map(site).collect(),
         }),
         alternatives: Some(sites::AlternativeTable { layout: sites::alternatives::Layout::of_2007(bits), rows }),
-        smp_locks: sites::AddressTable { section: sites::smp_locks::SECTION.to_owned(), sites: locks },
+        smp_locks: sites::AddressTable { section: ".smp_locks".to_owned(), sites: locks },
         ..sites::Tables::default()
     };
     let marks = core::Landmarks { text, ..core::Landmarks::default() };

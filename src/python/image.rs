@@ -10,6 +10,7 @@ use pyo3::types::PyBytes;
 use crate::error::Result;
 use crate::image::{self, Bits};
 use crate::insn;
+use crate::sites;
 
 /// An opened kernel image.
 #[pyclass(frozen, module = "pvops._core")]
@@ -100,6 +101,16 @@ impl Image {
     /// (name, address, size, executable) of each section.
     fn sections(&self) -> Vec<(&str, u64, u64, bool)> {
         self.0.sections().iter().map(|s| (s.name.as_str(), s.address, s.size, s.executable)).collect()
+    }
+
+    /// Names of the nop tables that the image has, as `fill_nops` knows them.
+    fn nop_tables(&self, py: Python<'_>) -> Vec<&'static str> {
+        py.detach(|| sites::nops::tables(&self.0)).into_iter().map(|table| table.name).collect()
+    }
+
+    /// Sections that list addresses of code and that no pass here knows: the kernel may rewrite what they name.
+    fn unknown_sections(&self, py: Python<'_>) -> Vec<String> {
+        py.detach(|| sites::unknown::sections(&self.0))
     }
 
     fn config(&self) -> PyResult<Option<String>> {

@@ -19,13 +19,14 @@ mod memory;
 mod plan;
 mod report;
 mod sites;
+mod template;
 mod verify;
 
 /// The Rust core. Private: `pvops` is the interface.
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::boot::{Boot, Tables, pass_order};
+    use super::boot::{Boot, PassRules, Tables, pass_order, passes};
     #[pymodule_export]
     use super::columns::{Column, Columns, Written};
     #[pymodule_export]
@@ -51,11 +52,13 @@ mod _core {
     #[pymodule_export]
     use super::memory::{Found, Memory, running_kernel};
     #[pymodule_export]
-    use super::plan::{Plan, Rules, Slot, fill_nops, patch_site, write_file};
+    use super::plan::{Plan, fill_nops, patch_site, write_file};
     #[pymodule_export]
     use super::report::{Module, Report};
     #[pymodule_export]
     use super::sites::ParavirtSites;
+    #[pymodule_export]
+    use super::template::{Rules, Slot};
     #[pymodule_export]
     use super::verify::{KernelInfo, Known, verify};
 

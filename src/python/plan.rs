@@ -1,4 +1,4 @@
-//! `pvops._core.Plan`, and what it is made from: slots and rules.
+//! `pvops._core.Plan`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,136 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::error::{Error, Result};
-use crate::image::{self, Bits};
-use crate::insn::{MAX_PATCH_LEN, NopTable};
+use crate::image;
+use crate::insn::NopTable;
 use crate::patch;
 use crate::plan as core;
-use crate::plan::paravirt::{self, Inline, NoRoom, Null, Pointer, RomAnswer, Switch};
-use crate::plan::{Decision, Reason};
+use crate::plan::{Decision, Reason, paravirt};
 use crate::python::boot::{Boot, Tables, rules};
-
-/// One slot of the template: what it holds, and what the patch function does with its type.
-#[pyclass(frozen, module = "pvops._core")]
-pub struct Slot(paravirt::Slot);
-
-fn no_room(name: &str) -> Result<NoRoom> {
-    match name {
-        "keep" => Ok(NoRoom::Keep),
-        "default" => Ok(NoRoom::Default),
-        "bug" => Ok(NoRoom::Bug),
-        _ => Err(Error::ops(format!("no_room is \"keep\", \"default\" or \"bug\", not {name:?}"))),
-    }
-}
-
-pub(super) fn bits(bits: u32) -> Result<Bits> {
-    match bits {
-        32 => Ok(Bits::B32),
-        64 => Ok(Bits::B64),
-        _ => Err(Error::ops(format!("{bits} bits; x86 kernels have 32 or 64"))),
-    }
-}
-
-impl Slot {
-    pub(super) fn core(&self) -> paravirt::Slot {
-        self.0.clone()
-    }
-
-    fn with(&self, switch: Switch) -> Slot {
-        Slot(paravirt::Slot { switch, ..self.0.clone() })
-    }
-}
-
-#[pymethods]
-impl Slot {
-    /// `pointer` is `null`, `nop`, `ident32`, `ident64`, or `function` with its address.
-    #[new]
-    #[pyo3(signature = (pointer, address = 0, *, jump = false))]
-    fn new(pointer: &str, address: u64, jump: bool) -> PyResult<Slot> {
-        let pointer = match pointer {
-            "null" => Pointer::Null,
-            "nop" => Pointer::Nop,
-            "ident32" => Pointer::Ident32,
-            "ident64" => Pointer::Ident64,
-            "function" => Pointer::Function(address),
-            _ => return Err(Error::ops(format!("a slot cannot hold {pointer:?}")).into()),
-        };
-        Ok(Slot(paravirt::Slot { pointer, jump, switch: Switch::Default }))
-    }
-
-    /// The same slot, whose type the patch function inlines.
-    #[pyo3(signature = (code, *, only_while = None, no_room = "keep", relocation = None))]
-    fn inlined(
-        &self,
-        code: &[u8],
-        only_while: Option<u64>,
-        no_room: &str,
-        relocation: Option<(usize, u64)>,
-    ) -> PyResult<Slot> {
-        if code.len() > MAX_PATCH_LEN {
-            return Err(Error::ops(format!(
-                "{} bytes of inline code; the insn buffer holds {MAX_PATCH_LEN}",
-                code.len()
-            ))
-            .into());
-        }
-        let no_room = self::no_room(no_room)?;
-        Ok(self.with(Switch::Inline(Inline { code: code.into(), only_while, no_room, relocation })))
-    }
-
-    /// The same slot, whose type VMI's ROM answers for: `none`, `call_rel`, `jump_rel`, `nop`, or another number.
-    #[pyo3(signature = (answer, address = 0))]
-    fn asked(&self, answer: &str, address: u64) -> PyResult<Slot> {
-        let answer = match answer {
-            "none" => RomAnswer::None,
-            "call_rel" => RomAnswer::CallRel(address),
-            "jump_rel" => RomAnswer::JumpRel(address),
-            "nop" => RomAnswer::Nop,
-            other => match other.parse() {
-                Ok(kind) => RomAnswer::Unknown(kind),
-                Err(_) => return Err(Error::ops(format!("VMI's ROM cannot answer {other:?}")).into()),
-            },
-        };
-        Ok(self.with(Switch::Rom(answer)))
-    }
-
-    /// The same slot, whose type the patch function leaves alone.
-    fn ignored(&self) -> Slot {
-        self.with(Switch::Ignore)
-    }
-}
-
-/// The rules of an era for one kernel.
-#[pyclass(frozen, module = "pvops._core")]
-pub struct Rules(paravirt::Rules);
-
-#[pymethods]
-impl Rules {
-    /// `call_clobbers` None: not checked; `null_call` None: NULL becomes ud2; `no_room` is `keep` or `bug`.
-    #[new]
-    #[pyo3(signature = (bits, nops, *, call_clobbers = None, null_call = None, no_room = "bug"))]
-    fn new(
-        bits: u32,
-        nops: &str,
-        call_clobbers: Option<u16>,
-        null_call: Option<u64>,
-        no_room: &str,
-    ) -> PyResult<Rules> {
-        let bits = self::bits(bits)?;
-        Ok(Rules(paravirt::Rules {
-            bits,
-            nops: NopTable::by_name(nops)?,
-            call_clobbers,
-            null: null_call.map_or(Null::Ud2, Null::Call),
-            no_room: self::no_room(no_room)?,
-        }))
-    }
-}
-
-impl Rules {
-    pub(super) fn core(&self) -> paravirt::Rules {
-        self.0
-    }
-}
+use crate::python::template::{Rules, Slot};
 
 /// (bytes after, bytes used, kind, reason) of a patched site.
 type Patched<'py> = (Bound<'py, PyBytes>, usize, &'static str, String);
@@ -156,7 +33,7 @@ pub fn patch_site<'py>(
 ) -> PyResult<Patched<'py>> {
     let mut buffer = before.to_vec();
     let patch = if fill { paravirt::patch_site } else { paravirt::patch_function };
-    let decision = patch(&slot.0, &rules.0, clobbers, address, &mut buffer)?;
+    let decision = patch(&slot.core(), &rules.core(), clobbers, address, &mut buffer)?;
     Ok((PyBytes::new(py, &buffer), decision.used.into(), decision.kind.name(), decision.reason.to_string()))
 }
 
@@ -189,9 +66,9 @@ type Write<'py> = (u64, &'static str, u32, Bound<'py, PyBytes>, &'static str, St
 impl Plan {
     /// All passes of a boot, by the rules of an era.
     #[staticmethod]
-    fn boot(py: Python<'_>, tables: &Tables, boot: &Boot, era: &str) -> PyResult<Plan> {
+    fn boot(py: Python<'_>, tables: &Tables, boot: &Boot, era: &Bound<'_, PyAny>) -> PyResult<Plan> {
         let rules = rules(era)?;
-        let plan = py.detach(|| core::boot(&tables.image, &tables.tables, &boot.0, rules))?;
+        let plan = py.detach(|| core::boot(&tables.image, &tables.tables, &boot.0, &rules))?;
         Ok(Plan { image: tables.image.clone(), plan })
     }
 

@@ -91,7 +91,7 @@ impl Known {
 pub fn verify(
     py: Python<'_>,
     tables: &Tables,
-    era: &str,
+    era: &Bound<'_, PyAny>,
     info: &KernelInfo,
     known: &Known,
     found: &Found,
@@ -111,7 +111,7 @@ pub fn verify(
     })?;
     let (report, modules) = py.detach(|| -> Result<_> {
         let code = core::code(&tables.image, found.found.slide)?;
-        let verifier = core::Verifier::new(&tables.image, &tables.tables, rules, info.0.clone(), code)?;
+        let verifier = core::Verifier::new(&tables.image, &tables.tables, &rules, info.0.clone(), code)?;
         let view = core::View::new(verifier.text(), &text.bytes, &text.unread)?;
         let report = verifier.verify(&view, &known.0);
         let modules = verifier.modules(&tables.image, &report.state, &linked)?;

@@ -1,8 +1,11 @@
 //! `.altinstructions`: code that replaces other code where the CPU has a feature.
 //!
 //! ```c
-//! struct alt_instr {       /* 2.6.24 to 2.6.33: 12 bytes, on x86-64 24 */
+//! struct alt_instr {       /* 2.6.24 to 2.6.35: 12 bytes, on x86-64 24 */
 //!         u8 *instr;  u8 *replacement;  u8 cpuid;  u8 instrlen;  u8 replacementlen;  u8 pad1;  /* x86-64: u32 pad2; */
+//! };
+//! struct alt_instr {       /* 2.6.36 to 3.2 (83a7a2ad2a91): 12 bytes, on x86-64 24 */
+//!         u8 *instr;  u8 *replacement;  u16 cpuid;  u8 instrlen;  u8 replacementlen;  /* x86-64: u32 pad2; */
 //! };
 //! struct alt_instr {       /* 4.1 to 5.10: 13 bytes, packed */
 //!         s32 instr_offset;  s32 repl_offset;  u16 cpuid;  u8 instrlen;  u8 replacementlen;  u8 padlen;
@@ -16,9 +19,12 @@
 //! ```
 //!
 //! Sources: arch/x86/include/asm/alternative.h of 2.6.24, 2.6.33, 5.10, 6.1, 6.12. Offsets are relative to their own
-//! field. Which layout a table has is found by holding every row to every layout.
+//! field. `pad1` is 0, or from 2.6.33 on the assembler's check that a replacement fits, `0xff + rlen - slen`
+//! (1b1d9258181b). Which layout a table has is found by holding every row to every layout. A replacement of no bytes has no
+//! address: `static_cpu_has()` up to 5.12 writes 0 in its place.
 
 use super::code::{Code, Record, relative};
+use super::layouts;
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 
@@ -27,6 +33,8 @@ pub const SECTION: &str = ".altinstructions";
 
 /// More feature and bug words than any kernel has (24 to 26 today): a higher number is a misread row.
 const MAX_FEATURE: u16 = 64 * 32;
+/// Likewise of the kernels whose rows hold pointers: 10 words up to 3.2.
+const MAX_FEATURE_OF_2011: u16 = 12 * 32;
 
 const FLAG_NOT: u16 = 1;
 const FLAG_DIRECT_CALL: u16 = 2;
@@ -35,8 +43,10 @@ const INVERTED: u16 = 1 << 15;
 /// What follows the two addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tail {
-    /// u8 cpuid, u8 instrlen, u8 replacementlen.
+    /// u8 cpuid, u8 instrlen, u8 replacementlen, u8 pad1.
     Byte,
+    /// u16 cpuid, u8 instrlen, u8 replacementlen.
+    Word,
     /// u16 cpuid, u8 instrlen, u8 replacementlen; bit 15 inverts.
     Inverted,
     /// u16 cpuid, u8 instrlen, u8 replacementlen, u8 padlen.
@@ -69,9 +79,23 @@ impl Layout {
     }
 }
 
-static LAYOUTS: [Layout; 5] = [
+static LAYOUTS: [Layout; 7] = [
     Layout { name: "12-byte rows, pointers", stride: 12, used: 11, pointers: Some(Bits::B32), tail: Tail::Byte },
     Layout { name: "24-byte rows, pointers", stride: 24, used: 19, pointers: Some(Bits::B64), tail: Tail::Byte },
+    Layout {
+        name: "12-byte rows, pointers, 16-bit features",
+        stride: 12,
+        used: 12,
+        pointers: Some(Bits::B32),
+        tail: Tail::Word,
+    },
+    Layout {
+        name: "24-byte rows, pointers, 16-bit features",
+        stride: 24,
+        used: 20,
+        pointers: Some(Bits::B64),
+        tail: Tail::Word,
+    },
     Layout { name: "12-byte rows", stride: 12, used: 12, pointers: None, tail: Tail::Inverted },
     Layout { name: "13-byte rows, padlen", stride: 13, used: 13, pointers: None, tail: Tail::Padlen },
     Layout { name: "14-byte rows, flags", stride: 14, used: 14, pointers: None, tail: Tail::Flags },
@@ -119,30 +143,14 @@ impl AlternativeTable {
         let image = code.image();
         let Some(section) = image.section(SECTION) else { return Ok(None) };
         let bytes = image.section_bytes(section);
-        let mut found: Option<AlternativeTable> = None;
-        let mut furthest: Option<Error> = None;
-        let placed = |e: Error| e.in_section(SECTION).in_file(image.name());
-        for layout in LAYOUTS.iter().filter(|l| l.pointers.is_none_or(|bits| bits == image.bits())) {
-            match rows(code, layout, section.address, bytes) {
-                Ok(rows) => match &found {
-                    None => found = Some(AlternativeTable { layout, rows }),
-                    Some(first) if first.rows == rows => {}
-                    Some(first) => {
-                        let both =
-                            format!("every row is valid under two layouts ({}; {})", first.layout.name, layout.name);
-                        return Err(placed(Error::table(both)));
-                    }
-                },
-                // The layout that got furthest is most likely the right one: its complaint is the one to show.
-                Err(e) if furthest.as_ref().is_none_or(|f| f.place.row < e.place.row) => furthest = Some(e),
-                Err(_) => {}
-            }
-        }
-        match (found, furthest) {
-            (Some(table), _) => Ok(Some(table)),
-            (None, Some(error)) => Err(placed(error)),
-            (None, None) => Err(placed(Error::table("no layout is known for this pointer size"))),
-        }
+        let layouts = LAYOUTS.iter().filter(|l| l.pointers.is_none_or(|bits| bits == image.bits()));
+        let (layout, rows) = layouts::only(
+            layouts,
+            |layout| layout.name.to_owned(),
+            |layout| rows(code, layout, section.address, bytes),
+        )
+        .map_err(|e: Error| e.in_section(SECTION).in_file(image.name()))?;
+        Ok(Some(AlternativeTable { layout, rows }))
     }
 }
 
@@ -170,20 +178,24 @@ fn parse(code: &Code<'_>, layout: &Layout, place: u64, bytes: &[u8]) -> Result<A
         }
     };
     let refuse = |reason: String| Err(Error::table(reason).at_address(address));
-    if bytes[layout.used..].iter().any(|&b| b != 0) {
+    let behind = &bytes[layout.used..];
+    let checked = layout.tail == Tail::Byte
+        && behind.first() == Some(&record.u8(at + 2).wrapping_sub(record.u8(at + 1)).wrapping_add(0xff));
+    if behind.iter().skip(usize::from(checked)).any(|&b| b != 0) {
         return refuse("bytes behind the row's last member are not zero".to_owned());
     }
     let (cpuid, flags, lens) = match layout.tail {
         Tail::Byte => (record.u8(at).into(), 0, at + 1),
         Tail::Flags => (record.u16(at), record.u16(at + 2), at + 4),
-        Tail::Inverted | Tail::Padlen => (record.u16(at), 0, at + 2),
+        Tail::Inverted | Tail::Padlen | Tail::Word => (record.u16(at), 0, at + 2),
     };
     if flags & !(FLAG_NOT | FLAG_DIRECT_CALL) != 0 {
         return refuse(format!("flags {flags:#x} are not known"));
     }
     let inverts = layout.tail == Tail::Inverted && cpuid & INVERTED != 0;
     let feature = if inverts { cpuid & !INVERTED } else { cpuid };
-    if feature >= MAX_FEATURE {
+    let beyond = if layout.tail == Tail::Word { MAX_FEATURE_OF_2011 } else { MAX_FEATURE };
+    if feature >= beyond {
         return refuse(format!("feature {feature:#x} is beyond any kernel's"));
     }
     let (len, replacement_len) = (record.u8(lens), record.u8(lens + 1));
@@ -192,12 +204,8 @@ fn parse(code: &Code<'_>, layout: &Layout, place: u64, bytes: &[u8]) -> Result<A
         return refuse(format!("{pad} bytes of padding in a site of {len}"));
     }
     code.holds(address, len.into())?;
-    // A replacement of nothing may stand at the end of the last one.
-    let there = match replacement_len {
-        0 => code.reaches(replacement),
-        len => code.from(replacement).is_some_and(|rest| rest.len() >= len.into()),
-    };
-    if !there {
+    let there = code.from(replacement).is_some_and(|rest| rest.len() >= replacement_len.into());
+    if !there && replacement_len != 0 {
         return refuse(format!("its replacement of {replacement_len} bytes at {replacement:#x} is no code"));
     }
     Ok(Alternative {

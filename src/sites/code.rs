@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::insn::{CALL, CALL_LEN};
 
 /// The executable sections of an image, with their bytes.
 pub(crate) struct Code<'a> {
@@ -65,6 +66,13 @@ impl<'a> Code<'a> {
         let end = |range: &Range<'_>| address - range.start <= range.bytes.len() as u64;
         self.below(address).is_some_and(end) || self.from(address.wrapping_sub(1)).is_some_and(|rest| rest.len() == 1)
     }
+}
+
+/// Where the `call rel32` at an address goes; `None` where none is there.
+pub(crate) fn call_target(code: &Code<'_>, address: u64) -> Option<u64> {
+    let here = code.from(address)?.get(..CALL_LEN)?;
+    let target = address.wrapping_add(CALL_LEN as u64).wrapping_add(Record(here).s32(1) as u64);
+    (here[0] == CALL).then_some(target & code.image().bits().max_address())
 }
 
 /// The little-endian numbers of a record, checked for room by its reader.

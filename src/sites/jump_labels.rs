@@ -1,17 +1,23 @@
 //! `__jump_table`: branches that are a nop or a jump, by a static key.
 //!
 //! ```c
-//! struct jump_entry {     /* include/linux/jump_label.h, since 4.19; 16 bytes, on i386 12 */
+//! struct jump_entry {     /* include/linux/jump_label.h, relative since 4.20 (9ae033aca8d6); 16 bytes, on i386 12 */
 //!         s32 code;       /* all three relative to their own field */
 //!         s32 target;
 //!         long key;       /* bit 0: the branch is taken where the key is off; bit 1: in init code (set at boot) */
 //! };
+//! struct jump_entry {     /* 2.6.37 to 4.19: 24 bytes, on i386 12; bit 0 since 4.3 (11276d5306b8) */
+//!         jump_label_t code, target, key;
+//! };
 //! ```
 //!
-//! The section is merged into `.rodata`, between `__start___jump_table` and `__stop___jump_table`; where kallsyms lists no
-//! data, it is found by what is in it.
+//! Before 4.3 the key says whether its branches are taken where it is off: bit 0 of what follows the count, as built
+//! (`JUMP_LABEL_TRUE_BRANCH`, include/linux/jump_label.h of 3.3). The table is merged into another section, between
+//! `__start___jump_table` and `__stop___jump_table`; where kallsyms lists no data, it is found by what is in it.
 
+use super::bounded;
 use super::code::{Code, Record, relative};
+use super::layouts;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::insn::{JMP, JMP_SHORT};
@@ -22,6 +28,33 @@ const BRANCH: u64 = 1;
 
 /// A run shorter than this is no table.
 const LEAST_RUN: usize = 16;
+
+/// How rows name addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// By the distance from the field.
+    Relative,
+    /// By the address.
+    Absolute,
+}
+
+impl Layout {
+    const ALL: [Layout; 2] = [Layout::Relative, Layout::Absolute];
+
+    fn stride(self, word: usize) -> usize {
+        match self {
+            Layout::Relative => 8 + word,
+            Layout::Absolute => 3 * word,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Layout::Relative => "relative rows".to_owned(),
+            Layout::Absolute => "rows of pointers".to_owned(),
+        }
+    }
+}
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,48 +73,60 @@ pub struct JumpLabel {
 
 /// The rows in table order; empty where the kernel has no such table.
 pub(crate) fn read(code: &Code<'_>) -> Result<Vec<JumpLabel>> {
-    let image = code.image();
-    let symbols = image.symbols()?;
-    let named = |name: &str| symbols.and_then(|s| s.address_of(name));
-    let placed = |e: Error| e.in_section(TABLE).in_file(image.name());
-    let (Some(start), Some(stop)) = (named("__start___jump_table"), named("__stop___jump_table")) else {
-        return Ok(find(code));
+    let word = code.image().bits().word();
+    let Some(table) = bounded::find(code, TABLE, "__jump_table")? else { return Ok(find(code)) };
+    let rows = |layout: &Layout| {
+        let stride = layout.stride(word);
+        bounded::whole(code, TABLE, table.bytes, stride)?;
+        let row = |(row, (place, record))| {
+            parse(code, *layout, place, record).ok_or_else(|| {
+                let site = fields(*layout, word, place, record).0;
+                Error::table("no nop or jump that fits the row").at_row(row).at_address(site)
+            })
+        };
+        table.rows(stride).enumerate().map(row).collect::<Result<Vec<_>>>()
     };
-    let len = stop.checked_sub(start).and_then(|len| usize::try_from(len).ok());
-    let Some(bytes) = len.and_then(|len| image.read(start, len)) else {
-        return Err(placed(
-            Error::table(format!("its end {stop:#x} and start are in no one section")).at_address(start),
-        ));
-    };
-    let stride = 8 + image.bits().word();
-    if !bytes.len().is_multiple_of(stride) {
-        return Err(placed(Error::table(format!("{} bytes are no whole number of rows of {stride}", bytes.len()))));
+    let (layout, mut labels): (_, Vec<JumpLabel>) = layouts::only(Layout::ALL, |layout| layout.name(), rows)
+        .map_err(|e| e.in_section(TABLE).in_file(code.image().name()))?;
+    by_key(code, layout, &mut labels);
+    Ok(labels)
+}
+
+/// Where no row says when its branch is taken, the keys do.
+fn by_key(code: &Code<'_>, layout: Layout, labels: &mut [JumpLabel]) {
+    if layout == Layout::Relative || labels.iter().any(|label| label.branch) {
+        return;
     }
-    let row = |(row, record)| {
-        let place = start + (row * stride) as u64;
-        parse(code, place, record).ok_or_else(|| {
-            let site = relative(place, Record(record).s32(0).into(), image.bits().word());
-            placed(Error::table("no nop or jump that fits the row").at_row(row).at_address(site))
-        })
-    };
-    bytes.chunks_exact(stride).enumerate().map(row).collect()
+    let word = code.image().bits().word() as u64;
+    for label in labels {
+        label.branch = code.image().read_word(label.key + word).is_some_and(|word| word & BRANCH != 0);
+    }
+}
+
+/// Site, target, and the key with its flags.
+fn fields(layout: Layout, word: usize, place: u64, bytes: &[u8]) -> (u64, u64, u64) {
+    let record = Record(bytes);
+    match layout {
+        Layout::Absolute => (record.pointer(0, word), record.pointer(word, word), record.pointer(2 * word, word)),
+        Layout::Relative => {
+            let raw = record.pointer(8, word);
+            let offset = if word == 4 { i64::from(raw as i32) } else { raw as i64 };
+            let key = relative(place + 8, offset & !(FLAGS as i64), word) | raw & FLAGS;
+            (relative(place, record.s32(0).into(), word), relative(place + 4, record.s32(4).into(), word), key)
+        }
+    }
 }
 
 /// One row; `None` where it makes no sense.
-fn parse(code: &Code<'_>, place: u64, bytes: &[u8]) -> Option<JumpLabel> {
-    let word = code.image().bits().word();
-    let record = Record(bytes);
-    let address = relative(place, record.s32(0).into(), word);
+fn parse(code: &Code<'_>, layout: Layout, place: u64, bytes: &[u8]) -> Option<JumpLabel> {
+    let (address, target, flagged) = fields(layout, code.image().bits().word(), place, bytes);
     let here = code.from(address)?;
-    let target = relative(place + 4, record.s32(4).into(), word);
     let len = instruction(here, address, target)?;
     if !code.reaches(target) {
         return None;
     }
-    let raw = record.pointer(8, word);
-    let offset = if word == 4 { i64::from(raw as i32) } else { raw as i64 };
-    let key = relative(place + 8, offset & !(FLAGS as i64), word);
-    is_data(code.image(), key).then_some(JumpLabel { address, target, key, branch: raw & BRANCH != 0, len })
+    let key = flagged & !FLAGS;
+    is_data(code.image(), key).then_some(JumpLabel { address, target, key, branch: flagged & BRANCH != 0, len })
 }
 
 /// The length of the nop or jump, as built.
@@ -89,7 +134,9 @@ fn instruction(code: &[u8], address: u64, target: u64) -> Option<u8> {
     let distance = |len: u64| target.wrapping_sub(address.wrapping_add(len)) as u32;
     match code {
         [0x66, 0x90, ..] | [0x89, 0xf6, ..] => Some(2),
-        [0x0f, 0x1f, 0x44, 0, 0, ..] | [0x3e, 0x8d, 0x74, 0x26, 0, ..] => Some(5),
+        [0x0f, 0x1f, 0x44, 0, 0, ..] | [0x3e, 0x8d, 0x74, 0x26, 0, ..] | [0x66, 0x66, 0x66, 0x66, 0x90, ..] => Some(5),
+        // JUMP_LABEL_INITIAL_NOP of 2.6.37 to 3.2.
+        [JMP, 0, 0, 0, 0, ..] => Some(5),
         [JMP_SHORT, to, ..] if distance(2) as u8 == *to => Some(2),
         [JMP, a, b, c, d, ..] if distance(5) == u32::from_le_bytes([*a, *b, *c, *d]) => Some(5),
         _ => None,
@@ -102,25 +149,15 @@ fn is_data(image: &Image, address: u64) -> bool {
 
 /// The longest run of rows that make sense, over all data.
 fn find(code: &Code<'_>) -> Vec<JumpLabel> {
-    let image = code.image();
-    let stride = 8 + image.bits().word();
-    let mut longest = Vec::new();
-    for section in image.sections().iter().filter(|s| s.allocated && !s.executable) {
-        let bytes = image.section_bytes(section);
-        let mut at = 0;
-        while at + stride <= bytes.len() {
-            let mut run = Vec::new();
-            while let Some(record) = bytes.get(at..at + stride)
-                && let Some(row) = parse(code, section.address + at as u64, record)
-            {
-                run.push(row);
-                at += stride;
-            }
-            if run.len() > longest.len() {
-                longest = run;
-            }
-            at += 4;
+    let word = code.image().bits().word();
+    let mut longest: Vec<JumpLabel> = Vec::new();
+    for layout in Layout::ALL {
+        let row = |place, record: &[u8], _: &[JumpLabel]| parse(code, layout, place, record);
+        let found = bounded::longest_run(code, layout.stride(word), LEAST_RUN, row);
+        if let Some((_, mut labels)) = found.filter(|(_, labels)| labels.len() > longest.len()) {
+            by_key(code, layout, &mut labels);
+            longest = labels;
         }
     }
-    if longest.len() < LEAST_RUN { Vec::new() } else { longest }
+    longest
 }

@@ -1,14 +1,16 @@
-//! `__mcount_loc`: where each traced function calls `__fentry__`.
+//! `__mcount_loc`: where each traced function calls `__fentry__`, or `mcount`.
 //!
 //! ```c
 //! unsigned long __mcount_loc[];   /* between __start_mcount_loc and __stop_mcount_loc, in .init.data */
 //! ```
 //!
-//! (include/asm-generic/vmlinux.lds.h, scripts/recordmcount.c, kernel/trace/ftrace.c: `ftrace_init()`.) The section is
-//! merged into `.init.data`. Where kallsyms lists no data (i386 at Debian), the table is found by what is in it: the one
-//! long run of words that are all addresses of calls to `__fentry__`.
+//! (include/asm-generic/vmlinux.lds.h, scripts/recordmcount.c, kernel/trace/ftrace.c: `ftrace_init()`.) Up to 2.6.36 a row
+//! is the address behind the call's opcode (`ftrace_call_adjust()`, arch/x86/include/asm/ftrace.h: `addr - 1`; recordmcount
+//! has done that since 2.6.37). Where kallsyms lists no data, the table is found by what is in it: the one long run of
+//! words that are all addresses of calls to one function.
 
-use super::code::{Code, Record};
+use super::bounded;
+use super::code::{Code, Record, call_target};
 use crate::error::{Error, Result};
 use crate::insn::{CALL, CALL_LEN};
 
@@ -19,60 +21,44 @@ const LEAST_RUN: usize = 16;
 
 /// Addresses of the calls, in table order; empty where the kernel has no such table.
 pub(crate) fn read(code: &Code<'_>) -> Result<Vec<u64>> {
-    let image = code.image();
-    let word = image.bits().word();
-    let symbols = image.symbols()?;
-    let named = |name: &str| symbols.and_then(|s| s.address_of(name));
-    let placed = |e: Error| e.in_section(TABLE).in_file(image.name());
-    if let (Some(start), Some(stop)) = (named("__start_mcount_loc"), named("__stop_mcount_loc")) {
-        let len = stop.checked_sub(start).and_then(|len| usize::try_from(len).ok());
-        let Some(bytes) = len.and_then(|len| image.read(start, len)) else {
-            return Err(placed(
-                Error::table(format!("its end {stop:#x} and start are in no one section")).at_address(start),
-            ));
-        };
-        let mut sites = Vec::with_capacity(bytes.len() / word);
-        for (row, record) in bytes.chunks_exact(word).enumerate() {
-            let site = Record(record).pointer(0, word);
-            // Rows of weak functions that lost are zeros since 6.15.
-            if site != 0 {
-                code.holds(site, CALL_LEN).map_err(|e| placed(e.at_row(row)))?;
-                sites.push(site);
-            }
-        }
-        return Ok(sites);
+    let word = code.image().bits().word();
+    let Some(table) = bounded::find(code, TABLE, "mcount_loc")? else { return Ok(find(code)) };
+    bounded::whole(code, TABLE, table.bytes, word)?;
+    // Rows of weak functions that lost are zeros since 6.15.
+    let rows = || {
+        let rows = table.rows(word).enumerate().map(|(row, (_, record))| (row, Record(record).pointer(0, word)));
+        rows.filter(|&(_, site)| site != 0)
+    };
+    let calls = |behind: u64| {
+        let starts = |(_, site): &(usize, u64)| code.from(site.wrapping_sub(behind)).is_some_and(|c| c[0] == CALL);
+        rows().filter(starts).count()
+    };
+    let behind = u64::from(calls(1) > calls(0));
+    let mut sites = Vec::with_capacity(table.bytes.len() / word);
+    for (row, site) in rows() {
+        let placed = |e: Error| e.in_section(TABLE).in_file(code.image().name()).at_row(row);
+        let site = site.wrapping_sub(behind);
+        code.holds(site, CALL_LEN).map_err(placed)?;
+        sites.push(site);
     }
-    match named("__fentry__") {
-        Some(tracer) => Ok(find(code, tracer)),
-        None => Ok(Vec::new()),
-    }
+    Ok(sites)
 }
 
-/// The longest run of words that are addresses of calls to the tracer, over all data.
-fn find(code: &Code<'_>, tracer: u64) -> Vec<u64> {
-    let image = code.image();
-    let word = image.bits().word();
-    let calls = |site: u64| {
-        let call = code.from(site)?.get(..CALL_LEN)?;
-        let target = site.wrapping_add(CALL_LEN as u64).wrapping_add(Record(call).s32(1) as u64);
-        Some(call[0] == CALL && target & image.bits().max_address() == tracer)
+/// The longest run of words, behind one another or a byte further on, that are addresses of calls to one function.
+fn find(code: &Code<'_>) -> Vec<u64> {
+    let word = code.image().bits().word();
+    let run = |behind: u64| {
+        let mut target = 0;
+        let rows = bounded::longest_run(code, word, LEAST_RUN, |_, record, run: &[u64]| {
+            let site = Record(record).pointer(0, word).wrapping_sub(behind);
+            let here = call_target(code, site)?;
+            // Functions of one object follow each other.
+            let same = run.is_empty() || here == target;
+            target = here;
+            same.then_some(site)
+        });
+        rows.map(|(_, rows)| rows).unwrap_or_default()
     };
-    let mut longest = Vec::new();
-    for section in image.sections().iter().filter(|s| s.allocated && !s.executable) {
-        let mut run = Vec::new();
-        for record in image.section_bytes(section).chunks_exact(word) {
-            let site = Record(record).pointer(0, word);
-            if calls(site) == Some(true) {
-                run.push(site);
-            } else if run.len() > longest.len() {
-                longest = std::mem::take(&mut run);
-            } else {
-                run.clear();
-            }
-        }
-        if run.len() > longest.len() {
-            longest = run;
-        }
-    }
-    if longest.len() < LEAST_RUN { Vec::new() } else { longest }
+    let (at, behind) = (run(0), run(1));
+    if behind.len() > at.len() { behind } else { at }
 }

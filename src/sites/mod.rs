@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `.parainstructions` | paravirt call sites | [`paravirt`] |
 //! | `.altinstructions` | code to replace by feature | [`alternatives`] |
-//! | `.retpoline_sites`, `.return_sites`, `.call_sites`, `.ibt_endbr_seal`, `.smp_locks` | addresses | [`relative`] |
+//! | `.retpoline_sites`, `.return_sites`, `.call_sites`, `.ibt_endbr_seal`, `.cfi_sites`, `.smp_locks` | addresses | [`relative`] |
 //! | `__mcount_loc` | calls of the tracer | [`mcount`] |
 //! | `__jump_table` | branches by static key | [`jump_labels`] |
 //! | static call sites and trampolines | calls by key | [`static_calls`] |
@@ -14,26 +14,27 @@
 //! CSV or text. [`intrusions`] looks for branches into the middle of a site, of which there must be none.
 
 pub mod alternatives;
-pub mod call_sites;
+mod bounded;
 mod code;
 pub mod columns;
 pub mod document;
 #[doc(hidden)]
 pub mod exercise;
-pub mod ibt;
 pub mod intrusions;
 pub mod jump_labels;
+mod layouts;
 pub mod listing;
 pub mod mcount;
+pub mod nops;
 pub mod paravirt;
 pub mod relative;
-pub mod retpolines;
-pub mod returns;
 pub mod rows;
 pub mod runtime_const;
 pub mod smp_locks;
 pub mod static_calls;
 mod tables;
+pub mod thunks;
+pub mod unknown;
 
 pub use alternatives::{Alternative, AlternativeTable};
 pub use columns::{Columns, Counts};

@@ -14,12 +14,15 @@
 //! longer has. Which layout a table has is found by holding every row to every layout; the kernel's version is not
 //! asked, as distributions backport.
 
+use super::layouts;
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image, Section};
 use crate::insn::{self, MemoryBranch};
 
 /// The section's name.
 pub const SECTION: &str = ".parainstructions";
+
+const SWAPGS: [u8; 3] = [0x0f, 0x01, 0xf8];
 
 /// A record layout.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,8 +84,10 @@ pub struct Site {
     pub len: u8,
     /// Registers the site lets go; `None` where rows do not say.
     pub clobbers: Option<u16>,
-    /// The indirect call or jump through the op's slot; `None` where the site has none (2010's bare `swapgs`).
+    /// The indirect call or jump through the op's slot; `None` where the site has none.
     pub branch: Option<MemoryBranch>,
+    /// The site is built as the native instruction: the bare `swapgs` of `SWAPGS_UNSAFE_STACK` (2.6.30 to 5.11).
+    pub bare: bool,
 }
 
 /// The table of paravirt sites of an image.
@@ -109,33 +114,15 @@ impl ParavirtTable {
     fn parse(image: &Image, section: &Section) -> Result<ParavirtTable> {
         let bytes = image.section_bytes(section);
         let reader = Reader::new(image);
-        let mut found: Option<ParavirtTable> = None;
-        let mut furthest: Option<Error> = None;
-        for layout in LAYOUTS.iter().filter(|l| l.bits == image.bits()) {
-            match reader.rows(layout, bytes) {
-                Ok(sites) => match &found {
-                    None => found = Some(ParavirtTable { layout, sites }),
-                    // One row of 12 bytes reads the same packed or padded.
-                    Some(first) if first.sites == sites => {}
-                    Some(first) => {
-                        return Err(Error::table(format!(
-                            "every row is valid under two layouts ({}; {})",
-                            first.layout.describe(),
-                            layout.describe()
-                        )));
-                    }
-                },
-                // The layout that got furthest is most likely the right one: its complaint is the one to show.
-                Err(e) if furthest.as_ref().is_none_or(|f| f.place.row < e.place.row) => furthest = Some(e),
-                Err(_) => {}
-            }
-        }
-        found.ok_or_else(|| furthest.unwrap_or_else(|| Error::table("no layout is known for this pointer size")))
+        let layouts = LAYOUTS.iter().filter(|l| l.bits == image.bits());
+        // One row of 12 bytes reads the same packed or padded.
+        let (layout, sites) = layouts::only(layouts, |layout| layout.describe(), |layout| reader.rows(layout, bytes))?;
+        Ok(ParavirtTable { layout, sites })
     }
 
     /// The address of `pv_ops`: `pointer − word · type`, which is one constant over all rows.
     ///
-    /// Fails where rows disagree, and says which.
+    /// Rows whose site is the native instruction itself say nothing. Fails where the others disagree, and says which.
     pub fn ops_address(&self, bits: Bits) -> Result<u64> {
         let base =
             |site: &Site| site.branch.map(|b| b.pointer.wrapping_sub(bits.word() as u64 * u64::from(site.op_type)));
@@ -143,7 +130,7 @@ impl ParavirtTable {
             return Err(Error::table("no row's site calls or jumps through memory: is the image already patched?")
                 .in_section(SECTION));
         };
-        let mut strays = self.sites.iter().enumerate().filter(|(_, site)| base(site) != Some(majority));
+        let mut strays = self.sites.iter().enumerate().filter(|(_, site)| !site.bare && base(site) != Some(majority));
         let Some((row, site)) = strays.next() else { return Ok(majority) };
         let says = match base(site) {
             Some(other) => format!("{other:#x}"),
@@ -266,6 +253,8 @@ impl<'a> Reader<'a> {
             return Err(placed(Error::table(format!("a site of {len} bytes leaves its section"))));
         };
         let branch = insn::memory_branch(self.bits, address, code);
-        Ok(Site { address, offset: home.offset + within as u64, section: home.index, op_type, len, clobbers, branch })
+        let bare = code == SWAPGS;
+        let offset = home.offset + within as u64;
+        Ok(Site { address, offset, section: home.index, op_type, len, clobbers, branch, bare })
     }
 }

@@ -10,12 +10,13 @@
 //! | `.return_sites` | objtool: every jump to `__x86_return_thunk` | 6.0, and stable |
 //! | `.call_sites` | objtool: every direct call | 6.2 |
 //! | `.ibt_endbr_seal` | objtool: every `endbr` nobody needs | 5.18 |
+//! | `.cfi_sites` | objtool: every `__cfi_` preamble | 6.2 (931ab63664f0) |
 //! | `.smp_locks` | `LOCK_PREFIX_HERE` (include/asm/alternative.h): every `lock` prefix | 2.6.18; relative since 3.0 |
 //! | `runtime_ptr_*`, `runtime_shift_*`, `runtime_mask_*` | include/asm/runtime-const.h | 6.11 |
 
 use super::code::{Code, Record, relative};
 use crate::error::{Error, Result};
-use crate::image::{Image, Section};
+use crate::image::Image;
 
 /// A table of addresses. Its rows are in the table's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,26 +44,43 @@ impl AddressTable {
     }
 }
 
-/// How strict a table is.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
+/// What a table's rows are like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind<'a> {
+    /// The section's name.
+    pub section: &'a str,
     /// Bytes each site has at least.
     pub least: usize,
     /// A row may be 0: no site.
     pub holes: bool,
 }
 
-/// Reads the section of this name; empty where the image has none.
-pub(crate) fn read(code: &Code<'_>, name: &str, shape: Shape) -> Result<AddressTable> {
-    match code.image().section(name) {
-        Some(section) => read_section(code, section, shape),
-        None => Ok(AddressTable { section: name.to_owned(), sites: Vec::new() }),
+impl Kind<'_> {
+    /// Rows that all name a site.
+    pub const fn of(section: &str, least: usize) -> Kind<'_> {
+        Kind { section, least, holes: false }
     }
 }
 
-/// Reads this section.
-pub(crate) fn read_section(code: &Code<'_>, section: &Section, shape: Shape) -> Result<AddressTable> {
+/// Calls and jumps to the retpoline thunks.
+pub(crate) const RETPOLINES: Kind<'_> = Kind::of(".retpoline_sites", 5);
+/// Jumps to the return thunk.
+pub(crate) const RETURNS: Kind<'_> = Kind::of(".return_sites", 5);
+/// Direct calls.
+pub(crate) const CALL_SITES: Kind<'_> = Kind::of(".call_sites", 5);
+/// `endbr` instructions that nothing needs.
+pub(crate) const IBT: Kind<'_> = Kind::of(".ibt_endbr_seal", 4);
+/// Preambles of functions that are called through pointers.
+pub(crate) const CFI: Kind<'_> = Kind::of(".cfi_sites", 5);
+/// `lock` prefixes; linkers pad the section to a page.
+pub(crate) const SMP_LOCKS: Kind<'_> = Kind { section: ".smp_locks", least: 1, holes: true };
+
+/// Reads the section of this name; empty where the image has none.
+pub(crate) fn read(code: &Code<'_>, kind: Kind<'_>) -> Result<AddressTable> {
     let image: &Image = code.image();
+    let Some(section) = image.section(kind.section) else {
+        return Ok(AddressTable { section: kind.section.to_owned(), sites: Vec::new() });
+    };
     let placed = |e: Error| e.in_section(&section.name).in_file(image.name());
     let bytes = image.section_bytes(section);
     if !bytes.len().is_multiple_of(4) {
@@ -72,12 +90,12 @@ pub(crate) fn read_section(code: &Code<'_>, section: &Section, shape: Shape) -> 
     let mut sites = Vec::with_capacity(bytes.len() / 4);
     for (row, record) in bytes.chunks_exact(4).enumerate() {
         let offset = Record(record).s32(0);
-        if offset == 0 && shape.holes {
+        if offset == 0 && kind.holes {
             sites.push(0);
             continue;
         }
         let site = relative(section.address + 4 * row as u64, offset.into(), word);
-        code.holds(site, shape.least).map_err(|e| placed(e.at_row(row)))?;
+        code.holds(site, kind.least).map_err(|e| placed(e.at_row(row)))?;
         sites.push(site);
     }
     Ok(AddressTable { section: section.name.clone(), sites })

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 
 /// The tables by the names that listings have for them, in the order in which they are listed.
-pub const TABLES: [&str; 12] = [
+pub const TABLES: [&str; 13] = [
     "paravirt",
     "alternatives",
     "retpolines",
@@ -16,6 +16,7 @@ pub const TABLES: [&str; 12] = [
     "trampolines",
     "jump_labels",
     "ibt",
+    "cfi",
     "mcount",
     "call_sites",
     "runtime_const",
@@ -88,6 +89,7 @@ impl Tables {
             "returns" => addresses(&self.returns, &|_| 5),
             "call_sites" => addresses(&self.call_sites, &|_| 5),
             "ibt" => addresses(&self.ibt, &|_| 4),
+            "cfi" => addresses(&self.cfi, &|_| 16),
             "smp_locks" => addresses(&self.smp_locks, &|_| 1),
             "mcount" => (0..).zip(&self.mcount).map(|(index, &address)| Row::plain(index, address, 5)).collect(),
             "jump_labels" => (0..)

@@ -10,12 +10,18 @@
 //!
 //! Rows lie between `__start_static_call_sites` and `__stop_static_call_sites`. Each key `__SCK__name` has a trampoline
 //! `__SCT__name`, `jmp rel32` or `ret` and `int3`, then `ud1 %esp,%ecx`, which no compiler makes (arch/x86/include/asm/
-//! static_call.h). i386 has trampolines only.
+//! static_call.h). i386 has trampolines only. Where kallsyms lists no data the rows are found by what they name: calls and
+//! jumps to trampolines; where it lists nothing, the trampolines by the `ud1` behind them.
 
+use std::collections::BTreeMap;
+
+use memchr::memmem;
+
+use super::bounded;
 use super::code::{Code, Record, relative};
 use crate::error::{Error, Result};
 use crate::image::KERNEL;
-use crate::insn::{JMP, RET};
+use crate::insn::{CALL, INT3, JMP, NOP, RET};
 
 const TABLE: &str = ".static_call_sites";
 const FLAGS: i64 = 3;
@@ -24,6 +30,13 @@ const TAIL: u64 = 1;
 /// Behind the five bytes of a trampoline: `ud1 %esp,%ecx`; before 6.1 and its stable ports the letters `SCT`, at first
 /// nothing certain.
 pub const TRAMPOLINE_ENDS: [[u8; 3]; 2] = [[0x0f, 0xb9, 0xcc], *b"SCT"];
+
+/// A run shorter than this is no table.
+const LEAST_RUN: usize = 8;
+/// Bytes of a row, whatever the machine's word is.
+const STRIDE: usize = 8;
+/// Bytes of a trampoline before its signature.
+const BRANCH: usize = 5;
 
 /// One call site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,42 +54,101 @@ pub struct StaticCall {
 pub struct Trampoline {
     /// Where it is.
     pub address: u64,
-    /// Address of its key, where kallsyms lists data.
+    /// Address of its key, where kallsyms lists data, or a site calls it.
     pub key: Option<u64>,
 }
 
 /// The call sites in table order.
 pub(crate) fn read(code: &Code<'_>) -> Result<Vec<StaticCall>> {
-    let image = code.image();
-    let symbols = image.symbols()?;
-    let named = |name: &str| symbols.and_then(|s| s.address_of(name));
-    let (Some(start), Some(stop)) = (named("__start_static_call_sites"), named("__stop_static_call_sites")) else {
-        return Ok(Vec::new());
-    };
-    let placed = |e: Error| e.in_section(TABLE).in_file(image.name());
-    let len = stop.checked_sub(start).and_then(|len| usize::try_from(len).ok());
-    let Some(bytes) = len.and_then(|len| image.read(start, len)).filter(|bytes| bytes.len().is_multiple_of(8)) else {
-        return Err(placed(Error::table(format!("no rows of 8 bytes up to {stop:#x}")).at_address(start)));
-    };
-    let word = image.bits().word();
-    let mut sites = Vec::with_capacity(bytes.len() / 8);
-    for (row, record) in bytes.chunks_exact(8).enumerate() {
-        let (place, record) = (start + 8 * row as u64, Record(record));
-        let address = relative(place, record.s32(0).into(), word);
-        code.holds(address, 5).map_err(|e| placed(e.at_row(row)))?;
-        let key = relative(place + 4, record.s32(4).into(), word);
-        let (tail, key) = (key & TAIL != 0, key & !(FLAGS as u64));
-        if image.section_at(key).is_none() {
-            let reason = format!("its key {key:#x} is in no section");
-            return Err(placed(Error::table(reason).at_row(row).at_address(address)));
+    let Some(table) = bounded::find(code, TABLE, "static_call_sites")? else { return Ok(find(code)) };
+    bounded::whole(code, TABLE, table.bytes, STRIDE)?;
+    let row = |(row, (place, record))| {
+        let site = parse(code, place, record);
+        let placed = |e: Error| e.in_section(TABLE).in_file(code.image().name()).at_row(row);
+        code.holds(site.address, BRANCH).map_err(placed)?;
+        if code.image().section_at(site.key).is_none() {
+            let reason = format!("its key {:#x} is in no section", site.key);
+            return Err(placed(Error::table(reason).at_address(site.address)));
         }
-        sites.push(StaticCall { address, key, tail });
-    }
-    Ok(sites)
+        Ok(site)
+    };
+    table.rows(STRIDE).enumerate().map(row).collect()
 }
 
-/// The trampolines, by address.
-pub(crate) fn trampolines(code: &Code<'_>) -> Result<Vec<Trampoline>> {
+fn parse(code: &Code<'_>, place: u64, bytes: &[u8]) -> StaticCall {
+    let (word, record) = (code.image().bits().word(), Record(bytes));
+    let key = relative(place + 4, record.s32(4).into(), word);
+    StaticCall {
+        address: relative(place, record.s32(0).into(), word),
+        key: key & !(FLAGS as u64),
+        tail: key & TAIL != 0,
+    }
+}
+
+/// The longest run of rows whose sites call or jump to trampolines, and whose keys are data.
+fn find(code: &Code<'_>) -> Vec<StaticCall> {
+    let row = |place, record: &[u8], _: &[StaticCall]| {
+        let site = parse(code, place, record);
+        let data = code.image().section_at(site.key).is_some_and(|section| !section.executable);
+        (data && called(code, &site).is_some()).then_some(site)
+    };
+    bounded::longest_run(code, STRIDE, LEAST_RUN, row).map(|(_, sites)| sites).unwrap_or_default()
+}
+
+/// The trampoline that a site calls, as built.
+fn called(code: &Code<'_>, site: &StaticCall) -> Option<u64> {
+    let here = code.from(site.address)?;
+    let (len, displacement) = match here {
+        [CALL, a, b, c, d, ..] if !site.tail => (5, [*a, *b, *c, *d]),
+        [JMP, a, b, c, d, ..] if site.tail => (5, [*a, *b, *c, *d]),
+        [0x0f, 0x80..=0x8f, a, b, c, d, ..] if site.tail => (6, [*a, *b, *c, *d]),
+        _ => return None,
+    };
+    let next = site.address.wrapping_add(len);
+    let target = next.wrapping_add(i32::from_le_bytes(displacement) as u64) & code.image().bits().max_address();
+    let trampoline = code.from(target)?.get(..BRANCH + 3)?;
+    let ends = TRAMPOLINE_ENDS.iter().any(|end| trampoline[BRANCH..] == *end);
+    (matches!(trampoline[0], JMP | RET) && ends).then_some(target)
+}
+
+/// Where trampolines are, by the `ud1` that ends each.
+fn by_signature(code: &Code<'_>) -> Vec<u64> {
+    let mut found = Vec::new();
+    for (start, bytes) in code.ranges() {
+        for at in memmem::find_iter(bytes, &TRAMPOLINE_ENDS[0]) {
+            let Some(begin) = at.checked_sub(BRANCH) else { continue };
+            let target = |d: [u8; 4]| start.wrapping_add(at as u64).wrapping_add(i32::from_le_bytes(d) as u64);
+            let branches = match bytes[begin..at] {
+                [JMP, a, b, c, d] => code.from(target([a, b, c, d]) & code.image().bits().max_address()).is_some(),
+                // Without a target: `ret; int3`, then nops, or nothing but `int3`.
+                [RET, ref rest @ ..] => rest.iter().all(|&byte| matches!(byte, INT3 | NOP)),
+                _ => false,
+            };
+            if branches {
+                found.push(start + begin as u64);
+            }
+        }
+    }
+    found
+}
+
+/// The trampolines, by address. Where no symbol tells its key, the sites that call one do.
+pub(crate) fn trampolines(code: &Code<'_>, sites: &[StaticCall]) -> Result<Vec<Trampoline>> {
+    let mut found = named(code)?;
+    if found.is_empty() {
+        found = by_signature(code).into_iter().map(|address| Trampoline { address, key: None }).collect();
+    }
+    if found.iter().any(|trampoline| trampoline.key.is_none()) {
+        let keys: BTreeMap<u64, u64> = sites.iter().filter_map(|s| Some((called(code, s)?, s.key))).collect();
+        for trampoline in &mut found {
+            trampoline.key = trampoline.key.or_else(|| keys.get(&trampoline.address).copied());
+        }
+    }
+    Ok(found)
+}
+
+/// The trampolines that have names.
+fn named(code: &Code<'_>) -> Result<Vec<Trampoline>> {
     let Some(symbols) = code.image().symbols()? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     let mut key = String::new();
@@ -86,7 +158,7 @@ pub(crate) fn trampolines(code: &Code<'_>) -> Result<Vec<Trampoline>> {
         if code.image().section_at(address).is_some_and(|section| section.name == KERNEL) {
             continue;
         }
-        let branches = code.from(address).is_some_and(|c| c.len() >= 5 && matches!(c[0], JMP | RET));
+        let branches = code.from(address).is_some_and(|c| c.len() >= BRANCH && matches!(c[0], JMP | RET));
         if !branches {
             let reason = format!("the trampoline __SCT__{name} neither jumps nor returns");
             return Err(Error::table(reason).at_address(address).in_file(code.image().name()));

@@ -4,10 +4,10 @@ use super::alternatives::AlternativeTable;
 use super::code::Code;
 use super::jump_labels::JumpLabel;
 use super::paravirt::ParavirtTable;
-use super::relative::AddressTable;
+use super::relative::{self, AddressTable};
 use super::runtime_const::ConstantTable;
 use super::static_calls::{StaticCall, Trampoline};
-use super::{call_sites, ibt, jump_labels, mcount, retpolines, returns, runtime_const, smp_locks, static_calls};
+use super::{jump_labels, mcount, runtime_const, smp_locks, static_calls};
 use crate::error::Result;
 use crate::image::Image;
 
@@ -26,6 +26,8 @@ pub struct Tables {
     pub call_sites: AddressTable,
     /// `.ibt_endbr_seal`.
     pub ibt: AddressTable,
+    /// `.cfi_sites`.
+    pub cfi: AddressTable,
     /// `.smp_locks`.
     pub smp_locks: AddressTable,
     /// `__mcount_loc`.
@@ -44,18 +46,20 @@ impl Tables {
     /// Reads every table. The first malformed row of any is the error.
     pub fn read(image: &Image) -> Result<Tables> {
         let code = Code::of(image);
+        let static_calls = static_calls::read(&code)?;
         Ok(Tables {
             paravirt: ParavirtTable::read(image)?,
             alternatives: AlternativeTable::read_in(&code)?,
-            retpolines: retpolines::read(&code)?,
-            returns: returns::read(&code)?,
-            call_sites: call_sites::read(&code)?,
-            ibt: ibt::read(&code)?,
+            retpolines: relative::read(&code, relative::RETPOLINES)?,
+            returns: relative::read(&code, relative::RETURNS)?,
+            call_sites: relative::read(&code, relative::CALL_SITES)?,
+            ibt: relative::read(&code, relative::IBT)?,
+            cfi: relative::read(&code, relative::CFI)?,
             smp_locks: smp_locks::read(&code)?,
             mcount: mcount::read(&code)?,
             jump_labels: jump_labels::read(&code)?,
-            static_calls: static_calls::read(&code)?,
-            trampolines: static_calls::trampolines(&code)?,
+            trampolines: static_calls::trampolines(&code, &static_calls)?,
+            static_calls,
             constants: runtime_const::read(&code)?,
         })
     }

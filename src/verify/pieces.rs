@@ -6,7 +6,7 @@ use super::clusters::SiteMap;
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, JMP, THUNK_SIZE};
-use crate::plan::alternatives::Nest;
+use crate::plan::rules::SameSite;
 use crate::plan::{Pass, Stage};
 
 /// Stubs of Xen's hypercall page, and their size.
@@ -161,8 +161,8 @@ impl SiteMap<'_> {
             let mut first = 0;
             while first < table.rows.len() {
                 let here = table.rows[first];
-                let count = match self.rules.alternatives.nest {
-                    Nest::Each => 1,
+                let count = match self.rules.alternatives.same_site {
+                    SameSite::Each => 1,
                     _ => table.rows[first..].iter().take_while(|row| row.address == here.address).count(),
                 };
                 let len = table.rows[first..first + count].iter().map(|row| row.len).max().unwrap_or(0);

@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-#: Every table of sites, as the command line and JSON name them, the paravirt sites first.
-TABLES = (
-    "paravirt",
-    "alternatives",
-    "retpolines",
-    "returns",
-    "smp_locks",
-    "static_calls",
-    "trampolines",
-    "jump_labels",
-    "ibt",
-    "mcount",
-    "call_sites",
-    "runtime_const",
-)
+from pvops import _core
+
+#: Every table of sites, as the command line and JSON name them, the paravirt sites first: those of the core's passes.
+TABLES = tuple(name for name, table, _, _ in _core.passes() if table is not None)

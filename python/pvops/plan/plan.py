@@ -21,24 +21,8 @@ if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
 
-_ALTERNATIVE = "arch/x86/kernel/alternative.c"
-
-#: The kernel's function behind each table.
-_SOURCES = {
-    "paravirt": f"{_ALTERNATIVE}: apply_paravirt()",
-    "alternatives": f"{_ALTERNATIVE}: apply_alternatives()",
-    "retpolines": f"{_ALTERNATIVE}: apply_retpolines()",
-    "returns": f"{_ALTERNATIVE}: apply_returns()",
-    "ibt": f"{_ALTERNATIVE}: apply_seal_endbr()",
-    "smp_locks": f"{_ALTERNATIVE}: alternatives_smp_unlock()",
-    "call_sites": "arch/x86/kernel/callthunks.c: callthunks_patch_builtin_calls()",
-    "mcount": "kernel/trace/ftrace.c: ftrace_init()",
-    "jump_labels": "arch/x86/kernel/jump_label.c: __jump_label_transform()",
-    "static_calls": "arch/x86/kernel/static_call.c: __static_call_transform()",
-    "trampolines": "arch/x86/kernel/static_call.c: __static_call_transform()",
-    "runtime_const": "arch/x86/include/asm/runtime-const.h: runtime_const_fixup()",
-    "unlisted": "arch/x86/xen/enlighten_pv.c: xen_start_kernel()",
-}
+#: Where the kernel has each pass.
+_SOURCES = {name: f"{file}: {function}" for name, _, file, function in _core.passes()}
 
 
 class Plan:

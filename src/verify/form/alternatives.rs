@@ -2,9 +2,9 @@
 
 use super::Code;
 use crate::insn::{self, NOP};
-use crate::plan::alternatives::{Fill, Idle, Nest, Relocate};
-use crate::plan::optimise::optimise;
+use crate::plan::optimise::{self, optimise};
 use crate::plan::relocate::{self, Move};
+use crate::plan::rules::{Fill, Relocate, SameSite, Untaken};
 use crate::sites::Alternative;
 use crate::verify::clusters::SiteMap;
 use crate::verify::state::State;
@@ -19,7 +19,7 @@ impl SiteMap<'_> {
         let rules = self.rules.alternatives;
         let len = rows.iter().map(|row| row.len).max().unwrap_or(0);
         let taken = |row: &Alternative| state.has(row.feature) != row.inverted;
-        if rules.nest == Nest::Once {
+        if rules.same_site == SameSite::Once {
             let at = rows.iter().rposition(taken).unwrap_or(count - 1);
             return self.alternative(first + at, &rows[at], len.into(), taken(&rows[at]), state, depth, code);
         }
@@ -43,13 +43,13 @@ impl SiteMap<'_> {
         let Some(site) = code.at(row.address, len) else { return };
         if !taken {
             let pad = usize::from(row.pad);
-            match rules.idle {
-                Idle::Leave => {}
-                Idle::Optimise => optimise(rules.nops, self.bits, state.nops, site),
-                Idle::Pad if pad > 1 && site.iter().take(pad).all(|&b| b == NOP) => {
+            match rules.untaken {
+                Untaken::Leave => {}
+                Untaken::Optimise => optimise(rules.nops, self.bits, state.nops, site),
+                Untaken::Pad if pad > 1 && site.iter().take(pad).all(|&b| b == NOP) => {
                     state.nops.fill(&mut site[len - pad..]);
                 }
-                Idle::Pad => {}
+                Untaken::Pad => {}
             }
             return;
         }
@@ -89,12 +89,14 @@ impl SiteMap<'_> {
             Fill::Nops => state.nops.fill(&mut site[used..]),
             Fill::Ones => site[used..].fill(NOP),
         }
-        if rules.relocate == Relocate::Every && relocate::every(whole, self.bits, site).is_err() {
-            site.copy_from_slice(&built);
-            return;
-        }
-        if rules.fill == Fill::Ones {
-            optimise(rules.nops, self.bits, state.nops, site);
+        match (rules.relocate, rules.fill) {
+            (Relocate::Every, _) => {
+                if optimise::moved(rules.nops, self.bits, state.nops, whole, site).is_err() {
+                    site.copy_from_slice(&built);
+                }
+            }
+            (_, Fill::Ones) => optimise(rules.nops, self.bits, state.nops, site),
+            (_, Fill::Nops) => {}
         }
     }
 

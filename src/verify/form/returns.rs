@@ -2,7 +2,7 @@
 
 use super::Code;
 use crate::insn::{self, JMP, RET};
-use crate::plan::returns::RET5;
+use crate::plan::forms::RET5;
 use crate::sites::static_calls::TRAMPOLINE_ENDS;
 use crate::verify::clusters::SiteMap;
 use crate::verify::state::State;

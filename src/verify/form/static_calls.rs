@@ -3,8 +3,9 @@
 use super::Code;
 use crate::insn;
 use crate::plan::Stage;
-use crate::plan::returns::RET5;
-use crate::plan::static_calls::{UNLOCK, WARN, ZERO};
+use crate::plan::forms::RET5;
+use crate::plan::forms::{UNLOCK, WARN, ZERO};
+use crate::plan::rules::Zero;
 use crate::verify::clusters::SiteMap;
 use crate::verify::pieces::Piece;
 use crate::verify::state::{State, Target};
@@ -56,7 +57,7 @@ impl SiteMap<'_> {
             (true, 0) => self.ret(address, thunk),
             (true, _) => insn::jmp(address, function),
             (false, 0) => state.nops.atomic5,
-            (false, _) if rules.zero && is(self.marks.return0) => ZERO,
+            (false, _) if rules.zero != Zero::Call && is(self.marks.return0) => rules.zero.form().unwrap_or(ZERO),
             (false, _) if rules.warn && is(self.marks.warn_trap) => WARN,
             (false, _) if rules.unlock && is(self.marks.native_unlock) => UNLOCK,
             (false, _) => insn::call(address, function),

@@ -1,0 +1,210 @@
+//! The choices of the eras by name, written as what differs from the one before.
+
+use super::rules::{
+    Alternatives, Fill, Nops, Order, Relocate, Retpolines, Rules, SameSite, SmpLocks, Stage, StaticCalls, Untaken, Zero,
+};
+use crate::error::{Error, Result};
+
+const OF_2007: Order = Order::of(&[Stage::Alternatives, Stage::SmpLocks, Stage::Paravirt]);
+
+const OF_5_10: Order = Order::of(&[
+    Stage::Unlisted,
+    Stage::StaticCalls,
+    Stage::JumpLabels,
+    Stage::Ftrace,
+    Stage::Retpolines,
+    Stage::Returns,
+    Stage::Alternatives,
+    Stage::SmpLocks,
+    Stage::Paravirt,
+    Stage::Updates,
+]);
+
+const OF_6_1: Order = Order::of(&[
+    Stage::Unlisted,
+    Stage::StaticCalls,
+    Stage::Ftrace,
+    Stage::Paravirt,
+    Stage::Cfi,
+    Stage::Retpolines,
+    Stage::Returns,
+    Stage::Alternatives,
+    Stage::CallThunks,
+    Stage::Ibt,
+    Stage::SmpLocks,
+    Stage::Updates,
+]);
+
+const OF_6_12: Order = Order::of(&[
+    Stage::Unlisted,
+    Stage::StaticCalls,
+    Stage::Ftrace,
+    Stage::Constants,
+    Stage::Cfi,
+    Stage::Retpolines,
+    Stage::Returns,
+    Stage::Alternatives,
+    Stage::CallThunks,
+    Stage::Ibt,
+    Stage::SmpLocks,
+    Stage::StaticCallsAgain,
+    Stage::Updates,
+]);
+
+const OF_7_2: Order = Order::of(&[
+    Stage::Unlisted,
+    Stage::StaticCalls,
+    Stage::Ftrace,
+    Stage::Constants,
+    Stage::Cfi,
+    Stage::Retpolines,
+    Stage::Returns,
+    Stage::CallThunks,
+    Stage::Alternatives,
+    Stage::Ibt,
+    Stage::SmpLocks,
+    Stage::StaticCallsAgain,
+    Stage::Updates,
+]);
+
+/// arch/x86/kernel/alternative.c of 2.6.24: plain copies.
+const V2_6_24: Rules = Rules {
+    era: "2.6.24",
+    order: OF_2007,
+    alternatives: Alternatives {
+        relocate: Relocate::Nothing,
+        fill: Fill::Nops,
+        untaken: Untaken::Leave,
+        same_site: SameSite::Each,
+        nops: Nops::Runs,
+    },
+    retpolines: Retpolines { int3: false, cs: false, its_stride: 0x2000 },
+    static_calls: StaticCalls {
+        zero: Zero::Call,
+        short_ret: false,
+        warn: false,
+        unlock: false,
+        again: false,
+        checked: false,
+    },
+    smp_locks: SmpLocks { unlocked: 0x90, looks: false, remembers: false },
+    endbr_poison: *b"\x66\x0f\x1f\x00",
+    jump_label_nops: false,
+    count_alternatives: false,
+};
+
+/// 2.6.33: the same, and locks that look at how many CPUs will come.
+const V2_6_33: Rules =
+    Rules { era: "2.6.33", smp_locks: SmpLocks { unlocked: 0x3e, looks: false, remembers: true }, ..V2_6_24 };
+
+/// 1b1d9258181b: calls that are the whole replacement are moved.
+const V2_6_34: Rules =
+    Rules { era: "2.6.34", alternatives: Alternatives { relocate: Relocate::Call, ..V2_6_33.alternatives }, ..V2_6_33 };
+
+/// 5.10 as released, before the return thunks of July 2022 reached it: padlen, nops straight from the table.
+const V5_10_0: Rules = Rules {
+    era: "5.10.0",
+    order: OF_5_10,
+    alternatives: Alternatives {
+        relocate: Relocate::First,
+        fill: Fill::Nops,
+        untaken: Untaken::Pad,
+        same_site: SameSite::Each,
+        nops: Nops::Runs,
+    },
+    smp_locks: SmpLocks { unlocked: 0x3e, looks: true, remembers: true },
+    jump_label_nops: true,
+    ..V2_6_33
+};
+
+/// 5.10 stable since then: 5.19's alternatives.
+const V5_10: Rules = Rules {
+    era: "5.10",
+    alternatives: Alternatives { fill: Fill::Ones, untaken: Untaken::Optimise, ..V5_10_0.alternatives },
+    ..V5_10_0
+};
+
+/// 2.6.37 to 4.0 (f49aa448561f: jump labels, whose nops are the CPU's).
+const V3_0: Rules = Rules {
+    era: "3.0",
+    order: OF_5_10,
+    smp_locks: SmpLocks { unlocked: 0x3e, looks: true, remembers: true },
+    jump_label_nops: true,
+    ..V2_6_34
+};
+
+/// 5.13 and 5.14: 6.1's order; static calls as in 5.12.
+const V5_13: Rules = Rules {
+    era: "5.13",
+    retpolines: V5_10.retpolines,
+    static_calls: StaticCalls { zero: Zero::Data16, short_ret: true, ..V5_10.static_calls },
+    ..V6_1
+};
+
+/// 5.15 to 5.19, with the return thunks of July 2022: no `int3` behind an indirect jump yet.
+const V5_15: Rules = Rules { era: "5.15", retpolines: V5_10.retpolines, ..V6_1 };
+
+const V6_1: Rules = Rules {
+    era: "6.1",
+    order: OF_6_1,
+    retpolines: Retpolines { int3: true, ..V5_10.retpolines },
+    static_calls: StaticCalls { zero: Zero::Cs, checked: true, ..V5_10.static_calls },
+    jump_label_nops: false,
+    ..V5_10
+};
+
+const V6_12: Rules = Rules {
+    era: "6.12",
+    order: OF_6_12,
+    alternatives: Alternatives {
+        relocate: Relocate::Every,
+        fill: Fill::Ones,
+        untaken: Untaken::Optimise,
+        same_site: SameSite::Longest,
+        nops: Nops::Merge,
+    },
+    static_calls: StaticCalls { again: true, ..V6_1.static_calls },
+    count_alternatives: true,
+    ..V6_1
+};
+
+/// 6.5 to 6.7: 6.1's passes, every instruction of a replacement moved.
+const V6_5: Rules = Rules {
+    era: "6.5",
+    alternatives: Alternatives { same_site: SameSite::Each, nops: Nops::MergeJumps, ..V6_12.alternatives },
+    static_calls: StaticCalls { again: true, ..V6_1.static_calls },
+    ..V6_1
+};
+
+/// 6.8 and 6.9: 6.12's passes, and the nops of 6.5.
+const V6_8: Rules = Rules { era: "6.8", alternatives: V6_5.alternatives, ..V6_12 };
+
+const V7_2: Rules = Rules {
+    era: "7.2",
+    order: OF_7_2,
+    alternatives: Alternatives { same_site: SameSite::Once, nops: Nops::MergeAll, ..V6_12.alternatives },
+    retpolines: Retpolines { int3: true, cs: true, its_stride: 0x1000 },
+    static_calls: StaticCalls { warn: true, ..V6_12.static_calls },
+    endbr_poison: *b"\x0f\x1f\x40\xd6",
+    count_alternatives: false,
+    ..V6_12
+};
+
+const V7_3: Rules = Rules { era: "7.3", static_calls: StaticCalls { unlock: true, ..V7_2.static_calls }, ..V7_2 };
+
+/// The seed of October 2007 differs from 2.6.24 in its template and its nops, not here.
+const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
+
+/// All of them.
+pub static ERAS: [Rules; 15] =
+    [SEED, V2_6_24, V2_6_33, V2_6_34, V3_0, V5_10_0, V5_10, V5_13, V5_15, V6_1, V6_5, V6_8, V6_12, V7_2, V7_3];
+
+impl Rules {
+    /// The rules of this era.
+    pub fn by_name(era: &str) -> Result<&'static Rules> {
+        ERAS.iter().find(|rules| rules.era == era).ok_or_else(|| {
+            let known: Vec<_> = ERAS.iter().map(|rules| rules.era).collect();
+            Error::ops(format!("no rules for era {era:?}; there are {}", known.join(", ")))
+        })
+    }
+}

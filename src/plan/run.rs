@@ -1,0 +1,87 @@
+//! All passes of one boot, under way: what they read, and where they write.
+
+use super::decision::{Decision, Kind, Reason};
+use super::landmarks::Landmarks;
+use super::machine::Boot;
+use super::memory::Memory;
+use super::passes::Pass;
+use super::rules::Rules;
+use super::writes::Plan;
+use crate::error::{Error, Result};
+use crate::sites::Tables;
+
+/// The image's data, for the passes that look pointers up: `len` bytes at an address.
+pub(super) type Data<'a> = &'a dyn Fn(u64, usize) -> Option<&'a [u8]>;
+
+/// All passes of one boot, under way.
+pub struct Run<'a> {
+    pub(super) memory: Memory,
+    pub(super) plan: Plan,
+    pub(super) tables: &'a Tables,
+    pub(super) marks: &'a Landmarks,
+    pub(super) boot: &'a Boot,
+    pub(super) rules: &'a Rules,
+    pub(super) data: Data<'a>,
+    /// `thunks_initialized` of callthunks.c.
+    pub(super) counting: bool,
+}
+
+impl<'a> Run<'a> {
+    /// A run over this memory.
+    pub fn new(
+        memory: Memory,
+        tables: &'a Tables,
+        marks: &'a Landmarks,
+        boot: &'a Boot,
+        rules: &'a Rules,
+        data: &'a dyn Fn(u64, usize) -> Option<&'a [u8]>,
+    ) -> Run<'a> {
+        let rows = tables.alternatives.as_ref().map_or(0, |t| t.rows.len())
+            + tables.paravirt.as_ref().map_or(0, |t| t.sites.len())
+            + tables.retpolines.sites.len()
+            + tables.returns.sites.len()
+            + tables.ibt.sites.len()
+            + tables.smp_locks.sites.len()
+            + tables.mcount.len()
+            + tables.jump_labels.len()
+            + tables.static_calls.len()
+            + tables.trampolines.len();
+        Run { memory, plan: Plan::with_capacity(rows, 4), tables, marks, boot, rules, data, counting: false }
+    }
+
+    /// Writes to memory and journal.
+    pub(super) fn poke(
+        &mut self,
+        pass: Pass,
+        row: u32,
+        address: u64,
+        bytes: &[u8],
+        kind: Kind,
+        reason: Reason,
+    ) -> Result<()> {
+        self.memory.poke(address, bytes).map_err(|e| e.at_row(row as usize))?;
+        self.plan.push(address, pass, row, bytes, Decision { kind, reason, used: bytes.len() as u16 });
+        Ok(())
+    }
+
+    /// Notes why a row changes nothing.
+    pub(super) fn keep(&mut self, pass: Pass, row: u32, address: u64, reason: Reason) {
+        self.plan.push(address, pass, row, &[], Decision { kind: Kind::Kept, reason, used: 0 });
+    }
+
+    /// The pointer at this address, as this machine has it.
+    pub(super) fn pointer(&self, address: u64) -> Option<u64> {
+        if let Some(&value) = self.boot.pointers.get(&address) {
+            return Some(value);
+        }
+        let word = self.memory.bits().word();
+        let mut bytes = [0; 8];
+        bytes[..word].copy_from_slice((self.data)(address, word)?);
+        Some(u64::from_le_bytes(bytes))
+    }
+}
+
+/// An error of this row of a pass's table.
+pub(super) fn row_error(error: Error, pass: Pass, row: u32, address: u64) -> Error {
+    error.in_section(pass.table()).at_row(row as usize).at_address(address)
+}

@@ -1,0 +1,147 @@
+//! The plan: ordered writes, and which of them are guesses.
+
+use super::decision::Decision;
+use super::forms::{NULL_TRAMPOLINE, RET5, UNLOCK, WARN, ZERO, ZERO_DATA16};
+use super::passes::Pass;
+use super::undetermined::{Forms, Undetermined};
+use crate::error::{Error, Result};
+use crate::insn::{CALL, JMP};
+
+/// One write of one pass, or a row it passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Where, as linked.
+    pub address: u64,
+    /// The row of that pass's table which asks for it.
+    pub row: u32,
+    /// The pass that writes.
+    pub pass: Pass,
+    /// What was decided, and why.
+    pub decision: Decision,
+    start: u32,
+    len: u16,
+}
+
+/// The ordered writes of a boot.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    writes: Vec<Write>,
+    // All bytes written, one run after the other: a plan has tens of thousands of writes of a few bytes each.
+    arena: Vec<u8>,
+    undetermined: Vec<Undetermined>,
+}
+
+impl Plan {
+    /// An empty plan with room for this many writes of this many bytes each.
+    pub fn with_capacity(writes: usize, bytes_each: usize) -> Plan {
+        let arena = Vec::with_capacity(writes.saturating_mul(bytes_each));
+        Plan { writes: Vec::with_capacity(writes), arena, undetermined: Vec::new() }
+    }
+
+    /// Adds a write of these bytes; of none, where a row is passed over.
+    pub fn push(&mut self, address: u64, pass: Pass, row: u32, bytes: &[u8], decision: Decision) {
+        let (start, len) = (self.arena.len() as u32, bytes.len() as u16);
+        self.arena.extend_from_slice(bytes);
+        self.writes.push(Write { address, row, pass, decision, start, len });
+    }
+
+    /// All writes, in the order the kernel makes them.
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    /// The bytes of a write of this plan.
+    pub fn bytes(&self, write: &Write) -> &[u8] {
+        let start = write.start as usize;
+        &self.arena[start..start + usize::from(write.len)]
+    }
+
+    /// What the plan can only guess: the writes hold the guess.
+    pub fn undetermined(&self) -> &[Undetermined] {
+        &self.undetermined
+    }
+
+    /// Notes bytes as a guess.
+    pub(super) fn guess(&mut self, bytes: Undetermined) {
+        self.undetermined.push(bytes);
+    }
+
+    /// The forms of bytes that are one of these two, which are as long as each other.
+    pub(super) fn either(&mut self, first: &[u8], second: &[u8]) -> Forms {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(first);
+        self.arena.extend_from_slice(second);
+        Forms::Either(start..self.arena.len() as u32)
+    }
+
+    /// Sorts guesses by address. No two may overlap: each would be judged by the other's forms.
+    pub(super) fn sort_guesses(&mut self) -> Result<()> {
+        self.undetermined.sort_by_key(|bytes| bytes.address);
+        for (first, second) in self.undetermined.iter().zip(self.undetermined.iter().skip(1)) {
+            if second.address - first.address < first.len.into() {
+                let why = format!("overlaps {} row {} at {:#x}", first.pass.name(), first.row, first.address);
+                let error = Error::table(why).in_section(second.pass.name());
+                return Err(error.at_row(second.row as usize).at_address(second.address));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// The forms that undetermined bytes may take, in hex, `??` where a byte may be any.
+    pub fn patterns(&self, which: &Undetermined) -> Vec<String> {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let any = |known: &[u8], len: usize| hex(known) + &"??".repeat(len - known.len());
+        let len = usize::from(which.len);
+        match &which.forms {
+            Forms::Either(range) => {
+                let both = &self.arena[range.start as usize..range.end as usize];
+                both.chunks(len.max(1)).map(hex).collect()
+            }
+            Forms::StaticCall => {
+                let nops: [&[u8]; 4] = [
+                    b"\x0f\x1f\x44\x00\x00",
+                    b"\x66\x66\x66\x66\x90",
+                    b"\x3e\x8d\x74\x26\x00",
+                    b"\x3e\x8d\x44\x20\x00",
+                ];
+                let fixed = [&ZERO[..], &ZERO_DATA16, &WARN, &UNLOCK].into_iter().chain(nops);
+                std::iter::once(any(&[CALL], len)).chain(fixed.map(hex)).collect()
+            }
+            Forms::StaticTail => vec![any(&[JMP], len), hex(&RET5), hex(&NULL_TRAMPOLINE)],
+            Forms::StaticCondition | Forms::Thunk { .. } | Forms::Hash | Forms::Constant(_) => vec![any(&[], len)],
+        }
+    }
+
+    /// Whether these bytes are one of the forms that undetermined ones may take. `function` tells of an address whether a
+    /// function begins there.
+    pub fn admits(&self, which: &Undetermined, found: &[u8], function: impl Fn(u64) -> bool) -> bool {
+        let target = |displacement: [u8; 4]| {
+            let next = which.address.wrapping_add(which.len.into());
+            next.wrapping_add(i32::from_le_bytes(displacement) as u64)
+        };
+        match (&which.forms, found) {
+            (Forms::Either(range), _) => {
+                let both = &self.arena[range.start as usize..range.end as usize];
+                let (jump, nop) = both.split_at(both.len() / 2);
+                found == jump || found == nop
+            }
+            (Forms::StaticCall, [CALL, a, b, c, d]) | (Forms::StaticTail, [JMP, a, b, c, d]) => {
+                function(target([*a, *b, *c, *d]))
+            }
+            (Forms::StaticCall, _) => {
+                [ZERO, ZERO_DATA16, WARN, UNLOCK].iter().any(|form| found == form)
+                    || matches!(
+                        found,
+                        [0x0f, 0x1f, 0x44, 0, 0] | [0x66, 0x66, 0x66, 0x66, 0x90] | [0x3e, 0x8d, _, 0x20 | 0x26, 0]
+                    )
+            }
+            (Forms::StaticTail, _) => found == RET5 || found == NULL_TRAMPOLINE,
+            (Forms::StaticCondition, [a, b, c, d]) => function(target([*a, *b, *c, *d])),
+            (Forms::Thunk { offset, .. }, [a, b, c, d]) => target([*a, *b, *c, *d]) & 0xfff == u64::from(*offset),
+            (Forms::Constant(_) | Forms::Hash, _) => found.len() == usize::from(which.len),
+            _ => false,
+        }
+    }
+}

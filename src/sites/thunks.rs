@@ -1,0 +1,87 @@
+//! Functions that sites call by the thousand, found by what the sites call: no symbol is needed.
+
+use std::collections::HashMap;
+
+use super::alternatives::AlternativeTable;
+use super::code::{Code, Record};
+use super::relative::{self, RETPOLINES, RETURNS};
+use crate::error::Result;
+use crate::image::Image;
+use crate::insn::{CALL, JMP, THUNK_SIZE};
+
+/// `__x86_return_thunk`: every row of `.return_sites` is a jump to it. `None` where no address has more than half of them.
+pub fn return_thunk(image: &Image) -> Result<Option<u64>> {
+    let code = Code::of(image);
+    let sites = relative::read(&code, RETURNS)?;
+    Ok(most(sites.rows().filter_map(|(_, site)| branch(&code, site))))
+}
+
+/// `__x86_indirect_thunk_array`: thunks of 32 bytes in the order of registers' numbers, to which the rows of
+/// `.retpoline_sites` branch. Which register a thunk is for, its code says: `call 1f; int3; 1: mov %REG,(%rsp)`
+/// (`RETPOLINE`, arch/x86/lib/retpoline.S, since 5.17).
+pub fn indirect_thunks(image: &Image) -> Result<Option<u64>> {
+    let code = Code::of(image);
+    let sites = relative::read(&code, RETPOLINES)?;
+    let base = |site: u64| {
+        let thunk = branch(&code, site)?;
+        let register = register(code.from(thunk)?)?;
+        Some(thunk.wrapping_sub(THUNK_SIZE * u64::from(register)))
+    };
+    Ok(most(sites.rows().filter_map(|(_, site)| base(site))))
+}
+
+/// `BUG_func`: the replacement of every direct-call row calls it (since 6.8).
+pub fn placeholder(image: &Image) -> Result<Option<u64>> {
+    let code = Code::of(image);
+    let Some(table) = AlternativeTable::read_in(&code)? else { return Ok(None) };
+    let rows = table.rows.iter().filter(|row| row.direct_call);
+    Ok(most(rows.filter_map(|row| branch(&code, row.replacement))))
+}
+
+/// The register of a thunk as built.
+fn register(thunk: &[u8]) -> Option<u8> {
+    match thunk {
+        [CALL, 1, 0, 0, 0, 0xcc, rex @ (0x48 | 0x4c), 0x89, modrm, 0x24, ..] if modrm & 0xc7 == 0x04 => {
+            Some((modrm >> 3 & 7) + if *rex == 0x4c { 8 } else { 0 })
+        }
+        [CALL, 1, 0, 0, 0, 0xcc, 0x89, modrm, 0x24, ..] if modrm & 0xc7 == 0x04 => Some(modrm >> 3 & 7),
+        _ => None,
+    }
+}
+
+/// Where the direct call or jump at an address goes; a prefix or a condition may stand before it.
+fn branch(code: &Code<'_>, address: u64) -> Option<u64> {
+    let here = code.from(address)?;
+    let at = match here {
+        [CALL | JMP, ..] => 1,
+        [0x2e, CALL | JMP, ..] | [0x0f, 0x80..=0x8f, ..] => 2,
+        _ => return None,
+    };
+    let displacement = Record(here.get(..at + 4)?).s32(at);
+    let next = address.wrapping_add(at as u64 + 4);
+    Some(next.wrapping_add(displacement as u64) & code.image().bits().max_address())
+}
+
+/// What more than half of them are.
+fn most(values: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut counts: HashMap<u64, usize> = HashMap::new();
+    let mut all = 0;
+    for value in values {
+        *counts.entry(value).or_default() += 1;
+        all += 1;
+    }
+    counts.into_iter().find(|&(_, count)| 2 * count > all).map(|(value, _)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thunk_says_which_register_it_is_for() {
+        assert_eq!(register(b"\xe8\x01\0\0\0\xcc\x48\x89\x04\x24\xe9"), Some(0));
+        assert_eq!(register(b"\xe8\x01\0\0\0\xcc\x4c\x89\x3c\x24\xe9"), Some(15));
+        assert_eq!(register(b"\xe8\x01\0\0\0\xcc\x89\x2c\x24\xe9"), Some(5));
+        assert_eq!(register(b"\xff\xe0\xcc\xcc"), None);
+    }
+}
