@@ -503,11 +503,17 @@ class TicketLock:
     """The strict FIFO lock."""
 
     def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> TicketLock: ...
-    def acquire(self, blocking: bool = True, timeout: float = -1.0) -> bool:
-        """Acquires: as `threading.Lock.acquire`."""
+    def acquire(self, blocking: object = True, timeout: float = -1.0) -> bool:
+        """Acquires, in the order of arrival where the lock has one: as `threading.Lock.acquire`, timeout in seconds.
+
+        A signal whose handler raises ends the wait at once. Who gives up leaves the queue: nobody waits for it.
+        """
 
     def release(self) -> None:
         """Releases: as `threading.Lock.release`."""
+
+    def _at_fork_reinit(self) -> None:
+        """Makes it free in the child of a fork, where no other thread is: as `threading.Lock`."""
 
     def locked(self) -> bool:
         """Whether someone holds it."""
@@ -530,11 +536,17 @@ class HybridLock:
     """The stealing lock."""
 
     def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> HybridLock: ...
-    def acquire(self, blocking: bool = True, timeout: float = -1.0) -> bool:
-        """Acquires: as `threading.Lock.acquire`."""
+    def acquire(self, blocking: object = True, timeout: float = -1.0) -> bool:
+        """Acquires, in the order of arrival where the lock has one: as `threading.Lock.acquire`, timeout in seconds.
+
+        A signal whose handler raises ends the wait at once. Who gives up leaves the queue: nobody waits for it.
+        """
 
     def release(self) -> None:
         """Releases: as `threading.Lock.release`."""
+
+    def _at_fork_reinit(self) -> None:
+        """Makes it free in the child of a fork, where no other thread is: as `threading.Lock`."""
 
     def locked(self) -> bool:
         """Whether someone holds it."""

@@ -7,6 +7,13 @@ pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(shuttle)]
 pub use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+#[cfg(loom)]
+pub use loom::sync::{Mutex, MutexGuard};
+#[cfg(shuttle)]
+pub use shuttle::sync::{Mutex, MutexGuard};
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+pub use std::sync::{Mutex, MutexGuard};
+
 /// One turn of a loop that waits for another CPU.
 #[inline]
 pub fn relax() {
