@@ -116,6 +116,12 @@ class Image:
     def symbol_count(self) -> int:
         """How many symbols the image names; 0 where it names none."""
 
+    def moved(self, slide: int) -> Image:
+        """The same image, moved as KASLR moves it: its addresses, and every field that holds one."""
+
+    def symbol_names(self) -> list[str]:
+        """The names of all symbols, by address; those that several have are repeated."""
+
     def btf_members(self, structure: str) -> list[tuple[str, int]] | None:
         """(dotted member, byte offset) of every function pointer in a structure, by BTF; None where BTF has none."""
 
