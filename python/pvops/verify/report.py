@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pvops import display
 from pvops.verify.data import Data
 
 SCHEMA = "pvops.verify/1"
@@ -13,7 +14,7 @@ SCHEMA = "pvops.verify/1"
 OWNERS = ("ftrace", "livepatch", "kprobes", "bpf", "modules")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Unexplained:
     """A run of bytes that nothing accounts for.
 
@@ -43,6 +44,9 @@ class Unexplained:
     looks_like: str | None
     nearest: str | None
 
+    def __repr__(self) -> str:
+        return f"<Unexplained {self.address:#x} {self.symbol or ''}: {self.stands!r}, should be {self.should!r}>"
+
 
 @dataclass(frozen=True)
 class Vote:
@@ -65,7 +69,7 @@ class Vote:
     given: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NotJudged:
     """Code that the verdict is not about: its section, address, size in bytes, and why."""
 
@@ -73,6 +77,9 @@ class NotJudged:
     address: int
     size: int
     why: str
+
+    def __repr__(self) -> str:
+        return f"<NotJudged {self.section} at {self.address:#x}, {self.size} bytes: {self.why}>"
 
 
 class Judged:
@@ -92,7 +99,7 @@ class Judged:
         return sum(end - start for start, end in self.unread)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Module(Judged):
     """A module in memory. All its addresses are those it runs at.
 
@@ -121,6 +128,10 @@ class Module(Judged):
     unread: Sequence[tuple[int, int]] = ()
     unknown: int = 0
     votes: Sequence[Vote] = ()
+
+    def __repr__(self) -> str:
+        found = f"{self.wrong_bytes} bytes unexplained" if self.judged else f"not judged, {self.why}"
+        return f"<Module {self.name} at {self.address:#x}, {self.size} bytes: {found}>"
 
     @property
     def judged(self) -> bool:
@@ -153,7 +164,7 @@ class Module(Judged):
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report(Judged):
     """What memory holds of a kernel's ``.text``, and of modules, explained. True where it is clean.
 
@@ -211,6 +222,13 @@ class Report(Judged):
 
     def __bool__(self) -> bool:
         return self.verdict == "clean"
+
+    def __repr__(self) -> str:
+        found = f"{self.wrong_bytes:,} of {self.size:,} bytes unexplained, {self.unread_bytes:,} unread"
+        return f"<Report on {self.kernel} in {self.memory}: {self.verdict}, {found}, slide {self.slide:#x}>"
+
+    def _repr_html_(self) -> str:
+        return display.show(self, "fragment")
 
     @property
     def few_votes(self) -> list[Vote]:
