@@ -760,6 +760,13 @@ class Heard:
     def changed(self) -> list[tuple[int, bytes, bytes]]:
         """(address, what the file has, what memory has) where ``.rodata`` differs."""
 
+def registered(found: Found) -> tuple[list[tuple[str, int, int]], list[str], list[tuple[str, str]]]:
+    """Who has registered with the kernel to change its text.
+
+    (owner, where text is changed, what is called then or 0) of each, at run time; whose lists were read; (owner, why)
+    of those that were not. An error where memory has no such lists.
+    """
+
 def hear(report: Report, info: KernelInfo, slots: list[int], found: Found) -> Heard | None:
     """Hears the data of a kernel whose text was judged; None where memory has none."""
 
