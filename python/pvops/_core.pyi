@@ -598,6 +598,10 @@ def lock_bench_contend(
 def lock_bench_limits(cpus: Sequence[int], seconds: float) -> tuple[float, float, float]:
     """The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU)."""
 
+#: (name, slot address to what it may hold, key of a static call to where it may go, a feature without which it is not
+#: this one, the key of a static call that may go to a page outside).
+_Backend = tuple[str, dict[int, list[int]], dict[int, list[int]], int | None, int | None]
+
 @final
 class KernelInfo:
     """What the image and its era say, in numbers and addresses."""
@@ -611,11 +615,11 @@ class KernelInfo:
         nop: int | None = None,
         identity: int | None = None,
         bug: int | None = None,
-        backends: list[tuple[str, dict[int, list[int]]]] = ...,
+        backends: list[_Backend] = ...,
     ) -> KernelInfo:
         """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
         kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, whether its sites jump);
-        `backends` are (name, slot address to what it may hold)."""
+        `backends` are what may fill the ops."""
 
 @final
 class Known:
@@ -632,10 +636,24 @@ class Known:
         keys: dict[int, bool] = ...,
         calls: dict[int, int] = ...,
         constants: dict[str, int] = ...,
+        backend: str | None = None,
     ) -> Known: ...
 
-#: (address, expected, found, wrong bytes, (address, expected, found) of the site, pass, owner, nearest form).
-_Run = tuple[int, bytes, bytes, int, tuple[int, bytes, bytes], str | None, str | None, str | None]
+#: (address, bytes, who writes such, where they branch to).
+_Owned = tuple[int, bytes, list[str], int | None]
+#: (address, expected, found, wrong bytes, (address, expected, found) of the site, pass, what others wrote, nearest
+#: form, suspects).
+_Run = tuple[
+    int,
+    bytes,
+    bytes,
+    int,
+    tuple[int, bytes, bytes],
+    str | None,
+    _Owned | None,
+    str | None,
+    list[int],
+]
 
 @final
 class Report:
@@ -650,7 +668,9 @@ class Report:
     @property
     def unread(self) -> list[tuple[int, int]]: ...
     @property
-    def backend(self) -> str: ...
+    def backends(self) -> list[str]:
+        """The backends that fit; several, where the text cannot tell them apart."""
+
     @property
     def features(self) -> list[int]: ...
     @property

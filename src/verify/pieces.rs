@@ -8,7 +8,12 @@ use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, JMP, THUNK_SIZE};
 use crate::plan::rules::SameSite;
 use crate::plan::{Pass, Stage};
+use crate::sites::Alternative;
+use crate::sites::alternatives::SECTION as ALTERNATIVES;
 
+/// Bytes of a return: `jmp rel32`, with a prefix at most.
+const RETURN: usize = 5;
+pub(super) const LONGEST_RETURN: usize = 6;
 /// Stubs of Xen's hypercall page, and their size.
 pub(super) const STUBS: u32 = 128;
 pub(super) const STUB: u64 = 32;
@@ -30,6 +35,8 @@ pub(super) enum Kind {
     Endbr(u32),
     Lock(u32),
     Mcount(u32),
+    /// Where the code of the tracer calls a function of the kernel.
+    TracerCall(u32),
     Jump {
         row: u32,
         key: u16,
@@ -70,7 +77,7 @@ impl Kind {
             Kind::Return(_) => Pass::Returns,
             Kind::Endbr(_) => Pass::Ibt,
             Kind::Lock(_) => Pass::SmpLocks,
-            Kind::Mcount(_) => Pass::Mcount,
+            Kind::Mcount(_) | Kind::TracerCall(_) => Pass::Mcount,
             Kind::Jump { .. } => Pass::JumpLabels,
             Kind::Call { .. } => Pass::StaticCalls,
             Kind::Trampoline { .. } => Pass::Trampolines,
@@ -121,6 +128,16 @@ impl<T> Index<T> {
     }
 }
 
+/// `alt_replace_call()`, arch/x86/kernel/alternative.c (6.8 on): a call of five bytes for one of six, or `BUG()`.
+fn direct_call(row: &Alternative) -> Result<()> {
+    if row.len < 6 || row.replacement_len != 5 {
+        let (of, by) = (row.len, row.replacement_len);
+        let reason = format!("a direct call of {by} bytes for a site of {of}, where the kernel takes 5 for 6");
+        return Err(Error::table(reason).at_address(row.address));
+    }
+    Ok(())
+}
+
 impl SiteMap<'_> {
     fn add(&mut self, stage: Stage, address: u64, len: u8, kind: Kind) {
         if let Some(stage) = self.stage(stage) {
@@ -147,6 +164,7 @@ impl SiteMap<'_> {
         if let Some(table) = &tables.alternatives {
             self.row_slots = vec![None; table.rows.len()];
             for (row, alternative) in table.rows.iter().enumerate().filter(|(_, row)| row.direct_call) {
+                direct_call(alternative).map_err(|e| e.in_section(ALTERNATIVES).at_row(row))?;
                 let site = self.code.from(alternative.address);
                 if let [0xff, 0x15, a, b, c, d, ..] = *site {
                     let displacement = i32::from_le_bytes([a, b, c, d]);
@@ -181,7 +199,10 @@ impl SiteMap<'_> {
             }
         }
         for (row, address) in tables.returns.rows() {
-            self.add(Stage::Returns, address, 5, Kind::Return(row));
+            // clang puts a prefix before the jump, to make room for a check.
+            let step = insn::step(self.bits, self.code.from(address)).filter(|step| step.opcode[0] == JMP);
+            let len = step.map_or(RETURN, |step| step.len.clamp(RETURN, LONGEST_RETURN));
+            self.add(Stage::Returns, address, len as u8, Kind::Return(row));
         }
         for (row, address) in tables.ibt.rows() {
             self.add(Stage::Ibt, address, 4, Kind::Endbr(row));
@@ -191,6 +212,11 @@ impl SiteMap<'_> {
         }
         for (row, &address) in (0..).zip(&tables.mcount) {
             self.add(Stage::Ftrace, address, 5, Kind::Mcount(row));
+        }
+        if self.hid_bpf.is_some() {
+            for (row, address) in (0..).zip(self.tracer_calls.clone()) {
+                self.add(Stage::Updates, address, 5, Kind::TracerCall(row));
+            }
         }
         let mut keys = Index::new();
         for (row, label) in (0..).zip(&tables.jump_labels) {

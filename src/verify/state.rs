@@ -79,6 +79,8 @@ pub struct State {
     pub untraced: bool,
     /// Xen wrote what no table names.
     pub xen: bool,
+    /// The trampoline that HID-BPF attached at boot.
+    pub hid_bpf: Option<u64>,
     /// How indirect branches are made.
     pub branches: Branches,
     /// Where returns jump; `None`: they return.
@@ -107,6 +109,7 @@ impl Default for State {
             sealed: false,
             untraced: true,
             xen: false,
+            hid_bpf: None,
             branches: Branches::Retpolines,
             return_thunk: None,
             inlines: false,
@@ -156,4 +159,6 @@ pub struct Known {
     pub calls: HashMap<u64, u64>,
     /// Run-time constants, by name of their section.
     pub constants: HashMap<String, u64>,
+    /// The backend, by name.
+    pub backend: Option<String>,
 }

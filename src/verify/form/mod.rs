@@ -120,10 +120,11 @@ impl SiteMap<'_> {
             }
             Kind::Alternatives { first, count } => self.alternatives(first as usize, count.into(), state, depth, code),
             Kind::Retpoline(row) => self.branch_form(row, piece.address, state, code),
-            Kind::Return(_) => self.return_form(piece.address, state, code),
+            Kind::Return(_) => self.return_form(piece.address, piece.len, state, code),
             Kind::Endbr(_) => self.endbr(piece.address, state, code),
             Kind::Lock(_) => self.lock(piece.address, state, code),
             Kind::Mcount(_) => self.fentry(piece.address, state, code),
+            Kind::TracerCall(_) => self.tracer_call(piece.address, state, code),
             Kind::Jump { row, key } => {
                 let (bytes, len) = self.jump_label(row, state.keys[usize::from(key)], state);
                 code.put(piece.address, &bytes[..len]);

@@ -4,6 +4,7 @@
 //! what the value makes it, and not what every other value makes it too; a site that fits no value has no vote. What the
 //! user knows is not asked. Ties go to the value the image was built with.
 
+mod backends;
 mod branches;
 mod constants;
 mod features;
@@ -21,6 +22,7 @@ use super::pieces::Slot;
 use super::state::{Known, State, Target};
 use super::view::View;
 use crate::plan::Pass;
+use tally::Tally;
 
 /// What was asked of the sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +37,8 @@ pub enum Unknown {
     Untraced,
     /// What Xen writes outside of tables.
     Xen,
+    /// The trampoline that HID-BPF attaches at boot.
+    HidBpf,
     /// How indirect branches are made.
     Branches,
     /// Where returns go.
@@ -80,7 +84,10 @@ pub(super) struct Inference<'s, 'a, 'v> {
     known: &'s Known,
     pub state: State,
     pub votes: Vec<Vote>,
-    pub backend: String,
+    /// The backends that fit, where any is known: those that the text cannot tell apart.
+    pub backends: Vec<String>,
+    slot_tallies: Vec<Tally<u64>>,
+    call_tallies: Vec<Tally<Target>>,
     form: Vec<u8>,
 }
 
@@ -94,7 +101,17 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             constants: map.tables.constants.iter().map(|_| 0).collect(),
             ..State::default()
         };
-        Inference { map, view, known, state, votes: Vec::new(), backend: String::new(), form: Vec::new() }
+        Inference {
+            map,
+            view,
+            known,
+            state,
+            votes: Vec::new(),
+            backends: Vec::new(),
+            slot_tallies: Vec::new(),
+            call_tallies: Vec::new(),
+            form: Vec::new(),
+        }
     }
 
     pub fn run(&mut self) {
@@ -102,6 +119,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         self.flag(Unknown::Processors, self.known.uniprocessor, Pass::SmpLocks, |state| &mut state.uniprocessor);
         self.flag(Unknown::Sealed, None, Pass::Ibt, |state| &mut state.sealed);
         self.flag(Unknown::Untraced, None, Pass::Mcount, |state| &mut state.untraced);
+        self.hid_bpf();
         self.branches();
         self.returns();
         self.constants();
@@ -111,6 +129,8 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         self.slots();
         self.features();
         self.xen();
+        // Once more, now that features are decided.
+        self.backends();
     }
 
     /// The state of a module: the kernel's, with what the module has of its own inferred. `known` has the kernel's keys.
@@ -137,6 +157,11 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         if votes + against > 0 || known {
             self.votes.push(Vote { about, value, votes, against, known });
         }
+    }
+
+    /// Whether an unknown is no longer open: the user said it, or enough sites did.
+    fn settled(&self, about: Unknown) -> bool {
+        self.votes.iter().any(|vote| vote.about == about && (vote.known || vote.votes >= ENOUGH))
     }
 
     /// The clusters in `.text` that no other pass comes to.
