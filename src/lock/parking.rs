@@ -9,7 +9,7 @@ use super::ops::PvLockOps;
 #[cfg(feature = "std")]
 use super::slots::LEFT;
 use super::slots::{EPOCH, FLAGS, PARKED, SYMMETRIC, Want, YIELD};
-use super::sync::{AtomicU32, Ordering};
+use super::sync::Ordering;
 
 /// A waiter's side: says that it waits, looks once more, sleeps, at most so long. Returns when it makes sense to look
 /// again.
@@ -53,6 +53,7 @@ pub fn ask<O: PvLockOps>(ops: &O, want: Want) {
 
 /// What came of an attempt to leave the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "std"), allow(dead_code))]
 pub enum Leaving {
     /// It has left.
     Gone,
@@ -99,24 +100,16 @@ pub fn has_left<O: PvLockOps>(ops: &O, want: Want) -> bool {
     !planted(Mutant::NobodySkips) && slot.load(Ordering::Relaxed) & LEFT != 0 && ops.left().take(slot, want, || true)
 }
 
-/// An unlocker's side: releases by `store`, and kicks who waits for `next`. From the store on the lock is the next owner's,
-/// who may be done with it already and have freed it: `touch` is what must not be done then, and only a mutant does.
-///
-/// True if the waiter of `next` has left, and the lock with its turn is the unlocker's again: `inherit` looks at the lock
-/// whether that is so, or makes it so; it is called only while the lock lives.
+/// An unlocker's side: releases by `store`, and says what [`kick`] has to look at in the slot of `next`; 0: nothing. From
+/// the store on the lock is the next owner's, who may be done with it already and have freed it: `touch` is what must not
+/// be done then, and only a mutant does.
 #[inline(always)]
-pub fn release<O: PvLockOps>(
-    ops: &O,
-    next: Want,
-    store: impl FnOnce(),
-    touch: impl FnOnce() -> u32,
-    inherit: impl FnOnce() -> bool,
-) -> bool {
+pub fn release<O: PvLockOps>(ops: &O, next: Want, store: impl FnOnce(), touch: impl FnOnce() -> u32) -> u32 {
     let slot = ops.slot(next);
     if planted(Mutant::KickBeforeRelease) {
         let flags = slot.load(Ordering::Relaxed);
         store();
-        return flags & PARKED != 0 && kick(*ops, slot, flags, next, inherit);
+        return flags & PARKED;
     }
     store();
     if planted(Mutant::TouchAfterRelease) {
@@ -126,24 +119,26 @@ pub fn release<O: PvLockOps>(
         fence::light();
     }
     let flags = slot.load(Ordering::Relaxed);
-    if planted(Mutant::MissingFence) && flags & PARKED == 0 {
-        return false;
+    if planted(Mutant::MissingFence) {
+        return flags & PARKED;
     }
-    flags & FLAGS != 0 && kick(*ops, slot, flags, next, inherit)
+    flags & FLAGS
 }
 
 /// An unlocker's side, after its release and a full fence: as [`release`] does it, for locks that know by a flag of their
 /// own that somebody waits, and whose waiters do not leave.
 pub fn kick_next<O: PvLockOps>(ops: O, next: Want) {
-    let slot = ops.slot(next);
-    kick(ops, slot, slot.load(Ordering::Relaxed), next, || false);
+    kick(ops, next, || false);
 }
 
-/// Wakes whoever is parked in the slot, lets run who asked for it; `seen` is what the slot held after the release. It
-/// knows no lock: that may be gone. True if `next` has left and the caller is the owner in its place.
-#[cold]
-#[inline(never)]
-fn kick<O: PvLockOps>(ops: O, slot: &AtomicU32, mut seen: u32, next: Want, inherit: impl FnOnce() -> bool) -> bool {
+/// Wakes whoever is parked in the slot of `next`, lets run who asked for it; after the release, and a look at the slot
+/// that was not in vain. It knows no lock: that may be gone.
+///
+/// True if the waiter of `next` has left, and the lock with its turn is the unlocker's again: `inherit` looks at the lock
+/// whether that is so, or makes it so; it is called only while the lock lives.
+pub fn kick<O: PvLockOps>(ops: O, next: Want, inherit: impl FnOnce() -> bool) -> bool {
+    let slot = ops.slot(next);
+    let mut seen = slot.load(Ordering::Relaxed);
     if seen & SYMMETRIC != 0 {
         fence::full();
         // Slot by slot: a waiter knows from its own publishing whether those who look at that slot fence.

@@ -245,6 +245,27 @@ impl<O: PvLockOps> PvHybridLock<O> {
         self.wait(limit)
     }
 
+    /// Frees the lock or hands it over, as the head's word says, and says what to look at in the slot of the head.
+    #[inline(always)]
+    fn release(&self, ops: &O, head: u32) -> u32 {
+        let to = if head & STARVING == 0 { FREE } else { HANDED_OVER };
+        let store = || self.words.state.store(to, Ordering::Release);
+        parking::release(ops, self.want(head), store, || self.words.tail.load(Ordering::Relaxed))
+    }
+
+    /// Kicks the head of the queue; if that has left, serves the next.
+    #[cold]
+    #[inline(never)]
+    fn kick(&self, ops: O, mut head: u32) {
+        while parking::kick(ops, self.want(head), || self.take_for(head & !STARVING)) {
+            self.serve_next(head & !STARVING);
+            head = self.words.head.load(Ordering::Relaxed);
+            if self.release(&ops, head) == 0 {
+                return;
+            }
+        }
+    }
+
     /// Makes it free, whoever holds it and whoever waits. Tickets of those who left stay noted: none is given again.
     ///
     /// # Safety
@@ -347,16 +368,9 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
     #[inline]
     unsafe fn unlock(&self) {
         let ops = self.ops;
-        let touch = || self.words.tail.load(Ordering::Relaxed);
-        loop {
-            let head = self.words.head.load(Ordering::Relaxed);
-            let to = if head & STARVING == 0 { FREE } else { HANDED_OVER };
-            let store = || self.words.state.store(to, Ordering::Release);
-            let ticket = head & !STARVING;
-            if !parking::release(&ops, self.want(head), store, touch, || self.take_for(ticket)) {
-                return;
-            }
-            self.serve_next(ticket);
+        let head = self.words.head.load(Ordering::Relaxed);
+        if self.release(&ops, head) != 0 {
+            self.kick(ops, head);
         }
     }
 

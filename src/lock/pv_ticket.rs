@@ -187,6 +187,25 @@ impl<O: PvLockOps> PvTicketLock<O> {
         head == ticket || self.wait(ticket, head, limit)
     }
 
+    /// Says what to look at in the slot of the next ticket.
+    #[inline(always)]
+    fn release_to(&self, ops: &O, next: u32) -> u32 {
+        let store = || self.words.head.store(next, Ordering::Release);
+        parking::release(ops, self.want(next), store, || self.words.tail.load(Ordering::Relaxed))
+    }
+
+    /// Kicks the owner of the next ticket; if that has left, the one after it.
+    #[cold]
+    #[inline(never)]
+    fn kick(&self, ops: O, mut next: u32) {
+        while parking::kick(ops, self.want(next), || self.head() == next) {
+            next = next.wrapping_add(1);
+            if self.release_to(&ops, next) == 0 {
+                return;
+            }
+        }
+    }
+
     /// Makes it free, whoever holds it and whoever waits. Tickets of those who left stay noted: none is given again.
     ///
     /// # Safety
@@ -239,11 +258,9 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock<O> {
     #[inline]
     unsafe fn unlock(&self) {
         let ops = self.ops;
-        let mut next = self.words.head.load(Ordering::Relaxed).wrapping_add(1);
-        let touch = || self.words.tail.load(Ordering::Relaxed);
-        let store = |next| self.words.head.store(next, Ordering::Release);
-        while parking::release(&ops, self.want(next), || store(next), touch, || self.head() == next) {
-            next = next.wrapping_add(1);
+        let next = self.words.head.load(Ordering::Relaxed).wrapping_add(1);
+        if self.release_to(&ops, next) != 0 {
+            self.kick(ops, next);
         }
     }
 
