@@ -75,6 +75,8 @@ fn votes(report: &core::Report) -> Vec<Vote> {
             Unknown::Untraced => ("untraced", 0),
             Unknown::Xen => ("xen", 0),
             Unknown::HidBpf => ("hid_bpf", 0),
+            Unknown::Cfi => ("cfi", 0),
+            Unknown::Seed => ("cfi_seed", 0),
             Unknown::Branches => ("branches", 0),
             Unknown::Returns => ("return_thunk", 0),
             Unknown::Inlines => ("inlines", 0),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::clusters::SiteMap;
+use super::form::cfi::{CALLER, PREAMBLE, caller_hash};
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, JMP, THUNK_SIZE};
@@ -33,6 +34,14 @@ pub(super) enum Kind {
     Retpoline(u32),
     Return(u32),
     Endbr(u32),
+    /// The hash before a function.
+    Preamble(u32),
+    /// The `endbr` of a function that has one.
+    CheckedEndbr(u32),
+    /// The check before an indirect call.
+    CfiCaller(u32),
+    /// The preamble of a sealed function.
+    SealedHash(u32),
     Lock(u32),
     Mcount(u32),
     /// Where the code of the tracer calls a function of the kernel.
@@ -75,7 +84,9 @@ impl Kind {
             Kind::Alternatives { .. } => Pass::Alternatives,
             Kind::Retpoline(_) => Pass::Retpolines,
             Kind::Return(_) => Pass::Returns,
-            Kind::Endbr(_) => Pass::Ibt,
+            Kind::Preamble(_) | Kind::CheckedEndbr(_) => Pass::Cfi,
+            Kind::CfiCaller(_) => Pass::CfiCallers,
+            Kind::Endbr(_) | Kind::SealedHash(_) => Pass::Ibt,
             Kind::Lock(_) => Pass::SmpLocks,
             Kind::Mcount(_) | Kind::TracerCall(_) => Pass::Mcount,
             Kind::Jump { .. } => Pass::JumpLabels,
@@ -207,6 +218,7 @@ impl SiteMap<'_> {
         for (row, address) in tables.ibt.rows() {
             self.add(Stage::Ibt, address, 4, Kind::Endbr(row));
         }
+        self.checks();
         for (row, address) in tables.smp_locks.rows() {
             self.add(Stage::SmpLocks, address, 1, Kind::Lock(row));
         }
@@ -266,6 +278,30 @@ impl SiteMap<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The hashes of indirect calls, where the kernel has any.
+    fn checks(&mut self) {
+        let tables = self.tables;
+        if tables.cfi.is_empty() {
+            return;
+        }
+        for (row, address) in tables.cfi.rows() {
+            self.add(Stage::Cfi, address, PREAMBLE as u8, Kind::Preamble(row));
+            self.add(Stage::Cfi, address.wrapping_add(PREAMBLE as u64), 4, Kind::CheckedEndbr(row));
+        }
+        for (row, address) in tables.retpolines.rows() {
+            let check = address.wrapping_sub(CALLER as u64);
+            if caller_hash(self.code.from(check)).is_some() {
+                self.add(Stage::Cfi, check, CALLER as u8, Kind::CfiCaller(row));
+            }
+        }
+        for (row, address) in tables.ibt.rows() {
+            let preamble = address.wrapping_sub(PREAMBLE as u64);
+            if !self.code.from(preamble).is_empty() {
+                self.add(Stage::Ibt, preamble, PREAMBLE as u8, Kind::SealedHash(row));
+            }
+        }
     }
 
     /// The branch to a thunk at a site; `None` where the kernel would warn and go on.

@@ -55,6 +55,27 @@ impl Branches {
     }
 }
 
+/// How indirect calls are checked (`cfi_mode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CfiMode {
+    /// `cfi=off`.
+    Off,
+    /// As clang built it, the hashes aside.
+    #[default]
+    Kcfi,
+    /// Where the CPU has IBT.
+    FineIbt,
+}
+
+/// What decides preambles and callers of a kernel with `.cfi_sites`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cfi {
+    /// How calls are checked.
+    pub mode: CfiMode,
+    /// What hashes are xored with: 0 with `cfi=norand`.
+    pub seed: u32,
+}
+
 /// A static call's history, as far as it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
@@ -97,6 +118,8 @@ pub struct State {
     pub calls: Vec<Target>,
     /// Run-time constants, likewise.
     pub constants: Vec<u64>,
+    /// Hashes of indirect calls.
+    pub cfi: Cfi,
     /// Pages of ITS thunks, in the order they were allocated.
     pub pages: Vec<u64>,
 }
@@ -118,6 +141,7 @@ impl Default for State {
             keys: Vec::new(),
             calls: Vec::new(),
             constants: Vec::new(),
+            cfi: Cfi::default(),
             pages: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import pvops
 from kernels.given import Boot
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
@@ -34,3 +35,18 @@ def test_boots_under_real_hypervisors(kernels_root: Path, kernel: Callable[[str]
             report = opened.verify(memory, machine=machine)
             assert (report.verdict, report.unexplained) == ("clean", []), path.stem
             assert report.backends == [LABELS[mode.partition("-")[0]]], path.stem
+
+
+def test_a_kernel_with_control_flow_integrity(kernels_root: Path) -> None:
+    """Every hash hangs on one seed, which all preambles vote for."""
+    found = sorted((kernels_root / "clang").glob("*.json"))
+    if not found:
+        pytest.skip("no kernel that clang built")
+    for path in found:
+        kernel = pvops.open(str(kernels_root / f"clang/vmlinuz-{path.stem.partition('~')[0]}"))
+        _, memory = text_of(kernel, Boot(path))
+        report = kernel.verify(memory)
+        assert (report.verdict, report.wrong_bytes) == ("clean", 0), path.stem
+        votes = {vote.about: vote for vote in report.votes}
+        assert votes["cfi_seed"].votes > 10_000
+        assert votes["cfi_seed"].against == 0

@@ -4,7 +4,7 @@
 use pvops::image::{Bits, Image};
 use pvops::insn::{self, X86_11_NOPS, X86_NOPS};
 use pvops::patch;
-use pvops::plan::{self, Boot, Memory, Rules};
+use pvops::plan::{self, Boot, Cfi, CfiMode, Memory, Rules};
 use pvops::sites::Tables;
 use pvops::verify::{FeatureNumbers, KernelInfo, Known, Report, Unknown, Verifier, View};
 
@@ -59,6 +59,7 @@ struct Maker {
     locks: Vec<u64>,
     endbrs: Vec<u64>,
     constants: Vec<Vec<u64>>,
+    preambles: Vec<u64>,
     functions: Vec<(String, u64)>,
 }
 
@@ -159,6 +160,19 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
         maker.locks.push(lock);
         let endbr = maker.place("endbr", b"\xf3\x0f\x1e\xfa\xc3");
         maker.endbrs.push(endbr);
+        // A function with its hash, sealed or not, and a caller that asks for one.
+        let hash: Vec<u8> = (0..4).map(|_| 1 + dice.roll(255) as u8).collect();
+        let head = [&b"\xb8"[..], &hash, &[0x90; 11]].concat();
+        let preamble = maker.place("hashed", &[&head[..], b"\xf3\x0f\x1e\xfa\xc3"].concat());
+        maker.preambles.push(preamble);
+        if dice.flag() {
+            maker.endbrs.push(preamble + 16);
+        }
+        let check = [&b"\x41\xba"[..], &hash, b"\x45\x03\x53\xf1\x74\x02\x0f\x0b"].concat();
+        let address = maker.next() + check.len() as u64;
+        let to = array + insn::THUNK_SIZE * 11;
+        maker.place("checked", &[&check[..], &insn::call(address, to)].concat());
+        maker.retpolines.push(address);
         for at in 0..constants {
             let load = maker.place("constant", b"\x48\xb8\xef\xcd\xab\x89\x67\x45\x23\x01\xc3");
             maker.constants[at].push(load + 2);
@@ -215,6 +229,7 @@ fn image(maker: &Maker, targets: &[u64], array: u64, thunk: u64, tracer: u64) ->
         .section(".return_sites", base(4), flags::RODATA, &addresses(base(4), &maker.returns))
         .section(".retpoline_sites", base(5), flags::RODATA, &addresses(base(5), &maker.retpolines))
         .section(".smp_locks", base(6), flags::RODATA, &addresses(base(6), &maker.locks))
+        .section(".cfi_sites", base(12), flags::RODATA, &addresses(base(12), &maker.preambles))
         .section(".ibt_endbr_seal", base(7), flags::RODATA, &addresses(base(7), &maker.endbrs));
     for (at, sites) in (0..).zip(&maker.constants) {
         let name = format!("runtime_ptr_{at}");
@@ -259,6 +274,9 @@ fn machine(dice: &mut Choices<'_>, tables: &Tables, targets: &[u64], thunk: u64,
     for feature in (0..POOL).chain([RETPOLINE, LFENCE, RETHUNK]) {
         boot.features[usize::from(feature / 32)] |= u32::from(dice.flag()) << (feature % 32);
     }
+    let mode = dice.pick(&[CfiMode::Kcfi, CfiMode::FineIbt, CfiMode::Off]);
+    let seed = (0..4).fold(0, |seed, _| seed << 8 | dice.roll(256) as u32);
+    boot.cfi = Cfi { mode, seed: Some(seed) };
     let known = |value| plan::Known { value, certain: true };
     for label in &tables.jump_labels {
         let on = dice.flag();

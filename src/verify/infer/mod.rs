@@ -6,6 +6,7 @@
 
 mod backends;
 mod branches;
+mod cfi;
 mod constants;
 mod features;
 mod flags;
@@ -39,6 +40,10 @@ pub enum Unknown {
     Xen,
     /// The trampoline that HID-BPF attaches at boot.
     HidBpf,
+    /// How indirect calls are checked.
+    Cfi,
+    /// The seed of their hashes.
+    Seed,
     /// How indirect branches are made.
     Branches,
     /// Where returns go.
@@ -117,6 +122,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     pub fn run(&mut self) {
         self.nops();
         self.flag(Unknown::Processors, self.known.uniprocessor, Pass::SmpLocks, |state| &mut state.uniprocessor);
+        self.cfi();
         self.flag(Unknown::Sealed, None, Pass::Ibt, |state| &mut state.sealed);
         self.flag(Unknown::Untraced, None, Pass::Mcount, |state| &mut state.untraced);
         self.hid_bpf();
@@ -167,7 +173,12 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     /// The clusters in `.text` that no other pass comes to.
     fn alone(&self, pass: Pass) -> Vec<&'s Cluster> {
         let map = self.map;
-        let alone = |cluster: &&Cluster| map.pieces(cluster).iter().all(|piece| piece.kind.pass() == pass);
+        // Hashes are decided first: they leave a site to those that share it.
+        let other = |pass: Pass| matches!(pass, Pass::Cfi | Pass::CfiCallers);
+        let alone = |cluster: &&Cluster| {
+            let passes = || map.pieces(cluster).iter().map(|piece| piece.kind.pass());
+            passes().all(|here| here == pass || other(here))
+        };
         map.group(pass).filter(alone).collect()
     }
 
