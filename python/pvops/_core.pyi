@@ -8,9 +8,9 @@ from typing_extensions import Buffer
 
 __all__ = [
     "Boot",
-    "Column",
     "Columns",
     "Found",
+    "Heard",
     "HybridLock",
     "Image",
     "KernelInfo",
@@ -31,6 +31,7 @@ __all__ = [
     "boot_region",
     "cpuid",
     "fill_nops",
+    "hear",
     "lock_asymmetric",
     "lock_bench_contend",
     "lock_bench_limits",
@@ -247,7 +248,7 @@ class Columns:
     def rows(self) -> int:
         """How many rows there are."""
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> memoryview[int]:
         """A column by name: ``address``, ``key``, ``target`` (64 bits), ``len``, ``index``, ``type``, ``clobbers``,
         ``feature`` (32 bits), ``table``, ``inverted``, ``direct_call``, ``constant`` (8 bits); all bits are set where a
         row has no value. ``first`` has the first row of each site, and the number of rows behind the last."""
@@ -304,14 +305,6 @@ class Columns:
     @staticmethod
     def csv_columns() -> list[str]:
         """The columns of CSV in order."""
-
-@final
-class Column:
-    """One column: read-only numbers, through the buffer protocol, without a copy."""
-
-    def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
-    def __release_buffer__(self, buffer: memoryview, /) -> None: ...
 
 @final
 class Written:
@@ -750,6 +743,7 @@ def verify(
     Modules are listed whether any is given or not; where one is given, a list that cannot be read is an error.
     """
 
+@final
 class Heard:
     """What the data of a kernel say."""
 

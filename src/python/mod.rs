@@ -28,7 +28,7 @@ mod _core {
     #[pymodule_export]
     use super::boot::{Boot, PassRules, Tables, pass_order, passes};
     #[pymodule_export]
-    use super::columns::{Column, Columns, Written};
+    use super::columns::{Columns, Written};
     #[pymodule_export]
     use super::cpu::cpuid;
     #[pymodule_export]
