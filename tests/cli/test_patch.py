@@ -156,3 +156,19 @@ def test_the_text_of_a_kernel_that_slid_is_that_of_one_that_did_not_with_its_add
 
 def test_a_slide_is_a_hexadecimal_number(sample_kernel: Path, tmp_path: Path) -> None:
     assert "hexadecimal" in trouble("patch", sample_kernel, "-o", tmp_path / "out", "--slide", "x")
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb")
+def test_gdb_reads_the_patched_image_where_the_kernel_slid_to(
+    kernel: Callable[[str], package.Kernel], tmp_path: Path
+) -> None:
+    opened = kernel("6.1.0-56-amd64")
+    slide = 0x1C000000
+    out = tmp_path / "vmlinux"
+    done = pvops("patch", opened.name, "--machine", "intel-haswell", "--slide", f"{slide:x}", "-o", out)
+    assert done.returncode == 0, done.stderr
+    start = (opened.address_of("do_syscall_64") or 0) + slide
+    words = ["gdb", "-q", "-batch", "-ex", f"info symbol {start + 58:#x}", "-ex", "x/2i do_syscall_64", str(out)]
+    said = subprocess.run(words, capture_output=True, text=True).stdout
+    assert "do_syscall_64 + 58 in section .text" in said
+    assert f"{start:#x} <do_syscall_64>:" in said
