@@ -48,6 +48,7 @@ __all__ = [
     "patch_alternative",
     "patch_locks",
     "patch_site",
+    "registered",
     "running_kernel",
     "simulate_lock",
     "simulated_names",
