@@ -67,7 +67,10 @@ fn what_hides_behind_an_owner_is_found_and_two_that_agree_are_two() {
         while called.len() < 100 {
             let head = heads[dice.roll(heads.len())];
             if called.range(head.saturating_sub(0x200)..head + 0x200).next().is_none() {
-                let behind: Vec<u8> = (0..100).map(|_| dice.roll(256) as u8).collect();
+                // None of them may be a breakpoint, a call or a jump: at an instruction's start that has an owner of its own.
+                let byte =
+                    |dice: &mut Dice| Some(dice.roll(256) as u8).filter(|b| ![INT3, insn::CALL, insn::JMP].contains(b));
+                let behind: Vec<u8> = (0..100).map(|_| byte(&mut dice).unwrap_or(0)).collect();
                 put(&mut memory, head, &insn::call(head, OUTSIDE));
                 put(&mut memory, head + 5, &behind);
                 called.insert(head, ());
