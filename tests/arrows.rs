@@ -10,9 +10,8 @@ use std::path::Path;
 use source::{Import, Modules, imports};
 
 /// What each room may import from. `python` stands on top, and `lib.rs` names the rooms.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("error", &[]),
-    ("guard", &["error"]),
     ("insn", &["error"]),
     ("image", &["error", "insn"]),
     ("sites", &["error", "insn", "image"]),

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 import pvops
-from pvops import sample
+from pvops import eras, sample
 
-SHAPES = [(era, bits) for era in sample.ERAS for bits in (64, 32)]
+SHAPES = [(era, bits) for era in ("5.10", "6.1") for bits in (64, 32)]
+EVERY_SHAPE = [(era, bits) for era in sample.ERAS for bits in eras.era(era).bits]
+#: Images of these eras differ from the next era's in what a sample has not.
+ALIKE = {("5.10.0", 32): "5.10"}
 
 
 @pytest.fixture(params=SHAPES, ids=lambda shape: f"{shape[0]}-{shape[1]}")
@@ -91,10 +94,24 @@ def test_ops_are_data() -> None:
 
 
 def test_there_are_only_so_many_shapes() -> None:
-    with pytest.raises(pvops.Error, match=r"no sample of era 2\.6\.24"):
-        sample.build("2.6.24")
+    with pytest.raises(pvops.Error, match=r"no sample of era 2\.6\.23"):
+        sample.build("2.6.23", 32)
     with pytest.raises(pvops.Error, match="16 bits"):
         sample.build("6.1", 16)
+    with pytest.raises(pvops.Error, match=r"2\.6\.24 has 32 bits"):
+        sample.build("2.6.24", 64)
+
+
+@pytest.mark.parametrize(("era", "bits"), EVERY_SHAPE, ids=str)
+def test_every_era_tells_its_own_image(era: str, bits: int) -> None:
+    """Its image is told, its ops are named as its table has them, and every site becomes something by its rules."""
+    made = sample.build(era, bits)
+    kernel = pvops.open(made.elf)
+    assert kernel.era == ALIKE.get((era, bits), era)
+    assert list(kernel.ops.names) == [op.name for op in sample.native_ops(era, bits)]
+    written = {write.address: write for write in kernel.plan("native")}
+    assert written.keys() == {site.address for site in made.sites}
+    assert {write.kind for write in written.values()} >= {"called", "nopped"}
 
 
 def test_the_command_writes_it(tmp_path: Path) -> None:

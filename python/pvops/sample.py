@@ -1,8 +1,10 @@
 """A small kernel image made here: what to try the commands on where no real kernel is at hand, and the tests' fixture.
 
 It has what the paravirt pass of a real x86 ``vmlinux`` looks at, in the same shape: an ELF file with ``.text`` and its
-call sites, ``.parainstructions``, ``.data`` with ``pv_ops`` as it is linked, a banner, and symbols. It cannot be
-booted: its functions are their first few instructions. The same arguments always give the same bytes.
+call sites, the table of them, ``.data`` with the ops as they are linked, a banner, and symbols. What an era has of
+these its record says: ops in one array or each structure by itself, ``.parainstructions`` or rows of
+``.altinstructions``. It cannot be booted: its functions are their first few instructions. The same arguments always
+give the same bytes.
 
 ::
 
@@ -17,11 +19,16 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from pvops import eras
 from pvops.assembler.elf import ALLOC, EXECUTE, WRITE, ElfSection, ElfSymbol, physical, write
 from pvops.errors import OpsError
 
-#: The eras an image can have the shape of.
-ERAS = ("5.10", "6.1")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.eras.definition import Era
+
+#: The eras an image can have the shape of: all whose kernels have several structures of ops.
+ERAS = eras.eras()[1:]
 
 #: Functions that call ops, and the ops that each calls in turn; a template's missing ops are left out.
 CALLERS: Mapping[str, tuple[str, ...]] = {
@@ -66,11 +73,9 @@ _BODIES = {
     "paravirt_BUG": "0f 0b",
 }
 
-#: Functions of the kernel itself that the patching code refers to or is told by.
-_KERNEL_FUNCTIONS = {
-    "5.10": ("_paravirt_nop", "_paravirt_ident_64", "native_patch", "paravirt_patch_default", "apply_paravirt"),
-    "6.1": ("_paravirt_nop", "_paravirt_ident_64", "paravirt_BUG", "paravirt_patch", "apply_paravirt"),
-}
+#: X86_FEATURE_ALWAYS, and the flag of a row whose indirect call becomes a direct one.
+_ALWAYS = 3 * 32 + 21
+_DIRECT_CALL = 2
 
 
 class SampleOp(NamedTuple):
@@ -81,12 +86,14 @@ class SampleOp(NamedTuple):
         function: what the slot holds as linked; None for NULL.
         callee_save: its sites let go of the returned register only.
         jump: its sites jump.
+        called: the kernel calls it: not what it is configured not to use.
     """
 
     name: str
     function: str | None
     callee_save: bool = False
     jump: bool = False
+    called: bool = True
 
 
 class Site(NamedTuple):
@@ -105,7 +112,7 @@ class Sample(NamedTuple):
         elf: the file.
         symbols: name → address.
         sites: in the order of the table.
-        pv_ops: where ``pv_ops`` lies.
+        pv_ops: where ``pv_ops`` lies, or the first structure of ops.
     """
 
     elf: bytes
@@ -115,17 +122,19 @@ class Sample(NamedTuple):
 
 
 def native_ops(era: str = "6.1", bits: int = 64) -> tuple[SampleOp, ...]:
-    """The slots of an era's ``pv_ops`` as linked, under the era's default configuration.
+    """The slots of an era's main array of ops as linked, under the era's default configuration.
 
     Raises:
         OpsError: no such era.
     """
-    from pvops import eras as ops
-
-    found = ops.era(era)
+    found = eras.era(era)
     config = found.default_config(bits)
-    held = found.patch_template(config).pointers()
-    return tuple(SampleOp(op.name, held[op.name], op.op.callee_save, op.op.jump) for op in found.template(config))
+    native = {type(struct).__name__: struct for struct in found.native(config)}
+    called = {struct.__name__: config.holds(struct.called) for struct in found.structs}
+    return tuple(
+        SampleOp(op.name, native[op.struct][op.field], op.op.callee_save, op.op.jump, called[op.struct])
+        for op in found.template(config)
+    )
 
 
 def backend_functions(era: str = "6.1", names: Iterable[str] = ("native", "kvm")) -> tuple[str, ...]:
@@ -153,7 +162,7 @@ def build(
     """Builds an image.
 
     Args:
-        era: whose shape: ``"6.1"`` or ``"5.10"``.
+        era: whose shape: one of `ERAS`, or an alias.
         bits: 64 or 32.
         ops: the slots of ``pv_ops`` in order (default: the era's native ones).
         functions: further functions the image has (default: those of the backends ``native`` and ``kvm``).
@@ -162,11 +171,13 @@ def build(
     Raises:
         OpsError: an era or pointer size there is no shape for.
     """
-    if era not in ERAS or bits not in (32, 64):
-        raise OpsError(f"no sample of era {era} with {bits} bits: eras {', '.join(ERAS)}; 32 or 64 bits")
+    record = eras.era(era)
+    if record.name not in ERAS or bits not in record.bits:
+        has = " or ".join(map(str, record.bits))
+        raise OpsError(f"no sample of era {era} with {bits} bits: eras {', '.join(ERAS)}; {record.name} has {has} bits")
     ops = native_ops(era, bits) if ops is None else ops
-    names = backend_functions(era) if functions is None else functions
-    return _Builder(era, bits, ops).build(names, callers)
+    names = backend_functions(record.name) if functions is None else functions
+    return _Builder(record, bits, ops).build(names, callers)
 
 
 class _Code:
@@ -186,7 +197,7 @@ class _Code:
 
 
 class _Builder:
-    def __init__(self, era: str, bits: int, ops: Sequence[SampleOp]) -> None:
+    def __init__(self, era: Era, bits: int, ops: Sequence[SampleOp]) -> None:
         self.era = era
         self.bits = bits
         self.word = bits // 8
@@ -197,15 +208,33 @@ class _Builder:
         self.data = base + 0xA0_0000
         self.table = base + 0xC0_0000
         self.init = _Code(base + 0xC1_0000)
-        self.pv_ops = self.data + 0x80
+        self.replacements = _Code(base + 0xC2_0000)
         self.symbols: dict[str, int] = {"_text": base, "_stext": base}
         self.sites: list[Site] = []
+        self.clobbers = era.clobbers(bits)
+        self.slots = self._placed()
+        self.pv_ops = self.slots[0] if self.slots else self.data + 0x80
+
+    def _placed(self) -> list[int]:
+        """Where each slot lies; names the arrays, or the structures where each is a variable."""
+        arrays = {s.__name__: array.symbol or s.__name__ for array in self.era.arrays for s in array.structs}
+        here = self.data + 0x80
+        slots: list[int] = []
+        for op in self.ops:
+            symbol = arrays[op.name.partition(".")[0]]
+            if symbol not in self.symbols:
+                here += -here % 0x40 + 0x40 * len(slots)  # no two lie as far apart as in the template
+                self.symbols[symbol] = here
+            slots.append(here)
+            here += self.word
+        self.symbols.setdefault(self.era.arrays[0].symbol or "pv_init_ops", self.data + 0x80)
+        return slots
 
     def build(self, names: Iterable[str], callers: Mapping[str, tuple[str, ...]]) -> Sample:
         held = (op.function for op in self.ops if op.function is not None)
-        for name in dict.fromkeys((*_KERNEL_FUNCTIONS[self.era], *held, *names)):
+        for name in dict.fromkeys((*_kernel_functions(self.era), *held, *names)):
             self._function(name)
-        types = {op.name: type for type, op in enumerate(self.ops)}
+        types = {op.name: type for type, op in enumerate(self.ops) if op.called}
         every = tuple(name for name in types if not name.startswith("pv_init_ops."))
         for name, called in {**callers, EVERY_OP: every}.items():
             self._caller(self.text, name, [types[op] for op in called if op in types])
@@ -213,7 +242,7 @@ class _Builder:
         for name, called in INIT_CALLERS.items():
             self._caller(self.init, name, [types[op] for op in called if op in types])
         self.init.align()
-        self.symbols |= {"linux_banner": self.rodata, "pv_ops": self.pv_ops}
+        self.symbols["linux_banner"] = self.rodata
         return Sample(self._elf(), self.symbols, self.sites, self.pv_ops)
 
     # Code
@@ -237,11 +266,11 @@ class _Builder:
 
     def _site(self, code: _Code, type: int) -> None:
         op = self.ops[type]
-        slot = self.pv_ops + self.word * type
+        slot = self.slots[type]
         address = code.here
         if self.bits == 32:
             branch = (b"\xff\x25" if op.jump else b"\xff\x15") + struct.pack("<I", slot)
-        elif op.jump or self.era == "6.1":  # relative to the next instruction
+        elif op.jump or self.era.sites is None or self.era.sites.rip:  # relative to the next instruction
             branch = (b"\xff\x25" if op.jump else b"\xff\x15") + struct.pack("<i", slot - (address + 6))
         else:
             branch = b"\xff\x14\x25" + struct.pack("<I", slot & 0xFFFF_FFFF)
@@ -252,22 +281,23 @@ class _Builder:
         """CLBR_NONE at a jump, CLBR_RET_REG at a callee-save op, else CLBR_ANY."""
         if op.jump:
             return 0
-        if self.bits == 64:
-            return 1 if op.callee_save else 0x1FF
-        return 5 if op.callee_save else 0xF
+        usual = {"CLBR_ANY": 0x1FF, "CLBR_RET_REG": 1} if self.bits == 64 else {"CLBR_ANY": 0xF, "CLBR_RET_REG": 5}
+        return {**usual, **self.clobbers}["CLBR_RET_REG" if op.callee_save else "CLBR_ANY"]
 
     # Data
 
     def _banner(self) -> bytes:
-        release = f"{self.era}.0-pvops-sample"
-        banner = (
-            f"Linux version {release} (pvops@sample) (made by pvops.sample) #1 SMP {self.bits}-bit, era {self.era}\n"
-        )
-        return banner.encode() + b"\0"
+        era = self.era
+        release = f"{era.release or era.name}-pvops-sample"
+        made = f"(pvops@sample) (made by pvops.sample) #1 SMP {self.bits}-bit, era {era.name}"
+        return f"Linux version {release} {made}\n".encode() + b"\0"
 
     def _data(self) -> bytes:
-        slots = (0 if op.function is None else self.symbols[op.function] for op in self.ops)
-        return bytes(self.pv_ops - self.data) + struct.pack(f"<{len(self.ops)}{'Q' if self.word == 8 else 'I'}", *slots)
+        data = bytearray((self.slots[-1] if self.slots else self.pv_ops) + self.word - self.data)
+        for op, slot in zip(self.ops, self.slots, strict=True):
+            held = 0 if op.function is None else self.symbols[op.function]
+            struct.pack_into("<Q" if self.word == 8 else "<I", data, slot - self.data, held)
+        return bytes(data)
 
     def _rows(self) -> bytes:
         rows = b"".join(
@@ -277,14 +307,30 @@ class _Builder:
         # The assembler aligns the start of each row: behind the last one nothing follows.
         return rows[:-4] if self.word == 8 else rows
 
+    def _alternatives(self) -> bytes:
+        """The sites as rows of .altinstructions, each with a call of BUG_func to put in the indirect call's place."""
+        rows = b""
+        for site in self.sites:
+            row, code = self.table + len(rows), self.replacements.here
+            self.replacements.bytes += b"\xe8" + struct.pack("<i", self.symbols["BUG_func"] - (code + 5))
+            offsets = (site.address - row, code - (row + 4))
+            rows += struct.pack("<iiHHBB", *offsets, _ALWAYS, _DIRECT_CALL, site.len, 5)
+        return rows
+
     # The ELF file
 
     def _sections(self) -> Iterator[ElfSection]:
         yield ElfSection(".text", self.text.address, bytes(self.text.bytes), ALLOC | EXECUTE)
         yield ElfSection(".rodata", self.rodata, self._banner(), ALLOC)
         yield ElfSection(".data", self.data, self._data(), ALLOC | WRITE)
-        yield ElfSection(".parainstructions", self.table, self._rows(), ALLOC, align=8)
+        if self.era.sites is not None:
+            yield ElfSection(".parainstructions", self.table, self._rows(), ALLOC, align=8)
+        else:
+            yield ElfSection(".altinstructions", self.table, self._alternatives(), ALLOC, align=8)
         yield ElfSection(".init.text", self.init.address, bytes(self.init.bytes), ALLOC | EXECUTE)
+        if self.replacements.bytes:
+            code = self.replacements
+            yield ElfSection(".altinstr_replacement", code.address, bytes(code.bytes), ALLOC | EXECUTE)
 
     def _elf(self) -> bytes:
         loaded = list(self._sections())
@@ -293,6 +339,17 @@ class _Builder:
             home = next(i for i, s in enumerate(loaded) if s.address <= address <= s.address + len(s.data))
             symbols.append(ElfSymbol(name, address, home, bool(loaded[home].flags & EXECUTE)))
         return write(self.bits, loaded, symbols, physical(self.text.address))
+
+
+def _kernel_functions(era: Era) -> tuple[str, ...]:
+    """Functions of the kernel itself that the patching code refers to or is told by."""
+    rules = era.paravirt
+    if rules is None:
+        return era.functions
+    patch = era.patch_function(era.default_config(era.bits[-1]))
+    patchers = (patch.name,) if patch is not None else ()
+    null = () if rules.null == "ud2" else (rules.null,)
+    return (rules.nop, *rules.identities, *null, *patchers, "apply_paravirt", *era.functions)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,6 @@
 use core::time::Duration;
 
 use super::clock::Clock;
-use super::limit::Limit;
 use super::ops::{Patience, Place, PvLockOps};
 use super::parking;
 use super::slots::Want;
@@ -120,21 +119,30 @@ impl Waiting {
     }
 }
 
-/// Takes a lock when it is free, until a limit is over: what a waiter does that may leave, and so must not queue.
-pub fn poll<O: PvLockOps>(ops: &O, limit: &mut impl Limit, mut try_lock: impl FnMut() -> bool) -> bool {
+/// Takes a lock when it is free, until a time has passed: what a waiter does that may leave, and so must not queue.
+pub fn poll<O: PvLockOps>(ops: &O, time: Duration, mut try_lock: impl FnMut() -> bool) -> bool {
+    let (start, limit) = (Clock::now(), Clock::ticks(time));
+    // The counter's rate is known to a fraction only: that the time has passed is for the system's clock to say.
+    #[cfg(feature = "std")]
+    let began = std::time::Instant::now();
     let mut waiting = Waiting::begin(ops.patience());
-    let (mut nap, mut slept) = (Duration::from_micros(20), false);
+    let mut nap = Duration::from_micros(20);
     loop {
         if try_lock() {
             return true;
         }
-        if limit.is_over(core::mem::take(&mut slept)) {
+        let passed = Clock::now().wrapping_sub(start);
+        if passed >= limit {
+            #[cfg(feature = "std")]
+            if began.elapsed() < time {
+                super::sync::relax();
+                continue;
+            }
             return false;
         }
         if !waiting.turn(ops) {
-            ops.nap(limit.longest_sleep().map_or(nap, |longest| longest.min(nap)));
+            ops.nap(nap.min(Clock::time(limit - passed)));
             nap = (nap * 2).min(Duration::from_millis(1));
-            slept = true;
         }
     }
 }

@@ -3,7 +3,6 @@
 use core::sync::atomic::AtomicU16;
 use core::time::Duration;
 
-use super::limit::Until;
 use super::ops::Native;
 use super::patience;
 use super::raw::{MoreWaitersThanTickets, RawLock};
@@ -56,7 +55,7 @@ unsafe impl RawLock for TicketLock2_6_25 {
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        patience::poll(&Native, &mut Until::new(Some(time), None), || self.try_lock())
+        patience::poll(&Native, time, || self.try_lock())
     }
 
     #[inline]
@@ -156,7 +155,7 @@ unsafe impl RawLock for SmallTicketLock {
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        patience::poll(&Native, &mut Until::new(Some(time), None), || self.try_lock())
+        patience::poll(&Native, time, || self.try_lock())
     }
 
     unsafe fn unlock(&self) {

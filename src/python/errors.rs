@@ -15,7 +15,6 @@ fn class(kind: ErrorKind) -> &'static str {
         ErrorKind::Bug => "KernelBug",
         ErrorKind::Execution => "ExecutionError",
         ErrorKind::Lock => "LockError",
-        ErrorKind::Internal => "InternalError",
     }
 }
 

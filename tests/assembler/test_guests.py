@@ -125,7 +125,7 @@ class _Symbols:
     def has_section(self, name: str) -> bool:
         return name == ".parainstructions"
 
-    def has_text(self, text: str) -> bool:
+    def has_constant(self, raw: bytes) -> bool:
         return False
 
 

@@ -20,7 +20,7 @@ class Image:
     def has_section(self, name: str) -> bool:
         return name in self.sections
 
-    def has_text(self, text: str) -> bool:
+    def has_constant(self, raw: bytes) -> bool:
         return False
 
 

@@ -27,13 +27,27 @@ def always(facts: Facts) -> Answer:
 
 @rule("amd.c: init_amd(); intel.c: init_intel(); hygon.c, centaur.c, zhaoxin.c", "LFENCE_RDTSC")
 def lfence_rdtsc(facts: Facts) -> Answer:
-    """lfence stops rdtsc: Intel, AMD and Hygon CPUs with SSE2; Zhaoxin's, and Centaur's under a 64-bit kernel, all."""
+    """lfence stops rdtsc: Intel and, since 5.4, AMD and Hygon CPUs with SSE2; all Zhaoxin, Centaur in 64 bits."""
     if facts.vendor in ("intel", "amd", "hygon"):
         sse2 = facts.flag("sse2")
+        if facts.amd and facts.version < (5, 4):
+            why = "before 5.4 AMD's lfence counts where an MSR says so, which guests mostly do not see"
+            return Answer(None if sse2 else sse2, why)
         return Answer(sse2, f"{facts.vendor}, {'sse2' if sse2 else 'no sse2'} in /proc/cpuinfo's flags", True)
     if facts.vendor == "zhaoxin" or (facts.vendor == "centaur" and facts.bits == 64):
         return Answer(True, f"every {facts.vendor} CPU has it")
     return Answer(None if facts.vendor is None else False, facts.cpu, True)
+
+
+@rule("amd.c: init_amd(); hygon.c: init_hygon()", "MFENCE_RDTSC")
+def mfence_rdtsc(facts: Facts) -> Answer:
+    """mfence stops rdtsc: AMD and Hygon CPUs with SSE2 before 5.4, whose lfence is not known to."""
+    if facts.version >= (5, 4):
+        return Answer(False, "since 5.4 lfence does on every AMD CPU")
+    if facts.vendor is None or not facts.amd:
+        return Answer(None if facts.vendor is None else False, facts.cpu)
+    lfence = lfence_rdtsc(facts)
+    return Answer(lfence.value, lfence.source, lfence.value is None)
 
 
 @rule("common.c: identify_cpu(); amd.c: init_amd(); hygon.c: init_hygon()", "APIC_MSRS_FENCE")

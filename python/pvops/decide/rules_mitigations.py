@@ -43,6 +43,8 @@ def rsb_filling(facts: Facts) -> Answer:
     text = facts.state("spectre_v2")
     if text is not None and not text.startswith(("Not affected", "Vulnerable: eIBRS")):
         on = "RSB filling" in _parts(text)
+        if not on and facts.version < (4, 20) and text.startswith("Mitigation: Full"):
+            return Answer(None, "before 4.20 vulnerabilities/spectre_v2 says nothing of filling the RSB", True)
         return Answer(on, f"vulnerabilities/spectre_v2 {'says' if on else 'does not say'} 'RSB filling'")
     modes = ["retpoline", "lfence", "ibrs"]
     if facts.version < (6, 0):
@@ -161,7 +163,10 @@ def its_thunk(facts: Facts) -> Answer:
 
 @rule("bugs.c: spectre_v1_select_mitigation()", "FENCE_SWAPGS_KERNEL")
 def fence_swapgs_kernel(facts: Facts) -> Answer:
-    """lfence on entries without swapgs: with FSGSBASE, or where SMAP does not hold speculatively."""
+    """lfence on entries without swapgs: where SMAP does not hold speculatively, since 5.9 with FSGSBASE too.
+
+    978e1342c3c4 (5.9): user space chooses the kernel's GS base itself only where FSGSBASE is enabled.
+    """
     mitigations = _mitigations(facts)
     text = facts.state("spectre_v1")
     if text is not None and "Mitigation: usercopy/swapgs barriers" not in text:
@@ -173,7 +178,7 @@ def fence_swapgs_kernel(facts: Facts) -> Answer:
             return Answer(False, "spectre_v1 is not among the CPU's bugs")
     if facts.machine.flags is None:
         return Answer(None, "nothing tells fsgsbase and smap", True)
-    if facts.has("fsgsbase"):
+    if facts.version >= (5, 9) and facts.has("fsgsbase"):
         return Answer(True, "spectre_v1 is mitigated and the CPU has fsgsbase")
     if facts.has("smap") and not facts.bug("cpu_meltdown"):
         return Answer(False, "no fsgsbase, and smap works speculatively")

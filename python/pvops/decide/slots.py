@@ -85,6 +85,8 @@ def trivial(kernel: KernelImage, rules: ParavirtRules) -> tuple[int | None, dict
         held = [slot.address for slot in kernel.ops.native.values() if slot.address and slot.symbol is None]
         empty = [address for address in held if functions.does(kernel, address) == "nop"]
         nop = max(empty, key=empty.count, default=None)
+        if kernel.bits == 32:  # there an argument is returned by doing nothing
+            identities |= dict.fromkeys((a for a in empty if a != nop), 32)
         for name, bits in rules.identities.items():
             if kernel.address_of(name) is None:
                 identities |= dict.fromkeys((a for a in held if functions.does(kernel, a) == f"ident{bits}"), bits)
@@ -134,9 +136,12 @@ def _pointer(address: int, nop: int | None, identities: Mapping[int, int]) -> st
 
 
 def _resolved(kernel: KernelImage, symbol: str, op: str) -> int:
-    """A function that the patch function names: the native one of the op, where the image names none."""
+    """A function that the patch function names: the native one of the op, where the image does not name it.
+
+    Images without symbols name none; others may leave out what PV_CALLEE_SAVE_REGS_THUNK() makes.
+    """
     address = kernel.address_of(symbol)
-    if address is None and kernel.image.symbol_count() == 0:
+    if address is None and (kernel.image.symbol_count() == 0 or symbol.startswith("__raw_callee_save_")):
         return kernel.ops.native[op].address
     return address if address is not None else _required(kernel, symbol, "which the patch function names")
 

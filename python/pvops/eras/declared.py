@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from pvops.eras import Version, eras, version_of
+from pvops.errors import OpsError
 
 
 class Declared:
@@ -44,8 +45,33 @@ class Declared:
         """Name → number, counted from the first bug."""
         return {name: int(bit) for name, _, bit in (item.partition(":") for item in self._bugs.split())}
 
+    def then(
+        self, release: str, *, ncapints: int, nbugints: int, words: Mapping[int, str] | None = None, bugs: str = ""
+    ) -> Declared:
+        """The numbers of a later release: ``NAME:bit`` is new or has moved, ``-NAME`` has gone.
+
+        Raises:
+            OpsError: what went was not there.
+        """
+        merged = {word: _changed(text, (words or {}).get(word, "")) for word, text in self._words.items()}
+        merged |= {word: text for word, text in (words or {}).items() if word not in self._words}
+        return Declared(release, ncapints=ncapints, nbugints=nbugints, words=merged, bugs=_changed(self._bugs, bugs))
+
     def __repr__(self) -> str:
         return f"<Declared {self.release}>"
+
+
+def _changed(text: str, changes: str) -> str:
+    if not changes:
+        return text
+    bits = {name: bit for name, _, bit in (item.partition(":") for item in text.split())}
+    for change in changes.split():
+        name, _, bit = change.partition(":")
+        if bit:
+            bits[name] = bit
+        elif bits.pop(name.removeprefix("-"), None) is None:
+            raise OpsError(f"there was no {name.removeprefix('-')}")
+    return " ".join(f"{name}:{bit}" for name, bit in bits.items())
 
 
 def releases() -> list[Declared]:
@@ -56,8 +82,15 @@ def releases() -> list[Declared]:
     return sorted(known.values(), key=lambda declared: version_of(declared.release) or ())
 
 
+def _minor(version: Version) -> Version:
+    return version[: 3 if version[:2] == (2, 6) else 2]
+
+
 def nearest(version: Version | None) -> Declared:
-    """The declared numbers of the release nearest to a version: the newest that is not newer, else the oldest."""
+    """The declared numbers of the release nearest to a version: the newest that is not newer, else the oldest.
+
+    Distributions count their own releases in the last number, which therefore does not.
+    """
     known = releases()
-    not_newer = [d for d in known if version is None or (version_of(d.release) or ()) <= version]
+    not_newer = [d for d in known if version is None or _minor(version_of(d.release) or ()) <= _minor(version)]
     return not_newer[-1] if not_newer else known[0]

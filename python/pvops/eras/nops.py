@@ -102,13 +102,14 @@ def by_vendor(on_32: NopPolicy) -> NopPolicy:
     return NopPolicy({**_TABLES, **on_32.tables}, choose, {**on_32.assumed, 64: _USUAL})
 
 
-def ideal_nops(*, intel: bool = True, amd: bool = True, hygon: bool = True) -> NopPolicy:
+def ideal_nops(*, intel: bool = True, amd: bool = True, hygon: bool = True, k8: bool = True) -> NopPolicy:
     """arch_init_ideal_nops(): P6 nops where they are decoded as fast.
 
     Args:
         intel: Intel's CPUs are told from the others.
         amd: AMD's families after 15 take P6 nops.
         hygon: so do Hygon's.
+        k8: X86_FEATURE_K8 and _K7 are set when it looks; before 4.19 init_amd() set them later.
     """
 
     def choose(bits: int, cpu: Cpu) -> NopChoice:
@@ -122,9 +123,9 @@ def ideal_nops(*, intel: bool = True, amd: bool = True, hygon: bool = True) -> N
             return NopChoice("p6" if bits == 64 else "generic", name)
         if bits == 64:
             return NopChoice("k8", name)
-        if "K8" in cpu.features:
+        if "K8" in cpu.features and k8:
             return NopChoice("k8", f"{name}, X86_FEATURE_K8")
-        if "K7" in cpu.features:
+        if "K7" in cpu.features and k8:
             return NopChoice("k7", f"{name}, X86_FEATURE_K7")
         return NopChoice("generic", name)
 

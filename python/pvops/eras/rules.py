@@ -5,7 +5,24 @@ Overridable: every user of rules takes them as an argument. Which rules an image
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+
+class Symbols(Protocol):
+    """What knows a kernel's symbols."""
+
+    def address_of(self, symbol: str) -> int | None:
+        """The address of a symbol, or None."""
+
+
+class Image(Symbols, Protocol):
+    """What tells the rules of an image."""
+
+    def has_section(self, name: str) -> bool:
+        """Whether the image has a section of this name."""
+
+    def has_constant(self, raw: bytes) -> bool:
+        """Whether these bytes stand among the image's constants."""
 
 
 class ParavirtRules(NamedTuple):
@@ -43,12 +60,35 @@ class Passes(NamedTuple):
         layout: a word of the layout of ``.altinstructions`` that tells them (``"padlen"``), or nothing.
         without: a section whose absence tells them, or nothing.
         symbol: a function that tells them, or nothing.
+        section: a section that tells them, or nothing.
+        constant: bytes among the image's constants that tell them, in hex, or nothing.
     """
 
     name: str
     layout: str = ""
     without: str = ""
     symbol: str = ""
+    section: str = ""
+    constant: str = ""
+
+    def sign(self, image: Image, alternatives: str | None) -> str:
+        """The sign of these passes that an image shows, in words; nothing where it shows none.
+
+        Args:
+            image: the image.
+            alternatives: the layout of ``.altinstructions``, as the core describes it.
+        """
+        if self.layout and alternatives is not None and self.layout in alternatives:
+            return f"rows of .altinstructions have {self.layout}"
+        if self.without and not image.has_section(self.without):
+            return f"no {self.without}"
+        if self.symbol and image.address_of(self.symbol) is not None:
+            return f"the image has {self.symbol}()"
+        if self.section and image.has_section(self.section):
+            return f"the image has {self.section}"
+        if self.constant and image.has_constant(bytes.fromhex(self.constant)):
+            return f"the image has the bytes {self.constant}"
+        return ""
 
 
 class Rules(NamedTuple):

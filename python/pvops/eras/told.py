@@ -7,29 +7,11 @@ era's record marks as begun or gone; that something is missing is no evidence, s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from pvops.eras import era, eras, of_version, version_of
 from pvops.eras.definition import Era
-from pvops.eras.rules import Rules
+from pvops.eras.rules import Image, Rules
 from pvops.errors import OpsError
-
-
-class Symbols(Protocol):
-    """What knows a kernel's symbols."""
-
-    def address_of(self, symbol: str) -> int | None:
-        """The address of a symbol, or None."""
-
-
-class Image(Symbols, Protocol):
-    """What tells the rules of an image."""
-
-    def has_section(self, name: str) -> bool:
-        """Whether the image has a section of this name."""
-
-    def has_text(self, text: str) -> bool:
-        """Whether a text stands in the image's constants."""
 
 
 def of_image(image: Image, release: str | None, alternatives: str | None = None) -> Rules:
@@ -45,15 +27,16 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     """
     found, told = era_of(image, release)
     paravirt = found.paravirt
-    if paravirt is not None and paravirt.clobbers and paravirt.unchecked and image.has_text(paravirt.unchecked):
+    if (
+        paravirt is not None
+        and paravirt.clobbers
+        and paravirt.unchecked
+        and image.has_constant(paravirt.unchecked.encode())
+    ):
         paravirt = paravirt._replace(clobbers=False)
     for passes in found.passes[:-1]:
-        if passes.layout and alternatives is not None and passes.layout in alternatives:
-            return Rules(found.name, passes.name, paravirt, f"{told}, rows of .altinstructions have {passes.layout}")
-        if passes.without and not image.has_section(passes.without):
-            return Rules(found.name, passes.name, paravirt, f"{told}, no {passes.without}")
-        if passes.symbol and image.address_of(passes.symbol) is not None:
-            return Rules(found.name, passes.name, paravirt, f"{told}, the image has {passes.symbol}()")
+        if sign := passes.sign(image, alternatives):
+            return Rules(found.name, passes.name, paravirt, f"{told}, {sign}")
     return Rules(found.name, found.passes[-1].name, paravirt, told)
 
 

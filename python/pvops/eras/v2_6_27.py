@@ -6,8 +6,8 @@ paravirt_patch_{32,64}.c, asm-offsets_{32,64}.c. 2.6.27 and 2.6.28 were not read
 
 from __future__ import annotations
 
+from pvops.eras import numbers_2_6_29, v2_6_26
 from pvops.eras import v2_6_24_rc1 as seed
-from pvops.eras import v2_6_26
 from pvops.eras.nops import by_features, by_vendor
 from pvops.eras.records import OFFSET, Option, class_options
 from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled
@@ -181,7 +181,7 @@ OPTIONS = (
 ERA = v2_6_26.ERA.then(
     "2.6.27",
     "2.6.29: arch/x86/include/asm/paravirt.h, arch/x86/kernel/paravirt.c, paravirt_patch_{32,64}.c",
-    began=("pv_lock_ops",),
+    began=("pv_lock_ops", "native_usergs_sysret64"),
 )._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     configs=OPTIONS + class_options("time", "cpu", "irq", "apic", "mmu"),
@@ -189,4 +189,5 @@ ERA = v2_6_26.ERA.then(
     native_patch=native_patch,
     offsets=ASM_OFFSETS,
     nops=by_vendor(by_features("K8", "K7", "NOPL")),
+    numbers=(numbers_2_6_29.declared,),
 )

@@ -7,7 +7,7 @@ paravirt_patch_32.c, paravirt_patch_64.c and asm-offsets_{32,64}.c of a tree at 
 
 from __future__ import annotations
 
-from pvops.eras import v2_6_27, v2_6_30
+from pvops.eras import numbers_2_6_29, v2_6_27, v2_6_30
 from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled
 from pvops.eras.template import Array
@@ -215,6 +215,18 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     )
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = numbers_2_6_29.declared.then(
+    "2.6.32",
+    ncapints=9,
+    nbugints=0,
+    words={
+        3: "EXTD_APICID:26 AMD_DCM:27 APERFMPERF:28",
+        4: "MOVBE:22 POPCNT:23",
+        7: "ARAT:1",
+    },
+)
+
 ERA = v2_6_30.ERA.then(
     "2.6.33",
     "2.6.33: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch_{32,64}.c",
@@ -222,4 +234,5 @@ ERA = v2_6_30.ERA.then(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
     passes=(Passes("2.6.33"),),
+    numbers=(NUMBERS,),
 )

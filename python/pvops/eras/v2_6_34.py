@@ -26,9 +26,22 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     return refilled(STRUCTS, v2_6_33.native(config), {})
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v2_6_33.NUMBERS.then(
+    "2.6.35",
+    ncapints=9,
+    nbugints=0,
+    words={
+        6: "NODEID_MSR:19",
+        7: "CPB:2",
+        8: "NPT:5 LBRV:6 SVML:7 NRIPS:8",
+    },
+)
+
 ERA = v2_6_33.ERA.then("2.6.34", "2.6.35: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     configs=tuple(option for option in v2_6_33.ERA.configs if option.symbol != "HIGHPTE"),
     native=native,
     passes=(Passes("2.6.34"),),
+    numbers=(NUMBERS,),
 )

@@ -6,6 +6,7 @@ Source: 2.6.39 arch/x86/include/asm/paravirt_types.h.
 from __future__ import annotations
 
 from pvops.eras import v2_6_34
+from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
@@ -39,7 +40,24 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     )
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v2_6_34.NUMBERS.then(
+    "2.6.39",
+    ncapints=10,
+    nbugints=0,
+    words={
+        3: "-AMDC1E",
+        4: "F16C:29 RDRAND:30",
+        6: "-SSE5 XOP:11 LWP:15 FMA4:16 TBM:21 TOPOEXT:22 PERFCTR_CORE:23",
+        7: "EPB:3 XSAVEOPT:4 PLN:5 PTS:6 DTS:7",
+        8: "TSCRATEMSR:9 VMCBCLEAN:10 FLUSHBYASID:11 DECODEASSISTS:12 PAUSEFILTER:13 PFTHRESHOLD:14",
+        9: "FSGSBASE:0",
+    },
+)
+
 ERA = v2_6_34.ERA.then("2.6.38", "2.6.39: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
+    passes=(Passes("3.0"),),
+    numbers=(NUMBERS,),
 )

@@ -10,6 +10,6 @@ from pvops.eras import v2_6_38
 from pvops.eras.nops import ideal_nops
 
 ERA = v2_6_38.ERA.then("3.0", "3.2.7: arch/x86/kernel/alternative.c")._replace(
-    nops=ideal_nops(intel=False, amd=False, hygon=False),
+    nops=ideal_nops(intel=False, amd=False, hygon=False, k8=False),
     backends=("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv"),
 )

@@ -38,7 +38,22 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     return refilled(STRUCTS, v3_5.native(config), {"pv_mmu_ops.lazy_mode.flush": paravirt_nop})
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v3_5.NUMBERS.then(
+    "3.10.4",
+    ncapints=10,
+    nbugints=1,
+    words={
+        3: "EAGER_FPU:29 NONSTOP_TSC_S3:30",
+        6: "PERFCTR_NB:24 PERFCTR_L2:28",
+        7: "PROC_FEEDBACK:9",
+        9: "TSC_ADJUST:1 SMAP:20",
+    },
+    bugs="F00F:0 FDIV:1 COMA:2 AMD_TLB_MMATCH:3 AMD_APIC_C1E:4",
+)
+
 ERA = v3_5.ERA.then("3.10", "3.10.4: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
+    numbers=(NUMBERS,),
 )

@@ -84,6 +84,57 @@ def native_patch(config: Config) -> PatchFunction:
     return inline_all("native_patch", "3.10.0-1160.el7 arch/x86/kernel/paravirt_patch_64.c", code, guard=guard)
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v3_10.NUMBERS.then(
+    "3.10.0-1160.el7",
+    ncapints=20,
+    nbugints=10,
+    words={
+        0: "-CLFLSH CLFLUSH:19",
+        3: "-MFENCE_RDTSC ART:10",
+        4: "SDBG:11",
+        6: "BPEXT:26 PTSC:27",
+        7: (
+            "-IDA -ARAT -XSAVEOPT -PLN -PTS -DTHERM RING3MWAIT:0 FENCE_SWAPGS_USER:1 CAT_L3:4 CAT_L2:5 CDP_L3:6 "
+            "INVPCID_SINGLE:7 SME:10 MSR_SPEC_CTRL:11 FENCE_SWAPGS_KERNEL:12 RETPOLINE_AMD:13 INTEL_PPIN:14 "
+            "INTEL_PT:15 CDP_L2:16 SSBD:17 MBA:18 IBP_DISABLE:21 USE_IBPB:22 SPEC_STORE_BYPASS_DISABLE:23 "
+            "LS_CFG_SSBD:24 IBRS:25 IBPB:26 STIBP:27 ZEN:28 L1TF_PTEINV:29 IBRS_ENHANCED:30"
+        ),
+        8: (
+            "-NPT -LBRV -SVML -NRIPS -TSCRATEMSR -VMCBCLEAN -FLUSHBYASID -DECODEASSISTS -PAUSEFILTER -PFTHRESHOLD "
+            "VMMCALL:15"
+        ),
+        9: (
+            "CQM:12 MPX:14 RDT_A:15 AVX512F:16 AVX512DQ:17 AVX512IFMA:21 CLFLUSHOPT:23 CLWB:24 AVX512PF:26 "
+            "AVX512ER:27 AVX512CD:28 SHA_NI:29 AVX512BW:30 AVX512VL:31"
+        ),
+        10: "XSAVEOPT:0 XSAVEC:1 XGETBV1:2 XSAVES:3",
+        11: "CQM_LLC:1",
+        12: "CQM_OCCUP_LLC:0 CQM_MBM_TOTAL:1 CQM_MBM_LOCAL:2",
+        13: (
+            "CLZERO:0 IRPERF:1 XSAVEERPTR:2 AMD_IBPB:12 AMD_IBRS:14 AMD_STIBP:15 AMD_SSBD:24 VIRT_SSBD:25 AMD_SSB_NO:26"
+        ),
+        14: "DTHERM:0 IDA:1 ARAT:2 PLN:4 PTS:6 HWP:7 HWP_NOTIFY:8 HWP_ACT_WINDOW:9 HWP_EPP:10 HWP_PKG_REQ:11",
+        15: (
+            "NPT:0 LBRV:1 SVML:2 NRIPS:3 TSCRATEMSR:4 VMCBCLEAN:5 FLUSHBYASID:6 DECODEASSISTS:7 PAUSEFILTER:10 "
+            "PFTHRESHOLD:12 AVIC:13 V_VMSAVE_VMLOAD:15 VGIF:16"
+        ),
+        16: (
+            "AVX512VBMI:1 UMIP:2 PKU:3 OSPKE:4 AVX512_VBMI2:6 GFNI:8 VAES:9 VPCLMULQDQ:10 AVX512_VNNI:11 "
+            "AVX512_BITALG:12 AVX512_VPOPCNTDQ:14 CLDEMOTE:25 MOVDIRI:27 MOVDIR64B:28"
+        ),
+        17: "OVERFLOW_RECOV:0 SUCCOR:1 SMCA:3",
+        18: (
+            "AVX512_4VNNIW:2 AVX512_4FMAPS:3 SRBDS_CTRL:9 MD_CLEAR:10 TSX_FORCE_ABORT:13 PCONFIG:18 SPEC_CTRL:26 "
+            "INTEL_STIBP:27 FLUSH_L1D:28 ARCH_CAPABILITIES:29 SPEC_CTRL_SSBD:31"
+        ),
+    },
+    bugs=(
+        "MONITOR:12 CPU_MELTDOWN:14 SPECTRE_V1:15 SPECTRE_V2:16 SPEC_STORE_BYPASS:17 L1TF:18 MDS:19 MSBDS_ONLY:20 "
+        "SWAPGS:21 TAA:22 ITLB_MULTIHIT:23 SRBDS:24"
+    ),
+)
+
 ERA = v3_10.ERA.then(
     "3.10-el7",
     "3.10.0-1160.el7: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt-spinlocks.c",
@@ -97,4 +148,5 @@ ERA = v3_10.ERA.then(
     native=native,
     native_patch=native_patch,
     release="3.10.0-1160.el7",
+    numbers=(NUMBERS,),
 )

@@ -6,7 +6,7 @@ Source: 3.16 arch/x86/kernel/paravirt_patch_64.c.
 from __future__ import annotations
 
 from pvops.eras import v2_6_24_rc1 as seed
-from pvops.eras import v2_6_27, v3_12
+from pvops.eras import v2_6_27, v3_10, v3_12
 from pvops.eras.structs import Config
 
 TYPE_CHECKING = False
@@ -25,4 +25,19 @@ def native_patch(config: Config) -> PatchFunction:
     return inline_all("native_patch", f"3.16 arch/x86/kernel/paravirt_patch_{config.bits}.c", code)
 
 
-ERA = v3_12.ERA.then("3.15", "3.16: arch/x86/kernel/paravirt_patch_64.c")._replace(native_patch=native_patch)
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v3_10.NUMBERS.then(
+    "3.16",
+    ncapints=10,
+    nbugints=1,
+    words={
+        0: "-CLFLSH CLFLUSH:19",
+        3: "ALWAYS:21",
+        9: "MPX:14 AVX512F:16 CLFLUSHOPT:23 AVX512PF:26 AVX512ER:27 AVX512CD:28",
+    },
+)
+
+ERA = v3_12.ERA.then("3.15", "3.16: arch/x86/kernel/paravirt_patch_64.c")._replace(
+    native_patch=native_patch,
+    numbers=(NUMBERS,),
+)

@@ -5,7 +5,7 @@ Sources: 3.6.5 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/alternativ
 
 from __future__ import annotations
 
-from pvops.eras import v2_6_33, v3_1, v3_3
+from pvops.eras import v2_6_33, v2_6_38, v3_1, v3_3
 from pvops.eras.nops import ideal_nops
 from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
 from pvops.eras.template import Array
@@ -27,8 +27,22 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     return refilled(STRUCTS, v3_1.native(config), {})
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v2_6_38.NUMBERS.then(
+    "3.6.5",
+    ncapints=10,
+    nbugints=0,
+    words={
+        4: "PCID:17 TSC_DEADLINE_TIMER:24",
+        6: "TCE:17",
+        7: "-DTS DTHERM:7 HW_PSTATE:8",
+        9: "BMI1:3 HLE:4 AVX2:5 SMEP:7 BMI2:8 ERMS:9 INVPCID:10 RTM:11 RDSEED:18 ADX:19",
+    },
+)
+
 ERA = v3_3.ERA.then("3.5", "3.6.5: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
-    nops=ideal_nops(amd=False, hygon=False),
+    nops=ideal_nops(amd=False, hygon=False, k8=False),
+    numbers=(NUMBERS,),
 )

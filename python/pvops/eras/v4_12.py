@@ -5,7 +5,7 @@ Source: 4.12 and 4.13.4 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/p
 
 from __future__ import annotations
 
-from pvops.eras import v4_11
+from pvops.eras import v4_9, v4_11
 from pvops.eras.records import Option
 from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
 from pvops.eras.template import Array
@@ -48,6 +48,27 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     )
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v4_9.NUMBERS.then(
+    "4.12",
+    ncapints=18,
+    nbugints=1,
+    words={
+        3: "CPUID:25 TSC_KNOWN_FREQ:31",
+        7: (
+            "-INVPCID_SINGLE -RETPOLINE -RETPOLINE_AMD -MSR_SPEC_CTRL -SSBD -RSB_CTXSW -KAISER -USE_IBPB "
+            "-USE_IBRS_FW -SPEC_STORE_BYPASS_DISABLE -LS_CFG_SSBD -IBRS -IBPB -STIBP -ZEN RING3MWAIT:0 "
+            "CPUID_FAULT:1 CAT_L3:4 CAT_L2:5 CDP_L3:6 INTEL_PPIN:14 INTEL_PT:15 AVX512_4VNNIW:16 AVX512_4FMAPS:17 "
+            "MBA:18"
+        ),
+        9: "-INTEL_PT RDT_A:15 AVX512IFMA:21",
+        13: "-AMD_IBPB -AMD_IBRS -AMD_STIBP -VIRT_SSBD",
+        16: "AVX512VBMI:1 AVX512_VPOPCNTDQ:14 LA57:16 RDPID:22",
+        18: "-AVX512_4VNNIW -AVX512_4FMAPS -PCONFIG -SPEC_CTRL -INTEL_STIBP -ARCH_CAPABILITIES -SPEC_CTRL_SSBD",
+    },
+    bugs="-CPU_MELTDOWN -SPECTRE_V1 -SPECTRE_V2 -SPEC_STORE_BYPASS",
+)
+
 ERA = v4_11.ERA.then("4.12", "4.12: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     configs=(
@@ -55,4 +76,5 @@ ERA = v4_11.ERA.then("4.12", "4.12: arch/x86/include/asm/paravirt_types.h")._rep
         Option("X86_5LEVEL", "page tables of five levels: two more ops", (False, False), depends="X86_64"),
     ),
     native=native,
+    numbers=(NUMBERS,),
 )

@@ -70,6 +70,59 @@ def native_patch(config: Config) -> PatchFunction:
     return v4_2.patch(config, f"4.15.18 arch/x86/kernel/paravirt_patch_{config.bits}.c", code, v4_10.PREEMPTED)
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v4_12.NUMBERS.then(
+    "4.15.18",
+    ncapints=19,
+    nbugints=1,
+    words={
+        6: "-PERFCTR_L2 PERFCTR_LLC:28",
+        7: (
+            "-INTEL_PT -AVX512_4VNNIW -AVX512_4FMAPS INVPCID_SINGLE:7 SME:10 PTI:11 KERNEL_IBRS:12 RSB_VMEXIT:13 "
+            "CDP_L2:15 MSR_SPEC_CTRL:16 SSBD:17 RSB_CTXSW:19 USE_IBPB:21 USE_IBRS_FW:22 "
+            "SPEC_STORE_BYPASS_DISABLE:23 LS_CFG_SSBD:24 IBRS:25 IBPB:26 STIBP:27 ZEN:28 L1TF_PTEINV:29 "
+            "IBRS_ENHANCED:30"
+        ),
+        9: "FDP_EXCPTN_ONLY:6 ZERO_FCS_FDS:13 INTEL_PT:25",
+        11: (
+            "CQM_LLC:0 CQM_OCCUP_LLC:1 CQM_MBM_TOTAL:2 CQM_MBM_LOCAL:3 FENCE_SWAPGS_USER:4 FENCE_SWAPGS_KERNEL:5 "
+            "RRSBA_CTRL:11 RETPOLINE:12 RETPOLINE_LFENCE:13 RSB_VMEXIT_LITE:17 MSR_TSX_CTRL:18"
+        ),
+        12: "-CQM_OCCUP_LLC -CQM_MBM_TOTAL -CQM_MBM_LOCAL",
+        13: (
+            "XSAVEERPTR:2 RDPRU:4 AMD_IBPB:12 AMD_IBRS:14 AMD_STIBP:15 AMD_STIBP_ALWAYS_ON:17 AMD_SSBD:24 "
+            "VIRT_SSBD:25 AMD_SSB_NO:26 BTC_NO:29"
+        ),
+        15: "V_VMSAVE_VMLOAD:15 VGIF:16",
+        16: "UMIP:2 AVX512_VBMI2:6 GFNI:8 VAES:9 VPCLMULQDQ:10 AVX512_VNNI:11 AVX512_BITALG:12 TME:13",
+        18: (
+            "AVX512_4VNNIW:2 AVX512_4FMAPS:3 SRBDS_CTRL:9 MD_CLEAR:10 TSX_FORCE_ABORT:13 PCONFIG:18 SPEC_CTRL:26 "
+            "INTEL_STIBP:27 FLUSH_L1D:28 ARCH_CAPABILITIES:29 SPEC_CTRL_SSBD:31"
+        ),
+    },
+    bugs=(
+        "CPU_MELTDOWN:14 SPECTRE_V1:15 SPECTRE_V2:16 SPEC_STORE_BYPASS:17 L1TF:18 MDS:19 MSBDS_ONLY:20 SWAPGS:21 "
+        "TAA:22 ITLB_MULTIHIT:23 SRBDS:24 MMIO_STALE_DATA:25 MMIO_UNKNOWN:26 RETBLEED:27 EIBRS_PBRSB:28"
+    ),
+)
+
+#: The same of RHEL 8.
+NUMBERS_EL8 = NUMBERS.then(
+    "4.18.0-147.el8",
+    ncapints=30,
+    nbugints=2,
+    words={
+        7: "-KERNEL_IBRS -RSB_VMEXIT RETPOLINE:12 RETPOLINE_AMD:13 SEV:20",
+        9: "-FDP_EXCPTN_ONLY -ZERO_FCS_FDS",
+        11: "-RRSBA_CTRL -RETPOLINE -RETPOLINE_LFENCE -RSB_VMEXIT_LITE -MSR_TSX_CTRL",
+        13: "-RDPRU -AMD_STIBP_ALWAYS_ON -BTC_NO WBNOINVD:9",
+        16: "CLDEMOTE:25 MOVDIRI:27 MOVDIR64B:28",
+        18: "-SRBDS_CTRL",
+        22: "SPEC_CTRL_ENTRY:0 SPEC_CTRL_EXIT:1",
+    },
+    bugs="-SRBDS -MMIO_STALE_DATA -MMIO_UNKNOWN -RETBLEED -EIBRS_PBRSB",
+)
+
 ERA = v4_12.ERA.then("4.14", "4.15.18: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
@@ -78,4 +131,5 @@ ERA = v4_12.ERA.then("4.14", "4.15.18: arch/x86/include/asm/paravirt_types.h")._
         *(line for line in v4_12.ERA.offsets if line.member != "adjust_exception_frame"),
         OFFSET("PV_IRQ_save_fl", "pv_irq_ops", "save_fl", config="X86_64&DEBUG_ENTRY"),
     ),
+    numbers=(NUMBERS, NUMBERS_EL8),
 )

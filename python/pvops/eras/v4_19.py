@@ -6,6 +6,7 @@ Sources: 4.19 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c,
 from __future__ import annotations
 
 from pvops.eras import v4_2, v4_10, v4_14
+from pvops.eras.nops import ideal_nops
 from pvops.eras.rules import ParavirtRules
 from pvops.eras.structs import Config, Op, OpsStruct, refilled, renewed
 from pvops.eras.template import Array
@@ -56,5 +57,7 @@ ERA = v4_14.ERA.then(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
     native_patch=native_patch,
+    # early_init_amd() tells K8's and K7's features since here.
+    nops=ideal_nops(hygon=False),
     paravirt=RULES,
 )

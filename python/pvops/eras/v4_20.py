@@ -6,6 +6,7 @@ variables of the seed are members of one again: ``pv_ops.irq.save_fl`` was ``pv_
 
 from __future__ import annotations
 
+from pvops.eras import numbers_4_20
 from pvops.eras.definition import Era
 from pvops.eras.nops import ideal_nops
 from pvops.eras.records import (
@@ -235,7 +236,6 @@ class pv_lock_ops(OpsStruct):
     vcpu_is_preempted = Op(callee_save=True, doc="is the hypervisor running something else on that CPU?")
 
 
-#: The order of struct paravirt_patch_template.
 STRUCTS = (pv_init_ops, pv_time_ops, pv_cpu_ops, pv_irq_ops, pv_mmu_ops, pv_lock_ops)
 
 bare_hardware = pv_info(name="bare hardware", kernel_rpl=0, shared_kernel_pmd=1, extra_user_64bit_cs=0x33)
@@ -384,7 +384,7 @@ ERA = Era(
     # Without padlen the rows and the passes are those that stable kernels took from 5.19.
     passes=(Passes("5.10.0", layout="padlen"), Passes("5.10")),
     nops=ideal_nops(),
-    numbers=(),
+    numbers=(numbers_4_20.declared,),
     marks={
         "pv_ops": True,
         "native_patch": True,

@@ -6,7 +6,7 @@ Sources: 4.3.3 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_p
 from __future__ import annotations
 
 from pvops.eras import v2_6_24_rc1 as seed
-from pvops.eras import v3_1, v3_15, v4_2
+from pvops.eras import v3_1, v3_15, v4_1, v4_2
 from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
 from pvops.eras.template import Array
 
@@ -47,8 +47,24 @@ def native_patch(config: Config) -> PatchFunction:
     return v4_2.patch(config, f"4.4.1 arch/x86/kernel/paravirt_patch_{config.bits}.c", code, {})
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v4_1.NUMBERS.then(
+    "4.4.1",
+    ncapints=14,
+    nbugints=1,
+    words={
+        4: "SDBG:11",
+        6: "MWAITX:29",
+        7: "-HWP_NOITFY HWP_NOTIFY:11",
+        8: "XENPV:16",
+        9: "SHA_NI:29",
+        13: "CLZERO:0",
+    },
+)
+
 ERA = v4_2.ERA.then("4.3", "4.3.3: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
     native_patch=native_patch,
+    numbers=(NUMBERS,),
 )

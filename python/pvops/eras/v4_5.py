@@ -53,6 +53,22 @@ def native_patch(config: Config) -> PatchFunction:
     return locks.patch(config, source, DEF_NATIVE[config.bits], {})
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v4_3.NUMBERS.then(
+    "4.5",
+    ncapints=16,
+    nbugints=1,
+    words={
+        7: "-IDA -ARAT -PLN -PTS -DTHERM -HWP -HWP_NOTIFY -HWP_ACT_WINDOW -HWP_EPP -HWP_PKG_REQ",
+        8: ("-NPT -LBRV -SVML -NRIPS -TSCRATEMSR -VMCBCLEAN -FLUSHBYASID -DECODEASSISTS -PAUSEFILTER -PFTHRESHOLD"),
+        14: "DTHERM:0 IDA:1 ARAT:2 PLN:4 PTS:6 HWP:7 HWP_NOTIFY:8 HWP_ACT_WINDOW:9 HWP_EPP:10 HWP_PKG_REQ:11",
+        15: (
+            "NPT:0 LBRV:1 SVML:2 NRIPS:3 TSCRATEMSR:4 VMCBCLEAN:5 FLUSHBYASID:6 DECODEASSISTS:7 PAUSEFILTER:10 "
+            "PFTHRESHOLD:12"
+        ),
+    },
+)
+
 ERA = v4_3.ERA.then("4.5", "4.5: arch/x86/include/asm/paravirt_types.h", ended=("pv_apic_ops",))._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     configs=tuple(
@@ -63,4 +79,5 @@ ERA = v4_3.ERA.then("4.5", "4.5: arch/x86/include/asm/paravirt_types.h", ended=(
     native=native,
     native_patch=native_patch,
     offsets=tuple(line for line in v4_3.ERA.offsets if f"{line.struct}.{line.member}" not in _GONE),
+    numbers=(NUMBERS,),
 )

@@ -49,9 +49,28 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     )
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v4_5.NUMBERS.then(
+    "4.8.15",
+    ncapints=18,
+    nbugints=1,
+    words={
+        3: "ART:10 ACC_POWER:19 MCE_RECOVERY:31",
+        6: "PTSC:27",
+        9: "-PCOMMIT AVX512DQ:17 AVX512BW:30 AVX512VL:31",
+        12: "CQM_MBM_TOTAL:1 CQM_MBM_LOCAL:2",
+        13: "IRPERF:1",
+        15: "AVIC:13",
+        16: "PKU:3 OSPKE:4",
+        17: "OVERFLOW_RECOV:0 SUCCOR:1 SMCA:3",
+    },
+    bugs="ESPFIX:9 NULL_SEG:10 SWAPGS_FENCE:11 MONITOR:12",
+)
+
 ERA = v4_5.ERA.then("4.7", "4.8.15: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
     info=pv_info(name="bare hardware", kernel_rpl=0, shared_kernel_pmd=1, extra_user_64bit_cs=0x33),
     offsets=tuple(line for line in v4_5.ERA.offsets if line.member != "paravirt_enabled"),
+    numbers=(NUMBERS,),
 )

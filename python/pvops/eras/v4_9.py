@@ -37,6 +37,28 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     return refilled(STRUCTS, v4_7.native(config), {})
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v4_7.NUMBERS.then(
+    "4.9.115",
+    ncapints=19,
+    nbugints=1,
+    words={
+        3: "-EAGER_FPU -MCE_RECOVERY",
+        7: (
+            "-INTEL_PT INVPCID_SINGLE:4 RETPOLINE:12 RETPOLINE_AMD:13 MSR_SPEC_CTRL:16 SSBD:17 RSB_CTXSW:19 "
+            "USE_IBPB:21 USE_IBRS_FW:22 SPEC_STORE_BYPASS_DISABLE:23 LS_CFG_SSBD:24 IBRS:25 IBPB:26 STIBP:27 ZEN:28 "
+            "KAISER:31"
+        ),
+        9: "INTEL_PT:25",
+        13: "AMD_IBPB:12 AMD_IBRS:14 AMD_STIBP:15 VIRT_SSBD:25",
+        18: (
+            "AVX512_4VNNIW:2 AVX512_4FMAPS:3 PCONFIG:18 SPEC_CTRL:26 INTEL_STIBP:27 ARCH_CAPABILITIES:29 "
+            "SPEC_CTRL_SSBD:31"
+        ),
+    },
+    bugs="AMD_E400:13 CPU_MELTDOWN:14 SPECTRE_V1:15 SPECTRE_V2:16 SPEC_STORE_BYPASS:17",
+)
+
 ERA = v4_7.ERA.then("4.9", "4.9.115: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     configs=tuple(
@@ -51,4 +73,5 @@ ERA = v4_7.ERA.then("4.9", "4.9.115: arch/x86/include/asm/paravirt_types.h")._re
         if option.symbol != "QUEUED_SPINLOCKS"
     ),
     native=native,
+    numbers=(NUMBERS,),
 )

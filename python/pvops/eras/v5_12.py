@@ -34,6 +34,21 @@ def native_patch(config: Config) -> PatchFunction:
     return v4_20.inlined("5.12.9 arch/x86/kernel/paravirt_patch.c", config, gone_ops)
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v5_11.NUMBERS.then(
+    "5.12.9",
+    ncapints=20,
+    nbugints=1,
+    words={
+        3: "-SME_COHERENT",
+        7: "-SME -SEV",
+        8: "-SEV_ES -VM_PAGE_FLUSH",
+        12: "AVX_VNNI:4",
+        15: "SVME_ADDR_CHK:28",
+        19: "SME:0 SEV:1 VM_PAGE_FLUSH:2 SEV_ES:3 SME_COHERENT:10",
+    },
+)
+
 ERA = v5_11.ERA.then(
     "5.12",
     "5.12.9: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_patch.c",
@@ -43,4 +58,5 @@ ERA = v5_11.ERA.then(
     native=native,
     native_patch=native_patch,
     offsets=tuple(line for line in v5_11.ERA.offsets if line.member not in ("cpu.usergs_sysret64", "cpu.swapgs")),
+    numbers=(NUMBERS,),
 )

@@ -48,6 +48,21 @@ def paravirt_patch(config: Config) -> PatchFunction:
     return PatchFunction("paravirt_patch", "5.14.2 arch/x86/kernel/paravirt.c", {})
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v5_12.NUMBERS.then(
+    "5.14.2",
+    ncapints=20,
+    nbugints=1,
+    words={
+        3: "-K7 RAPL:29",
+        8: "PVUNLOCK:20 VCPUPREEMPT:21",
+        11: "SGX1:8 SGX2:9",
+        15: "V_SPEC_CTRL:20",
+        16: "BUS_LOCK_DETECT:24",
+        18: "RTM_ALWAYS_ABORT:11 HYBRID_CPU:15",
+    },
+)
+
 ERA = v5_12.ERA.then(
     "5.13",
     "5.14.2: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, alternative.c",
@@ -70,7 +85,14 @@ ERA = v5_12.ERA.then(
         "bug",
         "arch/x86/kernel/paravirt.c: paravirt_patch()",
     ),
-    passes=(Passes("6.5", symbol="apply_relocation"), Passes("6.1")),
+    passes=(
+        Passes("6.5", symbol="apply_relocation"),
+        # xor5rax[] of static_call.c before the return thunks of July 2022: data16 data16 xor %rax, %rax.
+        Passes("5.13", constant="66 66 48 31 c0"),
+        Passes("5.15", section=".return_sites"),
+        Passes("5.13"),
+    ),
     nops=fixed("x86"),
     sites=Shape(rip=True, assembler=False),
+    numbers=(NUMBERS,),
 )

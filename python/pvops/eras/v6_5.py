@@ -6,11 +6,12 @@ Sources: 6.5 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, 
 
 from __future__ import annotations
 
-from pvops.eras import v4_20, v6_1, v6_3
+from pvops.eras import v4_20, v5_18, v6_3
+from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, refilled, renewed
 
 
-class pv_mmu_ops(v6_1.pv_mmu_ops):
+class pv_mmu_ops(v5_18.pv_mmu_ops):
     """TLB flushes always; page tables with CONFIG_PARAVIRT_XXL."""
 
     with ifdef("PARAVIRT_XXL"):
@@ -19,7 +20,7 @@ class pv_mmu_ops(v6_1.pv_mmu_ops):
 
 
 #: The order of struct paravirt_patch_template.
-STRUCTS = renewed(v6_1.STRUCTS, pv_mmu_ops)
+STRUCTS = renewed(v5_18.STRUCTS, pv_mmu_ops)
 
 
 def native(config: Config) -> tuple[OpsStruct, ...]:
@@ -27,9 +28,41 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     return refilled(
         STRUCTS,
         v6_3.native(config),
-        {"pv_irq_ops.save_fl": "pv_native_save_fl", "pv_mmu_ops.enter_mmap": "nop_func"},
+        {"pv_irq_ops.save_fl": "pv_native_save_fl", "pv_mmu_ops.enter_mmap": v5_18.paravirt_nop},
     )
 
+
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v6_3.NUMBERS.then(
+    "6.5",
+    ncapints=21,
+    nbugints=2,
+    words={
+        8: "-VNMI FLEXPRIORITY:1 EPT:2 VPID:3",
+        11: "SRSO:24 SRSO_ALIAS:25 IBPB_ON_VMEXIT:26",
+        12: "LAM:26",
+        13: "AMD_PSFD:28",
+        15: "VNMI:25",
+        20: "SBPB:27 IBPB_BRTYPE:28 SRSO_NO:29",
+    },
+    bugs="GDS:30 SRSO:32 DIV0:33",
+)
+
+#: The same of 6.6, a long-term series.
+NUMBERS_6_6 = NUMBERS.then(
+    "6.6.47",
+    ncapints=22,
+    nbugints=2,
+    words={
+        3: "CLEAR_CPU_BUF:18",
+        7: "-INVPCID_SINGLE",
+        11: "USER_SHSTK:23 APIC_MSRS_FENCE:27 ZEN2:28 ZEN3:29 ZEN4:30 ZEN1:31",
+        16: "SHSTK:7",
+        19: "DEBUG_SWAP:14",
+        21: "AMD_LBR_PMC_FREEZE:0 CLEAR_BHB_LOOP:1 BHI_CTRL:2 CLEAR_BHB_HW:3 CLEAR_BHB_LOOP_ON_VMEXIT:4",
+    },
+    bugs="RFDS:34 BHI:35",
+)
 
 ERA = v6_3.ERA.then(
     "6.5",
@@ -37,4 +70,6 @@ ERA = v6_3.ERA.then(
 )._replace(
     arrays=v4_20.array(STRUCTS),
     native=native,
+    passes=(Passes("6.5"),),
+    numbers=(NUMBERS, NUMBERS_6_6),
 )

@@ -17,13 +17,23 @@ _BEFORE = (
 )
 #: ``ret``, ``mov %edi,%eax; ret`` and ``mov %rdi,%rax; ret`` of x86-64: _paravirt_nop, _paravirt_ident_32 and _64.
 _DOES = {b"\xc3": "nop", b"\x89\xf8\xc3": "ident32", b"\x48\x89\xf8\xc3": "ident64"}
+#: The same with a frame pointer, which compilers set up before or behind the move.
+_FRAMED = {
+    b"\x55\x48\x89\xe5\x5d\xc3": "nop",
+    b"\x55\x89\xe5\x5d\xc3": "nop",
+    b"\x55\x89\xf8\x48\x89\xe5\x5d\xc3": "ident32",
+    b"\x55\x48\x89\xe5\x89\xf8\x5d\xc3": "ident32",
+    b"\x55\x48\x89\xf8\x48\x89\xe5\x5d\xc3": "ident64",
+    b"\x55\x48\x89\xe5\x48\x89\xf8\x5d\xc3": "ident64",
+}
 _RETURNS = (b"\xc3", b"\xe9")
 
 
 def begins_with(view: KernelView, address: int, code: bytes) -> bool:
-    """Whether a function's own instructions begin with some code, and it returns behind them."""
+    """Whether a function's own instructions begin with some code, and it returns behind them, or by them."""
     held = _own(view, address)
-    return held.startswith(code) and any(_left(held[len(code) :]).startswith(end) for end in _RETURNS)
+    returns = code.endswith((b"\xcf", b"\x0f\x07", b"\x0f\x35"))  # iret, sysret, sysexit
+    return held.startswith(code) and (returns or any(_left(held[len(code) :]).startswith(end) for end in _RETURNS))
 
 
 def does(view: KernelView, address: int) -> str | None:
@@ -34,7 +44,7 @@ def does(view: KernelView, address: int) -> str | None:
     held = view.image.read(address, 16) or b""
     if held[:3] == b"\xf3\x0f\x1e":
         held = held[4:]
-    for code, what in _DOES.items():
+    for code, what in (_DOES | _FRAMED).items():
         thunk = code[:-1] + b"\xe9"  # jmp __x86_return_thunk, where returns have rows
         if held.startswith((code, thunk)) and (what == "nop" or view.bits == 64):
             return what

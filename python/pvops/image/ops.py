@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: compared; and how many that must be.
 _AGREEMENT = 0.9
 _COMPARED = 5
+#: So many pointers that are all an era's native ones leave no doubt.
+_SURE = 40
 
 
 class KernelOps:
@@ -109,6 +111,8 @@ class KernelOps:
             return None
         best: tuple[int, int, Era, Config] | None = None
         for era, config, template in self._candidates() if self.address else ():
+            if best is not None and best[2] is not era and best[0] == best[1] >= _SURE:
+                break  # that era's own table, to the last pointer: eras further off have no better one
             agree, compared = self._agreement(era, config, template)
             fits = compared >= min(_COMPARED, len(template)) and agree >= _AGREEMENT * compared
             if fits and (best is None or agree > best[0]):
@@ -142,8 +146,10 @@ class KernelOps:
                 if apart and self._calls_uncalled(template):
                     continue
                 ops_named = tuple(op.name for t in era.templates(config) for op in t)
-                if len(ops_named) > self._last_type and ops_named not in seen:
-                    seen.add(ops_named)
+                # The same names may be filled or not: locks are NULL without CONFIG_PARAVIRT_SPINLOCKS.
+                looks = (ops_named, tuple(config.holds(struct.called) for struct in template.structs))
+                if len(ops_named) > self._last_type and looks not in seen:
+                    seen.add(looks)
                     yield era, config, template
 
     def _has_structures_of(self, era: Era, config: Config) -> bool:
@@ -189,7 +195,7 @@ class KernelOps:
         # One address may have several names: compare addresses where the names differ.
         if symbol is not None:
             return symbol == function or self.kernel.address_of(function) == word
-        if code:
+        if code and not function.startswith("__raw_callee_save_"):
             return functions.begins_with(self.kernel, word, code)
         does = _DOES.get(function)
         return None if does is None or self.kernel.bits == 32 else functions.does(self.kernel, word) == does

@@ -42,11 +42,6 @@ class KernelView:
         """``x86_64`` or ``i386``."""
         return "x86_64" if self.bits == 64 else "i386"
 
-    @cached_property
-    def lowest(self) -> int:
-        """The lowest address of a section as linked, per-CPU data at 0 left out."""
-        return min((a for _, a, size, _ in self.image.sections() if a and size), default=1 << 30)
-
     def address_of(self, symbol: str) -> int | None:
         """The address of a symbol as linked, or None."""
         return self.image.address_of(symbol)
@@ -69,11 +64,10 @@ class KernelView:
         """Whether the image has a section of this name."""
         return any(section == name for section, *_ in self.image.sections())
 
-    def has_text(self, text: str) -> bool:
-        """Whether a text stands in the image's constants (``.rodata``)."""
-        wanted = text.encode()
+    def has_constant(self, raw: bytes) -> bool:
+        """Whether these bytes stand among the image's constants (``.rodata``)."""
         return any(
-            wanted in (self.image.read(address, size) or b"")
+            raw in (self.image.read(address, size) or b"")
             for name, address, size, _ in self.image.sections()
             if name == ".rodata"
         )

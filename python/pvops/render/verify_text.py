@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from pvops.render.terminal import spaced, table
 
 TYPE_CHECKING = False
@@ -13,10 +11,8 @@ if TYPE_CHECKING:
     from pvops.render.terminal import Style
     from pvops.verify.report import Module, Report, Unexplained
 
-#: So many runs are printed in full; JSON has all of them.
+#: So many runs are printed in full: whoever has more has another kernel, or wants JSON.
 MOST = 200
-#: Writes of one owner that go to one place are one line where there are more of them than this.
-ALIKE = 3
 
 
 def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
@@ -109,24 +105,12 @@ def _verdict(part: Report | Module) -> str:
 
 def _runs(part: Report | Module, style: Style) -> Iterator[str]:
     for title, runs in (("unexplained", part.unexplained), ("allowed", part.allowed)):
-        alike = Counter(map(_writer, runs))
-        single = [run for run in runs if run.owned is None or alike[_writer(run)] <= ALIKE]
-        for run in single[:MOST]:
+        for run in runs[:MOST]:
             yield from _run(run, title, style)
-        if len(single) > MOST:
-            yield f"  … and {len(single) - MOST:,} more runs {title}; --json has them all"
-        for (owner, target), count in alike.items():
-            if owner is not None and count > ALIKE:
-                wrong = sum(run.wrong for run in runs if _writer(run) == (owner, target))
-                where = f"branch to {target:#x}" if target is not None else "are breakpoints"
-                yield f"  {title}: {count:,} places, {wrong:,} bytes, {where}: look like {owner}"
+        if len(runs) > MOST:
+            yield f"  … and {len(runs) - MOST:,} more runs {title}; --json has them all"
     for start, end in part.unread[:MOST]:
         yield f"  {start:016x}  {end - start:,} bytes could not be read"
-
-
-def _writer(run: Unexplained) -> tuple[str | None, int | None]:
-    """Who may have written a run, and where it goes."""
-    return run.looks_like, run.owned.target if run.owned is not None else None
 
 
 def _votes(part: Report | Module) -> Iterator[str]:
@@ -136,7 +120,7 @@ def _votes(part: Report | Module) -> Iterator[str]:
 
 def inferred(report: Report) -> list[str]:
     """What decides the text, in a few words each."""
-    said = [" or ".join(report.backends) or "no backend"]
+    said = [report.backend or "no backend"]
     if report.cpus is not None:
         said.append(f"{report.cpus} CPU{'' if report.cpus == '1' else 's'}")
     if (branches := report.mitigations.get("branches")) is not None:
@@ -165,7 +149,4 @@ def _run(run: Unexplained, title: str, style: Style) -> Iterator[str]:
         notes.append(f"looks like {run.looks_like}")
     if run.nearest:
         notes.append(run.nearest)
-    if run.suspects:
-        others = ", ".join(f"{address:#x}" for address in run.suspects)
-        notes.append(f"as many sites say so as say otherwise, so any of these may be the changed one: {others}")
     yield style.dim(f"      {'; '.join(notes)}")

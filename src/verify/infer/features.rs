@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{ENOUGH, Inference, Unknown};
+use super::{ENOUGH, Inference, Unknown, Vote};
 use crate::plan::Pass;
 use crate::verify::pieces::Kind;
 use crate::verify::state::Branches;
@@ -20,7 +20,9 @@ impl Inference<'_, '_, '_> {
         let mut decided: HashMap<u16, bool> = self.known.features.clone();
         let numbers = map.info.numbers;
         let mode = self.state.branches;
-        if self.settled(Unknown::Branches) {
+        let asked =
+            |about: Unknown, votes: &[Vote]| votes.iter().any(|v| v.about == about && (v.votes >= ENOUGH || v.known));
+        if asked(Unknown::Branches, &self.votes) {
             let states = [
                 (
                     numbers.retpoline,
@@ -36,7 +38,7 @@ impl Inference<'_, '_, '_> {
                 }
             }
         }
-        if let (Some(rethunk), true) = (numbers.rethunk, self.settled(Unknown::Returns)) {
+        if let (Some(rethunk), true) = (numbers.rethunk, asked(Unknown::Returns, &self.votes)) {
             decided.entry(rethunk).or_insert(self.state.return_thunk.is_some());
         }
         let settled: Vec<u16> = decided.keys().copied().collect();

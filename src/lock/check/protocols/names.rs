@@ -91,12 +91,6 @@ named! {
         MoreWaitersThanTickets = "more-waiters-than-tickets",
         /// The hybrid does not hand over to who starves.
         NoHandOver = "no-hand-over",
-        /// A waiter says that it leaves, and leaves without another look: its turn may have come.
-        LeaveWithoutLook = "leave-without-look",
-        /// The unlocker does not pass over the ticket of a waiter that left.
-        NobodySkips = "nobody-skips",
-        /// A waiter that left takes its turn after all, and the unlocker passes over it too.
-        LeaveAndEnter = "leave-and-enter",
     }
 }
 
@@ -111,8 +105,6 @@ named! {
         Schedule = "schedule",
         /// CPUs come online: before, no kick reaches them.
         Boot = "boot",
-        /// Waiters leave, their time being up: those behind must not wait for them.
-        Timeouts = "timeouts",
     }
 }
 
@@ -162,9 +154,6 @@ impl Protocol {
                 WakeBeforeClear,
                 TouchAfterRelease,
                 OneSlotForAll,
-                LeaveWithoutLook,
-                NobodySkips,
-                LeaveAndEnter,
             ],
             Protocol::PvHybrid => &[
                 KickBeforeRelease,
@@ -176,9 +165,6 @@ impl Protocol {
                 TouchAfterRelease,
                 OneSlotForAll,
                 NoHandOver,
-                LeaveWithoutLook,
-                NobodySkips,
-                LeaveAndEnter,
             ],
         }
     }
@@ -193,7 +179,6 @@ impl Protocol {
         match self {
             Protocol::XenByte2_6_27 => &[Scenario::Plain, Scenario::Interrupts, Scenario::Schedule],
             Protocol::PvTicket3_12 | Protocol::PvTicket4_0 => &[Scenario::Plain, Scenario::Boot],
-            Protocol::PvTicket | Protocol::PvTicketSym | Protocol::PvHybrid => &[Scenario::Plain, Scenario::Timeouts],
             _ => &[Scenario::Plain],
         }
     }
@@ -206,7 +191,6 @@ impl Mutant {
             NestedInterruptSlot => Scenario::Interrupts,
             KickOneWaiter => Scenario::Schedule,
             SlowpathBeforeOnline => Scenario::Boot,
-            LeaveWithoutLook | NobodySkips | LeaveAndEnter => Scenario::Timeouts,
             _ => Scenario::Plain,
         }
     }
