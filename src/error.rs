@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Execution,
     /// What was asked of a lock, of its checker or its simulator makes no sense.
     Lock,
+    /// A fault of this crate, not of its input: a panic that was caught.
+    Internal,
 }
 
 /// Where in the input an [`Error`] lies. Any part may be unknown.
@@ -98,6 +100,11 @@ impl Error {
     /// An [`ErrorKind::Lock`] error.
     pub fn lock(reason: impl Into<String>) -> Error {
         Error::new(ErrorKind::Lock, reason)
+    }
+
+    /// An [`ErrorKind::Internal`] error.
+    pub fn internal(reason: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Internal, reason)
     }
 
     /// An [`ErrorKind::Io`] error from the operating system's.

@@ -9,6 +9,7 @@
 //! | room | what lives there |
 //! |---|---|
 //! | [`error`] | the one error: what, where, why |
+//! | [`guard`] | panics that become errors |
 //! | [`image`] | container and address space: bzImage, ELF, kallsyms, BTF, banner, config |
 //! | [`sites`] | the section tables; the only room that knows record layouts |
 //! | [`insn`] | the edge to the x86 decoder: nop tables, call and jump encoders, the bounded insn buffer |
@@ -30,6 +31,7 @@
 pub mod error;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod exec;
+pub mod guard;
 pub mod image;
 pub mod insn;
 pub mod lock;

@@ -10,8 +10,9 @@ use std::path::Path;
 use source::{Import, Modules, imports};
 
 /// What each room may import from. `python` stands on top, and `lib.rs` names the rooms.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("error", &[]),
+    ("guard", &["error"]),
     ("insn", &["error"]),
     ("image", &["error", "insn"]),
     ("sites", &["error", "insn", "image"]),

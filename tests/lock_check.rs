@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use pvops::lock::check::program::{At, Builder, Program, Promises, Reg, Var, get, put};
 use pvops::lock::check::search::outcomes;
 use pvops::lock::check::{
-    Case, Limits, Machine, Mutant, Protocol, Reductions, Setting, Violation, check, replay, search, standard,
+    Case, Limits, Machine, Mutant, Protocol, Reductions, Scenario, Setting, Violation, check, replay, search, standard,
 };
 
 const UNLIMITED: Limits<'static> = Limits { states: 4_000_000, interrupted: &|| false };
@@ -294,4 +294,13 @@ fn numbers_that_make_no_sense_are_refused() {
         assert!(case.machine().is_err());
     }
     assert!(case(Protocol::PvTicket, Some(Mutant::TrylockAba), 2, 1).machine().is_err());
+}
+
+#[test]
+#[ignore = "seconds"]
+fn whoever_leaves_the_hybrid_twice_holds_nobody_up() {
+    let setting = Setting { scenario: Scenario::Timeouts, ..Setting::sound(1) };
+    let case = Case { protocol: Protocol::PvHybrid, setting, threads: 3, acquisitions: Some(2) };
+    let checked = check(&case, &UNLIMITED).expect("checked");
+    assert!(checked.finished && checked.broken.is_none(), "{checked:?}");
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pvops::lock::ops::{Futex, Place, PvLockOps};
-use pvops::lock::{Clock, PvTicketLock, RawLock, Slots, Want};
+use pvops::lock::ops::{Chosen, Futex, Place, PvLockOps};
+use pvops::lock::{Clock, Lock, PvHybridLock, PvTicketLock, RawLock, Slots, Told, Want};
 
 #[test]
 fn tickets_are_served_in_order() {
@@ -129,4 +129,125 @@ fn an_unlocker_lets_run_who_asked_for_it() {
         assert_eq!(YIELDED.get(), u32::from(asked));
         waiter.into_iter().for_each(|waiter| waiter.join().unwrap());
     }
+}
+
+/// Threads of which some give up after times about as long as their waits are: whoever gets the lock has it alone, and in
+/// the end it is free.
+fn some_give_up<L: RawLock + 'static>(lock: L) {
+    let lock = Arc::new(Lock::with(lock, 0_u64));
+    let got = Arc::new(AtomicU32::new(0));
+    let workers: Vec<_> = (0..6_u64)
+        .map(|me| {
+            let (lock, got) = (Arc::clone(&lock), Arc::clone(&got));
+            thread::spawn(move || {
+                for turn in 0..1_000_u64 {
+                    let guard = match me % 2 {
+                        0 => Some(lock.lock()),
+                        _ => lock.try_lock_for(Duration::from_micros((turn * 37 + me * 11) % 120 + 1)),
+                    };
+                    if let Some(mut count) = guard {
+                        got.fetch_add(1, Ordering::Relaxed);
+                        *count += 1;
+                        if turn % 64 == 0 {
+                            thread::yield_now();
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    assert_eq!(*lock.try_lock().unwrap(), u64::from(got.load(Ordering::Relaxed)), "{}", L::PROTOCOL);
+}
+
+#[test]
+fn those_who_stay_are_served_whoever_leaves() {
+    for name in Chosen::NAMES.iter().filter(|name| **name != "native") {
+        let ops = Chosen::named(name).unwrap();
+        some_give_up(PvTicketLock::with_ops(ops));
+        some_give_up(PvHybridLock::with_ops(ops));
+    }
+    // Tickets wrap meanwhile.
+    some_give_up(PvTicketLock::at(u32::MAX - 1_000, Futex));
+    some_give_up(PvHybridLock::at(u32::MAX / 2 - 100, Futex));
+}
+
+/// Waits until so many more than the holder stand in the queue.
+fn queued(threads: &AtomicU32, many: u32) {
+    while threads.load(Ordering::Acquire) < many {
+        thread::yield_now();
+    }
+    // The last one may be about to take its ticket.
+    thread::sleep(Duration::from_millis(20));
+}
+
+/// A lock that is dropped while it is held, and whose waiters have left, leaves nothing behind for one at its address.
+#[test]
+fn a_lock_at_the_address_of_another_is_not_passed_over() {
+    for _ in 0..3 {
+        let lock = Arc::new(PvTicketLock::new());
+        let address = Arc::as_ptr(&lock).addr();
+        lock.lock();
+        let waiting = Arc::new(AtomicU32::new(0));
+        let leavers: Vec<_> = (0..3)
+            .map(|_| {
+                let (lock, waiting) = (Arc::clone(&lock), Arc::clone(&waiting));
+                thread::spawn(move || {
+                    waiting.fetch_add(1, Ordering::Release);
+                    assert!(!lock.try_lock_for(Duration::from_millis(60)));
+                })
+            })
+            .collect();
+        queued(&waiting, 3);
+        leavers.into_iter().for_each(|leaver| leaver.join().unwrap());
+        drop(lock);
+        let again = Arc::new(PvTicketLock::new());
+        // The allocator gives the same place again, or the test shows nothing this time.
+        let same = Arc::as_ptr(&again).addr() == address;
+        let mut tickets = Vec::new();
+        for _ in 0..6 {
+            tickets.push(again.acquire());
+            // SAFETY: it was acquired.
+            unsafe { again.unlock() };
+        }
+        assert_eq!(tickets, [0, 1, 2, 3, 4, 5], "{same}");
+    }
+}
+
+/// Who is told to leave leaves, between one who stays before it and one who stays behind it.
+#[test]
+fn who_is_told_to_leave_is_passed_over() {
+    let lock = Arc::new(PvTicketLock::new());
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    lock.lock();
+    let waiting = Arc::new(AtomicU32::new(0));
+    let told = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..3_u32)
+        .map(|me| {
+            let (lock, order) = (Arc::clone(&lock), Arc::clone(&order));
+            let (mine, told) = (Arc::clone(&waiting), Arc::clone(&told));
+            let thread = thread::spawn(move || {
+                mine.fetch_add(1, Ordering::Release);
+                let mut leaves = || me == 1 && told.load(Ordering::Acquire);
+                let longest_sleep = Some(Duration::from_millis(1));
+                if lock.lock_unless(None, &mut Told { leaves: &mut leaves, longest_sleep }) {
+                    order.lock().unwrap().push(me);
+                    // SAFETY: it was acquired.
+                    unsafe { lock.unlock() };
+                }
+            });
+            queued(&waiting, me + 1);
+            thread
+        })
+        .collect();
+    told.store(true, Ordering::Release);
+    let mut threads = threads.into_iter();
+    let first = threads.next().unwrap();
+    threads.next().unwrap().join().unwrap();
+    // SAFETY: it was acquired above.
+    unsafe { lock.unlock() };
+    first.join().unwrap();
+    threads.for_each(|thread| thread.join().unwrap());
+    assert_eq!(*order.lock().unwrap(), [0, 2]);
+    assert!(!lock.is_locked());
 }

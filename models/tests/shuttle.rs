@@ -4,14 +4,16 @@
 #![cfg(shuttle)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use lock_models::ops::Model;
+use lock_models::ops::{Model, Table};
 use lock_models::{PvHybridLock, PvTicketLock, PvTicketLock4_0, RawLock};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU32, Ordering};
 
 fn sampled<L: RawLock + 'static>(new: fn(Model) -> L, threads: u32, slots: u32) {
     let model = move || {
-        let shared = Arc::new((new(Model::with_slots(slots, false)), AtomicU32::new(0)));
+        let table = Table::with_slots(slots, false);
+        // SAFETY: the threads that use the lock too are joined below.
+        let shared = Arc::new((new(unsafe { table.ops() }), AtomicU32::new(0)));
         let workers: Vec<_> = (0..threads)
             .map(|_| {
                 let shared = Arc::clone(&shared);

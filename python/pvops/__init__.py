@@ -5,32 +5,23 @@
 >>> kernel.sites.count("op").most_common(3)                    # doctest: +SKIP
 >>> plan = kernel.plan(pvops.backends.xen, machine=pvops.Machine.from_facts("guest.facts"))  # doctest: +SKIP
 
-Everything here is imported when first asked for, so that a command pays for what it uses and no more.
+Everything here is imported when first asked for, so that a command pays for what it uses and no more; ``__init__.pyi``
+tells type checkers and editors what there is.
 """
 
 from __future__ import annotations
 
 from pvops import _moved, display
 
-TYPE_CHECKING = False  # not typing's: importing it costs a third of what Python itself takes to start
-if TYPE_CHECKING:
-    from typing import Any
-
-    from pvops import backends, bench, errors
-    from pvops import eras as ops
-    from pvops._core import HybridLock, TicketLock, __version__
-    from pvops.errors import Error
-    from pvops.image import memory
-    from pvops.kernel import Kernel, open
-    from pvops.machine.machine import Machine
-    from pvops.plan.plan import Plan
-
 __all__ = [
+    "Backend",
     "Error",
     "HybridLock",
     "Kernel",
     "Machine",
     "Plan",
+    "Report",
+    "Sites",
     "TicketLock",
     "__version__",
     "backends",
@@ -56,6 +47,9 @@ _HOMES = {
     "open": "kernel",
     "Machine": "machine.machine",
     "Plan": "plan.plan",
+    "Report": "verify.report",
+    "Sites": "image.sites",
+    "Backend": "backends.backend",
     "HybridLock": "_core",
     "TicketLock": "_core",
     "__version__": "_core",
@@ -74,7 +68,7 @@ def _show(shown: object, way: str, /, **options: object) -> str:
 display.register(_show)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     from importlib import import_module
 
     if name in _MODULES:

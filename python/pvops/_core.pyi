@@ -8,9 +8,9 @@ from typing_extensions import Buffer
 
 __all__ = [
     "Boot",
-    "Column",
     "Columns",
     "Found",
+    "Heard",
     "HybridLock",
     "Image",
     "KernelInfo",
@@ -31,6 +31,7 @@ __all__ = [
     "boot_region",
     "cpuid",
     "fill_nops",
+    "hear",
     "lock_asymmetric",
     "lock_bench_contend",
     "lock_bench_limits",
@@ -47,6 +48,7 @@ __all__ = [
     "patch_alternative",
     "patch_locks",
     "patch_site",
+    "registered",
     "running_kernel",
     "simulate_lock",
     "simulated_names",
@@ -115,6 +117,12 @@ class Image:
 
     def symbol_count(self) -> int:
         """How many symbols the image names; 0 where it names none."""
+
+    def moved(self, slide: int) -> Image:
+        """The same image, moved as KASLR moves it: its addresses, and every field that holds one."""
+
+    def symbol_names(self) -> list[str]:
+        """The names of all symbols, by address; those that several have are repeated."""
 
     def btf_members(self, structure: str) -> list[tuple[str, int]] | None:
         """(dotted member, byte offset) of every function pointer in a structure, by BTF; None where BTF has none."""
@@ -241,7 +249,7 @@ class Columns:
     def rows(self) -> int:
         """How many rows there are."""
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> memoryview[int]:
         """A column by name: ``address``, ``key``, ``target`` (64 bits), ``len``, ``index``, ``type``, ``clobbers``,
         ``feature`` (32 bits), ``table``, ``inverted``, ``direct_call``, ``constant`` (8 bits); all bits are set where a
         row has no value. ``first`` has the first row of each site, and the number of rows behind the last."""
@@ -298,14 +306,6 @@ class Columns:
     @staticmethod
     def csv_columns() -> list[str]:
         """The columns of CSV in order."""
-
-@final
-class Column:
-    """One column: read-only numbers, through the buffer protocol, without a copy."""
-
-    def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
-    def __release_buffer__(self, buffer: memoryview, /) -> None: ...
 
 @final
 class Written:
@@ -503,11 +503,17 @@ class TicketLock:
     """The strict FIFO lock."""
 
     def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> TicketLock: ...
-    def acquire(self, blocking: bool = True, timeout: float = -1.0) -> bool:
-        """Acquires: as `threading.Lock.acquire`."""
+    def acquire(self, blocking: object = True, timeout: float = -1.0) -> bool:
+        """Acquires, in the order of arrival where the lock has one: as `threading.Lock.acquire`, timeout in seconds.
+
+        A signal whose handler raises ends the wait at once. Who gives up leaves the queue: nobody waits for it.
+        """
 
     def release(self) -> None:
         """Releases: as `threading.Lock.release`."""
+
+    def _at_fork_reinit(self) -> None:
+        """Makes it free in the child of a fork, where no other thread is: as `threading.Lock`."""
 
     def locked(self) -> bool:
         """Whether someone holds it."""
@@ -530,11 +536,17 @@ class HybridLock:
     """The stealing lock."""
 
     def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> HybridLock: ...
-    def acquire(self, blocking: bool = True, timeout: float = -1.0) -> bool:
-        """Acquires: as `threading.Lock.acquire`."""
+    def acquire(self, blocking: object = True, timeout: float = -1.0) -> bool:
+        """Acquires, in the order of arrival where the lock has one: as `threading.Lock.acquire`, timeout in seconds.
+
+        A signal whose handler raises ends the wait at once. Who gives up leaves the queue: nobody waits for it.
+        """
 
     def release(self) -> None:
         """Releases: as `threading.Lock.release`."""
+
+    def _at_fork_reinit(self) -> None:
+        """Makes it free in the child of a fork, where no other thread is: as `threading.Lock`."""
 
     def locked(self) -> bool:
         """Whether someone holds it."""
@@ -580,6 +592,10 @@ def lock_bench_contend(
 def lock_bench_limits(cpus: Sequence[int], seconds: float) -> tuple[float, float, float]:
     """The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU)."""
 
+#: (name, slot address to what it may hold, key of a static call to where it may go, a feature without which it is not
+#: this one, the key of a static call that may go to a page outside).
+_Backend = tuple[str, dict[int, list[int]], dict[int, list[int]], int | None, int | None]
+
 @final
 class KernelInfo:
     """What the image and its era say, in numbers and addresses."""
@@ -593,11 +609,11 @@ class KernelInfo:
         nop: int | None = None,
         identity: int | None = None,
         bug: int | None = None,
-        backends: list[tuple[str, dict[int, list[int]]]] = ...,
+        backends: list[_Backend] = ...,
     ) -> KernelInfo:
         """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
         kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, whether its sites jump);
-        `backends` are (name, slot address to what it may hold)."""
+        `backends` are what may fill the ops."""
 
 @final
 class Known:
@@ -614,10 +630,24 @@ class Known:
         keys: dict[int, bool] = ...,
         calls: dict[int, int] = ...,
         constants: dict[str, int] = ...,
+        backend: str | None = None,
     ) -> Known: ...
 
-#: (address, expected, found, wrong bytes, (address, expected, found) of the site, pass, owner, nearest form).
-_Run = tuple[int, bytes, bytes, int, tuple[int, bytes, bytes], str | None, str | None, str | None]
+#: (address, bytes, who writes such, where they branch to).
+_Owned = tuple[int, bytes, list[str], int | None]
+#: (address, expected, found, wrong bytes, (address, expected, found) of the site, pass, what others wrote, nearest
+#: form, suspects).
+_Run = tuple[
+    int,
+    bytes,
+    bytes,
+    int,
+    tuple[int, bytes, bytes],
+    str | None,
+    _Owned | None,
+    str | None,
+    list[int],
+]
 
 @final
 class Report:
@@ -632,7 +662,9 @@ class Report:
     @property
     def unread(self) -> list[tuple[int, int]]: ...
     @property
-    def backend(self) -> str: ...
+    def backends(self) -> list[str]:
+        """The backends that fit; several, where the text cannot tell them apart."""
+
     @property
     def features(self) -> list[int]: ...
     @property
@@ -712,6 +744,7 @@ def verify(
     Modules are listed whether any is given or not; where one is given, a list that cannot be read is an error.
     """
 
+@final
 class Heard:
     """What the data of a kernel say."""
 
@@ -741,6 +774,13 @@ class Heard:
 
     def changed(self) -> list[tuple[int, bytes, bytes]]:
         """(address, what the file has, what memory has) where ``.rodata`` differs."""
+
+def registered(found: Found) -> tuple[list[tuple[str, int, int]], list[str], list[tuple[str, str]]]:
+    """Who has registered with the kernel to change its text.
+
+    (owner, where text is changed, what is called then or 0) of each, at run time; whose lists were read; (owner, why)
+    of those that were not. An error where memory has no such lists.
+    """
 
 def hear(report: Report, info: KernelInfo, slots: list[int], found: Found) -> Heard | None:
     """Hears the data of a kernel whose text was judged; None where memory has none."""

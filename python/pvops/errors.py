@@ -91,6 +91,10 @@ class LockError(Error):
     """What was asked of a lock, of its checker or of its simulator makes no sense."""
 
 
+class InternalError(Error):
+    """A fault of this package, not of its input; please report it."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean …?)`` for a message, or nothing if no known name is like this one; case does not matter."""
     import difflib

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 import pvops._core as _core
-from pvops.errors import TableError
+from pvops import display
+from pvops.errors import OpsError, TableError
 from pvops.image.kernel_image import KernelImage
 
 TYPE_CHECKING = False
@@ -39,8 +40,10 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
         ImageError: it is no kernel image, or a broken one; the message names file, offset and reason.
     """
     if isinstance(source, str | os.PathLike):
-        return _opened(_core.Image.open(os.fspath(source)))
-    return _opened(_core.Image.from_bytes("<bytes>", bytes(memoryview(source))))
+        path = os.fspath(source)
+        return _opened(_core.Image.open(path), os.path.abspath(path))
+    held = bytes(memoryview(source))
+    return _opened(_core.Image.from_bytes("<bytes>", held), held)
 
 
 def open_stdin() -> Kernel:
@@ -48,12 +51,12 @@ def open_stdin() -> Kernel:
     return _opened(_core.Image.from_stdin())
 
 
-def _opened(image: _core.Image) -> Kernel:
-    kernel = Kernel(image)
+def _opened(image: _core.Image, source: str | bytes | None = None) -> Kernel:
+    kernel = Kernel(image, source)
     if image.is_module:
         from pvops.image.modules import linked
 
-        return Kernel(linked(kernel))
+        return Kernel(linked(kernel), source)
     return kernel
 
 
@@ -62,7 +65,22 @@ BASELINE = "baseline"
 
 
 class Kernel(KernelImage):
-    """An opened kernel image. Make one with `pvops.open`."""
+    """An opened kernel image. Make one with `pvops.open`.
+
+    It crosses to other processes by the path it was opened from, or by its bytes.
+    """
+
+    def __init__(self, image: _core.Image, source: str | bytes | None = None) -> None:
+        super().__init__(image)
+        self._source = source
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self._source is None:
+            raise OpsError(f"{self.name}: was read from a pipe, which another process cannot read again")
+        return open, (self._source,)
+
+    def _repr_html_(self) -> str:
+        return display.show(self, "fragment")
 
     def plan(
         self,
@@ -101,7 +119,7 @@ class Kernel(KernelImage):
         self,
         source: Source,
         *,
-        machine: Machine | None = None,
+        machine: Machine | str | os.PathLike[str] | None = None,
         allow: Iterable[str] = (),
         modules: Iterable[str | os.PathLike[str]] = (),
         progress: Progress | None = None,
@@ -114,7 +132,8 @@ class Kernel(KernelImage):
         Args:
             source: a dump's path or bytes, open `pvops.memory.Memory`, or any ``(address, size) -> bytes`` that reads
                 virtual addresses: drgn's ``prog.read``, volatility3's ``layer.read``.
-            machine: what it ran on, where that is known: what its description settles is not inferred.
+            machine: what it ran on, where that is known, or what ``--machine`` takes: what its description settles is
+                not inferred.
             allow: who else may have written text: ``ftrace``, ``livepatch``, ``kprobes``, ``bpf``, ``modules``.
             modules: files of modules that are loaded: their text is judged too, by the state the kernel was found in.
             progress: called now and then with (bytes done, bytes there are) while the kernel is searched for.
@@ -128,8 +147,11 @@ class Kernel(KernelImage):
                 loaded, or in another build.
             OpsError: the machine does not fit this kernel, or nothing tells by which rules it patches.
         """
+        from pvops.machine.machine import Machine
         from pvops.verify.verify import verify
 
+        if machine is not None and not isinstance(machine, Machine):
+            machine = None if machine == BASELINE else Machine.load(machine)
         return verify(self, source, machine=machine, allow=allow, modules=modules, progress=progress)
 
     def verify_many(
@@ -171,6 +193,15 @@ class Kernel(KernelImage):
         from pvops.image.places import parse
 
         return parse(self, where, slide)
+
+    def moved(self, slide: int) -> Kernel:
+        """The same kernel where one that slid has it: every address, and every field that holds one, moved.
+
+        Raises:
+            ImageError: the image does not say where its addresses stand.
+        """
+        kernel = Kernel(self.image.moved(slide))
+        return kernel
 
     def whole(self, place: Place) -> Place:
         """The function that a place of one address lies in; any other place as it is."""

@@ -15,6 +15,7 @@ pub mod exercise;
 mod ikconfig;
 pub mod kallsyms;
 mod module;
+mod moved;
 mod opened;
 mod refusal;
 mod relocations;

@@ -47,18 +47,36 @@ impl Clock {
         Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
     }
 
-    /// Ticks in 1024 ns: calibrated once, against the system's clock.
+    /// Ticks in 1024 ns, by the system's clock.
     #[cfg(feature = "std")]
     fn per_1024_ns() -> u64 {
-        system::per_1024_ns()
+        system::per_1024_ns().unwrap_or(GUESS)
+    }
+
+    /// Whether the rate is known: some time after it was first asked for. Until then it is a guess, since who asks may
+    /// hold a ticket, and others wait behind it.
+    #[cfg(feature = "std")]
+    pub fn is_calibrated() -> bool {
+        system::per_1024_ns().is_some()
+    }
+
+    /// Waits until the rate is known.
+    #[cfg(feature = "std")]
+    pub fn calibrate() {
+        while !Clock::is_calibrated() {
+            core::hint::spin_loop();
+        }
     }
 
     /// Without a system's clock to compare with, as if the counter ran at 2 GHz: a threshold need not be exact.
     #[cfg(not(feature = "std"))]
     fn per_1024_ns() -> u64 {
-        2048
+        GUESS
     }
 }
+
+/// 2 GHz.
+const GUESS: u64 = 2048;
 
 #[cfg(feature = "std")]
 mod system {
@@ -71,15 +89,24 @@ mod system {
         u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    pub fn per_1024_ns() -> u64 {
+    /// Long beside the time that reading both clocks takes.
+    const LONG_ENOUGH: Duration = Duration::from_micros(if cfg!(any(loom, shuttle)) { 0 } else { 200 });
+
+    /// The rate, once the first call is long enough ago.
+    pub fn per_1024_ns() -> Option<u64> {
+        static FIRST: OnceLock<(u64, Instant)> = OnceLock::new();
         static RATE: OnceLock<u64> = OnceLock::new();
-        *RATE.get_or_init(|| {
-            let (first, start) = both_clocks();
-            while start.elapsed() < Duration::from_micros(if cfg!(any(loom, shuttle)) { 0 } else { 200 }) {}
-            let (last, end) = both_clocks();
-            let elapsed = u64::try_from((end - start).as_nanos()).unwrap_or(u64::MAX).max(1);
-            (last.saturating_sub(first).saturating_mul(1024) / elapsed).max(1)
-        })
+        if let Some(&rate) = RATE.get() {
+            return Some(rate);
+        }
+        let &(first, start) = FIRST.get_or_init(both_clocks);
+        if start.elapsed() < LONG_ENOUGH {
+            return None;
+        }
+        let (last, end) = both_clocks();
+        let elapsed = u64::try_from((end - start).as_nanos()).unwrap_or(u64::MAX).max(1);
+        let rate = (u128::from(last.saturating_sub(first)) * 1024 / u128::from(elapsed)).max(1);
+        Some(*RATE.get_or_init(|| u64::try_from(rate).unwrap_or(u64::MAX)))
     }
 
     /// Both clocks at one moment: of some readings the one that took the shortest time, for a thread may lose its CPU

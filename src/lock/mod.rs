@@ -29,6 +29,9 @@ pub mod counters;
 pub mod fence;
 mod guard;
 #[cfg(feature = "std")]
+mod left;
+mod limit;
+#[cfg(feature = "std")]
 mod lock_api;
 mod mutants;
 pub mod ops;
@@ -57,7 +60,7 @@ pub use pv_3_12::PvTicketLock3_12;
 pub use pv_4_0::PvTicketLock4_0;
 pub use pv_hybrid::PvHybridLock;
 pub use pv_ticket::PvTicketLock;
-pub use raw::{MoreWaitersThanTickets, RawLock};
+pub use raw::{MoreWaitersThanTickets, RawLock, Told};
 pub use slots::{Slots, Want};
 pub use sync::AtomicU32;
 pub use ticket::{SmallTicketLock, TicketLock2_6_25};

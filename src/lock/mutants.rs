@@ -21,11 +21,17 @@ pub enum Mutant {
     TouchAfterRelease,
     /// A kick wakes one of the waiters that share a slot, whichever that is.
     OneSlotForAll,
+    /// A waiter says that it leaves, and leaves without another look: its turn may have come.
+    LeaveWithoutLook,
+    /// The unlocker does not pass over the ticket of a waiter that left.
+    NobodySkips,
+    /// A waiter that left takes its turn after all, and the unlocker passes over it too.
+    LeaveAndEnter,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 9] = [
+    pub const ALL: [(Mutant, &'static str); 12] = [
         (Mutant::KickBeforeRelease, "kick-before-release"),
         (Mutant::MissingFence, "missing-fence"),
         (Mutant::WrongHandClears, "wrong-hand-clears"),
@@ -35,6 +41,9 @@ impl Mutant {
         (Mutant::NestedInterruptSlot, "nested-interrupt-slot"),
         (Mutant::TouchAfterRelease, "touch-after-release"),
         (Mutant::OneSlotForAll, "one-slot-for-all"),
+        (Mutant::LeaveWithoutLook, "leave-without-look"),
+        (Mutant::NobodySkips, "nobody-skips"),
+        (Mutant::LeaveAndEnter, "leave-and-enter"),
     ];
 }
 

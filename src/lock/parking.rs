@@ -1,17 +1,22 @@
 //! Parking and kicking by a slot: a waiter says that it waits, looks once more, and sleeps; an unlocker releases, looks at
 //! the slot of the next ticket, and kicks whoever is parked there.
 
+use core::time::Duration;
+
 use super::fence;
 use super::mutants::{Mutant, planted};
 use super::ops::PvLockOps;
+#[cfg(feature = "std")]
+use super::slots::LEFT;
 use super::slots::{EPOCH, FLAGS, PARKED, SYMMETRIC, Want, YIELD};
-use super::sync::{AtomicU32, Ordering};
+use super::sync::Ordering;
 
-/// A waiter's side: says that it waits, looks once more, sleeps. Returns when it makes sense to look again.
+/// A waiter's side: says that it waits, looks once more, sleeps, at most so long. Returns when it makes sense to look
+/// again.
 ///
 /// `look` says whether there is nothing left to wait for; what it said last is returned, `false` after a sleep.
 #[inline]
-pub fn wait<O: PvLockOps>(ops: &O, want: Want, look: impl Fn() -> bool) -> bool {
+pub fn wait<O: PvLockOps>(ops: &O, want: Want, longest: Option<Duration>, look: impl Fn() -> bool) -> bool {
     let slot = ops.slot(want);
     if planted(Mutant::PublishAfterLook) && look() {
         return true;
@@ -28,10 +33,13 @@ pub fn wait<O: PvLockOps>(ops: &O, want: Want, look: impl Fn() -> bool) -> bool 
         counters.wait();
     }
     if ordered {
-        ops.lock_spinning(slot, seen, want);
+        match longest {
+            None => ops.lock_spinning(slot, seen, want),
+            Some(time) => ops.lock_spinning_for(slot, seen, want, time),
+        }
     } else {
         // membarrier was there and is no more (a seccomp filter put on since): no sleep may rest on it.
-        ops.nap(core::time::Duration::from_micros(100));
+        ops.nap(Duration::from_micros(100));
     }
     false
 }
@@ -43,18 +51,65 @@ pub fn ask<O: PvLockOps>(ops: &O, want: Want) {
     ops.slot(want).fetch_or(YIELD, Ordering::Relaxed);
 }
 
-/// An unlocker's side: releases by `store`, and kicks who waits for `next`. From the store on the lock is the next owner's,
-/// who may be done with it already and have freed it: `touch` is what must not be done then, and only a mutant does.
+/// What came of an attempt to leave the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "std"), allow(dead_code))]
+pub enum Leaving {
+    /// It has left.
+    Gone,
+    /// Its turn came meanwhile.
+    Turn,
+    /// It cannot leave: no fence orders its look after its mark.
+    Stays,
+}
+
+/// A waiter's side that would leave, with others behind it: says so, and looks once more. `is_turn` is a look that says
+/// whether its turn has come; who is told that it has must take it.
+#[cfg(feature = "std")]
+pub fn leave<O: PvLockOps>(ops: &O, want: Want, is_turn: impl FnOnce() -> bool) -> Leaving {
+    let slot = ops.slot(want);
+    let (given, seen) = ops.left().insert(slot, want);
+    let ordered = fence::heavy(seen & SYMMETRIC != 0);
+    if planted(Mutant::LeaveWithoutLook) {
+        return Leaving::Gone;
+    }
+    if ordered && !is_turn() {
+        return Leaving::Gone;
+    }
+    if planted(Mutant::LeaveAndEnter) {
+        return Leaving::Turn;
+    }
+    match ops.left().take_back(slot, want, given) {
+        false => Leaving::Gone,
+        true if ordered => Leaving::Turn,
+        true => Leaving::Stays,
+    }
+}
+
+/// Without a place to note the ticket in nobody can leave.
+#[cfg(not(feature = "std"))]
+pub fn leave<O: PvLockOps>(_: &O, _: Want, _: impl FnOnce() -> bool) -> Leaving {
+    Leaving::Stays
+}
+
+/// The owner's side, when it has made a ticket the head of a queue that only it can serve: whether the waiter has left.
+#[cfg(feature = "std")]
+pub fn has_left<O: PvLockOps>(ops: &O, want: Want) -> bool {
+    fence::full();
+    let slot = ops.slot(want);
+    !planted(Mutant::NobodySkips) && slot.load(Ordering::Relaxed) & LEFT != 0 && ops.left().take(slot, want, || true)
+}
+
+/// An unlocker's side: releases by `store`, and says what [`kick`] has to look at in the slot of `next`; 0: nothing. From
+/// the store on the lock is the next owner's, who may be done with it already and have freed it: `touch` is what must not
+/// be done then, and only a mutant does.
 #[inline(always)]
-pub fn release<O: PvLockOps>(ops: &O, next: Want, store: impl FnOnce(), touch: impl FnOnce() -> u32) {
+pub fn release<O: PvLockOps>(ops: &O, next: Want, store: impl FnOnce(), touch: impl FnOnce() -> u32) -> u32 {
     let slot = ops.slot(next);
     if planted(Mutant::KickBeforeRelease) {
         let flags = slot.load(Ordering::Relaxed);
         store();
-        if flags & PARKED != 0 {
-            kick(*ops, slot, flags, next);
-        }
-        return;
+        return flags & PARKED;
     }
     store();
     if planted(Mutant::TouchAfterRelease) {
@@ -64,26 +119,26 @@ pub fn release<O: PvLockOps>(ops: &O, next: Want, store: impl FnOnce(), touch: i
         fence::light();
     }
     let flags = slot.load(Ordering::Relaxed);
-    if planted(Mutant::MissingFence) && flags & PARKED == 0 {
-        return;
+    if planted(Mutant::MissingFence) {
+        return flags & PARKED;
     }
-    if flags & FLAGS != 0 {
-        kick(*ops, slot, flags, next);
-    }
+    flags & FLAGS
 }
 
 /// An unlocker's side, after its release and a full fence: as [`release`] does it, for locks that know by a flag of their
-/// own that somebody waits.
+/// own that somebody waits, and whose waiters do not leave.
 pub fn kick_next<O: PvLockOps>(ops: O, next: Want) {
-    let slot = ops.slot(next);
-    kick(ops, slot, slot.load(Ordering::Relaxed), next);
+    kick(ops, next, || false);
 }
 
-/// Wakes whoever is parked in the slot, lets run who asked for it; `seen` is what the slot held after the release. It
-/// knows no lock: that may be gone.
-#[cold]
-#[inline(never)]
-fn kick<O: PvLockOps>(ops: O, slot: &AtomicU32, mut seen: u32, next: Want) {
+/// Wakes whoever is parked in the slot of `next`, lets run who asked for it; after the release, and a look at the slot
+/// that was not in vain. It knows no lock: that may be gone.
+///
+/// True if the waiter of `next` has left, and the lock with its turn is the unlocker's again: `inherit` looks at the lock
+/// whether that is so, or makes it so; it is called only while the lock lives.
+pub fn kick<O: PvLockOps>(ops: O, next: Want, inherit: impl FnOnce() -> bool) -> bool {
+    let slot = ops.slot(next);
+    let mut seen = slot.load(Ordering::Relaxed);
     if seen & SYMMETRIC != 0 {
         fence::full();
         // Slot by slot: a waiter knows from its own publishing whether those who look at that slot fence.
@@ -93,6 +148,12 @@ fn kick<O: PvLockOps>(ops: O, slot: &AtomicU32, mut seen: u32, next: Want) {
             slot.load(Ordering::Relaxed)
         };
     }
+    #[cfg(feature = "std")]
+    if seen & LEFT != 0 && !planted(Mutant::NobodySkips) && ops.left().take(slot, next, inherit) {
+        return true;
+    }
+    #[cfg(not(feature = "std"))]
+    let _ = inherit;
     let asked = seen & YIELD != 0;
     if asked {
         seen = slot.fetch_and(!YIELD, Ordering::AcqRel) & !YIELD;
@@ -118,4 +179,5 @@ fn kick<O: PvLockOps>(ops: O, slot: &AtomicU32, mut seen: u32, next: Want) {
     if asked {
         ops.yield_now();
     }
+    false
 }

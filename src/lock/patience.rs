@@ -7,6 +7,7 @@
 use core::time::Duration;
 
 use super::clock::Clock;
+use super::limit::Limit;
 use super::ops::{Patience, Place, PvLockOps};
 use super::parking;
 use super::slots::Want;
@@ -119,30 +120,21 @@ impl Waiting {
     }
 }
 
-/// Takes a lock when it is free, until a time has passed: what a waiter does that may leave, and so must not queue.
-pub fn poll<O: PvLockOps>(ops: &O, time: Duration, mut try_lock: impl FnMut() -> bool) -> bool {
-    let (start, limit) = (Clock::now(), Clock::ticks(time));
-    // The counter's rate is known to a fraction only: that the time has passed is for the system's clock to say.
-    #[cfg(feature = "std")]
-    let began = std::time::Instant::now();
+/// Takes a lock when it is free, until a limit is over: what a waiter does that may leave, and so must not queue.
+pub fn poll<O: PvLockOps>(ops: &O, limit: &mut impl Limit, mut try_lock: impl FnMut() -> bool) -> bool {
     let mut waiting = Waiting::begin(ops.patience());
-    let mut nap = Duration::from_micros(20);
+    let (mut nap, mut slept) = (Duration::from_micros(20), false);
     loop {
         if try_lock() {
             return true;
         }
-        let passed = Clock::now().wrapping_sub(start);
-        if passed >= limit {
-            #[cfg(feature = "std")]
-            if began.elapsed() < time {
-                super::sync::relax();
-                continue;
-            }
+        if limit.is_over(core::mem::take(&mut slept)) {
             return false;
         }
         if !waiting.turn(ops) {
-            ops.nap(nap.min(Clock::time(limit - passed)));
+            ops.nap(limit.longest_sleep().map_or(nap, |longest| longest.min(nap)));
             nap = (nap * 2).min(Duration::from_millis(1));
+            slept = true;
         }
     }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::fence;
+use super::limit::Until;
 use super::ops::{self, PvLockOps};
 use super::parking;
 use super::patience::{self, Waiting};
@@ -64,7 +65,7 @@ impl<O: PvLockOps> PvTicketLock3_12<O> {
             }
             spins += waiting.spins;
             if self.ops.blocks() {
-                parking::wait(&self.ops, self.want(ticket), || {
+                parking::wait(&self.ops, self.want(ticket), None, || {
                     self.word.fetch_or(u32::from(SLOWPATH) << 16, Ordering::SeqCst);
                     self.head() == ticket
                 });
@@ -109,7 +110,7 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock3_12<O> {
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        patience::poll(&self.ops, time, || self.try_lock())
+        patience::poll(&self.ops, &mut Until::new(Some(time), None), || self.try_lock())
     }
 
     unsafe fn unlock(&self) {

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::limit::Until;
 use super::ops::{self, PvLockOps};
 use super::parking;
 use super::patience::{self, Waiting};
@@ -78,7 +79,7 @@ impl<O: PvLockOps> PvTicketLock4_0<O> {
             }
             spins += waiting.spins;
             if self.ops.blocks() {
-                parking::wait(&self.ops, self.want(ticket), || {
+                parking::wait(&self.ops, self.want(ticket), None, || {
                     // __ticket_enter_slowpath(): the flag must be set before the last look.
                     self.word.fetch_or(u32::from(SLOWPATH), Ordering::SeqCst);
                     self.head() == ticket
@@ -123,7 +124,7 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock4_0<O> {
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        patience::poll(&self.ops, time, || self.try_lock())
+        patience::poll(&self.ops, &mut Until::new(Some(time), None), || self.try_lock())
     }
 
     unsafe fn unlock(&self) {

@@ -4,10 +4,13 @@ use core::cell::Cell;
 use core::time::Duration;
 
 use super::fence;
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+use super::left::Left;
+use super::limit::{Limit, Never, Until};
 use super::ops::{self, PvLockOps};
-use super::parking;
+use super::parking::{self, Leaving};
 use super::patience::{self, Waiting};
-use super::raw::RawLock;
+use super::raw::{RawLock, Told};
 use super::slots::Want;
 use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
@@ -29,7 +32,8 @@ const STEP: u32 = 2;
 /// thread run: a moment later it might hold the lock when the scheduler takes the CPU away. So threads that share a lock
 /// take turns of half a millisecond, shorter than a time slice, and none is preempted as the holder.
 ///
-/// No memory of the lock is touched after the releasing store. Timeouts and `fork` as for
+/// No memory of the lock is touched after the releasing store. Whoever leaves the queue before its turn leaves its ticket,
+/// and if it was the head, the wish to be handed the lock: the release that would hand it over passes on. `fork` as for
 /// [`PvTicketLock`](super::PvTicketLock).
 pub struct PvHybridLock<O = ops::Default> {
     words: Memory<Words>,
@@ -110,9 +114,10 @@ impl<O: PvLockOps> PvHybridLock<O> {
         &self.ops
     }
 
+    /// Waits for the lock, first outside the queue and then in it. False: the limit was over.
     #[cold]
     #[inline(never)]
-    fn wait(&self) {
+    fn wait<L: Limit>(&self, limit: &mut L) -> bool {
         self.ops.take_turns();
         let mut waiting = Waiting::begin(self.ops.patience());
         let stolen = loop {
@@ -122,17 +127,21 @@ impl<O: PvLockOps> PvHybridLock<O> {
             if self.words.state.load(Ordering::Relaxed) == FREE && self.try_lock() {
                 break true;
             }
+            if limit.is_over(false) {
+                return false;
+            }
         };
-        if !stolen {
+        let has_lock = stolen || {
             let ticket = self.words.tail.fetch_add(STEP, Ordering::AcqRel);
-            self.queue(ticket, &mut waiting);
-        }
+            self.queue(ticket, &mut waiting, limit)
+        };
         if let Some(counters) = self.ops.counters() {
             counters.slow_path(waiting.spins);
         }
+        has_lock
     }
 
-    fn queue(&self, ticket: u32, waiting: &mut Waiting) {
+    fn queue<L: Limit>(&self, ticket: u32, waiting: &mut Waiting, limit: &mut L) -> bool {
         let words = &*self.words;
         // Nobody but its owner moves it on.
         let is_mine = Cell::new(false);
@@ -149,18 +158,121 @@ impl<O: PvLockOps> PvHybridLock<O> {
             found.set(was);
             was.is_some_and(|state| state != HELD)
         };
+        let mut slept = false;
         loop {
             if is_head() && self.compete(&mut turn, found.take(), waiting) {
                 break;
             }
+            if limit.is_over(core::mem::take(&mut slept)) {
+                match self.leave(&mut turn) {
+                    Leaving::Gone => return false,
+                    Leaving::Turn => break,
+                    Leaving::Stays => self.ops.nap(Duration::from_micros(100)),
+                }
+            }
+            slept = true;
             if !self.ops.blocks() {
                 super::sync::relax();
-            } else if !parking::wait(&self.ops, self.want(ticket), look) {
+            } else if !parking::wait(&self.ops, self.want(ticket), limit.longest_sleep(), look) {
                 found.set(None);
             }
         }
-        // The ticket moves on before the release does, and the releaser kicks whom it names.
-        words.head.store(ticket.wrapping_add(STEP), Ordering::Release);
+        self.serve_next(ticket);
+        true
+    }
+
+    /// The holder gives up the head of the queue: the next one has it, if its waiter has not left.
+    fn serve_next(&self, mut ticket: u32) {
+        loop {
+            ticket = ticket.wrapping_add(STEP);
+            // The ticket moves on before the release does, and the releaser kicks whom it names.
+            self.words.head.store(ticket, Ordering::Release);
+            #[cfg(feature = "std")]
+            if parking::has_left(&self.ops, self.want(ticket)) {
+                continue;
+            }
+            return;
+        }
+    }
+
+    /// Leaves the queue, unless it can have the lock. The head asks to be handed the lock before it leaves: then the
+    /// release that does so finds that it has left, and is the holder that serves the next.
+    #[cold]
+    fn leave(&self, turn: &mut Turn) -> Leaving {
+        let words = &*self.words;
+        let (ticket, last) = (turn.ticket, turn.ticket.wrapping_add(STEP));
+        // Nobody is behind it, and no release has looked whether it starves: the ticket is given again.
+        if !turn.starving && words.tail.compare_exchange(last, ticket, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            return Leaving::Gone;
+        }
+        loop {
+            let starving = turn.starving;
+            let can_go_on = || {
+                let is_head = words.head.load(Ordering::Acquire) & !STARVING == ticket;
+                is_head && (!starving || words.state.load(Ordering::Acquire) != HELD)
+            };
+            match parking::leave(&self.ops, self.want(ticket), can_go_on) {
+                Leaving::Turn if !starving => self.starve(turn),
+                Leaving::Turn => match self.take() {
+                    FREE => return Leaving::Turn,
+                    HANDED_OVER => {
+                        words.state.store(HELD, Ordering::Relaxed);
+                        return Leaving::Turn;
+                    }
+                    _ => {}
+                },
+                gone_or_stays => return gone_or_stays,
+            }
+        }
+    }
+
+    /// Who released the lock, or handed it over, with this ticket at the head, when its waiter had left: takes the lock,
+    /// unless somebody else has.
+    fn take_for(&self, ticket: u32) -> bool {
+        let words = &*self.words;
+        let takes = |from| words.state.compare_exchange(from, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        words.head.load(Ordering::Acquire) & !STARVING == ticket && (takes(FREE) || takes(HANDED_OVER))
+    }
+
+    /// Waits in the queue, unless that is so long that tickets might run out: of those that left, each is a ticket more.
+    fn lock_until<L: Limit>(&self, limit: &mut L) -> bool {
+        const LONGEST: u32 = STEP << 16;
+        let head = self.words.head.load(Ordering::Relaxed) & !STARVING;
+        let queue = self.words.tail.load(Ordering::Relaxed).wrapping_sub(head);
+        if cfg!(not(feature = "std")) || queue > LONGEST {
+            return patience::poll(&self.ops, limit, || self.try_lock());
+        }
+        self.wait(limit)
+    }
+
+    /// Frees the lock or hands it over, as the head's word says, and says what to look at in the slot of the head.
+    #[inline(always)]
+    fn release(&self, ops: &O, head: u32) -> u32 {
+        let to = if head & STARVING == 0 { FREE } else { HANDED_OVER };
+        let store = || self.words.state.store(to, Ordering::Release);
+        parking::release(ops, self.want(head), store, || self.words.tail.load(Ordering::Relaxed))
+    }
+
+    /// Kicks the head of the queue; if that has left, serves the next.
+    #[cold]
+    #[inline(never)]
+    fn kick(&self, ops: O, mut head: u32) {
+        while parking::kick(ops, self.want(head), || self.take_for(head & !STARVING)) {
+            self.serve_next(head & !STARVING);
+            head = self.words.head.load(Ordering::Relaxed);
+            if self.release(&ops, head) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Makes it free, whoever holds it and whoever waits. Tickets of those who left stay noted: none is given again.
+    ///
+    /// # Safety
+    /// Nobody else uses it or ever will on the strength of a ticket: as in the child of a fork.
+    pub unsafe fn set_free(&self) {
+        self.words.head.store(self.words.tail.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.words.state.store(FREE, Ordering::Release);
     }
 
     /// Takes the lock if it is free, and says what it was.
@@ -211,6 +323,23 @@ impl<O: PvLockOps> PvHybridLock<O> {
     }
 }
 
+impl<O> PvHybridLock<O> {
+    /// Nobody looks for those any more who have left its queue.
+    fn forget(&self) {
+        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+        Left::of_process().forget(self.words.address());
+    }
+}
+
+impl<O> Drop for PvHybridLock<O> {
+    fn drop(&mut self) {
+        // Held, with a queue: waiters may have left.
+        if self.words.state.load(Ordering::Relaxed) != FREE {
+            self.forget();
+        }
+    }
+}
+
 // SAFETY: `FREE` becomes `HELD` by one cmpxchg; `HANDED_OVER` becomes `HELD` by the head of the queue alone, and the
 // head moves on only when its owner holds the lock.
 unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
@@ -219,7 +348,7 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
     #[inline]
     fn lock(&self) {
         if !self.try_lock() {
-            self.wait();
+            self.wait(&mut Never);
         }
     }
 
@@ -229,16 +358,20 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        patience::poll(&self.ops, time, || self.try_lock())
+        self.try_lock() || !time.is_zero() && self.lock_until(&mut Until::new(Some(time), None))
+    }
+
+    fn lock_unless(&self, time: Option<Duration>, told: &mut Told<'_>) -> bool {
+        self.try_lock() || self.lock_until(&mut Until::new(time, Some(told)))
     }
 
     #[inline]
     unsafe fn unlock(&self) {
         let ops = self.ops;
         let head = self.words.head.load(Ordering::Relaxed);
-        let to = if head & STARVING == 0 { FREE } else { HANDED_OVER };
-        let touch = || self.words.tail.load(Ordering::Relaxed);
-        parking::release(&ops, self.want(head), || self.words.state.store(to, Ordering::Release), touch);
+        if self.release(&ops, head) != 0 {
+            self.kick(ops, head);
+        }
     }
 
     fn is_locked(&self) -> bool {

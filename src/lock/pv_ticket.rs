@@ -3,10 +3,13 @@
 use core::time::Duration;
 
 use super::fence;
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+use super::left::Left;
+use super::limit::{Limit, Never, Until};
 use super::ops::{self, PvLockOps};
-use super::parking;
+use super::parking::{self, Leaving};
 use super::patience::{self, Waiting};
-use super::raw::RawLock;
+use super::raw::{RawLock, Told};
 use super::slots::Want;
 use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
@@ -21,8 +24,9 @@ use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 /// another order than the queue's, the next owner asks whom it follows to let it run at the release
 /// ([`Place`](super::ops::Place)). So it takes one switch of threads to hand over the lock, not as many as wait.
 ///
-/// A waiter with a ticket cannot leave; see [`RawLock::try_lock_for`]. There are 2³² tickets, more than a system has
-/// threads. A child made by `fork` while a thread of the parent held the lock inherits a held lock whose holder it does
+/// A waiter whose time is up leaves the queue ([`RawLock::try_lock_for`]): the last of the queue gives its ticket back,
+/// and another's ticket is passed over when its turn comes ([`left`](super::left)). There are 2³² tickets, more than a
+/// system has threads. A child made by `fork` while a thread of the parent held the lock inherits a held lock whose holder it does
 /// not have: as with every lock in memory it must not wait for it (`try_lock` says so).
 pub struct PvTicketLock<O = ops::Default> {
     /// | word | means | written by |
@@ -95,7 +99,7 @@ impl<O: PvLockOps> PvTicketLock<O> {
         let ticket = self.words.tail.fetch_add(1, Ordering::Acquire);
         let head = self.head();
         if head != ticket {
-            self.wait(ticket, head);
+            self.wait(ticket, head, &mut Never);
         }
         ticket
     }
@@ -105,21 +109,22 @@ impl<O: PvLockOps> PvTicketLock<O> {
         self.words.head.load(Ordering::Acquire)
     }
 
-    /// Waits for the turn of a ticket, when the head was another one.
+    /// Waits for the turn of a ticket, when the head was another one. False: it has left the queue.
     #[cold]
     #[inline(never)]
-    fn wait(&self, ticket: u32, head: u32) {
+    fn wait<L: Limit>(&self, ticket: u32, head: u32, limit: &mut L) -> bool {
         let mut looks = 0;
         if ticket.wrapping_sub(head) == 1 {
             while looks < O::FIRST_LOOKS {
                 super::sync::relax();
                 looks += 1;
                 if self.head() == ticket {
-                    return self.count(u64::from(looks));
+                    self.count(u64::from(looks));
+                    return true;
                 }
             }
         }
-        self.wait_in_queue(ticket, head, u64::from(looks));
+        self.wait_in_queue(ticket, head, u64::from(looks), limit)
     }
 
     fn count(&self, looks: u64) {
@@ -129,21 +134,101 @@ impl<O: PvLockOps> PvTicketLock<O> {
     }
 
     #[inline(never)]
-    fn wait_in_queue(&self, ticket: u32, mut head: u32, looks: u64) {
+    fn wait_in_queue<L: Limit>(&self, ticket: u32, mut head: u32, looks: u64, limit: &mut L) -> bool {
         let (ops, want) = (&self.ops, self.want(ticket));
         let mut waiting = Waiting::begin(ops.patience());
-        while head != ticket {
+        let mut slept = false;
+        let has_turn = loop {
+            if head == ticket {
+                break true;
+            }
+            if limit.is_over(core::mem::take(&mut slept)) {
+                match self.leave(ticket) {
+                    Leaving::Gone => break false,
+                    Leaving::Turn => break true,
+                    Leaving::Stays => ops.nap(Duration::from_micros(100)),
+                }
+            }
             if !waiting.turn_in_queue(ops, want, ticket.wrapping_sub(head), || self.head() == ticket) {
                 if !ops.blocks() {
                     super::sync::relax();
-                } else if parking::wait(ops, want, || self.head() == ticket) {
-                    break;
+                } else if parking::wait(ops, want, limit.longest_sleep(), || self.head() == ticket) {
+                    break true;
                 }
+                slept = true;
                 waiting.again();
             }
             head = self.head();
-        }
+        };
         self.count(looks + waiting.spins);
+        has_turn
+    }
+
+    /// Leaves the queue, if its turn has not come.
+    #[cold]
+    fn leave(&self, ticket: u32) -> Leaving {
+        // Nobody is behind it: the ticket is given again.
+        let last = ticket.wrapping_add(1);
+        if self.words.tail.compare_exchange(last, ticket, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            return Leaving::Gone;
+        }
+        parking::leave(&self.ops, self.want(ticket), || self.head() == ticket)
+    }
+
+    /// Waits in the queue, unless that is so long that tickets might run out: of those that left, each is a ticket more.
+    fn lock_until<L: Limit>(&self, limit: &mut L) -> bool {
+        const LONGEST: u32 = 1 << 16;
+        let queue = self.words.tail.load(Ordering::Relaxed).wrapping_sub(self.head());
+        if cfg!(not(feature = "std")) || queue > LONGEST {
+            return patience::poll(&self.ops, limit, || self.try_lock());
+        }
+        let ticket = self.words.tail.fetch_add(1, Ordering::Acquire);
+        let head = self.head();
+        head == ticket || self.wait(ticket, head, limit)
+    }
+
+    /// Says what to look at in the slot of the next ticket.
+    #[inline(always)]
+    fn release_to(&self, ops: &O, next: u32) -> u32 {
+        let store = || self.words.head.store(next, Ordering::Release);
+        parking::release(ops, self.want(next), store, || self.words.tail.load(Ordering::Relaxed))
+    }
+
+    /// Kicks the owner of the next ticket; if that has left, the one after it.
+    #[cold]
+    #[inline(never)]
+    fn kick(&self, ops: O, mut next: u32) {
+        while parking::kick(ops, self.want(next), || self.head() == next) {
+            next = next.wrapping_add(1);
+            if self.release_to(&ops, next) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Makes it free, whoever holds it and whoever waits. Tickets of those who left stay noted: none is given again.
+    ///
+    /// # Safety
+    /// Nobody else uses it or ever will on the strength of a ticket: as in the child of a fork.
+    pub unsafe fn set_free(&self) {
+        self.words.head.store(self.words.tail.load(Ordering::Relaxed), Ordering::Release);
+    }
+}
+
+impl<O> PvTicketLock<O> {
+    /// Nobody looks for those any more who have left its queue.
+    fn forget(&self) {
+        #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+        Left::of_process().forget(self.words.address());
+    }
+}
+
+impl<O> Drop for PvTicketLock<O> {
+    fn drop(&mut self) {
+        // Held: waiters may have left.
+        if self.words.tail.load(Ordering::Relaxed) != self.words.head.load(Ordering::Relaxed) {
+            self.forget();
+        }
     }
 }
 
@@ -163,15 +248,20 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock<O> {
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        patience::poll(&self.ops, time, || self.try_lock())
+        self.try_lock() || !time.is_zero() && self.lock_until(&mut Until::new(Some(time), None))
+    }
+
+    fn lock_unless(&self, time: Option<Duration>, told: &mut Told<'_>) -> bool {
+        self.try_lock() || self.lock_until(&mut Until::new(time, Some(told)))
     }
 
     #[inline]
     unsafe fn unlock(&self) {
         let ops = self.ops;
         let next = self.words.head.load(Ordering::Relaxed).wrapping_add(1);
-        let touch = || self.words.tail.load(Ordering::Relaxed);
-        parking::release(&ops, self.want(next), || self.words.head.store(next, Ordering::Release), touch);
+        if self.release_to(&ops, next) != 0 {
+            self.kick(ops, next);
+        }
     }
 
     fn is_locked(&self) -> bool {

@@ -2,6 +2,14 @@
 
 use core::time::Duration;
 
+/// What tells a waiter to leave.
+pub struct Told<'a> {
+    /// Whether it leaves: asked after each sleep. A signal ends a sleep of most backends.
+    pub leaves: &'a mut dyn FnMut() -> bool,
+    /// How long no sleep is exceeded, if any: a signal that comes right before a sleep does not end it.
+    pub longest_sleep: Option<Duration>,
+}
+
 /// A lock without data, for [`Lock`](super::Lock).
 ///
 /// # Safety
@@ -18,9 +26,25 @@ pub unsafe trait RawLock: Send + Sync {
 
     /// Acquires, or gives up after this time.
     ///
-    /// A ticket cannot be given back, so one who may leave takes none: it does not queue, but takes the lock when it
-    /// finds it free, and those in the queue go before.
+    /// With [`PvTicketLock`](super::PvTicketLock) and [`PvHybridLock`](super::PvHybridLock) a waiter stands in the queue
+    /// like every other, and is passed over when it has left. The tickets of the others cannot be passed over: who may
+    /// leave takes none, but takes the lock when it finds it free, and those in the queue go before.
     fn try_lock_for(&self, time: Duration) -> bool;
+
+    /// Acquires, or gives up after this time, if there is one, or when the waiter is told to leave.
+    fn lock_unless(&self, time: Option<Duration>, told: &mut Told<'_>) -> bool {
+        const SLICE: Duration = Duration::from_millis(50);
+        let mut left = time.unwrap_or(Duration::MAX);
+        loop {
+            if self.try_lock_for(left.min(SLICE)) {
+                return true;
+            }
+            left = left.saturating_sub(SLICE);
+            if left.is_zero() || (told.leaves)() {
+                return false;
+            }
+        }
+    }
 
     /// Releases.
     ///

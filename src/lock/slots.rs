@@ -36,10 +36,12 @@ pub const PARKED: u32 = 1;
 pub const SYMMETRIC: u32 = 2;
 /// The next owner is not parked, but needs the CPU of whom it follows.
 pub const YIELD: u32 = 4;
+/// A waiter of this slot has left the queue.
+pub const LEFT: u32 = 8;
 /// What a kick adds: a waiter that read an older epoch does not sleep.
-pub const EPOCH: u32 = 8;
+pub const EPOCH: u32 = 16;
 /// What an unlocker has to look at.
-pub const FLAGS: u32 = PARKED | SYMMETRIC | YIELD;
+pub const FLAGS: u32 = PARKED | SYMMETRIC | YIELD | LEFT;
 
 /// How many slots a table has: a lock's begin anywhere in the first 1024.
 pub(super) const PLACES: usize = 2 * 1024;
@@ -52,7 +54,8 @@ pub(super) const PLACES: usize = 2 * 1024;
 /// | 0 | `PARKED` | a waiter of this slot is about to sleep, or sleeps | waiters | the kicker alone, *before* it wakes |
 /// | 1 | `SYMMETRIC` | unlockers fence, and look again | birth | the first unlocker who looks, if `membarrier` is there |
 /// | 2 | `YIELD` | a waiter of this slot asks the unlocker to let it run | waiters | the unlocker, before it yields |
-/// | 3–31 | epoch | number of kicks, modulo 2²⁹ | | |
+/// | 3 | `LEFT` | a ticket of this slot is in the set of those whose waiters left | with the set locked | with it locked |
+/// | 4–31 | epoch | number of kicks, modulo 2²⁸ | | |
 #[derive(Debug)]
 pub struct Slots<W = [AtomicU32; PLACES]>(W);
 

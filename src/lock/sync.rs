@@ -1,11 +1,20 @@
 //! The atomics: those of the machine, or those of a model checker that tries every interleaving of them.
 
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+pub use core::sync::atomic::AtomicU64;
 #[cfg(not(any(loom, shuttle)))]
-pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub use core::sync::atomic::{AtomicU32, Ordering, fence};
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(shuttle)]
 pub use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(loom)]
+pub use loom::sync::{Mutex, MutexGuard};
+#[cfg(shuttle)]
+pub use shuttle::sync::{Mutex, MutexGuard};
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+pub use std::sync::{Mutex, MutexGuard};
 
 /// One turn of a loop that waits for another CPU.
 #[inline]

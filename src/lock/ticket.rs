@@ -3,6 +3,7 @@
 use core::sync::atomic::AtomicU16;
 use core::time::Duration;
 
+use super::limit::Until;
 use super::ops::Native;
 use super::patience;
 use super::raw::{MoreWaitersThanTickets, RawLock};
@@ -55,7 +56,7 @@ unsafe impl RawLock for TicketLock2_6_25 {
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        patience::poll(&Native, time, || self.try_lock())
+        patience::poll(&Native, &mut Until::new(Some(time), None), || self.try_lock())
     }
 
     #[inline]
@@ -155,7 +156,7 @@ unsafe impl RawLock for SmallTicketLock {
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        patience::poll(&Native, time, || self.try_lock())
+        patience::poll(&Native, &mut Until::new(Some(time), None), || self.try_lock())
     }
 
     unsafe fn unlock(&self) {

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::fence;
+use super::limit::Until;
 use super::mutants::{Mutant, planted};
 use super::ops::{self, PvLockOps};
 use super::parking;
@@ -62,7 +63,7 @@ impl<O: PvLockOps> XenByteLock2_6_27<O> {
                 continue;
             }
             spinners.fetch_add(1, Ordering::SeqCst);
-            parking::wait(&self.ops, self.want(), || lock.load(Ordering::Acquire) == 0);
+            parking::wait(&self.ops, self.want(), None, || lock.load(Ordering::Acquire) == 0);
             spinners.fetch_sub(1, Ordering::SeqCst);
         }
         if let Some(counters) = self.ops.counters() {
@@ -87,7 +88,7 @@ unsafe impl<O: PvLockOps> RawLock for XenByteLock2_6_27<O> {
     }
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        patience::poll(&self.ops, time, || self.try_lock())
+        patience::poll(&self.ops, &mut Until::new(Some(time), None), || self.try_lock())
     }
 
     unsafe fn unlock(&self) {

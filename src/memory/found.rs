@@ -5,7 +5,7 @@ use super::read::Place;
 /// Where an image lies in memory, and how far it slid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The virtual slide: run-time addresses less linked ones, wrapping. What `KERNELOFFSET` and `/proc/kallsyms` show.
+    /// The KASLR offset: run-time addresses less linked ones, wrapping. What `KERNELOFFSET` and `/proc/kallsyms` show.
     pub slide: u64,
     /// The physical address of the first byte of `.text`, where physical memory was searched.
     pub physical: Option<u64>,

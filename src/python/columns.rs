@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyMemoryView;
 
 use crate::error::{Error, Result};
 use crate::image;
@@ -109,8 +110,8 @@ impl Columns {
         self.columns.address.len()
     }
 
-    /// A column by name, to be read through the buffer protocol.
-    fn column(slf: &Bound<'_, Self>, name: &str) -> PyResult<Column> {
+    /// A column by name: read-only numbers, without a copy.
+    fn column<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyMemoryView>> {
         let c = &slf.get().columns;
         let what = match name {
             "address" => Numbers::U64(|c| &c.address),
@@ -128,7 +129,7 @@ impl Columns {
             "first" => Numbers::U32(|c| &c.first),
             _ => return Err(Error::ops(format!("no column {name:?}")).into()),
         };
-        Ok(Column { columns: c.clone(), what })
+        PyMemoryView::from(Bound::new(slf.py(), Column { columns: c.clone(), what })?.as_any())
     }
 
     /// (address, bytes as built, rows) of a site.
@@ -320,10 +321,6 @@ impl Column {
 
 #[pymethods]
 impl Column {
-    fn __len__(&self) -> usize {
-        self.parts().1
-    }
-
     /// # Safety
     ///
     /// As `bf_getbuffer`: `view` points to a `Py_buffer` that may be written, or is null.

@@ -15,6 +15,7 @@ fn class(kind: ErrorKind) -> &'static str {
         ErrorKind::Bug => "KernelBug",
         ErrorKind::Execution => "ExecutionError",
         ErrorKind::Lock => "LockError",
+        ErrorKind::Internal => "InternalError",
     }
 }
 

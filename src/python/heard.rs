@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::error::Error;
+use crate::memory;
 use crate::python::memory::Found;
 use crate::python::report::Report;
 use crate::python::verify::KernelInfo;
@@ -63,6 +64,20 @@ impl Heard {
     fn unread(&self) -> Vec<(u64, u64)> {
         self.0.rodata.iter().flat_map(|rodata| &rodata.unread).map(|gap| (gap.start, gap.end)).collect()
     }
+}
+
+/// (owner, where text is changed, what is called then or 0), at run time.
+type Entry = (&'static str, u64, u64);
+/// The entries, whose lists were read, and (owner, why) of the others.
+type Registered = (Vec<Entry>, Vec<&'static str>, Vec<(&'static str, String)>);
+
+/// Who has registered with the kernel to change its text.
+#[pyfunction]
+pub fn registered(py: Python<'_>, found: &Found) -> PyResult<Registered> {
+    let all = found.guarded(py, memory::registered)?;
+    let entries = all.entries.iter().map(|entry| (entry.owner.name(), entry.address, entry.handler)).collect();
+    let read = all.read.iter().map(|owner| owner.name()).collect();
+    Ok((entries, read, all.unread.into_iter().map(|(owner, why)| (owner.name(), why)).collect()))
 }
 
 /// Hears the data of a kernel whose text was judged; None where memory has none. `slots` are where the ops' slots are.

@@ -137,6 +137,17 @@ impl Image {
         Ok(py.detach(|| self.0.symbols())?.map_or(0, |s| s.len()))
     }
 
+    /// The same image, moved as KASLR moves it.
+    fn moved(&self, py: Python<'_>, slide: u64) -> PyResult<Image> {
+        Image::opened(py, || self.0.moved(slide))
+    }
+
+    /// The names of all symbols, by address; those that several have are repeated.
+    fn symbol_names(&self, py: Python<'_>) -> PyResult<Vec<&str>> {
+        let symbols = py.detach(|| self.0.symbols())?;
+        Ok(symbols.map_or_else(Vec::new, |s| s.iter().map(|(_, _, name)| name).collect()))
+    }
+
     /// (dotted member, byte offset) of every function pointer in a structure, by BTF; None where BTF has none.
     fn btf_members(&self, py: Python<'_>, structure: &str) -> PyResult<Option<Vec<(String, usize)>>> {
         let word = self.0.bits().word();

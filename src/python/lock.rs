@@ -10,10 +10,24 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-use super::lock_ops::{Owned, chosen};
+use super::lock_ops::{Owned, chosen, raised};
 use crate::error::Error;
 use crate::lock::ops::Chosen;
-use crate::lock::{PvHybridLock, PvTicketLock, RawLock};
+use crate::lock::{PvHybridLock, PvTicketLock, RawLock, Told};
+
+/// `blocking` as `threading.Lock` takes it: anything that is true or not.
+struct Truth(bool);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Truth {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Truth> {
+        object.is_truthy().map(Truth)
+    }
+}
+
+/// `threading.TIMEOUT_MAX`, in seconds.
+const TIMEOUT_MAX: f64 = 9_223_372_036.0;
 
 /// The timeout of an acquisition: `None` is for ever, zero is no waiting.
 fn patience(blocking: bool, timeout: f64) -> PyResult<Option<Duration>> {
@@ -35,31 +49,39 @@ fn patience(blocking: bool, timeout: f64) -> PyResult<Option<Duration>> {
         return Err(PyValueError::new_err("timeout value must be a non-negative number"));
     }
     match Duration::try_from_secs_f64(timeout) {
-        // threading.TIMEOUT_MAX
-        Ok(time) if time.as_secs() < 9_223_372_036 => Ok(Some(time)),
+        Ok(time) if timeout <= TIMEOUT_MAX => Ok(Some(time)),
         _ => Err(PyOverflowError::new_err("timeout value is too large")),
     }
 }
 
-/// Waits in slices, so that a signal (Ctrl-C) is not kept waiting.
-fn acquire_for(py: Python<'_>, lock: &impl RawLock, time: Duration) -> PyResult<bool> {
-    let deadline = Instant::now().checked_add(time);
-    loop {
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-        if py.detach(|| lock.try_lock_for(left.min(Duration::from_millis(50)))) {
-            return Ok(true);
+/// Waits in the queue, for ever or for a time; a signal whose handler raises ends the wait at once.
+fn acquire_for<L: RawLock>(py: Python<'_>, lock: &L, time: Option<Duration>, sleeps_in_python: bool) -> PyResult<bool> {
+    let mut error = None;
+    let got = py.detach(|| {
+        let mut leaves = || {
+            error = raised().or_else(|| Python::attach(|py| py.check_signals()).err());
+            error.is_some()
+        };
+        // Python's own code sees signals itself.
+        let longest_sleep = if sleeps_in_python { None } else { Some(Duration::from_millis(50)) };
+        lock.lock_unless(time, &mut Told { leaves: &mut leaves, longest_sleep })
+    });
+    match error {
+        None => Ok(got),
+        Some(error) => {
+            if got {
+                // SAFETY: its turn came when it was about to leave: it was acquired, and nobody is told so.
+                unsafe { lock.unlock() };
+            }
+            Err(error)
         }
-        if left.is_zero() {
-            return Ok(false);
-        }
-        py.check_signals()?;
     }
 }
 
 macro_rules! lock_class {
     ($(#[$doc:meta])* $name:ident, $raw:ty) => {
         $(#[$doc])*
-        #[pyclass(frozen, module = "pvops._core")]
+        #[pyclass(frozen, weakref, module = "pvops._core")]
         pub struct $name {
             lock: $raw,
             held: AtomicBool,
@@ -80,18 +102,14 @@ macro_rules! lock_class {
                 Ok(Self { lock: <$raw>::with_ops(ops), held: AtomicBool::new(false), owned })
             }
 
-            #[pyo3(signature = (blocking = true, timeout = -1.0), text_signature = "($self, blocking=True, timeout=-1.0)")]
-            fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
-                let patience = patience(blocking, timeout)?;
+            #[pyo3(
+                signature = (blocking = Truth(true), timeout = -1.0),
+                text_signature = "($self, blocking=True, timeout=-1.0)"
+            )]
+            fn acquire(&self, py: Python<'_>, blocking: Truth, timeout: f64) -> PyResult<bool> {
+                let patience = patience(blocking.0, timeout)?;
                 let got = self.lock.try_lock()
-                    || match patience {
-                        None => {
-                            py.detach(|| self.lock.lock());
-                            true
-                        }
-                        Some(time) if time.is_zero() => false,
-                        Some(time) => acquire_for(py, &self.lock, time)?,
-                    };
+                    || patience.is_none_or(|time| !time.is_zero()) && acquire_for(py, &self.lock, patience, self.owned.is_written())?;
                 if got {
                     self.held.store(true, Ordering::Release);
                 }
@@ -104,7 +122,15 @@ macro_rules! lock_class {
                 }
                 // SAFETY: `held` is set by an acquisition alone, and was taken by this call alone.
                 unsafe { self.lock.unlock() };
-                Ok(())
+                // A signal may have come while an op written in Python ran.
+                raised().map_or(Ok(()), Err)
+            }
+
+            /// What `threading` calls in the child of a fork, where no other thread is.
+            fn _at_fork_reinit(&self) {
+                // SAFETY: those who held the lock or waited for it are threads of the parent.
+                unsafe { self.lock.set_free() };
+                self.held.store(false, Ordering::Release);
             }
 
             fn locked(&self) -> bool {
@@ -117,7 +143,7 @@ macro_rules! lock_class {
             }
 
             fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-                self.acquire(py, true, -1.0)
+                self.acquire(py, Truth(true), -1.0)
             }
 
             #[pyo3(signature = (*_exception))]

@@ -1,13 +1,24 @@
 //! The ops of a lock that Python names or writes.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use crate::error::Error;
 use crate::lock::ops::{Backend, Chosen};
 use crate::lock::{AtomicU32, Counters, Slots, Want};
+
+thread_local! {
+    static RAISED: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+
+/// What ended the op that this thread called last, if that was no mere failure: `KeyboardInterrupt`, say.
+pub fn raised() -> Option<PyErr> {
+    RAISED.take()
+}
 
 /// Ops written in Python: an object with methods `lock_spinning` and `unlock_kick`.
 ///
@@ -46,8 +57,13 @@ impl Written {
 
     fn call(&self, py: Python<'_>, op: &str, arguments: impl for<'py> pyo3::call::PyCallArgs<'py>) {
         let called = self.ops.call_method1(py, op, arguments);
-        // A waiter whose ops fail spins: returning early is always right.
-        called.map_or_else(|error| error.write_unraisable(py, Some(self.ops.bind(py))), drop);
+        match called {
+            Ok(_) => {}
+            // What a signal's handler raised is for who called the lock.
+            Err(error) if !error.is_instance_of::<PyException>(py) => RAISED.set(Some(error)),
+            // A waiter whose ops fail spins: returning early is always right.
+            Err(error) => error.write_unraisable(py, Some(self.ops.bind(py))),
+        }
     }
 }
 
@@ -85,10 +101,15 @@ impl Backend for Written {
 
 /// What the ops of a lock point to. Declared after the lock in its object, and so dropped after it.
 pub struct Owned {
-    /// Dropped after the lock that calls them.
-    #[allow(dead_code)]
     written: Option<Box<Written>>,
     pub counters: Option<Box<Counters>>,
+}
+
+impl Owned {
+    /// Whether the ops are written in Python.
+    pub fn is_written(&self) -> bool {
+        self.written.is_some()
+    }
 }
 
 /// The ops that the arguments of a constructor name.

@@ -28,11 +28,11 @@ mod _core {
     #[pymodule_export]
     use super::boot::{Boot, PassRules, Tables, pass_order, passes};
     #[pymodule_export]
-    use super::columns::{Column, Columns, Written};
+    use super::columns::{Columns, Written};
     #[pymodule_export]
     use super::cpu::cpuid;
     #[pymodule_export]
-    use super::heard::{Heard, hear};
+    use super::heard::{Heard, hear, registered};
     #[pymodule_export]
     use super::historical::{boot_region, patch_alternative, patch_locks, switch_locks, unlocks_at_boot};
     #[pymodule_export]

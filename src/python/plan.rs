@@ -150,7 +150,7 @@ impl Plan {
 impl Plan {
     fn patched(&self, format: &str) -> Result<Vec<u8>> {
         match format {
-            "elf" => patch::image(&self.image, &self.plan),
+            "elf" => patch::elf(&self.image, &self.plan),
             "text" => patch::text(&self.image, &self.plan),
             _ => Err(Error::ops(format!("format is \"elf\" or \"text\", not {format:?}"))),
         }

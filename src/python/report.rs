@@ -29,7 +29,8 @@ pub struct Module {
     kernel: Arc<image::Image>,
 }
 
-/// (address, expected, found, wrong bytes, (site address, expected, found), pass, owner, nearest form).
+/// (address, expected, found, wrong bytes, (site address, expected, found), pass, what others wrote, nearest form,
+/// suspects).
 type Run<'py> = (
     u64,
     Bound<'py, PyBytes>,
@@ -37,9 +38,13 @@ type Run<'py> = (
     u32,
     (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>),
     Option<&'static str>,
-    Option<&'static str>,
+    Option<Owned<'py>>,
     Option<String>,
+    Vec<u64>,
 );
+
+/// (address, bytes, who writes such, where they branch to).
+type Owned<'py> = (u64, Bound<'py, PyBytes>, Vec<&'static str>, Option<u64>);
 
 /// (name, run-time address of its code, bytes of it, bytes of all that stays loaded, whether it is up).
 type Loaded = (String, u64, u64, u64, bool);
@@ -53,8 +58,10 @@ fn runs<'py>(py: Python<'py>, report: &core::Report) -> Vec<Run<'py>> {
     let run = |s: &core::Unexplained| {
         let site = (s.site.0, bytes(&s.site.1), bytes(&s.site.2));
         let pass = s.pass.map(|pass| pass.name());
-        let owner = s.owner.map(|owner| owner.name());
-        (s.address, bytes(&s.expected), bytes(&s.found), s.wrong, site, pass, owner, s.nearest.clone())
+        let names = |owned: &core::Owned| owned.owners.iter().map(|owner| owner.name()).collect();
+        let owned = s.owned.as_ref().map(|owned| (owned.address, bytes(&owned.bytes), names(owned), owned.target));
+        let (expected, found) = (bytes(&s.expected), bytes(&s.found));
+        (s.address, expected, found, s.wrong, site, pass, owned, s.nearest.clone(), s.suspects.clone())
     };
     report.unexplained.iter().map(run).collect()
 }
@@ -67,6 +74,9 @@ fn votes(report: &core::Report) -> Vec<Vote> {
             Unknown::Sealed => ("sealed", 0),
             Unknown::Untraced => ("untraced", 0),
             Unknown::Xen => ("xen", 0),
+            Unknown::HidBpf => ("hid_bpf", 0),
+            Unknown::Cfi => ("cfi", 0),
+            Unknown::Seed => ("cfi_seed", 0),
             Unknown::Branches => ("branches", 0),
             Unknown::Returns => ("return_thunk", 0),
             Unknown::Inlines => ("inlines", 0),
@@ -184,9 +194,10 @@ impl Report {
         unread(&self.report)
     }
 
+    /// The backends that fit; several, where the text cannot tell them apart.
     #[getter]
-    fn backend(&self) -> &str {
-        &self.report.backend
+    fn backends(&self) -> Vec<String> {
+        self.report.backends.clone()
     }
 
     /// Runs that nothing accounts for, by address.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use crate::error::Result;
+use crate::guard::guarded;
 use crate::image;
 use crate::insn::NopTable;
+use crate::memory::{self, Memory as Dump};
 use crate::python::boot::{Tables, rules};
 use crate::python::image::Image;
 use crate::python::memory::Found;
@@ -21,10 +23,14 @@ pub struct KernelInfo(pub(super) core::KernelInfo);
 /// What a patch function does with an op: (code or None, the function it must hold or None, whether its sites jump).
 type Inlined = (Option<Vec<u8>>, Option<u64>, bool);
 
+/// A backend: (name, slot address → what it may hold, key of a static call → where it may go, a feature without which it
+/// is not this one, the key of a static call that may go to a page outside).
+type Backend = (String, HashMap<u64, Vec<u64>>, HashMap<u64, Vec<u64>>, Option<u16>, Option<u64>);
+
 #[pymethods]
 impl KernelInfo {
     /// `numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the kernel
-    /// chooses from; `inlined` is by op type; `backends` are (name, slot address → what it may hold).
+    /// chooses from; `inlined` is by op type; `backends` are as [`Backend`] says.
     #[new]
     #[pyo3(signature = (numbers, nops, *, inlined = Vec::new(), nop = None, identity = None, bug = None,
                         backends = Vec::new()))]
@@ -35,7 +41,7 @@ impl KernelInfo {
         nop: Option<u64>,
         identity: Option<u64>,
         bug: Option<u64>,
-        backends: Vec<(String, HashMap<u64, Vec<u64>>)>,
+        backends: Vec<Backend>,
     ) -> PyResult<KernelInfo> {
         let number = |name: &str| numbers.get(name).copied();
         let numbers = core::FeatureNumbers {
@@ -52,7 +58,8 @@ impl KernelInfo {
             jump,
         });
         let ops = core::Ops { inlined: inlined.collect(), nop, identity, bug };
-        let backends = backends.into_iter().map(|(name, slots)| core::Backend { name, slots }).collect();
+        let backend = |(name, slots, calls, requires, page)| core::Backend { name, slots, calls, requires, page };
+        let backends = backends.into_iter().map(backend).collect();
         let nops = nops.iter().map(|name| NopTable::by_name(name)).collect::<Result<_>>()?;
         Ok(KernelInfo(core::KernelInfo { numbers, ops, backends, nops }))
     }
@@ -67,7 +74,7 @@ impl Known {
     #[new]
     #[pyo3(signature = (*, nops = None, uniprocessor = None, features = HashMap::new(), return_thunk = None,
                         slots = HashMap::new(), keys = HashMap::new(), calls = HashMap::new(),
-                        constants = HashMap::new()))]
+                        constants = HashMap::new(), backend = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
     fn new(
         nops: Option<&str>,
@@ -78,9 +85,10 @@ impl Known {
         keys: HashMap<u64, bool>,
         calls: HashMap<u64, u64>,
         constants: HashMap<String, u64>,
+        backend: Option<String>,
     ) -> PyResult<Known> {
         let nops = nops.map(NopTable::by_name).transpose()?;
-        Ok(Known(core::Known { nops, uniprocessor, features, return_thunk, slots, keys, calls, constants }))
+        Ok(Known(core::Known { nops, uniprocessor, features, return_thunk, slots, keys, calls, constants, backend }))
     }
 }
 
@@ -99,8 +107,8 @@ pub fn verify(
 ) -> PyResult<Report> {
     let rules = rules(era)?;
     let given: Vec<Arc<image::Image>> = modules.iter().map(|module| Arc::clone(&module.0)).collect();
-    let text = found.guarded(py, core::text)?;
-    let (list, linked) = found.guarded(py, |memory, found, image| {
+    let text = found.guarded(py, |memory, found, image| guarded(|| core::text(memory, found, image)))?;
+    let listed = |memory: &Dump, found: &memory::Found, image: &image::Image| {
         let list = core::Modules::read(memory, found, image);
         let linked = match &list {
             Ok(list) => list.link(&given, memory, found, image)?,
@@ -108,15 +116,17 @@ pub fn verify(
             Err(_) => Vec::new(),
         };
         Ok((list, linked))
-    })?;
-    let (report, modules) = py.detach(|| -> Result<_> {
+    };
+    let (list, linked) = found.guarded(py, |memory, found, image| guarded(|| listed(memory, found, image)))?;
+    let judged = || -> Result<_> {
         let code = core::code(&tables.image, found.found.slide)?;
         let verifier = core::Verifier::new(&tables.image, &tables.tables, &rules, info.0.clone(), code)?;
         let view = core::View::new(verifier.text(), &text.bytes, &text.unread)?;
         let report = verifier.verify(&view, &known.0);
         let modules = verifier.modules(&tables.image, &report.state, &linked)?;
         Ok((report, modules))
-    })?;
+    };
+    let (report, modules) = py.detach(|| guarded(judged))?;
     let loaded = list.map(|list| list.loaded).map_err(|error| error.to_string());
     Ok(Report { report, loaded, modules, kernel: Arc::clone(&tables.image) })
 }

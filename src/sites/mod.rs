@@ -9,6 +9,7 @@
 //! | `__jump_table` | branches by static key | [`jump_labels`] |
 //! | static call sites and trampolines | calls by key | [`static_calls`] |
 //! | `runtime_*` | constants known at boot | [`runtime_const`] |
+//! | `_kprobe_blacklist`, `__bug_table`, `__ex_table` | where nobody may probe | [`reserved`] |
 //!
 //! [`rows`] has any table's rows in one shape, [`columns`] all of them grouped by site, [`document`] writes those as JSON,
 //! CSV or text. [`intrusions`] looks for branches into the middle of a site, of which there must be none.
@@ -28,6 +29,7 @@ pub mod mcount;
 pub mod nops;
 pub mod paravirt;
 pub mod relative;
+pub mod reserved;
 pub mod rows;
 pub mod runtime_const;
 pub mod smp_locks;
@@ -42,6 +44,7 @@ pub use intrusions::{Intrusion, intrusions};
 pub use jump_labels::JumpLabel;
 pub use paravirt::{ParavirtTable, Site};
 pub use relative::AddressTable;
+pub use reserved::Reserved;
 pub use rows::Row;
 pub use runtime_const::ConstantTable;
 pub use static_calls::{StaticCall, Trampoline};

@@ -11,10 +11,15 @@ use super::pieces::{Branch, Kind, Piece, Slot};
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::plan::{Landmarks, Memory, Pass, Rules, Stage};
-use crate::sites::Tables;
+use crate::sites::{Reserved, Tables};
 
 /// Forms are made in a buffer of this size; no real cluster comes near.
 const LONGEST: u64 = 1 << 16;
+
+/// `hid_bpf_preload_skel()` of drivers/hid/bpf (6.3 to 6.10) attaches a program to this function of its own while the
+/// kernel boots, and with that ftrace calls the function that walks its list.
+const HID_BPF: &str = "__hid_bpf_tail_call";
+const LIST_FUNCTION: &str = "arch_ftrace_ops_list_func";
 
 /// What ftrace calls at the head of a function.
 const TRACERS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
@@ -80,8 +85,16 @@ pub(super) struct SiteMap<'a> {
     pub tracers: Vec<u64>,
     /// What those call in turn: where, not whom.
     pub tracer_calls: Vec<u64>,
-    /// Functions that BPF attaches to: where they begin and end.
+    /// Dispatchers of BPF: where they begin and end.
     pub bpf: Vec<(u64, u64)>,
+    /// Keys of the static calls that a dispatcher is reached by.
+    pub bpf_calls: Vec<u64>,
+    /// Where HID-BPF attaches a trampoline at boot, and what the tracer's code calls then.
+    pub hid_bpf: Option<(u64, u64)>,
+    /// Where nobody may probe.
+    pub reserved: Reserved,
+    /// Where the kernel's image ends, as linked.
+    pub end: u64,
     pub thunks: Thunks,
     pub counting: Counting,
     order: Vec<Stage>,
@@ -105,6 +118,8 @@ impl<'a> SiteMap<'a> {
         map.functions = functions(image)?;
         map.counting.template = map.template(image);
         map.name_others(image)?;
+        map.reserved = Reserved::read(image)?;
+        map.end = image.bounds().1;
         map.collect(image, None)?;
         map.cut()?;
         Ok(map)
@@ -122,6 +137,8 @@ impl<'a> SiteMap<'a> {
         map.functions.sort_unstable();
         map.functions.dedup();
         map.tracers.clone_from(&kernel.tracers);
+        map.reserved = Reserved::read(image)?;
+        map.end = kernel.end;
         map.collect(image, Some(host.image))?;
         map.cut()?;
         Ok(map)
@@ -156,6 +173,10 @@ impl<'a> SiteMap<'a> {
             tracers: Vec::new(),
             tracer_calls: Vec::new(),
             bpf: Vec::new(),
+            bpf_calls: Vec::new(),
+            hid_bpf: None,
+            reserved: Reserved::default(),
+            end: text.1,
             thunks: Thunks::default(),
             counting: Counting::default(),
             order: rules.order.to_vec(),
@@ -179,6 +200,10 @@ impl<'a> SiteMap<'a> {
         let addresses = |names: &[&str]| names.iter().filter_map(|name| symbols.address_of(name)).collect();
         self.tracers = addresses(&TRACERS);
         self.tracer_calls = addresses(&TRACER_CALLS);
+        let at = |name: &str| symbols.address_of(name);
+        self.hid_bpf = at(HID_BPF).zip(at(LIST_FUNCTION));
+        let dispatched = symbols.iter().filter(|(.., name)| name.starts_with("__SCK__bpf_dispatcher_"));
+        self.bpf_calls = dispatched.map(|(key, ..)| key).collect();
         for (start, _, _) in symbols.iter().filter(|(.., name)| name.starts_with("bpf_dispatcher_")) {
             let after = self.functions.partition_point(|&function| function <= start);
             self.bpf.push((start, self.functions.get(after).copied().unwrap_or(start)));
@@ -243,7 +268,11 @@ impl<'a> SiteMap<'a> {
 
     /// Whether a function begins at an address.
     pub fn is_function(&self, address: u64) -> bool {
-        self.functions.binary_search(&address).is_ok()
+        match self.functions.is_empty() {
+            // Nothing says where functions begin: it is code, at least.
+            true => !self.code.from(address).is_empty(),
+            false => self.functions.binary_search(&address).is_ok(),
+        }
     }
 
     /// The stage of `apply_alternatives()`.
@@ -265,8 +294,13 @@ fn order(kind: Kind) -> u32 {
         | Kind::Retpoline(row)
         | Kind::Return(row)
         | Kind::Endbr(row)
+        | Kind::Preamble(row)
+        | Kind::CheckedEndbr(row)
+        | Kind::CfiCaller(row)
+        | Kind::SealedHash(row)
         | Kind::Lock(row)
         | Kind::Mcount(row)
+        | Kind::TracerCall(row)
         | Kind::Jump { row, .. }
         | Kind::Call { row, .. }
         | Kind::Trampoline { row, .. }

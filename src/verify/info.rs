@@ -58,11 +58,17 @@ pub struct KernelInfo {
     pub nops: Vec<&'static NopTable>,
 }
 
-/// What a backend may put into op slots: the slots that the image's own contents do not settle, by address.
+/// What a backend may put into op slots and static calls: those that the image's own contents do not settle, by address.
 #[derive(Debug, Clone, Default)]
 pub struct Backend {
     /// Its name.
     pub name: String,
     /// What a slot may hold, by its address; for one that is not listed, what the image has.
     pub slots: HashMap<u64, Vec<u64>>,
+    /// Where a static call may go, by address of its key; besides, where the image has it go.
+    pub calls: HashMap<u64, Vec<u64>>,
+    /// A feature without which it is not this one.
+    pub requires: Option<u16>,
+    /// A static call that may go to a page outside the kernel (Hyper-V's hypercall page), by address of its key.
+    pub page: Option<u64>,
 }

@@ -5,8 +5,10 @@ use std::ops::Range;
 use super::clusters::{Cluster, SiteMap};
 use super::form::{PASSES, number};
 use super::infer::Vote;
-use super::owners::{self, Owner};
+use super::nearest::nearest;
+use super::owners::{self, Owned, Owner, Writers};
 use super::state::{State, Target};
+use super::suspects;
 use super::view::View;
 use crate::plan::Pass;
 
@@ -41,10 +43,12 @@ pub struct Unexplained {
     pub site: (u64, Vec<u8>, Vec<u8>),
     /// The pass that has the last word on the site, if it is one.
     pub pass: Option<Pass>,
-    /// Who writes such things, as far as it looks.
-    pub owner: Option<Owner>,
+    /// What somebody besides the passes may have written here: these bytes, and no other, are theirs.
+    pub owned: Option<Owned>,
     /// What it is nearest to, in words.
     pub nearest: Option<String>,
+    /// Where votes tie, the sites that disagree: any of them may be the one that was changed. Empty elsewhere.
+    pub suspects: Vec<u64>,
 }
 
 /// What was found in memory.
@@ -66,13 +70,19 @@ pub struct Report {
     pub early_calls: Vec<u64>,
     /// How it was found.
     pub votes: Vec<Vote>,
-    /// The backend that fits the ops, where any is known.
-    pub backend: String,
+    /// The backends that fit, where any is known: those that the text cannot tell apart.
+    pub backends: Vec<String>,
     /// Stretches that each pass changed: address, length, and the pass. For pictures.
     pub spans: Vec<(u64, u32, Pass)>,
 }
 
-pub(super) fn judge(map: &SiteMap<'_>, view: &View<'_>, state: State, votes: Vec<Vote>, backend: String) -> Report {
+pub(super) fn judge(
+    map: &SiteMap<'_>,
+    view: &View<'_>,
+    state: State,
+    votes: Vec<Vote>,
+    backends: Vec<String>,
+) -> Report {
     let (start, end) = map.text;
     let memory = view.all();
     let Compared { mut counts, mut spans, fits } = hold(map, memory, &state);
@@ -90,7 +100,7 @@ pub(super) fn judge(map: &SiteMap<'_>, view: &View<'_>, state: State, votes: Vec
             }
         }
         spans.sort_unstable_by_key(|&(address, ..)| address);
-        unexplained = unexplained_runs(map, view, &state, &expected);
+        unexplained = unexplained_runs(map, view, &state, &votes, &expected);
     }
     let explained = PASSES.iter().zip(counts).filter(|&(_, bytes)| bytes > 0);
     Report {
@@ -108,7 +118,7 @@ pub(super) fn judge(map: &SiteMap<'_>, view: &View<'_>, state: State, votes: Vec
             .collect(),
         state,
         votes,
-        backend,
+        backends,
         spans,
     }
 }
@@ -193,14 +203,21 @@ fn expected(map: &SiteMap<'_>, state: &State) -> Vec<u8> {
     expected
 }
 
-/// The runs of wrong bytes, as offsets into `.text`.
+/// A run of wrong bytes, as offsets into `.text`.
+struct Run {
+    range: Range<usize>,
+    owned: Option<Owned>,
+}
+
+/// The runs of wrong bytes. What somebody else may have written is a run of its own.
 fn runs(
     view: &View<'_>,
     start: u64,
     expected: &[u8],
+    writers: &Writers<'_, '_>,
     mut joined: impl FnMut(usize, usize) -> bool,
-) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
+) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
     let memory = view.all();
     for (chunk, (is, should)) in memory.chunks(CHUNK).zip(expected.chunks(CHUNK)).enumerate() {
         if is == should {
@@ -212,16 +229,34 @@ fn runs(
             if !view.is_read(address, address + 1) {
                 continue;
             }
-            match runs.last_mut() {
-                Some(run) if at == run.end || joined(run.end - 1, at) => run.end = at + 1,
-                _ => runs.push(at..at + 1),
+            let last = runs.last_mut();
+            let end = last.as_ref().and_then(|run| run.owned.as_ref()).map(|o| o.address + o.bytes.len() as u64);
+            if let (Some(run), Some(true)) = (last, end.map(|end| address < end)) {
+                run.range.end = at + 1;
+                continue;
+            }
+            let behind = match runs.last_mut() {
+                Some(Run { range, owned: None }) if at == range.end || joined(range.end - 1, at) => Some(range),
+                _ => None,
+            };
+            // A probe is no excuse for what it follows on: bytes that happen to look like one are in any thousand.
+            let owned = writers.at(address).filter(|owned| behind.is_none() || owned.owners != [Owner::Kprobes]);
+            match behind {
+                Some(range) if owned.is_none() => range.end = at + 1,
+                _ => runs.push(Run { range: at..at + 1, owned }),
             }
         }
     }
     runs
 }
 
-fn unexplained_runs(map: &SiteMap<'_>, view: &View<'_>, state: &State, expected: &[u8]) -> Vec<Unexplained> {
+fn unexplained_runs(
+    map: &SiteMap<'_>,
+    view: &View<'_>,
+    state: &State,
+    votes: &[Vote],
+    expected: &[u8],
+) -> Vec<Unexplained> {
     let start = map.text.0;
     let memory = view.all();
     let cluster = |at: usize| {
@@ -233,32 +268,37 @@ fn unexplained_runs(map: &SiteMap<'_>, view: &View<'_>, state: &State, expected:
         (None, None) => at - before <= JOINED,
         _ => false,
     };
+    let writers = Writers::new(map, state, expected, memory);
+    let mut named = 0;
     let mut unexplained = Vec::new();
-    for run in runs(view, start, expected, joined) {
+    for Run { range: run, owned } in runs(view, start, expected, &writers, joined) {
         let (is, should) = (&memory[run.clone()], &expected[run.clone()]);
-        let site = match cluster(run.start) {
+        let here = cluster(run.start);
+        let site = match here {
             Some(site) => {
-                let from = (site.start - start) as usize;
-                from..(from + site.len as usize).max(run.end)
+                let from = (site.start.max(start) - start) as usize;
+                from..((site.end() - start) as usize).max(run.end)
             }
             None => owners::instruction(map, expected, &run),
         };
         let site = site.start..site.end.min(expected.len());
-        let pass = cluster(run.start).and_then(|site| map.pieces(site).last()).map(|piece| piece.kind.pass());
-        let (owner, nearest) = if unexplained.len() < NAMED {
-            owners::recognise(map, state, cluster(run.start), start + site.start as u64, &memory[site.clone()])
-        } else {
-            (None, None)
-        };
+        let found = &memory[site.clone()];
+        let (mut near, mut suspected) = (None, Vec::new());
+        if let (Some(cluster), None, true) = (here, &owned, named < NAMED) {
+            named += 1;
+            near = nearest(map, state, cluster, found);
+            suspected = suspects::of(map, view, state, votes, cluster);
+        }
         unexplained.push(Unexplained {
             address: start + run.start as u64,
             expected: should.to_vec(),
             found: is.to_vec(),
             wrong: is.iter().zip(should).filter(|(is, should)| is != should).count() as u32,
-            site: (start + site.start as u64, expected[site.clone()].to_vec(), memory[site].to_vec()),
-            pass,
-            owner,
-            nearest,
+            site: (start + site.start as u64, expected[site.clone()].to_vec(), found.to_vec()),
+            pass: here.and_then(|site| map.pieces(site).last()).map(|piece| piece.kind.pass()),
+            owned,
+            nearest: near,
+            suspects: suspected,
         });
     }
     unexplained

@@ -11,7 +11,8 @@
 //! | `form/` | what a cluster's bytes are under a state; one file a pass |
 //! | `infer/` | the state that most sites speak for; one file a kind of unknown, and the counting of votes |
 //! | `judge` | memory compared with the text that the state allows |
-//! | `owners`, `nearest` | what unexplained bytes look like: who else may have written them, which legal form is near |
+//! | `owners/` | who else writes text: where, how many bytes |
+//! | `nearest`, `suspects` | what other bytes are near to, and who of several may be wrong |
 //! | `data/` | the kernel's own data, heard beside its text |
 //! | `loaded`, `modules`, `view` | memory as it stands, of the kernel and of its modules |
 //!
@@ -33,6 +34,7 @@ mod nearest;
 mod owners;
 mod pieces;
 mod state;
+mod suspects;
 mod view;
 
 use crate::error::Result;
@@ -47,7 +49,7 @@ pub use info::{Backend, FeatureNumbers, Inlined, KernelInfo, Ops};
 pub use judge::{Explained, Report, Unexplained};
 pub use loaded::{Text, code, text};
 pub use modules::{Loaded, Module, Modules};
-pub use owners::Owner;
+pub use owners::{Owned, Owner};
 pub use state::{Branches, Known, State, Target};
 pub use view::View;
 
@@ -92,12 +94,12 @@ impl<'a> Verifier<'a> {
     pub fn infer(&self, view: &View<'_>, known: &Known) -> Inferred {
         let mut inference = infer::Inference::new(&self.map, view, known);
         inference.run();
-        Inferred { state: inference.state, votes: inference.votes, backend: inference.backend }
+        Inferred { state: inference.state, votes: inference.votes, backends: inference.backends }
     }
 
     /// Holds every byte to a state.
     pub fn judge(&self, view: &View<'_>, inferred: Inferred) -> Report {
-        judge::judge(&self.map, view, inferred.state, inferred.votes, inferred.backend)
+        judge::judge(&self.map, view, inferred.state, inferred.votes, inferred.backends)
     }
 }
 
@@ -108,6 +110,6 @@ pub struct Inferred {
     pub state: State,
     /// How it was found.
     pub votes: Vec<Vote>,
-    /// The backend that fits the ops, where any is known.
-    pub backend: String,
+    /// The backends that fit, where any is known: those that the text cannot tell apart.
+    pub backends: Vec<String>,
 }

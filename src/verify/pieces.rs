@@ -3,12 +3,18 @@
 use std::collections::HashMap;
 
 use super::clusters::SiteMap;
+use super::form::cfi::{CALLER, PREAMBLE, caller_hash};
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, JMP, THUNK_SIZE};
 use crate::plan::rules::SameSite;
 use crate::plan::{Pass, Stage};
+use crate::sites::Alternative;
+use crate::sites::alternatives::SECTION as ALTERNATIVES;
 
+/// Bytes of a return: `jmp rel32`, with a prefix at most.
+const RETURN: usize = 5;
+pub(super) const LONGEST_RETURN: usize = 6;
 /// Stubs of Xen's hypercall page, and their size.
 pub(super) const STUBS: u32 = 128;
 pub(super) const STUB: u64 = 32;
@@ -28,8 +34,18 @@ pub(super) enum Kind {
     Retpoline(u32),
     Return(u32),
     Endbr(u32),
+    /// The hash before a function.
+    Preamble(u32),
+    /// The `endbr` of a function that has one.
+    CheckedEndbr(u32),
+    /// The check before an indirect call.
+    CfiCaller(u32),
+    /// The preamble of a sealed function.
+    SealedHash(u32),
     Lock(u32),
     Mcount(u32),
+    /// Where the code of the tracer calls a function of the kernel.
+    TracerCall(u32),
     Jump {
         row: u32,
         key: u16,
@@ -68,9 +84,11 @@ impl Kind {
             Kind::Alternatives { .. } => Pass::Alternatives,
             Kind::Retpoline(_) => Pass::Retpolines,
             Kind::Return(_) => Pass::Returns,
-            Kind::Endbr(_) => Pass::Ibt,
+            Kind::Preamble(_) | Kind::CheckedEndbr(_) => Pass::Cfi,
+            Kind::CfiCaller(_) => Pass::CfiCallers,
+            Kind::Endbr(_) | Kind::SealedHash(_) => Pass::Ibt,
             Kind::Lock(_) => Pass::SmpLocks,
-            Kind::Mcount(_) => Pass::Mcount,
+            Kind::Mcount(_) | Kind::TracerCall(_) => Pass::Mcount,
             Kind::Jump { .. } => Pass::JumpLabels,
             Kind::Call { .. } => Pass::StaticCalls,
             Kind::Trampoline { .. } => Pass::Trampolines,
@@ -121,6 +139,16 @@ impl<T> Index<T> {
     }
 }
 
+/// `alt_replace_call()`, arch/x86/kernel/alternative.c (6.8 on): a call of five bytes for one of six, or `BUG()`.
+fn direct_call(row: &Alternative) -> Result<()> {
+    if row.len < 6 || row.replacement_len != 5 {
+        let (of, by) = (row.len, row.replacement_len);
+        let reason = format!("a direct call of {by} bytes for a site of {of}, where the kernel takes 5 for 6");
+        return Err(Error::table(reason).at_address(row.address));
+    }
+    Ok(())
+}
+
 impl SiteMap<'_> {
     fn add(&mut self, stage: Stage, address: u64, len: u8, kind: Kind) {
         if let Some(stage) = self.stage(stage) {
@@ -147,6 +175,7 @@ impl SiteMap<'_> {
         if let Some(table) = &tables.alternatives {
             self.row_slots = vec![None; table.rows.len()];
             for (row, alternative) in table.rows.iter().enumerate().filter(|(_, row)| row.direct_call) {
+                direct_call(alternative).map_err(|e| e.in_section(ALTERNATIVES).at_row(row))?;
                 let site = self.code.from(alternative.address);
                 if let [0xff, 0x15, a, b, c, d, ..] = *site {
                     let displacement = i32::from_le_bytes([a, b, c, d]);
@@ -181,16 +210,25 @@ impl SiteMap<'_> {
             }
         }
         for (row, address) in tables.returns.rows() {
-            self.add(Stage::Returns, address, 5, Kind::Return(row));
+            // clang puts a prefix before the jump, to make room for a check.
+            let step = insn::step(self.bits, self.code.from(address)).filter(|step| step.opcode[0] == JMP);
+            let len = step.map_or(RETURN, |step| step.len.clamp(RETURN, LONGEST_RETURN));
+            self.add(Stage::Returns, address, len as u8, Kind::Return(row));
         }
         for (row, address) in tables.ibt.rows() {
             self.add(Stage::Ibt, address, 4, Kind::Endbr(row));
         }
+        self.checks();
         for (row, address) in tables.smp_locks.rows() {
             self.add(Stage::SmpLocks, address, 1, Kind::Lock(row));
         }
         for (row, &address) in (0..).zip(&tables.mcount) {
             self.add(Stage::Ftrace, address, 5, Kind::Mcount(row));
+        }
+        if self.hid_bpf.is_some() {
+            for (row, address) in (0..).zip(self.tracer_calls.clone()) {
+                self.add(Stage::Updates, address, 5, Kind::TracerCall(row));
+            }
         }
         let mut keys = Index::new();
         for (row, label) in (0..).zip(&tables.jump_labels) {
@@ -240,6 +278,30 @@ impl SiteMap<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The hashes of indirect calls, where the kernel has any.
+    fn checks(&mut self) {
+        let tables = self.tables;
+        if tables.cfi.is_empty() {
+            return;
+        }
+        for (row, address) in tables.cfi.rows() {
+            self.add(Stage::Cfi, address, PREAMBLE as u8, Kind::Preamble(row));
+            self.add(Stage::Cfi, address.wrapping_add(PREAMBLE as u64), 4, Kind::CheckedEndbr(row));
+        }
+        for (row, address) in tables.retpolines.rows() {
+            let check = address.wrapping_sub(CALLER as u64);
+            if caller_hash(self.code.from(check)).is_some() {
+                self.add(Stage::Cfi, check, CALLER as u8, Kind::CfiCaller(row));
+            }
+        }
+        for (row, address) in tables.ibt.rows() {
+            let preamble = address.wrapping_sub(PREAMBLE as u64);
+            if !self.code.from(preamble).is_empty() {
+                self.add(Stage::Ibt, preamble, PREAMBLE as u8, Kind::SealedHash(row));
+            }
+        }
     }
 
     /// The branch to a thunk at a site; `None` where the kernel would warn and go on.

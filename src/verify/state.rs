@@ -55,6 +55,27 @@ impl Branches {
     }
 }
 
+/// How indirect calls are checked (`cfi_mode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CfiMode {
+    /// `cfi=off`.
+    Off,
+    /// As clang built it, the hashes aside.
+    #[default]
+    Kcfi,
+    /// Where the CPU has IBT.
+    FineIbt,
+}
+
+/// What decides preambles and callers of a kernel with `.cfi_sites`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cfi {
+    /// How calls are checked.
+    pub mode: CfiMode,
+    /// What hashes are xored with: 0 with `cfi=norand`.
+    pub seed: u32,
+}
+
 /// A static call's history, as far as it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
@@ -79,6 +100,8 @@ pub struct State {
     pub untraced: bool,
     /// Xen wrote what no table names.
     pub xen: bool,
+    /// The trampoline that HID-BPF attached at boot.
+    pub hid_bpf: Option<u64>,
     /// How indirect branches are made.
     pub branches: Branches,
     /// Where returns jump; `None`: they return.
@@ -95,6 +118,8 @@ pub struct State {
     pub calls: Vec<Target>,
     /// Run-time constants, likewise.
     pub constants: Vec<u64>,
+    /// Hashes of indirect calls.
+    pub cfi: Cfi,
     /// Pages of ITS thunks, in the order they were allocated.
     pub pages: Vec<u64>,
 }
@@ -107,6 +132,7 @@ impl Default for State {
             sealed: false,
             untraced: true,
             xen: false,
+            hid_bpf: None,
             branches: Branches::Retpolines,
             return_thunk: None,
             inlines: false,
@@ -115,6 +141,7 @@ impl Default for State {
             keys: Vec::new(),
             calls: Vec::new(),
             constants: Vec::new(),
+            cfi: Cfi::default(),
             pages: Vec::new(),
         }
     }
@@ -156,4 +183,6 @@ pub struct Known {
     pub calls: HashMap<u64, u64>,
     /// Run-time constants, by name of their section.
     pub constants: HashMap<String, u64>,
+    /// The backend, by name.
+    pub backend: Option<String>,
 }

@@ -84,8 +84,10 @@ def test_an_address_of_a_running_kernel_asks_for_its_slide(sample_kernel: Path) 
     assert pvops("explain", sample_kernel, slid, "--slide", "0x1c000000").stdout.startswith(slid[2:].encode())
 
 
-def test_an_unknown_symbol_is_trouble(sample_kernel: Path) -> None:
+def test_an_unknown_symbol_is_trouble_with_the_nearest(sample_kernel: Path) -> None:
     assert "no symbol no_such_function" in trouble("explain", sample_kernel, "no_such_function")
+    hint = "no symbol Native_io_dealy (did you mean native_io_delay?)"
+    assert hint in trouble("explain", sample_kernel, "Native_io_dealy")
 
 
 def test_an_offset_is_decimal_as_in_gdb_or_hexadecimal_as_in_an_oops(sample_kernel: Path) -> None:

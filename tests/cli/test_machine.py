@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,3 +142,46 @@ def test_a_round_trip_predicts_the_same_text(boot: Boot, kernel: Callable[[str],
     assert plans[0].undetermined == plans[1].undetermined
     first, second = (plan.raw() for plan in plans)
     assert first == second
+
+
+@pytest.fixture
+def collected(tmp_path: Path) -> str:
+    """What the script of ``--collect`` collects here, by the smallest shell there is."""
+    script = tmp_path / "collect.sh"
+    script.write_bytes(pvops("machine", "--collect").stdout)
+    shell = next(path for name in ("dash", "busybox", "sh") if (path := shutil.which(name)))
+    words = [shell, "sh"] if shell.endswith("busybox") else [shell]
+    done = subprocess.run([*words, str(script)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_the_script_collects_what_this_package_reads_of_this_machine(collected: str) -> None:
+    here, there = host.machine(), Machine.from_facts(collected)
+    for name in ("vendor", "family", "model", "flags", "bugs", "cmdline", "online_cpus", "kernel", "clocksource"):
+        assert getattr(here, name) == getattr(there, name), name
+    assert {name: text.strip() for name, text in here.vulnerabilities.items()} == there.vulnerabilities
+    assert here.possible_cpus == there.possible_cpus
+    assert not there.dmesg.rstrip().endswith("==END")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.999])
+def test_a_cut_bundle_is_refused(collected: str, tmp_path: Path, share: float) -> None:
+    cut = tmp_path / "cut.facts"
+    cut.write_text(collected[: int(len(collected) * share)])
+    assert "is cut: ==END, its last line, is missing" in trouble("machine", "--from", cut)
+
+
+def test_an_empty_bundle_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.facts"
+    empty.write_text("==FILE /proc/cpuinfo\n\n==FILE /proc/cmdline\n(none)\n")
+    assert "the bundle is empty" in trouble("machine", "--from", empty)
+
+
+def test_a_bundle_that_ends_within_a_cpu_is_refused(tmp_path: Path) -> None:
+    cpu = "processor : {}\nvendor_id : GenuineIntel\nflags : fpu sse2\n"
+    whole, cut = tmp_path / "whole.facts", tmp_path / "cut.facts"
+    whole.write_text("==FILE /proc/cpuinfo\n" + "\n".join(cpu.format(n) for n in (0, 1)))
+    assert pvops("machine", "--from", whole).returncode == 0
+    cut.write_text(whole.read_text()[:-20])
+    assert "the bundle is cut" in trouble("machine", "--from", cut)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,3 +98,77 @@ def test_the_machines_own_hypervisor_is_the_default_backend(sample_kernel: Path,
 def test_a_backend_the_kernel_was_built_without_is_trouble(sample_kernel: Path, tmp_path: Path) -> None:
     said = trouble("patch", sample_kernel, "--backend", "xen", "-o", tmp_path / "out")
     assert "built without Xen PV" in said
+
+
+def test_the_patched_image_names_its_functions_for_other_tools(
+    kernel: Callable[[str], package.Kernel], tmp_path: Path
+) -> None:
+    opened = kernel("6.1.0-50-686-pae")
+    out = tmp_path / "vmlinux"
+    opened.plan().save(out)
+    again = package.open(out)
+    assert again.release == opened.release
+    for symbol in ("schedule", "native_write_cr4", "do_exit"):
+        assert again.address_of(symbol) == opened.address_of(symbol) is not None, symbol
+    # The lists of relocations behind the ELF file are still found: the image can be moved.
+    assert again.moved(0x100000).address_of("schedule") == (opened.address_of("schedule") or 0) + 0x100000
+    if tool := shutil.which("objdump"):
+        listing = subprocess.run(
+            [tool, "-d", "--disassemble=schedule", out], capture_output=True, text=True, check=True
+        )
+        assert f"{opened.address_of('schedule'):08x} <schedule>:" in listing.stdout
+        assert "file format elf32-i386" in listing.stdout
+    if tool := shutil.which("readelf"):
+        listed = subprocess.run([tool, "-W", "-s", "-S", out], capture_output=True, text=True, check=True)
+        assert not listed.stderr
+        row = next(line.split() for line in listed.stdout.splitlines() if line.endswith(" schedule"))
+        assert (row[3], row[4], int(row[2], 0) > 0) == ("FUNC", "GLOBAL", True)
+
+
+@pytest.mark.parametrize("release", ["6.1.0-56-amd64", "6.1.0-50-686-pae"])
+def test_the_text_of_a_kernel_that_slid_is_that_of_one_that_did_not_with_its_addresses_moved(
+    kernel: Callable[[str], package.Kernel], tmp_path: Path, release: str
+) -> None:
+    opened = kernel(release)
+    slide = 0x1000000
+    out = tmp_path / "text"
+    done = pvops("patch", opened.name, "--slide", f"{slide:x}", "--format", "text", "-o", out)
+    assert done.returncode == 0, done.stderr
+    _, low, size, _ = next(section for section in opened.image.sections() if section[0] == ".text")
+    moved = out.read_bytes()
+    assert len(moved) == size
+
+    def read(address: int, length: int) -> bytes:
+        """The memory of such a kernel: its text as patched, all else as built, all of it moved."""
+        at = address - slide - low
+        if 0 <= at <= size - length:
+            return moved[at : at + length]
+        found = image.read(address, length)
+        if found is None:
+            raise ValueError(address)
+        return found
+
+    image = opened.image.moved(slide)
+    report = opened.verify(read)
+    assert report.slide == slide
+    assert report.verdict == "clean", report.unexplained[:3]
+
+
+def test_a_slide_is_a_hexadecimal_number(sample_kernel: Path, tmp_path: Path) -> None:
+    assert "hexadecimal" in trouble("patch", sample_kernel, "-o", tmp_path / "out", "--slide", "x")
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb")
+def test_gdb_reads_the_patched_image_where_the_kernel_slid_to(
+    kernel: Callable[[str], package.Kernel], tmp_path: Path
+) -> None:
+    opened = kernel("6.1.0-56-amd64")
+    slide = 0x1C000000
+    out = tmp_path / "vmlinux"
+    done = pvops("patch", opened.name, "--machine", "intel-haswell", "--slide", f"{slide:x}", "-o", out)
+    assert done.returncode == 0, done.stderr
+    start = (opened.address_of("do_syscall_64") or 0) + slide
+    words = ["gdb", "-q", "-batch", "-ex", f"info symbol {start + 58:#x}", "-ex", "x/2i do_syscall_64", str(out)]
+    said = subprocess.run(words, capture_output=True, text=True).stdout
+    assert "do_syscall_64 + 58 in section .text" in said
+    assert f"{start:#x} <do_syscall_64>:" in said

@@ -131,13 +131,13 @@ def test_columns_are_read_through_the_buffer_protocol(sites: Sites) -> None:
     rows = [(site, row) for site in sites for row in site.rows]
     assert columns.rows == len(rows)
     for name in ("address", "len", "index", "type", "clobbers", "feature", "key", "target", "inverted"):
-        view = memoryview(columns.column(name))
+        view = columns.column(name)
         assert view.readonly
         assert len(view) == len(rows)
         absent = ABSENT[view.itemsize]
         values = [site.address if name == "address" else getattr(row, name) for site, row in rows]
         assert view.tolist() == [absent if value is None else value for value in values]
-    first = memoryview(columns.column("first")).tolist()
+    first = columns.column("first").tolist()
     assert first[0] == 0
     assert first[-1] == len(rows)
     assert [b - a for a, b in pairwise(first)] == [len(site.rows) for site in sites]
@@ -145,13 +145,13 @@ def test_columns_are_read_through_the_buffer_protocol(sites: Sites) -> None:
 
 def test_a_column_outlives_its_kernel(any_kernel: Path) -> None:
     def column(kernel: Kernel) -> memoryview:
-        return memoryview(kernel.sites.columns.column("address"))
+        return kernel.sites.columns.column("address")
 
     view = column(pvops.open(any_kernel))
     assert view[0] == pvops.open(any_kernel).sites[0].address
 
 
 def test_a_column_cannot_be_written(sites: Sites) -> None:
-    view = memoryview(sites.columns.column("address"))
+    view = sites.columns.column("address")
     with pytest.raises(TypeError):
         view[0] = 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -61,6 +63,155 @@ def test_a_held_lock_refuses_at_once_or_after_the_timeout(make: type[Lock]) -> N
     assert lock.acquire(timeout=0.12)
 
 
+def test_it_takes_what_threading_takes(make: type[Lock]) -> None:
+    lock = make()
+    assert lock.acquire(1)
+    assert not lock.acquire(0)
+    assert not lock.acquire(blocking=[])
+    lock.release()
+    assert lock.acquire(timeout=threading.TIMEOUT_MAX)
+    with pytest.raises(OverflowError):
+        make().acquire(timeout=threading.TIMEOUT_MAX + 1024)
+    alive = weakref.ref(lock)
+    assert alive() is lock
+    del lock
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_condition_stands_on_it(make: type[Lock]) -> None:
+    condition, ready = threading.Condition(make()), []  # type: ignore[arg-type]
+
+    def produce() -> None:
+        for number in range(20):
+            with condition:
+                ready.append(number)
+                condition.notify()
+
+    threading.Thread(target=produce).start()
+    with condition:
+        assert condition.wait_for(lambda: len(ready) == 20, timeout=20)
+        assert not condition.wait(timeout=0.01)
+    assert ready == list(range(20))
+
+
+def test_a_waiter_with_a_timeout_gets_its_turn(make: type[Lock]) -> None:
+    """Two threads hold the lock by turns, half a millisecond each: it is never free for longer than a moment."""
+    lock, stop = make(), threading.Event()
+
+    def hold() -> None:
+        while not stop.is_set():
+            with lock:
+                time.sleep(0.0005)
+
+    threads = [threading.Thread(target=hold) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            assert lock.acquire(timeout=10)
+            lock.release()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_nobody_waits_for_those_who_left(make: type[Lock]) -> None:
+    """A holder, waiters that give up, and behind each of them one that stays: all of those get it, in any mixture."""
+    lock = make()
+    lock.acquire()
+    left: list[bool] = []
+    stayed: list[int] = []
+
+    def leave() -> None:
+        left.append(lock.acquire(timeout=0.1))
+
+    def stay(number: int) -> None:
+        with lock:
+            stayed.append(number)
+
+    threads = []
+    for number in range(6):
+        for thread in (threading.Thread(target=leave), threading.Thread(target=stay, args=[number])):
+            thread.start()
+            threads.append(thread)
+            time.sleep(0.01)
+    for thread in threads[::2]:
+        thread.join(20)
+    assert left == [False] * 6
+    lock.release()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert sorted(stayed) == list(range(6))
+    if make is pvops.TicketLock:
+        assert stayed == sorted(stayed), "in the order of arrival"
+    assert not lock.locked()
+    assert lock.acquire(False)
+
+
+@pytest.mark.parametrize("waiter", WAITERS)
+@pytest.mark.parametrize("how", ["lock.acquire()", "lock.acquire(timeout=60)", "lock.__enter__()"])
+def test_a_signal_ends_the_wait(make: type[Lock], waiter: str, how: str) -> None:
+    """As `threading.Lock`: KeyboardInterrupt at once, the lock as it was, and the next one gets it."""
+    script = f"""
+import os, signal, threading, time
+import pvops
+lock = pvops.{make.__name__}(waiter={waiter!r})
+lock.acquire()
+def interrupt():
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+start = time.monotonic()
+try:
+    {how}
+except KeyboardInterrupt:
+    assert 0.2 < time.monotonic() - start < 5
+else:
+    raise SystemExit("not interrupted")
+assert lock.locked()
+lock.release()
+assert not lock.locked() and lock.acquire(timeout=5)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_handler_that_returns_does_not_end_the_wait(make: type[Lock]) -> None:
+    script = f"""
+import signal, threading, time
+import pvops
+seen = []
+signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+lock = pvops.{make.__name__}()
+lock.acquire()
+threading.Timer(0.4, lock.release).start()
+assert lock.acquire()
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert len(seen) >= 3, seen
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_child_of_fork_makes_it_free_again(make: type[Lock]) -> None:
+    script = f"""
+import os, threading, pvops
+lock = pvops.{make.__name__}()
+lock.acquire()
+child = os.fork()
+if child == 0:
+    lock._at_fork_reinit()
+    right = not lock.locked() and lock.acquire(timeout=5) and not lock.acquire(timeout=0.01)
+    lock.release()
+    os._exit(0 if right else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert lock.locked()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_a_thread_that_waits_lets_others_run_and_gets_it(make: type[Lock]) -> None:
     lock, got = make(), threading.Event()
     lock.acquire()
@@ -77,13 +228,14 @@ def test_a_thread_that_waits_lets_others_run_and_gets_it(make: type[Lock]) -> No
 
 @pytest.mark.parametrize("waiter", WAITERS)
 def test_threads_exclude_each_other_whatever_the_waiter(make: type[Lock], waiter: str) -> None:
-    lock, count = make(waiter=waiter), [0]
+    # Who only spins has the CPU taken away once a time slice.
+    lock, count, each = make(waiter=waiter), [0], 20 if waiter == "native" else 200
 
     def work() -> None:
-        for _ in range(200):
+        for _ in range(each):
             with lock:
                 seen = count[0]
-                if seen % 50 == 0:
+                if seen % 10 == 0:
                     time.sleep(0)
                 count[0] = seen + 1
 
@@ -92,7 +244,7 @@ def test_threads_exclude_each_other_whatever_the_waiter(make: type[Lock], waiter
         thread.start()
     for thread in threads:
         thread.join()
-    assert count == [800]
+    assert count == [4 * each]
 
 
 def held_until_parked(lock: Lock, parked: Callable[[], bool]) -> None:
@@ -155,6 +307,30 @@ def test_the_ops_may_be_written_in_python(make: type[Lock]) -> None:
     ticket = 1 if make is pvops.TicketLock else 0  # the hybrid gives tickets to those who queue, only
     assert teacher.calls[0] == ("lock_spinning", ticket)
     assert ("unlock_kick", ticket) in teacher.calls
+
+
+def test_a_signal_ends_the_wait_in_ops_written_in_python(make: type[Lock]) -> None:
+    script = f"""
+import os, signal, threading, time
+import pvops
+class Ops:
+    def lock_spinning(self, lock, ticket, unkicked):
+        while unkicked():
+            time.sleep(0.01)
+    def unlock_kick(self, lock, ticket):
+        pass
+lock = pvops.{make.__name__}(waiter=Ops())
+lock.acquire()
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    lock.acquire()
+except KeyboardInterrupt:
+    lock.release()
+    assert lock.acquire(timeout=5)
+else:
+    raise SystemExit("not interrupted")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_ops_that_raise_make_a_lock_that_spins(make: type[Lock]) -> None:

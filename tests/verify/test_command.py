@@ -86,7 +86,8 @@ def test_a_hooked_function_is_named(
     assert runs[0]["address"] == f"{hook_address(kernel(RELEASE)):#x}"
     assert runs[0]["symbol"] == f"{HOOKED}+0x0"
     assert (runs[0]["expected"], runs[0]["found"]) == ("0f1f440000", HOOK.hex())
-    assert (runs[0]["table"], runs[0]["looks_like"]) == ("mcount", "kprobes")
+    # A jump, where the kernel writes nothing but calls.
+    assert (runs[0]["table"], runs[0]["looks_like"]) == ("mcount", None)
 
     assert main(["verify", image, str(folder / "hooked")]) == 1
     shown = capsys.readouterr().out
@@ -97,7 +98,15 @@ def test_a_hooked_function_is_named(
 def test_whose_text_is_allowed_changes_the_verdict(
     image: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, found = document(capsys, image, str(folder / "hooked"), "--allow", "kprobes")
+    hooked = folder / "hooked"
+    status, found = document(capsys, image, str(hooked), "--allow", "kprobes")
+    assert (status, found["verdict"], found["allowed"]) == (1, "modified", [])
+    memory = bytearray(hooked.read_bytes())
+    at = memory.find(HOOK)
+    memory[at] = 0xE8
+    traced = folder.parent / "called"
+    traced.write_bytes(memory)
+    status, found = document(capsys, image, str(traced), "--allow", "ftrace")
     assert (status, found["verdict"], found["unexplained"]) == (0, "clean", [])
     allowed = found["allowed"]
     assert isinstance(allowed, list)

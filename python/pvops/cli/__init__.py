@@ -55,6 +55,13 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
         return 130
     except OSError as error:
         return _trouble(args, streams.error_of(error))
+    except BaseException as error:
+        # A panic of the core, which is no Exception.
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        from pvops.errors import InternalError
+
+        return _trouble(args, InternalError(f"a fault of pvops, please report it: {error}"))
 
 
 def _trouble(args: argparse.Namespace | None, error: Exception) -> int:

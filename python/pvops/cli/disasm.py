@@ -18,8 +18,9 @@ def run(args: argparse.Namespace) -> int:
     kernel = opened(args)
     slide = slide_of(args, kernel)
     places = [kernel.whole(place) for place in kernel.places(args.function, slide=slide)]
+    machine = machine_of(args)
     names = list(dict.fromkeys(args.backend or ["native"]))
-    plans = {name: planned(args, kernel, name, machine_of(args)) for name in names}
+    plans = {name: planned(args, kernel, name, machine) for name in names}
     listings = [(place, {name: instructions(plan, place) for name, plan in plans.items()}) for place in places]
     found = (row for place, listing in listings for row in render.rows(place, listing, slide))
     say_assumed(args, plans[names[0]])
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
                 "kernel": kernel.name,
                 "release": kernel.release,
                 "slide": terminal.hex_address(slide),
-                "machine": None if (machine := plans[names[0]].machine) is None else machine.name,
+                "machine": None if (taken := plans[names[0]].machine) is None else taken.name,
                 "functions": [
                     {"symbol": place.symbol, "address": terminal.hex_address(place.address), "size": place.size}
                     for place in places

@@ -18,6 +18,11 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import pvops._core as _core
 
+    if args.collect:
+        from pvops.machine.collect import script
+
+        sys.stdout.write(script())
+        return 0
     if args.presets:
         return _presets(args)
     machine = _described(args)

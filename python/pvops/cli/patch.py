@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output
-from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed
+from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed, slide_of
 from pvops.errors import InputError, OpsError
 from pvops.render import terminal
 
@@ -25,6 +25,11 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("standard output is a terminal, and the image is binary; use -o FILE or a pipe")
     kernel = opened(args)
     machine = machine_of(args)
+    slide = slide_of(args, kernel)
+    if slide:
+        if machine is not None and not isinstance(machine, str) and machine.state is not None:
+            raise OpsError("--slide does not go with a machine's saved state, whose addresses are as linked")
+        kernel = kernel.moved(slide)
     name = args.backend or backend_of(kernel, machine)
     plan = planned(args, kernel, name, machine)
     if to_stdout:
@@ -33,14 +38,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         plan.save(args.output, args.image_format)
     if args.format_ == "json":
-        output.print_json(_document(args, plan))
+        output.print_json(_document(args, plan, slide))
     else:
         _say(args, plan)
         say_assumed(args, plan)
     return 0
 
 
-def _document(args: argparse.Namespace, plan: Plan) -> dict[str, object]:
+def _document(args: argparse.Namespace, plan: Plan, slide: int) -> dict[str, object]:
     kernel, undetermined = plan.kernel, _written(args, plan)
     words = plan.setup.words
     unknown = words.unknown() if words is not None else []
@@ -50,6 +55,7 @@ def _document(args: argparse.Namespace, plan: Plan) -> dict[str, object]:
         "release": kernel.release,
         "backend": plan.backend.name,
         "machine": None if plan.machine is None else plan.machine.name,
+        "slide": terminal.hex_address(slide),
         "rules": plan.rules.passes,
         "nops": plan.nops.table,
         "passes": [name for name, _ in plan.by_pass()],

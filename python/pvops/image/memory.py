@@ -107,7 +107,7 @@ def running_kernel() -> str:
     return _core.running_kernel()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Held:
     """What memory holds at a range of addresses.
 
@@ -125,6 +125,10 @@ class Held:
     unread: list[tuple[int, int]]
     strays: list[tuple[int, int]]
 
+    def __repr__(self) -> str:
+        unread = sum(end - start for start, end in self.unread)
+        return f"<Held at {self.address:#x}: {len(self.bytes)} bytes, {unread} unread, {len(self.strays)} strays>"
+
 
 class Found:
     """A kernel found in memory. Made by `Memory.find`."""
@@ -132,6 +136,9 @@ class Found:
     def __init__(self, kernel: KernelView, core: _core.Found) -> None:
         self.kernel = kernel
         self.core = core
+
+    def __repr__(self) -> str:
+        return f"<Found {self.kernel.release or self.kernel.name}, slide {self.slide:#x}>"
 
     @property
     def slide(self) -> int:
@@ -179,6 +186,9 @@ class Memory:
 
     def __init__(self, core: _core.Memory) -> None:
         self.core = core
+
+    def __repr__(self) -> str:
+        return f"<Memory {self.name}: {self.kind}>"
 
     @property
     def name(self) -> str:

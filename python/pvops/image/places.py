@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pvops.errors import ImageError
+from pvops.errors import ImageError, nearest
 from pvops.image.view import KernelView
 
 #: Past this no function reaches.
@@ -24,6 +24,9 @@ class Place(NamedTuple):
     address: int
     size: int
     symbol: str | None
+
+    def __repr__(self) -> str:
+        return f"<Place {self.address:#x}, {self.size} bytes{', ' + self.symbol if self.symbol else ''}>"
 
     @property
     def end(self) -> int:
@@ -62,7 +65,8 @@ def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
     if not starts:
         if not plus and re.fullmatch(r"(?:0x)?[0-9a-fA-F]+", where):
             return [Place(_within(view, text, int(where, 16), slide), 1, None)]
-        raise ImageError(f"{view.name}: no symbol {symbol}", reason=f"no symbol {symbol}", file=view.name)
+        hint = _hint(view, symbol)
+        raise ImageError(f"{view.name}: no symbol {symbol}{hint}", reason=f"no symbol {symbol}{hint}", file=view.name)
     if not plus:
         return [Place(start, extent(view, start), symbol) for start in starts]
     offset, slash, size = rest.partition("/")
@@ -111,7 +115,7 @@ def _within(view: KernelView, text: str, address: int, slide: int) -> int:
     sections = [(a, a + size) for _, a, size, _ in view.image.sections() if a and size]
     if any(low <= linked < high for low, high in sections):
         return linked
-    lowest, highest = min(low for low, _ in sections), max(high for _, high in sections)
+    lowest, highest = view.lowest, max((high for _, high in sections), default=0)
     where = f"outside the image as linked, {lowest:#x} to {highest:#x}"
     hint = f"; less the slide of {slide:#x} it is {linked:#x}" if slide else _slid(address, lowest)
     why = f"{address:#x} lies {where}{hint}"
@@ -123,3 +127,11 @@ def _slid(address: int, lowest: int) -> str:
     if lowest < address < lowest + (2 << 30):
         return "; an address of a running kernel needs its slide: --slide HEX or --slide-of DUMP"
     return ""
+
+
+def _hint(view: KernelView, symbol: str) -> str:
+    """The symbol nearest to a misspelt one."""
+    names = {name for name in view.image.symbol_names() if abs(len(name) - len(symbol)) <= 2}
+    letters = set(symbol)
+    # difflib looks at one pair at a time: only names of nearly the same letters are worth it.
+    return nearest(symbol, (name for name in names if len(letters ^ set(name)) <= 3))

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import pvops._core as _core
+from pvops import display
 from pvops.errors import OpsError
 from pvops.image.tables import TABLES
 
@@ -310,6 +311,19 @@ class Sites(Sequence[Site]):
         applied = list(self._order())
         return sorted(self._tables, key=lambda t: applied.index(t) if t in applied else len(applied))
 
+    def __repr__(self) -> str:
+        what = ", ".join(self._tables) if len(self._tables) < len(TABLES) else "every table"
+        return f"<Sites of {self.view.release or self.view.name}, {what}{'' if self._op is None else f', {self._op}'}>"
+
+    def _repr_html_(self) -> str:
+        return display.show(self, "fragment")
+
+    def __contains__(self, value: object) -> bool:
+        """Whether a site is one of these, or an address lies in one."""
+        if isinstance(value, int):
+            return self.at(value) is not None
+        return isinstance(value, Site) and self.at(value.address) is not None
+
     def __len__(self) -> int:
         return len(self.columns) if self.chosen is None else len(self.chosen)
 
@@ -321,9 +335,26 @@ class Sites(Sequence[Site]):
         @overload
         def __getitem__(self, index: int) -> Site: ...
         @overload
-        def __getitem__(self, index: slice) -> list[Site]: ...
+        def __getitem__(self, index: slice | str) -> list[Site]: ...
 
-    def __getitem__(self, index: int | slice) -> Site | list[Site]:
+    def __getitem__(self, index: int | slice | str) -> Site | list[Site]:
+        """A site by its place in the sequence or by any address in it; a slice; or those at a place, as the command
+        line takes it (``"do_syscall_64"``).
+
+        Raises:
+            IndexError: no such place, or no site at that address.
+            ImageError: no such symbol.
+        """
+        if isinstance(index, str):
+            from pvops.image.places import parse
+
+            return [site for place in parse(self.view, index) for site in self.within(place.address, place.end)]
+        # No image has as many sites as its lowest address.
+        if isinstance(index, int) and index >= self.view.lowest:
+            site = self.at(index)
+            if site is None:
+                raise IndexError(f"no site at {index:#x}")
+            return site
         numbers = range(len(self.columns)) if self.chosen is None else self.chosen
         if isinstance(index, slice):
             return [Site(self, number) for number in numbers[index]]

@@ -42,6 +42,11 @@ class KernelView:
         """``x86_64`` or ``i386``."""
         return "x86_64" if self.bits == 64 else "i386"
 
+    @cached_property
+    def lowest(self) -> int:
+        """The lowest address of a section as linked, per-CPU data at 0 left out."""
+        return min((a for _, a, size, _ in self.image.sections() if a and size), default=1 << 30)
+
     def address_of(self, symbol: str) -> int | None:
         """The address of a symbol as linked, or None."""
         return self.image.address_of(symbol)

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pvops._core as _core
+from pvops import display
 from pvops.errors import LockError
 
 #: Names of the protocols, oldest first, and of the schedulers.
@@ -221,6 +222,9 @@ class Result:
     counters: Mapping[str, int]
     preempted: Preempted | None
     spans: Sequence[Span]
+
+    def _repr_html_(self) -> str:
+        return display.show(self, "fragment")
 
     @property
     def throughput(self) -> float:

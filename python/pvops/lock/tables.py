@@ -54,5 +54,5 @@ def cells(section: Section, results: Sequence[Result]) -> list[list[str]]:
 
 def compared_cells(rows: Sequence[Row]) -> list[list[str]]:
     """A comparison with published figures."""
-    table = [["", "published", "simulated", "direction"]]
-    return table + [[row.what, row.published, row.simulated, "agrees" if row.agrees else "differs"] for row in rows]
+    table = [["", "published", "simulated", ""]]
+    return table + [[row.what, row.published, row.simulated, row.verdict] for row in rows]

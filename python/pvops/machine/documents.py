@@ -15,7 +15,8 @@ SCHEMA = "pvops.machine/1"
 _STRINGS = ("vendor", "model_name", "cmdline", "hypervisor", "clocksource", "kernel", "dmesg")
 _NUMBERS = ("family", "model", "stepping", "siblings", "cores", "online_cpus", "possible_cpus")
 _WORDS = ("flags", "bugs")
-_KEYS = ("schema", "preset", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by", "state")
+#: The keys of the document.
+KEYS = ("schema", "preset", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by", "state")
 #: What of a document decides how a preset turns out, and what it is where the document does not say.
 _OF_PRESET = {"preset": None, "cmdline": "", "hypervisor": "none"}
 _TOLD = ("hypervisor", "possible_cpus")
@@ -41,10 +42,10 @@ def document(text: str, name: str) -> Mapping[str, object]:
 def given(values: Mapping[str, object], name: str) -> Given:
     """What a document says of a machine; unknown keys and wrong types are a `MachineError`."""
     for key in values:
-        if key not in _KEYS:
+        if key not in KEYS:
             import difflib
 
-            near = difflib.get_close_matches(key, _KEYS, n=1)
+            near = difflib.get_close_matches(key, KEYS, n=1)
             bad(name, "", 0, f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else ""))
     if values.get("schema", SCHEMA) != SCHEMA:
         bad(name, "", 0, f"schema is {values['schema']}, not {SCHEMA}")

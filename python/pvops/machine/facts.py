@@ -13,6 +13,9 @@ from pvops.machine.given import LIMIT, Given
 from pvops.machine.reading import REGISTERS, bad, integer
 
 MARK = "==FILE "
+#: The part that a bundle of `pvops machine --collect` begins with, and the line that it ends with.
+COLLECTED = "collected-by-pvops"
+END = "==END"
 
 _VULNERABILITIES = "/sys/devices/system/cpu/vulnerabilities/"
 _CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
@@ -22,7 +25,9 @@ def given(text: str, name: str) -> Given:
     """What a bundle says of a machine; `MachineError` names the file, the part and the line."""
     if len(text) > LIMIT:
         bad(name, "", 0, f"larger than {LIMIT >> 20} MiB")
-    return of_parts(*_split(text, name), name)
+    parts, starts = _split(text, name)
+    _complete(parts, name)
+    return of_parts(parts, starts, name)
 
 
 def of_parts(parts: Mapping[str, str], starts: Mapping[str, int], name: str) -> Given:
@@ -82,6 +87,23 @@ def _split(text: str, name: str) -> tuple[dict[str, str], dict[str, int]]:
     if not parts:
         bad(name, "", 0, f"no {MARK.strip()} line: not a bundle of facts")
     return {path: "\n".join(lines) for path, lines in parts.items()}, starts
+
+
+def _complete(parts: dict[str, str], name: str) -> None:
+    """Refuses a bundle that is cut or empty; takes the line at the end of a collected one away."""
+    last = next(reversed(parts))
+    if COLLECTED in parts:
+        text, mark, _ = parts[last].rstrip("\n").rpartition(END)
+        if not mark:
+            bad(name, last, 0, f"the bundle is cut: {END}, its last line, is missing")
+        parts[last] = text
+    if not any(_present(parts, path) for path in parts):
+        bad(name, "", 0, "the bundle is empty: no part has any text")
+    blocks = [block for block in parts.get("/proc/cpuinfo", "").split("\n\n") if block.strip()]
+    if last == "/proc/cpuinfo" and blocks:
+        fields = [{line.partition(":")[0].strip() for line in block.splitlines()} for block in (blocks[0], blocks[-1])]
+        if "vendor_id" in fields[0] and not {"flags", *fields[0]} <= fields[1]:
+            bad(name, last, 0, "the bundle is cut: its last CPU has not all that the first has, flags among it")
 
 
 def _present(parts: Mapping[str, str], path: str) -> str | None:

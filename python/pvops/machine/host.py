@@ -8,20 +8,9 @@ from pathlib import Path
 
 import pvops._core as _core
 from pvops.machine import facts
+from pvops.machine.collect import FILES, VULNERABILITIES
 from pvops.machine.cpuid import SCATTERED, WORDS
 from pvops.machine.machine import Machine
-
-_FILES = (
-    "/proc/version",
-    "/proc/cmdline",
-    "/proc/cpuinfo",
-    "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-    "/sys/hypervisor/type",
-    "/sys/hypervisor/guest_type",
-    "/sys/devices/system/cpu/possible",
-    "/sys/devices/system/cpu/present",
-)
-_VULNERABILITIES = "/sys/devices/system/cpu/vulnerabilities"
 
 #: The largest file read, and the largest log kept.
 _LIMIT = 4 << 20
@@ -37,7 +26,7 @@ def parts(root: str = "/") -> dict[str, str]:
     """The parts of the bundle: of this machine, or of the files below another root."""
     found = {}
     below = Path(root)
-    for path in (*_FILES, *_vulnerabilities(below)):
+    for path in (*FILES, *_vulnerabilities(below)):
         text = _read(below / path.lstrip("/"))
         if text is not None:
             found[path] = text
@@ -62,10 +51,10 @@ def log_refused() -> str | None:
 
 def _vulnerabilities(below: Path) -> list[str]:
     try:
-        names = sorted(os.listdir(below / _VULNERABILITIES.lstrip("/")))
+        names = sorted(os.listdir(below / VULNERABILITIES.lstrip("/")))
     except OSError:
         return []
-    return [f"{_VULNERABILITIES}/{name}" for name in names]
+    return [f"{VULNERABILITIES}/{name}" for name in names]
 
 
 def _read(path: Path) -> str | None:

@@ -12,6 +12,7 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from pvops import display
 from pvops.plan.reasons import sentences
 from pvops.plan.texts import Text, places_of
 
@@ -107,6 +108,12 @@ class Comparison:
         self.a = a
         self.b = b
         self.names = names
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {self.names[0]} and {self.names[1]} on {self.kernel.release or self.kernel.name}>"
+
+    def _repr_html_(self) -> str:
+        return display.show(self, "fragment")
 
     @cached_property
     def sites(self) -> list[Difference]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pvops import display
 from pvops.errors import TableError
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ class Explanation:
         self.site = site
         self.plans = plans
         self.slide = slide
+
+    def __repr__(self) -> str:
+        backends = ", ".join(plan.backend.name for plan in self.plans)
+        return f"<Explanation of {self.site.address:#x} {self.site.symbol or ''} under {backends}>"
+
+    def _repr_html_(self) -> str:
+        return display.show(self, "fragment")
 
     def disassembly(self, address: int, code: bytes) -> str:
         """What bytes do at an address."""

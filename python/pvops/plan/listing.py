@@ -28,6 +28,9 @@ class Instruction(NamedTuple):
     table: str | None
     site: int | None
 
+    def __repr__(self) -> str:
+        return f"<{self.address:#x} {self.text}{' <- ' + self.table if self.table else ''}>"
+
 
 def instructions(plan: Plan, place: Place) -> list[Instruction]:
     """The instructions of a place after a plan's writes.

@@ -36,6 +36,20 @@ class Plan:
         self.setup = set_up(kernel, backend, machine, rules)
         self._core = _core.Plan.boot(kernel.tables, self.setup.core, rules.passes)
 
+    def __repr__(self) -> str:
+        machine = "no machine" if self.machine is None else self.machine.name
+        name = self.kernel.release or self.kernel.name
+        return f"<Plan of {name} under {self.backend.name} on {machine}: {len(self)} writes>"
+
+    def _repr_html_(self) -> str:
+        return display.show(self, "fragment")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        from pvops import backends
+
+        known = self.backend.name in backends.names()
+        return _planned, (self.kernel, self.backend.name if known else self.backend, self.machine, self.rules)
+
     @property
     def slots(self) -> Mapping[str, Slot]:
         """What each op holds under the backend, and why."""
@@ -165,3 +179,10 @@ class Plan:
             format: ``"elf"``, or ``"text"`` for the raw bytes of ``.text``.
         """
         self._core.save(os.fspath(path), format)
+
+
+def _planned(kernel: KernelImage, backend: Backend | str, machine: Machine | None, rules: Rules) -> Plan:
+    """A plan from what crossed to another process: planning again takes less than carrying the writes."""
+    from pvops import backends
+
+    return Plan(kernel, backends.get(backend, rules.era) if isinstance(backend, str) else backend, machine, rules)

@@ -37,6 +37,9 @@ class Write(NamedTuple):
     function: str | None
     feature: int | None
 
+    def __repr__(self) -> str:
+        return f"<Write {self.address:#x} {self.table} row {self.row}: {self.bytes.hex(' ') or 'nothing'}, {self.kind}>"
+
 
 class Undetermined(NamedTuple):
     """Bytes that nothing in the image and the machine's description settles.
@@ -54,3 +57,6 @@ class Undetermined(NamedTuple):
     table: str
     row: int
     forms: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Undetermined {self.address:#x}, {self.len} bytes of {self.table}: {' or '.join(self.forms)}>"

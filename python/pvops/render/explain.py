@@ -19,10 +19,11 @@ def page(kernel: KernelView, where: str, explanations: Sequence[Explanation]) ->
     """The explanations of what a place on the command line names, as one self-contained page."""
     title = f"{kernel.release or kernel.name}: {where}"
     none = [] if explanations else ["<p>As built: no pass writes here.</p>"]
-    return html.page(title, [f"<h1>{html.text(title)}</h1>", *none, *map(_site, explanations)])
+    return html.page(title, [f"<h1>{html.text(title)}</h1>", *none, *map(fragment, explanations)])
 
 
-def _site(explanation: Explanation) -> str:
+def fragment(explanation: Explanation) -> str:
+    """One explanation, as a piece of a page."""
     site = explanation.site
     place = f" in {html.text(site.symbol)}" if site.symbol else ""
     parts = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from pvops.render.terminal import spaced, table
 
 TYPE_CHECKING = False
@@ -11,8 +13,10 @@ if TYPE_CHECKING:
     from pvops.render.terminal import Style
     from pvops.verify.report import Module, Report, Unexplained
 
-#: So many runs are printed in full: whoever has more has another kernel, or wants JSON.
+#: So many runs are printed in full; JSON has all of them.
 MOST = 200
+#: Writes of one owner that go to one place are one line where there are more of them than this.
+ALIKE = 3
 
 
 def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
@@ -105,12 +109,24 @@ def _verdict(part: Report | Module) -> str:
 
 def _runs(part: Report | Module, style: Style) -> Iterator[str]:
     for title, runs in (("unexplained", part.unexplained), ("allowed", part.allowed)):
-        for run in runs[:MOST]:
+        alike = Counter(map(_writer, runs))
+        single = [run for run in runs if run.owned is None or alike[_writer(run)] <= ALIKE]
+        for run in single[:MOST]:
             yield from _run(run, title, style)
-        if len(runs) > MOST:
-            yield f"  … and {len(runs) - MOST:,} more runs {title}; --json has them all"
+        if len(single) > MOST:
+            yield f"  … and {len(single) - MOST:,} more runs {title}; --json has them all"
+        for (owner, target), count in alike.items():
+            if owner is not None and count > ALIKE:
+                wrong = sum(run.wrong for run in runs if _writer(run) == (owner, target))
+                where = f"branch to {target:#x}" if target is not None else "are breakpoints"
+                yield f"  {title}: {count:,} places, {wrong:,} bytes, {where}: look like {owner}"
     for start, end in part.unread[:MOST]:
         yield f"  {start:016x}  {end - start:,} bytes could not be read"
+
+
+def _writer(run: Unexplained) -> tuple[str | None, int | None]:
+    """Who may have written a run, and where it goes."""
+    return run.looks_like, run.owned.target if run.owned is not None else None
 
 
 def _votes(part: Report | Module) -> Iterator[str]:
@@ -120,7 +136,7 @@ def _votes(part: Report | Module) -> Iterator[str]:
 
 def inferred(report: Report) -> list[str]:
     """What decides the text, in a few words each."""
-    said = [report.backend or "no backend"]
+    said = [" or ".join(report.backends) or "no backend"]
     if report.cpus is not None:
         said.append(f"{report.cpus} CPU{'' if report.cpus == '1' else 's'}")
     if (branches := report.mitigations.get("branches")) is not None:
@@ -149,4 +165,7 @@ def _run(run: Unexplained, title: str, style: Style) -> Iterator[str]:
         notes.append(f"looks like {run.looks_like}")
     if run.nearest:
         notes.append(run.nearest)
+    if run.suspects:
+        others = ", ".join(f"{address:#x}" for address in run.suspects)
+        notes.append(f"as many sites say so as say otherwise, so any of these may be the changed one: {others}")
     yield style.dim(f"      {'; '.join(notes)}")

@@ -25,6 +25,24 @@ _NUMBERS = {
     "xenpv": "XENPV",
 }
 
+#: Where a backend has static calls go (5.13 on): xen_init_time_ops(), xen_hypercall_setfunc(), kvmclock_init(),
+#: kvm_guest_init(), vmware_paravirt_ops_setup(), hv_setup_sched_clock().
+_CALLS: dict[str, dict[str, tuple[str, ...]]] = {
+    "kvm": {"pv_sched_clock": ("kvm_sched_clock_read",), "pv_steal_clock": ("kvm_steal_clock",)},
+    "xen": {
+        "pv_sched_clock": ("xen_sched_clock",),
+        "pv_steal_clock": ("xen_steal_clock",),
+        "xen_hypercall": ("xen_hypercall_pv",),
+    },
+    "xen-hvm": {
+        "pv_sched_clock": ("xen_sched_clock",),
+        "pv_steal_clock": ("xen_steal_clock",),
+        "xen_hypercall": ("xen_hypercall_amd", "xen_hypercall_intel", "xen_hypercall_hvm"),
+    },
+    "vmware": {"pv_sched_clock": ("vmware_sched_clock",), "pv_steal_clock": ("vmware_steal_clock",)},
+    "hyperv": {"pv_sched_clock": ("read_hv_sched_clock_tsc", "read_hv_sched_clock_msr")},
+}
+
 
 def brief(kernel: KernelImage) -> _core.KernelInfo:
     """What the image says.
@@ -77,8 +95,8 @@ def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, bool]]
     return kinds
 
 
-def _backends(kernel: KernelImage) -> list[tuple[str, dict[int, list[int]]]]:
-    """What each backend may put into the slots, whatever the machine; native first."""
+def _backends(kernel: KernelImage) -> list[_core._Backend]:
+    """What each backend may put into slots, and where it has static calls go, whatever the machine; native first."""
     from pvops import backends
     from pvops import eras as ops
     from pvops.backends.backend import Fill, Slot
@@ -99,7 +117,27 @@ def _backends(kernel: KernelImage) -> list[tuple[str, dict[int, list[int]]]]:
         except OpsError:
             continue  # this kernel is built without it
         slots = {places[op]: sorted({*values, native[op].address or 0}) for op, values in possible.items()}
-        found.append((name, slots))
+        calls = _calls(kernel, name)
+        requires = kernel.feature_numbers.number("XENPV") if name == "xen" else None
+        page = _key(kernel, "__hv_hypercall") if name == "hyperv" else None
+        found.append((name, slots, calls, requires, page))
+    return found
+
+
+def _key(kernel: KernelImage, name: str) -> int | None:
+    """The key of a static call; its trampoline where kallsyms lists no data."""
+    key = kernel.address_of(f"__SCK__{name}")
+    return key if key is not None else kernel.address_of(f"__SCT__{name}")
+
+
+def _calls(kernel: KernelImage, backend: str) -> dict[int, list[int]]:
+    """Key → functions, for the static calls that a backend's init code sets."""
+    found: dict[int, list[int]] = {}
+    for name, functions in _CALLS.get(backend, {}).items():
+        key = _key(kernel, name)
+        addresses = [address for address in map(kernel.address_of, functions) if address is not None]
+        if key is not None and addresses:
+            found[key] = sorted(set(addresses))
     return found
 
 
@@ -116,7 +154,8 @@ def known(kernel: KernelImage, machine: Machine | None) -> _core.Known:
     from pvops.decide.boot import set_up
 
     name = machine.backend.value
-    backend = backends.get(backend_for(kernel, machine).name, kernel.rules.era)
+    choice = backend_for(kernel, machine).name
+    backend = backends.get(choice, kernel.rules.era)
     setup = set_up(kernel, backend, machine, kernel.rules)
     features: dict[int, bool] = {}
     thunk = None
@@ -132,5 +171,7 @@ def known(kernel: KernelImage, machine: Machine | None) -> _core.Known:
         uniprocessor=setup.uniprocessor[0] if machine.possible_cpus.value is not None else None,
         features=features,
         return_thunk=thunk,
-        slots=slots if name is not None else {},
+        # A hypervisor that this kernel is taken to have no code for says nothing of the slots.
+        slots=slots if name == choice else {},
+        backend=name if name == choice else None,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pvops import display
 from pvops.verify.data import Data
 
 SCHEMA = "pvops.verify/1"
@@ -14,6 +15,27 @@ OWNERS = ("ftrace", "livepatch", "kprobes", "bpf", "modules")
 
 
 @dataclass(frozen=True)
+class Owned:
+    """Bytes that somebody besides the kernel's passes may have written: as that kernel writes them, where it lets them.
+
+    Attributes:
+        address: their first, as linked; in a module, where it runs.
+        symbol: where that is; None where the image names nothing there.
+        bytes: what was written: 1 byte of a breakpoint, 5 of a call or jump.
+        owners: who writes such bytes there (see `OWNERS`), the likeliest first.
+        target: where they branch to; None for a breakpoint.
+        registered: whether the kernel's own data know of it; None where they were not read.
+    """
+
+    address: int
+    symbol: str | None
+    bytes: bytes
+    owners: Sequence[str]
+    target: int | None
+    registered: bool | None = None
+
+
+@dataclass(frozen=True, repr=False)
 class Unexplained:
     """A run of bytes that nothing accounts for.
 
@@ -27,8 +49,9 @@ class Unexplained:
         should: what should stand at the site, disassembled.
         stands: what does.
         table: the table whose pass has the last word there; None in code that no table names.
-        looks_like: whose it appears to be (see `OWNERS`), or None.
+        owned: whose these bytes may be; None where nobody but the passes writes such bytes there.
         nearest: the legal form it is nearest to, in words, or None.
+        suspects: addresses of the sites that disagree, itself among them, where votes do not decide which is right.
     """
 
     address: int
@@ -40,8 +63,21 @@ class Unexplained:
     should: str
     stands: str
     table: str | None
-    looks_like: str | None
+    owned: Owned | None
     nearest: str | None
+    suspects: Sequence[int] = ()
+
+    @property
+    def looks_like(self) -> str | None:
+        """Whose it appears to be (see `OWNERS`), or None."""
+        return self.owned.owners[0] if self.owned is not None else None
+
+    def is_of(self, owners: Collection[str]) -> bool:
+        """Whether any of these may have written it."""
+        return self.owned is not None and any(owner in owners for owner in self.owned.owners)
+
+    def __repr__(self) -> str:
+        return f"<Unexplained {self.address:#x} {self.symbol or ''}: {self.stands!r}, should be {self.should!r}>"
 
 
 @dataclass(frozen=True)
@@ -65,7 +101,7 @@ class Vote:
     given: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NotJudged:
     """Code that the verdict is not about: its section, address, size in bytes, and why."""
 
@@ -74,12 +110,22 @@ class NotJudged:
     size: int
     why: str
 
+    def __repr__(self) -> str:
+        return f"<NotJudged {self.section} at {self.address:#x}, {self.size} bytes: {self.why}>"
+
 
 class Judged:
     """Text that was held to what it should be: what a kernel's and a module's have in common."""
 
     unexplained: Sequence[Unexplained]
+    allowed: Sequence[Unexplained]
     unread: Sequence[tuple[int, int]]
+
+    @property
+    def owned(self) -> list[Owned]:
+        """What somebody besides the passes may have written, allowed or not, by address."""
+        runs = (*self.unexplained, *self.allowed)
+        return sorted((run.owned for run in runs if run.owned is not None), key=lambda owned: owned.address)
 
     @property
     def wrong_bytes(self) -> int:
@@ -92,7 +138,7 @@ class Judged:
         return sum(end - start for start, end in self.unread)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Module(Judged):
     """A module in memory. All its addresses are those it runs at.
 
@@ -122,6 +168,10 @@ class Module(Judged):
     unknown: int = 0
     votes: Sequence[Vote] = ()
 
+    def __repr__(self) -> str:
+        found = f"{self.wrong_bytes} bytes unexplained" if self.judged else f"not judged, {self.why}"
+        return f"<Module {self.name} at {self.address:#x}, {self.size} bytes: {found}>"
+
     @property
     def judged(self) -> bool:
         """Whether its text was held to a file."""
@@ -149,11 +199,12 @@ class Module(Judged):
             "explained": dict(self.explained),
             "unexplained": [_run(run) for run in self.unexplained],
             "allowed": [_run(run) for run in self.allowed],
+            "owned": [_owned(owned) for owned in self.owned],
             "votes": [_vote(vote) for vote in self.votes],
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report(Judged):
     """What memory holds of a kernel's ``.text``, and of modules, explained. True where it is clean.
 
@@ -167,7 +218,8 @@ class Report(Judged):
         unexplained: what nothing accounts for.
         allowed: what nothing accounts for, and the user allows.
         unread: (start, end) of what could not be read, as linked.
-        backend: the backend that fits the ops; None where the kernel has none.
+        backend: the backend that fits the ops; None where the kernel has none. Of several, the first.
+        backends: all that fit as well: those that the text cannot tell apart.
         cpus: ``"1"`` or ``"2 or more"``; None where the text does not tell.
         features: name → whether it is there, for every feature that a site spoke of.
         mitigations: ``branches``, ``return_thunk``.
@@ -190,6 +242,7 @@ class Report(Judged):
     allowed: Sequence[Unexplained]
     unread: Sequence[tuple[int, int]]
     backend: str | None
+    backends: Sequence[str]
     cpus: str | None
     features: Mapping[str, bool]
     mitigations: Mapping[str, str | None]
@@ -212,6 +265,13 @@ class Report(Judged):
     def __bool__(self) -> bool:
         return self.verdict == "clean"
 
+    def __repr__(self) -> str:
+        found = f"{self.wrong_bytes:,} of {self.size:,} bytes unexplained, {self.unread_bytes:,} unread"
+        return f"<Report on {self.kernel} in {self.memory}: {self.verdict}, {found}, slide {self.slide:#x}>"
+
+    def _repr_html_(self) -> str:
+        return display.show(self, "fragment")
+
     @property
     def few_votes(self) -> list[Vote]:
         """What fewer than three sites say and the user has not: a change of all of them cannot be told."""
@@ -228,8 +288,10 @@ class Report(Judged):
             "explained": dict(self.explained),
             "unexplained": [_run(run) for run in self.unexplained],
             "allowed": [_run(run) for run in self.allowed],
+            "owned": [_owned(owned) for owned in self.owned],
             "inferred": {
                 "backend": self.backend,
+                "backends": list(self.backends),
                 "cpus": self.cpus,
                 "features": dict(self.features),
                 "mitigations": dict(self.mitigations),
@@ -274,4 +336,17 @@ def _run(run: Unexplained) -> dict[str, object]:
         "table": run.table,
         "looks_like": run.looks_like,
         "nearest": run.nearest,
+        "suspects": [f"{address:#x}" for address in run.suspects],
+    }
+
+
+def _owned(owned: Owned) -> dict[str, object]:
+    return {
+        "address": f"{owned.address:#x}",
+        "symbol": owned.symbol,
+        "bytes": owned.bytes.hex(),
+        "owner": owned.owners[0],
+        "owners": list(owned.owners),
+        "target": None if owned.target is None else f"{owned.target:#x}",
+        "registered": owned.registered,
     }

@@ -17,7 +17,7 @@ from pvops.image.kernel_image import KernelImage
 from pvops.machine.state import State
 from pvops.verify import evidence as briefing
 from pvops.verify.data import heard
-from pvops.verify.report import OWNERS, Module, NotJudged, Report, Unexplained, Vote
+from pvops.verify.report import OWNERS, Module, NotJudged, Owned, Report, Unexplained, Vote
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -77,10 +77,11 @@ def verify(
         size=core.size,
         slide=found.slide,
         explained=dict(core.explained),
-        unexplained=[run for run in runs if run.looks_like not in allowed],
-        allowed=[run for run in runs if run.looks_like in allowed],
+        unexplained=[run for run in runs if not run.is_of(allowed)],
+        allowed=[run for run in runs if run.is_of(allowed)],
         unread=core.unread,
-        backend=core.backend or None,
+        backend=next(iter(core.backends), None),
+        backends=core.backends,
         cpus=_cpus(core, votes),
         features={vote.name: vote.value == "yes" for vote in votes if vote.about == "feature"},
         mitigations=_mitigations(kernel, core, votes),
@@ -99,11 +100,11 @@ def check_owners(allow: Iterable[str]) -> frozenset[str]:
     if not given <= set(OWNERS):
         unknown = ", ".join(sorted(given - set(OWNERS)))
         raise OpsError(f"nobody called {unknown} writes text (there are {', '.join(OWNERS)})")
-    return given | ({"ftrace"} if "livepatch" in given else set())
+    return given
 
 
 def _run(kernel: KernelImage, raw: _core._Run, disassembled: bool) -> Unexplained:
-    address, expected, found, wrong, (site, should, stands), table, owner, nearest = raw
+    address, expected, found, wrong, (site, should, stands), table, owned, nearest, suspects = raw
 
     def asm(code: bytes) -> str:
         return "; ".join(text for _, _, text in kernel.image.disassemble(site, code)) if disassembled else ""
@@ -118,9 +119,18 @@ def _run(kernel: KernelImage, raw: _core._Run, disassembled: bool) -> Unexplaine
         should=asm(should),
         stands=asm(stands),
         table=table,
-        looks_like=owner,
+        owned=_owned(owned, kernel.place, 0),
         nearest=nearest,
+        suspects=suspects,
     )
+
+
+def _owned(raw: _core._Owned | None, place: Callable[[int], str | None], slide: int) -> Owned | None:
+    """What somebody else wrote; its addresses are moved by the slide."""
+    if raw is None:
+        return None
+    address, code, owners, target = raw
+    return Owned(address + slide, place(address), code, owners, target + slide if target is not None else None)
 
 
 def _votes(kernel: KernelImage, core: _core.Report) -> list[Vote]:
@@ -188,7 +198,7 @@ def _module(core: _core.Module, slide: int, allowed: frozenset[str]) -> Module:
         return f"{named[0]}+{named[1]:#x} [{core.name}]" if named else None
 
     def run(raw: _core._Run, disassembled: bool) -> Unexplained:
-        address, expected, found, wrong, (site, should, stands), table, owner, nearest = raw
+        address, expected, found, wrong, (site, should, stands), table, owned, nearest, suspects = raw
         return Unexplained(
             address=address + slide,
             symbol=place(address),
@@ -199,8 +209,9 @@ def _module(core: _core.Module, slide: int, allowed: frozenset[str]) -> Module:
             should="; ".join(core.disassemble(site, should)) if disassembled else "",
             stands="; ".join(core.disassemble(site, stands)) if disassembled else "",
             table=table,
-            looks_like=owner,
+            owned=_owned(owned, place, slide),
             nearest=nearest,
+            suspects=[suspect + slide for suspect in suspects],
         )
 
     def vote(raw: tuple[str, int, int, int, int, bool]) -> Vote:
@@ -218,8 +229,8 @@ def _module(core: _core.Module, slide: int, allowed: frozenset[str]) -> Module:
         size=core.size,
         file=core.file,
         explained=dict(core.explained),
-        unexplained=[run for run in runs if run.looks_like not in allowed],
-        allowed=[run for run in runs if run.looks_like in allowed],
+        unexplained=[run for run in runs if not run.is_of(allowed)],
+        allowed=[run for run in runs if run.is_of(allowed)],
         unread=[(start + slide, end + slide) for start, end in core.unread],
         unknown=core.unknown,
         votes=[vote(raw) for raw in core.votes()],
@@ -271,6 +282,6 @@ def _machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
     )
     machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}
     hypervisors = {"native": "none", "xen": "xen-pv"}
-    if core.backend:
-        machine["hypervisor"] = hypervisors.get(core.backend, core.backend)
+    if core.backends:
+        machine["hypervisor"] = hypervisors.get(core.backends[0], core.backends[0])
     return machine

@@ -112,6 +112,7 @@ pub fn measure<L: Measured>(case: &Case) -> Result<Contention, String> {
     let lock = Apart(L::free());
     let counter = Apart(Counter(UnsafeCell::new(0)));
     let phase = Apart(AtomicU32::new(IDLE));
+    Clock::calibrate();
     let (section, pause) =
         (Clock::ticks(Duration::from_nanos(case.section_ns)), Clock::ticks(Duration::from_nanos(case.pause_ns)));
     let work = || {

@@ -122,7 +122,7 @@ impl Machine {
         let step = self.step_at(state.threads[thread]);
         let forwards = step.kind == Kind::Read;
         let place = |act: &Act| match act {
-            Act::Get(_, at) => {
+            Act::Get(_, at) | Act::GetIf(_, at, _) => {
                 let forwarded = if forwards { run.forwarded(at) } else { None };
                 Some((run.name(at), forwarded.unwrap_or_else(|| run.memory(at))))
             }

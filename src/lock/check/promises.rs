@@ -1,6 +1,6 @@
 //! What the marks of a program mean, and which of the promises a mark breaks.
 
-use super::program::{Act, Kind, Mark, Step, var_of};
+use super::program::{Act, Cond, Kind, Mark, Step, var_of};
 use super::state::{Machine, State};
 use super::violation::Violation;
 
@@ -28,6 +28,16 @@ pub(super) fn mark(machine: &Machine, state: &mut State, me: usize, mark: Mark) 
             if layout.overtaken.get(state.threads[me]) == 0 {
                 layout.overtaken.set(&mut state.threads[me], 1);
             }
+        }
+        Mark::Withdraw => {
+            layout.rank.set(&mut state.threads[me], 0);
+            layout.overtaken.set(&mut state.threads[me], 0);
+        }
+        Mark::Inherit => {
+            layout.standing.set(&mut state.threads[me], 0);
+            // The one that left stood first; where order is not promised, no ranks are kept.
+            layout.rank.set(&mut state.threads[me], 1);
+            enter(machine, state, me)?;
         }
         Mark::Done => {
             let word = &mut state.threads[me];
@@ -77,9 +87,10 @@ pub(super) fn touches(machine: &Machine, state: &State, me: usize, step: &Step) 
     if standing == 0 {
         return Ok(());
     }
-    let in_lock = step.acts.iter().any(|act| {
-        let (Act::Get(_, at) | Act::Put(at, ..)) = act;
-        machine.program.vars[var_of(*at).0].lock
+    // What is done on a condition is done where the program knows that the lock lives: freeing it would have changed that.
+    let in_lock = step.acts.iter().any(|act| match act {
+        Act::Get(_, at) | Act::Put(at, _, Cond::Always) => machine.program.vars[var_of(*at).0].lock,
+        Act::GetIf(..) | Act::Put(..) => false,
     });
     // A store may drain at any time later, so it is wrong as soon as it is made.
     if in_lock && (standing == 2 || step.kind == Kind::Write) {

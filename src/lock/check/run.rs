@@ -211,6 +211,12 @@ impl Run<'_> {
                     let value = self.memory(place);
                     self.set_reg(*reg, value);
                 }
+                Act::GetIf(reg, place, condition) => {
+                    if self.holds(condition) {
+                        let value = self.memory(place);
+                        self.set_reg(*reg, value);
+                    }
+                }
                 Act::Put(place, value, condition) => {
                     if self.holds(condition) {
                         self.write(place, *value);

@@ -111,6 +111,12 @@ impl PvLockOps for Chosen {
         each!(self.ops, ops => ops.lock_spinning(word, seen, want), ops => ops.lock_spinning(word, seen, want));
     }
 
+    fn lock_spinning_for(&self, word: &AtomicU32, seen: u32, want: Want, time: Duration) {
+        each!(self.ops, ops => ops.lock_spinning_for(word, seen, want, time), _ => {
+            std::thread::sleep(time.min(Duration::from_millis(1)));
+        });
+    }
+
     fn unlock_kick(&self, word: &AtomicU32, next: Want) {
         each!(self.ops, ops => ops.unlock_kick(word, next), ops => ops.unlock_kick(word, next));
     }

@@ -44,6 +44,10 @@ impl PvLockOps for Futex {
         wait(word, seen, None);
     }
 
+    fn lock_spinning_for(&self, word: &AtomicU32, seen: u32, _: Want, time: Duration) {
+        wait(word, seen, Some(time));
+    }
+
     fn unlock_kick(&self, word: &AtomicU32, _: Want) {
         wake(word, if planted(Mutant::OneSlotForAll) { 1 } else { libc::c_int::MAX });
     }

@@ -3,6 +3,8 @@
 use core::time::Duration;
 
 use super::super::counters::Counters;
+#[cfg(feature = "std")]
+use super::super::left::Left;
 use super::super::slots::Want;
 use super::super::sync::{self, AtomicU32};
 
@@ -40,6 +42,21 @@ pub trait PvLockOps: Copy + Send + Sync {
     /// `lock_spinning(lock, want)`: blocks until `word` is no longer `seen`. May return earlier, for no reason; must not
     /// sleep on when `word` changed before it was called.
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, want: Want);
+
+    /// As [`lock_spinning`](Self::lock_spinning), for at most this time.
+    fn lock_spinning_for(&self, _word: &AtomicU32, _seen: u32, _want: Want, time: Duration) {
+        self.nap(time.min(Duration::from_millis(1)));
+    }
+
+    /// Where tickets are noted whose waiters have left; one place for all locks that share slots.
+    #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+    fn left(&self) -> &Left {
+        Left::of_process()
+    }
+
+    /// Where tickets are noted whose waiters have left; one place for all locks that share slots.
+    #[cfg(any(loom, shuttle))]
+    fn left(&self) -> &Left;
 
     /// `unlock_kick(lock, next)`: wakes all whom [`lock_spinning`](Self::lock_spinning) blocks on `word`, which has just
     /// changed.

@@ -33,7 +33,7 @@ pub use futex::Futex;
 pub(super) use futex::{wait as futex_wait, wake as futex_wake};
 pub use interface::{Patience, Place, PvLockOps};
 #[cfg(any(loom, shuttle))]
-pub use model::{Interruptible, Model};
+pub use model::{Interruptible, Model, Table};
 pub use native::Native;
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub use vcpus::Park;

@@ -1,5 +1,6 @@
 //! Backends for the model checkers: a futex on a table with few slots.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 #[cfg(loom)]
@@ -7,15 +8,18 @@ use loom::sync::{Condvar, Mutex};
 #[cfg(shuttle)]
 use shuttle::sync::{Condvar, Mutex};
 
+use super::super::left::Left;
 use super::super::mutants::{Mutant, planted};
 use super::super::slots::{Slots, Want};
 use super::super::sync::{AtomicU32, Ordering};
 use super::interface::{Place, PvLockOps};
 use super::vcpus::{Event, Vcpu};
 
-struct Table {
+/// The slots of a model, who sleeps on them, and whose waiters have left: made for an execution, and freed after it.
+pub struct Table {
     slots: Slots<Box<[AtomicU32]>>,
     sleepers: Sleepers,
+    left: Left,
 }
 
 /// Who sleeps on which slot: `FUTEX_WAIT` compares and queues in one step, as under the lock of its hash bucket.
@@ -75,7 +79,23 @@ impl Sleepers {
     }
 }
 
-/// A futex over a table of few slots. Leaked anew for each execution: ops are `Copy` and outlive every lock.
+impl Table {
+    /// With so many slots; with the symmetric fence or without.
+    pub fn with_slots(count: u32, symmetric: bool) -> Box<Table> {
+        Box::new(Table { slots: Slots::few(count, symmetric), sleepers: Sleepers::default(), left: Left::default() })
+    }
+
+    /// The ops that use it.
+    ///
+    /// # Safety
+    /// It outlives every lock with these ops.
+    pub unsafe fn ops(&self) -> Model {
+        // SAFETY: the caller's promise; the box does not move what is in it.
+        Model { table: unsafe { &*core::ptr::from_ref(self) }, place: Place::Behind }
+    }
+}
+
+/// A futex over a table of few slots.
 #[derive(Clone, Copy)]
 pub struct Model {
     table: &'static Table,
@@ -83,12 +103,6 @@ pub struct Model {
 }
 
 impl Model {
-    /// With so many slots; with the symmetric fence or without.
-    pub fn with_slots(count: u32, symmetric: bool) -> Model {
-        let table = Table { slots: Slots::few(count, symmetric), sleepers: Sleepers::default() };
-        Model { table: Box::leak(Box::new(table)), place: Place::Behind }
-    }
-
     /// The same, where every waiter asks to be let run at the release.
     #[must_use]
     pub fn asking(self) -> Model {
@@ -103,6 +117,10 @@ impl PvLockOps for Model {
 
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
         self.table.sleepers.sleep(word, seen);
+    }
+
+    fn left(&self) -> &Left {
+        &self.table.left
     }
 
     fn place(&self, _: Want, _: u32, _: Option<u64>) -> Place {
@@ -122,7 +140,7 @@ impl Event for Channel {
         Channel(Mutex::new(false), Condvar::new())
     }
 
-    fn poll(&self) {
+    fn poll(&self, _: Option<Duration>) {
         let mut pending = self.0.lock().expect("no thread panics with it");
         while !*pending {
             pending = self.1.wait(pending).expect("no thread panics with it");
@@ -148,7 +166,7 @@ impl Interruptible {
 
     /// Blocks while the word is as seen, with this interrupt in between.
     pub fn spin_on(&self, word: &AtomicU32, seen: u32, interrupt: impl FnOnce()) {
-        self.0.spin_on(word, seen, interrupt);
+        self.0.spin_on(word, seen, None, interrupt);
     }
 
     /// Kicks it if it spins on this word.

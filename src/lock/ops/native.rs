@@ -1,5 +1,7 @@
 //! No hypervisor.
 
+#[cfg(not(any(loom, shuttle)))]
+use super::super::slots::SYMMETRIC;
 use super::super::slots::Want;
 use super::super::sync::{self, AtomicU32};
 use super::interface::PvLockOps;
@@ -13,13 +15,18 @@ impl PvLockOps for Native {
     fn slot(&self, _: Want) -> &AtomicU32 {
         #[cfg(not(any(loom, shuttle)))]
         {
-            static NOBODY: AtomicU32 = AtomicU32::new(0);
+            static NOBODY: AtomicU32 = AtomicU32::new(SYMMETRIC);
             &NOBODY
         }
         #[cfg(any(loom, shuttle))]
         {
             unreachable!("the models' backends have tables of their own")
         }
+    }
+
+    #[cfg(any(loom, shuttle))]
+    fn left(&self) -> &super::super::left::Left {
+        unreachable!("the models' backends have sets of their own")
     }
 
     fn lock_spinning(&self, _: &AtomicU32, _: u32, _: Want) {

@@ -55,9 +55,8 @@ pub fn take_turns() {
     std::thread_local! {
         static SINCE: Cell<u64> = const { Cell::new(0) };
     }
-    static TICKS: OnceLock<u64> = OnceLock::new();
     SINCE.with(|since| {
-        if Clock::now().wrapping_sub(since.get()) > *TICKS.get_or_init(|| Clock::ticks(TURN)) {
+        if Clock::now().wrapping_sub(since.get()) > Clock::ticks(TURN) {
             std::thread::yield_now();
             since.set(Clock::now());
         }
@@ -81,11 +80,14 @@ const LONGEST: Duration = Duration::from_millis(2);
 
 pub fn patience() -> Patience {
     static PATIENCE: OnceLock<Patience> = OnceLock::new();
-    *PATIENCE.get_or_init(|| {
-        let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
+    PATIENCE.get().copied().unwrap_or_else(|| {
+        static ALONE: OnceLock<bool> = OnceLock::new();
+        let alone = *ALONE.get_or_init(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1));
         // No other CPU could release the lock meanwhile.
         let unless_alone = |time| if alone { 0 } else { Clock::ticks(time) };
         let (spin, first) = (unless_alone(SPIN), unless_alone(FIRST));
-        Patience { spin, first, yields: YIELDS, longest: Clock::ticks(LONGEST) }
+        let known = Clock::is_calibrated();
+        let patience = Patience { spin, first, yields: YIELDS, longest: Clock::ticks(LONGEST) };
+        if known { *PATIENCE.get_or_init(|| patience) } else { patience }
     })
 }

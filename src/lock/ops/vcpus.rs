@@ -4,6 +4,8 @@
 //! look; the kicker changes the word first, then scans. A lock taken in an interrupt overwrites the note of the one that
 //! the CPU was spinning on; it must put it back, and leave the event pending for it (168d2f464ab9).
 
+use core::time::Duration;
+
 use super::super::fence;
 use super::super::mutants::{Mutant, planted};
 use super::super::sync::{self, AtomicU32, Ordering};
@@ -12,8 +14,8 @@ use super::super::sync::{self, AtomicU32, Ordering};
 pub trait Event: Send + Sync + 'static {
     /// The calling thread's.
     fn of_this_cpu() -> Self;
-    /// Blocks until the event is pending, and takes it.
-    fn poll(&self);
+    /// Blocks until the event is pending, and takes it; or until the time has passed, or earlier.
+    fn poll(&self, longest: Option<Duration>);
     /// Makes it pending.
     fn send(&self);
 }
@@ -36,13 +38,14 @@ fn note(word: &AtomicU32) -> u64 {
 }
 
 impl<E: Event> Vcpu<E> {
-    /// Blocks while `word` is `seen`. `interrupt` is what comes in between: nothing, or a model's nested lock.
-    pub fn spin_on(&self, word: &AtomicU32, seen: u32, interrupt: impl FnOnce()) {
+    /// Blocks while `word` is `seen`, at most so long. `interrupt` is what comes in between: nothing, or a model's nested
+    /// lock.
+    pub fn spin_on(&self, word: &AtomicU32, seen: u32, longest: Option<Duration>, interrupt: impl FnOnce()) {
         let previous = self.spinning_on.swap(note(word), Ordering::AcqRel);
         fence::full();
         if word.load(Ordering::Acquire) == seen {
             interrupt();
-            self.event.poll();
+            self.event.poll(longest);
         }
         if planted(Mutant::NestedInterruptSlot) {
             self.spinning_on.store(0, Ordering::Release);
@@ -65,6 +68,7 @@ impl<E: Event> Vcpu<E> {
 
 #[cfg(not(any(loom, shuttle)))]
 mod registered {
+    use core::time::Duration;
     use std::cell::OnceCell;
     use std::sync::{Arc, PoisonError, RwLock, Weak};
 
@@ -119,7 +123,11 @@ mod registered {
                     }
 
                     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
-                        THIS.with(|this| ONLINE.this(this)).spin_on(word, seen, || ());
+                        THIS.with(|this| ONLINE.this(this)).spin_on(word, seen, None, || ());
+                    }
+
+                    fn lock_spinning_for(&self, word: &AtomicU32, seen: u32, _: Want, time: Duration) {
+                        THIS.with(|this| ONLINE.this(this)).spin_on(word, seen, Some(time), || ());
                     }
 
                     fn unlock_kick(&self, word: &AtomicU32, _: Want) {
@@ -143,8 +151,11 @@ mod registered {
             std::thread::current()
         }
 
-        fn poll(&self) {
-            std::thread::park();
+        fn poll(&self, longest: Option<Duration>) {
+            match longest {
+                None => std::thread::park(),
+                Some(time) => std::thread::park_timeout(time),
+            }
         }
 
         fn send(&self) {
@@ -174,11 +185,21 @@ pub use registered::{EventChannel, Halt};
 
 #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 mod eventfd {
+    use core::time::Duration;
     use std::io::{Read, Write};
-    use std::os::fd::FromRawFd;
+    use std::os::fd::{AsRawFd, FromRawFd};
 
     /// An event channel: an `eventfd`, or, where there are no descriptors left, no channel (its CPU spins).
     pub struct Channel(Option<std::fs::File>);
+
+    /// Waits until an event is pending, at most so long.
+    fn becomes_readable(channel: &std::fs::File, time: Duration) -> bool {
+        let mut asked = libc::pollfd { fd: channel.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // A millisecond more rather than none: less than one would not be a wait.
+        let ms = libc::c_int::try_from(time.as_millis() + 1).unwrap_or(libc::c_int::MAX);
+        // SAFETY: one structure, which outlives the call.
+        unsafe { libc::poll(&raw mut asked, 1, ms) == 1 }
+    }
 
     impl super::Event for Channel {
         fn of_this_cpu() -> Self {
@@ -188,10 +209,12 @@ mod eventfd {
             Channel((fd >= 0).then(|| unsafe { std::fs::File::from_raw_fd(fd) }))
         }
 
-        fn poll(&self) {
+        fn poll(&self, longest: Option<Duration>) {
             match self.0.as_ref() {
                 Some(mut channel) => {
-                    let _ = channel.read(&mut [0; 8]);
+                    if longest.is_none_or(|time| becomes_readable(channel, time)) {
+                        let _ = channel.read(&mut [0; 8]);
+                    }
                 }
                 None => std::thread::yield_now(),
             }
@@ -207,6 +230,8 @@ mod eventfd {
 
 #[cfg(all(target_os = "linux", not(any(loom, shuttle))))]
 mod halt {
+    use core::time::Duration;
+
     use super::{AtomicU32, Ordering};
 
     /// 1 while a kick is pending.
@@ -217,9 +242,11 @@ mod halt {
             Halted(AtomicU32::new(0))
         }
 
-        fn poll(&self) {
-            while self.0.swap(0, Ordering::Acquire) == 0 {
-                super::super::futex::wait(&self.0, 0, None);
+        fn poll(&self, longest: Option<Duration>) {
+            // A halt that ends without a kick, by a signal, is one that returns early.
+            if self.0.swap(0, Ordering::Acquire) == 0 {
+                super::super::futex::wait(&self.0, 0, longest);
+                self.0.swap(0, Ordering::Acquire);
             }
         }
 

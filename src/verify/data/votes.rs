@@ -55,7 +55,7 @@ pub(super) fn hear(
         }
     }
     let none = Backend::default();
-    let backend = backends.iter().find(|backend| backend.name == report.backend).unwrap_or(&none);
+    let backend = backends.iter().find(|backend| report.backends.first() == Some(&backend.name)).unwrap_or(&none);
     for &slot in slots.addresses.iter().filter(|slot| !voted.contains(slot)) {
         hearing.silent_slot(slot, backend)?;
     }

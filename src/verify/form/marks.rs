@@ -4,7 +4,7 @@
 //! arch/x86/kernel/ftrace.c (5.10, 6.1, 6.12).
 
 use super::Code;
-use crate::insn::CALL;
+use crate::insn::{self, CALL};
 use crate::verify::clusters::SiteMap;
 use crate::verify::state::State;
 
@@ -37,7 +37,27 @@ impl SiteMap<'_> {
             && state.untraced
             && site[0] == CALL
         {
-            site.copy_from_slice(&state.nops.atomic5);
+            match (self.hid_bpf, state.hid_bpf) {
+                (Some((function, _)), Some(trampoline)) if self.head_of(function, address) => {
+                    site.copy_from_slice(&insn::call(address, trampoline));
+                }
+                _ => site.copy_from_slice(&state.nops.atomic5),
+            }
+        }
+    }
+
+    /// Whether this is the call at the head of a function, behind its `endbr`.
+    pub(in crate::verify) fn head_of(&self, function: u64, address: u64) -> bool {
+        address == function || address == function.wrapping_add(4)
+    }
+
+    /// `ftrace_update_ftrace_func()`: what the tracer calls where HID-BPF has attached its program.
+    pub(super) fn tracer_call(&self, address: u64, state: &State, code: &mut Code<'_>) {
+        if let (Some((_, list)), Some(_)) = (self.hid_bpf, state.hid_bpf)
+            && let Some(site) = code.at(address, 5)
+            && site[0] == CALL
+        {
+            site.copy_from_slice(&insn::call(address, list));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod alternatives;
 pub(super) mod callthunks;
+pub(super) mod cfi;
 pub(super) mod its;
 mod jump_labels;
 mod marks;
@@ -120,10 +121,15 @@ impl SiteMap<'_> {
             }
             Kind::Alternatives { first, count } => self.alternatives(first as usize, count.into(), state, depth, code),
             Kind::Retpoline(row) => self.branch_form(row, piece.address, state, code),
-            Kind::Return(_) => self.return_form(piece.address, state, code),
+            Kind::Return(_) => self.return_form(piece.address, piece.len, state, code),
             Kind::Endbr(_) => self.endbr(piece.address, state, code),
+            Kind::Preamble(_) => self.preamble(piece.address, state, code),
+            Kind::CheckedEndbr(_) => self.checked_endbr(piece.address, state, code),
+            Kind::CfiCaller(_) => self.caller(piece.address, state, code),
+            Kind::SealedHash(_) => self.poison_cfi(piece.address, state, code),
             Kind::Lock(_) => self.lock(piece.address, state, code),
             Kind::Mcount(_) => self.fentry(piece.address, state, code),
+            Kind::TracerCall(_) => self.tracer_call(piece.address, state, code),
             Kind::Jump { row, key } => {
                 let (bytes, len) = self.jump_label(row, state.keys[usize::from(key)], state);
                 code.put(piece.address, &bytes[..len]);
@@ -145,9 +151,11 @@ impl SiteMap<'_> {
 }
 
 /// The passes by number.
-pub(super) const PASSES: [Pass; 13] = [
+pub(super) const PASSES: [Pass; 15] = [
     Pass::Paravirt,
     Pass::Alternatives,
+    Pass::Cfi,
+    Pass::CfiCallers,
     Pass::Retpolines,
     Pass::Returns,
     Pass::Ibt,

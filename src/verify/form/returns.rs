@@ -1,27 +1,38 @@
 //! Returns: `apply_returns()`, arch/x86/kernel/alternative.c (6.0 on; stable 5.10).
 
 use super::Code;
-use crate::insn::{self, JMP, RET};
+use crate::insn::{self, INT3, JMP, RET};
 use crate::plan::forms::RET5;
 use crate::sites::static_calls::TRAMPOLINE_ENDS;
 use crate::verify::clusters::SiteMap;
 use crate::verify::state::State;
 
 impl SiteMap<'_> {
-    pub(super) fn return_form(&self, address: u64, state: &State, code: &mut Code<'_>) {
-        if let Some(site) = code.at(address, 5)
+    pub(super) fn return_form(&self, address: u64, len: u8, state: &State, code: &mut Code<'_>) {
+        if let Some(site) = code.at(address, len.into())
             && self.is_return(address, site)
         {
-            site.copy_from_slice(&self.ret(address, state.return_thunk));
+            self.returned(address, state.return_thunk, site);
         }
     }
 
     /// Whether `apply_returns()` knows what stands here.
     fn is_return(&self, address: u64, site: &[u8]) -> bool {
-        match *site {
-            [JMP, a, b, c, d] => Some(self.code.target(address, 5, &[a, b, c, d])) == self.marks.return_thunk,
-            [RET, ..] => self.code.from(address).get(5..8).is_some_and(|end| TRAMPOLINE_ENDS.iter().any(|e| e == end)),
-            _ => false,
+        if let [RET, ..] = *site {
+            return self.code.from(address).get(5..8).is_some_and(|end| TRAMPOLINE_ENDS.iter().any(|e| e == end));
+        }
+        let step = insn::step(self.bits, site).filter(|step| step.opcode[0] == JMP && step.len == site.len());
+        step.is_some_and(|step| {
+            let field = &site[step.len - 4..];
+            Some(self.code.target(address, step.len, field)) == self.marks.return_thunk
+        })
+    }
+
+    /// `patch_return()`: a jump or `ret`, and `int3` behind it.
+    pub(in crate::verify) fn returned(&self, address: u64, thunk: Option<u64>, site: &mut [u8]) {
+        if let Some((head, rest)) = site.split_at_mut_checked(5) {
+            head.copy_from_slice(&self.ret(address, thunk));
+            rest.fill(INT3);
         }
     }
 

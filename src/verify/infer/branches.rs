@@ -16,16 +16,17 @@ impl Inference<'_, '_, '_> {
             let votes = sites.iter().filter(|site| self.fits(site)).count() as u32;
             return self.vote(Unknown::Branches, mode as u64, votes, sites.len() as u32 - votes, true);
         }
-        let mut best = (0, Branches::Retpolines);
-        for mode in Branches::ALL {
+        let modes: Vec<Branches> = Branches::ALL.into_iter().filter(|&mode| self.may_be(mode)).collect();
+        let mut best = (0, modes.first().copied().unwrap_or(Branches::Retpolines));
+        for mode in modes {
             self.state.branches = mode;
             self.pages(&sites);
             let count = sites.iter().filter(|site| self.fits(site)).count() as u32;
             if count > best.0 {
                 best = (count, mode);
             }
-            // Half of what is indirect, fenced or not, is so with ITS thunks too.
-            if 2 * count as usize > sites.len() && !matches!(mode, Branches::Indirect | Branches::Fenced) {
+            // Of what the kernel leaves as built every mode says the same: the first one that most sites fit may be wrong.
+            if count as usize == sites.len() {
                 break;
             }
         }
@@ -49,6 +50,22 @@ impl Inference<'_, '_, '_> {
             (_, true, false) => Branches::Fenced,
             (_, false, true) => Branches::Its,
             (_, false, false) => Branches::Indirect,
+        })
+    }
+
+    /// Whether a mode agrees with those features that are known.
+    fn may_be(&self, mode: Branches) -> bool {
+        let numbers = self.map.info.numbers;
+        let retpolines = matches!(mode, Branches::Retpolines | Branches::Counted);
+        let features = [
+            (numbers.retpoline, (!mode.fenced()).then_some(retpolines)),
+            (numbers.retpoline_lfence, Some(mode.fenced())),
+            (numbers.its, (!retpolines).then_some(mode.its())),
+            (numbers.call_depth, retpolines.then_some(mode == Branches::Counted)),
+        ];
+        features.into_iter().all(|(number, says)| {
+            let known = number.and_then(|number| self.known.features.get(&number).copied());
+            known.zip(says).is_none_or(|(known, says)| known == says)
         })
     }
 

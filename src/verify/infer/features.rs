@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{ENOUGH, Inference, Unknown, Vote};
+use super::{ENOUGH, Inference, Unknown};
 use crate::plan::Pass;
 use crate::verify::pieces::Kind;
 use crate::verify::state::Branches;
@@ -20,9 +20,7 @@ impl Inference<'_, '_, '_> {
         let mut decided: HashMap<u16, bool> = self.known.features.clone();
         let numbers = map.info.numbers;
         let mode = self.state.branches;
-        let asked =
-            |about: Unknown, votes: &[Vote]| votes.iter().any(|v| v.about == about && (v.votes >= ENOUGH || v.known));
-        if asked(Unknown::Branches, &self.votes) {
+        if self.settled(Unknown::Branches) {
             let states = [
                 (
                     numbers.retpoline,
@@ -38,7 +36,7 @@ impl Inference<'_, '_, '_> {
                 }
             }
         }
-        if let (Some(rethunk), true) = (numbers.rethunk, asked(Unknown::Returns, &self.votes)) {
+        if let (Some(rethunk), true) = (numbers.rethunk, self.settled(Unknown::Returns)) {
             decided.entry(rethunk).or_insert(self.state.return_thunk.is_some());
         }
         let settled: Vec<u16> = decided.keys().copied().collect();

@@ -1,8 +1,8 @@
 //! The nop table, and what is one bit for all sites of a kind: CPUs, `endbr`, the tracer, Xen.
 
 use super::tally::Tally;
-use super::{ENOUGH, Inference, Unknown};
-use crate::insn::NopTable;
+use super::{Inference, Unknown};
+use crate::insn::{CALL, NopTable};
 use crate::plan::Pass;
 use crate::verify::state::State;
 
@@ -16,11 +16,18 @@ impl Inference<'_, '_, '_> {
         if choice.len() < 2 {
             return;
         }
+        let map = self.map;
         let mut tally = Tally::new();
-        for cluster in self.alone(Pass::Mcount) {
-            let Some(found) = self.view.found(cluster) else { continue };
-            if let Some(at) = choice.iter().position(|nops: &&NopTable| nops.atomic5 == found) {
-                tally.add(at);
+        for pass in [Pass::Mcount, Pass::JumpLabels, Pass::Paravirt, Pass::Alternatives] {
+            for cluster in map.group(pass) {
+                let Some(found) = self.view.found(cluster) else { continue };
+                // Rows that were not taken leave what the compiler made; labels are all written at boot.
+                let unchanged = map.code.from(cluster.start).starts_with(found);
+                if !(unchanged && pass == Pass::Alternatives)
+                    && let Some(at) = ends_in(found, &choice)
+                {
+                    tally.add(at);
+                }
             }
         }
         if let Some((at, votes, all)) = tally.winner() {
@@ -59,13 +66,47 @@ impl Inference<'_, '_, '_> {
         self.vote(about, value.into(), counts[usize::from(value)], counts[usize::from(!value)], known.is_some());
     }
 
+    /// The trampoline of HID-BPF: what the head of its function calls, if that is outside the kernel.
+    pub(super) fn hid_bpf(&mut self) {
+        let map = self.map;
+        let Some((function, list)) = map.hid_bpf else { return };
+        let call = |address: u64| match self.view.bytes(address, 5) {
+            Some([CALL, a, b, c, d]) => Some(map.code.target(address, 5, &[*a, *b, *c, *d])),
+            _ => None,
+        };
+        let head = map.tables.mcount.iter().copied().find(|&address| map.head_of(function, address));
+        let target = head.and_then(call).filter(|&target| target >= map.end);
+        let listed = map.tracer_calls.iter().filter(|&&address| call(address) == Some(list)).count() as u32;
+        // Both are written together: neither alone is this rule's.
+        if let Some(target) = target.filter(|_| listed > 0) {
+            self.state.hid_bpf = Some(target);
+            self.vote(Unknown::HidBpf, target, 1 + listed, 0, false);
+        }
+    }
+
     pub(super) fn xen(&mut self) {
         let map = self.map;
-        let number = map.info.numbers.xenpv;
-        let known = number.filter(|number| {
-            self.votes.iter().any(|vote| vote.about == Unknown::Feature(*number) && vote.votes >= ENOUGH)
+        let known = map.info.numbers.xenpv.and_then(|number| {
+            let given = self.known.features.get(&number).copied();
+            given.or_else(|| self.settled(Unknown::Feature(number)).then(|| self.state.has(number)))
         });
-        let known = known.map(|number| self.state.has(number));
         self.flag(Unknown::Xen, known, Pass::Unlisted, |state| &mut state.xen);
     }
+}
+
+/// The one table that the nops at the end of a site are of; `None` where several have the same, or there are none.
+fn ends_in(site: &[u8], choice: &[&NopTable]) -> Option<usize> {
+    let mut filled = [0; 8];
+    for len in (2..=site.len().min(8)).rev() {
+        let tail = &site[site.len() - len..];
+        let is = |nops: &NopTable, filled: &mut [u8]| {
+            nops.fill(filled);
+            filled == tail || nops.atomic5 == *tail
+        };
+        let mut tables = (0..choice.len()).filter(|&at| is(choice[at], &mut filled[..len]));
+        if let Some(first) = tables.next() {
+            return tables.next().is_none().then_some(first);
+        }
+    }
+    None
 }

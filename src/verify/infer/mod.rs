@@ -4,7 +4,9 @@
 //! what the value makes it, and not what every other value makes it too; a site that fits no value has no vote. What the
 //! user knows is not asked. Ties go to the value the image was built with.
 
+mod backends;
 mod branches;
+mod cfi;
 mod constants;
 mod features;
 mod flags;
@@ -21,6 +23,7 @@ use super::pieces::Slot;
 use super::state::{Known, State, Target};
 use super::view::View;
 use crate::plan::Pass;
+use tally::Tally;
 
 /// What was asked of the sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +38,12 @@ pub enum Unknown {
     Untraced,
     /// What Xen writes outside of tables.
     Xen,
+    /// The trampoline that HID-BPF attaches at boot.
+    HidBpf,
+    /// How indirect calls are checked.
+    Cfi,
+    /// The seed of their hashes.
+    Seed,
     /// How indirect branches are made.
     Branches,
     /// Where returns go.
@@ -80,7 +89,10 @@ pub(super) struct Inference<'s, 'a, 'v> {
     known: &'s Known,
     pub state: State,
     pub votes: Vec<Vote>,
-    pub backend: String,
+    /// The backends that fit, where any is known: those that the text cannot tell apart.
+    pub backends: Vec<String>,
+    slot_tallies: Vec<Tally<u64>>,
+    call_tallies: Vec<Tally<Target>>,
     form: Vec<u8>,
 }
 
@@ -94,14 +106,26 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
             constants: map.tables.constants.iter().map(|_| 0).collect(),
             ..State::default()
         };
-        Inference { map, view, known, state, votes: Vec::new(), backend: String::new(), form: Vec::new() }
+        Inference {
+            map,
+            view,
+            known,
+            state,
+            votes: Vec::new(),
+            backends: Vec::new(),
+            slot_tallies: Vec::new(),
+            call_tallies: Vec::new(),
+            form: Vec::new(),
+        }
     }
 
     pub fn run(&mut self) {
         self.nops();
         self.flag(Unknown::Processors, self.known.uniprocessor, Pass::SmpLocks, |state| &mut state.uniprocessor);
+        self.cfi();
         self.flag(Unknown::Sealed, None, Pass::Ibt, |state| &mut state.sealed);
         self.flag(Unknown::Untraced, None, Pass::Mcount, |state| &mut state.untraced);
+        self.hid_bpf();
         self.branches();
         self.returns();
         self.constants();
@@ -111,6 +135,8 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         self.slots();
         self.features();
         self.xen();
+        // Once more, now that features are decided.
+        self.backends();
     }
 
     /// The state of a module: the kernel's, with what the module has of its own inferred. `known` has the kernel's keys.
@@ -139,10 +165,20 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         }
     }
 
+    /// Whether an unknown is no longer open: the user said it, or enough sites did.
+    fn settled(&self, about: Unknown) -> bool {
+        self.votes.iter().any(|vote| vote.about == about && (vote.known || vote.votes >= ENOUGH))
+    }
+
     /// The clusters in `.text` that no other pass comes to.
     fn alone(&self, pass: Pass) -> Vec<&'s Cluster> {
         let map = self.map;
-        let alone = |cluster: &&Cluster| map.pieces(cluster).iter().all(|piece| piece.kind.pass() == pass);
+        // Hashes are decided first: they leave a site to those that share it.
+        let other = |pass: Pass| matches!(pass, Pass::Cfi | Pass::CfiCallers);
+        let alone = |cluster: &&Cluster| {
+            let passes = || map.pieces(cluster).iter().map(|piece| piece.kind.pass());
+            passes().all(|here| here == pass || other(here))
+        };
         map.group(pass).filter(alone).collect()
     }
 

@@ -5,6 +5,7 @@ use super::{Inference, Unknown};
 use crate::insn::JMP;
 use crate::plan::Pass;
 use crate::verify::clusters::Cluster;
+use crate::verify::pieces::LONGEST_RETURN;
 
 impl Inference<'_, '_, '_> {
     pub(super) fn returns(&mut self) {
@@ -29,7 +30,13 @@ impl Inference<'_, '_, '_> {
         }
         let mut best = (0, None);
         for candidate in candidates {
-            let form = |site: &&&Cluster| self.view.found(site) == Some(&self.map.ret(site.start, candidate)[..]);
+            let form = |site: &&&Cluster| {
+                let Some(found) = self.view.found(site) else { return false };
+                let mut form = [0; LONGEST_RETURN];
+                let Some(form) = form.get_mut(..found.len()) else { return false };
+                self.map.returned(site.start, candidate, form);
+                form == found
+            };
             let count = sites.iter().filter(form).count() as u32;
             if count > best.0 || rethunk.is_some() {
                 best = (count, candidate);

@@ -1,4 +1,4 @@
-//! Op slots: one function for all calls of an op; which ops are inlined by type; whose backend fits.
+//! Op slots: one function for all calls of an op; which ops are inlined by type.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::tally::Tally;
 use super::{ENOUGH, Inference, Unknown};
 use crate::insn::{self, CALL, JMP};
 use crate::plan::Pass;
-use crate::verify::pieces::{Kind, Slot};
+use crate::verify::pieces::Kind;
 use crate::verify::state::State;
 
 impl Inference<'_, '_, '_> {
@@ -100,9 +100,11 @@ impl Inference<'_, '_, '_> {
                 }
             }
         }
-        let backend = self.backend(&tallies);
+        self.slot_tallies = tallies;
+        let backend = self.backends();
         let none = HashMap::new();
         let fills = backend.map_or(&none, |at| &map.info.backends[at].slots);
+        let tallies = std::mem::take(&mut self.slot_tallies);
         for (at, tally) in tallies.iter().enumerate() {
             let slot = map.slots[at];
             let known = self.known.slots.get(&slot.address).copied();
@@ -121,26 +123,7 @@ impl Inference<'_, '_, '_> {
             self.state.slots[at] = value;
             self.vote(Unknown::Slot(slot.address), value, votes(value), all - votes(value), known.is_some());
         }
-    }
-
-    /// The backend that explains most, and its place; of several the first.
-    fn backend(&mut self, tallies: &[Tally<u64>]) -> Option<usize> {
-        let map = self.map;
-        let explains = |at: usize| -> u32 {
-            let fills = &map.info.backends[at].slots;
-            let of = |(slot, tally): (&Slot, &Tally<u64>)| {
-                let votes = |value: u64| tally.0.get(&value).copied().unwrap_or(0);
-                fills
-                    .get(&slot.address)
-                    .map_or(votes(slot.built), |values| values.iter().map(|&v| votes(v)).max().unwrap_or(0))
-            };
-            map.slots.iter().zip(tallies).map(of).sum()
-        };
-        let best = (0..map.info.backends.len()).max_by_key(|&at| (explains(at), usize::MAX - at));
-        if let Some(at) = best {
-            self.backend = map.info.backends[at].name.clone();
-        }
-        best
+        self.slot_tallies = tallies;
     }
 }
 

@@ -28,7 +28,8 @@ impl Inference<'_, '_, '_> {
                 [0x0f, 0x80..=0x8f, a, b, c, d, ..] => Some(map.code.target(address, 6, &[*a, *b, *c, *d])),
                 _ => None,
             };
-            let target = target.map(|target| map.meant(&self.state, target)).filter(|&t| map.is_function(t));
+            let target = target.map(|target| map.meant(&self.state, target));
+            let target = target.filter(|&t| map.is_function(t) || self.is_page(map.calls[usize::from(key)].0, t));
             let others = returning.iter().copied().flatten().chain(target).chain([0]);
             let mut candidates: Vec<Target> = match target {
                 // A branch to a function that is no thunk: nothing but that function makes it.
@@ -45,13 +46,21 @@ impl Inference<'_, '_, '_> {
             }
             self.state.calls[usize::from(key)] = Target::Built;
         }
+        self.call_tallies = tallies;
         for (index, &(address, built)) in map.calls.iter().enumerate() {
-            let tally = &tallies[index];
+            let tally = &self.call_tallies[index];
+            // A page outside, where nothing else speaks of who put it there, is nobody's.
+            let paged = |target: &Target| matches!(*target, Target::Updated(t) if self.is_page(address, t));
+            let unpaged = || tally.0.keys().find(|target| !paged(target)).copied();
             let known = self.known.calls.get(&address).map(|&function| {
                 let never = function == built && tally.0.get(&Target::Built) >= tally.0.get(&Target::Updated(function));
                 if never { Target::Built } else { Target::Updated(function) }
             });
-            let chosen = known.or_else(|| tally.winner().map(|(target, ..)| target)).unwrap_or(Target::Built);
+            let chosen = known
+                .or_else(|| tally.winner().map(|(target, ..)| target))
+                .filter(|target| !paged(target) || self.is_page_s(address))
+                .or_else(unpaged)
+                .unwrap_or(Target::Built);
             let votes = tally.0.get(&chosen).copied().unwrap_or(0);
             self.state.calls[index] = chosen;
             let value = match chosen {
@@ -61,5 +70,25 @@ impl Inference<'_, '_, '_> {
             };
             self.vote(Unknown::Call(address), value, votes, voters[index] - votes, known.is_some());
         }
+    }
+
+    /// Whether a static call may go to this page outside the kernel.
+    fn is_page(&self, key: u64, target: u64) -> bool {
+        let paged = self.map.info.backends.iter().any(|backend| backend.page == Some(key));
+        paged && target.is_multiple_of(4096) && target >= self.map.end
+    }
+
+    /// Whether another static call goes where only the backend of that page has it go.
+    fn is_page_s(&self, key: u64) -> bool {
+        let given = self.known.backend.as_ref();
+        let calls = self.map.calls.iter().zip(&self.call_tallies);
+        self.map.info.backends.iter().filter(|backend| backend.page == Some(key)).any(|backend| {
+            let of_backend = |(&(key, built), tally): (&(u64, u64), &Tally<Target>)| {
+                let winner = tally.winner().map(|(target, ..)| target);
+                let functions = backend.calls.get(&key);
+                matches!(winner, Some(Target::Updated(f)) if f != built && functions.is_some_and(|list| list.contains(&f)))
+            };
+            given.is_none_or(|name| *name == backend.name) && (given.is_some() || calls.clone().any(of_backend))
+        })
     }
 }

@@ -34,6 +34,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     Parser.json = "--json" in argv
     parser = Parser(prog="pvops", description=_ABOUT, epilog=_examples(), formatter_class=Formatter)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument(
+        "--schema", action=_Schema, metavar="DOCUMENT", help="print the JSON Schema of a document (sites, machine, …)"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     # Building a parser takes longer than most commands: only that of the command given; help and errors need names.
     asked = argv[0] if argv else ""
@@ -54,6 +57,19 @@ def overview() -> str:
 
 def _examples() -> str:
     return "\n".join(["examples:", *(f"  {example}" for _, example in COMMANDS.values())])
+
+
+class _Schema(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, _: object, value: object, *__: object) -> None:
+        from pvops.cli.output import print_json
+        from pvops.errors import UsageError
+        from pvops.schemas import schema
+
+        try:
+            print_json(schema(str(value)))
+        except UsageError as error:
+            parser.error(str(error))
+        parser.exit()
 
 
 class _Version(argparse.Action):

@@ -134,8 +134,8 @@ def slide(parser: argparse.ArgumentParser) -> None:
         "--slide",
         type=_hexadecimal,
         metavar="HEX",
-        help="addresses are those of a kernel that slid by this much (KASLR), both those given and those shown; "
-        "JSON has them as runtime_address",
+        help="the kernel slid by this much (KASLR): addresses given, shown and written are its; JSON has them beside "
+        "those as linked, as runtime_address",
     )
     group.add_argument("--slide-of", metavar="DUMP", help="the same, by as much as the kernel in this memory slid")
 

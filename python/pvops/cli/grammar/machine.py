@@ -20,6 +20,12 @@ def add(commands: Commands) -> None:
         metavar="FACTS",
         help="another machine: a bundle of facts, JSON, TOML, or a preset's name",
     )
+    source.add_argument(
+        "--collect",
+        action="store_true",
+        help="print a shell script that collects the facts on a guest without Python: pvops machine --collect > "
+        "collect.sh; there, as root: sh collect.sh > guest.facts",
+    )
     source.add_argument("--presets", action="store_true", help="list the presets: CPUs that kernels often meet")
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="write the description as JSON, or to standard output with -"

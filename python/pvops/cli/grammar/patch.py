@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import KERNEL, Commands, command, formats, machine
+from pvops.cli.grammar.common import KERNEL, Commands, command, formats, machine, slide
 
 
 def add(commands: Commands) -> None:
@@ -29,4 +29,5 @@ def add(commands: Commands) -> None:
         help="the whole ELF image, or the raw bytes of .text",
     )
     machine(parser)
+    slide(parser)
     formats(parser, rows=False)

@@ -34,7 +34,7 @@ pub(super) fn touches_after_release(ops: &[Op], vars: &[Declared]) -> bool {
             continue;
         }
         let mut places = step_of(&ops[at]).into_iter().flat_map(|step| &step.acts);
-        if places.any(|(Act::Get(_, at) | Act::Put(at, ..))| vars[var_of(*at).0].lock) {
+        if places.any(|(Act::Get(_, at) | Act::GetIf(_, at, _) | Act::Put(at, ..))| vars[var_of(*at).0].lock) {
             return true;
         }
         open.extend(successors(ops, at));
@@ -115,6 +115,7 @@ fn live_before(op: &Op, after: u32) -> u32 {
                         live |= read_by(condition) | bit(value.reg()) | indexed_by(at);
                     }
                     Act::Get(reg, at) => live = (live & !bit(Some(*reg))) | indexed_by(at),
+                    Act::GetIf(_, at, condition) => live |= read_by(condition) | indexed_by(at),
                 }
             }
             match &step.kind {

@@ -17,5 +17,5 @@ mod statements;
 
 pub(super) use analysis::walk;
 pub use builder::Builder;
-pub use statements::{Act, At, Cond, Kind, Mark, Program, Promises, Reg, Val, Var, get, put, put_if};
+pub use statements::{Act, At, Cond, Kind, Mark, Program, Promises, Reg, Val, Var, get, get_if, put, put_if};
 pub(super) use statements::{Declared, LEFT, Op, PICKED, Step, step_of, var_of};

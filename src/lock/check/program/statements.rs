@@ -90,6 +90,9 @@ pub enum Cond {
 pub enum Act {
     /// Reads memory into a register.
     Get(Reg, At),
+    /// Reads memory into a register, if the condition on registers holds, those just read included. Only in steps that
+    /// read and write at once.
+    GetIf(Reg, At, Cond),
     /// Writes memory, if the condition on registers holds, those just read included.
     Put(At, Val, Cond),
 }
@@ -97,6 +100,11 @@ pub enum Act {
 /// Reads memory into a register.
 pub fn get(reg: Reg, at: impl Into<At>) -> Act {
     Act::Get(reg, at.into())
+}
+
+/// Reads memory into a register if a condition holds.
+pub fn get_if(condition: Cond, reg: Reg, at: impl Into<At>) -> Act {
+    Act::GetIf(reg, at.into(), condition)
 }
 
 /// Writes memory.
@@ -151,6 +159,11 @@ pub enum Mark {
     Done,
     /// The thread has said that it starves: no more others than the bound may enter before it.
     Starve,
+    /// The thread waits no more, and nobody has to wait for it: it was the last in the queue, or there is no order.
+    Withdraw,
+    /// The thread, having given the lock up, owns it again, in the place of a waiter that left the queue: those behind
+    /// that one move up.
+    Inherit,
 }
 
 #[derive(Debug, Clone)]

@@ -15,10 +15,10 @@
 //! What the head stores at once in its word, two stores do here, one after the other: whatever shows between them is
 //! checked beside all that the one store can show.
 
-use super::names::{Mutant, Setting, TICKET_BITS};
-use super::slots::Slots;
+use super::names::{Mutant, Scenario, Setting, TICKET_BITS};
+use super::slots::{Left, Slots};
 use crate::error::Result;
-use crate::lock::check::program::{Builder, Cond, Mark, Program, Promises, get, put};
+use crate::lock::check::program::{Builder, Cond, Mark, Program, Promises, Reg, get, put};
 
 const FREE: u8 = 0;
 const HELD: u8 = 1;
@@ -26,6 +26,15 @@ const HANDED_OVER: u8 = 2;
 
 /// How many others may enter before the head, once its word that it starves is in memory.
 const OVERTAKERS: u8 = 1;
+
+/// What waiters that leave need besides.
+struct Timeouts {
+    left: Left,
+    /// Whether the thread, as the head, has said that it starves.
+    starves: Reg,
+    /// The head, as who passes over a ticket sees it.
+    cur: Reg,
+}
 
 pub(super) fn build(setting: &Setting) -> Result<Program> {
     let is = |mutant: Mutant| setting.mutant == Some(mutant);
@@ -35,6 +44,11 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     let (my, now) = (p.ticket("my", TICKET_BITS), p.ticket("now", TICKET_BITS));
     let found = p.reg("found state", 2);
     let slots = Slots::new(&mut p, setting, (my, now), 0);
+    let timeouts = (setting.scenario == Scenario::Timeouts).then(|| Timeouts {
+        left: Left::new(&mut p, my),
+        starves: p.reg("starves", 1),
+        cur: p.ticket("head", TICKET_BITS),
+    });
     p.rotate_by(head);
 
     p.label("lock");
@@ -44,9 +58,15 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
 
     // Into the queue.
     p.locked("my = xadd(tail, 1)", &[get(my, tail), put(tail, my + 1)]);
+    if let Some(timeouts) = &timeouts {
+        p.set(timeouts.starves, 0);
+    }
     p.label("queued");
     p.read("head == my?", &[get(now, head)]);
     p.go_if(Cond::Eq(now, my.into()), "front");
+    if timeouts.is_some() {
+        p.either("give up");
+    }
     p.label("park");
     if is(Mutant::PublishAfterLook) {
         p.read("the last look: state", &[get(found, state)]);
@@ -68,6 +88,10 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
         p.go_if(Cond::Eq(found, HANDED_OVER.into()), "given");
     }
     p.label("sleep");
+    if timeouts.is_some() {
+        // Its time is up before it is kicked: a sleep that ends then leaves nothing behind.
+        p.either("give up");
+    }
     slots.sleep(&mut p, my);
     p.label("awake");
     slots.clear_by_waiter(&mut p, my);
@@ -91,6 +115,9 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     p.label("front");
     p.either("compete");
     p.write("starving = 1", starving, 1);
+    if let Some(timeouts) = &timeouts {
+        p.set(timeouts.starves, 1);
+    }
     p.label("compete");
     p.read("state?", &[get(found, state)]);
     p.go_if(Cond::Eq(found, HANDED_OVER.into()), "handed over");
@@ -100,15 +127,59 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     p.label("not yet");
     p.either("compete");
     p.write("starving = 1", starving, 1);
+    if let Some(timeouts) = &timeouts {
+        p.set(timeouts.starves, 1);
+    }
     p.set(now, my);
     p.goto("park");
+
+    if let Some(Timeouts { left, starves, .. }) = &timeouts {
+        p.label("give up");
+        p.mark(Mark::Withdraw);
+        // Who starves may be handed the lock by a release that has looked already.
+        p.go_if(Cond::Eq(*starves, 1.into()), "insert");
+        p.cas("cas(tail, my + 1, my)", tail, now, my + 1, my);
+        p.go_if(Cond::Eq(now, my + 1), "done");
+        p.label("insert");
+        left.insert(&mut p, my);
+        p.membarrier();
+        if !is(Mutant::LeaveWithoutLook) {
+            p.read("head == my?", &[get(now, head)]);
+            p.go_if(Cond::Ne(now, my.into()), "gone");
+            p.go_if(Cond::Eq(*starves, 1.into()), "look at state");
+            // It became the head meanwhile.
+            left.take_back(&mut p, my, "gone");
+            p.write("starving = 1", starving, 1);
+            p.set(*starves, 1);
+            p.goto("insert");
+            p.label("look at state");
+            p.read("state?", &[get(found, state)]);
+            p.go_if(Cond::Eq(found, HELD.into()), "gone");
+            if !is(Mutant::LeaveAndEnter) {
+                left.take_back(&mut p, my, "gone");
+            }
+            p.cas("cas(state, FREE, HELD)", state, found, FREE, HELD);
+            p.go_if(Cond::Eq(found, FREE.into()), "won");
+            p.go_if(Cond::Eq(found, HANDED_OVER.into()), "handed over");
+            p.goto("insert");
+        }
+        p.label("gone");
+        left.wait_until_taken(&mut p, my);
+        p.goto("done");
+    }
 
     p.label("handed over");
     p.write("state = HELD", state, HELD);
     p.label("won");
     p.mark(Mark::Enter);
+    p.label("leave the queue");
     p.write("starving = 0", starving, 0);
     p.write("head = my + 1", head, my + 1);
+    if let Some(Timeouts { left, .. }) = timeouts.as_ref().filter(|_| !is(Mutant::NobodySkips)) {
+        left.take_as_owner(&mut p, my + 1, "unlock");
+        p.set(my, my + 1);
+        p.goto("leave the queue");
+    }
     p.goto("unlock");
     p.label("stolen");
     p.mark(Mark::Enter);
@@ -137,8 +208,21 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     }
     if !is(Mutant::KickBeforeRelease) {
         p.label("look");
-        slots.look(&mut p, "is slot(now) parked?", now, "done");
+        match &timeouts {
+            Some(timeouts) if !is(Mutant::NobodySkips) => {
+                slots.look_or_skip(&mut p, now, &timeouts.left, ("done", "skip"));
+            }
+            _ => slots.look(&mut p, "is slot(now) parked?", now, "done"),
+        }
         slots.kick(&mut p, now, "look");
+    }
+    if let Some(Timeouts { left, cur, .. }) = timeouts.filter(|_| !is(Mutant::NobodySkips)) {
+        p.goto("done");
+        p.label("skip");
+        left.take_with_lock(&mut p, now, (head, cur), (state, found, [FREE, HELD, HANDED_OVER]), "kick");
+        p.mark(Mark::Inherit);
+        p.set(my, now);
+        p.goto("leave the queue");
     }
     p.label("done");
     p.mark(Mark::Done);

@@ -91,6 +91,12 @@ named! {
         MoreWaitersThanTickets = "more-waiters-than-tickets",
         /// The hybrid does not hand over to who starves.
         NoHandOver = "no-hand-over",
+        /// A waiter says that it leaves, and leaves without another look: its turn may have come.
+        LeaveWithoutLook = "leave-without-look",
+        /// The unlocker does not pass over the ticket of a waiter that left.
+        NobodySkips = "nobody-skips",
+        /// A waiter that left takes its turn after all, and the unlocker passes over it too.
+        LeaveAndEnter = "leave-and-enter",
     }
 }
 
@@ -105,6 +111,8 @@ named! {
         Schedule = "schedule",
         /// CPUs come online: before, no kick reaches them.
         Boot = "boot",
+        /// Waiters leave, their time being up: those behind must not wait for them.
+        Timeouts = "timeouts",
     }
 }
 
@@ -154,6 +162,9 @@ impl Protocol {
                 WakeBeforeClear,
                 TouchAfterRelease,
                 OneSlotForAll,
+                LeaveWithoutLook,
+                NobodySkips,
+                LeaveAndEnter,
             ],
             Protocol::PvHybrid => &[
                 KickBeforeRelease,
@@ -165,6 +176,9 @@ impl Protocol {
                 TouchAfterRelease,
                 OneSlotForAll,
                 NoHandOver,
+                LeaveWithoutLook,
+                NobodySkips,
+                LeaveAndEnter,
             ],
         }
     }
@@ -179,6 +193,7 @@ impl Protocol {
         match self {
             Protocol::XenByte2_6_27 => &[Scenario::Plain, Scenario::Interrupts, Scenario::Schedule],
             Protocol::PvTicket3_12 | Protocol::PvTicket4_0 => &[Scenario::Plain, Scenario::Boot],
+            Protocol::PvTicket | Protocol::PvTicketSym | Protocol::PvHybrid => &[Scenario::Plain, Scenario::Timeouts],
             _ => &[Scenario::Plain],
         }
     }
@@ -191,6 +206,7 @@ impl Mutant {
             NestedInterruptSlot => Scenario::Interrupts,
             KickOneWaiter => Scenario::Schedule,
             SlowpathBeforeOnline => Scenario::Boot,
+            LeaveWithoutLook | NobodySkips | LeaveAndEnter => Scenario::Timeouts,
             _ => Scenario::Plain,
         }
     }

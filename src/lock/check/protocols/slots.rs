@@ -1,7 +1,7 @@
 //! Parking on a slot of a global table, as our two locks do it.
 
-use super::names::{Mutant, Setting};
-use crate::lock::check::program::{At, Builder, Cond, Reg, Val, Var, get, put, put_if};
+use super::names::{Mutant, Setting, TICKET_BITS};
+use crate::lock::check::program::{Act, At, Builder, Cond, Reg, Val, Var, get, get_if, put, put_if};
 
 /// The table, and the registers that hold what was seen in it.
 pub(super) struct Slots {
@@ -56,6 +56,21 @@ impl Slots {
         p.go_if(Cond::None(self.seen, PARKED), not_parked);
     }
 
+    /// The same, where waiters may leave: jumps elsewhere if the owner of the ticket did.
+    pub fn look_or_skip(
+        &self,
+        p: &mut Builder,
+        ticket: impl Into<Val>,
+        left: &Left,
+        (not_parked, skip): (&'static str, &'static str),
+    ) {
+        let ticket = ticket.into();
+        p.read("is the next parked, or has it left?", &[get(self.seen, self.at(ticket)), left.get(ticket)]);
+        p.go_if(Cond::Any(left.found, THERE), skip);
+        p.label("kick");
+        p.go_if(Cond::None(self.seen, PARKED), not_parked);
+    }
+
     /// Clears the flag and then wakes who is parked; another look if the slot changed meanwhile.
     pub fn kick(&self, p: &mut Builder, ticket: impl Into<Val>, again: &'static str) {
         let at = self.at(ticket);
@@ -76,5 +91,100 @@ impl Slots {
         } else {
             p.futex_wake("futex_wake(slot, all)", at);
         }
+    }
+}
+
+/// The tickets whose waiters have left: a set behind a mutex, so that one alone takes a ticket out of it. A flag in the
+/// slot, changed with that mutex held, says that the set has a ticket of the slot: here the set is its own flag.
+///
+/// Bit 0 says that the ticket is there; taking it out begins an epoch, so that who put it there knows its own.
+pub(super) struct Left {
+    set: Var,
+    mine: Reg,
+    pub found: Reg,
+}
+
+const THERE: u8 = 1;
+const TAKEN: u8 = 2;
+
+impl Left {
+    pub fn new(p: &mut Builder, my: Reg) -> Left {
+        let set = p.array("left", 1 << TICKET_BITS, BITS);
+        let (mine, found) = (p.reg("left", BITS), p.reg("found left", 1));
+        p.epoch(mine, At::Slot(set, my + 0));
+        Left { set, mine, found }
+    }
+
+    pub fn get(&self, ticket: impl Into<Val>) -> Act {
+        get(self.found, At::Slot(self.set, ticket.into()))
+    }
+
+    /// A waiter says that it leaves.
+    pub fn insert(&self, p: &mut Builder, my: Reg) {
+        let at = At::Slot(self.set, my + 0);
+        p.locked("left.insert(my)", &[put(at, THERE), get(self.mine, at)]);
+    }
+
+    /// A waiter that finds that its turn has come takes its ticket out again; jumps if another did.
+    pub fn take_back(&self, p: &mut Builder, my: Reg, taken: &'static str) {
+        let take = put_if(Cond::Eq(self.mine, THERE.into()), At::Slot(self.set, my + 0), 0);
+        p.locked("its turn: left.take(my)", &[take]);
+        p.go_if(Cond::Ne(self.mine, THERE.into()), taken);
+    }
+
+    /// Who released the lock to a ticket takes it out, in order to pass over it; jumps if it was not there, or if the
+    /// lock is not at this ticket: then it is another's business. Where a ticket is in the set the lock lives: freeing it
+    /// takes its tickets out.
+    pub fn take(&self, p: &mut Builder, ticket: Val, (head, now): (Var, Reg), absent: &'static str) {
+        let look = get_if(Cond::Eq(self.found, THERE.into()), now, head);
+        let take = put_if(Cond::Both(self.found, THERE.into(), now, ticket), At::Slot(self.set, ticket), TAKEN);
+        p.locked("left.take(my + 1) if head == my + 1", &[self.get(ticket), look, take]);
+        p.go_if(Cond::Ne(self.found, THERE.into()), absent);
+        p.go_if(Cond::Ne(now, ticket), absent);
+    }
+
+    /// The owner of the lock, about to serve a ticket that only it can serve, takes it out; jumps if it was not there.
+    pub fn take_as_owner(&self, p: &mut Builder, ticket: Val, absent: &'static str) {
+        p.fence();
+        p.read("has the next left?", &[self.get(ticket)]);
+        p.go_if(Cond::None(self.found, THERE), absent);
+        let take = put_if(Cond::Eq(self.found, THERE.into()), At::Slot(self.set, ticket), TAKEN);
+        p.locked("left.take(next)", &[self.get(ticket), take]);
+        p.go_if(Cond::Ne(self.found, THERE.into()), absent);
+    }
+
+    /// As [`Left::take`], where the lock must be had besides: free, or handed over to the head of the queue.
+    pub fn take_with_lock(
+        &self,
+        p: &mut Builder,
+        now: Reg,
+        (head, cur): (Var, Reg),
+        (state, was, [free, held, handed_over]): (Var, Reg, [u8; 3]),
+        absent: &'static str,
+    ) {
+        let there = |was_it: u8| Cond::Both(self.found, THERE.into(), was, was_it.into());
+        let at = At::Slot(self.set, now + 0);
+        p.set(was, held);
+        p.locked(
+            "left.take(now) if head == now and the lock can be had",
+            &[
+                self.get(now),
+                get_if(Cond::Eq(self.found, THERE.into()), cur, head),
+                get_if(Cond::Both(self.found, THERE.into(), cur, now.into()), was, state),
+                put_if(there(free), state, held),
+                put_if(there(free), at, TAKEN),
+                put_if(there(handed_over), state, held),
+                put_if(there(handed_over), at, TAKEN),
+            ],
+        );
+        p.go_if(Cond::Ne(self.found, THERE.into()), absent);
+        p.go_if(Cond::Eq(was, held.into()), absent);
+    }
+
+    /// Waits until the ticket is taken out. In the lock a thread goes on at once, and takes another ticket; here each
+    /// thread has one at a time, since there are as few tickets as fit in a state.
+    pub fn wait_until_taken(&self, p: &mut Builder, my: Reg) {
+        // What it reads is of no interest, but that the ticket is still known when the epoch begins.
+        p.wait_until("has left, until it is passed over", Cond::Ne(self.mine, THERE.into()), &[self.get(my)]);
     }
 }

@@ -112,7 +112,7 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
             p.set(switches, 0);
             p.goto("poll");
         }
-        Scenario::Plain | Scenario::Boot => {
+        Scenario::Plain | Scenario::Boot | Scenario::Timeouts => {
             p.label("idle");
             acquire(&mut p, setting, (&outer, &cpu, &r), &OUTER, None);
             owned(&mut p, setting, (&outer, &cpu, &r));

@@ -1,5 +1,7 @@
 //! Plan → text, and files that appear whole or not at all.
 
+mod symbols;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +23,11 @@ pub fn image(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
         place.copy_from_slice(bytes);
     }
     Ok(out)
+}
+
+/// As [`image()`], with a symbol table where the file has none and the image names symbols.
+pub fn elf(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
+    symbols::added(image, self::image(image, plan)?)
 }
 
 /// The raw bytes of `.text` as they are after the plan's writes; writes to other sections are left out.

@@ -1,0 +1,149 @@
+//! An ELF file with a symbol table: what gdb, perf and objdump name addresses by, made of the kallsyms in the image.
+
+use object::elf;
+use object::read::elf::FileHeader;
+use object::write::elf as write;
+use object::{Endianness, LittleEndian as LE};
+
+use crate::error::{Error, Result};
+use crate::image::{Bits, Image};
+
+/// The image's bytes, changed or not, with a `.symtab` where it has none of its own and names symbols otherwise.
+///
+/// What follows the ELF file (the kernel's lists of relocations) follows it again.
+pub(super) fn added(image: &Image, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if image.elf_symbols().next().is_some() || image.symbols()?.is_none_or(|symbols| symbols.is_empty()) {
+        return Ok(bytes);
+    }
+    let end = bytes.len().saturating_sub(image.trailer().len());
+    let mut out = match image.bits() {
+        Bits::B64 => written::<elf::FileHeader64<LE>>(image, &bytes[..end])?,
+        Bits::B32 => written::<elf::FileHeader32<LE>>(image, &bytes[..end])?,
+    };
+    out.extend_from_slice(&bytes[end..]);
+    Ok(out)
+}
+
+/// One row of the table.
+struct Row<'a> {
+    name: &'a str,
+    info: elf::SymbolInfo,
+    section: elf::SymbolSection,
+    address: u64,
+    size: u64,
+}
+
+/// A row a symbol that stands for something in memory: local ones first, as the format wants it. A symbol reaches up to
+/// the next one, or to the end of its section.
+fn rows(image: &Image) -> Result<Vec<Row<'_>>> {
+    let Some(symbols) = image.symbols()? else { return Ok(Vec::new()) };
+    let all: Vec<_> = symbols.iter().filter(|(_, kind, _)| kind.is_place()).collect();
+    let sections = image.sections();
+    let mut rows = Vec::with_capacity(all.len());
+    let mut next = all.iter().map(|&(address, ..)| address).rev().peekable();
+    let mut ends = Vec::with_capacity(all.len());
+    let mut above = u64::MAX;
+    while let Some(address) = next.next() {
+        ends.push(above);
+        if next.peek().is_some_and(|&below| below < address) {
+            above = address;
+        }
+    }
+    for (&(address, kind, name), end) in all.iter().zip(ends.into_iter().rev()) {
+        let place = sections.iter().position(|section| section.contains(address));
+        let section = place.and_then(|index| sections.get(index));
+        let reaches = section.map_or(address, |section| section.end()).min(end);
+        let what = match section {
+            Some(section) if section.executable => elf::STT_FUNC,
+            Some(_) => elf::STT_OBJECT,
+            None => elf::STT_NOTYPE,
+        };
+        let binding = match kind.letter() {
+            'w' | 'W' | 'v' | 'V' => elf::STB_WEAK,
+            _ if kind.is_global() => elf::STB_GLOBAL,
+            _ => elf::STB_LOCAL,
+        };
+        // The null section comes first in the file and is not in the list.
+        let section = place.and_then(|index| u16::try_from(index + 1).ok()).map_or(elf::SHN_ABS, elf::SymbolSection);
+        let info = elf::SymbolInfo::new(binding, what);
+        rows.push(Row { name, info, section, address, size: reaches.saturating_sub(address) });
+    }
+    rows.sort_by_key(|row| row.info.st_bind() != elf::STB_LOCAL);
+    Ok(rows)
+}
+
+fn written<H: FileHeader<Endian = LE>>(image: &Image, bytes: &[u8]) -> Result<Vec<u8>> {
+    let malformed = |error: object::read::Error| Error::image(error.to_string()).in_file(image.name());
+    let refuse = |error: object::write::Error| Error::image(error.to_string()).in_file(image.name());
+    let header = H::parse(bytes).map_err(malformed)?;
+    let table = header.sections(LE, bytes).map_err(malformed)?;
+    if table.is_empty() {
+        return Ok(bytes.to_vec());
+    }
+    let rows = rows(image)?;
+    let mut out = Vec::new();
+    let mut writer = write::Writer::new(Endianness::Little, header.is_class_64(), &mut out);
+    writer.reserve_file_header();
+    writer.reserve_until(bytes.len() as u64);
+    writer.reserve_null_section_index();
+    let old_names = header.shstrndx(LE, bytes).map_err(malformed)? as usize;
+    let mut section_names = Vec::with_capacity(table.len());
+    for (index, section) in table.iter().enumerate().skip(1) {
+        if index == old_names {
+            writer.reserve_shstrtab_section_index();
+            section_names.push(None);
+        } else {
+            section_names.push(Some(writer.add_section_name(table.section_name(LE, section).map_err(malformed)?)));
+            writer.reserve_section_index();
+        }
+    }
+    writer.reserve_symtab_section_index();
+    writer.reserve_strtab_section_index();
+    writer.require_strtab();
+    writer.reserve_null_symbol_index();
+    let names: Vec<_> = rows.iter().map(|row| writer.add_string(row.name.as_bytes())).collect();
+    for _ in &rows {
+        writer.reserve_symbol_index(None);
+    }
+    writer.reserve_symtab();
+    writer.reserve_strtab().map_err(refuse)?;
+    writer.reserve_shstrtab().map_err(refuse)?;
+    writer.reserve_section_headers();
+
+    writer.write_file_header(&write::FileHeader::from_raw(LE, header)).map_err(refuse)?;
+    writer.write(bytes.get(writer.len() as usize..).unwrap_or_default());
+    writer.write_null_symbol();
+    for (row, &name) in rows.iter().zip(&names) {
+        writer.write_symbol(&write::Sym {
+            section: None,
+            st_name: writer.string_offset(Some(name)),
+            st_info: row.info,
+            st_other: elf::SymbolOther(0),
+            st_shndx: row.section,
+            st_value: row.address,
+            st_size: row.size,
+        });
+    }
+    writer.write_strtab();
+    writer.write_shstrtab();
+    writer.write_null_section_header();
+    for (section, name) in table.iter().skip(1).zip(section_names) {
+        let Some(name) = name else {
+            writer.write_shstrtab_section_header();
+            continue;
+        };
+        let mut header = write::SectionHeader::from_raw(LE, section);
+        header.sh_name = writer.section_name_offset(Some(name));
+        writer.write_section_header(&header);
+    }
+    let locals = rows.iter().take_while(|row| row.info.st_bind() == elf::STB_LOCAL).count();
+    writer.write_symtab_section_header(locals as u32 + 1);
+    writer.write_strtab_section_header();
+    // The program headers are among the bytes and stay there: e_phoff, then e_phentsize and e_phnum.
+    for field in if header.is_class_64() { [32..40, 54..58] } else { [28..32, 42..46] } {
+        if let (Some(to), Some(from)) = (out.get_mut(field.clone()), bytes.get(field)) {
+            to.copy_from_slice(from);
+        }
+    }
+    Ok(out)
+}

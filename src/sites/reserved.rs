@@ -1,0 +1,183 @@
+//! Where the kernel refuses to be probed: what its own tables and sections say.
+//!
+//! | what | where | refused by |
+//! |---|---|---|
+//! | `NOKPROBE_SYMBOL()` | `_kprobe_blacklist`, between `__start_kprobe_blacklist` and `__stop_kprobe_blacklist` | `within_kprobe_blacklist()` |
+//! | `.kprobes.text`, `.noinstr.text`, `.entry.text` | between the symbols `__kprobes_text_start` … | `populate_kprobe_blacklist()` |
+//! | `BUG()`, `WARN()` | `__bug_table` | `find_bug()`, since 5.4 (e336b4027775) |
+//! | preambles of functions | symbols `__cfi_*`, `__pfx_*` | `is_cfi_preamble_symbol()`, since 6.6 (de02f2ac5d8c) |
+//! | functions with fixups | `__ex_table` | `can_optimize()`: no jump, a breakpoint may be |
+//!
+//! kernel/kprobes.c: `check_kprobe_address_safe()`; arch/x86/kernel/kprobes/opt.c: `can_optimize()`.
+//!
+//! ```c
+//! unsigned long _kprobe_blacklist[];                                        /* functions */
+//! struct bug_entry { s32 bug_addr; s32 file; u16 line; u16 flags; };        /* 12 bytes; 8 without file and line, */
+//! struct bug_entry { s32 bug_addr; s32 format; s32 file; u16 line, flags; } /* 16 since 7.0; i386 to 5.17: pointers */
+//! struct exception_table_entry { s32 insn, fixup, handler; };               /* 12 bytes; 8 up to 4.5 */
+//! ```
+
+use super::code::{Code, Record, relative};
+use crate::error::{Error, Result};
+use crate::image::{Bits, Image, Section};
+
+const BLACKLIST: &str = "_kprobe_blacklist";
+const BUGS: &str = "__bug_table";
+const EXCEPTIONS: &str = "__ex_table";
+/// Ranges of code, between the symbols `__NAME_start` and `__NAME_end`; in modules they are sections.
+const RANGES: [(&str, &str, &str); 3] = [
+    ("__kprobes_text_start", "__kprobes_text_end", ".kprobes.text"),
+    ("__noinstr_text_start", "__noinstr_text_end", ".noinstr.text"),
+    ("__entry_text_start", "__entry_text_end", ".entry.text"),
+];
+
+/// What may not be probed, or not by a jump.
+#[derive(Debug, Clone, Default)]
+pub struct Reserved {
+    /// First address and the one behind the last, by address; they may overlap.
+    ranges: Vec<(u64, u64)>,
+    /// By address.
+    bugs: Vec<u64>,
+    /// Instructions with a fixup, by address.
+    exceptions: Vec<u64>,
+}
+
+impl Reserved {
+    /// Reads what an image says.
+    ///
+    /// # Errors
+    /// A function on the blacklist that is in no code.
+    pub fn read(image: &Image) -> Result<Reserved> {
+        let code = Code::of(image);
+        let mut reserved = Reserved {
+            ranges: ranges(&code)?,
+            bugs: image.section(BUGS).map_or_else(Vec::new, |section| bugs(&code, section)),
+            exceptions: image.section(EXCEPTIONS).map_or_else(Vec::new, |section| exceptions(&code, section)),
+        };
+        reserved.ranges.sort_unstable();
+        // Each reaches as far as any before it, so that one look at the last is enough.
+        let mut end = 0;
+        for range in &mut reserved.ranges {
+            end = range.1.max(end);
+            range.1 = end;
+        }
+        reserved.bugs.sort_unstable();
+        reserved.exceptions.sort_unstable();
+        Ok(reserved)
+    }
+
+    /// Whether the kernel lets nobody probe the instruction at an address.
+    pub fn refuses(&self, address: u64) -> bool {
+        let after = self.ranges.partition_point(|range| range.0 <= address);
+        // Ranges were merged from the left: the last one that begins here or before has the farthest end of them all.
+        let within = after.checked_sub(1).is_some_and(|at| address < self.ranges[at].1);
+        within || self.bugs.binary_search(&address).is_ok()
+    }
+
+    /// Whether an instruction of this stretch has a fixup.
+    pub fn excepted(&self, start: u64, end: u64) -> bool {
+        let from = self.exceptions.partition_point(|&insn| insn < start);
+        self.exceptions.get(from).is_some_and(|&insn| insn < end)
+    }
+}
+
+fn ranges(code: &Code<'_>) -> Result<Vec<(u64, u64)>> {
+    let image = code.image();
+    let symbols = image.symbols()?;
+    let named = |name: &str| symbols.and_then(|symbols| symbols.address_of(name));
+    let mut ranges = Vec::new();
+    for (start, end, section) in RANGES {
+        ranges.extend(named(start).zip(named(end)));
+        ranges.extend(image.section(section).filter(|s| s.executable).map(|s| (s.address, s.end())));
+    }
+    let mut addresses: Vec<u64> = symbols.iter().flat_map(|symbols| symbols.iter()).map(|(at, ..)| at).collect();
+    addresses.sort_unstable();
+    // As `kallsyms_lookup_size_offset()`: a function ends where the next one begins.
+    let function = |start: u64| {
+        let after = addresses.partition_point(|&address| address <= start);
+        (start, addresses.get(after).copied().unwrap_or(start.saturating_add(1)))
+    };
+    for (address, _, name) in symbols.iter().flat_map(|symbols| symbols.iter()) {
+        if name.starts_with("__cfi_") || name.starts_with("__pfx_") {
+            ranges.push(function(address));
+        }
+    }
+    let word = image.bits().word();
+    let placed = |e: Error| e.in_section(BLACKLIST).in_file(image.name());
+    let between = named("__start_kprobe_blacklist").zip(named("__stop_kprobe_blacklist"));
+    let table = match (image.section(BLACKLIST), between) {
+        (Some(section), _) => image.section_bytes(section),
+        (None, Some((start, stop))) => {
+            let len = stop.checked_sub(start).and_then(|len| usize::try_from(len).ok());
+            len.and_then(|len| image.read(start, len)).ok_or_else(|| {
+                placed(Error::table(format!("its end {stop:#x} and start are in no one section")).at_address(start))
+            })?
+        }
+        (None, None) => &[],
+    };
+    for (row, record) in table.chunks_exact(word).enumerate() {
+        let address = Record(record).pointer(0, word);
+        if address != 0 {
+            code.holds(address, 1).map_err(|e| placed(e.at_row(row)))?;
+            ranges.push(function(address));
+        }
+    }
+    Ok(ranges)
+}
+
+/// The addresses of `__bug_table`: by the layout where the most rows name a trap, all of them code. Empty where there is
+/// no such layout.
+fn bugs(code: &Code<'_>, section: &Section) -> Vec<u64> {
+    let image = code.image();
+    let bytes = image.section_bytes(section);
+    let word = image.bits().word();
+    let mut best = (0, Vec::new());
+    for stride in [12, 16, 8] {
+        for absolute in [false, true] {
+            if !bytes.len().is_multiple_of(stride) || absolute && image.bits() == Bits::B64 {
+                continue;
+            }
+            let address = |(row, record): (usize, &[u8])| match absolute {
+                true => Record(record).pointer(0, 4),
+                false => relative(section.address + (stride * row) as u64, Record(record).s32(0).into(), word),
+            };
+            let sites: Vec<u64> = bytes.chunks_exact(stride).enumerate().map(address).collect();
+            if sites.iter().all(|&site| code.from(site).is_some()) {
+                let traps = sites.iter().filter(|&&site| code.from(site).is_some_and(is_trap)).count();
+                if traps > best.0 {
+                    best = (traps, sites);
+                }
+            }
+        }
+    }
+    best.1
+}
+
+/// `ud2`, or `ud1` behind prefixes (7.0 on).
+fn is_trap(code: &[u8]) -> bool {
+    let prefixes = code.iter().take_while(|b| matches!(b, 0x67 | 0x48)).count();
+    matches!(code.get(prefixes..), Some([0x0f, 0x0b | 0xb9, ..]))
+}
+
+/// The instructions of `__ex_table`; empty where no layout has all of them in code.
+fn exceptions(code: &Code<'_>, section: &Section) -> Vec<u64> {
+    let image = code.image();
+    let bytes = image.section_bytes(section);
+    let word = image.bits().word();
+    for stride in [12, 8] {
+        if !bytes.len().is_multiple_of(stride) {
+            continue;
+        }
+        let field = |row: usize, record: &[u8], at: usize| {
+            relative(section.address + (stride * row + at) as u64, Record(record).s32(at).into(), word)
+        };
+        let rows = || bytes.chunks_exact(stride).enumerate();
+        let valid = |(row, record): (usize, &[u8])| {
+            code.from(field(row, record, 0)).is_some() && code.reaches(field(row, record, 4))
+        };
+        if rows().all(valid) {
+            return rows().map(|(row, record)| field(row, record, 0)).collect();
+        }
+    }
+    Vec::new()
+}

@@ -1,0 +1,153 @@
+//! Hashes before functions and indirect calls: `apply_fineibt()`, `poison_cfi()`, arch/x86/kernel/alternative.c (6.2 on).
+//!
+//! | | kCFI | FineIBT | `cfi=off` |
+//! |---|---|---|---|
+//! | preamble | `mov $hash,%eax` | the image's code with the hash in it | as kCFI |
+//! | the function's `endbr` | stays | poisoned | stays |
+//! | caller | `mov $-hash,%r10d; …` | the image's code with the hash in it | a jump over the check |
+//! | sealed function | hash 0 | hash 0, `endbr` poisoned | stays |
+//!
+//! A hash is the built one xor the seed of the boot, but where that would look like `endbr` (`cfi_rehash()`).
+
+use super::Code;
+use crate::insn::JMP_SHORT;
+use crate::plan::forms::ENDBR64;
+use crate::verify::clusters::SiteMap;
+use crate::verify::state::{CfiMode, State};
+
+/// Bytes of a preamble, and of a caller's check.
+pub(in crate::verify) const PREAMBLE: usize = 16;
+pub(in crate::verify) const CALLER: usize = 14;
+/// What stands for the hash in FineIBT's code.
+const PLACEHOLDER: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
+/// `fineibt_preamble_start` and `fineibt_caller_start` of 6.2, where the image does not name its own.
+const PREAMBLE_CODE: [u8; PREAMBLE] = *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x78\x56\x34\x12\x74\x03\x0f\x0b\x90";
+const CALLER_CODE: [u8; CALLER] = *b"\x41\xba\x78\x56\x34\x12\x49\x83\xeb\x10\x0f\x1f\x40\x00";
+
+/// `cfi_rehash()`: the hash xor the seed, shifted on (a Galois LFSR of 0x80200003) while it or its negative is an `endbr`.
+fn rehash(built: u32, seed: u32) -> u32 {
+    let is_endbr = |word: u32| matches!(word.to_le_bytes(), [0xf3, 0x0f, 0x1e, 0xfa | 0xfb] | [0x66, 0x0f, 0x1f, 0x00]);
+    let mut hash = built ^ seed;
+    while is_endbr(hash) || is_endbr(hash.wrapping_neg()) {
+        hash = hash >> 1 ^ if hash & 1 != 0 { 0x8020_0003 } else { 0 };
+    }
+    hash
+}
+
+/// The hash of a kCFI preamble, unless it is sealed.
+pub(in crate::verify) fn preamble_hash(code: &[u8]) -> Option<u32> {
+    match *code {
+        [0xb8, a, b, c, d, ..] => Some(u32::from_le_bytes([a, b, c, d])).filter(|&hash| hash != 0),
+        _ => None,
+    }
+}
+
+/// The hash that a kCFI caller asks for.
+pub(in crate::verify) fn caller_hash(code: &[u8]) -> Option<u32> {
+    match *code {
+        [0x41, 0xba, a, b, c, d, 0x45, 0x03, ..] => {
+            Some(u32::from_le_bytes([a, b, c, d]).wrapping_neg()).filter(|&hash| hash != 0)
+        }
+        _ => None,
+    }
+}
+
+/// A template with a hash in it.
+fn filled<const N: usize>(mut code: [u8; N], hash: u32) -> [u8; N] {
+    if let Some(at) = code.windows(4).position(|window| window == PLACEHOLDER) {
+        code[at..at + 4].copy_from_slice(&hash.to_le_bytes());
+    }
+    code
+}
+
+/// The hash that code has where its template has the placeholder, if it is that template.
+fn taken(template: &[u8], code: &[u8]) -> Option<u32> {
+    let at = template.windows(4).position(|window| window == PLACEHOLDER)?;
+    let hash = code.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)?;
+    let same = code.get(..at) == template.get(..at) && code.get(at + 4..template.len()) == template.get(at + 4..);
+    same.then_some(hash)
+}
+
+impl SiteMap<'_> {
+    fn preamble_code(&self) -> [u8; PREAMBLE] {
+        self.marks.fineibt_preamble.unwrap_or(PREAMBLE_CODE)
+    }
+
+    fn caller_code(&self) -> [u8; CALLER] {
+        self.marks.fineibt_caller.unwrap_or(CALLER_CODE)
+    }
+
+    /// What a preamble says: the mode, and the hash.
+    pub(in crate::verify) fn preamble_says(&self, found: &[u8]) -> Option<(CfiMode, u32)> {
+        let fine = || taken(&self.preamble_code(), found).map(|hash| (CfiMode::FineIbt, hash));
+        preamble_hash(found).map(|hash| (CfiMode::Kcfi, hash)).or_else(fine)
+    }
+
+    /// What a caller says: the mode, and the hash.
+    pub(in crate::verify) fn caller_says(&self, found: &[u8]) -> Option<(CfiMode, u32)> {
+        let off = || match *found {
+            [JMP_SHORT, skip, a, b, c, d, ..] if usize::from(skip) == CALLER - 2 => {
+                Some((CfiMode::Off, u32::from_le_bytes([a, b, c, d]).wrapping_neg()))
+            }
+            _ => None,
+        };
+        let fine = || taken(&self.caller_code(), found).map(|hash| (CfiMode::FineIbt, hash));
+        caller_hash(found).map(|hash| (CfiMode::Kcfi, hash)).or_else(off).or_else(fine)
+    }
+
+    /// `cfi_rand_preamble()`, `cfi_rewrite_preamble()`.
+    pub(super) fn preamble(&self, address: u64, state: &State, code: &mut Code<'_>) {
+        let Some(built) = code.at(address, PREAMBLE).and_then(|site| preamble_hash(site)) else { return };
+        let hash = rehash(built, state.cfi.seed);
+        match state.cfi.mode {
+            CfiMode::FineIbt => code.put(address, &filled(self.preamble_code(), hash)),
+            CfiMode::Kcfi | CfiMode::Off => code.put(address + 1, &hash.to_le_bytes()),
+        }
+    }
+
+    /// `cfi_rewrite_endbr()`: with FineIBT nobody comes to the function but through its preamble.
+    pub(super) fn checked_endbr(&self, address: u64, state: &State, code: &mut Code<'_>) {
+        let function = self.code.from(address.wrapping_sub(PREAMBLE as u64));
+        if state.cfi.mode == CfiMode::FineIbt
+            && preamble_hash(function).is_some()
+            && let Some(site) = code.at(address, 4)
+            && site == ENDBR64
+        {
+            site.copy_from_slice(&self.rules.endbr_poison);
+        }
+    }
+
+    /// `cfi_rand_callers()`, `cfi_rewrite_callers()`, `cfi_disable_callers()`.
+    pub(super) fn caller(&self, address: u64, state: &State, code: &mut Code<'_>) {
+        let Some(built) = code.at(address, CALLER).and_then(|site| caller_hash(site)) else { return };
+        let hash = rehash(built, state.cfi.seed);
+        let field = hash.wrapping_neg().to_le_bytes();
+        match state.cfi.mode {
+            CfiMode::FineIbt => code.put(address, &filled(self.caller_code(), hash)),
+            CfiMode::Kcfi => code.put(address + 2, &field),
+            CfiMode::Off => {
+                code.put(address, &[JMP_SHORT, CALLER as u8 - 2]);
+                code.put(address + 2, &field);
+            }
+        }
+    }
+
+    /// `poison_cfi()`: the preamble of a function that nothing calls indirectly accepts no caller.
+    pub(super) fn poison_cfi(&self, preamble: u64, state: &State, code: &mut Code<'_>) {
+        if !state.sealed {
+            return;
+        }
+        match state.cfi.mode {
+            CfiMode::Off => {}
+            CfiMode::Kcfi => code.put(preamble + 1, &[0; 4]),
+            CfiMode::FineIbt => {
+                let template = self.preamble_code();
+                let at = template.windows(4).position(|window| window == PLACEHOLDER).unwrap_or(7);
+                if code.at(preamble, 4).is_some_and(|site| site == ENDBR64) {
+                    code.put(preamble, &self.rules.endbr_poison);
+                }
+                code.put(preamble + at as u64, &[0; 4]);
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Whose backend fits: what op slots hold, and where the clocks' static calls go.
+//!
+//! What several backends explain as well is the one's that allows the least: what Xen HVM puts into slots a PV guest may put
+//! there, too, but not the other way round. Where that does not tell, they are one set.
+
+use super::tally::Tally;
+use super::{ENOUGH, Inference, Unknown};
+use crate::verify::info::Backend;
+use crate::verify::pieces::Slot;
+use crate::verify::state::Target;
+
+impl Inference<'_, '_, '_> {
+    /// Decides which backends fit; gives the place of the first.
+    pub(super) fn backends(&mut self) -> Option<usize> {
+        let map = self.map;
+        let backends = &map.info.backends;
+        let given = self.known.backend.as_ref();
+        let may = |backend: &Backend| match given {
+            Some(name) => backend.name == *name,
+            None => backend.requires.is_none_or(|feature| self.may_have(feature)),
+        };
+        let mut places: Vec<usize> = (0..backends.len()).filter(|&at| may(&backends[at])).collect();
+        if places.is_empty() {
+            places = (0..backends.len()).collect();
+        }
+        let rank = |&at: &usize| (self.explains(&backends[at]), usize::MAX - allows(&backends[at]));
+        let best = places.iter().map(rank).max()?;
+        places.retain(|at| rank(at) == best);
+        self.backends = places.iter().map(|&at| backends[at].name.clone()).collect();
+        places.first().copied()
+    }
+
+    /// Whether nothing speaks against a feature.
+    fn may_have(&self, feature: u16) -> bool {
+        let known = self.known.features.get(&feature).copied();
+        let voted = self.votes.iter().find(|vote| vote.about == Unknown::Feature(feature) && vote.votes >= ENOUGH);
+        known.or(voted.map(|vote| vote.value != 0)).unwrap_or(true)
+    }
+
+    /// How many sites hold what a backend may make them.
+    fn explains(&self, backend: &Backend) -> u32 {
+        let slot = |(slot, tally): (&Slot, &Tally<u64>)| {
+            let votes = |value: &u64| tally.0.get(value).copied().unwrap_or(0);
+            let listed = backend.slots.get(&slot.address);
+            listed.map_or(votes(&slot.built), |values| values.iter().map(votes).max().unwrap_or(0))
+        };
+        let slots: u32 = self.map.slots.iter().zip(&self.slot_tallies).map(slot).sum();
+        let call = |(&(key, built), tally): (&(u64, u64), &Tally<Target>)| {
+            if !self.map.info.backends.iter().any(|backend| backend.calls.contains_key(&key)) {
+                return 0;
+            }
+            let votes = |target: Target| tally.0.get(&target).copied().unwrap_or(0);
+            let functions = backend.calls.get(&key).into_iter().flatten().copied().chain([built]);
+            functions.map(|function| votes(Target::Updated(function))).chain([votes(Target::Built)]).max().unwrap_or(0)
+        };
+        slots + self.map.calls.iter().zip(&self.call_tallies).map(call).sum::<u32>()
+    }
+}
+
+/// How much a backend allows.
+fn allows(backend: &Backend) -> usize {
+    backend.slots.values().chain(backend.calls.values()).map(Vec::len).sum()
+}

@@ -1,0 +1,164 @@
+//! Probes: where the kernel lets one be set, and where it makes a jump of it.
+
+use std::ops::Range;
+
+use super::{Owned, Owner, Writers, within};
+use crate::insn::{self, CALL, CALL_LEN, INT3, JMP};
+use crate::verify::pieces::{Kind, Piece};
+
+/// Second bytes of two-byte opcodes that do the same at another address, a bit each (`twobyte_is_boostable`).
+const BOOSTABLE: [u16; 16] = [
+    0x034c, 0x8000, 0x000f, 0x0002, 0xffff, 0x0000, 0xcfff, 0xc0f0, 0x0000, 0xffff, 0xbb3b, 0xf8ff, 0xff03, 0xbb2e,
+    0xbb26, 0x772e,
+];
+
+impl Writers<'_, '_> {
+    /// A breakpoint on the instruction, or a jump laid over this byte.
+    pub(super) fn probe(&self, address: u64) -> Option<Owned> {
+        let at = self.offset(address)?;
+        if self.found.get(at) == Some(&INT3) && self.probeable(address).is_some() {
+            return self.owned(address, 1, &[Owner::Kprobes], None);
+        }
+        (0..CALL_LEN as u64).find_map(|back| {
+            let start = address.checked_sub(back).filter(|&start| start >= self.map.text.0)?;
+            let (JMP, target) = self.branch(start)? else { return None };
+            let optimised = self.outside(target) && self.optimisable(start);
+            optimised.then(|| self.owned(start, CALL_LEN, &[Owner::Kprobes], Some(target)))?
+        })
+    }
+
+    /// The function around an address, by `kallsyms_lookup_size_offset()`: its first address, and the one behind its last.
+    fn function(&self, address: u64) -> Range<u64> {
+        let functions = &self.map.functions;
+        let after = functions.partition_point(|&function| function <= address);
+        let start = after.checked_sub(1).map_or(self.map.text.0, |at| functions[at].max(self.map.text.0));
+        start..functions.get(after).copied().unwrap_or(self.map.text.1).min(self.map.text.1)
+    }
+
+    /// The instruction that begins at an address, as it should be, if the kernel lets it be probed:
+    /// `check_kprobe_address_safe()`, `can_probe()`.
+    fn probeable(&self, address: u64) -> Option<insn::Step> {
+        let map = self.map;
+        let taken = |piece: &Piece| match piece.kind {
+            Kind::Jump { .. } | Kind::Call { .. } | Kind::Trampoline { .. } => {
+                within(address, piece.address, piece.len.into())
+            }
+            // A probe at the head of a function goes through ftrace; one within the call is refused.
+            Kind::Mcount(_) => within(address, piece.address, CALL_LEN),
+            // arch_adjust_kprobe_addr(): a probe of `endbr` is one of what is behind it.
+            Kind::Endbr(_) => within(address, piece.address, 4),
+            _ => false,
+        };
+        let clusters = map.touching(address, address.saturating_add(1));
+        let traced = map.tracer_calls.iter().any(|&call| within(address, call, CALL_LEN));
+        // Probes need kallsyms.
+        if map.functions.is_empty()
+            || traced
+            || map.reserved.refuses(address)
+            || clusters.iter().flat_map(|c| map.pieces(c)).any(taken)
+        {
+            return None;
+        }
+        let (mut at, end) = (self.offset(self.function(address).start)?, self.offset(address)?);
+        while at < end {
+            at += insn::step(map.bits, self.expected.get(at..)?)?.len;
+        }
+        let code = self.expected.get(at..)?;
+        let step = insn::step(map.bits, code).filter(|_| at == end)?;
+        let endbr = matches!(code, [0xf3, 0x0f, 0x1e, 0xfa | 0xfb, ..]);
+        // Neither another's breakpoint nor what masks exceptions: __copy_instruction().
+        let masking = match step.opcode {
+            [0x8e, modrm] => modrm >> 3 & 7 == 2,
+            [first, _] => matches!(first, INT3 | 0x17),
+        };
+        (!endbr && !masking).then_some(step)
+    }
+
+    /// Whether the kernel may have put a jump here: `can_optimize()`, `copy_optimized_instructions()`.
+    fn optimisable(&self, address: u64) -> bool {
+        let map = self.map;
+        let function = self.function(address);
+        let room = function.end.saturating_sub(address) >= CALL_LEN as u64;
+        if !room || map.reserved.excepted(function.start, function.end) || self.probeable(address).is_none() {
+            return false;
+        }
+        // What is displaced: whole instructions, each of which runs elsewhere as well.
+        let mut end = address;
+        while end < address + CALL_LEN as u64 {
+            let code = self.offset(end).and_then(|at| self.expected.get(at..));
+            let Some((code, step)) = code.and_then(|code| Some((code, insn::step(map.bits, code)?))) else {
+                return false;
+            };
+            if !boostable(&step, code) {
+                return false;
+            }
+            end += step.len as u64;
+        }
+        let reserved = |piece: &Piece| {
+            let kept = matches!(
+                piece.kind,
+                Kind::Mcount(_) | Kind::Lock(_) | Kind::Jump { .. } | Kind::Call { .. } | Kind::Trampoline { .. }
+            );
+            kept && piece.address < end && piece.address + u64::from(piece.len) > address
+        };
+        let clusters = map.touching(address, end);
+        !clusters.iter().flat_map(|c| map.pieces(c)).any(reserved) && !self.jumped_into(&function, address + 1)
+    }
+
+    /// `insn_jump_into_range()`, `insn_is_indirect_jump()`: whether an instruction of the function jumps behind the first
+    /// byte of the jump, or who knows where.
+    fn jumped_into(&self, function: &Range<u64>, start: u64) -> bool {
+        let Some((mut at, end)) = self.offset(function.start).zip(self.offset(function.end)) else { return true };
+        let base = self.map.text.0;
+        while at < end {
+            let Some(code) = self.expected.get(at..end) else { return true };
+            let Some(step) = insn::step(self.map.bits, code) else { return true };
+            let field = match step.opcode[0] {
+                CALL => None,
+                0xe0..=0xe3 => Some(step.len - 1),
+                _ => step.branch().map(|(field, _)| field),
+            };
+            if let Some(field) = field {
+                let target = self.map.code.target(base + at as u64, step.len, &code[field..step.len]);
+                if (start..=start + 4).contains(&target) {
+                    return true;
+                }
+            }
+            // Without retpolines a jump table may lead anywhere.
+            let indirect = step.opcode[0] == 0xff && step.opcode[1] >> 3 & 6 == 4;
+            if indirect && self.map.marks.indirect_thunks.is_none() {
+                return true;
+            }
+            at += step.len;
+        }
+        false
+    }
+}
+
+/// `can_boost()`: whether an instruction does the same at another address.
+fn boostable(step: &insn::Step, code: &[u8]) -> bool {
+    let prefixes = &code[..step.prefixes.min(code.len())];
+    if prefixes.iter().any(|b| matches!(b, 0x2e | 0x67)) {
+        return false;
+    }
+    match step.opcode {
+        [0x0f, second] => BOOSTABLE[usize::from(second >> 4)] >> (second & 15) & 1 != 0,
+        [0xff, modrm] => modrm >> 3 & 7 == 4,
+        [first, _] => !matches!(
+            first,
+            0x62 | 0x70..=0x7f
+                | 0x9a
+                | 0xc0..=0xc1
+                | 0xcc..=0xce
+                | 0xd0..=0xd3
+                | 0xd6
+                | 0xd8..=0xdf
+                | 0xe0..=0xe3
+                | 0xe8..=0xe9
+                | 0xeb
+                | 0xf0..=0xf4
+                | 0xf6..=0xf7
+                | 0xfe
+        ),
+    }
+}

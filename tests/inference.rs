@@ -1,0 +1,179 @@
+//! What the verifier takes for known, on images made by code: what settles an unknown, and what a machine's word does.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod elfwriter;
+mod verify_support;
+
+use std::collections::HashMap;
+
+use pvops::ErrorKind;
+use pvops::image::Bits;
+use pvops::insn::{self, K8_NOPS, P6_NOPS};
+use pvops::plan::Boot;
+use pvops::sites::{Alternative, AlternativeTable, alternatives};
+use pvops::verify::{Backend, KernelInfo, Known, Report};
+use verify_support::{DATA, HOOK, Made, OUTSIDE, XENPV, at, info, made, put};
+
+const ERA: &str = "6.1";
+const NONE: [u64; 0] = [];
+
+fn addresses(report: &Report) -> Vec<u64> {
+    report.unexplained.iter().map(|run| run.address).collect()
+}
+
+#[test]
+fn what_the_machine_settles_is_settled_for_every_rule() {
+    let made = made();
+    let mut memory = made.booted(ERA);
+    let place = at("early_xen_iret_patch");
+    put(&mut memory, place, &insn::jmp(place, at("xen_iret")));
+    let known = |on| Known { features: HashMap::from([(XENPV, on)]), ..Known::default() };
+    // No site tells whether this is Xen, so the jump is its own witness; a machine's word is another.
+    assert_eq!(addresses(&made.judged(ERA, &memory, &Known::default())), NONE);
+    assert_eq!(addresses(&made.judged(ERA, &memory, &known(true))), NONE);
+    assert_eq!(made.judged(ERA, &memory, &known(false)).unexplained.len(), 1);
+    assert_eq!(made.judged(ERA, &made.booted(ERA), &known(true)).unexplained.len(), 1);
+}
+
+#[test]
+fn who_knows_more_passes_no_more() {
+    let made = made();
+    let clean = made.booted(ERA);
+    let right = Known {
+        uniprocessor: Some(false),
+        nops: Some(Boot::default().nops),
+        features: HashMap::from([(XENPV, false)]),
+        keys: HashMap::from([(DATA + 8, false)]),
+        calls: HashMap::from([(HOOK, at("plain"))]),
+        ..Known::default()
+    };
+    assert_eq!(addresses(&made.judged(ERA, &clean, &right)), NONE);
+    for offset in 0..clean.len() {
+        let mut memory = clean.clone();
+        memory[offset] ^= 0x10;
+        let without = made.judged(ERA, &memory, &Known::default());
+        let with = made.judged(ERA, &memory, &right);
+        let changed = |report: &Report| report.unexplained.iter().any(|run| run.wrong > 0);
+        assert!(changed(&with), "offset {offset:#x}");
+        assert!(!changed(&without) || changed(&with), "offset {offset:#x}");
+    }
+}
+
+#[test]
+fn without_calls_of_a_tracer_every_nopped_site_votes_for_the_nops() {
+    let mut made = made();
+    made.tables.mcount.clear();
+    for nops in [&K8_NOPS, &P6_NOPS] {
+        let memory = made.booted_on("5.10", &Boot { features: vec![0; 32], nops, ..Boot::default() });
+        let info = KernelInfo { nops: vec![&K8_NOPS, &P6_NOPS], ..info() };
+        let report = made.judged_as("5.10", info, &memory, &Known::default());
+        assert_eq!(addresses(&report), NONE);
+        // As built the label has P6's: a site that was not changed is silent.
+        if nops.name == K8_NOPS.name {
+            assert_eq!(report.state.nops.name, nops.name);
+        }
+    }
+}
+
+#[test]
+fn a_trampoline_of_hid_bpf_is_explained_at_its_place_and_with_its_tracer_only() {
+    let made = made();
+    let (head, tracer) = (at("__hid_bpf_tail_call"), at("ftrace_caller"));
+    let (call, list) = (insn::call(head, OUTSIDE), insn::call(tracer, at("arch_ftrace_ops_list_func")));
+    let mut memory = made.booted(ERA);
+    put(&mut memory, head, &call);
+    assert_eq!(addresses(&made.judged(ERA, &memory, &Known::default())), [head]);
+    put(&mut memory, tracer, &list);
+    assert_eq!(addresses(&made.judged(ERA, &memory, &Known::default())), NONE);
+    let other = at("traced");
+    put(&mut memory, other, &insn::call(other, OUTSIDE));
+    assert_eq!(addresses(&made.judged(ERA, &memory, &Known::default())), [other]);
+}
+
+fn backend(name: &str, functions: &[&str]) -> Backend {
+    let calls = if functions.is_empty() {
+        HashMap::new()
+    } else {
+        HashMap::from([(HOOK, functions.iter().map(|f| at(f)).collect())])
+    };
+    Backend { name: name.to_owned(), calls, ..Backend::default() }
+}
+
+/// Memory where the static call goes to this address.
+fn calling(made: &Made, target: u64) -> Vec<u8> {
+    let mut memory = made.booted(ERA);
+    put(&mut memory, at("calling"), &insn::call(at("calling"), target));
+    put(&mut memory, at("__SCT__hook"), &insn::jmp(at("__SCT__hook"), target));
+    memory
+}
+
+fn label(made: &Made, backends: Vec<Backend>, memory: &[u8], known: &Known) -> Vec<String> {
+    made.judged_as(ERA, KernelInfo { backends, ..info() }, memory, known).backends
+}
+
+#[test]
+fn of_backends_that_explain_as_much_the_one_that_allows_least_is_the_label() {
+    let made = made();
+    let all = || vec![backend("native", &[]), backend("pv", &["traced", "short"]), backend("hvm", &["traced"])];
+    let none = Known::default();
+    assert_eq!(label(&made, all(), &made.booted(ERA), &none), ["native"]);
+    assert_eq!(label(&made, all(), &calling(&made, at("traced")), &none), ["hvm"]);
+    assert_eq!(label(&made, all(), &calling(&made, at("short")), &none), ["pv"]);
+    let twins = vec![backend("native", &[]), backend("one", &["traced"]), backend("other", &["traced"])];
+    assert_eq!(label(&made, twins, &calling(&made, at("traced")), &none), ["one", "other"]);
+    let given = Known { backend: Some("pv".to_owned()), ..Known::default() };
+    assert_eq!(label(&made, all(), &calling(&made, at("traced")), &given), ["pv"]);
+}
+
+#[test]
+fn a_backend_is_not_one_whose_feature_is_off() {
+    let made = made();
+    let needs = Backend { requires: Some(XENPV), ..backend("pv", &["traced"]) };
+    let backends = || vec![backend("native", &[]), needs.clone(), backend("hvm", &["traced", "short"])];
+    let memory = calling(&made, at("traced"));
+    assert_eq!(label(&made, backends(), &memory, &Known::default()), ["pv"]);
+    let off = Known { features: HashMap::from([(XENPV, false)]), ..Known::default() };
+    assert_eq!(label(&made, backends(), &memory, &off), ["hvm"]);
+}
+
+#[test]
+fn a_page_of_hypercalls_is_one_place_for_all_its_sites_and_needs_its_backend() {
+    let made = made();
+    let hyperv = || Backend { page: Some(HOOK), ..backend("hyperv", &[]) };
+    let judged = |memory: &[u8], known: &Known| {
+        made.judged_as(ERA, KernelInfo { backends: vec![backend("native", &[]), hyperv()], ..info() }, memory, known)
+    };
+    let given = Known { backend: Some("hyperv".to_owned()), ..Known::default() };
+    let paged = calling(&made, OUTSIDE);
+    assert_eq!(addresses(&judged(&paged, &given)), NONE);
+    assert_eq!(judged(&paged, &Known::default()).unexplained.len(), 2);
+    assert_eq!(judged(&calling(&made, OUTSIDE + 16), &given).unexplained.len(), 2);
+    let mut torn = paged.clone();
+    put(&mut torn, at("calling"), &insn::call(at("calling"), OUTSIDE + 4096));
+    let report = judged(&torn, &given);
+    assert_eq!(report.unexplained.len(), 1);
+    assert_eq!(report.unexplained[0].suspects.len(), 2);
+}
+
+#[test]
+fn a_direct_call_that_the_kernel_would_not_make_is_an_error_that_names_its_row() {
+    let mut made = made();
+    let place = at("plain");
+    for (len, replacement_len) in [(4, 5), (6, 4), (0, 0), (5, 5)] {
+        let row = Alternative {
+            address: place,
+            replacement: at("traced"),
+            feature: 0,
+            inverted: false,
+            direct_call: true,
+            len,
+            replacement_len,
+            pad: 0,
+        };
+        made.tables.alternatives =
+            Some(AlternativeTable { layout: alternatives::Layout::of_2007(Bits::B64), rows: vec![row] });
+        let error = made.verifier("6.12", info()).err().expect("an error");
+        assert_eq!(error.kind, ErrorKind::Table);
+        assert!(error.to_string().contains(".altinstructions row 0"), "{error}");
+    }
+}

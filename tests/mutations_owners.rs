@@ -1,0 +1,133 @@
+//! Recorded boots changed where others write, and two places at once: what is theirs is named to the byte, what hides
+//! behind it is found, and two changes that agree do not outvote the rest. Seeded; on real boots (`PVOPS_KERNELS`).
+
+#![allow(clippy::expect_used)] // a test's input is there, or the test fails
+
+mod boots_support;
+
+use std::collections::{BTreeMap, HashMap};
+
+use boots_support::{all, info, kernel, rules};
+use pvops::insn::{self, INT3};
+use pvops::plan::Memory;
+use pvops::sites::{Reserved, Tables};
+use pvops::verify::{Known, Owner, Report, Unknown, Verifier, View};
+
+const BOOTS: [&str; 2] = ["6.1.0-56-amd64~native-max-smp2", "6.12.117+deb12-amd64~native-qemu64-smp1"];
+/// Where modules lie.
+const OUTSIDE: u64 = 0xffff_ffff_c060_0000;
+
+/// xorshift64*: the same changes each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
+    }
+}
+
+/// Wrong bytes by address: whether somebody else may have written each.
+fn wrong(report: &Report) -> BTreeMap<u64, bool> {
+    let bytes = report.unexplained.iter().flat_map(|run| {
+        let pairs = (run.address..).zip(run.found.iter().zip(&run.expected));
+        pairs.filter(|(_, (is, should))| is != should).map(|(at, _)| (at, run.owned.is_some()))
+    });
+    bytes.collect()
+}
+
+#[test]
+fn what_hides_behind_an_owner_is_found_and_two_that_agree_are_two() {
+    for recorded in all().into_iter().filter(|boot| BOOTS.contains(&&format!("{}~{}", boot.kernel, boot.mode)[..])) {
+        let name = format!("{}~{}", recorded.kernel, recorded.mode);
+        let image = kernel(&recorded.kernel);
+        let tables = Tables::read(&image).expect("real tables are valid");
+        let (rules, info) = (rules(&recorded.kernel), info(&recorded.kernel, &image));
+        let verifier = Verifier::new(&image, &tables, rules, info, Memory::of(&image)).expect("a verifier");
+        let clean = recorded.memory(&image);
+        let (start, end) = verifier.text();
+        let judged = |memory: &[u8]| {
+            let view = View::new((start, end), memory, &[]).expect("a view");
+            verifier.verify(&view, &Known::default())
+        };
+        let put = |memory: &mut [u8], address: u64, bytes: &[u8]| {
+            let at = (address - start) as usize;
+            memory[at..at + bytes.len()].copy_from_slice(bytes);
+        };
+        let symbols = image.symbols().expect("symbols").expect("some");
+        let reserved = Reserved::read(&image).expect("what the image reserves");
+        let mut dice = Dice(0x5eed);
+
+        // Heads of traced functions: a call is somebody's, five bytes of it, and the hundred behind it are nobody's.
+        let heads: Vec<u64> = tables.mcount.iter().copied().filter(|at| (start..end - 4096).contains(at)).collect();
+        let mut memory = clean.clone();
+        let mut called = BTreeMap::new();
+        while called.len() < 100 {
+            let head = heads[dice.roll(heads.len())];
+            if called.range(head.saturating_sub(0x200)..head + 0x200).next().is_none() {
+                // None of them may be a breakpoint, a call or a jump: at an instruction's start that has an owner of its own.
+                let byte =
+                    |dice: &mut Dice| Some(dice.roll(256) as u8).filter(|b| ![INT3, insn::CALL, insn::JMP].contains(b));
+                let behind: Vec<u8> = (0..100).map(|_| byte(&mut dice).unwrap_or(0)).collect();
+                put(&mut memory, head, &insn::call(head, OUTSIDE));
+                put(&mut memory, head + 5, &behind);
+                called.insert(head, ());
+            }
+        }
+        for (at, owned) in wrong(&judged(&memory)) {
+            let head = called.range(..=at).next_back().map_or(0, |(&head, ())| head);
+            assert!(!owned || at < head + 5, "{name}: {at:#x} is behind the call at {head:#x}");
+        }
+
+        // Breakpoints and jumps where the kernel lets nobody probe are nobody's.
+        let range = |from: &str, to: &str| symbols.address_of(from).zip(symbols.address_of(to));
+        let ranges =
+            [range("__noinstr_text_start", "__noinstr_text_end"), range("__entry_text_start", "__entry_text_end")];
+        let mut memory = clean.clone();
+        let mut refused = 0;
+        for (from, to) in ranges.into_iter().flatten() {
+            for _ in 0..200 {
+                let place = from + dice.roll((to - from - 8) as usize) as u64;
+                assert!(reserved.refuses(place), "{name}: {place:#x}");
+                let bytes = if dice.roll(2) == 0 { vec![INT3] } else { insn::jmp(place, OUTSIDE).to_vec() };
+                put(&mut memory, place, &bytes);
+                refused += 1;
+            }
+        }
+        let report = judged(&memory);
+        assert!(refused == 400 && !report.unexplained.is_empty());
+        for run in &report.unexplained {
+            // A static call in there that goes outside is one of its own; nothing else has an owner.
+            let owners = run.owned.as_ref().map_or(Vec::new(), |owned| owned.owners.clone());
+            assert!(!owners.contains(&Owner::Kprobes), "{name}: {run:x?}");
+        }
+
+        // Two sites of a static call that agree with each other, and not with at least four more.
+        let votes: HashMap<Unknown, u32> = judged(&clean).votes.iter().map(|vote| (vote.about, vote.votes)).collect();
+        let mut by_key: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for site in tables.static_calls.iter().filter(|site| (start..end - 16).contains(&site.address) && !site.tail) {
+            if clean[(site.address - start) as usize] == insn::CALL {
+                by_key.entry(site.key).or_default().push(site.address);
+            }
+        }
+        by_key
+            .retain(|key, sites| sites.len() >= 2 && votes.get(&Unknown::Call(*key)).is_some_and(|&votes| votes >= 6));
+        assert!(!by_key.is_empty());
+        let other = symbols.address_of("do_sys_openat2").expect("a function");
+        let mut memory = clean.clone();
+        let mut changed = Vec::new();
+        for sites in by_key.values() {
+            for &site in &sites[..2] {
+                put(&mut memory, site, &insn::call(site, other));
+                changed.push(site);
+            }
+        }
+        let found = wrong(&judged(&memory));
+        for site in changed {
+            assert!(found.range(site..site + 5).next().is_some(), "{name}: {site:#x} is not found");
+        }
+        assert!(found.values().all(|&owned| !owned), "{name}");
+    }
+}

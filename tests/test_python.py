@@ -1,0 +1,133 @@
+"""The nouns as Python objects: short representations, containers, pickles, and the words of the command line."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import pvops
+from pvops import backends
+from pvops.errors import ImageError, OpsError
+from pvops.kernel import open_stdin
+from pvops.lock import simulate
+from pvops.plan.diff import compare
+from pvops.plan.explain import explanation
+
+#: The longest line that a person reads at a prompt without scrolling.
+LINE = 200
+
+
+@pytest.fixture
+def opened(sample_kernel: Path) -> pvops.Kernel:
+    return pvops.open(sample_kernel)
+
+
+@pytest.fixture
+def nouns(opened: pvops.Kernel) -> list[object]:
+    """An object of each kind that a user holds."""
+    plan, other = opened.plan(), opened.plan("kvm")
+    site = opened.sites[0]
+    return [
+        opened,
+        opened.sites,
+        site,
+        site.rows[0],
+        plan,
+        plan.at(site.address)[0],
+        plan.machine,
+        plan.backend,
+        explanation(opened, [plan, other], site.address),
+        compare(plan, other),
+        opened.places(f"{site.address:#x}")[0],
+        pvops.memory.open(bytes(0x10000)),
+    ]
+
+
+def test_a_representation_is_one_short_line_with_addresses_in_hexadecimal(nouns: list[object]) -> None:
+    for noun in nouns:
+        shown = repr(noun)
+        assert len(shown) <= LINE, shown
+        assert "\n" not in shown
+        for address in (getattr(noun, "address", None),):
+            assert not isinstance(address, int) or f"{address:#x}" in shown
+
+
+def test_in_a_notebook_it_is_a_piece_of_html(opened: pvops.Kernel) -> None:
+    plan, other = opened.plan(), opened.plan("kvm")
+    result = simulate.simulate(simulate.Case(protocol="pv-ticket", vcpus=2, pcpus=1, duration=0.01))
+    shown = [
+        (opened._repr_html_(), opened.name),
+        (opened.sites._repr_html_(), f"{len(opened.sites)} sites"),
+        (plan._repr_html_(), "under native"),
+        (compare(plan, other)._repr_html_(), "sites differ"),
+        (explanation(opened, [plan], opened.sites[0].address)._repr_html_(), str(opened.sites[0].op)),
+        (result._repr_html_(), "pv-ticket: 2 virtual CPUs on 1"),
+    ]
+    for html, word in shown:
+        assert word in html
+        assert "<table>" in html
+        assert "<script" not in html
+
+
+def test_sites_are_found_by_address_and_by_place(opened: pvops.Kernel) -> None:
+    site = opened.sites[3]
+    assert site.address in opened.sites
+    assert site.address + len(site.bytes) - 1 in opened.sites
+    assert site in opened.sites
+    assert 0x1000 not in opened.sites
+    assert opened.sites[site.address].address == opened.sites[site.address + 1].address == site.address
+    assert [s.address for s in opened.sites[2:5]] == [s.address for s in opened.sites][2:5]
+    assert site.address in [s.address for s in opened.sites[str(site.symbol)]]
+    free = next(a for a in range(site.address, site.address + 0x1000) if opened.sites.at(a) is None)
+    with pytest.raises(IndexError, match=f"no site at {free:#x}"):
+        opened.sites[free]
+    with pytest.raises(IndexError):
+        opened.sites[len(opened.sites)]
+    with pytest.raises(ImageError, match="no symbol nowhere"):
+        opened.sites["nowhere"]
+
+
+def test_what_the_command_line_takes_python_takes(opened: pvops.Kernel) -> None:
+    site = opened.sites[0]
+    plan = opened.plan("KVM", machine="intel-haswell")
+    assert plan.machine is not None
+    assert (plan.backend, plan.machine.name) == (backends.kvm, "intel-haswell")
+    assert opened.plan(machine="baseline").machine is None
+    assert plan.explain(str(site.symbol)) == plan.explain(site.address)
+
+
+def test_a_kernel_and_a_plan_cross_to_another_process(sample_kernel: Path) -> None:
+    for source in (sample_kernel, sample_kernel.read_bytes()):
+        kernel = pvops.open(source)
+        plan = kernel.plan("kvm", machine="amd-epyc-milan")
+        again = pickle.loads(pickle.dumps(plan))
+        assert bytes(again.apply()) == bytes(plan.apply())
+        assert again.machine == plan.machine
+        assert pickle.loads(pickle.dumps(kernel)).sites[0].address == kernel.sites[0].address
+
+
+def test_a_report_crosses_too(kernel: Callable[[str], pvops.Kernel]) -> None:
+    opened = kernel("6.1.0-50-686-pae")
+    report = opened.verify(bytes(opened.plan().apply()))
+    again = pickle.loads(pickle.dumps(report))
+    assert again == report
+    assert len(repr(report)) <= LINE
+    assert again.verdict == "clean"
+    assert report.kernel in report._repr_html_()
+
+
+def test_a_kernel_from_a_pipe_cannot_cross(sample_kernel: Path) -> None:
+    with sample_kernel.open("rb") as file:
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            kernel = open_stdin()
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+    with pytest.raises(OpsError, match="from a pipe"):
+        pickle.dumps(kernel)

@@ -1,0 +1,82 @@
+"""What SECURITY.md promises of the command, and that each test it names is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pvops as package
+
+ROOT = Path(__file__).parents[1]
+
+#: Commands that read files, with an image for KERNEL.
+COMMANDS = (
+    ["sites", "KERNEL"],
+    ["ops", "KERNEL"],
+    ["explain", "KERNEL", "ADDRESS", "--backend", "kvm"],
+    ["disasm", "KERNEL", "ADDRESS"],
+    ["patch", "KERNEL", "-o", "OUT"],
+    ["diff", "KERNEL", "native", "kvm"],
+    ["machine", "--presets"],
+)
+
+#: Run the command within a process that says which of its memory can be executed, and whether it met a socket.
+_MAPS = """
+import sys
+from pvops.cli import main
+status = main(sys.argv[1:])
+for line in open("/proc/self/maps"):
+    fields = line.split()
+    if "x" in fields[1] and not (len(fields) > 5 and (fields[5].endswith((".so", "]")) or ".so." in fields[5])):
+        print("EXECUTABLE", line, file=sys.stderr)
+sys.exit(0 if status in (0, 1) else status)
+"""
+_SOCKETS = """
+import sys
+sys.addaudithook(lambda event, _: event.startswith("socket.") and sys.exit(f"SOCKET {event}"))
+from pvops.cli import main
+status = main(sys.argv[1:])
+sys.exit(0 if status in (0, 1) else status)
+"""
+
+
+def ran(program: str, words: list[str], kernel: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a program says that runs a command."""
+    place = {
+        "KERNEL": str(kernel),
+        "OUT": str(folder / "out"),
+        "ADDRESS": f"{package.open(kernel).sites[0].address:#x}",
+    }
+    command = [sys.executable, "-c", program, *(place.get(word, word) for word in words)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_no_byte_of_an_image_can_be_executed(words: list[str], sample_kernel: Path, tmp_path: Path) -> None:
+    executable = Path(sys.executable).resolve()
+    done = ran(_MAPS, words, sample_kernel, tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [line for line in done.stderr.splitlines() if line.startswith("EXECUTABLE")]
+    assert all(str(executable) in line for line in found), found
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_no_command_opens_a_socket(words: list[str], sample_kernel: Path, tmp_path: Path) -> None:
+    done = ran(_SOCKETS, words, sample_kernel, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "SOCKET" not in done.stderr
+
+
+def test_the_tests_that_hold_the_promises_are_there() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    promises = re.findall(r"^(\d)\. .*?(?=^\d\. |^What it)", text, re.DOTALL | re.MULTILINE)
+    assert promises == ["1", "2", "3", "4", "5", "6"]
+    for promise in re.split(r"^\d\. ", text.partition("What it does not")[0], flags=re.MULTILINE)[1:]:
+        named = re.findall(r"`(tests/[\w/.]+)::(\w+)`", promise)
+        assert named, promise
+        for file, name in named:
+            assert re.search(rf"\b(def|fn) {name}\b", (ROOT / file).read_text()), f"{file}::{name}"
