@@ -151,7 +151,7 @@ def test_the_text_of_a_kernel_that_slid_is_that_of_one_that_did_not_with_its_add
     image = opened.image.moved(slide)
     report = opened.verify(read)
     assert report.slide == slide
-    assert report.verdict == "clean", report.unexplained[:3]
+    assert not report.unexplained  # its data are as built: of a kernel that never ran
 
 
 def test_a_slide_is_a_hexadecimal_number(sample_kernel: Path, tmp_path: Path) -> None:
