@@ -70,18 +70,21 @@ impl Pages for Kdump {
         while done < buffer.len() {
             let at = offset.wrapping_add(done as u64);
             let (number, within) = (at / BLOCK, (at % BLOCK) as usize);
-            let part = self.parts.iter().find(|part| part.pages.contains(&number));
-            let Some(part) = part else { return Ok(false) };
+            let part = self.parts.iter().enumerate().find(|(_, part)| part.pages.contains(&number));
+            let Some((file, part)) = part else { return Ok(false) };
+            let Some(packed) = part.locate(number)? else { return Ok(false) };
             let n = (buffer.len() - done).min(BLOCK as usize - within);
             let into = &mut buffer[done..done + n];
             if n == BLOCK as usize {
                 // Whole pages are mostly asked for once.
-                match part.page(number)? {
+                match part.unpack(packed)? {
                     Some(page) => into.copy_from_slice(&page),
                     None => return Ok(false),
                 }
             } else {
-                match self.cache.get(number, || part.page(number))? {
+                // Pages of zeros are packed once for all.
+                let place = packed.offset ^ (file as u64) << 56;
+                match self.cache.get(place, || part.unpack(packed))? {
                     Some(page) => into.copy_from_slice(&page[within..within + n]),
                     None => return Ok(false),
                 }

@@ -78,50 +78,63 @@ impl Part {
         Ok(Part { store, pages, bitmap, descriptors: header.descriptors, before, incomplete: header.incomplete })
     }
 
-    /// A page; `None` where it was not dumped.
-    pub fn page(&self, number: u64) -> Result<Option<Vec<u8>>> {
+    /// Where a page is packed; `None` where it was not dumped.
+    pub fn locate(&self, number: u64) -> Result<Option<Packed>> {
         let Some(place) = self.bitmap.place(&self.store, number)? else { return Ok(None) };
         let row = place.saturating_sub(self.before);
         let at = row.checked_mul(DESCRIPTOR).and_then(|at| at.checked_add(self.descriptors));
-        let wrong = |reason: String, offset: u64| {
-            let reason = format!("page {number:#x} (physical {:#x}) {reason}", number.saturating_mul(BLOCK));
-            Err(Error::memory(reason).in_section("pages").at_offset(offset))
-        };
-        let Some(at) = at else { return wrong("has no descriptor".to_owned(), self.descriptors) };
+        let Some(at) = at else { return wrong(number, "has no descriptor", self.descriptors) };
         let mut descriptor = [0; DESCRIPTOR as usize];
         let len = self.store.read(at, &mut descriptor)?;
-        let word = |at: usize| {
-            u32::from_le_bytes([descriptor[at], descriptor[at + 1], descriptor[at + 2], descriptor[at + 3]])
-        };
+        let word = |at: usize| descriptor[at..].first_chunk().map_or(0, |&word| u32::from_le_bytes(word));
         let offset = u64::from(word(0)) | u64::from(word(4)) << 32;
-        let (size, flags) = (u64::from(word(8)), word(12));
+        let (size, flags) = (word(8), word(12));
         // A dump that ended too early (no space left) has descriptors that were never filled.
         if len == descriptor.len() && offset == 0 || len < descriptor.len() && self.incomplete {
             return Ok(None);
         }
         if len < descriptor.len() {
-            return wrong("is truncated: the file ends before its descriptor".to_owned(), at);
+            return wrong(number, "is truncated: the file ends before its descriptor", at);
         }
-        if size == 0 || size > BLOCK {
-            return wrong(format!("has {size} bytes, and no page has more than {BLOCK}"), at);
+        if size == 0 || u64::from(size) > BLOCK {
+            return wrong(number, &format!("has {size} bytes, and no page has more than {BLOCK}"), at);
         }
-        let mut packed = vec![0; size as usize];
-        if self.store.read(offset, &mut packed)? < packed.len() {
+        let Some(codec) = Codec::of(flags) else {
+            return wrong(number, &format!("is packed in a way not known, flags {flags:#x}"), at);
+        };
+        Ok(Some(Packed { number, offset, size, codec }))
+    }
+
+    /// Unpacks a page; `None` where the dump ended before it was written.
+    pub fn unpack(&self, packed: Packed) -> Result<Option<Vec<u8>>> {
+        let Packed { number, offset, size, codec } = packed;
+        let mut bytes = vec![0; size as usize];
+        if self.store.read(offset, &mut bytes)? < bytes.len() {
             if self.incomplete {
                 return Ok(None);
             }
-            return wrong(
-                format!("is truncated: its {size} bytes leave the file of {} bytes", self.store.len()),
-                offset,
-            );
+            let reason = format!("is truncated: its {size} bytes leave the file of {} bytes", self.store.len());
+            return wrong(number, &reason, offset);
         }
-        let Some(codec) = Codec::of(flags) else {
-            return wrong(format!("is packed in a way not known, flags {flags:#x}"), at);
-        };
         let mut page = vec![0; BLOCK as usize];
-        match codec.unpack(&packed, &mut page) {
+        match codec.unpack(&bytes, &mut page) {
             Ok(()) => Ok(Some(page)),
-            Err(reason) => wrong(format!("cannot be unpacked: {reason}"), offset),
+            Err(reason) => wrong(number, &format!("cannot be unpacked: {reason}"), offset),
         }
     }
+}
+
+/// A page that was dumped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packed {
+    number: u64,
+    /// Where it is in the file: the same for all pages of zeros.
+    pub offset: u64,
+    size: u32,
+    codec: Codec,
+}
+
+fn wrong<T>(number: u64, reason: &str, offset: u64) -> Result<T> {
+    let reason = format!("page {number:#x} (physical {:#x}) {reason}", number.saturating_mul(BLOCK));
+    Err(Error::memory(reason).in_section("pages").at_offset(offset))
 }
