@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pvops.render.terminal import Style
-    from pvops.verify.report import Module, Report, Unexplained
+    from pvops.verify.report import Module, Owned, Report, Unexplained
 
 #: So many runs are printed in full; JSON has all of them.
 MOST = 200
@@ -124,6 +124,15 @@ def _runs(part: Report | Module, style: Style) -> Iterator[str]:
         yield f"  {start:016x}  {end - start:,} bytes could not be read"
 
 
+def _owner(owned: Owned) -> str:
+    """Whose bytes these may be, and what the kernel's lists say of that."""
+    owner = owned.owners[0]
+    if owned.registered:
+        return f"registered with {owner}" + (f", which calls {owned.handler}" if owned.handler else "")
+    unknown = ", which has nothing registered here" if owned.registered is False else ""
+    return f"looks like {owner}{unknown}"
+
+
 def _writer(run: Unexplained) -> tuple[str | None, int | None]:
     """Who may have written a run, and where it goes."""
     return run.looks_like, run.owned.target if run.owned is not None else None
@@ -161,8 +170,8 @@ def _run(run: Unexplained, title: str, style: Style) -> Iterator[str]:
         yield f"      {at}is      {style.code(run.stands)}"
         yield f"      {' ' * len(at)}should  {style.runs(run.should)}"
     notes = [f"in a site of {run.table}"] if run.table else ["in code that no table names"]
-    if run.looks_like:
-        notes.append(f"looks like {run.looks_like}")
+    if run.owned is not None:
+        notes.append(_owner(run.owned))
     if run.nearest:
         notes.append(run.nearest)
     if run.suspects:

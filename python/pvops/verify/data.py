@@ -6,7 +6,7 @@ Data are votes, not truth. Where data and text say different things, somebody ch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
@@ -24,7 +24,7 @@ class Disagreement:
     """A datum that says something else than the text does, or a constant that is not what the file has.
 
     Attributes:
-        what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature`` or ``rodata``.
+        what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature``, ``ftrace`` or ``rodata``.
         name: which one: a symbol, an op, a feature.
         address: where it is, as linked.
         expected: what the text says; of ``rodata`` what the file has, in hexadecimal, moved as the kernel moved.
@@ -97,6 +97,10 @@ class Data:
     disagreements: Sequence[Disagreement] = ()
     rodata: Rodata | None = None
     unheard: Sequence[str] = ()
+
+    def with_more(self, disagreements: Sequence[Disagreement], unheard: Sequence[str]) -> Data:
+        """These, and what else was heard."""
+        return replace(self, disagreements=[*self.disagreements, *disagreements], unheard=[*self.unheard, *unheard])
 
 
 def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, found: _core.Found) -> Data:

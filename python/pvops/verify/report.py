@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pvops import display
@@ -24,7 +24,8 @@ class Owned:
         bytes: what was written: 1 byte of a breakpoint, 5 of a call or jump.
         owners: who writes such bytes there (see `OWNERS`), the likeliest first.
         target: where they branch to; None for a breakpoint.
-        registered: whether the kernel's own data know of it; None where they were not read.
+        registered: whether the kernel's own lists know of it; None where none was read, or the owner keeps none.
+        handler: what is called there, as the list says: a function, or an address and its module, or None.
     """
 
     address: int
@@ -33,6 +34,7 @@ class Owned:
     owners: Sequence[str]
     target: int | None
     registered: bool | None = None
+    handler: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,13 +73,6 @@ class Unexplained:
     def looks_like(self) -> str | None:
         """Whose it appears to be (see `OWNERS`), or None."""
         return self.owned.owners[0] if self.owned is not None else None
-
-    def is_of(self, owners: Collection[str]) -> bool:
-        """Whether any of these may have written it."""
-        return self.owned is not None and any(owner in owners for owner in self.owned.owners)
-
-    def __repr__(self) -> str:
-        return f"<Unexplained {self.address:#x} {self.symbol or ''}: {self.stands!r}, should be {self.should!r}>"
 
 
 @dataclass(frozen=True)
@@ -349,4 +344,5 @@ def _owned(owned: Owned) -> dict[str, object]:
         "owners": list(owned.owners),
         "target": None if owned.target is None else f"{owned.target:#x}",
         "registered": owned.registered,
+        "handler": owned.handler,
     }

@@ -16,6 +16,7 @@ from pvops.image import memory as memories
 from pvops.image.kernel_image import KernelImage
 from pvops.machine.state import State
 from pvops.verify import evidence as briefing
+from pvops.verify import registry
 from pvops.verify.data import heard
 from pvops.verify.report import OWNERS, Module, NotJudged, Owned, Report, Unexplained, Vote
 
@@ -68,8 +69,15 @@ def verify(
             break
         time.sleep(_PAUSE)
         core = _core.verify(kernel.tables, kernel.rules.passes, brief, known, found.core, files)
+    lists = registry.read(found.core)
+    naming = registry.Naming(kernel, found.slide, [(name, at, size) for name, at, size, *_ in core.loaded or []])
+    owners = registry.Owners(lists, naming, allowed)
     runs = [_run(kernel, raw, i < _DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
+    runs = [owners.told(run, found.slide) for run in runs]
     votes = _votes(kernel, core)
+    text = range(core.address, core.address + core.size)
+    data = heard(kernel, core, brief, found.core)
+    data = data.with_more(lists.untraced(kernel, found.slide, text, runs), lists.why(runs))
     return Report(
         kernel=kernel.release or kernel.name,
         memory=memory.name,
@@ -77,8 +85,8 @@ def verify(
         size=core.size,
         slide=found.slide,
         explained=dict(core.explained),
-        unexplained=[run for run in runs if not run.is_of(allowed)],
-        allowed=[run for run in runs if run.is_of(allowed)],
+        unexplained=[run for run in runs if not owners.allow(run, found.slide)],
+        allowed=[run for run in runs if owners.allow(run, found.slide)],
         unread=core.unread,
         backend=next(iter(core.backends), None),
         backends=core.backends,
@@ -87,9 +95,9 @@ def verify(
         mitigations=_mitigations(kernel, core, votes),
         votes=votes,
         not_judged=list(_not_judged(kernel)),
-        modules=list(_modules(core, found.slide, allowed)),
+        modules=list(_modules(core, found.slide, owners)),
         not_listed=core.not_listed,
-        data=heard(kernel, core, brief, found.core),
+        data=data,
         spans=core.spans(),
         machine=_machine(kernel, core),
     )
@@ -182,17 +190,17 @@ def _mitigations(kernel: KernelImage, core: _core.Report, votes: list[Vote]) -> 
     }
 
 
-def _modules(core: _core.Report, slide: int, allowed: frozenset[str]) -> Iterator[Module]:
+def _modules(core: _core.Report, slide: int, owners: registry.Owners) -> Iterator[Module]:
     """What is loaded, the newest first, judged where there is a file of it."""
     judged = {module.name: module for module in core.modules()}
     for name, address, size, _, live in core.loaded or []:
         if name in judged:
-            yield _module(judged[name], slide, allowed)
+            yield _module(judged[name], slide, owners)
         else:
             yield Module(name, address, size, why="no file of it was given" if live else "being loaded or unloaded")
 
 
-def _module(core: _core.Module, slide: int, allowed: frozenset[str]) -> Module:
+def _module(core: _core.Module, slide: int, owners: registry.Owners) -> Module:
     def place(address: int) -> str | None:
         named = core.place(address)
         return f"{named[0]}+{named[1]:#x} [{core.name}]" if named else None
@@ -222,15 +230,15 @@ def _module(core: _core.Module, slide: int, allowed: frozenset[str]) -> Module:
         name = named.replace("+0x0 ", " ") if named else f"page {which}"
         return Vote(about, name, function[0] if function else said, votes, against, given)
 
-    runs = [run(raw, i < _DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
+    runs = [owners.told(run(raw, i < _DISASSEMBLED), 0) for i, raw in enumerate(core.unexplained())]
     return Module(
         name=core.name,
         address=core.address + slide,
         size=core.size,
         file=core.file,
         explained=dict(core.explained),
-        unexplained=[run for run in runs if not run.is_of(allowed)],
-        allowed=[run for run in runs if run.is_of(allowed)],
+        unexplained=[run for run in runs if not owners.allow(run, 0)],
+        allowed=[run for run in runs if owners.allow(run, 0)],
         unread=[(start + slide, end + slide) for start, end in core.unread],
         unknown=core.unknown,
         votes=[vote(raw) for raw in core.votes()],
