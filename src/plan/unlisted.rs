@@ -2,8 +2,8 @@
 //!
 //! - `xen_start_kernel()` points the jump at `early_xen_iret_patch` to `xen_iret` (arch/x86/xen/enlighten_pv.c, 5.11 and
 //!   later; arch/x86/entry/entry_64.S).
-//! - Xen fills `hypercall_page` (arch/x86/xen/xen-head.S, up to the fix of XSA-466): 128 stubs of 32 bytes, which keep what
-//!   lies behind them.
+//! - Xen fills `hypercall_page` (arch/x86/xen/xen-head.S, up to the fix of XSA-466): 128 stubs of 32 bytes, and
+//!   int3 behind each.
 
 use super::decision::{Kind, Reason};
 use super::passes::Pass;
@@ -30,9 +30,11 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
             let call = [0x51, 0x41, 0x53, 0xb8, a, b, c, d, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3];
             // push %rcx; push %r11; push %rax; mov $number,%eax; syscall: iret does not come back.
             let iret = [0x51, 0x41, 0x53, 0x50, 0xb8, a, b, c, d, 0x0f, 0x05];
-            let stub: &[u8] = if number == IRET { &iret } else { &call };
+            let code: &[u8] = if number == IRET { &iret } else { &call };
+            let mut stub = [0xcc; STUB as usize];
+            stub[..code.len()].copy_from_slice(code);
             let address = page.wrapping_add(STUB * u64::from(number));
-            run.poke(Pass::Unlisted, number, address, stub, Kind::Filled, Reason::Xen)?;
+            run.poke(Pass::Unlisted, number, address, &stub, Kind::Filled, Reason::Xen)?;
         }
     }
     Ok(())

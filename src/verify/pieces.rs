@@ -273,7 +273,7 @@ impl SiteMap<'_> {
             if let Some(page) = self.marks.hypercall_page {
                 for number in 0..STUBS {
                     let stub = page.wrapping_add(STUB * u64::from(number));
-                    self.add(Stage::Unlisted, stub, 14, Kind::XenStub(number));
+                    self.add(Stage::Unlisted, stub, 32, Kind::XenStub(number));
                 }
             }
         }

@@ -18,10 +18,12 @@ impl SiteMap<'_> {
     }
 }
 
-/// What Xen puts into a stub of the hypercall page; the rest of it stays.
+/// What Xen puts into a stub of the hypercall page, and int3 behind it.
 pub(super) fn stub(number: u32) -> Vec<u8> {
     let save: &[u8] = if number == XEN_IRET { b"\x51\x41\x53\x50" } else { b"\x51\x41\x53" };
     let restore: &[u8] = if number == XEN_IRET { b"" } else { b"\x41\x5b\x59\xc3" };
     debug_assert!(u64::from(number) < STUB * 4);
-    [save, b"\xb8", &number.to_le_bytes(), b"\x0f\x05", restore].concat()
+    let mut stub = [save, b"\xb8", &number.to_le_bytes(), b"\x0f\x05", restore].concat();
+    stub.resize(STUB as usize, 0xcc);
+    stub
 }
