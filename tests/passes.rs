@@ -264,6 +264,18 @@ fn a_jump_behind_an_indirect_one_is_stopped_since_5_17() {
     assert_eq!(patched("6.1"), b"\xff\xe0\xcc\x66\x90");
 }
 
+#[test]
+fn a_return_that_clang_prefixed_is_replaced_as_a_whole() {
+    let site = [&[0x2e][..], &pvops::insn::jmp(TEXT + 1, TEXT + 0x4000), &[0x90]].concat();
+    let tables = Tables { returns: AddressTable { section: String::new(), sites: vec![TEXT] }, ..Tables::default() };
+    let patched = |rethunk: bool| {
+        let boot = Boot { rethunk: Some(1), return_thunk: Some(TEXT + 0x6000), ..machine(2 * u32::from(rethunk)) };
+        run("6.12", &site, &[0], &tables, &boot).expect("no BUG").1.from(TEXT).to_vec()
+    };
+    assert_eq!(patched(false), b"\xc3\xcc\xcc\xcc\xcc\xcc\x90");
+    assert_eq!(patched(true), [&pvops::insn::jmp(TEXT, TEXT + 0x6000)[..], &[0xcc, 0x90]].concat());
+}
+
 // ---- kCFI and FineIBT
 
 /// Two functions with preambles, the second sealed; and a caller before a retpoline.

@@ -8,7 +8,7 @@ use super::forms::RET5;
 use super::passes::Pass;
 use super::run::{Run, row_error};
 use crate::error::Result;
-use crate::insn::{self, JMP, RET};
+use crate::insn::{self, INT3, JMP, RET};
 use crate::sites::static_calls::TRAMPOLINE_ENDS;
 
 /// What a return at this address becomes.
@@ -22,23 +22,32 @@ pub(super) fn ret(run: &Run<'_>, address: u64) -> ([u8; 5], Reason) {
     }
 }
 
+/// The length of the return at this address, where `apply_returns()` knows it: a jump to the thunk, to which clang puts a
+/// prefix (`cs jmp`).
+fn len(run: &Run<'_>, address: u64) -> Option<usize> {
+    let code = run.memory.from(address);
+    // __static_call_fixup(): a trampoline without target, which static_call_init() may have rewritten already.
+    if let [RET, _, _, _, _, x, y, z, ..] = code {
+        return TRAMPOLINE_ENDS.contains(&[*x, *y, *z]).then_some(RET5.len());
+    }
+    let step = insn::step(run.memory.bits(), code).filter(|step| step.opcode[0] == JMP)?;
+    let (at, _) = step.branch()?;
+    let target = run.memory.target(address, step.len, &code[at..step.len]);
+    (Some(target) == run.marks.return_thunk).then_some(step.len)
+}
+
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     for (row, address) in tables.returns.rows() {
-        let placed = |error| row_error(error, Pass::Returns, row, address);
-        let code = run.memory.from(address);
-        let to_thunk = match code {
-            [JMP, a, b, c, d, ..] => Some(run.memory.target(address, 5, &[*a, *b, *c, *d])) == run.marks.return_thunk,
-            // __static_call_fixup(): a trampoline without target, which static_call_init() may have rewritten already.
-            [RET, _, _, _, _, x, y, z, ..] => TRAMPOLINE_ENDS.contains(&[*x, *y, *z]),
-            _ => false,
-        };
-        if !to_thunk {
+        let Some(len) = len(run, address) else {
             run.keep(Pass::Returns, row, address, Reason::NotFound);
             continue;
-        }
-        let (bytes, reason) = ret(run, address);
-        run.poke(Pass::Returns, row, address, &bytes, Kind::Returned, reason).map_err(placed)?;
+        };
+        let (five, reason) = ret(run, address);
+        let mut bytes = [INT3; 16];
+        bytes[..five.len()].copy_from_slice(&five);
+        run.poke(Pass::Returns, row, address, &bytes[..len], Kind::Returned, reason)
+            .map_err(|error| row_error(error, Pass::Returns, row, address))?;
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ impl Tables {
                 (0..).zip(self.alternatives.iter().flat_map(|table| &table.rows)).map(alternative).collect()
             }
             "retpolines" => addresses(&self.retpolines, &branch),
-            "returns" => addresses(&self.returns, &|_| 5),
+            "returns" => addresses(&self.returns, &branch),
             "call_sites" => addresses(&self.call_sites, &|_| 5),
             "ibt" => addresses(&self.ibt, &|_| 4),
             "cfi" => addresses(&self.cfi, &|_| 16),

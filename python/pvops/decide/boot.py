@@ -94,7 +94,9 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     keys: Mapping[int, KeyState] = {}
     calls: Mapping[int, CallState] = {}
     one_cpu = (False, "no .smp_locks")
+    checks = None
     if kernel.has_section(".altinstructions"):
+        from pvops.decide.cfi import cfi
         from pvops.decide.keys import predict_calls, predict_keys
         from pvops.decide.prediction import predict
         from pvops.decide.returns import return_thunk, uniprocessor
@@ -111,6 +113,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         one_cpu = (answer.best, answer.source)
         keys = predict_keys(words, kernel)
         calls = predict_calls(words, kernel)
+        checks = cfi(asked, words) if kernel.has_section(".cfi_sites") else None
     template, core = None, None
     pointers = None
     if rules.paravirt is not None and kernel.paravirt is not None:
@@ -134,6 +137,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         early_calls=_early(calls) if state is None else set(state.early_calls),
         constants=_known({"runtime_ptr_USER_PTR_MAX": _user_ptr_max(asked)}, state and state.constants),
         its_pages=list(state.its_pages) if state is not None else [],
+        cfi=checks,
     )
     otherwise = None
     if machine is not None and state is None and words is not None and words.unknown():
