@@ -10,14 +10,14 @@ use crate::insn::{Bits, NOP_TABLES, NopTable};
 /// them by its CPU; later ones have one table.
 pub fn tables(image: &Image) -> Vec<&'static NopTable> {
     let bytes = |table: &NopTable| table.bytes().collect::<Vec<u8>>();
-    let data: Vec<&[u8]> = image
-        .sections()
-        .iter()
-        .filter(|section| section.allocated && !section.executable)
-        .map(|section| image.section_bytes(section))
-        .collect();
-    let has = |wanted: &[u8]| data.iter().any(|data| memmem::find(data, wanted).is_some());
-    let mut found: Vec<&'static NopTable> = NOP_TABLES.iter().copied().filter(|table| has(&bytes(table))).collect();
+    let found_in = |data: &[u8]| -> Vec<&'static NopTable> {
+        NOP_TABLES.iter().copied().filter(|table| memmem::find(data, &bytes(table)).is_some()).collect()
+    };
+    let data = image.sections().iter().filter(|section| section.allocated && !section.executable);
+    // They are constants: all of them are in one section, which nearly always is the first asked.
+    let constants = image.section(".rodata").into_iter().chain(data.filter(|section| section.name != ".rodata"));
+    let mut found =
+        constants.map(|s| found_in(image.section_bytes(s))).find(|tables| !tables.is_empty()).unwrap_or_default();
     // One array is not two tables: of those that begin alike the longest counts, and of those that are alike (P6, and
     // 64-bit kernels since 5.13) the one of the others' age.
     let old = found.iter().any(|table| table.name == "k8");

@@ -23,6 +23,9 @@ def opened(args: argparse.Namespace) -> Kernel:
     kernel = open_stdin() if args.kernel == "-" else open(args.kernel)
     if args.verbose:
         note(f"{kernel.name}: {kernel.arch}, {kernel.image.container}, release {kernel.release or 'unknown'}")
+    if unknown := kernel.image.unknown_sections():
+        what = f"{'sections' if len(unknown) > 1 else 'section'} {', '.join(unknown)}"
+        note(f"{kernel.name}: {what}: lists code, and no pass here goes by it; what the kernel writes there is missing")
     return kernel
 
 

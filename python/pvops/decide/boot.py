@@ -204,6 +204,8 @@ def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoi
     from pvops.eras import nops
 
     policy = eras.era(rules.era).nops
+    if len(tables := kernel.image.nop_tables()) == 1:
+        return nops.NopChoice(tables[0], "the one table of the image")
     if machine is None or machine.vendor is None:
         return policy.assumed[kernel.bits]
     vendors = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}

@@ -55,7 +55,9 @@ def brief(kernel: KernelImage) -> _core.KernelInfo:
 
     rules = kernel.rules
     named = {core: kernel.feature_numbers.number(name) for core, name in _NUMBERS.items()}
-    choice = list(ops.era(rules.era).nops.tables[kernel.bits])
+    has = kernel.image.nop_tables()
+    # An image of one table leaves no choice; of several the era's, all of which it has.
+    choice = has if len(has) == 1 else list(ops.era(rules.era).nops.tables[kernel.bits])
     inlined: list[tuple[bytes | None, int | None, bool]] = []
     nop = identity = bug = None
     if rules.paravirt is not None and kernel.paravirt is not None:
