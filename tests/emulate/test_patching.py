@@ -96,7 +96,7 @@ def test_patching_again_forgets_what_was() -> None:
 def test_the_image_opens_with_its_names() -> None:
     for era in ("seed", "2.6.33"):
         kernel = GuestImage(shipped.program("boot"), era).kernel
-        assert kernel.era == era
+        assert kernel.era == ("2.6.24-rc1" if era == "seed" else era)
         assert {op for op, _ in image("boot", era).sites().values()} <= set(kernel.ops.names)
         assert kernel.ops.native["pv_irq_ops.irq_enable"].symbol == "native_irq_enable"
 

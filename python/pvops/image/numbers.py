@@ -132,8 +132,11 @@ def of_image(kernel: KernelView) -> Numbers:
         if number not in found and feature not in taken and number < ncapints * 32:
             ok, source = _check(feature, number, base, printed.names, anchored)
             found[number] = Name(number, feature, None, ok, source)
+    taken |= base.features.keys()
     for other in reversed(declared.releases()):
         for feature, number in other.features.items():
+            if feature in taken:
+                continue  # it has moved: LFENCE_RDTSC, of word 3 in 6.2, is of word 20 since 6.3
             if number // 32 in HARDWARE and number not in found and number < ncapints * 32:
                 found[number] = Name(number, feature, None, *_check(feature, number, other, printed.names, anchored))
     first = ncapints * 32
