@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pvops.image.places import Place
     from pvops.machine.machine import Machine
     from pvops.plan.plan import Plan
+    from pvops.verify.judged import Source
     from pvops.verify.report import Report
-    from pvops.verify.verify import Source
 
 
 def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
@@ -148,7 +148,7 @@ class Kernel(KernelImage):
             OpsError: the machine does not fit this kernel, or nothing tells by which rules it patches.
         """
         from pvops.machine.machine import Machine
-        from pvops.verify.verify import verify
+        from pvops.verify.judged import verify
 
         if machine is not None and not isinstance(machine, Machine):
             machine = None if machine == BASELINE else Machine.load(machine)

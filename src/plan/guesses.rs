@@ -29,7 +29,11 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
         }
     }
     for (row, trampoline) in (0..).zip(&tables.trampolines) {
-        if !trampoline.key.is_some_and(|key| static_calls::function(run, key).certain) {
+        let known = match trampoline.key {
+            Some(key) => static_calls::function(run, key).certain,
+            None => run.boot.static_calls.get(&trampoline.address).is_some_and(|known| known.certain),
+        };
+        if !known {
             let forms = Forms::StaticTail;
             run.plan.guess(Undetermined { address: trampoline.address, len: 5, pass: Pass::Trampolines, row, forms });
         }

@@ -55,20 +55,39 @@ pub(super) fn again(run: &mut Run<'_>) -> Result<()> {
 }
 
 /// `static_call_update()` of the keys that changed.
+///
+/// What changes before a return thunk is chosen (`preempt_dynamic_init()`) becomes a plain `ret`. Sites are done again
+/// where an era does that; trampolines never are.
 pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     let changed = |run: &Run<'_>, key| Some(function(run, key).value).filter(|&now| now != built(run, key));
+    let late = |run: &Run<'_>, key: u64| !run.boot.early_calls.contains(&key);
+    let again = run.rules.static_calls.again && run.boot.with(run.boot.rethunk);
     for (row, trampoline) in (0..).zip(&tables.trampolines) {
-        let Some(function) = trampoline.key.and_then(|key| changed(run, key)) else { continue };
+        let function = match trampoline.key {
+            Some(key) => changed(run, key),
+            None => unkeyed(run, trampoline.address),
+        };
+        let Some(function) = function else { continue };
         let site = StaticCall { address: trampoline.address, key: 0, tail: true };
-        transform(run, Pass::Trampolines, row, &site, function, true)?;
+        let thunks = late(run, trampoline.key.unwrap_or(trampoline.address));
+        transform(run, Pass::Trampolines, row, &site, function, thunks)?;
     }
     for (row, site) in (0..).zip(&tables.static_calls) {
         if let Some(function) = changed(run, site.key) {
-            transform(run, Pass::StaticCalls, row, site, function, true)?;
+            let thunks = again || late(run, site.key);
+            transform(run, Pass::StaticCalls, row, site, function, thunks)?;
         }
     }
     Ok(())
+}
+
+/// Where a trampoline whose key nothing names goes, by its own address, if that is not where it goes as built.
+fn unkeyed(run: &Run<'_>, address: u64) -> Option<u64> {
+    let now = run.boot.static_calls.get(&address)?.value;
+    let here = run.memory.from(address);
+    let same = if now == 0 { here.first() == Some(&RET) } else { here.starts_with(&insn::jmp(address, now)) };
+    (!same).then_some(now)
 }
 
 fn each(run: &mut Run<'_>, function: impl Fn(&Run<'_>, u64) -> u64, thunks: bool) -> Result<()> {

@@ -1,7 +1,7 @@
 """Real kernels, what they held in memory after booting, and goldens: the folder ``PVOPS_KERNELS``.
 
-``kernels/vmlinuz-RELEASE``, ``boots/RELEASE~MODE.{json,facts,runs.xz}`` and ``goldens/*.jsonl.xz``; any of the three
-may be absent. Nothing of it is part of the project.
+``kernels/vmlinuz-RELEASE``, ``boots/RELEASE~MODE.{json,facts,runs.xz}``, the same in ``boots-hypervisors`` of guests
+that ran under hypervisors, and ``goldens/*.jsonl.xz``; any of them may be absent. Nothing of it is part of the project.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Boot:
     @property
     def backend(self) -> str:
         """The backend that its hypervisor means."""
-        return {"xenpv": "xen", "xenhvm": "xen-hvm"}.get(self.hypervisor, self.hypervisor)
+        return {"xenpv": "xen", "xenhvm": "xen-hvm", "xenpvh": "xen-hvm"}.get(self.hypervisor, self.hypervisor)
 
     def text_in_memory(self, text: bytes, address: int) -> bytes:
         """``.text`` after the boot, from ``.text`` as linked at an address; its digest is checked."""
@@ -88,11 +88,11 @@ class Boot:
         return f"<Boot {self.name}>"
 
 
-def boots(*prefixes: str) -> list[Boot]:
+def boots(*prefixes: str, folder: str = "boots") -> list[Boot]:
     """The boots whose names begin with one of these, or all; none where no folder is given. For parametrising::
 
     @pytest.mark.parametrize("boot", boots("5.10.", "6.1."), ids=lambda boot: boot.name)
     """
-    folder = root()
-    paths = sorted((folder / "boots").glob("*.json")) if folder is not None else []
+    below = root()
+    paths = sorted((below / folder).glob("*.json")) if below is not None else []
     return [Boot(path) for path in paths if path.name.startswith(prefixes or "")]

@@ -108,8 +108,10 @@ def test_a_run_is_a_table_with_a_column_for_each_thread() -> None:
 
 
 def test_from_python() -> None:
-    [sound] = check("pv-ticket", None, threads=2, slots=1)
-    assert (sound.finished, sound.caught, sound.violation, list(sound.trace)) == (True, False, None, [])
+    found = check("pv-ticket", None, threads=2, slots=1)
+    assert [row.scenario for row in found] == ["plain", "timeouts"]
+    for sound in found:
+        assert (sound.finished, sound.caught, sound.violation, list(sound.trace)) == (True, False, None, [])
     [broken] = check("pv-ticket", "missing-fence")
     assert broken.violation == "lost-kick"
     assert broken.as_expected
@@ -118,11 +120,13 @@ def test_from_python() -> None:
 
 
 def test_bounded_acquisitions_see_fewer_states_and_agree() -> None:
-    [once] = check("pv-hybrid", None, threads=2, slots=1, acquisitions=1)
-    [twice] = check("pv-hybrid", None, threads=2, slots=1, acquisitions=2)
-    assert once.as_expected
-    assert twice.as_expected
-    assert once.states < twice.states
+    few = check("pv-hybrid", None, threads=2, slots=1, acquisitions=1)
+    more = check("pv-hybrid", None, threads=2, slots=1, acquisitions=2)
+    for once, twice in zip(few, more, strict=True):
+        assert once.scenario == twice.scenario
+        assert once.as_expected
+        assert twice.as_expected
+        assert once.states < twice.states
 
 
 def test_a_mutant_where_it_cannot_show_is_not_caught_and_says_so() -> None:

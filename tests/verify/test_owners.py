@@ -118,6 +118,7 @@ def test_owned_bytes_are_a_list_of_the_document(text: Text) -> None:
             "owners": ["kprobes"],
             "target": None,
             "registered": None,
+            "handler": None,
         }
     ]
 

@@ -30,10 +30,10 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 #: Why something is so where the kernel itself held it.
-_HELD = "the kernel held it"
+_SAVED = "the kernel held it"
 
 #: The features whose numbers the passes ask for themselves: the core's name → the kernel's.
-_ASKED = {
+_PASS_FEATURES = {
     "retpoline": "RETPOLINE",
     "retpoline_lfence": "RETPOLINE_LFENCE",
     "rethunk": "RETHUNK",
@@ -78,15 +78,15 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         OpsError: the backend does not fit this kernel.
         TableError: a table of the image is malformed.
     """
-    asked = _machine(kernel, backend, machine, rules)
-    state = _state(kernel, asked)
+    booted = _machine(kernel, backend, machine, rules)
+    state = _state(kernel, booted)
     ops = slots_of.filled(kernel, backend, machine, rules)
     slots = ops.slots
     nop_choice = _nops(kernel, machine, rules)
     if state is not None:
-        slots = _held(kernel, slots, state)
+        slots = _saved_slots(kernel, slots, state)
         ops = ops._replace(slots=slots)
-        nop_choice = nop_choice._replace(table=state.nops, why=_HELD)
+        nop_choice = nop_choice._replace(table=state.nops, why=_SAVED)
     words: FeatureWords | None = None
     features: list[int] = []
     numbers: dict[str, int] = {}
@@ -101,19 +101,19 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         from pvops.decide.prediction import predict
         from pvops.decide.returns import return_thunk, uniprocessor
 
-        words = predict(asked, kernel)
+        words = predict(booted, kernel)
         features = words.words()
-        for name, kernels_name in _ASKED.items():
+        for name, kernels_name in _PASS_FEATURES.items():
             number = words.numbers.number(kernels_name)
             if number is not None:
                 numbers[name] = number
         returns = return_thunk(words, kernel)
         thunk = returns.address
-        answer = uniprocessor(asked, kernel)
+        answer = uniprocessor(booted, kernel)
         one_cpu = (answer.best, answer.source)
         keys = predict_keys(words, kernel)
         calls = predict_calls(words, kernel)
-        checks = cfi(asked, words) if kernel.has_section(".cfi_sites") else None
+        checks = cfi(booted, words) if kernel.has_section(".cfi_sites") else None
     template, core = None, None
     pointers = None
     if rules.paravirt is not None and kernel.paravirt is not None:
@@ -121,7 +121,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     else:
         pointers = {kernel.ops.slot(i): slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
     if state is not None:
-        features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _HELD)
+        features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _SAVED)
     boot = partial(
         _core.Boot,
         numbers=numbers,
@@ -135,14 +135,14 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         keys=_known({address: key.enabled for address, key in keys.items()}, state and state.keys),
         static_calls=_known({key: call.function for key, call in calls.items()}, state and state.static_calls),
         early_calls=_early(calls) if state is None else set(state.early_calls),
-        constants=_known({"runtime_ptr_USER_PTR_MAX": _user_ptr_max(asked)}, state and state.constants),
+        constants=_known({"runtime_ptr_USER_PTR_MAX": _user_ptr_max(booted)}, state and state.constants),
         its_pages=list(state.its_pages) if state is not None else [],
         cfi=checks,
     )
     otherwise = None
     if machine is not None and state is None and words is not None and words.unknown():
         otherwise = partial(boot, words.words(otherwise=True))
-    return Setup(boot(features), asked, slots, ops.patch_function, nop_choice, words, one_cpu, keys, calls, otherwise)
+    return Setup(boot(features), booted, slots, ops.patch_function, nop_choice, words, one_cpu, keys, calls, otherwise)
 
 
 def _state(kernel: KernelImage, machine: Machine) -> State | None:
@@ -154,14 +154,14 @@ def _state(kernel: KernelImage, machine: Machine) -> State | None:
     return state
 
 
-def _held(kernel: KernelImage, slots: Mapping[str, Slot], state: State) -> Mapping[str, Slot]:
+def _saved_slots(kernel: KernelImage, slots: Mapping[str, Slot], state: State) -> Mapping[str, Slot]:
     """The slots, as the kernel held them."""
     held = dict(slots)
     for index, op in enumerate(kernel.ops.names):
         function = state.slots.get(kernel.ops.slot(index))
         if function is not None and op in held:
             symbol = kernel.symbol_at(function) if function else None
-            held[op] = held[op]._replace(symbol=symbol, address=function or None, why=_HELD)
+            held[op] = held[op]._replace(symbol=symbol, address=function or None, why=_SAVED)
     return held
 
 

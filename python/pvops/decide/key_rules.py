@@ -89,7 +89,7 @@ def _nf_hooks(query: KeyQuery) -> Answer | None:
 
 
 #: NFPROTO_NUMPROTO * NF_MAX_HOOKS → NF_MAX_HOOKS (include/linux/netfilter.h, include/uapi/linux/netfilter.h): protocols
-#: are 13, 11 since DECnet went (6.1); hooks 8, from 4.16 (ef57170bbfdd) 5, and 7 where CONFIG_DECNET is set.
+#: are 13, 11 since DECnet went (6.1); hooks 8, from 4.16 on 5, and 7 where CONFIG_DECNET is set.
 _NF_HOOKS = {13 * 8: 8, 13 * 7: 7, 13 * 5: 5, 11 * 5: 5}
 
 

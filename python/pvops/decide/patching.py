@@ -54,7 +54,7 @@ def core_slot(
     from pvops.eras.patching import Rom
 
     if isinstance(rule, Rom):
-        return _asked(slot, op, rule, rom)
+        return _rom_slot(slot, op, rule, rom)
     return slot.inlined(
         rule.code,
         only_while=resolve(rule.guard) if rule.guard else None,
@@ -63,7 +63,7 @@ def core_slot(
     )
 
 
-def _asked(slot: _core.Slot, op: str, rule: Rom, rom: RomAnswers | None) -> _core.Slot:
+def _rom_slot(slot: _core.Slot, op: str, rule: Rom, rom: RomAnswers | None) -> _core.Slot:
     if rom is None or rule.call not in rom:
         raise OpsError(f"{op}: the patch function asks VMI's ROM for call {rule.call}, and no answer is given")
     answer, address = rom[rule.call]

@@ -70,6 +70,7 @@ ERA = v6_3.ERA.then(
 )._replace(
     arrays=v4_20.array(STRUCTS),
     native=native,
-    passes=(Passes("6.5"),),
+    # Rows have flags since 6.3: an image without them is not told by its release to be of 6.5.
+    passes=(Passes("6.5", layout="flags"), Passes("6.1")),
     numbers=(NUMBERS, NUMBERS_6_6),
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pvops.image.view import KernelView
 
 
-class Seen(NamedTuple):
+class Anchored(NamedTuple):
     """A feature's number as rows tell it: the number, how many rows say so, and what they hold."""
 
     number: int
@@ -27,7 +27,7 @@ class Seen(NamedTuple):
     what: str
 
 
-class View(NamedTuple):
+class AnchorRow(NamedTuple):
     """One row as anchors see it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Anchor(NamedTuple):
 
     feature: str
     what: str
-    holds: Callable[[View], bool]
+    holds: Callable[[AnchorRow], bool]
 
 
 def _code(feature: str, inverted: bool, *codes: str) -> Anchor:
@@ -70,18 +70,18 @@ def _in(feature: str, inverted: bool, *places: str) -> Anchor:
     return Anchor(feature, what, lambda v: v.row.inverted == inverted and not v.row.code and v.place in places)
 
 
-def _verw(view: View) -> bool:
+def _verw(view: AnchorRow) -> bool:
     # verw disp32(%rip), or verw %cs:disp32(%rip)
     return view.row.code[:3] == b"\x0f\x00\x2d" or view.row.code[:4] == b"\x2e\x0f\x00\x2d"
 
 
-def _swapgs_lfence(user: bool) -> Callable[[View], bool]:
+def _swapgs_lfence(user: bool) -> Callable[[AnchorRow], bool]:
     # FENCE_SWAPGS_USER_ENTRY in error_entry and asm_exc_nmi, _KERNEL_ENTRY in paranoid_entry and error_entry.
     place = "asm_exc_nmi" if user else "paranoid_entry"
     return lambda v: v.row.code == b"\x0f\xae\xe8" and not v.row.inverted and v.place == place
 
 
-def _rdtsc(view: View) -> bool:
+def _rdtsc(view: AnchorRow) -> bool:
     return view.row.code == b"\x0f\xae\xe8\x0f\x31"
 
 
@@ -129,11 +129,11 @@ ANCHORS: Sequence[Anchor] = (
 )
 
 
-def _switch(view: View) -> bool:
+def _switch(view: AnchorRow) -> bool:
     return view.place == "__switch_to_asm" and view.row.length > 16 and b"\xe8\x01\x00\x00\x00" in view.row.code
 
 
-def seen(kernel: KernelView, rows: Sequence[Row]) -> dict[str, Seen]:
+def seen(kernel: KernelView, rows: Sequence[Row]) -> dict[str, Anchored]:
     """Feature → number, for those that a kernel's rows give away; a pattern with several numbers gives none."""
     mask = (1 << kernel.bits) - 1
     found: dict[str, tuple[Counter[int], str]] = {}
@@ -149,13 +149,13 @@ def seen(kernel: KernelView, rows: Sequence[Row]) -> dict[str, Seen]:
         many = 1 if own else alike.pop((row.number, row.inverted, row.code), 0)
         if not many:
             continue
-        view = View(row, _target(kernel, row, mask), _place(kernel, row) if _placed(row) else None)
+        view = AnchorRow(row, _target(kernel, row, mask), _place(kernel, row) if _placed(row) else None)
         for anchor in ANCHORS[1:]:
             if anchor.holds(view):
                 numbers, _ = found.setdefault(anchor.feature, (Counter(), anchor.what))
                 numbers[row.number] += many
     return {
-        feature: Seen(next(iter(numbers)), sum(numbers.values()), what)
+        feature: Anchored(next(iter(numbers)), sum(numbers.values()), what)
         for feature, (numbers, what) in found.items()
         if len(numbers) == 1
     }

@@ -124,9 +124,9 @@ def of_image(kernel: KernelView) -> Numbers:
     found: dict[int, Name] = {}
     for number, text in printed.names.items():
         found[number] = Name(number, _kernel_name(text), text, True, printed.source)
-    for feature, seen in anchored.items():
-        source = f"{seen.rows} rows of .altinstructions: {seen.what}"
-        found.setdefault(seen.number, Name(seen.number, feature, None, True, source))
+    for feature, evidence in anchored.items():
+        source = f"{evidence.rows} rows of .altinstructions: {evidence.what}"
+        found.setdefault(evidence.number, Name(evidence.number, feature, None, True, source))
     taken = {name.name for name in found.values()}
     for feature, number in base.features.items():
         if number not in found and feature not in taken and number < ncapints * 32:
@@ -150,7 +150,7 @@ def of_image(kernel: KernelView) -> Numbers:
 
 
 def _least_contradicted(
-    base: declared.Declared, printed: Mapping[int, str], anchored: Mapping[str, anchors.Seen]
+    base: declared.Declared, printed: Mapping[int, str], anchored: Mapping[str, anchors.Anchored]
 ) -> declared.Declared:
     """The release whose numbers the image contradicts least; of equals the nearest one, a newer before an older."""
     there = {_kernel_name(text): n for n, text in printed.items()} | {name: s.number for name, s in anchored.items()}
@@ -179,7 +179,7 @@ def _check(
     number: int,
     base: declared.Declared,
     printed: Mapping[int, str],
-    anchored: Mapping[str, anchors.Seen],
+    anchored: Mapping[str, anchors.Anchored],
 ) -> tuple[bool, str]:
     """Whether the image confirms a declared number, and the sentence that says so."""
     word = number // 32
@@ -189,7 +189,7 @@ def _check(
     if not printed:
         return False, f"{source}, not verified: the image prints no names"
     there = {_kernel_name(text): n for n, text in printed.items() if n // 32 == word}
-    there |= {name: seen.number for name, seen in anchored.items() if seen.number // 32 == word}
+    there |= {name: evidence.number for name, evidence in anchored.items() if evidence.number // 32 == word}
     moved = sorted(name for name, n in there.items() if base.features.get(name, n) != n)
     if moved:
         return False, f"{source}, not verified: {moved[0]} stands elsewhere in this image"

@@ -58,8 +58,8 @@ class Call(NamedTuple):
 
 
 def calls(kernel: KernelView) -> dict[int, Call]:
-    """Every static call that has sites or a trampoline, by the address of its key; by that of its trampoline where the
-    image names no data and no site tells which key is whose.
+    """Every static call that has sites or a trampoline, by the address of its key; one whose trampoline's key nothing
+    names, by the trampoline's address too.
 
     A site calls the trampoline until the kernel patches it, so that it says which key ``__SCT__NAME`` belongs to.
     """
@@ -73,10 +73,10 @@ def calls(kernel: KernelView) -> dict[int, Call]:
             if target is not None:
                 told[target] = use.key
     for _, address, *_, key, _ in kernel.tables.rows("trampolines"):
-        key = key or told.get(address)
         if key is None:
             place = kernel.symbol_at(address) or ""
-            found[address] = Call(place.removeprefix("__SCT__") or None, _branch(kernel, address) or 0)
+            own = found.get(told.get(address, 0))
+            found[address] = own or Call(place.removeprefix("__SCT__") or None, _branch(kernel, address) or 0)
         elif key not in found:
             found[key] = Call(_called(kernel, key, address), kernel.read_word(key) or 0)
     return found

@@ -1,9 +1,10 @@
 """The lock protocols, model-checked: every state that threads on x86-TSO can reach, seen.
 
 >>> from pvops.lock import check
->>> [row] = check("pv-ticket", None, threads=3, slots=2)        # no violation in any state
->>> row.finished, row.violation
-(True, None)
+>>> for row in check("pv-ticket", None, threads=2, slots=1):     # no violation in any state
+...     print(row.scenario, row.finished, row.violation)
+plain True None
+timeouts True None
 >>> [row] = check("pv-ticket", "missing-fence")
 >>> row.violation, len(row.trace)
 ('lost-kick', 10)

@@ -132,14 +132,14 @@ _SAID = (
     ("kvm-hints", "REALTIME", "KVM setup pv remote TLB flush", False),
 )
 
-# What a whole log proves by not having a line: word, bit, text, last kernel that always prints it. Each of these bits
-# is only ever one of several conditions of what the line reports, so that "not set" has the effect that was seen.
+# What a whole log proves by not having a line: word, bit, text, first and last kernel that always print it. Each of
+# these bits is only ever one of several conditions of what the line reports, so that "not set" has the effect seen.
 _UNSAID = (
-    ("kvm", "PV_UNHALT", "kvm-guest: PV spinlocks enabled", None),
-    ("kvm", "PV_TLB_FLUSH", "KVM setup pv remote TLB flush", None),
-    ("kvm", "CLOCKSOURCE2", "kvm-clock: Using msrs 4b564d01", None),
-    ("kvm", "CLOCKSOURCE", "kvm-clock: Using msrs 11 and", None),
-    ("kvm", "STEAL_TIME", "stealtime: cpu", (5, 10)),
+    ("kvm", "PV_UNHALT", "kvm-guest: PV spinlocks enabled", (5, 11), None),
+    ("kvm", "PV_TLB_FLUSH", "KVM setup pv remote TLB flush", (4, 16), None),
+    ("kvm", "CLOCKSOURCE2", "kvm-clock: Using msrs 4b564d01", (0, 0), None),
+    ("kvm", "CLOCKSOURCE", "kvm-clock: Using msrs 11 and", (0, 0), None),
+    ("kvm", "STEAL_TIME", "stealtime: cpu", (0, 0), (5, 10)),
 )
 
 
@@ -222,8 +222,9 @@ def _log(machine: Guest, name: str, bit: str) -> Finding[bool | None]:
             return Finding(said, f'log: "{text}"')
     spec = WORDS[name]
     if machine.log_is_whole and machine.hypervisor.value == spec.hypervisor:
-        for w, b, text, last in _UNSAID:
-            if (w, b) == (name, bit) and (last is None or (machine.release or (99,)) <= last):
+        release = machine.release or (99,)
+        for w, b, text, first, last in _UNSAID:
+            if (w, b) == (name, bit) and first <= release and (last is None or release <= last):
                 return Finding(False, f'log: no "{text}"')
     return Finding(None, f"no {spec.hypervisor} cpuid leaf, and nothing in the log")
 

@@ -97,7 +97,7 @@ class Plan:
         found = [Undetermined(*site[:4], tuple(site[4])) for site in self._core.undetermined()]
         if self.setup.otherwise is None or self.setup.words is None:
             return found
-        from pvops.plan.untold import of_features
+        from pvops.plan.unknown_features import of_features
 
         other = _core.Plan.boot(self.kernel.tables, self.setup.otherwise(), self.rules.passes)
         more = of_features(self.kernel, self.setup.words, (self.raw(), other.writes()), found)

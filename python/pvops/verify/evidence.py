@@ -1,6 +1,6 @@
 """What the core's verifier is told of a kernel: names as numbers and addresses, and what is possible; nothing expected.
 
-`brief` is of the image alone. `known` is what a machine's description settles, for who gives one: that is not inferred.
+`info` is of the image alone. `known` is what a machine's description settles, for who gives one: that is not inferred.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CALLS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def brief(kernel: KernelImage) -> _core.KernelInfo:
+def info(kernel: KernelImage) -> _core.KernelInfo:
     """What the image says.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pvops._core as _core
 from pvops.errors import DumpError, Error, OpsError
 from pvops.image.kernel_image import KernelImage
-from pvops.verify.verify import check_owners, verify
+from pvops.verify.judged import check_owners, verify
 
 if TYPE_CHECKING:
     from pvops.machine.machine import Machine

@@ -13,6 +13,12 @@ SCHEMA = "pvops.verify/1"
 #: Who else writes text, besides the kernel's own passes: what ``allow`` takes. Livepatch goes through ftrace.
 OWNERS = ("ftrace", "livepatch", "kprobes", "bpf", "modules")
 
+#: Runs beyond this many are listed without disassembly: so many are another kernel, not a change of this one.
+DISASSEMBLED = 2000
+
+#: Unknowns whose value is yes or no.
+FLAGS = frozenset({"feature", "key", "uniprocessor", "sealed", "untraced", "xen", "inlines"})
+
 
 @dataclass(frozen=True)
 class Owned:

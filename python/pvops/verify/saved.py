@@ -1,0 +1,47 @@
+"""The inferred machine, saved: what ``patch --machine`` reproduces the judged boot from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvops.machine.state import State
+
+if TYPE_CHECKING:
+    import pvops._core as _core
+    from pvops.image.kernel_image import KernelImage
+
+
+def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
+    """The machine that was inferred, as `pvops.Machine.from_dict` takes it."""
+    slots: dict[int, int] = {}
+    keys: dict[int, bool] = {}
+    calls: dict[int, int] = {}
+    constants: dict[str, int] = {}
+    names = [section for section, _, _ in kernel.tables.constants()]
+    for about, which, value, *_ in core.votes():
+        if about == "constant":
+            constants[names[which]] = value
+        elif about == "slot":
+            slots[which] = value
+        elif about == "key":
+            keys[which] = bool(value)
+        elif about == "static_call":
+            calls[which] = value
+    state = State(
+        kernel=kernel.release or kernel.name,
+        features=tuple(core.features),
+        nops=core.nops,
+        return_thunk=core.return_thunk,
+        uniprocessor=core.uniprocessor,
+        its_pages=tuple(core.its_pages),
+        slots=slots,
+        keys=keys,
+        static_calls=calls,
+        early_calls=tuple(core.early_calls),
+        constants=constants,
+    )
+    machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}
+    hypervisors = {"native": "none", "xen": "xen-pv"}
+    if core.backends:
+        machine["hypervisor"] = hypervisors.get(core.backends[0], core.backends[0])
+    return machine

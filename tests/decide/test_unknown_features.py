@@ -1,0 +1,75 @@
+"""What hangs on a feature that the machine does not tell is undetermined; what is given is never dropped."""
+
+from __future__ import annotations
+
+import pytest
+
+from image import small
+from pvops.decide.backend import backend_for
+from pvops.kernel import Kernel
+from pvops.machine.machine import Machine
+
+SMAP = 9 * 32 + 20
+CLAC = bytes.fromhex("0f01ca")
+
+
+def kernel() -> Kernel:
+    """An image without CONFIG_PARAVIRT and without names of its features: one site asks for SMAP."""
+    return small.kernel(b"\x90" * 16 + b"\xc3", [small.Alternative(0, 3, SMAP, CLAC)])
+
+
+def machine(**given: object) -> Machine:
+    document: dict[str, object] = {"vendor": "GenuineIntel", "family": 6, "model": 85, "online_cpus": 2}
+    return Machine.from_dict(document | given)
+
+
+def test_a_given_flag_settles_its_sites() -> None:
+    with_smap = kernel().plan(machine=machine(flags="fpu smap pge", hypervisor="none"))
+    assert with_smap.apply()[:3] == CLAC
+    assert [site for site in with_smap.undetermined if site.table == "alternatives"] == []
+
+
+def test_a_flag_that_nothing_tells_leaves_its_sites_undetermined() -> None:
+    plan = kernel().plan(machine=machine(hypervisor="none"))
+    (site,) = [site for site in plan.undetermined if site.table == "alternatives"]
+    assert (site.address, site.len) == (small.TEXT, 3)
+    assert {plan.apply()[:3].hex(), CLAC.hex()} == set(site.forms)
+
+
+def test_a_kernel_without_ops_is_planned_and_judged() -> None:
+    opened = kernel()
+    plan = opened.plan(machine=machine(flags="fpu smap pge", hypervisor="none"))
+    report = opened.verify(plan.apply())
+    assert report, report.unexplained
+    assert (len(opened.ops), report.backend) == (0, "native")
+
+
+@pytest.mark.parametrize(
+    ("clock", "flags", "hypervisor"),
+    [
+        ("kvm-clock", "fpu hypervisor pge", "kvm"),
+        ("hyperv_clocksource_tsc_page", "fpu hypervisor pge", "hyperv"),
+        ("xen", "fpu hypervisor pge", "xen-hvm"),
+        ("xen", "fpu hypervisor", "xen-pv"),
+        ("tsc", "fpu hypervisor pge", None),
+        ("tsc", "fpu pge", "none"),
+    ],
+)
+def test_the_clock_source_names_the_hypervisor(clock: str, flags: str, hypervisor: str | None) -> None:
+    found = machine(flags=flags, clocksource=clock).hypervisor
+    assert found.value == hypervisor
+    if hypervisor is None:
+        assert "nothing tells which" in found.source
+
+
+def test_an_unknown_hypervisor_drops_no_flag() -> None:
+    opened = kernel()
+    plan = opened.plan(machine=machine(flags="fpu smap pge hypervisor", clocksource="tsc"))
+    assert plan.setup.machine.flags is not None
+    assert "hypervisor" in plan.setup.machine.flags
+
+
+def test_a_hypervisor_whose_guest_code_the_kernel_lacks_leaves_it_native() -> None:
+    choice = backend_for(kernel(), machine(hypervisor="kvm", flags="fpu hypervisor pge"))
+    assert choice.name == "native"
+    assert "built without" in choice.why

@@ -1,0 +1,45 @@
+"""Feature numbers: the image's own names, its rows, and the release that they contradict least."""
+
+from __future__ import annotations
+
+from image import small
+
+RETPOLINE_OLD, RETPOLINE_NEW = 7 * 32 + 12, 11 * 32 + 12
+#: ``jmp *%rax``, which the thunk of RETPOLINE's absence is.
+JUMP = bytes.fromhex("ffe0")
+
+
+def test_bugs_are_counted_from_the_end_of_the_features() -> None:
+    """RHEL 8's 4.18 has 30 words of features: no release of Linus's has."""
+    arrays = [
+        ("x86_bug_flags", small.names(2, {**small.BUGS, 14: "spectre_v1"})),
+        ("x86_cap_flags", small.names(30, small.CAPS)),
+        ("x86_power_flags", small.names(1, small.POWER)),
+    ]
+    row = small.Alternative(0, 3, 30 * 32 + 14, b"\x0f\xae\xe8")
+    kernel = small.kernel(b"\x90" * 16, [row], arrays=arrays, named=False)
+    numbers = kernel.feature_numbers
+    assert (numbers.ncapints, numbers.nbugints) == (30, 2)
+    assert numbers.by_number[30 * 32 + 14].name == "BUG_SPECTRE_V1"
+    assert "100MHZSTEPS" not in numbers.by_name
+
+
+def test_a_row_tells_a_number_that_no_release_declares() -> None:
+    """Before the mitigation of retbleed 7*32+12 was RETPOLINE; later releases call it KERNEL_IBRS."""
+    rows = [small.Alternative(0, 2, RETPOLINE_OLD, JUMP, flags=1)]
+    numbers = small.kernel(b"\x90" * 16, rows, release="5.17.0-small").feature_numbers
+    assert numbers.number("RETPOLINE") == RETPOLINE_OLD
+    assert numbers.number("KERNEL_IBRS") is None
+
+
+def test_the_release_nearest_to_the_images_names_is_taken() -> None:
+    """An image of 6.9 by its banner, whose printed names stand where 6.12 declares them."""
+    kernel = small.kernel(
+        b"\x90" * 16,
+        [
+            small.Alternative(0, 2, RETPOLINE_NEW, JUMP, flags=1),
+            small.Alternative(4, 3, 20 * 32 + 2, b"\x0f\xae\xe8\x0f\x31"[:3]),
+        ],
+        release="6.9.4-small",
+    )
+    assert kernel.feature_numbers.number("RETPOLINE") == RETPOLINE_NEW

@@ -1,0 +1,66 @@
+"""Where slots lie, as sites say it, and what functions do, as their instructions say it."""
+
+from __future__ import annotations
+
+import pytest
+
+from image import small
+from pvops.image import functions, slots
+
+
+@pytest.mark.parametrize(
+    ("code", "bits", "slot"),
+    [
+        ("ff 14 25 40 00 c0 81", 64, 0xFFFF_FFFF_81C0_0040),
+        ("ff 24 25 40 00 c0 81", 64, 0xFFFF_FFFF_81C0_0040),
+        ("ff 15 40 00 c0 00", 64, 0x1000 + 6 + 0xC0_0040),
+        ("ff 25 fa ff ff ff", 64, 0x1000),
+        ("50 ff 15 40 00 00 00 58", 64, 0x1000 + 7 + 0x40),
+        ("ff 15 40 00 c0 c1", 32, 0xC1C0_0040),
+        ("51 52 2e ff 15 40 00 c0 c1 5a 59", 32, 0xC1C0_0040),
+        ("0f 01 f8", 64, None),
+        ("ff 15", 64, None),
+        ("", 64, None),
+    ],
+)
+def test_a_site_goes_through_a_slot(code: str, bits: int, slot: int | None) -> None:
+    assert slots.called(0x1000, bytes.fromhex(code), bits) == slot
+
+
+def test_structures_are_runs_of_types() -> None:
+    apart = {0: 0x100, 1: 0x108, 4: 0x800, 5: 0x808, 9: 0x200, 11: 0x210}
+    assert slots.are_structures(apart, 8)
+    assert not slots.are_structures({0: 0x100, 1: 0x108, 2: 0x110}, 8)  # one array
+    assert not slots.are_structures({**apart, 10: 0x10}, 8)  # a row in a structure's middle that disagrees
+
+
+@pytest.mark.parametrize(
+    ("code", "does"),
+    [
+        ("c3", "nop"),
+        ("f3 0f 1e fa c3", "nop"),
+        ("e9 00 00 00 00", "nop"),
+        ("48 89 f8 c3", "ident64"),
+        ("f3 0f 1e fa 48 89 f8 e9 00 00 00 00", "ident64"),
+        ("89 f8 c3", "ident32"),
+        ("31 c0 c3", None),
+    ],
+)
+def test_what_a_function_does(code: str, does: str | None) -> None:
+    kernel = small.kernel(bytes.fromhex(code) + b"\xcc" * 16)
+    assert functions.does(kernel, small.TEXT) == does
+
+
+@pytest.mark.parametrize(
+    ("held", "code", "begins"),
+    [
+        ("fa c3", "fa", True),
+        ("f3 0f 1e fa e8 00 00 00 00 55 48 89 e5 fa 5d c3", "fa", True),
+        ("9c 58 e9 00 00 00 00", "9c 58", True),
+        ("fa fb c3", "fa", False),
+        ("fb c3", "fa", False),
+    ],
+)
+def test_what_a_function_begins_with(held: str, code: str, begins: bool) -> None:
+    kernel = small.kernel(bytes.fromhex(held) + b"\xcc" * 48)
+    assert functions.begins_with(kernel, small.TEXT, bytes.fromhex(code)) == begins
