@@ -26,6 +26,13 @@ _FRAMED = {
     b"\x55\x48\x89\xf8\x48\x89\xe5\x5d\xc3": "ident64",
     b"\x55\x48\x89\xe5\x48\x89\xf8\x5d\xc3": "ident64",
 }
+#: Functions of ops that do nothing, or return their argument.
+NAMED = {
+    "_paravirt_nop": "nop",
+    "nop_func": "nop",
+    "_paravirt_ident_32": "ident32",
+    "_paravirt_ident_64": "ident64",
+}
 _RETURNS = (b"\xc3", b"\xe9")
 
 

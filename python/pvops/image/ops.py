@@ -197,7 +197,7 @@ class KernelOps:
             return symbol == function or self.kernel.address_of(function) == word
         if code and not function.startswith("__raw_callee_save_"):
             return functions.begins_with(self.kernel, word, code)
-        does = _DOES.get(function)
+        does = functions.NAMED.get(function)
         return None if does is None or self.kernel.bits == 32 else functions.does(self.kernel, word) == does
 
     @cached_property
@@ -219,7 +219,7 @@ class KernelOps:
         for era in map(eras.era, eras.eras()) if self._last_type >= 0 else ():
             for bits in era.bits:
                 for op, function in era.patch_template(era.default_config(bits)).pointers().items():
-                    if function is not None and function not in _DOES:
+                    if function is not None and function not in functions.NAMED:
                         ops_of.setdefault(function, set()).add(op)
         names: list[str] = []
         for type in range(self._last_type + 1):
@@ -370,15 +370,6 @@ def _apart(likely: Callable[[], str | None]) -> bool:
 
     name = likely()
     return name is not None and not eras.era(name).arrays[0].symbol
-
-
-#: Functions of ops that do nothing, or return their argument.
-_DOES = {
-    "_paravirt_nop": "nop",
-    "nop_func": "nop",
-    "_paravirt_ident_32": "ident32",
-    "_paravirt_ident_64": "ident64",
-}
 
 
 def _structures(kernel: KernelView, likely: Callable[[], str | None]) -> dict[str, int]:
