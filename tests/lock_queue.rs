@@ -2,8 +2,8 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ fn tickets_are_served_in_order() {
     workers.into_iter().for_each(|worker| worker.join().unwrap());
 }
 
+/// A CPU has one note of who waits on it: tests that write it take turns.
+static NOTES: Mutex<()> = Mutex::new(());
+
 /// Keeps this thread on the CPU where it is.
 fn stay() {
     // SAFETY: an all-zero set is an empty one, and the call only reads the set, which outlives it.
@@ -46,6 +49,7 @@ fn ticket(lock: usize) -> impl Fn(u32) -> Want {
 
 #[test]
 fn a_waiter_is_first_on_its_cpu_unless_one_before_it_let_it_run() {
+    let _turn = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
     stay();
     let of = ticket(0x10_0000);
     assert_eq!(Futex.place(of(7), 3, None), Place::First, "nobody is known to wait here");
@@ -61,6 +65,7 @@ fn a_waiter_is_first_on_its_cpu_unless_one_before_it_let_it_run() {
 
 #[test]
 fn who_gets_the_cpu_before_the_one_it_follows_is_out_of_turn() {
+    let _turn = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
     stay();
     let of = ticket(0x20_0000);
     // The round of the CPU follows the queue: 6 ran just before 7 does again.

@@ -158,6 +158,8 @@ def test_a_signal_ends_the_wait(make: type[Lock], waiter: str, how: str) -> None
     script = f"""
 import os, signal, threading, time
 import pvops
+# What a shell starts in the background ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 lock = pvops.{make.__name__}(waiter={waiter!r})
 lock.acquire()
 def interrupt():
@@ -313,6 +315,8 @@ def test_a_signal_ends_the_wait_in_ops_written_in_python(make: type[Lock]) -> No
     script = f"""
 import os, signal, threading, time
 import pvops
+# What a shell starts in the background ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Ops:
     def lock_spinning(self, lock, ticket, unkicked):
         while unkicked():
