@@ -50,6 +50,21 @@ def mfence_rdtsc(facts: Facts) -> Answer:
     return Answer(lfence.value, lfence.source, lfence.value is None)
 
 
+@rule("amd.c: init_amd()", "FXSAVE_LEAK")
+def fxsave_leak(facts: Facts) -> Answer:
+    """The FPU's error pointers leak between processes: AMD's CPUs of families 6 and later (a feature to 4.0)."""
+    if facts.vendor is None:
+        return Answer(None, facts.cpu)
+    mended = facts.version >= (4, 19) and facts.has("xsaveerptr")
+    return Answer(facts.vendor == "amd" and facts.family >= 6 and not mended, facts.cpu)
+
+
+@rule("amd.c: init_amd()", "SYSRET_SS_ATTRS")
+def sysret_ss_attrs(facts: Facts) -> Answer:
+    """SYSRET leaves SS's attributes as they are: AMD's CPUs (a bug since 4.1)."""
+    return Answer(None if facts.vendor is None else facts.vendor == "amd", facts.cpu)
+
+
 @rule("common.c: identify_cpu(); amd.c: init_amd(); hygon.c: init_hygon()", "APIC_MSRS_FENCE")
 def apic_msrs_fence(facts: Facts) -> Answer:
     """Writes of the APIC's MSRs want a fence on all CPUs but AMD's and Hygon's."""

@@ -36,7 +36,11 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     return refilled(STRUCTS, v3_10.native(config), native_locks(config))
 
 
+#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
+NUMBERS = v3_10.NUMBERS.then("3.13", ncapints=10, nbugints=1, words={3: "ALWAYS:21"})
+
 ERA = v3_10.ERA.then("3.12", "3.13.10: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
+    numbers=(NUMBERS,),
 )
