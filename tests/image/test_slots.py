@@ -31,6 +31,9 @@ def test_structures_are_runs_of_types() -> None:
     apart = {0: 0x100, 1: 0x108, 4: 0x800, 5: 0x808, 9: 0x200, 11: 0x210}
     assert slots.are_structures(apart, 8)
     assert not slots.are_structures({0: 0x100, 1: 0x108, 2: 0x110}, 8)  # one array
+    swapped = {0: 0x100, 1: 0x120, 2: 0x128, 3: 0x108, 4: 0x110, 5: 0x130 - 8}
+    assert not slots.are_structures(swapped, 8)  # two slots at one place
+    assert slots.are_structures({0: 0x100, 1: 0x118, 2: 0x120, 3: 0x108, 4: 0x110, 6: 0x130}, 8)
     assert not slots.are_structures({**apart, 10: 0x10}, 8)  # a row in a structure's middle that disagrees
 
 

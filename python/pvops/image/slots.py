@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from pvops.image.view import KernelView
 
 
+#: How many structures of ops a kernel has at most: init, time, cpu, irq, apic, mmu, lock.
+_STRUCTURES = 7
+
+
 def of_types(kernel: KernelView) -> dict[int, int]:
     """Type → address of its slot, by the rows of ``.parainstructions``; nothing where two sites of a type disagree."""
     found: dict[int, int] = {}
@@ -23,11 +27,23 @@ def are_structures(slots: Mapping[int, int], word: int) -> bool:
     """Whether the slots of types are those of whole structures, one behind the other in the template.
 
     Up to 4.19 each structure is a variable of its own: where its first slot would have type 0 is one address for all of
-    its types, which are numbers in a row.
+    its types, which are numbers in a row. Two have one base where
+    the linker put those between them in another order.
     """
-    bases = [slots[type] - type * word for type in sorted(slots)]
-    runs = [base for base, before in zip(bases, [None, *bases], strict=False) if base != before]
-    return 1 < len(runs) == len(set(runs))
+    runs: list[tuple[int, list[int]]] = []
+    for type in sorted(slots):
+        base = slots[type] - type * word
+        if not runs or runs[-1][0] != base:
+            runs.append((base, []))
+        runs[-1][1].append(slots[type])
+    for first, (base, before) in enumerate(runs):
+        for second in range(first + 1, len(runs)):
+            if runs[second][0] != base:
+                continue
+            between = [slot for _, held in runs[first + 1 : second] for slot in held]
+            if not all(before[-1] < slot < runs[second][1][0] for slot in between):
+                return False
+    return 1 < len(runs) <= _STRUCTURES
 
 
 def of_direct_calls(kernel: KernelView) -> list[int]:
