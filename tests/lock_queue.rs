@@ -12,6 +12,7 @@ use pvops::lock::{Clock, Lock, PvHybridLock, PvTicketLock, RawLock, Slots, Told,
 
 #[test]
 fn tickets_are_served_in_order() {
+    let _turn = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
     let lock = Arc::new(PvTicketLock::new());
     let next = Arc::new(AtomicU32::new(0));
     let workers: Vec<_> = (0..6)
@@ -30,7 +31,7 @@ fn tickets_are_served_in_order() {
     workers.into_iter().for_each(|worker| worker.join().unwrap());
 }
 
-/// A CPU has one note of who waits on it: tests that write it take turns.
+/// All locks share 1024 notes of who waits where: the tests take turns, or one would write over what another reads.
 static NOTES: Mutex<()> = Mutex::new(());
 
 /// Keeps this thread on the CPU where it is.
@@ -114,6 +115,7 @@ impl PvLockOps for OutOfTurn {
 
 #[test]
 fn an_unlocker_lets_run_who_asked_for_it() {
+    let _turn = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
     let lock = Arc::new(PvTicketLock::with_ops(OutOfTurn));
     for asked in [false, true] {
         YIELDED.set(0);
@@ -167,6 +169,7 @@ fn some_give_up<L: RawLock + 'static>(lock: L) {
 
 #[test]
 fn those_who_stay_are_served_whoever_leaves() {
+    let _turn = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
     for name in Chosen::NAMES.iter().filter(|name| **name != "native") {
         let ops = Chosen::named(name).unwrap();
         some_give_up(PvTicketLock::with_ops(ops));
@@ -189,6 +192,7 @@ fn queued(threads: &AtomicU32, many: u32) {
 /// A lock that is dropped while it is held, and whose waiters have left, leaves nothing behind for one at its address.
 #[test]
 fn a_lock_at_the_address_of_another_is_not_passed_over() {
+    let _turn = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..3 {
         let lock = Arc::new(PvTicketLock::new());
         let address = Arc::as_ptr(&lock).addr();
@@ -222,6 +226,7 @@ fn a_lock_at_the_address_of_another_is_not_passed_over() {
 /// Who is told to leave leaves, between one who stays before it and one who stays behind it.
 #[test]
 fn who_is_told_to_leave_is_passed_over() {
+    let _turn = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
     let lock = Arc::new(PvTicketLock::new());
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
     lock.lock();
