@@ -228,7 +228,7 @@ fn a_lock_at_the_address_of_another_is_not_passed_over() {
 fn who_is_told_to_leave_is_passed_over() {
     let _turn = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
     let lock = Arc::new(PvTicketLock::new());
-    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let order = Arc::new(Mutex::new(Vec::new()));
     lock.lock();
     let waiting = Arc::new(AtomicU32::new(0));
     let told = Arc::new(AtomicBool::new(false));
