@@ -194,6 +194,14 @@ impl Image {
         candidate.contains(address).then_some(candidate)
     }
 
+    /// The symbol that an address lies in, and the offset into it; nothing beyond the image's sections lies in one.
+    ///
+    /// Fails where the symbols cannot be read.
+    pub fn place(&self, address: u64) -> Result<Option<(&str, u64)>> {
+        let found = self.symbols()?.and_then(|symbols| symbols.at(address));
+        Ok(found.filter(|&(_, offset)| offset == 0 || self.section_at(address).is_some()))
+    }
+
     /// The bytes of a section of this image; none for one that has no bytes in the file.
     pub fn section_bytes(&self, section: &Section) -> &[u8] {
         if section.bits_present { self.slice(section.offset, section.size).unwrap_or_default() } else { &[] }

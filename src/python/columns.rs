@@ -184,10 +184,9 @@ impl Columns {
     fn counts(&self, py: Python<'_>, sites: Option<Vec<u32>>) -> PyResult<Counts> {
         let sites = self.chosen(sites)?;
         let counts = py.detach(|| self.columns.counts(&self.image, &sites));
-        let section = |index: Option<usize>| index.map_or(String::new(), |i| self.image.sections()[i].name.clone());
         Ok((
             counts.rows.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
-            counts.sections.into_iter().map(|(index, n)| (section(index), n)).collect(),
+            counts.sections.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
             counts.ops.into_iter().map(|(op, n)| (self.op(op), n)).collect(),
             counts.shared.into_iter().map(|(tables, n)| (tables.join(" + "), n)).collect(),
         ))
@@ -254,13 +253,12 @@ const BATCH: usize = 4096;
 impl Written {
     fn some(&self, from: usize) -> String {
         let sites = &self.sites[from..self.sites.len().min(from + BATCH)];
-        let symbols = if self.names { self.image.symbols().ok().flatten() } else { None };
         let writer = Writer {
             image: &self.image,
             columns: &self.columns,
             ops: &self.ops,
             constants: &self.constants,
-            symbols,
+            names: self.names,
             slide: self.slide,
         };
         let mut out = String::with_capacity(sites.len() * 256);

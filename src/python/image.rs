@@ -22,16 +22,10 @@ impl Image {
     }
 }
 
-/// The symbol an address lies in, and the offset into it; nothing beyond the image's sections lies in one.
-fn symbol_at(image: &image::Image, address: u64) -> Result<Option<(&str, u64)>> {
-    let found = image.symbols()?.and_then(|s| s.at(address));
-    Ok(found.filter(|&(_, offset)| offset == 0 || image.section_at(address).is_some()))
-}
-
 /// Names an address by the image's symbols; the error, if any, has been raised by then.
 pub(super) fn namer(image: &image::Image) -> Result<impl Fn(u64) -> Option<(String, u64)> + '_> {
     image.symbols()?;
-    Ok(move |address| symbol_at(image, address).ok().flatten().map(|(name, offset)| (name.to_owned(), offset)))
+    Ok(move |address| image.place(address).ok().flatten().map(|(name, offset)| (name.to_owned(), offset)))
 }
 
 #[pymethods]
@@ -129,7 +123,7 @@ impl Image {
 
     /// The symbol an address lies in, and the offset into it; nothing beyond the image's sections lies in one.
     fn symbol_at(&self, py: Python<'_>, address: u64) -> PyResult<Option<(&str, u64)>> {
-        Ok(py.detach(|| symbol_at(&self.0, address))?)
+        Ok(py.detach(|| self.0.place(address))?)
     }
 
     /// How many symbols the image names; 0 where it names none.

@@ -179,11 +179,11 @@ impl Columns {
 
 /// How many rows and sites there are, by what people ask for; each list with most first, but tables in order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct Counts<'a> {
     /// Rows of each table.
     pub rows: Vec<(&'static str, usize)>,
-    /// Sites in each section, by its index; `None` for sites in none.
-    pub sections: Vec<(Option<usize>, usize)>,
+    /// Sites in each section, by its name; none for sites in no section.
+    pub sections: Vec<(&'a str, usize)>,
     /// Sites of each op, by its number.
     pub ops: Vec<(u32, usize)>,
     /// Sites that several tables name, by those tables.
@@ -192,10 +192,8 @@ pub struct Counts {
 
 impl Columns {
     /// Counts the rows of some sites.
-    pub fn counts(&self, image: &Image, sites: &[u32]) -> Counts {
+    pub fn counts<'a>(&self, image: &'a Image, sites: &[u32]) -> Counts<'a> {
         let (mut rows, mut sections, mut ops, mut shared) = (vec![], vec![], vec![], vec![]);
-        // Neighbours lie in one section, most of the time.
-        let mut last: Option<(std::ops::Range<u64>, usize)> = None;
         for &site in sites {
             let site = site as usize;
             let mut names: Vec<u8> = Vec::new();
@@ -206,16 +204,8 @@ impl Columns {
                     names.push(table);
                 }
             }
-            let address = self.site_address(site);
-            let known = last.as_ref().filter(|(range, _)| range.contains(&address)).map(|&(_, index)| index);
-            let section = known.or_else(|| {
-                let holds = |s: &crate::image::Section| address.wrapping_sub(s.address) < s.size;
-                let index = image.sections().iter().position(holds)?;
-                let found = &image.sections()[index];
-                last = Some((found.address..found.address.saturating_add(found.size), index));
-                Some(index)
-            });
-            count(&mut sections, section);
+            let section = image.section_at(self.site_address(site));
+            count(&mut sections, section.map_or("", |section| section.name.as_str()));
             if let Some(op) = self.op_of(site) {
                 count(&mut ops, op);
             }

@@ -9,7 +9,6 @@ use super::columns::{Columns, NONE_8, NONE_32, NONE_64};
 use super::listing::hex;
 use super::rows::TABLES;
 use crate::image::Image;
-use crate::image::kallsyms::Symbols;
 use crate::insn::Disassembler;
 
 /// How sites are written.
@@ -55,8 +54,8 @@ pub struct Writer<'a> {
     pub ops: &'a [String],
     /// Names of the run-time constants, as [`Columns::constant`] counts them.
     pub constants: &'a [String],
-    /// The symbols that name addresses; `None` where none shall be looked up.
-    pub symbols: Option<&'a Symbols>,
+    /// Whether the image's symbols, which can be read, name addresses.
+    pub names: bool,
     /// The KASLR offset of the kernel whose run-time addresses are shown beside the linked ones; 0 for none.
     pub slide: u64,
 }
@@ -97,8 +96,7 @@ impl Writer<'_> {
     }
 
     fn place(&self, address: u64) -> Option<(&str, u64)> {
-        let found = self.symbols?.at(address);
-        found.filter(|&(_, offset)| offset == 0 || self.image.section_at(address).is_some())
+        if self.names { self.image.place(address).ok().flatten() } else { None }
     }
 
     fn op(&self, number: u32) -> std::borrow::Cow<'_, str> {
@@ -109,8 +107,7 @@ impl Writer<'_> {
     }
 
     fn section(&self, address: u64) -> &str {
-        let holds = |s: &&crate::image::Section| address.wrapping_sub(s.address) < s.size;
-        self.image.sections().iter().find(holds).map_or("", |section| &section.name)
+        self.image.section_at(address).map_or("", |section| &section.name)
     }
 
     /// `"address": …, "section": …, "symbol": …`, with `between` the members.
