@@ -25,9 +25,6 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("lock", &["error"]),
 ];
 
-/// Rooms that still have circles within them; their imports of other rooms are judged all the same.
-const NOT_YET: [&str; 2] = ["memory", "verify"];
-
 /// The files of `plan` that are a pass, or run them.
 const PASSES: [&str; 15] = [
     "alternatives",
@@ -115,10 +112,7 @@ fn circles(all: &Edges) -> Vec<String> {
     let of = |(from, targets): (&Vec<String>, &BTreeSet<Vec<String>>)| {
         (from.clone(), targets.iter().filter(|target| beside(from, target)).cloned().collect())
     };
-    let judged = |(module, _): &(&Vec<String>, &BTreeSet<Vec<String>>)| {
-        module.first().is_none_or(|room| !NOT_YET.contains(&room.as_str()))
-    };
-    let edges: &Edges = &all.iter().filter(judged).map(of).collect();
+    let edges: &Edges = &all.iter().map(of).collect();
     let reach: BTreeMap<_, _> = edges.keys().map(|from| (from, reached(edges, from))).collect();
     let mut found = BTreeSet::new();
     for (from, there) in &reach {

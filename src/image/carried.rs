@@ -3,7 +3,8 @@
 use super::btf::Btf;
 use super::kallsyms::{Region, SymbolKind, Symbols};
 use super::opened::Image;
-use super::relocations::{self, Relocations};
+use super::relocation::Relocations;
+use super::relocations;
 use crate::error::Result;
 
 impl Image {

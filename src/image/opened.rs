@@ -10,7 +10,7 @@ use super::container::{self, Container};
 use super::elf::{self, Elf};
 use super::kallsyms::Symbols;
 use super::module::{self, Placement, StandIn};
-use super::relocations::{Relocation, Relocations};
+use super::relocation::{Relocation, Relocations};
 use super::section::{LOWEST_KERNEL, Section, Segment};
 use super::source::{MAX_IMAGE, Source};
 use super::symtab::ElfSymbols;

@@ -58,7 +58,7 @@ pub use eras::ERAS;
 pub use landmarks::Landmarks;
 pub use machine::{Boot, Cfi, CfiMode, Known, Paravirt};
 pub use memory::Memory;
-pub use passes::Pass;
+pub use passes::{ALL_PASSES, Pass};
 pub use rules::{Rules, Stage};
 pub use run::Run;
 pub use undetermined::{Forms, Undetermined};

@@ -136,6 +136,17 @@ pub static PASSES: [Row; 15] = [
     },
 ];
 
+/// All passes by number: the one at `pass as usize` is that pass.
+pub const ALL_PASSES: [Pass; PASSES.len()] = {
+    let mut all = [Pass::Unlisted; PASSES.len()];
+    let mut at = 0;
+    while at < PASSES.len() {
+        all[PASSES[at].pass as usize] = PASSES[at].pass;
+        at += 1;
+    }
+    all
+};
+
 impl Pass {
     /// What is known of it.
     pub fn row(self) -> &'static Row {

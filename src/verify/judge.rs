@@ -2,17 +2,16 @@
 
 use std::ops::Range;
 
-use super::clusters::{Cluster, SiteMap};
-use super::form::{PASSES, number};
 use super::infer::Vote;
 use super::nearest::nearest;
 use super::owners::{self, Owned, Owner, Writers};
+use super::site_map::{Cluster, SiteMap};
 use super::state::{State, Target};
 use super::suspects;
 use super::view::View;
-use crate::plan::Pass;
+use crate::plan::{ALL_PASSES, Pass};
 
-/// Memory is compared in pieces of this size, most of which are equal.
+/// Memory is compared in visits of this size, most of which are equal.
 const CHUNK: usize = 4096;
 /// Wrong bytes that are no farther apart than this are one run: what somebody writes may agree with what was there.
 const JOINED: usize = 4;
@@ -94,7 +93,7 @@ pub(super) fn judge(
             let built = &map.code.from(address)[..len as usize];
             let both = expected[range.clone()].iter().zip(&memory[range]).zip(built);
             let bytes = both.filter(|((should, is), built)| should == is && is != built).count() as u64;
-            counts[usize::from(number(Pass::CallSites))] += bytes;
+            counts[Pass::CallSites as usize] += bytes;
             if bytes > 0 {
                 spans.push((address, len, Pass::CallSites));
             }
@@ -102,7 +101,7 @@ pub(super) fn judge(
         spans.sort_unstable_by_key(|&(address, ..)| address);
         unexplained = unexplained_runs(map, view, &state, &votes, &expected);
     }
-    let explained = PASSES.iter().zip(counts).filter(|&(_, bytes)| bytes > 0);
+    let explained = ALL_PASSES.iter().zip(counts).filter(|&(_, bytes)| bytes > 0);
     Report {
         address: start,
         size: memory.len() as u64,
@@ -126,7 +125,7 @@ pub(super) fn judge(
 /// Memory held to what it should be.
 struct Compared {
     /// Bytes that each pass accounts for.
-    counts: [u64; PASSES.len()],
+    counts: [u64; ALL_PASSES.len()],
     spans: Vec<(u64, u32, Pass)>,
     /// Whether all of it is as it should be, unread bytes aside.
     fits: bool,
@@ -157,7 +156,7 @@ fn hold(map: &SiteMap<'_>, memory: &[u8], state: &State) -> Compared {
 fn part(map: &SiteMap<'_>, memory: &[u8], state: &State, clusters: &[Cluster], range: Range<usize>) -> Compared {
     let start = map.text.0;
     let built = map.code.from(start);
-    let mut held = Compared { counts: [0; PASSES.len()], spans: Vec::new(), fits: true };
+    let mut held = Compared { counts: [0; ALL_PASSES.len()], spans: Vec::new(), fits: true };
     let (mut form, mut owners) = (Vec::new(), Vec::new());
     let mut done = range.start;
     for cluster in clusters {
@@ -177,7 +176,7 @@ fn part(map: &SiteMap<'_>, memory: &[u8], state: &State, clusters: &[Cluster], r
                 && let Some(count) = held.counts.get_mut(usize::from(*owner))
             {
                 *count += 1;
-                last = PASSES.get(usize::from(*owner)).copied();
+                last = ALL_PASSES.get(usize::from(*owner)).copied();
             }
         }
         if let Some(pass) = last {
@@ -295,7 +294,7 @@ fn unexplained_runs(
             found: is.to_vec(),
             wrong: is.iter().zip(should).filter(|(is, should)| is != should).count() as u32,
             site: (start + site.start as u64, expected[site.clone()].to_vec(), found.to_vec()),
-            pass: here.and_then(|site| map.pieces(site).last()).map(|piece| piece.kind.pass()),
+            pass: here.and_then(|site| map.visits(site).last()).map(|visit| visit.kind.pass()),
             owned,
             nearest: near,
             suspects: suspected,

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::form::callthunks::MAX_TEMPLATE;
+use super::counting::MAX_TEMPLATE;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::memory::{Found, Held, Memory as Dump};

@@ -7,7 +7,8 @@
 //!
 //! | file | has |
 //! |---|---|
-//! | `pieces`, `clusters` | every site of an image, cut into stretches that are explained by themselves |
+//! | `site_map`, `visit`, `build`, `collect` | every site of an image, cut into stretches that are explained by themselves |
+//! | `hashes`, `its`, `counting` | what some sites are read by: hashes of kCFI, places of ITS thunks, counted calls |
 //! | `form/` | what a cluster's bytes are under a state; one file a pass |
 //! | `infer/` | the state that most sites speak for; one file a kind of unknown, and the counting of votes |
 //! | `judge` | memory compared with the text that the state allows |
@@ -21,21 +22,26 @@
 //! static key all its jump labels, one target all sites of a static call, one content of a slot all calls of the op, one
 //! thunk all returns. A site that disagrees with the majority is unexplained, however well-formed it is.
 
-mod clusters;
+mod build;
+mod collect;
 mod copies;
+mod counting;
 mod data;
 mod form;
+mod hashes;
 mod infer;
 mod info;
+mod its;
 mod judge;
 mod loaded;
 mod modules;
 mod nearest;
 mod owners;
-mod pieces;
+mod site_map;
 mod state;
 mod suspects;
 mod view;
+mod visit;
 
 use crate::error::Result;
 use crate::image::Image;
@@ -55,7 +61,7 @@ pub use view::View;
 
 /// An image, ready to judge memory by.
 pub struct Verifier<'a> {
-    map: clusters::SiteMap<'a>,
+    map: site_map::SiteMap<'a>,
 }
 
 impl<'a> Verifier<'a> {
@@ -67,7 +73,7 @@ impl<'a> Verifier<'a> {
         info: KernelInfo,
         code: Memory,
     ) -> Result<Verifier<'a>> {
-        let map = clusters::SiteMap::new(image, tables, rules, info, code).map_err(|e| e.in_file(image.name()))?;
+        let map = site_map::SiteMap::new(image, tables, rules, info, code).map_err(|e| e.in_file(image.name()))?;
         Ok(Verifier { map })
     }
 

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::clusters::{Host, SiteMap};
 use super::infer::Inference;
 use super::judge::{self, Report};
+use super::site_map::{Host, SiteMap};
 use super::state::{Branches, Known, State, Target};
 use super::view::View;
 use crate::error::{Error, Result};

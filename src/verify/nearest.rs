@@ -1,8 +1,8 @@
 //! The legal form that unexplained bytes are nearest to.
 
-use super::clusters::{Cluster, SiteMap};
-use super::pieces::Kind;
+use super::site_map::{Cluster, SiteMap};
 use super::state::{Branches, State, Target};
+use super::visit::Kind;
 
 /// The legal form these bytes have, though most sites speak against it; else the one they are nearest to.
 pub(super) fn nearest(map: &SiteMap<'_>, state: &State, cluster: &Cluster, found: &[u8]) -> Option<String> {
@@ -17,8 +17,8 @@ pub(super) fn nearest(map: &SiteMap<'_>, state: &State, cluster: &Cluster, found
     };
     offer(state, &|| "the form it should have".to_owned());
     let mut other = state.clone();
-    for piece in map.pieces(cluster) {
-        match piece.kind {
+    for visit in map.visits(cluster) {
+        match visit.kind {
             Kind::Lock(_) => {
                 other.uniprocessor = !state.uniprocessor;
                 offer(&other, &|| format!("the form for {}", if state.uniprocessor { "more CPUs" } else { "one CPU" }));

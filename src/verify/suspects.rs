@@ -1,21 +1,21 @@
 //! Ties: where as many sites speak for one value of an unknown as for another, nobody can tell which of them was changed.
 
-use super::clusters::{Cluster, SiteMap};
 use super::infer::{Unknown, Vote};
-use super::pieces::Kind;
+use super::site_map::{Cluster, SiteMap};
 use super::state::{State, Target};
 use super::view::View;
+use super::visit::Kind;
 use crate::insn::{CALL, JMP};
 use crate::plan::Pass;
 
 /// The sites that disagree about what this cluster hangs on, where at least as many speak for what it says as against it;
 /// itself among them. Empty where it is outvoted, or says nothing.
 pub(super) fn of(map: &SiteMap<'_>, view: &View<'_>, state: &State, votes: &[Vote], cluster: &Cluster) -> Vec<u64> {
-    let Some(found) = view.found(cluster) else { return Vec::new() };
+    let Some(found) = cluster.found(view) else { return Vec::new() };
     let given = |about: Unknown| votes.iter().any(|vote| vote.about == about && vote.known);
     let mut form = Vec::new();
-    for piece in map.pieces(cluster) {
-        for (about, other) in flips(map, view, state, cluster, piece.kind, piece.address) {
+    for visit in map.visits(cluster) {
+        for (about, other) in flips(map, view, state, cluster, visit.kind, visit.address) {
             map.form(cluster, &other, &mut form);
             if form != found || given(about) {
                 continue;
@@ -23,7 +23,7 @@ pub(super) fn of(map: &SiteMap<'_>, view: &View<'_>, state: &State, votes: &[Vot
             let (mut for_other, mut for_state, mut suspects) = (0, 0, Vec::new());
             let mut should = Vec::new();
             for voter in voters(map, about) {
-                let Some(found) = view.found(voter) else { continue };
+                let Some(found) = voter.found(view) else { continue };
                 map.form(voter, state, &mut should);
                 map.form(voter, &other, &mut form);
                 if should != form {
@@ -139,7 +139,7 @@ fn voters<'m>(map: &'m SiteMap<'_>, about: Unknown) -> Vec<&'m Cluster> {
     };
     let mut voters: Vec<&Cluster> = Vec::new();
     for &pass in passes {
-        voters.extend(map.group(pass).filter(|cluster| map.pieces(cluster).iter().any(|piece| hangs(piece.kind))));
+        voters.extend(map.group(pass).filter(|cluster| map.visits(cluster).iter().any(|visit| hangs(visit.kind))));
     }
     voters.sort_unstable_by_key(|cluster| cluster.start);
     voters.dedup_by_key(|cluster| cluster.start);

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::clusters::Cluster;
 use crate::error::{Error, Result};
 
 /// `.text` in memory, at its linked addresses.
@@ -48,10 +47,5 @@ impl<'v> View<'v> {
         let at = usize::try_from(address.checked_sub(self.address)?).ok()?;
         let bytes = self.bytes.get(at..at.checked_add(len)?)?;
         self.is_read(address, address + len as u64).then_some(bytes)
-    }
-
-    /// What a cluster holds.
-    pub(super) fn found(&self, cluster: &Cluster) -> Option<&'v [u8]> {
-        self.bytes(cluster.start, cluster.len as usize)
     }
 }

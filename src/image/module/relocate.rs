@@ -7,7 +7,7 @@ use object::read::elf::{FileHeader, Rel, Rela, SectionHeader};
 use super::layout::Layout;
 use crate::error::{Error, Result};
 use crate::image::elf::header_error;
-use crate::image::relocations::{Relocation, RelocationKind};
+use crate::image::relocation::{Relocation, RelocationKind};
 use crate::insn::Bits;
 
 /// Fields of code that hold what depends on where the module and the kernel are.

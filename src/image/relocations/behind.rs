@@ -14,9 +14,9 @@
 //! ascending, every field in a section of the image, and most of what the fields hold an address of the image. A field of
 //! per-CPU data that is linked at 0 is named by where that data is loaded.
 
-use super::fields::{Relocation, RelocationKind, Relocations, SECTION};
 use crate::error::{Error, Result};
 use crate::image::opened::Image;
+use crate::image::relocation::{Relocation, RelocationKind, Relocations, SECTION};
 use crate::insn::Bits;
 
 /// Reads the lists behind the ELF file; `None` where nothing follows it.

@@ -6,9 +6,9 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{FileHeader, Rel, Rela, SectionHeader, Sym, SymbolTable};
 
-use super::fields::{Relocation, RelocationKind, Relocations};
 use crate::error::{Error, Result};
 use crate::image::opened::Image;
+use crate::image::relocation::{Relocation, RelocationKind, Relocations};
 use crate::image::section::{LOWEST_KERNEL, Section};
 use crate::insn::Bits;
 

@@ -2,11 +2,9 @@
 
 mod behind;
 mod emitted;
-mod fields;
-
-pub use fields::{Relocation, RelocationKind, Relocations};
 
 use super::opened::Image;
+use super::relocation::Relocations;
 use crate::error::Result;
 
 /// Reads them; `None` in a kernel that does not say.

@@ -1,12 +1,12 @@
 //! Rows of `.altinstructions`: `apply_alternatives()`, arch/x86/kernel/alternative.c (5.10, 6.1, 6.12, 7.2).
 
-use super::Code;
+use super::code::Code;
 use crate::insn::{self, NOP};
 use crate::plan::optimise::{self, optimise};
 use crate::plan::relocate::{self, Move};
 use crate::plan::rules::{Fill, Relocate, SameSite, Untaken};
 use crate::sites::Alternative;
-use crate::verify::clusters::SiteMap;
+use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 
 /// Replacements that are replaced themselves, and how deep that goes.

@@ -6,35 +6,18 @@
 //! arch/x86/kernel/callthunks.c (6.12, 7.2).
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
 
 use crate::insn::{self, CALL, NOP};
 use crate::plan::relocate::{self, Move};
 use crate::plan::{Pass, Stage};
-use crate::verify::clusters::{Cluster, SiteMap};
+use crate::verify::site_map::{Cluster, SiteMap};
 use crate::verify::state::{Branches, State};
 use crate::verify::view::View;
-
-/// Longest template there is room for.
-pub(in crate::verify) const MAX_TEMPLATE: u64 = 32;
-
-/// What counting takes.
-#[derive(Debug, Default)]
-pub(in crate::verify) struct Counting {
-    /// Where the template of a pad lies, and its bytes as loaded; empty where this kernel counts no calls.
-    pub template: (u64, Vec<u8>),
-    sites: OnceLock<Vec<u64>>,
-}
 
 impl SiteMap<'_> {
     /// Rows of `.call_sites`, by address.
     fn call_sites(&self) -> &[u64] {
-        self.counting.sites.get_or_init(|| {
-            let mut sites: Vec<u64> = self.tables.call_sites.rows().map(|(_, address)| address).collect();
-            sites.sort_unstable();
-            sites.dedup();
-            sites
-        })
+        self.counting.call_sites(&self.tables.call_sites)
     }
 
     /// Whether calls are counted.
@@ -70,9 +53,9 @@ impl SiteMap<'_> {
 
     /// Has the calls in a cluster's form counted.
     pub(in crate::verify) fn count(&self, cluster: &Cluster, state: &State, form: &mut [u8]) {
-        for piece in self.pieces(cluster).iter().filter(|piece| piece.kind.pass() == Pass::Alternatives) {
-            if self.rules.count_alternatives && self.call_sites().binary_search(&piece.address).is_err() {
-                self.count_at(piece.address, (piece.address - cluster.start) as usize, state, form);
+        for visit in self.visits(cluster).iter().filter(|visit| visit.kind.pass() == Pass::Alternatives) {
+            if self.rules.count_alternatives && self.call_sites().binary_search(&visit.address).is_err() {
+                self.count_at(visit.address, (visit.address - cluster.start) as usize, state, form);
             }
         }
         let sites = self.call_sites();

@@ -9,15 +9,13 @@
 //!
 //! A hash is the built one xor the seed of the boot, but where that would look like `endbr` (`cfi_rehash()`).
 
-use super::Code;
+use super::code::Code;
 use crate::insn::JMP_SHORT;
 use crate::plan::forms::ENDBR64;
-use crate::verify::clusters::SiteMap;
+use crate::verify::hashes::{CALLER, PREAMBLE, caller_hash, preamble_hash};
+use crate::verify::site_map::SiteMap;
 use crate::verify::state::{CfiMode, State};
 
-/// Bytes of a preamble, and of a caller's check.
-pub(in crate::verify) const PREAMBLE: usize = 16;
-pub(in crate::verify) const CALLER: usize = 14;
 /// What stands for the hash in FineIBT's code.
 const PLACEHOLDER: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
 /// `fineibt_preamble_start` and `fineibt_caller_start` of 6.2, where the image does not name its own.
@@ -32,24 +30,6 @@ fn rehash(built: u32, seed: u32) -> u32 {
         hash = hash >> 1 ^ if hash & 1 != 0 { 0x8020_0003 } else { 0 };
     }
     hash
-}
-
-/// The hash of a kCFI preamble, unless it is sealed.
-pub(in crate::verify) fn preamble_hash(code: &[u8]) -> Option<u32> {
-    match *code {
-        [0xb8, a, b, c, d, ..] => Some(u32::from_le_bytes([a, b, c, d])).filter(|&hash| hash != 0),
-        _ => None,
-    }
-}
-
-/// The hash that a kCFI caller asks for.
-pub(in crate::verify) fn caller_hash(code: &[u8]) -> Option<u32> {
-    match *code {
-        [0x41, 0xba, a, b, c, d, 0x45, 0x03, ..] => {
-            Some(u32::from_le_bytes([a, b, c, d]).wrapping_neg()).filter(|&hash| hash != 0)
-        }
-        _ => None,
-    }
 }
 
 /// A template with a hash in it.

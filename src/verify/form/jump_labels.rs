@@ -1,7 +1,7 @@
 //! Jump labels: `__jump_label_set_jump_code()`, arch/x86/kernel/jump_label.c (5.10 on).
 
 use crate::insn;
-use crate::verify::clusters::SiteMap;
+use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 
 impl SiteMap<'_> {

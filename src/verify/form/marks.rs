@@ -3,9 +3,9 @@
 //! `alternatives_smp_unlock()` and `apply_seal_endbr()`, arch/x86/kernel/alternative.c; `ftrace_make_nop()`,
 //! arch/x86/kernel/ftrace.c (5.10, 6.1, 6.12).
 
-use super::Code;
+use super::code::Code;
 use crate::insn::{self, CALL};
-use crate::verify::clusters::SiteMap;
+use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 
 const LOCK: u8 = 0xf0;

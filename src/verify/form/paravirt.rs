@@ -2,7 +2,7 @@
 
 use crate::image::Bits;
 use crate::insn::{self, CALL, JMP};
-use crate::verify::clusters::SiteMap;
+use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 
 impl SiteMap<'_> {

@@ -1,11 +1,11 @@
 //! Branches through thunks: `apply_retpolines()`, arch/x86/kernel/alternative.c (5.16 on).
 
-use super::Code;
+use super::code::Code;
 use crate::insn::{self, CALL, INT3, NOP, THUNK_SIZE};
 use crate::plan::optimise::optimise;
-use crate::verify::clusters::SiteMap;
-use crate::verify::pieces::Branch;
+use crate::verify::site_map::SiteMap;
 use crate::verify::state::{Branches, State};
+use crate::verify::visit::Branch;
 
 const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
 const CS: u8 = 0x2e;

@@ -1,10 +1,10 @@
 //! Returns: `apply_returns()`, arch/x86/kernel/alternative.c (6.0 on; stable 5.10).
 
-use super::Code;
+use super::code::Code;
 use crate::insn::{self, INT3, JMP, RET};
 use crate::plan::forms::RET5;
 use crate::sites::static_calls::TRAMPOLINE_ENDS;
-use crate::verify::clusters::SiteMap;
+use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 
 impl SiteMap<'_> {

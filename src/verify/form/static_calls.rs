@@ -1,14 +1,14 @@
 //! Static calls and their trampolines: `__static_call_transform()`, arch/x86/kernel/static_call.c (5.10 on).
 
-use super::Code;
+use super::code::Code;
 use crate::insn;
 use crate::plan::Stage;
 use crate::plan::forms::RET5;
 use crate::plan::forms::{UNLOCK, WARN, ZERO};
 use crate::plan::rules::Zero;
-use crate::verify::clusters::SiteMap;
-use crate::verify::pieces::Piece;
+use crate::verify::site_map::SiteMap;
 use crate::verify::state::{State, Target};
+use crate::verify::visit::Visit;
 
 impl SiteMap<'_> {
     pub(super) fn trampoline(&self, address: u64, key: Option<u16>, state: &State, code: &mut Code<'_>) {
@@ -21,11 +21,11 @@ impl SiteMap<'_> {
         code.put(address, &bytes);
     }
 
-    pub(super) fn call(&self, piece: &Piece, row: u32, key: u16, state: &State, code: &mut Code<'_>) {
+    pub(super) fn call(&self, visit: &Visit, row: u32, key: u16, state: &State, code: &mut Code<'_>) {
         let built = self.calls[usize::from(key)].1;
         // As long as no return thunk is chosen, a return is a return; once there is one, all sites are done again.
         let again = self.rules.static_calls.again && state.return_thunk.is_some();
-        let (function, thunk) = match (self.stage_of(piece), state.calls[usize::from(key)]) {
+        let (function, thunk) = match (self.stage_of(visit), state.calls[usize::from(key)]) {
             (Stage::StaticCalls, _) if self.late => (built, state.return_thunk),
             (Stage::StaticCalls, _) => (built, None),
             (Stage::StaticCallsAgain, Target::Cleared) if again => (0, state.return_thunk),
@@ -37,7 +37,7 @@ impl SiteMap<'_> {
         let site = &self.tables.static_calls[row as usize];
         let rules = self.rules.static_calls;
         let address = site.address;
-        if let Some([0x0f, condition, ..]) = code.at(address, piece.len.into()).filter(|_| site.tail) {
+        if let Some([0x0f, condition, ..]) = code.at(address, visit.len.into()).filter(|_| site.tail) {
             let condition = *condition;
             let target = if function != 0 { Some(function) } else { thunk.or(self.marks.static_call_return) };
             if let Some(target) = target {
@@ -49,7 +49,7 @@ impl SiteMap<'_> {
             return;
         }
         let function = match site.tail {
-            false if self.after_counting(piece.stage) => self.counted(state, function),
+            false if self.after_counting(visit.stage) => self.counted(state, function),
             _ => function,
         };
         let is = |mark: Option<u64>| mark == Some(function);

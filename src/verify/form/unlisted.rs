@@ -1,11 +1,11 @@
 //! What a Xen PV guest writes where no table says so: `xen_init_hypercall_page()` fills the page's stubs through the
 //! hypervisor, and `early_xen_iret_patch` in arch/x86/entry/entry_64.S becomes a jump (5.10, 6.1).
 
-use super::Code;
+use super::code::Code;
 use crate::insn;
-use crate::verify::clusters::SiteMap;
-use crate::verify::pieces::STUB;
+use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
+use crate::verify::visit::STUB;
 
 /// `__HYPERVISOR_iret`, include/xen/interface/xen.h.
 const XEN_IRET: u32 = 23;
@@ -16,10 +16,16 @@ impl SiteMap<'_> {
             code.put(site, &insn::jmp(site, target));
         }
     }
+
+    pub(super) fn xen_stub(&self, address: u64, number: u32, state: &State, code: &mut Code<'_>) {
+        if state.xen {
+            code.put(address, &stub(number));
+        }
+    }
 }
 
 /// What Xen puts into a stub of the hypercall page, and int3 behind it.
-pub(super) fn stub(number: u32) -> Vec<u8> {
+fn stub(number: u32) -> Vec<u8> {
     let save: &[u8] = if number == XEN_IRET { b"\x51\x41\x53\x50" } else { b"\x51\x41\x53" };
     let restore: &[u8] = if number == XEN_IRET { b"" } else { b"\x41\x5b\x59\xc3" };
     debug_assert!(u64::from(number) < STUB * 4);

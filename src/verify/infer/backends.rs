@@ -6,8 +6,8 @@
 use super::tally::Tally;
 use super::{ENOUGH, Inference, Unknown};
 use crate::verify::info::Backend;
-use crate::verify::pieces::Slot;
 use crate::verify::state::Target;
+use crate::verify::visit::Slot;
 
 impl Inference<'_, '_, '_> {
     /// Decides which backends fit; gives the place of the first.

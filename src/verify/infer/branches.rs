@@ -3,9 +3,9 @@
 use super::tally::Tally;
 use super::{Inference, Unknown};
 use crate::plan::Pass;
-use crate::verify::clusters::Cluster;
-use crate::verify::pieces::Kind;
+use crate::verify::site_map::Cluster;
 use crate::verify::state::Branches;
+use crate::verify::visit::Kind;
 
 impl Inference<'_, '_, '_> {
     pub(super) fn branches(&mut self) {
@@ -80,12 +80,12 @@ impl Inference<'_, '_, '_> {
         let places = map.its(self.state.branches.fenced());
         let mut tallies: Vec<Tally<u64>> = Vec::new();
         for site in sites {
-            let [piece] = map.pieces(site) else { continue };
-            let Kind::Retpoline(row) = piece.kind else { continue };
-            let (Some((page, offset)), Some(found)) = (places[row as usize], self.view.found(site)) else { continue };
+            let [visit] = map.visits(site) else { continue };
+            let Kind::Retpoline(row) = visit.kind else { continue };
+            let (Some((page, offset)), Some(found)) = (places[row as usize], site.found(self.view)) else { continue };
             let len = found.len();
             let Some(displacement) = len.checked_sub(4).map(|at| &found[at..]) else { continue };
-            let base = map.code.target(piece.address, len, displacement).wrapping_sub(offset.into());
+            let base = map.code.target(visit.address, len, displacement).wrapping_sub(offset.into());
             if base % 4096 == 0 && !self.in_image(base) {
                 if tallies.len() <= usize::from(page) {
                     tallies.resize_with(usize::from(page) + 1, Tally::new);

@@ -2,21 +2,21 @@
 
 use super::tally::Tally;
 use super::{Inference, Unknown};
-use crate::verify::form::cfi::{CALLER, PREAMBLE, caller_hash, preamble_hash};
-use crate::verify::pieces::Kind;
+use crate::verify::hashes::{CALLER, PREAMBLE, caller_hash, preamble_hash};
 use crate::verify::state::{Cfi, CfiMode};
+use crate::verify::visit::Kind;
 
 impl Inference<'_, '_, '_> {
     pub(super) fn cfi(&mut self) {
         let map = self.map;
         let (mut modes, mut seeds, mut off) = (Tally::new(), Tally::new(), Tally::new());
-        for piece in &map.pieces {
-            let len = match piece.kind {
+        for visit in &map.visits {
+            let len = match visit.kind {
                 Kind::Preamble(_) => PREAMBLE,
                 Kind::CfiCaller(_) => CALLER,
                 _ => continue,
             };
-            let (Some(found), built) = (self.view.bytes(piece.address, len), map.code.from(piece.address)) else {
+            let (Some(found), built) = (self.view.bytes(visit.address, len), map.code.from(visit.address)) else {
                 continue;
             };
             let caller = len == CALLER;

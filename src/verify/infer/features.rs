@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use super::{ENOUGH, Inference, Unknown};
 use crate::plan::Pass;
-use crate::verify::pieces::Kind;
 use crate::verify::state::Branches;
+use crate::verify::visit::Kind;
 
 /// A cluster of more features than this is not searched: none has four.
 const MOST_FEATURES: usize = 6;
@@ -96,8 +96,8 @@ impl Inference<'_, '_, '_> {
         let mut constraints = Vec::new();
         for cluster in map.group(Pass::Alternatives) {
             let mut features: Vec<u16> = Vec::new();
-            for piece in map.pieces(cluster) {
-                if let Kind::Alternatives { first, count } = piece.kind {
+            for visit in map.visits(cluster) {
+                if let Kind::Alternatives { first, count } = visit.kind {
                     for row in &table.rows[first as usize..first as usize + usize::from(count)] {
                         if !decided.contains_key(&row.feature) && !features.contains(&row.feature) {
                             features.push(row.feature);
@@ -105,7 +105,7 @@ impl Inference<'_, '_, '_> {
                     }
                 }
             }
-            if features.is_empty() || features.len() > MOST_FEATURES || self.view.found(cluster).is_none() {
+            if features.is_empty() || features.len() > MOST_FEATURES || cluster.found(self.view).is_none() {
                 continue;
             }
             let all = 1u8 << features.len();

@@ -20,7 +20,7 @@ impl Inference<'_, '_, '_> {
         let mut tally = Tally::new();
         for pass in [Pass::Mcount, Pass::JumpLabels, Pass::Paravirt, Pass::Alternatives] {
             for cluster in map.group(pass) {
-                let Some(found) = self.view.found(cluster) else { continue };
+                let Some(found) = cluster.found(self.view) else { continue };
                 // Rows that were not taken leave what the compiler made; labels are all written at boot.
                 let unchanged = map.code.from(cluster.start).starts_with(found);
                 if !(unchanged && pass == Pass::Alternatives)

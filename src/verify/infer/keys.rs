@@ -2,7 +2,7 @@
 
 use super::{Inference, Unknown};
 use crate::plan::Pass;
-use crate::verify::pieces::Kind;
+use crate::verify::visit::Kind;
 
 impl Inference<'_, '_, '_> {
     pub(super) fn keys(&mut self) {
@@ -11,9 +11,9 @@ impl Inference<'_, '_, '_> {
         // Where all sites of a key hold neither form, the state is that of the nearer one.
         let mut distances = vec![[0usize; 2]; map.keys.len()];
         for cluster in map.group(Pass::JumpLabels) {
-            for piece in map.pieces(cluster) {
-                let Kind::Jump { row, key } = piece.kind else { continue };
-                let Some(found) = self.view.bytes(piece.address, piece.len.into()) else { continue };
+            for visit in map.visits(cluster) {
+                let Kind::Jump { row, key } = visit.kind else { continue };
+                let Some(found) = self.view.bytes(visit.address, visit.len.into()) else { continue };
                 for on in [false, true] {
                     let (bytes, len) = map.jump_label(row, on, &self.state);
                     let distance = bytes[..len].iter().zip(found).filter(|(a, b)| a != b).count();

@@ -18,10 +18,10 @@ mod tally;
 
 use std::collections::HashMap;
 
-use super::clusters::{Cluster, SiteMap};
-use super::pieces::Slot;
+use super::site_map::{Cluster, SiteMap};
 use super::state::{Known, State, Target};
 use super::view::View;
+use super::visit::Slot;
 use crate::plan::Pass;
 use tally::Tally;
 
@@ -176,7 +176,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         // Hashes are decided first: they leave a site to those that share it.
         let other = |pass: Pass| matches!(pass, Pass::Cfi | Pass::CfiCallers);
         let alone = |cluster: &&Cluster| {
-            let passes = || map.pieces(cluster).iter().map(|piece| piece.kind.pass());
+            let passes = || map.visits(cluster).iter().map(|visit| visit.kind.pass());
             passes().all(|here| here == pass || other(here))
         };
         map.group(pass).filter(alone).collect()
@@ -184,7 +184,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
 
     /// Whether memory holds this cluster's form under the state; `None` where it cannot be read.
     fn fits(&mut self, cluster: &Cluster) -> bool {
-        let Some(found) = self.view.found(cluster) else { return false };
+        let Some(found) = cluster.found(self.view) else { return false };
         self.map.form(cluster, &self.state, &mut self.form);
         self.form == found
     }

@@ -4,8 +4,8 @@ use super::tally::Tally;
 use super::{Inference, Unknown};
 use crate::insn::JMP;
 use crate::plan::Pass;
-use crate::verify::clusters::Cluster;
-use crate::verify::pieces::LONGEST_RETURN;
+use crate::verify::site_map::Cluster;
+use crate::verify::visit::LONGEST_RETURN;
 
 impl Inference<'_, '_, '_> {
     pub(super) fn returns(&mut self) {
@@ -14,7 +14,7 @@ impl Inference<'_, '_, '_> {
         let mut candidates = vec![None];
         let mut tally = Tally::new();
         for site in &sites {
-            if let Some([JMP, a, b, c, d]) = self.view.found(site).and_then(|found| found.first_chunk()) {
+            if let Some([JMP, a, b, c, d]) = site.found(self.view).and_then(|found| found.first_chunk()) {
                 tally.add(self.map.code.target(site.start, 5, &[*a, *b, *c, *d]));
             }
         }
@@ -31,7 +31,7 @@ impl Inference<'_, '_, '_> {
         let mut best = (0, None);
         for candidate in candidates {
             let form = |site: &&&Cluster| {
-                let Some(found) = self.view.found(site) else { return false };
+                let Some(found) = site.found(self.view) else { return false };
                 let mut form = [0; LONGEST_RETURN];
                 let Some(form) = form.get_mut(..found.len()) else { return false };
                 self.map.returned(site.start, candidate, form);

@@ -6,24 +6,24 @@ use super::tally::Tally;
 use super::{ENOUGH, Inference, Unknown};
 use crate::insn::{self, CALL, JMP};
 use crate::plan::Pass;
-use crate::verify::pieces::Kind;
 use crate::verify::state::State;
+use crate::verify::visit::Kind;
 
 impl Inference<'_, '_, '_> {
     /// Each op site that is nothing else: its slot and its bytes.
     fn op_sites(&self) -> Vec<(u16, u64, u8)> {
         let map = self.map;
         let mut sites = Vec::new();
-        for piece in map.group(Pass::Paravirt).flat_map(|cluster| map.pieces(cluster)) {
-            if let Kind::Paravirt { slot, .. } = piece.kind {
-                sites.push((slot, piece.address, piece.len));
+        for visit in map.group(Pass::Paravirt).flat_map(|cluster| map.visits(cluster)) {
+            if let Kind::Paravirt { slot, .. } = visit.kind {
+                sites.push((slot, visit.address, visit.len));
             }
         }
-        for piece in map.group(Pass::Alternatives).flat_map(|cluster| map.pieces(cluster)) {
-            if let Kind::Alternatives { first, .. } = piece.kind
+        for visit in map.group(Pass::Alternatives).flat_map(|cluster| map.visits(cluster)) {
+            if let Kind::Alternatives { first, .. } = visit.kind
                 && let Some(&Some(slot)) = map.row_slots.get(first as usize)
             {
-                sites.push((slot, piece.address, piece.len));
+                sites.push((slot, visit.address, visit.len));
             }
         }
         sites

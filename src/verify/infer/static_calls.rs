@@ -4,8 +4,8 @@ use super::tally::Tally;
 use super::{Inference, Unknown};
 use crate::insn::{CALL, JMP};
 use crate::plan::Pass;
-use crate::verify::pieces::Kind;
 use crate::verify::state::Target;
+use crate::verify::visit::Kind;
 
 impl Inference<'_, '_, '_> {
     pub(super) fn calls(&mut self) {
@@ -16,11 +16,11 @@ impl Inference<'_, '_, '_> {
         let returning = [map.marks.return0, map.marks.warn_trap, map.marks.native_unlock];
         // None is both: a trampoline is a function.
         for cluster in map.group(Pass::StaticCalls).chain(map.group(Pass::Trampolines)) {
-            let key = map.pieces(cluster).iter().find_map(|piece| match piece.kind {
-                Kind::Call { key, .. } | Kind::Trampoline { key: Some(key), .. } => Some((key, piece.address)),
+            let key = map.visits(cluster).iter().find_map(|visit| match visit.kind {
+                Kind::Call { key, .. } | Kind::Trampoline { key: Some(key), .. } => Some((key, visit.address)),
                 _ => None,
             });
-            let (Some((key, address)), Some(found)) = (key, self.view.found(cluster)) else { continue };
+            let (Some((key, address)), Some(found)) = (key, cluster.found(self.view)) else { continue };
             voters[usize::from(key)] += 1;
             let here = (address - cluster.start) as usize;
             let target = match found.get(here..).unwrap_or_default() {

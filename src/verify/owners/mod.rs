@@ -22,9 +22,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::clusters::{Cluster, SiteMap};
-use super::pieces::Kind;
+use super::site_map::{Cluster, SiteMap};
 use super::state::{State, Target};
+use super::visit::Kind;
 use crate::insn::{self, CALL, CALL_LEN, JMP};
 use crate::plan::Pass;
 
@@ -92,17 +92,17 @@ impl<'w, 'a> Writers<'w, 'a> {
             return self.tracer_call(call);
         }
         if let Some(cluster) = map.touching(address, address.saturating_add(1)).first() {
-            for piece in map.pieces(cluster) {
-                match piece.kind {
-                    Kind::Mcount(_) if within(address, piece.address, CALL_LEN) => {
-                        return self.entry(piece.address).or_else(|| self.dispatcher(piece.address));
+            for visit in map.visits(cluster) {
+                match visit.kind {
+                    Kind::Mcount(_) if within(address, visit.address, CALL_LEN) => {
+                        return self.entry(visit.address).or_else(|| self.dispatcher(visit.address));
                     }
                     Kind::Call { key, .. } | Kind::Trampoline { key: Some(key), .. }
-                        if within(address, piece.address, piece.len.into()) =>
+                        if within(address, visit.address, visit.len.into()) =>
                     {
-                        return self.static_call(cluster, piece.address, piece.len.into(), key);
+                        return self.static_call(cluster, visit.address, visit.len.into(), key);
                     }
-                    Kind::Jump { .. } if within(address, piece.address, piece.len.into()) => return None,
+                    Kind::Jump { .. } if within(address, visit.address, visit.len.into()) => return None,
                     _ => {}
                 }
             }
@@ -199,7 +199,7 @@ impl<'w, 'a> Writers<'w, 'a> {
         state.calls[usize::from(key)] = Target::Updated(target);
         let mut form = Vec::new();
         let of_key = |cluster: &&Cluster| {
-            self.map.pieces(cluster).iter().any(|piece| match piece.kind {
+            self.map.visits(cluster).iter().any(|visit| match visit.kind {
                 Kind::Call { key: of, .. } | Kind::Trampoline { key: Some(of), .. } => of == key,
                 _ => false,
             })

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Owned, Owner, Writers, within};
 use crate::insn::{self, CALL, CALL_LEN, INT3, JMP};
-use crate::verify::pieces::{Kind, Piece};
+use crate::verify::visit::{Kind, Visit};
 
 /// Second bytes of two-byte opcodes that do the same at another address, a bit each (`twobyte_is_boostable`).
 const BOOSTABLE: [u16; 16] = [
@@ -39,14 +39,14 @@ impl Writers<'_, '_> {
     /// `check_kprobe_address_safe()`, `can_probe()`.
     fn probeable(&self, address: u64) -> Option<insn::Step> {
         let map = self.map;
-        let taken = |piece: &Piece| match piece.kind {
+        let taken = |visit: &Visit| match visit.kind {
             Kind::Jump { .. } | Kind::Call { .. } | Kind::Trampoline { .. } => {
-                within(address, piece.address, piece.len.into())
+                within(address, visit.address, visit.len.into())
             }
             // A probe at the head of a function goes through ftrace; one within the call is refused.
-            Kind::Mcount(_) => within(address, piece.address, CALL_LEN),
+            Kind::Mcount(_) => within(address, visit.address, CALL_LEN),
             // arch_adjust_kprobe_addr(): a probe of `endbr` is one of what is behind it.
-            Kind::Endbr(_) => within(address, piece.address, 4),
+            Kind::Endbr(_) => within(address, visit.address, 4),
             _ => false,
         };
         let clusters = map.touching(address, address.saturating_add(1));
@@ -55,7 +55,7 @@ impl Writers<'_, '_> {
         if map.functions.is_empty()
             || traced
             || map.reserved.refuses(address)
-            || clusters.iter().flat_map(|c| map.pieces(c)).any(taken)
+            || clusters.iter().flat_map(|c| map.visits(c)).any(taken)
         {
             return None;
         }
@@ -94,15 +94,15 @@ impl Writers<'_, '_> {
             }
             end += step.len as u64;
         }
-        let reserved = |piece: &Piece| {
+        let reserved = |visit: &Visit| {
             let kept = matches!(
-                piece.kind,
+                visit.kind,
                 Kind::Mcount(_) | Kind::Lock(_) | Kind::Jump { .. } | Kind::Call { .. } | Kind::Trampoline { .. }
             );
-            kept && piece.address < end && piece.address + u64::from(piece.len) > address
+            kept && visit.address < end && visit.address + u64::from(visit.len) > address
         };
         let clusters = map.touching(address, end);
-        !clusters.iter().flat_map(|c| map.pieces(c)).any(reserved) && !self.jumped_into(&function, address + 1)
+        !clusters.iter().flat_map(|c| map.visits(c)).any(reserved) && !self.jumped_into(&function, address + 1)
     }
 
     /// `insn_jump_into_range()`, `insn_is_indirect_jump()`: whether an instruction of the function jumps behind the first

@@ -1,16 +1,12 @@
-//! All sites of an image, cut into clusters: stretches of code that no site crosses the ends of.
-//!
-//! A cluster is explained by itself. Where two tables name one place (an op's call that is an alternative too) they are in
-//! one cluster, and its form is what the passes make of it one after the other.
+//! How a [`SiteMap`] is made: of an image, or of a module in one.
 
-use super::form::callthunks::{Counting, MAX_TEMPLATE};
-use super::form::its::Thunks;
-use super::form::{PASSES, number};
+use super::counting::MAX_TEMPLATE;
 use super::info::KernelInfo;
-use super::pieces::{Branch, Kind, Piece, Slot};
+use super::site_map::{Cluster, Host, SiteMap};
+use super::visit::Kind;
 use crate::error::{Error, Result};
-use crate::image::{Bits, Image};
-use crate::plan::{Landmarks, Memory, Pass, Rules, Stage};
+use crate::image::Image;
+use crate::plan::{Landmarks, Memory, Rules};
 use crate::sites::{Reserved, Tables};
 
 /// Forms are made in a buffer of this size; no real cluster comes near.
@@ -26,79 +22,6 @@ const TRACERS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
 /// Where those call the tracer, or jump to it: `ftrace_update_ftrace_func()`, `ftrace_enable_ftrace_graph_caller()` of
 /// `arch/x86/kernel/ftrace.c`.
 const TRACER_CALLS: [&str; 3] = ["ftrace_call", "ftrace_regs_call", "ftrace_graph_call"];
-
-/// A stretch of code, and the pieces in it: in the order of the stages, then of the tables.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cluster {
-    pub start: u64,
-    pub len: u32,
-    pub first: u32,
-    pub count: u32,
-}
-
-impl Cluster {
-    pub fn end(&self) -> u64 {
-        self.start + u64::from(self.len)
-    }
-}
-
-/// The kernel that a module is loaded in.
-#[derive(Clone, Copy)]
-pub(super) struct Host<'h, 'a> {
-    pub image: &'h Image,
-    pub map: &'h SiteMap<'a>,
-    /// Where the module's code is, as linked: its first address, and the one behind its last.
-    pub text: (u64, u64),
-    /// Where `lock` prefixes are patched out.
-    pub locks: (u64, u64),
-}
-
-/// Every site of an image.
-pub(super) struct SiteMap<'a> {
-    /// It is a module's, which was patched once the kernel was.
-    pub late: bool,
-    pub tables: &'a Tables,
-    pub rules: &'a Rules,
-    pub info: KernelInfo,
-    pub marks: Landmarks,
-    /// The code as loaded, before any pass.
-    pub code: Memory,
-    pub bits: Bits,
-    /// `.text`.
-    pub text: (u64, u64),
-    pub pieces: Vec<Piece>,
-    /// By address.
-    pub clusters: Vec<Cluster>,
-    /// Those in `.text` that each pass comes to, by its number and their place.
-    groups: [Vec<u32>; PASSES.len()],
-    pub branches: Vec<Option<Branch>>,
-    pub slots: Vec<Slot>,
-    /// Slot of each direct-call row.
-    pub row_slots: Vec<Option<u16>>,
-    /// Address of each static key, and whether it is on as built.
-    pub keys: Vec<(u64, bool)>,
-    /// Address of each static call's key, and its function as built.
-    pub calls: Vec<(u64, u64)>,
-    /// Where functions begin, in order.
-    pub functions: Vec<u64>,
-    /// What calls at the head of functions call.
-    pub tracers: Vec<u64>,
-    /// What those call in turn: where, not whom.
-    pub tracer_calls: Vec<u64>,
-    /// Dispatchers of BPF: where they begin and end.
-    pub bpf: Vec<(u64, u64)>,
-    /// Keys of the static calls that a dispatcher is reached by.
-    pub bpf_calls: Vec<u64>,
-    /// Where HID-BPF attaches a trampoline at boot, and what the tracer's code calls then.
-    pub hid_bpf: Option<(u64, u64)>,
-    /// Where nobody may probe.
-    pub reserved: Reserved,
-    /// Where the kernel's image ends, as linked.
-    pub end: u64,
-    pub thunks: Thunks,
-    pub counting: Counting,
-    order: Vec<Stage>,
-}
 
 impl<'a> SiteMap<'a> {
     pub fn new(
@@ -144,49 +67,6 @@ impl<'a> SiteMap<'a> {
         Ok(map)
     }
 
-    fn empty(
-        tables: &'a Tables,
-        rules: &'a Rules,
-        info: KernelInfo,
-        marks: Landmarks,
-        code: Memory,
-        text: (u64, u64),
-    ) -> SiteMap<'a> {
-        SiteMap {
-            late: false,
-            tables,
-            rules,
-            info,
-            marks,
-            bits: code.bits(),
-            code,
-            text,
-            pieces: Vec::new(),
-            clusters: Vec::new(),
-            groups: Default::default(),
-            branches: Vec::new(),
-            slots: Vec::new(),
-            row_slots: Vec::new(),
-            keys: Vec::new(),
-            calls: Vec::new(),
-            functions: Vec::new(),
-            tracers: Vec::new(),
-            tracer_calls: Vec::new(),
-            bpf: Vec::new(),
-            bpf_calls: Vec::new(),
-            hid_bpf: None,
-            reserved: Reserved::default(),
-            end: text.1,
-            thunks: Thunks::default(),
-            counting: Counting::default(),
-            order: rules.order.to_vec(),
-        }
-    }
-
-    pub fn stage(&self, stage: Stage) -> Option<u8> {
-        self.order.iter().position(|&s| s == stage).map(|at| at as u8)
-    }
-
     /// What counts a call, as loaded: where it lies, and its bytes.
     fn template(&self, image: &Image) -> (u64, Vec<u8>) {
         let Some((start, end)) = self.marks.call_template else { return (0, Vec::new()) };
@@ -211,31 +91,31 @@ impl<'a> SiteMap<'a> {
         Ok(())
     }
 
-    /// Sorts pieces into clusters.
+    /// Sorts visits into clusters.
     fn cut(&mut self) -> Result<()> {
-        // Stable: pieces of one stage stay in the order of their table.
-        self.pieces.sort_by_key(|piece| piece.address);
+        // Stable: visits of one stage stay in the order of their table.
+        self.visits.sort_by_key(|visit| visit.address);
         let mut first = 0;
-        while first < self.pieces.len() {
-            let start = self.pieces[first].address;
+        while first < self.visits.len() {
+            let start = self.visits[first].address;
             let mut end = start;
             let mut last = first;
-            while let Some(piece) = self.pieces.get(last)
-                && (last == first || piece.address < end)
+            while let Some(visit) = self.visits.get(last)
+                && (last == first || visit.address < end)
             {
-                end = end.max(piece.address.saturating_add(piece.len.max(1).into()));
+                end = end.max(visit.address.saturating_add(visit.len.max(1).into()));
                 last += 1;
             }
             if end - start > LONGEST {
                 return Err(Error::table(format!("sites overlap each other up to {end:#x}")).at_address(start));
             }
             if last - first > 1 {
-                self.pieces[first..last].sort_by_key(|piece| (piece.stage, order(piece.kind)));
+                self.visits[first..last].sort_by_key(|visit| (visit.stage, order(visit.kind)));
             }
             if end > self.text.0 && start < self.text.1 {
                 let place = self.clusters.len() as u32;
-                for piece in &self.pieces[first..last] {
-                    let group = self.groups.get_mut(usize::from(number(piece.kind.pass())));
+                for visit in &self.visits[first..last] {
+                    let group = self.groups.get_mut(visit.kind.pass() as usize);
                     if let Some(group) = group.filter(|group| group.last() != Some(&place)) {
                         group.push(place);
                     }
@@ -246,43 +126,6 @@ impl<'a> SiteMap<'a> {
             first = last;
         }
         Ok(())
-    }
-
-    /// The pieces of a cluster.
-    pub fn pieces(&self, cluster: &Cluster) -> &[Piece] {
-        &self.pieces[cluster.first as usize..(cluster.first + cluster.count) as usize]
-    }
-
-    /// The clusters that have a byte in `start..end`.
-    pub fn touching(&self, start: u64, end: u64) -> &[Cluster] {
-        let from = self.clusters.partition_point(|cluster| cluster.end() <= start);
-        let to = self.clusters.partition_point(|cluster| cluster.start < end);
-        self.clusters.get(from..to).unwrap_or_default()
-    }
-
-    /// The clusters in `.text` that a pass comes to.
-    pub fn group(&self, pass: Pass) -> impl Iterator<Item = &Cluster> {
-        let places = self.groups.get(usize::from(number(pass))).into_iter().flatten();
-        places.map(|&place| &self.clusters[place as usize])
-    }
-
-    /// Whether a function begins at an address.
-    pub fn is_function(&self, address: u64) -> bool {
-        match self.functions.is_empty() {
-            // Nothing says where functions begin: it is code, at least.
-            true => !self.code.from(address).is_empty(),
-            false => self.functions.binary_search(&address).is_ok(),
-        }
-    }
-
-    /// The stage of `apply_alternatives()`.
-    pub fn alternatives_stage(&self) -> u8 {
-        self.stage(Stage::Alternatives).unwrap_or(u8::MAX)
-    }
-
-    /// Which stage this is.
-    pub fn stage_of(&self, piece: &Piece) -> Stage {
-        self.order[usize::from(piece.stage)]
     }
 }
 

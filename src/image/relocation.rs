@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// What errors call the lists.
-pub(super) const SECTION: &str = "vmlinux.relocs";
+pub(in crate::image) const SECTION: &str = "vmlinux.relocs";
 
 /// How a field changes with the slide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,26 +6,27 @@
 
 use std::sync::OnceLock;
 
-use crate::verify::clusters::SiteMap;
+use super::visit::Branch;
+use crate::sites::AddressTable;
 
 const PAGE: u16 = 4096;
 const LINE: u16 = 64;
 
 /// Page and offset in it.
-type Place = (u16, u16);
+pub(super) type Place = (u16, u16);
 
 /// The place of each row's thunk, unfenced and fenced.
 #[derive(Debug, Default)]
-pub(in crate::verify) struct Thunks([OnceLock<Vec<Option<Place>>>; 2]);
+pub(super) struct Thunks([OnceLock<Vec<Option<Place>>>; 2]);
 
-impl SiteMap<'_> {
+impl Thunks {
     /// By row of `.retpoline_sites`: page and offset of its thunk, where it has one.
-    pub(in crate::verify) fn its(&self, fenced: bool) -> &[Option<Place>] {
-        self.thunks.0[usize::from(fenced)].get_or_init(|| {
+    pub(super) fn places(&self, sites: &AddressTable, branches: &[Option<Branch>], fenced: bool) -> &[Option<Place>] {
+        self.0[usize::from(fenced)].get_or_init(|| {
             let (mut page, mut offset) = (0, PAGE);
-            let mut places = vec![None; self.branches.len()];
-            for (row, address) in self.tables.retpolines.rows() {
-                let Some(branch) = self.branches.get(row as usize).copied().flatten() else { continue };
+            let mut places = vec![None; branches.len()];
+            for (row, address) in sites.rows() {
+                let Some(branch) = branches.get(row as usize).copied().flatten() else { continue };
                 let extended = u64::from(branch.register / 8);
                 let before = if fenced { 3 } else { 0 } + if branch.conditional { 2 } else { 0 };
                 if address.wrapping_add(before + 1 + extended) & 0x20 != 0 {

@@ -1,123 +1,19 @@
-//! The sites of an image, as pieces: one for each time that a pass comes to a place.
+//! How rows become visits: one for each time that a pass comes to a place.
 
 use std::collections::HashMap;
 
-use super::clusters::SiteMap;
-use super::form::cfi::{CALLER, PREAMBLE, caller_hash};
+use super::hashes::{CALLER, PREAMBLE, caller_hash};
+use super::site_map::SiteMap;
+use super::visit::{Branch, Kind, LONGEST_RETURN, RETURN, STUB, STUBS, Slot, Visit};
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, JMP, THUNK_SIZE};
+use crate::plan::Stage;
 use crate::plan::rules::SameSite;
-use crate::plan::{Pass, Stage};
 use crate::sites::Alternative;
 use crate::sites::alternatives::SECTION as ALTERNATIVES;
 
-/// Bytes of a return: `jmp rel32`, with a prefix at most.
-const RETURN: usize = 5;
-pub(super) const LONGEST_RETURN: usize = 6;
-/// Stubs of Xen's hypercall page, and their size.
-pub(super) const STUBS: u32 = 128;
-pub(super) const STUB: u64 = 32;
-
-/// What a site is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Paravirt {
-        row: u32,
-        slot: u16,
-    },
-    /// Rows that follow each other at one site.
-    Alternatives {
-        first: u32,
-        count: u16,
-    },
-    Retpoline(u32),
-    Return(u32),
-    Endbr(u32),
-    /// The hash before a function.
-    Preamble(u32),
-    /// The `endbr` of a function that has one.
-    CheckedEndbr(u32),
-    /// The check before an indirect call.
-    CfiCaller(u32),
-    /// The preamble of a sealed function.
-    SealedHash(u32),
-    Lock(u32),
-    Mcount(u32),
-    /// Where the code of the tracer calls a function of the kernel.
-    TracerCall(u32),
-    Jump {
-        row: u32,
-        key: u16,
-    },
-    Call {
-        row: u32,
-        key: u16,
-    },
-    Trampoline {
-        row: u32,
-        key: Option<u16>,
-    },
-    Constant {
-        row: u32,
-        table: u16,
-    },
-    XenIret,
-    XenStub(u32),
-}
-
-/// A site, or one of the times a pass comes to it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
-    pub address: u64,
-    pub len: u8,
-    /// The stage of the boot, by its place in the era's order.
-    pub stage: u8,
-    pub kind: Kind,
-}
-
-impl Kind {
-    /// The pass that writes here.
-    pub fn pass(self) -> Pass {
-        match self {
-            Kind::Paravirt { .. } => Pass::Paravirt,
-            Kind::Alternatives { .. } => Pass::Alternatives,
-            Kind::Retpoline(_) => Pass::Retpolines,
-            Kind::Return(_) => Pass::Returns,
-            Kind::Preamble(_) | Kind::CheckedEndbr(_) => Pass::Cfi,
-            Kind::CfiCaller(_) => Pass::CfiCallers,
-            Kind::Endbr(_) | Kind::SealedHash(_) => Pass::Ibt,
-            Kind::Lock(_) => Pass::SmpLocks,
-            Kind::Mcount(_) | Kind::TracerCall(_) => Pass::Mcount,
-            Kind::Jump { .. } => Pass::JumpLabels,
-            Kind::Call { .. } => Pass::StaticCalls,
-            Kind::Trampoline { .. } => Pass::Trampolines,
-            Kind::Constant { .. } => Pass::RuntimeConst,
-            Kind::XenIret | Kind::XenStub(_) => Pass::Unlisted,
-        }
-    }
-}
-
-/// A branch to a thunk, as built.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Branch {
-    pub len: u8,
-    /// `CALL`, `JMP`, or the second byte of `jcc rel32`.
-    pub opcode: u8,
-    pub conditional: bool,
-    pub register: u8,
-}
-
-/// Where a slot lies, and what it holds as built.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Slot {
-    pub address: u64,
-    pub built: u64,
-    /// Its op type, where `.parainstructions` names it.
-    pub op: Option<u8>,
-}
-
-/// FeatureNumbers things in the order they are met.
+/// Numbers things in the order they are met.
 struct Index<T> {
     by: HashMap<u64, u16>,
     list: Vec<T>,
@@ -152,11 +48,11 @@ fn direct_call(row: &Alternative) -> Result<()> {
 impl SiteMap<'_> {
     fn add(&mut self, stage: Stage, address: u64, len: u8, kind: Kind) {
         if let Some(stage) = self.stage(stage) {
-            self.pieces.push(Piece { address, len, stage, kind });
+            self.visits.push(Visit { address, len, stage, kind });
         }
     }
 
-    /// Gathers the pieces. What tables name may lie in the kernel that a module is loaded in.
+    /// Gathers the visits. What tables name may lie in the kernel that a module is loaded in.
     pub(super) fn collect(&mut self, image: &Image, kernel: Option<&Image>) -> Result<()> {
         let tables = self.tables;
         let word = |address: u64| {
