@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from pvops.decide import rules_mitigations
-from pvops.decide.answers import Answer, Facts
+from pvops.decide.answers import Facts
 from pvops.decide.mitigations import Mitigations
+from pvops.decide.prediction import by_rule
 from pvops.decide.registry import rules
 from pvops.machine.machine import Machine
 
@@ -23,9 +24,8 @@ def facts(
 
 
 def value(feature: str, of: Facts) -> bool | None:
-    answer: Answer = rules()[feature].rule(of)
-    if feature.startswith("SRSO"):
-        answer = rules_mitigations.of_family(feature, of, answer)
+    answer = by_rule(of, feature)
+    assert answer is not None
     return answer.value
 
 
@@ -73,6 +73,37 @@ def test_spectre_v2(text: str, on: set[str]) -> None:
 def test_spectre_v2_without_its_file(cmdline: str, flags: str, bugs: str, mode: str) -> None:
     machine = facts(vendor=INTEL, family=6, model=0x5E, cmdline=cmdline, flags=flags, bugs=bugs)
     assert Mitigations(machine).spectre_v2.value == mode
+
+
+MITIGATED = ("RETPOLINE", "RSB_CTXSW", "FENCE_SWAPGS_KERNEL", "USE_IBPB")
+
+
+@pytest.mark.parametrize("feature", MITIGATED)
+def test_facts_that_say_nothing_of_mitigations_leave_them_untold(feature: str) -> None:
+    machine = facts(flags="fpu sse2 ibpb fsgsbase", bugs=None)
+    answer = by_rule(machine, feature)
+    assert answer is not None
+    assert (answer.value, answer.guess) == (None, True)
+    assert "neither the CPU's bugs nor its vulnerabilities are told" in answer.source
+
+
+@pytest.mark.parametrize(
+    ("version", "mitigates", "cmdline", "expected"),
+    [
+        ((6, 8), None, "", True),
+        ((6, 9), None, "", None),
+        ((6, 9), True, "", True),
+        ((6, 9), False, "", False),
+        ((6, 9), False, "mitigations=auto", True),
+        ((6, 9), None, "mitigations=off", False),
+    ],
+)
+def test_a_kernel_may_be_built_to_mitigate_nothing(
+    version: tuple[int, int], mitigates: bool | None, cmdline: str, expected: bool | None
+) -> None:
+    document = {"flags": "fpu sse2 ibpb fsgsbase", "bugs": "spectre_v1 spectre_v2", "cmdline": cmdline}
+    machine = Facts(Machine.from_dict(document), version, 64, mitigates=mitigates)
+    assert [value(feature, machine) for feature in MITIGATED] == [expected] * len(MITIGATED)
 
 
 def test_stuffing_sets_call_depth() -> None:

@@ -59,8 +59,23 @@ class Mitigations:
 
     @cached_property
     def off(self) -> str | None:
-        """The option that turned all mitigations off, or None (kernel/cpu.c mitigations_parse_cmdline)."""
-        return "mitigations=off" if self.facts.option("mitigations") == "off" else None
+        """What turned all mitigations off, or None (kernel/cpu.c mitigations_parse_cmdline)."""
+        given = self.facts.option("mitigations")
+        if given is None and self.facts.mitigates is False:
+            return "the kernel is built without CONFIG_CPU_MITIGATIONS"
+        return "mitigations=off on the command line" if given == "off" else None
+
+    @cached_property
+    def untold(self) -> str | None:
+        """Why nothing tells whether this kernel mitigates anything on this machine; None where something does."""
+        machine = self.facts.machine
+        if machine.vulnerabilities or self.off:
+            return None
+        if machine.bugs is None:
+            return "neither the CPU's bugs nor its vulnerabilities are told"
+        if self.facts.mitigates is None and self.facts.option("mitigations") is None:
+            return "no vulnerabilities are told, nor whether the kernel is built to mitigate them"
+        return None
 
     @cached_property
     def spectre_v2(self) -> Mode:
@@ -79,8 +94,8 @@ class Mitigations:
     def _selected(self) -> Mode:
         """spectre_v2_parse_cmdline() and spectre_v2_select_mitigation() on what they look at."""
         facts = self.facts
-        if option := self.off or facts.given("nospectre_v2"):
-            return Mode("off", f"{option} on the command line")
+        if why := self.off or on_line(facts.given("nospectre_v2")):
+            return Mode("off", why)
         asked = facts.option("spectre_v2") or "auto"
         if asked == "off":
             return Mode("off", "spectre_v2=off on the command line")
@@ -129,7 +144,7 @@ class Mitigations:
         if facts.bug("retbleed") is False and "force" not in asked:
             return "", "retbleed is not among the CPU's bugs"
         if self.off and facts.version < _SPLIT:
-            return "", f"{self.off} on the command line"
+            return "", self.off
         if facts.vendor == "intel" and facts.version < _SPLIT:
             if "unret" in asked:
                 return "unret", "retbleed=unret on the command line"
@@ -152,7 +167,7 @@ class Mitigations:
         facts = self.facts
         option = next((a for a in asked if a in ("off", "unret", "ibpb", "stuff")), None)
         if self.off or option == "off":
-            return "", f"{self.off or 'retbleed=off'} on the command line"
+            return "", self.off or "retbleed=off on the command line"
         if option == "ibpb" and facts.has("ibpb"):
             return "ibpb", "retbleed=ibpb on the command line"
         if option == "stuff" and facts.version >= (6, 2) and self.spectre_v2.value == "retpoline":
@@ -238,6 +253,11 @@ class Mitigations:
             rethunk = Answer(True, source)
             thunk = "its_return_thunk" if forced == "thunks" else "call_depth_return_thunk"
         return rethunk, thunk
+
+
+def on_line(option: str | None) -> str | None:
+    """That an option is given, in words; None where it is not."""
+    return None if option is None else f"{option} on the command line"
 
 
 _RETBLEED = (

@@ -115,8 +115,7 @@ def _bug(facts: Facts, name: Name) -> Answer:
 
 
 def _answer(facts: Facts, name: Name) -> Answer:
-    from pvops.decide import rules_guests, rules_hardware, rules_mitigations
-    from pvops.decide.registry import rules
+    from pvops.decide import rules_hardware
 
     cleared = _cleared(facts, name)
     if cleared is not None:
@@ -128,14 +127,24 @@ def _answer(facts: Facts, name: Name) -> Answer:
     leaf = rules_hardware.leaf_bit(facts, name.name, name.number)
     if leaf is not None:
         return leaf
-    entry = rules().get(name.name)
+    return by_rule(facts, name.name) or rules_hardware.unknown(facts, name.name)
+
+
+def by_rule(facts: Facts, feature: str) -> Answer | None:
+    """What the rule of a feature says of a machine; None where the feature has no rule."""
+    from pvops.decide import rules_guests, rules_mitigations
+    from pvops.decide.registry import rules
+
+    entry = rules().get(feature)
     if entry is None:
-        return rules_hardware.unknown(facts, name.name)
+        return None
     answer = entry.rule(facts)
-    if name.name in ("SRSO", "SRSO_ALIAS"):
-        answer = rules_mitigations.of_family(name.name, facts, answer)
-    elif name.name in ("VMCALL", "VMW_VMMCALL"):
-        answer = rules_guests.of_mode(name.name, facts, answer)
+    if entry.rule.__module__ == rules_mitigations.__name__:
+        answer = rules_mitigations.where_told(feature, facts, answer)
+    if feature in ("SRSO", "SRSO_ALIAS"):
+        answer = rules_mitigations.of_family(feature, facts, answer)
+    elif feature in ("VMCALL", "VMW_VMMCALL"):
+        answer = rules_guests.of_mode(feature, facts, answer)
     return answer._replace(source=f"rule {entry.restates}: {answer.source}")
 
 

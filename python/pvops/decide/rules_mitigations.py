@@ -6,7 +6,7 @@ Function names are those of 6.12; since 6.16 the same decisions stand in ``*_app
 from __future__ import annotations
 
 from pvops.decide.answers import Answer, Facts
-from pvops.decide.mitigations import Mitigations
+from pvops.decide.mitigations import Mitigations, on_line
 from pvops.decide.registry import rule
 
 _SPLIT = (6, 16)
@@ -61,8 +61,8 @@ def use_ibpb(facts: Facts) -> Answer:
     if text is not None and (said := next((p for p in _parts(text) if p.startswith("IBPB: ")), None)):
         return Answer(said != "IBPB: disabled", f"vulnerabilities/spectre_v2: {said!r}")
     mitigations = _mitigations(facts)
-    if option := mitigations.off or facts.given("nospectre_v2"):
-        return Answer(False, f"{option} on the command line")
+    if why := mitigations.off or on_line(facts.given("nospectre_v2")):
+        return Answer(False, why)
     for name in ("spectre_v2", "spectre_v2_user"):
         if facts.option(name) == "off":
             return Answer(False, f"{name}=off on the command line")
@@ -172,8 +172,8 @@ def fence_swapgs_kernel(facts: Facts) -> Answer:
     if text is not None and "Mitigation: usercopy/swapgs barriers" not in text:
         return Answer(False, f"vulnerabilities/spectre_v1: {text!r}")
     if text is None:
-        if option := mitigations.off or facts.given("nospectre_v1"):
-            return Answer(False, f"{option} on the command line")
+        if why := mitigations.off or on_line(facts.given("nospectre_v1")):
+            return Answer(False, why)
         if facts.bug("spectre_v1") is False:
             return Answer(False, "spectre_v1 is not among the CPU's bugs")
     if facts.machine.flags is None:
@@ -267,6 +267,19 @@ def ibpb_exit_to_user(facts: Facts) -> Answer:
     if text is None:
         return Answer(False, "no vulnerabilities/vmscape")
     return Answer(text == "Mitigation: IBPB before exit to userspace", f"vulnerabilities/vmscape: {text!r}")
+
+
+#: What an affected CPU alone decides, where no file of vulnerabilities does: feature → whose CPUs may be.
+_AFFECTED = {"SRSO": "amd", "SRSO_ALIAS": "amd", "USE_IBPB_FW": "amd", "INDIRECT_THUNK_ITS": "intel"}
+
+
+def where_told(feature: str, facts: Facts, answer: Answer) -> Answer:
+    """An answer that stands on facts which do not say whether this kernel mitigates anything is a guess."""
+    untold = _mitigations(facts).untold
+    if untold is None or answer.value is None:
+        return answer
+    affected = facts.machine.bugs is None and _AFFECTED.get(feature) == facts.vendor
+    return Answer(None, f"{untold}; {answer.source}", answer.value) if answer.value or affected else answer
 
 
 def of_family(feature: str, facts: Facts, answer: Answer) -> Answer:
