@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod dice;
 mod symbols_support;
 
+use dice::Dice;
 use pvops::image::btf::Btf;
 use pvops::image::kallsyms::{Region, Symbols};
 use std::time::{Duration, Instant};
+use symbols_support::btf;
 use symbols_support::kallsyms::{List, encode, layouts};
-use symbols_support::{Dice, btf};
 
 /// How long each mutator runs.
 const TIME: Duration = Duration::from_secs(1);

@@ -6,10 +6,12 @@
 #![allow(clippy::expect_used)] // a test's input is there, or the test fails
 
 mod boots_support;
+mod dice;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use boots_support::{Recorded, all, info, kernel, rules};
+use dice::Dice;
 use pvops::image::Image;
 use pvops::insn;
 use pvops::patch;
@@ -19,31 +21,6 @@ use pvops::verify::{Known, Report, Unknown, Verifier, View};
 
 /// Boots that stand for the others where not all are asked for.
 const FEW: [&str; 2] = ["5.10.0-46-amd64~xenpv-max-smp2", "6.12.117+deb12-amd64~native-qemu64-smp1"];
-
-/// xorshift64*: the same changes each time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
-    }
-
-    fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.roll(list.len())]
-    }
-
-    fn shuffled<T: Copy>(&mut self, list: &[T], most: usize) -> Vec<T> {
-        let mut list = list.to_vec();
-        for at in (1..list.len()).rev() {
-            list.swap(at, self.roll(at + 1));
-        }
-        list.truncate(most);
-        list
-    }
-}
 
 /// One boot, and what the sites said of it before anything was changed.
 struct Scene<'a> {
@@ -131,11 +108,11 @@ fn bit_flips(scene: &mut Scene<'_>, most: usize) -> Vec<Change> {
     let undecided = undecided(scene);
     let mut changes: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     while changes.len() < most {
-        let at = scene.dice.roll(scene.memory.len());
+        let at = scene.dice.below(scene.memory.len());
         let address = scene.text + at as u64;
         // Apart from each other: each is a run of its own. Not where nothing but a single vote says what is right.
         if changes.range(address.saturating_sub(64)..address + 64).next().is_none() && !undecided.contains(&address) {
-            let byte = scene.memory[at] ^ 1 << scene.dice.roll(8);
+            let byte = scene.memory[at] ^ 1 << scene.dice.below(8);
             changes.insert(address, vec![byte]);
         }
     }

@@ -4,10 +4,12 @@
 #![allow(clippy::expect_used)] // a test's input is there, or the test fails
 
 mod boots_support;
+mod dice;
 
 use std::collections::{BTreeMap, HashMap};
 
 use boots_support::{all, info, kernel, rules};
+use dice::Dice;
 use pvops::insn::{self, INT3};
 use pvops::plan::Memory;
 use pvops::sites::{Reserved, Tables};
@@ -16,18 +18,6 @@ use pvops::verify::{Known, Owner, Report, Unknown, Verifier, View};
 const BOOTS: [&str; 2] = ["6.1.0-56-amd64~native-max-smp2", "6.12.117+deb12-amd64~native-qemu64-smp1"];
 /// Where modules lie.
 const OUTSIDE: u64 = 0xffff_ffff_c060_0000;
-
-/// xorshift64*: the same changes each time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
-    }
-}
 
 /// Wrong bytes by address: whether somebody else may have written each.
 fn wrong(report: &Report) -> BTreeMap<u64, bool> {
@@ -65,11 +55,12 @@ fn what_hides_behind_an_owner_is_found_and_two_that_agree_are_two() {
         let mut memory = clean.clone();
         let mut called = BTreeMap::new();
         while called.len() < 100 {
-            let head = heads[dice.roll(heads.len())];
+            let head = heads[dice.below(heads.len())];
             if called.range(head.saturating_sub(0x200)..head + 0x200).next().is_none() {
                 // None of them may be a breakpoint, a call or a jump: at an instruction's start that has an owner of its own.
-                let byte =
-                    |dice: &mut Dice| Some(dice.roll(256) as u8).filter(|b| ![INT3, insn::CALL, insn::JMP].contains(b));
+                let byte = |dice: &mut Dice| {
+                    Some(dice.below(256) as u8).filter(|b| ![INT3, insn::CALL, insn::JMP].contains(b))
+                };
                 let behind: Vec<u8> = (0..100).map(|_| byte(&mut dice).unwrap_or(0)).collect();
                 put(&mut memory, head, &insn::call(head, OUTSIDE));
                 put(&mut memory, head + 5, &behind);
@@ -89,9 +80,9 @@ fn what_hides_behind_an_owner_is_found_and_two_that_agree_are_two() {
         let mut refused = 0;
         for (from, to) in ranges.into_iter().flatten() {
             for _ in 0..200 {
-                let place = from + dice.roll((to - from - 8) as usize) as u64;
+                let place = from + dice.below((to - from - 8) as usize) as u64;
                 assert!(reserved.refuses(place), "{name}: {place:#x}");
-                let bytes = if dice.roll(2) == 0 { vec![INT3] } else { insn::jmp(place, OUTSIDE).to_vec() };
+                let bytes = if dice.below(2) == 0 { vec![INT3] } else { insn::jmp(place, OUTSIDE).to_vec() };
                 put(&mut memory, place, &bytes);
                 refused += 1;
             }

@@ -4,59 +4,45 @@
 #![allow(clippy::expect_used)] // a test's input is there, or the test fails
 
 mod boots_support;
+mod dice;
 
 use std::collections::HashMap;
 
 use boots_support::{all, info, kernel, rules};
+use dice::Dice;
 use pvops::image::{Bits, Image};
 use pvops::patch;
 use pvops::plan::{self, Boot, Landmarks, Memory};
 use pvops::sites::Tables;
 use pvops::verify::{Known, Unknown, Verifier, View};
 
-/// xorshift64*: the same machines each time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
-    }
-
-    fn pick<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.roll(list.len() as u64) as usize]
-    }
-}
-
 /// A machine that differs from a recorded one in everything that a machine may differ in.
 fn random(dice: &mut Dice, like: &Boot, image: &Image, tables: &Tables, functions: &[u64]) -> Boot {
     let mut boot = like.clone();
     let marks = Landmarks::of(image).expect("landmarks");
-    boot.features.iter_mut().for_each(|word| *word = (dice.roll(1 << 32) ^ dice.roll(1 << 32) << 1) as u32);
-    boot.uniprocessor = dice.roll(2) == 0;
+    boot.features.iter_mut().for_each(|word| *word = (dice.next() >> 32) as u32);
+    boot.uniprocessor = dice.below(2) == 0;
     boot.xen = boot.has(8 * 32 + 16).expect("a number");
-    let thunks = [marks.return_thunk, marks.its_return_thunk, Some(dice.pick(functions))];
-    boot.return_thunk = dice.pick(&thunks).or(marks.return_thunk);
+    let thunks = [marks.return_thunk, marks.its_return_thunk, Some(*dice.pick(functions))];
+    boot.return_thunk = (*dice.pick(&thunks)).or(marks.return_thunk);
     boot.its_pages = (0..64).map(|page| 0xffff_ffff_c000_0000 + 8192 * page).collect();
     for label in &tables.jump_labels {
-        let value = dice.roll(4) == 0;
+        let value = dice.below(4) == 0;
         boot.keys.entry(label.key).or_insert(plan::Known { value, certain: true });
     }
     for site in &tables.static_calls {
-        if dice.roll(4) == 0 {
-            let value = if dice.roll(3) == 0 { 0 } else { dice.pick(functions) };
+        if dice.below(4) == 0 {
+            let value = if dice.below(3) == 0 { 0 } else { *dice.pick(functions) };
             boot.static_calls.entry(site.key).or_insert(plan::Known { value, certain: true });
         }
     }
     for constant in &tables.constants {
-        let value = dice.roll(1 << 33) << 20 | 0x4a;
+        let value = (dice.below(1 << 33) as u64) << 20 | 0x4a;
         boot.constants.insert(constant.table.section.clone(), plan::Known { value, certain: true });
     }
     for value in boot.pointers.values_mut() {
-        if dice.roll(3) == 0 {
-            *value = dice.pick(functions);
+        if dice.below(3) == 0 {
+            *value = *dice.pick(functions);
         }
     }
     boot
@@ -101,12 +87,12 @@ fn what_patch_writes_is_explained_and_one_bit_is_found() {
             let votes: HashMap<Unknown, u32> = report.votes.iter().map(|vote| (vote.about, vote.votes)).collect();
             let few = |address: u64| few_votes(&tables, &votes, address);
             let at = loop {
-                let at = dice.roll(text.len() as u64) as usize;
+                let at = dice.below(text.len());
                 if !few(start + at as u64) {
                     break at;
                 }
             };
-            text[at] ^= 1 << dice.roll(8);
+            text[at] ^= 1 << dice.below(8);
             let report = verifier.verify(&View::new((start, end), &text, &[]).expect("a view"), &Known::default());
             let found: Vec<_> = report.unexplained.iter().map(|run| (run.address, run.wrong)).collect();
             assert_eq!(found, [(start + at as u64, 1)], "{release}, machine {round}");

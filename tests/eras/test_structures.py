@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pvops.eras import era
+from pvops.eras import doc, era
 from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.records import InfoStruct, Member, Record
 from pvops.eras.structs import Config, Op, OpsStruct, ifdef
@@ -138,4 +138,4 @@ def test_every_op_says_what_it_does(name: str) -> None:
     e = era(name)
     for struct in e.structs:
         for op in struct.ops:
-            assert e.doc(f"{struct.__name__}.{op}"), f"{struct.__name__}.{op}"
+            assert doc(e, f"{struct.__name__}.{op}"), f"{struct.__name__}.{op}"

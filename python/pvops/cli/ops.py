@@ -87,6 +87,8 @@ def _of_kernel(args: argparse.Namespace) -> View:
     plans = {name: kernel.plan(name, machine=machine) for name in names}
     if args.backend:
         say_assumed(args, plans["native"])
+    from pvops import eras
+
     era = kernel.ops.era
     rows = []
     for type, op in enumerate(kernel.ops.names):
@@ -94,7 +96,7 @@ def _of_kernel(args: argparse.Namespace) -> View:
             name: plan.slots[op].symbol or terminal.hex_address(plan.slots[op].address or None)
             for name, plan in plans.items()
         }
-        rows.append(OpRow("pv_ops", type, type * kernel.word, op, era.doc(op) if era else "", held))
+        rows.append(OpRow("pv_ops", type, type * kernel.word, op, eras.doc(era, op) if era else "", held))
     title = f"{kernel.release or kernel.name}  {kernel.arch}"
     lines = [f"{kernel.ops.where}, {len(rows)} slots, named by {kernel.ops.named_by}"]
     facts = {
@@ -143,7 +145,9 @@ def _of_era(args: argparse.Namespace) -> View:
     names = list(dict.fromkeys(["native", *args.backend]))
     held = {name: held_by(name, era, config) for name in names}
     rows = [
-        OpRow(t.symbol or t.name, op.type, op.offset, op.name, era.doc(op.name), {n: held[n][op.name] for n in names})
+        OpRow(
+            t.symbol or t.name, op.type, op.offset, op.name, ops.doc(era, op.name), {n: held[n][op.name] for n in names}
+        )
         for t in era.templates(config)
         for op in t
     ]

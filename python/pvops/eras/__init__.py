@@ -105,6 +105,23 @@ def era(name: str) -> Era:
     raise OpsError(f"no era {name}{nearest(name, eras())}; there are {', '.join(eras())}")
 
 
+def doc(of: Era, op: str) -> str:
+    """What an op of an era does, in a line: as that era's header says, else the first era's that says it.
+
+    Raises:
+        OpsError: the era has no such op.
+    """
+    said = of.doc(op)
+    if said:
+        return said
+    field = op.partition(".")[2]
+    for name in eras():
+        for struct in era(name).structs:
+            if field in struct.ops and struct.ops[field].doc:
+                return struct.ops[field].doc
+    return ""
+
+
 def of_version(version: Version) -> str | None:
     """The name of the era that a release's version lies in; None where it is older than all of them."""
     found = None

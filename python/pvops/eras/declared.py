@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from pvops.eras import Version, eras, version_of
 from pvops.errors import OpsError
 
 
@@ -72,25 +71,3 @@ def _changed(text: str, changes: str) -> str:
         elif bits.pop(name.removeprefix("-"), None) is None:
             raise OpsError(f"there was no {name.removeprefix('-')}")
     return " ".join(f"{name}:{bit}" for name, bit in bits.items())
-
-
-def releases() -> list[Declared]:
-    """The declared numbers of every release that has been read, oldest first."""
-    from pvops.eras import era
-
-    known = {declared.release: declared for name in eras() for declared in era(name).numbers}
-    return sorted(known.values(), key=lambda declared: version_of(declared.release) or ())
-
-
-def _minor(version: Version) -> Version:
-    return version[: 3 if version[:2] == (2, 6) else 2]
-
-
-def nearest(version: Version | None) -> Declared:
-    """The declared numbers of the release nearest to a version: the newest that is not newer, else the oldest.
-
-    Distributions count their own releases in the last number, which therefore does not.
-    """
-    known = releases()
-    not_newer = [d for d in known if version is None or _minor(version_of(d.release) or ()) <= _minor(version)]
-    return not_newer[-1] if not_newer else known[0]

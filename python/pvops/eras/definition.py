@@ -224,11 +224,11 @@ class Era(NamedTuple):
     # Words and modules
 
     def doc(self, op: str) -> str:
-        """What an op does, in a few words: this era's, or those of the oldest era that has an op of that name."""
+        """What an op does, in a few words; empty where this era's header has none (see `pvops.eras.doc`)."""
         struct, _, field = op.partition(".")
         for candidate in self.structs:
             if candidate.__name__ == struct and field in candidate.ops:
-                return candidate.ops[field].doc or _documented(field)
+                return candidate.ops[field].doc
         raise OpsError(f"no op {op} in {self.name}")
 
     @property
@@ -263,13 +263,3 @@ class Era(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<Era {self.name}>"
-
-
-def _documented(field: str) -> str:
-    from pvops.eras import era, eras
-
-    for name in eras():
-        for struct in era(name).structs:
-            if field in struct.ops and struct.ops[field].doc:
-                return struct.ops[field].doc
-    return ""

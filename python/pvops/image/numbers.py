@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops.eras import declared, version_of
+from pvops.eras import releases, version_of
+from pvops.eras.declared import Declared
 from pvops.image import anchors, names
 from pvops.image.rows import Row, rows
 
@@ -84,7 +85,7 @@ class Numbers:
     """
 
     def __init__(
-        self, base: declared.Declared, words: tuple[int, int], by_number: Mapping[int, Name], rows: Sequence[Row]
+        self, base: Declared, words: tuple[int, int], by_number: Mapping[int, Name], rows: Sequence[Row]
     ) -> None:
         self.declared = base
         self.ncapints, self.nbugints = words
@@ -109,7 +110,7 @@ def of_image(kernel: KernelView) -> Numbers:
     Raises:
         TableError: ``.altinstructions`` is malformed.
     """
-    base = declared.nearest(version_of(kernel.release))
+    base = releases.nearest(version_of(kernel.release))
     table = rows(kernel)
     flags = names.FlagNames(kernel)
     bugs = flags.bugs(base.nbugints)
@@ -133,7 +134,7 @@ def of_image(kernel: KernelView) -> Numbers:
             ok, source = _check(feature, number, base, printed.names, anchored)
             found[number] = Name(number, feature, None, ok, source)
     taken |= base.features.keys()
-    for other in reversed(declared.releases()):
+    for other in reversed(releases.all_releases()):
         for feature, number in other.features.items():
             if feature in taken:
                 continue  # it has moved: LFENCE_RDTSC, of word 3 in 6.2, is of word 20 since 6.3
@@ -150,15 +151,15 @@ def of_image(kernel: KernelView) -> Numbers:
 
 
 def _least_contradicted(
-    base: declared.Declared, printed: Mapping[int, str], anchored: Mapping[str, anchors.Anchored]
-) -> declared.Declared:
+    base: Declared, printed: Mapping[int, str], anchored: Mapping[str, anchors.Anchored]
+) -> Declared:
     """The release whose numbers the image contradicts least; of equals the nearest one, a newer before an older."""
     there = {_kernel_name(text): n for n, text in printed.items()} | {name: s.number for name, s in anchored.items()}
 
-    def moved(release: declared.Declared) -> int:
+    def moved(release: Declared) -> int:
         return sum(release.features.get(name, n) != n for name, n in there.items())
 
-    known = declared.releases()
+    known = releases.all_releases()
     place = [release.release for release in known].index(base.release)
     ranked = sorted(enumerate(known), key=lambda at: (moved(at[1]), abs(at[0] - place), -at[0]))
     return ranked[0][1]
@@ -177,7 +178,7 @@ def printed_as(name: str) -> str:
 def _check(
     feature: str,
     number: int,
-    base: declared.Declared,
+    base: Declared,
     printed: Mapping[int, str],
     anchored: Mapping[str, anchors.Anchored],
 ) -> tuple[bool, str]:
@@ -197,7 +198,7 @@ def _check(
 
 
 def _ncapints(
-    base: declared.Declared, table: Sequence[Row], printed: Mapping[int, str], bugs: Mapping[int, str]
+    base: Declared, table: Sequence[Row], printed: Mapping[int, str], bugs: Mapping[int, str]
 ) -> tuple[int, str]:
     """How many words of features there are: the number under which most rows make sense, the declared one first.
 

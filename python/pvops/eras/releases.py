@@ -1,0 +1,26 @@
+"""The releases whose feature numbers were read from their sources, over all eras."""
+
+from __future__ import annotations
+
+from pvops.eras import Version, era, eras, version_of
+from pvops.eras.declared import Declared
+
+
+def all_releases() -> list[Declared]:
+    """The declared numbers of every release that has been read, oldest first."""
+    known = {declared.release: declared for name in eras() for declared in era(name).numbers}
+    return sorted(known.values(), key=lambda declared: version_of(declared.release) or ())
+
+
+def _minor(version: Version) -> Version:
+    return version[: 3 if version[:2] == (2, 6) else 2]
+
+
+def nearest(version: Version | None) -> Declared:
+    """The declared numbers of the release nearest to a version: the newest that is not newer, else the oldest.
+
+    Distributions count their own releases in the last number, which therefore does not.
+    """
+    known = all_releases()
+    not_newer = [d for d in known if version is None or _minor(version_of(d.release) or ()) <= _minor(version)]
+    return not_newer[-1] if not_newer else known[0]

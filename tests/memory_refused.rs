@@ -1,0 +1,97 @@
+//! What is no memory of this kernel is refused, and said what it is.
+#![allow(clippy::unwrap_used)]
+
+mod elfwriter;
+mod kernels;
+mod memory_support;
+
+use elfwriter::dump::{CoreWriter, lime};
+use memory_support::{MEMORY, Recipe, TEXT_SIZE, noise};
+use pvops::image::{Bits, Image};
+use pvops::memory::Memory;
+
+const SLIDE: u64 = 0x1240_0000;
+const PHYSICAL: u64 = 0x40_0000;
+
+fn refused(bytes: Vec<u8>, image: &Image) -> String {
+    match Memory::from_bytes("dump", bytes).and_then(|memory| memory.find(image, &mut |_, _| Ok(()))) {
+        Ok(found) => panic!("found: {found:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn what_memory_holds_instead_is_named() {
+    let recipe = Recipe::new(Bits::B64);
+    let image = recipe.image();
+    let other = Recipe { seed: 2, banner: recipe.banner.replace("6.1.0-test", "6.1.0-other"), ..recipe.clone() };
+    let rebuilt = Recipe { seed: 2, banner: recipe.banner.replace("6.1.1-1", "6.1.1-2"), ..recipe.clone() };
+    let cases = [
+        (other.memory(PHYSICAL, SLIDE), "is of another kernel: it has 6.1.0-other, not 6.1.0-test"),
+        (
+            rebuilt.memory(PHYSICAL, SLIDE),
+            "is of another build of 6.1.0-test: it has #1 SMP Test 6.1.1-2 (2026-01-01), the image is #1 SMP Test 6.1.1-1",
+        ),
+        (
+            Recipe { seed: 3, ..recipe.clone() }.memory(PHYSICAL, SLIDE),
+            "has the banner of 6.1.0-test, but its code and constants nowhere",
+        ),
+        (
+            Recipe { build_id: 9, ..recipe.clone() }.memory(PHYSICAL, SLIDE),
+            "of another build of 6.1.0-test: its build ID is 0909",
+        ),
+        (noise(5, MEMORY), "is encrypted, compressed or noise: 8.00 bits"),
+        (vec![0; MEMORY], "holds nothing but zeros"),
+        (b"a diary, page by page. ".repeat(100_000), "holds no Linux kernel"),
+        (noise(6, TEXT_SIZE), "is encrypted, compressed or noise"),
+        (vec![0; TEXT_SIZE], "holds nothing but zeros"),
+        (b"not a kernel's text ".repeat(TEXT_SIZE / 20 + 1)[..TEXT_SIZE].to_vec(), "is not the text of 6.1.0-test"),
+        (Vec::new(), "is empty"),
+    ];
+    for (memory, expected) in cases {
+        let error = refused(memory, &image);
+        assert!(error.starts_with("dump: ") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn formats_that_are_not_read_are_named() {
+    let image = Recipe::new(Bits::B64).image();
+    for (head, expected) in [
+        (b"LibvirtQemudSave".as_slice(), "virsh dump --memory-only"),
+        (b"QEVM\0\0\0\x03", "dump-guest-memory"),
+        (b"QFI\xfb\0\0\0\x03", "loadvm"),
+        (b"PAGEDU64", "Windows"),
+        (b"\x01\x40\x28\x01", "Hyper-V"),
+        (b"\x7fVirtualBox SavedState V2.0\n", "dumpvmcore"),
+        (b"Xen saved domain, xl format\n", "xl dump-core"),
+        (b"\x1f\x8b\x08\0", "gunzip"),
+        (b"\x28\xb5\x2f\xfd", "unzstd"),
+        (b"EVF\x09\x0d\x0a\xff\0", "ewfexport"),
+    ] {
+        let error = refused(head.to_vec(), &image);
+        assert!(error.contains(expected), "{error}");
+    }
+    let mut swap = vec![0; 8192];
+    swap[4086..4096].copy_from_slice(b"S1SUSPEND\0");
+    assert!(refused(swap, &image).contains("hibernat"));
+}
+
+#[test]
+fn a_truncated_dump_is_said_to_be_truncated() {
+    let recipe = Recipe::new(Bits::B64);
+    let (image, memory) = (recipe.image(), recipe.memory(PHYSICAL, SLIDE));
+    let core = CoreWriter::new(Bits::B64).note("VMCOREINFO", 0, b"A=1\n").physical(0, &memory).build();
+    for end in [10, 63, 100, 180, 250, 4096, core.len() / 2, core.len() - 1] {
+        let error = refused(core[..end].to_vec(), &image);
+        assert!(error.contains("truncated"), "{end}: {error}");
+    }
+    let lime = lime(&[(0, &memory[..4096]), (4096, &memory[4096..])]);
+    for end in [20, 1000, 4096 + 40, lime.len() - 1] {
+        let error = refused(lime[..end].to_vec(), &image);
+        assert!(error.contains("truncated"), "{end}: {error}");
+    }
+    // Plain memory has no headers to say that it ends too early, but its kernel does.
+    let error = refused(memory[..PHYSICAL as usize + 0x4000].to_vec(), &image);
+    assert!(error.contains("truncated"), "{error}");
+}
