@@ -67,6 +67,7 @@ def kernel(
     symbols: Mapping[str, int] | None = None,
     data: bytes = b"",
     named: bool = True,
+    more: Sequence[ElfSection] = (),
 ) -> Kernel:
     """Opens an image made here.
 
@@ -78,6 +79,7 @@ def kernel(
         symbols: name → address.
         data: ``.data``.
         named: whether the image lists its arrays.
+        more: other sections.
     """
     strings = Strings(RODATA)
     banner = strings.string(f"Linux version {release} (small@test) (made by a test) #1 SMP\n")
@@ -98,6 +100,7 @@ def kernel(
         ElfSection(".text", TEXT, text, ALLOC | EXECUTE),
         ElfSection(".rodata", RODATA, bytes(strings.data), ALLOC),
         ElfSection(".data", DATA, data or bytes(64), ALLOC | WRITE),
+        *more,
     ]
     if rows:
         sections += [

@@ -7,10 +7,12 @@ static inlines, of which every driver has a copy of the same name.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide.answers import Facts
+from pvops.image.updates import Update, updates
 
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 _SYMBOLS = ("xen_pv_apic", "apic_noop", "x2apic_savic")
 _ROUTING = "Switched APIC routing to"
 _MOST = 64
+#: Fewer static calls than this have no driver behind them; a driver's first nine are in every kernel that has them.
+_LEAST = 8
 
 #: The first members of ``struct apic`` (arch/x86/include/asm/apic.h of 6.6 to 7.2), by their place in pointers. The
 #: 13th holds flags.
@@ -44,6 +48,7 @@ def targets(facts: Facts, kernel: KernelImage) -> Iterator[tuple[str, int, str]]
     if driver is None:
         return
     at = {field: kernel.read_word(driver.address + offset) or 0 for field, offset in members.items()}
+    # apic_install_driver(): a driver without a native_eoi() has its eoi() there.
     at["native_eoi"] = at.get("native_eoi") or at["eoi"]
     for field, address in at.items():
         yield field, address, driver.source
@@ -52,6 +57,35 @@ def targets(facts: Facts, kernel: KernelImage) -> Iterator[tuple[str, int, str]]
         found = kernel.address_of(symbol.strip().removesuffix("()")) if replaced else None
         if found is not None:
             yield field, found, f'log: "{line.rpartition("] ")[2]}"'
+
+
+def unnamed(facts: Facts, kernel: KernelImage) -> Iterator[tuple[int, int, str]]:
+    """The same by the addresses of the key and of the trampoline: for images that name neither.
+
+    The code of ``apic_setup_apic_calls()`` says of each static call which member of the driver it gets.
+    """
+    fields = {place * kernel.word: field for place, field in enumerate(_FIRST)}
+    found = {field: (address, source) for field, address, source in targets(facts, kernel)}
+    driver = _driver(facts, kernel, {}) if found else None
+    if driver is None:
+        return
+    for update in _members(kernel):
+        source = f"{driver.source}; code sets it to the member at {update.member:#x} of struct apic"
+        address = found.get(fields.get(update.member or 0, ""), (None,))[0]
+        if address is None:
+            address = kernel.read_word(driver.address + (update.member or 0)) or 0
+        yield update.trampoline, address, source
+        if update.key is not None:
+            yield update.key, address, source
+
+
+def _members(kernel: KernelImage) -> list[Update]:
+    """The updates with members of what one variable points to, the one with most of them: ``apic``."""
+    found = [update for update in updates(kernel) if update.variable is not None and update.member is not None]
+    most = Counter(update.variable for update in found).most_common(1)
+    if not most or most[0][1] < _LEAST:
+        return []
+    return [update for update in found if update.variable == most[0][0]]
 
 
 def _driver(facts: Facts, kernel: KernelImage, members: Mapping[str, int]) -> Driver | None:
@@ -64,10 +98,13 @@ def _driver(facts: Facts, kernel: KernelImage, members: Mapping[str, int]) -> Dr
             if wanted in _texts(kernel, address, members.get("name")):
                 return Driver(address, f'log: "{_ROUTING}: {wanted}", a driver in the image')
     pointer = kernel.address_of("apic")
+    if pointer is None and (members_set := _members(kernel)):
+        pointer = members_set[0].variable
     built = kernel.read_word(pointer) if pointer is not None else None
     if built:
         place = kernel.image.symbol_at(built)
-        return Driver(built, f"apic points to {place[0] if place else f'{built:#x}'} in the image")
+        named = place is not None and place[1] == 0
+        return Driver(built, f"apic points to {place[0] if place and named else f'{built:#x}'} in the image")
     if len(drivers) == 1:
         return Driver(drivers[0], "the image has one APIC driver")
     return None

@@ -6,6 +6,7 @@ are first guesses, whose bytes the plan marks undetermined.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -135,7 +136,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         keys=_known({address: key.enabled for address, key in keys.items()}, state and state.keys),
         static_calls=_known({key: call.function for key, call in calls.items()}, state and state.static_calls),
         early_calls=_early(calls) if state is None else set(state.early_calls),
-        constants=_known({"runtime_ptr_USER_PTR_MAX": _user_ptr_max(booted)}, state and state.constants),
+        constants=_known(_constants(booted, kernel), state and state.constants),
         its_pages=list(state.its_pages) if state is not None else [],
         cfi=checks,
     )
@@ -177,13 +178,31 @@ def _known(guessed: Mapping[K, V], held: Mapping[K, V] | None) -> dict[K, tuple[
     }
 
 
-def _user_ptr_max(machine: Machine) -> int:
+#: ``movabs $0x7ffffffff000,%REG``, and near it ``dec %REG``.
+_LESS_ONE = re.compile(rb"H[\xb8-\xbf]\x00\xf0\xff\xff\xff\x7f\x00\x00.{0,16}?H\xff[\xc8-\xcf]", re.DOTALL)
+
+
+def _constants(machine: Machine, kernel: KernelImage) -> dict[str, int]:
+    """The constants known at boot that the machine tells: by the name of their section."""
+    found = {"runtime_ptr_USER_PTR_MAX": _user_ptr_max(machine, kernel)}
+    entries = re.search(r"Dentry cache hash table entries: (\d{1,12}) ", machine.dmesg)
+    if entries and int(entries[1]):  # fs/dcache.c: dcache_init()
+        found["runtime_shift_d_hash_shift"] = 32 - (int(entries[1]).bit_length() - 1)
+    return found
+
+
+def _user_ptr_max(machine: Machine, kernel: KernelImage) -> int:
     """``USER_PTR_MAX``, a constant that the CPU decides (arch/x86/kernel/cpu/common.c: arch_cpu_finalize_init(), 6.12).
 
-    The end of user space, a page short of it: 47 bits of it, 56 with five levels of page tables.
+    The end of user space, a page short of it: 47 bits of it, 56 with five levels of page tables. At first it was one
+    less (573f45a9f9a4, 6.13 and 6.12.y), which the code that runs at boot says.
     """
     five_levels = "la57" in (machine.flags or ()) and not machine.has_option("no5lvl")
-    return ((1 << 56) if five_levels else (1 << 47)) - 4096
+    code = (
+        kernel.image.read(low, size) or b"" for name, low, size, _ in kernel.image.sections() if name == ".init.text"
+    )
+    first = kernel.bits == 64 and any(_LESS_ONE.search(held) for held in code)
+    return ((1 << 56) if five_levels else (1 << 47)) - 4096 - first
 
 
 def _machine(kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> Machine:

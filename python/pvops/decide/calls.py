@@ -10,6 +10,7 @@ from pvops.decide.guest import guest_code_runs
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES
 from pvops.decide.preempt import preempt_mode
+from pvops.image.updates import updates
 
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 PREFIX = "__SCK__"
 TRAMPOLINE = "__SCT__"
+
+#: The instructions of an idle function, ``sti; hlt`` and ``monitor``, which stand in its first bytes.
+_IDLES = {"default_idle": b"\xfb\xf4", "mwait_idle": b"\x0f\x01\xc8"}
+_IDLE_BYTES = 64
 
 _NULL_PREEMPT = ("preempt_schedule", "preempt_schedule_notrace", "irqentry_exit_cond_resched")
 
@@ -45,11 +50,29 @@ def calls(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
         f"apic_call_{field}": CallTarget(None, source, address=address)
         for field, address, source in apic.targets(facts, kernel)
     }
-    for part in (_preempt(facts, kernel), _guests(words, kernel), apic_calls, _idle(facts), _crypto(facts)):
+    for part in (_preempt(facts, kernel), _guests(words, kernel), apic_calls, _idle(facts, kernel), _crypto(facts)):
         found |= part
     found |= _locks(words)
     # Not every kernel has all of them.
     return {name: target for name, target in found.items() if _has(kernel, name)}
+
+
+def unnamed(words: FeatureWords, kernel: KernelImage) -> dict[int, CallTarget]:
+    """The same by the addresses of key and trampoline, for those that the image does not name: the code that sets them
+    says which they are."""
+    facts = words.facts
+    found = {at: CallTarget(None, source, address=address) for at, address, source in apic.unnamed(facts, kernel)}
+    wanted = _idle(facts, kernel)["x86_idle"]
+    code = _IDLES.get(wanted.symbol or "")
+    if code is None:
+        return found
+    for update in updates(kernel):
+        for function in update.functions:
+            # default_idle() is `sti; hlt`, mwait_idle() has `monitor`, and no other function of theirs has either.
+            if code in (kernel.image.read(function, _IDLE_BYTES) or b""):
+                target = CallTarget(None, wanted.source, address=function)
+                found |= {at: target for at in (update.key, update.trampoline) if at is not None and at not in found}
+    return found
 
 
 def _has(kernel: KernelImage, name: str) -> bool:
@@ -108,8 +131,10 @@ def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
     return {call: target for call, target in found.items() if kernel.address_of(target.symbol or "") is not None}
 
 
-def _idle(facts: Facts) -> dict[str, CallTarget]:
-    """select_idle_routine(), arch/x86/kernel/process.c."""
+def _idle(facts: Facts, kernel: KernelImage) -> dict[str, CallTarget]:
+    """select_idle_routine(), arch/x86/kernel/process.c. Up to 6.8 AMD's erratum 400 has a function of its own."""
+    if facts.bug("amd_e400") and kernel.address_of("amd_e400_idle") is not None:
+        return {"x86_idle": CallTarget("amd_e400_idle", "select_idle_routine(): the CPU has AMD's erratum 400")}
     if facts.has("monitor") and not facts.virtual and facts.bug("monitor") is False:
         why = "select_idle_routine(): monitor in /proc/cpuinfo's flags, no guest"
         return {"x86_idle": CallTarget("mwait_idle", why)}
@@ -117,7 +142,8 @@ def _idle(facts: Facts) -> dict[str, CallTarget]:
 
 
 def _crypto(facts: Facts) -> dict[str, CallTarget]:
-    """lib/crypto/x86/{sha1,sha256,sha512,sm3}.h: the *_mod_init_arch() functions, 6.17 and later."""
+    """lib/crypto/x86/{sha1,sha256,sha512,sm3}.h: the *_mod_init_arch() functions, 6.17 and later; aesni-intel_glue.c:
+    aesni_init(), 5.12 to 6.9."""
     if facts.machine.flags is None:
         return {}
     wide = ("avx2", "bmi2")
@@ -132,6 +158,8 @@ def _crypto(facts: Facts) -> dict[str, CallTarget]:
             if all(facts.has(flag) for flag in flags):
                 found[f"{name}_blocks_x86"] = CallTarget(prefix + suffix, f"the CPU has {', '.join(flags)}")
                 break
+    if facts.has("aes") and facts.has("avx"):
+        found["aesni_ctr_enc_tfm"] = CallTarget("aesni_ctr_enc_avx_tfm", "the CPU has aes, avx")
     if facts.has("avx") and facts.has("bmi2"):
         found["sm3_blocks_x86"] = CallTarget("sm3_blocks_avx", "the CPU has avx, bmi2")
     return found

@@ -60,7 +60,11 @@ def _virt_spin_lock(query: KeyQuery) -> Answer | None:
     option = facts.given("nopvspin", "xen_nopvspin")
     if name in ("xen-pv", "xen-hvm") and (single or option):
         return Answer(False, f"{option or 'one CPU'}: xen_init_spinlocks()")
-    if name == "kvm":
+    if name == "kvm" and facts.version < (5, 9):  # until there was nopvspin, with the hint alone
+        realtime, why = facts.machine.feature("kvm-hints", "REALTIME")
+        if realtime:
+            return Answer(False, f"KVM_HINTS_REALTIME ({why}): kvm_smp_prepare_boot_cpu()")
+    elif name == "kvm":
         unhalt, why = facts.machine.feature("kvm", "PV_UNHALT")
         if unhalt:
             return Answer(False, f"KVM_FEATURE_PV_UNHALT ({why}): kvm_spinlock_init()")
@@ -202,6 +206,7 @@ RULES: Mapping[str, Entry] = {
     "hrtimer_highres_enabled_key": unless("highres", ("off", "0"), "kernel/time/hrtimer.c: hrtimer_switch_to_hres()"),
     "tmigr_exclude_isolated": always(True, "kernel/time/timer_migration.c: tmigr_init_isolation()"),
     "clocksource_read_inlined": Entry(_clocksource, "kernel/time/timekeeping.c: tk_switch_clocksource()"),
+    "sk_dynamic_preempt_promote": Entry(_lazy, "kernel/sched/core.c: __sched_dynamic_update(), PREEMPT_RT's 6.12"),
     "sk_dynamic_preempt_lazy": Entry(_lazy, "kernel/sched/core.c: __sched_dynamic_update()"),
     "crypto_boot_test_finished": always(True, "crypto/algapi.c: crypto_start_tests()"),
     "__crypto_boot_test_finished": always(True, "crypto/algapi.c: crypto_start_tests()"),

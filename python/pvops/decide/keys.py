@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide import lsm
-from pvops.decide.calls import PREFIX, CallTarget, calls
+from pvops.decide.calls import PREFIX, CallTarget, calls, unnamed
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES, by_place
 from pvops.image import uses
@@ -109,17 +109,21 @@ def predict_calls(words: FeatureWords, kernel: KernelImage) -> dict[int, CallSta
     known = calls(words, kernel)
     hooks = lsm.hooks(kernel, words.facts)
     names = uses.calls(kernel)
-    return {key: _call(kernel, key, names[key], known, hooks) for key in sorted(names)}
+    by_code = {} if all(call.name for call in names.values()) else unnamed(words, kernel)
+    found = {}
+    for key, call in sorted(names.items()):
+        target = known.get(call.name) if call.name else by_code.get(key)
+        found[key] = _call(kernel, key, call, target, hooks)
+    return found
 
 
 def _call(
-    kernel: KernelImage, key: int, call: uses.Call, known: dict[str, CallTarget], hooks: lsm.Hooks | None
+    kernel: KernelImage, key: int, call: uses.Call, target: CallTarget | None, hooks: lsm.Hooks | None
 ) -> CallState:
     symbol = f"{PREFIX}{call.name}" if call.name else None
     initial = call.built
     if hooks is not None and key in hooks.calls:
         return CallState(key, symbol, hooks.calls[key], initial, f"security modules: {hooks.source}")
-    target = known.get(call.name) if call.name else None
     if target is None:
         return CallState(key, symbol, initial, initial, _BUILT)
     address = target.address

@@ -74,9 +74,8 @@ def calls(kernel: KernelView) -> dict[int, Call]:
                 told[target] = use.key
     for _, address, *_, key, _ in kernel.tables.rows("trampolines"):
         if key is None:
-            place = kernel.symbol_at(address) or ""
             own = found.get(told.get(address, 0))
-            found[address] = own or Call(place.removeprefix("__SCT__") or None, _branch(kernel, address) or 0)
+            found[address] = own or Call(_trampoline(kernel, address), _branch(kernel, address) or 0)
         elif key not in found:
             found[key] = Call(_called(kernel, key, address), kernel.read_word(key) or 0)
     return found
@@ -86,8 +85,13 @@ def _called(kernel: KernelView, key: int, trampoline: int | None) -> str | None:
     own = kernel.symbol_at(key) or ""
     if own.startswith("__SCK__"):
         return own.removeprefix("__SCK__")
-    goes = (kernel.symbol_at(trampoline) if trampoline is not None else None) or ""
-    return goes.removeprefix("__SCT__") if goes.startswith("__SCT__") else None
+    return _trampoline(kernel, trampoline) if trampoline is not None else None
+
+
+def _trampoline(kernel: KernelView, address: int) -> str | None:
+    """What the trampoline at an address is called without ``__SCT__``; None where no symbol says."""
+    symbol = kernel.symbol_at(address) or ""
+    return symbol.removeprefix("__SCT__") if symbol.startswith("__SCT__") else None
 
 
 def _branch(kernel: KernelView, address: int) -> int | None:

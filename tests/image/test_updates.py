@@ -1,0 +1,112 @@
+"""Static calls that no symbol names are told by the code that sets them."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from image import small
+from pvops.assembler.elf import ALLOC, EXECUTE, ElfSection
+from pvops.decide.keys import predict_calls
+from pvops.decide.prediction import predict
+from pvops.image.updates import Update, updates
+from pvops.kernel import Kernel
+from pvops.machine.machine import Machine
+
+INIT, DRIVERS = small.TEXT + 0x60_0000, small.TEXT + 0x70_0000
+#: ``struct apic`` of 6.6 and later, as far as it is asked: one function a word, flags in the thirteenth.
+MEMBERS = (0, 8, 16, 24, 48, 56, 64, 72, 80, 88, 112, 120, 32)
+TRAMPOLINE = bytes.fromhex("c3cc9090900fb9cc")
+FUNCTIONS, IDLE, OTHER_IDLE = small.TEXT + 0x800, small.TEXT + 0xA00, small.TEXT + 0xB00
+KEYS, APIC, OTHER, DRIVER = (small.DATA + at for at in (0x400, 0x10, 0x200, 0x100))
+
+
+def trampoline(index: int) -> int:
+    return small.TEXT + 8 * index
+
+
+def constant(register: int, value: int) -> bytes:
+    return b"H\xc7" + bytes((0xC0 + register,)) + struct.pack("<I", value & 0xFFFF_FFFF)
+
+
+def pointer(at: int, variable: int) -> bytes:
+    return b"H\x8b\x05" + struct.pack("<i", variable - (at + 7))
+
+
+def member(offset: int, wide: bool) -> bytes:
+    if wide:
+        return b"H\x8b\x90" + struct.pack("<I", offset)
+    return b"H\x8b\x50" + bytes((offset,)) if offset else b"H\x8b\x10"
+
+
+def set_up(at: int, index: int, variable: int, offset: int, order: int) -> bytes:
+    """``static_call_update(name, *variable->member)`` in one of the orders that compilers choose."""
+    ids = constant(6, trampoline(index)), constant(7, KEYS + 16 * index)
+    load, field = pointer(at, variable), member(offset, wide=order == 2)
+    code = b"".join((load, field, *ids) if order else (load, *ids, field))
+    return code + b"\xe8" + struct.pack("<i", FUNCTIONS - (at + len(code) + 5))
+
+
+def kernel() -> Kernel:
+    """Without a name: trampolines of APIC calls and of idling, a driver and another one, and what sets the calls."""
+    count = len(MEMBERS)
+    text = bytearray(TRAMPOLINE * (count + 1)).ljust(0x1000, b"\xcc")
+    text[0x800:0x810] = b"\xc3" * 16
+    text[0xA00:0xA08] = bytes.fromhex("0f1f440000fbf4c3")
+    text[0xB00:0xB08] = bytes.fromhex("660f1f440000fbc3")
+    init = bytearray(b"\xc3" * 4)
+    for index, offset in enumerate(MEMBERS):
+        init += set_up(INIT + len(init), index, APIC, offset, index % 3)
+    # select_idle_routine(): a branch chooses between two functions.
+    init += constant(2, OTHER_IDLE) + b"\xeb\x07" + constant(2, IDLE)
+    init += constant(6, trampoline(count)) + constant(7, KEYS + 16 * count) + b"\x5b\xe9" + bytes(4)
+    data = bytearray(0x800)
+    struct.pack_into("<Q", data, APIC - small.DATA, DRIVER)
+    for at in (OTHER, DRIVER):
+        for index, offset in enumerate(MEMBERS):
+            struct.pack_into("<Q", data, at - small.DATA + offset, FUNCTIONS + index)
+    struct.pack_into("<Q", data, DRIVER - small.DATA + 24, FUNCTIONS + 0xF)
+    return small.kernel(
+        bytes(text),
+        [small.Alternative(0xC00, 3, 9 * 32 + 20, bytes.fromhex("0f01ca"))],
+        data=bytes(data),
+        more=[
+            ElfSection(".init.text", INIT, bytes(init).ljust(0x1000, b"\xc3"), ALLOC | EXECUTE),
+            ElfSection(".apicdrivers", DRIVERS, struct.pack("<QQ", OTHER, DRIVER), ALLOC),
+        ],
+    )
+
+
+def test_what_a_static_call_is_set_to() -> None:
+    found = list(updates(kernel()))
+    count = len(MEMBERS)
+    for index, offset in enumerate(MEMBERS):
+        assert found[index] == Update(KEYS + 16 * index, trampoline(index), APIC, offset, ())
+    assert found[count] == Update(KEYS + 16 * count, trampoline(count), None, None, (IDLE, OTHER_IDLE))
+    assert len(found) == count + 1
+
+
+@pytest.mark.parametrize("given", [{}, {"flags": "fpu monitor hypervisor", "bugs": ""}])
+def test_calls_without_a_name_go_where_the_driver_says(given: dict[str, object]) -> None:
+    opened = kernel()
+    words = predict(Machine.from_dict(given), opened)
+    states = predict_calls(words, opened)
+    count = len(MEMBERS)
+    goes = [states[trampoline(index)].function for index in range(count + 1)]
+    read = MEMBERS.index(24)
+    expected = [FUNCTIONS + index for index in range(count)]
+    expected[read] = FUNCTIONS + 0xF
+    assert goes == [*expected, IDLE]
+    assert "the member at 0x18 of struct apic" in states[trampoline(read)].source
+
+
+def test_code_that_sets_nothing_is_no_update() -> None:
+    """The address of a trampoline alone, or with a key and no call behind it."""
+    opened = small.kernel(
+        TRAMPOLINE * 4,
+        more=[
+            ElfSection(".init.text", INIT, constant(6, small.TEXT) + constant(7, KEYS) + b"\xc3" * 32, ALLOC | EXECUTE)
+        ],
+    )
+    assert list(updates(opened)) == []
