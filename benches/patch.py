@@ -11,7 +11,6 @@ rounds that alternate between the commands; memory is the most that any round ha
 from __future__ import annotations
 
 import os
-import struct
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from support.given import PAYLOAD_OFFSET, RELEASE, SETUP_SECTS, kernel, payload, tool, unpacked
+from support.given import RELEASE, kernel, tool
+from support.packed import repacked
 from support.rounds import LIMIT, OURS, PEER, Job, compare, spent_by_children
 
 ROUNDS = 9
@@ -39,22 +39,6 @@ def run(command: list[str], resident: dict[str, int], name: str) -> None:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
     resident[name] = max(resident.get(name, 0), usage.ru_maxrss * 1024)
-
-
-def repack(path: Path, folder: Path) -> tuple[Path, Path, int]:
-    """A bzImage with an lz4 payload, that payload alone, and the size of what it unpacks to."""
-    image = bytearray(path.read_bytes())
-    raw = unpacked(payload(bytes(image)))
-    packed = subprocess.run(["lz4", "-l", "-9", "-c"], input=raw, stdout=subprocess.PIPE, check=True).stdout
-    alone = folder / f"{path.name}.lz4"
-    alone.write_bytes(packed)
-    # A payload ends with the size of what it unpacks to. This one goes behind all that was there.
-    packed += struct.pack("<I", len(raw))
-    start = (image[SETUP_SECTS] + 1) * 512
-    struct.pack_into("<II", image, PAYLOAD_OFFSET, len(image) - start, len(packed))
-    whole = folder / path.name
-    whole.write_bytes(image + packed)
-    return whole, alone, len(raw)
 
 
 def same_text(commands: list[list[str]]) -> bool:
@@ -76,7 +60,8 @@ def prepared(folder: Path, resident: dict[str, int]) -> tuple[Job, int] | None:
     options = ["--machine", str(facts), "--format", "text", "-o", "-"]
     # In a process of its own: a child counts as its own what its parent had resident when it started.
     with ProcessPoolExecutor(1) as pool:
-        whole, alone, size = pool.submit(repack, path, folder).result()
+        packed = pool.submit(repacked, path, "lz4", folder).result()
+    whole = packed.path
 
     def check() -> None:
         with ProcessPoolExecutor(1) as pool:
@@ -85,12 +70,12 @@ def prepared(folder: Path, resident: dict[str, int]) -> tuple[Job, int] | None:
 
     commands = {
         START: [sys.executable, "-c", "pass"],
-        LZ4: ["lz4", "-dc", str(alone)],
+        LZ4: packed.unpack,
         PATCH: [*patch, str(whole), *options],
     }
     runs = {name: partial(run, command, resident, name) for name, command in commands.items()}
     roles = {START: LIMIT, LZ4: PEER, PATCH: OURS}
-    return Job(f"patch an lz4 kernel, {RELEASE}", runs, roles, spent_by_children, check), size
+    return Job(f"patch an lz4 kernel, {RELEASE}", runs, roles, spent_by_children, check), packed.size
 
 
 def jobs(folder: Path) -> Iterator[Job]:

@@ -27,12 +27,12 @@ def kernels_root() -> Path | None:
     return None if root is None else Path(root)
 
 
-def kernel() -> Path | None:
+def kernel(release: str = RELEASE) -> Path | None:
     """The kernel that is measured; None, said, where it is not at hand."""
     root = kernels_root()
     if root is None:
         return None
-    path = root / "kernels" / f"vmlinuz-{RELEASE}"
+    path = root / "kernels" / f"vmlinuz-{release}"
     if not path.exists():
         print(f"skipped: {path.name} is not at hand", file=sys.stderr)
     return path if path.exists() else None

@@ -7,7 +7,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,26 +46,41 @@ class Job(NamedTuple):
     check: Callable[[], None] = lambda: None
 
 
-def compare(job: Job, rounds: int) -> dict[str, float]:
-    """Checks, times and reports a job: the least seconds of each run, over rounds that alternate between them."""
+def compare(
+    job: Job, rounds: int, of: Callable[[Sequence[float]], float] = min, slow: float = SLOW
+) -> dict[str, float]:
+    """Checks, times and reports a job: the seconds of each run, over rounds that alternate between them.
+
+    Args:
+        job: what is timed.
+        rounds: how many.
+        of: which of a run's times counts: the least, or their median.
+        slow: what takes longer runs once; seconds.
+    """
     job.check()
-    found: dict[str, float] = {}
-    for turn in range(rounds):
+    times: dict[str, list[float]] = {name: [] for name in job.runs}
+    for _ in range(rounds):
         for name, run in job.runs.items():
-            if turn and found[name] > SLOW:
+            if times[name] and times[name][0] > slow:
                 continue
             began = job.clock()
             run()
-            found[name] = min(found.get(name, float("inf")), job.clock() - began)
+            times[name].append(job.clock() - began)
+    found = {name: of(took) for name, took in times.items()}
     report(job.title, found, job.roles)
     return found
 
 
-def measure(jobs: Callable[[Path], Iterator[Job]], rounds: int) -> None:
-    """What a script does: all its jobs, in a folder for their files."""
+def measure(
+    jobs: Callable[[Path], Iterator[Job]],
+    rounds: int,
+    of: Callable[[Sequence[float]], float] = min,
+    slow: float = SLOW,
+) -> None:
+    """What a script does: all its jobs, in a folder for their files; see `compare`."""
     with tempfile.TemporaryDirectory() as folder:
         for job in jobs(Path(folder)):
-            compare(job, rounds)
+            compare(job, rounds, of, slow)
 
 
 def report(title: str, seconds: Mapping[str, float], roles: Mapping[str, str]) -> None:
