@@ -92,7 +92,7 @@ fn what_a_replacement_brought_is_handed_out_as_linked() {
     let memory = Memory::from_bytes("dump", memory).unwrap();
     let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
     let mut held = found.read(&memory, &image, TEXT..TEXT + TEXT_SIZE as u64).unwrap();
-    let at = |held: &pvops::memory::Held, site: u64| held.bytes[site as usize..][..LEN].to_vec();
+    let at = |held: &pvops::memory::LinkedBytes, site: u64| held.bytes[site as usize..][..LEN].to_vec();
     assert_eq!(SITES.map(|site| at(&held, site)), patched(SLIDE));
     unslide(&mut held, &image, &tables, SLIDE);
     assert_eq!(SITES.map(|site| at(&held, site)), patched(0));

@@ -198,11 +198,11 @@ fn reduced_and_unreduced_searches_agree() {
                     let run = |reductions| search(&machine, reductions, &UNLIMITED).expect("searched");
                     let (all, none) = (run(Reductions::ALL), run(Reductions::NONE));
                     assert!(all.finished && none.finished, "{case:?}");
-                    let names = |found: &pvops::lock::check::Found| found.broken.as_ref().map(|b| b.0.name());
+                    let names = |found: &pvops::lock::check::SearchResult| found.broken.as_ref().map(|b| b.0.name());
                     assert_eq!(names(&all).is_some(), names(&none).is_some(), "{case:?}");
                     assert!(all.states <= none.states, "{case:?}");
                     // Without stores that go first, the shortest run is as short as it is in the whole graph.
-                    let length = |found: pvops::lock::check::Found| found.broken.map(|b| b.1.len());
+                    let length = |found: pvops::lock::check::SearchResult| found.broken.map(|b| b.1.len());
                     assert_eq!(length(run(Reductions::LENGTH_KEEPING)), length(none), "{case:?}");
                 }
             }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use pvops::lock::ops::{Chosen, Futex, Place, PvLockOps};
-use pvops::lock::{Clock, Lock, PvHybridLock, PvTicketLock, RawLock, Slots, Told, Want};
+use pvops::lock::{Clock, Leave, Lock, PvHybridLock, PvTicketLock, RawLock, Slots, Want};
 
 #[test]
 fn tickets_are_served_in_order() {
@@ -240,7 +240,7 @@ fn who_is_told_to_leave_is_passed_over() {
                 mine.fetch_add(1, Ordering::Release);
                 let mut leaves = || me == 1 && told.load(Ordering::Acquire);
                 let longest_sleep = Some(Duration::from_millis(1));
-                if lock.lock_unless(None, &mut Told { leaves: &mut leaves, longest_sleep }) {
+                if lock.lock_unless(None, &mut Leave { leaves: &mut leaves, longest_sleep }) {
                     order.lock().unwrap().push(me);
                     // SAFETY: it was acquired.
                     unsafe { lock.unlock() };

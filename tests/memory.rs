@@ -9,16 +9,16 @@ use elfwriter::dump::{CoreWriter, lime};
 use memory_support::{IMAGE_SIZE, MEMORY, NOTES, RODATA, Recipe, TEXT, TEXT_SIZE, map, noise};
 use pvops::Result;
 use pvops::image::{Bits, Image};
-use pvops::memory::{Found, Held, Memory, MemoryKind, Reader};
+use pvops::memory::{LinkedBytes, Location, Memory, MemoryKind, Reader};
 
 const SLIDE: u64 = 0x1240_0000;
 const PHYSICAL: u64 = 0x40_0000;
 
-fn found(memory: &Memory, image: &Image) -> Result<Found> {
+fn found(memory: &Memory, image: &Image) -> Result<Location> {
     memory.find(image, &mut |_, _| Ok(()))
 }
 
-fn text_of(memory: &Memory, image: &Image) -> (Found, Held) {
+fn text_of(memory: &Memory, image: &Image) -> (Location, LinkedBytes) {
     let found = found(memory, image).unwrap();
     let text = image.section(".text").unwrap();
     let held = found.read(memory, image, text.address..text.end()).unwrap();

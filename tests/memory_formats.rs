@@ -12,14 +12,14 @@ use elfwriter::hypervisors::{vmware_state, xen_core};
 use elfwriter::packed::{KdumpWriter, Packing, avml, flattened};
 use memory_support::{IMAGE_SIZE, MEMORY, Recipe, TEXT, TEXT_SIZE, map};
 use pvops::image::{Bits, Image};
-use pvops::memory::{Found, Held, Memory, MemoryKind};
+use pvops::memory::{LinkedBytes, Location, Memory, MemoryKind};
 
 const SLIDE: u64 = 0x1240_0000;
 const PHYSICAL: u64 = 0x40_0000;
 /// The page of `.text` that tests leave out.
 const PAGE: usize = PHYSICAL as usize / 4096 + 3;
 
-fn text_of(memory: &Memory, image: &Image) -> (Found, Held) {
+fn text_of(memory: &Memory, image: &Image) -> (Location, LinkedBytes) {
     let found = memory.find(image, &mut |_, _| Ok(())).unwrap();
     let text = image.section(".text").unwrap();
     let held = found.read(memory, image, text.address..text.end()).unwrap();
@@ -31,7 +31,7 @@ fn opened(bytes: Vec<u8>) -> Memory {
 }
 
 /// That the kernel of a recipe is found whole.
-fn is_found(memory: &Memory, recipe: &Recipe) -> Found {
+fn is_found(memory: &Memory, recipe: &Recipe) -> Location {
     let (found, held) = text_of(memory, &recipe.image());
     assert_eq!((found.slide, found.physical), (SLIDE, Some(PHYSICAL)), "{memory:?}");
     assert!(held.bytes == recipe.linked()[..TEXT_SIZE] && held.unread.is_empty(), "{memory:?}: {:?}", held.unread);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lock_models::ops::{Model, Table};
-use lock_models::{PvHybridLock, PvTicketLock, PvTicketLock3_12, PvTicketLock4_0, RawLock, Told, XenByteLock2_6_27};
+use lock_models::{PvHybridLock, PvTicketLock, PvTicketLock3_12, PvTicketLock4_0, RawLock, Leave, XenByteLock2_6_27};
 use loom::cell::UnsafeCell;
 
 /// What a model is: threads (with the first), acquisitions of each, parking slots, preemption bound.
@@ -81,7 +81,7 @@ impl<L: Modelled> Shared<L> {
 
     /// The same, of a waiter that leaves after its first sleep. It may get the lock or not.
     fn try_acquire(&self) {
-        if self.lock.lock_unless(None, &mut Told { leaves: &mut || true, longest_sleep: Some(Duration::ZERO) }) {
+        if self.lock.lock_unless(None, &mut Leave { leaves: &mut || true, longest_sleep: Some(Duration::ZERO) }) {
             self.have(usize::MAX);
         }
     }

@@ -9,12 +9,12 @@ from typing_extensions import Buffer
 __all__ = [
     "Boot",
     "Columns",
-    "Found",
     "Heard",
     "HybridLock",
     "Image",
     "KernelInfo",
     "Known",
+    "Location",
     "Memory",
     "Module",
     "ParavirtSites",
@@ -100,6 +100,9 @@ class Image:
     def nop_tables(self) -> list[str]:
         """Names of the nop tables that the image has, as `fill_nops` knows them: one since 5.13."""
 
+    def called_pointer(self, address: int) -> int | None:
+        """Where the pointer lies that the call of six bytes at an address goes through, or None if there is none."""
+
     def unknown_sections(self) -> list[str]:
         """Sections that list addresses of code and that no pass here knows: the kernel may rewrite what they name."""
 
@@ -164,11 +167,11 @@ class Memory:
     def size(self) -> int:
         """How many bytes of physical memory there are."""
 
-    def find(self, image: Image, progress: Callable[[int, int], object] | None = None) -> Found:
+    def find(self, image: Image, progress: Callable[[int, int], object] | None = None) -> Location:
         """Finds an image; `progress` is called with (bytes done, bytes there are) where that takes long."""
 
 @final
-class Found:
+class Location:
     """An image found in memory."""
 
     @property
@@ -737,7 +740,12 @@ class Module:
         """Code as text, with the names of the module and of the kernel."""
 
 def verify(
-    tables: Tables, era: str | PassRules, info: KernelInfo, known: Known, found: Found, modules: Sequence[Image] = ...
+    tables: Tables,
+    era: str | PassRules,
+    info: KernelInfo,
+    known: Known,
+    found: Location,
+    modules: Sequence[Image] = ...,
 ) -> Report:
     """Judges what memory holds of an image's ``.text``, and of modules.
 
@@ -775,14 +783,14 @@ class Heard:
     def changed(self) -> list[tuple[int, bytes, bytes]]:
         """(address, what the file has, what memory has) where ``.rodata`` differs."""
 
-def registered(found: Found) -> tuple[list[tuple[str, int, int]], list[str], list[tuple[str, str]]]:
+def registered(found: Location) -> tuple[list[tuple[str, int, int]], list[str], list[tuple[str, str]]]:
     """Who has registered with the kernel to change its text.
 
     (owner, where text is changed, what is called then or 0) of each, at run time; whose lists were read; (owner, why)
     of those that were not. An error where memory has no such lists.
     """
 
-def hear(report: Report, info: KernelInfo, slots: list[int], found: Found) -> Heard | None:
+def hear(report: Report, info: KernelInfo, slots: list[int], found: Location) -> Heard | None:
     """Hears the data of a kernel whose text was judged; None where memory has none."""
 
 _Case = tuple[str, str | None, str, int, int | None, int | None]

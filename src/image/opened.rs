@@ -111,12 +111,12 @@ impl Image {
 
     /// A module's name: what its `.modinfo` says (since 4.12), else that of its file.
     pub fn module_name(&self) -> Option<String> {
-        let told = self.modinfo("name=").map(str::to_owned);
+        let named = self.modinfo("name=").map(str::to_owned);
         let file = || {
             let file = Path::new(&self.name).file_name()?.to_str()?;
             Some(file.split(".ko").next()?.replace('-', "_"))
         };
-        self.module.as_ref().and_then(|_| told.or_else(file))
+        self.module.as_ref().and_then(|_| named.or_else(file))
     }
 
     /// Whether it is a module, laid out where this crate chose; what it uses of the kernel is in the section [`KERNEL`].

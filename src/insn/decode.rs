@@ -56,9 +56,31 @@ pub fn memory_branch(bits: Bits, address: u64, code: &[u8]) -> Option<MemoryBran
     None
 }
 
+/// Where the pointer lies that a call of six bytes goes through, `ff 15 disp32`: the one indirect call that
+/// `alt_replace_call()` makes direct (`arch/x86/kernel/alternative.c`, 6.8 on). `code` is that call and nothing else.
+pub fn called_pointer(bits: Bits, address: u64, code: &[u8]) -> Option<u64> {
+    let [0xff, 0x15, a, b, c, d] = *code else { return None };
+    let displacement = i32::from_le_bytes([a, b, c, d]);
+    Some(match bits {
+        Bits::B32 => u64::from(displacement as u32),
+        Bits::B64 => address.wrapping_add(6).wrapping_add_signed(displacement.into()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_call_of_six_bytes_says_what_it_goes_through() {
+        let call = b"\xff\x15\xe0\x93\xa3\x01";
+        assert_eq!(called_pointer(Bits::B64, 0xffff_ffff_8100_261a, call), Some(0xffff_ffff_82a3_ba00));
+        assert_eq!(called_pointer(Bits::B32, 0xc100_0000, b"\xff\x15\x20\xe8\xc6\xc1"), Some(0xc1c6_e820));
+        // A jump, a call with a prefix, less than a call.
+        for code in [&b"\xff\x25\xe0\x93\xa3\x01"[..], b"\x2e\xff\x15\xe0\x93\xa3\x01", b"\xff\x15\xe0\x93"] {
+            assert_eq!(called_pointer(Bits::B64, 0, code), None);
+        }
+    }
 
     #[test]
     fn sites_of_every_era_are_recognised() {

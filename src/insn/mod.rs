@@ -9,7 +9,7 @@ mod step;
 mod sweep;
 
 pub use bits::Bits;
-pub use decode::{MemoryBranch, memory_branch};
+pub use decode::{MemoryBranch, called_pointer, memory_branch};
 pub use disassemble::{Disassembler, Line, Namer, disassemble};
 pub use encode::{CALL, CALL_LEN, INT3, JMP, JMP_SHORT, MAX_PATCH_LEN, NOP, RET, THUNK_SIZE, call, jmp};
 pub use nops::{GENERIC_NOPS, K7_NOPS, K8_NOPS, NOP_TABLES, NopTable, P6_NOPS, X86_11_NOPS, X86_32_NOPS, X86_NOPS};

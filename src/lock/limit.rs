@@ -4,7 +4,7 @@ use core::time::Duration;
 
 #[cfg(not(feature = "std"))]
 use super::clock::Clock;
-use super::raw::Told;
+use super::raw::Leave;
 
 /// When a waiter leaves the queue.
 pub trait Limit {
@@ -65,25 +65,25 @@ impl Began {
 pub struct Until<'a, 't> {
     /// When it began, and how long it stays, if not for ever.
     time: Option<(Began, Duration)>,
-    told: Option<&'a mut Told<'t>>,
+    leave: Option<&'a mut Leave<'t>>,
 }
 
 impl<'a, 't> Until<'a, 't> {
     /// Stays for this time at most, if there is one, and until it is told to leave.
-    pub fn new(time: Option<Duration>, told: Option<&'a mut Told<'t>>) -> Until<'a, 't> {
-        Until { time: time.map(|time| (Began::now(), time)), told }
+    pub fn new(time: Option<Duration>, leave: Option<&'a mut Leave<'t>>) -> Until<'a, 't> {
+        Until { time: time.map(|time| (Began::now(), time)), leave }
     }
 }
 
 impl Limit for Until<'_, '_> {
     fn longest_sleep(&self) -> Option<Duration> {
         let left = self.time.as_ref().map(|(began, time)| time.saturating_sub(began.elapsed()));
-        let asked = self.told.as_ref().and_then(|told| told.longest_sleep);
+        let asked = self.leave.as_ref().and_then(|leave| leave.longest_sleep);
         left.into_iter().chain(asked).min()
     }
 
     fn is_over(&mut self, slept: bool) -> bool {
         self.time.as_ref().is_some_and(|(began, time)| began.elapsed() >= *time)
-            || slept && self.told.as_mut().is_some_and(|told| (told.leaves)())
+            || slept && self.leave.as_mut().is_some_and(|leave| (leave.leaves)())
     }
 }

@@ -60,7 +60,7 @@ pub use pv_3_12::PvTicketLock3_12;
 pub use pv_4_0::PvTicketLock4_0;
 pub use pv_hybrid::PvHybridLock;
 pub use pv_ticket::PvTicketLock;
-pub use raw::{MoreWaitersThanTickets, RawLock, Told};
+pub use raw::{Leave, MoreWaitersThanTickets, RawLock};
 pub use slots::{Slots, Want};
 pub use sync::AtomicU32;
 pub use ticket::{SmallTicketLock, TicketLock2_6_25};

@@ -10,7 +10,7 @@ use super::limit::{Limit, Never, Until};
 use super::ops::{self, PvLockOps};
 use super::parking::{self, Leaving};
 use super::patience::{self, Waiting};
-use super::raw::{RawLock, Told};
+use super::raw::{Leave, RawLock};
 use super::slots::Want;
 use super::sync::{AtomicU32, Memory, Ordering, const_fn};
 
@@ -361,8 +361,8 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
         self.try_lock() || !time.is_zero() && self.lock_until(&mut Until::new(Some(time), None))
     }
 
-    fn lock_unless(&self, time: Option<Duration>, told: &mut Told<'_>) -> bool {
-        self.try_lock() || self.lock_until(&mut Until::new(time, Some(told)))
+    fn lock_unless(&self, time: Option<Duration>, leave: &mut Leave<'_>) -> bool {
+        self.try_lock() || self.lock_until(&mut Until::new(time, Some(leave)))
     }
 
     #[inline]

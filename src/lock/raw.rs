@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 /// What tells a waiter to leave.
-pub struct Told<'a> {
+pub struct Leave<'a> {
     /// Whether it leaves: asked after each sleep. A signal ends a sleep of most backends.
     pub leaves: &'a mut dyn FnMut() -> bool,
     /// How long no sleep is exceeded, if any: a signal that comes right before a sleep does not end it.
@@ -32,7 +32,7 @@ pub unsafe trait RawLock: Send + Sync {
     fn try_lock_for(&self, time: Duration) -> bool;
 
     /// Acquires, or gives up after this time, if there is one, or when the waiter is told to leave.
-    fn lock_unless(&self, time: Option<Duration>, told: &mut Told<'_>) -> bool {
+    fn lock_unless(&self, time: Option<Duration>, leave: &mut Leave<'_>) -> bool {
         const SLICE: Duration = Duration::from_millis(50);
         let mut left = time.unwrap_or(Duration::MAX);
         loop {
@@ -40,7 +40,7 @@ pub unsafe trait RawLock: Send + Sync {
                 return true;
             }
             left = left.saturating_sub(SLICE);
-            if left.is_zero() || (told.leaves)() {
+            if left.is_zero() || (leave.leaves)() {
                 return false;
             }
         }

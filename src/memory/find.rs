@@ -5,10 +5,10 @@
 //! are compared. Only where that finds nothing, memory is gone through for the kernel's banner, which finds kernels that
 //! lie elsewhere, and tells what is there instead.
 
-use super::found::Found;
 use super::identify;
 use super::kaslr::{self, Votes};
 use super::kind::MemoryKind;
+use super::location::Location;
 use super::marks::Marks;
 use super::pagetables;
 use super::read::{Memory, Place, Progress};
@@ -28,15 +28,15 @@ const MAX_COPIES: usize = 16;
 const REPORT: u64 = 1024;
 
 impl Memory {
-    /// Finds where an image lies in this memory, and how far it slid. `progress` is told where that takes long.
+    /// Finds where an image lies in this memory, and how far it slid. `progress` is noted where that takes long.
     ///
     /// The error says what is there instead: another kernel, another build of the same release, noise, nothing.
-    pub fn find(&self, image: &Image, progress: Progress<'_>) -> Result<Found> {
+    pub fn find(&self, image: &Image, progress: Progress<'_>) -> Result<Location> {
         find(self, image, progress).map_err(|error| error.in_file(&self.name))
     }
 }
 
-fn find(memory: &Memory, image: &Image, progress: Progress<'_>) -> Result<Found> {
+fn find(memory: &Memory, image: &Image, progress: Progress<'_>) -> Result<Location> {
     let Some(text) = image.section(".text").filter(|section| section.bits_present && section.size > 0) else {
         return Err(Error::memory(format!("{} has no .text to look for", image.name())));
     };
@@ -92,7 +92,7 @@ impl Search<'_> {
 
     /// The place in virtual memory that holds the image: what VMCOREINFO says, or one that it can slide to.
     fn virtual_places(&self, progress: Progress<'_>) -> Result<Vec<Place>> {
-        let told = self.memory.notes.vmcoreinfo.as_ref().and_then(|info| info.slide());
+        let noted = self.memory.notes.vmcoreinfo.as_ref().and_then(|info| info.slide());
         let limit = match self.image.bits() {
             Bits::B64 => FARTHEST,
             Bits::B32 => FARTHEST.min(u64::from(u32::MAX) - self.text.end.min(u64::from(u32::MAX))),
@@ -102,7 +102,7 @@ impl Search<'_> {
             Bits::B64 => 0..0,
             Bits::B32 => 0..limit,
         };
-        let slides = told.into_iter().chain(near).chain(between.step_by(SMALL_ALIGN as usize));
+        let slides = noted.into_iter().chain(near).chain(between.step_by(SMALL_ALIGN as usize));
         for (tried, slide) in (0u64..).zip(slides) {
             if tried.is_multiple_of(REPORT) {
                 progress(slide, limit)?;
@@ -115,7 +115,7 @@ impl Search<'_> {
     }
 
     /// The memory is as long as the image's text, and nothing else.
-    fn raw_text(&self) -> Result<Found> {
+    fn raw_text(&self) -> Result<Location> {
         let score = self.score(Place::Text)?;
         if !(self.marks.text.is_empty() || score.accepts()) {
             return Err(identify::raw_text(self, score)?);
@@ -124,12 +124,12 @@ impl Search<'_> {
         let slide = votes.map_or(0, |votes| votes.slide);
         let mut how = vec![format!("as long as .text; {}", described(score))];
         how.extend(votes.map(|votes| votes.to_string()));
-        Ok(Found { slide, physical: None, how, place: Place::Text })
+        Ok(Location { slide, physical: None, how, place: Place::Text })
     }
 
     /// Of the places that hold the image, the one where it runs.
-    fn judge(&self, places: &[Place]) -> Result<Found> {
-        let mut best: Option<(bool, usize, Found)> = None;
+    fn judge(&self, places: &[Place]) -> Result<Location> {
+        let mut best: Option<(bool, usize, Location)> = None;
         let mut trouble = None;
         for &place in places {
             match self.slid(place) {
@@ -158,7 +158,7 @@ impl Search<'_> {
     }
 
     /// Refuses memory without headers that ends in the middle of the text: nothing else would say that it is truncated.
-    fn check_end(&self, found: &Found) -> Result<()> {
+    fn check_end(&self, found: &Location) -> Result<()> {
         let end = found.physical.map(|address| address.saturating_add(self.text.end - self.text.start));
         let size = self.memory.physical.size();
         match end {
@@ -171,12 +171,12 @@ impl Search<'_> {
     }
 
     /// How far the image at a place slid, by all that tells; and whether page tables map it there.
-    fn slid(&self, place: Place) -> Result<(bool, Found)> {
+    fn slid(&self, place: Place) -> Result<(bool, Location)> {
         identify::check_build(self, place)?;
         let mut how = self.memory.remarks.clone();
         how.push(format!("{}: {}", self.at(place), described(self.score(place)?)));
         let votes = kaslr::votes(self, place)?;
-        let told = self.memory.notes.vmcoreinfo.as_ref().and_then(|info| info.slide());
+        let noted = self.memory.notes.vmcoreinfo.as_ref().and_then(|info| info.slide());
         let seen = match place {
             Place::Virtual(slide) => Some(slide),
             _ => None,
@@ -185,7 +185,7 @@ impl Search<'_> {
             Place::Physical(delta) => pagetables::confirms(self, delta, slide),
             _ => Ok(None),
         };
-        let slide = match (votes, seen.or(told)) {
+        let slide = match (votes, seen.or(noted)) {
             (Some(Votes { slide, .. }), Some(other)) if slide != other => {
                 let who = if seen.is_some() { "its place in virtual memory" } else { "VMCOREINFO" };
                 let reason = format!("its relocated addresses slid by {slide:#x}, but {who} says {other:#x}");
@@ -212,7 +212,7 @@ impl Search<'_> {
             )));
         }
         how.extend(votes.map(|votes| votes.to_string()));
-        if told == Some(slide) {
+        if noted == Some(slide) {
             how.push("VMCOREINFO says the same".to_owned());
         }
         let confirmed = mapped(slide)?;
@@ -221,7 +221,7 @@ impl Search<'_> {
             Place::Physical(delta) => Some(self.text.start.wrapping_add(delta)),
             _ => None,
         };
-        Ok((confirmed.is_some(), Found { slide, physical, how, place }))
+        Ok((confirmed.is_some(), Location { slide, physical, how, place }))
     }
 
     fn at(&self, place: Place) -> String {

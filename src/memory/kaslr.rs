@@ -31,7 +31,7 @@ impl fmt::Display for Votes {
 /// not agree.
 pub(super) fn votes(search: &Search<'_>, place: Place) -> Result<Option<Votes>> {
     let Some(relocations) = search.image.relocations()? else { return Ok(None) };
-    let mut ballot: HashMap<u64, usize> = HashMap::new();
+    let mut counts: HashMap<u64, usize> = HashMap::new();
     let mut read = 0;
     for name in ASKED {
         let Some(section) = search.image.section(name) else { continue };
@@ -39,12 +39,12 @@ pub(super) fn votes(search: &Search<'_>, place: Place) -> Result<Option<Votes>> 
         let step = fields.len().div_ceil(SAMPLE).max(1);
         for field in fields.iter().step_by(step) {
             if let Some(slide) = vote(search, place, field)? {
-                *ballot.entry(slide).or_default() += 1;
+                *counts.entry(slide).or_default() += 1;
                 read += 1;
             }
         }
     }
-    let Some((slide, agree)) = ballot.into_iter().max_by_key(|&(slide, count)| (count, u64::MAX - slide)) else {
+    let Some((slide, agree)) = counts.into_iter().max_by_key(|&(slide, count)| (count, u64::MAX - slide)) else {
         return Ok(None);
     };
     let votes = Votes { slide, agree, read };

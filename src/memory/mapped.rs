@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::found::Found;
+use super::location::Location;
 use super::pagetables::{self, Root};
 use super::read::{Memory, PAGE, Place, push};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ impl<'a> Mapped<'a> {
     ///
     /// # Errors
     /// Memory that is `.text` alone, or that has no page tables that map the kernel to where it lies.
-    pub fn new(memory: &'a Memory, found: &Found, image: &Image) -> Result<Mapped<'a>> {
+    pub fn new(memory: &'a Memory, found: &Location, image: &Image) -> Result<Mapped<'a>> {
         let root = match found.place {
             Place::Text => return Err(Error::memory("is .text alone")),
             Place::Virtual(_) => None,

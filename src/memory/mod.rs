@@ -1,7 +1,7 @@
 //! Memory of a running kernel: a dump, a live kernel, or anything that reads virtual addresses.
 //!
 //! ```text
-//! dump ─ Memory ─ find(image) → Found ─ read(range) → Held: bytes as if the kernel had not slid
+//! dump ─ Memory ─ find(image) → Location ─ read(range) → LinkedBytes: bytes as if the kernel had not slid
 //! ```
 //!
 //! What a dump is, `formats` tells: one file a format, each asked in turn.
@@ -15,12 +15,12 @@
 pub mod exercise;
 mod find;
 mod formats;
-mod found;
-mod held;
 mod identify;
 mod kaslr;
 mod kind;
+mod linked;
 mod live;
+mod location;
 mod mapped;
 mod marks;
 mod modules;
@@ -34,10 +34,10 @@ mod store;
 mod words;
 
 pub use formats::notes::{ControlRegisters, Notes, VmCoreInfo};
-pub use found::Found;
-pub use held::Held;
 pub use kind::MemoryKind;
+pub use linked::LinkedBytes;
 pub use live::{KCORE, running_kernel};
+pub use location::Location;
 pub use mapped::Mapped;
 pub use modules::{LoadedModule, modules};
 pub use read::{Memory, Progress, Reader};

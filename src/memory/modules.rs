@@ -17,7 +17,7 @@
 
 use std::collections::HashSet;
 
-use super::found::Found;
+use super::location::Location;
 use super::mapped::Mapped;
 use super::read::Memory;
 use crate::error::{Error, Result};
@@ -125,11 +125,11 @@ fn members(btf: &Btf<'_>, name: &str) -> Result<(usize, Vec<(String, usize)>)> {
 /// # Errors
 /// Memory that cannot be read by virtual addresses, an image without BTF or without the symbol `modules`, a list that is
 /// broken.
-pub fn modules(memory: &Memory, found: &Found, image: &Image) -> Result<Vec<LoadedModule>> {
+pub fn modules(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<LoadedModule>> {
     list(memory, found, image).map_err(|error| error.in_file(memory.name()))
 }
 
-fn list(memory: &Memory, found: &Found, image: &Image) -> Result<Vec<LoadedModule>> {
+fn list(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<LoadedModule>> {
     let mapped = Mapped::new(memory, found, image)?;
     let layout = Layout::of(image)?;
     let symbols = image.symbols()?;

@@ -10,7 +10,7 @@
 //!
 //! Where the members are, the kernel's BTF says. Memory may say anything: every walk is bounded.
 
-use super::found::Found;
+use super::location::Location;
 use super::mapped::Mapped;
 use super::read::Memory;
 use crate::error::{Error, Result};
@@ -93,7 +93,7 @@ pub struct Registered {
 ///
 /// # Errors
 /// Memory that has no virtual addresses; what is wrong with one list is in the answer.
-pub fn registered(memory: &Memory, found: &Found, image: &Image) -> Result<Registered> {
+pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Registered> {
     let mapped = Mapped::new(memory, found, image).map_err(|error| error.in_file(memory.name()))?;
     let Some(btf) = image.btf()? else {
         let why = "the image has no BTF, which says what the lists look like";

@@ -1,6 +1,6 @@
 //! Data of a kernel's image as memory holds it now: words, by the addresses they were linked at.
 
-use super::found::Found;
+use super::location::Location;
 use super::read::{Memory, Place};
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -9,7 +9,7 @@ use crate::image::Image;
 #[derive(Debug)]
 pub struct Words<'a> {
     memory: &'a Memory,
-    found: &'a Found,
+    found: &'a Location,
     image: &'a Image,
     /// Where `.text` was linked.
     text: u64,
@@ -20,7 +20,7 @@ impl<'a> Words<'a> {
     ///
     /// # Errors
     /// Memory that is `.text` alone.
-    pub fn new(memory: &'a Memory, found: &'a Found, image: &'a Image) -> Result<Words<'a>> {
+    pub fn new(memory: &'a Memory, found: &'a Location, image: &'a Image) -> Result<Words<'a>> {
         if found.place == Place::Text {
             return Err(Error::memory("is .text alone").in_file(memory.name()));
         }

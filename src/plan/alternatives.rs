@@ -20,7 +20,7 @@ use super::rules::{Fill, Relocate, SameSite, Untaken};
 use super::run::{Run, row_error};
 use crate::error::{Error, Result};
 use crate::image::Bits;
-use crate::insn::{CALL, CALL_LEN, MAX_PATCH_LEN, NOP, NopTable};
+use crate::insn::{self, CALL, CALL_LEN, MAX_PATCH_LEN, NOP, NopTable};
 use crate::sites::Alternative;
 
 /// An era's rules on one machine.
@@ -251,15 +251,10 @@ fn callee(run: &Run<'_>, row: &Alternative, len: u8, replacement: &[u8], site: &
     if !matches!(replacement, [CALL, _, _, _, _]) {
         return Err(Error::bug("BUG: a direct-call row whose replacement is no call (alt_replace_call)"));
     }
-    let [0xff, 0x15, a, b, c, d] = *site else {
+    let Some(slot) = insn::called_pointer(run.memory.bits(), row.address, site) else {
         return Err(Error::bug(format!(
             "BUG: a direct-call row at a site of {len} bytes that is no indirect call: {site:02x?} (alt_replace_call)"
         )));
-    };
-    let displacement = i32::from_le_bytes([a, b, c, d]);
-    let slot = match run.memory.bits() {
-        Bits::B64 => row.address.wrapping_add(6).wrapping_add(displacement as u64),
-        Bits::B32 => u64::from(displacement as u32),
     };
     let Some(target) = run.pointer(slot) else {
         return Err(Error::table(format!("the pointer at {slot:#x}, which the site calls, is not known")));

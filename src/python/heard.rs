@@ -5,7 +5,7 @@ use pyo3::types::PyBytes;
 
 use crate::error::Error;
 use crate::memory;
-use crate::python::memory::Found;
+use crate::python::memory::Location;
 use crate::python::report::Report;
 use crate::python::verify::KernelInfo;
 use crate::verify as core;
@@ -73,7 +73,7 @@ type Registered = (Vec<Entry>, Vec<&'static str>, Vec<(&'static str, String)>);
 
 /// Who has registered with the kernel to change its text.
 #[pyfunction]
-pub fn registered(py: Python<'_>, found: &Found) -> PyResult<Registered> {
+pub fn registered(py: Python<'_>, found: &Location) -> PyResult<Registered> {
     let all = found.guarded(py, memory::registered)?;
     let entries = all.entries.iter().map(|entry| (entry.owner.name(), entry.address, entry.handler)).collect();
     let read = all.read.iter().map(|owner| owner.name()).collect();
@@ -87,7 +87,7 @@ pub fn hear(
     report: &Report,
     info: &KernelInfo,
     slots: Vec<u64>,
-    found: &Found,
+    found: &Location,
 ) -> PyResult<Option<Heard>> {
     if found.is_text() {
         return Ok(None);

@@ -155,6 +155,11 @@ impl Image {
         self.0.read(address, len).map(|bytes| PyBytes::new(py, bytes))
     }
 
+    /// Where the pointer lies that the call of six bytes at an address goes through; None where there is none.
+    fn called_pointer(&self, address: u64) -> Option<u64> {
+        insn::called_pointer(self.0.bits(), address, self.0.read(address, 6)?)
+    }
+
     fn read_word(&self, address: u64) -> Option<u64> {
         self.0.read_word(address)
     }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use super::lock_ops::{Owned, chosen, raised};
 use crate::error::Error;
 use crate::lock::ops::Chosen;
-use crate::lock::{PvHybridLock, PvTicketLock, RawLock, Told};
+use crate::lock::{Leave, PvHybridLock, PvTicketLock, RawLock};
 
 /// `blocking` as `threading.Lock` takes it: anything that is true or not.
 struct Truth(bool);
@@ -64,7 +64,7 @@ fn acquire_for<L: RawLock>(py: Python<'_>, lock: &L, time: Option<Duration>, sle
         };
         // Python's own code sees signals itself.
         let longest_sleep = if sleeps_in_python { None } else { Some(Duration::from_millis(50)) };
-        lock.lock_unless(time, &mut Told { leaves: &mut leaves, longest_sleep })
+        lock.lock_unless(time, &mut Leave { leaves: &mut leaves, longest_sleep })
     });
     match error {
         None => Ok(got),

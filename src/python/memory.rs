@@ -26,10 +26,10 @@ pub struct Memory {
 
 /// An image found in memory.
 #[pyclass(frozen, module = "pvops._core")]
-pub struct Found {
+pub struct Location {
     pub(super) memory: Arc<memory::Memory>,
     pub(super) image: Arc<crate::image::Image>,
-    pub(super) found: memory::Found,
+    pub(super) found: memory::Location,
     raised: Raised,
 }
 
@@ -144,7 +144,7 @@ impl Memory {
 
     /// Finds an image; `progress` is called with (bytes done, bytes there are) where that takes long.
     #[pyo3(signature = (image, progress = None))]
-    fn find(&self, py: Python<'_>, image: &Image, progress: Option<Py<PyAny>>) -> PyResult<Found> {
+    fn find(&self, py: Python<'_>, image: &Image, progress: Option<Py<PyAny>>) -> PyResult<Location> {
         let (memory, image, raised) = (Arc::clone(&self.memory), Arc::clone(&image.0), Arc::clone(&self.raised));
         let found = py.detach(|| {
             memory.find(&image, &mut |done, total| {
@@ -156,7 +156,7 @@ impl Memory {
             })
         });
         let found = found.map_err(|error| raise(&raised, error))?;
-        Ok(Found { memory, image, found, raised })
+        Ok(Location { memory, image, found, raised })
     }
 }
 
@@ -166,7 +166,7 @@ pub fn running_kernel() -> PyResult<String> {
     Ok(memory::running_kernel()?.display().to_string())
 }
 
-impl Found {
+impl Location {
     /// Whether memory is `.text` alone.
     pub(super) fn is_text(&self) -> bool {
         self.found.is_text()
@@ -176,7 +176,7 @@ impl Found {
     pub(super) fn guarded<T: Send>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(&memory::Memory, &memory::Found, &crate::image::Image) -> Result<T> + Send,
+        work: impl FnOnce(&memory::Memory, &memory::Location, &crate::image::Image) -> Result<T> + Send,
     ) -> PyResult<T> {
         let done = py.detach(|| work(&self.memory, &self.found, &self.image));
         done.map_err(|error| raise(&self.raised, error))
@@ -184,10 +184,10 @@ impl Found {
 }
 
 /// Bytes of linked addresses, what of them is unread, and which relocated fields are strays.
-type Held<'py> = (Bound<'py, PyBytes>, Vec<(u64, u64)>, Vec<(u64, usize)>);
+type LinkedBytes<'py> = (Bound<'py, PyBytes>, Vec<(u64, u64)>, Vec<(u64, usize)>);
 
 #[pymethods]
-impl Found {
+impl Location {
     #[getter]
     fn slide(&self) -> u64 {
         self.found.slide
@@ -207,7 +207,13 @@ impl Found {
     /// fields that do not hold what relocation left there, which are raw).
     /// `tables` are the image's: what a replacement brought to its site is then as linked, too.
     #[pyo3(signature = (address, size, tables = None))]
-    fn read<'py>(&self, py: Python<'py>, address: u64, size: u64, tables: Option<&Tables>) -> PyResult<Held<'py>> {
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        address: u64,
+        size: u64,
+        tables: Option<&Tables>,
+    ) -> PyResult<LinkedBytes<'py>> {
         let end = address.checked_add(size).ok_or_else(|| Error::memory("the range leaves the address space"))?;
         let held = py.detach(|| {
             let mut held = self.found.read(&self.memory, &self.image, address..end)?;

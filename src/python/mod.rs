@@ -50,7 +50,7 @@ mod _core {
     #[pymodule_export]
     use super::measure::measure;
     #[pymodule_export]
-    use super::memory::{Found, Memory, running_kernel};
+    use super::memory::{Location, Memory, running_kernel};
     #[pymodule_export]
     use super::plan::{Plan, fill_nops, patch_site, write_file};
     #[pymodule_export]

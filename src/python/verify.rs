@@ -12,7 +12,7 @@ use crate::insn::NopTable;
 use crate::memory::{self, Memory as Dump};
 use crate::python::boot::{Tables, rules};
 use crate::python::image::Image;
-use crate::python::memory::Found;
+use crate::python::memory::Location;
 use crate::python::report::Report;
 use crate::verify as core;
 
@@ -102,13 +102,13 @@ pub fn verify(
     era: &Bound<'_, PyAny>,
     info: &KernelInfo,
     known: &Known,
-    found: &Found,
+    found: &Location,
     modules: Vec<PyRef<'_, Image>>,
 ) -> PyResult<Report> {
     let rules = rules(era)?;
     let given: Vec<Arc<image::Image>> = modules.iter().map(|module| Arc::clone(&module.0)).collect();
     let text = found.guarded(py, |memory, found, image| guarded(|| core::text(memory, found, image)))?;
-    let listed = |memory: &Dump, found: &memory::Found, image: &image::Image| {
+    let listed = |memory: &Dump, found: &memory::Location, image: &image::Image| {
         let list = core::Modules::read(memory, found, image);
         let linked = match &list {
             Ok(list) => list.link(&given, memory, found, image)?,

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::rows::{Row, TABLES};
 use super::tables::Tables;
 use crate::error::{Error, Result};
-use crate::image::{Bits, Image};
+use crate::image::Image;
+use crate::insn;
 
 /// Stands in a column of 32 bits where a row has no value.
 pub const NONE_32: u32 = u32::MAX;
@@ -237,11 +238,6 @@ fn count<T: PartialEq>(counts: &mut Vec<(T, usize)>, kind: T) {
 
 /// The op that a direct-call row's site calls: that of the slot its `call *mem` goes through.
 fn direct_op(image: &Image, address: u64, slots: &HashMap<u64, u32>) -> Option<u32> {
-    let [0xff, 0x15, a, b, c, d] = *image.read(address, 6)? else { return None };
-    let displacement = i32::from_le_bytes([a, b, c, d]);
-    let slot = match image.bits() {
-        Bits::B32 => u64::from(displacement as u32),
-        Bits::B64 => address.wrapping_add(6).wrapping_add_signed(displacement.into()),
-    };
+    let slot = insn::called_pointer(image.bits(), address, image.read(address, 6)?)?;
     slots.get(&slot).copied()
 }

@@ -72,13 +72,8 @@ impl SiteMap<'_> {
             self.row_slots = vec![None; table.rows.len()];
             for (row, alternative) in table.rows.iter().enumerate().filter(|(_, row)| row.direct_call) {
                 direct_call(alternative).map_err(|e| e.in_section(ALTERNATIVES).at_row(row))?;
-                let site = self.code.from(alternative.address);
-                if let [0xff, 0x15, a, b, c, d, ..] = *site {
-                    let displacement = i32::from_le_bytes([a, b, c, d]);
-                    let address = match self.bits {
-                        Bits::B64 => alternative.address.wrapping_add(6).wrapping_add(displacement as u64),
-                        Bits::B32 => u64::from(displacement as u32),
-                    };
+                let site = self.code.from(alternative.address).get(..6).unwrap_or_default();
+                if let Some(address) = insn::called_pointer(self.bits, alternative.address, site) {
                     let slot = slots.of(address, || Slot { address, built: word(address), op: None })?;
                     self.row_slots[row] = Some(slot);
                 }

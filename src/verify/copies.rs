@@ -5,12 +5,12 @@
 //! copied is moved by the way from the replacement to the site (`apply_relocation()`).
 
 use crate::image::{Image, RelocationKind};
-use crate::memory::Held;
+use crate::memory::LinkedBytes;
 use crate::sites::Tables;
 
 /// Makes fields that were copied with replacements as if the kernel had not slid, in bytes that otherwise are. Strays that
 /// are such fields are none any more.
-pub fn unslide(held: &mut Held, image: &Image, tables: &Tables, slide: u64) {
+pub fn unslide(held: &mut LinkedBytes, image: &Image, tables: &Tables, slide: u64) {
     let (Some(table), Ok(Some(relocations))) = (&tables.alternatives, image.relocations()) else { return };
     if slide == 0 {
         return;

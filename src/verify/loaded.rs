@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::counting::MAX_TEMPLATE;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::memory::{Found, Held, Memory as Dump};
+use crate::memory::{LinkedBytes, Location, Memory as Dump};
 use crate::plan::{Landmarks, Memory};
 
 /// `.text` as a dump has it.
@@ -47,7 +47,7 @@ pub fn code(image: &Image, slide: u64) -> Result<Memory> {
 }
 
 /// What a dump holds of an image's `.text`, as it stands there.
-pub fn text(dump: &Dump, found: &Found, image: &Image) -> Result<Text> {
+pub fn text(dump: &Dump, found: &Location, image: &Image) -> Result<Text> {
     let section = image.section(".text").ok_or_else(|| Error::image("no section .text").in_file(image.name()))?;
     let size = image.section_bytes(section).len() as u64;
     let held = found.read(dump, image, section.address..section.address + size)?;
@@ -55,8 +55,8 @@ pub fn text(dump: &Dump, found: &Found, image: &Image) -> Result<Text> {
 }
 
 /// The bytes that were handed out as if the kernel had not slid, as they were.
-fn raw(held: Held, image: &Image, slide: u64) -> Result<Text> {
-    let Held { address, mut bytes, unread, strays } = held;
+fn raw(held: LinkedBytes, image: &Image, slide: u64) -> Result<Text> {
+    let LinkedBytes { address, mut bytes, unread, strays } = held;
     let Some(relocations) = image.relocations()?.filter(|_| slide != 0) else { return Ok(Text { bytes, unread }) };
     let end = address + bytes.len() as u64;
     let mut strays = strays.iter().map(|field| field.address).peekable();

@@ -16,7 +16,7 @@ use super::state::{Branches, Known, State, Target};
 use super::view::View;
 use crate::error::{Error, Result};
 use crate::image::{Blocks, Image, KERNEL, LoadedImage, Placement, Relocation};
-use crate::memory::{Found, LoadedModule, Mapped, Memory as Dump};
+use crate::memory::{LoadedModule, Location, Mapped, Memory as Dump};
 use crate::plan::Memory;
 use crate::sites::Tables;
 
@@ -64,7 +64,7 @@ pub struct Module {
 
 impl Modules {
     /// Reads the list of modules.
-    pub fn read(dump: &Dump, found: &Found, kernel: &Image) -> Result<Modules> {
+    pub fn read(dump: &Dump, found: &Location, kernel: &Image) -> Result<Modules> {
         Ok(Modules { loaded: crate::memory::modules(dump, found, kernel)? })
     }
 
@@ -72,7 +72,7 @@ impl Modules {
     ///
     /// # Errors
     /// A module that is not loaded, that is given twice or in another build, or that uses what nobody given exports.
-    pub fn link(&self, given: &[Arc<Image>], dump: &Dump, found: &Found, kernel: &Image) -> Result<Vec<Loaded>> {
+    pub fn link(&self, given: &[Arc<Image>], dump: &Dump, found: &Location, kernel: &Image) -> Result<Vec<Loaded>> {
         let mut files: HashMap<String, &Image> = HashMap::new();
         for image in given {
             let refuse = |reason: String| Error::memory(reason).in_file(image.name());

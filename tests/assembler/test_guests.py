@@ -19,7 +19,7 @@ from pvops.assembler.x86 import cpuid, incl, nop, ret
 from pvops.emulate.macros.alternatives import Alternatives
 from pvops.emulate.macros.natives import native
 from pvops.emulate.macros.paravirt import Paravirt
-from pvops.eras import told
+from pvops.eras import recognise
 from pvops.errors import AssemblyError, OpsError
 
 #: Eras whose sites patch themselves as an image's.
@@ -104,7 +104,7 @@ def test_every_command_opens_it(era: str, bits: int, tmp_path: Path) -> None:
 def test_the_seed_without_its_own_structure_is_told_by_its_release() -> None:
     config = ops.era("seed").default_config(32, PARAVIRT_MISC=False)
     kernel = pvops.open(_guest(Paravirt("seed", config)).elf())
-    assert kernel.rules.told == "release 2.6.23-pvops-guest, but the image has pv_init_ops"
+    assert kernel.rules.reason == "release 2.6.23-pvops-guest, but the image has pv_init_ops"
     assert kernel.ops.era is not None
     assert (kernel.era, kernel.ops.era.name, len(kernel.ops)) == (
         "2.6.24-rc1",
@@ -147,7 +147,7 @@ class _Symbols:
     ],
 )
 def test_what_tells_the_era(release: str | None, symbols: tuple[str, ...], era: str) -> None:
-    assert told.era_of(_Symbols(*symbols), release)[0].name == ops.era(era).name
+    assert recognise.era_of(_Symbols(*symbols), release)[0].name == ops.era(era).name
 
 
 def test_structures_hold_what_they_are_given() -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pvops
-from pvops.image.memory import Found
+from pvops.image.memory import Location
 
 #: An address that is no kernel's function: where modules lie.
 ELSEWHERE = struct.pack("<Q", 0xFFFF_FFFF_C012_3450)
@@ -18,7 +18,7 @@ ELSEWHERE = struct.pack("<Q", 0xFFFF_FFFF_C012_3450)
 class Dump:
     """An ELF core of QEMU's, changed in place and changed back."""
 
-    def __init__(self, core: Path, found: Found) -> None:
+    def __init__(self, core: Path, found: Location) -> None:
         self.core, self.found = core, found
         with core.open("rb") as file:
             header = file.read(4096)

@@ -19,7 +19,7 @@ from boot.guest import PAGE_OFFSET, START_KERNEL_MAP, Guest
 from boot.modes import Mode, chosen
 from boot.tamper import Dump, changes
 from boot.test_boot import judge, predict
-from pvops.image.memory import Found
+from pvops.image.memory import Location
 
 #: Formats of QEMU's that pack pages, as it names them; it may be built without some.
 FORMATS = ("kdump-zlib", "kdump-lzo", "kdump-snappy")
@@ -79,7 +79,7 @@ def packed_alike(dumps: list[Path], report: pvops.Report, kernel: pvops.Kernel) 
         assert packed, packed.unexplained[:5]
 
 
-def changes_are_found(core: Path, kernel: pvops.Kernel, found: Found, report: pvops.Report) -> None:
+def changes_are_found(core: Path, kernel: pvops.Kernel, found: Location, report: pvops.Report) -> None:
     """The kernel's data and text agree, and one thing changed is found and named, whatever it is."""
     assert not report.data.disagreements
     if kernel.bits == 64:

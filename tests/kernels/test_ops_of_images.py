@@ -55,4 +55,4 @@ def test_rules_follow_from_the_images_own_functions(kernel: Callable[[str], Kern
     for release, era in eras.items():
         rules = kernel(release).rules
         assert (rules.era, rules.passes) == (era, era)
-        assert "the image has" in rules.told or "rows of .altinstructions" in rules.told
+        assert "the image has" in rules.reason or "rows of .altinstructions" in rules.reason

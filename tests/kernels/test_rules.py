@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pvops.eras import told
+from pvops.eras import recognise
 
 
 class Image:
-    """What `told.of_image` asks of an image: which symbols and sections it has."""
+    """What `recognise.of_image` asks of an image: which symbols and sections it has."""
 
     def __init__(self, *symbols: str, sections: tuple[str, ...]) -> None:
         self.symbols = symbols
@@ -40,5 +40,5 @@ _TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
     ],
 )
 def test_functions_and_tables_tell_the_passes(image: Image, layout: str, era: str, passes: str) -> None:
-    found = told.of_image(image, None, layout)
+    found = recognise.of_image(image, None, layout)
     assert (found.era, found.passes) == (era, passes)

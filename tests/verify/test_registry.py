@@ -32,26 +32,26 @@ def registry(*entries: tuple[str, int], read: tuple[str, ...] = ("kprobes", "ftr
 
 
 def test_who_has_registered_is_named_with_what_is_called(name: Naming) -> None:
-    told = registry(("kprobes", HERE)).told(owned("kprobes"), HERE + SLIDE, name)
-    assert (told.registered, told.handler) == (True, f"{MODULE + 0x10:#x} in module probing")
+    named = registry(("kprobes", HERE)).named(owned("kprobes"), HERE + SLIDE, name)
+    assert (named.registered, named.handler) == (True, f"{MODULE + 0x10:#x} in module probing")
 
 
 def test_the_one_that_registered_comes_first(name: Naming) -> None:
-    told = registry(("bpf", HERE)).told(owned("ftrace", "bpf"), HERE + SLIDE, name)
-    assert (told.owners[0], told.registered) == ("bpf", True)
+    named = registry(("bpf", HERE)).named(owned("ftrace", "bpf"), HERE + SLIDE, name)
+    assert (named.owners[0], named.registered) == ("bpf", True)
 
 
 def test_lists_of_functions_name_what_lies_behind_endbr(name: Naming) -> None:
     for owner, expected in (("bpf", True), ("livepatch", True), ("kprobes", False)):
-        told = registry((owner, HERE - 4)).told(owned(owner), HERE + SLIDE, name)
-        assert told.registered is expected, owner
+        named = registry((owner, HERE - 4)).named(owned(owner), HERE + SLIDE, name)
+        assert named.registered is expected, owner
 
 
 def test_a_list_that_was_read_and_has_nothing_there_says_so(name: Naming) -> None:
-    assert registry().told(owned("kprobes"), HERE + SLIDE, name).registered is False
-    unread = registry(read=("ftrace",)).told(owned("kprobes"), HERE + SLIDE, name)
+    assert registry().named(owned("kprobes"), HERE + SLIDE, name).registered is False
+    unread = registry(read=("ftrace",)).named(owned("kprobes"), HERE + SLIDE, name)
     assert unread.registered is None
-    assert Registry().told(owned("kprobes"), HERE + SLIDE, name).registered is None
+    assert Registry().named(owned("kprobes"), HERE + SLIDE, name).registered is None
 
 
 def test_allowed_is_who_registered_where_that_can_be_read() -> None:

@@ -42,8 +42,8 @@ class Condition:
         def both(machine: Machine | None, hypervisor: str) -> Verdict:
             verdicts = [self(machine, hypervisor), other(machine, hypervisor)]
             holds = all(v.holds for v in verdicts)
-            told = [v.why for v in verdicts if v.why and v.holds == holds]
-            return Verdict(holds, ", ".join(told))
+            reasons = [v.why for v in verdicts if v.why and v.holds == holds]
+            return Verdict(holds, ", ".join(reasons))
 
         return Condition(both)
 
@@ -53,8 +53,8 @@ class Condition:
         def either(machine: Machine | None, hypervisor: str) -> Verdict:
             verdicts = [self(machine, hypervisor), other(machine, hypervisor)]
             holds = any(v.holds for v in verdicts)
-            told = [v.why for v in verdicts if v.why and v.holds == holds]
-            return Verdict(holds, ", ".join(told))
+            reasons = [v.why for v in verdicts if v.why and v.holds == holds]
+            return Verdict(holds, ", ".join(reasons))
 
         return Condition(either)
 
@@ -155,8 +155,10 @@ def logged(yes: str = "", *, no: str = "", what: str, assume: bool, beside: str 
             return Verdict(False, f'{what}: no (log: "{no}")')
         if yes and yes in log:
             return Verdict(True, f'{what} (log: "{yes}")')
-        told = machine is not None and machine.hypervisor.value == hypervisor and machine.log_is_whole and beside in log
-        if told and bool(yes) != bool(no):
+        only_it = (
+            machine is not None and machine.hypervisor.value == hypervisor and machine.log_is_whole and beside in log
+        )
+        if only_it and bool(yes) != bool(no):
             return Verdict(not yes, f'{what}{": no" if yes else ""} (log: no "{yes or no}")')
         return Verdict(assume, f"{what}{'' if assume else ': no'} (assumed)")
 

@@ -99,7 +99,7 @@ class PathEstimate(NamedTuple):
     unpatched: Mapping[str, Cost]
 
 
-class _Found(NamedTuple):
+class _Site(NamedTuple):
     """A site: the function it lies in, its op, and backend → (form patched, form unpatched)."""
 
     function: str
@@ -124,20 +124,20 @@ class KernelEstimate:
         self._prices = _prices(measurement)
 
     @cached_property
-    def _sites(self) -> list[_Found]:
+    def _sites(self) -> list[_Site]:
         forms = {name: dict(_forms(plan)) for name, plan in self._plans.items()}
         first = next(iter(forms.values()), {})
         out = []
         for address, (op, _, _) in first.items():
             place = self.kernel.place(address) or ""
             by_backend = {name: found[address][1:] for name, found in forms.items()}
-            out.append(_Found(place.partition("+")[0], op, by_backend))
+            out.append(_Site(place.partition("+")[0], op, by_backend))
         return out
 
     @cached_property
     def ops(self) -> list[OpEstimate]:
         """Every op that has sites, those with most sites first."""
-        by_op: dict[str, list[_Found]] = {}
+        by_op: dict[str, list[_Site]] = {}
         for site in self._sites:
             by_op.setdefault(site.op, []).append(site)
         return [
@@ -169,7 +169,7 @@ class KernelEstimate:
 
     def _path(self, name: str, path: Path) -> PathEstimate:
         # A compiler's clone (`__schedule.constprop.0`, `finish_task_switch.isra.0`) is the function.
-        of_function: dict[str, list[_Found]] = {}
+        of_function: dict[str, list[_Site]] = {}
         for site in self._sites:
             of_function.setdefault(site.function.partition(".")[0], []).append(site)
         of_op = {found.op: found for found in self.ops}
@@ -187,7 +187,7 @@ class KernelEstimate:
         counts.update(op for op in path.ops if op in of_op)
         return PathEstimate(name, path.what, dict(counts), tuple(missing), costs[0], costs[1])
 
-    def _sum(self, sites: list[_Found], backend: str, which: int, times: float = 1) -> Cost:
+    def _sum(self, sites: list[_Site], backend: str, which: int, times: float = 1) -> Cost:
         total = NOTHING
         for form, count in Counter(site.forms[backend][which] for site in sites).items():
             total = total.plus(self._prices[form], count * times)

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from pvops.cli.output import note
+from pvops.cpus import usable_cpus
 from pvops.errors import OpsError
 from pvops.kernel import Kernel, open, open_stdin
 
@@ -31,9 +32,7 @@ def opened(args: argparse.Namespace) -> Kernel:
 
 def jobs() -> int:
     """How many threads may work at once: the CPUs this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(usable_cpus())
 
 
 def machine_of(args: argparse.Namespace) -> Machine | str | None:
@@ -82,7 +81,7 @@ def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Mac
     plan = kernel.plan(backend, machine=machine)
     if args.verbose:
         note(f"ops named by {kernel.ops.named_by}; {kernel.ops.where}")
-        note(f"rules of {plan.rules.passes}: {plan.rules.told}")
+        note(f"rules of {plan.rules.passes}: {plan.rules.reason}")
         note(f"nops {plan.nops.table}: {plan.nops.why}")
         note(f"lock prefixes {'patched away' if plan.setup.uniprocessor[0] else 'stay'}: {plan.setup.uniprocessor[1]}")
         for slot in plan.slots.values():

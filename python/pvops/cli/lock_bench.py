@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict, fields
 
 from pvops.cli import output
+from pvops.cpus import usable_cpus
 from pvops.lock import bench
 from pvops.render import terminal
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 def _cases(args: argparse.Namespace) -> list[bench.Case] | None:
     if args.threads is None and args.cpus is None and (args.section_ns, args.pause_ns) == (100, 100):
         return None
-    cpus = min(2, len(bench.available_cpus())) if args.cpus is None else args.cpus
+    cpus = min(2, len(usable_cpus())) if args.cpus is None else args.cpus
     return [bench.Case(n, cpus, args.section_ns, args.pause_ns) for n in args.threads or (2, 4, 8, 16)]
 
 

@@ -78,7 +78,7 @@ def _printable(text: str) -> str:
 
 
 def described(machine: Machine) -> list[tuple[str, str]]:
-    """What a person wants to know of a machine: (what, value and what told it)."""
+    """What a person wants to know of a machine: (what, value and its source)."""
     backend = machine.backend
     rows = [
         ("CPU", _cpu(machine)),

@@ -33,14 +33,14 @@ _FIRST = (
 
 
 class Driver(NamedTuple):
-    """A ``struct apic``: its address, and what told that the boot has it."""
+    """A ``struct apic``: its address, and why the boot has it."""
 
     address: int
     source: str
 
 
 def targets(facts: Facts, kernel: KernelImage) -> Iterator[tuple[str, int, str]]:
-    """(field, address of the function, what told) of each member that a static call may have; 0 for NULL."""
+    """(field, address of the function, its source) of each member that a static call may have; 0 for NULL."""
     members = dict(kernel.image.btf_members("apic") or [])
     if "eoi" not in members:
         members = {field: place * kernel.word for place, field in enumerate(_FIRST)}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Choice(NamedTuple):
-    """A backend by its command line name, and what told."""
+    """A backend by its command line name, and its source."""
 
     name: str
     why: str

@@ -31,7 +31,7 @@ class CallTarget(NamedTuple):
 
     Attributes:
         symbol: the function; None for NULL; ``__static_call_return0`` where the call is replaced by zero.
-        source: what told.
+        source: where it is known from.
         early: it goes there before the initcalls.
         address: of the function, where that and not its name is known; 0 for NULL.
     """

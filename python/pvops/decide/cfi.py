@@ -29,7 +29,7 @@ def cfi(machine: Machine, words: FeatureWords) -> tuple[str, int | None, bool]:
             mode = None
         elif option == "norand":
             random = False
-    told = next((said for line, said in _LOGGED.items() if machine.logged(line) is not None), None)
+    logged = next((said for line, said in _LOGGED.items() if machine.logged(line) is not None), None)
     ibt = words.named("IBT")
     usual = "fineibt" if ibt is not None and ibt.value else "kcfi"
-    return told or mode or usual, None, not random
+    return logged or mode or usual, None, not random

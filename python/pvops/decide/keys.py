@@ -27,7 +27,7 @@ class KeyState(NamedTuple):
         symbol: its name, with an offset where it is one of an array; None where the image names no data.
         enabled: whether it is on after boot.
         initial: whether it is built on.
-        source: what told.
+        source: where it is known from.
     """
 
     address: int
@@ -45,7 +45,7 @@ class CallState(NamedTuple):
         symbol: name of the key; None where the image names no data.
         function: address of the function it goes to; 0 for NULL.
         initial: the function it is built with; 0 for NULL.
-        source: what told.
+        source: where it is known from.
         early: it goes there before the initcalls, not only at the end of the boot.
     """
 

@@ -32,7 +32,7 @@ class Hooks(NamedTuple):
     Attributes:
         calls: static call key → the hook's function.
         keys: the ``security_hook_active_*`` keys that are on.
-        source: what told the modules and their order.
+        source: where the modules and their order are known from.
     """
 
     calls: dict[int, int]

@@ -38,11 +38,11 @@ _NO_RETPOLINE = ("off", "eibrs", "ibrs")
 
 
 class Mode(NamedTuple):
-    """The chosen mode of spectre_v2 and what told; None where nothing tells.
+    """The chosen mode of spectre_v2 and its source; None where nothing tells.
 
     Attributes:
         value: the mode.
-        source: what told.
+        source: where it is known from.
         assumed: the facts do not tell, and the mode is what most machines have.
     """
 

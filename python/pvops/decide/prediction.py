@@ -17,10 +17,10 @@ class Feature(NamedTuple):
     """One feature on one machine.
 
     Attributes:
-        name: which feature it is, and what told its number.
+        name: which feature it is, and where its number is from.
         value: True, False, or None where the facts do not tell.
         guess: the value, or what to assume.
-        source: what told the value: "/proc/cpuinfo's flags", or the rule and the fact it looked at.
+        source: where the value is from: "/proc/cpuinfo's flags", or the rule and the fact it looked at.
     """
 
     name: Name

@@ -25,7 +25,7 @@ class Thunk(NamedTuple):
             names none.
         address: where that is; None where the kernel has none.
         used: whether sites jump to it: X86_FEATURE_RETHUNK.
-        source: what told.
+        source: where it is known from.
     """
 
     symbol: str | None
@@ -108,7 +108,7 @@ def uniprocessor(machine: Machine, kernel: KernelImage) -> Answer:
 
 
 def present_cpus(machine: Machine) -> tuple[int | None, str]:
-    """``num_present_cpus()`` and what told."""
+    """``num_present_cpus()`` and its source."""
     import re
 
     if line := re.search(r"smpboot: Allowing (\d{1,6}) CPUs, (\d{1,6}) hotplug CPUs", machine.dmesg):

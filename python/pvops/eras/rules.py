@@ -1,6 +1,6 @@
 """What an era's patching decides that its tables do not tell: the types of an era's rules.
 
-Overridable: every user of rules takes them as an argument. Which rules an image has, `pvops.eras.told` says.
+Overridable: every user of rules takes them as an argument. Which rules an image has, `pvops.eras.recognise` says.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ class Rules(NamedTuple):
         era: whose ops and backends it has: ``"5.10"``.
         passes: whose passes, as the core names them.
         paravirt: its ``apply_paravirt()``; None from 6.8 on, where calls of ops are alternatives.
-        told: what told.
+        reason: why these.
     """
 
     era: str
     passes: str
     paravirt: ParavirtRules | None
-    told: str
+    reason: str

@@ -21,11 +21,11 @@ class KernelImage(KernelView):
     @property
     def era(self) -> str | None:
         """The era whose ops and rules this kernel has, as far as its functions and release tell; None where not."""
-        from pvops.eras import told
+        from pvops.eras import recognise
         from pvops.errors import OpsError
 
         try:
-            return told.era_of(self, self.release)[0].name
+            return recognise.era_of(self, self.release)[0].name
         except OpsError:
             return None
 
@@ -36,12 +36,12 @@ class KernelImage(KernelView):
         Raises:
             OpsError: nothing in the image tells them.
         """
-        from pvops.eras import told
+        from pvops.eras import recognise
 
         layout = None if not self.has_section(".altinstructions") else self.tables.alternatives_layout
-        found = told.of_image(self, self.release, layout)
+        found = recognise.of_image(self, self.release, layout)
         # The functions that tell are not a module's: they stand there by its release.
-        return found._replace(told=f"a module of {self.release}") if self.image.is_module else found
+        return found._replace(reason=f"a module of {self.release}") if self.image.is_module else found
 
     @cached_property
     def ops(self) -> KernelOps:

@@ -108,7 +108,7 @@ def running_kernel() -> str:
 
 
 @dataclass(frozen=True, repr=False)
-class Held:
+class LinkedBytes:
     """What memory holds at a range of addresses.
 
     Attributes:
@@ -127,18 +127,20 @@ class Held:
 
     def __repr__(self) -> str:
         unread = sum(end - start for start, end in self.unread)
-        return f"<Held at {self.address:#x}: {len(self.bytes)} bytes, {unread} unread, {len(self.strays)} strays>"
+        return (
+            f"<LinkedBytes at {self.address:#x}: {len(self.bytes)} bytes, {unread} unread, {len(self.strays)} strays>"
+        )
 
 
-class Found:
+class Location:
     """A kernel found in memory. Made by `Memory.find`."""
 
-    def __init__(self, kernel: KernelView, core: _core.Found) -> None:
+    def __init__(self, kernel: KernelView, core: _core.Location) -> None:
         self.kernel = kernel
         self.core = core
 
     def __repr__(self) -> str:
-        return f"<Found {self.kernel.release or self.kernel.name}, slide {self.slide:#x}>"
+        return f"<Location {self.kernel.release or self.kernel.name}, slide {self.slide:#x}>"
 
     @property
     def slide(self) -> int:
@@ -155,7 +157,7 @@ class Found:
         """What tells that it is there, a sentence each."""
         return self.core.how
 
-    def read(self, address: int, size: int) -> Held:
+    def read(self, address: int, size: int) -> LinkedBytes:
         """What memory holds at a range of linked addresses.
 
         Raises:
@@ -167,9 +169,9 @@ class Found:
         except Error:
             # Where a table cannot be read, what replacements brought to their sites stands as memory has it.
             tables = None
-        return Held(address, *self.core.read(address, size, tables))
+        return LinkedBytes(address, *self.core.read(address, size, tables))
 
-    def section(self, name: str) -> Held:
+    def section(self, name: str) -> LinkedBytes:
         """What memory holds of a section.
 
         Raises:
@@ -200,7 +202,7 @@ class Memory:
         """``elf-core``, ``kdump``, ``lime``, ``avml``, ``xen-core``, ``vmware``, ``plain``, ``live`` or ``reader``."""
         return self.core.kind
 
-    def find(self, kernel: KernelView, progress: Progress | None = None) -> Found:
+    def find(self, kernel: KernelView, progress: Progress | None = None) -> Location:
         """Finds where a kernel lies in this memory, and how far it slid.
 
         Args:
@@ -211,7 +213,7 @@ class Memory:
         Raises:
             DumpError: the kernel is not there; the message says what is: another kernel, another build of it, noise.
         """
-        return Found(kernel, self.core.find(kernel.image, progress))
+        return Location(kernel, self.core.find(kernel.image, progress))
 
 
 def bar(what: str) -> Progress | None:
@@ -227,4 +229,4 @@ def bar(what: str) -> Progress | None:
     return show
 
 
-__all__ = ["Found", "Held", "Memory", "bar", "live", "open", "open_stdin", "running_kernel"]
+__all__ = ["LinkedBytes", "Location", "Memory", "bar", "live", "open", "open_stdin", "running_kernel"]

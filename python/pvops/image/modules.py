@@ -27,11 +27,11 @@ _ALWAYS = (
 def linked(module: KernelView) -> _core.Image:
     """A module's image with what its patching needs of the kernel; as it was where no era is known of its release."""
     from pvops import eras as ops
-    from pvops.eras import told
+    from pvops.eras import recognise
     from pvops.eras.patching import Inline
 
     try:
-        era = ops.era(told.era_of_release(module.release)[0])
+        era = ops.era(recognise.era_of_release(module.release)[0])
     except OpsError:
         return module.image
     config = era.default_config(module.bits)

@@ -81,16 +81,16 @@ class FlagNames:
         address, source = self._place(array)
         if address is None:
             return Printed({}, None, source)
-        told = self._words(array.symbol, address)
+        stated = self._words(array.symbol, address)
         found = {}
-        for i in range((words if told is None else told) * _ENTRIES):
+        for i in range((words if stated is None else stated) * _ENTRIES):
             pointer = self._kernel.read_word(address + i * self._kernel.word)
             if pointer and (name := _string(self._kernel, pointer)):
                 found[i] = name
-        return Printed(found, told, source)
+        return Printed(found, stated, source)
 
     def _place(self, array: _Array) -> tuple[int | None, str]:
-        """Where an array lies, and what told."""
+        """Where an array lies, and its source."""
         if array.symbol not in self._found:
             address, source = self._kernel.address_of(array.symbol), f"{array.symbol} in the image"
             if address is None:
@@ -111,8 +111,8 @@ class FlagNames:
             inside = range(1, _MOST_WORDS + 1)
             places = (self._kernel.image.symbol_at(address + n * size) for n in inside)
             named = next((n for n, place in zip(inside, places, strict=True) if place and place[0] != symbol), None)
-        told = [n for n in (beside, named) if n is not None and n <= _MOST_WORDS]
-        return min(told, default=None)
+        counts = [n for n in (beside, named) if n is not None and n <= _MOST_WORDS]
+        return min(counts, default=None)
 
     def _search(self, array: _Array) -> int | None:
         """The address of an array that holds pointers to its names."""

@@ -57,7 +57,7 @@ class Name(NamedTuple):
         name: the kernel's name without ``X86_FEATURE_``; of a bug with ``BUG_`` before it.
         printed: the name in /proc/cpuinfo's flags or bugs; None where it is not printed.
         verified: whether the image confirms it.
-        source: what told, in words.
+        source: where it is known from, in words.
     """
 
     number: int

@@ -238,7 +238,7 @@ class KernelOps:
 
     @property
     def named_by(self) -> str:
-        """What told the names."""
+        """Where the names are from."""
         if self._by_btf:
             return "BTF"
         if self._by_era:

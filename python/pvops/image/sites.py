@@ -381,10 +381,6 @@ def _row(row: RowColumns) -> Row:
 
 def direct_op(view: KernelView, ops: KernelOps, address: int) -> tuple[int, str] | None:
     """The op that a direct-call row's site calls: the slot its ``call *mem`` goes through."""
-    code = view.image.read(address, 6)
-    if code is None or code[:2] != b"\xff\x15":
-        return None
-    displacement = int.from_bytes(code[2:], "little", signed=True)
-    slot = displacement & 0xFFFFFFFF if view.bits == 32 else address + 6 + displacement
-    index = ops.by_slot.get(slot)
+    slot = view.image.called_pointer(address)
+    index = None if slot is None else ops.by_slot.get(slot)
     return None if index is None else (index, ops.names[index])

@@ -64,17 +64,17 @@ def calls(kernel: KernelView) -> dict[int, Call]:
     A site calls the trampoline until the kernel patches it, so that it says which key ``__SCT__NAME`` belongs to.
     """
     found: dict[int, Call] = {}
-    told: dict[int, int] = {}
+    keys: dict[int, int] = {}
     for use in static_calls(kernel):
         if use.key not in found:
             target = _branch(kernel, use.address)
             name = _called(kernel, use.key, target)
             found[use.key] = Call(name, kernel.read_word(use.key) or 0)
             if target is not None:
-                told[target] = use.key
+                keys[target] = use.key
     for _, address, *_, key, _ in kernel.tables.rows("trampolines"):
         if key is None:
-            own = found.get(told.get(address, 0))
+            own = found.get(keys.get(address, 0))
             found[address] = own or Call(_trampoline(kernel, address), _branch(kernel, address) or 0)
         elif key not in found:
             found[key] = Call(_called(kernel, key, address), kernel.read_word(key) or 0)
@@ -132,5 +132,5 @@ def tracepoint(kernel: KernelView, key: int) -> str | None:
     pointer = kernel.read_word(key - kernel.word)
     raw = kernel.image.read(pointer, 64) if pointer else None
     name = raw.partition(b"\0")[0] if raw is not None and b"\0" in raw else b""
-    told = name.isascii() and len(name) > 2 and name.decode().isidentifier()
-    return name.decode() if told else None
+    is_name = name.isascii() and len(name) > 2 and name.decode().isidentifier()
+    return name.decode() if is_name else None

@@ -6,13 +6,13 @@ all alike. A figure is the median over the rounds; that of an uncontended pair i
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median, quantiles
 
 import pvops._core as _core
+from pvops.cpus import usable_cpus
 from pvops.errors import LockError
 
 #: Seconds that one lock may take in one case: plain ticket locks on too few CPUs take that long to stop.
@@ -97,14 +97,9 @@ class _Runs:
     seconds: float = 0.0
 
 
-def available_cpus() -> list[int]:
-    """The CPUs that this process may use."""
-    return sorted(os.sched_getaffinity(0))
-
-
 def standard_cases() -> list[Case]:
     """Two threads, and 4 to 16 on two CPUs; 8 on one."""
-    cpus = min(2, len(available_cpus()))
+    cpus = min(2, len(usable_cpus()))
     over = [Case(threads, cpus) for threads in (2, 4, 8, 16)]
     return [*over, Case(8, 1)] if cpus > 1 else over
 
@@ -131,8 +126,8 @@ def measure(
         raise LockError(f"rounds: {rounds}, where 1 to 1000 are possible")
     cases = standard_cases() if cases is None else cases
     for case in cases:
-        if not 1 <= case.cpus <= len(available_cpus()):
-            raise LockError(f"cpus: {case.cpus}, where this process may use {len(available_cpus())}")
+        if not 1 <= case.cpus <= len(usable_cpus()):
+            raise LockError(f"cpus: {case.cpus}, where this process may use {len(usable_cpus())}")
     chosen = [name for name in names if not locks or name in locks]
     rows, limits = _uncontended(chosen, rounds, report)
     for case in cases:
@@ -152,7 +147,7 @@ def _uncontended(names: Sequence[str], rounds: int, report: Report) -> tuple[lis
     pairs: dict[str, list[float]] = {name: [] for name in names}
     alone: dict[str, _Runs] = {name: _Runs() for name in names}
     limits: list[tuple[float, float, float]] = []
-    cpus = available_cpus()
+    cpus = usable_cpus()
     for turn in range(rounds):
         limits.append(_core.lock_bench_limits(cpus[:2], 0.05))
         for name in _rotated(names, PAIR_RUNS):
@@ -167,7 +162,7 @@ def _uncontended(names: Sequence[str], rounds: int, report: Report) -> tuple[lis
 
 def _contended(case: Case, names: Sequence[str], rounds: int, seconds: float) -> list[Row]:
     runs = {name: _Runs() for name in names}
-    cpus = available_cpus()[: case.cpus]
+    cpus = usable_cpus()[: case.cpus]
     for name in _rotated(names, rounds):
         run = runs[name]
         if run.seconds > PATIENCE:

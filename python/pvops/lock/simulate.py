@@ -12,7 +12,6 @@ case gives the same outcome on every machine.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from functools import partial
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pvops._core as _core
 from pvops import display
+from pvops.cpus import usable_cpus
 from pvops.errors import LockError
 
 #: Names of the protocols, oldest first, and of the schedulers.
@@ -340,8 +340,7 @@ def sweep(
     """
     todo = list(cases)
     if executor is None:
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(cpus, len(todo))
+        workers = min(len(usable_cpus()), len(todo))
         if workers <= 1:
             return _collected(todo, [_done(case) for case in todo], progress)
         with ProcessPoolExecutor(workers) as own:

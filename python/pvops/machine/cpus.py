@@ -155,9 +155,9 @@ def given(name: str, *, cpus: int = 2, hypervisor: str = "none", cmdline: str = 
     flags, bugs = set(preset.flags.split()), preset.bugs.split()
     if _isolates_page_tables(bugs, cmdline):
         flags.add("pti")
-    told = {"possible_cpus": f"preset {name}"}
+    sources = {"possible_cpus": f"preset {name}"}
     if hypervisor == "none":
-        told["hypervisor"] = f"preset {name}"
+        sources["hypervisor"] = f"preset {name}"
     return Given(
         name=name,
         vendor=preset.vendor,
@@ -173,7 +173,7 @@ def given(name: str, *, cpus: int = 2, hypervisor: str = "none", cmdline: str = 
         possible_cpus=cpus,
         cmdline=cmdline,
         hypervisor=hypervisor,
-        told_by=told,
+        told_by=sources,
     )
 
 

@@ -49,8 +49,8 @@ def given(values: Mapping[str, object], name: str) -> Given:
             bad(name, "", 0, f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else ""))
     if values.get("schema", SCHEMA) != SCHEMA:
         bad(name, "", 0, f"schema is {values['schema']}, not {SCHEMA}")
-    told = _texts(values.get("told_by"), name, "told_by")
-    for key in told:
+    sources = _texts(values.get("told_by"), name, "told_by")
+    for key in sources:
         if key not in _TOLD:
             bad(name, f"told_by.{key}", 0, f"unknown key; it has {' and '.join(_TOLD)}")
     out = _of_preset(values, name) if "preset" in values else Given(name=name)
@@ -59,8 +59,8 @@ def given(values: Mapping[str, object], name: str) -> Given:
             out[key] = _value(key, values[key], name)  # type: ignore[literal-required]  # one of `Given`'s keys
     if values.get("vulnerabilities") is not None:
         out["vulnerabilities"] = _texts(values["vulnerabilities"], name, "vulnerabilities")
-    if told:
-        out["told_by"] = told
+    if sources:
+        out["told_by"] = sources
     if values.get("cpuid") is not None:
         out["cpuid"] = _leaves(values["cpuid"], name)
     if values.get("state") is not None:

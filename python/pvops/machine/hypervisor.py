@@ -1,6 +1,6 @@
 """What a hypervisor tells a guest: words of feature bits in its CPUID leaves, and what the kernel's log says of them.
 
-A `Finding` is a value and where it came from; it unpacks as the pair it is. Values nobody told are ``None``.
+A `Finding` is a value and where it came from; it unpacks as the pair it is. Values that nothing gives are ``None``.
 
 Sources: 6.1 arch/x86/include/uapi/asm/kvm_para.h, include/asm-generic/hyperv-tlfs.h and
 arch/x86/include/asm/hyperv-tlfs.h for the bits; arch/x86/kernel/kvm.c, kvmclock.c (5.10 and 6.1) and
@@ -156,11 +156,11 @@ def word(machine: Guest, name: str) -> Finding[int | None]:
     if spec.hypervisor == "hyperv":
         return _hyperv_log(machine, name)
     known = {bit: _log(machine, name, bit) for bit in spec.bits}
-    told = {bit: found for bit, found in known.items() if found.value is not None}
-    if not told:
+    known_bits = {bit: found for bit, found in known.items() if found.value is not None}
+    if not known_bits:
         return Finding(None, f"no {spec.hypervisor} cpuid leaf, and nothing in the log")
-    value = sum(1 << spec.bits[bit] for bit, found in told.items() if found.value)
-    return Finding(value, f"log, {', '.join(told)} only")
+    value = sum(1 << spec.bits[bit] for bit, found in known_bits.items() if found.value)
+    return Finding(value, f"log, {', '.join(known_bits)} only")
 
 
 def bit(machine: Guest, name: str, bit: str) -> Finding[bool | None]:

@@ -60,7 +60,7 @@ class Machine:
         kernel: /proc/version.
         dmesg: the kernel's log.
         parts: the raw parts of the bundle, by path.
-        told_by: what told `hypervisor` and `possible_cpus` where they are given, in words.
+        told_by: the source of `hypervisor` and `possible_cpus` where they are given, in words.
         state: what one kernel itself held on it, where that is known; nothing it says is derived then.
         given_hypervisor, given_possible_cpus: `hypervisor` and `possible_cpus` as given. These are the fields, for
             `dataclasses.replace`; the attributes without ``given_`` are what is derived.

@@ -33,17 +33,17 @@ def sentences(plan: Plan, write: Write) -> list[str]:
     else:
         sentence = f"{write.kind}: {write.reason}"
     lines.append(f"{sentence} [{write.source}]")
-    told = _told(plan, write)
-    if told is not None:
-        lines.append(told)
+    source = _source(plan, write)
+    if source is not None:
+        lines.append(source)
     rest = len(write.bytes) - write.used
     if rest > 0 and write.table == "paravirt":
         lines.append(f"{rest} {'byte' if rest == 1 else 'bytes'} of {plan.nops.table} nops: {plan.nops.why}")
     return lines
 
 
-def _told(plan: Plan, write: Write) -> str | None:
-    """What told the fact that the pass itself only looked up."""
+def _source(plan: Plan, write: Write) -> str | None:
+    """The source of the fact that the pass itself only looked up."""
     setup = plan.setup
     if write.table == "smp_locks":
         return f"CPUs: {setup.uniprocessor[1]}"

@@ -103,7 +103,7 @@ class Data:
         return replace(self, disagreements=[*self.disagreements, *disagreements], unheard=[*self.unheard, *unheard])
 
 
-def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, found: _core.Found) -> Data:
+def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, found: _core.Location) -> Data:
     """Hears the data of a kernel whose text was judged; nothing, where memory is text alone."""
     ops: dict[int, str] = {}
     if any(about == "slot" for about, *_ in report.votes()):

@@ -68,7 +68,7 @@ def verify(
     naming = registry.Naming(kernel, found.slide, [(name, at, size) for name, at, size, *_ in core.loaded or []])
     owners = registry.Owners(lists, naming, allowed)
     runs = [_run(kernel, raw, i < DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
-    runs = [owners.told(run, found.slide) for run in runs]
+    runs = [owners.named(run, found.slide) for run in runs]
     votes = _votes(kernel, core)
     text = range(core.address, core.address + core.size)
     data = heard(kernel, core, info, found.core)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import pvops._core as _core
+from pvops.cpus import usable_cpus
 from pvops.errors import DumpError, Error, OpsError
 from pvops.image.kernel_image import KernelImage
 from pvops.verify.judged import check_owners, verify
@@ -49,7 +50,7 @@ def verify_many(
     if executor is not None:
         left = yield from _spread(executor, question, left)
     while left:
-        with _processes(min(len(left), os.cpu_count() or 1)) as own:
+        with _processes(min(len(left), len(usable_cpus()))) as own:
             left = yield from _spread(own, question, left)
 
 

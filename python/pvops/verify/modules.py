@@ -52,7 +52,7 @@ def _module(core: _core.Module, slide: int, owners: registry.Owners) -> Module:
         name = named.replace("+0x0 ", " ") if named else f"page {which}"
         return Vote(about, name, function[0] if function else said, votes, against, given)
 
-    runs = [owners.told(run(raw, i < DISASSEMBLED), 0) for i, raw in enumerate(core.unexplained())]
+    runs = [owners.named(run(raw, i < DISASSEMBLED), 0) for i, raw in enumerate(core.unexplained())]
     return Module(
         name=core.name,
         address=core.address + slide,

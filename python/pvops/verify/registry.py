@@ -52,7 +52,7 @@ class Registry:
             return any(other == owner for other, _ in self.entries)
         return False if owner in self.read else None
 
-    def told(self, owned: Owned, address: int, name: Naming) -> Owned:
+    def named(self, owned: Owned, address: int, name: Naming) -> Owned:
         """What somebody wrote, with what the lists say of it; the address is where it runs."""
         said = {owner: self.vouches(owner, address, owned.symbol) for owner in owned.owners}
         if (owner := next((owner for owner, known in said.items() if known), None)) is not None:
@@ -108,18 +108,18 @@ class Owners:
     naming: Naming
     allowed: Collection[str]
 
-    def told(self, run: Unexplained, slide: int) -> Unexplained:
+    def named(self, run: Unexplained, slide: int) -> Unexplained:
         """A run, with what the lists say of it; its address and the slide are where it runs."""
         if run.owned is None:
             return run
-        return replace(run, owned=self.registry.told(run.owned, run.owned.address + slide, self.naming))
+        return replace(run, owned=self.registry.named(run.owned, run.owned.address + slide, self.naming))
 
     def allow(self, run: Unexplained, slide: int) -> bool:
         """Whether one of the allowed may have written it."""
         return run.owned is not None and self.registry.allows(run.owned, run.owned.address + slide, self.allowed)
 
 
-def read(found: _core.Found) -> Registry:
+def read(found: _core.Location) -> Registry:
     """Reads the lists of a kernel; what cannot be read is said, and no error."""
     try:
         entries, owners, unread = _core.registered(found)

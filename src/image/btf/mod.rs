@@ -240,8 +240,8 @@ fn index(types: &[u8], strings: usize, layout: &[u8]) -> Result<Vec<u32>> {
         }
         let kind = usize::from(t.kind);
         let known = SIZES.get(kind).filter(|_| kind != 0).copied();
-        let told = || layout.get(4 * kind..4 * kind + 2).filter(|_| kind != 0).map(|l| (l[0], l[1]));
-        let (once, each) = known.or_else(told).ok_or_else(|| fail(format!("type of unknown kind {kind}")))?;
+        let listed = || layout.get(4 * kind..4 * kind + 2).filter(|_| kind != 0).map(|l| (l[0], l[1]));
+        let (once, each) = known.or_else(listed).ok_or_else(|| fail(format!("type of unknown kind {kind}")))?;
         if starts.len() == MAX_TYPES || at > u32::MAX as usize {
             return Err(fail("more types than any kernel has".into()));
         }

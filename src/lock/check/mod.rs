@@ -37,7 +37,7 @@ mod visited;
 pub use bounds::{MAX_ACQUISITIONS, MAX_THREADS};
 pub use protocols::{Mutant, Protocol, Scenario, Setting};
 pub use reduce::Reductions;
-pub use search::{Found, Limits, search};
+pub use search::{Limits, SearchResult, search};
 pub use standard::{Case, UNCATCHABLE, standard};
 pub use state::{Action, Machine};
 pub use trace::{Event, replay};

@@ -17,7 +17,7 @@ pub struct Limits<'a> {
 
 /// What a search found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct SearchResult {
     /// States, after reduction.
     pub states: usize,
     /// Whether every reachable state was seen, or a violation found.
@@ -27,7 +27,7 @@ pub struct Found {
 }
 
 /// Searches all that a machine can do.
-pub fn search(machine: &Machine, reductions: Reductions, limits: &Limits<'_>) -> Result<Found> {
+pub fn search(machine: &Machine, reductions: Reductions, limits: &Limits<'_>) -> Result<SearchResult> {
     Ok(match machine.layout.words(machine.threads) {
         1 => Search::<1>::new(machine, reductions).run(limits)?.0,
         2 => Search::<2>::new(machine, reductions).run(limits)?.0,
@@ -52,7 +52,7 @@ impl<'m, const W: usize> Search<'m, W> {
     }
 
     /// Sees every state; what was found, and the states.
-    pub fn run(mut self, limits: &Limits<'_>) -> Result<(Found, Visited<W>)> {
+    pub fn run(mut self, limits: &Limits<'_>) -> Result<(SearchResult, Visited<W>)> {
         if limits.states == 0 || limits.states > u32::MAX as usize - 1 {
             return Err(Error::lock(format!("a limit of {} states makes no sense", limits.states)));
         }
@@ -61,15 +61,15 @@ impl<'m, const W: usize> Search<'m, W> {
         let mut next = 0;
         while next < self.visited.len() {
             if next % 4096 == 0 && (limits.interrupted)() || self.visited.len() > limits.states {
-                return Ok((Found { states: self.visited.len(), finished: false, broken: None }, self.visited));
+                return Ok((SearchResult { states: self.visited.len(), finished: false, broken: None }, self.visited));
             }
             if self.expand(next).is_some() {
                 let broken = Some(self.broken(next));
-                return Ok((Found { states: self.visited.len(), finished: true, broken }, self.visited));
+                return Ok((SearchResult { states: self.visited.len(), finished: true, broken }, self.visited));
             }
             next += 1;
         }
-        Ok((Found { states: self.visited.len(), finished: true, broken: None }, self.visited))
+        Ok((SearchResult { states: self.visited.len(), finished: true, broken: None }, self.visited))
     }
 
     /// Notes what can follow a state.

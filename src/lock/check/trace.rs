@@ -19,7 +19,7 @@ pub struct Event {
 }
 
 /// Tells a run.
-pub(super) fn told(machine: &Machine, run: &[Action]) -> Vec<Event> {
+pub(super) fn events(machine: &Machine, run: &[Action]) -> Vec<Event> {
     let mut state = machine.initial();
     let mut events = Vec::new();
     for &action in run {

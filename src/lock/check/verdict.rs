@@ -25,13 +25,13 @@ pub fn check(case: &Case, limits: &Limits<'_>) -> Result<Checked> {
     let Some((mut violation, mut run)) = found.broken else {
         return Ok(Checked { states: found.states, finished: found.finished, broken: None });
     };
-    let mut events = trace::told(&machine, &run);
+    let mut events = trace::events(&machine, &run);
     // Stores that go first make runs longer than they need be: look once more, for the shortest. Where states are one
     // that are not the same, the way back to a run can be lost; then it is looked for where none are.
     for reductions in [Reductions::LENGTH_KEEPING, Reductions::NONE] {
         if let Some(shortest) = search(&machine, reductions, limits)?.broken {
             (violation, run) = shortest;
-            events = trace::told(&machine, &run);
+            events = trace::events(&machine, &run);
             if trace::confirms(&machine, &events, violation) {
                 break;
             }

@@ -17,7 +17,7 @@ mod votes;
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::memory::{Found, Memory, Words};
+use crate::memory::{Location, Memory, Words};
 use crate::verify::Report;
 
 pub use rodata::{Changed, Rodata, rodata};
@@ -63,7 +63,7 @@ pub fn hear(
     backends: &[super::Backend],
     slots: &Slots,
     memory: &Memory,
-    found: &Found,
+    found: &Location,
     image: &Image,
 ) -> Result<Heard> {
     let words = Words::new(memory, found, image)?;

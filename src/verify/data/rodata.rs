@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::memory::{Found, Memory};
+use crate::memory::{Location, Memory};
 
 /// What lies in `.rodata` and is written at boot: from one symbol to the other (`RO_AFTER_INIT_DATA` of
 /// `include/asm-generic/vmlinux.lds.h`). Jump labels and static calls are in it, sorted.
@@ -48,7 +48,7 @@ pub struct Rodata {
 ///
 /// # Errors
 /// Memory that cannot be read.
-pub fn rodata(memory: &Memory, found: &Found, image: &Image) -> Result<std::result::Result<Rodata, String>> {
+pub fn rodata(memory: &Memory, found: &Location, image: &Image) -> Result<std::result::Result<Rodata, String>> {
     let Some(section) = image.section(".rodata").filter(|section| section.bits_present) else {
         return Ok(Err("the image has no section .rodata".to_owned()));
     };
@@ -74,7 +74,7 @@ pub fn rodata(memory: &Memory, found: &Found, image: &Image) -> Result<std::resu
     Ok(Ok(rodata))
 }
 
-fn chunk(memory: &Memory, found: &Found, image: &Image, range: Range<u64>, rodata: &mut Rodata) -> Result<()> {
+fn chunk(memory: &Memory, found: &Location, image: &Image, range: Range<u64>, rodata: &mut Rodata) -> Result<()> {
     let mut held = found.read(memory, image, range.clone())?;
     held.settle(found, image, |_| false);
     let Some(built) = image.read(range.start, held.bytes.len()) else { return Ok(()) };

@@ -10,12 +10,12 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::image::{Image, Relocation, Relocations};
 
-use super::found::Found;
+use super::location::Location;
 use super::read::Memory;
 
 /// What memory holds at a range of linked addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct LinkedBytes {
     /// The first address, as linked.
     pub address: u64,
     /// The bytes, as if the kernel had not slid, but for the fields in `strays`, which stand as memory has them; 0 where
@@ -28,11 +28,11 @@ pub struct Held {
     pub strays: Vec<Relocation>,
 }
 
-impl Held {
+impl LinkedBytes {
     /// Settles the strays that nothing overwrote on purpose, as far as `overwritten` knows: their bits are made to differ
     /// from the linked ones exactly where memory differs from the relocated ones. A field that was moved back to what the
     /// file holds differs then, and one flipped bit is one flipped bit.
-    pub fn settle(&mut self, found: &Found, image: &Image, overwritten: impl Fn(&Relocation) -> bool) {
+    pub fn settle(&mut self, found: &Location, image: &Image, overwritten: impl Fn(&Relocation) -> bool) {
         let (address, bytes) = (self.address, &mut self.bytes);
         self.strays.retain(|field| {
             if overwritten(field) {
@@ -55,15 +55,15 @@ impl Held {
 /// The longest range that is read at a time: more than any kernel's image.
 const LONGEST: u64 = 1 << 30;
 
-impl Found {
+impl Location {
     /// What memory holds at a range of linked addresses, as if the kernel had not slid.
-    pub fn read(&self, memory: &Memory, image: &Image, range: Range<u64>) -> Result<Held> {
+    pub fn read(&self, memory: &Memory, image: &Image, range: Range<u64>) -> Result<LinkedBytes> {
         read(memory, image, self, range).map_err(|error| error.in_file(&memory.name))
     }
 }
 
 /// Reads a range of linked addresses.
-fn read(memory: &Memory, image: &Image, found: &Found, range: Range<u64>) -> Result<Held> {
+fn read(memory: &Memory, image: &Image, found: &Location, range: Range<u64>) -> Result<LinkedBytes> {
     if range.end.checked_sub(range.start).is_none_or(|size| size > LONGEST) {
         let reason = format!("{:#x} to {:#x} is no range of an image", range.start, range.end);
         return Err(Error::memory(reason).at_address(range.start));
@@ -103,5 +103,5 @@ fn read(memory: &Memory, image: &Image, found: &Found, range: Range<u64>) -> Res
         *gap = gap.start.max(range.start)..gap.end.min(range.end);
     }
     unread.retain(|gap| gap.start < gap.end);
-    Ok(Held { address: range.start, bytes, unread, strays })
+    Ok(LinkedBytes { address: range.start, bytes, unread, strays })
 }

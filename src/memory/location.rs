@@ -4,7 +4,7 @@ use super::read::Place;
 
 /// Where an image lies in memory, and how far it slid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Location {
     /// The KASLR offset: run-time addresses less linked ones, wrapping. What `KERNELOFFSET` and `/proc/kallsyms` show.
     pub slide: u64,
     /// The physical address of the first byte of `.text`, where physical memory was searched.
@@ -14,7 +14,7 @@ pub struct Found {
     pub(super) place: Place,
 }
 
-impl Found {
+impl Location {
     /// Whether the memory is the image's `.text` and nothing else.
     pub fn is_text(&self) -> bool {
         self.place == Place::Text

@@ -25,7 +25,7 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     Raises:
         OpsError: nothing tells.
     """
-    found, told = era_of(image, release)
+    found, reason = era_of(image, release)
     paravirt = found.paravirt
     if (
         paravirt is not None
@@ -36,12 +36,12 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
         paravirt = paravirt._replace(clobbers=False)
     for passes in found.passes[:-1]:
         if sign := passes.sign(image, alternatives):
-            return Rules(found.name, passes.name, paravirt, f"{told}, {sign}")
-    return Rules(found.name, found.passes[-1].name, paravirt, told)
+            return Rules(found.name, passes.name, paravirt, f"{reason}, {sign}")
+    return Rules(found.name, found.passes[-1].name, paravirt, reason)
 
 
 def era_of_release(release: str | None) -> tuple[str, str]:
-    """The era of a release, and what told; `OpsError` where it is of none."""
+    """The era of a release, and why it is that one; `OpsError` where it is of none."""
     version = version_of(release)
     name = None if version is None else of_version(version)
     if name is None:
@@ -50,7 +50,7 @@ def era_of_release(release: str | None) -> tuple[str, str]:
 
 
 def era_of(image: Image, release: str | None) -> tuple[Era, str]:
-    """The era of an image, and what told.
+    """The era of an image, and why it is that one.
 
     Raises:
         OpsError: nothing tells.
