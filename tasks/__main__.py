@@ -16,6 +16,7 @@ from .environment import build, smoke
 from .models import locks, locks_long
 from .pages import readme
 from .shell import CACHE, ROOT, Options, say
+from .site import manuals, site
 from .tests import boot, fuzz, mutations, test
 
 
@@ -27,9 +28,9 @@ class Task(NamedTuple):
 
 
 def ci(options: Options) -> None:
-    """Everything a change must pass: lint, tests, models of the locks, a boot, the pages' outputs, the wheel alone."""
+    """Everything a change must pass: lint, tests, models of the locks, a boot, the wheel alone, the site, outputs."""
     start = time.monotonic()
-    for task in (lint, test, locks, boot, smoke):
+    for task in (lint, test, locks, boot, smoke, site):
         began = time.monotonic()
         task(options)
         say(f"{task.__name__}: {time.monotonic() - began:.0f} s")
@@ -53,6 +54,8 @@ TASKS = {
     "fuzz": Task(fuzz, "run every fuzz target for a while (--seconds)"),
     "stubs": Task(stubs, "hold the stub file to the built module"),
     "readme": Task(readme, "write the outputs that README and docs show anew (--check: compare only)"),
+    "site": Task(site, "build the site into build/site"),
+    "manuals": Task(manuals, "write manual pages and completions into build/share"),
     "ci": Task(ci, "everything a change must pass"),
 }
 

@@ -19,6 +19,10 @@ BLOCK = re.compile(
     r"<!-- output: (?P<command>[^\n]+) -->\n(?:```console\n.*?```\n)?<!-- end -->\n", re.DOTALL | re.MULTILINE
 )
 
+CODE = re.compile(
+    r"<!-- python -->\n```python\n(?P<code>.*?)```\n<!-- prints -->\n(?:```text\n.*?```\n)?<!-- end -->\n", re.DOTALL
+)
+
 
 def readme(options: Options) -> None:
     """Writes the outputs shown in the README and in docs anew (``--check``: only says whether they are still so)."""
@@ -33,6 +37,7 @@ def readme(options: Options) -> None:
         old = page.read_text()
         try:
             new = BLOCK.sub(lambda block: shown_output(block["command"], desk), old)
+            new = CODE.sub(lambda block: shown_prints(block["code"], desk), new)
         except LookupError as missing:
             if not options.check or os.environ.get("PVOPS_REQUIRE_KERNELS") == "1":
                 stop(f"{page.relative_to(ROOT)}: {missing}")
@@ -69,19 +74,28 @@ def known_kernels() -> list[Path]:
 
 def shown_output(command: str, desk: Path) -> str:
     """The block of a page for a command: its command line and what it prints, both streams as on a terminal."""
-    for word in re.findall(r"\b(?:vmlinuz|config)-\S+|\S+\.facts\b", command):
+    text = printed(command, ["bash", "-c", command], desk)
+    return f"<!-- output: {command} -->\n```console\n$ {command}\n{text}\n```\n<!-- end -->\n"
+
+
+def shown_prints(code: str, desk: Path) -> str:
+    """The block of a page for a Python program: the program, and what it prints."""
+    text = printed(code, [str(VENV / "bin" / "python"), "-c", code], desk)
+    return f"<!-- python -->\n```python\n{code}```\n<!-- prints -->\n```text\n{text}\n```\n<!-- end -->\n"
+
+
+def printed(shown: str, words: list[str], desk: Path) -> str:
+    """What a command prints, which a page shows as `shown`."""
+    for word in re.findall(r"\b(?:vmlinuz|config)-[^\s\"']+|[^\s\"']+\.facts\b", shown):
         if not (desk / word).exists():
-            raise LookupError(f"`{command}` needs {word}, which is not at hand (PVOPS_KERNELS)")
+            raise LookupError(f"`{shown}` needs {word}, which is not at hand (PVOPS_KERNELS)")
     env = {
         **os.environ,
         "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
         "NO_COLOR": "1",
         "COLUMNS": "120",
     }
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=desk, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    done = subprocess.run(words, cwd=desk, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode > 1:
-        stop(f"`{command}` failed with status {done.returncode}: {done.stdout.strip()}")
-    text = "\n".join(line.rstrip() for line in done.stdout.splitlines())
-    return f"<!-- output: {command} -->\n```console\n$ {command}\n{text}\n```\n<!-- end -->\n"
+        stop(f"`{shown}` failed with status {done.returncode}: {done.stdout.strip()}")
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines())

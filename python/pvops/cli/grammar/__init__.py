@@ -5,22 +5,10 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-from pvops.cli.grammar.common import Formatter, Parser
+from pvops.cli.grammar.commands import COMMANDS
+from pvops.cli.grammar.common import Commands, Formatter, Parser
 
-#: The commands: what the help says of each, and an example; each is a module here and one of `pvops.cli`.
-COMMANDS = {
-    "sites": ("list every site the kernel may rewrite", "pvops sites /boot/vmlinuz-6.1.0-56-amd64"),
-    "ops": ("show the ops structures", "pvops ops --era seed --config X86_PAE=y"),
-    "explain": ("say what a site becomes, and why", "pvops explain vmlinuz do_syscall_64+58 --backend xen"),
-    "disasm": ("show a function as it runs", "pvops disasm vmlinuz _raw_spin_unlock --backend native --backend kvm"),
-    "patch": ("write the image as the kernel patches it", "pvops patch vmlinuz --machine guest.facts -o patched"),
-    "diff": ("say what differs between two boots", "pvops diff vmlinuz native guest.facts --html diff.html"),
-    "verify": ("explain a running kernel's text, byte for byte", "pvops verify vmlinuz guest.core --html report.html"),
-    "machine": ("describe this machine or another", "pvops machine -o here.json"),
-    "run": ("run guests in an emulator, below several hypervisors", "pvops run switch --era seed --html run.html"),
-    "lock": ("the ticket lock: measured, simulated and model-checked", "pvops lock check --protocol pv-ticket"),
-    "bench": ("measure what a call site costs on this CPU", "pvops bench --kernel vmlinuz --plot forms.svg"),
-}
+__all__ = ["COMMANDS", "overview", "parse", "whole"]
 
 _ABOUT = "What Linux's paravirt patching does to kernel text, reproduced offline, byte for byte."
 
@@ -32,12 +20,7 @@ setattr(argparse, "_", str)  # noqa: B010 (a name that type checkers do not know
 def parse(argv: list[str]) -> argparse.Namespace:
     """The parsed arguments; `command` names the module of `pvops.cli` that runs them."""
     Parser.json = "--json" in argv
-    parser = Parser(prog="pvops", description=_ABOUT, epilog=_examples(), formatter_class=Formatter)
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    parser.add_argument(
-        "--schema", action=_Schema, metavar="DOCUMENT", help="print the JSON Schema of a document (sites, machine, …)"
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser, commands = _top()
     # Building a parser takes longer than most commands: only that of the command given; help and errors need names.
     asked = argv[0] if argv else ""
     if asked in COMMANDS:
@@ -46,6 +29,31 @@ def parse(argv: list[str]) -> argparse.Namespace:
         for name, (what, _) in COMMANDS.items():
             commands.add_parser(name, help=what)
     return parser.parse_args(argv)
+
+
+def whole() -> argparse.ArgumentParser:
+    """The parser of all commands: what references, manual pages and completions are made from."""
+    parser, commands = _top()
+    for name in COMMANDS:
+        import_module(f"pvops.cli.grammar.{name}").add(commands)
+    return parser
+
+
+def _top() -> tuple[argparse.ArgumentParser, Commands]:
+    parser: argparse.ArgumentParser = Parser(
+        prog="pvops", description=_ABOUT, epilog=_examples(), formatter_class=Formatter
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument(
+        "--schema", action=_Schema, metavar="DOCUMENT", help="print the JSON Schema of a document (sites, machine, …)"
+    )
+    parser.add_argument(
+        "--completion",
+        action=_Completion,
+        metavar="SHELL",
+        help="print what makes bash, zsh or fish complete commands (needs shtab: the extra `completion`)",
+    )
+    return parser, parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
 
 
 def overview() -> str:
@@ -67,6 +75,18 @@ class _Schema(argparse.Action):
 
         try:
             print_json(schema(str(value)))
+        except UsageError as error:
+            parser.error(str(error))
+        parser.exit()
+
+
+class _Completion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, _: object, value: object, *__: object) -> None:
+        from pvops.cli.completion import script
+        from pvops.errors import UsageError
+
+        try:
+            print(script(str(value)))
         except UsageError as error:
             parser.error(str(error))
         parser.exit()

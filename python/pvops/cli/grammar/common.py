@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from pvops.cli.grammar.commands import COMMANDS
 from pvops.errors import nearest
 
 PLACE = "a name, name+58 (decimal, as gdb), name+0x3a/0x80 (as an oops), an address (0x…)"
@@ -60,9 +61,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
-class Formatter(argparse.RawDescriptionHelpFormatter):
+class Formatter(argparse.HelpFormatter):
+    """Help as wide as the terminal; text of several lines, such as examples, stays as it is."""
+
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=_width())
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return "".join(indent + line for line in text.splitlines(keepends=True))
+        return super()._fill_text(text, width, indent)
 
 
 def _width() -> int:
@@ -77,7 +85,7 @@ def _width() -> int:
 
 
 def command(commands: Commands, name: str, description: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, description=description, formatter_class=Formatter)
+    parser = commands.add_parser(name, help=COMMANDS[name][0], description=description, formatter_class=Formatter)
     parser.set_defaults(format_="text")
     parser.add_argument(
         "--color",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from pvops.cli.grammar.commands import COMMANDS
 from pvops.cli.grammar.common import Commands, Formatter
 
 #: The subcommands and what the help says of each; each is a module here, named lock_NAME, and one of `pvops.cli`.
@@ -17,6 +18,7 @@ SUBCOMMANDS = {
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "lock",
+        help=COMMANDS["lock"][0],
         description="The paravirtual ticket lock: measured, simulated and model-checked.",
         formatter_class=Formatter,
     )

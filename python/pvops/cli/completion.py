@@ -1,0 +1,48 @@
+"""`pvops --completion SHELL`: what a shell completes, made from the grammar by shtab (the extra `completion`)."""
+
+from __future__ import annotations
+
+import argparse
+
+from pvops.errors import UsageError
+
+#: What stands for the names of files in the grammar.
+_FILES = frozenset({"FACTS", "FILE", "FILE.ko", "KERNEL", "MEMORY", "DUMP", "GUEST"})
+
+
+def script(shell: str) -> str:
+    """The script for one shell.
+
+    Raises:
+        UsageError: shtab is not there, or knows no such shell.
+    """
+    try:
+        import shtab
+    except ImportError:
+        raise UsageError("--completion needs shtab: the extra `completion`") from None
+    if shell not in shtab.SUPPORTED_SHELLS:
+        raise UsageError(f"no completion for {shell}: there are {', '.join(shtab.SUPPORTED_SHELLS)}")
+    from pvops.cli.grammar import whole
+
+    parser = whole()
+    _say_more(parser, shtab.FILE)
+    text: str = shtab.complete(parser, shell)
+    return text
+
+
+def _say_more(parser: argparse.ArgumentParser, files: object) -> None:
+    """Names that the grammar does not list, because a command looks for them when it runs."""
+    from pvops import backends, eras
+
+    named = {"--backend": backends.names(), "--era": eras.eras()}
+    for action in parser._actions:
+        option = action.option_strings[-1] if action.option_strings else ""
+        if isinstance(action, argparse._SubParsersAction):
+            said = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, command in action.choices.items():
+                command.description = said[name]  # what a shell shows beside the name
+                _say_more(command, files)
+        elif option in named:
+            action.choices = list(named[option])
+        elif action.metavar in _FILES:
+            setattr(action, "complete", files)  # noqa: B010 (what shtab looks for)
