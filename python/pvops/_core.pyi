@@ -152,8 +152,9 @@ class Memory:
         """Opens a dump in memory; the name is for error messages."""
 
     @staticmethod
-    def from_reader(name: str, call: Callable[[int, int], Buffer]) -> Memory:
-        """Memory that (address, size) -> bytes reads."""
+    def from_reader(name: str, call: Callable[[int, int], Buffer], physical: Sequence[tuple[int, int]] = ...) -> Memory:
+        """Memory that (address, size) -> bytes reads: by physical addresses where (address, size) of what is there are
+        given, by virtual ones else."""
 
     @staticmethod
     def live() -> Memory:

@@ -243,6 +243,7 @@ class _Builder:
             self._caller(self.init, name, [types[op] for op in called if op in types])
         self.init.align()
         self.symbols["linux_banner"] = self.rodata
+        self.symbols["sample_calls"] = self.rodata + len(self._banner())
         return Sample(self._elf(), self.symbols, self.sites, self.pv_ops)
 
     # Code
@@ -290,7 +291,13 @@ class _Builder:
         era = self.era
         release = f"{era.release or era.name}-pvops-sample"
         made = f"(pvops@sample) (made by pvops.sample) #1 SMP {self.bits}-bit, era {era.name}"
-        return f"Linux version {release} {made}\n".encode() + b"\0"
+        banner = f"Linux version {release} {made}\n".encode() + b"\0"
+        return banner + bytes(-len(banner) % 16)
+
+    def _rodata(self) -> bytes:
+        """The banner, and a table of pointers, as that of system calls is."""
+        calls = [self.symbols[name] for name in CALLERS if name in self.symbols]
+        return self._banner() + struct.pack(f"<{len(calls)}{'Q' if self.word == 8 else 'I'}", *calls)
 
     def _data(self) -> bytes:
         data = bytearray((self.slots[-1] if self.slots else self.pv_ops) + self.word - self.data)
@@ -321,7 +328,7 @@ class _Builder:
 
     def _sections(self) -> Iterator[ElfSection]:
         yield ElfSection(".text", self.text.address, bytes(self.text.bytes), ALLOC | EXECUTE)
-        yield ElfSection(".rodata", self.rodata, self._banner(), ALLOC)
+        yield ElfSection(".rodata", self.rodata, self._rodata(), ALLOC)
         yield ElfSection(".data", self.data, self._data(), ALLOC | WRITE)
         if self.era.sites is not None:
             yield ElfSection(".parainstructions", self.table, self._rows(), ALLOC, align=8)

@@ -48,7 +48,7 @@ fn find(memory: &Memory, image: &Image, progress: Progress<'_>) -> Result<Locati
         return search.raw_text();
     }
     let places = match memory.kind {
-        MemoryKind::Reader | MemoryKind::Live => search.virtual_places(progress)?,
+        MemoryKind::Live => search.virtual_places(progress)?,
         _ if memory.physical.size() == 0 => search.virtual_places(progress)?,
         _ => match search.physical_places(progress)? {
             none if none.is_empty() && memory.virtual_.size() > 0 => search.virtual_places(progress)?,
@@ -70,9 +70,9 @@ impl Search<'_> {
         let mut tried = 0u64;
         for extent in self.memory.physical.extents() {
             let phase = self.text.start % ALIGN;
-            let first = extent.address.saturating_sub(phase).next_multiple_of(ALIGN).saturating_add(phase);
+            let Some(first) = extent.address.saturating_sub(phase).checked_next_multiple_of(ALIGN) else { break };
             let end = extent.address.saturating_add(extent.size);
-            let mut at = first;
+            let mut at = first.saturating_add(phase);
             while at < end && places.len() < MAX_COPIES {
                 tried += 1;
                 if tried.is_multiple_of(REPORT) {

@@ -9,7 +9,7 @@ use super::formats::notes::Notes;
 use super::formats::{self, Content, Dump, Opened};
 use super::kind::MemoryKind;
 use super::pages::Pages;
-use super::space::Space;
+use super::space::{Extent, Space};
 use super::store::Store;
 use crate::error::Result;
 
@@ -18,9 +18,9 @@ pub(super) const CHUNK: usize = 1 << 20;
 /// The smallest piece of memory that can be absent.
 pub(super) const PAGE: u64 = 4096;
 
-/// Reads virtual memory: what drgn's `prog.read` and volatility3's `layer.read` do.
+/// Reads memory by address, virtual or physical: what drgn's `prog.read` and volatility3's `layer.read` do.
 pub trait Reader: Send + Sync {
-    /// Fills the buffer from a virtual address; `false` where not all of it is there. An error ends all reading.
+    /// Fills the buffer from an address; `false` where not all of it is there. An error ends all reading.
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result<bool>;
 
     /// What it said when something was not there, if it said anything.
@@ -39,6 +39,7 @@ pub(super) enum Source {
     Pages(Box<dyn Pages>),
     /// The memory of a running kernel: what is listed may be absent nonetheless.
     Live(Store),
+    /// Reads virtual addresses; physical ones where extents say which there are.
     Reader(Box<dyn Reader>),
 }
 
@@ -83,13 +84,20 @@ impl Memory {
         Dump::new(Store::Bytes(bytes)).and_then(|dump| Memory::new(name, &dump)).map_err(|error| error.in_file(name))
     }
 
-    /// Memory that something else reads; `name` is for messages.
+    /// Virtual memory that something else reads; `name` is for messages.
     pub fn from_reader(name: &str, reader: Box<dyn Reader>) -> Memory {
+        Memory::from_physical_reader(name, reader, &[])
+    }
+
+    /// Physical memory that something else reads: `there` has the address and size of each stretch that there is.
+    pub fn from_physical_reader(name: &str, reader: Box<dyn Reader>, there: &[(u64, u64)]) -> Memory {
+        let extent =
+            |&(address, size): &(u64, u64)| Extent { address, size: size.min(u64::MAX - address), offset: address };
         Memory {
             name: name.to_owned(),
             kind: MemoryKind::Reader,
             source: Source::Reader(reader),
-            physical: Space::default(),
+            physical: Space::new(there.iter().map(extent).collect()),
             virtual_: Space::default(),
             notes: Notes::default(),
             remarks: Vec::new(),
@@ -152,6 +160,13 @@ impl Memory {
                 })?;
             }
             Source::Live(store) => chunks(at, buffer, &|at, part| Ok(whole(store, space, at, part)), &mut missing)?,
+            Source::Reader(reader) if matches!(place, Place::Physical(_)) => {
+                listed(space, at, buffer, &mut missing, &mut |offset, part, missing| {
+                    chunks(offset, part, &|at, part| reader.read(at, part), &mut |gap, size| {
+                        missing(gap - offset, size)
+                    })
+                })?;
+            }
             Source::Reader(reader) => chunks(at, buffer, &|at, part| reader.read(at, part), &mut missing)?,
         }
         Ok(unread)

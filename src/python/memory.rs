@@ -112,12 +112,13 @@ impl Memory {
         Memory::opened(py, || memory::Memory::from_bytes(name, data.to_vec()))
     }
 
-    /// Memory that (address, size) -> bytes reads.
+    /// Memory that (address, size) -> bytes reads; by physical addresses where (address, size) of what there is are given.
     #[staticmethod]
-    fn from_reader(name: &str, call: Py<PyAny>) -> Memory {
+    #[pyo3(signature = (name, call, physical = Vec::new()))]
+    fn from_reader(name: &str, call: Py<PyAny>, physical: Vec<(u64, u64)>) -> Memory {
         let raised = Raised::default();
         let reader = Callable { call, complaint: Mutex::default(), raised: Arc::clone(&raised) };
-        Memory { memory: Arc::new(memory::Memory::from_reader(name, Box::new(reader))), raised }
+        Memory { memory: Arc::new(memory::Memory::from_physical_reader(name, Box::new(reader), &physical)), raised }
     }
 
     /// Opens the memory of the kernel this runs on.

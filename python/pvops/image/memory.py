@@ -12,6 +12,7 @@ drgn's and volatility3's readers are memory too::
 
     pvops.memory.open(prog.read)  # prog = drgn.Program(); prog.set_core_dump("vmcore")
     pvops.memory.open(kernel_layer.read)  # kernel_layer = context.layers["primary"], volatility3
+    pvops.memory.open(layer.read, physical=[(0, layer.maximum_address + 1)])  # a layer of physical memory
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from pvops.errors import DumpError, Error, InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import TypeAlias
 
     from typing_extensions import Buffer
 
     from pvops.image.view import KernelView
 
-    #: Reads virtual memory: (address, size) -> as many bytes. Raises any exception where they are not all there.
+    #: Reads memory: (address, size) -> as many bytes. Raises any exception where they are not all there.
     Read: TypeAlias = Callable[[int, int], Buffer]
     #: Told how far a long search is: (bytes done, bytes there are).
     Progress: TypeAlias = Callable[[int, int], object]
 
 
-def open(source: str | os.PathLike[str] | Buffer | Read) -> Memory:
-    """Opens memory: a dump's path or its bytes, or a function that reads virtual addresses.
+def open(source: str | os.PathLike[str] | Buffer | Read, *, physical: Iterable[tuple[int, int]] = ()) -> Memory:
+    """Opens memory: a dump's path or its bytes, or a function that reads it by address.
 
     A dump is an ELF core (QEMU's ``dump-guest-memory``, ``virsh dump --memory-only --format elf``, kdump, VirtualBox,
     perf's copy of ``/proc/kcore``, ``xl dump-core``), kdump-compressed (makedumpfile's and QEMU's, flattened or split),
@@ -49,6 +50,8 @@ def open(source: str | os.PathLike[str] | Buffer | Read) -> Memory:
 
     Args:
         source: a path, anything with the buffer protocol, or ``(address, size) -> bytes``.
+        physical: of a function that takes physical addresses, (address, size) of each stretch of memory that there is;
+            one without takes virtual addresses.
 
     Raises:
         InputError: the file cannot be read.
@@ -58,7 +61,7 @@ def open(source: str | os.PathLike[str] | Buffer | Read) -> Memory:
         return Memory(_core.Memory.open(os.fspath(source)))
     if callable(source):
         name = getattr(source, "__qualname__", None) or type(source).__name__
-        return Memory(_core.Memory.from_reader(f"<{name}>", source))
+        return Memory(_core.Memory.from_reader(f"<{name}>", source, list(physical)))
     return Memory(_core.Memory.from_bytes("<bytes>", bytes(memoryview(source))))
 
 

@@ -169,12 +169,17 @@ def _run(run: Unexplained, title: str, style: Style) -> Iterator[str]:
     if run.should or run.stands:
         yield f"      {at}is      {style.code(run.stands)}"
         yield f"      {' ' * len(at)}should  {style.runs(run.should)}"
-    notes = [f"in a site of {run.table}"] if run.table else ["in code that no table names"]
+    yield style.dim(f"      {'; '.join(notes(run))}")
+
+
+def notes(run: Unexplained) -> list[str]:
+    """What is known of a run besides its bytes: where it lies, whose it may be, what it is near to."""
+    said = [f"in a site of {run.table}"] if run.table else ["in code that no table names"]
     if run.owned is not None:
-        notes.append(_owner(run.owned))
+        said.append(_owner(run.owned))
     if run.nearest:
-        notes.append(run.nearest)
+        said.append(run.nearest)
     if run.suspects:
         others = ", ".join(f"{address:#x}" for address in run.suspects)
-        notes.append(f"as many sites say so as say otherwise, so any of these may be the changed one: {others}")
-    yield style.dim(f"      {'; '.join(notes)}")
+        said.append(f"as many sites say so as say otherwise, so any of these may be the changed one: {others}")
+    return said

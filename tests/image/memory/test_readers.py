@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pytest
 
 import pvops
-from image.memory.slid import SLIDE, Slid
-
-_PAGE = 4096
-_LARGE = 2 << 20
+from image.memory.slid import LARGE, SLIDE, TABLES, TEXT, Slid
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +42,28 @@ def test_volatility3(slid: Slid) -> None:
     physical: Any = pytest.importorskip("volatility3.framework.layers.physical")
 
     context = contexts.Context()
-    context.add_layer(physical.BufferDataLayer(context, "memory", "memory", machine(slid)))
+    context.add_layer(physical.BufferDataLayer(context, "memory", "memory", slid.physical()))
     context.config["kernel.memory_layer"] = "memory"
-    context.config["kernel.page_map_offset"] = _PAGE
+    context.config["kernel.page_map_offset"] = TABLES
     layer = intel.Intel32e(context, "kernel", "kernel")
     context.add_layer(layer)
     found_as_it_slid(slid, pvops.memory.open(layer.read))
+    below = context.layers["memory"]
+    memory = pvops.memory.open(below.read, physical=[(0, below.maximum_address + 1)])
+    found_as_it_slid(slid, memory)
+    assert memory.find(slid.kernel).physical == LARGE + (TEXT & LARGE - 1)
 
 
-def machine(slid: Slid) -> bytes:
-    """Physical memory with the kernel in it, and page tables of four levels from the second page on."""
-    first = min(start for start, _ in slid.pieces) & -_LARGE
-    pages = -(-max(start + len(held) for start, held in slid.pieces) // _LARGE) - first // _LARGE
-    memory = bytearray((1 + pages) * _LARGE)
-    for start, held in slid.pieces:
-        at = _LARGE + start - first
-        memory[at : at + len(held)] = held
-    present, large = 3, 0x80
-    tables = [_PAGE * level for level in (1, 2, 3)]
-    struct.pack_into("<Q", memory, tables[0] + 8 * (first >> 39 & 511), tables[1] | present)
-    struct.pack_into("<Q", memory, tables[1] + 8 * (first >> 30 & 511), tables[2] | present)
-    for page in range(pages):
-        index = (first >> 21 & 511) + page
-        assert index < 512
-        struct.pack_into("<Q", memory, tables[2] + 8 * index, _LARGE * (1 + page) | large | present)
-    return bytes(memory)
+def test_physical_memory_has_holes_and_a_kernel_in_none_of_them(slid: Slid) -> None:
+    held = slid.physical()
+
+    def read(address: int, size: int) -> bytes:
+        if size > 4096 or address % (1 << 20) >= 0xFF000:
+            raise ValueError("the bus")
+        return held[address : address + size]
+
+    found_as_it_slid(slid, pvops.memory.open(read, physical=[(LARGE, len(held) - LARGE), (1 << 40, 1 << 20)]))
+    with pytest.raises(pvops.errors.DumpError, match="holds nothing but zeros"):
+        pvops.memory.open(read, physical=[(0, LARGE)]).find(slid.kernel)
+    # An end behind the last address is cut off.
+    found_as_it_slid(slid, pvops.memory.open(read, physical=[(LARGE, len(held) - LARGE), ((1 << 64) - 4096, 1 << 63)]))
