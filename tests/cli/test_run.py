@@ -146,3 +146,28 @@ def test_without_the_emulator_one_line_says_what_to_install(tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stdout == b""
     assert done.stderr.decode().splitlines() == ["pvops: running guests needs Unicorn: pip install 'linux-pvops[run]'"]
+
+
+def test_locks_run_on_several_virtual_cpus() -> None:
+    runs = document("run", "pv-ticket-4.0", "--vcpus", "3", "--pcpus", "2", "--slice", "100", "--schedules", "2")[
+        "runs"
+    ]
+    assert {r["backend"] for r in runs} == {"native", "kvm", "xen"}
+    for row in runs:
+        assert set(row) >= KEYS | {"vcpus", "pcpus", "scheduler", "seed", "locks"}
+        assert (row["vcpus"], row["pcpus"], row["verdict"]) == (3, 2, "kept")
+        (lock,) = row["locks"]
+        assert set(lock) >= {"protocol", "acquisitions", "slow_paths", "kicks", "polls", "waits"}
+        assert lock["acquisitions"] == 2 * 3 * 4
+    assert len({row["final_state"] for row in runs}) == 1
+
+
+def test_a_planted_bug_in_a_lock_is_a_verdict_and_no_failure() -> None:
+    done = pvops("run", "ticket-2.6.25", "--vcpus", "2", "--mutant", "ticket-wrap", "--turns", "200", "--bits", "32")
+    assert done.returncode == 0
+    assert b"lost-kick in 1 of 1" in done.stdout
+
+
+def test_what_belongs_to_guests_on_one_cpu_is_refused_for_locks() -> None:
+    assert "not with --vcpus" in trouble("run", "--vcpus", "2", "--era", "seed")
+    assert "no lock boot" in trouble("run", "boot", "--vcpus", "2")

@@ -22,6 +22,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     if args.html == "-" and args.format_ != "text":
         raise OpsError("--html - and rows or JSON both want standard output; write the page to a file")
+    if args.vcpus is not None:
+        from pvops.cli import run_locks
+
+        return run_locks.run(args)
     job = _job(args)
     if args.image is not None:
         return _write_image(args, job)

@@ -14,6 +14,7 @@ class Uc(Protocol):
     """The part of ``unicorn.Uc`` that is used here, which has no types of its own."""
 
     def mem_map(self, address: int, size: int, perms: int = 7) -> None: ...
+    def mem_map_ptr(self, address: int, size: int, perms: int, ptr: int) -> None: ...
     def mem_read(self, address: int, size: int) -> bytearray: ...
     def mem_write(self, address: int, data: bytes) -> None: ...
     def reg_read(self, register: int) -> int: ...
@@ -43,18 +44,21 @@ NEEDED = "running guests needs Unicorn: pip install 'linux-pvops[run]'"
 
 _REGISTERS = (
     *("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags", "cs", "ds", "es", "fs", "ss"),
+    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip", "rflags", "gs", "fs_base", "gs_base"),
+    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
     *("cr0", "cr2", "cr3", "cr4", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7", "gdtr", "idtr", "ldtr", "tr"),
 )
 
 
-def unicorn() -> tuple[ModuleType, dict[str, int], Uc]:
-    """The library, its numbers of registers and hooked instructions by name, and a new 32-bit CPU.
+def unicorn(bits: int = 32) -> tuple[ModuleType, dict[str, int], Uc]:
+    """The library, its numbers of registers and hooked instructions by name, and a new CPU.
 
     Raises:
         RunError: it is not installed.
     """
     library, numbers = _loaded()
-    return library, numbers, library.Uc(library.UC_ARCH_X86, library.UC_MODE_32)
+    mode = library.UC_MODE_64 if bits == 64 else library.UC_MODE_32
+    return library, numbers, library.Uc(library.UC_ARCH_X86, mode)
 
 
 @cache
@@ -65,5 +69,5 @@ def _loaded() -> tuple[ModuleType, dict[str, int]]:
     except ImportError:
         raise RunError(NEEDED) from None
     numbers = {name: getattr(x86_const, f"UC_X86_REG_{name.upper()}") for name in _REGISTERS}
-    numbers |= {name: getattr(x86_const, f"UC_X86_INS_{name.upper()}") for name in ("in", "out", "cpuid")}
+    numbers |= {name: getattr(x86_const, f"UC_X86_INS_{name.upper()}") for name in ("in", "out", "cpuid", "syscall")}
     return library, numbers

@@ -7,7 +7,7 @@ its own init code has put it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pvops._core as _core
 from pvops.errors import RunError
@@ -15,13 +15,15 @@ from pvops.errors import RunError
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
     from pvops.emulate.guest.image import GuestImage
+    from pvops.emulate.macros.paravirt import Paravirt
     from pvops.eras.patching import PatchFunction
+    from pvops.kernel import Kernel
 
 #: Nop tables that a guest's CPU may ask for; the seed has no P6.
 NOPS = ("k8", "k7", "p6", "generic")
 
 #: What a write of the core makes of a site, in the report's words.
-_FORMS = {"inlined": "inlined", "called": "call", "jumped": "jmp", "nopped": "nop", "kept": "left", "bug": "ud2"}
+FORMS = {"inlined": "inlined", "called": "call", "jumped": "jmp", "nopped": "nop", "kept": "left", "bug": "ud2"}
 
 
 class Patch(NamedTuple):
@@ -71,6 +73,29 @@ def patch_function(image: GuestImage, name: str, placed: bool) -> PatchFunction 
     return None
 
 
+class Patched(Protocol):
+    """A guest's kernel, as far as patching it asks."""
+
+    @property
+    def era(self) -> str:
+        """Of its kernel."""
+
+    @property
+    def pv(self) -> Paravirt:
+        """Its paravirt macros."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """The image, opened as any kernel."""
+
+    @property
+    def symbols(self) -> Mapping[str, int]:
+        """Name → address."""
+
+    def address(self, name: str) -> int:
+        """The address of a symbol; `RunError` where there is none."""
+
+
 def plan(
     image: GuestImage, pointers: Mapping[str, int], nops: str, features: Iterable[int] = (), *, placed: bool = False
 ) -> _core.Plan:
@@ -86,15 +111,39 @@ def plan(
     Raises:
         RunError: the patch function is none that is known, or the nop table is none of the era's.
     """
+    if nops not in NOPS or (nops == "p6" and image.era == "seed"):
+        raise RunError(f"no nop table {nops} in {image.era}")
+    function = patch_function(image, image.place(pointers["pv_init_ops.patch"]), placed)
+    return planned(image, pointers, function, nops, features)
+
+
+def planned(
+    image: Patched,
+    pointers: Mapping[str, int],
+    function: PatchFunction | None,
+    nops: str,
+    features: Iterable[int] = (),
+    keys: Mapping[int, bool] | None = None,
+) -> _core.Plan:
+    """The writes, as the core plans them for any kernel.
+
+    Args:
+        image: the guest.
+        pointers: op → address held.
+        function: the patch function; None for the default rules.
+        nops: the nop table.
+        features: numbers of the CPU's features, for alternatives.
+        keys: address of a static key → whether it is on.
+
+    Raises:
+        RunError: the era has no pass over paravirt sites.
+    """
     from pvops import eras
     from pvops.decide.patching import core_rules, core_slot
 
-    if nops not in NOPS or (nops == "p6" and image.era == "seed"):
-        raise RunError(f"no nop table {nops} in {image.era}")
     era_rules = eras.era(image.era).paravirt
     if era_rules is None:
         raise RunError(f"{image.era} has no apply_paravirt()")
-    function = patch_function(image, image.place(pointers["pv_init_ops.patch"]), placed)
     identities = {image.address(n): f"ident{b}" for n, b in era_rules.identities.items() if n in image.symbols}
     nop = image.address(era_rules.nop)
     template = []
@@ -103,11 +152,13 @@ def plan(
         kind = "null" if not address else "nop" if address == nop else identities.get(address, "function")
         template.append(core_slot(op.name, kind, address, jump=op.op.jump, patch=function, resolve=image.address))
     clobbers = image.pv.clobbers["CLBR_ANY"]
-    words = [0] * 8
+    words = [0] * 16
     for number in features:
         words[number // 32] |= 1 << number % 32
-    boot = _core.Boot(words, {}, nops, template=template, rules=core_rules(era_rules, 32, nops, call_clobbers=clobbers))
-    return _core.Plan.boot(image.kernel.tables, boot, image.era)
+    rules = core_rules(era_rules, image.pv.bits, nops, call_clobbers=clobbers)
+    on = {address: (held, True) for address, held in (keys or {}).items()}
+    boot = _core.Boot(words, {}, nops, template=template, rules=rules, keys=on)
+    return _core.Plan.boot(image.kernel.tables, boot, eras.era(image.era).passes[-1].name)
 
 
 def apply(image: GuestImage, cpu: Cpu, nops: str = "k8", features: Iterable[int] = ()) -> list[Patch]:
@@ -122,13 +173,13 @@ def apply(image: GuestImage, cpu: Cpu, nops: str = "k8", features: Iterable[int]
     raw = bytearray(text[1])
     spans = {address: length for address, (_, length) in image.sites().items()} | image.alternatives()
     placed = bool(cpu.word(image.address("have_vcpu_info_placement")))
-    planned = plan(image, held(image, cpu), nops, features, placed=placed)
-    for address, table, row, code, kind, reason, used, _ in planned.writes():
+    writes = plan(image, held(image, cpu), nops, features, placed=placed)
+    for address, table, row, code, kind, reason, used, _ in writes.writes():
         if code:
             raw[address - text[0] : address - text[0] + len(code)] = code
             spans[address] = max(spans.get(address, 0), len(code))
         if table == "paravirt":
-            form = "ud2" if code[:2] == b"\x0f\x0b" else _FORMS.get(kind, kind)
+            form = "ud2" if code[:2] == b"\x0f\x0b" else FORMS.get(kind, kind)
             done.append(Patch(address, names[types[row]], form, code, used, reason))
     for address, length in spans.items():
         cpu.write(address, bytes(raw[address - text[0] : address - text[0] + length]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from pvops.cli.grammar.common import Commands, command, formats, html
 
 
@@ -17,7 +19,8 @@ def add(commands: Commands) -> None:
         "guest",
         metavar="GUEST",
         nargs="*",
-        help="boot, switch or lock, or a Python file that defines `program` (default: the three)",
+        help="boot, switch or lock, or a Python file that defines `program` (default: the three); with --vcpus a lock: "
+        "ticket-2.6.25, pv-ticket-3.12, … (default: every lock)",
     )
     parser.add_argument("--era", metavar="ERA", action="append", default=[], help="seed or 2.6.33 (default: both)")
     parser.add_argument(
@@ -49,5 +52,30 @@ def add(commands: Commands) -> None:
         "--instructions", type=int, default=5_000_000, metavar="N", help="stop a run after so many (default 5,000,000)"
     )
     parser.add_argument("--image", metavar="FILE", help="write the guest's kernel, an ELF file, and run nothing")
+    _locks(parser)
     html(parser, "tables and timelines")
     formats(parser, rows=True)
+
+
+def _locks(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "locks on several virtual CPUs",
+        "With --vcpus the guests are locks: every CPU takes one, and a hypervisor puts virtual CPUs on physical ones. "
+        "A run is decided by its seed; cycles are a model (an instruction is one) and no time.",
+    )
+    for name, metavar, what in (
+        ("vcpus", "N", "virtual CPUs, up to 32"),
+        ("pcpus", "P", "physical CPUs (default: half of the virtual ones)"),
+        ("seed", "SEED", "of the schedule (default 1)"),
+        ("schedules", "N", "run so many, with seeds from --seed on (default 1)"),
+        ("bits", "32|64", "only kernels of this width"),
+        ("turns", "N", "acquisitions of each CPU (default 4)"),
+        ("think", "LOOPS", "between two acquisitions (default 4)"),
+        ("hold", "LOOPS", "in one (default 4)"),
+        ("threshold", "LOOKS", "looks at the lock before a waiter blocks (default 16)"),
+        ("quantum", "INSTRUCTIONS", "at a stretch, on the average (default 6)"),
+        ("slice", "CYCLES", "of the scheduler (default 400)"),
+    ):
+        group.add_argument(f"--{name}", type=int, metavar=metavar, help=what)
+    group.add_argument("--scheduler", metavar="NAME", help="round-robin or credit (default)")
+    group.add_argument("--mutant", metavar="NAME", help="plant a known bug; what it breaks is the result")

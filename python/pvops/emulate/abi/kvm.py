@@ -13,3 +13,6 @@ NAMES = {WRITE_PTE: "WRITE_PTE", FLUSH_TLB: "FLUSH_TLB", RELEASE_PT: "RELEASE_PT
 #: "KVMKVMKVM" in ebx, ecx, edx of CPUID leaf 0x40000000; NOP_IO_DELAY and MMU_OP in eax of the next.
 SIGNATURE = (0x4B4D564B, 0x564B4D56, 0x4D)
 FEATURES = 1 << 1 | 1 << 2
+
+#: KVM_HC_KICK_CPU, since 3.12 (include/uapi/linux/kvm_para.h): ends the halt of the virtual CPU with this APIC number.
+KICK_CPU = 5

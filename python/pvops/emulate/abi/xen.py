@@ -49,3 +49,10 @@ WC_SEC = 64 * 32 + 2 * 128 + 4
 ENOSYS = -38
 #: Of vcpu_op: where a guest wants its vcpu_info (VCPUOP_register_vcpu_info).
 REGISTER_VCPU_INFO = 10
+
+#: Event channels and sleeping: numbers of the calls and of what is asked (event_channel.h, sched.h of Xen 3.1).
+XEN_VERSION, SCHED_OP, EVENT_CHANNEL_OP = 17, 29, 32
+SCHEDOP_BLOCK, SCHEDOP_POLL = 1, 3
+EVTCHN_SEND = 4
+#: The offset of ``evtchn_pending`` in the shared page: behind 32 of ``struct vcpu_info``, of 64 bytes each.
+EVTCHN_PENDING = 32 * 64

@@ -1,0 +1,75 @@
+"""``pvops run --vcpus N``: locks on several virtual CPUs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from pvops.cli import output
+from pvops.errors import RunError
+from pvops.render import terminal
+
+if TYPE_CHECKING:
+    from pvops.emulate.smp.job import LockJob
+
+#: The exit status where a promise was not kept, though no bug was planted.
+WRONG = 1
+_SETTING = ("seed", "turns", "think", "hold", "quantum", "slice", "scheduler")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    job = _job(args)
+    from pvops.emulate.smp.job import differing, results
+    from pvops.render import run_locks as render
+
+    found = list(results(job))
+    wrong = differing(found)
+    if args.format_ == "json":
+        output.print_json(render.document(found, wrong))
+    elif args.format_ in ("jsonl", "csv"):
+        output.print_rows(args.format_, render.rows(found), render.COLUMNS)
+    else:
+        style = terminal.Style(args.color)
+        for line in render.lines(found, style):
+            sys.stdout.write(line + "\n")
+        for result in found if args.trace else ():
+            for line in render.trace_lines(result):
+                sys.stdout.write(line + "\n")
+    for line in wrong:
+        output.note(line)
+    return WRONG if wrong else 0
+
+
+def _job(args: argparse.Namespace) -> LockJob:
+    from pvops.emulate.emulator import unicorn
+
+    unicorn()
+    from pvops.emulate.guest import locks
+    from pvops.emulate.smp.job import LockJob
+    from pvops.emulate.smp.machine import Setting
+
+    if args.bits not in (None, 32, 64):
+        raise RunError(f"--bits {args.bits}: 32 or 64")
+    if args.schedules is not None and args.schedules < 1:
+        raise RunError(f"--schedules {args.schedules}: at least one")
+    if args.era or args.without or args.length or args.image or args.lazy is not None:
+        raise RunError("--era, --without, --length, --image and lazy mode are for guests on one CPU, not with --vcpus")
+    names = args.guest or locks.NAMES
+    for name in names:
+        locks.protocol(name)
+    given = {name: getattr(args, name) for name in _SETTING if getattr(args, name) is not None}
+    pcpus = args.pcpus if args.pcpus is not None else max(args.vcpus // 2, 1)
+    return LockJob(
+        names,
+        tuple(args.backend),
+        args.vcpus,
+        Setting(pcpus=pcpus, most=args.instructions, **given),
+        schedules=args.schedules or 1,
+        bits=(32, 64) if args.bits is None else (args.bits,),
+        patched=(False, True) if args.patched is None else (args.patched,),
+        threshold=16 if args.threshold is None else args.threshold,
+        mutant=args.mutant,
+        record=args.trace,
+    )

@@ -1,0 +1,31 @@
+"""Locks as machine code, one description each for i386 and x86-64: the spinlocks of Linux, and what became of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pvops.errors import RunError, nearest
+
+if TYPE_CHECKING:
+    from pvops.emulate.guest.locks.code import Protocol
+
+#: Where each protocol is.
+_WHERE = {
+    "ticket-2.6.25": ("ticket_2_6_25", "PROTOCOL"),
+    "pv-ticket-3.12": ("pv_tickets", "V3_12"),
+    "pv-ticket-4.0": ("pv_tickets", "V4_0"),
+}
+
+#: Their names, oldest first.
+NAMES = tuple(_WHERE)
+
+
+def protocol(name: str) -> Protocol:
+    """A protocol by name; `RunError` where there is none."""
+    from importlib import import_module
+
+    if name not in _WHERE:
+        raise RunError(f"no lock {name}{nearest(name, NAMES)}: there are {', '.join(NAMES)}")
+    module, attribute = _WHERE[name]
+    found: Protocol = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return found

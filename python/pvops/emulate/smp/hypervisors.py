@@ -1,0 +1,192 @@
+"""What is below virtual CPUs that share a lock: how one sleeps, and how another wakes it.
+
+Sources: arch/x86/kvm/{x86,lapic}.c of 3.12 (``kvm_emulate_halt()``, ``kvm_pv_kick_cpu_op()``, ``pv_unhalted``);
+xen/common/{schedule,event_channel}.c of Xen 3.1 (``do_poll()``, ``evtchn_send()``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from pvops.emulate.abi.kvm import KICK_CPU
+from pvops.emulate.abi.xen import (
+    EVENT_CHANNEL_OP,
+    EVTCHN_PENDING,
+    EVTCHN_SEND,
+    SCHED_OP,
+    SCHEDOP_POLL,
+    TRAP,
+    XEN_VERSION,
+)
+from pvops.emulate.guest.locks.code import KICKER
+from pvops.errors import RunError
+
+if TYPE_CHECKING:
+    from pvops.emulate.guest.locks.kernel import LockImage
+    from pvops.emulate.smp.memory import Memory
+    from pvops.emulate.smp.vcpu import Vcpu
+
+
+class Machine(Protocol):
+    """What a hypervisor can do with virtual CPUs."""
+
+    def called(self, cpu: Vcpu, name: str) -> None:
+        """A hypercall was made."""
+
+    def block(self, cpu: Vcpu) -> None:
+        """This one sleeps until it is woken."""
+
+    def wake(self, cpu: Vcpu, number: int) -> None:
+        """A CPU wakes another, by number, that sleeps."""
+
+    def slept(self, number: int) -> None:
+        """A sleep is over, or was none."""
+
+
+class Hypervisor:
+    """Bare hardware, and what others have in common.
+
+    Args:
+        image: the guest.
+        cpus: how many.
+    """
+
+    name = "native"
+    ring = 0
+
+    def __init__(self, image: LockImage, cpus: int) -> None:
+        self.image = image
+        self.cpus = cpus
+        self.machine: Machine
+        self.reset()
+
+    def reset(self) -> None:
+        """As before anything ran."""
+
+    def load(self, memory: Memory) -> None:
+        """What it puts into the guest's memory."""
+
+    def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
+        """Nothing traps."""
+        return False
+
+
+class Native(Hypervisor):
+    """Bare hardware; where physical CPUs are fewer, something is below that the guest knows nothing of."""
+
+
+class Kvm(Hypervisor):
+    """``hlt`` exits, and a hypercall ends another CPU's halt, or the next one if it comes before."""
+
+    name = "kvm"
+
+    def reset(self) -> None:
+        self._unhalted = [False] * self.cpus
+        self._halted = [False] * self.cpus
+
+    def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
+        if kind == "hlt":
+            self.machine.called(cpu, "(halt)")
+            if self._unhalted[cpu.number]:
+                self._unhalted[cpu.number] = False
+                self.machine.slept(cpu.number)
+            else:
+                self._halted[cpu.number] = True
+                self.machine.block(cpu)
+            return True
+        if kind != "vmcall":
+            return False
+        call, target = cpu.get("eax"), cpu.get("ecx")
+        if call != KICK_CPU:
+            raise RunError(f"unknown hypercall {call}", reason="unknown hypercall")
+        if target >= self.cpus:
+            raise RunError(f"a kick of CPU {target}", reason="no such CPU")
+        self.machine.called(cpu, "KICK_CPU")
+        if self._halted[target]:
+            self._halted[target] = False
+            self.machine.wake(cpu, target)
+            self.machine.slept(target)
+        else:
+            self._unhalted[target] = True
+        cpu.set("eax", 0)
+        return True
+
+
+class Xen(Hypervisor):
+    """A sleeper polls the event channel of its own kicker; the channel is masked, so nothing else comes of an event."""
+
+    name = "xen"
+
+    def __init__(self, image: LockImage, cpus: int) -> None:
+        super().__init__(image, cpus)
+        self.ring = 1 if image.bits == 32 else 3
+
+    def reset(self) -> None:
+        self._polls: dict[int, int] = {}
+
+    def load(self, memory: Memory) -> None:
+        """The page of hypercalls, and an event channel for each CPU."""
+        page = self.image.address("hypercall_page")
+        for number in range(64):
+            call = b"\xb8" + number.to_bytes(4, "little")
+            # On x86-64 syscall changes rcx and r11, which the stub saves.
+            code = b"\x51\x41\x53" + call + b"\x0f\x05\x41\x5b\x59\xc3"
+            memory.write(page + 32 * number, code if self.image.bits == 64 else call + bytes([0xCD, TRAP, 0xC3]))
+        for cpu in range(self.cpus):
+            memory.set_number(self.image.per_cpu(cpu) + KICKER, 4, self.port(cpu))
+        self.memory = memory
+
+    @staticmethod
+    def port(cpu: int) -> int:
+        """The event channel that wakes a CPU; number 0 is none."""
+        return cpu + 1
+
+    def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
+        if (kind, number) != (("syscall", 0) if self.image.bits == 64 else ("int", TRAP)):
+            return False
+        call = cpu.get("eax")
+        first, second = ("rdi", "rsi") if self.image.bits == 64 else ("ebx", "ecx")
+        command, argument = cpu.get(first), cpu.get(second)
+        result = "rax" if cpu.bits == 64 else "eax"
+        if call == SCHED_OP and command == SCHEDOP_POLL:
+            self._poll(cpu, argument)
+        elif call == EVENT_CHANNEL_OP and command == EVTCHN_SEND:
+            self._send(cpu, cpu.number_at(argument, 4))
+        elif call != XEN_VERSION:
+            raise RunError(f"unknown hypercall {call}, command {command}", reason="unknown hypercall")
+        else:
+            self.machine.called(cpu, "xen_version")
+        cpu.set(result, 0)
+        return True
+
+    def _pending(self, port: int) -> bool:
+        return bool(self.memory.number(self.image.address("xen_shared_info") + EVTCHN_PENDING, 8) >> port & 1)
+
+    def _poll(self, cpu: Vcpu, at: int) -> None:
+        """do_poll(): of one port here, which is all that locks ask for."""
+        size = self.image.bits // 8
+        ports, count = cpu.number_at(at, size), cpu.number_at(at + size, 4)
+        if count != 1:
+            raise RunError(f"a poll of {count} event channels", reason="only one can be polled here")
+        self.machine.called(cpu, "sched_op: poll")
+        port = cpu.number_at(ports, 4)
+        if self._pending(port):
+            self.machine.slept(cpu.number)
+        else:
+            self._polls[port] = cpu.number
+            self.machine.block(cpu)
+
+    def _send(self, cpu: Vcpu, port: int) -> None:
+        """evtchn_send(): the event is pending, and who polls for it goes on."""
+        if not 0 < port <= self.cpus:
+            raise RunError(f"event channel {port}", reason="it is not bound")
+        self.machine.called(cpu, "event_channel_op: send")
+        at = self.image.address("xen_shared_info") + EVTCHN_PENDING
+        self.memory.set_number(at, 8, self.memory.number(at, 8) | 1 << port)
+        sleeper = self._polls.pop(port, None)
+        if sleeper is not None:
+            self.machine.wake(cpu, sleeper)
+            self.machine.slept(sleeper)
+
+
+HYPERVISORS: dict[str, type[Hypervisor]] = {"native": Native, "kvm": Kvm, "xen": Xen}

@@ -1,0 +1,443 @@
+"""A guest on several virtual CPUs, and these on fewer physical ones: stepped by a seed, one quantum after another.
+
+Cycles are a model and no time: an instruction is one, and what the hypervisor does costs what `Setting` says. Each
+physical CPU has a count of its own, and the one that is behind is next; it executes a quantum of instructions, whose
+length the seed draws. A trap ends a quantum, which is counted whole.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from pvops.emulate.cpu import Stop
+from pvops.emulate.guest.locks.kernel import TOLD
+from pvops.emulate.smp import boot
+from pvops.emulate.smp.counts import Counts
+from pvops.emulate.smp.hypervisors import HYPERVISORS
+from pvops.emulate.smp.record import Recorder
+from pvops.emulate.smp.scheduler import SCHEDULERS, Scheduler, scheduler
+from pvops.emulate.smp.watch import Broken, Watch
+from pvops.errors import RunError
+
+if TYPE_CHECKING:
+    from pvops.emulate.guest.locks.kernel import LockImage
+    from pvops.emulate.guest.locks.steps import Step
+    from pvops.emulate.smp.vcpu import Vcpu
+
+
+class Setting(NamedTuple):
+    """How a guest is run. Times are cycles.
+
+    Attributes:
+        pcpus: physical CPUs.
+        seed: of the quanta's lengths.
+        scheduler: of `SCHEDULERS`.
+        turns: acquisitions of each CPU.
+        think, hold: between two acquisitions and in one: turns of a loop of two instructions.
+        quantum: instructions at a stretch, on the average.
+        slice: how long a virtual CPU may run while others wait.
+        switch, exit, kick: what it costs to put a virtual CPU on a physical one, to leave the guest in order to sleep,
+            and to wake another.
+        ticket: the lock's first ticket.
+        most: instructions of all together, before a run is given up.
+    """
+
+    pcpus: int = 2
+    seed: int = 1
+    scheduler: str = "credit"
+    turns: int = 4
+    think: int = 4
+    hold: int = 4
+    quantum: int = 6
+    slice: int = 400
+    switch: int = 20
+    exit: int = 20
+    kick: int = 40
+    ticket: int = 0
+    most: int = 20_000_000
+
+    def check(self) -> None:
+        """Raises `RunError` where it makes no sense."""
+        least = {"pcpus": 1, "turns": 1, "quantum": 1, "slice": 1, "most": 1}
+        for name in ("pcpus", "seed", "turns", "think", "hold", "quantum", "slice", "switch", "exit", "kick", "most"):
+            value = getattr(self, name)
+            if not least.get(name, 0) <= value < 1 << (64 if name == "seed" else 31):
+                raise RunError(f"{name}: {value} is less than {least.get(name, 0)}, or more than any run takes")
+        if self.scheduler not in SCHEDULERS:
+            raise RunError(f"no scheduler {self.scheduler} (there are {', '.join(SCHEDULERS)})")
+
+
+class Outcome(NamedTuple):
+    """What came of a run.
+
+    Attributes:
+        setting: how it was run.
+        stop: why it ended: ``done``, ``deadlock``, ``hang``, ``broken``, or as of one CPU.
+        broken: the promise that was not kept.
+        cycles: of the physical CPU that ended last.
+        parts: cycles of all virtual CPUs: ``useful``, ``spin``, ``blocked``, ``overhead``, ``idle``.
+        acquisitions: of each virtual CPU.
+        waits: from arriving to entering, of each acquisition.
+        calls: hypercalls by name.
+        blocked: how often a virtual CPU slept.
+        instructions: executed, of all CPUs.
+        final_state: what the program came to: the counter, and each CPU's acquisitions.
+        preempted: how often one lost its physical CPU, and how often while it held the lock.
+    """
+
+    setting: Setting
+    stop: Stop
+    broken: Broken | None
+    cycles: int
+    parts: dict[str, int]
+    acquisitions: tuple[int, ...]
+    waits: tuple[int, ...]
+    calls: dict[str, int]
+    blocked: int
+    instructions: int
+    final_state: str
+    preempted: tuple[int, int]
+
+    @property
+    def ok(self) -> bool:
+        """Everybody was done, and every promise kept."""
+        return self.stop.kind == "done" and self.broken is None
+
+
+#: Where the cycles of a virtual CPU go.
+PARTS = ("useful", "spin", "blocked", "overhead", "idle")
+
+
+class Physical:
+    """A physical CPU: its count, who runs on it, and until when."""
+
+    __slots__ = ("began", "end", "now", "vcpu")
+
+    def __init__(self, end: int) -> None:
+        self.now = 0
+        self.end = end
+        self.began = 0
+        self.vcpu: int | None = None
+
+
+class Machine:
+    """A guest, booted and patched on so many virtual CPUs; it can be run again and again.
+
+    Args:
+        image: the guest.
+        backend: ``native``, ``kvm`` or ``xen``.
+        vcpus: how many.
+        patched: its sites are patched.
+        recorder: told of everything that happens.
+        touches: accesses to the lock are watched too, which costs a call into Python each.
+
+    Raises:
+        RunError: the protocol has no such backend, or too many CPUs.
+    """
+
+    def __init__(
+        self,
+        image: LockImage,
+        backend: str,
+        vcpus: int,
+        *,
+        patched: bool = True,
+        recorder: Recorder | None = None,
+        touches: bool = False,
+    ) -> None:
+        if backend not in image.protocol.backends:
+            raise RunError(
+                f"{image.protocol.name} has no backend {backend} (there are {', '.join(image.protocol.backends)})"
+            )
+        self.image = image
+        self.backend = backend
+        self.below = HYPERVISORS[backend](image, vcpus)
+        self.below.machine = self
+        self.recorder = recorder
+        self.patched = patched
+        booted = boot.boot(image, self.below, vcpus, patched=patched)
+        self.memory, self.cpus, self.patches = booted
+        self._contexts = [cpu.uc.context_save() for cpu in self.cpus]
+        self._held = bytes(self.memory.buffer)
+        self._exit = image.address("exit")
+        self.counts = Counts(image, self.memory)
+        for cpu in self.cpus:
+            self._watch(cpu, touches)
+
+    # Of the run that is under way; `_reset` makes them.
+    stop: Stop | None
+    setting: Setting
+    watch: Watch
+    physical: list[Physical]
+    at: Physical
+    scheduler: Scheduler
+    calls: Counter[str]
+    parts: dict[str, int]
+    preempted: list[int]
+    _wants_block: int | None
+
+    def forms(self) -> dict[str, str]:
+        """Op → what its sites are."""
+        return self.counts.forms(self.patches if self.patched else None)
+
+    def _watch(self, cpu: Vcpu, touches: bool) -> None:
+        recording = self.recorder is not None
+        hooks = {
+            at: partial(self._stepped, cpu, step) for at, step in self.image.steps.items() if recording or step.mark
+        }
+        cpu.watch(hooks)
+        cpu.watch(self.counts.hooks())
+        cpu.watch_halts(self.counts.halts)
+        if touches:
+            lock = self.image.address("the_lock")
+            cpu.watch_accesses(lock, 64, lambda: self.watch.touched(cpu.number))
+
+    # A run
+
+    def run(self, setting: Setting) -> Outcome:
+        """Runs it from the start to its end."""
+        setting.check()
+        self._reset(setting)
+        while self.stop is None:
+            busy = [p for p in self.physical if p.vcpu is not None]
+            if not busy:
+                self.stop = self._nobody()
+                break
+            self._turn(min(busy, key=lambda p: p.now))
+        if self.recorder is not None:
+            self.recorder.end(max(p.now for p in self.physical))
+        return self._outcome(self.stop)
+
+    def _reset(self, setting: Setting) -> None:
+        self.setting = setting
+        self.memory.buffer[:] = self._held
+        told = {"turns": setting.turns, "think": setting.think, "hold": setting.hold, "nr_cpus": len(self.cpus)}
+        for name in TOLD:
+            self.memory.set_number(self.image.address(name), 4, told.get(name, 0))
+        self.memory.set_number(self.image.address("the_lock"), 8, self.image.protocol.ticket(setting.ticket))
+        for cpu, context in zip(self.cpus, self._contexts, strict=True):
+            cpu.uc.context_restore(context)
+            cpu.stopped = None
+        self.below.reset()
+        count = len(self.cpus)
+        self.watch = Watch(self.image.protocol, count)
+        self.random = random.Random(setting.seed)
+        self.stop = None
+        self.calls = Counter()
+        self.blocked = 0
+        self.preempted = [0, 0]
+        self.executed = 0
+        self.parts = dict.fromkeys(PARTS, 0)
+        self._state = ["idle"] * count
+        self._since = [0] * count
+        self.done = [False] * count
+        self._wants_block = None
+        self.scheduler = scheduler(setting.scheduler, count, setting.pcpus, setting.slice)
+        pcpus = setting.pcpus
+        self.physical = [Physical((p + 1) * setting.slice // pcpus) for p in range(pcpus)]
+        if self.recorder is not None:
+            self.recorder.begin(self.image, self.memory, self.cpus, setting.pcpus)
+        for vcpu in range(count):
+            if vcpu < pcpus:
+                self.physical[vcpu].vcpu = vcpu
+                self._enters(vcpu, "useful", 0)
+            else:
+                self.scheduler.add(vcpu, 0)
+                self._enters(vcpu, "idle", 0)
+
+    def _turn(self, p: Physical) -> None:
+        """One quantum of who runs on a physical CPU, or the end of its slice."""
+        setting, number = self.setting, p.vcpu
+        assert number is not None
+        self.at = p
+        if p.now >= p.end:
+            if self.scheduler.yields(number, p.now):
+                self._preempt(p)
+            else:
+                p.end = p.now + setting.slice
+            return
+        drawn = 1 + self.random.getrandbits(24) % (2 * setting.quantum - 1) if setting.quantum > 1 else 1
+        count = min(drawn, p.end - p.now)
+        cpu = self.cpus[number]
+        self._enters(number, "spin" if self.watch.waiting(number) else "useful", p.now)
+        cpu.step(count, self._exit)
+        p.now += count
+        self.executed += count
+        if cpu.stopped is not None:
+            self.stop = cpu.stopped
+        elif self.watch.broken is not None:
+            self.stop = Stop("broken", cpu.get("pc"), self.watch.broken.why)
+        elif self.executed > setting.most:
+            self.stop = Stop("instructions", cpu.get("pc"), f"more than {setting.most:,} instructions")
+        elif self._wants_block == number:
+            self._leave(p, "blocked")
+        elif cpu.get("pc") == self._exit:
+            self.done[number] = True
+            self._leave(p, "idle")
+        elif self._hangs(p.now):
+            self.stop = Stop("hang", cpu.get("pc"), f"nobody owns the lock, and {self._waiters()} spin for ever")
+        self._wants_block = None
+
+    # Physical CPUs
+
+    def _number(self, p: Physical) -> int:
+        return self.physical.index(p)
+
+    def _enters(self, vcpu: int, state: str, now: int) -> None:
+        """A virtual CPU is in a state from now on."""
+        if state != self._state[vcpu]:
+            now = max(now, self._since[vcpu])
+            self.parts[self._state[vcpu]] += now - self._since[vcpu]
+            self._state[vcpu], self._since[vcpu] = state, now
+            if self.recorder is not None:
+                self.recorder.state(vcpu, state, now)
+
+    def _preempt(self, p: Physical) -> None:
+        """Who runs makes way, and queues."""
+        vcpu = p.vcpu
+        assert vcpu is not None
+        self.preempted[0] += 1
+        self.preempted[1] += self.watch.owner == vcpu
+        self.scheduler.left(vcpu, p.now - p.began)
+        self._enters(vcpu, "idle", p.now)
+        following = self.scheduler.take(p.now)
+        self.scheduler.add(vcpu, p.now)
+        p.vcpu = None
+        self._put(p, following)
+
+    def _leave(self, p: Physical, state: str) -> None:
+        """Who runs sleeps, or is done."""
+        vcpu = p.vcpu
+        assert vcpu is not None
+        if state == "blocked":
+            self._spend(p, self.setting.exit)
+            self.blocked += 1
+        self.scheduler.left(vcpu, p.now - p.began)
+        self._enters(vcpu, state, p.now)
+        p.vcpu = None
+        self._put(p, self.scheduler.take(p.now))
+
+    def _put(self, p: Physical, vcpu: int | None) -> None:
+        if vcpu is None:
+            return
+        p.vcpu = vcpu
+        p.now = max(p.now, self._since[vcpu])
+        if self.recorder is not None:
+            self.recorder.put(vcpu, self._number(p), p.now)
+        p.began = p.now
+        self._spend(p, self.setting.switch)
+        p.end = p.now + self.setting.slice
+
+    def _spend(self, p: Physical, cycles: int) -> None:
+        """The hypervisor works for who runs."""
+        if p.vcpu is not None and cycles:
+            self._enters(p.vcpu, "overhead", p.now)
+            p.now += cycles
+
+    # What hypervisors ask for
+
+    def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
+        """A trap of a virtual CPU."""
+        return self.below.trap(cpu, kind, number)
+
+    def called(self, cpu: Vcpu, name: str) -> None:
+        self.calls[name] += 1
+        if self.recorder is not None:
+            self.recorder.event(cpu, self.at.now, "call", name)
+
+    def block(self, cpu: Vcpu) -> None:
+        self._wants_block = cpu.number
+        cpu.pause()
+
+    def wake(self, cpu: Vcpu, number: int) -> None:
+        now = self.at.now
+        self._enters(number, "idle", now)
+        if self.recorder is not None:
+            self.recorder.event(self.cpus[number], now, "wake", f"by CPU {cpu.number}")
+        self._spend(self.at, self.setting.kick)
+        running = {i: (p.vcpu, p.end) for i, p in enumerate(self.physical) if p.vcpu is not None and p is not self.at}
+        victim = self.scheduler.wake(number, now, running)
+        for p in self.physical:
+            if p.vcpu is None:
+                p.now = max(p.now, now)
+                self._put(p, self.scheduler.take(now))
+                return
+        if victim is not None:
+            p = self.physical[victim]
+            p.now = max(p.now, now)
+            self._preempt(p)
+
+    def slept(self, number: int) -> None:
+        if self.recorder is not None:
+            self.recorder.event(self.cpus[number], self.at.now, "step", "halt until kicked")
+
+    # What the guest tells
+
+    def _stepped(self, cpu: Vcpu, step: Step, address: int) -> None:
+        texts = step.texts if step.when is None else step.when(cpu)
+        if step.when is not None and not texts:
+            return
+        now = self.at.now
+        if self.recorder is not None:
+            for text in texts:
+                self.recorder.event(cpu, now, "step", text)
+        if step.mark:
+            self.watch.mark(cpu.number, step.mark, now)
+            if self.recorder is not None:
+                self.recorder.event(cpu, now, "mark", step.mark)
+
+    # Ends
+
+    def _hangs(self, now: int) -> bool:
+        """Whether nothing can come of it: nobody owns the lock, all who are not done wait, and nothing happens."""
+        setting = self.setting
+        rounds = 2 + -(-len(self.cpus) // setting.pcpus)
+        if self.watch.owner is not None or now - self.watch.last < rounds * setting.slice + 4 * self._longest():
+            return False
+        return all(done or self.watch.waiting(cpu.number) for cpu, done in zip(self.cpus, self.done, strict=True))
+
+    def _longest(self) -> int:
+        """Cycles for which a waiter may spin before it sleeps."""
+        return 16 * self.image.threshold + self.setting.exit + self.setting.switch + self.setting.kick
+
+    def _waiters(self) -> str:
+        return "CPUs " + ", ".join(str(cpu.number) for cpu in self.cpus if self.watch.waiting(cpu.number))
+
+    def _nobody(self) -> Stop:
+        """No virtual CPU can run."""
+        if all(self.done):
+            return Stop("done", self._exit, "all CPUs are done")
+        word = self.memory.number(self.image.address("the_lock"), 4)
+        why = f"{self._waiters()} sleep, and nobody is left to wake them; the lock is {word:#010x}"
+        return Stop("deadlock", self.cpus[self.done.index(False)].get("pc"), why)
+
+    def _outcome(self, stop: Stop) -> Outcome:
+        last = max(p.now for p in self.physical)
+        for cpu in range(len(self.cpus)):
+            state, self._state[cpu] = self._state[cpu], ""
+            self.parts[state] += max(last - self._since[cpu], 0)
+        broken = self.watch.broken
+        if broken is None and stop.kind in ("deadlock", "hang"):
+            first = next((c.number for c in self.cpus if self.watch.waiting(c.number)), 0)
+            broken = Broken("lost-kick", first, stop.why)
+        if broken is None and stop.kind == "done":
+            counted, wanted = self.memory.number(self.image.address("counter"), 4), len(self.cpus) * self.setting.turns
+            if counted != wanted:
+                broken = Broken("lost-update", 0, f"the counter behind the lock is {counted}, not {wanted}")
+        return Outcome(
+            setting=self.setting,
+            stop=stop,
+            broken=broken,
+            cycles=last,
+            parts=dict(self.parts),
+            acquisitions=tuple(self.watch.acquisitions),
+            waits=tuple(self.watch.waits),
+            calls=dict(sorted(self.calls.items())),
+            blocked=self.blocked,
+            instructions=self.executed,
+            final_state=f"{self.memory.number(self.image.address('counter'), 4)} {self.watch.acquisitions}",
+            preempted=(self.preempted[0], self.preempted[1]),
+        )

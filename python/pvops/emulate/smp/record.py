@@ -1,0 +1,91 @@
+"""What happens on virtual CPUs, in order: for traces, pictures, and runs of the checker's model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pvops.emulate.guest.locks.kernel import LockImage
+    from pvops.emulate.smp.memory import Memory
+    from pvops.emulate.smp.vcpu import Vcpu
+
+
+class Event(NamedTuple):
+    """Something that happens.
+
+    Attributes:
+        at: cycles.
+        vcpu: whose.
+        pc: the instruction.
+        kind: ``step`` (a line of the checker's model), ``mark``, ``call`` (a hypercall), ``wake``.
+        what: in words.
+        variables: the model's variables before it, those that each CPU has as ``T0.w.want``.
+    """
+
+    at: int
+    vcpu: int
+    pc: int
+    kind: str
+    what: str
+    variables: dict[str, int]
+
+
+class Span(NamedTuple):
+    """A stretch of a virtual CPU in one state, on a physical CPU or none."""
+
+    vcpu: int
+    pcpu: int | None
+    state: str
+    start: int
+    end: int
+    pc: int
+
+
+class Recorder:
+    """Notes everything, of the latest run."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.spans: list[Span] = []
+
+    def begin(self, image: LockImage, memory: Memory, cpus: Sequence[Vcpu], pcpus: int) -> None:
+        """A run begins, with the first virtual CPUs on the physical ones of their number."""
+        self.events, self.spans = [], []
+        self._image, self._memory, self._cpus = image, memory, cpus
+        self._open: list[tuple[str, int]] = [("idle", 0)] * len(cpus)
+        self._on: list[int | None] = [v if v < pcpus else None for v in range(len(cpus))]
+
+    def event(self, cpu: Vcpu, at: int, kind: str, what: str) -> None:
+        """Something happens."""
+        self.events.append(Event(at, cpu.number, cpu.get("pc"), kind, what, self.variables()))
+
+    def state(self, vcpu: int, state: str, at: int) -> None:
+        """A virtual CPU is in another state."""
+        held, since = self._open[vcpu]
+        if at > since:
+            pcpu = None if held in ("idle", "blocked") else self._on[vcpu]
+            self.spans.append(Span(vcpu, pcpu, held, since, at, self._cpus[vcpu].get("pc")))
+        self._open[vcpu] = state, at
+
+    def put(self, vcpu: int, pcpu: int, at: int) -> None:
+        """A virtual CPU comes to a physical one."""
+        self._on[vcpu] = pcpu
+
+    def end(self, at: int) -> None:
+        """The run is over."""
+        for vcpu in range(len(self._open)):
+            self.state(vcpu, "", at)
+
+    def variables(self) -> dict[str, int]:
+        """The model's variables as they are."""
+        image, memory = self._image, self._memory
+        out = {}
+        for name, variable in image.protocol.variables.items():
+            if not variable.own:
+                raw = memory.number(image.address("the_lock") + variable.offset, variable.size)
+                out[name] = variable.of(raw)
+                continue
+            for cpu in range(len(self._cpus)):
+                out[f"T{cpu}.{name}"] = variable.of(memory.number(image.per_cpu(cpu) + variable.offset, variable.size))
+        return out
