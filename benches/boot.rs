@@ -11,7 +11,7 @@ use pvops::image::Image;
 use pvops::insn::{X86_11_NOPS, X86_NOPS};
 use pvops::patch;
 use pvops::plan::paravirt::{self, NoRoom, Null, Pointer, Slot, Switch};
-use pvops::plan::{self, Boot, Memory, Paravirt, Rules};
+use pvops::plan::{self, Boot, LoadedCode, Paravirt, Rules};
 use pvops::sites::Tables;
 
 fn boot(image: &Image, tables: &Tables) -> Boot {
@@ -33,7 +33,7 @@ fn boot(image: &Image, tables: &Tables) -> Boot {
             };
             Slot { pointer, jump: false, switch: Switch::Default }
         };
-        let rules = paravirt::Rules {
+        let rules = paravirt::TemplateRules {
             bits: image.bits(),
             nops: &X86_NOPS,
             call_clobbers: None,
@@ -70,7 +70,7 @@ fn all(c: &mut Criterion) {
         group.bench_function("pvops: read the tables", |b| b.iter(|| Tables::read(&image)));
         group.bench_function("pvops: plan", |b| b.iter(|| plan::boot(&image, &tables, &boot, rules)));
         group.bench_function("pvops: apply", |b| b.iter(|| patch::text(&image, &plan)));
-        group.bench_function("limit: copy the code", |b| b.iter(|| Memory::of(&image)));
+        group.bench_function("limit: copy the code", |b| b.iter(|| LoadedCode::of(&image)));
         group.finish();
     }
 }

@@ -39,7 +39,7 @@ def rewriting(opened: pvops.Kernel) -> Iterator[Job]:
     sites = [(row[0], row[3]) for row in table.rows()]
     built = [opened.image.read(*site) or b"" for site in sites]
     target = sites[0][0] & ~0xFFF
-    slot, rules = _core.Slot("function", target), _core.Rules(64, "x86")
+    slot, rules = _core.Slot("function", target), _core.TemplateRules(64, "x86")
     iced, keystone = module("iced_x86"), module("keystone")
     encoder: Any = iced.Encoder(64) if iced else None
     engine: Any = keystone.Ks(keystone.KS_ARCH_X86, keystone.KS_MODE_64) if keystone else None

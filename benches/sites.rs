@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use criterion::{Criterion, criterion_group, criterion_main};
 use pvops::image::{Bits, Image};
 use pvops::insn::{self, X86_NOPS};
-use pvops::plan::paravirt::{self, NoRoom, Null, Pointer, Rules, Slot, Switch};
+use pvops::plan::paravirt::{self, NoRoom, Null, Pointer, Slot, Switch, TemplateRules};
 use pvops::sites::{ParavirtTable, Site};
 
 const RELEASE: &str = "6.1.0-56-amd64";
@@ -58,7 +58,8 @@ fn sites(c: &mut Criterion) {
     let table = ParavirtTable::read(&image).expect("valid").expect("there");
     let called = Slot { pointer: Pointer::Function(0xffff_ffff_8100_0000), jump: false, switch: Switch::Default };
     let template = vec![called; 256];
-    let rules = Rules { bits: Bits::B64, nops: &X86_NOPS, call_clobbers: None, null: Null::Ud2, no_room: NoRoom::Bug };
+    let rules =
+        TemplateRules { bits: Bits::B64, nops: &X86_NOPS, call_clobbers: None, null: Null::Ud2, no_room: NoRoom::Bug };
     let text = image.section(".text").expect(".text").clone();
     let mut out = image.section_bytes(&text).to_vec();
 

@@ -17,7 +17,7 @@ use boots_support::{Recorded, all, info, kernel, rules};
 use criterion::{Criterion, criterion_group, criterion_main};
 use numpy::Numpy;
 use pvops::image::Image;
-use pvops::plan::{self, Memory};
+use pvops::plan::{self, LoadedCode};
 use pvops::sites::Tables;
 use pvops::verify::{Known, Verifier, View};
 
@@ -34,7 +34,7 @@ fn verify(c: &mut Criterion) {
     let memory = recorded.memory(&image);
     let rules = rules(&recorded.kernel);
     let info = info(&recorded.kernel, &image);
-    let verifier = Verifier::new(&image, &tables, rules, info.clone(), Memory::of(&image)).expect("a sheet");
+    let verifier = Verifier::new(&image, &tables, rules, info.clone(), LoadedCode::of(&image)).expect("a sheet");
     let view = View::new(verifier.text(), &memory, &[]).expect("a view");
     let known = Known::default();
     let inferred = verifier.infer(&view, &known);
@@ -60,7 +60,7 @@ fn verify(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("what judging needs, {RELEASE}"));
     group.sample_size(10);
     group.bench_function("pvops: the sites, in clusters", |b| {
-        b.iter(|| Verifier::new(&image, &tables, rules, info.clone(), Memory::of(&image)).expect("a sheet"));
+        b.iter(|| Verifier::new(&image, &tables, rules, info.clone(), LoadedCode::of(&image)).expect("a sheet"));
     });
     group.bench_function("pvops: infer the machine", |b| b.iter(|| verifier.infer(black_box(&view), &known)));
     group.finish();

@@ -104,7 +104,7 @@ impl Draft {
     }
 
     /// Ends the writing: what was written can run from now on, and never be written again.
-    pub fn finish(self) -> Result<Code> {
+    pub fn finish(self) -> Result<ExecutableCode> {
         let Draft { file, writable, reserved } = self;
         drop(writable);
         let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
@@ -118,16 +118,16 @@ impl Draft {
         if unsafe { libc::mmap(at, reserved.len, protection, flags, file.as_raw_fd(), 0) } != at {
             return Err(refused("mapping it for execution"));
         }
-        Ok(Code { mapping: reserved })
+        Ok(ExecutableCode { mapping: reserved })
     }
 }
 
 /// Code that can run, and that nothing can write to.
-pub struct Code {
+pub struct ExecutableCode {
     mapping: Mapping,
 }
 
-impl Code {
+impl ExecutableCode {
     /// The address of the first byte.
     pub fn address(&self) -> u64 {
         self.mapping.at.as_ptr() as u64

@@ -12,7 +12,7 @@ use pvops::insn::NopTable;
 use pvops::plan::alternatives::Patcher;
 use pvops::plan::paravirt::{self, Inline, NoRoom, Null, Pointer, Slot, Switch};
 use pvops::plan::smp_locks::Cpus;
-use pvops::plan::{Boot, Landmarks, Memory, Paravirt, Rules, Run};
+use pvops::plan::{Boot, Landmarks, LoadedCode, Paravirt, Rules, Run};
 use pvops::sites::paravirt::Layout;
 use pvops::sites::{AddressTable, Alternative, AlternativeTable, ParavirtTable, Site, Tables, alternatives};
 use pvops::{ErrorKind, Result};
@@ -97,7 +97,7 @@ impl Case<'_> {
         (address(&self.line["text"]), address(&self.line["text_end"]))
     }
 
-    fn relock(&self, memory: &mut Memory, lock: bool) -> Result<()> {
+    fn relock(&self, memory: &mut LoadedCode, lock: bool) -> Result<()> {
         for site in self.line["locks"].as_array().expect("a list").iter().map(address).filter(|&site| site != 0) {
             if let Ok(byte) = self.rules.smp_locks.patch(site, self.text(), memory, lock) {
                 memory.poke(site, &[byte])?;
@@ -108,7 +108,7 @@ impl Case<'_> {
 
     fn smp_locks(&self) -> Result<Vec<u8>> {
         let (start, before) = (address(&self.line["address"]), bytes(&self.line["before"]));
-        let mut memory = Memory::new(self.bits, [(start, &before[..])]);
+        let mut memory = LoadedCode::new(self.bits, [(start, &before[..])]);
         // alternatives_smp_unlock() heeds noreplace-smp, alternatives_smp_lock() leaves that to its caller.
         let lock = self.line["mode"] == "lock";
         if lock || !self.line["noreplace_smp"].as_bool().expect("a bool") {
@@ -182,7 +182,7 @@ impl Case<'_> {
             (Some("2.6.33"), Bits::B64) => 0x1ff,
             _ => 7,
         };
-        let rules = paravirt::Rules {
+        let rules = paravirt::TemplateRules {
             bits: self.bits,
             nops: self.nops,
             call_clobbers: Some(clobbers),
@@ -197,7 +197,7 @@ impl Case<'_> {
             ..Boot::default()
         };
         let marks = Landmarks { text: self.text(), ..Landmarks::default() };
-        let memory = Memory::new(self.bits, [(start, &before[..]), (0x1000, &pool[..])]);
+        let memory = LoadedCode::new(self.bits, [(start, &before[..]), (0x1000, &pool[..])]);
         let (_, mut memory) = Run::new(memory, &tables, &marks, &boot, self.rules, &|_, _| None).all()?;
         for then in list("then") {
             let smp = then == "smp";

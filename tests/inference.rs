@@ -11,7 +11,7 @@ use pvops::image::Bits;
 use pvops::insn::{self, K8_NOPS, P6_NOPS};
 use pvops::plan::Boot;
 use pvops::sites::{Alternative, AlternativeTable, alternatives};
-use pvops::verify::{Backend, KernelInfo, Known, Report};
+use pvops::verify::{KernelInfo, Known, PossibleBackend, Report};
 use verify_support::{DATA, HOOK, Made, OUTSIDE, XENPV, at, info, made, put};
 
 const ERA: &str = "6.1";
@@ -90,13 +90,13 @@ fn a_trampoline_of_hid_bpf_is_explained_at_its_place_and_with_its_tracer_only() 
     assert_eq!(addresses(&made.judged(ERA, &memory, &Known::default())), [other]);
 }
 
-fn backend(name: &str, functions: &[&str]) -> Backend {
+fn backend(name: &str, functions: &[&str]) -> PossibleBackend {
     let calls = if functions.is_empty() {
         HashMap::new()
     } else {
         HashMap::from([(HOOK, functions.iter().map(|f| at(f)).collect())])
     };
-    Backend { name: name.to_owned(), calls, ..Backend::default() }
+    PossibleBackend { name: name.to_owned(), calls, ..PossibleBackend::default() }
 }
 
 /// Memory where the static call goes to this address.
@@ -107,7 +107,7 @@ fn calling(made: &Made, target: u64) -> Vec<u8> {
     memory
 }
 
-fn label(made: &Made, backends: Vec<Backend>, memory: &[u8], known: &Known) -> Vec<String> {
+fn label(made: &Made, backends: Vec<PossibleBackend>, memory: &[u8], known: &Known) -> Vec<String> {
     made.judged_as(ERA, KernelInfo { backends, ..info() }, memory, known).backends
 }
 
@@ -128,7 +128,7 @@ fn of_backends_that_explain_as_much_the_one_that_allows_least_is_the_label() {
 #[test]
 fn a_backend_is_not_one_whose_feature_is_off() {
     let made = made();
-    let needs = Backend { requires: Some(XENPV), ..backend("pv", &["traced"]) };
+    let needs = PossibleBackend { requires: Some(XENPV), ..backend("pv", &["traced"]) };
     let backends = || vec![backend("native", &[]), needs.clone(), backend("hvm", &["traced", "short"])];
     let memory = calling(&made, at("traced"));
     assert_eq!(label(&made, backends(), &memory, &Known::default()), ["pv"]);
@@ -139,7 +139,7 @@ fn a_backend_is_not_one_whose_feature_is_off() {
 #[test]
 fn a_page_of_hypercalls_is_one_place_for_all_its_sites_and_needs_its_backend() {
     let made = made();
-    let hyperv = || Backend { page: Some(HOOK), ..backend("hyperv", &[]) };
+    let hyperv = || PossibleBackend { page: Some(HOOK), ..backend("hyperv", &[]) };
     let judged = |memory: &[u8], known: &Known| {
         made.judged_as(ERA, KernelInfo { backends: vec![backend("native", &[]), hyperv()], ..info() }, memory, known)
     };

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use boots_support::{all, info, kernel, rules};
 use dice::Dice;
 use pvops::insn::{self, INT3};
-use pvops::plan::Memory;
+use pvops::plan::LoadedCode;
 use pvops::sites::{Reserved, Tables};
 use pvops::verify::{Known, Owner, Report, Unknown, Verifier, View};
 
@@ -35,7 +35,7 @@ fn what_hides_behind_an_owner_is_found_and_two_that_agree_are_two() {
         let image = kernel(&recorded.kernel);
         let tables = Tables::read(&image).expect("real tables are valid");
         let (rules, info) = (rules(&recorded.kernel), info(&recorded.kernel, &image));
-        let verifier = Verifier::new(&image, &tables, rules, info, Memory::of(&image)).expect("a verifier");
+        let verifier = Verifier::new(&image, &tables, rules, info, LoadedCode::of(&image)).expect("a verifier");
         let clean = recorded.memory(&image);
         let (start, end) = verifier.text();
         let judged = |memory: &[u8]| {

@@ -4,7 +4,7 @@
 
 use pvops::image::Bits;
 use pvops::insn::{X86_11_NOPS, X86_NOPS};
-use pvops::plan::{Boot, Cfi, CfiMode, Forms, Landmarks, Memory, Plan, Rules, Run};
+use pvops::plan::{Boot, Cfi, CfiMode, Forms, Landmarks, LoadedCode, Plan, Rules, Run};
 use pvops::sites::static_calls::StaticCall;
 use pvops::sites::{AddressTable, Alternative, AlternativeTable, Tables, alternatives};
 use pvops::{ErrorKind, Result};
@@ -20,7 +20,7 @@ fn row(address: u64, len: u8, replacement: u64, replacement_len: u8) -> Alternat
     Alternative { address, replacement, feature: 0, inverted: false, direct_call: false, len, replacement_len, pad: 0 }
 }
 
-fn run(era: &str, text: &[u8], replacements: &[u8], tables: &Tables, boot: &Boot) -> Result<(Plan, Memory)> {
+fn run(era: &str, text: &[u8], replacements: &[u8], tables: &Tables, boot: &Boot) -> Result<(Plan, LoadedCode)> {
     let marks = Landmarks {
         text: (TEXT, TEXT + 0x10000),
         indirect_thunks: Some(THUNKS),
@@ -32,7 +32,7 @@ fn run(era: &str, text: &[u8], replacements: &[u8], tables: &Tables, boot: &Boot
         nop: Some(NOP_FUNC),
         ..Landmarks::default()
     };
-    let memory = Memory::new(Bits::B64, [(TEXT, text), (REPLACEMENTS, replacements)]);
+    let memory = LoadedCode::new(Bits::B64, [(TEXT, text), (REPLACEMENTS, replacements)]);
     let zeros: &[u8] = &[0; 8];
     let data = |_, len: usize| zeros.get(..len);
     Run::new(memory, tables, &marks, boot, Rules::by_name(era)?, &data).all()

@@ -24,7 +24,7 @@ use pvops::plan::alternatives::{Callee, Patcher};
 use pvops::plan::optimise::optimise;
 use pvops::plan::relocate::{self, Move};
 use pvops::plan::rules::{Nops, Relocate};
-use pvops::plan::{Boot, Landmarks, Memory, Rules, Run};
+use pvops::plan::{Boot, Landmarks, LoadedCode, Rules, Run};
 use pvops::sites::{Alternative, AlternativeTable, Tables, alternatives};
 
 const SITE: u64 = 0xffff_ffff_8100_0000;

@@ -12,7 +12,7 @@ use boots_support::{all, info, kernel, rules};
 use dice::Dice;
 use pvops::image::{Bits, Image};
 use pvops::patch;
-use pvops::plan::{self, Boot, Landmarks, Memory};
+use pvops::plan::{self, Boot, Landmarks, LoadedCode};
 use pvops::sites::Tables;
 use pvops::verify::{Known, Unknown, Verifier, View};
 
@@ -57,8 +57,8 @@ fn what_patch_writes_is_explained_and_one_bit_is_found() {
         let Some(recorded) = all().into_iter().find(|boot| boot.kernel == release) else { continue };
         let image = kernel(release);
         let tables = Tables::read(&image).expect("real tables are valid");
-        let verifier =
-            Verifier::new(&image, &tables, rules(release), info(release, &image), Memory::of(&image)).expect("a sheet");
+        let verifier = Verifier::new(&image, &tables, rules(release), info(release, &image), LoadedCode::of(&image))
+            .expect("a sheet");
         assert_eq!(image.bits(), Bits::B64);
         let symbols = image.symbols().expect("symbols").expect("some");
         let (start, end) = verifier.text();

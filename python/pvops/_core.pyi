@@ -21,9 +21,9 @@ __all__ = [
     "PassRules",
     "Plan",
     "Report",
-    "Rules",
     "Slot",
     "Tables",
+    "TemplateRules",
     "TicketLock",
     "Unkicked",
     "Written",
@@ -332,7 +332,7 @@ class Boot:
         uniprocessor: bool = False,
         xen: bool = False,
         template: list[Slot] | None = None,
-        rules: Rules | None = None,
+        rules: TemplateRules | None = None,
         pointers: dict[int, int] | None = None,
         keys: dict[int, tuple[bool, bool]] | None = None,
         static_calls: dict[int, tuple[int, bool]] | None = None,
@@ -435,7 +435,7 @@ class Slot:
         """The same slot, whose type the patch function leaves alone."""
 
 @final
-class Rules:
+class TemplateRules:
     """The rules of an era for one kernel."""
 
     def __new__(
@@ -446,7 +446,7 @@ class Rules:
         call_clobbers: int | None = None,
         null_call: int | None = None,
         no_room: str = "bug",
-    ) -> Rules: ...
+    ) -> TemplateRules: ...
 
 @final
 class Plan:
@@ -483,7 +483,7 @@ class Plan:
         """What `save` would write."""
 
 def patch_site(
-    slot: Slot, rules: Rules, clobbers: int, address: int, before: bytes, fill: bool = True
+    slot: Slot, rules: TemplateRules, clobbers: int, address: int, before: bytes, fill: bool = True
 ) -> tuple[bytes, int, str, str]:
     """One turn of apply_paravirt() over the bytes of a site: (bytes after, bytes used, kind, reason)."""
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::bzimage::SetupHeader;
 use super::refusal;
-use super::source::{Memory, Source};
+use super::source::{Source, UnpackBuffer};
 use super::unpack::Compression;
 use crate::error::{Error, Result};
 
@@ -141,7 +141,8 @@ struct Stream<'a> {
 impl Stream<'_> {
     fn unpack(&self, kind: ContainerKind, limit: usize) -> Result<(Source, Container)> {
         let Stream { compression, payload, offset, behind } = *self;
-        let mut memory = Memory::with_capacity(self.capacity(), limit, check_content).map_err(|e| self.place(e))?;
+        let mut memory =
+            UnpackBuffer::with_capacity(self.capacity(), limit, check_content).map_err(|e| self.place(e))?;
         let length = compression.unpack(payload, &mut memory).map_err(|e| self.place(e))?;
         memory.finish().map_err(|e| self.place(e))?;
         if behind == Behind::Size {
@@ -158,7 +159,7 @@ impl Stream<'_> {
             payload_size: length as u64,
             unpacked_size: memory.len() as u64,
         };
-        Ok((Source::Memory(memory), container))
+        Ok((Source::UnpackBuffer(memory), container))
     }
 
     /// How much memory to reserve. The declared size is only believed within what real kernels reach (they shrink to a tenth

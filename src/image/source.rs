@@ -16,7 +16,7 @@ pub const MAX_IMAGE: usize = 1 << 30;
 const SLACK: usize = 4096;
 
 /// How much a decoder is asked for at a time: what fits the second-level cache, so that the filters and checksums which run
-/// over each part again find it there, and so that [`Memory`] sees early what comes out.
+/// over each part again find it there, and so that [`UnpackBuffer`] sees early what comes out.
 const CHUNK: usize = 256 << 10;
 
 /// Size of a huge page on x86-64.
@@ -33,7 +33,7 @@ pub(super) enum Source {
     /// Bytes handed over by the caller.
     Owned(Vec<u8>),
     /// Bytes unpacked, or read from a pipe.
-    Memory(Memory),
+    UnpackBuffer(UnpackBuffer),
 }
 
 impl Source {
@@ -59,7 +59,7 @@ impl Source {
 
     /// Reads all there is, up to [`MAX_IMAGE`].
     pub fn read(reader: &mut dyn Read) -> Result<Source> {
-        let mut memory = Memory::with_capacity(PIPE_START, MAX_IMAGE, |_| Ok(()))?;
+        let mut memory = UnpackBuffer::with_capacity(PIPE_START, MAX_IMAGE, |_| Ok(()))?;
         loop {
             match reader.read(memory.spare()?) {
                 Ok(0) => break,
@@ -69,7 +69,7 @@ impl Source {
             }
         }
         memory.finish()?;
-        Ok(Source::Memory(memory))
+        Ok(Source::UnpackBuffer(memory))
     }
 
     /// All bytes.
@@ -77,7 +77,7 @@ impl Source {
         match self {
             Source::Mapped(map) => map,
             Source::Owned(bytes) => bytes,
-            Source::Memory(memory) => memory.as_slice(),
+            Source::UnpackBuffer(memory) => memory.as_slice(),
         }
     }
 }
@@ -87,7 +87,7 @@ impl Source {
 /// Page faults are a large part of what unpacking a kernel costs: 66 MB are 16,000 faults with small pages and 32 with
 /// huge ones. Capacity is address space only, no page exists before a decoder writes to it.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct UnpackBuffer {
     map: MmapMut,
     len: usize,
     limit: usize,
@@ -95,15 +95,15 @@ pub(super) struct Memory {
     checked: bool,
 }
 
-impl Memory {
+impl UnpackBuffer {
     /// Memory for about `expected` bytes that refuses to hold more than `limit`. `check` gets to see the first bytes once
     /// there are some, before more is asked for: a stream of the wrong content is not unpacked to its end.
-    pub fn with_capacity(expected: usize, limit: usize, check: fn(&[u8]) -> Result<()>) -> Result<Memory> {
+    pub fn with_capacity(expected: usize, limit: usize, check: fn(&[u8]) -> Result<()>) -> Result<UnpackBuffer> {
         let capacity = expected.min(limit).saturating_add(SLACK);
-        Ok(Memory { map: map(capacity)?, len: 0, limit, check, checked: false })
+        Ok(UnpackBuffer { map: map(capacity)?, len: 0, limit, check, checked: false })
     }
 
-    /// The room to write into next: not empty, not large. Call [`Memory::advance`] with how much was written.
+    /// The room to write into next: not empty, not large. Call [`UnpackBuffer::advance`] with how much was written.
     pub fn spare(&mut self) -> Result<&mut [u8]> {
         self.reserve(1)?;
         let n = self.room().min(CHUNK);
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn memory_grows_and_keeps_its_bytes() {
-        let mut memory = Memory::with_capacity(0, 1 << 20, |_| Ok(())).unwrap();
+        let mut memory = UnpackBuffer::with_capacity(0, 1 << 20, |_| Ok(())).unwrap();
         for i in 0..100u8 {
             memory.spare_exactly(1000).unwrap().fill(i);
             memory.advance(1000);
@@ -187,7 +187,7 @@ mod tests {
         assert!(memory.as_slice().iter().enumerate().all(|(i, &b)| usize::from(b) == i / 1000));
     }
 
-    fn fill(memory: &mut Memory) -> Error {
+    fn fill(memory: &mut UnpackBuffer) -> Error {
         loop {
             match memory.spare() {
                 Ok(spare) => {
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn memory_refuses_more_than_its_limit() {
         for limit in [10, 10_000, 3_000_000] {
-            let mut memory = Memory::with_capacity(10, limit, |_| Ok(())).unwrap();
+            let mut memory = UnpackBuffer::with_capacity(10, limit, |_| Ok(())).unwrap();
             assert_eq!(fill(&mut memory).to_string(), format!("is larger than {limit} bytes"));
             assert!(memory.len() <= limit + SLACK);
             assert!(memory.spare_exactly(usize::MAX).is_err());
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn memory_sees_early_that_its_content_is_wrong() {
-        let mut memory = Memory::with_capacity(1 << 30, 1 << 30, |_| Err(Error::image("wrong"))).unwrap();
+        let mut memory = UnpackBuffer::with_capacity(1 << 30, 1 << 30, |_| Err(Error::image("wrong"))).unwrap();
         assert_eq!(fill(&mut memory).to_string(), "wrong");
         assert_eq!(memory.len(), CHUNK);
     }

@@ -10,7 +10,7 @@ use super::patience::{self, Waiting};
 use super::pv_4_0::{SLOWPATH, STEP, halves, word};
 use super::raw::RawLock;
 use super::slots::Want;
-use super::sync::{AtomicU32, Memory, Ordering, const_fn};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 
 /// The pv ticket lock as merged in 3.12.
 ///
@@ -23,7 +23,7 @@ pub struct PvTicketLock3_12<O = ops::Default> {
     /// | 1–15 | head: the ticket that holds the lock |
     /// | 16 | slow path: someone is parked |
     /// | 17–31 | tail: the next ticket to give |
-    word: Memory<AtomicU32>,
+    word: LockMemory<AtomicU32>,
     ops: O,
 }
 
@@ -31,7 +31,7 @@ impl<O: PvLockOps> PvTicketLock3_12<O> {
     const_fn! {
         /// A free lock that is enlightened by these ops.
         pub fn with_ops(ops: O) -> Self {
-            PvTicketLock3_12 { word: Memory::new(AtomicU32::new(0)), ops }
+            PvTicketLock3_12 { word: LockMemory::new(AtomicU32::new(0)), ops }
         }
     }
 

@@ -8,7 +8,7 @@ use super::parking;
 use super::patience::{self, Waiting};
 use super::raw::RawLock;
 use super::slots::Want;
-use super::sync::{AtomicU32, Memory, Ordering, const_fn};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 
 /// `TICKET_LOCK_INC`: tickets count by two, the low bit is the flag.
 pub(super) const STEP: u16 = 2;
@@ -26,7 +26,7 @@ pub struct PvTicketLock4_0<O = ops::Default> {
     /// | 17–31 | tail: the next ticket to give |
     ///
     /// One word, which the kernel adds to by halves and we by `cmpxchg`: Rust's atomics have one size.
-    word: Memory<AtomicU32>,
+    word: LockMemory<AtomicU32>,
     ops: O,
 }
 
@@ -45,7 +45,7 @@ impl<O: PvLockOps> PvTicketLock4_0<O> {
     const_fn! {
         /// A free lock that is enlightened by these ops.
         pub fn with_ops(ops: O) -> Self {
-            PvTicketLock4_0 { word: Memory::new(AtomicU32::new(0)), ops }
+            PvTicketLock4_0 { word: LockMemory::new(AtomicU32::new(0)), ops }
         }
     }
 

@@ -12,7 +12,7 @@ use super::parking::{self, Leaving};
 use super::patience::{self, Waiting};
 use super::raw::{Leave, RawLock};
 use super::slots::Want;
-use super::sync::{AtomicU32, Memory, Ordering, const_fn};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -36,7 +36,7 @@ const STEP: u32 = 2;
 /// and if it was the head, the wish to be handed the lock: the release that would hand it over passes on. `fork` as for
 /// [`PvTicketLock`](super::PvTicketLock).
 pub struct PvHybridLock<O = ops::Default> {
-    words: Memory<Words>,
+    words: LockMemory<Words>,
     ops: O,
 }
 
@@ -86,7 +86,7 @@ impl<O> PvHybridLock<O> {
         pub fn at(ticket: u32, ops: O) -> Self {
             let ticket = ticket.wrapping_mul(STEP);
             PvHybridLock {
-                words: Memory::new(Words {
+                words: LockMemory::new(Words {
                     state: AtomicU32::new(FREE),
                     head: AtomicU32::new(ticket),
                     tail: AtomicU32::new(ticket),

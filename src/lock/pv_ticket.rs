@@ -11,7 +11,7 @@ use super::parking::{self, Leaving};
 use super::patience::{self, Waiting};
 use super::raw::{Leave, RawLock};
 use super::slots::Want;
-use super::sync::{AtomicU32, Memory, Ordering, const_fn};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 
 /// A ticket lock that serves strictly in the order of arrival, on as few instructions as the plain one.
 ///
@@ -35,7 +35,7 @@ pub struct PvTicketLock<O = ops::Default> {
     /// | head | the ticket that holds the lock | the holder, plain store |
     ///
     /// Side by side and 8 bytes aligned, so that no lock straddles two cache lines.
-    words: Memory<Words>,
+    words: LockMemory<Words>,
     ops: O,
 }
 
@@ -71,7 +71,7 @@ impl<O> PvTicketLock<O> {
         /// A free lock whose next ticket is this one: to see the tickets wrap.
         pub fn at(ticket: u32, ops: O) -> Self {
             let words = Words { tail: AtomicU32::new(ticket), head: AtomicU32::new(ticket) };
-            PvTicketLock { words: Memory::new(words), ops }
+            PvTicketLock { words: LockMemory::new(words), ops }
         }
     }
 

@@ -42,7 +42,7 @@ pub(crate) use const_fn;
 
 /// The memory of a lock. Every access goes through `Deref`; under loom each is noted, and freeing the lock
 /// ([`retire`](Self::retire)) conflicts with any that is not ordered before it: an access after the release is caught.
-pub struct Memory<T> {
+pub struct LockMemory<T> {
     words: T,
     #[cfg(loom)]
     life: loom::cell::UnsafeCell<()>,
@@ -50,13 +50,13 @@ pub struct Memory<T> {
 
 // SAFETY: the cell holds nothing; that accesses to it from several threads conflict is what it is for.
 #[cfg(loom)]
-unsafe impl<T: Sync> Sync for Memory<T> {}
+unsafe impl<T: Sync> Sync for LockMemory<T> {}
 
-impl<T> Memory<T> {
+impl<T> LockMemory<T> {
     const_fn! {
         /// The memory of a new lock.
-        pub fn new(words: T) -> Memory<T> {
-            Memory {
+        pub fn new(words: T) -> LockMemory<T> {
+            LockMemory {
                 words,
                 #[cfg(loom)]
                 life: loom::cell::UnsafeCell::new(()),
@@ -77,7 +77,7 @@ impl<T> Memory<T> {
     }
 }
 
-impl<T> core::ops::Deref for Memory<T> {
+impl<T> core::ops::Deref for LockMemory<T> {
     type Target = T;
 
     #[inline]

@@ -7,7 +7,7 @@ use super::limit::Until;
 use super::ops::Native;
 use super::patience;
 use super::raw::{MoreWaitersThanTickets, RawLock};
-use super::sync::{AtomicU32, Memory, Ordering, const_fn, relax};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn, relax};
 
 /// `ticket-2.6.25`, the word for 256 CPUs and more: `lock xaddl $0x10000`; `incw`.
 pub struct TicketLock2_6_25 {
@@ -17,14 +17,14 @@ pub struct TicketLock2_6_25 {
     /// | 16–31 | tail: the next ticket to give | everyone, `xadd` |
     ///
     /// Two words here: Rust's memory model knows no 16-bit store into a 32-bit atomic.
-    words: Memory<[AtomicU32; 2]>,
+    words: LockMemory<[AtomicU32; 2]>,
 }
 
 impl TicketLock2_6_25 {
     const_fn! {
         /// A free lock.
         pub fn new() -> Self {
-            TicketLock2_6_25 { words: Memory::new([AtomicU32::new(0), AtomicU32::new(0)]) }
+            TicketLock2_6_25 { words: LockMemory::new([AtomicU32::new(0), AtomicU32::new(0)]) }
         }
     }
 }

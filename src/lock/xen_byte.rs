@@ -10,7 +10,7 @@ use super::parking;
 use super::patience::{self, Waiting};
 use super::raw::RawLock;
 use super::slots::Want;
-use super::sync::{AtomicU32, Memory, Ordering, const_fn};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 
 /// Xen's byte lock: `xchgb`, a count of those who block, no order among them.
 ///
@@ -21,7 +21,7 @@ pub struct XenByteLock2_6_27<O = ops::Default> {
     /// |---|---|
     /// | lock | 1: held |
     /// | spinners | how many block, or are about to |
-    words: Memory<[AtomicU32; 2]>,
+    words: LockMemory<[AtomicU32; 2]>,
     ops: O,
 }
 
@@ -29,7 +29,7 @@ impl<O: PvLockOps> XenByteLock2_6_27<O> {
     const_fn! {
         /// A free lock that is enlightened by these ops.
         pub fn with_ops(ops: O) -> Self {
-            XenByteLock2_6_27 { words: Memory::new([AtomicU32::new(0), AtomicU32::new(0)]), ops }
+            XenByteLock2_6_27 { words: LockMemory::new([AtomicU32::new(0), AtomicU32::new(0)]), ops }
         }
     }
 

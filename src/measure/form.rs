@@ -19,7 +19,7 @@
 
 use crate::image::Bits;
 use crate::insn::X86_NOPS;
-use crate::plan::paravirt::{NoRoom, Null, Pointer, Rules, Slot, Switch};
+use crate::plan::paravirt::{NoRoom, Null, Pointer, Slot, Switch, TemplateRules};
 use crate::plan::{Boot, Paravirt};
 
 /// One form of a site.
@@ -186,7 +186,7 @@ impl Form {
             let pointer = if self == Form::Nop6 { Pointer::Nop } else { Pointer::Function(function) };
             Slot { pointer, jump: false, switch: Switch::Default }
         };
-        let rules = Rules {
+        let rules = TemplateRules {
             bits: Bits::B64,
             nops: &X86_NOPS,
             call_clobbers: None,

@@ -9,7 +9,7 @@ use super::form::{Built, Form, OPS};
 use crate::error::Result;
 use crate::image::Bits;
 use crate::insn::INT3;
-use crate::plan::{Landmarks, Memory, Rules, Run};
+use crate::plan::{Landmarks, LoadedCode, Rules, Run};
 use crate::sites::{AddressTable, Alternative, AlternativeTable, ParavirtTable, Site, Tables, alternatives, paravirt};
 
 /// Sites in one turn of the loop that stays warm; the other program has twice as many.
@@ -255,7 +255,7 @@ impl Builder {
         };
         let boot = self.form.machine(&self.functions, self.return_thunk);
         let built = self.code.finish();
-        let memory = Memory::new(Bits::B64, [(self.base, built.as_slice())]);
+        let memory = LoadedCode::new(Bits::B64, [(self.base, built.as_slice())]);
         let data = |_, _| None;
         let (_, memory) = Run::new(memory, &tables, &marks, &boot, Rules::by_name("6.1")?, &data).all()?;
         let bytes = memory.from(self.base).to_vec();

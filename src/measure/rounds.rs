@@ -11,7 +11,7 @@ use super::region::{self, COLD, DISTINCT, Programs, Region, UNROLLED};
 use super::statistics::median;
 use super::yardsticks::{self, Yardsticks};
 use crate::error::{Error, Result};
-use crate::exec::{Code, Draft};
+use crate::exec::{Draft, ExecutableCode};
 
 /// Turns of the loops: long enough for the clock, short enough to fit between two interruptions.
 pub const TURNS: u64 = 32;
@@ -45,7 +45,7 @@ pub struct Pair {
 
 /// Everything laid out in one piece of executable memory.
 pub struct Bench {
-    code: Code,
+    code: ExecutableCode,
     /// What counts.
     pub clock: Clock,
     yard: Yardsticks,

@@ -1,8 +1,8 @@
 //! One boot: the run of all passes, in the order of the era.
 
 use super::landmarks::Landmarks;
+use super::loaded::LoadedCode;
 use super::machine::Boot;
-use super::memory::Memory;
 use super::rules::{Rules, Stage};
 use super::run::Run;
 use super::writes::Plan;
@@ -18,13 +18,13 @@ use crate::sites::Tables;
 pub fn boot(image: &Image, tables: &Tables, boot: &Boot, rules: &Rules) -> Result<Plan> {
     let marks = Landmarks::of(image)?;
     let data = |address, len| image.read(address, len);
-    let run = Run::new(Memory::of(image), tables, &marks, boot, rules, &data);
+    let run = Run::new(LoadedCode::of(image), tables, &marks, boot, rules, &data);
     run.all().map(|(plan, _)| plan).map_err(|e| e.in_file(image.name()))
 }
 
 impl Run<'_> {
     /// Runs every pass in the era's order. Gives the plan, and the memory after it.
-    pub fn all(mut self) -> Result<(Plan, Memory)> {
+    pub fn all(mut self) -> Result<(Plan, LoadedCode)> {
         for stage in self.rules.order.iter() {
             match stage {
                 Stage::Unlisted => unlisted::apply(&mut self)?,

@@ -45,7 +45,7 @@ pub fn boots(data: &[u8]) {
 
 fn machine(image: &Image, word: u32) -> Boot {
     let called = Slot { pointer: Pointer::Function(0xffff_ffff_8100_0000), jump: false, switch: Switch::Default };
-    let rules = paravirt::Rules {
+    let rules = paravirt::TemplateRules {
         bits: image.bits(),
         nops: &crate::insn::X86_NOPS,
         call_clobbers: None,

@@ -20,7 +20,7 @@ pub struct Paravirt {
     /// What each slot holds, and what the patch function does with its type.
     pub template: Vec<template::Slot>,
     /// The era's rules.
-    pub rules: template::Rules,
+    pub rules: template::TemplateRules,
 }
 
 /// How indirect calls are checked (`cfi_mode`).

@@ -2,7 +2,7 @@
 //!
 //! A [`Plan`] is the ordered list of writes a kernel would make: at which address, which bytes, by which pass and row,
 //! and why. Where two passes write at one address both writes are there, in order; the last one is what runs. A write of
-//! no bytes says why a row changed nothing. [`boot()`] runs all passes of an era over one [`Memory`].
+//! no bytes says why a row changed nothing. [`boot()`] runs all passes of an era over one [`LoadedCode`].
 //!
 //! | pass | kernel function | table |
 //! |---|---|---|
@@ -34,8 +34,8 @@ mod guesses;
 pub mod ibt;
 pub mod jump_labels;
 mod landmarks;
+mod loaded;
 mod machine;
-mod memory;
 pub mod optimise;
 pub mod paravirt;
 pub mod passes;
@@ -56,8 +56,8 @@ pub use boot::boot;
 pub use decision::{Decision, Kind, Reason};
 pub use eras::ERAS;
 pub use landmarks::Landmarks;
+pub use loaded::LoadedCode;
 pub use machine::{Boot, Cfi, CfiMode, Known, Paravirt};
-pub use memory::Memory;
 pub use passes::{ALL_PASSES, Pass};
 pub use rules::{Rules, Stage};
 pub use run::Run;

@@ -13,14 +13,14 @@
 //! | clobbers checked | yes | yes | no | no |
 //! | no room | keep | keep | BUG | BUG |
 //!
-//! [`Rules`] is one such column; a [`Slot`] is what one op's slot holds, with what the backend's patch function does
+//! [`TemplateRules`] is one such column; a [`Slot`] is what one op's slot holds, with what the backend's patch function does
 //! with its type before the rules above are asked. Sources: arch/x86/kernel/{alternative,paravirt,paravirt_patch}.c of
 //! each era.
 
 use super::decision::{Decision, Kind, Reason};
 use super::passes::Pass;
 use super::run::Run;
-pub use super::template::{Inline, NoRoom, Null, Pointer, RomAnswer, Rules, Slot, Switch};
+pub use super::template::{Inline, NoRoom, Null, Pointer, RomAnswer, Slot, Switch, TemplateRules};
 use crate::error::{Error, Result};
 use crate::insn::{self, Bits, MAX_PATCH_LEN};
 use crate::sites::Site;
@@ -58,7 +58,13 @@ fn slot<'a>(template: &'a [Slot], site: &Site) -> Result<&'a Slot> {
 }
 
 /// One turn of `apply_paravirt()`: patches the buffer, which holds the site, and fills the rest of it with nops.
-pub fn patch_site(slot: &Slot, rules: &Rules, clobbers: u16, address: u64, buffer: &mut [u8]) -> Result<Decision> {
+pub fn patch_site(
+    slot: &Slot,
+    rules: &TemplateRules,
+    clobbers: u16,
+    address: u64,
+    buffer: &mut [u8],
+) -> Result<Decision> {
     if buffer.len() > MAX_PATCH_LEN {
         return Err(Error::bug(format!(
             "BUG: a site of {} bytes, the insn buffer holds {MAX_PATCH_LEN} (apply_paravirt)",
@@ -71,13 +77,19 @@ pub fn patch_site(slot: &Slot, rules: &Rules, clobbers: u16, address: u64, buffe
 }
 
 /// The backend's patch function alone: edits the buffer, and leaves what it did not use as it was.
-pub fn patch_function(slot: &Slot, rules: &Rules, clobbers: u16, address: u64, buffer: &mut [u8]) -> Result<Decision> {
+pub fn patch_function(
+    slot: &Slot,
+    rules: &TemplateRules,
+    clobbers: u16,
+    address: u64,
+    buffer: &mut [u8],
+) -> Result<Decision> {
     Patcher { rules, clobbers, address }.patch(slot, buffer)
 }
 
 /// The functions of paravirt.c, for one site.
 struct Patcher<'a> {
-    rules: &'a Rules,
+    rules: &'a TemplateRules,
     clobbers: u16,
     address: u64,
 }
@@ -188,8 +200,8 @@ mod tests {
     const SITE: u64 = 0xffff_ffff_8100_0000;
     const TARGET: u64 = 0xffff_ffff_8100_1005;
 
-    fn rules_6_1() -> Rules {
-        Rules {
+    fn rules_6_1() -> TemplateRules {
+        TemplateRules {
             bits: Bits::B64,
             nops: &X86_NOPS,
             call_clobbers: None,
@@ -198,15 +210,21 @@ mod tests {
         }
     }
 
-    fn rules_2_6_24() -> Rules {
-        Rules { bits: Bits::B32, nops: &P6_NOPS, call_clobbers: Some(7), null: Null::Ud2, no_room: NoRoom::Keep }
+    fn rules_2_6_24() -> TemplateRules {
+        TemplateRules {
+            bits: Bits::B32,
+            nops: &P6_NOPS,
+            call_clobbers: Some(7),
+            null: Null::Ud2,
+            no_room: NoRoom::Keep,
+        }
     }
 
     fn holding(pointer: Pointer) -> Slot {
         Slot { pointer, jump: false, switch: Switch::Default }
     }
 
-    fn patched(slot: &Slot, rules: &Rules, clobbers: u16, before: &[u8]) -> (Kind, Vec<u8>) {
+    fn patched(slot: &Slot, rules: &TemplateRules, clobbers: u16, before: &[u8]) -> (Kind, Vec<u8>) {
         let mut buffer = before.to_vec();
         let decision = patch_site(slot, rules, clobbers, SITE, &mut buffer).expect("no BUG");
         (decision.kind, buffer)

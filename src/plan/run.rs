@@ -2,8 +2,8 @@
 
 use super::decision::{Decision, Kind, Reason};
 use super::landmarks::Landmarks;
+use super::loaded::LoadedCode;
 use super::machine::Boot;
-use super::memory::Memory;
 use super::passes::Pass;
 use super::rules::Rules;
 use super::writes::Plan;
@@ -15,7 +15,7 @@ pub(super) type Data<'a> = &'a dyn Fn(u64, usize) -> Option<&'a [u8]>;
 
 /// All passes of one boot, under way.
 pub struct Run<'a> {
-    pub(super) memory: Memory,
+    pub(super) memory: LoadedCode,
     pub(super) plan: Plan,
     pub(super) tables: &'a Tables,
     pub(super) marks: &'a Landmarks,
@@ -29,7 +29,7 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// A run over this memory.
     pub fn new(
-        memory: Memory,
+        memory: LoadedCode,
         tables: &'a Tables,
         marks: &'a Landmarks,
         boot: &'a Boot,

@@ -9,7 +9,7 @@
 //! Source: arch/x86/kernel/alternative.c of each.
 
 use super::decision::{Kind, Reason};
-use super::memory::Memory;
+use super::loaded::LoadedCode;
 use super::passes::Pass;
 use super::rules::SmpLocks;
 use super::run::{Run, row_error};
@@ -72,7 +72,13 @@ impl SmpLocks {
     }
 
     /// `alternatives_smp_unlock()`, or with `lock` `alternatives_smp_lock()`: what one site becomes; else why nothing.
-    pub fn patch(self, site: u64, text: (u64, u64), memory: &Memory, lock: bool) -> std::result::Result<u8, Reason> {
+    pub fn patch(
+        self,
+        site: u64,
+        text: (u64, u64),
+        memory: &LoadedCode,
+        lock: bool,
+    ) -> std::result::Result<u8, Reason> {
         if !self.in_range(site, text) {
             return Err(Reason::OutOfRange);
         }

@@ -93,7 +93,7 @@ pub enum Null {
 
 /// The rules of an era for one kernel.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
+pub struct TemplateRules {
     /// Pointer size.
     pub bits: Bits,
     /// What the rest of a site is filled with.

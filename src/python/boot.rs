@@ -11,7 +11,7 @@ use crate::image;
 use crate::insn::NopTable;
 use crate::plan::{self as core, Known};
 use crate::python::image::Image;
-use crate::python::template::{Rules, Slot};
+use crate::python::template::{Slot, TemplateRules};
 use crate::sites;
 
 /// Everything an image lists of its own code.
@@ -122,7 +122,7 @@ impl Boot {
         uniprocessor: bool,
         xen: bool,
         template: Option<Vec<PyRef<'_, Slot>>>,
-        rules: Option<PyRef<'_, Rules>>,
+        rules: Option<PyRef<'_, TemplateRules>>,
         pointers: Option<HashMap<u64, u64>>,
         keys: Option<HashMap<u64, (bool, bool)>>,
         static_calls: Option<HashMap<u64, (u64, bool)>>,

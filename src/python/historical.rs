@@ -8,7 +8,7 @@ use crate::image::Bits;
 use crate::insn::NopTable;
 use crate::plan::alternatives::Patcher;
 use crate::plan::smp_locks::Cpus;
-use crate::plan::{self as core, Memory};
+use crate::plan::{self as core, LoadedCode};
 use crate::python::boot::Boot;
 use crate::python::template::bits;
 use crate::sites::{self, Alternative};
@@ -72,7 +72,7 @@ pub fn patch_locks<'py>(
     lock: bool,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let rules = lock_rules(era)?;
-    let mut memory = Memory::new(Bits::B64, [(address, before)]);
+    let mut memory = LoadedCode::new(Bits::B64, [(address, before)]);
     for site in locks.into_iter().filter(|&site| site != 0) {
         if let Ok(byte) = rules.patch(site, text, &memory, lock) {
             memory.poke(site, &[byte])?;
@@ -134,7 +134,7 @@ pub fn boot_region<'py>(
         ..sites::Tables::default()
     };
     let marks = core::Landmarks { text, ..core::Landmarks::default() };
-    let memory = Memory::new(bits, [(address, before), (POOL, &pool[..])]);
+    let memory = LoadedCode::new(bits, [(address, before), (POOL, &pool[..])]);
     let rules = core::Rules::by_name(era)?;
     let (_, memory) = core::Run::new(memory, &tables, &marks, &boot.0, rules, &|_, _| None).all()?;
     Ok(PyBytes::new(py, memory.from(address)))

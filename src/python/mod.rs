@@ -58,7 +58,7 @@ mod _core {
     #[pymodule_export]
     use super::sites::ParavirtSites;
     #[pymodule_export]
-    use super::template::{Rules, Slot};
+    use super::template::{Slot, TemplateRules};
     #[pymodule_export]
     use super::verify::{KernelInfo, Known, verify};
 

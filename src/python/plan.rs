@@ -13,7 +13,7 @@ use crate::patch;
 use crate::plan as core;
 use crate::plan::{Decision, Reason, paravirt};
 use crate::python::boot::{Boot, Tables, rules};
-use crate::python::template::{Rules, Slot};
+use crate::python::template::{Slot, TemplateRules};
 
 /// (bytes after, bytes used, kind, reason) of a patched site.
 type Patched<'py> = (Bound<'py, PyBytes>, usize, &'static str, String);
@@ -25,7 +25,7 @@ type Patched<'py> = (Bound<'py, PyBytes>, usize, &'static str, String);
 pub fn patch_site<'py>(
     py: Python<'py>,
     slot: &Slot,
-    rules: &Rules,
+    rules: &TemplateRules,
     clobbers: u16,
     address: u64,
     before: &[u8],

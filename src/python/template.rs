@@ -1,4 +1,4 @@
-//! `pvops._core.Slot` and `pvops._core.Rules`: what a template is made from.
+//! `pvops._core.Slot` and `pvops._core.TemplateRules`: what a template is made from.
 
 use pyo3::prelude::*;
 
@@ -99,10 +99,10 @@ impl Slot {
 
 /// The rules of an era for one kernel.
 #[pyclass(frozen, module = "pvops._core")]
-pub struct Rules(template::Rules);
+pub struct TemplateRules(template::TemplateRules);
 
 #[pymethods]
-impl Rules {
+impl TemplateRules {
     /// `call_clobbers` None: not checked; `null_call` None: NULL becomes ud2; `no_room` is `keep` or `bug`.
     #[new]
     #[pyo3(signature = (bits, nops, *, call_clobbers = None, null_call = None, no_room = "bug"))]
@@ -112,9 +112,9 @@ impl Rules {
         call_clobbers: Option<u16>,
         null_call: Option<u64>,
         no_room: &str,
-    ) -> PyResult<Rules> {
+    ) -> PyResult<TemplateRules> {
         let bits = self::bits(bits)?;
-        Ok(Rules(template::Rules {
+        Ok(TemplateRules(template::TemplateRules {
             bits,
             nops: NopTable::by_name(nops)?,
             call_clobbers,
@@ -124,8 +124,8 @@ impl Rules {
     }
 }
 
-impl Rules {
-    pub(super) fn core(&self) -> template::Rules {
+impl TemplateRules {
+    pub(super) fn core(&self) -> template::TemplateRules {
         self.0
     }
 }

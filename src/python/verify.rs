@@ -25,12 +25,12 @@ type Inlined = (Option<Vec<u8>>, Option<u64>, bool);
 
 /// A backend: (name, slot address → what it may hold, key of a static call → where it may go, a feature without which it
 /// is not this one, the key of a static call that may go to a page outside).
-type Backend = (String, HashMap<u64, Vec<u64>>, HashMap<u64, Vec<u64>>, Option<u16>, Option<u64>);
+type PossibleBackend = (String, HashMap<u64, Vec<u64>>, HashMap<u64, Vec<u64>>, Option<u16>, Option<u64>);
 
 #[pymethods]
 impl KernelInfo {
     /// `numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the kernel
-    /// chooses from; `inlined` is by op type; `backends` are as [`Backend`] says.
+    /// chooses from; `inlined` is by op type; `backends` are as [`PossibleBackend`] says.
     #[new]
     #[pyo3(signature = (numbers, nops, *, inlined = Vec::new(), nop = None, identity = None, bug = None,
                         backends = Vec::new()))]
@@ -41,7 +41,7 @@ impl KernelInfo {
         nop: Option<u64>,
         identity: Option<u64>,
         bug: Option<u64>,
-        backends: Vec<Backend>,
+        backends: Vec<PossibleBackend>,
     ) -> PyResult<KernelInfo> {
         let number = |name: &str| numbers.get(name).copied();
         let numbers = core::FeatureNumbers {
@@ -58,7 +58,8 @@ impl KernelInfo {
             jump,
         });
         let ops = core::Ops { inlined: inlined.collect(), nop, identity, bug };
-        let backend = |(name, slots, calls, requires, page)| core::Backend { name, slots, calls, requires, page };
+        let backend =
+            |(name, slots, calls, requires, page)| core::PossibleBackend { name, slots, calls, requires, page };
         let backends = backends.into_iter().map(backend).collect();
         let nops = nops.iter().map(|name| NopTable::by_name(name)).collect::<Result<_>>()?;
         Ok(KernelInfo(core::KernelInfo { numbers, ops, backends, nops }))

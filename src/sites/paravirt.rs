@@ -185,7 +185,7 @@ fn no_overlap(sites: &[Site]) -> Result<()> {
 }
 
 /// A section that sites may lie in.
-struct Code<'a> {
+struct SiteSection<'a> {
     index: u16,
     start: u64,
     offset: u64,
@@ -194,17 +194,15 @@ struct Code<'a> {
 
 struct Reader<'a> {
     bits: Bits,
-    code: Vec<Code<'a>>,
+    code: Vec<SiteSection<'a>>,
 }
 
 impl<'a> Reader<'a> {
     fn new(image: &'a Image) -> Reader<'a> {
-        let code = image
-            .sections()
-            .iter()
-            .zip(0..)
-            .filter(|(s, _)| s.executable && s.allocated)
-            .map(|(s, index)| Code { index, start: s.address, offset: s.offset, bytes: image.section_bytes(s) });
+        let code =
+            image.sections().iter().zip(0..).filter(|(s, _)| s.executable && s.allocated).map(|(s, index)| {
+                SiteSection { index, start: s.address, offset: s.offset, bytes: image.section_bytes(s) }
+            });
         Reader { bits: image.bits(), code: code.collect() }
     }
 

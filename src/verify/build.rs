@@ -2,11 +2,11 @@
 
 use super::counting::MAX_TEMPLATE;
 use super::info::KernelInfo;
-use super::site_map::{Cluster, Host, SiteMap};
+use super::site_map::{Cluster, ModuleHost, SiteMap};
 use super::visit::Kind;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::plan::{Landmarks, Memory, Rules};
+use crate::plan::{Landmarks, LoadedCode, Rules};
 use crate::sites::{Reserved, Tables};
 
 /// Forms are made in a buffer of this size; no real cluster comes near.
@@ -29,7 +29,7 @@ impl<'a> SiteMap<'a> {
         tables: &'a Tables,
         rules: &'a Rules,
         info: KernelInfo,
-        code: Memory,
+        code: LoadedCode,
     ) -> Result<SiteMap<'a>> {
         let section = image.section(".text").ok_or_else(|| Error::image("no section .text"))?;
         let size = image.section_bytes(section).len();
@@ -49,7 +49,12 @@ impl<'a> SiteMap<'a> {
     }
 
     /// The sites of a module. Its code and its tables are linked to the kernel's addresses.
-    pub fn of_module(image: &Image, tables: &'a Tables, code: Memory, host: Host<'_, 'a>) -> Result<SiteMap<'a>> {
+    pub fn of_module(
+        image: &Image,
+        tables: &'a Tables,
+        code: LoadedCode,
+        host: ModuleHost<'_, 'a>,
+    ) -> Result<SiteMap<'a>> {
         let kernel = host.map;
         // What is the image's alone is not in modules: Xen's stubs, the way back from it.
         let marks = Landmarks { text: host.locks, xen_iret: None, hypercall_page: None, ..kernel.marks.clone() };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::hashes::{CALLER, PREAMBLE, caller_hash};
 use super::site_map::SiteMap;
-use super::visit::{Branch, Kind, LONGEST_RETURN, RETURN, STUB, STUBS, Slot, Visit};
+use super::visit::{Branch, Kind, LONGEST_RETURN, OpSlot, RETURN, STUB, STUBS, Visit};
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, JMP, THUNK_SIZE};
@@ -63,7 +63,7 @@ impl SiteMap<'_> {
             let base = table.ops_address(self.bits)?;
             for (row, site) in (0..).zip(&table.sites) {
                 let address = base.wrapping_add(self.bits.word() as u64 * u64::from(site.op_type));
-                let made = || Slot { address, built: word(address), op: Some(site.op_type) };
+                let made = || OpSlot { address, built: word(address), op: Some(site.op_type) };
                 let slot = slots.of(address, made)?;
                 self.add(Stage::Paravirt, site.address, site.len, Kind::Paravirt { row, slot });
             }
@@ -74,7 +74,7 @@ impl SiteMap<'_> {
                 direct_call(alternative).map_err(|e| e.in_section(ALTERNATIVES).at_row(row))?;
                 let site = self.code.from(alternative.address).get(..6).unwrap_or_default();
                 if let Some(address) = insn::called_pointer(self.bits, alternative.address, site) {
-                    let slot = slots.of(address, || Slot { address, built: word(address), op: None })?;
+                    let slot = slots.of(address, || OpSlot { address, built: word(address), op: None })?;
                     self.row_slots[row] = Some(slot);
                 }
             }

@@ -53,14 +53,14 @@ pub struct KernelInfo {
     /// `.parainstructions`.
     pub ops: Ops,
     /// What may fill the ops.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<PossibleBackend>,
     /// The nop tables this era chooses from; the first is what it takes where nothing tells.
     pub nops: Vec<&'static NopTable>,
 }
 
 /// What a backend may put into op slots and static calls: those that the image's own contents do not settle, by address.
 #[derive(Debug, Clone, Default)]
-pub struct Backend {
+pub struct PossibleBackend {
     /// Its name.
     pub name: String,
     /// What a slot may hold, by its address; for one that is not listed, what the image has.

@@ -9,7 +9,7 @@ use super::counting::MAX_TEMPLATE;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::memory::{LinkedBytes, Location, Memory as Dump};
-use crate::plan::{Landmarks, Memory};
+use crate::plan::{Landmarks, LoadedCode};
 
 /// `.text` as a dump has it.
 #[derive(Debug)]
@@ -21,13 +21,13 @@ pub struct Text {
 }
 
 /// All code of an image as loaded this far from where it was linked, before any pass.
-pub fn code(image: &Image, slide: u64) -> Result<Memory> {
+pub fn code(image: &Image, slide: u64) -> Result<LoadedCode> {
     // The template of what counts calls is data, copied into text as the rest of what is loaded.
     let template = Landmarks::of(image)?.call_template.and_then(|(start, end)| {
         let len = end.checked_sub(start).filter(|&len| len <= MAX_TEMPLATE)? as usize;
         Some((start, image.read(start, len)?))
     });
-    let mut code = Memory::of(image);
+    let mut code = LoadedCode::of(image);
     if let Some((start, bytes)) = template.filter(|&(start, _)| code.from(start).is_empty()) {
         code.add(start, bytes);
     }

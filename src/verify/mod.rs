@@ -45,13 +45,13 @@ mod visit;
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::plan::{Memory, Rules};
+use crate::plan::{LoadedCode, Rules};
 use crate::sites::Tables;
 
 pub use copies::unslide;
 pub use data::{Changed, Disagreement, Heard, Rodata, Slots, hear, rodata};
 pub use infer::{Unknown, Vote};
-pub use info::{Backend, FeatureNumbers, Inlined, KernelInfo, Ops};
+pub use info::{FeatureNumbers, Inlined, KernelInfo, Ops, PossibleBackend};
 pub use judge::{Explained, Report, Unexplained};
 pub use loaded::{Text, code, text};
 pub use modules::{Loaded, Module, Modules};
@@ -71,7 +71,7 @@ impl<'a> Verifier<'a> {
         tables: &'a Tables,
         rules: &'a Rules,
         info: KernelInfo,
-        code: Memory,
+        code: LoadedCode,
     ) -> Result<Verifier<'a>> {
         let map = site_map::SiteMap::new(image, tables, rules, info, code).map_err(|e| e.in_file(image.name()))?;
         Ok(Verifier { map })

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use super::infer::Inference;
 use super::judge::{self, Report};
-use super::site_map::{Host, SiteMap};
+use super::site_map::{ModuleHost, SiteMap};
 use super::state::{Branches, Known, State, Target};
 use super::view::View;
 use crate::error::{Error, Result};
 use crate::image::{Blocks, Image, KERNEL, LoadedImage, Placement, Relocation};
 use crate::memory::{LoadedModule, Location, Mapped, Memory as Dump};
-use crate::plan::Memory;
+use crate::plan::LoadedCode;
 use crate::sites::Tables;
 
 /// Where the build ID of a module is, in the file and in memory.
@@ -177,7 +177,7 @@ impl Loaded {
         }
         let section = self.image.section(".text").map_or(self.text, |section| (section.address, section.end()));
         let locks = if self.together { section } else { self.text };
-        let host = Host { image: kernel_image, map: kernel, text: self.text, locks };
+        let host = ModuleHost { image: kernel_image, map: kernel, text: self.text, locks };
         let map = SiteMap::of_module(&self.image, &self.tables, self.code()?, host)?;
         let view = View::new(self.text, &self.bytes, &self.unread)?;
         let known = known(kernel, state);
@@ -190,12 +190,12 @@ impl Loaded {
     }
 
     /// Its code before any pass: what stays loaded in one stretch, with zeros where no section is, then what was freed.
-    fn code(&self) -> Result<Memory> {
+    fn code(&self) -> Result<LoadedCode> {
         let sections = self.image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
         let (own, freed): (Vec<_>, Vec<_>) = sections.partition(|s| s.address >= self.text.0 && s.end() <= self.text.1);
         let zeros = vec![0; self.bytes.len()];
         let freed = freed.iter().map(|s| (s.address, self.image.section_bytes(s)));
-        let mut code = Memory::new(self.image.bits(), std::iter::once((self.text.0, &zeros[..])).chain(freed));
+        let mut code = LoadedCode::new(self.image.bits(), std::iter::once((self.text.0, &zeros[..])).chain(freed));
         for section in own {
             code.poke(section.address, self.image.section_bytes(section))?;
         }

@@ -7,9 +7,9 @@ use super::counting::Counting;
 use super::info::KernelInfo;
 use super::its::{Place, Thunks};
 use super::view::View;
-use super::visit::{Branch, Slot, Visit};
+use super::visit::{Branch, OpSlot, Visit};
 use crate::image::{Bits, Image};
-use crate::plan::{ALL_PASSES, Landmarks, Memory, Pass, Rules, Stage};
+use crate::plan::{ALL_PASSES, Landmarks, LoadedCode, Pass, Rules, Stage};
 use crate::sites::{Reserved, Tables};
 
 /// A stretch of code, and the visits in it: in the order of the stages, then of the tables.
@@ -34,7 +34,7 @@ impl Cluster {
 
 /// The kernel that a module is loaded in.
 #[derive(Clone, Copy)]
-pub(super) struct Host<'h, 'a> {
+pub(super) struct ModuleHost<'h, 'a> {
     pub image: &'h Image,
     pub map: &'h SiteMap<'a>,
     /// Where the module's code is, as linked: its first address, and the one behind its last.
@@ -52,7 +52,7 @@ pub(super) struct SiteMap<'a> {
     pub info: KernelInfo,
     pub marks: Landmarks,
     /// The code as loaded, before any pass.
-    pub code: Memory,
+    pub code: LoadedCode,
     pub bits: Bits,
     /// `.text`.
     pub text: (u64, u64),
@@ -62,7 +62,7 @@ pub(super) struct SiteMap<'a> {
     /// Those in `.text` that each pass comes to, by its number and their place.
     pub(super) groups: [Vec<u32>; ALL_PASSES.len()],
     pub branches: Vec<Option<Branch>>,
-    pub slots: Vec<Slot>,
+    pub slots: Vec<OpSlot>,
     /// Slot of each direct-call row.
     pub row_slots: Vec<Option<u16>>,
     /// Address of each static key, and whether it is on as built.
@@ -97,7 +97,7 @@ impl<'a> SiteMap<'a> {
         rules: &'a Rules,
         info: KernelInfo,
         marks: Landmarks,
-        code: Memory,
+        code: LoadedCode,
         text: (u64, u64),
     ) -> SiteMap<'a> {
         SiteMap {

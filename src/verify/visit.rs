@@ -100,7 +100,7 @@ pub(super) struct Branch {
 
 /// Where a slot lies, and what it holds as built.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Slot {
+pub(super) struct OpSlot {
     pub address: u64,
     pub built: u64,
     /// Its op type, where `.parainstructions` names it.

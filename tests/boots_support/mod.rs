@@ -205,7 +205,7 @@ fn paravirt(era: &str, image: &Image, values: &[u64], nops: &'static NopTable) -
         Slot { pointer, jump, switch }
     };
     let null = at("paravirt_BUG").filter(|_| era != "5.10").map_or(Null::Ud2, Null::Call);
-    let rules = paravirt::Rules { bits: image.bits(), nops, call_clobbers: None, null, no_room: NoRoom::Bug };
+    let rules = paravirt::TemplateRules { bits: image.bits(), nops, call_clobbers: None, null, no_room: NoRoom::Bug };
     Paravirt { template: values.iter().enumerate().map(slot).collect(), rules }
 }
 

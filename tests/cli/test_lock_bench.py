@@ -20,10 +20,11 @@ def test_every_lock_has_a_row_a_case_and_one_with_the_uncontended_cost() -> None
     for threads in (1, 2, 3):
         assert [row["lock"] for row in rows if row["threads"] == threads] == names
     for row in rows:
-        # Plain ticket locks on too few CPUs may not get round once in that time.
-        assert row["ops_per_second"] > 0 or row["threads"] > 2
+        # Plain ticket locks may not get round once in that time, where other processes have the CPUs.
+        assert row["ops_per_second"] > 0 or row["threads"] > 1
         assert 0 <= row["fairness"] <= 1
         assert 0 <= row["wait_p50_us"] <= row["wait_p999_us"] <= row["wait_max_us"]
+    assert all(any(row["ops_per_second"] > 0 for row in rows if row["threads"] == n) for n in (2, 3))
     assert found["limits_ns"]["raw_pair"]["minimum"] > 0
 
 

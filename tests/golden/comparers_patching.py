@@ -36,7 +36,7 @@ HELPER_SLOTS: dict[str, Callable[[Line], _core.Slot]] = {
 
 
 @cache
-def rules_of(name: str, bits: int, table: str, call_clobbers: int | None = None) -> _core.Rules:
+def rules_of(name: str, bits: int, table: str, call_clobbers: int | None = None) -> _core.TemplateRules:
     paravirt = era(name).paravirt
     assert paravirt is not None
     clobbers = era(name).clobbers(bits)["CLBR_ANY"] if call_clobbers is None else call_clobbers

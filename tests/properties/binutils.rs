@@ -6,7 +6,7 @@ use std::process::Command;
 use pvops::image::Bits;
 use pvops::insn::{self, NopTable, X86_11_NOPS, X86_NOPS};
 use pvops::plan::relocate::{self, Move};
-use pvops::plan::{Boot, Landmarks, Memory, Rules, Run};
+use pvops::plan::{Boot, Landmarks, LoadedCode, Rules, Run};
 use pvops::sites::{AddressTable, Tables};
 
 const SITE: u64 = 0xffff_ffff_8100_0000;
@@ -302,7 +302,7 @@ fn retpoline(era: &str, site: &[u8], lfence: bool) -> Vec<u8> {
         nops: if era == "6.1" { &X86_NOPS } else { &X86_11_NOPS },
         ..Boot::default()
     };
-    let memory = Memory::new(Bits::B64, [(SITE, site)]);
+    let memory = LoadedCode::new(Bits::B64, [(SITE, site)]);
     let data = |_, _| None;
     let run = Run::new(memory, &tables, &marks, &boot, Rules::by_name(era).expect("an era"), &data);
     run.all().expect("no BUG").1.from(SITE).to_vec()

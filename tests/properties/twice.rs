@@ -3,7 +3,7 @@
 use super::*;
 
 /// `apply_alternatives()` alone.
-fn alternatives_alone(memory: Memory, tables: &Tables, boot: &Boot, era: &str) -> pvops::Result<Memory> {
+fn alternatives_alone(memory: LoadedCode, tables: &Tables, boot: &Boot, era: &str) -> pvops::Result<LoadedCode> {
     let marks = Landmarks { bug: Some(SITE), ..Landmarks::default() };
     let rules = Rules::by_name(era).expect("an era");
     let data = |_, _| None;
@@ -25,7 +25,7 @@ fn all_alternatives_of_real_kernels_applied_twice_are_those_applied_once_but_for
         for pattern in [0, !0, 0x1234_5678u32] {
             let features = (0..40).map(|word| pattern.rotate_left(word)).collect();
             let boot = Boot { features, nops: patcher(era, image.bits()).nops, ..Boot::default() };
-            let built = Memory::of(image);
+            let built = LoadedCode::of(image);
             let once = alternatives_alone(built.clone(), &tables, &boot, era).expect("no BUG");
             let twice = alternatives_alone(once.clone(), &tables, &boot, era).expect("no BUG");
             let mut changed = 0;
@@ -45,7 +45,7 @@ fn sites_that_are_not_taken_have_their_nops_merged_once_and_for_all() {
     let tables = only(AlternativeTable { layout, rows: vec![row(SITE + 0x1000, text.len(), 0)] });
     let boot = Boot { features: vec![0], nops: &X86_11_NOPS, ..Boot::default() };
     for era in ["6.12", "7.2"] {
-        let memory = Memory::new(Bits::B64, [(SITE, &text[..])]);
+        let memory = LoadedCode::new(Bits::B64, [(SITE, &text[..])]);
         let once = alternatives_alone(memory, &tables, &boot, era).expect("no BUG");
         assert_eq!(once.from(SITE), b"\x66\x0f\x1f\x44\x00\x00\xfa\x0f\x1f\x40\x00", "{era}");
         let twice = alternatives_alone(once.clone(), &tables, &boot, era).expect("no BUG");
@@ -63,7 +63,7 @@ fn a_direct_call_row_applied_twice_stops_the_kernel_for_its_site_is_a_direct_cal
     let pointers = [(slot, function)].into();
     let boot = Boot { features: vec![1], nops: &X86_11_NOPS, pointers, ..Boot::default() };
     for era in ["6.12", "7.2"] {
-        let memory = Memory::new(Bits::B64, [(SITE, &site[..]), (replacement, &call)]);
+        let memory = LoadedCode::new(Bits::B64, [(SITE, &site[..]), (replacement, &call)]);
         let once = alternatives_alone(memory, &tables, &boot, era).expect("no BUG");
         assert_eq!(once.from(SITE), [&insn::call(SITE, function)[..], b"\x90"].concat(), "{era}");
         let error = alternatives_alone(once, &tables, &boot, era).expect_err("a BUG");

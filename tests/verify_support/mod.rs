@@ -3,7 +3,7 @@
 
 use pvops::image::{Bits, Image};
 use pvops::insn;
-use pvops::plan::{self, Boot, Memory, Rules};
+use pvops::plan::{self, Boot, LoadedCode, Rules};
 use pvops::sites::Tables;
 use pvops::verify::{FeatureNumbers, KernelInfo, Known, Report, Verifier, View};
 
@@ -173,7 +173,7 @@ impl Made {
 
     pub fn verifier(&self, era: &str, info: KernelInfo) -> pvops::Result<Verifier<'_>> {
         let rules = Rules::by_name(era).unwrap();
-        Verifier::new(&self.image, &self.tables, rules, info, Memory::of(&self.image))
+        Verifier::new(&self.image, &self.tables, rules, info, LoadedCode::of(&self.image))
     }
 }
 

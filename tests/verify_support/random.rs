@@ -4,7 +4,7 @@
 use pvops::image::{Bits, Image};
 use pvops::insn::{self, X86_11_NOPS, X86_NOPS};
 use pvops::patch;
-use pvops::plan::{self, Boot, Cfi, CfiMode, Memory, Rules};
+use pvops::plan::{self, Boot, Cfi, CfiMode, LoadedCode, Rules};
 use pvops::sites::Tables;
 use pvops::verify::{FeatureNumbers, KernelInfo, Known, Report, Unknown, Verifier, View};
 
@@ -308,7 +308,7 @@ impl Scene {
             ..FeatureNumbers::default()
         };
         let info = KernelInfo { numbers, nops: vec![self.boot.nops], ..KernelInfo::default() };
-        Verifier::new(&self.image, &self.tables, self.rules, info, Memory::of(&self.image)).expect("a verifier")
+        Verifier::new(&self.image, &self.tables, self.rules, info, LoadedCode::of(&self.image)).expect("a verifier")
     }
 
     /// What an address may hang on with fewer than three votes.

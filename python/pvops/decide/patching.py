@@ -72,7 +72,7 @@ def _rom_slot(slot: _core.Slot, op: str, rule: Rom, rom: RomAnswers | None) -> _
 
 def core_rules(
     rules: ParavirtRules, bits: int, nops: str, *, call_clobbers: int | None = None, null_call: int | None = None
-) -> _core.Rules:
+) -> _core.TemplateRules:
     """The core's rules.
 
     Args:
@@ -84,7 +84,7 @@ def core_rules(
     """
     if rules.clobbers and call_clobbers is None:
         raise OpsError(f"{rules.era} checks clobbers, and nothing says which a call has")
-    return _core.Rules(
+    return _core.TemplateRules(
         bits,
         nops,
         call_clobbers=call_clobbers if rules.clobbers else None,

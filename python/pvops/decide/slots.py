@@ -95,7 +95,7 @@ def trivial(kernel: KernelImage, rules: ParavirtRules) -> tuple[int | None, dict
 
 def template(
     kernel: KernelImage, ops: FilledOps, rules: ParavirtRules, nops: str
-) -> tuple[list[_core.Slot], _core.Rules]:
+) -> tuple[list[_core.Slot], _core.TemplateRules]:
     """The flat template, slot by slot what it holds and what the patch function does with its type; and the rules.
 
     Raises:

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{ErrorKind, Read};
 
 use crate::error::{Error, Result};
-use crate::image::source::Memory;
+use crate::image::source::UnpackBuffer;
 
 /// How a kernel is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,7 +75,7 @@ pub(super) enum Stop {
 }
 
 /// Runs a decoder that is a reader to its end.
-pub(super) fn read_all(decoder: &mut impl Read, memory: &mut Memory) -> std::result::Result<(), Stop> {
+pub(super) fn read_all(decoder: &mut impl Read, memory: &mut UnpackBuffer) -> std::result::Result<(), Stop> {
     loop {
         match decoder.read(memory.spare().map_err(Stop::Full)?) {
             Ok(0) => return Ok(()),

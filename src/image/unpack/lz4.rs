@@ -3,7 +3,7 @@
 
 use super::codec::Compression;
 use crate::error::Result;
-use crate::image::source::Memory;
+use crate::image::source::UnpackBuffer;
 
 /// First bytes of a frame.
 const MAGIC: [u8; 4] = 0x184c_2102u32.to_le_bytes();
@@ -14,7 +14,7 @@ const BLOCK: usize = 8 << 20;
 /// The longest a packed block can be (`LZ4_COMPRESSBOUND`).
 const MAX_PACKED: usize = BLOCK + BLOCK / 255 + 16;
 
-pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
+pub(super) fn unpack(input: &[u8], memory: &mut UnpackBuffer) -> Result<usize> {
     let mut at = MAGIC.len();
     loop {
         let rest = input.get(at..).unwrap_or_default();

@@ -4,7 +4,7 @@ use flate2::Crc;
 
 use super::codec::Compression;
 use crate::error::{Error, Result};
-use crate::image::source::Memory;
+use crate::image::source::UnpackBuffer;
 
 /// First bytes of an lzop file.
 pub(super) const MAGIC: [u8; 9] = *b"\x89LZO\0\r\n\x1a\n";
@@ -20,7 +20,7 @@ const ADLER32_PACKED: u32 = 0x2;
 const CRC32_UNPACKED: u32 = 0x100;
 const CRC32_PACKED: u32 = 0x200;
 
-pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
+pub(super) fn unpack(input: &[u8], memory: &mut UnpackBuffer) -> Result<usize> {
     let mut cursor = Cursor { input, at: MAGIC.len() };
     let flags = header(&mut cursor)?;
     loop {

@@ -10,7 +10,7 @@ mod zstd;
 
 pub use codec::Compression;
 
-use super::source::Memory;
+use super::source::UnpackBuffer;
 use crate::error::Result;
 
 impl Compression {
@@ -49,7 +49,7 @@ impl Compression {
     }
 
     /// Unpacks the stream at the start of `input` to the end of `memory`; returns how much of `input` it took.
-    pub(in crate::image) fn unpack(self, input: &[u8], memory: &mut Memory) -> Result<usize> {
+    pub(in crate::image) fn unpack(self, input: &[u8], memory: &mut UnpackBuffer) -> Result<usize> {
         match self {
             Compression::Gzip => gzip::unpack(input, memory),
             Compression::Bzip2 => bzip2::unpack(input, memory),

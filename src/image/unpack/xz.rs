@@ -4,7 +4,7 @@ use liblzma::stream::{Action, Status, Stream};
 
 use super::codec::Compression;
 use crate::error::{Error, Result};
-use crate::image::source::{MAX_IMAGE, Memory};
+use crate::image::source::{MAX_IMAGE, UnpackBuffer};
 
 /// What liblzma may allocate besides the output. Its dictionary, allocated at once, is whatever the header says: for kernels
 /// that is 32 MiB up to 6.11 and 128 MiB since (`scripts/xz_wrap.sh`), for `lzma -9` it is 64 MiB.
@@ -13,11 +13,11 @@ const MAX_WORKING_MEMORY: u64 = 256 << 20;
 /// Filter id of the x86 branch converter (the .xz file format, 5.3.2).
 const FILTER_X86: u8 = 4;
 
-pub(super) fn unpack_xz(input: &[u8], memory: &mut Memory) -> Result<usize> {
+pub(super) fn unpack_xz(input: &[u8], memory: &mut UnpackBuffer) -> Result<usize> {
     run(Compression::Xz, Stream::new_stream_decoder(MAX_WORKING_MEMORY, 0), input, memory)
 }
 
-pub(super) fn unpack_lzma(input: &[u8], memory: &mut Memory) -> Result<usize> {
+pub(super) fn unpack_lzma(input: &[u8], memory: &mut UnpackBuffer) -> Result<usize> {
     run(Compression::Lzma, Stream::new_lzma_decoder(MAX_WORKING_MEMORY), input, memory)
 }
 
@@ -25,7 +25,7 @@ fn run(
     compression: Compression,
     stream: std::result::Result<Stream, liblzma::stream::Error>,
     input: &[u8],
-    memory: &mut Memory,
+    memory: &mut UnpackBuffer,
 ) -> Result<usize> {
     let mut stream = stream.map_err(|error| compression.corrupt(0, error))?;
     let mut consumed = 0;

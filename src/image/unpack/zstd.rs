@@ -4,14 +4,14 @@ use ::zstd::zstd_safe::{self, DCtx, InBuffer, OutBuffer};
 
 use super::codec::Compression;
 use crate::error::Result;
-use crate::image::source::Memory;
+use crate::image::source::UnpackBuffer;
 
 /// The unpacked size in the header of the frame at the start of `input`, where it has one.
 pub(super) fn content_size(input: &[u8]) -> Option<u64> {
     zstd_safe::get_frame_content_size(input).ok().flatten()
 }
 
-pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
+pub(super) fn unpack(input: &[u8], memory: &mut UnpackBuffer) -> Result<usize> {
     // In one go into one buffer, matches are copied from the output itself. The stream decoder keeps a window of its own (128
     // MiB for a kernel), small pages again, and copies everything once more: half as fast. It is for frames whose size
     // nobody knows. (Frames packed through a pipe, as kernels are, do not say; then the room is the declared size.)
@@ -27,7 +27,7 @@ pub(super) fn unpack(input: &[u8], memory: &mut Memory) -> Result<usize> {
     stream(input, memory)
 }
 
-fn stream(input: &[u8], memory: &mut Memory) -> Result<usize> {
+fn stream(input: &[u8], memory: &mut UnpackBuffer) -> Result<usize> {
     let mut context = DCtx::create();
     let mut source = InBuffer::around(input);
     loop {

@@ -60,7 +60,7 @@ pub struct Slots {
 /// Hears the data of a kernel whose text was judged.
 pub fn hear(
     report: &Report,
-    backends: &[super::Backend],
+    backends: &[super::PossibleBackend],
     slots: &Slots,
     memory: &Memory,
     found: &Location,

@@ -6,7 +6,7 @@ use crate::image::Image;
 use crate::image::btf::Member;
 use crate::memory::Words;
 use crate::verify::infer::Unknown;
-use crate::verify::{Backend, Report};
+use crate::verify::{PossibleBackend, Report};
 
 /// Kinds, in the order in which they are counted.
 const KINDS: [&str; 5] = ["static_key", "static_call", "pv_ops", "return_thunk", "feature"];
@@ -20,7 +20,7 @@ struct Hearing<'a> {
 
 pub(super) fn hear(
     report: &Report,
-    backends: &[Backend],
+    backends: &[PossibleBackend],
     slots: &Slots,
     words: &Words<'_>,
     image: &Image,
@@ -54,7 +54,7 @@ pub(super) fn hear(
             _ => {}
         }
     }
-    let none = Backend::default();
+    let none = PossibleBackend::default();
     let backend = backends.iter().find(|backend| report.backends.first() == Some(&backend.name)).unwrap_or(&none);
     for &slot in slots.addresses.iter().filter(|slot| !voted.contains(slot)) {
         hearing.silent_slot(slot, backend)?;
@@ -98,7 +98,7 @@ impl Hearing<'_> {
     }
 
     /// A slot of `pv_ops` that no call goes through, or none that could be read: what the image has, or its backend puts.
-    fn silent_slot(&mut self, slot: u64, backend: &Backend) -> Result<()> {
+    fn silent_slot(&mut self, slot: u64, backend: &PossibleBackend) -> Result<()> {
         let built = self.image.read_word(slot);
         if let (Some(built), Some(found)) = (built, self.words.pointer(slot)?) {
             let likely = backend.slots.get(&slot).filter(|values| values.contains(&found));

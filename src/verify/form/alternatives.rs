@@ -1,6 +1,6 @@
 //! Rows of `.altinstructions`: `apply_alternatives()`, arch/x86/kernel/alternative.c (5.10, 6.1, 6.12, 7.2).
 
-use super::code::Code;
+use super::code::ClusterCode;
 use crate::insn::{self, NOP};
 use crate::plan::optimise::{self, optimise};
 use crate::plan::relocate::{self, Move};
@@ -13,7 +13,14 @@ use crate::verify::state::State;
 const DEEPEST: u8 = 3;
 
 impl SiteMap<'_> {
-    pub(super) fn alternatives(&self, first: usize, count: usize, state: &State, depth: u8, code: &mut Code<'_>) {
+    pub(super) fn alternatives(
+        &self,
+        first: usize,
+        count: usize,
+        state: &State,
+        depth: u8,
+        code: &mut ClusterCode<'_>,
+    ) {
         let Some(table) = &self.tables.alternatives else { return };
         let rows = &table.rows[first..first + count];
         let rules = self.rules.alternatives;
@@ -37,7 +44,7 @@ impl SiteMap<'_> {
         taken: bool,
         state: &State,
         depth: u8,
-        code: &mut Code<'_>,
+        code: &mut ClusterCode<'_>,
     ) {
         let rules = self.rules.alternatives;
         let Some(site) = code.at(row.address, len) else { return };

@@ -9,7 +9,7 @@
 //!
 //! A hash is the built one xor the seed of the boot, but where that would look like `endbr` (`cfi_rehash()`).
 
-use super::code::Code;
+use super::code::ClusterCode;
 use crate::insn::JMP_SHORT;
 use crate::plan::forms::ENDBR64;
 use crate::verify::hashes::{CALLER, PREAMBLE, caller_hash, preamble_hash};
@@ -76,7 +76,7 @@ impl SiteMap<'_> {
     }
 
     /// `cfi_rand_preamble()`, `cfi_rewrite_preamble()`.
-    pub(super) fn preamble(&self, address: u64, state: &State, code: &mut Code<'_>) {
+    pub(super) fn preamble(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         let Some(built) = code.at(address, PREAMBLE).and_then(|site| preamble_hash(site)) else { return };
         let hash = rehash(built, state.cfi.seed);
         match state.cfi.mode {
@@ -86,7 +86,7 @@ impl SiteMap<'_> {
     }
 
     /// `cfi_rewrite_endbr()`: with FineIBT nobody comes to the function but through its preamble.
-    pub(super) fn checked_endbr(&self, address: u64, state: &State, code: &mut Code<'_>) {
+    pub(super) fn checked_endbr(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         let function = self.code.from(address.wrapping_sub(PREAMBLE as u64));
         if state.cfi.mode == CfiMode::FineIbt
             && preamble_hash(function).is_some()
@@ -98,7 +98,7 @@ impl SiteMap<'_> {
     }
 
     /// `cfi_rand_callers()`, `cfi_rewrite_callers()`, `cfi_disable_callers()`.
-    pub(super) fn caller(&self, address: u64, state: &State, code: &mut Code<'_>) {
+    pub(super) fn caller(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         let Some(built) = code.at(address, CALLER).and_then(|site| caller_hash(site)) else { return };
         let hash = rehash(built, state.cfi.seed);
         let field = hash.wrapping_neg().to_le_bytes();
@@ -113,7 +113,7 @@ impl SiteMap<'_> {
     }
 
     /// `poison_cfi()`: the preamble of a function that nothing calls indirectly accepts no caller.
-    pub(super) fn poison_cfi(&self, preamble: u64, state: &State, code: &mut Code<'_>) {
+    pub(super) fn poison_cfi(&self, preamble: u64, state: &State, code: &mut ClusterCode<'_>) {
         if !state.sealed {
             return;
         }

@@ -3,7 +3,7 @@
 //! `alternatives_smp_unlock()` and `apply_seal_endbr()`, arch/x86/kernel/alternative.c; `ftrace_make_nop()`,
 //! arch/x86/kernel/ftrace.c (5.10, 6.1, 6.12).
 
-use super::code::Code;
+use super::code::ClusterCode;
 use crate::insn::{self, CALL};
 use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
@@ -13,7 +13,7 @@ const ENDBR64: [u8; 4] = *b"\xf3\x0f\x1e\xfa";
 const ENDBR32: [u8; 4] = *b"\xf3\x0f\x1e\xfb";
 
 impl SiteMap<'_> {
-    pub(super) fn endbr(&self, address: u64, state: &State, code: &mut Code<'_>) {
+    pub(super) fn endbr(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         if let Some(site) = code.at(address, 4)
             && state.sealed
             && (site == ENDBR64 || site == ENDBR32)
@@ -22,7 +22,7 @@ impl SiteMap<'_> {
         }
     }
 
-    pub(super) fn lock(&self, address: u64, state: &State, code: &mut Code<'_>) {
+    pub(super) fn lock(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         if let Some([lock]) = code.at(address, 1)
             && state.uniprocessor
             && *lock == LOCK
@@ -32,7 +32,7 @@ impl SiteMap<'_> {
         }
     }
 
-    pub(super) fn fentry(&self, address: u64, state: &State, code: &mut Code<'_>) {
+    pub(super) fn fentry(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         if let Some(site) = code.at(address, 5)
             && state.untraced
             && site[0] == CALL
@@ -52,7 +52,7 @@ impl SiteMap<'_> {
     }
 
     /// `ftrace_update_ftrace_func()`: what the tracer calls where HID-BPF has attached its program.
-    pub(super) fn tracer_call(&self, address: u64, state: &State, code: &mut Code<'_>) {
+    pub(super) fn tracer_call(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         if let (Some((_, list)), Some(_)) = (self.hid_bpf, state.hid_bpf)
             && let Some(site) = code.at(address, 5)
             && site[0] == CALL

@@ -15,7 +15,7 @@ mod returns;
 mod static_calls;
 mod unlisted;
 
-use code::{Code, END, Until};
+use code::{ClusterCode, END, Until};
 
 use super::site_map::{Cluster, SiteMap};
 use super::state::State;
@@ -82,7 +82,7 @@ impl SiteMap<'_> {
             if (visit.stage, row) >= until {
                 return;
             }
-            self.apply(visit, state, depth, &mut Code { start: cluster.start, bytes: out });
+            self.apply(visit, state, depth, &mut ClusterCode { start: cluster.start, bytes: out });
             seen(Some(visit.kind.pass()), out);
         }
         if uncounted {
@@ -91,7 +91,7 @@ impl SiteMap<'_> {
         }
     }
 
-    fn apply(&self, visit: &Visit, state: &State, depth: u8, code: &mut Code<'_>) {
+    fn apply(&self, visit: &Visit, state: &State, depth: u8, code: &mut ClusterCode<'_>) {
         match visit.kind {
             Kind::Paravirt { slot, .. } => {
                 if let Some(site) = code.at(visit.address, visit.len.into()) {

@@ -1,6 +1,6 @@
 //! Branches through thunks: `apply_retpolines()`, arch/x86/kernel/alternative.c (5.16 on).
 
-use super::code::Code;
+use super::code::ClusterCode;
 use crate::insn::{self, CALL, INT3, NOP, THUNK_SIZE};
 use crate::plan::optimise::optimise;
 use crate::verify::site_map::SiteMap;
@@ -11,7 +11,7 @@ const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
 const CS: u8 = 0x2e;
 
 impl SiteMap<'_> {
-    pub(super) fn branch_form(&self, row: u32, address: u64, state: &State, code: &mut Code<'_>) {
+    pub(super) fn branch_form(&self, row: u32, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         if let Some(branch) = self.branches[row as usize]
             && let Some(site) = code.at(address, branch.len.into())
         {

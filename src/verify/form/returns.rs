@@ -1,6 +1,6 @@
 //! Returns: `apply_returns()`, arch/x86/kernel/alternative.c (6.0 on; stable 5.10).
 
-use super::code::Code;
+use super::code::ClusterCode;
 use crate::insn::{self, INT3, JMP, RET};
 use crate::plan::forms::RET5;
 use crate::sites::static_calls::TRAMPOLINE_ENDS;
@@ -8,7 +8,7 @@ use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 
 impl SiteMap<'_> {
-    pub(super) fn return_form(&self, address: u64, len: u8, state: &State, code: &mut Code<'_>) {
+    pub(super) fn return_form(&self, address: u64, len: u8, state: &State, code: &mut ClusterCode<'_>) {
         if let Some(site) = code.at(address, len.into())
             && self.is_return(address, site)
         {

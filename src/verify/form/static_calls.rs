@@ -1,6 +1,6 @@
 //! Static calls and their trampolines: `__static_call_transform()`, arch/x86/kernel/static_call.c (5.10 on).
 
-use super::code::Code;
+use super::code::ClusterCode;
 use crate::insn;
 use crate::plan::Stage;
 use crate::plan::forms::RET5;
@@ -11,7 +11,7 @@ use crate::verify::state::{State, Target};
 use crate::verify::visit::Visit;
 
 impl SiteMap<'_> {
-    pub(super) fn trampoline(&self, address: u64, key: Option<u16>, state: &State, code: &mut Code<'_>) {
+    pub(super) fn trampoline(&self, address: u64, key: Option<u16>, state: &State, code: &mut ClusterCode<'_>) {
         let bytes = match key.map(|key| state.calls[usize::from(key)]) {
             None | Some(Target::Built) => return,
             Some(Target::Cleared) => RET5,
@@ -21,7 +21,7 @@ impl SiteMap<'_> {
         code.put(address, &bytes);
     }
 
-    pub(super) fn call(&self, visit: &Visit, row: u32, key: u16, state: &State, code: &mut Code<'_>) {
+    pub(super) fn call(&self, visit: &Visit, row: u32, key: u16, state: &State, code: &mut ClusterCode<'_>) {
         let built = self.calls[usize::from(key)].1;
         // As long as no return thunk is chosen, a return is a return; once there is one, all sites are done again.
         let again = self.rules.static_calls.again && state.return_thunk.is_some();

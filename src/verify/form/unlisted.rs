@@ -1,7 +1,7 @@
 //! What a Xen PV guest writes where no table says so: `xen_init_hypercall_page()` fills the page's stubs through the
 //! hypervisor, and `early_xen_iret_patch` in arch/x86/entry/entry_64.S becomes a jump (5.10, 6.1).
 
-use super::code::Code;
+use super::code::ClusterCode;
 use crate::insn;
 use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
@@ -11,13 +11,13 @@ use crate::verify::visit::STUB;
 const XEN_IRET: u32 = 23;
 
 impl SiteMap<'_> {
-    pub(super) fn xen_iret(&self, state: &State, code: &mut Code<'_>) {
+    pub(super) fn xen_iret(&self, state: &State, code: &mut ClusterCode<'_>) {
         if let (true, Some((site, target))) = (state.xen, self.marks.xen_iret) {
             code.put(site, &insn::jmp(site, target));
         }
     }
 
-    pub(super) fn xen_stub(&self, address: u64, number: u32, state: &State, code: &mut Code<'_>) {
+    pub(super) fn xen_stub(&self, address: u64, number: u32, state: &State, code: &mut ClusterCode<'_>) {
         if state.xen {
             code.put(address, &stub(number));
         }

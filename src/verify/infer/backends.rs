@@ -5,9 +5,9 @@
 
 use super::tally::Tally;
 use super::{ENOUGH, Inference, Unknown};
-use crate::verify::info::Backend;
+use crate::verify::info::PossibleBackend;
 use crate::verify::state::Target;
-use crate::verify::visit::Slot;
+use crate::verify::visit::OpSlot;
 
 impl Inference<'_, '_, '_> {
     /// Decides which backends fit; gives the place of the first.
@@ -15,7 +15,7 @@ impl Inference<'_, '_, '_> {
         let map = self.map;
         let backends = &map.info.backends;
         let given = self.known.backend.as_ref();
-        let may = |backend: &Backend| match given {
+        let may = |backend: &PossibleBackend| match given {
             Some(name) => backend.name == *name,
             None => backend.requires.is_none_or(|feature| self.may_have(feature)),
         };
@@ -38,8 +38,8 @@ impl Inference<'_, '_, '_> {
     }
 
     /// How many sites hold what a backend may make them.
-    fn explains(&self, backend: &Backend) -> u32 {
-        let slot = |(slot, tally): (&Slot, &Tally<u64>)| {
+    fn explains(&self, backend: &PossibleBackend) -> u32 {
+        let slot = |(slot, tally): (&OpSlot, &Tally<u64>)| {
             let votes = |value: &u64| tally.0.get(value).copied().unwrap_or(0);
             let listed = backend.slots.get(&slot.address);
             listed.map_or(votes(&slot.built), |values| values.iter().map(votes).max().unwrap_or(0))
@@ -58,6 +58,6 @@ impl Inference<'_, '_, '_> {
 }
 
 /// How much a backend allows.
-fn allows(backend: &Backend) -> usize {
+fn allows(backend: &PossibleBackend) -> usize {
     backend.slots.values().chain(backend.calls.values()).map(Vec::len).sum()
 }

@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use super::site_map::{Cluster, SiteMap};
 use super::state::{Known, State, Target};
 use super::view::View;
-use super::visit::Slot;
+use super::visit::OpSlot;
 use crate::plan::Pass;
 use tally::Tally;
 
@@ -142,7 +142,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     /// The state of a module: the kernel's, with what the module has of its own inferred. `known` has the kernel's keys.
     pub fn run_in(&mut self, kernel: &SiteMap<'_>, state: &State) {
         let slots: HashMap<u64, u64> = kernel.slots.iter().map(|slot| slot.address).zip(state.slots.clone()).collect();
-        let of_module = |slot: &Slot| slots.get(&slot.address).copied().unwrap_or(slot.built);
+        let of_module = |slot: &OpSlot| slots.get(&slot.address).copied().unwrap_or(slot.built);
         let own = std::mem::take(&mut self.state);
         self.state = State {
             slots: self.map.slots.iter().map(of_module).collect(),

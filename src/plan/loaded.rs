@@ -5,7 +5,7 @@ use crate::image::{Bits, Image};
 
 /// Stretches of code at their addresses.
 #[derive(Debug, Clone)]
-pub struct Memory {
+pub struct LoadedCode {
     bits: Bits,
     /// By address.
     regions: Vec<Region>,
@@ -21,16 +21,16 @@ struct Region {
     len: usize,
 }
 
-impl Memory {
+impl LoadedCode {
     /// A copy of all code of an image: `.text`, `.init.text`, `.altinstr_replacement` and so on; in 7.2 also `.data`, which
     /// holds the code that kexec copies.
-    pub fn of(image: &Image) -> Memory {
+    pub fn of(image: &Image) -> LoadedCode {
         let code = image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
-        Memory::new(image.bits(), code.map(|s| (s.address, image.section_bytes(s))))
+        LoadedCode::new(image.bits(), code.map(|s| (s.address, image.section_bytes(s))))
     }
 
     /// A copy of these bytes at these addresses, which must not overlap.
-    pub fn new<'a>(bits: Bits, parts: impl IntoIterator<Item = (u64, &'a [u8])>) -> Memory {
+    pub fn new<'a>(bits: Bits, parts: impl IntoIterator<Item = (u64, &'a [u8])>) -> LoadedCode {
         let parts: Vec<_> = parts.into_iter().collect();
         let mut bytes = Vec::with_capacity(parts.iter().map(|(_, part)| part.len()).sum());
         let mut regions = Vec::with_capacity(parts.len());
@@ -40,7 +40,7 @@ impl Memory {
         }
         regions.sort_by_key(|region| region.start);
         let largest = (0..regions.len()).max_by_key(|&i| regions[i].len).unwrap_or(0);
-        Memory { bits, regions, largest, bytes }
+        LoadedCode { bits, regions, largest, bytes }
     }
 
     /// Adds bytes at an address where there are none.
