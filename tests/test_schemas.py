@@ -13,6 +13,7 @@ import pytest
 
 import pvops as package
 from cli.run import pvops
+from image.memory.slid import LARGE, TEXT, Slid
 from kernels.given import Boot
 from pvops import schemas
 from pvops.machine import documents, presets
@@ -76,6 +77,82 @@ def test_what_a_command_prints_keeps_to_its_schema(name: str, sample_kernel: Pat
         del less[key]
         with pytest.raises(jsonschema.ValidationError):
             valid(name, less)
+
+
+def every_key_counts(name: str, document: dict[str, Any]) -> None:
+    """A document keeps to its schema, has every key that the schema names, and none may go."""
+    valid(name, document)
+    assert set(document) == set(schemas.schema(name)["properties"])  # type: ignore[call-overload]  # an object
+    for key in document:
+        with pytest.raises(jsonschema.ValidationError):
+            valid(name, {other: value for other, value in document.items() if other != key})
+
+
+@pytest.fixture(scope="module")
+def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kernel, and dumps of it that differ in what is to be said of them."""
+    folder = tmp_path_factory.mktemp("dumps")
+    clean, kvm = Slid("native"), Slid("kvm")
+    (folder / "kernel").write_bytes(clean.image)
+    (folder / "clean").write_bytes(clean.physical())
+    # The text of a guest, and the ops of bare hardware: data that disagree.
+    (folder / "data").write_bytes(kvm.physical())
+    probed = bytearray(clean.physical())
+    at = clean.kernel.address_of("sample_idle")
+    assert at is not None
+    probed[LARGE + at - (TEXT & -LARGE)] = 0xCC
+    (folder / "probed").write_bytes(probed)
+    (folder / "cut").write_bytes(clean.physical()[: LARGE + 1000])
+    (folder / "none").write_bytes(bytes(LARGE))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dump", "words", "has"),
+    [
+        ("clean", [], ["votes", "not_judged", "unheard", "explained"]),
+        ("data", [], ["data", "heard"]),
+        ("probed", [], ["unexplained", "owned"]),
+        ("probed", ["--allow", "kprobes"], ["allowed", "owned"]),
+    ],
+)
+def test_a_report_of_a_dump_keeps_to_its_schema(dumps: Path, dump: str, words: list[str], has: list[str]) -> None:
+    document = json.loads(pvops("verify", dumps / "kernel", dumps / dump, *words, "--json").stdout)
+    every_key_counts("verify", document)
+    assert all(document[key] for key in has)
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("verdict", "fine"),
+        ("explained", {"returns": "5"}),
+        ("unheard", ["data", 5]),
+        ("data", [{"what": "rumour", "name": "x", "address": "0x0", "expected": "yes", "found": "no"}]),
+        ("rodata", {"address": "0x0", "size": 1, "wrong": 0, "unread": 0}),
+        ("modules", [{"name": "ext4", "address": "0x0", "size": 4096, "judged": True}]),
+        ("modules", "ext4"),
+        ("owned", [{}]),
+    ],
+)
+def test_what_no_report_says_breaks_its_schema(dumps: Path, key: str, wrong: object) -> None:
+    document = json.loads(pvops("verify", dumps / "kernel", dumps / "clean", "--json").stdout)
+    with pytest.raises(jsonschema.ValidationError):
+        valid("verify", document | {key: wrong})
+
+
+def test_reports_of_many_dumps_keep_to_their_schema_and_errors_are_among_them(dumps: Path) -> None:
+    paths = [dumps / name for name in ("clean", "data", "cut", "none")]
+    done = pvops("verify", dumps / "kernel", *paths, "--json")
+    assert done.returncode == 2
+    document = json.loads(done.stdout)
+    valid("verify-many", document)
+    said = [report.get("verdict") or report["error"] for report in document["reports"]]
+    assert said == ["clean", "modified", "DumpError", "DumpError"]
+    for report in document["reports"]:
+        valid("error" if "error" in report else "verify", report)
+        with pytest.raises(jsonschema.ValidationError):
+            valid("verify-many", {**document, "reports": [{**report, "schema": "pvops.sites/1"}]})
 
 
 def test_a_report_keeps_to_its_schema(kernel: Callable[[str], package.Kernel]) -> None:

@@ -18,6 +18,7 @@ from boot.initramfs import built_init, initramfs
 from boot.modes import chosen
 from pvops.errors import DumpError, ImageError
 from pvops.kernel import Kernel
+from pvops.schemas import schema
 
 pytestmark = pytest.mark.boot
 
@@ -45,6 +46,11 @@ def kernel(booted_kernel: Path) -> Kernel:
     return pvops.open(booted_kernel)
 
 
+def keeps_to_its_schema(report: pvops.Report) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator(schema("verify")).validate(report.to_dict())
+
+
 def unpacked(module: Path) -> bytes:
     """What the kernel takes; which compression it knows is its build's choice."""
     packed = module.read_bytes()
@@ -53,6 +59,7 @@ def unpacked(module: Path) -> bytes:
 
 def test_every_byte_of_modules_is_explained(kernel: Kernel, core: Path, modules: list[Path]) -> None:
     report = kernel.verify(core, modules=modules)
+    keeps_to_its_schema(report)
     assert report, [*report.unexplained, *(run for module in report.modules for run in module.unexplained)][:5]
     assert [module.name for module in report.modules] == list(reversed(MODULES))
     for module in report.modules:
@@ -69,6 +76,7 @@ def test_modules_without_a_file_are_listed_and_not_judged(kernel: Kernel, core: 
 
 def test_a_change_of_a_module_is_found_where_it_was_made(kernel: Kernel, core: Path, modules: list[Path]) -> None:
     report = kernel.verify(core, modules=modules)
+    keeps_to_its_schema(report)
     kvm = next(module for module in report.modules if module.name == "kvm")
     walk = Walk(core, kernel)
     # In a function, at its very end, and in the zeros behind all code.
