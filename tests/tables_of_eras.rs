@@ -232,15 +232,17 @@ fn up_to_2_6_36_a_row_of_mcount_is_the_address_behind_the_opcode() {
 
 // ---- static calls
 
-#[test]
-fn static_calls_are_found_without_a_symbol() {
-    // Ten calls, one of them a tail, of two trampolines.
+/// Ten calls, one of them a tail, of two trampolines: one that jumps and one that goes nowhere, and what ends them.
+fn calls_without_symbols(nowhere: &[u8; 5], end: &[u8; 3]) -> pvops::Result<Tables> {
     let trampolines = [TEXT + 0x100, TEXT + 0x108];
     let mut text = vec![0xcc; 0x120];
-    for (i, &trampoline) in trampolines.iter().enumerate() {
-        let at = (trampoline - TEXT) as usize;
-        text[at..at + 5].copy_from_slice(if i == 0 { b"\xe9\0\0\0\0" } else { b"\xc3\xcc\x90\x90\x90" });
-        text[at + 5..at + 8].copy_from_slice(b"\x0f\xb9\xcc");
+    for (branch, at) in [(nowhere, 0x108), (b"\xe9\0\0\0\0", 0x100)] {
+        text[at..at + 5].copy_from_slice(branch);
+        text[at + 5..at + 8].copy_from_slice(end);
+    }
+    if end == b"\x0f\x1f\x00" {
+        // What is behind the last one is not its own.
+        text[0x10d..0x110].copy_from_slice(b"\x0f\x01\xf8");
     }
     let mut rows = Vec::new();
     for i in 0..10u64 {
@@ -251,17 +253,34 @@ fn static_calls_are_found_without_a_symbol() {
         rows.extend(from(place, site));
         rows.extend(from(place + 4, DATA + 16 * (i % 2) + u64::from(tail)));
     }
-    let file = with_text(Bits::B64, &text).section(".data", DATA, flags::DATA, &[0; 64]).section(
-        ".rodata",
-        TABLE,
-        flags::RODATA,
-        &rows,
-    );
-    let tables = read(&file).unwrap();
-    assert_eq!(tables.static_calls.len(), 10);
-    assert!(tables.static_calls[9].tail && !tables.static_calls[8].tail);
-    let found: Vec<_> = tables.trampolines.iter().map(|trampoline| (trampoline.address, trampoline.key)).collect();
-    assert_eq!(found, [(trampolines[0], Some(DATA)), (trampolines[1], Some(DATA + 16))]);
+    let data = with_text(Bits::B64, &text).section(".data", DATA, flags::DATA, &[0; 64]);
+    read(&data.section(".rodata", TABLE, flags::RODATA, &rows))
+}
+
+#[test]
+fn static_calls_are_found_without_a_symbol() {
+    // Since 6.1, in 5.17, and at first, when nothing but the alignment stood behind a trampoline.
+    let eras: [(&[u8; 5], &[u8; 3]); 3] = [
+        (b"\xc3\xcc\x90\x90\x90", b"\x0f\xb9\xcc"),
+        (b"\xc3\xcc\xcc\xcc\xcc", b"SCT"),
+        (b"\xc3\x90\x90\x90\x90", b"\x0f\x1f\x00"),
+    ];
+    for (nowhere, end) in eras {
+        let tables = calls_without_symbols(nowhere, end).unwrap();
+        assert_eq!(tables.static_calls.len(), 10, "{end:x?}");
+        assert!(tables.static_calls[9].tail && !tables.static_calls[8].tail);
+        let found: Vec<_> = tables.trampolines.iter().map(|trampoline| (trampoline.address, trampoline.key)).collect();
+        assert_eq!(found, [(TEXT + 0x100, Some(DATA)), (TEXT + 0x108, Some(DATA + 16))], "{end:x?}");
+    }
+}
+
+#[test]
+fn calls_of_functions_are_no_static_calls() {
+    // A function that returns, and what is aligned behind it, is no trampoline: nothing says that it may be changed.
+    for nowhere in [b"\xc3\xcc\xcc\xcc\xcc", b"\x55\x90\x90\x90\xc3"] {
+        let tables = calls_without_symbols(nowhere, b"\x0f\x1f\x00").unwrap();
+        assert_eq!(tables.static_calls, []);
+    }
 }
 
 // ---- others

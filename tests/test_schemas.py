@@ -31,6 +31,7 @@ PRINTED = {
     "disasm": ["disasm", "KERNEL", "ADDRESS", "--backend", "kvm"],
     "patch": ["patch", "KERNEL", "-o", "OUT"],
     "diff": ["diff", "KERNEL", "native", "kvm"],
+    "corpus": ["corpus", "FOLDER"],
     "presets": ["machine", "--presets"],
     "error": ["sites", "/nonexistent"],
     "lock.check": ["lock", "check", "--protocol", "pv-ticket", "--mutant", "none", "--threads", "2"],
@@ -41,7 +42,12 @@ PRINTED = {
 def printed(words: list[str], kernel: Path, folder: Path) -> Any:
     """The document that a command prints."""
     address = f"{package.open(kernel).sites[0].address:#x}"
-    place: dict[str, str | Path] = {"KERNEL": kernel, "ADDRESS": address, "OUT": folder / "out"}
+    place: dict[str, str | Path] = {
+        "KERNEL": kernel,
+        "ADDRESS": address,
+        "OUT": folder / "out",
+        "FOLDER": kernel.parent,
+    }
     return json.loads(pvops(*(place.get(word, word) for word in words), "--json").stdout)
 
 

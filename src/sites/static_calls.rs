@@ -27,9 +27,14 @@ const TABLE: &str = ".static_call_sites";
 const FLAGS: i64 = 3;
 const TAIL: u64 = 1;
 
-/// Behind the five bytes of a trampoline: `ud1 %esp,%ecx`; before 6.1 and its stable ports the letters `SCT`, at first
-/// nothing certain.
+/// Behind the five bytes of a trampoline: `ud1 %esp,%ecx`; before 6.1 and its stable ports the letters `SCT`, before 5.17
+/// and its stable ports nops up to the next multiple of 4 ([`NOPS_BEHIND`]).
 pub const TRAMPOLINE_ENDS: [[u8; 3]; 2] = [[0x0f, 0xb9, 0xcc], *b"SCT"];
+
+/// What assemblers fill three bytes with.
+const NOPS_BEHIND: [[u8; 3]; 3] = [[0x0f, 0x1f, 0x00], [NOP, NOP, NOP], [0x66, NOP, NOP]];
+/// A trampoline of those that goes nowhere: `ret` and four nops.
+const NOWHERE: [u8; BRANCH] = [RET, NOP, NOP, NOP, NOP];
 
 /// A run shorter than this is no table.
 const LEAST_RUN: usize = 8;
@@ -106,9 +111,30 @@ fn called(code: &Code<'_>, site: &StaticCall) -> Option<u64> {
     };
     let next = site.address.wrapping_add(len);
     let target = next.wrapping_add(i32::from_le_bytes(displacement) as u64) & code.image().bits().max_address();
-    let trampoline = code.from(target)?.get(..BRANCH + 3)?;
-    let ends = TRAMPOLINE_ENDS.iter().any(|end| trampoline[BRANCH..] == *end);
-    (matches!(trampoline[0], JMP | RET) && ends).then_some(target)
+    is_trampoline(code, target).then_some(target)
+}
+
+/// Whether a trampoline stands at an address.
+fn is_trampoline(code: &Code<'_>, address: u64) -> bool {
+    let held = |at: u64, len: usize| code.from(at).and_then(|bytes| bytes.get(..len));
+    let aligned = |at: u64| held(at, STRIDE).is_some_and(|bytes| ends_in_nops(at, bytes));
+    let signed = held(address, STRIDE).is_some_and(|bytes| {
+        TRAMPOLINE_ENDS.iter().any(|end| bytes[BRANCH..] == *end) && matches!(bytes[0], JMP | RET)
+    });
+    // The last one of those without a signature has nothing to be aligned behind it.
+    let last =
+        || held(address, BRANCH).is_some_and(|branch| branches(address, branch)) && aligned(address - STRIDE as u64);
+    signed || aligned(address) || (address >= STRIDE as u64 && last())
+}
+
+/// Whether a trampoline of those without a signature stands at an address, with the nops behind it.
+fn ends_in_nops(address: u64, bytes: &[u8]) -> bool {
+    let (branch, behind) = bytes.split_at(BRANCH);
+    branches(address, branch) && NOPS_BEHIND.iter().any(|nops| behind == nops)
+}
+
+fn branches(address: u64, branch: &[u8]) -> bool {
+    address.is_multiple_of(4) && (branch[0] == JMP || branch == NOWHERE)
 }
 
 /// Where trampolines are, by the `ud1` that ends each.
@@ -136,7 +162,12 @@ fn by_signature(code: &Code<'_>) -> Vec<u64> {
 pub(crate) fn trampolines(code: &Code<'_>, sites: &[StaticCall]) -> Result<Vec<Trampoline>> {
     let mut found = named(code)?;
     if found.is_empty() {
-        found = by_signature(code).into_iter().map(|address| Trampoline { address, key: None }).collect();
+        let mut places = by_signature(code);
+        // Without a signature, those that sites call are known.
+        places.extend(sites.iter().filter_map(|site| called(code, site)));
+        places.sort_unstable();
+        places.dedup();
+        found = places.into_iter().map(|address| Trampoline { address, key: None }).collect();
     }
     if found.iter().any(|trampoline| trampoline.key.is_none()) {
         let keys: BTreeMap<u64, u64> = sites.iter().filter_map(|s| Some((called(code, s)?, s.key))).collect();

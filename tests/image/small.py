@@ -58,7 +58,7 @@ class Strings:
         self.data += struct.pack(f"<{len(pointers)}Q", *pointers)
 
 
-def kernel(
+def image(
     text: bytes,
     rows: Sequence[Alternative] = (),
     *,
@@ -68,8 +68,8 @@ def kernel(
     data: bytes = b"",
     named: bool = True,
     more: Sequence[ElfSection] = (),
-) -> Kernel:
-    """Opens an image made here.
+) -> bytes:
+    """An image, as a file has it.
 
     Args:
         text: ``.text``.
@@ -112,4 +112,21 @@ def kernel(
     for name, address in {**found, **(symbols or {})}.items():
         home = next(i for i, s in enumerate(sections) if s.address <= address <= s.address + len(s.data))
         listed.append(ElfSymbol(name, address, home, home == 0))
-    return pvops.open(write(64, sections, listed, physical(TEXT)))
+    return write(64, sections, listed, physical(TEXT))
+
+
+def kernel(
+    text: bytes,
+    rows: Sequence[Alternative] = (),
+    *,
+    release: str = "6.12.0-small",
+    arrays: Sequence[tuple[str, Sequence[str | None]]] = (),
+    symbols: Mapping[str, int] | None = None,
+    data: bytes = b"",
+    named: bool = True,
+    more: Sequence[ElfSection] = (),
+) -> Kernel:
+    """Opens an image made here: see `image`."""
+    return pvops.open(
+        image(text, rows, release=release, arrays=arrays, symbols=symbols, data=data, named=named, more=more)
+    )

@@ -11,6 +11,7 @@ COMMANDS = {
     "diff": ("say what differs between two boots", "pvops diff vmlinuz native guest.facts --html diff.html"),
     "verify": ("explain a running kernel's text, byte for byte", "pvops verify vmlinuz guest.core --html report.html"),
     "volatility3": ("print where Volatility's plugins are, for vol -p", "pvops volatility3"),
+    "corpus": ("hold a folder of kernels to their boots", "pvops corpus kernels --boots boots"),
     "machine": ("describe this machine or another", "pvops machine -o here.json"),
     "run": ("run guests in an emulator, below several hypervisors", "pvops run switch --era seed --html run.html"),
     "lock": ("the ticket lock: measured, simulated and model-checked", "pvops lock check --protocol pv-ticket"),
