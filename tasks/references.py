@@ -84,6 +84,7 @@ def manuals(folder: Path) -> None:
 
     import pvops
     from pvops.cli.completion import script
+    from pvops.cli.grammar import whole
 
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
     man = folder / "man" / "man1"
@@ -102,7 +103,7 @@ def manuals(folder: Path) -> None:
         "fish": "fish/vendor_completions.d/pvops.fish",
     }.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(script(shell))
+        (folder / path).write_text(script(shell, whole()))
 
 
 def _without_the_commands(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

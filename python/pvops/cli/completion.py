@@ -10,8 +10,8 @@ from pvops.errors import UsageError
 _FILES = frozenset({"FACTS", "FILE", "FILE.ko", "KERNEL", "MEMORY", "DUMP", "GUEST"})
 
 
-def script(shell: str) -> str:
-    """The script for one shell.
+def script(shell: str, parser: argparse.ArgumentParser) -> str:
+    """The script for one shell, of the parser of all commands.
 
     Raises:
         UsageError: shtab is not there, or knows no such shell.
@@ -22,9 +22,6 @@ def script(shell: str) -> str:
         raise UsageError("--completion needs shtab: the extra `completion`") from None
     if shell not in shtab.SUPPORTED_SHELLS:
         raise UsageError(f"no completion for {shell}: there are {', '.join(shtab.SUPPORTED_SHELLS)}")
-    from pvops.cli.grammar import whole
-
-    parser = whole()
     _say_more(parser, shtab.FILE)
     text: str = shtab.complete(parser, shell)
     return text

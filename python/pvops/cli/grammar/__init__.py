@@ -86,7 +86,7 @@ class _Completion(argparse.Action):
         from pvops.errors import UsageError
 
         try:
-            print(script(str(value)))
+            print(script(str(value), whole()))
         except UsageError as error:
             parser.error(str(error))
         parser.exit()
