@@ -371,8 +371,8 @@ class Machine:
             self._preempt(p)
 
     def slept(self, number: int) -> None:
-        if self.recorder is not None:
-            self.recorder.event(self.cpus[number], self.at.now, "step", "halt until kicked")
+        if self.recorder is not None and self.image.protocol.slept:
+            self.recorder.event(self.cpus[number], self.at.now, "step", self.image.protocol.slept)
 
     # What the guest tells
 

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 #: Where each protocol is.
 _WHERE = {
     "ticket-2.6.25": ("ticket_2_6_25", "PROTOCOL"),
+    "xen-byte-2.6.27": ("xen_byte", "PROTOCOL"),
+    "ticket-callout-2010": ("callout", "PROTOCOL"),
     "pv-ticket-3.12": ("pv_tickets", "V3_12"),
     "pv-ticket-4.0": ("pv_tickets", "V4_0"),
+    "pv-ticket-sym": ("pv_ticket", "PROTOCOL"),
 }
 
 #: Their names, oldest first.

@@ -11,8 +11,9 @@ from pvops.emulate.guest.locks.width import Width
 from pvops.emulate.macros.paravirt import Paravirt
 
 #: Per-CPU data, offsets: the CPU's number; what it waits for (``struct kvm_lock_waiting``, ``struct xen_lock_waiting``,
-#: and a slot of this project's lock); the event channel that wakes it; Xen's ``vcpu_info``.
-NUMBER, W_WANT, W_LOCK, KICKER, VCPU_INFO = 0, 4, 8, 16, 64
+#: and a slot of this project's lock); the event channel that wakes it; turns of waiting; Xen's
+#: ``vcpu_info``.
+NUMBER, W_WANT, W_LOCK, KICKER, COUNT, VCPU_INFO = 0, 4, 8, 16, 20, 64
 #: Bytes of it for each CPU, a power of two, and how many CPUs there may be.
 PER_CPU, CPUS = 128, 32
 PER_CPU_SHIFT = 7
@@ -29,6 +30,7 @@ class Code(NamedTuple):
         steps: collects.
         threshold: looks at a lock before a waiter blocks (``SPIN_THRESHOLD``).
         mutant: the bug to plant, by the checker's name.
+        symbols: the guest's, once it is assembled.
     """
 
     w: Width
@@ -36,10 +38,15 @@ class Code(NamedTuple):
     steps: Steps
     threshold: int
     mutant: str | None
+    symbols: dict[str, int]
 
     def aside(self, body: Body) -> Within:
         """Code that is not in the way: behind everything else."""
         return Within(".text.unlikely", body)
+
+    def slots(self) -> int:
+        """Where the table of slots lies, once the guest is assembled."""
+        return self.symbols["slots"]
 
     def planted(self, mutant: str) -> bool:
         """Whether this bug is to be."""
@@ -85,6 +92,10 @@ class Protocol(NamedTuple):
         fifo: who arrives first enters first.
         no_touch: nobody touches the lock after giving it up.
         slow: functions that a waiter is in when it has spun for long enough.
+        natives: functions of its ops on bare hardware.
+        features: the feature numbers that a guest's CPU has below each backend, for its alternatives.
+        pointers: function pointers beside the ops, and the functions that a backend's init code puts there.
+        slept: the model's line for a sleep that is over.
         key: symbol of the static key that the backends turn on, if there is one.
         ticket: how far the tickets of a new lock are set on, so that schedules meet their wrap: from a ticket to the
             lock's word.
@@ -102,8 +113,16 @@ class Protocol(NamedTuple):
     fifo: bool = True
     no_touch: bool = True
     slow: tuple[str, ...] = ()
+    natives: Callable[[Code], Mapping[str, Body]] = lambda code: {}
+    features: Mapping[str, tuple[int, ...]] = {}
+    pointers: Mapping[str, Mapping[str, str]] = {}
+    slept: str = "halt until kicked"
     key: str = ""
     ticket: Callable[[int], int] = lambda ticket: 0
+
+    def blocks(self, backend: str) -> bool:
+        """Whether waiters sleep below a backend."""
+        return bool(self.backends[backend] or self.pointers.get(backend))
 
 
 def exchanged(w: Width, *texts: str) -> Texts:

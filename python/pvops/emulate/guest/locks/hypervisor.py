@@ -6,6 +6,8 @@ Sources: include/uapi/linux/kvm_para.h and arch/x86/kernel/kvm.c (``kvm_kick_cpu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pvops.assembler import addr, function, label, mem
 from pvops.assembler.operands import eax, ebx, ecx, edx, r8, r9, r10, r11, rax, rcx, rdi, rdx, rsi
 from pvops.assembler.statements import Body
@@ -19,18 +21,24 @@ from pvops.emulate.guest.locks.width import Width
 _SAVED = {32: (eax, ecx, edx), 64: (rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11)}
 
 
-def kick(code: Code, backend: str) -> Body:
-    """Kicks the CPU whose number is in edx; it changes all that calls may, and `lock`."""
+def kick(code: Code, backend: str, text: str = "kick it") -> Body:
+    """Kicks the CPU whose number is in edx; it changes all that calls may, and `lock`. `text`: the model's line."""
     w = code.w
+    texts = (text,) if text else ()
     if backend == "kvm":
         # kvm_hypercall2(KVM_HC_KICK_CPU, flags, apicid)
-        return (movl(KICK_CPU, eax), xorl(ebx, ebx), movl(edx, ecx), code.steps("the_lock", "kick it", vmcall()))
+        return (
+            movl(KICK_CPU, eax),
+            xorl(ebx, ebx),
+            movl(edx, ecx),
+            code.steps("the_lock", texts, vmcall()),
+        )
     # struct evtchn_send { port }
     port = mem(addr("per_cpu_areas") + KICKER, w.result)
     return (
         *(movl(edx, eax), shll(PER_CPU_SHIFT, eax), movl(port, eax), w.push(w.result)),
         *(movl(EVTCHN_SEND, w.hypercall[0]), w.mov(w.stack, w.hypercall_words[1])),
-        *(code.steps("the_lock", "kick it", hypercall(EVENT_CHANNEL_OP)), w.pop(w.result)),
+        *(code.steps("the_lock", texts, hypercall(EVENT_CHANNEL_OP)), w.pop(w.result)),
     )
 
 
@@ -39,9 +47,9 @@ def hypercall(number: int) -> Body:
     return call(addr("hypercall_page") + 32 * number)
 
 
-def clear_pending(w: Width) -> Body:
+def clear_pending(w: Width, step: Callable[[Body], Body] = lambda instruction: instruction) -> Body:
     """xen_clear_irq_pending(): of this CPU's kicker."""
-    return (movl(w.own(KICKER), eax), lock(btrl(eax, mem(addr("xen_shared_info") + EVTCHN_PENDING))))
+    return (movl(w.own(KICKER), eax), step(lock(btrl(eax, mem(addr("xen_shared_info") + EVTCHN_PENDING)))))
 
 
 def poll(w: Width) -> Body:

@@ -14,6 +14,7 @@ from pvops import eras
 from pvops.assembler import Built, Image, Local, addr, align, asciz, elf, function, label, mem, space, u32
 from pvops.assembler.operands import eax
 from pvops.assembler.statements import Body
+from pvops.assembler.values import Value
 from pvops.assembler.x86 import decl, incl, je, jmp, jne, movl, ret, testl
 from pvops.emulate.guest.locks import hypervisor, width
 from pvops.emulate.guest.locks.code import CPUS, PER_CPU, VCPU_INFO, Code, Protocol
@@ -59,20 +60,27 @@ class LockImage:
         self.pv = Paravirt(self.era, self.config)
         self.w = width.of(bits)
         self._steps = Steps()
-        self.code = Code(self.w, self.pv, self._steps, threshold, mutant)
+        self.code = Code(self.w, self.pv, self._steps, threshold, mutant, {})
         self.built = self._assemble()
         self.symbols = self.built.symbols
+        self.code.symbols.update(self.symbols)
 
     def _assemble(self) -> Built:
         image = Image(self.bits)
         image.section(".text.unlikely", flags=elf.EXECUTE)
-        self.pv.kernel(image)
+        natives = self.protocol.natives(self.code)
+        self.pv.kernel(image, defined=natives)
         if self.protocol.key:
             image.section("__jump_table")(label("__start___jump_table"))
         text = image.text
+        text(*(function(name, body) for name, body in natives.items()))
         for backend, ops in self.protocol.backends.items():
             filled = {**ops, **(hypervisor.XEN_IRQ_OPS if backend == "xen" else {})}
-            text(function(f"{backend}_entry", self._fill(filled), jmp("start_kernel")))
+            text(
+                function(
+                    f"{backend}_entry", self._fill(filled, self.protocol.pointers.get(backend, {})), jmp("start_kernel")
+                )
+            )
             text(self.protocol.functions(self.code, backend))
         text(hypervisor.xen_irq(self.code))
         text(align(0x1000, 0xCC), label("hypercall_page"), space(0x1000, 0xCC))
@@ -106,19 +114,26 @@ class LockImage:
             *(label(again), decl(eax), jne(addr(again)), label(none)),
         )
 
-    def _fill(self, ops: Mapping[str, str]) -> Body:
+    def _fill(self, ops: Mapping[str, str], pointers: Mapping[str, str]) -> Body:
         """Init code: writes what differs from the native structures."""
         body: list[Body] = []
         for name, held in ops.items():
             op = self.pv.op(name)
             if op is None:
                 raise RunError(f"{self.era} has no {name}")
-            body += [self.w.load(held, self.w.result), self.w.mov(self.w.result, mem(self.pv.pointer(op)))]
+            body += self._points(held, self.pv.pointer(op))
+        for name, held in pointers.items():
+            body += self._points(held, addr(name))
         return body
 
+    def _points(self, function: str, at: Value) -> tuple[Body, ...]:
+        return (self.w.load(function, self.w.result), self.w.mov(self.w.result, mem(at)))
+
     def _variables(self) -> list[Body]:
-        out: list[Body] = [align(64), label("the_lock"), space(64), label("counter"), u32(0)]
+        out: list[Body] = [align(64), label("the_lock"), space(64), label("slots"), space(64), label("counter"), u32(0)]
         out += [(label(name), u32(0)) for name in TOLD]
+        for name in dict.fromkeys(name for held in self.protocol.pointers.values() for name in held):
+            out += [align(8), label(name), space(8)]
         if self.protocol.key:
             out += [align(8), label(self.protocol.key), space(16)]
         # The template of per-CPU data: each CPU has a copy of it.
@@ -179,7 +194,7 @@ class LockImage:
 
     def features(self, backend: str) -> tuple[int, ...]:
         """Numbers of the features that this guest's CPU has below a backend, for its alternatives."""
-        return ()
+        return self.protocol.features.get(backend, ())
 
     def direct_code(self) -> dict[str, bytes]:
         """What ``xen_patch`` inlines: of the irq ops, those without a call in their code."""

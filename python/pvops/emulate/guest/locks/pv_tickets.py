@@ -174,7 +174,8 @@ def release_4_0(code: Code, name: str) -> Body:
     return _release(code, name, body, text)
 
 
-_SLOW = {
+#: What each backend fills.
+OPS = {
     "native": {},
     "kvm": {
         "pv_lock_ops.lock_spinning": "__raw_callee_save_kvm_lock_spinning",
@@ -205,7 +206,7 @@ V3_12 = Protocol(
     partial(_acquire, flag_in_head=False),
     release_3_12,
     partial(slow.functions, flag_at=2),
-    _SLOW,
+    OPS,
     _variables(False),
     (*_MUTANTS, "touch-after-release"),
     slow=("kvm_lock_spinning", "xen_lock_spinning"),

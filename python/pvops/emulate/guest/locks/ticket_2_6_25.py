@@ -5,7 +5,7 @@ Source: include/asm-x86/spinlock.h of 2.6.25, ``__raw_spin_lock()`` for fewer th
 
 from __future__ import annotations
 
-from pvops.assembler import Local, addr, function, label, mem
+from pvops.assembler import Local, addr, label, mem
 from pvops.assembler.operands import ch, cl, cx, ecx
 from pvops.assembler.statements import Body
 from pvops.assembler.x86 import cmpb, incb, incw, je, jmp, lock, movb, movl, pause, ret, xaddw
@@ -34,14 +34,14 @@ def release(code: Code, name: str) -> Body:
     return code.steps(name, "head = my + 1", incb(at), mark=LEAVE)
 
 
-def natives(code: Code) -> Body:
+def natives(code: Code) -> dict[str, Body]:
     """The functions of ``pv_lock_ops`` of 2.6.27 on bare hardware, which take the lock's address."""
     w = code.w
     moved = w.mov(w.arguments[0], w.lock)
-    return (
-        function("__ticket_spin_lock", w.push(w.lock), moved, acquire(code, "the_lock"), w.pop(w.lock), ret()),
-        function("__ticket_spin_unlock", w.push(w.lock), moved, release(code, "the_lock"), w.pop(w.lock), ret()),
-    )
+    return {
+        "__ticket_spin_lock": (w.push(w.lock), moved, acquire(code, "the_lock"), w.pop(w.lock), ret()),
+        "__ticket_spin_unlock": (w.push(w.lock), moved, release(code, "the_lock"), w.pop(w.lock), ret()),
+    }
 
 
 PROTOCOL = Protocol(
