@@ -35,13 +35,11 @@ def table() -> list[str]:
 
 def _has(backend: str, era: str) -> bool:
     """Whether an image of an era can be planned for a backend."""
-    from pvops.backends import of_2_6
-
     try:
         found = backends.get(backend, era)
     except OpsError:
         return False
-    return era in of_2_6.ERAS or found.steps(era) is not None
+    return found.steps(era) is not None
 
 
 def _releases(at: int) -> str:

@@ -55,8 +55,8 @@ def get(name: str, era: str | None = None) -> Backend:
     if era is not None and dashed != "native":
         from pvops.backends import of_2_6
 
-        if era in of_2_6.ERAS:
-            return of_2_6.get(dashed, era)
+        if (declared := of_2_6.get(dashed, era)) is not None:
+            return declared
     if dashed in _OF_2_6:
         raise OpsError(f"{dashed} is a backend of 2.6 kernels: see it with `pvops ops --era 2.6.24 --backend {dashed}`")
     if dashed not in _OF_IMAGES:

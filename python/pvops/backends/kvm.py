@@ -77,6 +77,7 @@ _MMU_OP: tuple[Step, ...] = tuple(
         "set_pte_at": "kvm_set_pte_at",
         "set_pmd": "kvm_set_pmd",
         "set_pte_atomic": "kvm_set_pte_atomic",
+        "set_pte_present": "kvm_set_pte_present",
         "pte_clear": "kvm_pte_clear",
         "pmd_clear": "kvm_pmd_clear",
         "set_pud": "kvm_set_pud",
@@ -89,6 +90,15 @@ _MMU_OP: tuple[Step, ...] = tuple(
         "lazy_mode.leave": "kvm_leave_lazy_mmu",
     }.items()
 )
+
+#: Clocks were all ops (to 2.6.31: 7bd867dfb4e0 and the like moved them to x86_platform).
+_CLOCKS_2_6_26: tuple[Step, ...] = (
+    _clock("kvm_clock_read"),
+    Assign("pv_time_ops.get_wallclock", "kvm_get_wallclock", _KVMCLOCK, _CLOCK),
+    Assign("pv_time_ops.set_wallclock", "kvm_set_wallclock", _KVMCLOCK, _CLOCK),
+    Assign("pv_apic_ops.setup_secondary_clock", "kvm_setup_secondary_clock", _KVMCLOCK, _CLOCK, "X86_LOCAL_APIC"),
+)
+_TSC_KHZ = Assign("pv_time_ops.get_tsc_khz", "kvm_get_tsc_khz", _KVMCLOCK, _CLOCK)
 
 KVM_3_3: tuple[Step, ...] = (_clock("kvm_clock_read"), *_IO_DELAY, *_STEAL)
 KVM_4_2: tuple[Step, ...] = (*_CLOCK_4_2, *_IO_DELAY, *_STEAL)
@@ -139,7 +149,9 @@ backend = Backend(
     "KVM guest support",
     "kvm",
     {
-        "2.6.34": (_clock("kvm_clock_read"), *_IO_DELAY, *_MMU_OP),
+        "2.6.26": (*_CLOCKS_2_6_26, *_IO_DELAY, *_MMU_OP),
+        "2.6.30": (*_CLOCKS_2_6_26, _TSC_KHZ, *_IO_DELAY, *_MMU_OP),
+        "2.6.33": (_clock("kvm_clock_read"), *_IO_DELAY, *_MMU_OP),
         "3.1": (*KVM_3_3, *_MMU_OP),
         "3.3": KVM_3_3,
         "3.10-el7": (*KVM_4_2, *_LOCK_OPS_4_2, *_TICKETS),

@@ -1,7 +1,7 @@
 """lguest, 2.6.23 to 4.13: the simplest hypervisor Linux had, and the guest side of the seed (i386 only).
 
-Sources: drivers/lguest/lguest.c of the seed, 2.6.24 and 2.6.33 arch/x86/lguest/boot.c (lguest_init, lguest_patch) and
-i386_head.S (the code that lguest_patch copies).
+Sources: drivers/lguest/lguest.c of the seed, 2.6.24, 2.6.26, 2.6.27, 2.6.30 and 2.6.33 arch/x86/lguest/boot.c
+(lguest_init, lguest_patch) and i386_head.S (the code that lguest_patch copies).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction
 
 NAME = "lguest"
-ERAS = ("2.6.24-rc1", "2.6.24", "2.6.33")
+ERAS = ("2.6.24-rc1", "2.6.24", "2.6.26", "2.6.27", "2.6.30", "2.6.33")
 
 #: What lguest_init() writes over the native ops, structure by structure, in every era that has the op.
 LGUEST_INIT: dict[str, dict[str, Pointer | Mapping[str, Pointer]]] = {
@@ -85,6 +85,21 @@ LGUEST_INIT: dict[str, dict[str, Pointer | Mapping[str, Pointer]]] = {
     },
 }
 
+#: What lguest_init() of 2.6.26 to 2.6.31 writes besides.
+LGUEST_INIT_2_6_26: dict[str, dict[str, Pointer | Mapping[str, Pointer]]] = {
+    "pv_time_ops": {
+        "get_cpu_khz": "lguest_cpu_khz",
+        "get_tsc_khz": "lguest_tsc_khz",
+    },
+}
+#: What 2.6.30's writes otherwise or besides: callee-save irq ops, entries changed in place.
+LGUEST_INIT_2_6_30: dict[str, dict[str, Pointer | Mapping[str, Pointer]]] = {
+    "pv_irq_ops": {op: f"__raw_callee_save_{op}" for op in ("save_fl", "restore_fl", "irq_disable", "irq_enable")},
+    "pv_mmu_ops": {
+        "pte_update": "lguest_pte_update",
+        "pte_update_defer": "lguest_pte_update",
+    },
+}
 #: What 2.6.33's lguest_init() writes otherwise or besides: callee-save irq ops, PAE, entries changed in place.
 LGUEST_INIT_2_6_33: dict[str, dict[str, Pointer | Mapping[str, Pointer]]] = {
     "pv_irq_ops": {
@@ -102,6 +117,14 @@ LGUEST_INIT_2_6_33: dict[str, dict[str, Pointer | Mapping[str, Pointer]]] = {
         "pte_update": "lguest_pte_update",
         "pte_update_defer": "lguest_pte_update",
     },
+}
+
+
+#: Eras → what is written otherwise or besides.
+BESIDES = {
+    ("2.6.26", "2.6.27", "2.6.30"): LGUEST_INIT_2_6_26,
+    ("2.6.30",): LGUEST_INIT_2_6_30,
+    ("2.6.33",): LGUEST_INIT_2_6_33,
 }
 
 
@@ -125,8 +148,8 @@ def structs(era: Era, config: Config) -> tuple[OpsStruct, ...]:
     for struct in era.native(config):
         name = type(struct).__name__
         changes = dict(LGUEST_INIT.get(name, {}))
-        if era.name == "2.6.33":
-            changes |= LGUEST_INIT_2_6_33.get(name, {})
+        for eras, table in BESIDES.items():
+            changes |= table.get(name, {}) if era.name in eras else {}
         out.append(struct.replace(**{op: pointer for op, pointer in changes.items() if op in struct.values}))
     return tuple(out)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pvops.backends import lguest, xen_2007
 from pvops.backends.backend import Backend, Fill, Slot
 from pvops.errors import OpsError
 
@@ -16,14 +17,10 @@ if TYPE_CHECKING:
     from pvops.eras.definition import Era
     from pvops.eras.patching import PatchFunction
 
-#: The eras whose backends are declared.
-ERAS = ("2.6.24-rc1", "2.6.24", "2.6.33")
-
-#: name → title, `Machine.hypervisor`, and the function that fills the structures.
+#: name → title, `Machine.hypervisor`, the function that fills the structures, and the eras for which it is declared so.
 _BACKENDS = {
-    "kvm": ("KVM", "kvm", "arch/x86/kernel/kvm.c: paravirt_ops_setup()"),
-    "lguest": ("lguest", "lguest", "lguest_init()"),
-    "xen": ("Xen PV", "xen-pv", "arch/x86/xen/enlighten.c: xen_start_kernel()"),
+    "lguest": ("lguest", "lguest", "lguest_init()", lguest.ERAS),
+    "xen": ("Xen PV", "xen-pv", "arch/x86/xen/enlighten.c: xen_start_kernel()", xen_2007.ERAS),
 }
 
 
@@ -49,9 +46,16 @@ class HistoricalBackend(Backend):
                 slots[op] = self._slot(fill, op, symbol, "put there once the kernel has its own page tables", source)
         return slots
 
+    def steps(self, era: str) -> tuple[()] | None:
+        """No steps: what it puts in is declared whole."""
+        return () if era in _BACKENDS[self.name][3] else None
+
+    def possible(self, fill: Fill) -> dict[str, set[int]]:
+        """See `Backend.possible`: what its init code puts in hangs on no machine."""
+        return {op: {slot.address or 0} for op, slot in self.fill(fill).items() if slot != fill.native[op]}
+
     def patch_function(self, fill: Fill, native: PatchFunction | None) -> PatchFunction | None:
         from pvops import eras as ops
-        from pvops.backends import lguest, xen_2007
 
         era: Era = ops.era(fill.era)
         patcher = self.patcher(fill)
@@ -65,8 +69,6 @@ class HistoricalBackend(Backend):
         return native if native is not None and native.name == patcher else None
 
     def _later(self, fill: Fill) -> Mapping[str, str]:
-        from pvops.backends import xen_2007
-
         return xen_2007.LATER["2.6.33" if fill.era == "2.6.33" else "2.6.24"] if self.name == "xen" else {}
 
     def _slot(self, fill: Fill, op: str, symbol: str | None, why: str, source: str) -> Slot:
@@ -79,15 +81,13 @@ class HistoricalBackend(Backend):
         return Slot(op, symbol, address + int(offset or "0", 0), why, source)
 
 
-def get(name: str, era: str) -> Backend:
-    """The backend of a name, but native, for images of `ERAS`.
+def get(name: str, era: str) -> Backend | None:
+    """The backend of a name for images of an era, where it is declared by name; else None.
 
     Raises:
-        OpsError: there is none for images of that era.
+        OpsError: no image can say what it does.
     """
-    if name not in _BACKENDS or (name == "kvm" and era != "2.6.33"):
-        known = ["native", *(known for known in _BACKENDS if known != "kvm" or era == "2.6.33")]
-        why = "; what VMI's ROM answers is not in an image" if name == "vmi" else ""
-        raise OpsError(f"no backend {name} for images of {era}: there are {', '.join(known)}{why}")
-    title, hypervisor, _ = _BACKENDS[name]
-    return HistoricalBackend(name, title, hypervisor, {})
+    if name == "vmi":
+        raise OpsError(f"no backend vmi for images of {era}: what VMI's ROM answers is not in an image")
+    title, hypervisor, _, eras = _BACKENDS.get(name, ("", "", "", ()))
+    return HistoricalBackend(name, title, hypervisor, {}) if era in eras else None

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pvops.backends.backend import Assign, Backend, Copy, Step, callee_save, lock_ops
+from pvops.backends import xen_2008
+from pvops.backends.backend import Assign, Copy, Step, callee_save, lock_ops
 from pvops.backends.conditions import Condition, always, cpus_more_than, logged, no_option
+from pvops.backends.xen_patch import PatchingBackend
 
 _START = "arch/x86/xen/enlighten_pv.c: xen_start_kernel"
 _IRQ = "arch/x86/xen/irq.c: xen_init_irq_ops"
@@ -180,11 +182,14 @@ _BYTELOCKS = _each(
     },
 )
 
-backend = Backend(
+backend = PatchingBackend(
     "xen",
     "Xen PV",
     "xen-pv",
     {
+        "2.6.26": xen_2008.XEN_2_6_26,
+        "2.6.27": xen_2008.XEN_2_6_27,
+        "2.6.30": xen_2008.XEN_2_6_30,
         "2.6.34": (*XEN_2_6_34, *_BYTELOCKS),
         "3.10-el7": (*XEN_2_6_34, *spinlocks_3_12(LOCKS_3_12)),
         "3.12": (*XEN_2_6_34, *spinlocks_3_12(LOCKS_3_12)),

@@ -34,7 +34,7 @@ def _filled(facts: Facts, op: str) -> Answer:
     name, source = facts.machine.backend
     if name is None:
         return Answer(None, source)
-    if name not in backends.names():
+    if name not in backends.of_images():
         return Answer(False, f"{name} fills no lock operations ({source})")
     backend = backends.get(name)
     era = eras.of_version(facts.version)
