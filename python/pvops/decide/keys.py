@@ -6,9 +6,10 @@ keeps what the image is built with: most keys are only ever turned by user space
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops.decide import lsm
+from pvops.decide import lsm, netfilter
 from pvops.decide.calls import PREFIX, CallTarget, calls, unnamed
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES, by_place
@@ -71,14 +72,27 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> dict[int, KeyState
     for use in uses.jump_labels(kernel):
         places.setdefault(use.key, []).append(use.address)
     hooks = lsm.hooks(kernel, words.facts)
-    return {key: _state(words, kernel, key, sites, hooks) for key, sites in places.items()}
+    packets = netfilter.registered(kernel, words.facts.version)
+    return {key: _state(words, kernel, key, sites, hooks, packets) for key, sites in places.items()}
 
 
-def _state(words: FeatureWords, kernel: KernelImage, key: int, sites: list[int], hooks: lsm.Hooks | None) -> KeyState:
+def _state(
+    words: FeatureWords,
+    kernel: KernelImage,
+    key: int,
+    sites: list[int],
+    hooks: lsm.Hooks | None,
+    packets: Mapping[tuple[int, int], str],
+) -> KeyState:
     raw = kernel.image.read(key, 4)
     initial = raw is not None and int.from_bytes(raw, "little", signed=True) > 0
     functions = _functions(kernel, sites)
     found = uses.name_of_data(kernel, key)
+    named, offset = found or (None, 0)
+    size = uses.size_of_data(kernel, key - offset, named) if packets and named == "nf_hooks_needed" else 0
+    if answer := netfilter.state(packets, named, offset, size, functions):
+        shown = f"{named or 'nf_hooks_needed'}{f'+{offset:#x}' if offset else ''}"
+        return KeyState(key, shown, answer.best, initial, f"rule net/netfilter/core.c: {answer.source}")
     if found is None:
         point = uses.tracepoint(kernel, key)
         guessed = f"__tracepoint_{point}" if point else by_place(functions)
