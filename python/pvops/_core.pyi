@@ -611,13 +611,17 @@ class KernelInfo:
         *,
         inlined: list[tuple[bytes | None, int | None, bool]] = ...,
         nop: int | None = None,
-        identity: int | None = None,
+        identities: dict[int, int] = ...,
         bug: int | None = None,
+        call_clobbers: int | None = None,
+        places: list[int] = ...,
         backends: list[_Backend] = ...,
     ) -> KernelInfo:
         """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
         kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, whether its sites jump);
-        `backends` are what may fill the ops."""
+        `identities` are functions that return their argument → its bits; `call_clobbers` is what a call may not clobber
+        unless its site lets go of it; `places` are the slots by op type, where they are no one array; `backends` are
+        what may fill the ops."""
 
 @final
 class Known:

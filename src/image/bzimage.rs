@@ -5,6 +5,7 @@
 //! 0x1f1  u8   setup_sects     size of the real-mode code in 512-byte sectors, 0 means 4
 //! 0x202  u32  header          "HdrS"
 //! 0x206  u16  version         boot protocol, 0x020f is 2.15
+//! 0x20e  u16  kernel_version  where its release stands as text, less 0x200                since 2.00
 //! 0x248  u32  payload_offset  of the payload, from the start of the protected-mode code   since 2.08
 //! 0x24c  u32  payload_length                                                              since 2.08
 //! ```
@@ -16,8 +17,12 @@ use crate::error::{Error, Result};
 const SETUP_SECTS: usize = 0x1f1;
 const HEADER: usize = 0x202;
 const VERSION: usize = 0x206;
+const KERNEL_VERSION: usize = 0x20e;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
+
+/// A release is no longer than this (`__NEW_UTS_LEN` of include/linux/utsname.h).
+const MAX_RELEASE: usize = 64;
 
 /// The first boot protocol that says where the payload is (Linux 2.6.26).
 const PROTOCOL_WITH_PAYLOAD: u16 = 0x0208;
@@ -54,6 +59,14 @@ impl SetupHeader {
         };
         let [minor, major] = version.to_le_bytes();
         Some(SetupHeader { protocol: (major, minor), protected_mode, payload })
+    }
+
+    /// The release that the setup code names, `2.6.24.3`; `None` where it names none.
+    pub fn release(&self, bytes: &[u8]) -> Option<String> {
+        let at = usize::from(u16::from_le_bytes(*bytes.get(KERNEL_VERSION..)?.first_chunk()?));
+        let text = bytes.get(at + 0x200..)?;
+        let end = text.iter().take(MAX_RELEASE + 1).position(|&b| !b.is_ascii_graphic())?;
+        (at != 0 && end != 0).then(|| String::from_utf8_lossy(&text[..end]).into_owned())
     }
 
     /// Where the header says the payload is, checked against the file.
@@ -107,6 +120,20 @@ mod tests {
             let error = setup.payload_range(0x1000).unwrap_err().to_string();
             assert!(error.starts_with("setup header (offset 0x248): payload of"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_setup_code_names_a_release() {
+        let mut bytes = header(0x204, 1, 0, 1);
+        assert_eq!(SetupHeader::parse(&bytes).unwrap().release(&bytes), None);
+        bytes[KERNEL_VERSION..KERNEL_VERSION + 2].copy_from_slice(&0x300u16.to_le_bytes());
+        bytes[0x500..0x513].copy_from_slice(b"2.6.24.3 (me@here) ");
+        assert_eq!(SetupHeader::parse(&bytes).unwrap().release(&bytes).as_deref(), Some("2.6.24.3"));
+        bytes[KERNEL_VERSION..KERNEL_VERSION + 2].copy_from_slice(&u16::MAX.to_le_bytes());
+        assert_eq!(SetupHeader::parse(&bytes).unwrap().release(&bytes), None);
+        bytes[KERNEL_VERSION..KERNEL_VERSION + 2].copy_from_slice(&0x300u16.to_le_bytes());
+        bytes[0x500..0x600].fill(b'9');
+        assert_eq!(SetupHeader::parse(&bytes).unwrap().release(&bytes), None);
     }
 
     #[test]

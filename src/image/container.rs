@@ -15,6 +15,9 @@ pub(super) const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
 /// the first or second hit), few enough that a hostile file cannot make us unpack all day.
 const MAX_CANDIDATES: usize = 16;
 
+/// How the error begins where a stream unpacks to something else.
+const NO_ELF: &str = "does not hold an ELF file";
+
 /// What kind of file the kernel came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ContainerKind {
@@ -103,8 +106,9 @@ fn open_bzimage(bytes: &[u8], setup: SetupHeader, limit: usize) -> Result<(Sourc
     };
     let found = search(bytes, setup.protected_mode, limit).unwrap_or(Err(complaint));
     found.map_err(|mut error| {
-        if setup.payload.is_none() {
-            error.reason.push_str(" (kernels before 2.6.26 were packed as raw binaries, which have no section tables)");
+        if setup.payload.is_none() && error.reason.starts_with(NO_ELF) {
+            let release = setup.release(bytes).unwrap_or_else(|| "a kernel before 2.6.26".to_owned());
+            error.reason = format!("{release}, packed as a raw binary, which has no section tables: give its vmlinux");
         }
         error
     })
@@ -186,7 +190,7 @@ fn check_content(unpacked: &[u8]) -> Result<()> {
         return Ok(());
     }
     let what = refusal::explain(unpacked).reason;
-    Err(Error::image(format!("does not hold an ELF file: what it unpacks to {what}")))
+    Err(Error::image(format!("{NO_ELF}: what it unpacks to {what}")))
 }
 
 /// Checks what stands behind the stream.

@@ -30,17 +30,21 @@ type PossibleBackend = (String, HashMap<u64, Vec<u64>>, HashMap<u64, Vec<u64>>, 
 #[pymethods]
 impl KernelInfo {
     /// `numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the kernel
-    /// chooses from; `inlined` is by op type; `backends` are as [`PossibleBackend`] says.
+    /// chooses from; `inlined` and `places` (of the slots, where they are no one array) are by
+    /// op type; `identities` are functions by bits; `backends` are as [`PossibleBackend`] says.
     #[new]
-    #[pyo3(signature = (numbers, nops, *, inlined = Vec::new(), nop = None, identity = None, bug = None,
-                        backends = Vec::new()))]
+    #[pyo3(signature = (numbers, nops, *, inlined = Vec::new(), nop = None, identities = HashMap::new(),
+                        bug = None, call_clobbers = None, places = Vec::new(), backends = Vec::new()))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
     fn new(
         numbers: HashMap<String, u16>,
         nops: Vec<String>,
         inlined: Vec<Inlined>,
         nop: Option<u64>,
-        identity: Option<u64>,
+        identities: HashMap<u64, u8>,
         bug: Option<u64>,
+        call_clobbers: Option<u16>,
+        places: Vec<u64>,
         backends: Vec<PossibleBackend>,
     ) -> PyResult<KernelInfo> {
         let number = |name: &str| numbers.get(name).copied();
@@ -57,7 +61,9 @@ impl KernelInfo {
             only_while,
             jump,
         });
-        let ops = core::Ops { inlined: inlined.collect(), nop, identity, bug };
+        let mut identities: Vec<_> = identities.into_iter().collect();
+        identities.sort_unstable();
+        let ops = core::Ops { inlined: inlined.collect(), nop, identities, bug, call_clobbers, places };
         let backend =
             |(name, slots, calls, requires, page)| core::PossibleBackend { name, slots, calls, requires, page };
         let backends = backends.into_iter().map(backend).collect();

@@ -60,9 +60,12 @@ impl SiteMap<'_> {
         };
         let mut slots = Index::new();
         if let Some(table) = &tables.paravirt {
-            let base = table.ops_address(self.bits)?;
+            let base = if self.info.ops.places.is_empty() { table.ops_address(self.bits)? } else { 0 };
             for (row, site) in (0..).zip(&table.sites) {
-                let address = base.wrapping_add(self.bits.word() as u64 * u64::from(site.op_type));
+                let address = match self.info.ops.places.get(usize::from(site.op_type)) {
+                    Some(&place) => place,
+                    None => base.wrapping_add(self.bits.word() as u64 * u64::from(site.op_type)),
+                };
                 let made = || OpSlot { address, built: word(address), op: Some(site.op_type) };
                 let slot = slots.of(address, made)?;
                 self.add(Stage::Paravirt, site.address, site.len, Kind::Paravirt { row, slot });

@@ -39,10 +39,21 @@ pub struct Ops {
     pub inlined: Vec<Inlined>,
     /// The function that counts as nothing to do.
     pub nop: Option<u64>,
-    /// The function that returns its argument.
-    pub identity: Option<u64>,
+    /// The functions that return their argument, and of how many bits.
+    pub identities: Vec<(u64, u8)>,
     /// What a NULL op becomes a call to; `ud2` where there is none.
     pub bug: Option<u64>,
+    /// Registers that a call clobbers, where the kernel makes none that a site does not let go of all of them (to 4.18).
+    pub call_clobbers: Option<u16>,
+    /// Where the slots lie, by op type, where each structure is a variable of its own (to 4.19); else one after the other.
+    pub places: Vec<u64>,
+}
+
+impl Ops {
+    /// Of how many bits a function returns its argument, if it does nothing else.
+    pub fn identity(&self, function: u64) -> Option<u8> {
+        self.identities.iter().find(|(address, _)| *address == function).map(|&(_, bits)| bits)
+    }
 }
 
 /// What the image and its era say, with the names that only Python knows.

@@ -75,7 +75,8 @@ fn flips(
         }
         Kind::Paravirt { slot, .. } => {
             let at = usize::from(slot);
-            let values = target.into_iter().chain(map.info.ops.nop).chain(map.info.ops.identity).chain([0]);
+            let identities = map.info.ops.identities.iter().map(|&(function, _)| function);
+            let values = target.into_iter().chain(map.info.ops.nop).chain(identities).chain([0]);
             for value in values {
                 flip(Unknown::Slot(map.slots[at].address), &|other| other.slots[at] = value);
             }

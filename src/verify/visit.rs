@@ -106,3 +106,16 @@ pub(super) struct OpSlot {
     /// Its op type, where `.parainstructions` names it.
     pub op: Option<u8>,
 }
+
+/// A call of an op, as built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Called {
+    /// Its slot.
+    pub slot: u16,
+    /// Where it is.
+    pub address: u64,
+    /// Bytes of the site.
+    pub len: u8,
+    /// Registers it lets go, where its row says.
+    pub lets_go: Option<u16>,
+}

@@ -247,7 +247,7 @@ pub fn info(release: &str, image: &Image) -> KernelInfo {
     });
     let mut ops = Ops {
         nop: at("_paravirt_nop"),
-        identity: at("_paravirt_ident_64").filter(|_| era == "5.10"),
+        identities: at("_paravirt_ident_64").filter(|_| era == "5.10").map(|at| (at, 64)).into_iter().collect(),
         bug: at("paravirt_BUG").filter(|_| era != "5.10"),
         ..Ops::default()
     };

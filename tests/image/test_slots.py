@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from image import small
+from pvops.assembler.elf import ALLOC, ElfSection
 from pvops.image import functions, slots
 
 
@@ -42,15 +43,23 @@ def test_structures_are_runs_of_types() -> None:
     [
         ("c3", "nop"),
         ("f3 0f 1e fa c3", "nop"),
-        ("e9 00 00 00 00", "nop"),
+        ("e9 00 00 00 00", None),
         ("48 89 f8 c3", "ident64"),
-        ("f3 0f 1e fa 48 89 f8 e9 00 00 00 00", "ident64"),
+        ("f3 0f 1e fa 48 89 f8 e9 00 00 00 00", None),
         ("89 f8 c3", "ident32"),
         ("31 c0 c3", None),
     ],
 )
 def test_what_a_function_does(code: str, does: str | None) -> None:
     kernel = small.kernel(bytes.fromhex(code) + b"\xcc" * 16)
+    assert functions.does(kernel, small.TEXT) == does
+
+
+@pytest.mark.parametrize(("code", "does"), [("e9 00 00 00 00", "nop"), ("48 89 f8 e9 00 00 00 00", "ident64")])
+def test_a_jump_is_a_return_where_returns_have_rows(code: str, does: str) -> None:
+    """To __x86_return_thunk; in an image without .return_sites it leads to another function."""
+    returns = ElfSection(".return_sites", small.DATA + 0x1000, bytes(4), ALLOC)
+    kernel = small.kernel(bytes.fromhex(code) + b"\xcc" * 16, more=[returns])
     assert functions.does(kernel, small.TEXT) == does
 
 

@@ -109,7 +109,7 @@ def template(
             ops.slots[op].address or 0,
             jump=op in ops.jumps,
             patch=ops.patch_function,
-            resolve=lambda symbol, op=op: _resolved(kernel, symbol, op),  # type: ignore[misc]  # op is bound now
+            resolve=lambda symbol, op=op: resolved(kernel, symbol, op),  # type: ignore[misc]  # op is bound now
         )
         for op in kernel.ops.names
     ]
@@ -135,10 +135,13 @@ def _pointer(address: int, nop: int | None, identities: Mapping[int, int]) -> st
     return f"ident{identities[address]}" if address in identities else "function"
 
 
-def _resolved(kernel: KernelImage, symbol: str, op: str) -> int:
-    """A function that the patch function names: the native one of the op, where the image does not name it.
+def resolved(kernel: KernelImage, symbol: str, op: str) -> int:
+    """A function that the patch function names, or the op's native one where the image does not name it.
 
     Images without symbols name none; others may leave out what PV_CALLEE_SAVE_REGS_THUNK() makes.
+
+    Raises:
+        OpsError: the image names functions, and not this one.
     """
     address = kernel.address_of(symbol)
     if address is None and (kernel.image.symbol_count() == 0 or symbol.startswith("__raw_callee_save_")):

@@ -51,9 +51,11 @@ def does(view: KernelView, address: int) -> str | None:
     held = view.image.read(address, 16) or b""
     if held[:3] == b"\xf3\x0f\x1e":
         held = held[4:]
+    # jmp __x86_return_thunk, where returns have rows; else a jump leads to another function.
+    thunks = view.has_section(".return_sites")
     for code, what in (_DOES | _FRAMED).items():
-        thunk = code[:-1] + b"\xe9"  # jmp __x86_return_thunk, where returns have rows
-        if held.startswith((code, thunk)) and (what == "nop" or view.bits == 64):
+        returns = (code, code[:-1] + b"\xe9") if thunks else code
+        if held.startswith(returns) and (what == "nop" or view.bits == 64):
             return what
     return None
 

@@ -39,6 +39,9 @@ _BESIDE = (
     _Array("x86_vmx_flags", {6: "preemption_timer", 5: "vnmi", 7: "posted_intr"}),
 )
 
+#: Array → some entries that it has in every kernel.
+CAPTIONED: Mapping[str, Mapping[int, str]] = {array.symbol: array.names for array in (_CAPS, _BUGS, *_BESIDE)}
+
 
 class Printed(NamedTuple):
     """The names of one array.

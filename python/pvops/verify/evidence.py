@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
-from pvops.decide.slots import trivial
+from pvops.decide.slots import resolved, trivial
 from pvops.errors import OpsError, TableError
 
 if TYPE_CHECKING:
@@ -59,19 +59,27 @@ def info(kernel: KernelImage) -> _core.KernelInfo:
     # An image of one table leaves no choice; of several the era's, all of which it has.
     choice = has if len(has) == 1 else list(ops.era(rules.era).nops.tables[kernel.bits])
     inlined: list[tuple[bytes | None, int | None, bool]] = []
-    nop = identity = bug = None
+    nop = bug = call_clobbers = None
+    identities: dict[int, int] = {}
+    places: list[int] = []
     if rules.paravirt is not None and kernel.paravirt is not None:
         inlined = _inlined(kernel)
         nop, identities = trivial(kernel, rules.paravirt)
-        identity = next(iter(identities), None)
         bug = kernel.address_of(rules.paravirt.null) if rules.paravirt.null != "ud2" else None
+        era = ops.era(rules.era)
+        if rules.paravirt.clobbers:
+            call_clobbers = era.clobbers(kernel.bits)["CLBR_ANY"]
+        if not era.arrays[0].symbol:
+            places = [kernel.ops.slot(i) for i in range(len(kernel.ops.names))]
     return _core.KernelInfo(
         {core: number for core, number in named.items() if number is not None},
         choice,
         inlined=inlined,
         nop=nop,
-        identity=identity,
+        identities=identities,
         bug=bug,
+        call_clobbers=call_clobbers,
+        places=places,
         backends=_backends(kernel),
     )
 
@@ -91,7 +99,7 @@ def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, bool]]
         rule = function.switch.get(op) if function is not None else None
         jump = jumping and op in jumps
         if isinstance(rule, Inline):
-            kinds.append((rule.code, kernel.address_of(rule.guard) if rule.guard else None, jump))
+            kinds.append((rule.code, resolved(kernel, rule.guard, op) if rule.guard else None, jump))
         else:
             kinds.append((None, None, jump))
     return kinds
@@ -112,10 +120,10 @@ def _backends(kernel: KernelImage) -> list[_core._Backend]:
         return []
     places = {op: kernel_ops.slot(i) for i, op in enumerate(kernel_ops.names)}
     found = []
-    for name in ("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv"):
+    for name in backends.of_images():
         fill = Fill(kernel.rules.era, kernel.bits, config, kernel_ops.names, native, kernel, None)
         try:
-            possible = backends.get(name).possible(fill)
+            possible = backends.get(name, kernel.rules.era).possible(fill)
         except OpsError:
             continue  # this kernel is built without it
         slots = {places[op]: sorted({*values, native[op].address or 0}) for op, values in possible.items()}

@@ -48,10 +48,6 @@ def verify(
     if kernel.image.is_module:
         raise OpsError(f"{kernel.name}: is a module; give the kernel's image, and this as one of the modules")
     allowed = check_owners(allow)
-    if kernel.rules.paravirt is not None and kernel.rules.paravirt.clobbers:
-        raise OpsError(
-            f"{kernel.name}: its rules are those of {kernel.rules.era}; memory of 4.20 and later can be judged"
-        )
     memory = source if isinstance(source, memories.Memory) else memories.open(source)
     files = [_core.Image.open(os.fspath(path)) for path in modules]
     found = memory.find(kernel, progress)

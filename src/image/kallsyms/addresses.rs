@@ -44,7 +44,7 @@ struct Reading<'a> {
     table: &'a [u8],
     size: usize,
     /// The base that offsets are relative to: the lowest address of a symbol that is not absolute
-    /// (`record_relative_base` in scripts/kallsyms.c).
+    /// (`record_relative_base` in scripts/kallsyms.c), which need not be listed (without KALLSYMS_ALL).
     base: Option<u64>,
     address: Box<dyn Fn(usize, u64) -> u64>,
 }
@@ -76,7 +76,8 @@ pub(super) fn read(view: &View<'_>, layout: &Layout, names: Names, text: &Text) 
 }
 
 /// The addresses under this reading, if they ascend, as the kernel's own binary search needs them to
-/// (`get_symbol_pos` in kernel/kallsyms.c), if one symbol is at their base, and if seven in eight text symbols lie in code.
+/// (`get_symbol_pos` in kernel/kallsyms.c), if one symbol or code is at their base, and if seven in eight text symbols lie
+/// in code.
 fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> {
     let mut addresses = Vec::with_capacity(names.entries.len());
     let mut before = 0;
@@ -104,7 +105,7 @@ fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> 
         }
         addresses.push(address);
     }
-    let based = reading.base.is_none_or(|base| addresses.binary_search(&base).is_ok());
+    let based = reading.base.is_none_or(|base| addresses.binary_search(&base).is_ok() || text.around(base).is_some());
     (based && all > 0 && 8 * outside <= all).then_some(addresses)
 }
 

@@ -93,9 +93,9 @@ impl SiteMap<'_> {
 
     fn apply(&self, visit: &Visit, state: &State, depth: u8, code: &mut ClusterCode<'_>) {
         match visit.kind {
-            Kind::Paravirt { slot, .. } => {
+            Kind::Paravirt { row, slot } => {
                 if let Some(site) = code.at(visit.address, visit.len.into()) {
-                    self.op(slot, state, visit.address, state.slots[usize::from(slot)], site);
+                    self.op(self.call_of(row, slot, visit), state, state.slots[usize::from(slot)], site);
                 }
             }
             Kind::Alternatives { first, count } => self.alternatives(first as usize, count.into(), state, depth, code),

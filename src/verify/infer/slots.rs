@@ -7,23 +7,23 @@ use super::{ENOUGH, Inference, Unknown};
 use crate::insn::{self, CALL, JMP};
 use crate::plan::Pass;
 use crate::verify::state::State;
-use crate::verify::visit::Kind;
+use crate::verify::visit::{Called, Kind};
 
 impl Inference<'_, '_, '_> {
     /// Each op site that is nothing else: its slot and its bytes.
-    fn op_sites(&self) -> Vec<(u16, u64, u8)> {
+    fn op_sites(&self) -> Vec<Called> {
         let map = self.map;
         let mut sites = Vec::new();
         for visit in map.group(Pass::Paravirt).flat_map(|cluster| map.visits(cluster)) {
-            if let Kind::Paravirt { slot, .. } = visit.kind {
-                sites.push((slot, visit.address, visit.len));
+            if let Kind::Paravirt { row, slot } = visit.kind {
+                sites.push(map.call_of(row, slot, visit));
             }
         }
         for visit in map.group(Pass::Alternatives).flat_map(|cluster| map.visits(cluster)) {
             if let Kind::Alternatives { first, .. } = visit.kind
                 && let Some(&Some(slot)) = map.row_slots.get(first as usize)
             {
-                sites.push((slot, visit.address, visit.len));
+                sites.push(Called { slot, address: visit.address, len: visit.len, lets_go: None });
             }
         }
         sites
@@ -45,7 +45,7 @@ impl Inference<'_, '_, '_> {
                 .and_then(|kind| kind.code.clone())
         };
         let mut counts = [0, 0];
-        for (slot, address, len) in self.op_sites() {
+        for Called { slot, address, len, .. } in self.op_sites() {
             if let (Some(code), Some(found)) = (unconditional(slot), self.view.bytes(address, len.into())) {
                 counts[usize::from(found.starts_with(&code))] += 1;
             }
@@ -59,10 +59,13 @@ impl Inference<'_, '_, '_> {
         let map = self.map;
         let mut tallies: Vec<Tally<u64>> = Vec::new();
         tallies.resize_with(map.slots.len(), Tally::new);
+        // Slots with calls that were left indirect, as clobbers ask: a function, but not the one that is inlined.
+        let mut left: Vec<Option<(u64, u32)>> = vec![None; map.slots.len()];
         let nothing = map.info.ops.nop.or(map.marks.nop);
         let bug = map.info.ops.bug.or(map.marks.bug);
         let mut form = Vec::new();
-        for (slot, address, len) in self.op_sites() {
+        for called in self.op_sites() {
+            let Called { slot, address, len, .. } = called;
             let Some(found) = self.view.bytes(address, len.into()) else { continue };
             let target = match found {
                 [CALL | JMP, a, b, c, d, ..] => Some(map.code.target(address, 5, &[*a, *b, *c, *d])),
@@ -73,17 +76,26 @@ impl Inference<'_, '_, '_> {
             let kind = map.slots[at].op.and_then(|op| map.info.ops.inlined.get(usize::from(op)));
             let guarded = kind.filter(|kind| kind.code.is_some()).and_then(|kind| kind.only_while);
             let target = if target.is_some() && target == bug { Some(0) } else { target };
-            let candidates =
-                [guarded, target.filter(|&t| t == 0 || map.is_function(t)), nothing, map.info.ops.identity];
+            let candidates = [guarded, target.filter(|&t| t == 0 || map.is_function(t)), nothing];
+            let identities = map.info.ops.identities.iter().map(|&(function, _)| function);
             // By type, whatever the slot holds: no vote.
             if self.state.inlines && kind.is_some_and(|kind| kind.code.is_some() && kind.only_while.is_none()) {
                 continue;
             }
-            for candidate in candidates.into_iter().flatten().chain([0]) {
+            if let (Some(guarded), None) = (guarded, target) {
+                form.clear();
+                form.extend_from_slice(found);
+                map.op(called, &self.state, guarded.wrapping_add(1), &mut form);
+                if form == found && map.code.from(address).starts_with(found) {
+                    left[at] = Some((guarded, left[at].map_or(0, |(_, calls)| calls) + 1));
+                    continue;
+                }
+            }
+            for candidate in candidates.into_iter().flatten().chain(identities).chain([0]) {
                 form.clear();
                 form.extend_from_slice(found);
                 if map.slots[at].op.is_some() {
-                    map.op(slot, &self.state, address, candidate, &mut form);
+                    map.op(called, &self.state, candidate, &mut form);
                 } else if Some(candidate) == nothing {
                     state_nops(&self.state, &mut form);
                 } else {
@@ -119,9 +131,17 @@ impl Inference<'_, '_, '_> {
                 let likely = fills.get(&slot.address).cloned().unwrap_or_else(|| vec![slot.built]);
                 value = likely.into_iter().max_by_key(|&v| votes(v)).unwrap_or(slot.built);
             }
+            let mut by_left = 0;
+            if let (Some((guarded, calls)), Some(values)) = (left[at], fills.get(&slot.address))
+                && all == 0
+                && let Some(&other) = values.iter().find(|&&v| v != 0 && v != guarded)
+            {
+                (value, by_left) = (other, calls);
+            }
             value = known.unwrap_or(value);
             self.state.slots[at] = value;
-            self.vote(Unknown::Slot(slot.address), value, votes(value), all - votes(value), known.is_some());
+            let for_it = votes(value).max(by_left);
+            self.vote(Unknown::Slot(slot.address), value, for_it, all - votes(value), known.is_some());
         }
         self.slot_tallies = tallies;
     }

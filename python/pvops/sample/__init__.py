@@ -22,6 +22,8 @@ from typing import NamedTuple
 from pvops import eras
 from pvops.assembler.elf import ALLOC, EXECUTE, WRITE, ElfSection, ElfSymbol, physical, write
 from pvops.errors import OpsError
+from pvops.sample.code import Code
+from pvops.sample.tables import Tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,13 +142,15 @@ def native_ops(era: str = "6.1", bits: int = 64) -> tuple[SampleOp, ...]:
 def backend_functions(era: str = "6.1", names: Iterable[str] = ("native", "kvm")) -> tuple[str, ...]:
     """The functions that backends assign in an era, and those by which they are recognised."""
     from pvops import backends
-    from pvops.backends.backend import Assign
+    from pvops.backends.backend import Copy
 
     found: dict[str, None] = {}
     for name in names:
         backend = backends.get(name)
-        needed = [step.symbol for step in backend.steps(era) or () if isinstance(step, Assign)]
-        for symbols in filter(None, (backend.needs, *needed)):
+        needed = [backend.needs.rpartition("|")[2]]  # a function, where tables do as well
+        for step in backend.steps(era) or ():
+            needed += (step.otherwise or {}).values() if isinstance(step, Copy) else [step.symbol]
+        for symbols in filter(None, needed):
             found[symbols.partition("|")[0]] = None
     return tuple(found)
 
@@ -158,6 +162,7 @@ def build(
     ops: Sequence[SampleOp] | None = None,
     functions: Iterable[str] | None = None,
     callers: Mapping[str, tuple[str, ...]] = CALLERS,
+    tables: bool = False,
 ) -> Sample:
     """Builds an image.
 
@@ -167,6 +172,7 @@ def build(
         ops: the slots of ``pv_ops`` in order (default: the era's native ones).
         functions: further functions the image has (default: those of the backends ``native`` and ``kvm``).
         callers: functions of ``.text`` and the ops each calls; `EVERY_OP` is added.
+        tables: with sites of the passes that have nothing to do with ops: see `pvops.sample.tables`.
 
     Raises:
         OpsError: an era or pointer size there is no shape for.
@@ -177,23 +183,7 @@ def build(
         raise OpsError(f"no sample of era {era} with {bits} bits: eras {', '.join(ERAS)}; {record.name} has {has} bits")
     ops = native_ops(era, bits) if ops is None else ops
     names = backend_functions(record.name) if functions is None else functions
-    return _Builder(record, bits, ops).build(names, callers)
-
-
-class _Code:
-    """A section of code as it grows: functions, aligned and padded with int3 as the kernel's are."""
-
-    def __init__(self, address: int) -> None:
-        self.address = address
-        self.bytes = bytearray()
-
-    @property
-    def here(self) -> int:
-        return self.address + len(self.bytes)
-
-    def align(self) -> int:
-        self.bytes += b"\xcc" * (-len(self.bytes) % 16)
-        return self.here
+    return _Builder(record, bits, ops).build(names, callers, tables)
 
 
 class _Builder:
@@ -203,17 +193,21 @@ class _Builder:
         self.word = bits // 8
         self.ops = ops
         base = 0xFFFF_FFFF_8100_0000 if bits == 64 else 0xC100_0000
-        self.text = _Code(base)
+        self.text = Code(base)
         self.rodata = base + 0x80_0000
         self.data = base + 0xA0_0000
         self.table = base + 0xC0_0000
-        self.init = _Code(base + 0xC1_0000)
-        self.replacements = _Code(base + 0xC2_0000)
+        self.more = self.table if era.sites is None else base + 0xC8_0000
+        self.init = Code(base + 0xC1_0000)
+        self.replacements = Code(base + 0xC2_0000)
         self.symbols: dict[str, int] = {"_text": base, "_stext": base}
         self.sites: list[Site] = []
         self.clobbers = era.clobbers(bits)
         self.slots = self._placed()
         self.pv_ops = self.slots[0] if self.slots else self.data + 0x80
+        self.keys = -(-((self.slots[-1] if self.slots else self.pv_ops) + self.word) // 16) * 16
+        self.tables: Tables | None = None
+        self.constants = b""
 
     def _placed(self) -> list[int]:
         """Where each slot lies; names the arrays, or the structures where each is a variable."""
@@ -230,7 +224,7 @@ class _Builder:
         self.symbols.setdefault(self.era.arrays[0].symbol or "pv_init_ops", self.data + 0x80)
         return slots
 
-    def build(self, names: Iterable[str], callers: Mapping[str, tuple[str, ...]]) -> Sample:
+    def build(self, names: Iterable[str], callers: Mapping[str, tuple[str, ...]], tables: bool) -> Sample:
         held = (op.function for op in self.ops if op.function is not None)
         for name in dict.fromkeys((*_kernel_functions(self.era), *held, *names)):
             self._function(name)
@@ -238,12 +232,18 @@ class _Builder:
         every = tuple(name for name in types if not name.startswith("pv_init_ops."))
         for name, called in {**callers, EVERY_OP: every}.items():
             self._caller(self.text, name, [types[op] for op in called if op in types])
+        if tables:
+            self.tables = Tables(self.era, self.bits, self.text, self.symbols, self.keys)
         self.symbols["_etext"] = self.text.align()
         for name, called in INIT_CALLERS.items():
             self._caller(self.init, name, [types[op] for op in called if op in types])
         self.init.align()
         self.symbols["linux_banner"] = self.rodata
         self.symbols["sample_calls"] = self.rodata + len(self._banner())
+        self.constants = self._rodata()
+        if self.tables is not None:
+            self.constants += bytes(-len(self.constants) % 16)
+            self.constants += self.tables.constants(self.rodata + len(self.constants))
         return Sample(self._elf(), self.symbols, self.sites, self.pv_ops)
 
     # Code
@@ -254,7 +254,7 @@ class _Builder:
         body = _BODIES.get(name, "") if self.bits == 64 or name == "paravirt_BUG" else ""
         self.text.bytes += bytes.fromhex(body) + b"\xc3"
 
-    def _caller(self, code: _Code, name: str, types: Sequence[int]) -> None:
+    def _caller(self, code: Code, name: str, types: Sequence[int]) -> None:
         if not types:
             return
         self.symbols[name] = code.align()
@@ -265,7 +265,7 @@ class _Builder:
             self._site(code, type)
         code.bytes += b"\x5b\xc3"  # pop %rbx; ret
 
-    def _site(self, code: _Code, type: int) -> None:
+    def _site(self, code: Code, type: int) -> None:
         op = self.ops[type]
         slot = self.slots[type]
         address = code.here
@@ -304,6 +304,8 @@ class _Builder:
         for op, slot in zip(self.ops, self.slots, strict=True):
             held = 0 if op.function is None else self.symbols[op.function]
             struct.pack_into("<Q" if self.word == 8 else "<I", data, slot - self.data, held)
+        if self.tables is not None:
+            data += bytes(self.keys - self.data - len(data)) + self.tables.key_bytes
         return bytes(data)
 
     def _rows(self) -> bytes:
@@ -318,7 +320,7 @@ class _Builder:
         """The sites as rows of .altinstructions, each with a call of BUG_func to put in the indirect call's place."""
         rows = b""
         for site in self.sites:
-            row, code = self.table + len(rows), self.replacements.here
+            row, code = self.more + len(rows), self.replacements.here
             self.replacements.bytes += b"\xe8" + struct.pack("<i", self.symbols["BUG_func"] - (code + 5))
             offsets = (site.address - row, code - (row + 4))
             rows += struct.pack("<iiHHBB", *offsets, _ALWAYS, _DIRECT_CALL, site.len, 5)
@@ -328,12 +330,16 @@ class _Builder:
 
     def _sections(self) -> Iterator[ElfSection]:
         yield ElfSection(".text", self.text.address, bytes(self.text.bytes), ALLOC | EXECUTE)
-        yield ElfSection(".rodata", self.rodata, self._rodata(), ALLOC)
+        yield ElfSection(".rodata", self.rodata, self.constants, ALLOC)
         yield ElfSection(".data", self.data, self._data(), ALLOC | WRITE)
+        rows = self._alternatives() if self.era.sites is None else b""
         if self.era.sites is not None:
             yield ElfSection(".parainstructions", self.table, self._rows(), ALLOC, align=8)
-        else:
-            yield ElfSection(".altinstructions", self.table, self._alternatives(), ALLOC, align=8)
+        if self.tables is not None:
+            rows += self.tables.alternatives(self.more + len(rows), self.replacements)
+            yield from self.tables.sections(self.more + 0x8000)
+        if rows:
+            yield ElfSection(".altinstructions", self.more, rows, ALLOC, align=8)
         yield ElfSection(".init.text", self.init.address, bytes(self.init.bytes), ALLOC | EXECUTE)
         if self.replacements.bytes:
             code = self.replacements
@@ -357,26 +363,3 @@ def _kernel_functions(era: Era) -> tuple[str, ...]:
     patchers = (patch.name,) if patch is not None else ()
     null = () if rules.null == "ud2" else (rules.null,)
     return (rules.nop, *rules.identities, *null, *patchers, "apply_paravirt", *era.functions)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """``python -m pvops.sample OUT``: writes an image, whole or not at all."""
-    import argparse
-
-    import pvops._core as _core
-    from pvops.errors import Error
-
-    parser = argparse.ArgumentParser(prog="python -m pvops.sample", description="Writes a small kernel image.")
-    parser.add_argument("out", metavar="OUT", help="the file to write")
-    parser.add_argument("--era", choices=ERAS, default="6.1", help="whose shape it has (default 6.1)")
-    parser.add_argument("--bits", type=int, choices=(32, 64), default=64, help="pointer size (default 64)")
-    args = parser.parse_args(argv)
-    try:
-        _core.write_file(args.out, build(args.era, args.bits).elf)
-    except Error as error:
-        parser.exit(2, f"pvops.sample: {error}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,0 +1,82 @@
+"""Every era's image, patched by its rules and judged by them: two roads to the same bytes, from 2.6.24 on."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+import pvops
+from pvops import eras, sample
+from pvops.kernel import Kernel
+
+SHAPES = [(era, bits) for era in sample.ERAS for bits in eras.era(era).bits]
+MACHINES = ("intel-haswell", "amd-epyc-rome")
+BACKENDS = ("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv")
+
+
+@cache
+def opened(era: str, bits: int) -> Kernel:
+    functions = sample.backend_functions(era, BACKENDS)
+    return pvops.open(sample.build(era, bits, functions=functions, tables=True).elf)
+
+
+def backends_of(kernel: Kernel) -> list[str]:
+    found = []
+    for name in BACKENDS:
+        try:
+            kernel.plan(name)
+        except pvops.Error:
+            continue  # no such guests yet, or without functions that a sample has not
+        found.append(name)
+    return found
+
+
+@pytest.mark.parametrize(("era", "bits"), SHAPES, ids=str)
+def test_what_the_rules_write_is_explained_in_every_byte(era: str, bits: int) -> None:
+    kernel = opened(era, bits)
+    for backend in backends_of(kernel):
+        for machine in (None, *MACHINES) if backend in ("native", "kvm") else (None,):
+            text = kernel.plan(backend, machine=machine).apply()
+            report = kernel.verify(text)
+            assert report, (backend, machine, report.unexplained[:3])
+            assert report.backend == backend or text == kernel.plan("native", machine=machine).apply()
+
+
+@pytest.mark.parametrize(("era", "bits"), SHAPES, ids=str)
+def test_a_byte_that_no_rule_writes_is_not(era: str, bits: int) -> None:
+    kernel = opened(era, bits)
+    start = next(address for name, address, _, _ in kernel.image.sections() if name == ".text")
+    text = bytearray(kernel.plan("native").apply())
+    for place in ("sample_work_3", sample.tables.BARRIER, sample.EVERY_OP):
+        address = kernel.address_of(place)
+        assert address is not None
+        changed = bytearray(text)
+        changed[address + 4 - start] ^= 0xFF
+        (run,) = kernel.verify(changed).unexplained
+        assert run.address <= address + 4 < run.address + len(run.found)
+
+
+@pytest.mark.parametrize(("era", "bits"), SHAPES, ids=str)
+def test_one_cpu_has_no_need_of_lock(era: str, bits: int) -> None:
+    kernel = opened(era, bits)
+    lock = kernel.address_of(sample.tables.LOCKED)
+    machine = pvops.Machine(name="one", possible_cpus=1, flags=frozenset({"fpu"}))
+    report = kernel.verify(kernel.plan("native", machine=machine).apply())
+    assert report
+    assert report.cpus == "1"
+    assert kernel.image.read(lock or 0, 1) == b"\xf0"
+
+
+def test_a_call_that_clobbers_more_than_its_site_lets_go_stays_indirect() -> None:
+    """apply_paravirt() up to 4.18 looks at what a site lets go (5800dc5c19f3): callee-save sites keep the call."""
+    for era, kept in (("4.10", True), ("4.14", True), ("4.19", False)):
+        kernel = opened(era, 64)
+        plan = kernel.plan("kvm")
+        unlocks = {write.kind for write in plan if write.op == "pv_lock_ops.queued_spin_unlock"}
+        assert unlocks == {"kept" if kept else "called"}
+        text = plan.apply()
+        report = kernel.verify(text)
+        assert report
+        assert report.backend == "kvm"
+        assert kernel.plan(machine=pvops.Machine.from_dict(report.machine)).apply() == text
