@@ -61,6 +61,20 @@ fn every_layout_is_read_back() {
 }
 
 #[test]
+fn the_base_need_not_be_listed() {
+    // _text, which 4.8 lists only where KALLSYMS_ALL is set.
+    for layout in [layouts(4), layouts(8)].concat().into_iter().filter(|l| l.addresses == Addresses::Relative) {
+        let mut list = sample(300, layout);
+        list.iter_mut().skip(1).for_each(|symbol| symbol.0 += 0x330);
+        let (mut tables, places) = encode(&list, layout, PLACES[layout.word / 8].2, b"");
+        let offsets = places.iter().find(|(name, _)| *name == "offsets").unwrap().1;
+        tables[offsets..offsets + 4].copy_from_slice(&0x330_u32.to_le_bytes());
+        list[0].0 += 0x330;
+        assert_same(&find(&tables, layout.word).unwrap().unwrap(), &list, "without _text");
+    }
+}
+
+#[test]
 fn since_7_0_tables_may_be_aligned_to_32_bits() {
     let layout = Layout { word: 8, addresses: Addresses::Place, after: true, seqs: true, wide_markers: false };
     for count in [257, 1000, 1300] {

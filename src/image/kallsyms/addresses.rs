@@ -31,6 +31,11 @@ impl Text {
         Text { ranges }
     }
 
+    /// Whether a region with code begins here.
+    fn begins(&self, address: u64) -> bool {
+        self.ranges.binary_search_by_key(&address, |range| range.0).is_ok()
+    }
+
     /// The region with code that this address lies in, or at the end of, where the linker's markers are.
     fn around(&self, address: u64) -> Option<(u64, u64)> {
         let after = self.ranges.partition_point(|range| range.0 <= address);
@@ -76,7 +81,7 @@ pub(super) fn read(view: &View<'_>, layout: &Layout, names: Names, text: &Text) 
 }
 
 /// The addresses under this reading, if they ascend, as the kernel's own binary search needs them to
-/// (`get_symbol_pos` in kernel/kallsyms.c), if one symbol or code is at their base, and if seven in eight text symbols lie
+/// (`get_symbol_pos` in kernel/kallsyms.c), if one symbol or the first code is at their base, and if seven in eight text symbols lie
 /// in code.
 fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> {
     let mut addresses = Vec::with_capacity(names.entries.len());
@@ -105,7 +110,7 @@ fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> 
         }
         addresses.push(address);
     }
-    let based = reading.base.is_none_or(|base| addresses.binary_search(&base).is_ok() || text.around(base).is_some());
+    let based = reading.base.is_none_or(|base| addresses.binary_search(&base).is_ok() || text.begins(base));
     (based && all > 0 && 8 * outside <= all).then_some(addresses)
 }
 
