@@ -214,6 +214,7 @@ fn an_empty_table_at_the_end_of_a_section_is_empty() {
 fn up_to_2_6_36_a_row_of_mcount_is_the_address_behind_the_opcode() {
     let tracer = TEXT + 0x100;
     let mut text = vec![0x90; 0x110];
+    text[0x10f] = 0xc3;
     let sites: Vec<u64> = (0..20).map(|i| TEXT + 12 * i).collect();
     for &site in &sites {
         let at = (site - TEXT) as usize;
@@ -227,6 +228,27 @@ fn up_to_2_6_36_a_row_of_mcount_is_the_address_behind_the_opcode() {
             file = file.symbol("__start_mcount_loc", TABLE, 0, 'D').symbol("__stop_mcount_loc", stop, 0, 'D');
         }
         assert_eq!(read(&file).unwrap().mcount, sites, "{behind} {symbols}");
+    }
+}
+
+#[test]
+fn addresses_of_calls_are_no_mcount_table_where_the_function_does_something_or_the_call_is_one() {
+    let (tracer, other) = (TEXT + 0x180, TEXT + 0x1c0);
+    let mut text = vec![0x90; 0x200];
+    text[0x180] = 0xc3;
+    text[0x1c0..0x1c2].copy_from_slice(b"\x53\xc3"); // push %rbx; ret
+    let sites = |called: u64, many: u64, text: &mut [u8]| -> Vec<u8> {
+        let site = |i: u64| TEXT + 12 * (i % many);
+        for i in 0..20 {
+            let at = (site(i) - TEXT) as usize;
+            text[at..at + 5].copy_from_slice(&insn::call(site(i), called));
+        }
+        (0..20).flat_map(|i| site(i).to_le_bytes()).collect()
+    };
+    for (called, many, rows) in [(tracer, 20, 20), (other, 20, 0), (tracer, 1, 0)] {
+        let table = sites(called, many, &mut text);
+        let file = with_text(Bits::B64, &text).section(".init.data", TABLE, flags::DATA, &table);
+        assert_eq!(read(&file).unwrap().mcount.len(), rows, "{called:#x} {many}");
     }
 }
 

@@ -7,12 +7,12 @@
 //! (include/asm-generic/vmlinux.lds.h, scripts/recordmcount.c, kernel/trace/ftrace.c: `ftrace_init()`.) Up to 2.6.36 a row
 //! is the address behind the call's opcode (`ftrace_call_adjust()`, arch/x86/include/asm/ftrace.h: `addr - 1`; recordmcount
 //! has done that since 2.6.37). Where kallsyms lists no data, the table is found by what is in it: the one long run of
-//! words that are all addresses of calls to one function.
+//! words that are all addresses of calls to one function, which does nothing until somebody traces.
 
 use super::bounded;
 use super::code::{Code, Record, call_target};
 use crate::error::{Error, Result};
-use crate::insn::{CALL, CALL_LEN};
+use crate::insn::{CALL, CALL_LEN, JMP, NOP, RET};
 
 const TABLE: &str = "__mcount_loc";
 
@@ -44,7 +44,8 @@ pub(crate) fn read(code: &Code<'_>) -> Result<Vec<u64>> {
     Ok(sites)
 }
 
-/// The longest run of words, behind one another or a byte further on, that are addresses of calls to one function.
+/// The longest run of words, behind one another or a byte further on, that are addresses of calls to one function that
+/// does nothing. A `switch` may have as many, but its cases call something, or are one.
 fn find(code: &Code<'_>) -> Vec<u64> {
     let word = code.image().bits().word();
     let run = |behind: u64| {
@@ -53,12 +54,20 @@ fn find(code: &Code<'_>) -> Vec<u64> {
             let site = Record(record).pointer(0, word).wrapping_sub(behind);
             let here = call_target(code, site)?;
             // Functions of one object follow each other.
-            let same = run.is_empty() || here == target;
+            let same = if run.is_empty() { does_nothing(code, here) } else { here == target };
             target = here;
-            same.then_some(site)
+            (same && run.last() != Some(&site)).then_some(site)
         });
         rows.map(|(_, rows)| rows).unwrap_or_default()
     };
     let (at, behind) = (run(0), run(1));
     if behind.len() > at.len() { behind } else { at }
+}
+
+/// Whether a function returns at once, as built: `__fentry__` and `mcount` may have `endbr64` and room for counting calls
+/// before it, and return through a thunk. What lies outside an image, as the kernel's does for a module, is believed.
+fn does_nothing(code: &Code<'_>, function: u64) -> bool {
+    let Some(here) = code.from(function) else { return code.image().section_at(function).is_some() };
+    let here = here.strip_prefix(b"\xf3\x0f\x1e\xfa").unwrap_or(here);
+    matches!(here.iter().find(|&&byte| byte != NOP), Some(&(RET | JMP)))
 }
