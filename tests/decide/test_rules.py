@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 
 import pytest
 
+from image import small
 from pvops.decide import rules_mitigations
 from pvops.decide.answers import Facts
 from pvops.decide.mitigations import Mitigations
 from pvops.decide.prediction import by_rule
 from pvops.decide.registry import rules
+from pvops.image.built import Built
 from pvops.machine.machine import Machine
 
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
@@ -75,6 +78,13 @@ def test_spectre_v2_without_its_file(cmdline: str, flags: str, bugs: str, mode: 
     assert Mitigations(machine).spectre_v2.value == mode
 
 
+def built(mitigates: bool | None) -> Built:
+    """A kernel that has ``cpu_mitigations`` as built, or does not name it."""
+    data = struct.pack("<II", 7, 1 if mitigates else 0)
+    symbols = {} if mitigates is None else {"cpu_mitigations": small.DATA + 4}
+    return Built(small.kernel(b"\x90" * 16, data=data + bytes(56), symbols=symbols))
+
+
 MITIGATED = ("RETPOLINE", "RSB_CTXSW", "FENCE_SWAPGS_KERNEL", "USE_IBPB")
 
 
@@ -102,7 +112,7 @@ def test_a_kernel_may_be_built_to_mitigate_nothing(
     version: tuple[int, int], mitigates: bool | None, cmdline: str, expected: bool | None
 ) -> None:
     document = {"flags": "fpu sse2 ibpb fsgsbase", "bugs": "spectre_v1 spectre_v2", "cmdline": cmdline}
-    machine = Facts(Machine.from_dict(document), version, 64, mitigates=mitigates)
+    machine = Facts(Machine.from_dict(document), version, 64, built(mitigates))
     assert [value(feature, machine) for feature in MITIGATED] == [expected] * len(MITIGATED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,3 +51,12 @@ def test_a_kernel_with_control_flow_integrity(kernels_root: Path) -> None:
         votes = {vote.about: vote for vote in report.votes}
         assert votes["cfi_seed"].votes > 10_000
         assert votes["cfi_seed"].against == 0
+        saved = json.loads(json.dumps(report.machine))
+        assert saved["state"]["cfi"]["mode"] == "kcfi"
+        assert kernel.plan(machine=Machine.from_dict(saved)).apply() == memory, path.stem
+        # Another boot's seed, as it would be inferred from that boot's memory.
+        saved["state"]["cfi"]["seed"] = "0x9e3779b9"
+        reseeded = kernel.plan(machine=Machine.from_dict(saved)).apply()
+        again = kernel.verify(reseeded)
+        assert (again.verdict, again.wrong_bytes) == ("clean", 0)
+        assert json.loads(json.dumps(again.machine)) == saved

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from pvops.image.built import Built
 from pvops.machine.machine import Machine
 
 if TYPE_CHECKING:
@@ -54,14 +55,19 @@ class Facts:
         machine: the machine.
         version: of the kernel that patches itself: (6, 12).
         bits: of the kernel.
-        mitigates: whether the kernel is built to mitigate what its CPU is vulnerable to; None where it does not say.
+        built: what that kernel is built to do; None where there is none to ask.
     """
 
-    def __init__(self, machine: Machine, version: tuple[int, int], bits: int, *, mitigates: bool | None = None) -> None:
+    def __init__(self, machine: Machine, version: tuple[int, int], bits: int, built: Built | None = None) -> None:
         self.machine = machine
         self.version = version
         self.bits = bits
-        self.mitigates = True if version < (6, 9) else mitigates
+        self.built = built
+
+    @property
+    def mitigates(self) -> bool | None:
+        """Whether the kernel is built to mitigate what its CPU is vulnerable to; None where nothing says so."""
+        return True if self.version < (6, 9) else self.built.mitigates if self.built is not None else None
 
     @cached_property
     def vendor(self) -> str | None:
@@ -142,17 +148,4 @@ def facts_of(machine: Machine, kernel: KernelView) -> Facts:
     from pvops import eras
 
     version = eras.version_of(kernel.release) or machine.release or (6, 1)
-    return Facts(machine, (version[0], version[1]), kernel.bits, mitigates=_mitigates(kernel))
-
-
-def _mitigates(kernel: KernelView) -> bool | None:
-    """CONFIG_CPU_MITIGATIONS: what ``cpu_mitigations`` is built with (kernel/cpu.c; 0 is CPU_MITIGATIONS_OFF).
-
-    f337a6a21e2f, 6.9: without it the default is off. Before, the variable was always on without an option.
-    """
-    address = kernel.address_of("cpu_mitigations")
-    raw = kernel.image.read(address, 4) if address is not None else None
-    if raw is not None:
-        return raw != bytes(4)
-    config = kernel.image.config()
-    return None if config is None else "\nCONFIG_CPU_MITIGATIONS=y\n" in config
+    return Facts(machine, (version[0], version[1]), kernel.bits, Built(kernel))

@@ -123,6 +123,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         pointers = {kernel.ops.slot(i): slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
     if state is not None:
         features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _SAVED)
+        checks = (*state.cfi, True) if state.cfi is not None else checks
     boot = partial(
         _core.Boot,
         numbers=numbers,

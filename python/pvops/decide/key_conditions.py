@@ -54,11 +54,20 @@ def flags(restates: str, *flags: str) -> Entry:
     return Entry(rule, restates)
 
 
-def said(text: str, restates: str, value: bool = True) -> Entry:
-    """A line of the log says that the key changed; without a whole log nothing tells."""
+def said(text: str, restates: str, value: bool = True, *, usual: bool = False) -> Entry:
+    """A line of the log says that the key changed.
+
+    Args:
+        text: the line.
+        restates: the function.
+        value: what the key is then.
+        usual: that is so in most boots, and taken where the log is not whole; otherwise nothing tells then.
+    """
 
     def rule(query: KeyQuery) -> Answer | None:
         said = query.facts.logged(text)
+        if said is None and usual:
+            return Answer(value, f'assumed: the log does not go back to where "{text}" would be')
         return None if said is None else Answer(said == value, f'log: {"" if said else "no "}"{text}"')
 
     return Entry(rule, restates)

@@ -180,9 +180,13 @@ _AVX2, _AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")
 
 #: Key → rule.
 RULES: Mapping[str, Entry] = {
-    "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()"),
-    "not_filled_random_ptr_key": said("random: crng init done", "lib/vsprintf.c: fill_random_ptr_key()", False),
-    "__sched_clock_stable": said("sched_clock: Marking stable", "kernel/sched/clock.c: __set_sched_clock_stable()"),
+    "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual=True),
+    "not_filled_random_ptr_key": said(
+        "random: crng init done", "lib/vsprintf.c: fill_random_ptr_key()", False, usual=True
+    ),
+    "__sched_clock_stable": said(
+        "sched_clock: Marking stable", "kernel/sched/clock.c: __set_sched_clock_stable()", usual=True
+    ),
     "sched_clock_running": always(True, "kernel/sched/clock.c: sched_clock_init()"),
     "__use_tsc": Entry(_tsc, "arch/x86/kernel/tsc.c: tsc_init(), tsc_enable_sched_clock()"),
     "cr_pinning": always(True, "arch/x86/kernel/cpu/common.c: setup_cr_pinning()"),

@@ -18,4 +18,7 @@ def preempt_mode(facts: Facts) -> tuple[str | None, str]:
     given = facts.option("preempt")
     if given in ("none", "voluntary", "full", "lazy"):
         return given, f"preempt={given} on the command line"
+    built = facts.built.preemption if facts.built is not None else None
+    if built is not None:
+        return built, "preempt_dynamic_init() of the image"
     return ("lazy" if facts.version >= (6, 18) else "voluntary"), "assumed: the default of Debian's kernels"

@@ -27,6 +27,8 @@ class State(NamedTuple):
         static_calls: function of a static call, by address of its key; 0 for none.
         early_calls: keys of the static calls that were updated before a return thunk was chosen.
         constants: run-time constants, by name of their section.
+        cfi: how indirect calls are checked (``off``, ``kcfi``, ``fineibt``), and what the hashes are xored with; None
+            where the kernel has no ``.cfi_sites``.
     """
 
     kernel: str
@@ -40,6 +42,7 @@ class State(NamedTuple):
     static_calls: Mapping[int, int]
     early_calls: tuple[int, ...]
     constants: Mapping[str, int]
+    cfi: tuple[str, int] | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The state as a document holds it; `from_dict` makes it again."""
@@ -55,14 +58,21 @@ class State(NamedTuple):
             "static_calls": {f"{key:#x}": f"{function:#x}" for key, function in self.static_calls.items()},
             "early_calls": [f"{key:#x}" for key in self.early_calls],
             "constants": {name: f"{value:#x}" for name, value in self.constants.items()},
+            **({} if self.cfi is None else {"cfi": {"mode": self.cfi[0], "seed": f"{self.cfi[1]:#x}"}}),
         }
+
+
+#: Parts that a document may lack.
+_OPTIONAL = ("return_thunk", "cfi")
+#: How indirect calls are checked.
+CFI_MODES = ("off", "kcfi", "fineibt")
 
 
 def from_dict(document: object, name: str) -> State:
     """The state that a document holds; what is missing or of a wrong type is a `MachineError` that names it."""
     if not isinstance(document, Mapping):
         _bad(name, "", "must be a table")
-    missing = [key for key in State._fields if key not in document and key != "return_thunk"]
+    missing = [key for key in State._fields if key not in document and key not in _OPTIONAL]
     unknown = [str(key) for key in document if key not in State._fields]
     if missing or unknown:
         _bad(name, (missing or unknown)[0], "is missing" if missing else "unknown key")
@@ -100,7 +110,19 @@ def from_dict(document: object, name: str) -> State:
         },
         early_calls=numbers("early_calls", 64),
         constants={str(k): _number(v, 64, name, "constants") for k, v in table("constants").items()},
+        cfi=_cfi(document.get("cfi"), name),
     )
+
+
+def _cfi(document: object, name: str) -> tuple[str, int] | None:
+    if document is None:
+        return None
+    if not isinstance(document, Mapping) or set(document) != {"mode", "seed"}:
+        _bad(name, "cfi", "must be a table of mode and seed")
+    mode = document["mode"]
+    if mode not in CFI_MODES:
+        _bad(name, "cfi", f"no mode {str(mode)[:40]!r}: there are {', '.join(CFI_MODES)}")
+    return str(mode), _number(document["seed"], 32, name, "cfi")
 
 
 def _number(value: object, bits: int, name: str, key: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pvops.machine.state import State
+from pvops.machine.state import CFI_MODES, State
 
 if TYPE_CHECKING:
     import pvops._core as _core
@@ -17,10 +17,13 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
     keys: dict[int, bool] = {}
     calls: dict[int, int] = {}
     constants: dict[str, int] = {}
+    cfi: dict[str, int] = {}
     names = [section for section, _, _ in kernel.tables.constants()]
     for about, which, value, *_ in core.votes():
         if about == "constant":
             constants[names[which]] = value
+        elif about in ("cfi", "cfi_seed"):
+            cfi[about] = value
         elif about == "slot":
             slots[which] = value
         elif about == "key":
@@ -39,6 +42,7 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
         static_calls=calls,
         early_calls=tuple(core.early_calls),
         constants=constants,
+        cfi=(CFI_MODES[cfi["cfi"]], cfi["cfi_seed"]) if len(cfi) == 2 else None,
     )
     machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}
     hypervisors = {"native": "none", "xen": "xen-pv"}

@@ -1,0 +1,83 @@
+"""What a kernel is built to do where the command line asks for nothing else, as its image says."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.image.view import KernelView
+
+#: ``preempt_dynamic_none`` and those behind it (kernel/sched/core.c).
+_MODES = ("none", "voluntary", "full", "lazy")
+#: What switches to a mode: the first has the lock that the second takes (6.3 and later).
+_SWITCHES = ("sched_dynamic_update", "__sched_dynamic_update")
+#: ``je`` and ``jne``, short and near: the opcode → whether it jumps where what was compared is equal.
+_JUMPS = {b"\x74": True, b"\x75": False, b"\x0f\x84": True, b"\x0f\x85": False}
+#: ``xor %edi,%edi`` or ``mov $MODE,%edi``, and a call.
+_ARGUMENT = re.compile(rb"(?:\x31\xff|\xbf([\x00-\x03])\x00\x00\x00)\xe8(....)", re.DOTALL)
+#: How far from the comparison its jump stands, and from where that leads the call.
+_NEAR = 48
+
+
+class Built:
+    """What an image says of itself.
+
+    Args:
+        kernel: the image.
+    """
+
+    def __init__(self, kernel: KernelView) -> None:
+        self._kernel = kernel
+
+    @cached_property
+    def mitigates(self) -> bool | None:
+        """CONFIG_CPU_MITIGATIONS: what ``cpu_mitigations`` is built with (kernel/cpu.c; 0 is CPU_MITIGATIONS_OFF); None
+        where neither it nor the configuration is in the image.
+
+        f337a6a21e2f, 6.9: without it the default is off. Before, the variable was always on without an option.
+        """
+        address = self._kernel.address_of("cpu_mitigations")
+        raw = self._kernel.image.read(address, 4) if address is not None else None
+        if raw is not None:
+            return raw != bytes(4)
+        config = self._kernel.image.config()
+        return None if config is None else "\nCONFIG_CPU_MITIGATIONS=y\n" in config
+
+    @cached_property
+    def preemption(self) -> str | None:
+        """What preempt_dynamic_init() makes of dynamic preemption, ``none``, ``voluntary`` or ``lazy``; None
+        where the image does not say, or is built in its mode (``full``).
+
+        It is compiled into sched_init(): ``preempt_dynamic_mode`` is compared with -1, and a constant handed on.
+        """
+        mode = self._kernel.address_of("preempt_dynamic_mode")
+        switches = {self._kernel.address_of(name) for name in _SWITCHES} - {None}
+        if mode is None or not switches:
+            return None
+        for name, start, size, _ in self._kernel.image.sections():
+            code = self._kernel.image.read(start, size) or b"" if name == ".init.text" else b""
+            for match in re.finditer(rb"\x83\x3d(....)\xff", code, re.DOTALL):
+                if self._place(start + match.end(), match[1]) == mode:
+                    for block in _blocks(code, match.end()):
+                        found = _ARGUMENT.search(code, block, block + _NEAR)
+                        if found and self._place(start + found.end(), found[2]) in switches:
+                            return _MODES[found[1][0] if found[1] else 0]
+        return None
+
+    def _place(self, end: int, displacement: bytes) -> int:
+        """What an instruction that ends there means by a displacement."""
+        return (end + int.from_bytes(displacement, "little", signed=True)) & (1 << self._kernel.bits) - 1
+
+
+def _blocks(code: bytes, at: int) -> list[int]:
+    """Where code goes on if what was compared is equal: at the jump's target, or behind it."""
+    for here in range(at, at + _NEAR):
+        for opcode, equal in _JUMPS.items():
+            width = 1 if len(opcode) == 1 else 4
+            end = here + len(opcode) + width
+            if code.startswith(opcode, here) and end <= len(code):
+                by = int.from_bytes(code[here + len(opcode) : end], "little", signed=True)
+                return [place for place in ((end + by,) if equal else (end,)) if 0 <= place < len(code)]
+    return []

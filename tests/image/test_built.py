@@ -1,0 +1,54 @@
+"""What an image says of how it is built: the mode of preemption, by the code that sets it."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from image import small
+from pvops.assembler.elf import ALLOC, EXECUTE, ElfSection
+from pvops.image.built import Built
+
+INIT = small.TEXT + 0x60_0000
+MODE, UPDATE = small.DATA + 8, small.TEXT + 0x20
+#: ``cmpl $-1,preempt_dynamic_mode(%rip)``, as long as it is.
+COMPARED = 7
+
+
+def built(code: bytes, *, compared: int = MODE, called: int = UPDATE, switch: str = "sched_dynamic_update") -> Built:
+    """A kernel whose code that runs at boot compares the mode, goes on with this, and calls where its 0xe8 stands."""
+    compare = b"\x83\x3d" + struct.pack("<i", compared - (INIT + COMPARED)) + b"\xff"
+    at = COMPARED + code.index(b"\xe8") + 5
+    whole = compare + code.replace(b"\xe8....", b"\xe8" + struct.pack("<i", called - (INIT + at)))
+    return Built(
+        small.kernel(
+            b"\x90" * 64,
+            symbols={"preempt_dynamic_mode": MODE, switch: UPDATE},
+            more=[ElfSection(".init.text", INIT, whole.ljust(256, b"\xcc"), ALLOC | EXECUTE)],
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "mode"),
+    [(b"\x31\xff", "none"), (b"\xbf\x01\0\0\0", "voluntary"), (b"\xbf\x03\0\0\0", "lazy")],
+)
+@pytest.mark.parametrize(
+    "before",
+    [b"\x75\x0a", b"\x66\x90\x0f\x85\x10\0\0\0", b"\x74\x03\x90\x90\xc3", b"\x0f\x84\x02\0\0\0\xc3\xcc\x55"],
+    ids=["jne", "jne near", "je", "je near"],
+)
+def test_the_mode_is_what_is_handed_on(argument: bytes, mode: str, before: bytes) -> None:
+    assert built(before + argument + b"\xe8....").preemption == mode
+    assert built(before + argument + b"\xe8....", switch="__sched_dynamic_update").preemption == mode
+
+
+def test_what_does_not_set_the_mode_says_nothing() -> None:
+    code = b"\x75\x0a\x31\xff\xe8...."
+    assert built(code).preemption == "none"
+    assert built(code, compared=MODE + 4).preemption is None, "another variable"
+    assert built(code, called=UPDATE + 1).preemption is None, "another function"
+    assert built(b"\x90\x90\x31\xff\xe8....").preemption is None, "no branch"
+    assert built(b"\x74\x0a\x31\xff\xe8....").preemption is None, "the other branch"
+    assert Built(small.kernel(b"\x90" * 16)).preemption is None
