@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pvops.eras import recognise
+from pvops.eras import era, recognise
 
 
 class Image:
@@ -42,3 +42,13 @@ _TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
 def test_functions_and_tables_tell_the_passes(image: Image, layout: str, era: str, passes: str) -> None:
     found = recognise.of_image(image, None, layout)
     assert (found.era, found.passes) == (era, passes)
+
+
+def test_rows_have_flags_before_passes_move_more_and_nops_are_longer() -> None:
+    image = Image("paravirt_patch", sections=_TABLES)
+    found = [recognise.of_image(image, release, "14-byte rows, flags") for release in ("6.3.8", "6.4.6", "6.5.0")]
+    assert [(rules.era, rules.passes, era(rules.era).nops.tables[64]) for rules in found] == [
+        ("6.3", "6.1", ("x86",)),
+        ("6.4", "6.1", ("x86",)),
+        ("6.5", "6.5", ("x86-11",)),
+    ]

@@ -5,7 +5,7 @@ Sources: Debian 6.12 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/para
 
 from __future__ import annotations
 
-from pvops.eras import numbers_6_12, v4_20, v5_12, v6_5, v6_8
+from pvops.eras import numbers_6_12, v4_20, v5_12, v6_4, v6_8
 from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, Op, OpsStruct, refilled, renewed
 
@@ -19,9 +19,9 @@ class pv_irq_ops(v5_12.pv_irq_ops):
     halt = Op()
 
 
-pv_mmu_ops = v6_5.pv_mmu_ops
+pv_mmu_ops = v6_4.pv_mmu_ops
 #: The order of struct paravirt_patch_template.
-STRUCTS = renewed(v6_5.STRUCTS, pv_irq_ops)
+STRUCTS = renewed(v6_4.STRUCTS, pv_irq_ops)
 
 
 def native(config: Config) -> tuple[OpsStruct, ...]:

@@ -1,12 +1,11 @@
-"""6.3: rows of .altinstructions have flags (5d1dd961e743), and nops are as long as 11 bytes on x86-64.
+"""6.3: rows of .altinstructions have flags (5d1dd961e743).
 
-Sources: 6.3.8 arch/x86/include/asm/alternative.h, nops.h, arch/x86/kernel/paravirt.c.
+Sources: 6.3.8 arch/x86/include/asm/alternative.h, arch/x86/kernel/paravirt.c.
 """
 
 from __future__ import annotations
 
 from pvops.eras import v5_18, v6_1
-from pvops.eras.nops import fixed
 from pvops.eras.records import ALT_INSTR_14, PATCH_SITE_5_10
 from pvops.eras.structs import Config, OpsStruct, refilled
 
@@ -38,9 +37,8 @@ NUMBERS = v5_18.NUMBERS.then(
     bugs="MMIO_UNKNOWN:26 RETBLEED:27 EIBRS_PBRSB:28 SMT_RSB:29",
 )
 
-ERA = v6_1.ERA.then("6.3", "6.3.8: arch/x86/include/asm/alternative.h, nops.h, arch/x86/kernel/paravirt.c")._replace(
+ERA = v6_1.ERA.then("6.3", "6.3.8: arch/x86/include/asm/alternative.h, arch/x86/kernel/paravirt.c")._replace(
     native=native,
     records=(PATCH_SITE_5_10, ALT_INSTR_14),
-    nops=fixed("x86-11"),
     numbers=(NUMBERS,),
 )

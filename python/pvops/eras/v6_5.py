@@ -1,48 +1,21 @@
-"""6.5: alternatives are moved instruction by instruction, nops merged; an address space is entered by one op.
+"""6.5: alternatives are moved instruction by instruction, nops are merged, on x86-64 up to 11 bytes long.
 
-Sources: 6.5 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, alternative.c
-(6c480f222128, 270a69c4485d); enter_mmap is 6.4's.
+Sources: 6.5 arch/x86/kernel/alternative.c (6c480f222128, 270a69c4485d), arch/x86/include/asm/nops.h (df25edbac31e).
 """
 
 from __future__ import annotations
 
-from pvops.eras import v4_20, v5_18, v6_3
+from pvops.eras import v6_4
+from pvops.eras.nops import fixed
 from pvops.eras.rules import Passes
-from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, refilled, renewed
 
-
-class pv_mmu_ops(v5_18.pv_mmu_ops):
-    """TLB flushes always; page tables with CONFIG_PARAVIRT_XXL."""
-
-    with ifdef("PARAVIRT_XXL"):
-        enter_mmap = Op(instead_of="activate_mm", doc="an address space is about to be used, new or copied")
-    dup_mmap = gone
-
-
-#: The order of struct paravirt_patch_template.
-STRUCTS = renewed(v5_18.STRUCTS, pv_mmu_ops)
-
-
-def native(config: Config) -> tuple[OpsStruct, ...]:
-    """pv_ops as linked."""
-    return refilled(
-        STRUCTS,
-        v6_3.native(config),
-        {"pv_irq_ops.save_fl": "pv_native_save_fl", "pv_mmu_ops.enter_mmap": v5_18.paravirt_nop},
-    )
-
-
-#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
-NUMBERS = v6_3.NUMBERS.then(
+#: arch/x86/include/asm/cpufeatures.h.
+NUMBERS = v6_4.NUMBERS.then(
     "6.5",
     ncapints=21,
     nbugints=2,
     words={
-        8: "-VNMI FLEXPRIORITY:1 EPT:2 VPID:3",
         11: "SRSO:24 SRSO_ALIAS:25 IBPB_ON_VMEXIT:26",
-        12: "LAM:26",
-        13: "AMD_PSFD:28",
-        15: "VNMI:25",
         20: "SBPB:27 IBPB_BRTYPE:28 SRSO_NO:29",
     },
     bugs="GDS:30 SRSO:32 DIV0:33",
@@ -64,13 +37,9 @@ NUMBERS_6_6 = NUMBERS.then(
     bugs="RFDS:34 BHI:35",
 )
 
-ERA = v6_3.ERA.then(
-    "6.5",
-    "6.5: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, alternative.c",
-)._replace(
-    arrays=v4_20.array(STRUCTS),
-    native=native,
+ERA = v6_4.ERA.then("6.5", "6.5: arch/x86/include/asm/nops.h, arch/x86/kernel/alternative.c")._replace(
     # Rows have flags since 6.3: an image without them is not told by its release to be of 6.5.
     passes=(Passes("6.5", layout="flags"), Passes("6.1")),
+    nops=fixed("x86-11"),
     numbers=(NUMBERS, NUMBERS_6_6),
 )

@@ -6,7 +6,7 @@ its index in pv_ops.
 
 from __future__ import annotations
 
-from pvops.eras import v5_18, v6_5
+from pvops.eras import v5_18, v6_4, v6_5
 from pvops.eras.records import ALT_INSTR_14, no_clobbers
 from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, OpsStruct, refilled
@@ -17,8 +17,8 @@ paravirt_nop = "nop_func"
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked (tlb_remove_table since 6.6)."""
     return refilled(
-        v6_5.STRUCTS,
-        v6_5.native(config),
+        v6_4.STRUCTS,
+        v6_4.native(config),
         {"pv_mmu_ops.tlb_remove_table": "native_tlb_remove_table"},
         renamed={v5_18.paravirt_nop: paravirt_nop},
     )
