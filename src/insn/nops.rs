@@ -3,7 +3,8 @@
 use super::encode::{INT3, JMP_SHORT, jmp};
 use crate::error::{Error, Result};
 
-/// One of the kernel's nop tables: the nops it fills with, of 1 to `ASM_NOP_MAX` bytes (8; 11 on x86-64 since 6.5).
+/// One of the kernel's nop tables: the nops it fills with, of 1 to `ASM_NOP_MAX` bytes (8; 11 on x86-64 since 6.5,
+/// df25edbac31e).
 #[derive(Debug, PartialEq, Eq)]
 pub struct NopTable {
     /// The kernel's name, without `_nops`: `k8`, `k7`, `p6`, `generic`; `x86`, `x86-32` and `x86-11` where there is no
@@ -66,7 +67,7 @@ pub static GENERIC_NOPS: NopTable = NopTable {
 /// Intel P6 and later: `nopl`.
 pub static P6_NOPS: NopTable = NopTable { name: "p6", atomic5: NOPL5, nops: NOPL.split_at(8).0 };
 
-/// 64-bit kernels since 5.13: `nopl`, whatever the CPU.
+/// 64-bit kernels since 5.13 (a89dfde3dc3c): `nopl`, whatever the CPU.
 pub static X86_NOPS: NopTable = NopTable { name: "x86", atomic5: NOPL5, nops: NOPL.split_at(8).0 };
 
 /// 64-bit kernels since 6.5: the same, and three longer ones with prefixes.

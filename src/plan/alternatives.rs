@@ -8,15 +8,19 @@
 //! | several rows at one site | one after the other | | | the longest length for all | one write, the last taken |
 //! | direct calls | – | – | – | yes | yes |
 //!
-//! Sources: arch/x86/kernel/alternative.c of each. The site that a row is tested and written on is the text as the rows
-//! and passes before it left it; so is its replacement, which other tables patch too.
+//! Sources: arch/x86/kernel/alternative.c of each. What changed it: jumps are moved, padding (4.1: 48c7a2509f9e,
+//! 4332195c5615); nops are optimised (5.13: 23c1ad538f4f); everything is moved (6.5: 270a69c4485d); direct calls (6.8:
+//! da0fe6e68e10); rows at one site have one length (6.11: d2a793dae219); one write (7.0: a4233c21e773).
+//!
+//! The site that a row is tested and written on is the text as the rows and passes before it left it; so is its
+//! replacement, which other tables patch too.
 
 use super::decision::{Decision, Kind, Reason};
 use super::optimise::{self, optimise};
 use super::passes::Pass;
 use super::relocate::{self, Move};
-use super::rules::Alternatives;
-use super::rules::{Fill, Relocate, SameSite, Untaken};
+
+use super::rules::{Alternatives, Fill, Relocate, SameSite, Untaken};
 use super::run::{Run, row_error};
 use crate::error::{Error, Result};
 use crate::image::Bits;

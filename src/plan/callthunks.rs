@@ -1,7 +1,8 @@
 //! `callthunks_patch_builtin_calls()`: with `retbleed=stuff`, every direct call is counted.
 //!
-//! Each call in `.call_sites` from core text to core text goes to the padding in front of its function instead, which becomes
-//! the counting instruction. Source: arch/x86/kernel/callthunks.c (6.2; in 6.12 the sites of `.altinstructions` too).
+//! Each call in `.call_sites` from core text to core text goes to the padding in front of its function instead, which
+//! becomes the counting instruction. Source: arch/x86/kernel/callthunks.c (6.2, e81dc127ef69; in 6.12 the sites of
+//! `.altinstructions` too).
 
 use super::decision::{Kind, Reason};
 use super::passes::Pass;

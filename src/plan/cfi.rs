@@ -8,7 +8,8 @@
 //! | `cfi=off` | re-hashed | `jmp` over the check |
 //! | function sealed, see [`super::ibt`] | hash 0 | – |
 //!
-//! Source: arch/x86/kernel/alternative.c of 6.2 to 6.12 (931ab63664f0, 082c4c815252). The code of FineIBT is the image's own
+//! Source: arch/x86/kernel/alternative.c of 6.2 to 6.12: FineIBT (931ab63664f0), the choice (082c4c815252), new hashes
+//! (0c3e806ec0f9); since 6.5 the function's own `endbr64` goes (04505bbbbb15). The code of FineIBT is the image's own
 //! (`fineibt_preamble_start`, `fineibt_caller_start`), with 0x12345678 where the hash goes; else 6.2's.
 
 use super::decision::{Kind, Reason};
@@ -133,7 +134,7 @@ fn fill(code: &mut [u8], hash: [u8; 4]) {
     }
 }
 
-/// `poison_cfi()`: the preamble of a sealed function accepts no caller.
+/// `poison_cfi()` (6.5, 9831c6253ace): the preamble of a sealed function accepts no caller.
 pub(super) fn seal(run: &mut Run<'_>, row: u32, function: u64) -> Result<()> {
     if run.tables.cfi.is_empty() {
         return Ok(());

@@ -20,6 +20,7 @@ const OF_5_10: Order = Order::of(&[
     Stage::Updates,
 ]);
 
+/// 4e6292114c74 (5.13): paravirt first, so that alternatives have the last word on its sites.
 const OF_6_1: Order = Order::of(&[
     Stage::Unlisted,
     Stage::StaticCalls,
@@ -51,6 +52,7 @@ const OF_6_12: Order = Order::of(&[
     Stage::Updates,
 ]);
 
+/// Calls are counted before alternatives are applied.
 const OF_7_2: Order = Order::of(&[
     Stage::Unlisted,
     Stage::StaticCalls,
@@ -144,6 +146,7 @@ const V5_13: Rules = Rules {
 /// 5.15 to 5.19, with the return thunks of July 2022: no `int3` behind an indirect jump yet.
 const V5_15: Rules = Rules { era: "5.15", retpolines: V5_10.retpolines, ..V6_1 };
 
+/// 8c03af3e090e: an `int3` behind an indirect jump; 1cd5f059d956: zero is `xor %eax,%eax`.
 const V6_1: Rules = Rules {
     era: "6.1",
     order: OF_6_1,
@@ -153,6 +156,7 @@ const V6_1: Rules = Rules {
     ..V5_10
 };
 
+/// d2a793dae219 (6.11): rows at one site have one length; da8f9cf7e721 (6.10): nops are merged, jumps before them not.
 const V6_12: Rules = Rules {
     era: "6.12",
     order: OF_6_12,
@@ -168,7 +172,7 @@ const V6_12: Rules = Rules {
     ..V6_1
 };
 
-/// 6.5 to 6.7: 6.1's passes, every instruction of a replacement moved.
+/// 6.5 to 6.7 (270a69c4485d): 6.1's passes, every instruction of a replacement moved.
 const V6_5: Rules = Rules {
     era: "6.5",
     alternatives: Alternatives { same_site: SameSite::Each, nops: Nops::MergeJumps, ..V6_12.alternatives },
@@ -176,9 +180,10 @@ const V6_5: Rules = Rules {
     ..V6_1
 };
 
-/// 6.8 and 6.9: 6.12's passes, and the nops of 6.5.
+/// 6.8 and 6.9 (da0fe6e68e10): 6.12's passes, and the nops of 6.5.
 const V6_8: Rules = Rules { era: "6.8", alternatives: V6_5.alternatives, ..V6_12 };
 
+/// a4233c21e773: one write a site; 85a2d4a890dc: another nop for `endbr`; 860238af7a33: functions that warn.
 const V7_2: Rules = Rules {
     era: "7.2",
     order: OF_7_2,
@@ -190,6 +195,7 @@ const V7_2: Rules = Rules {
     ..V6_12
 };
 
+/// A static call of the native unlock becomes a `movb`.
 const V7_3: Rules = Rules { era: "7.3", static_calls: StaticCalls { unlock: true, ..V7_2.static_calls }, ..V7_2 };
 
 /// The seed of October 2007 differs from 2.6.24 in its template and its nops, not here.

@@ -1,7 +1,8 @@
-//! `apply_ibt_endbr()`, since 6.2 `apply_seal_endbr()`: an `endbr64` that no indirect branch needs lets none in.
+//! `apply_ibt_endbr()` (5.18, ed53a0d97192), since 6.5 `apply_seal_endbr()` (be0fffa5ca89): an `endbr64` that no
+//! indirect branch needs becomes a nop, at which an indirect branch faults.
 //!
-//! Poisoned on every CPU where the kernel is built for IBT (arch/x86/kernel/alternative.c; `gen_endbr_poison()` in
-//! arch/x86/include/asm/ibt.h).
+//! It is written on every CPU where the kernel is built for IBT (arch/x86/kernel/alternative.c). `gen_endbr_poison()` in
+//! arch/x86/include/asm/ibt.h: `66 0f 1f 00`, in 7.2 `0f 1f 40 d6` (85a2d4a890dc).
 
 use super::cfi;
 use super::decision::{Kind, Reason};

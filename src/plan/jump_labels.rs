@@ -1,7 +1,8 @@
 //! Jump labels: a nop or a jump, by the state of a static key.
 //!
-//! As built they fit the keys' first state. `jump_label_init()` rewrites the nops up to 5.12, where this CPU has others;
-//! then each change of a key rewrites its sites. Sources: kernel/jump_label.c, arch/x86/kernel/jump_label.c.
+//! As built they fit the keys' first state. `jump_label_init()` rewrites the nops up to 5.12, where this CPU has others
+//! (a89dfde3dc3c: one table of nops for all); then each change of a key rewrites its sites. A site has 5 bytes, since
+//! 5.14 2 where a short jump reaches (e7bf1ba97afd). Sources: kernel/jump_label.c, arch/x86/kernel/jump_label.c.
 
 use super::decision::{Kind, Reason};
 use super::machine::Known;

@@ -2,9 +2,9 @@
 //!
 //! | era | what counts as a nop | what a run becomes |
 //! |---|---|---|
-//! | 5.13 to 6.4, and 5.10 stable | a run of `90` | nops of up to 8 bytes, the longest first |
-//! | 6.5 to 6.9 | `90` and `0f 1f`, not `f3 90` | one nop, or a jump over `int3`; with a jump to its end that stands before it |
-//! | 6.10 to 6.19 | the same | one nop, or a jump over `int3` |
+//! | 5.13 (23c1ad538f4f) to 6.4, and 5.10 stable | a run of `90` | nops of up to 8 bytes, the longest first |
+//! | 6.5 (6c480f222128) to 6.9 | `90` and `0f 1f`, not `f3 90` | one nop, or a jump over `int3`; with a jump to its end that stands before it |
+//! | 6.10 (da8f9cf7e721) to 6.19 | the same | one nop, or a jump over `int3` |
 //! | since 7.0 | these, `mov %r,%r`, `lea 0(%r),%r`, `jmp +0` | the same |
 //!
 //! Sources: arch/x86/kernel/alternative.c of 6.1 and 6.12; `insn_is_nop()` of arch/x86/lib/insn-eval.c, 7.2.

@@ -8,14 +8,16 @@
 //! | NULL | `ud2` | `ud2` | `ud2` | `call paravirt_BUG` |
 //! | `_paravirt_nop` | nops | nops | nops | nops |
 //! | `_paravirt_ident_*` | – | `mov` (64-bit) or nops | `mov` | – |
-//! | iret and its like | `jmp` | `jmp` | `jmp` | – |
+//! | ops that do not return (`iret`) | `jmp` | `jmp` | `jmp` | – |
 //! | else | `call` | `call` | `call` | `call` |
 //! | clobbers checked | yes | yes | no | no |
 //! | no room | keep | keep | BUG | BUG |
 //!
 //! [`TemplateRules`] is one such column; a [`Slot`] is what one op's slot holds, with what the backend's patch function does
 //! with its type before the rules above are asked. Sources: arch/x86/kernel/{alternative,paravirt,paravirt_patch}.c of
-//! each era.
+//! each era. Clobbers are not checked since 4.19 (5800dc5c19f3), no room is a BUG since 5.3 (fb2af0712fe8),
+//! `paravirt_patch()` is the only patch function since 5.13 (054ac8ad5ebe), and 6.8 has none (60bc276b129e,
+//! f7af6977621a).
 
 use super::decision::{Decision, Kind, Reason};
 use super::passes::Pass;

@@ -3,9 +3,9 @@
 //! | era | what is moved | a jump of 5 bytes that reaches with 2 |
 //! |---|---|---|
 //! | to 2.6.33 | nothing | – |
-//! | 2.6.34 to 4.0 | a `call` that is the whole replacement | – |
-//! | 4.1 to 6.4, 5.10 stable | a `call` or `jmp` that is the whole replacement | forward: `eb` and a nop of 3; backward never, by a slip in the test |
-//! | since 6.5 | every branch and every `%rip` operand that leaves the replacement | both ways: `eb` and three `int3` |
+//! | 2.6.34 (1b1d9258181b) to 4.0 | a `call` that is the whole replacement | – |
+//! | 4.1 (48c7a2509f9e) to 6.4, 5.10 stable | a `call` or `jmp` that is the whole replacement | forward: `eb` and a nop of 3; backward never, by a slip in the test |
+//! | since 6.5 (270a69c4485d) | every branch and every `%rip` operand that leaves the replacement | both ways: `eb` and three `int3` |
 //!
 //! Sources: arch/x86/kernel/alternative.c: `recompute_jump()` (5.10, 6.1), `__apply_relocation()` (6.12).
 

@@ -1,7 +1,8 @@
 //! `apply_returns()`: jumps to `__x86_return_thunk`, as built; `ret` where no thunk is wanted.
 //!
-//! Source: arch/x86/kernel/alternative.c, `patch_return()`, `cpu_wants_rethunk_at()` (5.10.262, 6.1, 6.12, 7.2). Where
-//! returns go through `its_return_thunk`, only those in the lower half of a cache line do.
+//! Source: arch/x86/kernel/alternative.c (5.19, 15e67227c49a, and stable), `patch_return()`, `cpu_wants_rethunk_at()`
+//! (5.10.262, 6.1, 6.12, 7.2). Where returns go through `its_return_thunk` (6.15, a75bf27fe41a, and stable), only those
+//! in the lower half of a cache line do.
 
 use super::decision::{Kind, Reason};
 use super::forms::RET5;

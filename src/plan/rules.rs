@@ -103,9 +103,9 @@ pub enum Untaken {
 pub enum SameSite {
     /// Each for itself.
     Each,
-    /// Each for itself, all over the longest of their lengths.
+    /// Each for itself, all over the longest of their lengths (since 6.11, d2a793dae219).
     Longest,
-    /// One write over the longest of their lengths, by the last that is taken.
+    /// One write over the longest of their lengths, by the last that is taken (since 7.0, a4233c21e773).
     Once,
 }
 
@@ -140,7 +140,7 @@ pub enum Nops {
 /// The choices of `apply_retpolines()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retpolines {
-    /// A jump is followed by `int3`.
+    /// A jump is followed by `int3` (since 6.1, 8c03af3e090e).
     pub int3: bool,
     /// A call is stretched with `cs` prefixes, a jump followed by `int3` to its end.
     pub cs: bool,
@@ -154,7 +154,7 @@ pub struct Retpolines {
 pub enum Zero {
     /// A call, as of any function.
     Call,
-    /// `data16 data16 xor %rax,%rax` (5.12 to 5.16).
+    /// `data16 data16 xor %rax,%rax` (5.12, 3f2a8fc4b15d, to 5.16).
     Data16,
     /// `cs cs cs xor %eax,%eax` (since 5.17, 1cd5f059d956, and stable).
     Cs,
@@ -167,11 +167,11 @@ pub struct StaticCalls {
     pub zero: Zero,
     /// Of a `ret` one byte is written, and what stands behind it stays (up to 5.15; `RET_INSN_SIZE`).
     pub short_ret: bool,
-    /// A call of `__WARN_trap` becomes a `ud1`.
+    /// A call of `__WARN_trap` becomes a `ud1` (860238af7a33).
     pub warn: bool,
     /// A call of the native unlock becomes a `movb`.
     pub unlock: bool,
-    /// All sites are done again once there is a return thunk.
+    /// All sites are done again once there is a return thunk (since 6.5, aee9d30b9744).
     pub again: bool,
     /// What stands at a site must be a static call, or the kernel stops.
     pub checked: bool,
@@ -182,7 +182,7 @@ pub struct StaticCalls {
 pub struct SmpLocks {
     /// What a `lock` prefix becomes.
     pub unlocked: u8,
-    /// Only a `lock` prefix is unlocked.
+    /// Only a `lock` prefix is unlocked, only what replaces one is locked again (since 2.6.35).
     pub looks: bool,
     /// A switch to the mode in force does nothing, and the kernel does not switch at boot where more CPUs are about to come.
     pub remembers: bool,
@@ -203,7 +203,7 @@ pub struct Rules {
     pub static_calls: StaticCalls,
     /// `alternatives_smp_unlock()`.
     pub smp_locks: SmpLocks,
-    /// What an unneeded `endbr64` becomes.
+    /// What an unneeded `endbr64` becomes (`gen_endbr_poison()`).
     pub endbr_poison: [u8; 4],
     /// `jump_label_init()` rewrites nops that are not this CPU's.
     pub jump_label_nops: bool,

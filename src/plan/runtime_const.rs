@@ -1,4 +1,4 @@
-//! `runtime_const_fixup()`: constants in instructions (include/asm/runtime-const.h, 6.11).
+//! `runtime_const_fixup()`: constants in instructions (arch/x86/include/asm/runtime-const.h, 6.11, e3c92e81711d).
 
 use super::decision::{Kind, Reason};
 use super::machine::Known;

@@ -8,13 +8,12 @@
 //! | trampoline | `jmp` | as a tail jump | | | |
 //!
 //! `static_call_init()` runs before any return thunk is chosen: a tail jump to NULL is a `ret` then. Up to 6.4 it stays
-//! one; since 6.5 (`static_call_force_reinit()`) all sites are done again where there is a thunk. Sources:
-//! arch/x86/kernel/static_call.c, kernel/static_call_inline.c of 5.10, 6.1, 6.12, 7.2.
+//! one; since 6.5 (aee9d30b9744: `apply_returns()` calls `static_call_force_reinit()`) all sites are done again where
+//! there is a thunk. Sources: arch/x86/kernel/static_call.c, kernel/static_call_inline.c of 5.10 (1e7e47883830), 5.12
+//! (3f2a8fc4b15d: functions that return 0), 6.1, 6.12, 7.2 (860238af7a33: functions that warn).
 
 use super::decision::{Kind, Reason};
-use super::forms::RET5;
-use super::forms::ZERO_DATA16;
-use super::forms::{UNLOCK, WARN, ZERO};
+use super::forms::{RET5, UNLOCK, WARN, ZERO, ZERO_DATA16};
 use super::machine::Known;
 use super::passes::Pass;
 use super::run::{Run, row_error};

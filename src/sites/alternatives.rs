@@ -7,13 +7,14 @@
 //! struct alt_instr {       /* 2.6.36 to 3.2 (83a7a2ad2a91): 12 bytes, on x86-64 24 */
 //!         u8 *instr;  u8 *replacement;  u16 cpuid;  u8 instrlen;  u8 replacementlen;  /* x86-64: u32 pad2; */
 //! };
-//! struct alt_instr {       /* 4.1 to 5.10: 13 bytes, packed */
+//! struct alt_instr {       /* 4.1 to 5.12 (4332195c5615): 13 bytes, packed */
 //!         s32 instr_offset;  s32 repl_offset;  u16 cpuid;  u8 instrlen;  u8 replacementlen;  u8 padlen;
 //! };
-//! struct alt_instr {       /* 3.3 to 4.0, 5.13 to 6.2 and stable: 12 bytes; since 5.16 bit 15 of cpuid inverts */
+//! struct alt_instr {       /* 3.3 to 4.0 (59e97e4d6fbc), 5.13 to 6.2 and stable (23c1ad538f4f): 12 bytes;
+//!                             since 5.13 bit 15 of cpuid inverts */
 //!         s32 instr_offset;  s32 repl_offset;  u16 cpuid;  u8 instrlen;  u8 replacementlen;
 //! };
-//! struct alt_instr {       /* since 6.3: 14 bytes, packed; flags: 1 NOT, 2 DIRECT_CALL */
+//! struct alt_instr {       /* since 6.3 (5d1dd961e743): 14 bytes, packed; flags: 1 NOT, 2 DIRECT_CALL */
 //!         s32 instr_offset;  s32 repl_offset;  u16 cpuid;  u16 flags;  u8 instrlen;  u8 replacementlen;
 //! };
 //! ```

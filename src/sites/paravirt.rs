@@ -1,7 +1,7 @@
 //! `.parainstructions`: one row for each paravirt call site.
 //!
 //! ```c
-//! struct paravirt_patch_site {    /* 2.6.24 to 6.1 */     /* 6.2 to 6.7 */
+//! struct paravirt_patch_site {    /* 2.6.24 to 6.1 */     /* 6.2 to 6.7 (5736b1b70170) */
 //!         u8 *instr;              /* the call */          u8 *instr;
 //!         u8 type;                /* its op's number */   u8 type;
 //!         u8 len;                 /* of the site */       u8 len;

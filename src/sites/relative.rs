@@ -6,13 +6,13 @@
 //!
 //! | section | who lays it down | since |
 //! |---|---|---|
-//! | `.retpoline_sites` | objtool: every call and jump to `__x86_indirect_thunk_*` | 5.16, and stable |
-//! | `.return_sites` | objtool: every jump to `__x86_return_thunk` | 6.0, and stable |
-//! | `.call_sites` | objtool: every direct call | 6.2 |
-//! | `.ibt_endbr_seal` | objtool: every `endbr` nobody needs | 5.18 |
+//! | `.retpoline_sites` | objtool: every call and jump to `__x86_indirect_thunk_*` | 5.16 (134ab5bd1883), and stable |
+//! | `.return_sites` | objtool: every jump to `__x86_return_thunk` | 5.19 (d9e9d2300681), and stable |
+//! | `.call_sites` | objtool: every direct call | 6.2 (00abd3840812) |
+//! | `.ibt_endbr_seal` | objtool: every `endbr` that no indirect branch needs | 5.18 |
 //! | `.cfi_sites` | objtool: every `__cfi_` preamble | 6.2 (931ab63664f0) |
-//! | `.smp_locks` | `LOCK_PREFIX_HERE` (include/asm/alternative.h): every `lock` prefix | 2.6.18; relative since 3.0 |
-//! | `runtime_ptr_*`, `runtime_shift_*`, `runtime_mask_*` | include/asm/runtime-const.h | 6.11 |
+//! | `.smp_locks` | `LOCK_PREFIX_HERE` (include/asm/alternative.h): every `lock` prefix | 2.6.18; relative since 2.6.35 |
+//! | `runtime_ptr_*`, `runtime_shift_*`, `runtime_mask_*` | arch/x86/include/asm/runtime-const.h | 6.11 (e3c92e81711d) |
 
 use super::code::{Code, Record, relative};
 use crate::error::{Error, Result};
