@@ -68,12 +68,16 @@ impl Assembler {
         self.here()
     }
 
+    /// Fills with nops up to an address.
+    pub fn nops(&mut self, address: u64) {
+        let start = self.bytes.len();
+        self.bytes.resize((address - self.base) as usize, 0);
+        crate::insn::X86_NOPS.fill(&mut self.bytes[start..]);
+    }
+
     /// Fills with nops, as a loop is entered from above.
     pub fn align_with_nops(&mut self, to: u64) -> u64 {
-        let fill = (self.here().next_multiple_of(to) - self.here()) as usize;
-        let start = self.bytes.len();
-        self.bytes.resize(start + fill, 0);
-        crate::insn::X86_NOPS.fill(&mut self.bytes[start..]);
+        self.nops(self.here().next_multiple_of(to));
         self.here()
     }
 

@@ -12,9 +12,9 @@
 //! |---|---|---|
 //! | warm | 32 and 64 back to back, in a loop | throughput, everything predicted |
 //! | serialised | the same, a fence behind each | latency, nothing overlaps |
-//! | distinct | 4,096, 128 bytes apart, calling 64 ops in turn | what a kernel's code meets: caches and predictors are full |
+//! | distinct | 4,096, 128 bytes apart, calling 64 ops in turn, after 65,536 other branches | what a kernel's code meets: the predictor is full of others |
 //! | cold callee | 64, once each, after the ops, thunks and functions were flushed from all caches | what a first call waits for |
-//! | cold branches | 64, once each, after the predictor met 32,768 other branches | what a branch unheard of costs |
+//! | cold branches | 64, once each, after the predictor met 65,536 other branches | what a branch unheard of costs |
 //!
 //! A round whose yardstick (10,000 additions in one chain) moved while it ran was disturbed and does not count. Of the
 //! readings in the others those count which a quiet core gave: nops before and after each show whether another thread had a
@@ -67,7 +67,7 @@ pub struct Cost {
     pub warm: Estimate,
     /// Latency, between fences.
     pub serialised: Estimate,
-    /// Among 4,096 sites.
+    /// Among 4,096 sites, once each, with a predictor that is full of other branches.
     pub distinct: Estimate,
     /// With what it calls, and the pointer it calls through, in no cache.
     pub cold_callee: Estimate,

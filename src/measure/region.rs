@@ -28,7 +28,7 @@ pub struct Programs {
     pub warm: [usize; 2],
     /// The same with a fence behind each.
     pub serialised: [usize; 2],
-    /// [`DISTINCT`] sites, one after the other.
+    /// [`DISTINCT`] sites, one after the other, in code that has no other branch.
     pub distinct: usize,
     /// One site each.
     pub cold: Vec<usize>,
@@ -186,16 +186,17 @@ impl Builder {
         self.code.align(4096);
         programs.distinct = self.offset();
         let top = self.code.begin(counter, target);
-        let first = (self.code.here() + 5).next_multiple_of(APART);
+        let first = self.code.here().next_multiple_of(APART);
         // Anywhere in the first of two cache lines, as compilers do not align sites.
         let place = |site: usize| first + APART * site as u64 + 4 * (scattered(site) % 11) as u64;
-        self.code.jmp(place(0));
+        // Nops from one to the next. A jump would be a branch of ours for each of theirs: twice as many as the sites have,
+        // more than some predictors hold where the sites alone are not, and what the jumps then cost would be laid at the
+        // sites' door (benches/predictor.rs).
         for site in 0..DISTINCT {
-            self.code.fill(place(site));
+            self.code.nops(place(site));
             self.site(scattered(site) % OPS);
-            self.code.jmp(place(site + 1));
         }
-        self.code.fill(place(DISTINCT));
+        self.code.nops(place(DISTINCT));
         self.code.turn(top);
         self.code.end(counter);
         self.code.align(4096);

@@ -34,7 +34,7 @@ BACKENDS = ("native", "kvm", "xen")
 ASSUMPTIONS = (
     "what is counted is the way to an op; the op's own work, a hypercall for instance, is the same on every way",
     "every site of a function runs once: loops are not taken twice, and no branch is left out",
-    "a call costs what it costs among 4,096 distinct sites, or in a loop; a kernel lies between, nearer the first",
+    "a call costs what it costs with a predictor full of other branches, or in a loop; a kernel lies between",
     "of returns, alternatives, static keys and locks only what ops make of them is counted",
     "measured in user mode: no other mitigation than those of the forms, and nothing of the kernel's own on entry",
 )
@@ -47,7 +47,7 @@ class Cost(NamedTuple):
 
     Attributes:
         loop: where everything is predicted.
-        kernel: among thousands of distinct sites.
+        kernel: among thousands of distinct sites, with a predictor full of other branches.
     """
 
     loop: float

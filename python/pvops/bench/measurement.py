@@ -13,9 +13,9 @@ from pvops.display import show
 WAYS: Mapping[str, str] = {
     "warm": "in a loop, everything predicted: throughput",
     "serialised": "in a loop, a fence behind each site: latency",
-    "distinct": "4,096 sites, 128 bytes apart, calling 64 ops in turn",
+    "distinct": "4,096 sites, 128 bytes apart, calling 64 ops in turn, once each after 65,536 other branches",
     "cold_callee": "once, with what it calls and the pointer to it in no cache",
-    "cold_branches": "once, after 32,768 other branches",
+    "cold_branches": "once, after 65,536 other branches",
 }
 
 #: Seconds of one measurement. A second one is made where the checks of the first fail.
@@ -71,7 +71,7 @@ class FormCost(NamedTuple):
 
     @property
     def distinct_sites_cycles(self) -> float:
-        """Core cycles among thousands of distinct sites."""
+        """Core cycles among thousands of distinct sites, with a predictor that is full of other branches."""
         return self.ways["distinct"].median
 
     def document(self) -> dict[str, object]:
