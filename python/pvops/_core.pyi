@@ -17,6 +17,7 @@ __all__ = [
     "Location",
     "Memory",
     "Module",
+    "OpenBytes",
     "ParavirtSites",
     "PassRules",
     "Plan",
@@ -448,6 +449,30 @@ class TemplateRules:
         no_room: str = "bug",
     ) -> TemplateRules: ...
 
+#: (address, pass, row, bytes, kind, reason, bytes used, feature) of a write; the feature that decided, if one did:
+#: (number, asked for its absence, present).
+_Write = tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]
+
+#: (address, length, table, row, forms) of bytes that are a first guess; a form is in hex, ?? where a byte may be any.
+_Open = tuple[int, int, str, int | None, list[str]]
+
+@final
+class OpenBytes:
+    """The bytes of a plan that are a first guess."""
+
+    def sites(self, low: int = 0, high: int | None = None) -> list[_Open]:
+        """Those that begin in [low, high), by address."""
+
+    def touching(self, low: int, high: int) -> list[_Open]:
+        """Those that touch [low, high), by address."""
+
+    def totals(self, low: int = 0, high: int | None = None) -> tuple[int, int, list[str]]:
+        """(how many bytes, at how many sites, of which tables, in the order of their first) of those that begin in
+        [low, high)."""
+
+    def of_places(self, places: list[tuple[int, int]]) -> list[bool]:
+        """Of places (from, to) by address, whether each is the last that some of these bytes touch."""
+
 @final
 class Plan:
     """The ordered writes of a boot."""
@@ -457,15 +482,21 @@ class Plan:
         """All passes of a boot, by the rules of an era."""
 
     def __len__(self) -> int: ...
-    def writes(
-        self, address: int | None = None
-    ) -> list[tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]]:
-        """(address, pass, row, bytes, kind, reason, bytes used, feature) of every write, or of those that touch an
-        address; the feature that decided, if one did: (number, asked for its absence, present)."""
+    def writes(self, low: int = 0, high: int | None = None) -> list[_Write]:
+        """Every write, in order; with `low` and `high` those that touch [low, high)."""
 
-    def undetermined(self) -> list[tuple[int, int, str, int, list[str]]]:
-        """(address, length, table, row, forms) of the bytes that are a first guess; a form is in hex, ?? where a byte
-        may be any."""
+    def open_bytes(self, tables: Tables, otherwise: Plan | None = None, untold: list[int] = ...) -> OpenBytes:
+        """The bytes that are a first guess; `otherwise` is the plan with each of the features `untold` taken the other
+        way."""
+
+    def differences(
+        self, other: Plan
+    ) -> list[tuple[int, str, bytes, tuple[bytes, bytes], tuple[list[_Write], list[_Write]]]]:
+        """(address, section, bytes as built, what each boot leaves, the writes of each there) of where another plan of
+        the same image leaves other bytes, by address."""
+
+    def tables(self) -> list[str]:
+        """The tables of all passes that have a row in the plan, in the order of their first."""
 
     def by_pass(self) -> list[tuple[str, int]]:
         """(pass, how many writes change something), in the order of their first."""

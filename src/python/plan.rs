@@ -55,12 +55,31 @@ pub fn write_file(py: Python<'_>, path: PathBuf, data: &[u8]) -> PyResult<()> {
 #[pyclass(frozen, module = "pvops._core")]
 pub struct Plan {
     image: Arc<image::Image>,
-    plan: core::Plan,
+    plan: Arc<core::Plan>,
 }
 
 /// (address, pass, row, bytes, kind, reason, bytes used, feature) of a write; the feature that decided, if one did:
 /// (number, asked for its absence, present).
 type Write<'py> = (u64, &'static str, u32, Bound<'py, PyBytes>, &'static str, String, u16, Option<(u16, bool, bool)>);
+
+/// (address, section, bytes as built, what each boot leaves, the writes of each there) of what two boots leave otherwise.
+type Difference<'py> = (u64, &'py str, Bound<'py, PyBytes>, Both<Bound<'py, PyBytes>>, Both<Vec<Write<'py>>>);
+
+/// Of the first boot, and of the second.
+type Both<T> = (T, T);
+
+/// (address, length, table, row, forms) of bytes that are a first guess; a form is in hex, `??` where a byte may be any.
+type Open = (u64, u64, &'static str, Option<u32>, Vec<String>);
+
+fn write<'py>(py: Python<'py>, plan: &core::Plan, write: &core::Write) -> Write<'py> {
+    let Decision { kind, reason, used } = write.decision;
+    let bytes = PyBytes::new(py, plan.bytes(write));
+    let feature = match reason {
+        Reason::Feature { number, inverted, present } => Some((number, inverted, present)),
+        _ => None,
+    };
+    (write.address, write.pass.name(), write.row, bytes, kind.name(), reason.to_string(), used, feature)
+}
 
 #[pymethods]
 impl Plan {
@@ -69,18 +88,49 @@ impl Plan {
     fn boot(py: Python<'_>, tables: &Tables, boot: &Boot, era: &Bound<'_, PyAny>) -> PyResult<Plan> {
         let rules = rules(era)?;
         let plan = py.detach(|| core::boot(&tables.image, &tables.tables, &boot.0, &rules))?;
-        Ok(Plan { image: tables.image.clone(), plan })
+        Ok(Plan { image: tables.image.clone(), plan: Arc::new(plan) })
     }
 
     fn __len__(&self) -> usize {
         self.plan.writes().len()
     }
 
-    /// (address, length, table, row, forms) of the bytes that are a first guess; a form is in hex, `??` where a byte may
-    /// be any.
-    fn undetermined(&self) -> Vec<(u64, u8, &'static str, u32, Vec<String>)> {
-        let site = |u: &core::Undetermined| (u.address, u.len, u.pass.name(), u.row, self.plan.patterns(u));
-        self.plan.undetermined().iter().map(site).collect()
+    /// The bytes that are a first guess; `otherwise` is the plan with each of the features `untold` taken the other way.
+    #[pyo3(signature = (tables, otherwise = None, untold = Vec::new()))]
+    fn open_bytes(&self, py: Python<'_>, tables: &Tables, otherwise: Option<&Plan>, untold: Vec<u16>) -> OpenBytes {
+        let other = otherwise.map(|other| core::Otherwise { plan: &other.plan, untold: &untold });
+        let found = py.detach(|| core::open_bytes(&self.image, &tables.tables, &self.plan, other));
+        OpenBytes { plan: self.plan.clone(), found }
+    }
+
+    /// Where another plan of the same image leaves other bytes, by address.
+    fn differences<'py>(&'py self, py: Python<'py>, other: &Plan) -> Vec<Difference<'py>> {
+        let found = py.detach(|| core::differences(&self.image, &self.plan, &other.plan));
+        let side = |plan: &core::Plan, side: &core::Side| {
+            let writes = side.writes.iter().filter_map(|&number| plan.writes().get(number as usize));
+            writes.map(|one| write(py, plan, one)).collect()
+        };
+        let difference = |place: core::Difference| {
+            let section = self.image.section_at(place.address).map_or("", |section| section.name.as_str());
+            let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
+            let left = (bytes(&place.a.bytes), bytes(&place.b.bytes));
+            let writes = (side(&self.plan, &place.a), side(&other.plan, &place.b));
+            (place.address, section, bytes(&place.built), left, writes)
+        };
+        found.into_iter().map(difference).collect()
+    }
+
+    /// The tables of all passes that have a row in the plan, in the order of their first.
+    fn tables(&self) -> Vec<&'static str> {
+        let mut found: Vec<&'static str> = Vec::new();
+        let mut last = None;
+        for pass in self.plan.writes().iter().map(|write| write.pass) {
+            if last != Some(pass) && !found.contains(&pass.name()) {
+                found.push(pass.name());
+            }
+            last = Some(pass);
+        }
+        found
     }
 
     /// (pass, how many writes change something), in the order of their first.
@@ -96,23 +146,15 @@ impl Plan {
         counts
     }
 
-    /// Every write, in order; with an address, only those that touch it.
-    #[pyo3(signature = (address = None))]
-    fn writes<'py>(&self, py: Python<'py>, address: Option<u64>) -> Vec<Write<'py>> {
+    /// Every write, in order; with `low` and `high` those that touch [low, high).
+    #[pyo3(signature = (low = 0, high = None))]
+    fn writes<'py>(&self, py: Python<'py>, low: u64, high: Option<u64>) -> Vec<Write<'py>> {
         let asked = |w: &&core::Write| {
             // A row that changed nothing has no bytes: it is at its address.
-            address.is_none_or(|a| a >= w.address && a - w.address < self.plan.bytes(w).len().max(1) as u64)
+            high.is_none_or(|high| w.address < high)
+                && w.address.saturating_add(self.plan.bytes(w).len().max(1) as u64) > low
         };
-        let write = |w: &core::Write| {
-            let Decision { kind, reason, used } = w.decision;
-            let bytes = PyBytes::new(py, self.plan.bytes(w));
-            let feature = match reason {
-                Reason::Feature { number, inverted, present } => Some((number, inverted, present)),
-                _ => None,
-            };
-            (w.address, w.pass.name(), w.row, bytes, kind.name(), reason.to_string(), used, feature)
-        };
-        self.plan.writes().iter().filter(asked).map(write).collect()
+        self.plan.writes().iter().filter(asked).map(|one| write(py, &self.plan, one)).collect()
     }
 
     /// (kind, how many writes), most first.
@@ -154,5 +196,63 @@ impl Plan {
             "text" => patch::text(&self.image, &self.plan),
             _ => Err(Error::ops(format!("format is \"elf\" or \"text\", not {format:?}"))),
         }
+    }
+}
+
+/// The bytes of a plan that are a first guess.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct OpenBytes {
+    plan: Arc<core::Plan>,
+    found: Vec<core::OpenBytes>,
+}
+
+impl OpenBytes {
+    fn listed(&self, open: &core::OpenBytes) -> Open {
+        (open.address, open.len, open.pass.name(), open.row, open.forms(&self.plan))
+    }
+
+    fn begin_in(&self, low: u64, high: Option<u64>) -> impl Iterator<Item = &core::OpenBytes> {
+        let from = self.found.partition_point(|open| open.address < low);
+        self.found[from..].iter().take_while(move |open| high.is_none_or(|high| open.address < high))
+    }
+}
+
+#[pymethods]
+impl OpenBytes {
+    /// Those that begin in [low, high), by address.
+    #[pyo3(signature = (low = 0, high = None))]
+    fn sites(&self, low: u64, high: Option<u64>) -> Vec<Open> {
+        self.begin_in(low, high).map(|open| self.listed(open)).collect()
+    }
+
+    /// Those that touch [low, high), by address.
+    fn touching(&self, low: u64, high: u64) -> Vec<Open> {
+        self.found.iter().filter(|open| open.address < high && open.end() > low).map(|open| self.listed(open)).collect()
+    }
+
+    /// (how many bytes, at how many sites, of which tables, in the order of their first) of those that begin in
+    /// [low, high).
+    #[pyo3(signature = (low = 0, high = None))]
+    fn totals(&self, low: u64, high: Option<u64>) -> (u64, usize, Vec<&'static str>) {
+        let (mut bytes, mut sites, mut tables) = (0, 0, Vec::new());
+        for open in self.begin_in(low, high) {
+            (bytes, sites) = (bytes + open.len, sites + 1);
+            if !tables.contains(&open.pass.name()) {
+                tables.push(open.pass.name());
+            }
+        }
+        (bytes, sites, tables)
+    }
+
+    /// Of places (from, to) by address, whether each is the last that some of these bytes touch.
+    fn of_places(&self, places: Vec<(u64, u64)>) -> Vec<bool> {
+        let mut found = vec![false; places.len()];
+        for open in &self.found {
+            let after = places.partition_point(|place| place.0 < open.end());
+            if let Some(last) = after.checked_sub(1).filter(|&last| open.address < places[last].1) {
+                found[last] = true;
+            }
+        }
+        found
     }
 }

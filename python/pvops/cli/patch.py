@@ -13,7 +13,6 @@ from pvops.render import terminal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.plan.plan import Plan
-    from pvops.plan.writes import Undetermined
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _document(args: argparse.Namespace, plan: Plan, slide: int) -> dict[str, object]:
-    kernel, undetermined = plan.kernel, _written(args, plan)
+    kernel, undetermined = plan.kernel, plan.open_bytes.sites(*_range(args, plan))
     words = plan.setup.words
     unknown = words.unknown() if words is not None else []
     return {
@@ -66,39 +65,36 @@ def _document(args: argparse.Namespace, plan: Plan, slide: int) -> dict[str, obj
         "kinds": dict(plan.by_kind()),
         "assumed_features": [feature.name.name for feature in unknown],
         "undetermined": {
-            "bytes": sum(site.len for site in undetermined),
+            "bytes": sum(site[1] for site in undetermined),
             "sites": [
                 {
-                    "address": terminal.hex_address(site.address),
-                    "len": site.len,
-                    "table": site.table,
-                    "index": site.row,
-                    "forms": site.forms,
+                    "address": terminal.hex_address(address),
+                    "len": length,
+                    "table": table,
+                    "index": -1 if row is None else row,
+                    "forms": forms,
                 }
-                for site in undetermined
+                for address, length, table, row, forms in undetermined
             ],
         },
     }
 
 
-def _written(args: argparse.Namespace, plan: Plan) -> list[Undetermined]:
-    """The undetermined bytes of what is written: of ``.text`` alone, or of all code."""
+def _range(args: argparse.Namespace, plan: Plan) -> tuple[int, int | None]:
+    """The addresses of what is written: of ``.text`` alone, or of all code."""
     if args.image_format == "elf":
-        return plan.undetermined
+        return 0, None
     low, size = next((a, s) for name, a, s, _ in plan.kernel.image.sections() if name == ".text")
-    return [site for site in plan.undetermined if low <= site.address < low + size]
+    return low, low + size
 
 
 def _say(args: argparse.Namespace, plan: Plan) -> None:
-    kernel, undetermined = plan.kernel, _written(args, plan)
+    kernel = plan.kernel
     passes = ", ".join(f"{name} {n}" for name, n in plan.by_pass())
     output.note(f"{kernel.release or kernel.name} on {plan.backend.name}: {passes} -> {args.output}")
-    if undetermined:
-        count = sum(site.len for site in undetermined)
-        tables = ", ".join(dict.fromkeys(site.table for site in undetermined))
-        output.note(
-            f"{count} bytes at {len(undetermined)} sites are a first guess ({tables}); --json lists their forms"
-        )
+    count, sites, tables = plan.open_bytes.totals(*_range(args, plan))
+    if sites:
+        output.note(f"{count} bytes at {sites} sites are a first guess ({', '.join(tables)}); --json lists their forms")
     unknown = plan.setup.words.unknown() if plan.setup.words is not None else []
     if unknown:
         named = ", ".join(feature.name.name for feature in unknown[:6])

@@ -7,21 +7,19 @@ where the bytes do. Two boots that write in other ways but leave the same bytes 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pvops import display
 from pvops.plan.reasons import sentences
-from pvops.plan.texts import Text, places_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pvops.image.kernel_image import KernelImage
     from pvops.plan.plan import Plan
-    from pvops.plan.writes import RawWrite
+    from pvops.plan.writes import RawDifference, RawWrite
 
 T = TypeVar("T")
 
@@ -165,28 +163,15 @@ class Comparison:
         return "; ".join(text for _, _, text in self.kernel.image.disassemble(address, code))
 
     def _compare(self) -> Iterator[Difference]:
-        before = Text(self.kernel)
-        texts = Text(self.kernel), Text(self.kernel)
-        raws = self.a.raw(), self.b.raw()
-        for text, raw in zip(texts, raws, strict=True):
-            text.replay(raw)
-        places = [(low, high) for low, high in places_of(raws) if texts[0].read(low, high) != texts[1].read(low, high)]
-        sides = tuple(_Writes(plan, raw, places) for plan, raw in zip((self.a, self.b), raws, strict=True))
-        for place, (low, high) in enumerate(places):
-            found = texts[0].read(low, high), texts[1].read(low, high)
-            section = before.section(low)
-            yield self._difference(place, low, section, before.read(low, high), found, (sides[0], sides[1]))
+        found = self.a.differences(self.b)
+        places = [(address, address + len(built)) for address, _, built, _, _ in found]
+        guesses = self.a.open_bytes.of_places(places), self.b.open_bytes.of_places(places)
+        sides = _Writes(self.a), _Writes(self.b)
+        for difference, *guess in zip(found, *guesses, strict=True):
+            yield self._difference(difference, (guess[0], guess[1]), sides)
 
-    def _difference(
-        self,
-        place: int,
-        address: int,
-        section: str,
-        built: bytes,
-        found: tuple[bytes, bytes],
-        sides: tuple[_Writes, _Writes],
-    ) -> Difference:
-        (a, b), (guess_a, guess_b) = (side.of[place] for side in sides), (side.guesses[place] for side in sides)
+    def _difference(self, found: RawDifference, guess: tuple[bool, bool], sides: tuple[_Writes, _Writes]) -> Difference:
+        address, section, built, left, (a, b) = found
         same = {_decision(w) for w in a} & {_decision(w) for w in b}
         a, b = ([w for w in writes if _decision(w) not in same] or writes for writes in (a, b))
         # The last row of the last pass has the last word.
@@ -200,8 +185,8 @@ class Comparison:
         subject = _subject(self.a if last in a else self.b, last) or op
         kinds = [tuple(f"{w[1]} {w[4]}" for w in writes) for writes in (a, b)]
         said = (
-            sides[0].reasons(a, last[1], changed=found[0] != built),
-            sides[1].reasons(b, last[1], changed=found[1] != built),
+            sides[0].reasons(a, last[1], changed=left[0] != built),
+            sides[1].reasons(b, last[1], changed=left[1] != built),
         )
         reasons = _unlike(said[0], said[1]), _unlike(said[1], said[0])
         return Difference(
@@ -212,8 +197,8 @@ class Comparison:
             last[1],
             op,
             subject,
-            Side(found[0], kinds[0], reasons[0], guess_a),
-            Side(found[1], kinds[1], reasons[1], guess_b),
+            Side(left[0], kinds[0], reasons[0], guess[0]),
+            Side(left[1], kinds[1], reasons[1], guess[1]),
         )
 
 
@@ -223,24 +208,12 @@ def compare(a: Plan, b: Plan, names: tuple[str, str] = ("A", "B")) -> Comparison
 
 
 class _Writes:
-    """The writes of one plan, at some places only."""
+    """The writes of one plan, and what was said of them."""
 
-    def __init__(self, plan: Plan, raw: Sequence[RawWrite], places: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.order: dict[str, int] = {}
-        self.of: list[list[RawWrite]] = [[] for _ in places]
-        self.guesses = [False] * len(places)
+        self.order = {table: place for place, table in enumerate(plan.tables())}
         self._said: dict[tuple[object, ...], tuple[str, ...]] = {}
-        starts = [low for low, _ in places]
-        for write in raw:
-            self.order.setdefault(write[1], len(self.order))
-            index = bisect_right(starts, write[0]) - 1
-            if index >= 0 and write[0] < places[index][1]:
-                self.of[index].append(write)
-        for open_ in plan.undetermined:
-            index = bisect_right(starts, open_.address + open_.len - 1) - 1
-            if index >= 0 and open_.address < places[index][1]:
-                self.guesses[index] = True
 
     def reasons(self, writes: Sequence[RawWrite], table: str, changed: bool) -> tuple[str, ...]:
         """Why the writes are what they are; where there is none, why that pass does nothing here."""

@@ -61,8 +61,7 @@ class Explanation:
         low, high = self.site.address, self.site.address + len(self.site.bytes)
         return [
             f"a first guess: the {open_.len} bytes may be {', '.join(open_.forms)}"
-            for open_ in plan.undetermined
-            if open_.address < high and open_.address + open_.len > low
+            for open_ in plan.undetermined_at(low, high)
         ]
 
     def document(self) -> Mapping[str, object]:

@@ -45,11 +45,10 @@ def instructions(plan: Plan, place: Place) -> list[Instruction]:
         raise TableError(f"{kernel.name}: the file has no bytes at {low:#x}", file=kernel.name, address=low)
     code = bytearray(built)
     by: list[str | None] = [None] * len(built)
-    for address, table, _, written, *_ in plan.raw():
-        if written and address < high and address + len(written) > low:
-            for at in range(max(address, low), min(address + len(written), high)):
-                code[at - low] = written[at - address]
-                by[at - low] = table
+    for address, table, _, written, *_ in plan.raw(low, high):
+        for at in range(max(address, low), min(address + len(written), high)):
+            code[at - low] = written[at - address]
+            by[at - low] = table
     sites: list[int | None] = [None] * len(built)
     for site in kernel.sites.within(low, high):
         for at in range(max(site.address, low), min(site.address + len(site.bytes), high)):

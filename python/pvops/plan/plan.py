@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pvops._core as _core
 from pvops import display
 from pvops.decide.boot import set_up
-from pvops.plan.writes import RawWrite, Undetermined, Write
+from pvops.plan.writes import RawDifference, RawWrite, Undetermined, Write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,9 +66,10 @@ class Plan:
     def __iter__(self) -> Iterator[Write]:
         return map(self._write, self._core.writes())
 
-    def raw(self) -> list[RawWrite]:
-        """Every write as the core has it: much faster to walk than the plan itself. `write` makes one a `Write`."""
-        return self._core.writes()
+    def raw(self, low: int = 0, high: int | None = None) -> list[RawWrite]:
+        """Every write, or those that touch the addresses from ``low`` up to but not including ``high``, as the core has
+        it: much faster to walk than the plan itself. `write` makes one a `Write`."""
+        return self._core.writes(low, high)
 
     def write(self, raw: RawWrite) -> Write:
         """A write of `raw` with its reason."""
@@ -80,7 +81,7 @@ class Plan:
 
     def at(self, address: int) -> list[Write]:
         """The writes that touch an address, in order, rows that change nothing among them."""
-        return [self._write(w) for w in self._core.writes(address)]
+        return [self._write(w) for w in self._core.writes(address, address + 1)]
 
     def by_kind(self) -> list[tuple[str, int]]:
         """(kind, number of writes), most first."""
@@ -91,17 +92,31 @@ class Plan:
         return self._core.by_pass()
 
     @cached_property
+    def open_bytes(self) -> _core.OpenBytes:
+        """The bytes that are a first guess, as the core has them."""
+        words, otherwise = self.setup.words, self.setup.otherwise
+        if otherwise is None or words is None:
+            return self._core.open_bytes(self.kernel.tables)
+        other = _core.Plan.boot(self.kernel.tables, otherwise(), self.rules.passes)
+        return self._core.open_bytes(self.kernel.tables, other, [feature.name.number for feature in words.unknown()])
+
+    @property
     def undetermined(self) -> list[Undetermined]:
         """The bytes that are a first guess, by address: what hangs on a static key or call, a constant, or a feature
         that the machine does not tell."""
-        found = [Undetermined(*site[:4], tuple(site[4])) for site in self._core.undetermined()]
-        if self.setup.otherwise is None or self.setup.words is None:
-            return found
-        from pvops.plan.unknown_features import of_features
+        return [Undetermined.of(open_) for open_ in self.open_bytes.sites()]
 
-        other = _core.Plan.boot(self.kernel.tables, self.setup.otherwise(), self.rules.passes)
-        more = of_features(self.kernel, self.setup.words, (self.raw(), other.writes()), found)
-        return sorted([*found, *more], key=lambda site: site.address)
+    def undetermined_at(self, low: int, high: int) -> list[Undetermined]:
+        """Those that touch the addresses from ``low`` up to but not including ``high``."""
+        return [Undetermined.of(open_) for open_ in self.open_bytes.touching(low, high)]
+
+    def differences(self, other: Plan) -> list[RawDifference]:
+        """Where another plan of the kernel leaves other bytes, as the core has it, by address."""
+        return self._core.differences(other._core)
+
+    def tables(self) -> list[str]:
+        """The tables of all passes that have a row in the plan, in the order of their first."""
+        return self._core.tables()
 
     def _write(self, write: RawWrite) -> Write:
         address, table, row, code, kind, reason, used, feature = write

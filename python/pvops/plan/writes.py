@@ -7,6 +7,9 @@ from typing import NamedTuple, TypeAlias
 #: (address, table, row, bytes, kind, reason, bytes used, feature) of a write: see `_core.Plan.writes`.
 RawWrite: TypeAlias = tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]
 
+#: (address, section, bytes as built, what each boot leaves, the writes of each there): see `_core.Plan.differences`.
+RawDifference: TypeAlias = tuple[int, str, bytes, tuple[bytes, bytes], tuple[list[RawWrite], list[RawWrite]]]
+
 
 class Write(NamedTuple):
     """One write of one pass, or a row it passed over.
@@ -48,7 +51,7 @@ class Undetermined(NamedTuple):
         address: where, as linked.
         len: how many.
         table: whose they are.
-        row: of that table.
+        row: of that table; -1 where only a boot with other features has one.
         forms: what they may be, in hex, ``??`` where a byte may be any.
     """
 
@@ -57,6 +60,12 @@ class Undetermined(NamedTuple):
     table: str
     row: int
     forms: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: tuple[int, int, str, int | None, list[str]]) -> Undetermined:
+        """From what the core has: see `_core.OpenBytes`."""
+        address, length, table, row, forms = found
+        return cls(address, length, table, -1 if row is None else row, tuple(forms))
 
     def __repr__(self) -> str:
         return f"<Undetermined {self.address:#x}, {self.len} bytes of {self.table}: {' or '.join(self.forms)}>"
