@@ -68,6 +68,7 @@ def image(
     data: bytes = b"",
     named: bool = True,
     more: Sequence[ElfSection] = (),
+    stripped: bool = False,
 ) -> bytes:
     """An image, as a file has it.
 
@@ -80,6 +81,7 @@ def image(
         data: ``.data``.
         named: whether the image lists its arrays.
         more: other sections.
+        stripped: whether it has no symbol at all.
     """
     strings = Strings(RODATA)
     banner = strings.string(f"Linux version {release} (small@test) (made by a test) #1 SMP\n")
@@ -112,7 +114,7 @@ def image(
     for name, address in {**found, **(symbols or {})}.items():
         home = next(i for i, s in enumerate(sections) if s.address <= address <= s.address + len(s.data))
         listed.append(ElfSymbol(name, address, home, home == 0))
-    return write(64, sections, listed, physical(TEXT))
+    return write(64, sections, [] if stripped else listed, physical(TEXT))
 
 
 def kernel(

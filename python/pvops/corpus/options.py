@@ -30,7 +30,8 @@ def options(kernel: Kernel) -> tuple[str, ...]:
     counted = kernel.sites.counts().rows
     sized = {name for name, _, size, _ in kernel.image.sections() if size}
     found = ["PARAVIRT"] if len(kernel.ops) else []
-    if any("cpu" in name.partition(".")[0] for name in kernel.ops.names):
+    # Privileged instructions are ops with it, and before 4.20 always.
+    if any(name.endswith(".write_cr0") for name in kernel.ops.names):
         found += ["PARAVIRT_XXL"]
     found += [option for option, section in _SECTIONS.items() if section in sized]
     found += [option for option, table in _TABLES.items() if counted.get(table)]

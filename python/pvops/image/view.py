@@ -6,6 +6,9 @@ from functools import cached_property
 
 import pvops._core as _core
 
+#: Variables of every kernel: where kallsyms lists data, one of them is listed.
+_DATA = ("boot_cpu_data", "init_task", "jiffies_64", "linux_banner")
+
 
 class KernelView:
     """An opened image, as what reads it sees it.
@@ -76,6 +79,30 @@ class KernelView:
             for name, address, size, _ in self.image.sections()
             if name == ".rodata"
         )
+
+    @cached_property
+    def tables_not_found(self) -> tuple[str, ...]:
+        """Tables that the kernel may have, that no symbol names, and that were not found by what is in them either.
+
+        A few rows look like any data: jump labels are told from 16 rows on, static calls from 8. Where the image names
+        its data, a table without symbols is not there.
+
+        Raises:
+            TableError: a table is malformed.
+        """
+        if self.image.is_module or any(self.address_of(symbol) is not None for symbol in _DATA):
+            return ()
+        from pvops.eras import version_of
+
+        # CONFIG_JUMP_LABEL, of 2.6.37 and later, has this function.
+        version, named = version_of(self.release), bool(self.image.symbol_count())
+        may_jump = self.address_of("jump_label_init") is not None if named else version is None or version >= (2, 6, 37)
+        missing = []
+        if may_jump and not self.tables.rows("jump_labels"):
+            missing += ["jump_labels"]
+        if self.bits == 64 and self.tables.rows("trampolines") and not self.tables.rows("static_calls"):
+            missing += ["static_calls"]
+        return tuple(missing)
 
     @cached_property
     def paravirt(self) -> _core.ParavirtSites | None:
