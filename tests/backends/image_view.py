@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pvops
@@ -46,6 +47,9 @@ class KernelView:
 
     def symbol_at(self, address: int) -> str | None:
         return self.kernel.symbol_at(address)
+
+    def find_words(self, words: Mapping[int, int]) -> int | None:
+        return None
 
     def read_word(self, address: int) -> int | None:
         return self.kernel.read_word(address)

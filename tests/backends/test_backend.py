@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
@@ -45,6 +46,9 @@ class Image:
 
     def symbol_at(self, address: int) -> str | None:
         return next((name for name, at in self.known.items() if at == address), None)
+
+    def find_words(self, words: Mapping[int, int]) -> int | None:
+        return None
 
     def read_word(self, address: int) -> int | None:
         return self.words.get(address)

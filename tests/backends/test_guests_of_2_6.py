@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import pytest
@@ -79,6 +79,9 @@ class Code:
         return self.names.get(symbol.removeprefix("xen_irq_enable_direct"))
 
     def symbol_at(self, address: int) -> str | None:
+        return None
+
+    def find_words(self, words: Mapping[int, int]) -> int | None:
         return None
 
     def read_word(self, address: int) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from image import small
@@ -76,3 +78,17 @@ def test_a_jump_is_a_return_where_returns_have_rows(code: str, does: str) -> Non
 def test_what_a_function_begins_with(held: str, code: str, begins: bool) -> None:
     kernel = small.kernel(bytes.fromhex(held) + b"\xcc" * 48)
     assert functions.begins_with(kernel, small.TEXT, bytes.fromhex(code)) == begins
+
+
+def test_a_table_of_pointers_is_found_by_most_of_its_words() -> None:
+    """xen_cpu_ops in an image that lists no data: some of the functions are other versions'."""
+    functions_ = [small.TEXT + 16 * n for n in range(8)]
+    data = struct.pack("<12Q", 0, 7, *functions_, 0, 9)
+    kernel = small.kernel(b"\xc3" * 128, data=data)
+    wanted = {8 * n: address for n, address in enumerate(functions_)}
+    assert kernel.find_words(wanted) == small.DATA + 16
+    assert kernel.find_words(wanted | {0: 0x1234, 24: 0x5678}) == small.DATA + 16
+    assert kernel.find_words(dict.fromkeys(range(0, 64, 8), 0x1234)) is None
+    assert kernel.find_words({0: functions_[0], 8: functions_[1]}) is None
+    twice = small.kernel(b"\xc3" * 128, data=data * 2)
+    assert twice.find_words(wanted) is None

@@ -68,6 +68,30 @@ def test_one_cpu_has_no_need_of_lock(era: str, bits: int) -> None:
     assert kernel.image.read(lock or 0, 1) == b"\xf0"
 
 
+@pytest.mark.parametrize(
+    ("made", "bits", "release", "nops"),
+    [
+        ("2.6.26", 64, "2.6.20", ("k8", "k8")),
+        ("2.6.26", 64, "2.6.24", ("p6", "k8")),
+        ("2.6.24", 32, "2.6.21", ("generic", "k8")),
+        ("2.6.24", 32, "2.6.24", ("p6", "k8")),
+    ],
+)
+def test_old_kernels_without_paravirt_have_the_other_passes(
+    made: str, bits: int, release: str, nops: tuple[str, str]
+) -> None:
+    """x86-64 had no ops before 2.6.26, and a vmlinux of 2.6.20 to 2.6.23 is patched as well."""
+    elf = sample.build(made, bits, ops=(), tables=True).elf.replace(
+        f"version {made}-pvops".encode(), f"version {release}-pvops".encode()
+    )
+    kernel = pvops.open(elf.replace(b"pv_init_ops", b"no_init_ops"))
+    for machine, table in zip(MACHINES, nops, strict=True):
+        plan = kernel.plan("native", machine=machine)
+        assert plan.nops.table == table
+        assert {write.table for write in plan} == {"alternatives", "smp_locks"}
+        assert kernel.verify(plan.apply())
+
+
 def test_a_call_that_clobbers_more_than_its_site_lets_go_stays_indirect() -> None:
     """apply_paravirt() up to 4.18 looks at what a site lets go (5800dc5c19f3): callee-save sites keep the call."""
     for era, kept in (("4.10", True), ("4.14", True), ("4.19", False)):

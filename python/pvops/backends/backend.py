@@ -41,6 +41,9 @@ class ImageView(Protocol):
     def read_word(self, address: int) -> int | None:
         """The pointer-sized word that the file holds at an address, or None where it holds nothing."""
 
+    def find_words(self, words: Mapping[int, int]) -> int | None:
+        """Where data have most of these words, by offset in bytes; None where nowhere, or at several places."""
+
 
 class Slot(NamedTuple):
     """What one op points to.
@@ -111,7 +114,8 @@ class Copy(NamedTuple):
             structure (5.10).
         when: the condition.
         otherwise: field → function for images without the table's symbol: the compiler makes instructions of a small
-            table, and may leave a large one unnamed. What is not in it is NULL, or replaced by a later step.
+            table, and may leave a large one unnamed. What is not in it is NULL, or replaced by a later step; so is what
+            ends in ``|`` where the image has no such function.
     """
 
     struct: str
@@ -258,6 +262,8 @@ class Backend:
         table = fill.image.address_of(step.table)
         if not ops:
             return {}
+        if table is None and step.otherwise is not None:
+            table = self._found(step, ops, fill)
         if table is None:
             return {op: self._unnamed(step, op, fill, when) for _, op in ops}
         first = 0 if step.whole else ops[0][0]
@@ -273,10 +279,23 @@ class Backend:
             slots[op] = Slot(op, symbol, value or None, why, f"{step.source}, {fill.era}")
         return slots
 
+    def _found(self, step: Copy, ops: Sequence[tuple[int, str]], fill: Fill) -> int | None:
+        """A table that no symbol names (CONFIG_KALLSYMS_ALL=n), found by the functions of its backend that it has."""
+        first = 0 if step.whole else ops[0][0]
+        words = {}
+        for i, op in ops:
+            symbol = (step.otherwise or {}).get(op.partition(".")[2], "")
+            address = fill.image.address_of(symbol) if symbol and "|" not in symbol else None
+            if address is not None and symbol != fill.native[op].symbol:
+                words[(i - first) * fill.image.word] = address
+        return fill.image.find_words(words)
+
     def _unnamed(self, step: Copy, op: str, fill: Fill, when: Verdict) -> Slot:
         if step.otherwise is None:
             raise OpsError(f"backend {self.name}: {op} is copied from {step.table}, but the image has no such symbol")
         symbol = step.otherwise.get(op.partition(".")[2])
+        if symbol is not None and symbol.endswith("|") and not any(map(fill.image.address_of, symbol.split("|")[:-1])):
+            symbol = None
         null = Slot(op, None, None, f"{step.table} does not name it: NULL", f"{step.source}, {fill.era}")
         return null if symbol is None else self._assign(Assign(op, symbol, source=step.source), fill, when, null)
 

@@ -128,7 +128,7 @@ def spinlocks_3_12(when: Condition) -> tuple[Step, ...]:
 
 def time_ops(when: Condition, source: str) -> Copy:
     """``pv_ops.time = xen_time_ops`` (to 5.12)."""
-    functions = _functions("sched_clock=xen_sched_clock|xen_clocksource_read steal_clock=xen_steal_clock")
+    functions = _functions("sched_clock=xen_sched_clock|xen_clocksource_read steal_clock=xen_steal_clock|")  # since 4.8
     return Copy("pv_time_ops", "xen_time_ops", source, whole=False, when=when, otherwise=functions)
 
 

@@ -39,14 +39,22 @@ def _steal(query: KeyQuery) -> Answer | None:
     runs = guest_code_runs(query.facts)
     if runs.value is False:
         return Answer(False, runs.source)
-    if name in ("xen-pv", "xen-hvm"):
-        return Answer(True, source)
+    if name in ("xen-pv", "xen-hvm"):  # ecb23dc6f2ef, 4.8
+        return Answer(query.facts.version >= (4, 8), source)
     if name == "kvm":
         found = query.facts.machine.feature("kvm", "STEAL_TIME")
         return None if found.value is None else Answer(found.value, found.source)
     if name == "vmware":
         return Answer("vmware: vmware-stealtime: cpu" in query.facts.machine.dmesg, source)
     return None if name is None else Answer(False, source)
+
+
+def _steal_rq(query: KeyQuery) -> Answer | None:
+    if query.facts.machine.hypervisor.value != "kvm":
+        return None  # under Xen it hangs on what the host lets guests map
+    if query.facts.given("no-steal-acc"):
+        return Answer(False, "no-steal-acc on the command line")
+    return _steal(query)
 
 
 def _virt_spin_lock(query: KeyQuery) -> Answer | None:
@@ -112,6 +120,11 @@ def _once(query: KeyQuery) -> Answer | None:
     return Answer(False, f"{fired}() runs in every boot") if fired else None
 
 
+def _secret(query: KeyQuery) -> Answer | None:
+    """net_get_random_once(): its key is that of having been there, before 4.3 (c90aeb948222: lib/once.c)."""
+    return _once(query) if query.facts.version >= (4, 3) else Answer(True, "ipvlan_init_secret() runs in every boot")
+
+
 def _tsc(query: KeyQuery) -> Answer | None:
     if line := query.facts.machine.logged("could not calculate TSC khz"):
         return Answer(False, f'log: "{line.strip()}"')
@@ -123,7 +136,14 @@ def _no_verify(query: KeyQuery) -> Answer | None:
     return Answer(True, "a 32-bit va_list is passed by value") if query.facts.bits == 32 else None
 
 
-_ONCE = ("alg_test", "key_set_index_key", "serial8250_isa_init_ports", "sched_init_smp", "kmem_cache_init_late")
+_ONCE = (
+    "ipvlan_init_secret",
+    "alg_test",
+    "key_set_index_key",
+    "serial8250_isa_init_ports",
+    "sched_init_smp",
+    "kmem_cache_init_late",
+)
 
 
 def _clocksource(query: KeyQuery) -> Answer | None:
@@ -200,6 +220,7 @@ RULES: Mapping[str, Entry] = {
     "trace_no_verify": Entry(_no_verify, "kernel/trace/trace.c: test_can_verify()"),
     "xen_struct_pages_ready": guest("xen-pv", "arch/x86/xen/mmu_pv.c: xen_after_bootmem()"),
     "paravirt_steal_enabled": Entry(_steal, "kernel/kvm.c: activate_jump_labels(); xen: xen_time_setup_guest()"),
+    "paravirt_steal_rq_enabled": Entry(_steal_rq, "kernel/kvm.c: activate_jump_labels()"),
     "virt_spin_lock_key": Entry(_virt_spin_lock, "native_pv_lock_init(), kvm_spinlock_init(), xen_init_spinlocks()"),
     "kvm_async_pf_enabled": Entry(_async_pf, "arch/x86/kernel/kvm.c: kvm_guest_init()"),
     "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
@@ -218,6 +239,7 @@ RULES: Mapping[str, Entry] = {
     "crc64_rocksoft_fallback": always(False, "lib/crc64-rocksoft.c: crc64_rocksoft_rehash()"),
     "tc_skip_wrapper": Entry(_tc_wrapper, "include/net/tc_wrapper.h: tc_wrapper_init()"),
     "___once_key": Entry(_once, "lib/once.c: __do_once_done()"),
+    "ipvlan_jhash_secret": Entry(_secret, "include/linux/net.h: net_get_random_once()"),
     "switch_to_cond_stibp": spectre_v2("bugs.c: update_indir_branch_cond()", "STIBP: conditional"),
     "switch_mm_cond_ibpb": spectre_v2("bugs.c: spectre_v2_user_select_mitigation()", "IBPB: conditional"),
     "switch_mm_always_ibpb": spectre_v2("bugs.c: spectre_v2_user_select_mitigation()", "IBPB: always-on"),
@@ -271,6 +293,7 @@ PLACES: Mapping[str, str] = {
     "__mod_timer": "timers_migration_enabled",
     "crypto_larval_wait": "crypto_boot_test_finished",
     "alg_test": "___once_key",
+    "ipvlan_init_secret": "ipvlan_jhash_secret",
     "dma_pool_alloc": "init_on_alloc",
     "dma_pool_free": "init_on_free",
     "speculation_ctrl_update": "switch_to_cond_stibp",

@@ -48,7 +48,7 @@ def filled(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
 
     ops = kernel.ops
     era = eras.era(rules.era)
-    config = ops.config or era.default_config(kernel.bits)
+    config = ops.config or era.usual_config(kernel.bits)
     source = f"{ops.arrays[0].symbol} at {ops.address:#x}" if ops.arrays else ""
     native = {op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in ops.native.items()}
     fill = Fill(rules.era, kernel.bits, config, ops.names, native, kernel, machine)

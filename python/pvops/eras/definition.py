@@ -116,6 +116,10 @@ class Era(NamedTuple):
                 raise OpsError(f"CONFIG_{symbol} means nothing to the ops of {self.name}{nearest(symbol, defaults)}")
         return self._checked(bits, (s for s, on in (defaults | settings).items() if on))
 
+    def usual_config(self, bits: int) -> Config:
+        """The default configuration; one without any ops for a pointer size whose kernels have none in this era."""
+        return self.default_config(bits) if bits in self.bits else Config(*(("X86_64",) if bits == 64 else ()))
+
     def config(self, bits: int, symbols: Iterable[str]) -> Config:
         """The configuration with exactly these symbols set, and every class of ops configured in.
 

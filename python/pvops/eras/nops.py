@@ -88,8 +88,18 @@ def by_features(*features: str) -> NopPolicy:
     return NopPolicy({32: tuple(t for t in _TABLES[32] if t in possible)}, choose, {32: usual})
 
 
+def always_k8(on_32: NopPolicy) -> NopPolicy:
+    """On x86-64 every CPU takes K8's nops (to 2.6.23); on i386 another policy decides."""
+    only = NopChoice("k8", "the only nops of x86-64 before 2.6.24")
+
+    def choose(bits: int, cpu: Cpu) -> NopChoice:
+        return only if bits == 64 else on_32.choose(bits, cpu)
+
+    return NopPolicy({64: ("k8",), **on_32.tables}, choose, {**on_32.assumed, 64: only})
+
+
 def by_vendor(on_32: NopPolicy) -> NopPolicy:
-    """On x86-64 Intel's CPUs take P6 nops and all others K8's (2.6.27 to 4.x); on i386 another policy decides."""
+    """On x86-64 Intel's CPUs take P6 nops, all others K8's (32c464f5d970, 2.6.24); on i386 another policy decides."""
 
     def choose(bits: int, cpu: Cpu) -> NopChoice:
         if bits == 32:

@@ -7,7 +7,7 @@ structures, so the classes say only what was added.
 from __future__ import annotations
 
 from pvops.eras import v2_6_24_rc1 as seed
-from pvops.eras.nops import by_features
+from pvops.eras.nops import by_features, by_vendor
 from pvops.eras.records import class_options
 from pvops.eras.rules import ParavirtRules, Passes
 from pvops.eras.structs import Config, Op, OpsStruct
@@ -64,5 +64,5 @@ ERA = seed.ERA.then(
     native=native,
     paravirt=ParavirtRules("2.6.24", "ud2", "_paravirt_nop", {}, True, True, "keep", "arch/x86/kernel/paravirt_32.c"),
     passes=(Passes("2.6.24"),),
-    nops=by_features("K8", "K7", "P4", "P3"),
+    nops=by_vendor(by_features("K8", "K7", "P4", "P3")),
 )

@@ -7,7 +7,7 @@ from include/asm-x86/paravirt.h, and values from arch/x86/kernel/paravirt_32.c a
 from __future__ import annotations
 
 from pvops.eras.definition import Era
-from pvops.eras.nops import by_features
+from pvops.eras.nops import always_k8, by_features
 from pvops.eras.records import (
     ALT_INSTR_POINTERS,
     OFFSET,
@@ -381,7 +381,7 @@ ERA = Era(
     paravirt=ParavirtRules("2.6.24-rc1", "ud2", "_paravirt_nop", {}, True, True, "keep", "arch/i386/kernel/paravirt.c"),
     passes=(Passes("seed"),),
     # 32c464f5d970 (P6 nops for P3 and P4) came on another branch of the same merge window.
-    nops=by_features("K8", "K7"),
+    nops=always_k8(by_features("K8", "K7")),
     numbers=(),
     marks={"pv_init_ops": True, "pv_misc_ops": True, "paravirt_ops": False, "pv_lock_ops": False, **SINCE_2007},
     backends=("native", "lguest", "vmi", "xen"),

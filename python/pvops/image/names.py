@@ -113,7 +113,7 @@ class FlagNames:
         if self._kernel.address_of(symbol) is not None:
             inside = range(1, _MOST_WORDS + 1)
             places = (self._kernel.image.symbol_at(address + n * size) for n in inside)
-            named = next((n for n, place in zip(inside, places, strict=True) if place and place[0] != symbol), None)
+            named = next((n for n, place in zip(inside, places, strict=True) if place and place[1] < n * size), None)
         counts = [n for n in (beside, named) if n is not None and n <= _MOST_WORDS]
         return min(counts, default=None)
 

@@ -143,7 +143,7 @@ class KernelOps:
                 if self._structures and not self._has_structures_of(era, config):
                     continue
                 template = era.template(config)
-                if apart and self._calls_uncalled(template):
+                if apart and self._calls_otherwise(template):
                     continue
                 ops_named = tuple(op.name for t in era.templates(config) for op in t)
                 # The same names may be filled or not: locks are NULL without CONFIG_PARAVIRT_SPINLOCKS.
@@ -156,11 +156,12 @@ class KernelOps:
         """Whether a configuration has the image's structures: much sooner told than its table is made."""
         return self._structures.keys() == {s.__name__ for s in era.structs if config.holds(s.config)}
 
-    def _calls_uncalled(self, template: Template) -> bool:
-        """Whether sites call what a configuration does not (pv_lock_ops without PARAVIRT_SPINLOCKS)."""
-        uncalled = {s.__name__ for s in template.structs if not template.config.holds(s.called)}
+    def _calls_otherwise(self, template: Template) -> bool:
+        """Whether sites call what a configuration does not (locks without PARAVIRT_SPINLOCKS), or the opposite."""
         types = {type for type, _ in self.kernel.paravirt.by_type()} if self.kernel.paravirt else set()
-        return any(op.type in types for op in template if op.struct in uncalled)
+        called = {op.struct for op in template if op.type in types}
+        hangs = {s.__name__: template.config.holds(s.called) for s in template.structs if s.called}
+        return any((name in called) != holds for name, holds in hangs.items())
 
     def _agreement(self, era: Era, config: Config, template: Template) -> tuple[int, int]:
         """How many pointers of the image are an era's native ones, of how many that can be compared."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 
 import pvops._core as _core
@@ -79,6 +81,31 @@ class KernelView:
             for name, address, size, _ in self.image.sections()
             if name == ".rodata"
         )
+
+    def find_words(self, words: Mapping[int, int]) -> int | None:
+        """Where data hold these words: a table of pointers that no symbol names.
+
+        Args:
+            words: offset in bytes → word.
+
+        Returns:
+            The address of offset 0, where at least three in four of the words are there, and three at least; None
+            where that is nowhere, or at several places.
+        """
+        votes: Counter[int] = Counter()
+        for section, address, size, executable in self.image.sections():
+            if executable or not size or not address or section.startswith((".altinstr", "__ksymtab")):
+                continue
+            held = self.image.read(address, size) or b""
+            for offset, word in words.items():
+                raw = word.to_bytes(self.word, "little")
+                at = held.find(raw)
+                while at >= 0:
+                    if (address + at) % self.word == 0:
+                        votes[address + at - offset] += 1
+                    at = held.find(raw, at + 1)
+        enough = [place for place, n in votes.items() if n >= 3 and 4 * n >= 3 * len(words)]
+        return enough[0] if len(enough) == 1 else None
 
     @cached_property
     def tables_not_found(self) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ def build(
     Args:
         era: whose shape: one of `ERAS`, or an alias.
         bits: 64 or 32.
-        ops: the slots of ``pv_ops`` in order (default: the era's native ones).
+        ops: the slots of ``pv_ops`` in order (default: the era's native ones); none without CONFIG_PARAVIRT.
         functions: further functions the image has (default: those of the backends ``native`` and ``kvm``).
         callers: functions of ``.text`` and the ops each calls; `EVERY_OP` is added.
         tables: with sites of the passes that have nothing to do with ops: see `pvops.sample.tables`.
@@ -333,7 +333,7 @@ class _Builder:
         yield ElfSection(".rodata", self.rodata, self.constants, ALLOC)
         yield ElfSection(".data", self.data, self._data(), ALLOC | WRITE)
         rows = self._alternatives() if self.era.sites is None else b""
-        if self.era.sites is not None:
+        if self.era.sites is not None and self.ops:
             yield ElfSection(".parainstructions", self.table, self._rows(), ALLOC, align=8)
         if self.tables is not None:
             rows += self.tables.alternatives(self.more + len(rows), self.replacements)

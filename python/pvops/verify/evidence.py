@@ -90,7 +90,7 @@ def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, bool]]
     from pvops.eras.patching import Inline
 
     era = ops.era(kernel.rules.era)
-    config = kernel.ops.config or era.default_config(kernel.bits)
+    config = kernel.ops.config or era.usual_config(kernel.bits)
     function = era.patch_function(config)
     jumps = frozenset(op.name for op in era.template(config) if op.op.jump)
     jumping = kernel.rules.paravirt is not None and kernel.rules.paravirt.jumps
@@ -114,7 +114,7 @@ def _backends(kernel: KernelImage) -> list[_core._Backend]:
     try:
         kernel_ops = kernel.ops
         era = ops.era(kernel.rules.era)
-        config = kernel_ops.config or era.default_config(kernel.bits)
+        config = kernel_ops.config or era.usual_config(kernel.bits)
         native = {op: Slot(op, held.symbol, held.address, "", "") for op, held in kernel_ops.native.items()}
     except TableError:
         return []

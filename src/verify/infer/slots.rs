@@ -9,6 +9,9 @@ use crate::plan::Pass;
 use crate::verify::state::State;
 use crate::verify::visit::{Called, Kind};
 
+/// No address of a function: whatever a slot holds that is called.
+const SOME_FUNCTION: u64 = 1;
+
 impl Inference<'_, '_, '_> {
     /// Each op site that is nothing else: its slot and its bytes.
     fn op_sites(&self) -> Vec<Called> {
@@ -59,8 +62,8 @@ impl Inference<'_, '_, '_> {
         let map = self.map;
         let mut tallies: Vec<Tally<u64>> = Vec::new();
         tallies.resize_with(map.slots.len(), Tally::new);
-        // Slots with calls that were left indirect, as clobbers ask: a function, but not the one that is inlined.
-        let mut left: Vec<Option<(u64, u32)>> = vec![None; map.slots.len()];
+        // Calls that were left indirect, as clobbers ask: of a function that does something, and is not inlined.
+        let mut left = vec![0; map.slots.len()];
         let nothing = map.info.ops.nop.or(map.marks.nop);
         let bug = map.info.ops.bug.or(map.marks.bug);
         let mut form = Vec::new();
@@ -82,12 +85,12 @@ impl Inference<'_, '_, '_> {
             if self.state.inlines && kind.is_some_and(|kind| kind.code.is_some() && kind.only_while.is_none()) {
                 continue;
             }
-            if let (Some(guarded), None) = (guarded, target) {
+            if target.is_none() && map.slots[at].op.is_some() && map.code.from(address).starts_with(found) {
                 form.clear();
                 form.extend_from_slice(found);
-                map.op(called, &self.state, guarded.wrapping_add(1), &mut form);
-                if form == found && map.code.from(address).starts_with(found) {
-                    left[at] = Some((guarded, left[at].map_or(0, |(_, calls)| calls) + 1));
+                map.op(called, &self.state, SOME_FUNCTION, &mut form);
+                if form == found {
+                    left[at] += 1;
                     continue;
                 }
             }
@@ -132,11 +135,15 @@ impl Inference<'_, '_, '_> {
                 value = likely.into_iter().max_by_key(|&v| votes(v)).unwrap_or(slot.built);
             }
             let mut by_left = 0;
-            if let (Some((guarded, calls)), Some(values)) = (left[at], fills.get(&slot.address))
-                && all == 0
-                && let Some(&other) = values.iter().find(|&&v| v != 0 && v != guarded)
-            {
-                (value, by_left) = (other, calls);
+            if let (1.., 0, Some(values)) = (left[at], all, fills.get(&slot.address)) {
+                let kind = slot.op.and_then(|op| map.info.ops.inlined.get(usize::from(op)));
+                let guarded = kind.and_then(|kind| kind.only_while);
+                let called = |&&v: &&u64| {
+                    v != 0 && Some(v) != guarded && Some(v) != nothing && map.info.ops.identity(v).is_none()
+                };
+                if let Some(&other) = values.iter().filter(called).max_by_key(|&&v| v != slot.built) {
+                    (value, by_left) = (other, left[at]);
+                }
             }
             value = known.unwrap_or(value);
             self.state.slots[at] = value;
