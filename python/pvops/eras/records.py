@@ -15,7 +15,7 @@ from pvops.errors import OpsError
 POINTER = 0
 
 
-class Member:
+class Member(NamedTuple):
     """One member of ``struct pv_info``, which holds no ops.
 
     Args:
@@ -25,13 +25,10 @@ class Member:
         doc: what it says, in a few words.
     """
 
-    __slots__ = ("config", "ctype", "doc", "size")
-
-    def __init__(self, ctype: str, size: int = 4, *, config: str = "", doc: str = "") -> None:
-        self.ctype = ctype
-        self.size = size
-        self.config = config
-        self.doc = doc
+    ctype: str
+    size: int = 4
+    config: str = ""
+    doc: str = ""
 
 
 class InfoStruct:
@@ -70,7 +67,7 @@ class InfoStruct:
         return Record(cls.__name__, fields).offsets(config.bits // 8)
 
 
-class Record:
+class Record(NamedTuple):
     """A row of one of the kernel's tables as C lays it out.
 
     Args:
@@ -79,12 +76,9 @@ class Record:
         packed: no padding (``__packed``); otherwise natural alignment.
     """
 
-    __slots__ = ("fields", "name", "packed")
-
-    def __init__(self, name: str, fields: tuple[tuple[str, int], ...], *, packed: bool = False) -> None:
-        self.name = name
-        self.fields = fields
-        self.packed = packed
+    name: str
+    fields: tuple[tuple[str, int], ...]
+    packed: bool = False
 
     def offsets(self, word: int) -> dict[str, int]:
         """Offset in bytes of each member, for pointers of ``word`` bytes."""
@@ -185,16 +179,13 @@ def no_clobbers(bits: int) -> dict[str, int]:
     return {}
 
 
-class OFFSET:
+class OFFSET(NamedTuple):
     """One ``OFFSET(symbol, structure, member)`` of arch/x86/kernel/asm-offsets: a constant the assembler sees."""
 
-    __slots__ = ("config", "member", "struct", "symbol")
-
-    def __init__(self, symbol: str, struct: str, member: str, *, config: str = "") -> None:
-        self.symbol = symbol
-        self.struct = struct
-        self.member = member
-        self.config = config
+    symbol: str
+    struct: str
+    member: str
+    config: str = ""
 
 
 class Option(NamedTuple):

@@ -6,12 +6,13 @@ Source: ``struct paravirt_patch_template``, arch/x86/include/asm/paravirt_types.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pvops.eras.structs import Config, Op, OpsStruct, Pointer, both
 from pvops.errors import OpsError, nearest
 
 
-class TemplateOp:
+class TemplateOp(NamedTuple):
     """One slot of the template: an op with its number.
 
     Attributes:
@@ -24,16 +25,13 @@ class TemplateOp:
         c_name: how C spells the pointer: ``pv_irq_ops.irq_enable``, since 4.20 ``pv_ops.irq.irq_enable``.
     """
 
-    __slots__ = ("c_name", "field", "name", "offset", "op", "struct", "type")
-
-    def __init__(self, struct: str, field: str, type: int, offset: int, op: Op, c_name: str = "") -> None:
-        self.struct = struct
-        self.field = field
-        self.name = f"{struct}.{field}"
-        self.type = type
-        self.offset = offset
-        self.op = op
-        self.c_name = c_name or self.name
+    struct: str
+    name: str
+    field: str
+    type: int
+    offset: int
+    op: Op
+    c_name: str
 
     def __repr__(self) -> str:
         return f"<{self.name} type {self.type}>"
@@ -78,8 +76,8 @@ class Template:
                 path.append(struct.member or struct.__name__)
             for field, op in struct.ops.items():
                 if config.holds(op.config):
-                    c_name = ".".join((*path, field))
-                    self.ops.append(TemplateOp(struct.__name__, field, n, n * self.word, op, c_name))
+                    name, c_name = f"{struct.__name__}.{field}", ".".join((*path, field))
+                    self.ops.append(TemplateOp(struct.__name__, name, field, n, n * self.word, op, c_name))
                     n += 1
         self._size = n * self.word
         self._by_name = {op.name: op for op in self.ops}
@@ -134,7 +132,7 @@ class Template:
         return len(self.ops)
 
 
-class Array:
+class Array(NamedTuple):
     """One array of ops: a template, and the variable that is laid out like it.
 
     Args:
@@ -145,22 +143,11 @@ class Array:
         export: ``EXPORT_SYMBOL`` or ``EXPORT_SYMBOL_GPL`` of the variable, or empty.
     """
 
-    __slots__ = ("config", "export", "struct", "structs", "symbol")
-
-    def __init__(
-        self,
-        struct: str,
-        structs: tuple[type[OpsStruct], ...],
-        *,
-        symbol: str = "",
-        config: str = "",
-        export: str = "",
-    ) -> None:
-        self.struct = struct
-        self.structs = structs
-        self.symbol = symbol
-        self.config = config
-        self.export = export
+    struct: str
+    structs: tuple[type[OpsStruct], ...]
+    symbol: str = ""
+    config: str = ""
+    export: str = ""
 
 
 class PatchTemplate:

@@ -20,24 +20,8 @@ if TYPE_CHECKING:
     from pvops.image.ops import KernelOps
     from pvops.image.view import KernelView
 
-    #: (table, index, length, type, op, clobbers, feature, inverted, direct call, key, target, constant)
-    RowColumns = tuple[
-        str,
-        int,
-        int,
-        int | None,
-        str | None,
-        int | None,
-        int | None,
-        bool | None,
-        bool | None,
-        int | None,
-        int | None,
-        str | None,
-    ]
 
-
-class Row:
+class Row(NamedTuple):
     """One row of a table of sites. What a table does not have is None.
 
     Attributes:
@@ -55,49 +39,18 @@ class Row:
         constant: section of a run-time constant.
     """
 
-    __slots__ = (
-        "clobbers",
-        "constant",
-        "direct_call",
-        "feature",
-        "index",
-        "inverted",
-        "key",
-        "len",
-        "op",
-        "table",
-        "target",
-        "type",
-    )
-
-    def __init__(
-        self,
-        table: str,
-        index: int,
-        len: int,
-        *,
-        type: int | None = None,
-        op: str | None = None,
-        clobbers: int | None = None,
-        feature: int | None = None,
-        inverted: bool | None = None,
-        direct_call: bool | None = None,
-        key: int | None = None,
-        target: int | None = None,
-        constant: str | None = None,
-    ) -> None:
-        self.table = table
-        self.index = index
-        self.len = len
-        self.type = type
-        self.op = op
-        self.clobbers = clobbers
-        self.feature = feature
-        self.inverted = inverted
-        self.direct_call = direct_call
-        self.key = key
-        self.target = target
-        self.constant = constant
+    table: str
+    index: int  # type: ignore[assignment]  # tuple's method of this name is not meant
+    len: int
+    type: int | None = None
+    op: str | None = None
+    clobbers: int | None = None
+    feature: int | None = None
+    inverted: bool | None = None
+    direct_call: bool | None = None
+    key: int | None = None
+    target: int | None = None
+    constant: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The row as JSON documents carry it: what the table has."""
@@ -134,7 +87,7 @@ class Site:
     def _looked_up(self) -> tuple[int, bytes, tuple[Row, ...]]:
         if self._known is None:
             address, code, rows = self._sites.columns.site(self._number)
-            self._known = address, code, tuple(_row(row) for row in rows)
+            self._known = address, code, tuple(Row(*row) for row in rows)
         return self._known
 
     @property
@@ -359,24 +312,6 @@ class Sites(Sequence[Site]):
         if isinstance(index, slice):
             return [Site(self, number) for number in numbers[index]]
         return Site(self, numbers[index])
-
-
-def _row(row: RowColumns) -> Row:
-    table, index, length, type, op, clobbers, feature, inverted, direct, key, target, constant = row
-    return Row(
-        table,
-        index,
-        length,
-        type=type,
-        op=op,
-        clobbers=clobbers,
-        feature=feature,
-        inverted=inverted,
-        direct_call=direct,
-        key=key,
-        target=target,
-        constant=constant,
-    )
 
 
 def direct_op(view: KernelView, ops: KernelOps, address: int) -> tuple[int, str] | None:

@@ -99,6 +99,11 @@ def _site(comparison: Comparison, site: Difference, group: int) -> Mapping[str, 
             "guess": found.guess,
         }
 
+    return {**_named(site), "group": group, "a": side(site.a), "b": side(site.b)}
+
+
+def _named(site: Difference) -> Mapping[str, object]:
+    """What documents and rows alike say of a site itself."""
     return {
         "address": hex_address(site.address),
         "section": site.section,
@@ -107,9 +112,6 @@ def _site(comparison: Comparison, site: Difference, group: int) -> Mapping[str, 
         "op": site.op,
         "subject": site.subject,
         "built": site.built.hex(),
-        "group": group,
-        "a": side(site.a),
-        "b": side(site.b),
     }
 
 
@@ -117,13 +119,7 @@ def rows(comparison: Comparison) -> Iterator[Mapping[str, object]]:
     """A row a site, for JSON lines and CSV."""
     for site in comparison.sites:
         yield {
-            "address": hex_address(site.address),
-            "section": site.section,
-            "symbol": site.symbol,
-            "table": site.table,
-            "op": site.op,
-            "subject": site.subject,
-            "built": site.built.hex(),
+            **_named(site),
             "a": site.a.bytes.hex(),
             "a_disassembly": comparison.disassembly(site.address, site.a.bytes),
             "a_reason": "; ".join(site.a.reasons),
