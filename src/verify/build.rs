@@ -9,7 +9,7 @@ use crate::image::Image;
 use crate::plan::{Landmarks, LoadedCode, Rules};
 use crate::sites::{Reserved, Tables};
 
-/// Forms are made in a buffer of this size; no real cluster comes near.
+/// The longest cluster, in bytes; those of real kernels are far shorter.
 const LONGEST: u64 = 1 << 16;
 
 /// `hid_bpf_preload_skel()` of drivers/hid/bpf (6.3 to 6.10) attaches a program to this function of its own while the
@@ -19,8 +19,8 @@ const LIST_FUNCTION: &str = "arch_ftrace_ops_list_func";
 
 /// What ftrace calls at the head of a function.
 const TRACERS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
-/// Where those call the tracer, or jump to it: `ftrace_update_ftrace_func()`, `ftrace_enable_ftrace_graph_caller()` of
-/// `arch/x86/kernel/ftrace.c`.
+/// The places in these that call the tracer, or jump to it: what `ftrace_update_ftrace_func()` and
+/// `ftrace_enable_ftrace_graph_caller()` of arch/x86/kernel/ftrace.c rewrite.
 const TRACER_CALLS: [&str; 3] = ["ftrace_call", "ftrace_regs_call", "ftrace_graph_call"];
 
 impl<'a> SiteMap<'a> {
@@ -56,7 +56,7 @@ impl<'a> SiteMap<'a> {
         host: ModuleHost<'_, 'a>,
     ) -> Result<SiteMap<'a>> {
         let kernel = host.map;
-        // What is the image's alone is not in modules: Xen's stubs, the way back from it.
+        // No module has Xen's hypercall page, or early_xen_iret_patch.
         let marks = Landmarks { text: host.locks, xen_iret: None, hypercall_page: None, ..kernel.marks.clone() };
         let mut map = SiteMap::empty(tables, kernel.rules, kernel.info.clone(), marks, code, host.text);
         map.late = true;
@@ -72,7 +72,7 @@ impl<'a> SiteMap<'a> {
         Ok(map)
     }
 
-    /// What counts a call, as loaded: where it lies, and its bytes.
+    /// The code that counts a call (`skl_call_thunk_template`), as loaded: its address and its bytes.
     fn template(&self, image: &Image) -> (u64, Vec<u8>) {
         let Some((start, end)) = self.marks.call_template else { return (0, Vec::new()) };
         let len = end.wrapping_sub(start).min(MAX_TEMPLATE) as usize;

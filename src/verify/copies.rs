@@ -1,15 +1,15 @@
-//! Relocated fields that an alternative brought to its site.
+//! Relocated fields that were copied to a site with an alternative's replacement.
 //!
 //! A replacement is relocated where it lies, and then copied: `apply_alternatives()` leaves the KASLR offset in a field that
-//! no relocation names. Memory is handed out as linked, so there it is taken away too. A distance from the code that was
-//! copied is moved by the way from the replacement to the site (`apply_relocation()`).
+//! no relocation names. Memory is handed out as linked, so the offset is subtracted there too. A field that is relative to
+//! its own place also changes by the distance from the replacement to the site (`apply_relocation()`).
 
 use crate::image::{Image, RelocationKind};
 use crate::memory::LinkedBytes;
 use crate::sites::Tables;
 
-/// Makes fields that were copied with replacements as if the kernel had not slid, in bytes that otherwise are. Strays that
-/// are such fields are none any more.
+/// Moves the fields that were copied with replacements back to linked addresses; all other fields of these bytes are moved
+/// back already. A field that was listed as a stray and is such a copy is taken off the list.
 pub fn unslide(held: &mut LinkedBytes, image: &Image, tables: &Tables, slide: u64) {
     let (Some(table), Ok(Some(relocations))) = (&tables.alternatives, image.relocations()) else { return };
     if slide == 0 {
@@ -36,7 +36,7 @@ pub fn unslide(held: &mut LinkedBytes, image: &Image, tables: &Tables, slide: u6
             }
             let mut linked = linked.to_vec();
             if field.kind == RelocationKind::Inverse32 {
-                // What is relative to the code that has it.
+                // The field is relative to its own place.
                 RelocationKind::Word32.apply(&mut linked, field.address.wrapping_sub(at));
             }
             let mut moved = linked.clone();

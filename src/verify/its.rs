@@ -1,8 +1,8 @@
 //! Where ITS thunks are: pages that the kernel allocates, filled in the order of `.retpoline_sites`.
 //!
-//! `its_allocate_thunk()`, arch/x86/kernel/alternative.c (6.12, 7.2; stable 5.10 and 6.1): a branch whose last byte would be
-//! in the lower half of a cache line goes to a thunk in an upper half. Which place in which page follows from the table;
-//! only where the pages are does not.
+//! `its_allocate_thunk()`, arch/x86/kernel/alternative.c (6.15, 8754e67ad4ac; read of 7.2, stable 5.10, 6.1, 6.12): a
+//! branch whose last byte would be in the lower half of a cache line goes to a thunk in an upper half. Which place in which
+//! page follows from the table; only where the pages are does not.
 
 use std::sync::OnceLock;
 

@@ -238,7 +238,7 @@ fn runs(
                 Some(Run { range, owned: None }) if at == range.end || joined(range.end - 1, at) => Some(range),
                 _ => None,
             };
-            // A probe is no excuse for what it follows on: bytes that happen to look like one are in any thousand.
+            // Not within a run of other wrong bytes: one int3 (0xcc) is in any thousand bytes, and proves no probe.
             let owned = writers.at(address).filter(|owned| behind.is_none() || owned.owners != [Owner::Kprobes]);
             match behind {
                 Some(range) if owned.is_none() => range.end = at + 1,

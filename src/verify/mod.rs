@@ -17,10 +17,10 @@
 //! | `data/` | the kernel's own data, heard beside its text |
 //! | `loaded`, `modules`, `view` | memory as it stands, of the kernel and of its modules |
 //!
-//! The patcher goes from a machine to bytes; this goes from bytes to a machine, and back to bytes. It takes no expectation
-//! from the memory it judges but by consistency: one bit for each feature must explain every row keyed on it, one state of a
-//! static key all its jump labels, one target all sites of a static call, one content of a slot all calls of the op, one
-//! thunk all returns. A site that disagrees with the majority is unexplained, however well-formed it is.
+//! The patcher goes from a machine to bytes; this goes from bytes to a machine, and back to bytes. The memory it judges
+//! sets no expectation for a single site, only for all sites of one kind together: one bit for each feature must explain
+//! every row keyed on it, one state of a static key all its jump labels, one target all sites of a static call, one content
+//! of a slot all calls of the op, one thunk all returns. A site that disagrees with the majority is unexplained, however well-formed it is.
 
 mod build;
 mod collect;
@@ -96,7 +96,7 @@ impl<'a> Verifier<'a> {
         loaded.iter().map(judged).collect()
     }
 
-    /// The state that most sites speak for.
+    /// The state that most sites vote for.
     pub fn infer(&self, view: &View<'_>, known: &Known) -> Inferred {
         let mut inference = infer::Inference::new(&self.map, view, known);
         inference.run();

@@ -45,7 +45,7 @@ pub(super) struct ModuleHost<'h, 'a> {
 
 /// Every site of an image.
 pub(super) struct SiteMap<'a> {
-    /// It is a module's, which was patched once the kernel was.
+    /// The image is a module, which is patched after the kernel.
     pub late: bool,
     pub tables: &'a Tables,
     pub rules: &'a Rules,
@@ -59,7 +59,7 @@ pub(super) struct SiteMap<'a> {
     pub visits: Vec<Visit>,
     /// By address.
     pub clusters: Vec<Cluster>,
-    /// Those in `.text` that each pass comes to, by its number and their place.
+    /// By a pass's number: the places in `clusters` of those in `.text` that it comes to.
     pub(super) groups: [Vec<u32>; ALL_PASSES.len()],
     pub branches: Vec<Option<Branch>>,
     pub slots: Vec<OpSlot>,
@@ -71,9 +71,9 @@ pub(super) struct SiteMap<'a> {
     pub calls: Vec<(u64, u64)>,
     /// Where functions begin, in order.
     pub functions: Vec<u64>,
-    /// What calls at the head of functions call.
+    /// `ftrace_caller` and its like: what traced functions call at their head.
     pub tracers: Vec<u64>,
-    /// What those call in turn: where, not whom.
+    /// The addresses in them of the calls that go to the tracer.
     pub tracer_calls: Vec<u64>,
     /// Dispatchers of BPF: where they begin and end.
     pub bpf: Vec<(u64, u64)>,

@@ -1,5 +1,5 @@
-//! The kernel's own data, heard beside its text: where they say something else than the text does, one of the two was
-//! changed by somebody, and both are named.
+//! The kernel's own data, compared with its text: where the two disagree, one of them was changed, and both values are
+//! reported.
 //!
 //! | data | text |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `boot_cpu_data.x86_capability` | what is keyed on a feature |
 //! | `.rodata` | the file, with its relocations |
 //!
-//! Data are votes, not truth: what they say is not believed against the text, nor the text against them.
+//! Neither is believed against the other: an attacker may have changed either.
 
 mod rodata;
 mod votes;
@@ -22,7 +22,7 @@ use crate::verify::Report;
 
 pub use rodata::{Changed, Rodata, rodata};
 
-/// What data and text say differently.
+/// A datum that disagrees with the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disagreement {
     /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`.
@@ -46,7 +46,7 @@ pub struct Heard {
     pub disagreements: Vec<Disagreement>,
     /// The constants, held to the file; or why they are not.
     pub rodata: std::result::Result<Rodata, String>,
-    /// What could not be heard, and why.
+    /// What could not be read, and why.
     pub unheard: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ pub struct Slots {
     pub addresses: Vec<u64>,
 }
 
-/// Hears the data of a kernel whose text was judged.
+/// Reads the data of a kernel whose text was judged.
 pub fn hear(
     report: &Report,
     backends: &[super::PossibleBackend],

@@ -3,7 +3,7 @@
 //! What retpolines go through decides for all sites together ([`Branches::Counted`]), so a call that alone is counted is
 //! unexplained. A pad that nothing calls any more is explained too: its function was a static call's for a while. Sites and
 //! pads are a quarter of a million, of no interest on other machines; so they are no clusters. Source:
-//! arch/x86/kernel/callthunks.c (6.12, 7.2).
+//! arch/x86/kernel/callthunks.c (6.2 on, e81dc127ef69; read of 6.12, 7.2).
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! Hashes before functions and indirect calls: `apply_fineibt()`, `poison_cfi()`, arch/x86/kernel/alternative.c (6.2 on).
+//! Hashes before functions and indirect calls: `apply_fineibt()`, `poison_cfi()`, arch/x86/kernel/alternative.c (6.2 on,
+//! 931ab63664f0, 0c3e806ec0f9; 9831c6253ace, 6.5).
 //!
 //! | | kCFI | FineIBT | `cfi=off` |
 //! |---|---|---|---|
@@ -85,7 +86,7 @@ impl SiteMap<'_> {
         }
     }
 
-    /// `cfi_rewrite_endbr()`: with FineIBT nobody comes to the function but through its preamble.
+    /// `cfi_rewrite_endbr()` (6.5, 04505bbbbb15): with FineIBT indirect calls land on the preamble, not on the function.
     pub(super) fn checked_endbr(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         let function = self.code.from(address.wrapping_sub(PREAMBLE as u64));
         if state.cfi.mode == CfiMode::FineIbt

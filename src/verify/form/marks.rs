@@ -1,7 +1,7 @@
 //! Sites that one flag decides: `lock` prefixes, `endbr`, calls of the tracer.
 //!
-//! `alternatives_smp_unlock()` and `apply_seal_endbr()`, arch/x86/kernel/alternative.c; `ftrace_make_nop()`,
-//! arch/x86/kernel/ftrace.c (5.10, 6.1, 6.12).
+//! `alternatives_smp_unlock()` and `apply_ibt_endbr()`, since 6.5 `apply_seal_endbr()` (be0fffa5ca89),
+//! arch/x86/kernel/alternative.c; `ftrace_make_nop()`, arch/x86/kernel/ftrace.c (5.10, 6.1, 6.12).
 
 use super::code::ClusterCode;
 use crate::insn::{self, CALL};

@@ -1,5 +1,5 @@
-//! Calls of ops: `apply_paravirt()`, arch/x86/kernel/alternative.c (up to 6.7), and `paravirt_patch_default()`,
-//! `paravirt_patch()`, arch/x86/kernel/paravirt.c.
+//! Calls of ops: `apply_paravirt()`, arch/x86/kernel/alternative.c (up to 6.7; f7af6977621a), and
+//! `paravirt_patch_default()`, since 5.13 `paravirt_patch()` (054ac8ad5ebe), arch/x86/kernel/paravirt.c.
 
 use crate::image::Bits;
 use crate::insn::{self, CALL, JMP};

@@ -1,4 +1,4 @@
-//! Branches through thunks: `apply_retpolines()`, arch/x86/kernel/alternative.c (5.16 on).
+//! Branches through thunks: `apply_retpolines()`, arch/x86/kernel/alternative.c (5.16 on, 750850090081; stable 5.10).
 
 use super::code::ClusterCode;
 use crate::insn::{self, CALL, INT3, NOP, THUNK_SIZE};

@@ -1,4 +1,4 @@
-//! Returns: `apply_returns()`, arch/x86/kernel/alternative.c (6.0 on; stable 5.10).
+//! Returns: `apply_returns()`, arch/x86/kernel/alternative.c (5.19 on, 15e67227c49a; stable 5.10).
 
 use super::code::ClusterCode;
 use crate::insn::{self, INT3, JMP, RET};
@@ -36,7 +36,7 @@ impl SiteMap<'_> {
         }
     }
 
-    /// What a return is.
+    /// What a return becomes.
     pub(in crate::verify) fn ret(&self, address: u64, thunk: Option<u64>) -> [u8; 5] {
         match thunk {
             Some(thunk) if Some(thunk) != self.marks.its_return_thunk || address & 0x20 == 0 => {

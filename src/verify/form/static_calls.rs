@@ -1,4 +1,5 @@
-//! Static calls and their trampolines: `__static_call_transform()`, arch/x86/kernel/static_call.c (5.10 on).
+//! Static calls and their trampolines: `__static_call_transform()`, arch/x86/kernel/static_call.c (5.10 on,
+//! 1e7e47883830).
 
 use super::code::ClusterCode;
 use crate::insn;
@@ -23,7 +24,7 @@ impl SiteMap<'_> {
 
     pub(super) fn call(&self, visit: &Visit, row: u32, key: u16, state: &State, code: &mut ClusterCode<'_>) {
         let built = self.calls[usize::from(key)].1;
-        // As long as no return thunk is chosen, a return is a return; once there is one, all sites are done again.
+        // Before a return thunk is chosen a return is `ret`; once there is one, all sites are done again (aee9d30b9744).
         let again = self.rules.static_calls.again && state.return_thunk.is_some();
         let (function, thunk) = match (self.stage_of(visit), state.calls[usize::from(key)]) {
             (Stage::StaticCalls, _) if self.late => (built, state.return_thunk),

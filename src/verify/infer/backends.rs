@@ -1,7 +1,7 @@
 //! Whose backend fits: what op slots hold, and where the clocks' static calls go.
 //!
-//! What several backends explain as well is the one's that allows the least: what Xen HVM puts into slots a PV guest may put
-//! there, too, but not the other way round. Where that does not tell, they are one set.
+//! Of several backends that explain as many sites, the one that may put the least into slots is taken: whatever Xen HVM puts
+//! there, Xen PV may put there too, but not the other way round. Those that are equal in this too are reported together.
 
 use super::tally::Tally;
 use super::{ENOUGH, Inference, Unknown};
@@ -57,7 +57,7 @@ impl Inference<'_, '_, '_> {
     }
 }
 
-/// How much a backend allows.
+/// How many functions a backend may put into slots and static calls, all told.
 fn allows(backend: &PossibleBackend) -> usize {
     backend.slots.values().chain(backend.calls.values()).map(Vec::len).sum()
 }

@@ -25,7 +25,7 @@ impl Inference<'_, '_, '_> {
             if count > best.0 {
                 best = (count, mode);
             }
-            // Of what the kernel leaves as built every mode says the same: the first one that most sites fit may be wrong.
+            // A site that stays as built fits several modes: only a mode that every site fits ends the search.
             if count as usize == sites.len() {
                 break;
             }

@@ -77,7 +77,7 @@ impl Inference<'_, '_, '_> {
         let head = map.tables.mcount.iter().copied().find(|&address| map.head_of(function, address));
         let target = head.and_then(call).filter(|&target| target >= map.end);
         let listed = map.tracer_calls.iter().filter(|&&address| call(address) == Some(list)).count() as u32;
-        // Both are written together: neither alone is this rule's.
+        // HID-BPF changes both, so a change of one alone is not its.
         if let Some(target) = target.filter(|_| listed > 0) {
             self.state.hid_bpf = Some(target);
             self.vote(Unknown::HidBpf, target, 1 + listed, 0, false);

@@ -1,8 +1,8 @@
 //! State from memory: every site votes for what would explain it, and the majority decides.
 //!
-//! One unknown after the other, those first that others hang on. A site votes for a value where its cluster is byte for byte
-//! what the value makes it, and not what every other value makes it too; a site that fits no value has no vote. What the
-//! user knows is not asked. Ties go to the value the image was built with.
+//! Unknowns are decided one after the other, first those that others depend on. A site votes for a value where its cluster
+//! is byte for byte what this value makes it, and other values make it something else; a site that fits no value has no
+//! vote. What the user gives is not inferred. A tie is decided for the value that the image was built with.
 
 mod backends;
 mod branches;
@@ -25,7 +25,7 @@ use super::visit::OpSlot;
 use crate::plan::Pass;
 use tally::Tally;
 
-/// What was asked of the sites.
+/// What decides the text and is inferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unknown {
     /// The nop table.
@@ -79,7 +79,7 @@ pub struct Vote {
     pub known: bool,
 }
 
-/// So many sites must say what no table and no backend suggests.
+/// So many sites have to agree on a value that no table and no backend suggests.
 const ENOUGH: u32 = 3;
 
 /// A search under way.
@@ -173,7 +173,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     /// The clusters in `.text` that no other pass comes to.
     fn alone(&self, pass: Pass) -> Vec<&'s Cluster> {
         let map = self.map;
-        // Hashes are decided first: they leave a site to those that share it.
+        // Hashes are decided before all others, so that they do not hide a site from these.
         let other = |pass: Pass| matches!(pass, Pass::Cfi | Pass::CfiCallers);
         let alone = |cluster: &&Cluster| {
             let passes = || map.visits(cluster).iter().map(|visit| visit.kind.pass());

@@ -14,7 +14,7 @@ impl Inference<'_, '_, '_> {
         tallies.resize_with(map.calls.len(), Tally::new);
         let mut voters = vec![0u32; map.calls.len()];
         let returning = [map.marks.return0, map.marks.warn_trap, map.marks.native_unlock];
-        // None is both: a trampoline is a function.
+        // No cluster has both a site and a trampoline: no site reaches from one function into another.
         for cluster in map.group(Pass::StaticCalls).chain(map.group(Pass::Trampolines)) {
             let key = map.visits(cluster).iter().find_map(|visit| match visit.kind {
                 Kind::Call { key, .. } | Kind::Trampoline { key: Some(key), .. } => Some((key, visit.address)),
@@ -32,7 +32,7 @@ impl Inference<'_, '_, '_> {
             let target = target.filter(|&t| map.is_function(t) || self.is_page(map.calls[usize::from(key)].0, t));
             let others = returning.iter().copied().flatten().chain(target).chain([0]);
             let mut candidates: Vec<Target> = match target {
-                // A branch to a function that is no thunk: nothing but that function makes it.
+                // Only an update to this very function makes such a branch; a jump to the return thunk has several causes.
                 Some(target) if Some(target) != self.state.return_thunk => vec![Target::Built, Target::Updated(target)],
                 _ => [Target::Built, Target::Cleared].into_iter().chain(others.map(Target::Updated)).collect(),
             };
@@ -49,7 +49,7 @@ impl Inference<'_, '_, '_> {
         self.call_tallies = tallies;
         for (index, &(address, built)) in map.calls.iter().enumerate() {
             let tally = &self.call_tallies[index];
-            // A page outside, where nothing else speaks of who put it there, is nobody's.
+            // A target on a page outside counts only where another static call tells of the backend that has the page.
             let paged = |target: &Target| matches!(*target, Target::Updated(t) if self.is_page(address, t));
             let unpaged = || tally.0.keys().find(|target| !paged(target)).copied();
             let known = self.known.calls.get(&address).map(|&function| {
@@ -78,7 +78,7 @@ impl Inference<'_, '_, '_> {
         paged && target.is_multiple_of(4096) && target >= self.map.end
     }
 
-    /// Whether another static call goes where only the backend of that page has it go.
+    /// Whether another static call goes to a function of the backend that has this call go to a page outside.
     fn is_page_s(&self, key: u64) -> bool {
         let given = self.known.backend.as_ref();
         let calls = self.map.calls.iter().zip(&self.call_tallies);

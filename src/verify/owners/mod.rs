@@ -11,9 +11,10 @@
 //! | | `jmp` outside the kernel, 5 bytes | the nop at the head of `bpf_dispatcher_*_func` |
 //! | modules, bpf | a static call's branch to a function outside the kernel | all sites of its key alike |
 //!
-//! Nobody writes jump labels, or static calls otherwise. Its looks prove nothing: an attacker can write the same. So all of
-//! it is unexplained unless the user allows it, and what is allowed is these bytes alone. Sources: kernel/kprobes.c,
-//! arch/x86/kernel/kprobes/{core,opt}.c, arch/x86/kernel/ftrace.c, `bpf_arch_text_poke()` of
+//! No owner writes jump labels, or static calls in any other way. That bytes are what an owner writes proves nothing, as an
+//! attacker can write the same: they are unexplained unless the user allows that owner, and only these bytes are allowed.
+//!
+//! Sources: kernel/kprobes.c, arch/x86/kernel/kprobes/{core,opt}.c, arch/x86/kernel/ftrace.c, `bpf_arch_text_poke()` of
 //! arch/x86/net/bpf_jit_comp.c (5.10, 6.1, 6.12).
 
 mod probes;
