@@ -48,6 +48,14 @@ _VENDORS = {
 }
 
 
+def unknown_vendor(machine: Machine) -> bool:
+    """Whether the kernel is built without code for the CPU's vendor (CONFIG_PROCESSOR_SELECT), as its log says.
+
+    get_cpu_vendor(), arch/x86/kernel/cpu/common.c: init_intel(), init_amd() and the like do not run.
+    """
+    return "unknown, using generic init" in machine.dmesg
+
+
 class Facts:
     """A machine under one kernel, as rules ask about it.
 
@@ -73,6 +81,8 @@ class Facts:
     def vendor(self) -> str | None:
         """``intel``, ``amd``, ``hygon``, ``centaur``, ``zhaoxin`` …; None where the machine does not say."""
         name = self.machine.vendor
+        if unknown_vendor(self.machine):
+            return "unknown"
         return None if name is None else _VENDORS.get(name, _VENDORS.get(name.strip(), "unknown"))
 
     @property

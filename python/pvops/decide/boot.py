@@ -221,15 +221,16 @@ def _machine(kernel: KernelImage, backend: Backend, machine: Machine | None, rul
 
 def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoice:
     from pvops import eras
+    from pvops.decide.answers import unknown_vendor
     from pvops.eras import nops
 
-    policy = eras.era(rules.era).nops
+    policy = eras.era(rules.era).nops.of_release(eras.version_of(kernel.release))
     if len(tables := kernel.image.nop_tables()) == 1:
         return nops.NopChoice(tables[0], "the one table of the image")
     if machine is None or machine.vendor is None:
         return policy.assumed[kernel.bits]
     vendors = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}
-    vendor = vendors.get(machine.vendor, machine.vendor)
+    vendor = "unknown" if unknown_vendor(machine) else vendors.get(machine.vendor, machine.vendor)
     family, model = machine.family or 0, machine.model or 0
     features = nops.features_of(vendor, family) | frozenset(machine.flags or ())
     return policy.choose(kernel.bits, nops.Cpu(vendor, family, model, features))

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.eras import Version
+
 
 class NopChoice(NamedTuple):
     """A nop table (``k8``, ``k7``, ``p6``, ``generic``, ``x86``, ``x86-11``, ``x86-32``) and why it is that one."""
@@ -26,6 +30,13 @@ class Cpu(NamedTuple):
     features: Container[str]
 
 
+class Mended(NamedTuple):
+    """A choice that stable releases of an era took over: its policy, and the first release of each branch."""
+
+    policy: NopPolicy
+    releases: tuple[Version, ...]
+
+
 class NopPolicy(NamedTuple):
     """How an era chooses.
 
@@ -33,11 +44,20 @@ class NopPolicy(NamedTuple):
         tables: the tables it chooses from, by pointer size, the most usual first.
         choose: the table of a CPU, for a pointer size.
         assumed: what is taken where nobody says which CPU it is, by pointer size.
+        mended: another choice that stable releases took over.
     """
 
     tables: Mapping[int, tuple[str, ...]]
     choose: Callable[[int, Cpu], NopChoice]
     assumed: Mapping[int, NopChoice]
+    mended: Mended | None = None
+
+    def of_release(self, version: Version | None) -> NopPolicy:
+        """The policy of a release: the mended one, where stable releases of its branch had that."""
+        if self.mended is None or version is None:
+            return self
+        branch = next((first for first in self.mended.releases if first[:-1] == version[: len(first) - 1]), None)
+        return self.mended.policy if branch is not None and version >= branch else self
 
     @property
     def by_cpu(self) -> bool:
