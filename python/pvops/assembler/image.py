@@ -1,4 +1,4 @@
-"""An image in the making: sections that are told of statements, and the ELF file that comes of it."""
+"""An image in the making: sections that take statements, and the ELF file that is made of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a section is made of: labels, data, alignment, and code. A statement is a value; a section is told of it."""
+"""What a section is made of: labels, data, alignment, and code. A statement is a value that is given to a section."""
 
 from __future__ import annotations
 

@@ -207,13 +207,13 @@ def _user_ptr_max(machine: Machine, kernel: KernelImage) -> int:
 
 
 def _machine(kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> Machine:
-    """The machine, as a guest of the backend where it is another's or nobody says what it is."""
+    """The machine given, made a guest of the backend where it is no such guest; an assumed one where none is given."""
     from pvops.decide.backend import backend_for
     from pvops.machine.machine import Machine
 
     if machine is None:
         return Machine(name="assumed", hypervisor=backend.hypervisor)
-    # On the backend that the kernel takes there itself, nothing of what the machine says is dropped.
+    # Where the kernel takes this very backend on the machine, the machine stays as it is described.
     if backend_for(kernel, machine, rules.era).name == backend.name:
         return machine
     return machine.under(backend.hypervisor)

@@ -1,4 +1,4 @@
-"""Where static calls go after boot, for those that leave what they are built with: one rule a group."""
+"""Where static calls go after boot, for those that a boot changes: one rule a group."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _has(kernel: KernelImage, name: str) -> bool:
 
 
 def _preempt(facts: Facts, kernel: KernelImage) -> dict[str, CallTarget]:
-    """__sched_dynamic_update(), which preempt_dynamic_init() calls from sched_init()."""
+    """kernel/sched/core.c: __sched_dynamic_update(), by preempt_dynamic_init(), 5.12 and later."""
     mode, source = preempt_mode(facts)
     if mode is None or not _has(kernel, "preempt_schedule"):
         return {}
@@ -96,7 +96,8 @@ def _preempt(facts: Facts, kernel: KernelImage) -> dict[str, CallTarget]:
 
 
 def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
-    """xen_start_kernel(), xen_hypercall_setfunc(), kvm_guest_init(), kvm_sched_clock_init(), vmware_cyc2ns_setup()."""
+    """arch/x86: xen/enlighten_pv.c: xen_start_kernel(); xen/enlighten.c: xen_hypercall_setfunc(); kernel/kvm.c:
+    kvm_guest_init(); kernel/kvmclock.c: kvm_sched_clock_init(); kernel/cpu/vmware.c: vmware_cyc2ns_setup()."""
     facts = words.facts
     name, source = facts.machine.hypervisor
     found: dict[str, CallTarget] = {}

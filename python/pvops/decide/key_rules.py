@@ -51,7 +51,7 @@ def _steal(query: KeyQuery) -> Answer | None:
 
 def _steal_rq(query: KeyQuery) -> Answer | None:
     if query.facts.machine.hypervisor.value != "kvm":
-        return None  # under Xen it hangs on what the host lets guests map
+        return None  # under Xen it depends on what the host lets guests map
     if query.facts.given("no-steal-acc"):
         return Answer(False, "no-steal-acc on the command line")
     return _steal(query)
@@ -219,8 +219,10 @@ RULES: Mapping[str, Entry] = {
     "nf_hooks_needed[][NF_INET_POST_ROUTING]": Entry(_apparmor, "security/apparmor/lsm.c: apparmor_nf_ip_init()"),
     "trace_no_verify": Entry(_no_verify, "kernel/trace/trace.c: test_can_verify()"),
     "xen_struct_pages_ready": guest("xen-pv", "arch/x86/xen/mmu_pv.c: xen_after_bootmem()"),
-    "paravirt_steal_enabled": Entry(_steal, "kernel/kvm.c: activate_jump_labels(); xen: xen_time_setup_guest()"),
-    "paravirt_steal_rq_enabled": Entry(_steal_rq, "kernel/kvm.c: activate_jump_labels()"),
+    "paravirt_steal_enabled": Entry(
+        _steal, "arch/x86/kernel/kvm.c: activate_jump_labels(); drivers/xen/time.c: xen_time_setup_guest()"
+    ),
+    "paravirt_steal_rq_enabled": Entry(_steal_rq, "arch/x86/kernel/kvm.c: activate_jump_labels()"),
     "virt_spin_lock_key": Entry(_virt_spin_lock, "native_pv_lock_init(), kvm_spinlock_init(), xen_init_spinlocks()"),
     "kvm_async_pf_enabled": Entry(_async_pf, "arch/x86/kernel/kvm.c: kvm_guest_init()"),
     "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
@@ -275,8 +277,8 @@ RULES: Mapping[str, Entry] = {
     "poly1305_use_avx512": flags("lib/crypto/x86/poly1305.h: poly1305_mod_init_arch()", *_AVX512),
 }
 
-#: Function → the key that labels in it use, and in no other function's company: what identifies a key in an image that
-#: names no data (i386).
+#: Function → the key whose labels it has, where it has those of one key alone: this names keys in an image
+#: that names no data (i386).
 PLACES: Mapping[str, str] = {
     "rng_is_initialized": "crng_is_ready",
     "ptr_to_hashval": "not_filled_random_ptr_key",

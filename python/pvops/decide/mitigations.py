@@ -66,8 +66,8 @@ class Mitigations:
         return "mitigations=off on the command line" if given == "off" else None
 
     @cached_property
-    def untold(self) -> str | None:
-        """Why nothing tells whether this kernel mitigates anything on this machine; None where something does."""
+    def missing(self) -> str | None:
+        """What the facts lack to say whether this kernel mitigates anything here; None where they say it."""
         machine = self.facts.machine
         if machine.vulnerabilities or self.off:
             return None

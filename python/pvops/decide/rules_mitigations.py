@@ -275,11 +275,11 @@ _AFFECTED = {"SRSO": "amd", "SRSO_ALIAS": "amd", "USE_IBPB_FW": "amd", "INDIRECT
 
 def where_told(feature: str, facts: Facts, answer: Answer) -> Answer:
     """An answer that stands on facts which do not say whether this kernel mitigates anything is a guess."""
-    untold = _mitigations(facts).untold
-    if untold is None or answer.value is None:
+    missing = _mitigations(facts).missing
+    if missing is None or answer.value is None:
         return answer
     affected = facts.machine.bugs is None and _AFFECTED.get(feature) == facts.vendor
-    return Answer(None, f"{untold}; {answer.source}", answer.value) if answer.value or affected else answer
+    return Answer(None, f"{missing}; {answer.source}", answer.value) if answer.value or affected else answer
 
 
 def of_family(feature: str, facts: Facts, answer: Answer) -> Answer:

@@ -1,4 +1,4 @@
-"""2.6.27: locks have ops (74d4affde8fe), and the ways back to user space are told apart.
+"""2.6.27: locks have ops, pv_lock_ops (74d4affde8fe), and each return to user space an op of its own.
 
 Sources: 2.6.29 arch/x86/include/asm/paravirt.h, arch/x86/kernel/paravirt.c, paravirt-spinlocks.c,
 paravirt_patch_{32,64}.c, asm-offsets_{32,64}.c. 2.6.27 and 2.6.28 were not read.

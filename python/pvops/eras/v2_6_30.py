@@ -1,4 +1,4 @@
-"""2.6.30: callee-save ops (ecb93d1ccd0a): the hot ones preserve every register but the returned one; identities.
+"""2.6.30: hot ops are callee-save (ecb93d1ccd0a) and preserve all registers but the result; identities become a mov.
 
 Sources: 2.6.30 arch/x86/include/asm/paravirt.h, arch/x86/kernel/paravirt.c, paravirt_patch_{32,64}.c.
 """

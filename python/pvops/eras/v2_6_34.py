@@ -1,4 +1,4 @@
-"""2.6.34: page tables in high memory need no op any more, and calls in alternatives are moved (1b1d9258181b).
+"""2.6.34: kmap_atomic_pte is gone, and a call that is the whole replacement is moved (1b1d9258181b).
 
 Source: 2.6.35 arch/x86/include/asm/paravirt_types.h.
 """

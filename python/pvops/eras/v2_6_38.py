@@ -1,4 +1,4 @@
-"""2.6.38: huge pages have ops of their own.
+"""2.6.38: huge pages have ops: set_pmd_at, pmd_update, pmd_update_defer.
 
 Source: 2.6.39 arch/x86/include/asm/paravirt_types.h.
 """

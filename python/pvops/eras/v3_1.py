@@ -1,4 +1,4 @@
-"""3.1: a guest asks how much time was stolen from it (3c404b578fab), and Xen has a 64-bit user code segment.
+"""3.1: steal_clock (3c404b578fab), and pv_info has the 64-bit user code segment that Xen needs.
 
 Source: 3.2.7 arch/x86/include/asm/paravirt_types.h.
 """

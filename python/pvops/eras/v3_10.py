@@ -1,4 +1,4 @@
-"""3.10: lazy mode can carry out what it collected and go on (511ba86e1d38).
+"""3.10: lazy_mode.flush (511ba86e1d38) carries out what was queued, and lazy mode goes on.
 
 Source: 3.10.4 arch/x86/include/asm/paravirt_types.h.
 """

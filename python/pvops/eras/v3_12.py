@@ -1,4 +1,4 @@
-"""3.12: ticket locks stay inline, and two ops wait and wake (545ac13892ab, 96f853eaa889).
+"""3.12: ticket locks are inline, lock_spinning waits and unlock_kick wakes (545ac13892ab, 96f853eaa889).
 
 Source: 3.13.10 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt-spinlocks.c.
 """

@@ -1,4 +1,4 @@
-"""3.5: model-specific registers are read and written by one op each; Intel's CPUs get their own nops again.
+"""3.5: rdmsr_regs and wrmsr_regs are gone: read_msr and write_msr are all; Intel's CPUs get their own nops again.
 
 Sources: 3.6.5 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/alternative.c.
 """

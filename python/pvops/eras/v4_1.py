@@ -1,4 +1,4 @@
-"""4.1: alternatives know how much of their site is padding (4332195c5615), and move a jump too (48c7a2509f9e).
+"""4.1: rows of .altinstructions say how much of a site is padding (4332195c5615); a jump is moved too (48c7a2509f9e).
 
 Source: 4.1.52 arch/x86/include/asm/alternative.h, arch/x86/kernel/alternative.c.
 """

@@ -1,4 +1,4 @@
-"""4.10: a CPU that waits asks whether the holder's runs (3cded4179481); TS needs no clearing (4f12e32f4b3d).
+"""4.10: vcpu_is_preempted, which a waiting CPU asks of the lock holder (3cded4179481); clts is gone (4f12e32f4b3d).
 
 Sources: 4.10.17 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_patch_{32,64}.c.
 """

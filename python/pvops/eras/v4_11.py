@@ -1,4 +1,4 @@
-"""4.11: pages of a gigabyte may be transparent ones (a00cc7d9dd93).
+"""4.11: set_pud_at, for transparent huge pages of 1 GiB (a00cc7d9dd93).
 
 Source: 4.12 arch/x86/include/asm/paravirt_types.h; 4.11 was not read.
 """

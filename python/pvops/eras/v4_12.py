@@ -1,4 +1,4 @@
-"""4.12: page tables of five levels (fdd3d8ce0ea6, f2a6a7050109).
+"""4.12: page tables of five levels have ops of their own (fdd3d8ce0ea6, f2a6a7050109).
 
 Source: 4.12 and 4.13.4 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c.
 """

@@ -1,4 +1,4 @@
-"""4.14: exception frames need no adjusting, and descriptor tables no storing; PTE updates are told by nobody.
+"""4.14: adjust_exception_frame, store_idt, read_cr4, pte_update, set_pmd_at and set_pud_at are gone.
 
 Sources: 4.14.177 and 4.15.18 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c,
 paravirt_patch_{32,64}.c.

@@ -1,4 +1,4 @@
-"""4.19: page tables are freed by an op (48a8b97cfd80), and clobbers are no longer looked at (5800dc5c19f3).
+"""4.19: tlb_remove_table frees page tables (48a8b97cfd80), and clobbers are no longer checked (5800dc5c19f3).
 
 Sources: 4.19 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch_{32,64}.c.
 """

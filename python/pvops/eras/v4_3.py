@@ -1,4 +1,4 @@
-"""4.3: the time-stamp counter is read without an op (9261e050b686).
+"""4.3: read_tsc, read_tscp and get_tsc_khz are gone: rdtsc needs no op (9261e050b686).
 
 Sources: 4.3.3 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_patch_32.c.
 """

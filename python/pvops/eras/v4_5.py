@@ -1,4 +1,4 @@
-"""4.5: the ways back to 32-bit user space need no op (75ef82190da6, 88c15ec90ff1), nor does the local APIC.
+"""4.5: irq_enable_sysexit and usergs_sysret32 are gone (75ef82190da6, 88c15ec90ff1), and so is pv_apic_ops.
 
 Sources: 4.5 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c.
 """

@@ -1,4 +1,4 @@
-"""4.7: model-specific registers are read and written in two ways, one of which says so if there is none (dd2f4a004b01).
+"""4.7: read_msr_safe and write_msr_safe report that there is no such register (dd2f4a004b01); read_msr does not.
 
 Sources: 4.8.15 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c.
 """

@@ -1,4 +1,4 @@
-"""5.12: three ops are alternatives in entry code now (afd30525a659, 53c9d9240944, ab234a260b1f).
+"""5.12: usergs_sysret64, swapgs and restore_fl are gone, as alternatives (afd30525a659, 53c9d9240944, ab234a260b1f).
 
 Source: 5.12.9 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_patch.c.
 """

@@ -1,4 +1,4 @@
-"""5.13: init and time are gone (static calls took the clocks), and so is native_patch: alternatives inline.
+"""5.13: pv_init_ops and pv_time_ops are gone (the clocks are static calls), and native_patch: alternatives inline.
 
 Sources: 5.14.2 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, alternative.c (4e6292114c74). One
 table of nops serves every CPU (a89dfde3dc3c).

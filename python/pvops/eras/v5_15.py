@@ -1,4 +1,4 @@
-"""5.15: as 5.13; what a KVM guest does changed.
+"""5.15: ops as in 5.13; a KVM guest fills them otherwise.
 
 Source: 5.15.85 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/kvm.c, alternative.c.
 """

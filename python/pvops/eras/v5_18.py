@@ -1,4 +1,4 @@
-"""5.18: a hypervisor hears of pages that are encrypted from now on, or no longer (ffecc5a30d49, 5.19).
+"""5.18: notify_page_enc_status_changed, called when pages become encrypted or decrypted (ffecc5a30d49, 5.19).
 
 Sources: 5.19 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, asm-offsets_64.c; 5.18 was not read.
 """

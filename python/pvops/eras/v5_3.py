@@ -1,4 +1,4 @@
-"""5.3: code that is too long for its site stops the kernel (fb2af0712fe8), and CR2 is read with registers preserved.
+"""5.3: code that is too long for its site is a BUG (fb2af0712fe8), and read_cr2 is callee-save.
 
 Sources: 5.3.1 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch.c (46938cc8ab91).
 """

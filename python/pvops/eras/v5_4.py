@@ -1,4 +1,4 @@
-"""5.4: CR8 is neither read nor written (83b584d9c6a1).
+"""5.4: read_cr8 and write_cr8 are gone (83b584d9c6a1).
 
 Source: 5.4.286 arch/x86/include/asm/paravirt_types.h.
 """

@@ -1,4 +1,4 @@
-"""5.5: port I/O needs no privilege of its own any more (a24ca9976843).
+"""5.5: set_iopl_mask is gone: the kernel emulates iopl() (a24ca9976843).
 
 Source: 5.6.4 arch/x86/include/asm/paravirt_types.h; 5.5 was not read.
 """

@@ -1,4 +1,4 @@
-"""5.6: a hypervisor may load the I/O permissions (99bcd4a6e5b8).
+"""5.6: update_io_bitmap loads the I/O permissions of a task (99bcd4a6e5b8).
 
 Source: 5.6.4 arch/x86/include/asm/paravirt_types.h.
 """

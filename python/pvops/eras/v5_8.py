@@ -1,4 +1,4 @@
-"""5.8: a hypervisor hears that I/O permissions no longer hold (cadfad870154).
+"""5.8: invalidate_io_bitmap, called when the I/O permissions loaded are no longer valid (cadfad870154).
 
 Source: 5.8.1 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c.
 """

@@ -1,4 +1,4 @@
-"""6.1: a retpoline's jump is followed by int3, and Debian's page tables have five levels.
+"""6.1: a retpoline's jump is followed by int3 (8c03af3e090e), and Debian's page tables have five levels.
 
 Sources: Debian 6.1 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, alternative.c.
 """

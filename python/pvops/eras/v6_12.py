@@ -1,4 +1,4 @@
-"""6.12: halting is an op without CONFIG_PARAVIRT_XXL too (22cc5ca5de52, in stable kernels).
+"""6.12: safe_halt and halt are ops without CONFIG_PARAVIRT_XXL too (22cc5ca5de52, in stable kernels).
 
 Sources: Debian 6.12 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, asm-offsets_64.c.
 """

@@ -1,4 +1,4 @@
-"""6.4: an address space is entered by one op; passes and nops are still 6.1's.
+"""6.4: enter_mmap instead of activate_mm and dup_mmap; passes and nops are still those of 6.1.
 
 Sources: 6.4.6 arch/x86/include/asm/paravirt_types.h, nops.h, arch/x86/kernel/paravirt.c, alternative.c.
 """

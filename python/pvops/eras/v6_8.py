@@ -1,4 +1,4 @@
-"""6.8: there is no .parainstructions any more, every call is a record of .altinstructions (f7af6977621a).
+"""6.8: there is no .parainstructions any more, every call of an op is a row of .altinstructions (f7af6977621a).
 
 Sources: 6.8 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, alternative.c. An op's number here is
 its index in pv_ops.
