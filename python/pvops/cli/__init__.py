@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
                 return stream.flushed(0)
             try:
                 args = parse(words)
+                args.words = words
             except SystemExit:  # help, the version or a usage error has been printed
                 stream.flushed(0)
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pvops.cli import output
+from pvops.cli import output, pages
 from pvops.cli.kernels import opened
 from pvops.render import terminal
 
@@ -18,6 +18,7 @@ def run(args: argparse.Namespace) -> int:
     from pvops import bench
     from pvops.render import bench as render
 
+    page = pages.wanted(args)
     if args.cpu is not None and args.cpu < 0:
         from pvops.errors import ExecutionError
 
@@ -35,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
     estimate = None if kernel is None else bench.estimate(kernel, found, machine=args.machine)
     if args.plot is not None:
         found.plot(args.plot)
+    if page:
+        made = pages.made(args, f"{found.cpu_model}, CPU {found.cpu}")
+        pages.write(args, render.page(found, estimate, made), f"{len(list(found))} forms")
     if args.format_ == "json":
         document = found.document()
         if estimate is not None:
@@ -42,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         output.print_json(document)
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, (form.document() for form in found), render.COLUMNS)
-    else:
+    elif pages.text_too(args):
         style = terminal.Style(args.color)
         lines = render.lines(found, style, args.verbose)
         if estimate is not None:

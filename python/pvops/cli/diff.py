@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pvops.cli import output
+from pvops.cli import output, pages
 from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed
 from pvops.render import terminal
 
@@ -23,29 +23,24 @@ def run(args: argparse.Namespace) -> int:
     from pvops.plan.diff import compare
     from pvops.render import diff as render
 
-    if args.html == "-" and args.format_ != "text":
-        from pvops.errors import OpsError
-
-        raise OpsError("--html - and rows or JSON both want standard output; write the page to a file")
+    page = pages.wanted(args)
     kernel = opened(args)
     sides = _side(args, kernel, args.a), _side(args, kernel, args.b)
     plans = [planned(args, kernel, backend, machine) for _, backend, machine in sides]
     comparison = compare(plans[0], plans[1], (sides[0][0], sides[1][0]))
-    if args.html is not None:
-        from pvops.render import html
-
-        html.write(args.html, render.page(comparison))
-        if args.html != "-":
-            output.note(f"{render.count(len(comparison.sites))} -> {args.html}")
+    if page:
+        machines = " against ".join(dict.fromkeys(plan.machine.name for plan in plans if plan.machine is not None))
+        made = pages.made(args, machines or None)
+        pages.write(args, render.page(comparison, made), render.count(len(comparison.sites)))
     if args.format_ == "json":
         output.print_json(render.document(comparison, args.summary))
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, render.rows(comparison), render.COLUMNS)
-    elif args.html != "-":
+    elif pages.text_too(args):
         style = terminal.Style(args.color)
         sys.stdout.write("\n".join(render.summary(comparison, style)) + "\n")
         # A page has each site already: beside it, only the summary is printed.
-        for line in render.group_lines(comparison, style, sites=not args.summary and args.html is None):
+        for line in render.group_lines(comparison, style, sites=not args.summary and not page):
             sys.stdout.write(line + "\n")
     for (name, backend, _), plan in zip(sides, plans, strict=True):
         if name == backend:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pvops.cli import output
+from pvops.cli import output, pages
 from pvops.cli.kernels import machine_of, opened, planned, say_assumed, slide_of
 from pvops.render import explain_text, terminal
 
@@ -14,22 +14,19 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from pvops.plan.explain import explanations
 
+    page = pages.wanted(args)
     kernel = opened(args)
     slide = slide_of(args, kernel)
     places = kernel.places(args.where, slide=slide)
     machine = machine_of(args)
     plans = [planned(args, kernel, name, machine) for name in dict.fromkeys(args.backend or ["native"])]
     found = explanations(kernel, plans, places, slide)
-    if args.html is not None:
-        from pvops.render import explain, html
+    if page:
+        from pvops.render import explain
 
-        if args.html == "-" and args.format_ == "json":
-            from pvops.errors import OpsError
-
-            raise OpsError("--html - and --json both want standard output; write the page to a file")
-        html.write(args.html, explain.page(kernel, args.where, found))
-        if args.html != "-":
-            output.note(f"{len(found)} {'site' if len(found) == 1 else 'sites'} -> {args.html}")
+        made = pages.made(args, plans[0].machine)
+        count = f"{len(found)} {'site' if len(found) == 1 else 'sites'}"
+        pages.write(args, explain.page(kernel, args.where, found, made), count)
     if args.format_ == "json":
         output.print_json(
             {
@@ -47,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
                 "sites": [e.document() for e in found],
             }
         )
-    elif args.html is None:
+    elif not page:
         style = terminal.Style(args.color)
         sys.stdout.write(explain_text.of_places(kernel, places, found, style, slide) + "\n")
     say_assumed(args, plans[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pvops.cli import output
+from pvops.cli import output, pages
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ UNEXPECTED = 1
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
+    page = pages.wanted(args)
     if args.replay is not None:
         return _replay(args)
     from pvops.lock.check import STATES, cases, checked, uncatchable
@@ -28,6 +29,10 @@ def run(args: argparse.Namespace) -> int:
     numbers = {name: getattr(args, name) for name in ("threads", "slots", "acquisitions")}
     chosen = cases(args.protocol, mutant, **numbers)
     rows = list(_watched(checked(chosen, STATES if args.states is None else args.states), len(chosen)))
+    if page:
+        from pvops.render import lock_check_page
+
+        pages.write(args, lock_check_page.page(rows, pages.made(args)), f"{len(rows)} cases")
     if args.format_ == "json":
         output.print_json(
             {
@@ -36,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
                 "uncatchable": [{"mutant": name, "reason": why} for name, why in uncatchable().items()],
             }
         )
-    else:
+    elif pages.text_too(args):
         from pvops.render import lock_check as render
 
         style = terminal.Style(args.color)
@@ -58,7 +63,10 @@ def _watched(rows: Iterator[Check], total: int) -> Iterator[Check]:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    from pvops.errors import Error, LockError
+    from pvops.errors import Error, LockError, UsageError
+
+    if args.html is not None:
+        raise UsageError("--replay prints what it confirms; there is no page of it")
     from pvops.lock.check import replay
 
     confirmed = []

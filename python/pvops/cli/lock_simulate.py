@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from pvops.cli import output
+from pvops.cli import output, pages
 from pvops.errors import LockError
 from pvops.lock import pictures, published, sweeps, tables
 from pvops.lock.simulate import PROTOCOLS, USUAL, Case, Distribution, Result, around_preempted_holder, sweep
@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     if args.jobs is not None and args.jobs < 1:
         raise LockError(f"jobs: {args.jobs}, where at least 1 is needed")
+    page = pages.wanted(args)
     for path in _plots(args):
         pictures.kind_of(path)
     asked = _asked(args)
@@ -36,12 +37,14 @@ def run(args: argparse.Namespace) -> int:
     simulated = [(section, list(itertools.islice(results, len(section.cases)))) for section in sections]
     beside = [(c, published.compared(c, list(itertools.islice(results, len(c.cases))))) for c in compared]
     _draw(args, simulated)
+    if page:
+        _write_page(args, simulated, beside)
     rows = [{"section": section.name, **r.to_dict()} for section, found in simulated for r in found]
     if args.format_ == "json":
         output.print_json({"schema": "pvops.lock_simulate/1", "cases": rows, "comparisons": _documents(beside)})
     elif args.format_ != "text":
         output.print_rows(args.format_, _flat(rows) if args.format_ == "csv" else rows, list(_flat(rows)[0]))
-    else:
+    elif pages.text_too(args):
         style = terminal.Style(args.color)
         for section, found in simulated:
             print("\n".join([style.bold(section.title), *_table(section, found), ""]))
@@ -187,7 +190,26 @@ def _draw(args: argparse.Namespace, simulated: Sequence[tuple[sweeps.Section, li
         shown = [r for r in first if r.case.vcpus == 2 * r.case.pcpus] or [r for r in first if r.case.vcpus == most]
         pictures.save(pictures.waits(shown), args.plot_waits)
     if args.plot_gantt is not None:
-        over = next((r.case for r in first if r.case.vcpus > r.case.pcpus), first[0].case)
-        pictures.save(pictures.gantt(around_preempted_holder(over)), args.plot_gantt)
+        pictures.save(pictures.gantt(around_preempted_holder(_overcommitted(first))), args.plot_gantt)
     for path in _plots(args):
         output.note(f"drawn: {path}")
+
+
+def _overcommitted(results: Sequence[Result]) -> Case:
+    """The first case with fewer physical CPUs than virtual ones."""
+    return next((r.case for r in results if r.case.vcpus > r.case.pcpus), results[0].case)
+
+
+def _write_page(
+    args: argparse.Namespace,
+    simulated: Sequence[tuple[sweeps.Section, list[Result]]],
+    beside: Sequence[tuple[published.Comparison, Sequence[published.Row]]],
+) -> None:
+    from pvops.render import lock_simulate_page
+
+    try:
+        around = around_preempted_holder(_overcommitted(simulated[0][1]))
+    except LockError:  # no holder was preempted: there is no such picture
+        around = None
+    count = sum(len(found) for _, found in simulated)
+    pages.write(args, lock_simulate_page.page(simulated, beside, around, pages.made(args)), f"{count} cases")

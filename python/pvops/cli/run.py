@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pvops.cli import output
-from pvops.errors import OpsError, RunError
+from pvops.cli import output, pages
+from pvops.errors import RunError
 from pvops.render import terminal
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ WRONG = 1
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    if args.html == "-" and args.format_ != "text":
-        raise OpsError("--html - and rows or JSON both want standard output; write the page to a file")
+    page = pages.wanted(args)
     if args.vcpus is not None:
         from pvops.cli import run_locks
 
@@ -34,17 +33,15 @@ def run(args: argparse.Namespace) -> int:
 
     found = list(results(job))
     wrong = differing(found)
-    if args.html is not None:
-        from pvops.render import html, run_page
+    if page:
+        from pvops.render import run_page
 
-        html.write(args.html, run_page.page(found, wrong))
-        if args.html != "-":
-            output.note(f"{len(found)} runs -> {args.html}")
+        pages.write(args, run_page.page(found, wrong, pages.made(args)), f"{len(found)} runs")
     if args.format_ == "json":
         output.print_json(render.document(found, wrong))
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, render.rows(found), render.COLUMNS)
-    elif args.html != "-":
+    elif pages.text_too(args):
         style = terminal.Style(args.color)
         for line in render.lines(found, style):
             sys.stdout.write(line + "\n")

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from pvops.cli import output
+from pvops.cli import output, pages
 from pvops.cli.kernels import told_machine
 from pvops.errors import Error, OpsError
 from pvops.render import terminal
@@ -26,8 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from pvops.image import memory
 
     paths = _paths(args)
-    if args.html == "-" and args.format_ != "text":
-        raise OpsError("--html - and JSON both want standard output; write the page to a file")
+    page = pages.wanted(args)
     kernel = _opened(args)
     if not args.live and (len(paths) != 1 or os.path.isdir(args.memory[0])):
         return _many(args, kernel, paths)
@@ -36,16 +35,14 @@ def run(args: argparse.Namespace) -> int:
     report = kernel.verify(source, machine=told_machine(args), allow=args.allow, modules=args.module, progress=bar)
     if args.save_machine is not None:
         _save(args.save_machine, report)
-    if args.html is not None:
-        from pvops.render import html
+    if page:
         from pvops.render import verify as render
 
-        html.write(args.html, render.page(report))
-        if args.html != "-":
-            output.note(f"report -> {args.html}")
+        machine = None if args.machine is None else told_machine(args)
+        pages.write(args, render.page(report, pages.made(args, machine or "machine inferred")), "report")
     if args.format_ == "json":
         output.print_json(report.to_dict())
-    elif args.html != "-":
+    elif pages.text_too(args):
         from pvops.render import verify_text
 
         sys.stdout.write("\n".join(verify_text.lines(report, terminal.Style(args.color), args.verbose)) + "\n")

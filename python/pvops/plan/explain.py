@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pvops import display
 from pvops.errors import TableError
+from pvops.plan.reasons import sentences
 
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
@@ -55,6 +56,15 @@ class Explanation:
             written = any(plan.at(site.address) for plan in self.plans)
             what = "in no table" if written else "as built; no pass writes here"
         return what, size if site.type is None else f"type {site.type}, {size}"
+
+    def boots(self) -> list[tuple[str, Plan]]:
+        """The boots by what they come to: the backends whose writes and reasons are the same, and a plan of theirs."""
+        found: dict[object, tuple[list[str], Plan]] = {}
+        for plan in self.plans:
+            writes = [(w.table, w.address, w.bytes, tuple(sentences(plan, w))) for w in plan.at(self.site.address)]
+            names, _ = found.setdefault((tuple(writes), tuple(self.guesses(plan))), ([], plan))
+            names.append(plan.backend.name)
+        return [(", ".join(names), plan) for names, plan in found.values()]
 
     def guesses(self, plan: Plan) -> list[str]:
         """What of the site's bytes is a first guess under a plan."""

@@ -146,7 +146,28 @@ def kernel_lines(estimate: KernelEstimate, style: Style) -> list[str]:
     return [*out, "  assumed:", *(f"    {sentence}" for sentence in ASSUMPTIONS)]
 
 
-# For notebooks
+# For pages and notebooks
+
+
+def page(found: Measurement, estimate: KernelEstimate | None, made: html.Made | None = None) -> str:
+    """A measurement, and what it means for a kernel, as one self-contained page."""
+    from pvops.bench.kernel import ASSUMPTIONS
+
+    title = f"What a call site costs: {found.cpu_model}"
+    body = [f"<h1>{html.text(title)}</h1>", fragment(found), "<h2>What it was held to</h2>", _checks(found)]
+    if estimate is not None:
+        kernel = estimate.kernel.release or estimate.kernel.name
+        body += [f"<h2>{html.text(kernel)}</h2>", kernel_fragment(estimate), "<h3>Assumed</h3>"]
+        body.append(html.bullets(ASSUMPTIONS))
+    return html.page(title, body, made)
+
+
+def _checks(found: Measurement) -> str:
+    rows = [
+        (html.text(c.check), f"{c.expected:g}", f"{c.measured:.3g}", "holds" if c.holds else "<b>does not hold</b>")
+        for c in found.checks
+    ]
+    return html.table(("what", "must be", "was", ""), rows, ("", "n", "n", ""))
 
 
 def fragment(found: Measurement) -> str:
@@ -154,7 +175,7 @@ def fragment(found: Measurement) -> str:
     rows = [[html.text(row[0]), *map(html.text, row[1:-1]), html.code(row[-1])] for row in map(_row, found)]
     trust = "" if found.trusted else "<p><b>Its own checks fail: do not trust it.</b></p>"
     about = f"{found.cpu_model}: core cycles for one site, less an empty slot; {found.clock}"
-    return f"<p>{html.text(about)}</p>{trust}" + html.table(_HEADINGS, rows)
+    return f"<p>{html.text(about)}</p>{trust}" + html.table(_HEADINGS, rows, ("", *("n",) * 6, "mono"))
 
 
 def kernel_fragment(estimate: KernelEstimate) -> str:
@@ -180,5 +201,5 @@ def kernel_fragment(estimate: KernelEstimate) -> str:
     ]
     name = html.text(estimate.kernel.release or estimate.kernel.name)
     about = f"<p>{name}: cycles on the way to an op, in a loop / among 4,096 sites</p>"
-    heads = ("sites", "unpatched", *backends)
-    return about + html.table(("op", *heads), ops) + html.table(("path", *heads), paths)
+    heads, numbers = ("sites", "unpatched", *backends), ("", *("n",) * (2 + len(backends)))
+    return about + html.table(("op", *heads), ops, numbers) + html.table(("path", *heads), paths, numbers)

@@ -213,7 +213,7 @@ def _site_lines(comparison: Comparison, site: Difference, style: Style) -> Itera
 # A page
 
 
-def page(comparison: Comparison) -> str:
+def page(comparison: Comparison, made: html.Made | None = None) -> str:
     """The whole difference as one self-contained page."""
     kernel = comparison.kernel
     release = kernel.release or kernel.name
@@ -238,7 +238,7 @@ def page(comparison: Comparison) -> str:
     if comparison.groups:
         body.append("<h2>Site by site</h2>")
     body += [_group(comparison, group) for group in comparison.groups]
-    return html.page(f"{release}: {names[0]} against {names[1]}", body)
+    return html.page(f"{release}: {names[0]} against {names[1]}", body, made)
 
 
 def _group(comparison: Comparison, group: Group) -> str:

@@ -39,6 +39,7 @@ def lines(kernel: KernelView, place: Place, listings: Listings, style: Style, sl
     """The function, an instruction a line; what a pass wrote is marked with it."""
     name = place.symbol or kernel.place(place.address) or "no symbol"
     yield style.bold(f"{place.address + slide:016x} <{name}>, {place.size} bytes, under {' and '.join(listings)}")
+    listings = _merged(listings)
     if len(listings) == 1:
         (listing,) = listings.values()
         cells = [
@@ -49,6 +50,14 @@ def lines(kernel: KernelView, place: Place, listings: Listings, style: Style, sl
             yield style.runs(line) if one.table else line
         return
     yield from _beside(listings, style, slide)
+
+
+def _merged(listings: Listings) -> Listings:
+    """The same with one listing for all backends under which the function is the same."""
+    names: dict[tuple[Instruction, ...], list[str]] = {}
+    for backend, listing in listings.items():
+        names.setdefault(tuple(listing), []).append(backend)
+    return {", ".join(backends): listing for listing, backends in names.items()}
 
 
 def _beside(listings: Listings, style: Style, slide: int) -> Iterator[str]:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from pvops.plan.plan import Plan
 
 
-def page(kernel: KernelView, where: str, explanations: Sequence[Explanation]) -> str:
+def page(kernel: KernelView, where: str, explanations: Sequence[Explanation], made: html.Made | None = None) -> str:
     """The explanations of what a place on the command line names, as one self-contained page."""
     title = f"{kernel.release or kernel.name}: {where}"
     none = [] if explanations else ["<p>As built: no pass writes here.</p>"]
-    return html.page(title, [f"<h1>{html.text(title)}</h1>", *none, *map(fragment, explanations)])
+    return html.page(title, [f"<h1>{html.text(title)}</h1>", *none, *map(fragment, explanations)], made)
 
 
 def fragment(explanation: Explanation) -> str:
@@ -29,12 +29,12 @@ def fragment(explanation: Explanation) -> str:
     parts = [
         f'<h2><span class="mono">{site.address + explanation.slide:016x}</span>{place}</h2>',
         f'<p class="soft">{html.text(", ".join(explanation.facts()))}</p>',
-        *(_boot(explanation, plan) for plan in explanation.plans),
+        *(_boot(explanation, names, plan) for names, plan in explanation.boots()),
     ]
     return "\n".join(parts)
 
 
-def _boot(explanation: Explanation, plan: Plan) -> str:
+def _boot(explanation: Explanation, names: str, plan: Plan) -> str:
     site = explanation.site
     writes = plan.at(site.address)
     last = next((w for w in reversed(writes) if w.bytes), None)
@@ -50,7 +50,7 @@ def _boot(explanation: Explanation, plan: Plan) -> str:
     notes = [f'<p class="warn">{html.text(note)}</p>' for note in explanation.guesses(plan)]
     return "\n".join(
         (
-            f'<div class="card"><h3>{html.text(plan.backend.name)}</h3>',
+            f'<div class="card"><h3>{html.text(names)}</h3>',
             html.table(("pass", "bytes", "what it does", "why"), cells, ("", "mono", "mono", "")),
             *notes,
             "</div>",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pvops.image.places import parse
 from pvops.plan.reasons import sentences
-from pvops.render.terminal import Style, spaced
+from pvops.render.terminal import Style, columns, spaced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def text(explanation: Explanation, style: Style | None = None) -> str:
     lines = [f"{style.bold(f'{site.address + explanation.slide:016x}')}  {head}"]
     built = explanation.disassembly(site.address, site.bytes)
     lines.append(_line("built", site.bytes, width, style.code(built)))
-    for plan in explanation.plans:
-        lines += _outcome(explanation, plan, width, style)
+    for names, plan in explanation.boots():
+        lines += _outcome(explanation, names, plan, width, style)
     return "\n".join(lines)
 
 
@@ -65,8 +65,8 @@ def _line(name: str, code: bytes, width: int, disassembly: str) -> str:
     return f"  {name:<12}  {spaced(code):<{width}} {disassembly}".rstrip()
 
 
-def _outcome(explanation: Explanation, plan: Plan, width: int, style: Style) -> list[str]:
-    lines = [f"  {style.bold(plan.backend.name)}"] if len(explanation.plans) > 1 else []
+def _outcome(explanation: Explanation, names: str, plan: Plan, width: int, style: Style) -> list[str]:
+    lines = [f"  {style.bold(names)}"] if len(explanation.plans) > 1 else []
     writes = plan.at(explanation.site.address)
     changing = [write for write in writes if write.bytes]
     for write in writes:
@@ -84,14 +84,14 @@ def _outcome(explanation: Explanation, plan: Plan, width: int, style: Style) -> 
     return lines
 
 
-def wrapped(sentence: str, indent: int, columns: int = 110) -> list[str]:
-    """A sentence as lines that fit a mail; what is behind its first is indented further."""
+def wrapped(sentence: str, indent: int) -> list[str]:
+    """A sentence as lines that fit the terminal, and a mail; what is behind its first is indented further."""
     from textwrap import wrap
 
     pad = " " * indent
     return wrap(
         sentence,
-        columns,
+        max(min(columns(), 110), indent + 24),
         initial_indent=pad,
         subsequent_indent=pad + "  ",
         break_long_words=False,

@@ -1,9 +1,10 @@
-"""The page that explanations and differences share: one file, no script, nothing loaded from anywhere."""
+"""The page that all documents share: one file, no script, nothing loaded from anywhere."""
 
 from __future__ import annotations
 
 import os
 from html import escape
+from typing import NamedTuple
 
 import pvops._core as _core
 
@@ -21,9 +22,17 @@ body { margin: 0 auto; padding: 1.5rem; max-width: 80rem; background: var(--page
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.4rem; margin: 0 0 .3rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
+h1, h2, h3, p, li, summary { overflow-wrap: anywhere; }
 p { margin: .4rem 0; } .soft { color: var(--soft); } .warn { color: var(--warn); }
 code, .mono { font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
-table { border-collapse: collapse; margin: .5rem 0; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: .5rem 0; }
+/* What is too wide is scrolled, and a shadow at its edge says that it goes on there. */
+.wide { overflow-x: auto; --back: var(--page); background:
+  linear-gradient(to right, var(--back) 40%, transparent) left / 2.5rem 100% no-repeat local,
+  linear-gradient(to left, var(--back) 40%, transparent) right / 2.5rem 100% no-repeat local,
+  linear-gradient(to right, rgb(128 128 128 / 50%), transparent) left / .8rem 100% no-repeat scroll,
+  linear-gradient(to left, rgb(128 128 128 / 50%), transparent) right / .8rem 100% no-repeat scroll; }
+.card .wide, details .wide { --back: var(--card); } .wide > svg { min-width: 44rem; }
 th, td { text-align: left; vertical-align: top; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
 td.mono { white-space: nowrap; } .asm { color: var(--code); } .runs { color: var(--runs); }
@@ -31,23 +40,49 @@ details, .card { background: var(--card); border: 1px solid var(--line); border-
   margin: .6rem 0; }
 summary { cursor: pointer; font-weight: 600; } summary .soft { font-weight: 400; }
 ul { margin: .2rem 0; padding-left: 1.2rem; }
+footer { margin-top: 2.5rem; padding-top: .6rem; border-top: 1px solid var(--line); color: var(--soft); font-size: 13px;
+  overflow-wrap: anywhere; } a { color: inherit; } :target { outline: 2px solid var(--warn); outline-offset: 3px; }
 @media print { body { max-width: none; padding: 0; font-size: 9pt; } code, .mono { font-size: 7.5pt; }
   td.mono { white-space: normal; } details, .card { border: 0; padding: 0; } tr { break-inside: avoid; } }
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """A whole page; the body is HTML already, the title is not."""
-    from pvops._core import __version__
+class Made(NamedTuple):
+    """How a page came about, for its foot.
 
+    Attributes:
+        command: the command line.
+        machine: the machine that was given, assumed or measured on; None where none matters.
+    """
+
+    command: str
+    machine: str | None = None
+
+
+def page(title: str, body: Iterable[str], made: Made | None = None) -> str:
+    """A whole page; the body is HTML already, the title is not."""
     head = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{text(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n"
     )
-    foot = f'<p class="soft">pvops {text(__version__)}</p>\n</body>\n</html>\n'
-    return head + "\n".join(body) + "\n" + foot
+    return head + "\n".join(body) + f"\n<footer>{_foot(made)}</footer>\n</body>\n</html>\n"
+
+
+def _foot(made: Made | None) -> str:
+    parts = [text(f"pvops {_core.__version__}")]
+    if made is not None:
+        parts = [code(made.command), *parts, *([text(made.machine)] if made.machine else [])]
+    return " · ".join([*parts, f"<time>{_today()}</time>"])
+
+
+def _today() -> str:
+    """The day, in UTC; SOURCE_DATE_EPOCH is taken for now, so that the same input gives the same page."""
+    import time
+
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return time.strftime("%Y-%m-%d", time.gmtime(int(epoch) if epoch.isascii() and epoch.isdigit() else None))
 
 
 def text(value: object) -> str:

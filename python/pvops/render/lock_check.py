@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from pvops.lock.check import Check
 from pvops.render.terminal import Style, table
 
+#: The columns of the table.
+HEADINGS = ("protocol", "mutant", "scenario", "threads", "slots", "acquire", "states", "outcome")
+
 
 def report(rows: Sequence[Check], style: Style, *, traces: bool) -> Iterator[str]:
     """The table, what is not as it should be, and the runs if they are wanted."""
-    heading = ["protocol", "mutant", "scenario", "threads", "slots", "acquire", "states", "outcome"]
-    lines = table([heading, *map(_cells, rows)], right=(3, 4, 5, 6))
+    heading = list(HEADINGS)
+    lines = table([heading, *map(cells, rows)], right=(3, 4, 5, 6))
     yield style.bold(lines[0]) if lines else ""
     yield from lines[1:]
     unexpected = [row for row in rows if not row.as_expected]
@@ -28,7 +31,8 @@ def report(rows: Sequence[Check], style: Style, *, traces: bool) -> Iterator[str
             yield from run(row, style)
 
 
-def _cells(row: Check) -> list[str]:
+def cells(row: Check) -> list[str]:
+    """A row of the table."""
     if row.violation is not None:
         outcome = f"{row.violation} in {len(row.trace)} steps"
     else:
@@ -51,6 +55,14 @@ def run(row: Check, style: Style) -> Iterator[str]:
     """A run: a column for each thread, then memory where it changed, then what is in store buffers."""
     name = f"{row.protocol}, {row.mutant}" if row.mutant else row.protocol
     yield style.bold(f"{name}: the shortest run to {row.violation}")
+    rendered = table(steps(row), right=(0,))
+    yield style.dim(rendered[0])
+    yield from rendered[1:]
+    yield f"=> {row.what}"
+
+
+def steps(row: Check) -> list[list[str]]:
+    """A run as rows of cells, their headings first."""
     active = sorted({event.thread for event in row.trace})
     lines = [["", *(f"T{thread}" for thread in active), "memory", "store buffers"]]
     before: dict[str, int] = {}
@@ -62,9 +74,6 @@ def run(row: Check, style: Style) -> Iterator[str]:
             for thread, buffer in enumerate(event.buffers)
             if buffer
         ]
-        steps = [event.text if thread == event.thread else "" for thread in active]
-        lines.append([str(number), *steps, " ".join(changed), "; ".join(buffers)])
-    rendered = table(lines, right=(0,))
-    yield style.dim(rendered[0])
-    yield from rendered[1:]
-    yield f"=> {row.what}"
+        taken = [event.text if thread == event.thread else "" for thread in active]
+        lines.append([str(number), *taken, " ".join(changed), "; ".join(buffers)])
+    return lines

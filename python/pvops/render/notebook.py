@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.render import explain, html, verify
+from pvops.render import explain, html, verify_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def report(shown: Report) -> str:
         ("slide", f"{shown.slide:#x}"),
     ]
     table = html.table(("address", "in", "is", "should be"), rows) if rows else ""
-    return _facts(title, facts) + verify.picture(shown) + table
+    return _facts(title, facts) + verify_map.picture(shown) + table
 
 
 def simulated(shown: Result) -> str:

@@ -16,9 +16,9 @@ _WIDTH, _HEIGHT, _LEFT = 900, 46, 130
 _MARKS = 1500
 
 
-def page(results: Sequence[Result], wrong: Sequence[str]) -> str:
+def page(results: Sequence[Result], wrong: Sequence[str], made: html.Made | None = None) -> str:
     """The whole page."""
-    return html.page("Guests that ran", _body(results, wrong))
+    return html.page("Guests that ran", _body(results, wrong), made)
 
 
 def _body(results: Sequence[Result], wrong: Sequence[str]) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _timelines(group: Sequence[Result]) -> Iterator[str]:
         runs = [r for r in group if r.backend == backend and r.patched and r.events]
         if runs:
             yield f"<h3>{html.text(backend)}: hypercalls over instructions executed</h3>"
-            yield timeline(runs)
+            yield f'<div class="wide">{timeline(runs)}</div>'
 
 
 def timeline(runs: Sequence[Result]) -> str:
@@ -110,6 +110,9 @@ def _forms(group: Sequence[Result]) -> str:
     """What the sites of each op became, backend by backend."""
     patched = {r.backend: r for r in group if r.patched}
     ops = sorted({op for r in patched.values() for op in r.forms})
-    rows = [[html.code(op), *(html.text(r.forms.get(op, "")) for r in patched.values())] for op in ops]
-    table = html.table(("op", *patched), rows)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for backend, result in patched.items():
+        alike.setdefault(tuple(result.forms.get(op, "") for op in ops), []).append(backend)
+    rows = [[html.code(op), *(html.text(forms[i]) for forms in alike)] for i, op in enumerate(ops)]
+    table = html.table(("op", *map(", ".join, alike.values())), rows)
     return f"<details><summary>What its sites became</summary>{table}</details>" if rows else ""

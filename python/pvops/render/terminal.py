@@ -16,6 +16,19 @@ def spaced(code: bytes) -> str:
     return code.hex(" ")
 
 
+def columns() -> int:
+    """How many columns standard output has: those of the terminal, or COLUMNS; elsewhere as many as a mail may have."""
+    import os
+
+    given = os.environ.get("COLUMNS", "")
+    if given.isascii() and given.isdigit() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 110
+    except (OSError, ValueError):
+        return 110
+
+
 class Style:
     """Colours, where they are wanted."""
 

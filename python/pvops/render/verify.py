@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from pvops.render import html
+from pvops.render import html, verify_map
 from pvops.render.terminal import spaced
 from pvops.render.verify_text import inferred
 
@@ -14,35 +12,14 @@ if TYPE_CHECKING:
 
     from pvops.verify.report import Report, Unexplained
 
-#: Bytes that one square of the picture stands for, and squares in a row.
-PAGE, COLUMNS = 4096, 112
-_SIDE = 9
 #: So many runs are on the page; JSON has them all.
 _MOST = 1000
 
-#: What each table is painted in: told apart in light and dark, and by most who see colours differently.
-_COLOURS = {
-    "mcount": "#7a9cc6",
-    "returns": "#4f9d8f",
-    "retpolines": "#b0894f",
-    "alternatives": "#9a6fb0",
-    "paravirt": "#d98ab0",
-    "static_calls": "#c9b037",
-    "trampolines": "#e08a4a",
-    "jump_labels": "#6f7fd0",
-    "ibt": "#8a9a5b",
-    "smp_locks": "#5fb0c9",
-    "runtime_const": "#a07060",
-    "call_sites": "#708090",
-    "unlisted": "#505050",
-}
-_WRONG = "#d62020"
 
-
-def page(report: Report) -> str:
+def page(report: Report, made: html.Made | None = None) -> str:
     """The whole report as one self-contained page."""
     title = f"{report.kernel}: {report.verdict}"
-    return html.page(title, _body(report, title))
+    return html.page(title, _body(report, title), made)
 
 
 def _body(report: Report, title: str) -> Iterator[str]:
@@ -55,8 +32,8 @@ def _body(report: Report, title: str) -> Iterator[str]:
         f"<p>{report.size:,} bytes of text, {changed:,} changed and explained, "
         f'<strong class="{kind}">{report.wrong_bytes:,} unexplained</strong>, {report.unread_bytes:,} unread.</p>'
     )
-    yield picture(report)
-    yield _legend(report)
+    yield verify_map.picture(report)
+    yield verify_map.legend(report)
     for heading, runs in (("Unexplained", report.unexplained), ("Allowed", report.allowed)):
         if runs:
             yield f"<h2>{heading}</h2>"
@@ -96,62 +73,6 @@ def _modules(report: Report) -> Iterator[str]:
             yield f'<p class="warn">… and {len(runs) - _MOST:,} more runs in {html.text(module.name)}</p>'
 
 
-def picture(report: Report) -> str:
-    """The text as squares of a page each, painted by what changed most of it; what is unexplained is ringed."""
-    count = -(-report.size // PAGE)
-    rows = -(-count // COLUMNS)
-    painted: list[Counter[str]] = [Counter() for _ in range(count)]
-    for address, length, table in report.spans:
-        painted[min((address - report.address) // PAGE, count - 1)][table] += length
-    densest = max((sum(tables.values()) for tables in painted), default=0) or 1
-    width, height = COLUMNS * _SIDE, rows * _SIDE
-    out = [
-        f'<svg viewBox="-2 -2 {width + 4} {height + 4}" role="img" style="width:100%;height:auto" '
-        f'aria-label="the text, {PAGE} bytes a square">',
-        f'<rect width="{width}" height="{height}" fill="none" stroke="currentColor" stroke-opacity=".25"/>',
-    ]
-    for at, tables in enumerate(painted):
-        if tables:
-            table, _ = tables.most_common(1)[0]
-            # Pages differ a hundredfold: the root keeps the thin ones in sight.
-            depth = 0.15 + 0.85 * (sum(tables.values()) / densest) ** 0.5
-            out.append(_square(at, _COLOURS.get(table, "#808080"), depth))
-    for start, end in report.unread:
-        for at in range((start - report.address) // PAGE, min(count, -(-(end - report.address) // PAGE))):
-            x, y = at % COLUMNS * _SIDE, at // COLUMNS * _SIDE
-            out.append(f'<path d="M{x} {y}l{_SIDE} {_SIDE}m0 {-_SIDE}l{-_SIDE} {_SIDE}" stroke="currentColor"/>')
-    for at in sorted({(run.address - report.address) // PAGE for run in report.unexplained}):
-        cx, cy = at % COLUMNS * _SIDE + _SIDE / 2, at // COLUMNS * _SIDE + _SIDE / 2
-        title = f"<title>{report.address + at * PAGE:#x}</title>"
-        out.append(f'<rect x="{cx - 2}" y="{cy - 2}" width="4" height="4" fill="{_WRONG}"/>')
-        out.append(f'<circle cx="{cx}" cy="{cy}" r="7" fill="none" stroke="{_WRONG}" stroke-width="2">{title}</circle>')
-    return "\n".join((*out, "</svg>"))
-
-
-def _square(at: int, colour: str, depth: float) -> str:
-    x, y = at % COLUMNS * _SIDE, at // COLUMNS * _SIDE
-    side = _SIDE - 1
-    return f'<rect x="{x}" y="{y}" width="{side}" height="{side}" fill="{colour}" fill-opacity="{depth:.2f}"/>'
-
-
-def _legend(report: Report) -> str:
-    rows = [
-        (
-            f'<svg width="14" height="14"><rect width="14" height="14" fill="{_COLOURS.get(table, "#808080")}"/></svg>',
-            html.text(table),
-            f"{bytes_:,}",
-        )
-        for table, bytes_ in sorted(report.explained.items(), key=lambda part: -part[1])
-    ]
-    circle = f'<circle cx="7" cy="7" r="5" fill="none" stroke="{_WRONG}" stroke-width="2"/>'
-    ring = f'<svg width="14" height="14">{circle}</svg>'
-    rows.append((ring, "unexplained", f"{report.wrong_bytes:,}"))
-    sentence = (
-        f"A square is {PAGE:,} bytes, painted by the table that changed most of it, the deeper the more it changed."
-    )
-    return f'<p class="soft">{sentence}</p>' + html.table(("", "table", "bytes"), rows, ("", "", "n"))
-
-
 def _run(run: Unexplained) -> str:
     notes = [f"in a site of {run.table}" if run.table else "in code that no table names"]
     notes += [f"looks like {run.looks_like}"] if run.looks_like else []
@@ -163,7 +84,8 @@ def _run(run: Unexplained) -> str:
     return "\n".join(
         (
             '<div class="card">',
-            f'<h3><span class="mono">{run.address:016x}</span> {html.text(run.symbol or "no symbol")}</h3>',
+            f'<h3 id="{verify_map.anchor(run.address)}"><span class="mono">{run.address:016x}</span> '
+            f'{html.text(run.symbol or "no symbol")} <a class="soft" href="#map">map</a></h3>',
             html.table(("", "wrong bytes", f"at {run.site:x}"), rows, ("", "mono", "mono")),
             f'<p class="soft">{html.text("; ".join(notes))}</p>',
             "</div>",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import KERNEL, Commands, command, formats, machine
+from pvops.cli.grammar.common import KERNEL, Commands, command, formats, html, machine
 
 
 def add(commands: Commands) -> None:
@@ -19,4 +19,5 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--plot", metavar="FILE", help="draw the forms, .svg or .png (needs matplotlib: the extra plot)"
     )
+    html(parser, "the measurement")
     formats(parser, rows=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import Commands, Formatter, formats
+from pvops.cli.grammar.common import Commands, Formatter, formats, html
 
 
 def add(commands: Commands, what: str) -> None:
@@ -36,4 +36,5 @@ def add(commands: Commands, what: str) -> None:
     parser.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal)"
     )
+    html(parser, "the table and each run")
     formats(parser, rows=False)

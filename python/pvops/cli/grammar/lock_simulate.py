@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pvops.cli.grammar.common import Commands, Formatter, formats
+from pvops.cli.grammar.common import Commands, Formatter, formats, html
 
 _EXAMPLES = """\
 A time is a number of µs, constant, or KIND:MEAN, KIND one of constant, exponential, uniform (0 to twice the mean).
@@ -60,6 +60,7 @@ def add(commands: Commands, what: str) -> None:
         parser.add_argument(f"--{name}", metavar=metavar, type=kind, nargs="+", help=help_)
     parser.add_argument("--jobs", metavar="N", type=int, help="processes (default: one for each CPU)")
     _plots(parser)
+    html(parser, "where the time went")
     formats(parser, rows=True)
 
 

@@ -1,0 +1,44 @@
+"""``--html``: the page a command writes, and what its foot says."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from pvops.cli import output
+from pvops.render import html
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.machine.machine import Machine
+
+
+def wanted(args: argparse.Namespace) -> bool:
+    """Whether a page is wanted.
+
+    Raises:
+        UsageError: it and other data both want standard output.
+    """
+    if args.html == "-" and args.format_ != "text":
+        from pvops.errors import UsageError
+
+        raise UsageError(f"--html - and --{args.format_} both want standard output; write the page to a file")
+    return args.html is not None
+
+
+def made(args: argparse.Namespace, machine: Machine | str | None = None) -> html.Made:
+    """What the foot of the page says."""
+    named = machine if isinstance(machine, str) or machine is None else machine.name
+    return html.Made(shlex.join(["pvops", *args.words]), named)
+
+
+def write(args: argparse.Namespace, page: str, what: str) -> None:
+    """Writes the page and says so, with what is on it."""
+    html.write(args.html, page)
+    if args.html != "-":
+        output.note(f"{what} -> {args.html}")
+
+
+def text_too(args: argparse.Namespace) -> bool:
+    """Whether text goes to standard output: not where the page does."""
+    return bool(args.html != "-")
