@@ -101,12 +101,12 @@ def predict(machine: Machine, kernel: KernelImage) -> FeatureWords:
 
 
 def _bug(facts: Facts, name: Name) -> Answer:
-    if name.printed is not None:
-        value = facts.bug(name.printed)
-        if value is None and name.name in ("BUG_FXSAVE_LEAK", "BUG_SYSRET_SS_ATTRS"):  # older than the line of bugs
-            from pvops.decide.registry import rules
+    value = facts.bug(name.printed) if name.printed is not None else None
+    if value is None and name.name in ("BUG_FXSAVE_LEAK", "BUG_SYSRET_SS_ATTRS"):  # older than the line of bugs
+        from pvops.decide.registry import rules
 
-            return rules()[name.name.removeprefix("BUG_")].rule(facts)
+        return rules()[name.name.removeprefix("BUG_")].rule(facts)
+    if name.printed is not None:
         return Answer(value, "no bugs in the facts" if value is None else "/proc/cpuinfo's bugs")
     if name.name == "BUG_ESPFIX":
         # set_cpu_bug() in common.c identify_cpu(): any 32-bit kernel that is no Xen PV guest.

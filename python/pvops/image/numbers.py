@@ -46,6 +46,9 @@ _ALIASES = {
     "svm_lock": "SVML",
     "nrip_save": "NRIPS",
     "tsc_scale": "TSCRATEMSR",
+    "vmcb_clean": "VMCBCLEAN",
+    "ds_cpl": "DSCPL",
+    "eagerfpu": "EAGER_FPU",
 }
 
 
@@ -171,7 +174,7 @@ def _kernel_name(printed: str) -> str:
 
 def printed_as(name: str) -> str:
     """What /proc/cpuinfo calls a feature or bug by the kernel's name, if it prints it."""
-    aliases = {kernel: printed for printed, kernel in _ALIASES.items()}
+    aliases = {kernel: printed for printed, kernel in _ALIASES.items()} | {"CLFLSH": "clflush"}  # its name to 3.14
     return aliases.get(name, name.removeprefix("BUG_").lower())
 
 

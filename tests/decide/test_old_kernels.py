@@ -1,0 +1,74 @@
+"""What decides boots of kernels before 4.20, on machines and images made by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+import pvops
+from pvops import eras, sample
+from pvops.decide import netfilter
+from pvops.decide.answers import Facts
+from pvops.eras.nops import Cpu
+from pvops.image.numbers import printed_as
+from pvops.kernel import Kernel
+from pvops.machine.machine import Machine
+
+CORE_2 = Cpu("intel", 6, 15, frozenset({"P3"}))
+GENERIC = "CPU: vendor_id 'GenuineIntel' unknown, using generic init."
+
+
+@pytest.mark.parametrize(
+    ("release", "table"),
+    [((3, 2, 7), "generic"), ((3, 2, 28), "k8"), ((3, 4, 4), "generic"), ((3, 4, 48), "k8"), ((3, 3, 5), "generic")],
+)
+def test_stable_releases_choose_intels_nops_as_3_6_does(release: tuple[int, ...], table: str) -> None:
+    """d6250a3f12ed: a ``break`` between two vendors."""
+    name = eras.of_version(release)
+    assert name is not None
+    assert eras.era(name).nops.of_release(release).choose(32, CORE_2).table == table
+
+
+@pytest.mark.parametrize(("log", "table"), [("", "k8"), (GENERIC, "generic")])
+def test_a_vendor_that_the_kernel_has_no_code_for_is_unknown(log: str, table: str) -> None:
+    kernel = pvops.open(sample.build("3.5", 32, tables=True).elf)
+    machine = Machine(name="old", vendor="GenuineIntel", family=6, model=15, flags=frozenset({"sse2"}), dmesg=log)
+    plan = kernel.plan(machine=machine)
+    assert plan.nops.table == table
+    assert kernel.verify(plan.apply())
+    assert Facts(machine, (3, 5), 32).vendor == ("unknown" if log else "intel")
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [("EAGER_FPU", "eagerfpu"), ("CLFLSH", "clflush"), ("CLFLUSH", "clflush"), ("VMCBCLEAN", "vmcb_clean")],
+)
+def test_features_are_printed_by_names_of_their_own(name: str, printed: str) -> None:
+    assert printed_as(name) == printed
+
+
+def with_functions(*names: str) -> Kernel:
+    return pvops.open(sample.build("4.1", functions=names).elf)
+
+
+@pytest.mark.parametrize(
+    ("version", "on"), [((4, 1), {0, 1, 2, 3, 4}), ((4, 8), {0, 1, 3, 4}), ((4, 10), set()), ((6, 1), set())]
+)
+def test_hooks_of_what_is_built_in(version: tuple[int, int], on: set[int]) -> None:
+    """The filter table has one more hook than connection tracking: FORWARD."""
+    kernel = with_functions("iptable_filter_init", "nf_conntrack_l3proto_ipv4_init")
+    hooks = netfilter.registered(kernel, version)
+    assert {hook for protocol, hook in hooks if protocol == 2} == on
+    assert not any(protocol == 10 for protocol, _ in hooks)
+
+
+def test_keys_of_hooks_are_known_by_their_place_or_by_who_asks() -> None:
+    hooks = netfilter.registered(with_functions("iptable_filter_init"), (4, 4))
+    by_place = netfilter.state(hooks, "nf_hooks_needed", (2 * 8 + 1) * 16, 13 * 8 * 16 + 8, ["anything"])
+    assert by_place is not None
+    assert by_place.value
+    assert netfilter.state(hooks, "nf_hooks_needed", (2 * 8 + 0) * 16, 13 * 8 * 16, []) is None
+    assert netfilter.state(hooks, "other_key", 16, 32, ["ip_local_deliver"]) is None
+    by_function = netfilter.state(hooks, None, 0, 0, ["ip_local_deliver.isra.3"])
+    assert by_function is not None
+    assert "iptable_filter_init" in by_function.source
+    assert netfilter.state(hooks, None, 0, 0, ["ip6_input"]) is None
