@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pvops.eras.version import Version as Version
+from pvops.eras.version import version_of as version_of
 from pvops.errors import OpsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.eras.definition import Era
-
-#: A release by its numbers: (6, 1), and of 2.6 (2, 6, 33).
-Version = tuple[int, ...]
 
 
 class Listed(NamedTuple):
@@ -130,13 +129,3 @@ def of_version(version: Version) -> str | None:
         if listed.first is not None and listed.first <= version:
             found = listed.name
     return found
-
-
-def version_of(release: str | None) -> Version | None:
-    """``(6, 12, 117)`` of ``6.12.117+deb12-amd64``, ``(2, 6, 33)`` of ``2.6.33.3``; None for anything else."""
-    import re
-
-    found = re.match(r"(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?", release or "")
-    if found is None:
-        return None
-    return tuple(int(part) for part in found.groups() if part is not None)

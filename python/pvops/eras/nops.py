@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pvops.eras import Version
+    from pvops.eras.version import Version
 
 
 class NopChoice(NamedTuple):
