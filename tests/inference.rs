@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use pvops::ErrorKind;
 use pvops::image::Bits;
 use pvops::insn::{self, K8_NOPS, P6_NOPS};
-use pvops::plan::Boot;
+use pvops::plan::passes::Pass;
+use pvops::plan::undetermined::Undetermined;
+use pvops::plan::{self, Boot, Rules};
 use pvops::sites::{Alternative, AlternativeTable, alternatives};
 use pvops::verify::{KernelInfo, Known, PossibleBackend, Report};
-use verify_support::{DATA, HOOK, Made, OUTSIDE, XENPV, at, info, made, put};
+use verify_support::{DATA, HOOK, Made, OUTSIDE, TEXT, XENPV, at, info, made, put};
 
 const ERA: &str = "6.1";
 const NONE: [u64; 0] = [];
@@ -88,6 +90,27 @@ fn a_trampoline_of_hid_bpf_is_explained_at_its_place_and_with_its_tracer_only() 
     let other = at("traced");
     put(&mut memory, other, &insn::call(other, OUTSIDE));
     assert_eq!(addresses(&made.judged(ERA, &memory, &Known::default())), [other]);
+}
+
+#[test]
+fn what_hid_bpf_attaches_is_planned_where_it_is_told_and_declared_open_where_not() {
+    let made = made();
+    let (head, tracer) = (at("__hid_bpf_tail_call"), at("ftrace_caller"));
+    let mut memory = made.booted(ERA);
+    put(&mut memory, head, &insn::call(head, OUTSIDE));
+    put(&mut memory, tracer, &insn::call(tracer, at("arch_ftrace_ops_list_func")));
+    assert_eq!(made.booted_on(ERA, &Boot { hid_bpf: Some(OUTSIDE), ..Boot::default() }), memory);
+    let rules = Rules::by_name(ERA).unwrap();
+    let guesses = |hid_bpf| {
+        let plan = plan::boot(&made.image, &made.tables, &Boot { hid_bpf, ..Boot::default() }, rules).unwrap();
+        let ours = plan.undetermined().iter().filter(|guess| guess.pass == Pass::Mcount);
+        let held = |guess: &Undetermined| &memory[(guess.address - TEXT) as usize..][..usize::from(guess.len)];
+        ours.map(|guess| (guess.address, guess.len, plan.admits(guess, held(guess), |_| true))).collect::<Vec<_>>()
+    };
+    let mut expected = vec![(head, 5, true), (tracer + 1, 4, true)];
+    expected.sort_unstable();
+    assert_eq!(guesses(None), expected);
+    assert_eq!(guesses(Some(OUTSIDE)), []);
 }
 
 fn backend(name: &str, functions: &[&str]) -> PossibleBackend {

@@ -341,8 +341,12 @@ class Boot:
         constants: dict[str, tuple[int, bool]] | None = None,
         its_pages: list[int] = ...,
         cfi: tuple[str, int | None, bool] | None = None,
+        hid_bpf: int | None = None,
     ) -> Boot:
-        """cfi: (off, kcfi or fineibt; the random seed or None; whether the seed is known), given .cfi_sites."""
+        """cfi: (off, kcfi or fineibt; the random seed or None; whether the seed is known), given .cfi_sites.
+
+        hid_bpf: the trampoline that HID-BPF has attached.
+        """
 
 def boot_region(
     era: str,

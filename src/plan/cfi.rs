@@ -14,6 +14,7 @@
 
 use super::decision::{Kind, Reason};
 use super::forms::ENDBR64;
+use super::landmarks::PLACEHOLDER;
 use super::machine::{Cfi, CfiMode};
 use super::passes::Pass;
 use super::run::{Run, row_error};
@@ -25,8 +26,6 @@ use crate::insn::JMP_SHORT;
 const PREAMBLE: u64 = 16;
 /// Where the caller's check begins before its call.
 const CALLER: u64 = 14;
-/// What stands for the hash in FineIBT's code.
-const PLACEHOLDER: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
 /// `fineibt_preamble_start` and `fineibt_caller_start` of 6.2.
 const PREAMBLE_CODE: [u8; 16] = *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x78\x56\x34\x12\x74\x03\x0f\x0b\x90";
 const CALLER_CODE: [u8; 14] = *b"\x41\xba\x78\x56\x34\x12\x49\x83\xeb\x10\x0f\x1f\x40\x00";
@@ -129,9 +128,14 @@ fn caller(run: &mut Run<'_>, row: u32, address: u64, mode: CfiMode, seed: Option
 
 /// Puts the hash in its place.
 fn fill(code: &mut [u8], hash: [u8; 4]) {
-    if let Some(at) = code.windows(4).position(|window| window == PLACEHOLDER) {
+    if let Some(at) = place(code) {
         code[at..at + 4].copy_from_slice(&hash);
     }
+}
+
+/// Where FineIBT's code has the hash.
+fn place(code: &[u8]) -> Option<usize> {
+    code.windows(4).position(|window| window == PLACEHOLDER)
 }
 
 /// `poison_cfi()` (6.5, 9831c6253ace): the preamble of a sealed function accepts no caller.
@@ -145,8 +149,7 @@ pub(super) fn seal(run: &mut Run<'_>, row: u32, function: u64) -> Result<()> {
         CfiMode::Kcfi => (false, 1),
         CfiMode::FineIbt => {
             let code = run.marks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
-            let at = code.windows(4).position(|window| window == PLACEHOLDER).unwrap_or(7);
-            (true, at as u64)
+            (true, place(&code).unwrap_or(7) as u64)
         }
     };
     if poisoned && run.memory.read(address, 4).is_ok_and(|here| here == ENDBR64) {
@@ -169,20 +172,28 @@ pub(super) fn guesses(run: &mut Run<'_>) {
         }
     };
     let fine = run.boot.cfi.mode == CfiMode::FineIbt;
-    let at = if fine { 7 } else { 1 };
+    let preamble = place(&run.marks.fineibt_preamble.unwrap_or(PREAMBLE_CODE)).unwrap_or(7);
+    let called = run.marks.fineibt_caller.unwrap_or(CALLER_CODE);
+    let caller = place(&called).unwrap_or(2);
     for (row, address) in tables.cfi.rows() {
         let here = run.memory.from(address);
-        if matches!(here, [0xb8, ..]) && !fine || fine && here.len() >= 16 {
-            note(run, Pass::Cfi, row, address.wrapping_add(at));
+        if matches!(here, [0xb8, ..]) && !fine {
+            note(run, Pass::Cfi, row, address.wrapping_add(1));
+        } else if fine && here.len() >= PREAMBLE_CODE.len() {
+            note(run, Pass::Cfi, row, address.wrapping_add(preamble as u64));
         }
     }
     for (row, site) in tables.retpolines.rows() {
         let address = site.wrapping_sub(CALLER);
-        if matches!(
-            run.memory.from(address),
-            [0x41, 0xba, _, _, _, _, 0x45, 0x03, ..] | [0x41, 0xba, _, _, _, _, 0x49, 0x83, ..]
-        ) {
+        let here = run.memory.from(address);
+        let checked = matches!(here, [0x41, 0xba, _, _, _, _, 0x45, 0x03, ..]);
+        if checked {
             note(run, Pass::CfiCallers, row, address.wrapping_add(2));
+        } else if fine
+            && here.starts_with(&called[..caller])
+            && here.get(caller + 4..).is_some_and(|rest| rest.starts_with(&called[caller + 4..]))
+        {
+            note(run, Pass::CfiCallers, row, address.wrapping_add(caller as u64));
         }
     }
 }

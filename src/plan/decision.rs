@@ -143,6 +143,8 @@ pub enum Reason {
     OutOfRange,
     /// Nobody traces yet.
     NotTraced,
+    /// HID-BPF attaches a program of its own.
+    HidBpf,
     /// A static key.
     Key {
         /// Whether it is on.
@@ -217,6 +219,7 @@ impl fmt::Display for Reason {
             Reason::Uniprocessor => "one CPU",
             Reason::Multiprocessor => "more than one CPU",
             Reason::OutOfRange => "outside of what the pass may write",
+            Reason::HidBpf => "HID-BPF attaches a program to it (hid_bpf_preload_skel)",
             Reason::NotTraced => "nobody traces yet",
             Reason::Key { enabled, branch } => {
                 let state = if *enabled { "on" } else { "off" };

@@ -3,7 +3,7 @@
 use super::passes::Pass;
 use super::run::Run;
 use super::undetermined::{Forms, Undetermined};
-use super::{cfi, jump_labels, static_calls};
+use super::{cfi, ftrace, jump_labels, static_calls};
 use crate::error::Result;
 
 /// Notes what this run could only guess, by address. No two of these may overlap: each would be judged by the other's forms.
@@ -47,5 +47,6 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
         }
     }
     cfi::guesses(run);
+    ftrace::guesses(run);
     run.plan.sort_guesses()
 }

@@ -41,8 +41,62 @@ pub struct Landmarks {
     pub fineibt_preamble: Option<[u8; 16]>,
     /// `fineibt_caller_start`: what a caller's check becomes.
     pub fineibt_caller: Option<[u8; 14]>,
+    /// Where HID-BPF attaches a program of its own at boot.
+    pub hid_bpf: Option<HidBpf>,
     /// Functions whose calls are not counted.
     pub uncounted: Vec<u64>,
+}
+
+/// `hid_bpf_preload_skel()` of drivers/hid/bpf (6.3 to 6.10) attaches a program to a function of its own while the kernel
+/// boots, and with that ftrace calls the function that walks its list. Whether it does hangs on drivers, where the
+/// trampoline lies on the allocator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HidBpf {
+    /// `__hid_bpf_tail_call`.
+    pub function: u64,
+    /// `arch_ftrace_ops_list_func`.
+    pub list: u64,
+    /// Where `ftrace_caller` and `ftrace_regs_caller` call the tracer (`ftrace_update_ftrace_func()`).
+    pub tracer_calls: Vec<u64>,
+}
+
+impl HidBpf {
+    fn of(at: impl Fn(&str) -> Option<u64>) -> Option<HidBpf> {
+        let tracer_calls = TRACER_CALLS.iter().filter_map(|name| at(name)).collect();
+        Some(HidBpf { function: at("__hid_bpf_tail_call")?, list: at("arch_ftrace_ops_list_func")?, tracer_calls })
+    }
+
+    /// Whether this is the call at the head of its function, behind its `endbr`.
+    pub fn is_head(&self, address: u64) -> bool {
+        address == self.function || address == self.function.wrapping_add(4)
+    }
+}
+
+/// Where the tracer is called.
+const TRACER_CALLS: [&str; 2] = ["ftrace_call", "ftrace_regs_call"];
+/// What stands for the hash in FineIBT's code.
+pub const PLACEHOLDER: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
+/// Beyond this no code of FineIBT's follows its preamble.
+const FINEIBT: usize = 512;
+
+/// FineIBT's code by what is in it: constants that begin as a preamble does, `endbr64` and a comparison with the
+/// placeholder; and behind it the caller's, which loads the placeholder.
+fn fineibt(image: &Image) -> (Option<[u8; 16]>, Option<[u8; 14]>) {
+    let Some(section) = image.section(".rodata") else { return (None, None) };
+    let bytes = image.section_bytes(section);
+    let is_preamble = |code: &&[u8]| matches!(code, [0xf3, 0x0f, 0x1e, 0xfa, 0x41, 0x81, 0xea, rest @ ..] | [0xf3, 0x0f, 0x1e, 0xfa, 0x2d, rest @ ..] if rest.starts_with(&PLACEHOLDER));
+    let places = memchr::memmem::find_iter(bytes, &PLACEHOLDER);
+    let preamble =
+        places.flat_map(|at| [at.checked_sub(7), at.checked_sub(5)]).flatten().map(|at| &bytes[at..]).find(is_preamble);
+    let Some(preamble) = preamble else { return (None, None) };
+    let behind = &preamble[..preamble.len().min(FINEIBT)];
+    let caller = |at: usize| {
+        behind.get(at..).filter(
+            |code| matches!(code, [0x41, 0xba, rest @ ..] | [0xb8, rest @ ..] if rest.starts_with(&PLACEHOLDER)),
+        )
+    };
+    let caller = (16..behind.len()).find_map(caller);
+    (preamble.get(..16).and_then(|code| code.try_into().ok()), caller.and_then(|code| code.get(..14)?.try_into().ok()))
 }
 
 /// `skip_addr()` of arch/x86/kernel/callthunks.c.
@@ -66,6 +120,15 @@ impl Landmarks {
             Some(address) => Ok(Some(address)),
             None => found(image),
         };
+        let named = at("fineibt_preamble_start").zip(at("fineibt_caller_start"));
+        let fineibt = match named {
+            Some((preamble, caller)) => (
+                image.read(preamble, 16).and_then(|code| code.try_into().ok()),
+                image.read(caller, 14).and_then(|code| code.try_into().ok()),
+            ),
+            None if image.section(".cfi_sites").is_some() => fineibt(image),
+            None => (None, None),
+        };
         let section = image.section(".text").map_or((0, 0), |s| (s.address, s.end()));
         Ok(Landmarks {
             text: (at("_text").unwrap_or(section.0), at("_etext").unwrap_or(section.1)),
@@ -79,12 +142,13 @@ impl Landmarks {
             warn_trap: at("__WARN_trap"),
             native_unlock: at("__raw_callee_save___native_queued_spin_unlock"),
             bug: by_name_or("BUG_func", thunks::placeholder)?,
-            nop: at("nop_func"),
+            nop: by_name_or("nop_func", thunks::nothing)?,
             xen_iret: at("early_xen_iret_patch").zip(at("xen_iret")),
             hypercall_page: at("hypercall_page"),
             call_template: at("skl_call_thunk_template").zip(at("skl_call_thunk_tail")),
-            fineibt_preamble: at("fineibt_preamble_start").and_then(|code| image.read(code, 16)?.try_into().ok()),
-            fineibt_caller: at("fineibt_caller_start").and_then(|code| image.read(code, 14)?.try_into().ok()),
+            fineibt_preamble: fineibt.0,
+            fineibt_caller: fineibt.1,
+            hid_bpf: HidBpf::of(at),
             uncounted: UNCOUNTED.iter().filter_map(|name| at(name)).collect(),
         })
     }

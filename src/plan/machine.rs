@@ -79,6 +79,8 @@ pub struct Boot {
     pub constants: HashMap<String, Known<u64>>,
     /// Pages of ITS thunks in the order they were allocated, as far as known.
     pub its_pages: Vec<u64>,
+    /// The trampoline that HID-BPF has attached; `None` where it has not, or nobody says.
+    pub hid_bpf: Option<u64>,
     /// A PV guest of Xen.
     pub xen: bool,
     /// For kernels with `.cfi_sites`.
@@ -106,6 +108,7 @@ impl Default for Boot {
             early_calls: HashSet::new(),
             constants: HashMap::new(),
             its_pages: Vec::new(),
+            hid_bpf: None,
             xen: false,
             cfi: Cfi::default(),
             cfi_known: false,

@@ -112,7 +112,8 @@ impl Boot {
     #[new]
     #[pyo3(signature = (features, numbers, nops, *, return_thunk = None, uniprocessor = false, xen = false,
                         template = None, rules = None, pointers = None, keys = None, static_calls = None,
-                        early_calls = None, constants = None, its_pages = Vec::new(), cfi = None))]
+                        early_calls = None, constants = None, its_pages = Vec::new(), cfi = None,
+                        hid_bpf = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
     fn new(
         features: Vec<u32>,
@@ -130,6 +131,7 @@ impl Boot {
         constants: Option<&Bound<'_, PyDict>>,
         its_pages: Vec<u64>,
         cfi: Option<(String, Option<u32>, bool)>,
+        hid_bpf: Option<u64>,
     ) -> PyResult<Boot> {
         let (cfi, cfi_known) = match cfi {
             None => Default::default(),
@@ -165,6 +167,7 @@ impl Boot {
             early_calls: early_calls.unwrap_or_default(),
             constants: known_constants,
             its_pages,
+            hid_bpf,
             xen,
             cfi,
             cfi_known,

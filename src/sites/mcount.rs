@@ -11,8 +11,9 @@
 
 use super::bounded;
 use super::code::{Code, Record, call_target};
+use super::thunks::returns_at_once;
 use crate::error::{Error, Result};
-use crate::insn::{CALL, CALL_LEN, JMP, NOP, RET};
+use crate::insn::{CALL, CALL_LEN};
 
 const TABLE: &str = "__mcount_loc";
 
@@ -64,10 +65,11 @@ fn find(code: &Code<'_>) -> Vec<u64> {
     if behind.len() > at.len() { behind } else { at }
 }
 
-/// Whether a function returns at once, as built: `__fentry__` and `mcount` may have `endbr64` and room for counting calls
-/// before it, and return through a thunk. What lies outside an image, as the kernel's does for a module, is believed.
+/// Whether a function does nothing as built, as `__fentry__` and `mcount` do. What lies outside an image, as the kernel's
+/// does for a module, is believed.
 fn does_nothing(code: &Code<'_>, function: u64) -> bool {
-    let Some(here) = code.from(function) else { return code.image().section_at(function).is_some() };
-    let here = here.strip_prefix(b"\xf3\x0f\x1e\xfa").unwrap_or(here);
-    matches!(here.iter().find(|&&byte| byte != NOP), Some(&(RET | JMP)))
+    match code.from(function) {
+        Some(here) => returns_at_once(here),
+        None => code.image().section_at(function).is_some(),
+    }
 }

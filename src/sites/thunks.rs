@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::alternatives::AlternativeTable;
+use super::alternatives::{Alternative, AlternativeTable};
 use super::code::{Code, Record};
 use super::relative::{self, RETPOLINES, RETURNS};
 use crate::error::Result;
 use crate::image::Image;
-use crate::insn::{CALL, JMP, THUNK_SIZE};
+use crate::insn::{self, CALL, JMP, NOP, RET, THUNK_SIZE};
 
 /// `__x86_return_thunk`: every row of `.return_sites` is a jump to it. `None` where no address has more than half of them.
 pub fn return_thunk(image: &Image) -> Result<Option<u64>> {
@@ -36,6 +36,25 @@ pub fn placeholder(image: &Image) -> Result<Option<u64>> {
     let Some(table) = AlternativeTable::read_in(&code)? else { return Ok(None) };
     let rows = table.rows.iter().filter(|row| row.direct_call);
     Ok(most(rows.filter_map(|row| branch(&code, row.replacement))))
+}
+
+/// `nop_func`: of the functions that direct-call rows call as built and that do nothing, the one most call (since 6.8).
+pub fn nothing(image: &Image) -> Result<Option<u64>> {
+    let code = Code::of(image);
+    let Some(table) = AlternativeTable::read_in(&code)? else { return Ok(None) };
+    let called = |row: &Alternative| {
+        let site = code.from(row.address)?.get(..row.len.into())?;
+        let function = image.read_word(insn::called_pointer(image.bits(), row.address, site)?)?;
+        returns_at_once(code.from(function)?).then_some(function)
+    };
+    Ok(most(table.rows.iter().filter(|row| row.direct_call).filter_map(called)))
+}
+
+/// Whether a function returns at once, as built: `endbr64` and room for counting calls may stand before, and it may return
+/// through a thunk.
+pub(crate) fn returns_at_once(function: &[u8]) -> bool {
+    let own = function.strip_prefix(b"\xf3\x0f\x1e\xfa").unwrap_or(function);
+    matches!(own.iter().find(|&&byte| byte != NOP), Some(&(RET | JMP)))
 }
 
 /// The register of a thunk as built.

@@ -12,11 +12,6 @@ use crate::sites::{Reserved, Tables};
 /// The longest cluster, in bytes; those of real kernels are far shorter.
 const LONGEST: u64 = 1 << 16;
 
-/// `hid_bpf_preload_skel()` of drivers/hid/bpf (6.3 to 6.10) attaches a program to this function of its own while the
-/// kernel boots, and with that ftrace calls the function that walks its list.
-const HID_BPF: &str = "__hid_bpf_tail_call";
-const LIST_FUNCTION: &str = "arch_ftrace_ops_list_func";
-
 /// What ftrace calls at the head of a function.
 const TRACERS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
 /// The places in these that call the tracer, or jump to it: what `ftrace_update_ftrace_func()` and
@@ -85,8 +80,7 @@ impl<'a> SiteMap<'a> {
         let addresses = |names: &[&str]| names.iter().filter_map(|name| symbols.address_of(name)).collect();
         self.tracers = addresses(&TRACERS);
         self.tracer_calls = addresses(&TRACER_CALLS);
-        let at = |name: &str| symbols.address_of(name);
-        self.hid_bpf = at(HID_BPF).zip(at(LIST_FUNCTION));
+        self.hid_bpf = self.marks.hid_bpf.as_ref().map(|held| (held.function, held.list));
         let dispatched = symbols.iter().filter(|(.., name)| name.starts_with("__SCK__bpf_dispatcher_"));
         self.bpf_calls = dispatched.map(|(key, ..)| key).collect();
         for (start, _, _) in symbols.iter().filter(|(.., name)| name.starts_with("bpf_dispatcher_")) {

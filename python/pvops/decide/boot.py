@@ -140,6 +140,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         constants=_known(_constants(booted, kernel), state and state.constants),
         its_pages=list(state.its_pages) if state is not None else [],
         cfi=checks,
+        hid_bpf=state.hid_bpf if state is not None else None,
     )
     otherwise = None
     if machine is not None and state is None and words is not None and words.unknown():

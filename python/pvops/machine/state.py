@@ -29,6 +29,7 @@ class State(NamedTuple):
         constants: run-time constants, by name of their section.
         cfi: how indirect calls are checked (``off``, ``kcfi``, ``fineibt``), and what the hashes are xored with; None
             where the kernel has no ``.cfi_sites``.
+        hid_bpf: the trampoline that HID-BPF has attached to a function of its own; None where it has not.
     """
 
     kernel: str
@@ -43,6 +44,7 @@ class State(NamedTuple):
     early_calls: tuple[int, ...]
     constants: Mapping[str, int]
     cfi: tuple[str, int] | None = None
+    hid_bpf: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The state as a document holds it; `from_dict` makes it again."""
@@ -59,11 +61,12 @@ class State(NamedTuple):
             "early_calls": [f"{key:#x}" for key in self.early_calls],
             "constants": {name: f"{value:#x}" for name, value in self.constants.items()},
             **({} if self.cfi is None else {"cfi": {"mode": self.cfi[0], "seed": f"{self.cfi[1]:#x}"}}),
+            **({} if self.hid_bpf is None else {"hid_bpf": f"{self.hid_bpf:#x}"}),
         }
 
 
 #: Parts that a document may lack.
-_OPTIONAL = ("return_thunk", "cfi")
+_OPTIONAL = ("return_thunk", "cfi", "hid_bpf")
 #: How indirect calls are checked.
 CFI_MODES = ("off", "kcfi", "fineibt")
 
@@ -94,7 +97,7 @@ def from_dict(document: object, name: str) -> State:
     def flag(value: object, key: str) -> bool:
         return value if isinstance(value, bool) else _bad(name, key, "must be true or false")
 
-    thunk = document.get("return_thunk")
+    thunk, hid_bpf = document.get("return_thunk"), document.get("hid_bpf")
     return State(
         kernel=text("kernel"),
         features=numbers("features", 32),
@@ -111,6 +114,7 @@ def from_dict(document: object, name: str) -> State:
         early_calls=numbers("early_calls", 64),
         constants={str(k): _number(v, 64, name, "constants") for k, v in table("constants").items()},
         cfi=_cfi(document.get("cfi"), name),
+        hid_bpf=None if hid_bpf is None else _number(hid_bpf, 64, name, "hid_bpf"),
     )
 
 

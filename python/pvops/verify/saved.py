@@ -17,13 +17,13 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
     keys: dict[int, bool] = {}
     calls: dict[int, int] = {}
     constants: dict[str, int] = {}
-    cfi: dict[str, int] = {}
+    single: dict[str, int] = {}
     names = [section for section, _, _ in kernel.tables.constants()]
     for about, which, value, *_ in core.votes():
         if about == "constant":
             constants[names[which]] = value
-        elif about in ("cfi", "cfi_seed"):
-            cfi[about] = value
+        elif about in ("cfi", "cfi_seed", "hid_bpf"):
+            single[about] = value
         elif about == "slot":
             slots[which] = value
         elif about == "key":
@@ -42,7 +42,8 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
         static_calls=calls,
         early_calls=tuple(core.early_calls),
         constants=constants,
-        cfi=(CFI_MODES[cfi["cfi"]], cfi["cfi_seed"]) if len(cfi) == 2 else None,
+        cfi=(CFI_MODES[single["cfi"]], single["cfi_seed"]) if "cfi_seed" in single else None,
+        hid_bpf=single.get("hid_bpf"),
     )
     machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}
     hypervisors = {"native": "none", "xen": "xen-pv"}
