@@ -314,3 +314,76 @@ fn three_threads_leave_the_hybrid_once() {
 fn three_threads_leave_the_hybrid_twice() {
     whoever_leaves_the_hybrid_holds_nobody_up(2);
 }
+
+mod following {
+    use super::*;
+    use pvops::lock::check::{Followed, Taken, follow};
+
+    fn ticket() -> Machine {
+        let setting = Setting::sound(1);
+        Machine::new(Protocol::Ticket2_6_25.program(&setting).expect("a program"), 2, None).expect("a machine")
+    }
+
+    fn run(steps: &[(usize, &str, u8, u8)]) -> Vec<Taken> {
+        let taken = |&(thread, text, tail, head): &(usize, &str, u8, u8)| Taken {
+            thread,
+            text: text.to_owned(),
+            memory: vec![("tail".to_owned(), tail), ("head".to_owned(), head)],
+        };
+        steps.iter().map(taken).collect()
+    }
+
+    const CONTENDED: &[(usize, &str, u8, u8)] = &[
+        (0, "my = xadd(tail, 1)", 0, 0),
+        (1, "my = xadd(tail, 1)", 1, 0),
+        (0, "head == my?", 2, 0),
+        (1, "head == my?", 2, 0),
+        (0, "head = my + 1", 2, 0),
+        (1, "head == my?", 2, 1),
+    ];
+
+    #[test]
+    fn a_run_of_the_model_is_taken_and_breaks_nothing() {
+        let followed = follow(&ticket(), &run(CONTENDED)).expect("a run");
+        assert_eq!(followed.broken, None);
+        // Memory is known to the bits that the model has.
+        let higher: Vec<_> = CONTENDED.iter().map(|&(t, text, tail, head)| (t, text, tail + 8, head + 16)).collect();
+        assert_eq!(follow(&ticket(), &run(&higher)), Ok(followed));
+    }
+
+    #[test]
+    fn what_the_model_does_not_do_is_refused_with_its_row() {
+        let mut out_of_turn = CONTENDED.to_vec();
+        out_of_turn[4] = (1, "head = my + 1", 2, 0);
+        let error = follow(&ticket(), &run(&out_of_turn)).expect_err("T1 has not its turn").to_string();
+        assert!(error.contains("row 4") && error.contains("stands before \"head == my?\""), "{error}");
+        let mut other_memory = CONTENDED.to_vec();
+        other_memory[5] = (1, "head == my?", 2, 0);
+        let error = follow(&ticket(), &run(&other_memory)).expect_err("the head is 1").to_string();
+        assert!(error.contains("row 5") && error.contains("head is 0 before T1 takes"), "{error}");
+        assert!(follow(&ticket(), &run(&[(2, "my = xadd(tail, 1)", 0, 0)])).is_err());
+        assert!(follow(&ticket(), &run(&[(0, "nothing of the kind", 0, 0)])).is_err());
+    }
+
+    #[test]
+    fn a_run_that_leaves_someone_waiting_for_ever_says_so() {
+        let setting = Setting { mutant: Some(Mutant::NoLookAfterPublish), ..Setting::sound(1) };
+        let program = Protocol::PvTicket4_0.program(&setting).expect("a program");
+        let machine = Machine::new(program, 2, None).expect("a machine");
+        let line = |thread: usize, text: &str| Taken { thread, text: text.to_owned(), memory: Vec::new() };
+        let lines = [
+            (0, "my = xadd(tail, 1)"),
+            (1, "my = xadd(tail, 1)"),
+            (0, "head == my?"),
+            (1, "head == my?"),
+            (1, "w.lock = NULL"),
+            (1, "w.want = my"),
+            (1, "w.lock = lock"),
+            (0, "head & SLOWPATH? = xadd(head, 1)"),
+            (1, "set the slowpath flag"),
+        ];
+        let run: Vec<Taken> = lines.into_iter().map(|(thread, text)| line(thread, text)).collect();
+        let followed = follow(&machine, &run).expect("a run");
+        assert!(matches!(followed, Followed { broken: Some(Violation::Stuck), .. }), "{followed:?}");
+    }
+}

@@ -3,7 +3,9 @@
 use pyo3::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::lock::check::{self, Action, Case, Checked, Event, Limits, Mutant, Protocol, Scenario, Setting};
+use crate::lock::check::{
+    self, Action, Case, Checked, Event, Followed, Limits, Mutant, Protocol, Scenario, Setting, Taken,
+};
 
 /// (protocol, mutant, scenario, threads, slots, acquisitions) of a case; slots are None where there are none.
 type CaseRow = (String, Option<String>, String, usize, Option<usize>, Option<u8>);
@@ -90,4 +92,17 @@ pub fn lock_replay(py: Python<'_>, of: CaseRow, run: Vec<(usize, bool, u8, Strin
         run.into_iter().map(|(thread, drain, choice, text)| (Action { thread, drain, choice }, text)).collect();
     let violation = py.detach(|| check::replay(&case.machine()?, &run))?;
     Ok((violation.name().to_owned(), violation.to_string()))
+}
+
+/// (thread, line, variables before it) of a line that was taken.
+type TakenRow = (usize, String, Vec<(String, u8)>);
+
+/// Takes a run that something else made, in the model: the most states that it leaves open at one time, and the name
+/// and words of what its last line breaks, or that nobody can go on behind it.
+#[pyfunction]
+pub fn lock_follow(py: Python<'_>, of: CaseRow, run: Vec<TakenRow>) -> PyResult<(usize, Option<(String, String)>)> {
+    let case = case(of)?;
+    let run: Vec<Taken> = run.into_iter().map(|(thread, text, memory)| Taken { thread, text, memory }).collect();
+    let Followed { states, broken } = py.detach(|| check::follow(&case.machine()?, &run))?;
+    Ok((states, broken.map(|violation| (violation.name().to_owned(), violation.to_string()))))
 }

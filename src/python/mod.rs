@@ -42,7 +42,7 @@ mod _core {
     #[pymodule_export]
     use super::lock_bench::{lock_bench_contend, lock_bench_limits, lock_bench_names, lock_bench_pair};
     #[pymodule_export]
-    use super::lock_check::{lock_check, lock_protocols, lock_replay, lock_standard, lock_uncatchable};
+    use super::lock_check::{lock_check, lock_follow, lock_protocols, lock_replay, lock_standard, lock_uncatchable};
     #[pymodule_export]
     use super::lock_ops::Unkicked;
     #[pymodule_export]

@@ -9,7 +9,8 @@ import pytest
 from pvops.emulate.guest import locks
 from pvops.emulate.guest.locks.kernel import LockImage
 from pvops.emulate.smp.job import LockJob, LockResult, differing, results, run
-from pvops.emulate.smp.machine import Machine, Outcome, Setting
+from pvops.emulate.smp.machine import Machine
+from pvops.emulate.smp.setting import Outcome, Setting
 from pvops.errors import RunError
 
 #: Short slices on too few physical CPUs, tickets that wrap, and waiters that soon sleep.

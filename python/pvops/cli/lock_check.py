@@ -10,7 +10,8 @@ from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
     from pvops.lock.check import Check
 
@@ -69,10 +70,11 @@ def _replay(args: argparse.Namespace) -> int:
         raise UsageError("--replay prints what it confirms; there is no page of it")
     from pvops.lock.check import replay
 
-    confirmed = []
+    confirmed: list[dict[str, object]] = []
     for number, row in enumerate(_rows(args.replay)):
         try:
-            confirmed.append({"protocol": row["protocol"], "mutant": row["mutant"], "what": replay(row)})
+            what = _followed(row) if "protocol" not in row else replay(row)
+            confirmed.append({"protocol": row.get("protocol", row.get("guest")), "mutant": row["mutant"], "what": what})
         except Error as error:
             place = f"{args.replay}: check {number}: {error}"
             raise LockError(place, reason=error.reason, file=args.replay, section="trace", row=error.row) from None
@@ -82,6 +84,21 @@ def _replay(args: argparse.Namespace) -> int:
         for line in confirmed:
             print(f"{line['protocol']} {line['mutant'] or '(sound)'}: {line['what']}")
     return 0
+
+
+def _followed(row: Mapping[str, Any]) -> str:
+    """A run of machine code, as `pvops run --vcpus N --trace --json` has it, taken in the model."""
+    from pvops.errors import LockError
+    from pvops.lock.check import follow
+
+    try:
+        run = [(e["vcpu"], e["what"], e["lock"]) for e in row["trace"] if e["kind"] == "step"]
+        broken = follow(row["guest"], row["mutant"], row["vcpus"], run, slots=row["locks"][0]["slots"])
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise LockError(f"not a row of `pvops run --vcpus N --trace --json`: {error}", section="trace") from None
+    return f"{len(run):,} steps of machine code are a run of the model" + (
+        f", which ends in {broken}" if broken else ""
+    )
 
 
 def _rows(path: str) -> Sequence[dict[str, object]]:
@@ -98,9 +115,11 @@ def _rows(path: str) -> Sequence[dict[str, object]]:
                 document = json.load(file)
     except (ValueError, RecursionError) as error:
         raise LockError(f"{path}: not JSON: {error}", file=path) from None
-    rows = document.get("checks", [document]) if isinstance(document, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "protocol" in row for row in rows):
-        raise LockError(f"{path}: not a document or row of `pvops lock check --json`", file=path)
+    rows = document.get("checks", document.get("runs", [document])) if isinstance(document, dict) else None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and {"protocol", "locks"} & set(row) for row in rows
+    ):
+        raise LockError(f"{path}: not a document or row of `pvops lock check --json` or `pvops run --vcpus`", file=path)
     traced = [row for row in rows if row.get("trace")]
     if not traced:
         raise LockError(f"{path}: no row has a trace", file=path)

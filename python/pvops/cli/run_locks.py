@@ -22,20 +22,30 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     job = _job(args)
     from pvops.emulate.smp.job import differing, results
+    from pvops.render import locks_text
     from pvops.render import run_locks as render
 
     found = list(results(job))
     wrong = differing(found)
+    if args.html is not None:
+        from pvops.render import html, run_locks_page
+
+        html.write(args.html, run_locks_page.page(found, wrong))
+        if args.html != "-":
+            output.note(f"{len(found)} runs -> {args.html}")
     if args.format_ == "json":
         output.print_json(render.document(found, wrong))
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, render.rows(found), render.COLUMNS)
-    else:
+    elif args.html != "-":
         style = terminal.Style(args.color)
         for line in render.lines(found, style):
             sys.stdout.write(line + "\n")
         for result in found if args.trace else ():
             for line in render.trace_lines(result):
+                sys.stdout.write(line + "\n")
+        for result in found if args.gantt else ():
+            for line in locks_text.picture(result):
                 sys.stdout.write(line + "\n")
     for line in wrong:
         output.note(line)
@@ -48,7 +58,7 @@ def _job(args: argparse.Namespace) -> LockJob:
     unicorn()
     from pvops.emulate.guest import locks
     from pvops.emulate.smp.job import LockJob
-    from pvops.emulate.smp.machine import Setting
+    from pvops.emulate.smp.setting import Setting
 
     if args.bits not in (None, 32, 64):
         raise RunError(f"--bits {args.bits}: 32 or 64")
@@ -71,5 +81,5 @@ def _job(args: argparse.Namespace) -> LockJob:
         patched=(False, True) if args.patched is None else (args.patched,),
         threshold=16 if args.threshold is None else args.threshold,
         mutant=args.mutant,
-        record=args.trace,
+        record=args.trace or args.gantt or args.html is not None,
     )

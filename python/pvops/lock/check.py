@@ -234,3 +234,33 @@ def replay(row: Mapping[str, Any]) -> str:
     if row.get("violation") not in (None, violation):
         raise LockError(f"the trace ends in {violation}, not in {row['violation']}", section="trace")
     return what
+
+
+def follow(
+    protocol: str,
+    mutant: str | None,
+    threads: int,
+    run: Sequence[tuple[int, str, Mapping[str, int]]],
+    *,
+    slots: int | None = None,
+) -> str | None:
+    """Takes a run that something else made, machine code for one, in the model of a protocol.
+
+    Args:
+        protocol, mutant: which model.
+        threads: how many there are.
+        run: (thread, line of the model's program, variables before it) of each step. Of a variable only the bits count
+            that the model has. Memory is sequentially consistent: a store is seen at once.
+        slots: parking slots, where waiters have some.
+
+    Returns:
+        What its last step breaks, by name, or ``lost-kick`` where nobody can go on behind it and someone waits; None
+        where it is a run that breaks nothing.
+
+    Raises:
+        LockError: a step cannot be taken in the model, or memory is another there; the error names its row.
+    """
+    case = Check(protocol, mutant, "plain", threads, slots, None)
+    taken = [(thread, text, [(name, value & 0xFF) for name, value in seen.items()]) for thread, text, seen in run]
+    _, broken = _core.lock_follow(case.case, taken)
+    return None if broken is None else broken[0]

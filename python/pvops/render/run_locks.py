@@ -30,6 +30,7 @@ def _run(result: LockResult) -> dict[str, object]:
     setting, waits = result.setting, result.waits
     lock = {
         "protocol": result.protocol,
+        "slots": result.image.protocol.slots(result.mutant),
         "acquisitions": result.acquisitions,
         "slow_paths": result.slow_paths,
         "kicks": result.kicks,

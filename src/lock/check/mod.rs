@@ -19,6 +19,7 @@
 //! scheduler lets it. [`reduce`] says why states can be identified.
 
 mod bounds;
+mod follow;
 mod layout;
 mod machine;
 pub mod program;
@@ -35,6 +36,7 @@ mod violation;
 mod visited;
 
 pub use bounds::{MAX_ACQUISITIONS, MAX_THREADS};
+pub use follow::{Followed, Taken, follow};
 pub use protocols::{Mutant, Protocol, Scenario, Setting};
 pub use reduce::Reductions;
 pub use search::{Limits, SearchResult, search};

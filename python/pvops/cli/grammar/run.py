@@ -78,4 +78,7 @@ def _locks(parser: argparse.ArgumentParser) -> None:
     ):
         group.add_argument(f"--{name}", type=int, metavar=metavar, help=what)
     group.add_argument("--scheduler", metavar="NAME", help="round-robin or credit (default)")
+    group.add_argument(
+        "--gantt", action="store_true", help="draw who ran, around the first holder that lost its physical CPU"
+    )
     group.add_argument("--mutant", metavar="NAME", help="plant a known bug; what it breaks is the result")

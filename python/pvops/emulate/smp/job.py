@@ -11,8 +11,9 @@ from typing import NamedTuple
 from pvops.emulate.cpu import Stop
 from pvops.emulate.guest import locks
 from pvops.emulate.guest.locks.kernel import LockImage
-from pvops.emulate.smp.machine import Machine, Outcome, Setting
+from pvops.emulate.smp.machine import Machine
 from pvops.emulate.smp.record import Event, Recorder, Span
+from pvops.emulate.smp.setting import Outcome, Setting
 
 
 class LockJob(NamedTuple):
@@ -72,6 +73,7 @@ class LockResult(NamedTuple):
         seconds: wall clock.
         image: the guest.
         events, spans: what happened in the first schedule, where recorded.
+        code: address of each instruction in the events → the instruction, as the text has it then.
     """
 
     protocol: str
@@ -102,6 +104,7 @@ class LockResult(NamedTuple):
     image: LockImage
     events: tuple[Event, ...]
     spans: tuple[Span, ...]
+    code: Mapping[int, str]
 
     @property
     def stop(self) -> Stop:
@@ -185,6 +188,7 @@ def run(image: LockImage, backend: str, job: LockJob, *, patched: bool) -> LockR
         image=image,
         events=events,
         spans=spans,
+        code={pc: machine.instruction(pc) for pc in {event.pc for event in events}},
     )
 
 

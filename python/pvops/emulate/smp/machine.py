@@ -8,9 +8,10 @@ length the seed draws. A trap ends a quantum, which is counted whole.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.emulate.cpu import Stop
 from pvops.emulate.guest.locks.kernel import TOLD
@@ -18,7 +19,8 @@ from pvops.emulate.smp import boot
 from pvops.emulate.smp.counts import Counts
 from pvops.emulate.smp.hypervisors import HYPERVISORS
 from pvops.emulate.smp.record import Recorder
-from pvops.emulate.smp.scheduler import SCHEDULERS, Scheduler, scheduler
+from pvops.emulate.smp.scheduler import Scheduler, scheduler
+from pvops.emulate.smp.setting import PARTS, Outcome, Setting
 from pvops.emulate.smp.watch import Broken, Watch
 from pvops.errors import RunError
 
@@ -28,87 +30,8 @@ if TYPE_CHECKING:
     from pvops.emulate.smp.vcpu import Vcpu
 
 
-class Setting(NamedTuple):
-    """How a guest is run. Times are cycles.
-
-    Attributes:
-        pcpus: physical CPUs.
-        seed: of the quanta's lengths.
-        scheduler: of `SCHEDULERS`.
-        turns: acquisitions of each CPU.
-        think, hold: between two acquisitions and in one: turns of a loop of two instructions.
-        quantum: instructions at a stretch, on the average.
-        slice: how long a virtual CPU may run while others wait.
-        switch, exit, kick: what it costs to put a virtual CPU on a physical one, to leave the guest in order to sleep,
-            and to wake another.
-        ticket: the lock's first ticket.
-        most: instructions of all together, before a run is given up.
-    """
-
-    pcpus: int = 2
-    seed: int = 1
-    scheduler: str = "credit"
-    turns: int = 4
-    think: int = 4
-    hold: int = 4
-    quantum: int = 6
-    slice: int = 400
-    switch: int = 20
-    exit: int = 20
-    kick: int = 40
-    ticket: int = 0
-    most: int = 20_000_000
-
-    def check(self) -> None:
-        """Raises `RunError` where it makes no sense."""
-        least = {"pcpus": 1, "turns": 1, "quantum": 1, "slice": 1, "most": 1}
-        for name in ("pcpus", "seed", "turns", "think", "hold", "quantum", "slice", "switch", "exit", "kick", "most"):
-            value = getattr(self, name)
-            if not least.get(name, 0) <= value < 1 << (64 if name == "seed" else 31):
-                raise RunError(f"{name}: {value} is less than {least.get(name, 0)}, or more than any run takes")
-        if self.scheduler not in SCHEDULERS:
-            raise RunError(f"no scheduler {self.scheduler} (there are {', '.join(SCHEDULERS)})")
-
-
-class Outcome(NamedTuple):
-    """What came of a run.
-
-    Attributes:
-        setting: how it was run.
-        stop: why it ended: ``done``, ``deadlock``, ``hang``, ``broken``, or as of one CPU.
-        broken: the promise that was not kept.
-        cycles: of the physical CPU that ended last.
-        parts: cycles of all virtual CPUs: ``useful``, ``spin``, ``blocked``, ``overhead``, ``idle``.
-        acquisitions: of each virtual CPU.
-        waits: from arriving to entering, of each acquisition.
-        calls: hypercalls by name.
-        blocked: how often a virtual CPU slept.
-        instructions: executed, of all CPUs.
-        final_state: what the program came to: the counter, and each CPU's acquisitions.
-        preempted: how often one lost its physical CPU, and how often while it held the lock.
-    """
-
-    setting: Setting
-    stop: Stop
-    broken: Broken | None
-    cycles: int
-    parts: dict[str, int]
-    acquisitions: tuple[int, ...]
-    waits: tuple[int, ...]
-    calls: dict[str, int]
-    blocked: int
-    instructions: int
-    final_state: str
-    preempted: tuple[int, int]
-
-    @property
-    def ok(self) -> bool:
-        """Everybody was done, and every promise kept."""
-        return self.stop.kind == "done" and self.broken is None
-
-
-#: Where the cycles of a virtual CPU go.
-PARTS = ("useful", "spin", "blocked", "overhead", "idle")
+#: An address of the guest's in the text of an instruction.
+_ADDRESS = re.compile("0x(?:ffffffff8|c0)[0-9a-f]{6,7}")
 
 
 class Physical:
@@ -183,6 +106,26 @@ class Machine:
         """Op → what its sites are."""
         return self.counts.forms(self.patches if self.patched else None)
 
+    def fast_path(self) -> list[str]:
+        """The instructions that one CPU alone executes to take the lock and to give it back."""
+        self._reset(Setting(pcpus=1, turns=1, think=0, hold=0))
+        cpu, out = self.cpus[0], []
+        ends = {self.image.address("cpu_enter"): False, self.image.address("cpu_done"): False}
+        begins = {self.image.address("cpu_acquire"): True, self.image.address("cpu_release"): True}
+        shown = False
+        self.at = self.physical[0]
+        while cpu.get("pc") != self._exit and cpu.stopped is None:
+            shown = (begins | ends).get(cpu.get("pc"), shown)
+            if shown:
+                out.append(self.instruction(cpu.get("pc")))
+            cpu.step(1, self._exit)
+        return out
+
+    def instruction(self, address: int) -> str:
+        """The instruction at an address, as the text has it now, in AT&T syntax."""
+        found = self.image.kernel.image.disassemble(address, self.memory.read(address, 16), names=False)
+        return _ADDRESS.sub(lambda number: self.image.place(int(number[0], 16)), found[0][2]) if found else ""
+
     def _watch(self, cpu: Vcpu, touches: bool) -> None:
         recording = self.recorder is not None
         hooks = {
@@ -193,7 +136,7 @@ class Machine:
         cpu.watch_halts(self.counts.halts)
         if touches:
             lock = self.image.address("the_lock")
-            cpu.watch_accesses(lock, 64, lambda: self.watch.touched(cpu.number))
+            cpu.watch_accesses(lock, 64, partial(self._touched, cpu))
 
     # A run
 
@@ -382,12 +325,19 @@ class Machine:
             return
         now = self.at.now
         if self.recorder is not None:
-            for text in texts:
-                self.recorder.event(cpu, now, "step", text)
+            for n, text in enumerate(texts):
+                self.recorder.event(cpu, now, "step", text, known=not n)
         if step.mark:
             self.watch.mark(cpu.number, step.mark, now)
             if self.recorder is not None:
                 self.recorder.event(cpu, now, "mark", step.mark)
+            if self.watch.broken is not None:
+                cpu.pause()
+
+    def _touched(self, cpu: Vcpu) -> None:
+        self.watch.touched(cpu.number)
+        if self.watch.broken is not None:
+            cpu.pause()
 
     # Ends
 

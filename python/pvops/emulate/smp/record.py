@@ -56,9 +56,10 @@ class Recorder:
         self._open: list[tuple[str, int]] = [("idle", 0)] * len(cpus)
         self._on: list[int | None] = [v if v < pcpus else None for v in range(len(cpus))]
 
-    def event(self, cpu: Vcpu, at: int, kind: str, what: str) -> None:
-        """Something happens."""
-        self.events.append(Event(at, cpu.number, cpu.get("pc"), kind, what, self.variables()))
+    def event(self, cpu: Vcpu, at: int, kind: str, what: str, *, known: bool = True) -> None:
+        """Something happens. `known`: memory is as it was before; the second line of one instruction has no before."""
+        held = self.variables() if known else {}
+        self.events.append(Event(at, cpu.number, cpu.get("pc"), kind, what, held))
 
     def state(self, vcpu: int, state: str, at: int) -> None:
         """A virtual CPU is in another state."""

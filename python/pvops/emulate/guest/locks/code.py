@@ -91,6 +91,7 @@ class Protocol(NamedTuple):
         mutants: which bugs can be planted.
         fifo: who arrives first enters first.
         no_touch: nobody touches the lock after giving it up.
+        slots: parking slots in a guest with this bug, where waiters have some.
         slow: functions that a waiter is in when it has spun for long enough.
         natives: functions of its ops on bare hardware.
         features: the feature numbers that a guest's CPU has below each backend, for its alternatives.
@@ -112,6 +113,7 @@ class Protocol(NamedTuple):
     mutants: tuple[str, ...]
     fifo: bool = True
     no_touch: bool = True
+    slots: Callable[[str | None], int | None] = lambda mutant: None
     slow: tuple[str, ...] = ()
     natives: Callable[[Code], Mapping[str, Body]] = lambda code: {}
     features: Mapping[str, tuple[int, ...]] = {}

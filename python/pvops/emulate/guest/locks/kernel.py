@@ -99,10 +99,10 @@ class LockImage:
         return (
             *(testl(1, mem("interrupts")), je(addr(silent)), self.pv.raw_local_irq_enable(), label(silent)),
             *(movl(mem("turns"), w.turns), w.load("the_lock", w.lock), label(turn), self._pass("think")),
-            self.protocol.acquire(code, "the_lock"),
+            *(label("cpu_acquire"), self.protocol.acquire(code, "the_lock"), label("cpu_enter")),
             code.steps("the_lock", (), movl(count, w.also), mark=ENTER),
             *(self._pass("hold"), incl(w.also), movl(w.also, count)),
-            self.protocol.release(code, "the_lock"),
+            *(label("cpu_release"), self.protocol.release(code, "the_lock"), label("cpu_done")),
             *(code.steps("the_lock", (), decl(w.turns), mark=DONE), jne(addr(turn)), jmp("exit")),
         )
 

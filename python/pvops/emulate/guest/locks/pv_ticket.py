@@ -31,7 +31,7 @@ from pvops.assembler.x86 import (
     xorl,
 )
 from pvops.emulate.guest.locks import hypervisor
-from pvops.emulate.guest.locks.code import IF, NUMBER, PER_CPU_SHIFT, W_LOCK, Code, Protocol, Variable
+from pvops.emulate.guest.locks.code import IF, NUMBER, PER_CPU_SHIFT, W_LOCK, W_WANT, Code, Protocol, Variable
 from pvops.emulate.guest.locks.pv_tickets import OPS
 from pvops.emulate.guest.locks.slow import restored
 from pvops.emulate.guest.locks.steps import ARRIVE, LEAVE, At
@@ -43,9 +43,9 @@ PARKED = 1
 NAME = "the_lock"
 
 
-def _slots(code: Code) -> int:
-    """As many as there are; a bug has all waiters share one, and wakes one of them."""
-    return 1 if code.planted("one-slot-for-all") else SLOTS
+def slots(mutant: str | None) -> int:
+    """As many as there are; of some bugs only those notice who share one."""
+    return 1 if mutant in ("one-slot-for-all", "wake-before-clear", "wrong-hand-clears") else SLOTS
 
 
 def _acquire(code: Code, name: str) -> Body:
@@ -74,11 +74,11 @@ def _release(code: Code, name: str) -> Body:
 
     def quiet(cpu: At) -> tuple[str, ...]:
         """Where the next is parked, the slow path looks again and goes by what it sees there."""
-        at = code.slots() + 4 * (cpu.get(index.name) & _slots(code) - 1)
+        at = code.slots() + 4 * (cpu.get(index.name) & slots(code.mutant) - 1)
         return () if cpu.number_at(at, 4) & PARKED else ("is slot(my + 1) parked?",)
 
     look = code.steps(name, (), testl(PARKED, slot), when=quiet)
-    chosen = (movl(w.kept, edx), andl(_slots(code) - 1, edx))
+    chosen = (movl(w.kept, edx), andl(slots(code.mutant) - 1, edx))
     kick = (
         w.mov(w.lock, w.arguments[0]),
         movl(w.kept, w.words[1]),
@@ -110,7 +110,7 @@ def _slot(code: Code) -> Body:
     """The address of a ticket's slot into `lock`; the ticket is in `also`."""
     w = code.w
     index = rdx if w.bits == 64 else edx
-    return (movl(w.also, edx), andl(_slots(code) - 1, edx), w.lea(mem(addr("slots"), None, index, 4), w.lock))
+    return (movl(w.also, edx), andl(slots(code.mutant) - 1, edx), w.lea(mem(addr("slots"), None, index, 4), w.lock))
 
 
 def _lock_spinning(code: Code, backend: str) -> Body:
@@ -130,13 +130,21 @@ def _lock_spinning(code: Code, backend: str) -> Body:
     body: list[Body] = [w.mov(w.arguments[0], w.kept_word), movl(w.words[1], w.also), _slot(code)]
     body += [code.pv.raw_local_save_flags(), w.push(w.result), code.pv.raw_local_irq_disable()]
     if code.planted("publish-after-look"):
-        body.append(look())
+
+        def fails(cpu: At) -> tuple[str, ...]:
+            """Where it has its turn, the lock looks again, and goes by what it sees there."""
+            turn = cpu.number_at(cpu.get(w.kept_word.name) + HEAD, 4) == cpu.get(w.also.name)
+            return () if turn else ("the last look: head == my?",)
+
+        early = steps(NAME, (), cmpl(w.also, mem(HEAD, w.kept_word)), when=fails)
+        body += [early, je(addr(out))]
     body.append(w.mov(w.lock, w.own(W_LOCK)))
     if backend == "xen":
         body.append(hypervisor.clear_pending(w))
     # published | PARKED is in `turns`.
     body += [label(again), movl(slot, eax), movl(eax, w.turns), orl(PARKED, w.turns)]
     body += [steps(NAME, (), lock(cmpxchgl(w.turns, slot)), when=exchanged), jne(addr(again))]
+    body.append(movl(w.turns, w.own(W_WANT)))
     if code.mutant not in ("publish-after-look", "no-look-after-publish"):
         body.append(look())
     body += [steps(NAME, "futex_wait(slot(my), published | PARKED)", cmpl(w.turns, slot)), jne(addr(out))]
@@ -147,7 +155,8 @@ def _lock_spinning(code: Code, backend: str) -> Body:
         flags = mem(0, w.stack)
         slept = (code.pv.PVOP_VCALL("pv_irq_ops.halt"), jmp(addr(awake)), label(off))
         body += [testl(IF, flags), jne(addr(off)), *slept, code.pv.PVOP_VCALL("pv_irq_ops.safe_halt"), label(awake)]
-    body += [cmpl(w.turns, slot), je(addr(asleep)), label(out)]
+    # Whoever wakes it takes it out of those who sleep on the slot: until then it was something else.
+    body += [w.cmp(0, w.own(W_LOCK)), jne(addr(asleep)), label(out)]
     if code.planted("wrong-hand-clears"):
         body.append(steps(NAME, "fetch_and(slot(my), !PARKED)", lock(andl(~PARKED, slot))))
     body += [w.store(0, w.own(W_LOCK)), w.pop(w.turns_word), *restored(code)]
@@ -166,7 +175,7 @@ def _unlock_kick(code: Code, backend: str) -> Body:
 
     body: list[Body] = [movl(w.words[1], w.also), _slot(code), label(again), look, testl(PARKED, eax), je(addr(done))]
     if code.planted("wake-before-clear"):
-        body += [movl(eax, w.turns), _wake(code, backend), movl(w.turns, eax), leal(mem(1, w.result), ecx), clear()]
+        body += [_wake(code, backend), movl(w.turns, eax), leal(mem(1, w.result), ecx), clear()]
         body += [jne(addr(again))]
     else:
         body += [leal(mem(1, w.result), ecx), clear(), jne(addr(again)), _wake(code, backend)]
@@ -174,17 +183,20 @@ def _unlock_kick(code: Code, backend: str) -> Body:
 
 
 def _wake(code: Code, backend: str) -> Body:
-    """Kicks every CPU that notes this slot; a bug kicks the first one alone."""
+    """Kicks every CPU that sleeps on this slot as it was, which is in eax; a bug kicks the first one alone."""
     w, steps = code.w, code.steps
     again, following, done = Local("again"), Local("following"), Local("done")
     one = code.planted("one-slot-for-all")
     text = f"futex_wake(slot, {'one' if one else 'all'})"
     after: Body = (jmp(addr(done)),) if one else ()
-    sleeps = mem(addr("per_cpu_areas") + W_LOCK, w.result)
+    sleeps, published = (mem(addr("per_cpu_areas") + at, w.result) for at in (W_LOCK, W_WANT))
     return (
-        *(w.mov(w.lock, w.kept_word), steps(NAME, text, xorl(w.also, w.also))),
+        *(w.mov(w.lock, w.kept_word), movl(eax, w.turns), steps(NAME, text, xorl(w.also, w.also))),
         *(label(again), cmpl(mem("nr_cpus"), w.also), je(addr(done)), cmpl(w.also, w.own(NUMBER)), je(addr(following))),
-        *(movl(w.also, eax), shll(PER_CPU_SHIFT, eax), w.cmp(w.kept_word, sleeps), jne(addr(following))),
+        # Out of those who sleep on it, if it still is one of them.
+        *(movl(w.also, eax), shll(PER_CPU_SHIFT, eax), cmpl(w.turns, published), jne(addr(following))),
+        *(w.lea(sleeps, w.lock), w.mov(w.kept_word, w.result)),
+        *(xorl(edx, edx), w.cmpxchg_dx(mem(0, w.lock)), jne(addr(following))),
         *(movl(w.also, edx), hypervisor.kick(code, backend, text=""), after),
         *(label(following), incl(w.also), jmp(addr(again)), label(done), w.mov(w.kept_word, w.lock)),
     )
@@ -203,6 +215,7 @@ PROTOCOL = Protocol(
         *("kick-before-release", "wrong-hand-clears", "publish-after-look", "no-look-after-publish"),
         *("wake-before-clear", "touch-after-release", "one-slot-for-all"),
     ),
+    slots=slots,
     slow=("kvm_lock_spinning", "xen_lock_spinning"),
     slept="",
     ticket=lambda ticket: (ticket & 0xFFFFFFFF) * 0x1_0000_0001,

@@ -37,14 +37,14 @@ def functions(code: Code, backend: str, *, flag_at: int) -> Body:
 def _lock_spinning(code: Code, backend: str, flag_at: int) -> Body:
     """Says what it waits for, sets the flag, looks once more, sleeps. The lock is in `kept`, the ticket in `also`."""
     w, steps = code.w, code.steps
-    out, leave, off = Local("out"), Local("leave"), Local("off")
+    out, early, leave, off = (Local(name) for name in ("out", "early", "leave", "off"))
     name = "the_lock"
     at = mem(0, w.kept_word)
     bare = (andl(~FLAG, eax),) if flag_at == 0 else ()
 
-    def look() -> Body:
+    def look(to: Local) -> Body:
         read = steps(name, "the last look: head == my?", movzwl(at, eax))
-        return (read, *bare, cmpl(w.also, eax), je(addr(out)))
+        return (read, *bare, cmpl(w.also, eax), je(addr(to)))
 
     body: list[Body] = [w.mov(w.arguments[0], w.kept_word), movl(w.words[1], w.also)]
     if backend == "xen":
@@ -52,7 +52,7 @@ def _lock_spinning(code: Code, backend: str, flag_at: int) -> Body:
         body += [cmpl(-1, w.own(KICKER)), je(addr(leave))]
     body += [code.pv.raw_local_save_flags(), w.mov(w.result, w.turns_word), code.pv.raw_local_irq_disable()]
     if code.planted("publish-after-look"):
-        body.append(look())
+        body.append(look(early))
     body += [
         steps(name, "w.lock = NULL", w.store(0, w.own(W_LOCK))),
         steps(name, "w.want = my", movl(w.also, w.own(W_WANT))),
@@ -62,14 +62,15 @@ def _lock_spinning(code: Code, backend: str, flag_at: int) -> Body:
     if backend == "xen":
         body.append(hypervisor.clear_pending(w))
     if code.mutant not in ("publish-after-look", "no-look-after-publish"):
-        body.append(look())
+        body.append(look(out))
     if backend == "xen":
         # Interrupts may come while it sleeps; one that comes before leaves the event pending.
         body += [*restored(code), hypervisor.poll(w)]
     else:
         slept = (code.pv.PVOP_VCALL("pv_irq_ops.halt"), jmp(addr(out)), label(off))
         body += [testl(IF, w.turns), jne(addr(off)), *slept, code.pv.PVOP_VCALL("pv_irq_ops.safe_halt")]
-    body += [label(out), steps(name, "w.lock = NULL", w.store(0, w.own(W_LOCK))), *restored(code), label(leave)]
+    body += [label(out), steps(name, "w.lock = NULL", w.store(0, w.own(W_LOCK)))]
+    body += [label(early), *restored(code), label(leave)]
     return body
 
 

@@ -80,6 +80,10 @@ class Width(NamedTuple):
         """Pops a register."""
         return (x86.popq if self.bits == 64 else x86.popl)(register)
 
+    def cmpxchg_dx(self, target: Memory) -> Body:
+        """``lock cmpxchg`` of a pointer in memory: that in `result` becomes that in edx (rdx)."""
+        return x86.lock(x86.cmpxchgq(o.rdx, target) if self.bits == 64 else x86.cmpxchgl(o.edx, target))
+
     def load(self, symbol: Name | Value, target: Register) -> Body:
         """An address into a register; on x86-64 kernels lie where four bytes reach, their signs extended."""
         value = symbol if isinstance(symbol, Value) else Value(symbol)

@@ -124,7 +124,7 @@ def _unlock(code: Code) -> Body:
     released = steps(NAME, "lock = 0", movb(0, mem(0, w.lock)), mark=LEAVE)
     if first:
         # The flags of the comparison outlive the store.
-        body: Body = (look(), released, je(addr(done)))
+        body: Body = (look(), released, steps(NAME, "mfence", mfence()), je(addr(done)))
     else:
         body = (released, steps(NAME, "mfence", mfence()), look(), je(addr(done)))
     return (w.mov(w.arguments[0], w.lock), body, label(slowly), _kick(code, done), label(done))
