@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pvops::exec::{Code, Draft};
+use pvops::exec::{Draft, ExecutableCode};
 use pvops::insn::{X86_NOPS, call, jmp};
 
 const APART: usize = 128;
@@ -39,7 +39,7 @@ const FORMS: [(Form, &str); 4] = [
 
 /// Two programs in executable memory: a pass over sites, and the walk.
 struct Laid {
-    code: Code,
+    code: ExecutableCode,
     pass: usize,
     forget: usize,
 }

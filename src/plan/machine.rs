@@ -24,7 +24,7 @@ pub struct Paravirt {
 }
 
 /// How indirect calls are checked (`cfi_mode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
 pub enum CfiMode {
     /// `cfi=off`.
     Off,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::insn::{NopTable, X86_NOPS};
+use crate::plan::CfiMode;
 
 /// How indirect branches are made (`apply_retpolines()`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,18 +54,6 @@ impl Branches {
             Branches::FencedIts => "lfence and indirect branches, ITS thunks",
         }
     }
-}
-
-/// How indirect calls are checked (`cfi_mode`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CfiMode {
-    /// `cfi=off`.
-    Off,
-    /// As clang built it, the hashes aside.
-    #[default]
-    Kcfi,
-    /// Where the CPU has IBT.
-    FineIbt,
 }
 
 /// What decides preambles and callers of a kernel with `.cfi_sites`.

@@ -12,10 +12,11 @@
 
 use super::code::ClusterCode;
 use crate::insn::JMP_SHORT;
+use crate::plan::CfiMode;
 use crate::plan::forms::ENDBR64;
 use crate::verify::hashes::{CALLER, PREAMBLE, caller_hash, preamble_hash};
 use crate::verify::site_map::SiteMap;
-use crate::verify::state::{CfiMode, State};
+use crate::verify::state::State;
 
 /// What stands for the hash in FineIBT's code.
 const PLACEHOLDER: [u8; 4] = 0x1234_5678_u32.to_le_bytes();

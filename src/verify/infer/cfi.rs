@@ -2,8 +2,9 @@
 
 use super::tally::Tally;
 use super::{Inference, Unknown};
+use crate::plan::CfiMode;
 use crate::verify::hashes::{CALLER, PREAMBLE, caller_hash, preamble_hash};
-use crate::verify::state::{Cfi, CfiMode};
+use crate::verify::state::Cfi;
 use crate::verify::visit::Kind;
 
 impl Inference<'_, '_, '_> {
