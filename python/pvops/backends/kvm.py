@@ -152,6 +152,8 @@ backend = Backend(
         "2.6.26": (*_CLOCKS_2_6_26, *_IO_DELAY, *_MMU_OP),
         "2.6.30": (*_CLOCKS_2_6_26, _TSC_KHZ, *_IO_DELAY, *_MMU_OP),
         "2.6.33": (_clock("kvm_clock_read"), *_IO_DELAY, *_MMU_OP),
+        "2.6.32-el6": (_clock("kvm_clock_read"), *_IO_DELAY, *_STEAL, *_MMU_OP),
+        "2.6.34": (_clock("kvm_clock_read"), *_IO_DELAY, *_MMU_OP),
         "3.1": (*KVM_3_3, *_MMU_OP),
         "3.3": KVM_3_3,
         "3.10-el7": (*KVM_4_2, *_LOCK_OPS_4_2, *_TICKETS),

@@ -190,6 +190,7 @@ backend = PatchingBackend(
         "2.6.26": xen_2008.XEN_2_6_26,
         "2.6.27": xen_2008.XEN_2_6_27,
         "2.6.30": xen_2008.XEN_2_6_30,
+        "2.6.32-el6": (*XEN_2_6_34, *_BYTELOCKS),
         "2.6.34": (*XEN_2_6_34, *_BYTELOCKS),
         "3.10-el7": (*XEN_2_6_34, *spinlocks_3_12(LOCKS_3_12)),
         "3.12": (*XEN_2_6_34, *spinlocks_3_12(LOCKS_3_12)),

@@ -364,7 +364,12 @@ OPTIONS = (
 )
 
 #: Marks of every image with CONFIG_PARAVIRT of this time.
-SINCE_2007 = {"native_patch": True, ".parainstructions": True, "native_queued_spin_lock_slowpath": False}
+SINCE_2007 = {
+    "native_patch": True,
+    ".parainstructions": True,
+    "native_queued_spin_lock_slowpath": False,
+    "native_steal_clock": False,
+}
 
 ERA = Era(
     name="2.6.24-rc1",

@@ -40,7 +40,7 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     return refilled(STRUCTS, older(config), {"pv_time_ops.steal_clock": "native_steal_clock"})
 
 
-ERA = v3_0.ERA.then("3.1", "3.2.7: arch/x86/include/asm/paravirt_types.h")._replace(
+ERA = v3_0.ERA.then("3.1", "3.2.7: arch/x86/include/asm/paravirt_types.h", began=("native_steal_clock",))._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
     info=pv_info(name="bare hardware", paravirt_enabled=0, kernel_rpl=0, shared_kernel_pmd=1, extra_user_64bit_cs=0x33),

@@ -194,7 +194,7 @@ class Tables:
     def _pointers(self, row: Row, at: int, length: int) -> bytes:
         """A row of two pointers: cpuid has one byte, and from 2.6.36 on two."""
         pointers = struct.pack("<QQ" if self.word == 8 else "<II", row.site, at)
-        if _since("2.6.38", self.era):
+        if _since("2.6.38", self.era) or self.era.name == "2.6.32-el6":
             tail = struct.pack("<HBB", row.feature, row.len, length)
         else:
             # 2.6.33: the assembler's check that a replacement fits.
