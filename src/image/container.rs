@@ -62,7 +62,7 @@ impl fmt::Display for Container {
 enum Behind {
     /// Nothing, or the unpacked size in four bytes.
     Size,
-    /// Whatever: the stream was found by its magic, and nobody said where it ends.
+    /// Anything: the stream was found by its magic, and no header says where it ends.
     Anything,
 }
 

@@ -45,7 +45,7 @@ pub struct Entry {
 pub enum Registrar {
     /// Kprobes, optimised or not.
     Kprobes,
-    /// The function tracer and whoever uses it.
+    /// The function tracer, and all that use it.
     Ftrace,
     /// BPF trampolines.
     Bpf,

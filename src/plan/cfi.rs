@@ -159,7 +159,7 @@ pub(super) fn seal(run: &mut Run<'_>, row: u32, function: u64) -> Result<()> {
     run.poke(Pass::Ibt, row, address.wrapping_add(at), &[0; 4], Kind::Sealed, Reason::Unneeded)
 }
 
-/// Notes the hashes as guesses, where nobody says what the seed was.
+/// Notes the hashes as guesses where the seed is not given.
 pub(super) fn guesses(run: &mut Run<'_>) {
     if run.tables.cfi.is_empty() || run.boot.cfi_known {
         return;

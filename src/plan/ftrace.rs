@@ -1,4 +1,4 @@
-//! `ftrace_init()`: calls of `__fentry__` become nops, until somebody traces.
+//! `ftrace_init()`: calls of `__fentry__` become nops, until a function is traced.
 //!
 //! The nop is the one of five bytes that is one instruction (`ftrace_nop_replace()`, arch/x86/kernel/ftrace.c).
 

@@ -40,7 +40,7 @@ pub enum CfiMode {
 pub struct Cfi {
     /// How indirect calls are checked.
     pub mode: CfiMode,
-    /// The random seed of the boot; `None` with `cfi=norand`, or where nobody says.
+    /// The random seed of the boot; `None` with `cfi=norand`, or where it is not given.
     pub seed: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! The bytes of a plan that nothing settles: those its passes marked, and those that hang on features the machine does not
+//! The bytes of a plan that nothing settles: those its passes marked, and those that depend on features the machine does not
 //! tell, where a second plan takes each such feature the other way.
 
 use super::differences::{Difference, differences};

@@ -165,7 +165,7 @@ fn indirect(rules: Retpolines, branch: &Branch, bytes: &mut [u8; 16], mut at: us
     true
 }
 
-/// `emit_its_trampoline()`: to a thunk whose page nobody knows before boot.
+/// `emit_its_trampoline()`: to a thunk whose page is allocated at boot.
 fn its(run: &mut Run<'_>, pages: &mut Pages, row: u32, branch: &Branch) -> Result<()> {
     let (page, offset) = pages.thunk(branch.register);
     let known = run.boot.its_pages.get(page).copied();

@@ -1,5 +1,5 @@
-//! Branches into the middle of a site. The kernel replaces a site as a whole: whoever jumps behind its first byte would
-//! land within another instruction, so there may be no such branch in any kernel.
+//! Branches into the middle of a site. The kernel replaces a site as a whole: a jump behind its first byte would land
+//! within another instruction, so no kernel may have such a branch.
 //!
 //! 1. Every byte inside a site, its first one excepted, is marked in a bitmap.
 //! 2. Every byte of code is taken for the opcode of a direct branch where it can be one, and is a candidate where that

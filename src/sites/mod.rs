@@ -9,7 +9,7 @@
 //! | `__jump_table` | branches by static key | [`jump_labels`] |
 //! | static call sites and trampolines | calls by key | [`static_calls`] |
 //! | `runtime_*` | constants known at boot | [`runtime_const`] |
-//! | `_kprobe_blacklist`, `__bug_table`, `__ex_table` | where nobody may probe | [`reserved`] |
+//! | `_kprobe_blacklist`, `__bug_table`, `__ex_table` | where the kernel refuses probes | [`reserved`] |
 //!
 //! [`rows`] has any table's rows in one shape, [`columns`] all of them grouped by site, [`document`] writes those as JSON,
 //! CSV or text. [`intrusions`] looks for branches into the middle of a site, of which there must be none.

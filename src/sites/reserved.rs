@@ -66,7 +66,7 @@ impl Reserved {
         Ok(reserved)
     }
 
-    /// Whether the kernel lets nobody probe the instruction at an address.
+    /// Whether the kernel refuses a probe of the instruction at an address.
     pub fn refuses(&self, address: u64) -> bool {
         let after = self.ranges.partition_point(|range| range.0 <= address);
         // Ranges were merged from the left: the last one that begins here or before has the farthest end of them all.

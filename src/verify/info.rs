@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::insn::NopTable;
 
-/// The features that sites of other tables than `.altinstructions` hang on, by number; `None` where the kernel has none.
+/// The features that sites of other tables than `.altinstructions` depend on, by number; `None` where the kernel has
+/// none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FeatureNumbers {
     /// `X86_FEATURE_RETPOLINE`.
@@ -59,7 +60,7 @@ impl Ops {
 /// What the image and its era say, with the names that only Python knows.
 #[derive(Debug, Clone, Default)]
 pub struct KernelInfo {
-    /// The features other tables hang on.
+    /// The features that other tables depend on.
     pub numbers: FeatureNumbers,
     /// `.parainstructions`.
     pub ops: Ops,

@@ -13,9 +13,9 @@ use crate::plan::{ALL_PASSES, Pass};
 
 /// Memory is compared in visits of this size, most of which are equal.
 const CHUNK: usize = 4096;
-/// Wrong bytes that are no farther apart than this are one run: what somebody writes may agree with what was there.
+/// Wrong bytes that are no farther apart than this are one run: a change may leave some bytes as they were.
 const JOINED: usize = 4;
-/// So many runs are named; where there are more, it is not somebody's change that is looked at.
+/// So many runs are named: more of them mean another kernel, not a change of this one.
 const NAMED: usize = 10_000;
 
 /// Bytes that one pass accounts for.
@@ -42,7 +42,7 @@ pub struct Unexplained {
     pub site: (u64, Vec<u8>, Vec<u8>),
     /// The pass that has the last word on the site, if it is one.
     pub pass: Option<Pass>,
-    /// What somebody besides the passes may have written here: these bytes, and no other, are theirs.
+    /// The owner that may have written here, and the bytes that are the owner's: these, and no other.
     pub owned: Option<Owned>,
     /// What it is nearest to, in words.
     pub nearest: Option<String>,
@@ -208,7 +208,7 @@ struct Run {
     owned: Option<Owned>,
 }
 
-/// The runs of wrong bytes. What somebody else may have written is a run of its own.
+/// The runs of wrong bytes. What an owner may have written is a run of its own.
 fn runs(
     view: &View<'_>,
     start: u64,

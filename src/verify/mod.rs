@@ -10,11 +10,11 @@
 //! | `site_map`, `visit`, `build`, `collect` | every site of an image, cut into stretches that are explained by themselves |
 //! | `hashes`, `its`, `counting` | what some sites are read by: hashes of kCFI, places of ITS thunks, counted calls |
 //! | `form/` | what a cluster's bytes are under a state; one file a pass |
-//! | `infer/` | the state that most sites speak for; one file a kind of unknown, and the counting of votes |
+//! | `infer/` | the state that most sites vote for; one file a kind of unknown, and the counting of votes |
 //! | `judge` | memory compared with the text that the state allows |
 //! | `owners/` | who else writes text: where, how many bytes |
 //! | `nearest`, `suspects` | what other bytes are near to, and who of several may be wrong |
-//! | `data/` | the kernel's own data, heard beside its text |
+//! | `data/` | the kernel's own data, compared with its text |
 //! | `loaded`, `modules`, `view` | memory as it stands, of the kernel and of its modules |
 //!
 //! The patcher goes from a machine to bytes; this goes from bytes to a machine, and back to bytes. The memory it judges

@@ -71,7 +71,8 @@ impl Modules {
     /// Links the given modules to where they are, and reads what memory holds of them.
     ///
     /// # Errors
-    /// A module that is not loaded, that is given twice or in another build, or that uses what nobody given exports.
+    /// A module that is not loaded, that is given twice or in another build, or that uses what neither the kernel nor a
+    /// given module exports.
     pub fn link(&self, given: &[Arc<Image>], dump: &Dump, found: &Location, kernel: &Image) -> Result<Vec<Loaded>> {
         let mut files: HashMap<String, &Image> = HashMap::new();
         for image in given {

@@ -4,7 +4,7 @@ use super::site_map::{Cluster, SiteMap};
 use super::state::{Branches, State, Target};
 use super::visit::Kind;
 
-/// The legal form these bytes have, though most sites speak against it; else the one they are nearest to.
+/// The legal form these bytes have, though most sites vote against it; else the one they are nearest to.
 pub(super) fn nearest(map: &SiteMap<'_>, state: &State, cluster: &Cluster, found: &[u8]) -> Option<String> {
     let mut best: Option<(usize, String)> = None;
     let mut form = Vec::new();

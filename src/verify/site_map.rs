@@ -81,7 +81,7 @@ pub(super) struct SiteMap<'a> {
     pub bpf_calls: Vec<u64>,
     /// Where HID-BPF attaches a trampoline at boot, and what the tracer's code calls then.
     pub hid_bpf: Option<(u64, u64)>,
-    /// Where nobody may probe.
+    /// Where the kernel refuses probes.
     pub reserved: Reserved,
     /// Where the kernel's image ends, as linked.
     pub end: u64,

@@ -76,7 +76,7 @@ pub enum Target {
     Updated(u64),
 }
 
-/// One value for everything that sites hang on.
+/// One value for everything that sites depend on.
 #[derive(Debug, Clone)]
 pub struct State {
     /// The kernel's nops.

@@ -1,4 +1,4 @@
-//! Ties: where as many sites speak for one value of an unknown as for another, nobody can tell which of them was changed.
+//! Ties: where as many sites vote for one value of an unknown as for another, any of them may be the one that was changed.
 
 use super::infer::{Unknown, Vote};
 use super::site_map::{Cluster, SiteMap};
@@ -8,7 +8,7 @@ use super::visit::Kind;
 use crate::insn::{CALL, JMP};
 use crate::plan::Pass;
 
-/// The sites that disagree about what this cluster hangs on, where at least as many speak for what it says as against it;
+/// The sites that disagree about what this cluster depends on, where at least as many vote as it does as against it;
 /// itself among them. Empty where it is outvoted, or says nothing.
 pub(super) fn of(map: &SiteMap<'_>, view: &View<'_>, state: &State, votes: &[Vote], cluster: &Cluster) -> Vec<u64> {
     let Some(found) = cluster.found(view) else { return Vec::new() };
@@ -40,7 +40,7 @@ pub(super) fn of(map: &SiteMap<'_>, view: &View<'_>, state: &State, votes: &[Vot
     Vec::new()
 }
 
-/// The states that differ in one value, such as a site may speak for.
+/// The states that differ in one value, for which a site may vote.
 fn flips(
     map: &SiteMap<'_>,
     view: &View<'_>,
@@ -108,7 +108,7 @@ fn flips(
     flips
 }
 
-/// The clusters in `.text` that hang on an unknown.
+/// The clusters in `.text` that depend on an unknown.
 fn voters<'m>(map: &'m SiteMap<'_>, about: Unknown) -> Vec<&'m Cluster> {
     let feature = |row: usize| map.tables.alternatives.as_ref().map(|table| table.rows[row].feature);
     let hangs = |kind: Kind| match (kind, about) {

@@ -51,7 +51,7 @@ class HistoricalBackend(Backend):
         return () if era in _BACKENDS[self.name][3] else None
 
     def possible(self, fill: Fill) -> dict[str, set[int]]:
-        """See `Backend.possible`: what its init code puts in hangs on no machine."""
+        """See `Backend.possible`: what its init code puts there depends on no machine."""
         return {op: {slot.address or 0} for op, slot in self.fill(fill).items() if slot != fill.native[op]}
 
     def patch_function(self, fill: Fill, native: PatchFunction | None) -> PatchFunction | None:

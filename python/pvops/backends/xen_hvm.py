@@ -21,7 +21,7 @@ _TIME = "arch/x86/xen/time.c: xen_hvm_init_time_ops"
 _VECTOR = no_option("xen_no_vector_callback")
 _PVCLOCK = logged(no="Xen doesn't support pvclock on HVM", what="Xen has XENFEAT_hvm_safe_pvclock", assume=True)
 # Xen offers HVMOP_pagetable_dying to guests with shadow page tables only, and hardware ones are usual. The kernel
-# says "not supported" at debug level: silence tells only where xen_init_spinlocks is heard, which speaks as low.
+# says "not supported" at debug level: its absence tells only where the log has xen_init_spinlocks(), of the same level.
 _DYING = logged(
     no="HVMOP_pagetable_dying not supported",
     what="Xen offers HVMOP_pagetable_dying (shadow page tables)",

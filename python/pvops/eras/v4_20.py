@@ -269,7 +269,7 @@ def native_locks() -> pv_lock_ops:
     )
 
 
-#: DEF_NATIVE of paravirt_patch_{32,64}.c, by pointer size: what hangs on PARAVIRT_XXL.
+#: DEF_NATIVE of paravirt_patch_{32,64}.c, by pointer size: what depends on PARAVIRT_XXL.
 DEF_NATIVE_XXL = {
     64: {
         "pv_irq_ops.irq_disable": "fa",  # cli

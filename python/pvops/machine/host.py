@@ -105,7 +105,7 @@ def logged(record: str) -> str | None:
 
 
 def _leaves() -> Iterator[str]:
-    """The CPUID leaves that tell something nobody prints, as ``cpuid -r`` prints leaves."""
+    """The CPUID leaves that tell what neither /proc/cpuinfo nor the log prints, as ``cpuid -r`` prints leaves."""
     asked = {place[:2] for place in WORDS.values()} | {place[:2] for place in SCATTERED.values()}
     for base in (0x0, 0x80000000):
         highest = _core.cpuid(base)

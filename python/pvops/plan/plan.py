@@ -102,7 +102,7 @@ class Plan:
 
     @property
     def undetermined(self) -> list[Undetermined]:
-        """The bytes that are a first guess, by address: what hangs on a static key or call, a constant, or a feature
+        """The bytes that are a first guess, by address: what depends on a static key or call, a constant, or a feature
         that the machine does not tell."""
         return [Undetermined.of(open_) for open_ in self.open_bytes.sites()]
 

@@ -1,6 +1,6 @@
-"""The kernel's own data, heard beside its text: where they disagree, and the constants held to the file.
+"""The kernel's own data compared with its text: where they disagree, and the constants held to the file.
 
-Data are votes, not truth. Where data and text say different things, somebody changed one of them; both are named.
+Neither is believed against the other. Where they disagree, one of them was changed, and both are named.
 """
 
 from __future__ import annotations
@@ -99,18 +99,18 @@ class Data:
     unheard: Sequence[str] = ()
 
     def with_more(self, disagreements: Sequence[Disagreement], unheard: Sequence[str]) -> Data:
-        """These, and what else was heard."""
+        """These, and what else was read."""
         return replace(self, disagreements=[*self.disagreements, *disagreements], unheard=[*self.unheard, *unheard])
 
 
 def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, found: _core.Location) -> Data:
-    """Hears the data of a kernel whose text was judged; nothing, where memory is text alone."""
+    """Reads the data of a kernel whose text was judged; nothing, where memory is text alone."""
     ops: dict[int, str] = {}
     if any(about == "slot" for about, *_ in report.votes()):
         try:
             ops = {kernel.ops.slot(i): op for i, op in enumerate(kernel.ops.names)}
         except Error:
-            # Nothing names the ops: those that calls go through are heard all the same.
+            # Nothing names the ops: those that calls go through are read all the same.
             ops = {}
     core = _core.hear(report, info, list(ops), found)
     if core is None:

@@ -1,4 +1,4 @@
-"""What the core's verifier is told of a kernel: names as numbers and addresses, and what is possible; nothing expected.
+"""What the core's verifier gets of a kernel: names as numbers and addresses, and what is possible; nothing expected.
 
 `info` is of the image alone. `known` is what a machine's description settles, for who gives one: that is not inferred.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
 
-#: The features that other tables than .altinstructions hang on: the core's name → the kernel's.
+#: The features that other tables than .altinstructions depend on: the core's name → the kernel's.
 _NUMBERS = {
     "retpoline": "RETPOLINE",
     "retpoline_lfence": "RETPOLINE_LFENCE",

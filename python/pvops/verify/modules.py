@@ -68,7 +68,7 @@ def _module(core: _core.Module, slide: int, owners: registry.Owners) -> Module:
 
 
 def owned_of(raw: _core._Owned | None, place: Callable[[int], str | None], slide: int) -> Owned | None:
-    """What somebody else wrote; its addresses are moved by the slide."""
+    """What an owner wrote; its addresses are moved by the slide."""
     if raw is None:
         return None
     address, code, owners, target = raw

@@ -53,7 +53,7 @@ class Registry:
         return False if owner in self.read else None
 
     def named(self, owned: Owned, address: int, name: Naming) -> Owned:
-        """What somebody wrote, with what the lists say of it; the address is where it runs."""
+        """What an owner may have written, with what the lists say of it; the address is where it runs."""
         said = {owner: self.vouches(owner, address, owned.symbol) for owner in owned.owners}
         if (owner := next((owner for owner, known in said.items() if known), None)) is not None:
             handler = self.handler(owner, address)
@@ -78,7 +78,7 @@ class Registry:
         ]
 
     def why(self, runs: Iterable[Unexplained]) -> list[str]:
-        """Why lists could not be read that somebody who wrote text may be in."""
+        """Why those lists could not be read that an owner of such text would be in."""
         owners = {owner for run in runs if run.owned is not None for owner in run.owned.owners}
         return [
             f"who registered{f' with {owner}' if owner else ''}: {reason}"

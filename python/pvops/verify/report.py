@@ -22,7 +22,7 @@ FLAGS = frozenset({"feature", "key", "uniprocessor", "sealed", "untraced", "xen"
 
 @dataclass(frozen=True)
 class Owned:
-    """Bytes that somebody besides the kernel's passes may have written: as that kernel writes them, where it lets them.
+    """Bytes that an owner may have written: what the kernel writes for it, at a place where the kernel lets it.
 
     Attributes:
         address: their first, as linked; in a module, where it runs.
@@ -124,7 +124,7 @@ class Judged:
 
     @property
     def owned(self) -> list[Owned]:
-        """What somebody besides the passes may have written, allowed or not, by address."""
+        """What owners may have written, allowed or not, by address."""
         runs = (*self.unexplained, *self.allowed)
         return sorted((run.owned for run in runs if run.owned is not None), key=lambda owned: owned.address)
 

@@ -9,7 +9,7 @@
 //! The result is an ELF file like a kernel's, so that everything that reads an image reads a module. Bounds of tables that
 //! a kernel's linker script names (`__start___jump_table`) are named here, and the thunks of the kernel's stand in the
 //! array that they stand in there. What the kernel holds is not known from a module; what its `pv_ops` does is taken from
-//! [`StandIn`], where somebody who knows says so.
+//! [`StandIn`], where the caller says so.
 
 mod layout;
 mod link;

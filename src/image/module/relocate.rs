@@ -26,7 +26,7 @@ pub(super) struct Value {
     pub address: u64,
     /// It moves with the kernel.
     pub moves: bool,
-    /// Nobody knows it any more.
+    /// It refers to memory that was freed: unknown.
     pub gone: bool,
 }
 

@@ -31,7 +31,7 @@ pub(super) fn read(image: &Image) -> Result<Option<Relocations>> {
         return refuse(format!("{} bytes are no whole number of 32-bit words", trailer.len()));
     }
     let words: Vec<u32> = words.iter().map(|&word| u32::from_le_bytes(word)).collect();
-    // The kernel reads from the end until each zero: what stands before the first zero is nobody's.
+    // The kernel reads from the end until each zero: what stands before the first zero is no relocation.
     let lists: Vec<&[u32]> = words.split(|&word| word == 0).collect();
     use RelocationKind::{Inverse32, Word32, Word64};
     let kinds: &[RelocationKind] = match (image.bits(), lists.len()) {

@@ -31,7 +31,7 @@ pub(super) fn unpack(input: &[u8], memory: &mut UnpackBuffer) -> Result<usize> {
             return Ok(at);
         }
         let Some(block) = data.get(..length) else { return Err(Compression::Lz4.truncated(input.len())) };
-        // Nobody says what a block unpacks to. The room left is enough where the size of the whole was known.
+        // No header says what a block unpacks to. The room left is enough where the size of the whole was known.
         let room = memory.room().clamp(1, BLOCK);
         let mut result = lz4_flex::block::decompress_into(block, memory.spare_exactly(room)?);
         if result.is_err() && room < BLOCK {

@@ -38,7 +38,7 @@ impl Compression {
     }
 
     /// The unpacked size that a whole payload declares: gzip keeps it in its own last four bytes, behind the others the
-    /// kernel's build appends it (`size_append` in `scripts/Makefile.lib`). Nobody vouches for it.
+    /// kernel's build appends it (`size_append` in `scripts/Makefile.lib`). It may be wrong.
     pub(in crate::image) fn declared_size(self, payload: &[u8]) -> Option<usize> {
         let last = || Some(u64::from(u32::from_le_bytes(*payload.last_chunk()?)));
         let size = match self {

@@ -1,4 +1,4 @@
-//! The form of a cluster: what its bytes are where everything they hang on is so.
+//! The form of a cluster: what its bytes are under a state of everything that they depend on.
 //!
 //! Each pass is here a second time, small and for one site, without a plan, a journal or errors: where a kernel would
 //! stop, the bytes stay. Shared with [`crate::plan`] are the encoders, the nop tables and how code is moved, no decision.

@@ -30,7 +30,7 @@ impl Inference<'_, '_, '_> {
         places.first().copied()
     }
 
-    /// Whether nothing speaks against a feature.
+    /// Whether a feature may be there: it is neither given nor inferred as absent.
     fn may_have(&self, feature: u16) -> bool {
         let known = self.known.features.get(&feature).copied();
         let voted = self.votes.iter().find(|vote| vote.about == Unknown::Feature(feature) && vote.votes >= ENOUGH);

@@ -1,7 +1,7 @@
 //! CPU features: one bit each, for every row keyed on it.
 //!
-//! A cluster of several features speaks of one once the others are decided, so they are decided in turns: first what most
-//! sites speak of.
+//! A cluster of several features votes on one of them once the others are decided, so they are decided in turns: first
+//! those that most sites vote on.
 
 use std::collections::HashMap;
 
@@ -129,7 +129,7 @@ impl Inference<'_, '_, '_> {
     }
 }
 
-/// What one cluster says of the features it hangs on: the assignments that explain it, a bit a feature.
+/// What one cluster says of the features it depends on: the assignments that explain it, a bit a feature.
 struct Constraint {
     features: Vec<u16>,
     fitting: Vec<u8>,
@@ -147,7 +147,7 @@ impl Constraint {
     }
 }
 
-/// What can be decided next: the features that most sites speak of, all of them where enough do, else the one that most do.
+/// What can be decided next: all features that enough sites vote on, else the one that most sites vote on.
 fn next_turn(constraints: &[Constraint], decided: &HashMap<u16, bool>) -> Option<Vec<(u16, bool)>> {
     let mut counts: HashMap<u16, [u32; 2]> = HashMap::new();
     for constraint in constraints {

@@ -36,7 +36,7 @@ impl Inference<'_, '_, '_> {
         }
     }
 
-    /// One bit that all sites of a kind hang on.
+    /// One bit that all sites of a kind depend on.
     pub(super) fn flag(
         &mut self,
         about: Unknown,

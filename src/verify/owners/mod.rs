@@ -57,7 +57,7 @@ impl Owner {
     }
 }
 
-/// Bytes that somebody else may have written: no more than that kernel writes for them, at a place where it lets them.
+/// Bytes that an owner may have written: no more than the kernel writes for it, at a place where the kernel lets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owned {
     /// Where they begin.

@@ -133,7 +133,7 @@ class Verify(_Judging):
 
 
 class Inferred(_Judging):
-    """Says what a Linux kernel's text hangs on, as inferred: features, static keys, targets, and how many sites say so.
+    """Says what a Linux kernel's text depends on: features, static keys, targets, and how many sites say so of each.
 
     What fewer than three sites say cannot be told from a change of all of them.
     """
