@@ -1,4 +1,4 @@
-"""docs/running-a-guest.md says what runs say."""
+"""docs/running-a-guest.md and docs/locks-on-virtual-cpus.md say what runs say."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def test_tables_are_current() -> None:
     page = (DOCS / "running-a-guest.md").read_text()
     made = runpy.run_path(str(DOCS / "make_running_a_guest.py"))["current"](page)
     assert page == made, "run: python docs/make_running_a_guest.py"
+
+
+def test_tables_of_locks_are_current() -> None:
+    page = (DOCS / "locks-on-virtual-cpus.md").read_text()
+    made = runpy.run_path(str(DOCS / "make_locks_on_virtual_cpus.py"))["current"](page)
+    assert page == made, "run: python docs/make_locks_on_virtual_cpus.py"
 
 
 def test_examples_work() -> None:

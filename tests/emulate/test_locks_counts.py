@@ -1,0 +1,70 @@
+"""What executes costs what the simulator says, and too few physical CPUs do to each lock what its waiters let them."""
+
+from __future__ import annotations
+
+import pytest
+
+from emulate.test_locks import image
+from pvops.emulate.guest import locks
+from pvops.emulate.smp.machine import Machine
+from pvops.emulate.smp.setting import Outcome, Setting
+from pvops.lock.simulate import Case, Distribution, simulate
+
+#: 425 instructions between two acquisitions, 32 in one; a look takes 7.
+SETTING = Setting(pcpus=4, think=200, hold=10, quantum=60, slice=6000, switch=60, exit=60, kick=200)
+THINK, HOLD, THRESHOLD, LOOK = 425, 32, 40, 7
+
+
+def ran(name: str, vcpus: int, turns: int) -> Outcome:
+    """One lock below KVM on four physical CPUs."""
+    return Machine(image(name, 64, THRESHOLD), "kvm", vcpus).run(SETTING._replace(turns=turns))
+
+
+def rate(outcome: Outcome) -> float:
+    """Acquisitions in 1,000 cycles."""
+    return 1000 * sum(outcome.acquisitions) / outcome.cycles
+
+
+@pytest.mark.parametrize("name", ["pv-ticket-3.12", "pv-ticket-4.0"])
+def test_kicks_and_sleeps_are_as_many_as_the_simulator_has(name: str) -> None:
+    outcome = ran(name, 8, 150)
+    assert outcome.ok
+    case = Case(
+        name,
+        threshold_us=THRESHOLD * LOOK / 1000,
+        vcpus=8,
+        pcpus=4,
+        duration=outcome.cycles * 1e-9,
+        think=Distribution("constant", THINK / 1000),
+        hold=Distribution("constant", HOLD / 1000),
+        slice_us=SETTING.slice / 1000,
+        switch_us=SETTING.switch / 1000,
+        kick_us=SETTING.kick / 1000,
+        exit_us=SETTING.exit / 1000,
+    )
+    other = simulate(case)
+    acquired, simulated = sum(outcome.acquisitions), sum(other.acquisitions)
+    assert outcome.calls["KICK_CPU"] / acquired == pytest.approx(other.counters["kicks"] / simulated, rel=0.15)
+    assert outcome.blocked / acquired == pytest.approx(other.counters["blocks"] / simulated, rel=0.15)
+    assert acquired == pytest.approx(simulated, rel=0.25)
+
+
+def test_the_plain_lock_collapses_and_those_whose_waiters_sleep_do_not() -> None:
+    asleep = [name for name in locks.NAMES if locks.protocol(name).blocks("kvm")]
+    left = {name: rate(ran(name, 8, 40)) / rate(ran(name, 4, 40)) for name in asleep}
+    assert len(left) == 4
+    assert min(left.values()) > 0.2
+    assert rate(ran("ticket-2.6.25", 8, 20)) / rate(ran("ticket-2.6.25", 4, 20)) < 0.1
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_the_fast_path_of_a_pv_lock_has_no_call(bits: int) -> None:
+    for name in ("pv-ticket-3.12", "pv-ticket-4.0", "pv-ticket-sym"):
+        for backend in ("native", "kvm", "xen"):
+            path = Machine(image(name, bits), backend, 1).fast_path()
+            assert [line for line in path if "call" in line] == []
+            assert sum("xadd" in line for line in path) >= 1
+    # A whole lock that is an op is called, and a callout of the release is a call.
+    for name, backend in (("xen-byte-2.6.27", "native"), ("ticket-callout-2010", "kvm")):
+        assert any("call" in line for line in Machine(image(name, bits), backend, 1).fast_path())
+    assert len(Machine(image("ticket-callout-2010", bits), "native", 1).fast_path()) == 8
