@@ -283,6 +283,8 @@ mod tests {
     use crate::insn::disassemble;
 
     const BASE: u64 = 0x7f00_0000_0000;
+    /// Bytes of the longest instruction: as many lines at most say how one that was cut is no instruction.
+    const INSN_LONGEST: usize = 15;
 
     fn region(form: Form) -> Region {
         build(form, BASE, Counter::Tsc).expect("6.1 patches it")
@@ -331,9 +333,10 @@ mod tests {
             let region = region(form);
             let [first, second] = region.programs.warm;
             for start in [first, second, region.programs.distinct].into_iter().chain(region.programs.serialised) {
-                let code = instructions(&region, start, start + 2048);
-                // The last one may be cut short.
-                let end = code.iter().position(|text| text == "ret").map_or(code.len() - 1, |at| at + 1);
+                let code = instructions(&region, start, start + 2048 + INSN_LONGEST);
+                // Up to the end, or to where the last instruction of the window may be cut short.
+                let last = instructions(&region, start, start + 2048).len() - INSN_LONGEST;
+                let end = code.iter().position(|text| text == "ret").map_or(last, |at| at + 1);
                 for text in &code[..end] {
                     assert!(!["(bad)", "cli", "sti", "hlt", "ud2"].contains(&text.as_str()), "{form:?}: {text}");
                 }
