@@ -54,20 +54,26 @@ def flags(restates: str, *flags: str) -> Entry:
     return Entry(rule, restates)
 
 
-def said(text: str, restates: str, value: bool = True, *, usual: bool = False) -> Entry:
+def said(text: str, restates: str, value: bool = True, *, usual: str = "", undone: str = "") -> Entry:
     """A line of the log says that the key changed.
 
     Args:
         text: the line.
         restates: the function.
         value: what the key is then.
-        usual: that is so in most boots, and taken where the log is not whole; otherwise nothing tells then.
+        usual: a flag of CPUs on which that is so in most boots, and taken where the log is not whole; otherwise nothing
+            tells then.
+        undone: a line that says that the key changed back.
     """
 
     def rule(query: KeyQuery) -> Answer | None:
         said = query.facts.logged(text)
-        if said is None and usual:
-            return Answer(value, f'assumed: the log does not go back to where "{text}" would be')
+        if undone and query.facts.machine.logged(undone):
+            return Answer(not value, f'log: "{undone}"')
+        if said is None and usual and query.facts.has(usual):
+            return Answer(
+                value, f'assumed: the log does not go back to where "{text}" would be, and the CPU has {usual}'
+            )
         return None if said is None else Answer(said == value, f'log: {"" if said else "no "}"{text}"')
 
     return Entry(rule, restates)

@@ -174,6 +174,15 @@ def _idle_clear(query: KeyQuery) -> Answer | None:
     return None
 
 
+def _user_clear(query: KeyQuery) -> Answer | None:
+    for name in ("mds", "tsx_async_abort"):
+        text = query.facts.state(name)
+        if text is not None and "Clear CPU buffers" in text:
+            return Answer(True, f"vulnerabilities/{name}: {text!r}")
+    told = query.facts.state("mds")
+    return None if told is None else Answer(False, f"vulnerabilities/mds: {told!r}")
+
+
 def _mmio_clear(query: KeyQuery) -> Answer | None:
     text = query.facts.state("mmio_stale_data") or ""
     clear = query.words.named("CLEAR_CPU_BUF")
@@ -200,12 +209,15 @@ _AVX2, _AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")
 
 #: Key → rule.
 RULES: Mapping[str, Entry] = {
-    "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual=True),
+    "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual="rdrand"),
     "not_filled_random_ptr_key": said(
-        "random: crng init done", "lib/vsprintf.c: fill_random_ptr_key()", False, usual=True
+        "random: crng init done", "lib/vsprintf.c: fill_random_ptr_key()", False, usual="rdrand"
     ),
     "__sched_clock_stable": said(
-        "sched_clock: Marking stable", "kernel/sched/clock.c: __set_sched_clock_stable()", usual=True
+        "sched_clock: Marking stable",
+        "kernel/sched/clock.c: __set_sched_clock_stable(), __clear_sched_clock_stable()",
+        usual="tsc",
+        undone="sched_clock: Marking unstable",
     ),
     "sched_clock_running": always(True, "kernel/sched/clock.c: sched_clock_init()"),
     "__use_tsc": Entry(_tsc, "arch/x86/kernel/tsc.c: tsc_init(), tsc_enable_sched_clock()"),
@@ -249,6 +261,7 @@ RULES: Mapping[str, Entry] = {
         "bugs.c: spectre_v2_user_apply_mitigation()", "IBPB: conditional", "IBPB: always-on"
     ),
     "cpu_buf_idle_clear": Entry(_idle_clear, "bugs.c: update_mds_branch_idle(), mmio_select_mitigation()"),
+    "mds_user_clear": Entry(_user_clear, "bugs.c: mds_select_mitigation(), taa_select_mitigation(), to 6.7"),
     "mds_idle_clear": Entry(_idle_clear, "bugs.c: update_mds_branch_idle(), mmio_select_mitigation()"),
     "mmio_stale_data_clear": Entry(_mmio_clear, "bugs.c: mmio_select_mitigation()"),
     "bpf_pred_flush_enabled": said("Enabling IBPB for BPF", "bugs.c: spectre_v2_select_mitigation()"),
@@ -288,11 +301,16 @@ PLACES: Mapping[str, str] = {
     "native_sched_clock": "__use_tsc",
     "native_write_cr4": "cr_pinning",
     "frontswap_init": "frontswap_enabled_key",
+    "swap_writepage": "frontswap_enabled_key",
+    "swap_readpage": "frontswap_enabled_key",
     "swap_range_free": "frontswap_enabled_key",
     "account_idle_ticks": "paravirt_steal_enabled",
     "native_send_call_func_ipi": "apic_use_ipi_shorthand",
     "apic_send_IPI_allbutself": "apic_use_ipi_shorthand",
     "__mod_timer": "timers_migration_enabled",
+    "trigger_dyntick_cpu": "timers_nohz_active",
+    "enqueue_timer": "timers_nohz_active",
+    "syscall_return_slowpath": "mds_user_clear",
     "crypto_larval_wait": "crypto_boot_test_finished",
     "alg_test": "___once_key",
     "ipvlan_init_secret": "ipvlan_jhash_secret",
