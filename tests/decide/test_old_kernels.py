@@ -51,7 +51,7 @@ def with_functions(*names: str) -> Kernel:
 
 
 @pytest.mark.parametrize(
-    ("version", "on"), [((4, 1), {0, 1, 2, 3, 4}), ((4, 8), {0, 1, 3, 4}), ((4, 10), set()), ((6, 1), set())]
+    ("version", "on"), [((4, 1), {0, 1, 2, 3, 4}), ((4, 9), {0, 1, 2, 3, 4}), ((4, 10), {1, 2, 3}), ((5, 15), set())]
 )
 def test_hooks_of_what_is_built_in(version: tuple[int, int], on: set[int]) -> None:
     """The filter table has one more hook than connection tracking: FORWARD."""
@@ -63,6 +63,9 @@ def test_hooks_of_what_is_built_in(version: tuple[int, int], on: set[int]) -> No
 
 def test_keys_of_hooks_are_known_by_their_place_or_by_who_asks() -> None:
     hooks = netfilter.registered(with_functions("iptable_filter_init"), (4, 4))
+    for hooks_, version in ((8, "before 4.16"), (5, "since")):
+        at = netfilter.state(hooks, "nf_hooks_needed", (2 * hooks_ + 1) * 16, 13 * hooks_ * 16, [])
+        assert at is not None, version
     by_place = netfilter.state(hooks, "nf_hooks_needed", (2 * 8 + 1) * 16, 13 * 8 * 16 + 8, ["anything"])
     assert by_place is not None
     assert by_place.value

@@ -120,11 +120,6 @@ def _once(query: KeyQuery) -> Answer | None:
     return Answer(False, f"{fired}() runs in every boot") if fired else None
 
 
-def _secret(query: KeyQuery) -> Answer | None:
-    """net_get_random_once(): its key is that of having been there, before 4.3 (c90aeb948222: lib/once.c)."""
-    return _once(query) if query.facts.version >= (4, 3) else Answer(True, "ipvlan_init_secret() runs in every boot")
-
-
 def _tsc(query: KeyQuery) -> Answer | None:
     if line := query.facts.machine.logged("could not calculate TSC khz"):
         return Answer(False, f'log: "{line.strip()}"')
@@ -253,7 +248,6 @@ RULES: Mapping[str, Entry] = {
     "crc64_rocksoft_fallback": always(False, "lib/crc64-rocksoft.c: crc64_rocksoft_rehash()"),
     "tc_skip_wrapper": Entry(_tc_wrapper, "include/net/tc_wrapper.h: tc_wrapper_init()"),
     "___once_key": Entry(_once, "lib/once.c: __do_once_done()"),
-    "ipvlan_jhash_secret": Entry(_secret, "include/linux/net.h: net_get_random_once()"),
     "switch_to_cond_stibp": spectre_v2("bugs.c: update_indir_branch_cond()", "STIBP: conditional"),
     "switch_mm_cond_ibpb": spectre_v2("bugs.c: spectre_v2_user_select_mitigation()", "IBPB: conditional"),
     "switch_mm_always_ibpb": spectre_v2("bugs.c: spectre_v2_user_select_mitigation()", "IBPB: always-on"),
@@ -313,7 +307,7 @@ PLACES: Mapping[str, str] = {
     "syscall_return_slowpath": "mds_user_clear",
     "crypto_larval_wait": "crypto_boot_test_finished",
     "alg_test": "___once_key",
-    "ipvlan_init_secret": "ipvlan_jhash_secret",
+    "ipvlan_init_secret": "___once_key",
     "dma_pool_alloc": "init_on_alloc",
     "dma_pool_free": "init_on_free",
     "speculation_ctrl_update": "switch_to_cond_stibp",

@@ -95,7 +95,7 @@ def _state(
         return KeyState(key, shown, answer.best, initial, f"rule net/netfilter/core.c: {answer.source}")
     if found is None:
         point = uses.tracepoint(kernel, key)
-        guessed = f"__tracepoint_{point}" if point else by_place(functions)
+        guessed = f"__tracepoint_{point}" if point else by_place(functions) or _by_code(kernel, sites)
         found = (guessed, 0) if guessed else None
     if found is None:
         return KeyState(key, None, initial, initial, _BUILT)
@@ -111,6 +111,12 @@ def _state(
         if answer is not None and answer.value is not None:
             return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
     return KeyState(key, shown, initial, initial, _BUILT)
+
+
+def _by_code(kernel: KernelImage, sites: list[int]) -> str | None:
+    """``__use_tsc`` where nothing is named, by what native_sched_clock() does where it is on: rdtsc, at once."""
+    codes = [kernel.image.read(site, 7) or b"" for site in sites]
+    return "__use_tsc" if len(codes) == 1 and codes[0][5:] == b"\x0f\x31" else None
 
 
 def _functions(kernel: KernelImage, sites: list[int]) -> list[str]:

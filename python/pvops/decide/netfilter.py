@@ -1,9 +1,10 @@
 """The static keys ``nf_hooks_needed[protocol][hook]``: on where something has registered a hook there.
 
-What is built into the kernel registers its hooks in every boot where nothing waits for a rule set: the tables of
-iptables to 4.6 (b9e69e127397, 4.7: "don't hook tables by default"), connection tracking to 4.9 (0c66dc1ea3f0, 4.10:
-"register hooks in netns when needed by ruleset"), those of the bridge to 4.16. Sources: net/ipv4/netfilter/{iptable_*,
-nf_conntrack_l3proto_ipv4,nf_defrag_ipv4}.c, net/ipv6/netfilter, net/bridge/netfilter/ebtable_*.c of 4.1 and 4.9.
+What is built into the kernel registers its hooks in every boot where nothing waits for a rule set: tables of iptables,
+ARP and bridges to 5.14 (fdacd57c79b7 and 87663c39f898, 5.15: templates of tables), for the first network namespace at
+least; connection tracking to 4.9 (0c66dc1ea3f0, 4.10: "register hooks in netns when needed by ruleset"). Sources:
+net/ipv4/netfilter/{iptable_*,arptable_filter,nf_conntrack_l3proto_ipv4}.c, net/ipv6/netfilter,
+net/bridge/netfilter/ebtable_*.c of 4.1, 4.9, 5.14 and 5.15.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pvops.eras import Version
     from pvops.image.view import KernelView
 
-_IPV4, _BRIDGE, _IPV6 = 2, 7, 10
+_IPV4, _ARP, _BRIDGE, _IPV6 = 2, 3, 7, 10
 _PRE_ROUTING, _LOCAL_IN, _FORWARD, _LOCAL_OUT, _POST_ROUTING = range(5)
 
 #: Table of iptables → its hooks (``valid_hooks``).
@@ -29,14 +30,17 @@ _TABLES = {
     "security": (_LOCAL_IN, _FORWARD, _LOCAL_OUT),
 }
 
+_TEMPLATES = (5, 15)
+
 #: Initcall → the protocol and hooks it registers, and the release in which that ended.
 _BUILT_IN: Mapping[str, tuple[int, Sequence[int], Version]] = {
-    **{f"iptable_{table}_init": (_IPV4, hooks, (4, 7)) for table, hooks in _TABLES.items()},
-    **{f"ip6table_{table}_init": (_IPV6, hooks, (4, 7)) for table, hooks in _TABLES.items()},
+    **{f"iptable_{table}_init": (_IPV4, hooks, _TEMPLATES) for table, hooks in _TABLES.items()},
+    **{f"ip6table_{table}_init": (_IPV6, hooks, _TEMPLATES) for table, hooks in _TABLES.items()},
     "nf_conntrack_l3proto_ipv4_init": (_IPV4, _TABLES["nat"], (4, 10)),
     "nf_conntrack_l3proto_ipv6_init": (_IPV6, _TABLES["nat"], (4, 10)),
-    "ebtable_filter_init": (_BRIDGE, (_LOCAL_IN, _FORWARD, _LOCAL_OUT), (4, 16)),
-    "ebtable_nat_init": (_BRIDGE, (_PRE_ROUTING, _LOCAL_OUT, _POST_ROUTING), (4, 16)),
+    "ebtable_filter_init": (_BRIDGE, (_LOCAL_IN, _FORWARD, _LOCAL_OUT), _TEMPLATES),
+    "arptable_filter_init": (_ARP, (0, 1, 2), _TEMPLATES),  # NF_ARP_IN, _OUT, _FORWARD
+    "ebtable_nat_init": (_BRIDGE, (_PRE_ROUTING, _LOCAL_OUT, _POST_ROUTING), _TEMPLATES),
 }
 
 #: Function → the protocol and hook of the labels in it (NF_HOOK() and its like), where no symbol names the keys.
@@ -61,6 +65,8 @@ _PLACES: Mapping[str, tuple[int, int]] = {
     "rawv6_sendmsg": (_IPV6, _LOCAL_OUT),
     "ip6_output": (_IPV6, _POST_ROUTING),
     "xfrm6_output": (_IPV6, _POST_ROUTING),
+    "arp_rcv": (_ARP, 0),
+    "arp_xmit": (_ARP, 1),
     "br_handle_frame": (_BRIDGE, _PRE_ROUTING),
     "br_pass_frame_up": (_BRIDGE, _LOCAL_IN),
     "__br_forward": (_BRIDGE, _FORWARD),
@@ -70,8 +76,11 @@ _PLACES: Mapping[str, tuple[int, int]] = {
     "br_forward_finish": (_BRIDGE, _POST_ROUTING),
 }
 
-#: NFPROTO_NUMPROTO and NF_MAX_HOOKS before 4.16 (include/uapi/linux/netfilter.h, include/linux/netfilter.h).
-_PROTOCOLS, _HOOKS = 13, 8
+#: NFPROTO_NUMPROTO (include/uapi/linux/netfilter.h), and what NF_MAX_HOOKS may be (include/linux/netfilter.h): 8, from
+#: 4.16 on 5, and 7 where CONFIG_DECNET is set.
+_PROTOCOLS, _MAX_HOOKS = 13, (8, 7, 5)
+#: Sizes of a static key; behind the array another symbol follows, 32 bytes aligned.
+_KEYS, _ALIGNED = (24, 16, 12, 8), 32
 
 
 def registered(kernel: KernelView, version: Version) -> Mapping[tuple[int, int], str]:
@@ -108,7 +117,8 @@ def _of_functions(functions: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _of_offset(name: str, offset: int, size: int) -> Iterator[tuple[int, int]]:
-    """The place of a key in the array; what follows it may stand up to 32 bytes further."""
-    key = size // (_PROTOCOLS * _HOOKS)
-    if name == "nf_hooks_needed" and key and offset % key == 0:
-        yield divmod(offset // key, _HOOKS)
+    """The places in the array that a key may have, by its size."""
+    for hooks in _MAX_HOOKS if name == "nf_hooks_needed" else ():
+        for key in _KEYS:
+            if 0 <= size - _PROTOCOLS * hooks * key < _ALIGNED and offset % key == 0:
+                yield divmod(offset // key, hooks)
