@@ -27,6 +27,7 @@ __all__ = [
     "TemplateRules",
     "TicketLock",
     "Unkicked",
+    "Verifier",
     "Written",
     "__version__",
     "boot_region",
@@ -57,7 +58,6 @@ __all__ = [
     "switch_locks",
     "unlocks_at_boot",
     "usual_threshold_us",
-    "verify",
     "write_file",
 ]
 
@@ -76,8 +76,8 @@ class Image:
         """Opens what standard input holds."""
 
     @staticmethod
-    def from_bytes(name: str, data: bytes) -> Image:
-        """Opens bytes; the name is for error messages."""
+    def from_bytes(name: str, data: Buffer) -> Image:
+        """Opens bytes where they are; the name is for error messages."""
 
     @property
     def name(self) -> str: ...
@@ -150,8 +150,8 @@ class Memory:
         """Opens a dump; it is read where needed. The name is for error messages, where the path means nothing."""
 
     @staticmethod
-    def from_bytes(name: str, data: bytes) -> Memory:
-        """Opens a dump in memory; the name is for error messages."""
+    def from_bytes(name: str, data: Buffer) -> Memory:
+        """Opens a dump in memory, where it is; the name is for error messages."""
 
     @staticmethod
     def from_reader(name: str, call: Callable[[int, int], Buffer], physical: Sequence[tuple[int, int]] = ...) -> Memory:
@@ -728,8 +728,9 @@ class Report:
     def unexplained(self) -> list[_Run]:
         """Runs that nothing accounts for, by address."""
 
-    def votes(self) -> list[tuple[str, int, int, int, int, bool]]:
-        """(about what, which one, its value, sites for it, sites against it, whether the user said so)."""
+    def votes(self, about: list[str] | None = None) -> list[tuple[str, int, int, int, int, bool]]:
+        """(about what, which one, its value, sites for it, sites against it, whether the user said so); with `about`
+        only what is about one of these."""
 
     def spans(self) -> list[tuple[int, int, str]]:
         """(address, length, table) of the stretches that passes changed."""
@@ -780,18 +781,16 @@ class Module:
     def disassemble(self, address: int, code: bytes) -> list[str]:
         """Code as text, with the names of the module and of the kernel."""
 
-def verify(
-    tables: Tables,
-    era: str | PassRules,
-    info: KernelInfo,
-    known: Known,
-    found: Location,
-    modules: Sequence[Image] = ...,
-) -> Report:
-    """Judges what memory holds of an image's ``.text``, and of modules.
+@final
+class Verifier:
+    """Judges memory by an image; what is made of the image alone is made once, for the slide last asked for."""
 
-    Modules are listed whether any is given or not; where one is given, a list that cannot be read is an error.
-    """
+    def __new__(cls, tables: Tables, era: str | PassRules, info: KernelInfo) -> Verifier: ...
+    def verify(self, known: Known, found: Location, modules: Sequence[Image] = ...) -> Report:
+        """Judges what memory holds of the image's ``.text``, and of modules.
+
+        Modules are listed whether any is given or not; where one is given, a list that cannot be read is an error.
+        """
 
 @final
 class Heard:

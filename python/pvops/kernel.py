@@ -7,6 +7,7 @@ import os
 import pvops._core as _core
 from pvops import display
 from pvops.errors import OpsError, TableError
+from pvops.image.buffers import contiguous
 from pvops.image.kernel_image import KernelImage
 
 TYPE_CHECKING = False
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
     """Opens a kernel: a vmlinuz of any compression, an ELF vmlinux, or a module (``.ko``, compressed or not).
 
-    Nothing in it is ever executed. An uncompressed file is mapped, not read.
+    Nothing in it is ever executed. An uncompressed file is mapped, and uncompressed bytes stay where they are: whoever
+    changes them changes the kernel.
 
     Args:
         source: a path, or the bytes of an image: anything with the buffer protocol (``bytes``, ``mmap.mmap``, …).
@@ -42,8 +44,7 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         return _opened(_core.Image.open(path), os.path.abspath(path))
-    held = bytes(memoryview(source))
-    return _opened(_core.Image.from_bytes("<bytes>", held), held)
+    return _opened(_core.Image.from_bytes("<bytes>", contiguous(source)), source)
 
 
 def open_stdin() -> Kernel:
@@ -51,7 +52,7 @@ def open_stdin() -> Kernel:
     return _opened(_core.Image.from_stdin())
 
 
-def _opened(image: _core.Image, source: str | bytes | None = None) -> Kernel:
+def _opened(image: _core.Image, source: str | Buffer | None = None) -> Kernel:
     kernel = Kernel(image, source)
     if image.is_module:
         from pvops.image.modules import linked
@@ -70,14 +71,14 @@ class Kernel(KernelImage):
     It crosses to other processes by the path it was opened from, or by its bytes.
     """
 
-    def __init__(self, image: _core.Image, source: str | bytes | None = None) -> None:
+    def __init__(self, image: _core.Image, source: str | Buffer | None = None) -> None:
         super().__init__(image)
         self._source = source
 
     def __reduce__(self) -> tuple[object, ...]:
         if self._source is None:
             raise OpsError(f"{self.name}: was read from a pipe, which another process cannot read again")
-        return open, (self._source,)
+        return open, (self._source if isinstance(self._source, str) else bytes(memoryview(self._source)),)
 
     def _repr_html_(self) -> str:
         return display.show(self, "fragment")

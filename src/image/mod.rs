@@ -30,7 +30,7 @@ pub use module::{Blocks, KERNEL, Placement, StandIn};
 pub use opened::{Image, LoadedImage};
 pub use relocation::{Relocation, RelocationKind, Relocations};
 pub use section::{Section, Segment};
-pub use source::MAX_IMAGE;
+pub use source::{Given, MAX_IMAGE};
 pub use symtab::{ElfSymbol, ElfSymbols};
 pub use unpack::Compression;
 

@@ -45,14 +45,18 @@ impl Image {
         open().map_err(|error| error.in_file(name))
     }
 
-    /// Opens a kernel in memory; `name` is for messages.
-    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Image> {
+    /// Opens a kernel in memory; `name` is for messages. Bytes that hold an ELF file are kept and not copied.
+    pub fn from_bytes(name: &str, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Image> {
         Image::from_bytes_at_most(name, bytes, MAX_IMAGE)
     }
 
     /// Opens a kernel in memory that unpacks to at most `limit` bytes.
-    pub fn from_bytes_at_most(name: &str, bytes: Vec<u8>, limit: usize) -> Result<Image> {
-        Image::new(name, Source::Owned(bytes), limit).map_err(|error| error.in_file(name))
+    pub fn from_bytes_at_most(
+        name: &str,
+        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
+        limit: usize,
+    ) -> Result<Image> {
+        Image::new(name, Source::given(bytes), limit).map_err(|error| error.in_file(name))
     }
 
     fn new(name: &str, source: Source, limit: usize) -> Result<Image> {
@@ -99,7 +103,7 @@ impl Image {
         let linked = || {
             let Some(object) = &self.module else { return Err(Error::image("is no module")) };
             let linked = module::link(object.as_slice(), self.bits(), module::Target::Memory(place))?;
-            let source = Source::Owned(linked.file);
+            let source = Source::given(linked.file);
             let elf = elf::parse(source.as_slice())?;
             let (name, container) = (self.name.clone(), self.container.clone());
             let image = Image::of(name, source, container, elf, Some(Arc::clone(object)));
@@ -300,7 +304,7 @@ fn link_object(object: &Source, kernel: &StandIn) -> Result<Source> {
         return Err(Error::image(format!("is larger than {MAX_IMAGE} bytes")));
     }
     let linked = module::link(bytes, elf::identify(bytes, true)?, module::Target::StandIn(kernel))?;
-    Ok(Source::Owned(linked.file))
+    Ok(Source::given(linked.file))
 }
 
 impl fmt::Debug for Image {

@@ -1,5 +1,6 @@
 //! Where the bytes of an image live: mapped, owned, or unpacked into memory of our own.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -30,13 +31,39 @@ const PIPE_START: usize = 1 << 20;
 pub(super) enum Source {
     /// A file, mapped.
     Mapped(Mmap),
-    /// Bytes handed over by the caller.
-    Owned(Vec<u8>),
+    /// Bytes handed over, or lent, by the caller.
+    Given(Given),
     /// Bytes unpacked, or read from a pipe.
     UnpackBuffer(UnpackBuffer),
 }
 
+/// Bytes of the caller's, whoever keeps them: a vector, or memory that a program in another language lends.
+pub struct Given(Box<dyn AsRef<[u8]> + Send + Sync>);
+
+impl Given {
+    /// These bytes; what they are kept in is dropped with this.
+    pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Given {
+        Given(Box::new(bytes))
+    }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.as_slice().len())
+    }
+}
+
 impl Source {
+    /// Bytes of the caller's.
+    pub fn given(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Source {
+        Source::Given(Given::new(bytes))
+    }
+
     /// Maps the file at `path`; what cannot be mapped (a pipe, a character device) is read.
     pub fn open(path: &Path) -> Result<Source> {
         let io = |error: std::io::Error| Error::io(&error);
@@ -76,7 +103,7 @@ impl Source {
     pub fn as_slice(&self) -> &[u8] {
         match self {
             Source::Mapped(map) => map,
-            Source::Owned(bytes) => bytes,
+            Source::Given(bytes) => bytes.as_slice(),
             Source::UnpackBuffer(memory) => memory.as_slice(),
         }
     }

@@ -60,6 +60,13 @@ impl Location {
     pub fn read(&self, memory: &Memory, image: &Image, range: Range<u64>) -> Result<LinkedBytes> {
         read(memory, image, self, range).map_err(|error| error.in_file(&memory.name))
     }
+
+    /// What memory holds at a range of addresses of a kernel that did not slide, where it is; none where it has to be read.
+    pub fn lent<'m>(&self, memory: &'m Memory, image: &Image, range: Range<u64>) -> Option<&'m [u8]> {
+        let text = image.section(".text").map_or(0, |section| section.address);
+        let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        if self.slide == 0 { memory.lent(self.place, text, range.start, len) } else { None }
+    }
 }
 
 /// Reads a range of linked addresses.

@@ -12,6 +12,7 @@ use super::pages::Pages;
 use super::space::{Extent, Space};
 use super::store::Store;
 use crate::error::Result;
+use crate::image::Given;
 
 /// How much is read at a time where much is read.
 pub(super) const CHUNK: usize = 1 << 20;
@@ -79,9 +80,10 @@ impl Memory {
         dump.and_then(|dump| Memory::new(name, &dump)).map_err(|error| error.in_file(name))
     }
 
-    /// Opens a dump that is in memory; `name` is for messages.
-    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Memory> {
-        Dump::new(Store::Bytes(bytes)).and_then(|dump| Memory::new(name, &dump)).map_err(|error| error.in_file(name))
+    /// Opens a dump that is in memory, without a copy; `name` is for messages.
+    pub fn from_bytes(name: &str, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Memory> {
+        let dump = Dump::new(Store::Bytes(Given::new(bytes)));
+        dump.and_then(|dump| Memory::new(name, &dump)).map_err(|error| error.in_file(name))
     }
 
     /// Virtual memory that something else reads; `name` is for messages.
@@ -170,6 +172,20 @@ impl Memory {
             Source::Reader(reader) => chunks(at, buffer, &|at, part| reader.read(at, part), &mut missing)?,
         }
         Ok(unread)
+    }
+
+    /// What memory holds at a linked address, where it is; none where it does not lie in this process, in one piece.
+    pub(super) fn lent(&self, place: Place, text: u64, address: u64, len: usize) -> Option<&[u8]> {
+        let Source::File(store) = &self.source else { return None };
+        let (delta, space) = match place {
+            Place::Text => (text.wrapping_neg(), &self.physical),
+            Place::Physical(delta) => (delta, &self.physical),
+            Place::Virtual(delta) => (delta, &self.virtual_),
+        };
+        let at = address.wrapping_add(delta);
+        let extent = space.within(at..at.checked_add(len as u64)?).next()?;
+        let whole = extent.address == at && extent.size == len as u64;
+        store.lent(extent.offset, len).filter(|_| whole)
     }
 
     /// Fills the buffer from physical memory; whether all of it is there.

@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use super::space::Extent;
 use crate::error::{Error, Result};
+use crate::image::Given;
 
 /// The bytes of a dump.
 #[derive(Debug)]
 pub(super) enum Store {
     /// A file and its length. Reading at offsets needs no memory, and a file that is cut while it is read gives an error.
     File(File, u64),
-    /// Bytes handed over by the caller.
-    Bytes(Vec<u8>),
+    /// Bytes of the caller's.
+    Bytes(Given),
     /// Pieces of another, by where they belong; what none of them covers is 0.
     Pieces(Arc<Store>, Vec<Extent>, u64),
 }
@@ -52,7 +53,7 @@ impl Store {
         match self {
             Store::Pieces(_, _, len) => *len,
             Store::File(_, len) => *len,
-            Store::Bytes(bytes) => bytes.len() as u64,
+            Store::Bytes(bytes) => bytes.as_slice().len() as u64,
         }
     }
 
@@ -76,7 +77,7 @@ impl Store {
                 Ok(n)
             }
             Store::Bytes(bytes) => {
-                let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+                let rest = usize::try_from(offset).ok().and_then(|at| bytes.as_slice().get(at..)).unwrap_or_default();
                 let n = rest.len().min(buffer.len());
                 buffer[..n].copy_from_slice(&rest[..n]);
                 Ok(n)
@@ -95,6 +96,12 @@ impl Store {
                 Ok(done)
             }
         }
+    }
+
+    /// This much at an offset, where it is: only bytes of the caller's are in this process.
+    pub fn lent(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let Store::Bytes(bytes) = self else { return None };
+        bytes.as_slice().get(usize::try_from(offset).ok()?..)?.get(..len)
     }
 
     /// Reads exactly this much, or says that the file ends.

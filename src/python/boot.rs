@@ -18,7 +18,7 @@ use crate::sites;
 #[pyclass(frozen, module = "pvops._core")]
 pub struct Tables {
     pub(super) image: Arc<image::Image>,
-    pub(super) tables: sites::Tables,
+    pub(super) tables: Arc<sites::Tables>,
 }
 
 /// (index, address, length, feature, inverted, direct call, key, target) of a row; what a table has not is None. Of a jump
@@ -38,7 +38,7 @@ impl Tables {
     #[staticmethod]
     fn read(py: Python<'_>, image: &Image) -> PyResult<Tables> {
         let tables = py.detach(|| sites::Tables::read(&image.0))?;
-        Ok(Tables { image: image.0.clone(), tables })
+        Ok(Tables { image: image.0.clone(), tables: Arc::new(tables) })
     }
 
     /// The rows of a table but .parainstructions, in table order; with `low` and `high` those that touch [low, high).

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::error::Result;
 use crate::image::{self, Bits};
 use crate::insn;
+use crate::python::lent::Lent;
 use crate::sites;
 
 /// An opened kernel image.
@@ -42,10 +42,11 @@ impl Image {
         Image::opened(py, || image::Image::from_reader("<stdin>", &mut std::io::stdin().lock()))
     }
 
-    /// Opens bytes; the name is for error messages.
+    /// Opens bytes where they are; the name is for error messages.
     #[staticmethod]
-    fn from_bytes(py: Python<'_>, name: &str, data: PyBackedBytes) -> PyResult<Image> {
-        Image::opened(py, || image::Image::from_bytes(name, data.to_vec()))
+    fn from_bytes(py: Python<'_>, name: &str, data: &Bound<'_, PyAny>) -> PyResult<Image> {
+        let lent = Lent::of(data)?;
+        Image::opened(py, || image::Image::from_bytes(name, lent))
     }
 
     #[getter]

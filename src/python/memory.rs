@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyAttributeError, PyException, PyNameError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use super::boot::Tables;
 use super::image::Image;
+use super::lent::Lent;
 use crate::error::{Error, Result};
 use crate::memory;
 
@@ -106,10 +106,11 @@ impl Memory {
         })
     }
 
-    /// Opens a dump in memory; the name is for error messages.
+    /// Opens a dump in memory, where it is; the name is for error messages.
     #[staticmethod]
-    fn from_bytes(py: Python<'_>, name: &str, data: PyBackedBytes) -> PyResult<Memory> {
-        Memory::opened(py, || memory::Memory::from_bytes(name, data.to_vec()))
+    fn from_bytes(py: Python<'_>, name: &str, data: &Bound<'_, PyAny>) -> PyResult<Memory> {
+        let lent = Lent::of(data)?;
+        Memory::opened(py, || memory::Memory::from_bytes(name, lent))
     }
 
     /// Memory that (address, size) -> bytes reads; by physical addresses where (address, size) of what there is are given.

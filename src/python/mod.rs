@@ -9,6 +9,7 @@ mod errors;
 mod heard;
 mod historical;
 mod image;
+mod lent;
 mod lock;
 mod lock_bench;
 mod lock_check;
@@ -60,7 +61,7 @@ mod _core {
     #[pymodule_export]
     use super::template::{Slot, TemplateRules};
     #[pymodule_export]
-    use super::verify::{KernelInfo, Known, verify};
+    use super::verify::{KernelInfo, Known, Verifier};
 
     use pyo3::prelude::*;
 

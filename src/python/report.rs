@@ -66,7 +66,7 @@ fn runs<'py>(py: Python<'py>, report: &core::Report) -> Vec<Run<'py>> {
     report.unexplained.iter().map(run).collect()
 }
 
-fn votes(report: &core::Report) -> Vec<Vote> {
+fn votes(report: &core::Report, asked: impl Fn(&str) -> bool) -> Vec<Vote> {
     let vote = |vote: &core::Vote| {
         let (about, which) = match vote.about {
             Unknown::Nops => ("nops", 0),
@@ -89,7 +89,7 @@ fn votes(report: &core::Report) -> Vec<Vote> {
         };
         (about, which, vote.value, vote.votes, vote.against, vote.known)
     };
-    report.votes.iter().map(vote).collect()
+    report.votes.iter().map(vote).filter(|vote| asked(vote.0)).collect()
 }
 
 fn explained(report: &core::Report) -> Vec<(&'static str, u64)> {
@@ -146,7 +146,7 @@ impl Module {
 
     /// How the state of what is the module's own was found.
     fn votes(&self) -> Vec<Vote> {
-        votes(&self.module.report)
+        votes(&self.module.report, |_| true)
     }
 
     /// The symbol that an address belongs to, of the module or of the kernel, and the offset into it.
@@ -205,9 +205,10 @@ impl Report {
         runs(py, &self.report)
     }
 
-    /// How the state was found.
-    fn votes(&self) -> Vec<Vote> {
-        votes(&self.report)
+    /// How the state was found; with `about` only what is about one of these.
+    #[pyo3(signature = (about = None))]
+    fn votes(&self, about: Option<Vec<String>>) -> Vec<Vote> {
+        votes(&self.report, |kind| about.as_ref().is_none_or(|about| about.iter().any(|one| one == kind)))
     }
 
     /// The modules that are loaded, the newest first. None where the list could not be read.

@@ -1,19 +1,22 @@
 //! `pvops._core.verify` and what it takes and gives.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
+use self_cell::self_cell;
 
 use crate::error::Result;
 use crate::guard::guarded;
 use crate::image;
 use crate::insn::NopTable;
 use crate::memory::{self, Memory as Dump};
+use crate::plan::Rules;
 use crate::python::boot::{Tables, rules};
 use crate::python::image::Image;
 use crate::python::memory::Location;
 use crate::python::report::Report;
+use crate::sites;
 use crate::verify as core;
 
 /// What the image and its era say, in numbers and addresses.
@@ -99,41 +102,90 @@ impl Known {
     }
 }
 
-/// Judges what memory holds of an image's `.text`, and of modules. Modules are listed whether any is given or not; where
-/// one is given, a list that cannot be read is an error.
-#[pyfunction]
-#[pyo3(signature = (tables, era, info, known, found, modules = Vec::new()))]
-pub fn verify(
-    py: Python<'_>,
-    tables: &Tables,
-    era: &Bound<'_, PyAny>,
-    info: &KernelInfo,
-    known: &Known,
-    found: &Location,
-    modules: Vec<PyRef<'_, Image>>,
-) -> PyResult<Report> {
-    let rules = rules(era)?;
-    let given: Vec<Arc<image::Image>> = modules.iter().map(|module| Arc::clone(&module.0)).collect();
-    let text = found.guarded(py, |memory, found, image| guarded(|| core::text(memory, found, image)))?;
-    let listed = |memory: &Dump, found: &memory::Location, image: &image::Image| {
-        let list = core::Modules::read(memory, found, image);
-        let linked = match &list {
-            Ok(list) => list.link(&given, memory, found, image)?,
-            Err(error) if !given.is_empty() => return Err(error.clone()),
-            Err(_) => Vec::new(),
+/// What a map of an image's sites is made of.
+struct Ingredients {
+    image: Arc<image::Image>,
+    tables: Arc<sites::Tables>,
+    rules: Rules,
+}
+
+self_cell!(
+    /// The map of an image's sites as they are loaded at some slide.
+    struct Held {
+        owner: Ingredients,
+
+        #[covariant]
+        dependent: Map,
+    }
+);
+
+type Map<'a> = core::Verifier<'a>;
+
+/// Judges memory by an image. What is made of the image alone is made once, for the slide that was last asked for.
+#[pyclass(frozen, module = "pvops._core")]
+pub struct Verifier {
+    image: Arc<image::Image>,
+    tables: Arc<sites::Tables>,
+    rules: Rules,
+    info: core::KernelInfo,
+    held: Mutex<Option<(u64, Arc<Held>)>>,
+}
+
+impl Verifier {
+    fn held(&self, slide: u64) -> Result<Arc<Held>> {
+        // Who panicked while holding it left it as it was.
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, held)) = held.as_ref().filter(|(of, _)| *of == slide) {
+            return Ok(Arc::clone(held));
+        }
+        let ingredients =
+            Ingredients { image: Arc::clone(&self.image), tables: Arc::clone(&self.tables), rules: self.rules };
+        let made = Arc::new(Held::try_new(ingredients, |of| {
+            let code = core::code(&of.image, slide)?;
+            core::Verifier::new(&of.image, &of.tables, &of.rules, self.info.clone(), code)
+        })?);
+        *held = Some((slide, Arc::clone(&made)));
+        Ok(made)
+    }
+}
+
+#[pymethods]
+impl Verifier {
+    #[new]
+    fn new(tables: &Tables, era: &Bound<'_, PyAny>, info: &KernelInfo) -> PyResult<Verifier> {
+        let (image, tables, held) = (Arc::clone(&tables.image), Arc::clone(&tables.tables), Mutex::new(None));
+        Ok(Verifier { image, tables, rules: rules(era)?, info: info.0.clone(), held })
+    }
+
+    /// Judges what memory holds of the image's `.text`, and of modules. Modules are listed whether any is given or not;
+    /// where one is given, a list that cannot be read is an error.
+    #[pyo3(signature = (known, found, modules = Vec::new()))]
+    fn verify(
+        &self,
+        py: Python<'_>,
+        known: &Known,
+        found: &Location,
+        modules: Vec<PyRef<'_, Image>>,
+    ) -> PyResult<Report> {
+        let given: Vec<Arc<image::Image>> = modules.iter().map(|module| Arc::clone(&module.0)).collect();
+        let judged = |memory: &Dump, found: &memory::Location, image: &image::Image| {
+            let text = core::text(memory, found, image)?;
+            let list = core::Modules::read(memory, found, image);
+            let linked = match &list {
+                Ok(list) => list.link(&given, memory, found, image)?,
+                Err(error) if !given.is_empty() => return Err(error.clone()),
+                Err(_) => Vec::new(),
+            };
+            let held = self.held(found.slide)?;
+            let verifier = held.borrow_dependent();
+            let view = core::View::new(verifier.text(), &text.bytes, &text.unread)?;
+            let report = verifier.verify(&view, &known.0);
+            let modules = verifier.modules(&self.image, &report.state, &linked)?;
+            Ok((report, modules, list))
         };
-        Ok((list, linked))
-    };
-    let (list, linked) = found.guarded(py, |memory, found, image| guarded(|| listed(memory, found, image)))?;
-    let judged = || -> Result<_> {
-        let code = core::code(&tables.image, found.found.slide)?;
-        let verifier = core::Verifier::new(&tables.image, &tables.tables, &rules, info.0.clone(), code)?;
-        let view = core::View::new(verifier.text(), &text.bytes, &text.unread)?;
-        let report = verifier.verify(&view, &known.0);
-        let modules = verifier.modules(&tables.image, &report.state, &linked)?;
-        Ok((report, modules))
-    };
-    let (report, modules) = py.detach(|| guarded(judged))?;
-    let loaded = list.map(|list| list.loaded).map_err(|error| error.to_string());
-    Ok(Report { report, loaded, modules, kernel: Arc::clone(&tables.image) })
+        let (report, modules, list) =
+            found.guarded(py, |memory, found, image| guarded(|| judged(memory, found, image)))?;
+        let loaded = list.map(|list| list.loaded).map_err(|error| error.to_string());
+        Ok(Report { report, loaded, modules, kernel: Arc::clone(&self.image) })
+    }
 }

@@ -77,18 +77,27 @@ impl Columns {
                 rows.push((table, row));
             }
         }
-        let order = |table: u8| names.iter().position(|name| TABLES[usize::from(table)] == *name);
-        let key = |&(table, row): &(u8, Row)| {
-            let site = place.get(&row.address).map_or((1, row.address), |&place| (0, place));
-            (site, order(table))
-        };
-        // Stable: rows of one table at one address stay in the table's order.
-        rows.sort_by_cached_key(key);
         if u32::try_from(rows.len()).is_err() {
             return Err(Error::table(format!("{} rows: more than any kernel has", rows.len())));
         }
-        let mut columns = Columns::default();
-        for (table, row) in &rows {
+        let mut orders = [0u8; TABLES.len()];
+        for (order, name) in (0..).zip(names) {
+            if let Some(table) = TABLES.iter().position(|known| known == name) {
+                orders[table] = order;
+            }
+        }
+        // Rows of one table at one address stay in the table's order. Tables are by address, mostly: what is sorted are
+        // runs already, and the numbers are small to move.
+        let key = |(number, (table, row)): (u128, &(u8, Row))| {
+            let place = if place.is_empty() { None } else { place.get(&row.address) };
+            let (others, site) = place.map_or((1, row.address), |&place| (0, place));
+            others << 127 | u128::from(site) << 40 | u128::from(orders[usize::from(*table)]) << 32 | number
+        };
+        let mut sorted: Vec<u128> = (0..).zip(&rows).map(key).collect();
+        sorted.sort();
+        let mut columns = Columns::with_capacity(rows.len());
+        for key in sorted {
+            let (table, row) = &rows[key as u32 as usize];
             columns.push(*table, row);
         }
         columns.first.push(columns.address.len() as u32);
@@ -96,6 +105,25 @@ impl Columns {
         columns.by_address.sort_by_key(|&site| columns.address[columns.first[site as usize] as usize]);
         columns.longest = columns.len.iter().copied().max().unwrap_or(0).into();
         Ok(columns)
+    }
+
+    fn with_capacity(rows: usize) -> Columns {
+        Columns {
+            address: Vec::with_capacity(rows),
+            len: Vec::with_capacity(rows),
+            table: Vec::with_capacity(rows),
+            index: Vec::with_capacity(rows),
+            op_type: Vec::with_capacity(rows),
+            clobbers: Vec::with_capacity(rows),
+            feature: Vec::with_capacity(rows),
+            inverted: Vec::with_capacity(rows),
+            direct_call: Vec::with_capacity(rows),
+            key: Vec::with_capacity(rows),
+            target: Vec::with_capacity(rows),
+            constant: Vec::with_capacity(rows),
+            first: Vec::with_capacity(rows + 1),
+            ..Columns::default()
+        }
     }
 
     fn push(&mut self, table: u8, row: &Row) {

@@ -3,6 +3,7 @@
 //! A replacement that holds an absolute address is relocated where it lies, and then copied to its site: the site holds the
 //! slide though no relocation names it. So code is judged as loaded, not as linked.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::counting::MAX_TEMPLATE;
@@ -13,9 +14,9 @@ use crate::plan::{Landmarks, LoadedCode};
 
 /// `.text` as a dump has it.
 #[derive(Debug)]
-pub struct Text {
+pub struct Text<'m> {
     /// Its bytes; 0 where unread.
-    pub bytes: Vec<u8>,
+    pub bytes: Cow<'m, [u8]>,
     /// What could not be read, by linked address.
     pub unread: Vec<Range<u64>>,
 }
@@ -47,17 +48,23 @@ pub fn code(image: &Image, slide: u64) -> Result<LoadedCode> {
 }
 
 /// What a dump holds of an image's `.text`, as it stands there.
-pub fn text(dump: &Dump, found: &Location, image: &Image) -> Result<Text> {
+pub fn text<'m>(dump: &'m Dump, found: &Location, image: &Image) -> Result<Text<'m>> {
     let section = image.section(".text").ok_or_else(|| Error::image("no section .text").in_file(image.name()))?;
     let size = image.section_bytes(section).len() as u64;
-    let held = found.read(dump, image, section.address..section.address + size)?;
+    let range = section.address..section.address + size;
+    if let Some(bytes) = found.lent(dump, image, range.clone()) {
+        return Ok(Text { bytes: Cow::Borrowed(bytes), unread: Vec::new() });
+    }
+    let held = found.read(dump, image, range)?;
     raw(held, image, found.slide)
 }
 
 /// The bytes that were handed out as if the kernel had not slid, as they were.
-fn raw(held: LinkedBytes, image: &Image, slide: u64) -> Result<Text> {
+fn raw(held: LinkedBytes, image: &Image, slide: u64) -> Result<Text<'static>> {
     let LinkedBytes { address, mut bytes, unread, strays } = held;
-    let Some(relocations) = image.relocations()?.filter(|_| slide != 0) else { return Ok(Text { bytes, unread }) };
+    let Some(relocations) = image.relocations()?.filter(|_| slide != 0) else {
+        return Ok(Text { bytes: Cow::Owned(bytes), unread });
+    };
     let end = address + bytes.len() as u64;
     let mut strays = strays.iter().map(|field| field.address).peekable();
     for field in relocations.touching(address, end) {
@@ -77,5 +84,5 @@ fn raw(held: LinkedBytes, image: &Image, slide: u64) -> Result<Text> {
             }
         }
     }
-    Ok(Text { bytes, unread })
+    Ok(Text { bytes: Cow::Owned(bytes), unread })
 }

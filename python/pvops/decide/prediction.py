@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide.answers import Answer, Facts, facts_of
-from pvops.image.numbers import Name, Numbers, of_image, printed_as
+from pvops.image.numbers import Name, Numbers, printed_as
 
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
@@ -97,7 +97,7 @@ def predict(machine: Machine, kernel: KernelImage) -> FeatureWords:
     Raises:
         TableError: ``.altinstructions`` is malformed.
     """
-    return FeatureWords(of_image(kernel), facts_of(machine, kernel))
+    return FeatureWords(kernel.feature_numbers, facts_of(machine, kernel))
 
 
 def _bug(facts: Facts, name: Name) -> Answer:

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from functools import cached_property
+from threading import RLock
 
 import pvops._core as _core
 from pvops.image.view import KernelView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
     from pvops.eras.rules import Rules
     from pvops.image.numbers import Numbers
     from pvops.image.ops import KernelOps
     from pvops.image.sites import Sites
 
+    T = TypeVar("T")
+
 
 class KernelImage(KernelView):
     """An image whose era is known as far as it tells. Plans, what decides them, and the verifier take one."""
+
+    def __init__(self, image: _core.Image) -> None:
+        super().__init__(image)
+        self._lock = RLock()
+        self._kept: dict[Callable[[Any], object], Any] = {}
+
+    def keep(self, what: Callable[[KernelImage], T]) -> T:
+        """What a function makes of this image: made once and kept with it, also where several threads ask at a time."""
+        with self._lock:
+            if what not in self._kept:
+                self._kept[what] = what(self)
+            found: T = self._kept[what]
+            return found
 
     @property
     def era(self) -> str | None:

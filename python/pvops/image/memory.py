@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import pvops._core as _core
 from pvops.errors import DumpError, Error, InputError
+from pvops.image.buffers import contiguous
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def open(source: str | os.PathLike[str] | Buffer | Read, *, physical: Iterable[t
     if callable(source):
         name = getattr(source, "__qualname__", None) or type(source).__name__
         return Memory(_core.Memory.from_reader(f"<{name}>", source, list(physical)))
-    return Memory(_core.Memory.from_bytes("<bytes>", bytes(memoryview(source))))
+    return Memory(_core.Memory.from_bytes("<bytes>", contiguous(source)))
 
 
 def open_stdin() -> Memory:

@@ -106,7 +106,7 @@ class Data:
 def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, found: _core.Location) -> Data:
     """Reads the data of a kernel whose text was judged; nothing, where memory is text alone."""
     ops: dict[int, str] = {}
-    if any(about == "slot" for about, *_ in report.votes()):
+    if report.votes(["slot"]):
         try:
             ops = {kernel.ops.slot(i): op for i, op in enumerate(kernel.ops.names)}
         except Error:

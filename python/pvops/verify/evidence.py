@@ -84,6 +84,16 @@ def info(kernel: KernelImage) -> _core.KernelInfo:
     )
 
 
+def verifier(kernel: KernelImage) -> _core.Verifier:
+    """What judges memory by an image.
+
+    Raises:
+        OpsError: nothing tells by which rules this kernel patches.
+        TableError: a table of the image is malformed.
+    """
+    return _core.Verifier(kernel.tables, kernel.rules.passes, kernel.keep(info))
+
+
 def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, bool]]:
     """What ``native_patch()`` does with each op, by its type."""
     from pvops import eras as ops

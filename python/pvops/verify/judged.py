@@ -17,6 +17,7 @@ from pvops.verify import evidence, registry
 from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
 from pvops.verify.report import DISASSEMBLED, FLAGS, OWNERS, NotJudged, Report, Unexplained, Vote
+from pvops.verify.rows import Later, Rows
 from pvops.verify.saved import saved_machine
 
 if TYPE_CHECKING:
@@ -51,21 +52,21 @@ def verify(
     memory = source if isinstance(source, memories.Memory) else memories.open(source)
     files = [_core.Image.open(os.fspath(path)) for path in modules]
     found = memory.find(kernel, progress)
-    info, known = evidence.info(kernel), evidence.known(kernel, machine)
-    core = _core.verify(kernel.tables, kernel.rules.passes, info, known, found.core, files)
+    info, verifier = kernel.keep(evidence.info), kernel.keep(evidence.verifier)
+    known = evidence.known(kernel, machine)
+    core = verifier.verify(known, found.core, files)
     # A running kernel may be at it: text_poke_bp_batch() (arch/x86/kernel/alternative.c) puts an int3 where it is about
     # to write, and a key changes its sites one after the other. What stays is reported.
     for _ in range(_READS if memory.kind == "live" else 0):
         if not core.unexplained():
             break
         time.sleep(_PAUSE)
-        core = _core.verify(kernel.tables, kernel.rules.passes, info, known, found.core, files)
+        core = verifier.verify(known, found.core, files)
     lists = registry.read(found.core)
     naming = registry.Naming(kernel, found.slide, [(name, at, size) for name, at, size, *_ in core.loaded or []])
     owners = registry.Owners(lists, naming, allowed)
     runs = [_run(kernel, raw, i < DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
     runs = [owners.named(run, found.slide) for run in runs]
-    votes = _votes(kernel, core)
     text = range(core.address, core.address + core.size)
     data = heard(kernel, core, info, found.core)
     data = data.with_more(lists.untraced(kernel, found.slide, text, runs), lists.why(runs))
@@ -81,16 +82,16 @@ def verify(
         unread=core.unread,
         backend=next(iter(core.backends), None),
         backends=core.backends,
-        cpus=_cpus(core, votes),
-        features={vote.name: vote.value == "yes" for vote in votes if vote.about == "feature"},
-        mitigations=_mitigations(kernel, core, votes),
-        votes=votes,
+        cpus=_cpus(core),
+        features={vote.name: vote.value == "yes" for vote in _votes(kernel, core, ["feature"])},
+        mitigations=_mitigations(kernel, core),
+        votes=Rows(lambda: _votes(kernel, core)),
         not_judged=list(_not_judged(kernel)),
         modules=list(modules_of(core, found.slide, owners)),
         not_listed=core.not_listed,
         data=data,
-        spans=core.spans(),
-        machine=saved_machine(kernel, core),
+        spans=Rows(core.spans),
+        saved=Later(lambda: saved_machine(kernel, core)),
     )
 
 
@@ -124,11 +125,12 @@ def _run(kernel: KernelImage, raw: _core._Run, disassembled: bool) -> Unexplaine
     )
 
 
-def _votes(kernel: KernelImage, core: _core.Report) -> list[Vote]:
+def _votes(kernel: KernelImage, core: _core.Report, about: list[str] | None = None) -> list[Vote]:
+    """What the sites say; with ``about`` only of these kinds of unknowns."""
     features = kernel.feature_numbers.by_number
     constants = [section for section, _, _ in kernel.tables.constants()]
     slots: dict[int, str] = {}
-    if any(about == "slot" for about, *_ in core.votes()):
+    if core.votes(["slot"]) and about is None:
         slots = {kernel.ops.slot(i): op for i, op in enumerate(kernel.ops.names)}
 
     def name(about: str, which: int) -> str:
@@ -154,21 +156,20 @@ def _votes(kernel: KernelImage, core: _core.Report) -> list[Vote]:
 
     return [
         Vote(about, name(about, which), value(about, found), votes, against, given)
-        for about, which, found, votes, against, given in core.votes()
+        for about, which, found, votes, against, given in core.votes(about)
     ]
 
 
-def _cpus(core: _core.Report, votes: list[Vote]) -> str | None:
-    if not any(vote.about == "uniprocessor" and (vote.votes or vote.given) for vote in votes):
+def _cpus(core: _core.Report) -> str | None:
+    if not any(votes or given for _, _, _, votes, _, given in core.votes(["uniprocessor"])):
         return None
     return "1" if core.uniprocessor else "2 or more"
 
 
-def _mitigations(kernel: KernelImage, core: _core.Report, votes: list[Vote]) -> dict[str, str | None]:
-    about = {vote.about for vote in votes}
+def _mitigations(kernel: KernelImage, core: _core.Report) -> dict[str, str | None]:
     thunk = core.return_thunk
     return {
-        "branches": core.branches if "branches" in about else None,
+        "branches": core.branches if core.votes(["branches"]) else None,
         "return_thunk": None if thunk is None else kernel.symbol_at(thunk) or f"{thunk:#x}",
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pvops import display
 from pvops.verify.data import Data
+from pvops.verify.rows import Later
 
 SCHEMA = "pvops.verify/1"
 
@@ -230,7 +231,7 @@ class Report(Judged):
         not_listed: why the modules could not be listed; None where they were.
         data: what the kernel's own data say beside its text.
         spans: (address, length, table) of the stretches that the tables changed.
-        machine: the machine as `pvops.Machine.from_dict` takes it, with the state that was inferred.
+        saved: what `machine` is made of.
     """
 
     kernel: str
@@ -253,7 +254,12 @@ class Report(Judged):
     not_listed: str | None
     data: Data
     spans: Sequence[tuple[int, int, str]] = field(repr=False)
-    machine: Mapping[str, object] = field(repr=False)
+    saved: Later[Mapping[str, object]] = field(repr=False)
+
+    @property
+    def machine(self) -> Mapping[str, object]:
+        """The machine as `pvops.Machine.from_dict` takes it, with the state that was inferred."""
+        return self.saved.value
 
     @property
     def verdict(self) -> str:

@@ -84,6 +84,7 @@ pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Given;
     use crate::memory::store::Store;
 
     #[test]
@@ -92,12 +93,12 @@ mod tests {
             let mut file = vec![0; *offset as usize];
             file.extend(*bytes);
             file.resize(8192, 0);
-            let dump = Dump::new(Store::Bytes(file)).unwrap();
+            let dump = Dump::new(Store::Bytes(Given::new(file))).unwrap();
             let reason = probe(&dump).map(|_| ()).unwrap_err().reason;
             assert!(reason.contains(what) && reason.contains(help), "{reason}");
         }
         for plain in [vec![0; 64], vec![0; 8192], b"\xf3\x0f\x1e\xfa".to_vec()] {
-            assert!(probe(&Dump::new(Store::Bytes(plain)).unwrap()).unwrap().is_none());
+            assert!(probe(&Dump::new(Store::Bytes(Given::new(plain))).unwrap()).unwrap().is_none());
         }
     }
 }

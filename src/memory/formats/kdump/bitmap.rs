@@ -112,6 +112,7 @@ impl Bitmap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Given;
 
     /// Every third page of the first thousand, and all of some later ones.
     fn sample() -> (Store, Bitmap, Vec<u64>) {
@@ -122,7 +123,7 @@ mod tests {
         dumped.iter().for_each(|page| bitmap[*page as usize / 8] |= 1 << (page % 8));
         *bitmap.last_mut().unwrap() |= 0xf8;
         bytes.extend(bitmap);
-        let store = Store::Bytes(bytes);
+        let store = Store::Bytes(Given::new(bytes));
         let bitmap = Bitmap::read(&store, 7, pages).unwrap();
         (store, bitmap, dumped)
     }

@@ -1,0 +1,81 @@
+"""Rows that are made when one is asked for, and then kept; they cross processes as what was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Later(Generic[T]):
+    """A value that is made when it is asked for.
+
+    Args:
+        make: makes it.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+
+    @cached_property
+    def value(self) -> T:
+        """The value."""
+        return self._make()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made, (self.value,)
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == other.value if isinstance(other, Later) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _made(value: T) -> Later[T]:
+    return Later(lambda: value)
+
+
+class Rows(Sequence[T_co]):
+    """A sequence whose rows are made when the first is asked for.
+
+    Args:
+        make: makes all of them.
+    """
+
+    def __init__(self, make: Callable[[], Sequence[T_co]]) -> None:
+        self._later = Later(make)
+
+    @property
+    def _rows(self) -> Sequence[T_co]:
+        return self._later.value
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> T_co: ...
+        @overload
+        def __getitem__(self, index: slice) -> Sequence[T_co]: ...
+
+    def __getitem__(self, index: int | slice) -> T_co | Sequence[T_co]:
+        return self._rows[index]
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rows, (list(self._rows),)
+
+    def __repr__(self) -> str:
+        return repr(list(self._rows))
+
+
+def _rows(made: Sequence[T_co]) -> Rows[T_co]:
+    return Rows(lambda: made)
