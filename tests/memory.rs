@@ -6,9 +6,10 @@ mod kernels;
 mod memory_support;
 
 use elfwriter::dump::{CoreWriter, lime};
+use elfwriter::pack;
 use memory_support::{IMAGE_SIZE, MEMORY, NOTES, RODATA, Recipe, TEXT, TEXT_SIZE, map, noise};
 use pvops::Result;
-use pvops::image::{Bits, Image};
+use pvops::image::{Bits, Compression, Image};
 use pvops::memory::{LinkedBytes, Location, Memory, MemoryKind, Reader};
 
 const SLIDE: u64 = 0x1240_0000;
@@ -289,6 +290,19 @@ fn an_image_without_relocations_is_found_where_it_did_not_slide() {
     assert_eq!(found(&opened(core(0)), &recipe.image()).unwrap().slide, 0);
     let error = refused(core(SLIDE), &recipe.image());
     assert!(error.contains("slid by 0x12400000, and vmlinux does not say where its absolute addresses are"), "{error}");
+}
+
+#[test]
+fn a_kernel_without_relocations_in_its_bzimage_cannot_slide() {
+    // As those of i386 without RELOCATABLE; the vmlinux alone does not say so.
+    let recipe = Recipe { relocatable: false, ..Recipe::new(Bits::B32) };
+    let memory = recipe.memory(PHYSICAL, 0);
+    let packed = pack::bzimage(&pack::compress(Compression::Gzip, &recipe.elf(&[])));
+    let image = Image::from_bytes("vmlinuz", packed).unwrap();
+    let found = found(&opened(memory.clone()), &image).unwrap();
+    assert_eq!((found.slide, found.physical), (0, Some(PHYSICAL)));
+    assert!(found.how.iter().any(|how| how.contains("has no relocations")), "{found:?}");
+    assert!(refused(memory, &recipe.image()).contains("cannot tell how far the kernel slid"));
 }
 
 #[test]

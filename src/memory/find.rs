@@ -14,7 +14,7 @@ use super::pagetables;
 use super::read::{Memory, Place, Progress};
 use super::search::{Score, Search};
 use crate::error::{Error, Result};
-use crate::image::{Bits, Image};
+use crate::image::{Bits, ContainerKind, Image};
 
 /// What a kernel's place is a multiple of.
 const ALIGN: u64 = 2 << 20;
@@ -194,13 +194,20 @@ impl Search<'_> {
             (Some(votes), _) => votes.slide,
             (None, Some(slide)) => slide,
             (None, None) => match place {
-                Place::Physical(delta) => pagetables::search(self, delta, ALIGN, FARTHEST)?.ok_or_else(|| {
-                    Error::memory(format!(
-                        "cannot tell how far the kernel slid: {} does not say where its absolute addresses are, and no \
-                         page table was found; give the bzImage (vmlinuz) it was booted from",
-                        self.image.name()
-                    ))
-                })?,
+                Place::Physical(delta) => match pagetables::search(self, delta, ALIGN, FARTHEST)? {
+                    Some(slide) => slide,
+                    None if self.stays()? => {
+                        how.push("its bzImage has no relocations: its addresses are as linked".to_owned());
+                        0
+                    }
+                    None => {
+                        return Err(Error::memory(format!(
+                            "cannot tell how far the kernel slid: {} does not say where its absolute addresses are, and \
+                             no page table was found; give the bzImage (vmlinuz) it was booted from",
+                            self.image.name()
+                        )));
+                    }
+                },
                 _ => 0,
             },
         };
@@ -222,6 +229,12 @@ impl Search<'_> {
             _ => None,
         };
         Ok((confirmed.is_some(), Location { slide, physical, how, place }))
+    }
+
+    /// Whether the kernel cannot slide: what moves it, `handle_relocations()` of arch/x86/boot/compressed/misc.c, needs the
+    /// relocations that follow it in its bzImage.
+    fn stays(&self) -> Result<bool> {
+        Ok(self.image.container().kind == ContainerKind::BzImage && self.image.relocations()?.is_none())
     }
 
     fn at(&self, place: Place) -> String {
