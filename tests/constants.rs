@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod elfwriter;
+#[path = "symbols_support/kallsyms.rs"]
+#[allow(dead_code)]
+mod kallsyms;
 mod memory_support;
 
 use elfwriter::dump::CoreWriter;
@@ -109,4 +112,39 @@ fn an_image_that_does_not_name_what_it_writes_is_not_judged() {
     let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
     let why = rodata(&memory, &found, &image).unwrap().unwrap_err();
     assert!(why.contains("does not name __start_ro_after_init"), "{why}");
+}
+
+#[test]
+fn where_kallsyms_lists_no_data_constants_are_judged_as_far_as_kallsyms() {
+    const TABLES: usize = 0x9000; // behind the fields
+    let recipe = Recipe::new(Bits::B64);
+    let functions = (0..300).map(|i| (TEXT + 16 * i, format!("t{}_{i}", ["native", "xen"][i as usize % 2]))).collect();
+    // Up to 6.3 the index of tokens is the last table, then the ranks are before it.
+    let layout = kallsyms::layouts(8).into_iter().find(|layout| layout.seqs && !layout.after).unwrap();
+    let (tables, places) = kallsyms::encode(&functions, layout, TEXT + RODATA + TABLES as u64, &[]);
+    let end = TEXT + RODATA + (TABLES + places.iter().find(|(name, _)| *name == "end").unwrap().1) as u64;
+    let put = |rodata: &mut [u8]| rodata[TABLES..][..tables.len()].copy_from_slice(&tables);
+
+    let mut linked = recipe.linked();
+    put(&mut linked[RODATA as usize..]);
+    let lists: Vec<u8> = recipe.lists().iter().flat_map(|word| word.to_le_bytes()).collect();
+    let writer = ElfWriter::new(Bits::B64)
+        .section(".text", TEXT, flags::TEXT, &linked[..TEXT_SIZE])
+        .section(".rodata", TEXT + RODATA, flags::RODATA, &linked[RODATA as usize..][..RODATA_SIZE])
+        .section(".notes", TEXT + memory_support::NOTES, flags::RODATA, &linked[memory_support::NOTES as usize..])
+        .trailer(&lists);
+    let image = Image::from_bytes("vmlinux", writer.build()).unwrap();
+    let judged = |change: usize| {
+        let mut memory = recipe.memory(PHYSICAL as u64, SLIDE);
+        put(&mut memory[PHYSICAL + RODATA as usize..]);
+        memory[PHYSICAL + RODATA as usize + change] ^= 1;
+        let memory = Memory::from_bytes("dump", memory).unwrap();
+        let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+        rodata(&memory, &found, &image).unwrap().unwrap()
+    };
+    let before = judged(TABLES + 5);
+    assert_eq!(before.written, end..TEXT + RODATA + RODATA_SIZE as u64);
+    assert_eq!((before.size, before.wrong), (end - TEXT - RODATA, 1));
+    assert_eq!(before.changed[0].address, TEXT + RODATA + TABLES as u64 + 5);
+    assert_eq!(judged((end - TEXT - RODATA) as usize).wrong, 0);
 }

@@ -13,7 +13,7 @@ use dice::Dice;
 use pvops::insn::{self, INT3};
 use pvops::plan::LoadedCode;
 use pvops::sites::{Reserved, Tables};
-use pvops::verify::{Known, Owner, Report, Unknown, Verifier, View};
+use pvops::verify::{Known, Owned, Owner, Report, Unknown, Verifier, View};
 
 const BOOTS: [&str; 2] = ["6.1.0-56-amd64~native-max-smp2", "6.12.117+deb12-amd64~native-qemu64-smp1"];
 /// Where modules lie.
@@ -26,6 +26,11 @@ fn wrong(report: &Report) -> BTreeMap<u64, bool> {
         pairs.filter(|(_, (is, should))| is != should).map(|(at, _)| (at, run.owned.is_some()))
     });
     bytes.collect()
+}
+
+/// Whether a byte is in a run that nobody owns.
+fn found_alone(report: &Report, address: u64) -> bool {
+    wrong(report).get(&address) == Some(&false)
 }
 
 #[test]
@@ -50,27 +55,71 @@ fn what_hides_behind_an_owner_is_found_and_two_that_agree_are_two() {
         let reserved = Reserved::read(&image).expect("what the image reserves");
         let mut dice = Dice(0x5eed);
 
-        // Heads of traced functions: a call is somebody's, five bytes of it, and the hundred behind it are nobody's.
+        // Heads of traced functions: a call is somebody's, five bytes of it. Of the hundred at random behind it nothing is
+        // anybody's but what a probe is made of, where the kernel lets one be set.
         let heads: Vec<u64> = tables.mcount.iter().copied().filter(|at| (start..end - 4096).contains(at)).collect();
         let mut memory = clean.clone();
         let mut called = BTreeMap::new();
         while called.len() < 100 {
             let head = heads[dice.below(heads.len())];
             if called.range(head.saturating_sub(0x200)..head + 0x200).next().is_none() {
-                // None of them may be a breakpoint, a call or a jump: at an instruction's start that has an owner of its own.
-                let byte = |dice: &mut Dice| {
-                    Some(dice.below(256) as u8).filter(|b| ![INT3, insn::CALL, insn::JMP].contains(b))
-                };
-                let behind: Vec<u8> = (0..100).map(|_| byte(&mut dice).unwrap_or(0)).collect();
+                let mut behind: Vec<u8> = (0..100).map(|_| dice.below(256) as u8).collect();
+                behind[0] = [behind[0], INT3, insn::CALL, insn::JMP][called.len() % 4];
                 put(&mut memory, head, &insn::call(head, OUTSIDE));
                 put(&mut memory, head + 5, &behind);
                 called.insert(head, ());
             }
         }
-        for (at, owned) in wrong(&judged(&memory)) {
+        let report = judged(&memory);
+        // A run has one owner at most, and its bytes alone are passed: those beside them are runs of their own.
+        let owned: BTreeMap<u64, &Owned> = report
+            .unexplained
+            .iter()
+            .filter_map(|run| run.owned.as_ref())
+            .map(|owned| (owned.address, owned))
+            .collect();
+        for (at, passes) in wrong(&report) {
             let head = called.range(..=at).next_back().map_or(0, |(&head, ())| head);
-            assert!(!owned || at < head + 5, "{name}: {at:#x} is behind the call at {head:#x}");
+            if !passes || at < head + 5 {
+                continue;
+            }
+            let owner = owned.range(..=at).next_back().map(|(_, owned)| *owned).expect("an owner");
+            assert!(at < owner.address + owner.bytes.len() as u64, "{name}: {at:#x} is behind what {owner:x?} wrote");
+            assert_eq!(owner.owners, [Owner::Kprobes], "{name}: {at:#x} is behind the call at {head:#x}");
+            assert!(owner.bytes == [INT3] || (owner.bytes[0] == insn::JMP && owner.bytes.len() == 5), "{owner:x?}");
+            assert!(!reserved.refuses(owner.address), "{name}: {owner:x?}");
         }
+        // Every byte that was changed is in a run.
+        let found = wrong(&report);
+        let changed = (start..).zip(memory.iter().zip(&clean)).filter(|(_, (is, was))| is != was).map(|(at, _)| at);
+        assert!(changed.clone().count() > 5000 && changed.into_iter().all(|at| found.contains_key(&at)), "{name}");
+
+        // A breakpoint on the instruction right behind a call: two owners, a byte of one and five of the other.
+        let mut memory = clean.clone();
+        let mut probed = 0;
+        for &head in called.keys() {
+            put(&mut memory, head, &insn::call(head, OUTSIDE));
+            put(&mut memory, head + 5, &[INT3]);
+        }
+        let report = judged(&memory);
+        for &head in called.keys() {
+            let at = |address: u64| {
+                let owned = report.unexplained.iter().filter_map(|run| run.owned.as_ref());
+                owned.filter(|owned| owned.address == address).collect::<Vec<_>>()
+            };
+            let [call] = at(head)[..] else { panic!("{name}: the call at {head:#x} has one owner") };
+            assert_eq!((call.bytes.len(), call.target), (5, Some(OUTSIDE)));
+            match at(head + 5)[..] {
+                [probe] => {
+                    assert_eq!((&probe.bytes[..], &probe.owners[..]), (&[INT3][..], &[Owner::Kprobes][..]));
+                    assert!(!reserved.refuses(head + 5), "{name}: {head:#x}");
+                    probed += 1;
+                }
+                [] => assert!(found_alone(&report, head + 5), "{name}: {head:#x}"),
+                _ => panic!("{name}: {head:#x} has two probes"),
+            }
+        }
+        assert!(probed > 50, "{name}: {probed}");
 
         // Breakpoints and jumps where the kernel lets nobody probe are nobody's.
         let range = |from: &str, to: &str| symbols.address_of(from).zip(symbols.address_of(to));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -44,6 +45,20 @@ sys.exit(0 if status in (0, 1) else status)
 """
 
 
+#: Run the command, the core of which meets a fault of its own that it makes no error of.
+_PANICS = """
+import sys
+import pvops._core as core
+class Images:
+    def open(*_):
+        raise core.PanicException("index out of bounds: the len is 3 but the index is 7")
+    from_bytes = from_reader = open
+core.Image = Images
+from pvops.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def ran(program: str, words: list[str], kernel: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """What a program says that runs a command."""
     place = {
@@ -69,6 +84,20 @@ def test_no_command_opens_a_socket(words: list[str], sample_kernel: Path, tmp_pa
     done = ran(_SOCKETS, words, sample_kernel, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "SOCKET" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["verify", "KERNEL", "OUT"], ["sites", "KERNEL"], ["patch", "KERNEL", "-o", "OUT"]])
+def test_a_fault_of_the_core_is_one_line_and_one_document(
+    words: list[str], sample_kernel: Path, tmp_path: Path
+) -> None:
+    done = ran(_PANICS, words, sample_kernel, tmp_path)
+    said = "pvops: a fault of pvops, please report it: index out of bounds: the len is 3 but the index is 7\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    done = ran(_PANICS, [*words, "--json"], sample_kernel, tmp_path)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["schema"], document["error"]) == (2, "pvops.error/1", "InternalError")
+    assert document["message"] == said.removeprefix("pvops: ").rstrip()
+    assert done.stderr == said
 
 
 def test_the_tests_that_hold_the_promises_are_there() -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "Memory",
     "Module",
     "OpenBytes",
+    "PanicException",
     "ParavirtSites",
     "PassRules",
     "Plan",
@@ -188,6 +189,9 @@ class Location:
     ) -> tuple[bytes, list[tuple[int, int]], list[tuple[int, int]]]:
         """(bytes as if the kernel had not slid, (start, end) of what could not be read, (address, width) of the
         relocated fields that do not hold what relocation left there, which are raw)."""
+
+class PanicException(BaseException):
+    """A panic that no error was made of: a fault of the core."""
 
 @final
 class ParavirtSites:

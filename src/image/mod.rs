@@ -29,6 +29,7 @@ pub use container::{Container, ContainerKind};
 pub use module::{Blocks, KERNEL, Placement, StandIn};
 pub use opened::{Image, LoadedImage};
 pub use relocation::{Relocation, RelocationKind, Relocations};
+pub(crate) use section::LOWEST_KERNEL;
 pub use section::{Section, Segment};
 pub use source::{Given, MAX_IMAGE};
 pub use symtab::{ElfSymbol, ElfSymbols};

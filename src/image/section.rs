@@ -1,7 +1,7 @@
 //! Sections and segments: the parts of an ELF file that have addresses.
 
 /// Below any address that a kernel is linked at (`CONFIG_PAGE_OFFSET` may be 1 GiB on i386), above any per-CPU offset.
-pub(super) const LOWEST_KERNEL: u64 = 0x4000_0000;
+pub(crate) const LOWEST_KERNEL: u64 = 0x4000_0000;
 
 /// A section of the kernel, all ranges checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

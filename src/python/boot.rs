@@ -37,7 +37,7 @@ impl Tables {
     /// Reads every table of an image.
     #[staticmethod]
     fn read(py: Python<'_>, image: &Image) -> PyResult<Tables> {
-        let tables = py.detach(|| sites::Tables::read(&image.0))?;
+        let tables = super::detached(py, || sites::Tables::read(&image.0))?;
         Ok(Tables { image: image.0.clone(), tables: Arc::new(tables) })
     }
 

@@ -2,6 +2,9 @@
 
 use pyo3::prelude::*;
 
+use crate::error::Result;
+use crate::guard::guarded;
+
 mod boot;
 mod columns;
 mod cpu;
@@ -22,6 +25,11 @@ mod report;
 mod sites;
 mod template;
 mod verify;
+
+/// Work on input, without the GIL; a panic in it is an error.
+fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    py.detach(|| guarded(work))
+}
 
 /// The Rust core. Private: `pvops` is the interface.
 #[pymodule]
@@ -67,6 +75,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("PanicException", module.py().get_type::<pyo3::panic::PanicException>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

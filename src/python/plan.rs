@@ -87,7 +87,7 @@ impl Plan {
     #[staticmethod]
     fn boot(py: Python<'_>, tables: &Tables, boot: &Boot, era: &Bound<'_, PyAny>) -> PyResult<Plan> {
         let rules = rules(era)?;
-        let plan = py.detach(|| core::boot(&tables.image, &tables.tables, &boot.0, &rules))?;
+        let plan = super::detached(py, || core::boot(&tables.image, &tables.tables, &boot.0, &rules))?;
         Ok(Plan { image: tables.image.clone(), plan: Arc::new(plan) })
     }
 

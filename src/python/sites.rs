@@ -30,7 +30,7 @@ impl ParavirtSites {
     /// Reads the table of an image; None where it has none.
     #[staticmethod]
     fn read(py: Python<'_>, image: &Image) -> PyResult<Option<ParavirtSites>> {
-        let table = py.detach(|| ParavirtTable::read(&image.0))?;
+        let table = super::detached(py, || ParavirtTable::read(&image.0))?;
         Ok(table.map(|table| ParavirtSites { image: image.0.clone(), table }))
     }
 

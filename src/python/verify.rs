@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use self_cell::self_cell;
 
 use crate::error::Result;
-use crate::guard::guarded;
 use crate::image;
 use crate::insn::NopTable;
 use crate::memory::{self, Memory as Dump};
@@ -183,8 +182,7 @@ impl Verifier {
             let modules = verifier.modules(&self.image, &report.state, &linked)?;
             Ok((report, modules, list))
         };
-        let (report, modules, list) =
-            found.guarded(py, |memory, found, image| guarded(|| judged(memory, found, image)))?;
+        let (report, modules, list) = found.guarded(py, judged)?;
         let loaded = list.map(|list| list.loaded).map_err(|error| error.to_string());
         Ok(Report { report, loaded, modules, kernel: Arc::clone(&self.image) })
     }

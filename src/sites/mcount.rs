@@ -13,6 +13,7 @@ use super::bounded;
 use super::code::{Code, Record, call_target};
 use super::thunks::returns_at_once;
 use crate::error::{Error, Result};
+use crate::image::LOWEST_KERNEL;
 use crate::insn::{CALL, CALL_LEN};
 
 const TABLE: &str = "__mcount_loc";
@@ -25,11 +26,11 @@ pub(crate) fn read(code: &Code<'_>) -> Result<Vec<u64>> {
     let word = code.image().bits().word();
     let Some(table) = bounded::find(code, TABLE, "mcount_loc")? else { return Ok(find(code)) };
     bounded::whole(code, TABLE, table.bytes, word)?;
-    // Rows of weak functions that lost are zeros since 6.15.
-    let rows = || {
-        let rows = table.rows(word).enumerate().map(|(row, (_, record))| (row, Record(record).pointer(0, word)));
-        rows.filter(|&(_, site)| site != 0)
-    };
+    // Rows of weak functions that lost are zeros since 6.15 (scripts/sorttable.c), and in 6.12's stable releases. They are
+    // still relocated: in an image that was moved each holds the slide, which is no address.
+    let all = || table.rows(word).enumerate().map(|(row, (_, record))| (row, Record(record).pointer(0, word)));
+    let slide = all().map(|(_, site)| site).min().filter(|&site| site < LOWEST_KERNEL).unwrap_or(0);
+    let rows = || all().filter(|&(_, site)| site != 0 && site != slide);
     let calls = |behind: u64| {
         let starts = |(_, site): &(usize, u64)| code.from(site.wrapping_sub(behind)).is_some_and(|c| c[0] == CALL);
         rows().filter(starts).count()

@@ -12,6 +12,7 @@ import pytest
 
 import pvops as package
 from cli.run import document, pvops, trouble
+from image.memory.slid import SLIDE, TEXT, Slid
 
 
 def test_writes_the_image_with_every_site_patched(sample_kernel: Path, tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_the_patched_image_names_its_functions_for_other_tools(
         assert (row[3], row[4], int(row[2], 0) > 0) == ("FUNC", "GLOBAL", True)
 
 
-@pytest.mark.parametrize("release", ["6.1.0-56-amd64", "6.1.0-50-686-pae"])
+@pytest.mark.parametrize("release", ["6.1.0-56-amd64", "6.1.0-50-686-pae", "6.12.117+deb12-amd64"])
 def test_the_text_of_a_kernel_that_slid_is_that_of_one_that_did_not_with_its_addresses_moved(
     kernel: Callable[[str], package.Kernel], tmp_path: Path, release: str
 ) -> None:
@@ -152,6 +153,19 @@ def test_the_text_of_a_kernel_that_slid_is_that_of_one_that_did_not_with_its_add
     report = opened.verify(read)
     assert report.slide == slide
     assert not report.unexplained  # its data are as built: of a kernel that never ran
+
+
+def test_what_a_dump_was_judged_by_makes_its_text_again_where_it_runs(tmp_path: Path) -> None:
+    slid = Slid("native", tables=True)
+    image, core, saved, out = (tmp_path / name for name in ("image", "core", "saved.json", "text"))
+    image.write_bytes(slid.image)
+    core.write_bytes(slid.physical())
+    assert pvops("verify", image, core, "--save-machine", saved).returncode == 0
+    words = ("patch", image, "--machine", saved, "--format", "text", "-o", out)
+    for slide in (("--slide-of", core), ("--slide", f"{SLIDE:x}")):
+        done = pvops(*words, *slide)
+        assert done.returncode == 0, done.stderr
+        assert out.read_bytes() == slid.read(TEXT + SLIDE, len(slid.text))
 
 
 def test_a_slide_is_a_hexadecimal_number(sample_kernel: Path, tmp_path: Path) -> None:

@@ -57,11 +57,11 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
     except OSError as error:
         return _trouble(args, streams.error_of(error))
     except BaseException as error:
-        # A panic of the core, which is no Exception.
-        if type(error).__module__ != "pyo3_runtime":
-            raise
+        from pvops._core import PanicException
         from pvops.errors import InternalError
 
+        if not isinstance(error, PanicException):
+            raise
         return _trouble(args, InternalError(f"a fault of pvops, please report it: {error}"))
 
 

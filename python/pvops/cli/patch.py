@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from pvops.cli import output
 from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed, slide_of
@@ -26,9 +27,9 @@ def run(args: argparse.Namespace) -> int:
     machine = machine_of(args)
     slide = slide_of(args, kernel)
     if slide:
-        if machine is not None and not isinstance(machine, str) and machine.state is not None:
-            raise OpsError("--slide does not go with a machine's saved state, whose addresses are as linked")
         kernel = kernel.moved(slide)
+        if machine is not None and not isinstance(machine, str) and machine.state is not None:
+            machine = replace(machine, state=machine.state.moved(slide, kernel.bits))
     name = args.backend or backend_of(kernel, machine)
     plan = planned(args, kernel, name, machine)
     if to_stdout:

@@ -46,6 +46,21 @@ class State(NamedTuple):
     cfi: tuple[str, int] | None = None
     hid_bpf: int | None = None
 
+    def moved(self, slide: int, bits: int) -> State:
+        """The same state where the kernel slid: every address moved; constants are none of the kernel's addresses."""
+
+        def moved(address: int) -> int:
+            return address + slide & (1 << bits) - 1 if address else 0
+
+        return self._replace(
+            return_thunk=None if self.return_thunk is None else moved(self.return_thunk),
+            its_pages=tuple(map(moved, self.its_pages)),
+            slots={moved(slot): moved(function) for slot, function in self.slots.items()},
+            keys={moved(key): on for key, on in self.keys.items()},
+            static_calls={moved(key): moved(function) for key, function in self.static_calls.items()},
+            early_calls=tuple(map(moved, self.early_calls)),
+        )
+
     def to_dict(self) -> dict[str, object]:
         """The state as a document holds it; `from_dict` makes it again."""
         return {

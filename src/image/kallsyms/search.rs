@@ -63,7 +63,10 @@ impl Search {
                     Ok(symbols) if self.found.as_ref().is_some_and(|other| *other != symbols) => {
                         return Err(view.error(layout.names, "two different readings of kallsyms, both consistent"));
                     }
-                    Ok(symbols) => self.found = Some(symbols),
+                    Ok(mut symbols) => {
+                        symbols.tables_end = view.region.address.saturating_add(tokens.end as u64);
+                        self.found = Some(symbols);
+                    }
                     Err(error) => self.fail(error),
                 }
             }

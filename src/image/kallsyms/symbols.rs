@@ -56,6 +56,8 @@ pub(super) struct Entry {
 pub struct Symbols {
     arena: String,
     entries: Vec<Entry>,
+    /// Where `kallsyms_token_index` ends; 0 where the symbols are no kallsyms.
+    pub(super) tables_end: u64,
     /// (hash of the name << 32 | index), sorted.
     by_name: OnceLock<Vec<u64>>,
     /// For each address that has a symbol to name it: the index of that symbol, ascending by address.
@@ -82,6 +84,11 @@ impl Symbols {
             entries.sort_by_key(|e| e.address);
         }
         Ok(Symbols { arena, entries, ..Symbols::default() })
+    }
+
+    /// Where `kallsyms_token_index` ends, among the kernel's constants; none where the symbols are no kallsyms.
+    pub fn tables_end(&self) -> Option<u64> {
+        Some(self.tables_end).filter(|&address| address != 0)
     }
 
     /// Symbols from a list of names, addresses and kinds, such as an ELF `.symtab`.

@@ -52,15 +52,23 @@ pub fn rodata(memory: &Memory, found: &Location, image: &Image) -> Result<std::r
     let Some(section) = image.section(".rodata").filter(|section| section.bits_present) else {
         return Ok(Err("the image has no section .rodata".to_owned()));
     };
+    let whole = section.address..section.address + image.section_bytes(section).len() as u64;
     let symbols = image.symbols()?;
     let bound = |name: &str| symbols.and_then(|symbols| symbols.address_of(name));
-    let (Some(start), Some(end)) = (bound(WRITTEN.0), bound(WRITTEN.1)) else {
-        return Ok(Err(format!(
-            "the image does not name {} and {}, between which it is written",
-            WRITTEN.0, WRITTEN.1
-        )));
+    // Where kallsyms lists no data: RO_DATA puts `*(.rodata)`, which has kallsyms in it, before what is written.
+    let kallsyms = || symbols?.tables_end().filter(|at| whole.contains(at));
+    let (start, end) = match (bound(WRITTEN.0), bound(WRITTEN.1)) {
+        (Some(start), Some(end)) => (start, end),
+        _ => match kallsyms() {
+            Some(start) => (start, whole.end),
+            None => {
+                return Ok(Err(format!(
+                    "the image does not name {} and {}, between which it is written",
+                    WRITTEN.0, WRITTEN.1
+                )));
+            }
+        },
     };
-    let whole = section.address..section.address + image.section_bytes(section).len() as u64;
     let written = start.clamp(whole.start, whole.end)..end.clamp(whole.start, whole.end);
     let mut rodata = Rodata { range: whole.clone(), written: written.clone(), ..Rodata::default() };
     for part in [whole.start..written.start, written.end.max(written.start)..whole.end] {

@@ -15,7 +15,7 @@ LARGE = 2 << 20
 
 
 class Slid:
-    """The kernel, and its memory; booted, where a backend is named.
+    """The kernel, and its memory; booted, where a backend is named; with sites of every pass, or of paravirt alone.
 
     Attributes:
         image: the kernel's file, with the list of its relocations behind it.
@@ -24,11 +24,12 @@ class Slid:
         pieces: address in memory and bytes of each section in memory.
     """
 
-    def __init__(self, backend: str | None = None) -> None:
-        built = sample.build()
+    def __init__(self, backend: str | None = None, *, tables: bool = False) -> None:
+        built = sample.build(tables=tables)
         plain = pvops.open(built.elf)
         sections = [(name, address, size) for name, address, size, _ in plain.image.sections() if address]
-        held_in = [(address, address + size) for name, address, size in sections if name in (".rodata", ".data")]
+        code = (".text", ".init.text", ".altinstr_replacement")
+        held_in = [(address, address + size) for name, address, size in sections if name not in code]
         words = [at for start, end in held_in for at in range(start, end, 8)]
         fields = [at for at in words if (plain.read_word(at) or 0) >= TEXT]
         lists = [0, *(at & 0xFFFF_FFFF for at in fields), 0]
@@ -52,6 +53,11 @@ class Slid:
             if start <= address and address + size <= start + len(held):
                 return held[address - start : address - start + size]
         raise LookupError(f"{address:#x} is not there")
+
+    def offset(self, address: int) -> int:
+        """Where in `physical` the byte linked at an address is."""
+        first = min(start for start, _ in self.pieces) & -LARGE
+        return LARGE + address + SLIDE - first
 
     def physical(self) -> bytes:
         """Physical memory with the kernel in it, and page tables of four levels from `TABLES` on."""
