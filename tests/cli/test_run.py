@@ -23,7 +23,7 @@ KEYS = {
 
 def test_without_arguments_it_runs_everything() -> None:
     runs = document("run")["runs"]
-    assert len(runs) == 3 * (4 + 5) * 2 * 2
+    assert len(runs) == 4 * (4 + 5) * 2 * 2
     assert all(run.keys() >= KEYS for run in runs)
     states: dict[str, set[str]] = {}
     for run in runs:
@@ -32,7 +32,7 @@ def test_without_arguments_it_runs_everything() -> None:
         assert all(isinstance(n, int) for counts in ("hypercalls", "queued", "ops") for n in run[counts].values())
         assert sum(run["hypercalls"].values()) == 0 or run["backend"] != "native"
     assert all(len(found) == 1 for found in states.values())
-    assert len(set.union(*states.values())) == len(states) == 3
+    assert len(set.union(*states.values())) == len(states) == 4
 
 
 def test_a_run_is_the_same_each_time() -> None:

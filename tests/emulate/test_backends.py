@@ -9,7 +9,8 @@ from pvops import eras as ops
 from pvops.assembler import addr
 from pvops.backends.headers import held_by
 from pvops.emulate import GuestImage, Session, hosts
-from pvops.emulate.guest import shipped, tour
+from pvops.emulate.guest import opening, shipped, tour
+from pvops.emulate.guest.image import ERAS
 from pvops.emulate.guest.program import Call, Entry, Lazy, Pte, Switch
 from pvops.emulate.hosts.lguest import Lguest
 from pvops.emulate.hosts.xen import Xen
@@ -43,6 +44,17 @@ def test_each_op_that_a_backend_implements_is_called(era: str, backend: str) -> 
         assert result.stop.kind == "done", result.stop.why
         # patch is called by the patcher, and swapgs has no macro on i386.
         assert own - set(result.ops) <= {"pv_init_ops.patch", "pv_cpu_ops.swapgs"}
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_the_tour_calls_every_op_that_comes_to_the_same_everywhere(era: str) -> None:
+    held = held_by("native", ops.era(era), image("tour", era).config)
+    there = {op for op, function in held.items() if function is not None}
+    apart = tour.ELSEWHERE | tour.FORBIDDEN["lguest"] | tour.APART.keys()
+    called = set(ran(image("tour", era), "native").ops)
+    assert there - called <= apart
+    assert called & tour.APART.keys() == set()
+    assert len(called) > 70
 
 
 @pytest.mark.parametrize(("era", "backend"), PAIRS)
@@ -146,7 +158,7 @@ def test_a_backend_that_forgets_to_tell_ends_in_another_state() -> None:
     from pvops.emulate.guest.program import Touch
 
     entry = Call("pv_mmu_ops.set_pte_at", (0, 0x08000000, Pte(0, 0), Entry(0x12345067)))
-    steps = (*shipped.descriptors(), *shipped.address_spaces(), Touch(0), entry)
+    steps = (*opening.descriptors(), *opening.address_spaces(), Touch(0), entry)
     guest = built(*steps[:-1], Call("pv_mmu_ops.set_pte", (Pte(0, 0), Entry(0x12345067))))
     assert ran(guest, "native").final_state == ran(guest, "lguest").final_state
     session = Session(guest, Lguest(guest))
@@ -165,7 +177,7 @@ def test_lguest_forgets_tls_when_the_gdt_is_loaded_anew() -> None:
     """
     write = Call("pv_cpu_ops.write_gdt_entry", (addr("gdt_table"), 20, 0xFFFF, 0x00CFF200))
     for era, same in (("seed", False), ("2.6.33", True)):
-        guest = built(*shipped.descriptors(), *shipped.address_spaces(), Switch(0), write, era=era)
+        guest = built(*opening.descriptors(), *opening.address_spaces(), Switch(0), write, era=era)
         assert (ran(guest, "lguest").final_state == ran(guest, "native").final_state) is same
         assert ran(guest, "xen").final_state == ran(guest, "native").final_state
 

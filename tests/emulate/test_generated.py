@@ -9,8 +9,8 @@ from emulate.guests import ran
 from pvops.assembler import addr
 from pvops.emulate import GuestImage, hosts
 from pvops.emulate.guest.layout import PAGE_FLAGS, USER, gate
+from pvops.emulate.guest.opening import CR0, address_spaces, descriptors
 from pvops.emulate.guest.program import Call, Entry, IrqSave, Lazy, Loop, Pmd, Program, Pte, Step, Switch, Table, Touch
-from pvops.emulate.guest.shipped import CR0, address_spaces, descriptors
 
 MM = st.integers(0, len(USER) - 1)
 PAGE = st.integers(0, 511)

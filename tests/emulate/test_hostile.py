@@ -122,8 +122,8 @@ def test_a_guest_that_does_nothing_but_trap_is_stopped_by_the_clock() -> None:
 
 
 def test_an_access_across_pages_needs_both() -> None:
+    from pvops.emulate.guest.opening import address_spaces, descriptors
     from pvops.emulate.guest.program import Switch
-    from pvops.emulate.guest.shipped import address_spaces, descriptors
 
     across = Raw((movl(mem(0x08000FFE), eax), movl(eax, mem(0x08001FFE))))
     guest = built(*descriptors(), *address_spaces(), Switch(0), across)

@@ -32,7 +32,7 @@ from pvops.assembler.x86 import (
     shrl,
 )
 from pvops.emulate.cpu import EXIT
-from pvops.emulate.guest.eras import GONE, RENAMED
+from pvops.emulate.guest.eras import GONE, NEW, RENAMED
 from pvops.emulate.guest.layout import MMS, PAGE_FLAGS, Build, pa, pmd_of
 from pvops.emulate.guest.program import (
     Call,
@@ -157,7 +157,7 @@ class Compiler:
     def call(self, op: str, *words: Operand, record: bool = False) -> Body:
         """An op through its site, as the kernel's C or assembler has it; nothing where the era has no such op."""
         name = self.name(op)
-        if self.build.era != "seed" and name in GONE:
+        if name in (NEW if self.build.era == "seed" else GONE):
             return ()
         body: tuple[Body, ...]
         wrappers = {

@@ -1,11 +1,13 @@
-"""The guests that come with the package: a boot, a loop of context switches and page faults, a loop around a lock."""
+"""The guests that come with the package: a boot, context switches and page faults, a lock, and every op once."""
 
 from __future__ import annotations
 
 from pvops.assembler import addr, mem
 from pvops.assembler.operands import eax
 from pvops.assembler.x86 import call, incl, movl
+from pvops.emulate.guest import tour
 from pvops.emulate.guest.layout import PAGE_FLAGS, USER, gate, pa
+from pvops.emulate.guest.opening import CR0, address_spaces, descriptors
 from pvops.emulate.guest.program import (
     Call,
     Entry,
@@ -23,26 +25,6 @@ from pvops.emulate.guest.program import (
     Touch,
 )
 from pvops.errors import RunError
-
-CR0 = 0x80050033
-
-
-def descriptors() -> tuple[Step, ...]:
-    """Descriptor tables, and a gate for page faults."""
-    low, high = gate(14)
-    return (
-        Call("pv_cpu_ops.load_gdt", (addr("gdt_descr"),)),
-        Call("pv_cpu_ops.write_idt_entry", (addr("idt_table"), 14, low, high)),
-        Call("pv_cpu_ops.load_idt", (addr("idt_descr"),)),
-    )
-
-
-def address_spaces() -> tuple[Step, ...]:
-    """Both address spaces have a page table; the first is in force."""
-    return (
-        *(Call("pv_mmu_ops.set_pmd", (Pmd(mm), Table(mm))) for mm in range(len(USER))),
-        Call("pv_mmu_ops.write_cr3", (pa("mm0_pgd"),)),
-    )
 
 
 def _boot() -> Program:
@@ -100,7 +82,7 @@ def _lock() -> Program:
     return Program("lock", "a counter behind a lock, with interrupts off", steps)
 
 
-_GUESTS = {"boot": _boot, "switch": _switch, "lock": _lock}
+_GUESTS = {"boot": _boot, "switch": _switch, "lock": _lock, "tour": tour.everywhere}
 
 #: Their names.
 NAMES = tuple(_GUESTS)

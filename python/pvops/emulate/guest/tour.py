@@ -9,6 +9,7 @@ from pvops.assembler import addr
 from pvops.backends.headers import held_by
 from pvops.emulate.guest.eras import RENAMED
 from pvops.emulate.guest.layout import PAGE_FLAGS, USER, gate, pa
+from pvops.emulate.guest.opening import CR0, address_spaces, descriptors
 from pvops.emulate.guest.program import (
     Argument,
     Call,
@@ -23,7 +24,6 @@ from pvops.emulate.guest.program import (
     Table,
     Touch,
 )
-from pvops.emulate.guest.shipped import CR0, address_spaces, descriptors
 
 _ENTRY = Entry(USER[0] | PAGE_FLAGS)
 _AT: tuple[Argument, ...] = (addr("mm0"), USER[0], Pte(0, 0))
@@ -145,6 +145,45 @@ def tour(backend: str, era: str) -> Program:
     if held["pv_cpu_ops.irq_enable_sysexit"] is not None and backend != "lguest":  # whose cpuid hides SEP
         steps += [Call("pv_cpu_ops.write_msr", (0x174, 0x60, 0)), Sysexit()]
     return Program(f"tour-{backend}", f"every op that {backend} has", tuple(steps))
+
+
+#: What the guest that runs everywhere leaves out, since backends do not come to the same there, or have none of it.
+APART = {
+    "pv_time_ops.get_cpu_khz": "bare hardware measures it and so reads the clock, Xen says it",
+    "pv_mmu_ops.alloc_pud": "NULL below Xen",
+    "pv_mmu_ops.release_pud": "NULL below Xen",
+    "pv_cpu_ops.rdmsr_regs": "NULL below Xen",
+    "pv_cpu_ops.wrmsr_regs": "NULL below Xen",
+    "pv_cpu_ops.read_tscp": "NULL below Xen",
+}
+
+
+def everywhere() -> Program:
+    """A program that calls, below any backend and in either era, each op that comes to the same everywhere."""
+    ops_of = {era: held_by("native", ops.era(era), ops.era(era).default_config(32, **_options(era))) for era in _ERAS}
+    old = {new: name for name, new in RENAMED.items()}
+    called = [
+        old.get(op, op) if era != "seed" else op
+        for era, held in ops_of.items()
+        for op, function in held.items()
+        if function is not None
+    ]
+    left_out = ELSEWHERE | FORBIDDEN["lguest"] | APART.keys()
+    steps: list[Step] = [*descriptors(), *address_spaces(), Call("pv_irq_ops.irq_enable")]
+    for op in dict.fromkeys(called):
+        if op in left_out or op == "pv_lock_ops.spin_unlock":
+            continue
+        steps.append(Call(op, ARGUMENTS.get(op, ())))
+        if op in ("pv_lock_ops.spin_lock", "pv_lock_ops.spin_lock_flags", "pv_lock_ops.spin_trylock"):
+            steps.append(Call("pv_lock_ops.spin_unlock", (addr("spinlock"),)))
+    # Entries that only one era's ops have changed are the same in the end.
+    entries = tuple(Call("pv_mmu_ops.set_pte", (Pte(0, page), _ENTRY)) for page in (0, 1, 2))
+    steps += [*address_spaces(), *entries, Call("pv_irq_ops.irq_enable"), Lazy("mmu", ()), Lazy("cpu", ())]
+    steps += [Switch(0), Touch(0), Switch(1), Touch(1)]
+    return Program("tour", "every op that comes to the same everywhere, once", tuple(steps))
+
+
+_ERAS = ("seed", "2.6.33")
 
 
 def _options(era: str) -> dict[str, bool]:
