@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pvops.cli import output
+from pvops.cli import output, pages
 from pvops.errors import RunError
 from pvops.render import terminal
 
@@ -28,16 +28,14 @@ def run(args: argparse.Namespace) -> int:
     found = list(results(job))
     wrong = differing(found)
     if args.html is not None:
-        from pvops.render import html, run_locks_page
+        from pvops.render import run_locks_page
 
-        html.write(args.html, run_locks_page.page(found, wrong))
-        if args.html != "-":
-            output.note(f"{len(found)} runs -> {args.html}")
+        pages.write(args, run_locks_page.page(found, wrong, pages.made(args)), f"{len(found)} runs")
     if args.format_ == "json":
         output.print_json(render.document(found, wrong))
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, render.rows(found), render.COLUMNS)
-    elif args.html != "-":
+    elif pages.text_too(args):
         style = terminal.Style(args.color)
         for line in render.lines(found, style):
             sys.stdout.write(line + "\n")

@@ -26,9 +26,9 @@ _STYLE = """<style>
 </style>"""
 
 
-def page(results: Sequence[LockResult], wrong: Sequence[str]) -> str:
+def page(results: Sequence[LockResult], wrong: Sequence[str], made: html.Made | None = None) -> str:
     """The whole page."""
-    return html.page("Locks that contended", _body(results, wrong))
+    return html.page("Locks that contended", _body(results, wrong), made)
 
 
 def _body(results: Sequence[LockResult], wrong: Sequence[str]) -> Iterator[str]:
