@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]  # mkdocs loads this file by its path
 #: Pages that lie in the root, where a forge looks for them.
 BESIDE = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 
@@ -39,6 +40,18 @@ PYTHON = {
 }
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """The commands in the navigation, as the grammar has them."""
+    from tasks import references
+
+    listed = [{name.removeprefix("pvops "): f"reference/{name.replace(' ', '-')}.md"} for name in references.commands()]
+    for section in config.nav or []:
+        for entry in section.get("Reference", []) if isinstance(section, dict) else []:
+            if "Command line" in entry:
+                entry["Command line"] = listed
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages that are made."""
     from mkdocs.structure.files import File
@@ -58,7 +71,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _made() -> list[tuple[str, str]]:
-    sys.path[:0] = [str(ROOT)]
     from tasks import references
 
     made = [(name, (ROOT / name).read_text()) for name in BESIDE]

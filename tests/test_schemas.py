@@ -35,6 +35,20 @@ PRINTED = {
     "presets": ["machine", "--presets"],
     "error": ["sites", "/nonexistent"],
     "lock.check": ["lock", "check", "--protocol", "pv-ticket", "--mutant", "none", "--threads", "2"],
+    "run": ["run", "boot", "--era", "seed", "--backend", "native"],
+    "bench": ["bench", "--seconds", "1"],
+    "lock_bench": [
+        "lock",
+        "bench",
+        "--lock",
+        "pvops::PvTicketLock",
+        "--threads",
+        "2",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.02",
+    ],
     "lock_simulate": ["lock", "simulate", "--protocol", "pv-ticket", "--vcpus", "2", "--duration", "0.01"],
 }
 
@@ -83,6 +97,27 @@ def test_what_a_command_prints_keeps_to_its_schema(name: str, sample_kernel: Pat
         del less[key]
         with pytest.raises(jsonschema.ValidationError):
             valid(name, less)
+
+
+def test_other_backends_runs_of_locks_and_estimates_for_a_kernel_keep_to_the_same_schemas(sample_kernel: Path) -> None:
+    for words in (
+        ["ops", "--era", "seed", "--backend", "xen"],
+        ["run", "pv-ticket-3.12", "--vcpus", "2", "--pcpus", "1", "--turns", "3"],
+        ["bench", "--seconds", "1", "--kernel", sample_kernel],
+    ):
+        document = json.loads(pvops(*words, "--json").stdout)
+        valid(str(words[0]), document)
+
+
+def test_a_replay_keeps_to_its_schema(tmp_path: Path) -> None:
+    checked = pvops("lock", "check", "--protocol", "pv-ticket", "--mutant", "missing-fence", "--threads", "2", "--json")
+    (tmp_path / "checked").write_bytes(checked.stdout)
+    valid("lock.replay", json.loads(pvops("lock", "check", "--replay", tmp_path / "checked", "--json").stdout))
+
+
+def test_every_schema_is_held_to_a_document() -> None:
+    elsewhere = {"verify", "verify-many", "machine", "lock.replay"}  # by the tests above and below
+    assert set(PRINTED) | elsewhere == set(schemas.names())
 
 
 def every_key_counts(name: str, document: dict[str, Any]) -> None:

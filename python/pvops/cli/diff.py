@@ -63,10 +63,11 @@ def _side(args: argparse.Namespace, kernel: Kernel, given: str) -> tuple[str, st
     if not colon or backend not in backends.names():
         backend, path = "", given
     if not os.path.exists(path) and path not in presets.NAMES:
-        from pvops.errors import InputError
+        from pvops.errors import InputError, nearest
 
+        hint = nearest(path, (*backends.names(), *presets.NAMES))
         known = f"no backend ({', '.join(backends.names())}) and no preset (`pvops machine --presets`)"
-        raise InputError(f"{given}: no such file, {known}", file=given)
+        raise InputError(f"{path}: no such file, {known}{hint}", file=path)
     machine = Machine.load(path)
     if not backend and machine.backend.value is None:
         output.note(f"{path}: {machine.backend.source}; taken as native")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from pvops.cli.output import note
 from pvops.cpus import usable_cpus
-from pvops.errors import OpsError
+from pvops.errors import InputError, OpsError, UsageError
 from pvops.kernel import Kernel, open, open_stdin
 
 TYPE_CHECKING = False
@@ -16,12 +17,22 @@ if TYPE_CHECKING:
     from pvops.plan.plan import Plan
 
 
+#: The least CONFIG_PHYSICAL_ALIGN (arch/x86/Kconfig): i386's; x86-64's is 0x200000.
+_SLIDES_BY = 0x2000
+
+
 def opened(args: argparse.Namespace) -> Kernel:
     """The kernel of the command line; ``-`` is standard input."""
     asked = [args.kernel, getattr(args, "machine", None), *(getattr(args, "memory", None) or [])]
     if asked.count("-") > 1:
         raise OpsError("standard input is one file, and more than one is to be read from it")
-    kernel = open_stdin() if args.kernel == "-" else open(args.kernel)
+    try:
+        kernel = open_stdin() if args.kernel == "-" else open(args.kernel)
+    except InputError as error:
+        place = getattr(args, "where", None) or getattr(args, "function", None)
+        if place is not None and os.path.isfile(place) and not os.path.exists(args.kernel):
+            raise InputError(f"{error} (the kernel comes first, then the place)", file=error.file) from None
+        raise
     if args.verbose:
         note(f"{kernel.name}: {kernel.arch}, {kernel.image.container}, release {kernel.release or 'unknown'}")
     if unknown := kernel.image.unknown_sections():
@@ -67,7 +78,11 @@ def slide_of(args: argparse.Namespace, kernel: Kernel) -> int:
         from pvops.image import memory
 
         return memory.open(args.slide_of).find(kernel).slide
-    return args.slide or 0
+    slide = args.slide or 0
+    if slide % _SLIDES_BY:
+        why = f"--slide {slide:#x} is no slide: kernels slide by multiples of {_SLIDES_BY:#x} and more"
+        raise UsageError(f"{why}; /proc/kallsyms' address of _text, less that of the image, is one")
+    return slide
 
 
 def backend_of(kernel: Kernel, machine: Machine | str | None) -> str:

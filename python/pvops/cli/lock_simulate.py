@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pvops.cli import output, pages
-from pvops.errors import LockError
+from pvops.errors import LockError, nearest
 from pvops.lock import pictures, published, sweeps, tables
 from pvops.lock.simulate import PROTOCOLS, USUAL, Case, Distribution, Result, around_preempted_holder, sweep
 from pvops.render import terminal
 
 _TIMES = ("think", "hold", "irq_interval", "irq_hold")
+_NAMED = {"protocol": tuple(PROTOCOLS), "scheduler": ("round-robin", "credit", "gang")}
 _OPTIONAL = ("threshold_us", "ple_us")
 #: More cases than anybody waits for.
 _MOST_CASES = 10_000
@@ -78,6 +79,10 @@ def _asked(args: argparse.Namespace) -> sweeps.Section | None:
 def _values(name: str, words: Sequence[Any]) -> list[Any]:
     if name == "protocol" and "all" in words:
         return list(PROTOCOLS)
+    for word in words if name in _NAMED else ():
+        if word not in _NAMED[name]:
+            hint = nearest(str(word), _NAMED[name])
+            raise LockError(f'{name}: "{word}" is none of {", ".join(_NAMED[name])}{hint}')
     if name in _TIMES:
         return [Distribution.parse(name, str(word)) for word in words]
     if name in _OPTIONAL:

@@ -21,6 +21,8 @@ WRONG = 1
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     page = pages.wanted(args)
+    if args.vcpus is not None and page:
+        raise RunError("--html is for guests: locks on --vcpus are told as text, rows or JSON")
     if args.vcpus is not None:
         from pvops.cli import run_locks
 

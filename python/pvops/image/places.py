@@ -10,6 +10,8 @@ from pvops.image.view import KernelView
 
 #: Past this no function reaches.
 _LONGEST_FUNCTION = 1 << 20
+#: Fewer bytes than these between two functions may be nops that align the second.
+_NOPS_BETWEEN = 64
 
 
 class Place(NamedTuple):
@@ -73,7 +75,13 @@ def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
     at = _number(view, text, offset)
     if slash:
         wanted = _number(view, text, size)
-        starts = [start for start in starts if extent(view, start) == wanted] or starts
+        sizes = {start: extent(view, start) for start in starts}
+        # An oops takes the distance to the next symbol; where an alias or a hole follows, fewer are told here.
+        starts = [start for start in starts if sizes[start] == wanted] or starts
+        if not any(abs(sizes[start] - wanted) < _NOPS_BETWEEN for start in starts):
+            told = ", ".join(f"{size:#x}" for size in sorted(set(sizes.values())))
+            why = f"{symbol} has {told} bytes here, not {wanted:#x}: that oops is of another kernel"
+            raise ImageError(f"{view.name}: {why}", reason=why, file=view.name)
     return [Place(start + at, 1, None) for start in starts]
 
 

@@ -128,6 +128,11 @@ def measure(
     for case in cases:
         if not 1 <= case.cpus <= len(usable_cpus()):
             raise LockError(f"cpus: {case.cpus}, where this process may use {len(usable_cpus())}")
+        for name in ("section_ns", "pause_ns"):
+            if getattr(case, name) < 0:
+                raise LockError(f"{name}: {getattr(case, name)}, where at least 0 is needed")
+    if seconds == 0:
+        raise LockError("seconds: 0, in which nothing is measured")
     chosen = [name for name in names if not locks or name in locks]
     rows, limits = _uncontended(chosen, rounds, report)
     for case in cases:

@@ -19,6 +19,7 @@ from pvops.machine import cpus, documents, facts
 from pvops.machine import hypervisor as _hypervisor
 from pvops.machine.given import LIMIT, Registers, flags_under
 from pvops.machine.hypervisor import Finding
+from pvops.machine.reading import bad
 from pvops.machine.state import State
 
 __all__ = ["LIMIT", "Machine", "Registers"]
@@ -177,6 +178,8 @@ class Machine:
         """A machine from the text of such a file; the name is for error messages."""
         if text.lstrip().startswith(facts.MARK):
             return cls(**facts.given(text, name))
+        if not text.strip():
+            bad(name, "", 0, "is empty: no bundle of facts, no JSON, no TOML")
         return cls.from_dict(documents.document(text, name), name=name)
 
     @classmethod

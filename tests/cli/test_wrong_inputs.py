@@ -1,0 +1,97 @@
+"""What a newcomer gets wrong, command by command: one line that says what, and what to do, and status 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.run import pvops
+
+#: What is typed (KERNEL is a sample image, TEXT its text, NONE an empty file), and what the one line has to say.
+WRONG = [
+    ("sites", "missing: KERNEL"),
+    ("sites nofile", "nofile: No such file"),
+    ("sites .", "is a directory"),
+    ("sites NONE", "is empty"),
+    ("sites KERNEL --table parvirt", "did you mean paravirt?"),
+    ("sites KERNEL --op irq_enable", "did you mean pv_irq_ops.irq_enable?"),
+    ("sites KERNEL --jsn", "did you mean --json?"),
+    ("sites KERNEL --csv --jsonl", "--jsonl: not allowed with argument --csv"),
+    ("sites KERNEL --slide xyz", "invalid hexadecimal number"),
+    ("sites KERNEL --slide 0x123", "--slide 0x123 is no slide"),
+    ("site KERNEL", "did you mean sites?"),
+    ("explain KERNEL", "missing: ADDRESS|SYMBOL"),
+    ("explain KERNEL sample_lok", "did you mean sample_lock?"),
+    ("explain KERNEL 0x1000", "lies outside the image"),
+    ("explain KERNEL sample_lock+0x1/0x999", "that oops is of another kernel"),
+    ("explain sample_lock KERNEL", "the kernel comes first, then the place"),
+    ("explain KERNEL sample_lock --backend kvmm", "did you mean kvm?"),
+    ("explain KERNEL sample_lock --machine intel-haswel", "did you mean intel-haswell?"),
+    ("explain KERNEL sample_lock --machine NONE", "is empty: no bundle of facts"),
+    ("explain KERNEL 0xffffffff81000010-0xffffffff81000000", "a range ends behind where it begins"),
+    ("disasm sample_lock KERNEL", "the kernel comes first, then the place"),
+    ("disasm KERNEL nosuch", "no symbol nosuch"),
+    ("patch KERNEL", "missing: -o/--output"),
+    ("patch KERNEL -o .", "is a directory"),
+    ("patch KERNEL -o x --format elff", "did you mean elf?"),
+    ("diff KERNEL native", "missing: B"),
+    ("diff KERNEL native kvmm", "did you mean kvm?"),
+    ("diff KERNEL native kvm:intel-haswel", "did you mean intel-haswell?"),
+    ("verify KERNEL", "pvops verify KERNEL MEMORY"),
+    ("verify TEXT KERNEL", "is neither an ELF file"),
+    ("verify KERNEL NONE --live", "two memories"),
+    ("verify KERNEL TEXT --allow ftrase", "did you mean ftrace?"),
+    ("ops", "give a KERNEL, or an era's headers with --era"),
+    ("ops --era 6.2.1", "did you mean 6.1?"),
+    ("machine --from NONE", "is empty"),
+    ("machine --presets --collect", "not allowed with"),
+    ("run bot", "there are boot, switch, lock"),
+    ("run --era 2010", "there are seed, 2.6.33"),
+    ("run --vcpus 2 --html x.html", "--html is for guests"),
+    ("run --instructions 0", "at least one"),
+    ("bench --seconds 0", "more than 0"),
+    ("bench --cpu -1", "there is no CPU -1"),
+    ("bench --plot x.foo", "a picture is .svg or .png"),
+    ("lock", "missing: SUBCOMMAND"),
+    ("lock check --protocol pv-tickt", "did you mean pv-ticket?"),
+    ("lock check --threads 99", "1 to 6 can"),
+    ("lock check --replay NONE", "not JSON"),
+    ("lock simulate --protocol pv-tickt", "did you mean pv-ticket?"),
+    ("lock simulate --scheduler round-robbin", "did you mean round-robin?"),
+    ("lock simulate --think weird:3", "none of constant, exponential, uniform"),
+    ("lock simulate --vcpus 0", "at least 1 is needed"),
+    ("lock bench --lock foo", "no lock is named"),
+    ("lock bench --section-ns -1", "section_ns: -1, where at least 0"),
+    ("lock bench --seconds 0", "seconds: 0, in which nothing is measured"),
+    ("corpus nofile", "nofile: No such file"),
+    ("--schema verfiy", "did you mean verify?"),
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, sample_kernel: Path) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "none").touch()
+    (folder / "text").write_bytes(bytes(range(256)) * 16)
+    return {"KERNEL": str(sample_kernel), "NONE": str(folder / "none"), "TEXT": str(folder / "text")}
+
+
+@pytest.mark.parametrize(("typed", "said"), WRONG, ids=[typed for typed, _ in WRONG])
+def test_what_is_wrong_is_said_in_one_line(typed: str, said: str, files: dict[str, str]) -> None:
+    words = [files.get(word, word) for word in typed.split()]
+    done = pvops(*words)
+    (line,) = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert line.startswith("pvops: ")
+    assert said in line
+
+
+@pytest.mark.parametrize("typed", ["sites nofile", "explain KERNEL sample_lok", "lock simulate --scheduler cfs"])
+def test_it_is_a_document_too_under_json(typed: str, files: dict[str, str]) -> None:
+    done = pvops(*(files.get(word, word) for word in typed.split()), "--json")
+    assert done.returncode == 2
+    document = json.loads(done.stdout)
+    assert document["schema"] == "pvops.error/1"
+    assert f"pvops: {document['message']}" in done.stderr.decode()
