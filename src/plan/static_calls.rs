@@ -81,12 +81,19 @@ pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Where a trampoline whose key nothing names goes, by its own address, if that is not where it goes as built.
+/// Where a trampoline whose key nothing names goes, by its own address, if that is not where it goes as built. One that
+/// goes nowhere is built as a return, which may be a jump to the return thunk.
 fn unkeyed(run: &Run<'_>, address: u64) -> Option<u64> {
     let now = run.boot.static_calls.get(&address)?.value;
     let here = run.memory.from(address);
-    let same = if now == 0 { here.first() == Some(&RET) } else { here.starts_with(&insn::jmp(address, now)) };
-    (!same).then_some(now)
+    let jumps = |to: u64| here.starts_with(&insn::jmp(address, to));
+    let nowhere = now == 0 || Some(now) == run.marks.return_thunk;
+    let thunks = [run.marks.return_thunk, run.boot.return_thunk];
+    let same = match nowhere {
+        true => here.first() == Some(&RET) || thunks.into_iter().flatten().any(jumps),
+        false => jumps(now),
+    };
+    (!same).then_some(if nowhere { 0 } else { now })
 }
 
 fn each(run: &mut Run<'_>, function: impl Fn(&Run<'_>, u64) -> u64, thunks: bool) -> Result<()> {

@@ -149,6 +149,8 @@ impl SiteMap<'_> {
                         [JMP, a, b, c, d, ..] => self.code.target(trampoline.address, 5, &[a, b, c, d]),
                         _ => 0,
                     };
+                    // One that goes nowhere returns.
+                    let linked = if Some(linked) == self.marks.return_thunk { 0 } else { linked };
                     Some(calls.of(trampoline.address, || (trampoline.address, linked))?)
                 }
             };

@@ -36,13 +36,13 @@ _PREEMPTED = callee_save("__kvm_vcpu_is_preempted")
 
 def _clock(function: str) -> Step:
     # The host's stable-TSC bit only decides whether sched_clock counts as stable, not who reads it (since 5.3, and in
-    # stable kernels; before, from 4.2 on, kvm_clock_read() is the reader where it is not set).
+    # stable kernels, which have no kvm_clock_read(); before, from 4.2 on, that is the reader where it is not set).
     return Assign("pv_time_ops.sched_clock", function, _KVMCLOCK, _CLOCK)
 
 
 _STABLE = logged("kvm-clock: using sched offset of", what="the host's clock is stable", assume=True)
 _CLOCK_4_2: tuple[Step, ...] = (
-    _clock("kvm_clock_read"),
+    _clock("kvm_clock_read|kvm_sched_clock_read"),
     Assign("pv_time_ops.sched_clock", "kvm_sched_clock_read", _KVMCLOCK & _STABLE, _CLOCK),
 )
 
