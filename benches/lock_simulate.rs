@@ -43,12 +43,12 @@ fn all(c: &mut Criterion) {
     let mut group = c.benchmark_group("simulate 0.2 s of locks");
     group.sample_size(20);
     for (protocol, vcpus, locks) in [
-        (Protocol::Ticket2625, 8, 1),
-        (Protocol::Ticket2625, 16, 64),
+        (Protocol::Ticket2_6_25, 8, 1),
+        (Protocol::Ticket2_6_25, 16, 64),
         (Protocol::PvTicket, 16, 1),
         (Protocol::PvTicket, 16, 64),
         (Protocol::PvHybrid, 16, 1),
-        (Protocol::XenByte2627, 16, 1),
+        (Protocol::XenByte2_6_27, 16, 1),
     ] {
         let params = params(protocol, vcpus, locks);
         group.throughput(Throughput::Elements(simulated(&params).events));

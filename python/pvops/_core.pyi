@@ -494,8 +494,8 @@ class Plan:
     def writes(self, low: int = 0, high: int | None = None) -> list[_Write]:
         """Every write, in order; with `low` and `high` those that touch [low, high)."""
 
-    def open_bytes(self, tables: Tables, otherwise: Plan | None = None, untold: list[int] = ...) -> OpenBytes:
-        """The bytes that are a first guess; `otherwise` is the plan with each of the features `untold` taken the other
+    def open_bytes(self, tables: Tables, otherwise: Plan | None = None, unknown: list[int] = ...) -> OpenBytes:
+        """The bytes that are a first guess; `otherwise` is the plan with each of the features `unknown` taken the other
         way."""
 
     def differences(

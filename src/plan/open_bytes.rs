@@ -13,7 +13,7 @@ pub struct Otherwise<'a> {
     /// What it writes.
     pub plan: &'a Plan,
     /// Numbers of those features.
-    pub untold: &'a [u16],
+    pub unknown: &'a [u16],
 }
 
 /// Bytes that are a first guess.
@@ -49,10 +49,10 @@ pub fn open_bytes(image: &Image, tables: &Tables, plan: &Plan, otherwise: Option
         forms: Forms::Marked(number),
     });
     let mut found: Vec<OpenBytes> = marked.collect();
-    if let Some(Otherwise { plan: other, untold }) = otherwise {
+    if let Some(Otherwise { plan: other, unknown }) = otherwise {
         let places = differences(image, plan, other);
         let rows = last_rows(plan, &places);
-        let asking = asking(tables, untold);
+        let asking = asking(tables, unknown);
         for (place, row) in places.into_iter().zip(rows).filter(|(place, _)| !is_marked(plan, place)) {
             found.push(of_features(place, row, &asking));
         }

@@ -95,10 +95,10 @@ impl Plan {
         self.plan.writes().len()
     }
 
-    /// The bytes that are a first guess; `otherwise` is the plan with each of the features `untold` taken the other way.
-    #[pyo3(signature = (tables, otherwise = None, untold = Vec::new()))]
-    fn open_bytes(&self, py: Python<'_>, tables: &Tables, otherwise: Option<&Plan>, untold: Vec<u16>) -> OpenBytes {
-        let other = otherwise.map(|other| core::Otherwise { plan: &other.plan, untold: &untold });
+    /// The bytes that are a first guess; `otherwise` is the plan with each of the features `unknown` taken the other way.
+    #[pyo3(signature = (tables, otherwise = None, unknown = Vec::new()))]
+    fn open_bytes(&self, py: Python<'_>, tables: &Tables, otherwise: Option<&Plan>, unknown: Vec<u16>) -> OpenBytes {
+        let other = otherwise.map(|other| core::Otherwise { plan: &other.plan, unknown: &unknown });
         let found = py.detach(|| core::open_bytes(&self.image, &tables.tables, &self.plan, other));
         OpenBytes { plan: self.plan.clone(), found }
     }

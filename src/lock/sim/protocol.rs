@@ -11,14 +11,14 @@ use crate::error::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// The plain ticket lock of 2.6.25 (314cdbefd1fd): first come, first served; spins for ever.
-    Ticket2625,
+    Ticket2_6_25,
     /// Xen's byte lock, which replaced the whole lock from 2.6.27 on (74d4affde8fe): whoever finds it free has it;
     /// blocks past the threshold; unlock kicks the lowest-numbered blocked waiter.
-    XenByte2627,
+    XenByte2_6_27,
     /// Ticket lock with the flag in the tail, 3.12 (545ac13892ab).
-    PvTicket312,
+    PvTicket3_12,
     /// Ticket lock with the flag in the head, 4.0 (d6abfdb20223).
-    PvTicket40,
+    PvTicket4_0,
     /// This project's first-come, first-served lock.
     PvTicket,
     /// This project's stealing lock with a ticket queue behind it, handed over directly once its head starves.
@@ -39,10 +39,10 @@ pub(super) enum Order {
 impl Protocol {
     /// All of them, oldest first.
     pub const ALL: [Protocol; 6] = [
-        Protocol::Ticket2625,
-        Protocol::XenByte2627,
-        Protocol::PvTicket312,
-        Protocol::PvTicket40,
+        Protocol::Ticket2_6_25,
+        Protocol::XenByte2_6_27,
+        Protocol::PvTicket3_12,
+        Protocol::PvTicket4_0,
         Protocol::PvTicket,
         Protocol::PvHybrid,
     ];
@@ -50,10 +50,10 @@ impl Protocol {
     /// The name it has everywhere.
     pub fn name(self) -> &'static str {
         match self {
-            Protocol::Ticket2625 => "ticket-2.6.25",
-            Protocol::XenByte2627 => "xen-byte-2.6.27",
-            Protocol::PvTicket312 => "pv-ticket-3.12",
-            Protocol::PvTicket40 => "pv-ticket-4.0",
+            Protocol::Ticket2_6_25 => "ticket-2.6.25",
+            Protocol::XenByte2_6_27 => "xen-byte-2.6.27",
+            Protocol::PvTicket3_12 => "pv-ticket-3.12",
+            Protocol::PvTicket4_0 => "pv-ticket-4.0",
             Protocol::PvTicket => "pv-ticket",
             Protocol::PvHybrid => "pv-hybrid",
         }
@@ -69,7 +69,7 @@ impl Protocol {
 
     /// Whether a waiter ever blocks. Where not, thresholds mean nothing.
     pub fn blocks(self) -> bool {
-        self != Protocol::Ticket2625
+        self != Protocol::Ticket2_6_25
     }
 
     /// How long a waiter spins before it blocks, in µs, where nothing else is asked for.
@@ -78,16 +78,16 @@ impl Protocol {
     /// Zen), these are 25 and 800 µs.
     pub fn usual_threshold_us(self) -> Option<f64> {
         match self {
-            Protocol::Ticket2625 => None,
-            Protocol::XenByte2627 => Some(25.0),
-            Protocol::PvTicket312 | Protocol::PvTicket40 => Some(800.0),
+            Protocol::Ticket2_6_25 => None,
+            Protocol::XenByte2_6_27 => Some(25.0),
+            Protocol::PvTicket3_12 | Protocol::PvTicket4_0 => Some(800.0),
             Protocol::PvTicket | Protocol::PvHybrid => Some(10.0),
         }
     }
 
     pub(super) fn order(self) -> Order {
         match self {
-            Protocol::XenByte2627 => Order::Any,
+            Protocol::XenByte2_6_27 => Order::Any,
             Protocol::PvHybrid => Order::Steal,
             _ => Order::Fifo,
         }
@@ -98,9 +98,9 @@ impl Protocol {
     pub fn ticket_limit(self, bits: u32) -> Option<u64> {
         let values = 1u64 << bits;
         match self {
-            Protocol::XenByte2627 => None,
-            Protocol::PvTicket312 | Protocol::PvTicket40 => Some(values / 2 - 1),
-            Protocol::Ticket2625 | Protocol::PvTicket | Protocol::PvHybrid => Some(values - 1),
+            Protocol::XenByte2_6_27 => None,
+            Protocol::PvTicket3_12 | Protocol::PvTicket4_0 => Some(values / 2 - 1),
+            Protocol::Ticket2_6_25 | Protocol::PvTicket | Protocol::PvHybrid => Some(values - 1),
         }
     }
 }
