@@ -133,7 +133,12 @@ class _Symbols:
     ("release", "symbols", "era"),
     [
         (None, ("pv_init_ops", "pv_misc_ops", "native_patch"), "seed"),
-        (None, ("pv_init_ops", "pv_lock_ops", "native_patch"), "4.19"),
+        (None, ("pv_init_ops", "pv_lock_ops", "native_patch"), "3.0"),
+        (
+            None,
+            ("pv_init_ops", "pv_lock_ops", "native_patch", "native_steal_clock", "native_queued_spin_lock_slowpath"),
+            "4.19",
+        ),
         (None, ("pv_init_ops", "native_patch"), "2.6.26"),
         ("2.6.23-rc9", ("pv_init_ops", "native_patch"), "seed"),
         ("2.6.24.7", ("pv_init_ops", "native_patch"), "2.6.24"),

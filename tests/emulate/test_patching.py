@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from emulate.guests import built, image, ran
 from pvops.assembler.x86 import nop
 from pvops.emulate import GuestImage, Session, hosts
+from pvops.emulate.abi.kvm import FEATURES, SIGNATURE
 from pvops.emulate.guest import shipped
 from pvops.emulate.guest.program import Call, Raw
 from pvops.emulate.macros.paravirt import Paravirt
@@ -16,6 +19,12 @@ AMD_K8, AMD_K7, INTEL = (
     Machine(name="test", vendor=vendor, family=family, model=1)
     for vendor, family in (("AuthenticAMD", 15), ("AuthenticAMD", 6), ("GenuineIntel", 6))
 )
+
+#: What the emulated KVM offers its guest.
+OFFERS = {
+    (0x4000_0000, 0): dict(zip(("eax", "ebx", "ecx", "edx"), (0, *SIGNATURE), strict=True)),
+    (0x4000_0001, 0): {"eax": FEATURES, "ebx": 0, "ecx": 0, "edx": 0},
+}
 
 
 @pytest.mark.parametrize("name", ["boot", "switch", "lock"])
@@ -30,7 +39,7 @@ AMD_K8, AMD_K7, INTEL = (
         ("2.6.33", "lguest", "k8", AMD_K8),
         ("seed", "xen", "k8", AMD_K8),
         ("2.6.33", "xen", "k8", AMD_K8),
-        ("2.6.33", "kvm", "k8", AMD_K8),
+        ("2.6.33", "kvm", "k8", replace(AMD_K8, cpuid=OFFERS)),
     ],
 )
 def test_the_text_that_runs_is_what_the_kernels_plan_says(

@@ -34,10 +34,10 @@ _KVMCLOCK = no_option("no-kvmclock") & (feature("CLOCKSOURCE2") | feature("CLOCK
 _PREEMPTED = callee_save("__kvm_vcpu_is_preempted")
 
 
-def _clock(function: str) -> Step:
+def _clock(function: str, config: str = "") -> Step:
     # The host's stable-TSC bit only decides whether sched_clock counts as stable, not who reads it (since 5.3, and in
     # stable kernels, which have no kvm_clock_read(); before, from 4.2 on, that is the reader where it is not set).
-    return Assign("pv_time_ops.sched_clock", function, _KVMCLOCK, _CLOCK)
+    return Assign("pv_time_ops.sched_clock", function, _KVMCLOCK, _CLOCK, config)
 
 
 _STABLE = logged("kvm-clock: using sched offset of", what="the host's clock is stable", assume=True)
@@ -91,14 +91,22 @@ _MMU_OP: tuple[Step, ...] = tuple(
     }.items()
 )
 
+#: The clock was configured by itself: ``KVM_CLOCK`` beside ``KVM_GUEST`` in arch/x86/Kconfig of 2.6.26 to 2.6.38.
+_CLOCK_2_6 = _clock("kvm_clock_read", "KVM_CLOCK")
 #: Clocks were all ops (to 2.6.31: 7bd867dfb4e0 and the like moved them to x86_platform).
 _CLOCKS_2_6_26: tuple[Step, ...] = (
-    _clock("kvm_clock_read"),
-    Assign("pv_time_ops.get_wallclock", "kvm_get_wallclock", _KVMCLOCK, _CLOCK),
-    Assign("pv_time_ops.set_wallclock", "kvm_set_wallclock", _KVMCLOCK, _CLOCK),
-    Assign("pv_apic_ops.setup_secondary_clock", "kvm_setup_secondary_clock", _KVMCLOCK, _CLOCK, "X86_LOCAL_APIC"),
+    _CLOCK_2_6,
+    Assign("pv_time_ops.get_wallclock", "kvm_get_wallclock", _KVMCLOCK, _CLOCK, "KVM_CLOCK"),
+    Assign("pv_time_ops.set_wallclock", "kvm_set_wallclock", _KVMCLOCK, _CLOCK, "KVM_CLOCK"),
+    Assign(
+        "pv_apic_ops.setup_secondary_clock",
+        "kvm_setup_secondary_clock",
+        _KVMCLOCK,
+        _CLOCK,
+        "KVM_CLOCK&X86_LOCAL_APIC",
+    ),
 )
-_TSC_KHZ = Assign("pv_time_ops.get_tsc_khz", "kvm_get_tsc_khz", _KVMCLOCK, _CLOCK)
+_TSC_KHZ = Assign("pv_time_ops.get_tsc_khz", "kvm_get_tsc_khz", _KVMCLOCK, _CLOCK, "KVM_CLOCK")
 
 KVM_3_3: tuple[Step, ...] = (_clock("kvm_clock_read"), *_IO_DELAY, *_STEAL)
 KVM_4_2: tuple[Step, ...] = (*_CLOCK_4_2, *_IO_DELAY, *_STEAL)
@@ -151,9 +159,9 @@ backend = Backend(
     {
         "2.6.26": (*_CLOCKS_2_6_26, *_IO_DELAY, *_MMU_OP),
         "2.6.30": (*_CLOCKS_2_6_26, _TSC_KHZ, *_IO_DELAY, *_MMU_OP),
-        "2.6.33": (_clock("kvm_clock_read"), *_IO_DELAY, *_MMU_OP),
-        "2.6.32-el6": (_clock("kvm_clock_read"), *_IO_DELAY, *_STEAL, *_MMU_OP),
-        "2.6.34": (_clock("kvm_clock_read"), *_IO_DELAY, *_MMU_OP),
+        "2.6.33": (_CLOCK_2_6, *_IO_DELAY, *_MMU_OP),
+        "2.6.32-el6": (_CLOCK_2_6, *_IO_DELAY, *_STEAL, *_MMU_OP),
+        "2.6.34": (_CLOCK_2_6, *_IO_DELAY, *_MMU_OP),
         "3.1": (*KVM_3_3, *_MMU_OP),
         "3.3": KVM_3_3,
         "3.10-el7": (*KVM_4_2, *_LOCK_OPS_4_2, *_TICKETS),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.bench.paths import PATHS, Path
 from pvops.display import show
-from pvops.errors import OpsError
+from pvops.errors import OpsError, TableError
 
 if TYPE_CHECKING:
     from pvops.bench.measurement import Measurement
@@ -234,7 +234,7 @@ def estimate(kernel: Kernel, measurement: Measurement, *, machine: Machine | str
         machine: what it boots on, as `Kernel.plan` takes it.
 
     Raises:
-        TableError: the kernel has no ops.
+        TableError: the kernel has no ops, or no site that calls one.
         OpsError: nothing tells how it patches.
     """
     kernel.ops.require()
@@ -246,7 +246,11 @@ def estimate(kernel: Kernel, measurement: Measurement, *, machine: Machine | str
         except OpsError:
             if backend == "native":
                 raise
-    return KernelEstimate(kernel, measurement, plans)
+    found = KernelEstimate(kernel, measurement, plans)
+    if not found.ops:
+        why = "no site calls an op: there is nothing to estimate"
+        raise TableError(f"{kernel.name}: {why}", reason=why, file=kernel.name)
+    return found
 
 
 #: What a plan's last write at a site makes of it, in the words of `Write.kind`.

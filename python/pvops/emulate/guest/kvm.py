@@ -108,6 +108,7 @@ def start(build: Build, fill: Body) -> Body:
         (cmpl(word, register), jne("start_kernel")) for word, register in zip(SIGNATURE, (ebx, ecx, edx), strict=True)
     ]
     return (
+        label("kvm_guest_init"),
         function("kvm_entry", movl(0x40000000, eax), cpuid(), *compare, movl(0x40000001, eax), cpuid()),
         (testl(FEATURES, eax), je("start_kernel"), fill, jmp("start_kernel")),
     )

@@ -1,0 +1,94 @@
+//! Functions and code that no symbol names are found by what they are, in images made for the purpose.
+#![allow(clippy::unwrap_used)]
+
+mod elfwriter;
+
+use elfwriter::{ElfWriter, flags};
+use pvops::image::{Bits, Image};
+use pvops::insn;
+use pvops::plan::Landmarks;
+
+const TEXT: u64 = 0xffff_ffff_8100_0000;
+const DATA: u64 = 0xffff_ffff_8200_0000;
+const TABLE: u64 = 0xffff_ffff_8300_0000;
+
+fn with_text(text: &[u8]) -> ElfWriter {
+    ElfWriter::new(Bits::B64).section(".text", TEXT, flags::TEXT, text)
+}
+
+/// A distance from a field to an address, four bytes.
+fn from(place: u64, to: u64) -> [u8; 4] {
+    (to.wrapping_sub(place) as u32).to_le_bytes()
+}
+
+#[test]
+fn thunks_are_where_the_sites_go() {
+    let (thunk, array) = (TEXT + 0x100, TEXT + 0x200);
+    let mut text = vec![0xcc; 0x400];
+    let mut put = |at: u64, code: &[u8]| text[(at - TEXT) as usize..][..code.len()].copy_from_slice(code);
+    let (mut returns, mut branches) = (Vec::new(), Vec::new());
+    for i in 0..4u64 {
+        put(TEXT + 16 * i, &insn::jmp(TEXT + 16 * i, thunk));
+        put(TEXT + 16 * i + 8, &insn::call(TEXT + 16 * i + 8, array + 32 * (i + 8)));
+        put(array + 32 * (i + 8), &[0xe8, 1, 0, 0, 0, 0xcc, 0x4c, 0x89, 0x04 + 8 * i as u8, 0x24]);
+        returns.extend(from(TABLE + 4 * i, TEXT + 16 * i));
+        branches.extend(from(DATA + 4 * i, TEXT + 16 * i + 8));
+    }
+    let file = with_text(&text).section(".return_sites", TABLE, flags::RODATA, &returns).section(
+        ".retpoline_sites",
+        DATA,
+        flags::RODATA,
+        &branches,
+    );
+    let marks = Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap();
+    assert_eq!((marks.return_thunk, marks.indirect_thunks), (Some(thunk), Some(array)));
+}
+
+#[test]
+fn the_function_that_does_nothing_is_told_by_its_code() {
+    // Five direct calls through five pointers: to a function that returns, three times, and to two that do something.
+    let (nothing, first, second) = (TEXT + 0x100, TEXT + 0x120, TEXT + 0x140);
+    let mut text = vec![0xcc; 0x180];
+    let mut put = |at: u64, code: &[u8]| text[(at - TEXT) as usize..][..code.len()].copy_from_slice(code);
+    put(nothing, b"\xf3\x0f\x1e\xfa\xc3");
+    put(first, b"\x31\xc0\xc3");
+    put(second, b"\x48\x89\xf8\xc3");
+    put(TEXT + 0x80, &insn::call(TEXT + 0x80, TEXT + 0x160));
+    let mut rows = Vec::new();
+    for i in 0..5u64 {
+        let site = TEXT + 16 * i;
+        put(site, &[&[0xff, 0x15][..], &from(site + 6, DATA + 8 * i)].concat());
+        // ALWAYS, as a direct call (flag 2): 6 bytes, replaced by 5.
+        let place = TABLE + 14 * i;
+        rows.extend([&from(place, site)[..], &from(place + 4, TEXT + 0x80), &[0x75, 0, 2, 0, 6, 5]].concat());
+    }
+    let slots: Vec<u8> = [first, nothing, second, nothing, nothing].iter().flat_map(|f| f.to_le_bytes()).collect();
+    let file = with_text(&text).section(".data", DATA, flags::DATA, &slots);
+    let file = file.section(".altinstructions", TABLE, flags::RODATA, &rows);
+    let marks = Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap();
+    assert_eq!((marks.nop, marks.bug), (Some(nothing), Some(TEXT + 0x160)));
+}
+
+#[test]
+fn the_code_of_fineibt_is_told_by_its_placeholder() {
+    // 6.2's, and 7.0's, which compares and loads %eax.
+    let codes: [(&[u8; 16], &[u8; 14]); 2] = [
+        (
+            b"\xf3\x0f\x1e\xfa\x41\x81\xea\x78\x56\x34\x12\x74\x03\x0f\x0b\x90",
+            b"\x41\xba\x78\x56\x34\x12\x49\x83\xeb\x10\x0f\x1f\x40\x00",
+        ),
+        (
+            b"\xf3\x0f\x1e\xfa\x2d\x78\x56\x34\x12\x2e\x0f\x85\x03\x00\x00\x00",
+            b"\xb8\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x44\x00\x00",
+        ),
+    ];
+    for (preamble, caller) in codes {
+        let constants = [&b"\x78\x56\x34\x12 and more"[..], preamble, b"\x90\x90\x90", caller, b"\0"].concat();
+        let file = with_text(&[0x90; 64]).section(".rodata", DATA, flags::RODATA, &constants);
+        let marks = |file: &ElfWriter| Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap();
+        assert_eq!(marks(&file).fineibt_preamble, None, "a kernel without kCFI has none");
+        let file = file.section(".cfi_sites", TABLE, flags::RODATA, &from(TABLE, TEXT));
+        let found = marks(&file);
+        assert_eq!((found.fineibt_preamble, found.fineibt_caller), (Some(*preamble), Some(*caller)));
+    }
+}
