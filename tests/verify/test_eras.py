@@ -104,3 +104,12 @@ def test_a_call_that_clobbers_more_than_its_site_lets_go_stays_indirect() -> Non
         assert report
         assert report.backend == "kvm"
         assert kernel.plan(machine=pvops.Machine.from_dict(report.machine)).apply() == text
+
+
+@pytest.mark.parametrize(("option", "stays"), [(b"noreplace-paravirt\0", True), (b"noreplace-paravirf\0", False)])
+def test_an_option_leaves_calls_of_ops_as_they_are_where_the_kernel_has_it(option: bytes, stays: bool) -> None:
+    elf = sample.build("3.10", 64, tables=True).elf
+    kernel = pvops.open(elf.replace(b"made by pvops.sample", (option + b"le")[:20].ljust(20), 1))
+    machine = pvops.Machine(name="plain", cmdline="noreplace-paravirt")
+    kinds = {write.kind for write in kernel.plan("native", machine=machine) if write.table == "paravirt"}
+    assert (kinds == {"kept"}) == stays
