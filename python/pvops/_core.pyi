@@ -655,13 +655,14 @@ class KernelInfo:
         bug: int | None = None,
         call_clobbers: int | None = None,
         places: list[int] = ...,
+        may_stay: bool = False,
         backends: list[_Backend] = ...,
     ) -> KernelInfo:
         """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
         kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, whether its sites jump);
         `identities` are functions that return their argument → its bits; `call_clobbers` is what a call may not clobber
-        unless its site lets go of it; `places` are the slots by op type, where they are no one array; `backends` are
-        what may fill the ops."""
+        unless its site lets go of it; `places` are the slots by op type, where they are no one array; `may_stay`
+        says that the kernel has an option by which calls stay as built; `backends` are what may fill the ops."""
 
 @final
 class Known:

@@ -79,6 +79,7 @@ fn votes(report: &core::Report, asked: impl Fn(&str) -> bool) -> Vec<Vote> {
             Unknown::Seed => ("cfi_seed", 0),
             Unknown::Branches => ("branches", 0),
             Unknown::Returns => ("return_thunk", 0),
+            Unknown::CallsStay => ("calls_stay", 0),
             Unknown::Inlines => ("inlines", 0),
             Unknown::Page(page) => ("its_page", page.into()),
             Unknown::Constant(table) => ("constant", table.into()),

@@ -36,7 +36,7 @@ impl KernelInfo {
     /// op type; `identities` are functions by bits; `backends` are as [`PossibleBackend`] says.
     #[new]
     #[pyo3(signature = (numbers, nops, *, inlined = Vec::new(), nop = None, identities = HashMap::new(),
-                        bug = None, call_clobbers = None, places = Vec::new(), backends = Vec::new()))]
+                        bug = None, call_clobbers = None, places = Vec::new(), may_stay = false, backends = Vec::new()))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
     fn new(
         numbers: HashMap<String, u16>,
@@ -47,6 +47,7 @@ impl KernelInfo {
         bug: Option<u64>,
         call_clobbers: Option<u16>,
         places: Vec<u64>,
+        may_stay: bool,
         backends: Vec<PossibleBackend>,
     ) -> PyResult<KernelInfo> {
         let number = |name: &str| numbers.get(name).copied();
@@ -65,7 +66,7 @@ impl KernelInfo {
         });
         let mut identities: Vec<_> = identities.into_iter().collect();
         identities.sort_unstable();
-        let ops = core::Ops { inlined: inlined.collect(), nop, identities, bug, call_clobbers, places };
+        let ops = core::Ops { inlined: inlined.collect(), nop, identities, bug, call_clobbers, places, may_stay };
         let backend =
             |(name, slots, calls, requires, page)| core::PossibleBackend { name, slots, calls, requires, page };
         let backends = backends.into_iter().map(backend).collect();

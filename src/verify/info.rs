@@ -48,6 +48,8 @@ pub struct Ops {
     pub call_clobbers: Option<u16>,
     /// Where the slots lie, by op type, where each structure is a variable of its own (to 4.19); else one after the other.
     pub places: Vec<u64>,
+    /// The kernel has the option `noreplace-paravirt` (to 4.15), by which all calls stay as built.
+    pub may_stay: bool,
 }
 
 impl Ops {

@@ -95,6 +95,8 @@ pub struct State {
     pub branches: Branches,
     /// Where returns jump; `None`: they return.
     pub return_thunk: Option<u64>,
+    /// Calls of ops stay as built (`noreplace-paravirt`).
+    pub calls_stay: bool,
     /// `native_patch()` inlines ops by type (5.10).
     pub inlines: bool,
     /// Features that are there, a bit each.
@@ -124,6 +126,7 @@ impl Default for State {
             hid_bpf: None,
             branches: Branches::Retpolines,
             return_thunk: None,
+            calls_stay: false,
             inlines: false,
             features: Vec::new(),
             slots: Vec::new(),

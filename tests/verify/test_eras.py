@@ -113,3 +113,7 @@ def test_an_option_leaves_calls_of_ops_as_they_are_where_the_kernel_has_it(optio
     machine = pvops.Machine(name="plain", cmdline="noreplace-paravirt")
     kinds = {write.kind for write in kernel.plan("native", machine=machine) if write.table == "paravirt"}
     assert (kinds == {"kept"}) == stays
+    text = kernel.plan("native", machine=machine).apply()
+    report = kernel.verify(text)
+    assert report
+    assert kernel.plan(machine=pvops.Machine.from_dict(report.machine)).apply() == text

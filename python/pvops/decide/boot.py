@@ -119,7 +119,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     pointers = None
     if rules.paravirt is not None and kernel.paravirt is not None:
         template, core = slots_of.template(kernel, ops, rules.paravirt, nop_choice.table)
-        if _calls_stay(kernel, booted):
+        if booted.has_option("noreplace-paravirt") and slots_of.has_noreplace(kernel):
             template = [slot.ignored() for slot in template]
     else:
         pointers = {kernel.ops.slot(i): slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
@@ -148,18 +148,6 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     if machine is not None and state is None and words is not None and words.unknown():
         otherwise = partial(boot, words.words(otherwise=True))
     return Setup(boot(features), booted, slots, ops.patch_function, nop_choice, words, one_cpu, keys, calls, otherwise)
-
-
-def _calls_stay(kernel: KernelImage, machine: Machine) -> bool:
-    """Whether apply_paravirt() does nothing: ``noreplace-paravirt``, of kernels that have such an option.
-
-    It went with 4.16 (12c69f1e94c8) and with stable releases before.
-    """
-    if not machine.has_option("noreplace-paravirt"):
-        return False
-    sections = kernel.image.sections()
-    held = (kernel.image.read(address, size) for _, address, size, executable in sections if address and not executable)
-    return any(b"noreplace-paravirt\0" in data for data in held if data is not None)
 
 
 def _state(kernel: KernelImage, machine: Machine) -> State | None:

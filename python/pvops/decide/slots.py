@@ -97,6 +97,16 @@ def trivial(kernel: KernelImage, rules: ParavirtRules) -> tuple[int | None, dict
     return nop, identities
 
 
+def has_noreplace(kernel: KernelImage) -> bool:
+    """Whether a kernel has ``noreplace-paravirt``, by which apply_paravirt() does nothing.
+
+    The option went with 4.16 (12c69f1e94c8) and with stable releases before.
+    """
+    sections = kernel.image.sections()
+    held = (kernel.image.read(address, size) for _, address, size, executable in sections if address and not executable)
+    return any(b"noreplace-paravirt\0" in data for data in held if data is not None)
+
+
 def template(
     kernel: KernelImage, ops: FilledOps, rules: ParavirtRules, nops: str
 ) -> tuple[list[_core.Slot], _core.TemplateRules]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
-from pvops.decide.slots import resolved, trivial
+from pvops.decide.slots import has_noreplace, resolved, trivial
 from pvops.errors import OpsError, TableError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def info(kernel: KernelImage) -> _core.KernelInfo:
         bug=bug,
         call_clobbers=call_clobbers,
         places=places,
+        may_stay=bool(inlined) and has_noreplace(kernel),
         backends=_backends(kernel),
     )
 

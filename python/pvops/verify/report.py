@@ -18,7 +18,7 @@ OWNERS = ("ftrace", "livepatch", "kprobes", "bpf", "modules")
 DISASSEMBLED = 2000
 
 #: Unknowns whose value is yes or no.
-FLAGS = frozenset({"feature", "key", "uniprocessor", "sealed", "untraced", "xen", "inlines"})
+FLAGS = frozenset({"feature", "key", "uniprocessor", "sealed", "untraced", "xen", "inlines", "calls_stay"})
 
 
 @dataclass(frozen=True)

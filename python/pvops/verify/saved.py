@@ -47,6 +47,8 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
     )
     machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}
     hypervisors = {"native": "none", "xen": "xen-pv"}
+    if any(about == "calls_stay" and value for about, _, value, *_ in core.votes()):
+        machine["cmdline"] = "noreplace-paravirt"
     if core.backends:
         machine["hypervisor"] = hypervisors.get(core.backends[0], core.backends[0])
     return machine

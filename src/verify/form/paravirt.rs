@@ -17,6 +17,9 @@ impl SiteMap<'_> {
     /// What a call of an op becomes, where its slot holds this.
     pub(in crate::verify) fn op(&self, called: Called, state: &State, value: u64, site: &mut [u8]) {
         let ops = &self.info.ops;
+        if state.calls_stay {
+            return;
+        }
         let Called { slot, address, lets_go, .. } = called;
         let kind = self.slots[usize::from(slot)].op.and_then(|op| ops.inlined.get(usize::from(op)));
         let code = kind.and_then(|kind| {

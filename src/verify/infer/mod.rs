@@ -48,6 +48,8 @@ pub enum Unknown {
     Branches,
     /// Where returns go.
     Returns,
+    /// Calls of ops as built.
+    CallsStay,
     /// Ops inlined by type.
     Inlines,
     /// A page of ITS thunks.
@@ -131,6 +133,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         self.constants();
         self.keys();
         self.calls();
+        self.calls_stay();
         self.inlines();
         self.slots();
         self.features();

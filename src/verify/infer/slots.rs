@@ -32,6 +32,22 @@ impl Inference<'_, '_, '_> {
         sites
     }
 
+    /// Whether calls stay: where the kernel has such an option, and most of them do.
+    pub(super) fn calls_stay(&mut self) {
+        if !self.map.info.ops.may_stay {
+            return;
+        }
+        let mut counts = [0, 0];
+        for Called { address, len, .. } in self.op_sites() {
+            if let Some(found) = self.view.bytes(address, len.into()) {
+                counts[usize::from(self.map.code.from(address).starts_with(found))] += 1;
+            }
+        }
+        let stay = counts[1] > counts[0];
+        self.state.calls_stay = stay;
+        self.vote(Unknown::CallsStay, stay.into(), counts[usize::from(stay)], counts[usize::from(!stay)], false);
+    }
+
     pub(super) fn inlines(&mut self) {
         if !self.map.info.ops.inlined.iter().any(|kind| kind.code.is_some() && kind.only_while.is_none()) {
             self.state.inlines = self.map.info.ops.inlined.iter().any(|kind| kind.code.is_some());
