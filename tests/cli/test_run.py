@@ -117,7 +117,7 @@ def test_a_guest_that_ends_badly_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["nothing"], "no guest nothing (there are boot, switch, lock)"),
+        (["nothing"], "no guest nothing (there are boot, switch, lock, tour)"),
         (["--era", "6.1"], "no guests of era 6.1"),
         (["--backend", "bochs"], "no guest of seed runs under bochs"),
         (["--nops", "k9"], "no nop table k9"),

@@ -49,7 +49,6 @@ WRONG = [
     ("machine --presets --collect", "not allowed with"),
     ("run bot", "there are boot, switch, lock"),
     ("run --era 2010", "there are seed, 2.6.33"),
-    ("run --vcpus 2 --html x.html", "--html is for guests"),
     ("run --instructions 0", "at least one"),
     ("bench --seconds 0", "more than 0"),
     ("bench --cpu -1", "there is no CPU -1"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from pvops.cli import output, pages
+from pvops.cli import output, pages, runs
 from pvops.errors import RunError
 from pvops.render import terminal
 
@@ -14,15 +14,10 @@ if TYPE_CHECKING:
     from pvops.emulate.guest.program import Program
     from pvops.emulate.job import Job
 
-#: The exit status where a run ended badly, or in another state than the others.
-WRONG = 1
-
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     page = pages.wanted(args)
-    if args.vcpus is not None and page:
-        raise RunError("--html is for guests: locks on --vcpus are told as text, rows or JSON")
     if args.vcpus is not None:
         from pvops.cli import run_locks
 
@@ -39,20 +34,15 @@ def run(args: argparse.Namespace) -> int:
         from pvops.render import run_page
 
         pages.write(args, run_page.page(found, wrong, pages.made(args)), f"{len(found)} runs")
-    if args.format_ == "json":
-        output.print_json(render.document(found, wrong))
-    elif args.format_ in ("jsonl", "csv"):
-        output.print_rows(args.format_, render.rows(found), render.COLUMNS)
-    elif pages.text_too(args):
-        style = terminal.Style(args.color)
-        for line in render.lines(found, style):
-            sys.stdout.write(line + "\n")
-        for result in found if args.trace else ():
-            for line in render.trace_lines(result):
-                sys.stdout.write(line + "\n")
-    for line in wrong:
-        output.note(line)
-    return WRONG if wrong else 0
+    traces = (render.trace_lines(result) for result in found if args.trace)
+    return runs.show(
+        args,
+        wrong,
+        document=lambda: render.document(found, wrong),
+        rows=render.rows(found),
+        columns=render.COLUMNS,
+        lines=chain(render.lines(found, terminal.Style(args.color)), *traces),
+    )
 
 
 def _job(args: argparse.Namespace) -> Job:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from pvops.cli import output, pages
+from pvops.cli import pages, runs
 from pvops.errors import RunError
 from pvops.render import terminal
 
 if TYPE_CHECKING:
     from pvops.emulate.smp.job import LockJob
 
-#: The exit status where a promise was not kept, though no bug was planted.
-WRONG = 1
 _SETTING = ("seed", "turns", "think", "hold", "quantum", "slice", "scheduler")
 
 
@@ -31,23 +29,16 @@ def run(args: argparse.Namespace) -> int:
         from pvops.render import run_locks_page
 
         pages.write(args, run_locks_page.page(found, wrong, pages.made(args)), f"{len(found)} runs")
-    if args.format_ == "json":
-        output.print_json(render.document(found, wrong))
-    elif args.format_ in ("jsonl", "csv"):
-        output.print_rows(args.format_, render.rows(found), render.COLUMNS)
-    elif pages.text_too(args):
-        style = terminal.Style(args.color)
-        for line in render.lines(found, style):
-            sys.stdout.write(line + "\n")
-        for result in found if args.trace else ():
-            for line in render.trace_lines(result):
-                sys.stdout.write(line + "\n")
-        for result in found if args.gantt else ():
-            for line in locks_text.picture(result):
-                sys.stdout.write(line + "\n")
-    for line in wrong:
-        output.note(line)
-    return WRONG if wrong else 0
+    traces = (render.trace_lines(result) for result in found if args.trace)
+    pictures = (locks_text.picture(result) for result in found if args.gantt)
+    return runs.show(
+        args,
+        wrong,
+        document=lambda: render.document(found, wrong),
+        rows=render.rows(found),
+        columns=render.COLUMNS,
+        lines=chain(render.lines(found, terminal.Style(args.color)), *traces, *pictures),
+    )
 
 
 def _job(args: argparse.Namespace) -> LockJob:
