@@ -25,7 +25,7 @@ def _jumps(code: bytes) -> bool:
     return code[0] in (0xEB, 0xE9)
 
 
-@pytest.mark.parametrize("boot", _boots())
+@pytest.mark.parametrize("boot", boots.names())
 def test_jump_labels(boot: str) -> None:
     kernel, memory = boots.kernel(boot.partition("~")[0]), boots.Memory(boot)
     states = predict_keys(boots.words(boot), kernel)
