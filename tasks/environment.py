@@ -6,8 +6,10 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+from . import licences
 from .shell import CACHE, ROOT, Options, output_of, run, run_status, say, stop
 from .tools import need_c_compiler, need_python, need_rust
 
@@ -23,7 +25,7 @@ def digest() -> str:
     for name in SOURCES:
         path = ROOT / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".so":
+            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".so" and file != licences.TEXTS:
                 seen.update(f"{file.relative_to(ROOT)}\0".encode())
                 seen.update(file.read_bytes())
     return seen.hexdigest()
@@ -62,6 +64,7 @@ def wheel() -> Path:
         need_c_compiler()
         base_venv()
         shutil.rmtree(DIST, ignore_errors=True)
+        licences.gather()
         say("building the wheel (a release build of the Rust core: a minute or two)")
         # pip makes the build environment with maturin in it; cargo builds in the project's own target directory.
         env = {"PYO3_PYTHON": str(python_in(VENV)), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
@@ -122,7 +125,10 @@ def smoke(options: Options) -> None:
     image, patched = CACHE / "smoke-sample", CACHE / "smoke-patched"
     elsewhere = CACHE  # not the root: nothing of the checkout may be importable
     run(python, "-m", "pvops.sample", image, cwd=elsewhere)
-    run(command, "--version", cwd=elsewhere)
+    run(command, "--version", "-v", cwd=elsewhere)
+    with zipfile.ZipFile(path) as files:
+        if f"pvops/{licences.TEXTS.name}" not in files.namelist():
+            stop(f"{path.name} has no texts of the licences of what is linked into it")
     run(command, "sites", image, "--summary", cwd=elsewhere)
     run(python, "-m", "pvops", "explain", image, "sample_lock", cwd=elsewhere)
     run(command, "patch", image, "--backend", "kvm", "-o", patched, cwd=elsewhere)

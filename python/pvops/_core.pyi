@@ -30,6 +30,7 @@ __all__ = [
     "Unkicked",
     "Verifier",
     "Written",
+    "__build__",
     "__version__",
     "boot_region",
     "cpuid",
@@ -62,6 +63,7 @@ __all__ = [
     "write_file",
 ]
 
+__build__: str
 __version__: str
 
 @final

@@ -76,6 +76,17 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("PanicException", module.py().get_type::<pyo3::panic::PanicException>())?;
+        module.add("__build__", build())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// How the core was built, for reports of faults: target, profile, features.
+    fn build() -> String {
+        let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let features = [("peers", cfg!(feature = "peers")), ("std", cfg!(feature = "std"))];
+        let with: Vec<_> = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
+        let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+        format!("{arch}-{os}-{libc}, {profile}, with {}, abi3 from Python 3.11", with.join(" and "))
     }
 }

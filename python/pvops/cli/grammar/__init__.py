@@ -19,7 +19,7 @@ setattr(argparse, "_", str)  # noqa: B010 (a name that type checkers do not know
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The parsed arguments; `command` names the module of `pvops.cli` that runs them."""
-    Parser.json = "--json" in argv
+    Parser.json, Parser.typed = "--json" in argv, argv
     parser, commands = _top()
     # Building a parser takes longer than most commands: only that of the command given; help and errors need names.
     asked = argv[0] if argv else ""
@@ -43,7 +43,7 @@ def _top() -> tuple[argparse.ArgumentParser, Commands]:
     parser: argparse.ArgumentParser = Parser(
         prog="pvops", description=_ABOUT, epilog=_examples(), formatter_class=Formatter
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, with -v the build, and exit")
     parser.add_argument(
         "--schema", action=_Schema, metavar="DOCUMENT", help="print the JSON Schema of a document (sites, machine, …)"
     )
@@ -94,7 +94,11 @@ class _Completion(argparse.Action):
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import pvops._core as _core
+        from pvops import _core
 
         print(f"pvops {_core.__version__}")
+        if {"-v", "--verbose"} & set(Parser.typed):
+            from pvops.cli.about import facts
+
+            print("\n".join(facts()))
         parser.exit()

@@ -28,6 +28,8 @@ class Parser(argparse.ArgumentParser):
 
     #: Whether the command line asks for JSON; set before anything is parsed.
     json = False
+    #: The command line as it was typed.
+    typed: Sequence[str] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but what a command does not know is that command's error, which knows its options."""
