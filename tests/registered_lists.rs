@@ -189,11 +189,49 @@ fn lists_that_are_broken_are_said_to_be_and_end() {
     assert!(why(&|m| m.word(LIVEPATCH, 0)).contains("not in memory"));
 }
 
-#[test]
-fn without_btf_nobody_knows_what_the_lists_look_like() {
+fn read_without_btf(machine: Machine) -> Registered {
     let image = image(false);
-    let memory = Memory::from_reader("<read>", Box::new(machine()));
+    let memory = Memory::from_reader("<read>", Box::new(machine));
     let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
-    let error = registered(&memory, &found, &image).unwrap_err().to_string();
-    assert!(error.contains("the image has no BTF"), "{error}");
+    registered(&memory, &found, &image).unwrap()
+}
+
+#[test]
+fn without_btf_what_is_declared_alike_in_all_releases_is_read_and_the_rest_said_to_be_unknown() {
+    let mut machine = machine();
+    // A probe that is off where another release would have its flags: nobody can tell, and it is said.
+    let found = read_without_btf(machine.clone());
+    assert_eq!(found.read, [Registrar::Ftrace]);
+    assert!(found.unread[0].1.contains("several places"), "{:?}", found.unread);
+    machine.word(HEAP + 0x100 + 112, 0);
+    let found = read_without_btf(machine.clone());
+    assert_eq!(found.read, [Registrar::Kprobes, Registrar::Ftrace]);
+    let probed: Vec<u64> = entries(&found, Registrar::Kprobes).into_iter().map(|(address, _)| address).collect();
+    assert_eq!(probed, [TEXT + 0x10, TEXT + 0x20]);
+    assert_eq!(entries(&found, Registrar::Ftrace), [(TEXT + 0x100, 0), (TEXT + 0x200, 0)]);
+    for (owner, why) in &found.unread {
+        assert!([Registrar::Bpf, Registrar::Livepatch].contains(owner) && why.contains("has no BTF"), "{why}");
+    }
+    // With the flags of the two releases in the other places, the one that can be flags decides.
+    for flags in [112, 120, 128] {
+        for (probe, off) in [(HEAP, 0), (HEAP + 0x100, 2)] {
+            [112, 120, 128].iter().for_each(|at| machine.word(probe + at, 0xffff_ffff_8123_4567));
+            machine.word(probe + flags, 4 | off);
+        }
+        let found = read_without_btf(machine.clone());
+        assert_eq!(entries(&found, Registrar::Kprobes), [(TEXT + 0x10, 0xffff_ffff_c000_1234)], "{flags}");
+    }
+}
+
+#[test]
+fn without_btf_what_does_not_look_as_declared_is_not_believed() {
+    let why = |change: &dyn Fn(&mut Machine)| {
+        let mut machine = machine();
+        machine.word(HEAP + 0x100 + 112, 0);
+        change(&mut machine);
+        read_without_btf(machine).unread.remove(0).1
+    };
+    assert!(why(&|m| m.word(HEAP + 40, 0x1234)).contains("no code can be there"));
+    assert!(why(&|m| m.word(HEAP + 0x300, 0x1234)).contains("no code can be there"));
+    assert!(why(&|m| [112, 120, 128].iter().for_each(|at| m.word(HEAP + at, 0x1000))).contains("none of their flags"));
 }

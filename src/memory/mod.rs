@@ -23,6 +23,7 @@ mod live;
 mod location;
 mod mapped;
 mod marks;
+mod members;
 mod modules;
 mod pages;
 mod pagetables;

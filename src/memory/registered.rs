@@ -8,14 +8,15 @@
 //! | BPF trampolines (`kernel/bpf/trampoline.c`) | `trampoline_table`, in 7.2 `trampoline_key_table`: 1024 hashed lists | `func.addr` |
 //! | live patches (`kernel/livepatch/core.c`) | `klp_patches`, their objects, their functions | `old_func`, `new_func` |
 //!
-//! Where the members are, the kernel's BTF says. Memory may say anything: every walk is bounded.
+//! Where the members are, the kernel's BTF says; without it the first two lists are read as they are declared, if what is
+//! read looks like it. Memory may say anything: every walk is bounded.
 
 use super::location::Location;
 use super::mapped::Mapped;
+use super::members::Members;
 use super::read::Memory;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::image::btf::Btf;
 
 /// `1 << KPROBE_HASH_BITS`, and `TRAMPOLINE_TABLE_SIZE`.
 const KPROBE_LISTS: u64 = 64;
@@ -26,6 +27,10 @@ const MAX_ENTRIES: usize = 1 << 17;
 const MAX_TRACED: u64 = 1 << 20;
 /// `KPROBE_FLAG_GONE` and `KPROBE_FLAG_DISABLED`: nothing is written for these.
 const KPROBE_OFF: u32 = 1 | 2;
+/// All flags of a probe there are, `KPROBE_FLAG_GONE` to `KPROBE_FLAG_ON_FUNC_ENTRY` (5.18).
+const KPROBE_FLAGS: u32 = 0x1f;
+/// The lowest `PAGE_OFFSET` of i386.
+const LOWEST_32: u64 = 0x4000_0000;
 /// `FTRACE_FL_ENABLED`: the site is a call.
 const FTRACE_ENABLED: u64 = 1 << 31;
 
@@ -95,11 +100,8 @@ pub struct Registered {
 /// Memory that has no virtual addresses; what is wrong with one list is in the answer.
 pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Registered> {
     let mapped = Mapped::new(memory, found, image).map_err(|error| error.in_file(memory.name()))?;
-    let Some(btf) = image.btf()? else {
-        let why = "the image has no BTF, which says what the lists look like";
-        return Err(Error::memory(why).in_file(memory.name()));
-    };
-    let walk = Walk { mapped: &mapped, btf: &btf, word: image.bits().word() };
+    let word = image.bits().word();
+    let walk = Walk { mapped: &mapped, members: Members { btf: image.btf()?, word }, word };
     let mut registered = Registered::default();
     for owner in Registrar::ALL {
         let names = owner.symbols();
@@ -124,7 +126,7 @@ pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Re
 
 struct Walk<'a> {
     mapped: &'a Mapped<'a>,
-    btf: &'a Btf<'a>,
+    members: Members<'a>,
     word: usize,
 }
 
@@ -138,18 +140,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Offset of a member in bytes; `outer.inner` is a member of a member.
     fn offset(&self, of: &str, path: &str) -> Result<u64> {
-        let missing = || Error::memory(format!("BTF: struct {of} has no member {path}"));
-        let mut id = self.btf.find_struct(of).ok_or_else(|| Error::memory(format!("BTF has no struct {of}")))?;
-        let mut offset = 0;
-        for name in path.split('.') {
-            let members = self.btf.members(id)?;
-            let member = members.iter().find(|member| member.name == name).ok_or_else(missing)?;
-            offset += u64::from(member.bit_offset) / 8;
-            id = member.type_id;
-        }
-        Ok(offset)
+        self.members.offset(of, path)
     }
 
     fn number(&self, address: u64, width: usize) -> Result<u64> {
@@ -196,13 +188,46 @@ impl Walk<'_> {
 
     fn kprobes(&self, table: u64, entries: &mut Vec<Entry>) -> Result<()> {
         let at = |name: &str| self.offset("kprobe", name);
-        let (address, flags, handler) = (at("addr")?, at("flags")?, at("pre_handler")?);
-        for probe in self.hashed(table, KPROBE_LISTS, at("hlist")?)? {
-            if self.number(probe.wrapping_add(flags), 4)? as u32 & KPROBE_OFF == 0 {
+        let (address, handler) = (at("addr")?, at("pre_handler")?);
+        let probes = self.hashed(table, KPROBE_LISTS, at("hlist")?)?;
+        let flags = self.flags(&probes)?;
+        for (probe, flags) in probes.into_iter().zip(flags) {
+            if flags & KPROBE_OFF == 0 {
                 let (address, handler) =
                     (self.pointer(probe.wrapping_add(address))?, self.pointer(probe.wrapping_add(handler))?);
+                self.code(address)?;
                 entries.push(Entry { owner: Registrar::Kprobes, address, handler });
             }
+        }
+        Ok(())
+    }
+
+    /// The flags of probes. Where they are declared at several offsets: at each that holds nothing but flags, and all such
+    /// have to say the same of which probes are armed.
+    fn flags(&self, probes: &[u64]) -> Result<Vec<u32>> {
+        let mut found: Option<Vec<u32>> = None;
+        for offset in self.members.offsets("kprobe", "flags")? {
+            let flags = probes.iter().map(|probe| Ok(self.number(probe.wrapping_add(offset), 4)? as u32));
+            let flags = flags.collect::<Result<Vec<u32>>>()?;
+            if self.members.declared() && flags.iter().any(|flags| flags & !KPROBE_FLAGS != 0) {
+                continue;
+            }
+            let off = |flags: &[u32]| flags.iter().map(|flags| flags & KPROBE_OFF).collect::<Vec<_>>();
+            match &found {
+                Some(other) if off(other) != off(&flags) => {
+                    return Err(Error::memory("which probes are armed is declared at several places, which differ"));
+                }
+                _ => found = Some(flags),
+            }
+        }
+        found.ok_or_else(|| Error::memory("its probes are not as they are declared: none of their flags can be"))
+    }
+
+    /// Where structures are taken as declared, code has to be where one says that it is: in the kernel's half of memory.
+    fn code(&self, address: u64) -> Result<()> {
+        let kernels = if self.word == 8 { address >> 63 != 0 } else { address >= LOWEST_32 };
+        if self.members.declared() && !kernels {
+            return Err(Error::memory("an entry of it is not as declared: no code can be there").at_address(address));
         }
         Ok(())
     }
@@ -214,7 +239,7 @@ impl Walk<'_> {
             self.offset("ftrace_page", "index")?,
         );
         let (ip, flags) = (self.offset("dyn_ftrace", "ip")?, self.offset("dyn_ftrace", "flags")?);
-        let size = self.btf.find_struct("dyn_ftrace").map_or(Ok(0), |id| self.btf.size_of(id))?;
+        let size = self.members.record()?;
         let (mut page, mut seen, mut pages) = (self.pointer(start)?, 0, 0);
         while page != 0 {
             let count = self.number(page.wrapping_add(index), 4)?;
@@ -232,6 +257,9 @@ impl Walk<'_> {
                     let found = record.get(at as usize..).and_then(|rest| rest.get(..self.word)).unwrap_or_default();
                     found.iter().rev().fold(0, |word: u64, &byte| word << 8 | u64::from(byte))
                 };
+                if word(ip) != 0 {
+                    self.code(word(ip))?;
+                }
                 if word(flags) & FTRACE_ENABLED != 0 {
                     entries.push(Entry { owner: Registrar::Ftrace, address: word(ip), handler: 0 });
                 }

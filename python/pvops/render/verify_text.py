@@ -50,6 +50,7 @@ _KINDS = {
     "static_call": "static calls",
     "pv_ops": "ops",
     "return_thunk": "return thunk",
+    "alternatives_patched": "mark of alternatives",
     "feature": "features",
 }
 

@@ -24,7 +24,8 @@ class Disagreement:
     """A datum that says something else than the text does, or a constant that is not what the file has.
 
     Attributes:
-        what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature``, ``ftrace`` or ``rodata``.
+        what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature``, ``alternatives_patched``,
+            ``ftrace`` or ``rodata``.
         name: which one: a symbol, an op, a feature.
         address: where it is, as linked.
         expected: what the text says; of ``rodata`` what the file has, in hexadecimal, moved as the kernel moved.

@@ -8,6 +8,7 @@
 //! | slots of `pv_ops` | the calls of the op; where there are none, the backend that was found |
 //! | `x86_return_thunk` | where returns jump |
 //! | `boot_cpu_data.x86_capability` | what is keyed on a feature |
+//! | `alternatives_patched` | that it is patched at all |
 //! | `.rodata` | the file, with its relocations |
 //!
 //! Neither is believed against the other: an attacker may have changed either.
@@ -25,7 +26,7 @@ pub use rodata::{Changed, Rodata, rodata};
 /// A datum that disagrees with the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disagreement {
-    /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`.
+    /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`, `alternatives_patched`.
     pub what: &'static str,
     /// Where it is, as linked.
     pub address: u64,

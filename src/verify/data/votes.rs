@@ -9,7 +9,7 @@ use crate::verify::infer::Unknown;
 use crate::verify::{PossibleBackend, Report};
 
 /// Kinds, in the order in which they are counted.
-const KINDS: [&str; 5] = ["static_key", "static_call", "pv_ops", "return_thunk", "feature"];
+const KINDS: [&str; 6] = ["static_key", "static_call", "pv_ops", "return_thunk", "feature", "alternatives_patched"];
 
 struct Hearing<'a> {
     words: &'a Words<'a>,
@@ -27,7 +27,7 @@ pub(super) fn hear(
 ) -> Result<Heard> {
     let mut hearing = Hearing { words, image, counts: [0; KINDS.len()], disagreements: Vec::new() };
     let mut unheard = Vec::new();
-    let capabilities = match capabilities(image) {
+    let capabilities = match capabilities(report, words, image) {
         Ok(found) => Some(found),
         Err(reason) => {
             unheard.push(format!("features: {reason}"));
@@ -54,6 +54,7 @@ pub(super) fn hear(
             _ => {}
         }
     }
+    hearing.patched()?;
     let none = PossibleBackend::default();
     let backend = backends.iter().find(|backend| report.backends.first() == Some(&backend.name)).unwrap_or(&none);
     for &slot in slots.addresses.iter().filter(|slot| !voted.contains(slot)) {
@@ -119,6 +120,19 @@ impl Hearing<'_> {
         Ok(())
     }
 
+    /// `alternatives_patched`, which alternative_instructions() sets once it is through (6.1
+    /// arch/x86/kernel/alternative.c): the text was found to be patched.
+    fn patched(&mut self) -> Result<()> {
+        let symbols = self.image.symbols()?;
+        let address = symbols.and_then(|symbols| symbols.address_of("alternatives_patched"));
+        if let Some(address) = address.filter(|&address| self.stays(address))
+            && let Some(found) = self.words.int(address)?
+        {
+            self.say(5, address, address, 1, u64::from(found != 0));
+        }
+        Ok(())
+    }
+
     /// A bit of `boot_cpu_data.x86_capability`.
     fn feature(&mut self, capabilities: u64, number: u16, there: bool) -> Result<()> {
         let address = capabilities + u64::from(number / 32) * 4;
@@ -130,12 +144,17 @@ impl Hearing<'_> {
     }
 }
 
-/// Where `boot_cpu_data.x86_capability` is, and how many words it has: by BTF.
-fn capabilities(image: &Image) -> std::result::Result<(u64, u64), String> {
+/// Where `boot_cpu_data.x86_capability` is, and how many words it has: by BTF, or where the text says the same.
+fn capabilities(report: &Report, words: &Words<'_>, image: &Image) -> std::result::Result<(u64, u64), String> {
     let symbols = image.symbols().map_err(|error| error.reason)?;
     let address = symbols.and_then(|symbols| symbols.address_of("boot_cpu_data"));
     let address = address.ok_or("the image does not name boot_cpu_data")?;
-    let btf = image.btf().map_err(|error| error.reason)?.ok_or("the image has no BTF")?;
+    let Some(btf) = image.btf().map_err(|error| error.reason)? else {
+        return agreed(report, words, address).map_err(|error| error.reason)?.ok_or_else(|| {
+            "the image has no BTF, and no place of boot_cpu_data has the features that the text was patched for"
+                .to_owned()
+        });
+    };
     let id = btf.find_struct("cpuinfo_x86").ok_or("BTF has no struct cpuinfo_x86")?;
     let mut members = btf.members(id).map_err(|error| error.reason)?;
     let size = btf.size_of(id).map_err(|error| error.reason)? as u64;
@@ -151,4 +170,36 @@ fn capabilities(image: &Image) -> std::result::Result<(u64, u64), String> {
     // What is behind it begins where it ends.
     let end = members[at + 1..].iter().map(|member| u64::from(member.bit_offset) / 8).find(|&end| end > start);
     Ok((address + start, (end.unwrap_or(size).saturating_sub(start)) / 4))
+}
+
+/// How far into `struct cpuinfo_x86` its words of features may begin: 12 to 0x30 bytes, by version and options.
+const FARTHEST: u64 = 0x60;
+/// So many features have to agree, nine of ten of those the text speaks of, and of no other place as many.
+const LEAST: usize = 8;
+
+/// Where the words of features are in a structure that nothing describes: the one place at which nearly all features are
+/// as the text says. Those that are not are named later.
+fn agreed(report: &Report, words: &Words<'_>, structure: u64) -> Result<Option<(u64, u64)>> {
+    let features: Vec<(u64, bool)> = report
+        .votes
+        .iter()
+        .filter_map(|vote| match vote.about {
+            Unknown::Feature(number) if vote.votes > 0 => Some((number.into(), vote.value != 0)),
+            _ => None,
+        })
+        .collect();
+    let count = features.iter().map(|&(number, _)| number / 32 + 1).max().unwrap_or(0);
+    let mut places = Vec::new();
+    for offset in (0..FARTHEST).step_by(4) {
+        let mut same = 0;
+        for &(number, there) in &features {
+            let word = words.int(structure + offset + number / 32 * 4)?;
+            same += usize::from(word.is_some_and(|word| (word >> (number % 32) & 1 != 0) == there));
+        }
+        places.push((same, structure + offset));
+    }
+    places.sort_unstable();
+    let [.., (second, _), (most, place)] = places[..] else { return Ok(None) };
+    let agrees = most >= LEAST && 10 * most >= 9 * features.len() && most > second;
+    Ok(agrees.then_some((place, count)))
 }
