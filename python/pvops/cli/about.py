@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pvops import _core
+import pvops._core as _core
 
 #: Extra → a distribution that it needs.
 _EXTRAS = {"run": "unicorn", "plot": "matplotlib", "dask": "distributed", "completion": "shtab"}

@@ -94,7 +94,7 @@ class _Completion(argparse.Action):
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from pvops import _core
+        import pvops._core as _core
 
         print(f"pvops {_core.__version__}")
         if {"-v", "--verbose"} & set(Parser.typed):
