@@ -12,6 +12,7 @@ from pvops.emulate.guest import locks
 from pvops.emulate.guest.locks.kernel import LockImage
 from pvops.emulate.smp.job import LockJob, LockResult, run
 from pvops.emulate.smp.machine import Machine
+from pvops.emulate.smp.path import fast_path
 from pvops.emulate.smp.setting import Setting
 from pvops.lock.simulate import Case, Distribution, simulate
 
@@ -108,7 +109,7 @@ def fast_paths() -> list[str]:
     for name in SHOWN:
         for backend in ("native", "xen"):
             machine = Machine(LockImage(locks.protocol(name), 64), backend, 1)
-            path = machine.fast_path()
+            path = fast_path(machine)
             calls, locked = (
                 sum("call" in i for i in path),
                 sum(i.startswith(("lock", "xchg")) and "(" in i for i in path),

@@ -73,7 +73,11 @@ def test_cycles_of_virtual_cpus_add_up() -> None:
         assert min(outcome.parts.values()) > 0
 
 
-@pytest.mark.parametrize(("name", "mutant"), [(n, mutant) for n in locks.NAMES for mutant in locks.protocol(n).mutants])
+#: But for the one that needs interrupts.
+BUGS = [(n, m) for n in locks.NAMES for m in locks.protocol(n).mutants if m != "nested-interrupt-slot"]
+
+
+@pytest.mark.parametrize(("name", "mutant"), BUGS)
 def test_a_planted_bug_is_a_verdict(name: str, mutant: str) -> None:
     backend = next(b for b in ("xen", "native") if locks.protocol(name).blocks(b) or mutant == "ticket-wrap")
     machine = Machine(image(name, mutant=mutant), backend, 3, touches=mutant == "touch-after-release")

@@ -7,6 +7,7 @@ import pytest
 from emulate.test_locks import image
 from pvops.emulate.guest import locks
 from pvops.emulate.smp.machine import Machine
+from pvops.emulate.smp.path import fast_path
 from pvops.emulate.smp.setting import Outcome, Setting
 from pvops.lock.simulate import Case, Distribution, simulate
 
@@ -61,10 +62,10 @@ def test_the_plain_lock_collapses_and_those_whose_waiters_sleep_do_not() -> None
 def test_the_fast_path_of_a_pv_lock_has_no_call(bits: int) -> None:
     for name in ("pv-ticket-3.12", "pv-ticket-4.0", "pv-ticket-sym"):
         for backend in ("native", "kvm", "xen"):
-            path = Machine(image(name, bits), backend, 1).fast_path()
+            path = fast_path(Machine(image(name, bits), backend, 1))
             assert [line for line in path if "call" in line] == []
             assert sum("xadd" in line for line in path) >= 1
     # A whole lock that is an op is called, and a callout of the release is a call.
     for name, backend in (("xen-byte-2.6.27", "native"), ("ticket-callout-2010", "kvm")):
-        assert any("call" in line for line in Machine(image(name, bits), backend, 1).fast_path())
-    assert len(Machine(image("ticket-callout-2010", bits), "native", 1).fast_path()) == 8
+        assert any("call" in line for line in fast_path(Machine(image(name, bits), backend, 1)))
+    assert len(fast_path(Machine(image("ticket-callout-2010", bits), "native", 1))) == 8

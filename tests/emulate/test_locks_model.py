@@ -53,8 +53,10 @@ def test_each_schedule_is_a_run_of_the_model(name: str, backend: str) -> None:
             assert followed(name, run) is None
 
 
-#: But for a carry at one ticket only, which in the model is another.
-BUGS = [(n, m) for n, b in MODELLED if b == "xen" for m in locks.protocol(n).mutants if m != "ticket-wrap"]
+#: But for a carry at one ticket only, which in the model is another; what needs interrupts; and a wake-up of several
+#: CPUs one after the other, which in the model is one step, and whose bug lets another come between.
+ELSEWHERE = ("ticket-wrap", "nested-interrupt-slot", "wake-before-clear")
+BUGS = [(n, m) for n, b in MODELLED if b == "xen" for m in locks.protocol(n).mutants if m not in ELSEWHERE]
 
 
 @pytest.mark.parametrize(("name", "mutant"), BUGS)

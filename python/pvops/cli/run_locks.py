@@ -13,7 +13,7 @@ from pvops.render import terminal
 if TYPE_CHECKING:
     from pvops.emulate.smp.job import LockJob
 
-_SETTING = ("seed", "turns", "think", "hold", "quantum", "slice", "scheduler")
+_SETTING = ("seed", "turns", "think", "hold", "quantum", "slice", "tick", "scheduler")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -75,6 +75,7 @@ def _locks(parser: argparse.ArgumentParser) -> None:
         ("threshold", "LOOKS", "looks at the lock before a waiter blocks (default 16)"),
         ("quantum", "INSTRUCTIONS", "at a stretch, on the average (default 6)"),
         ("slice", "CYCLES", "of the scheduler (default 400)"),
+        ("tick", "CYCLES", "from one timer interrupt of a CPU to the next, whose handler takes a lock (default: none)"),
     ):
         group.add_argument(f"--{name}", type=int, metavar=metavar, help=what)
     group.add_argument("--scheduler", metavar="NAME", help="round-robin or credit (default)")

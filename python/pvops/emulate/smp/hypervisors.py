@@ -18,13 +18,18 @@ from pvops.emulate.abi.xen import (
     TRAP,
     XEN_VERSION,
 )
-from pvops.emulate.guest.locks.code import KICKER
+from pvops.emulate.guest.locks.code import IF, KICKER, MASK, PENDING, VCPU_INFO
 from pvops.errors import RunError
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.kernel import LockImage
     from pvops.emulate.smp.memory import Memory
     from pvops.emulate.smp.vcpu import Vcpu
+
+
+#: The hypercall ``iret``, and its place in the page: it comes with the registers that it changes on the stack.
+IRET = 23
+_IRET_STUB = {32: bytes.fromhex("50b817000000cd82"), 64: bytes.fromhex("51415350b8170000000f05")}
 
 
 class Machine(Protocol):
@@ -41,6 +46,9 @@ class Machine(Protocol):
 
     def slept(self, number: int) -> None:
         """A sleep is over, or was none."""
+
+    def ticked(self, cpu: Vcpu) -> None:
+        """The timer's interrupt is delivered."""
 
 
 class Hypervisor:
@@ -69,6 +77,17 @@ class Hypervisor:
     def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
         """Nothing traps."""
         return False
+
+    def interrupt(self, cpu: Vcpu) -> bool:
+        """The timer's interrupt, through a gate that disables interrupts; false while they are off."""
+        flags, pc = cpu.get("flags"), cpu.get("pc")
+        # Behind ``sti`` the CPU executes one instruction more: nothing comes between it and ``hlt``.
+        if not flags & IF or cpu.number_at(pc - 1, 2) == 0xF4FB:
+            return False
+        cpu.frame(flags)
+        cpu.set("flags", flags & ~IF)
+        cpu.set("pc", self.image.address("timer_interrupt"))
+        return True
 
 
 class Native(Hypervisor):
@@ -123,6 +142,7 @@ class Xen(Hypervisor):
 
     def reset(self) -> None:
         self._polls: dict[int, int] = {}
+        self._due = [False] * self.cpus
 
     def load(self, memory: Memory) -> None:
         """The page of hypercalls, and an event channel for each CPU."""
@@ -131,6 +151,9 @@ class Xen(Hypervisor):
             call = b"\xb8" + number.to_bytes(4, "little")
             # On x86-64 syscall changes rcx and r11, which the stub saves.
             code = b"\x51\x41\x53" + call + b"\x0f\x05\x41\x5b\x59\xc3"
+            if number == IRET:  # which does not come back, and takes these from the stack
+                memory.write(page + 32 * number, _IRET_STUB[self.image.bits])
+                continue
             memory.write(page + 32 * number, code if self.image.bits == 64 else call + bytes([0xCD, TRAP, 0xC3]))
         for cpu in range(self.cpus):
             memory.set_number(self.image.per_cpu(cpu) + KICKER, 4, self.port(cpu))
@@ -148,6 +171,9 @@ class Xen(Hypervisor):
         first, second = ("rdi", "rsi") if self.image.bits == 64 else ("ebx", "ecx")
         command, argument = cpu.get(first), cpu.get(second)
         result = "rax" if cpu.bits == 64 else "eax"
+        if call == IRET:
+            self._iret(cpu)
+            return True
         if call == SCHED_OP and command == SCHEDOP_POLL:
             self._poll(cpu, argument)
         elif call == EVENT_CHANNEL_OP and command == EVTCHN_SEND:
@@ -157,7 +183,45 @@ class Xen(Hypervisor):
         else:
             self.machine.called(cpu, "xen_version")
         cpu.set(result, 0)
+        if self._due[cpu.number] and self.interrupt(cpu):
+            self.machine.ticked(cpu)
         return True
+
+    def _info(self, cpu: Vcpu) -> int:
+        return self.image.per_cpu(cpu.number) + VCPU_INFO
+
+    def interrupt(self, cpu: Vcpu) -> bool:
+        """An event, by the guest's callback; while events are masked it stays pending, and the guest asks for it."""
+        info = self._info(cpu)
+        self._due[cpu.number] = True
+        if cpu.number_at(info + MASK, 1):
+            self.memory.set_number(info + PENDING, 1, 1)
+            return False
+        self._due[cpu.number] = False
+        self.memory.set_number(info + PENDING, 1, 0)
+        cpu.frame(cpu.get("flags") | IF)
+        if cpu.bits == 64:
+            cpu.push(cpu.get("r11"))
+            cpu.push(cpu.get("rcx"))
+        self.memory.set_number(info + MASK, 1, 1)
+        cpu.set("pc", self.image.address("xen_timer_callback"))
+        return True
+
+    def _iret(self, cpu: Vcpu) -> None:
+        """Back from the callback: the interrupt flag of the frame is whether events are delivered."""
+        self.machine.called(cpu, "iret")
+        if cpu.bits == 64:
+            for register in ("rax", "r11", "rcx"):
+                cpu.set(register, cpu.pop())
+            cpu.pop()
+        else:
+            cpu.set("eax", cpu.pop())
+        pc, _, flags = cpu.pop(), cpu.pop(), cpu.pop()
+        if cpu.bits == 64:
+            cpu.set("sp", cpu.pop())
+        cpu.set("flags", flags)
+        cpu.set("pc", pc)
+        self.memory.set_number(self._info(cpu) + MASK, 1, int(not flags & IF))
 
     def _pending(self, port: int) -> bool:
         return bool(self.memory.number(self.image.address("xen_shared_info") + EVTCHN_PENDING, 8) >> port & 1)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from pvops.emulate.cpu import Stop
 from pvops.emulate.guest.locks.kernel import TOLD
+from pvops.emulate.guest.locks.steps import DONE
 from pvops.emulate.smp import boot
 from pvops.emulate.smp.counts import Counts
 from pvops.emulate.smp.hypervisors import HYPERVISORS
 from pvops.emulate.smp.record import Recorder
 from pvops.emulate.smp.scheduler import Scheduler, scheduler
 from pvops.emulate.smp.setting import PARTS, Outcome, Setting
-from pvops.emulate.smp.watch import Broken, Watch
+from pvops.emulate.smp.watch import Broken, Watches
 from pvops.errors import RunError
 
 if TYPE_CHECKING:
@@ -86,14 +87,15 @@ class Machine:
         self._contexts = [cpu.uc.context_save() for cpu in self.cpus]
         self._held = bytes(self.memory.buffer)
         self._exit = image.address("exit")
+        self._irq_lock = image.address("irq_lock")
         self.counts = Counts(image, self.memory)
         for cpu in self.cpus:
             self._watch(cpu, touches)
 
-    # Of the run that is under way; `_reset` makes them.
+    # Of the run that is under way; `begin` makes them.
     stop: Stop | None
     setting: Setting
-    watch: Watch
+    watch: Watches
     physical: list[Physical]
     at: Physical
     scheduler: Scheduler
@@ -105,21 +107,6 @@ class Machine:
     def forms(self) -> dict[str, str]:
         """Op → what its sites are."""
         return self.counts.forms(self.patches if self.patched else None)
-
-    def fast_path(self) -> list[str]:
-        """The instructions that one CPU alone executes to take the lock and to give it back."""
-        self._reset(Setting(pcpus=1, turns=1, think=0, hold=0))
-        cpu, out = self.cpus[0], []
-        ends = {self.image.address("cpu_enter"): False, self.image.address("cpu_done"): False}
-        begins = {self.image.address("cpu_acquire"): True, self.image.address("cpu_release"): True}
-        shown = False
-        self.at = self.physical[0]
-        while cpu.get("pc") != self._exit and cpu.stopped is None:
-            shown = (begins | ends).get(cpu.get("pc"), shown)
-            if shown:
-                out.append(self.instruction(cpu.get("pc")))
-            cpu.step(1, self._exit)
-        return out
 
     def instruction(self, address: int) -> str:
         """The instruction at an address, as the text has it now, in AT&T syntax."""
@@ -143,7 +130,7 @@ class Machine:
     def run(self, setting: Setting) -> Outcome:
         """Runs it from the start to its end."""
         setting.check()
-        self._reset(setting)
+        self.begin(setting)
         while self.stop is None:
             busy = [p for p in self.physical if p.vcpu is not None]
             if not busy:
@@ -154,10 +141,12 @@ class Machine:
             self.recorder.end(max(p.now for p in self.physical))
         return self._outcome(self.stop)
 
-    def _reset(self, setting: Setting) -> None:
+    def begin(self, setting: Setting) -> None:
+        """Puts everything where it is before a run."""
         self.setting = setting
         self.memory.buffer[:] = self._held
         told = {"turns": setting.turns, "think": setting.think, "hold": setting.hold, "nr_cpus": len(self.cpus)}
+        told["interrupts"] = int(setting.tick > 0)
         for name in TOLD:
             self.memory.set_number(self.image.address(name), 4, told.get(name, 0))
         self.memory.set_number(self.image.address("the_lock"), 8, self.image.protocol.ticket(setting.ticket))
@@ -166,13 +155,15 @@ class Machine:
             cpu.stopped = None
         self.below.reset()
         count = len(self.cpus)
-        self.watch = Watch(self.image.protocol, count)
+        self.watch = Watches(self.image.protocol, count)
         self.random = random.Random(setting.seed)
         self.stop = None
         self.calls = Counter()
         self.blocked = 0
         self.preempted = [0, 0]
-        self.executed = 0
+        self.executed = self.ticks = 0
+        self._ran = [0] * len(self.cpus)
+        self._next_tick = [setting.tick * (n + 1) // len(self.cpus) for n in range(len(self.cpus))]
         self.parts = dict.fromkeys(PARTS, 0)
         self._state = ["idle"] * count
         self._since = [0] * count
@@ -181,6 +172,7 @@ class Machine:
         self.scheduler = scheduler(setting.scheduler, count, setting.pcpus, setting.slice)
         pcpus = setting.pcpus
         self.physical = [Physical((p + 1) * setting.slice // pcpus) for p in range(pcpus)]
+        self.at = self.physical[0]
         if self.recorder is not None:
             self.recorder.begin(self.image, self.memory, self.cpus, setting.pcpus)
         for vcpu in range(count):
@@ -205,9 +197,12 @@ class Machine:
         drawn = 1 + self.random.getrandbits(24) % (2 * setting.quantum - 1) if setting.quantum > 1 else 1
         count = min(drawn, p.end - p.now)
         cpu = self.cpus[number]
-        self._enters(number, "spin" if self.watch.waiting(number) else "useful", p.now)
+        self._enters(number, "spin" if self.watch.spins(number) else "useful", p.now)
+        if setting.tick and self._ran[number] >= self._next_tick[number] and self.below.interrupt(cpu):
+            self.ticked(cpu)
         cpu.step(count, self._exit)
         p.now += count
+        self._ran[number] += count
         self.executed += count
         if cpu.stopped is not None:
             self.stop = cpu.stopped
@@ -243,7 +238,7 @@ class Machine:
         vcpu = p.vcpu
         assert vcpu is not None
         self.preempted[0] += 1
-        self.preempted[1] += self.watch.owner == vcpu
+        self.preempted[1] += self.watch.owns(vcpu)
         self.scheduler.left(vcpu, p.now - p.began)
         self._enters(vcpu, "idle", p.now)
         following = self.scheduler.take(p.now)
@@ -317,6 +312,12 @@ class Machine:
         if self.recorder is not None and self.image.protocol.slept:
             self.recorder.event(self.cpus[number], self.at.now, "step", self.image.protocol.slept)
 
+    def ticked(self, cpu: Vcpu) -> None:
+        self.ticks += 1
+        self._next_tick[cpu.number] = 1 << 62  # until its handler is done
+        if self.recorder is not None:
+            self.recorder.event(cpu, self.at.now, "irq", "timer interrupt")
+
     # What the guest tells
 
     def _stepped(self, cpu: Vcpu, step: Step, address: int) -> None:
@@ -324,18 +325,21 @@ class Machine:
         if step.when is not None and not texts:
             return
         now = self.at.now
+        nested = cpu.get(self.image.w.lock.name) == self._irq_lock
         if self.recorder is not None:
             for n, text in enumerate(texts):
-                self.recorder.event(cpu, now, "step", text, known=not n)
+                self.recorder.event(cpu, now, "irq" if nested else "step", text, known=not n)
         if step.mark:
-            self.watch.mark(cpu.number, step.mark, now)
+            (self.watch.irq if nested else self.watch.main).mark(cpu.number, step.mark, now)
+            if nested and step.mark == DONE:
+                self._next_tick[cpu.number] = self._ran[cpu.number] + self.setting.tick
             if self.recorder is not None:
-                self.recorder.event(cpu, now, "mark", step.mark)
+                self.recorder.event(cpu, now, "irq" if nested else "mark", step.mark)
             if self.watch.broken is not None:
                 cpu.pause()
 
     def _touched(self, cpu: Vcpu) -> None:
-        self.watch.touched(cpu.number)
+        self.watch.main.touched(cpu.number)
         if self.watch.broken is not None:
             cpu.pause()
 
@@ -345,7 +349,7 @@ class Machine:
         """Whether nothing can come of it: nobody owns the lock, all who are not done wait, and nothing happens."""
         setting = self.setting
         rounds = 2 + -(-len(self.cpus) // setting.pcpus)
-        if self.watch.owner is not None or now - self.watch.last < rounds * setting.slice + 4 * self._longest():
+        if not self.watch.free or now - self.watch.last < rounds * setting.slice + 4 * self._longest():
             return False
         return all(done or self.watch.waiting(cpu.number) for cpu, done in zip(self.cpus, self.done, strict=True))
 
@@ -375,19 +379,21 @@ class Machine:
             broken = Broken("lost-kick", first, stop.why)
         if broken is None and stop.kind == "done":
             counted, wanted = self.memory.number(self.image.address("counter"), 4), len(self.cpus) * self.setting.turns
-            if counted != wanted:
-                broken = Broken("lost-update", 0, f"the counter behind the lock is {counted}, not {wanted}")
+            handled = self.memory.number(self.image.address("irq_counter"), 4)
+            if (counted, handled) != (wanted, self.ticks):
+                both = f"{counted} and {handled}, not {wanted} and {self.ticks}"
+                broken = Broken("lost-update", 0, f"the counters behind the lock and the handlers' are {both}")
         return Outcome(
             setting=self.setting,
             stop=stop,
             broken=broken,
             cycles=last,
             parts=dict(self.parts),
-            acquisitions=tuple(self.watch.acquisitions),
-            waits=tuple(self.watch.waits),
+            acquisitions=tuple(self.watch.main.acquisitions),
+            waits=tuple(self.watch.main.waits),
             calls=dict(sorted(self.calls.items())),
             blocked=self.blocked,
             instructions=self.executed,
-            final_state=f"{self.memory.number(self.image.address('counter'), 4)} {self.watch.acquisitions}",
+            final_state=f"{self.memory.number(self.image.address('counter'), 4)} {self.watch.main.acquisitions}",
             preempted=(self.preempted[0], self.preempted[1]),
         )

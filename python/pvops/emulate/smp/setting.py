@@ -23,6 +23,7 @@ class Setting(NamedTuple):
         slice: how long a virtual CPU may run while others wait.
         switch, exit, kick: what it costs to put a virtual CPU on a physical one, to leave the guest in order to sleep,
             and to wake another.
+        tick: from one timer interrupt of a virtual CPU, whose handler takes a lock of its own, to the next; 0: none.
         ticket: the lock's first ticket.
         most: instructions of all together, before a run is given up.
     """
@@ -38,13 +39,27 @@ class Setting(NamedTuple):
     switch: int = 20
     exit: int = 20
     kick: int = 40
+    tick: int = 0
     ticket: int = 0
     most: int = 20_000_000
 
     def check(self) -> None:
         """Raises `RunError` where it makes no sense."""
         least = {"pcpus": 1, "turns": 1, "quantum": 1, "slice": 1, "most": 1}
-        for name in ("pcpus", "seed", "turns", "think", "hold", "quantum", "slice", "switch", "exit", "kick", "most"):
+        for name in (
+            "pcpus",
+            "seed",
+            "turns",
+            "think",
+            "hold",
+            "quantum",
+            "slice",
+            "switch",
+            "exit",
+            "kick",
+            "tick",
+            "most",
+        ):
             value = getattr(self, name)
             if not least.get(name, 0) <= value < 1 << (64 if name == "seed" else 31):
                 raise RunError(f"{name}: {value} is less than {least.get(name, 0)}, or more than any run takes")

@@ -107,6 +107,16 @@ class Vcpu:
         self.set("sp", top + self.bits // 8)
         return self.memory.number(top, self.bits // 8)
 
+    def frame(self, flags: int) -> None:
+        """Pushes what an interrupt pushes: on x86-64 the stack too, aligned."""
+        words = [flags, self.get("cs"), self.get("pc")]
+        if self.bits == 64:
+            stack = self.get("sp")
+            self.set("sp", stack & ~15)
+            words = [self.get("ss"), stack, *words]
+        for word in words:
+            self.push(word)
+
     def skip(self, length: int) -> None:
         """Goes on behind an instruction."""
         self.set("pc", self.get("pc") + length)
@@ -230,7 +240,10 @@ class Vcpu:
             self._take("int", number)
 
     def _on_syscall(self, uc: Uc, data: object) -> None:
+        at = self.get("pc")
         self._take("syscall", 0)
+        if self.get("pc") != at:  # the emulator goes on two bytes further
+            self.set("pc", self.get("pc") - 2)
 
     def _on_invalid(self, uc: Uc, data: object) -> bool:
         code = bytes(self.uc.mem_read(self.get("pc"), 3))

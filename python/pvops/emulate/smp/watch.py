@@ -90,3 +90,43 @@ class Watch:
     def _break(self, kind: str, vcpu: int, why: str) -> None:
         if self.broken is None:
             self.broken = Broken(kind, vcpu, why)
+
+
+class Watches:
+    """Both locks of a guest: that under test, and the one that interrupt handlers take.
+
+    Args:
+        protocol: what both promise.
+        cpus: how many.
+    """
+
+    def __init__(self, protocol: Protocol, cpus: int) -> None:
+        self.main = Watch(protocol, cpus)
+        self.irq = Watch(protocol, cpus)
+
+    @property
+    def broken(self) -> Broken | None:
+        """The first promise that was not kept."""
+        return self.main.broken or self.irq.broken
+
+    @property
+    def free(self) -> bool:
+        """Nobody owns either."""
+        return self.main.owner is None and self.irq.owner is None
+
+    @property
+    def last(self) -> int:
+        """When anything happened last."""
+        return max(self.main.last, self.irq.last)
+
+    def waiting(self, vcpu: int) -> bool:
+        """Whether a CPU waits for one of them."""
+        return self.main.waiting(vcpu) or self.irq.waiting(vcpu)
+
+    def spins(self, vcpu: int) -> bool:
+        """Whether what it executes is waiting: an interrupted waiter in its handler's critical section does not."""
+        return self.irq.waiting(vcpu) or (self.main.waiting(vcpu) and self.irq.owner != vcpu)
+
+    def owns(self, vcpu: int) -> bool:
+        """Whether a CPU owns one of them."""
+        return vcpu in (self.main.owner, self.irq.owner)

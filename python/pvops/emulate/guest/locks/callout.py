@@ -30,13 +30,12 @@ from pvops.assembler.x86 import (
     pause,
     ret,
     shll,
-    testl,
     xaddb,
     xaddw,
     xorl,
 )
 from pvops.emulate.guest.locks import hypervisor
-from pvops.emulate.guest.locks.code import COUNT, IF, NUMBER, PER_CPU_SHIFT, W_LOCK, W_WANT, Code, Protocol, Variable
+from pvops.emulate.guest.locks.code import COUNT, NUMBER, PER_CPU_SHIFT, W_LOCK, W_WANT, Code, Protocol, Variable
 from pvops.emulate.guest.locks.slow import restored
 from pvops.emulate.guest.locks.steps import ARRIVE, LEAVE
 from pvops.emulate.macros.alternatives import Alternatives
@@ -111,7 +110,7 @@ def _unlock(code: Code) -> Body:
 def _block(code: Code, backend: str) -> Body:
     """Says what it waits for, looks once more, and sleeps."""
     w = code.w
-    out, off = Local("out"), Local("off")
+    out = Local("out")
     body: list[Body] = [w.mov(w.arguments[0], w.kept_word), movl(w.words[1], w.also)]
     body += [code.pv.raw_local_save_flags(), w.mov(w.result, w.turns_word), code.pv.raw_local_irq_disable()]
     body += [w.store(0, w.own(W_LOCK)), movl(w.also, w.own(W_WANT)), w.mov(w.kept_word, w.own(W_LOCK))]
@@ -120,11 +119,8 @@ def _block(code: Code, backend: str) -> Body:
     look = (lock(addl(0, mem(0, w.stack))), movzbl(mem(0, w.kept_word), eax), cmpl(w.also, eax), je(addr(out)))
     if not code.planted("no-look-after-publish"):
         body.append(look)
-    if backend == "xen":
-        body += [*restored(code), hypervisor.poll(w)]
-    else:
-        slept = (code.pv.PVOP_VCALL("pv_irq_ops.halt"), jmp(addr(out)), label(off))
-        body += [testl(IF, w.turns), jne(addr(off)), *slept, code.pv.PVOP_VCALL("pv_irq_ops.safe_halt")]
+    # With interrupts off: no handler overwrites what this CPU says that it waits for.
+    body.append(hypervisor.poll(w) if backend == "xen" else code.pv.PVOP_VCALL("pv_irq_ops.halt"))
     body += [label(out), w.store(0, w.own(W_LOCK)), *restored(code)]
     return body
 

@@ -89,5 +89,8 @@ def _direct(op: str, body: Body) -> Body:
     return function(f"xen_{op}_direct", body, label(f"xen_{op}_direct_end"), ret())
 
 
-#: What a Xen guest's init code puts into its irq ops, once every vCPU's info lies in per-CPU data.
-XEN_IRQ_OPS = {f"pv_irq_ops.{op}": f"xen_{op}_direct" for op in ("save_fl", "restore_fl", "irq_disable", "irq_enable")}
+#: What a Xen guest's init code puts into its ops, once every vCPU's info lies in per-CPU data.
+XEN_OPS = {
+    **{f"pv_irq_ops.{op}": f"xen_{op}_direct" for op in ("save_fl", "restore_fl", "irq_disable", "irq_enable")},
+    "pv_cpu_ops.iret": "xen_iret",
+}

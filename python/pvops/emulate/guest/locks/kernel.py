@@ -16,7 +16,7 @@ from pvops.assembler.operands import eax
 from pvops.assembler.statements import Body
 from pvops.assembler.values import Value
 from pvops.assembler.x86 import decl, incl, je, jmp, jne, movl, ret, testl
-from pvops.emulate.guest.locks import hypervisor, width
+from pvops.emulate.guest.locks import hypervisor, interrupts, width
 from pvops.emulate.guest.locks.code import CPUS, PER_CPU, VCPU_INFO, Code, Protocol
 from pvops.emulate.guest.locks.steps import DONE, ENTER, Step, Steps
 from pvops.emulate.macros.paravirt import Paravirt
@@ -75,7 +75,7 @@ class LockImage:
         text = image.text
         text(*(function(name, body) for name, body in natives.items()))
         for backend, ops in self.protocol.backends.items():
-            filled = {**ops, **(hypervisor.XEN_IRQ_OPS if backend == "xen" else {})}
+            filled = {**ops, **(hypervisor.XEN_OPS if backend == "xen" else {})}
             text(
                 function(
                     f"{backend}_entry", self._fill(filled, self.protocol.pointers.get(backend, {})), jmp("start_kernel")
@@ -85,6 +85,7 @@ class LockImage:
         text(hypervisor.xen_irq(self.code))
         text(align(0x1000, 0xCC), label("hypercall_page"), space(0x1000, 0xCC))
         text(function("start_kernel", jmp("check_bugs")), function("check_bugs", ret()))
+        text(interrupts.functions(self.code, self.protocol))
         text(function("cpu_start", self._program()), function("exit", jmp("exit")))
         image.data(*self._variables())
         if self.protocol.key:
@@ -130,7 +131,18 @@ class LockImage:
         return (self.w.load(function, self.w.result), self.w.mov(self.w.result, mem(at)))
 
     def _variables(self) -> list[Body]:
-        out: list[Body] = [align(64), label("the_lock"), space(64), label("slots"), space(64), label("counter"), u32(0)]
+        out: list[Body] = [
+            align(64),
+            label("the_lock"),
+            space(64),
+            label("irq_lock"),
+            space(64),
+            label("slots"),
+            space(64),
+            label("counter"),
+            u32(0),
+        ]
+        out += [label("irq_counter"), u32(0)]
         out += [(label(name), u32(0)) for name in TOLD]
         for name in dict.fromkeys(name for held in self.protocol.pointers.values() for name in held):
             out += [align(8), label(name), space(8)]

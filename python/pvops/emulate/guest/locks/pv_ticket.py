@@ -31,7 +31,7 @@ from pvops.assembler.x86 import (
     xorl,
 )
 from pvops.emulate.guest.locks import hypervisor
-from pvops.emulate.guest.locks.code import IF, NUMBER, PER_CPU_SHIFT, W_LOCK, W_WANT, Code, Protocol, Variable
+from pvops.emulate.guest.locks.code import NUMBER, PER_CPU_SHIFT, W_LOCK, W_WANT, Code, Protocol, Variable
 from pvops.emulate.guest.locks.pv_tickets import OPS
 from pvops.emulate.guest.locks.slow import restored
 from pvops.emulate.guest.locks.steps import ARRIVE, LEAVE, At
@@ -116,7 +116,7 @@ def _slot(code: Code) -> Body:
 def _lock_spinning(code: Code, backend: str) -> Body:
     """Notes the slot, sets its bit, looks once more, and sleeps until the slot is another."""
     w, steps = code.w, code.steps
-    again, asleep, out, off, awake = (Local(name) for name in ("again", "asleep", "out", "off", "awake"))
+    again, asleep, out = Local("again"), Local("asleep"), Local("out")
     slot = mem(0, w.lock)
 
     def look() -> Body:
@@ -138,23 +138,22 @@ def _lock_spinning(code: Code, backend: str) -> Body:
 
         early = steps(NAME, (), cmpl(w.also, mem(HEAD, w.kept_word)), when=fails)
         body += [early, je(addr(out))]
-    body.append(w.mov(w.lock, w.own(W_LOCK)))
+    body += [movl(0, w.own(W_WANT)), w.mov(w.lock, w.own(W_LOCK))]
     if backend == "xen":
         body.append(hypervisor.clear_pending(w))
     # published | PARKED is in `turns`.
     body += [label(again), movl(slot, eax), movl(eax, w.turns), orl(PARKED, w.turns)]
     body += [steps(NAME, (), lock(cmpxchgl(w.turns, slot)), when=exchanged), jne(addr(again))]
-    body.append(movl(w.turns, w.own(W_WANT)))
     if code.mutant not in ("publish-after-look", "no-look-after-publish"):
         body.append(look())
+    body.append(movl(w.turns, w.own(W_WANT)))
     body += [steps(NAME, "futex_wait(slot(my), published | PARKED)", cmpl(w.turns, slot)), jne(addr(out))]
     body.append(label(asleep))
     if backend == "xen":
         body += [w.push(w.lock), hypervisor.poll(w), w.pop(w.lock), hypervisor.clear_pending(w)]
     else:
-        flags = mem(0, w.stack)
-        slept = (code.pv.PVOP_VCALL("pv_irq_ops.halt"), jmp(addr(awake)), label(off))
-        body += [testl(IF, flags), jne(addr(off)), *slept, code.pv.PVOP_VCALL("pv_irq_ops.safe_halt"), label(awake)]
+        # A kick ends a halt though interrupts are off; so no handler finds its CPU half asleep.
+        body.append(code.pv.PVOP_VCALL("pv_irq_ops.halt"))
     # Whoever wakes it takes it out of those who sleep on the slot: until then it was something else.
     body += [w.cmp(0, w.own(W_LOCK)), jne(addr(asleep)), label(out)]
     if code.planted("wrong-hand-clears"):
@@ -173,13 +172,15 @@ def _unlock_kick(code: Code, backend: str) -> Body:
     def clear() -> Body:
         return steps(NAME, "found = cas(slot: clear PARKED, next epoch)", lock(cmpxchgl(ecx, slot)))
 
-    body: list[Body] = [movl(w.words[1], w.also), _slot(code), label(again), look, testl(PARKED, eax), je(addr(done))]
+    # Interrupts are off: a handler might wait for one that sleeps, whose bit is cleared, and who is not yet kicked.
+    body: list[Body] = [movl(w.words[1], w.also), code.pv.raw_local_save_flags(), w.push(w.result)]
+    body += [code.pv.raw_local_irq_disable(), _slot(code), label(again), look, testl(PARKED, eax), je(addr(done))]
     if code.planted("wake-before-clear"):
         body += [_wake(code, backend), movl(w.turns, eax), leal(mem(1, w.result), ecx), clear()]
         body += [jne(addr(again))]
     else:
         body += [leal(mem(1, w.result), ecx), clear(), jne(addr(again)), _wake(code, backend)]
-    return (*body, label(done))
+    return (*body, label(done), w.pop(w.turns_word), *restored(code))
 
 
 def _wake(code: Code, backend: str) -> Body:

@@ -1,0 +1,47 @@
+"""Timer interrupts in the guests of locks: a handler takes a lock of its own, whatever its CPU waits for or holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from emulate.test_locks import TIGHT, image
+from pvops.emulate.guest import locks
+from pvops.emulate.smp.job import LockJob, run
+from pvops.emulate.smp.machine import Machine
+
+#: Interrupts as often as critical sections, but not to those who sleep: what a tick would repair stays.
+TICKING = TIGHT._replace(slice=150, tick=150, turns=6)
+
+#: Below Xen a waiter lets interrupts come before it polls, and a handler that waits too clears what its CPU noted and
+#: was sent. Its later locks wait nestably (a856531951dc, "x86/xen: Make xen_qlock_wait() nestable").
+NOT_NESTABLE = {("pv-ticket-3.12", "xen"), ("pv-ticket-4.0", "xen")}
+
+
+@pytest.mark.parametrize("name", locks.NAMES)
+def test_handlers_take_locks_wherever_they_come(name: str) -> None:
+    for bits in (32, 64):
+        for backend in locks.protocol(name).backends:
+            job = LockJob(vcpus=4, setting=TICKING, schedules=3)
+            result = run(image(name, bits), backend, job, patched=True)
+            if (name, backend) not in NOT_NESTABLE:
+                assert result.failures == ()
+            assert {failure.kind for failure in result.failures} <= {"lost-kick"}
+            # Each handler returns by the op, whose site is a jump that patching inlines or makes direct.
+            assert result.ops["pv_cpu_ops.iret"] > 20
+            assert result.forms["pv_cpu_ops.iret"] in (("jmp",) if backend == "xen" else ("inlined", "jmp"))
+            assert result.calls.get("iret", 0) == (result.ops["pv_cpu_ops.iret"] if backend == "xen" else 0)
+
+
+def test_a_handler_that_waits_undoes_what_its_cpu_waits_for_below_xen() -> None:
+    machine = Machine(image("pv-ticket-3.12", threshold=4), "xen", 4)
+    outcomes = [machine.run(TICKING._replace(seed=seed, ticket=0)) for seed in range(1, 12)]
+    assert {o.broken.kind for o in outcomes if o.broken} == {"lost-kick"}
+    assert all(machine.run(o.setting._replace(tick=0)).ok for o in outcomes if o.broken)
+
+
+def test_a_nested_wait_that_is_not_noted_is_a_lost_kick() -> None:
+    """168d2f464ab9: the handler's wait left behind that its CPU spins on nothing."""
+    machine = Machine(image("xen-byte-2.6.27", mutant="nested-interrupt-slot"), "xen", 4)
+    assert all(machine.run(TICKING._replace(seed=seed, tick=0)).ok for seed in range(10))
+    broken = [o.broken for o in (machine.run(TICKING._replace(seed=seed)) for seed in range(30)) if o.broken]
+    assert {found.kind for found in broken} == {"lost-kick"}
