@@ -315,6 +315,10 @@ class Columns:
         """All sites, or some, in pieces of text; `form` is ``json``, ``jsonl``, ``csv`` or ``text``. With `slide`, the
         KASLR offset, run-time addresses stand beside the linked ones."""
 
+    def arrow(self, sites: list[int] | None = None) -> object:
+        """All rows, or those of some sites, as Arrow's C stream interface has them: a capsule; without sites no number
+        is copied."""
+
     @staticmethod
     def csv_columns() -> list[str]:
         """The columns of CSV in order."""
@@ -505,6 +509,9 @@ class Plan:
     ) -> list[tuple[int, str, bytes, tuple[bytes, bytes], tuple[list[_Write], list[_Write]]]]:
         """(address, section, bytes as built, what each boot leaves, the writes of each there) of where another plan of
         the same image leaves other bytes, by address."""
+
+    def arrow(self) -> object:
+        """Every write as Arrow's C stream interface has it: a capsule."""
 
     def tables(self) -> list[str]:
         """The tables of all passes that have a row in the plan, in the order of their first."""
@@ -741,6 +748,12 @@ class Report:
 
     def spans(self) -> list[tuple[int, int, str]]:
         """(address, length, table) of the stretches that passes changed."""
+
+    def spans_arrow(self) -> object:
+        """The same as Arrow's C stream interface has it: a capsule."""
+
+    def votes_arrow(self) -> object:
+        """The votes as Arrow's C stream interface has them: a capsule."""
 
     @property
     def loaded(self) -> list[tuple[str, int, int, int, bool]] | None:

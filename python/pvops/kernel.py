@@ -12,12 +12,12 @@ from pvops.image.kernel_image import KernelImage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from typing_extensions import Buffer
 
-    from pvops.backends.backend import Backend
+    from pvops.backends.backend import Backend, Slot
     from pvops.eras.rules import Rules
     from pvops.errors import Error
     from pvops.image.memory import Progress
@@ -103,18 +103,46 @@ class Kernel(KernelImage):
             OpsError: the backend does not fit this kernel.
             KernelBug: the kernel would stop in its patching code.
         """
+        from pvops.plan.plan import Plan
+
+        return Plan(self, *self._asked(backend, machine, rules))
+
+    def slots(
+        self, backend: Backend | str = "native", *, machine: Machine | str | os.PathLike[str] | None = None
+    ) -> Mapping[str, Slot]:
+        """What each op holds under a backend, on a machine, as `plan` takes them, and why; nothing is planned.
+
+        Raises:
+            OpsError: the backend does not fit this kernel.
+        """
+        from pvops.decide.boot import slots
+
+        return slots(self, *self._asked(backend, machine, None))
+
+    def usual_machine(self, backend: Backend | str = "native") -> Machine:
+        """The machine that is taken where none is given: see `plan`."""
         from pvops import backends
         from pvops.machine.machine import Machine
-        from pvops.plan.plan import Plan
+
+        if isinstance(backend, str):
+            backend = backends.get(backend, self.rules.era)
+        return Machine.usual(self.release, backend.hypervisor)
+
+    def _asked(
+        self, backend: Backend | str, machine: Machine | str | os.PathLike[str] | None, rules: Rules | None
+    ) -> tuple[Backend, Machine | None, Rules]:
+        """The backend, machine and rules that are meant; see `plan`."""
+        from pvops import backends
+        from pvops.machine.machine import Machine
 
         rules = rules or self.rules
         if isinstance(backend, str):
             backend = backends.get(backend, rules.era)
         if machine is None:
-            machine = Machine.usual(self.release, backend.hypervisor)
+            machine = self.usual_machine(backend)
         elif not isinstance(machine, Machine):
             machine = None if machine == BASELINE else Machine.load(machine)
-        return Plan(self, backend, machine, rules)
+        return backend, machine, rules
 
     def verify(
         self,

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyMemoryView;
+use pyo3::types::{PyCapsule, PyMemoryView};
 
 use crate::error::{Error, Result};
 use crate::image;
+use crate::python::arrow::{self, Column as Arrow};
 use crate::python::boot::Tables;
 use crate::sites::columns;
 use crate::sites::document::{CSV_COLUMNS, Form, Writer};
@@ -225,6 +226,47 @@ impl Columns {
         })
     }
 
+    /// All rows, or those of some sites, as Arrow's C stream interface has them; without sites no number is copied.
+    #[pyo3(signature = (sites = None))]
+    fn arrow<'py>(&self, py: Python<'py>, sites: Option<Vec<u32>>) -> PyResult<Bound<'py, PyCapsule>> {
+        let columns = match sites {
+            None => self.columns.clone(),
+            Some(sites) => {
+                for &site in &sites {
+                    self.checked(site as usize)?;
+                }
+                Arc::new(self.columns.of_sites(&sites))
+            }
+        };
+        let (c, n) = (&columns, columns.address.len());
+        let of = |what: Numbers| Column { columns: columns.clone(), what };
+        let some_32 = |values: &'_ [u32]| values.iter().map(|&value| value != columns::NONE_32).collect::<Vec<_>>();
+        let some_64 = |values: &'_ [u64]| values.iter().map(|&value| value != columns::NONE_64).collect::<Vec<_>>();
+        let some_8 = |values: &'_ [u8]| values.iter().map(|&value| value != columns::NONE_8).collect::<Vec<_>>();
+        let op = Arrow::u32("op", n, of(Numbers::U32(|c| &c.op_type))).with(some_32(&c.op_type).into_iter());
+        // What nothing names has its number for a name.
+        let highest = c.op_type.iter().filter(|&&op| op != columns::NONE_32).max().map_or(0, |&op| op + 1);
+        let names: Vec<String> = (0..highest.max(self.ops.len() as u32)).map(|op| self.op(op)).collect();
+        let stream = vec![
+            Arrow::u64("address", n, of(Numbers::U64(|c| &c.address))),
+            Arrow::u32("len", n, of(Numbers::U32(|c| &c.len))),
+            Arrow::u8("table", n, of(Numbers::U8(|c| &c.table))).numbering(TABLES.into_iter()),
+            Arrow::u32("index", n, of(Numbers::U32(|c| &c.index))),
+            Arrow::u32("type", n, of(Numbers::U32(|c| &c.op_type))).with(some_32(&c.op_type).into_iter()),
+            op.numbering(names.iter()),
+            Arrow::u32("clobbers", n, of(Numbers::U32(|c| &c.clobbers))).with(some_32(&c.clobbers).into_iter()),
+            Arrow::u32("feature", n, of(Numbers::U32(|c| &c.feature))).with(some_32(&c.feature).into_iter()),
+            Arrow::u8("inverted", n, of(Numbers::U8(|c| &c.inverted))).with(some_8(&c.inverted).into_iter()),
+            Arrow::u8("direct_call", n, of(Numbers::U8(|c| &c.direct_call))).with(some_8(&c.direct_call).into_iter()),
+            Arrow::u64("key", n, of(Numbers::U64(|c| &c.key))).with(some_64(&c.key).into_iter()),
+            Arrow::u64("target", n, of(Numbers::U64(|c| &c.target))).with(some_64(&c.target).into_iter()),
+            Arrow::u8("constant", n, of(Numbers::U8(|c| &c.constant)))
+                .with(some_8(&c.constant).into_iter())
+                .numbering(self.constants.iter()),
+        ];
+        arrow::stream(py, stream)
+    }
+
     /// The columns of CSV in order.
     #[staticmethod]
     fn csv_columns() -> Vec<&'static str> {
@@ -304,6 +346,12 @@ enum Numbers {
 pub struct Column {
     columns: Arc<columns::Columns>,
     what: Numbers,
+}
+
+impl arrow::Kept for Column {
+    fn start(&self) -> *const c_void {
+        self.parts().0
+    }
 }
 
 impl Column {

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use crate::error::Result;
 use crate::guard::guarded;
 
+mod arrow;
 mod boot;
 mod columns;
 mod cpu;

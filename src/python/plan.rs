@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyCapsule};
 
 use crate::error::{Error, Result};
 use crate::image;
@@ -12,6 +12,7 @@ use crate::insn::NopTable;
 use crate::patch;
 use crate::plan as core;
 use crate::plan::{Decision, Reason, paravirt};
+use crate::python::arrow::{self, Column};
 use crate::python::boot::{Boot, Tables, rules};
 use crate::python::template::{Slot, TemplateRules};
 
@@ -155,6 +156,22 @@ impl Plan {
                 && w.address.saturating_add(self.plan.bytes(w).len().max(1) as u64) > low
         };
         self.plan.writes().iter().filter(asked).map(|one| write(py, &self.plan, one)).collect()
+    }
+
+    /// Every write as Arrow's C stream interface has it.
+    fn arrow<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let (writes, n) = (self.plan.writes(), self.plan.writes().len());
+        let columns = vec![
+            Column::u64("address", n, writes.iter().map(|write| write.address).collect::<Vec<_>>()),
+            Column::u8("table", n, writes.iter().map(|write| write.pass as u8).collect::<Vec<_>>())
+                .numbering(core::ALL_PASSES.iter().map(|pass| pass.name())),
+            Column::u32("row", n, writes.iter().map(|write| write.row).collect::<Vec<_>>()),
+            Column::bytes("bytes", writes.iter().map(|write| self.plan.bytes(write))),
+            Column::words("kind", writes.iter().map(|write| write.decision.kind.name())),
+            Column::words("reason", writes.iter().map(|write| write.decision.reason.to_string())),
+            Column::u32("used", n, writes.iter().map(|write| u32::from(write.decision.used)).collect::<Vec<_>>()),
+        ];
+        arrow::stream(py, columns)
     }
 
     /// (kind, how many writes), most first.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyCapsule};
 
 use crate::error::Result;
 use crate::image;
 use crate::insn;
 use crate::memory::LoadedModule;
+use crate::plan::ALL_PASSES;
+use crate::python::arrow::{self, Column};
 use crate::python::image::namer;
 use crate::verify::{self as core, Unknown};
 
@@ -234,6 +236,33 @@ impl Report {
     /// The stretches that passes changed: (address, length, table).
     fn spans(&self) -> Vec<(u64, u32, &'static str)> {
         self.report.spans.iter().map(|&(address, len, pass)| (address, len, pass.name())).collect()
+    }
+
+    /// The same as Arrow's C stream interface has it.
+    fn spans_arrow<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let (spans, n) = (&self.report.spans, self.report.spans.len());
+        let columns = vec![
+            Column::u64("address", n, spans.iter().map(|span| span.0).collect::<Vec<_>>()),
+            Column::u32("length", n, spans.iter().map(|span| span.1).collect::<Vec<_>>()),
+            Column::u8("table", n, spans.iter().map(|span| span.2 as u8).collect::<Vec<_>>())
+                .numbering(ALL_PASSES.iter().map(|pass| pass.name())),
+        ];
+        arrow::stream(py, columns)
+    }
+
+    /// The votes as Arrow's C stream interface has them.
+    fn votes_arrow<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let votes = votes(&self.report, |_| true);
+        let n = votes.len();
+        let columns = vec![
+            Column::words("about", votes.iter().map(|vote| vote.0)),
+            Column::u64("which", n, votes.iter().map(|vote| vote.1).collect::<Vec<_>>()),
+            Column::u64("value", n, votes.iter().map(|vote| vote.2).collect::<Vec<_>>()),
+            Column::u32("votes", n, votes.iter().map(|vote| vote.3).collect::<Vec<_>>()),
+            Column::u32("against", n, votes.iter().map(|vote| vote.4).collect::<Vec<_>>()),
+            Column::u8("given", n, votes.iter().map(|vote| u8::from(vote.5)).collect::<Vec<_>>()),
+        ];
+        arrow::stream(py, columns)
     }
 
     #[getter]

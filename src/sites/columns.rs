@@ -19,7 +19,7 @@ pub const NONE_8: u8 = u8::MAX;
 /// rows, in the order in which the kernel's passes go through their tables.
 ///
 /// A column has one entry a row. Entries of one site lie together: those of site `i` from `first[i]` up to `first[i + 1]`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Columns {
     /// Address of the site, as linked.
     pub address: Vec<u64>,
@@ -61,12 +61,14 @@ impl Columns {
     ///
     /// Fails where there is no table of a name, or too many rows.
     pub fn of(image: &Image, tables: &Tables, names: &[&str], slots: &HashMap<u64, u32>) -> Result<Columns> {
-        let mut rows: Vec<(u8, Row)> = Vec::new();
+        let mut all = Columns::default();
         // Sites of .parainstructions come first, in the order of their rows.
         let mut place = HashMap::new();
-        for name in names {
+        let mut orders = [0u8; TABLES.len()];
+        for (order, name) in (0..).zip(names) {
             let table = TABLES.iter().position(|known| known == name);
-            let table = table.ok_or_else(|| Error::ops(format!("no table {name:?}")))? as u8;
+            let table = table.ok_or_else(|| Error::ops(format!("no table {name:?}")))?;
+            orders[table] = order;
             for mut row in tables.rows(image, name)? {
                 if row.direct_call == Some(true) {
                     row.op_type = direct_op(image, row.address, slots);
@@ -74,62 +76,57 @@ impl Columns {
                 if *name == "paravirt" {
                     place.entry(row.address).or_insert(u64::from(row.index));
                 }
-                rows.push((table, row));
+                all.push(table as u8, &row);
             }
         }
-        if u32::try_from(rows.len()).is_err() {
-            return Err(Error::table(format!("{} rows: more than any kernel has", rows.len())));
-        }
-        let mut orders = [0u8; TABLES.len()];
-        for (order, name) in (0..).zip(names) {
-            if let Some(table) = TABLES.iter().position(|known| known == name) {
-                orders[table] = order;
-            }
+        if u32::try_from(all.address.len()).is_err() {
+            return Err(Error::table(format!("{} rows: more than any kernel has", all.address.len())));
         }
         // Rows of one table at one address stay in the table's order. Tables are by address, mostly: what is sorted are
         // runs already, and the numbers are small to move.
-        let key = |(number, (table, row)): (u128, &(u8, Row))| {
-            let place = if place.is_empty() { None } else { place.get(&row.address) };
-            let (others, site) = place.map_or((1, row.address), |&place| (0, place));
-            others << 127 | u128::from(site) << 40 | u128::from(orders[usize::from(*table)]) << 32 | number
+        let key = |(number, (&address, &table)): (u128, (&u64, &u8))| {
+            let place = if place.is_empty() { None } else { place.get(&address) };
+            let (others, site) = place.map_or((1, address), |&place| (0, place));
+            others << 127 | u128::from(site) << 40 | u128::from(orders[usize::from(table)]) << 32 | number
         };
-        let mut sorted: Vec<u128> = (0..).zip(&rows).map(key).collect();
-        sorted.sort();
-        let mut columns = Columns::with_capacity(rows.len());
-        for key in sorted {
-            let (table, row) = &rows[key as u32 as usize];
-            columns.push(*table, row);
-        }
-        columns.first.push(columns.address.len() as u32);
+        let mut keys: Vec<u128> = (0..).zip(all.address.iter().zip(&all.table)).map(key).collect();
+        keys.sort();
+        let order: Vec<u32> = keys.into_iter().map(|key| key as u32).collect();
+        let mut columns = all.reordered(&order);
+        columns.first = (0..order.len())
+            .filter(|&row| row == 0 || columns.address[row - 1] != columns.address[row])
+            .map(|row| row as u32)
+            .collect();
+        columns.first.push(order.len() as u32);
         columns.by_address = (0..columns.sites() as u32).collect();
         columns.by_address.sort_by_key(|&site| columns.address[columns.first[site as usize] as usize]);
         columns.longest = columns.len.iter().copied().max().unwrap_or(0).into();
         Ok(columns)
     }
 
-    fn with_capacity(rows: usize) -> Columns {
+    /// The same rows in another order, or some of them; one column after the other, so that few are there twice.
+    fn reordered(self, rows: &[u32]) -> Columns {
+        fn taken<T: Copy>(column: Vec<T>, rows: &[u32]) -> Vec<T> {
+            rows.iter().map(|&row| column[row as usize]).collect()
+        }
         Columns {
-            address: Vec::with_capacity(rows),
-            len: Vec::with_capacity(rows),
-            table: Vec::with_capacity(rows),
-            index: Vec::with_capacity(rows),
-            op_type: Vec::with_capacity(rows),
-            clobbers: Vec::with_capacity(rows),
-            feature: Vec::with_capacity(rows),
-            inverted: Vec::with_capacity(rows),
-            direct_call: Vec::with_capacity(rows),
-            key: Vec::with_capacity(rows),
-            target: Vec::with_capacity(rows),
-            constant: Vec::with_capacity(rows),
-            first: Vec::with_capacity(rows + 1),
+            address: taken(self.address, rows),
+            len: taken(self.len, rows),
+            table: taken(self.table, rows),
+            index: taken(self.index, rows),
+            op_type: taken(self.op_type, rows),
+            clobbers: taken(self.clobbers, rows),
+            feature: taken(self.feature, rows),
+            inverted: taken(self.inverted, rows),
+            direct_call: taken(self.direct_call, rows),
+            key: taken(self.key, rows),
+            target: taken(self.target, rows),
+            constant: taken(self.constant, rows),
             ..Columns::default()
         }
     }
 
     fn push(&mut self, table: u8, row: &Row) {
-        if self.address.last() != Some(&row.address) {
-            self.first.push(self.address.len() as u32);
-        }
         let flag = |value: Option<bool>| value.map_or(NONE_8, u8::from);
         self.address.push(row.address);
         self.len.push(row.len.into());
@@ -143,6 +140,12 @@ impl Columns {
         self.key.push(row.key.unwrap_or(NONE_64));
         self.target.push(row.target.unwrap_or(NONE_64));
         self.constant.push(row.constant.unwrap_or(NONE_8));
+    }
+
+    /// The rows of some sites, which are checked, and nothing that finds them.
+    pub fn of_sites(&self, sites: &[u32]) -> Columns {
+        let rows: Vec<u32> = sites.iter().flat_map(|&site| self.rows_of(site as usize)).map(|row| row as u32).collect();
+        self.clone().reordered(&rows)
     }
 
     /// How many sites there are.

@@ -37,6 +37,14 @@ def of_images() -> tuple[str, ...]:
     return _OF_IMAGES
 
 
+def check(name: str) -> None:
+    """Raises an `OpsError`, which lists all names, where there is no backend of this one for any kernel."""
+    from pvops.errors import OpsError, nearest
+
+    if name.replace("_", "-").lower() not in names():
+        raise OpsError(f"no backend {name}{nearest(name, names())}; there are {', '.join(names())}")
+
+
 def get(name: str, era: str | None = None) -> Backend:
     """The backend of a name, with dashes or underscores.
 
@@ -49,7 +57,7 @@ def get(name: str, era: str | None = None) -> Backend:
     """
     from importlib import import_module
 
-    from pvops.errors import OpsError, nearest
+    from pvops.errors import OpsError
 
     dashed = name.replace("_", "-").lower()
     if era is not None and dashed != "native":
@@ -59,8 +67,7 @@ def get(name: str, era: str | None = None) -> Backend:
             return declared
     if dashed in _OF_2_6:
         raise OpsError(f"{dashed} is a backend of 2.6 kernels: see it with `pvops ops --era 2.6.24 --backend {dashed}`")
-    if dashed not in _OF_IMAGES:
-        raise OpsError(f"no backend {name}{nearest(name, names())}; there are {', '.join(names())}")
+    check(name)
     found: Backend = import_module(f"{__name__}.{dashed.replace('-', '_')}").backend
     return found
 

@@ -24,8 +24,9 @@ def run(args: argparse.Namespace) -> int:
     from pvops.render import diff as render
 
     page = pages.wanted(args)
+    named = _named(args.a), _named(args.b)
     kernel = opened(args)
-    sides = _side(args, kernel, args.a), _side(args, kernel, args.b)
+    sides = _side(args, kernel, named[0]), _side(args, kernel, named[1])
     plans = [planned(args, kernel, backend, machine) for _, backend, machine in sides]
     comparison = compare(plans[0], plans[1], (sides[0][0], sides[1][0]))
     if page:
@@ -44,13 +45,14 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(line + "\n")
     for (name, backend, _), plan in zip(sides, plans, strict=True):
         if name == backend:
-            say_assumed(args, plan)
+            say_assumed(args, plan.machine)
             break
     return DIFFERS if comparison.sites else 0
 
 
-def _side(args: argparse.Namespace, kernel: Kernel, given: str) -> tuple[str, str, Machine | str | None]:
-    """What an argument names: (what to call it, backend, machine)."""
+def _named(given: str) -> tuple[str, str, Machine | None]:
+    """What an argument names: (what to call it, backend, machine); the backend is empty where the machine tells, and
+    there is no machine where a backend alone is named."""
     import os
 
     from pvops import backends
@@ -58,7 +60,7 @@ def _side(args: argparse.Namespace, kernel: Kernel, given: str) -> tuple[str, st
     from pvops.machine.machine import Machine
 
     if given in backends.names():
-        return given, given, machine_of(args)
+        return given, given, None
     backend, colon, path = given.partition(":")
     if not colon or backend not in backends.names():
         backend, path = "", given
@@ -72,4 +74,14 @@ def _side(args: argparse.Namespace, kernel: Kernel, given: str) -> tuple[str, st
     if not backend and machine.backend.value is None:
         output.note(f"{path}: {machine.backend.source}; taken as native")
     name = os.path.basename(path)
-    return (f"{backend}:{name}" if backend else name), backend or backend_of(kernel, machine), machine
+    return (f"{backend}:{name}" if backend else name), backend, machine
+
+
+def _side(
+    args: argparse.Namespace, kernel: Kernel, named: tuple[str, str, Machine | None]
+) -> tuple[str, str, Machine | str | None]:
+    """What to call a side, its backend and its machine."""
+    name, backend, machine = named
+    if machine is None:
+        return name, backend, machine_of(args)
+    return name, backend or backend_of(kernel, machine), machine

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     plans = {name: planned(args, kernel, name, machine) for name in names}
     listings = [(place, {name: instructions(plan, place) for name, plan in plans.items()}) for place in places]
     found = (row for place, listing in listings for row in render.rows(place, listing, slide))
-    say_assumed(args, plans[names[0]])
+    say_assumed(args, plans[names[0]].machine)
     if args.format_ == "json":
         output.print_json(
             {

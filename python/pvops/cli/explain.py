@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
     elif not page:
         style = terminal.Style(args.color)
         sys.stdout.write(explain_text.of_places(kernel, places, found, style, slide) + "\n")
-    say_assumed(args, plans[0])
+    say_assumed(args, plans[0].machine)
     return 0

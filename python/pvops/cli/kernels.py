@@ -22,7 +22,8 @@ _SLIDES_BY = 0x2000
 
 
 def opened(args: argparse.Namespace) -> Kernel:
-    """The kernel of the command line; ``-`` is standard input."""
+    """The kernel of the command line; ``-`` is standard input. What is wrong with other words is said before."""
+    _check_words(args)
     asked = [args.kernel, getattr(args, "machine", None), *(getattr(args, "memory", None) or [])]
     if asked.count("-") > 1:
         raise OpsError("standard input is one file, and more than one is to be read from it")
@@ -44,6 +45,17 @@ def opened(args: argparse.Namespace) -> Kernel:
     return kernel
 
 
+def _check_words(args: argparse.Namespace) -> None:
+    """Refuses a backend that no kernel has, and reads the machine: a kernel takes the most time to open."""
+    from pvops import backends
+
+    named = getattr(args, "backend", None) or []
+    for name in [named] if isinstance(named, str) else named:
+        backends.check(name)
+    if getattr(args, "machine", None) not in (None, "-"):
+        args.machine_read = machine_of(args)
+
+
 def jobs() -> int:
     """How many threads may work at once: the CPUs this process may use."""
     return len(usable_cpus())
@@ -54,16 +66,18 @@ def machine_of(args: argparse.Namespace) -> Machine | str | None:
     from pvops.kernel import BASELINE
     from pvops.machine.machine import Machine
 
+    if getattr(args, "machine_read", None) is not None:
+        read: Machine | str = args.machine_read
+        return read
     if args.machine == "-":
         return Machine.parse(sys.stdin.read(), name="<stdin>")
     return args.machine if args.machine in (None, BASELINE) else Machine.load(args.machine)
 
 
-def say_assumed(args: argparse.Namespace, plan: Plan) -> None:
+def say_assumed(args: argparse.Namespace, machine: Machine | None) -> None:
     """Says which machine was taken without ``--machine``: once, beside the text; JSON documents name it."""
-    if args.machine is None and plan.machine is not None and args.format_ == "text":
-        name = plan.machine.name
-        note(f"no --machine: {name}, a usual CPU of that kernel's time, is assumed (--machine baseline: none)")
+    if args.machine is None and machine is not None and args.format_ == "text":
+        note(f"no --machine: {machine.name}, a usual CPU of that kernel's time, is assumed (--machine baseline: none)")
 
 
 def told_machine(args: argparse.Namespace) -> Machine | None:

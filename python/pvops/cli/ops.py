@@ -84,17 +84,17 @@ def _of_kernel(args: argparse.Namespace) -> View:
     kernel.ops.require()
     machine = machine_of(args)
     names = list(dict.fromkeys(["native", *args.backend]))
-    plans = {name: kernel.plan(name, machine=machine) for name in names}
+    slots = {name: kernel.slots(name, machine=machine) for name in names}
     if args.backend:
-        say_assumed(args, plans["native"])
+        say_assumed(args, kernel.usual_machine("native") if machine is None else None)
     from pvops import eras
 
     era = kernel.ops.era
     rows = []
     for type, op in enumerate(kernel.ops.names):
         held = {
-            name: plan.slots[op].symbol or terminal.hex_address(plan.slots[op].address or None)
-            for name, plan in plans.items()
+            name: held_by[op].symbol or terminal.hex_address(held_by[op].address or None)
+            for name, held_by in slots.items()
         }
         rows.append(OpRow("pv_ops", type, type * kernel.word, op, eras.doc(era, op) if era else "", held))
     title = f"{kernel.release or kernel.name}  {kernel.arch}"

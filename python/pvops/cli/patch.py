@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         output.print_json(_document(args, plan, slide))
     else:
         _say(args, plan)
-        say_assumed(args, plan)
+        say_assumed(args, plan.machine)
     return 0
 
 

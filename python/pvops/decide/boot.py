@@ -81,12 +81,10 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     """
     booted = _machine(kernel, backend, machine, rules)
     state = _state(kernel, booted)
-    ops = slots_of.filled(kernel, backend, machine, rules)
+    ops = _filled(kernel, backend, machine, rules, state)
     slots = ops.slots
     nop_choice = _nops(kernel, machine, rules)
     if state is not None:
-        slots = _saved_slots(kernel, slots, state)
-        ops = ops._replace(slots=slots)
         nop_choice = nop_choice._replace(table=state.nops, why=_SAVED)
     words: FeatureWords | None = None
     features: list[int] = []
@@ -148,6 +146,24 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     if machine is not None and state is None and words is not None and words.unknown():
         otherwise = partial(boot, words.words(otherwise=True))
     return Setup(boot(features), booted, slots, ops.patch_function, nop_choice, words, one_cpu, keys, calls, otherwise)
+
+
+def slots(kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> Mapping[str, Slot]:
+    """What each op holds on a boot, and why: the `slots` of `set_up`, and nothing else of it.
+
+    Raises:
+        OpsError: the backend does not fit this kernel.
+    """
+    state = _state(kernel, _machine(kernel, backend, machine, rules))
+    return _filled(kernel, backend, machine, rules, state).slots
+
+
+def _filled(
+    kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules, state: State | None
+) -> slots_of.FilledOps:
+    """The ops under a backend, as the kernel held them where the machine says."""
+    ops = slots_of.filled(kernel, backend, machine, rules)
+    return ops if state is None else ops._replace(slots=_saved_slots(kernel, ops.slots, state))
 
 
 def _state(kernel: KernelImage, machine: Machine) -> State | None:

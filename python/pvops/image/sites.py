@@ -77,11 +77,18 @@ class Row(NamedTuple):
 class Site:
     """An address the kernel may rewrite; what is asked of it is looked up in the columns of its `Sites`."""
 
-    __slots__ = ("_known", "_number", "_sites")
+    __slots__ = ("_address", "_known", "_number", "_sites")
 
-    def __init__(self, sites: Sites, number: int, known: tuple[int, bytes, tuple[Row, ...]] | None = None) -> None:
+    def __init__(
+        self,
+        sites: Sites,
+        number: int,
+        address: int | None = None,
+        known: tuple[int, bytes, tuple[Row, ...]] | None = None,
+    ) -> None:
         self._sites = sites
         self._number = number
+        self._address = address
         self._known = known
 
     def _looked_up(self) -> tuple[int, bytes, tuple[Row, ...]]:
@@ -93,7 +100,9 @@ class Site:
     @property
     def address(self) -> int:
         """Where it is, as linked."""
-        return self._looked_up()[0]
+        if self._address is None:
+            self._address = self._looked_up()[0]
+        return self._address
 
     @property
     def bytes(self) -> bytes:
@@ -242,7 +251,7 @@ class Sites(Sequence[Site]):
 
     def unlisted(self, address: int, code: bytes) -> Site:
         """Code that no table names, as a site without rows."""
-        return Site(self, -1, (address, code, ()))
+        return Site(self, -1, address, (address, code, ()))
 
     def nearest(self, address: int) -> Site | None:
         """The site whose address is nearest, whatever its op; None where there is no site."""
@@ -271,6 +280,11 @@ class Sites(Sequence[Site]):
     def _repr_html_(self) -> str:
         return display.show(self, "fragment")
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows for pyarrow, polars, duckdb: a stream of one batch, whose numbers are not copied; those of one op
+        are. Its columns are the attributes of `Row`, and the address. Another schema than its own is not made."""
+        return self.columns.arrow(self.chosen)
+
     def __contains__(self, value: object) -> bool:
         """Whether a site is one of these, or an address lies in one."""
         if isinstance(value, int):
@@ -281,7 +295,9 @@ class Sites(Sequence[Site]):
         return len(self.columns) if self.chosen is None else len(self.chosen)
 
     def __iter__(self) -> Iterator[Site]:
-        return (Site(self, number) for number in (range(len(self.columns)) if self.chosen is None else self.chosen))
+        address, first = self.columns.column("address"), self.columns.column("first")
+        numbers = range(len(self.columns)) if self.chosen is None else self.chosen
+        return (Site(self, number, address[first[number]]) for number in numbers)
 
     if TYPE_CHECKING:
 

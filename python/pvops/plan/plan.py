@@ -66,6 +66,11 @@ class Plan:
     def __iter__(self) -> Iterator[Write]:
         return map(self._write, self._core.writes())
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The writes for pyarrow, polars, duckdb: a stream of one batch, with the core's short reasons. Another schema
+        than its own is not made."""
+        return self._core.arrow()
+
     def raw(self, low: int = 0, high: int | None = None) -> list[RawWrite]:
         """Every write, or those that touch the addresses from ``low`` up to but not including ``high``, as the core has
         it: much faster to walk than the plan itself. `write` makes one a `Write`."""

@@ -17,7 +17,7 @@ from pvops.verify import evidence, registry
 from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
 from pvops.verify.report import DISASSEMBLED, FLAGS, OWNERS, NotJudged, Report, Unexplained, Vote
-from pvops.verify.rows import Later, Rows
+from pvops.verify.rows import ArrowRows, Later
 from pvops.verify.saved import saved_machine
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ def verify(
         cpus=_cpus(core),
         features={vote.name: vote.value == "yes" for vote in _votes(kernel, core, ["feature"])},
         mitigations=_mitigations(kernel, core),
-        votes=Rows(lambda: _votes(kernel, core)),
+        votes=ArrowRows(lambda: _votes(kernel, core), core.votes_arrow),
         not_judged=list(_not_judged(kernel)),
         modules=list(modules_of(core, found.slide, owners)),
         not_listed=core.not_listed,
         data=data,
-        spans=Rows(core.spans),
+        spans=ArrowRows(core.spans, core.spans_arrow),
         saved=Later(lambda: saved_machine(kernel, core)),
     )
 

@@ -77,5 +77,22 @@ class Rows(Sequence[T_co]):
         return repr(list(self._rows))
 
 
+class ArrowRows(Rows[T_co]):
+    """Rows that pyarrow, polars and duckdb take as they are (``__arrow_c_stream__``): numbers instead of names.
+
+    Args:
+        make: makes all of them.
+        stream: makes Arrow's stream of them.
+    """
+
+    def __init__(self, make: Callable[[], Sequence[T_co]], stream: Callable[[], object]) -> None:
+        super().__init__(make)
+        self._stream = stream
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """A stream of one batch; another schema than its own is not made."""
+        return self._stream()
+
+
 def _rows(made: Sequence[T_co]) -> Rows[T_co]:
     return Rows(lambda: made)
