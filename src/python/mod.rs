@@ -7,6 +7,7 @@ use crate::guard::guarded;
 
 mod arrow;
 mod boot;
+mod column;
 mod columns;
 mod cpu;
 mod errors;
