@@ -43,7 +43,10 @@ TASKS = {
     "demo": Task(demo, "find a kernel; list its paravirt sites, explain one, patch it for KVM"),
     "test": Task(test, "cargo test and pytest, without what `boot` runs"),
     "locks": Task(locks, "model-check the locks, catch their planted bugs, watch their memory"),
-    "locks-long": Task(locks_long, "search the locks without a bound with loom, sample more threads with shuttle"),
+    "locks-long": Task(
+        locks_long,
+        "search the locks without a bound with loom, sample more threads with shuttle, and schedules of guests",
+    ),
     "boot": Task(boot, "boot a kernel in QEMU, compare its text in memory with the prediction"),
     "lint": Task(lint, "rustfmt, clippy, ruff, mypy --strict, stubtest"),
     "format": Task(format_, "format the Rust and the Python"),

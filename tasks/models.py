@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from .environment import VENV, environment
 from .shell import ROOT, Options, run, say
 from .tools import need_rust
 
@@ -35,7 +36,10 @@ def locks(options: Options) -> None:
 
 
 def locks_long(options: Options) -> None:
-    """What `ci` has no time for: loom's searches without a bound, and shuttle's samples of more threads."""
+    """What `ci` has no time for: loom without a bound, shuttle's samples of more threads, schedules of guests."""
     need_rust()
+    environment()
+    # 1,200 schedules a lock: two widths, three backends, patched and not.
+    run(VENV / "bin" / "pvops", "run", "--vcpus", "4", "--slice", "120", "--threshold", "4", "--schedules", "100")
     model("loom", "--cfg loom --cfg mutants", "--", "--ignored")
     model("shuttle", "--cfg shuttle")
