@@ -128,7 +128,7 @@ def predict_calls(words: FeatureWords, kernel: KernelImage) -> dict[int, CallSta
     """Every static call that is patched, by the address of its key; of its trampoline where nothing tells the key."""
     known = calls(words, kernel)
     hooks = lsm.hooks(kernel, words.facts)
-    names = uses.calls(kernel)
+    names = kernel.keep(uses.calls)
     by_code = {} if all(call.name for call in names.values()) else unnamed(words, kernel)
     found = {}
     for key, call in sorted(names.items()):

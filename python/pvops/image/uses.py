@@ -64,8 +64,6 @@ def calls(kernel: KernelView) -> dict[int, Call]:
     A site calls the trampoline until the kernel patches it, so that it says which key ``__SCT__NAME`` belongs to.
     """
     found: dict[int, Call] = {}
-    # A trampoline that goes nowhere is built as a return, which may be a jump to the return thunk.
-    returns = {address for _, address, *_ in kernel.tables.rows("returns")}
     keys: dict[int, int] = {}
     for use in static_calls(kernel):
         if use.key not in found:
@@ -77,7 +75,9 @@ def calls(kernel: KernelView) -> dict[int, Call]:
     for _, address, *_, key, _ in kernel.tables.rows("trampolines"):
         if key is None:
             own = found.get(keys.get(address, 0))
-            goes = 0 if address in returns else _branch(kernel, address) or 0
+            # A trampoline that goes nowhere is built as a return, which may be a jump to the return thunk.
+            returns = any(at == address for _, at, *_ in kernel.tables.rows("returns", address, address + 1))
+            goes = 0 if returns else _branch(kernel, address) or 0
             found[address] = own or Call(_trampoline(kernel, address), goes)
         elif key not in found:
             found[key] = Call(_called(kernel, key, address), kernel.read_word(key) or 0)
