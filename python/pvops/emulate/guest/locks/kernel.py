@@ -131,19 +131,9 @@ class LockImage:
         return (self.w.load(function, self.w.result), self.w.mov(self.w.result, mem(at)))
 
     def _variables(self) -> list[Body]:
-        out: list[Body] = [
-            align(64),
-            label("the_lock"),
-            space(64),
-            label("irq_lock"),
-            space(64),
-            label("slots"),
-            space(64),
-            label("counter"),
-            u32(0),
-        ]
-        out += [label("irq_counter"), u32(0)]
-        out += [(label(name), u32(0)) for name in TOLD]
+        # The locks, and the table beside them, each on cache lines of its own.
+        out: list[Body] = [align(64), [(label(name), space(64)) for name in ("the_lock", "irq_lock", "slots")]]
+        out += [(label(name), u32(0)) for name in ("counter", "irq_counter", *TOLD)]
         for name in dict.fromkeys(name for held in self.protocol.pointers.values() for name in held):
             out += [align(8), label(name), space(8)]
         if self.protocol.key:

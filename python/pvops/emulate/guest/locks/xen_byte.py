@@ -92,7 +92,7 @@ def _lock(code: Code) -> Body:
 def _slow(code: Code) -> Body:
     """xen_spin_lock_slow(): says on which lock it spins, tries once more, polls. 1 where it has the lock."""
     w, steps = code.w, code.steps
-    again, poll, out, gone, first = (Local(name) for name in ("again", "poll", "out", "gone", "first"))
+    again, poll, out, gone = (Local(name) for name in ("again", "poll", "out", "gone"))
     pending = mem(addr("xen_shared_info") + EVTCHN_PENDING)
     # Before 168d2f464ab9 a nested interrupt left behind that its CPU spins on nothing.
     forgets = code.planted("nested-interrupt-slot")
@@ -111,7 +111,7 @@ def _slow(code: Code) -> Body:
         *(movl(w.own(KICKER), eax), btl(eax, pending), jnc(addr(again))),
         *(label(out), steps(NAME, "spinners -= 1", lock(decw(mem(SPINNERS, w.lock))))),
         steps(NAME, "spinning on = none", restored),
-        *(label(first), movl(w.also, eax), label(gone), ret()),
+        *(movl(w.also, eax), label(gone), ret()),
     )
 
 
