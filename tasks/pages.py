@@ -96,6 +96,6 @@ def printed(shown: str, words: list[str], desk: Path) -> str:
         "COLUMNS": "120",
     }
     done = subprocess.run(words, cwd=desk, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode > 1:
+    if done.returncode > 1 or "Traceback (most recent call last)" in done.stdout:
         stop(f"`{shown}` failed with status {done.returncode}: {done.stdout.strip()}")
     return "\n".join(line.rstrip() for line in done.stdout.splitlines())
