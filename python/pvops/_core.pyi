@@ -746,8 +746,9 @@ class Report:
         """(about what, which one, its value, sites for it, sites against it, whether the user said so); with `about`
         only what is about one of these."""
 
-    def spans(self) -> list[tuple[int, int, str]]:
-        """(address, length, table) of the stretches that passes changed."""
+    def spans(self) -> tuple[bytes, bytes, bytes, list[str]]:
+        """The stretches that passes changed, as columns: addresses, lengths and tables, 8, 4 and 1 bytes each, the last
+        a number in the list of names."""
 
     def spans_arrow(self) -> object:
         """The same as Arrow's C stream interface has it: a capsule."""

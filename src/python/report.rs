@@ -31,6 +31,9 @@ pub struct Module {
     kernel: Arc<image::Image>,
 }
 
+/// Addresses, lengths and tables of stretches, and the names of the tables.
+type Spans<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<&'static str>);
+
 /// (address, expected, found, wrong bytes, (site address, expected, found), pass, what others wrote, nearest form,
 /// suspects).
 type Run<'py> = (
@@ -233,9 +236,15 @@ impl Report {
         self.modules.iter().map(module).collect()
     }
 
-    /// The stretches that passes changed: (address, length, table).
-    fn spans(&self) -> Vec<(u64, u32, &'static str)> {
-        self.report.spans.iter().map(|&(address, len, pass)| (address, len, pass.name())).collect()
+    /// The stretches that passes changed, as columns: their addresses, lengths and tables (8, 4 and 1 bytes each, the last
+    /// a number in the list of names).
+    fn spans<'py>(&self, py: Python<'py>) -> Spans<'py> {
+        let spans = &self.report.spans;
+        let addresses: Vec<u8> = spans.iter().flat_map(|&(address, ..)| address.to_ne_bytes()).collect();
+        let lengths: Vec<u8> = spans.iter().flat_map(|&(_, len, _)| len.to_ne_bytes()).collect();
+        let tables: Vec<u8> = spans.iter().map(|&(.., pass)| pass as u8).collect();
+        let names = ALL_PASSES.iter().map(|pass| pass.name()).collect();
+        (PyBytes::new(py, &addresses), PyBytes::new(py, &lengths), PyBytes::new(py, &tables), names)
     }
 
     /// The same as Arrow's C stream interface has it.

@@ -17,7 +17,7 @@ from pvops.verify import evidence, registry
 from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
 from pvops.verify.report import DISASSEMBLED, FLAGS, OWNERS, NotJudged, Report, Unexplained, Vote
-from pvops.verify.rows import ArrowRows, Later
+from pvops.verify.rows import ArrowRows, ArrowSpans, Later
 from pvops.verify.saved import saved_machine
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def verify(
         modules=list(modules_of(core, found.slide, owners)),
         not_listed=core.not_listed,
         data=data,
-        spans=ArrowRows(core.spans, core.spans_arrow),
+        spans=ArrowSpans(core.spans, core.spans_arrow),
         saved=Later(lambda: saved_machine(kernel, core)),
     )
 

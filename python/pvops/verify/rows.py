@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
@@ -96,3 +96,65 @@ class ArrowRows(Rows[T_co]):
 
 def _rows(made: Sequence[T_co]) -> Rows[T_co]:
     return Rows(lambda: made)
+
+
+class Spans(Sequence[tuple[int, int, str]]):
+    """Stretches of text: (address, length, table) each. As columns: they are 100,000, and cross processes.
+
+    Args:
+        make: makes the columns: addresses, lengths and tables, 8, 4 and 1 bytes each, and the names of the tables.
+    """
+
+    def __init__(self, make: Callable[[], tuple[bytes, bytes, bytes, Sequence[str]]]) -> None:
+        self._columns = Later(make)
+
+    def __len__(self) -> int:
+        return len(self._columns.value[2])
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> tuple[int, int, str]: ...
+        @overload
+        def __getitem__(self, index: slice) -> Sequence[tuple[int, int, str]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[int, int, str] | Sequence[tuple[int, int, str]]:
+        addresses, lengths, tables, names = self._columns.value
+        at, of = memoryview(addresses).cast("Q"), memoryview(lengths).cast("I")
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return at[index], of[index], names[tables[index]]
+
+    def __iter__(self) -> Iterator[tuple[int, int, str]]:
+        addresses, lengths, tables, names = self._columns.value
+        at, of = memoryview(addresses).cast("Q"), memoryview(lengths).cast("I")
+        return ((address, length, names[table]) for address, length, table in zip(at, of, tables, strict=True))
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _spans, (self._columns.value,)
+
+    def __repr__(self) -> str:
+        return f"<Spans: {len(self):,} stretches>"
+
+
+class ArrowSpans(Spans):
+    """Likewise, and Arrow's stream of them."""
+
+    def __init__(
+        self, make: Callable[[], tuple[bytes, bytes, bytes, Sequence[str]]], stream: Callable[[], object]
+    ) -> None:
+        super().__init__(make)
+        self._stream = stream
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """A stream of one batch; another schema than its own is not made."""
+        return self._stream()
+
+
+def _spans(columns: tuple[bytes, bytes, bytes, Sequence[str]]) -> Spans:
+    return Spans(lambda: columns)
