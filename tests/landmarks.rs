@@ -92,3 +92,25 @@ fn the_code_of_fineibt_is_told_by_its_placeholder() {
         assert_eq!((found.fineibt_preamble, found.fineibt_caller), (Some(*preamble), Some(*caller)));
     }
 }
+
+#[test]
+fn the_function_that_returns_zero_is_what_static_calls_are_built_with() {
+    // Ten calls of one trampoline, which belong to five keys: three are built with it, one with another, one with none.
+    let (trampoline, zero, other) = (TEXT + 0x100, TEXT + 0x120, TEXT + 0x140);
+    let mut text = vec![0xcc; 0x180];
+    let mut put = |at: u64, code: &[u8]| text[(at - TEXT) as usize..][..code.len()].copy_from_slice(code);
+    put(trampoline, &[&insn::jmp(trampoline, zero)[..], b"\x0f\xb9\xcc"].concat());
+    put(zero, &[b"\xf3\x0f\x1e\xfa", &insn::call(zero + 4, other)[..], b"\x31\xc0\xc3"].concat());
+    put(other, b"\x31\xc0\x48\x89\xf8\xc3");
+    let mut rows = Vec::new();
+    for i in 0..10u64 {
+        put(TEXT + 16 * i, &insn::call(TEXT + 16 * i, trampoline));
+        let place = TABLE + 8 * i;
+        rows.extend([from(place, TEXT + 16 * i), from(place + 4, DATA + 16 * (i % 5))].concat());
+    }
+    let keys: Vec<u8> = [zero, other, zero, 0, zero].iter().flat_map(|f| [f.to_le_bytes(), [0; 8]].concat()).collect();
+    let file = with_text(&text).section(".data", DATA, flags::DATA, &keys);
+    let file = file.section(".rodata", TABLE, flags::RODATA, &rows);
+    let marks = Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap();
+    assert_eq!(marks.return0, Some(zero));
+}

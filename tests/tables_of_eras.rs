@@ -281,10 +281,11 @@ fn calls_without_symbols(nowhere: &[u8; 5], end: &[u8; 3]) -> pvops::Result<Tabl
 #[test]
 fn static_calls_are_found_without_a_symbol() {
     // Since 6.1, in 5.17, and at first, when nothing but the alignment stood behind a trampoline.
-    let eras: [(&[u8; 5], &[u8; 3]); 3] = [
+    let eras: [(&[u8; 5], &[u8; 3]); 4] = [
         (b"\xc3\xcc\x90\x90\x90", b"\x0f\xb9\xcc"),
         (b"\xc3\xcc\xcc\xcc\xcc", b"SCT"),
         (b"\xc3\x90\x90\x90\x90", b"\x0f\x1f\x00"),
+        (b"\xc3\xcc\x90\x90\x90", b"\xcc\xcc\xcc"),
     ];
     for (nowhere, end) in eras {
         let tables = calls_without_symbols(nowhere, end).unwrap();

@@ -31,10 +31,11 @@ const TAIL: u64 = 1;
 /// (2105a92748e8) and its stable ports nops up to the next multiple of 4 ([`NOPS_BEHIND`]).
 pub const TRAMPOLINE_ENDS: [[u8; 3]; 2] = [[0x0f, 0xb9, 0xcc], *b"SCT"];
 
-/// What assemblers fill three bytes with.
-const NOPS_BEHIND: [[u8; 3]; 3] = [[0x0f, 0x1f, 0x00], [NOP, NOP, NOP], [0x66, NOP, NOP]];
-/// A trampoline of those that goes nowhere: `ret` and four nops.
-const NOWHERE: [u8; BRANCH] = [RET, NOP, NOP, NOP, NOP];
+/// What assemblers and linkers fill three bytes with.
+const NOPS_BEHIND: [[u8; 3]; 4] = [[0x0f, 0x1f, 0x00], [NOP, NOP, NOP], [0x66, NOP, NOP], [INT3, INT3, INT3]];
+
+/// Those that go nowhere: `ret` and four nops, and in stable kernels `ret; int3` and three.
+const NOWHERE: [[u8; BRANCH]; 2] = [[RET, NOP, NOP, NOP, NOP], [RET, INT3, NOP, NOP, NOP]];
 
 /// A run shorter than this is no table.
 const LEAST_RUN: usize = 8;
@@ -134,7 +135,7 @@ fn ends_in_nops(address: u64, bytes: &[u8]) -> bool {
 }
 
 fn branches(address: u64, branch: &[u8]) -> bool {
-    address.is_multiple_of(4) && (branch[0] == JMP || branch == NOWHERE)
+    address.is_multiple_of(4) && (branch[0] == JMP || NOWHERE.iter().any(|nowhere| branch == nowhere))
 }
 
 /// Where trampolines are, by the `ud1` that ends each.

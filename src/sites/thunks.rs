@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use super::alternatives::{Alternative, AlternativeTable};
 use super::code::{Code, Record};
 use super::relative::{self, RETPOLINES, RETURNS};
+use super::static_calls::{self, StaticCall};
 use crate::error::Result;
 use crate::image::Image;
-use crate::insn::{self, CALL, JMP, NOP, RET, THUNK_SIZE};
+use crate::insn::{self, CALL, CALL_LEN, JMP, NOP, RET, THUNK_SIZE};
 
 /// `__x86_return_thunk`: every row of `.return_sites` is a jump to it. `None` where no address has more than half of them.
 pub fn return_thunk(image: &Image) -> Result<Option<u64>> {
@@ -48,6 +49,20 @@ pub fn nothing(image: &Image) -> Result<Option<u64>> {
         returns_at_once(code.from(function)?).then_some(function)
     };
     Ok(most(table.rows.iter().filter(|row| row.direct_call).filter_map(called)))
+}
+
+/// `__static_call_return0`: of the functions that static calls are built with and that return 0, the one most have.
+pub fn returns_zero(image: &Image) -> Result<Option<u64>> {
+    let code = Code::of(image);
+    let zero = |site: &StaticCall| {
+        let function = image.read_word(site.key)?;
+        let here = code.from(function)?;
+        let own = here.strip_prefix(b"\xf3\x0f\x1e\xfa").unwrap_or(here);
+        // It may be traced.
+        let own = if own.first() == Some(&CALL) { own.get(CALL_LEN..)? } else { own };
+        matches!(own, [0x31, 0xc0, RET | JMP, ..]).then_some(function)
+    };
+    Ok(most(static_calls::read(&code)?.iter().filter_map(zero)))
 }
 
 /// Whether a function returns at once, as built: `endbr64` and room for counting calls may stand before, and it may return
