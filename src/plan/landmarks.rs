@@ -137,7 +137,11 @@ impl Landmarks {
             jump_thunks: at("__x86_indirect_jump_thunk_array"),
             return_thunk: by_name_or("__x86_return_thunk", thunks::return_thunk)?,
             its_return_thunk: at("its_return_thunk"),
-            return0: by_name_or("__static_call_return0", thunks::returns_zero)?,
+            // Looking for static calls takes time, and where functions have names this one is named, or not there.
+            return0: match symbols {
+                Some(_) => at("__static_call_return0"),
+                None => thunks::returns_zero(image)?,
+            },
             static_call_return: at("__static_call_return"),
             warn_trap: at("__WARN_trap"),
             native_unlock: at("__raw_callee_save___native_queued_spin_unlock"),
