@@ -18,6 +18,7 @@ from .pages import readme
 from .shell import CACHE, ROOT, Options, say
 from .site import manuals, site
 from .tests import boot, fuzz, mutations, test
+from .wheels import wheels
 
 
 class Task(NamedTuple):
@@ -59,6 +60,7 @@ TASKS = {
     "readme": Task(readme, "write the outputs that README and docs show anew (--check: compare only)"),
     "site": Task(site, "build the site into build/site"),
     "manuals": Task(manuals, "write manual pages and completions into build/share"),
+    "wheels": Task(wheels, "build wheels for old systems and other machines, and the sdist, into build/wheels"),
     "ci": Task(ci, "everything a change must pass"),
 }
 
