@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
         from pvops.render import run_locks_page
 
         pages.write(args, run_locks_page.page(found, wrong, pages.made(args)), f"{len(found)} runs")
-    traces = (render.trace_lines(result) for result in found if args.trace)
-    pictures = (locks_text.picture(result) for result in found if args.gantt)
+    traces = (chain([""], render.trace_lines(result)) for result in found if args.trace)
+    pictures = (chain([""], locks_text.picture(result)) for result in found if args.gantt)
     return runs.show(
         args,
         wrong,

@@ -44,7 +44,6 @@ def picture(result: LockResult, columns: int = 100) -> Iterator[str]:
         span = next((s for s in result.spans if s.vcpu == vcpu and s.start <= start < s.end), None)
         if span is not None:
             yield f"  at {start:,} CPU {vcpu} stands at {result.image.place(span.pc)}"
-    yield ""
 
 
 def gantt(result: LockResult, columns: int = 100) -> Iterator[str]:
@@ -66,7 +65,7 @@ def gantt(result: LockResult, columns: int = 100) -> Iterator[str]:
             states += mark
             places += " " if span is None or span.pcpu is None else str(span.pcpu % 10)
         yield f"  CPU {vcpu:<2}{states}"
-        yield f"    on  {places}"[: 8 + len(places)]
+        yield f"    on  {places}".rstrip()
     yield f"  {LEGEND}"
 
 

@@ -96,7 +96,9 @@ def lines(results: Sequence[LockResult], style: Style) -> Iterator[str]:
     groups: dict[str, list[LockResult]] = {}
     for result in results:
         groups.setdefault(result.protocol, []).append(result)
-    for name, group in groups.items():
+    for number, (name, group) in enumerate(groups.items()):
+        if number:
+            yield ""
         first = group[0]
         setting = first.setting
         what = f"{first.vcpus} virtual CPUs on {setting.pcpus}, {setting.scheduler}, seed {setting.seed}"
@@ -113,7 +115,6 @@ def lines(results: Sequence[LockResult], style: Style) -> Iterator[str]:
         for r in group:
             if r.failures:
                 yield f"  {r.backend}, {r.bits} bits, seed {r.failures[0].seed}: {r.failures[0].why}"
-        yield ""
 
 
 def _verdict(result: LockResult) -> str:
