@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from marks import filled
+
 from pvops.emulate.guest import locks
 from pvops.emulate.guest.locks.kernel import LockImage
 from pvops.emulate.smp.job import LockJob, LockResult, run
@@ -124,13 +126,8 @@ TABLES = {"overcommitted": overcommitted, "simulated": simulated, "fast paths": 
 
 
 def current(page: str) -> str:
-    """The page with its tables as they should be, each between its pair of marks."""
-    for name, table in TABLES.items():
-        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
-        page = before + begin + "\n".join(table()) + "\n" + end + after
-    return page
+    """The page with its tables as they should be."""
+    return filled(page, {name: table() for name, table in TABLES.items()})
 
 
 if __name__ == "__main__":

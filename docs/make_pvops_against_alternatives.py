@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from marks import filled
 from sites_counted import BACKENDS, Kernels, Measured, Outcome
 
 import pvops
@@ -349,21 +350,14 @@ TABLES = {
 
 
 def current(page: str, folder: Path) -> str:
-    """The page with its tables as they should be, each between its pair of marks.
+    """The page with its tables as they should be.
 
     Raises:
         InputError: a kernel of the page is not in the folder.
     """
     found = {name: Measured(pvops.open(folder / "kernels" / f"vmlinuz-{r}")) for name, r in RELEASES.items()}
     tables = {name: table(found) for name, table in TABLES.items()} | {"memory": memory_table(found, folder)}
-    for name, table in tables.items():
-        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        before, mark, rest = page.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not mark or not closed:
-            raise ValueError(f"{PAGE.name} has no pair of marks for the table {name}")
-        page = before + begin + "\n".join(table) + "\n" + end + after
-    return page
+    return filled(page, tables)
 
 
 def main(arguments: list[str]) -> int:

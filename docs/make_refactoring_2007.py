@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from marks import filled
+
 from pvops.eras import era, v2_6_23
 
 PAGE = Path(__file__).with_name("refactoring-2007.md")
@@ -63,13 +65,8 @@ TABLES = {"ops": ops_table, "aliases": aliases_table, "asm-offsets": asm_offsets
 
 
 def current(page: str) -> str:
-    """The page with its tables as they should be, each between its pair of marks."""
-    for name, table in TABLES.items():
-        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
-        page = before + begin + "\n".join(table()) + "\n" + end + after
-    return page
+    """The page with its tables as they should be."""
+    return filled(page, {name: table() for name, table in TABLES.items()})
 
 
 if __name__ == "__main__":

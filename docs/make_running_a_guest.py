@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from marks import filled
+
 from pvops.emulate import GuestImage, Session, hosts, run, shipped
 from pvops.emulate.guest.tour import tour
 
@@ -71,13 +73,8 @@ TABLES = {
 
 
 def current(page: str) -> str:
-    """The page with its tables as they should be, each between its pair of marks."""
-    for name, table in TABLES.items():
-        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
-        page = before + begin + "\n".join(table()) + "\n" + end + after
-    return page
+    """The page with its tables as they should be."""
+    return filled(page, {name: table() for name, table in TABLES.items()})
 
 
 if __name__ == "__main__":

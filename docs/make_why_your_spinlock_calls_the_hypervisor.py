@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from marks import filled
+
 from pvops.lock import published, sweeps, tables
 from pvops.lock.simulate import Case, Result, around_preempted_holder, sweep
 
@@ -73,18 +75,6 @@ def _table(rows: Iterable[Iterable[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, line, *rest)]
 
 
-def current(page: str, tables: Mapping[str, list[str]]) -> str:
-    """The page with its tables as they should be, each between its pair of marks."""
-    for name, table in tables.items():
-        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        before, mark, rest = page.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not mark or not closed:
-            raise ValueError(f"{PAGE.name} has no pair of marks for the table {name}")
-        page = before + begin + "\n".join(table) + "\n" + end + after
-    return page
-
-
 def stale_pictures(pictures: Mapping[str, Picture]) -> list[str]:
     """The names of pictures that do not show what was simulated."""
 
@@ -109,7 +99,7 @@ def draw(pictures: Mapping[str, Picture]) -> None:
 def main(arguments: list[str]) -> int:
     """Writes the page, or with ``--check`` compares it."""
     old, found = PAGE.read_text(), made()
-    new, stale = current(old, found.tables), stale_pictures(found.pictures)
+    new, stale = filled(old, found.tables), stale_pictures(found.pictures)
     if "--check" not in arguments:
         PAGE.write_text(new)
         draw({name: found.pictures[name] for name in stale})

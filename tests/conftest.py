@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 import pvops
 from kernels.given import Boot, boots, given, required, root
 from pvops.kernel import Kernel
+
+# What makes the pages of docs imports what stands beside it.
+sys.path.append(str(Path(__file__).parents[1] / "docs"))
 
 #: Fixtures that need what ``PVOPS_KERNELS`` holds.
 _NEED_KERNELS = frozenset({"kernels_root", "kernel", "boot", "goldens"})
