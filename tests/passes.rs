@@ -300,9 +300,13 @@ fn cfi_kernel() -> (Vec<u8>, Tables) {
 }
 
 fn cfi(mode: CfiMode, seed: Option<u32>) -> (Vec<u8>, usize) {
+    cfi_of("6.12", mode, seed)
+}
+
+fn cfi_of(era: &str, mode: CfiMode, seed: Option<u32>) -> (Vec<u8>, usize) {
     let (text, tables) = cfi_kernel();
     let boot = Boot { cfi: Cfi { mode, seed }, cfi_known: seed.is_some(), ..machine(0) };
-    let (plan, memory) = run("6.12", &text, &[0], &tables, &boot).expect("no BUG");
+    let (plan, memory) = run(era, &text, &[0], &tables, &boot).expect("no BUG");
     (memory.from(TEXT).to_vec(), plan.undetermined().len())
 }
 
@@ -332,6 +336,15 @@ fn with_ibt_functions_check_their_callers() {
     // The sealed one lets nobody in: no endbr, and a hash that no caller has.
     assert_eq!(text[32..48], *b"\x66\x0f\x1f\x00\x41\x81\xea\x00\x00\x00\x00\x74\x03\x0f\x0b\x90");
     assert_eq!(text[64..78], *b"\x41\xba\x44\x33\x22\x11\x49\x83\xeb\x10\x0f\x1f\x40\x00");
+}
+
+#[test]
+fn before_6_5_no_hash_is_sealed_and_functions_keep_their_endbr() {
+    let (text, _) = cfi_of("6.1", CfiMode::Kcfi, Some(0));
+    assert_eq!(text[33..37], 0x5566_7788_u32.to_le_bytes());
+    let (text, _) = cfi_of("6.1", CfiMode::FineIbt, Some(0));
+    assert_eq!(text[16..20], *b"\xf3\x0f\x1e\xfa");
+    assert_eq!(text[32..48], *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x88\x77\x66\x55\x74\x03\x0f\x0b\x90");
 }
 
 #[test]

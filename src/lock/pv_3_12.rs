@@ -6,8 +6,8 @@ use super::fence;
 use super::limit::Until;
 use super::ops::{self, PvLockOps};
 use super::parking;
-use super::patience::{self, Waiting};
-use super::pv_4_0::{SLOWPATH, STEP, halves, word};
+use super::patience;
+use super::pv_4_0::{SLOWPATH, STEP, halves, wait_turn, word};
 use super::raw::RawLock;
 use super::slots::Want;
 use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
@@ -51,31 +51,14 @@ impl<O: PvLockOps> PvTicketLock3_12<O> {
 
     #[cold]
     fn wait(&self, ticket: u16) {
-        let mut spins = 0;
-        'blocked: loop {
-            if self.head() == ticket {
-                break;
-            }
-            let mut waiting = Waiting::begin(self.ops.patience());
-            while waiting.turn(&self.ops) {
-                if self.head() == ticket {
-                    spins += waiting.spins;
-                    break 'blocked;
-                }
-            }
-            spins += waiting.spins;
-            if self.ops.blocks() {
-                parking::wait(&self.ops, self.want(ticket), None, || {
-                    self.word.fetch_or(u32::from(SLOWPATH) << 16, Ordering::SeqCst);
-                    self.head() == ticket
-                });
-            } else {
-                super::sync::relax();
-            }
-        }
-        if let Some(counters) = self.ops.counters() {
-            counters.slow_path(spins);
-        }
+        wait_turn(
+            &self.ops,
+            self.want(ticket),
+            || self.head() == ticket,
+            || {
+                self.word.fetch_or(u32::from(SLOWPATH) << 16, Ordering::SeqCst);
+            },
+        );
     }
 
     /// `__ticket_unlock_slowpath()`: the last of the queue clears the flag; otherwise the next owner is kicked.

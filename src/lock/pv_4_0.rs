@@ -41,6 +41,35 @@ pub(super) fn word(head: u16, tail: u16) -> u32 {
     u32::from(head) | u32::from(tail) << 16
 }
 
+/// Spins for a while, then blocks, until `is_mine`; `flag` says in the lock that somebody is parked, before the last look.
+pub(super) fn wait_turn<O: PvLockOps>(ops: &O, want: Want, is_mine: impl Fn() -> bool, flag: impl Fn()) {
+    let mut spins = 0;
+    'blocked: loop {
+        if is_mine() {
+            break;
+        }
+        let mut waiting = Waiting::begin(ops.patience());
+        while waiting.turn(ops) {
+            if is_mine() {
+                spins += waiting.spins;
+                break 'blocked;
+            }
+        }
+        spins += waiting.spins;
+        if ops.blocks() {
+            parking::wait(ops, want, None, || {
+                flag();
+                is_mine()
+            });
+        } else {
+            super::sync::relax();
+        }
+    }
+    if let Some(counters) = ops.counters() {
+        counters.slow_path(spins);
+    }
+}
+
 impl<O: PvLockOps> PvTicketLock4_0<O> {
     const_fn! {
         /// A free lock that is enlightened by these ops.
@@ -65,32 +94,15 @@ impl<O: PvLockOps> PvTicketLock4_0<O> {
 
     #[cold]
     fn wait(&self, ticket: u16) {
-        let mut spins = 0;
-        'blocked: loop {
-            if self.head() == ticket {
-                break;
-            }
-            let mut waiting = Waiting::begin(self.ops.patience());
-            while waiting.turn(&self.ops) {
-                if self.head() == ticket {
-                    spins += waiting.spins;
-                    break 'blocked;
-                }
-            }
-            spins += waiting.spins;
-            if self.ops.blocks() {
-                parking::wait(&self.ops, self.want(ticket), None, || {
-                    // __ticket_enter_slowpath(): the flag must be set before the last look.
-                    self.word.fetch_or(u32::from(SLOWPATH), Ordering::SeqCst);
-                    self.head() == ticket
-                });
-            } else {
-                super::sync::relax();
-            }
-        }
-        if let Some(counters) = self.ops.counters() {
-            counters.slow_path(spins);
-        }
+        wait_turn(
+            &self.ops,
+            self.want(ticket),
+            || self.head() == ticket,
+            || {
+                // __ticket_enter_slowpath()
+                self.word.fetch_or(u32::from(SLOWPATH), Ordering::SeqCst);
+            },
+        );
         self.check_and_clear_slowpath();
     }
 

@@ -97,7 +97,7 @@ fn preamble(run: &mut Run<'_>, row: u32, address: u64, mode: CfiMode, seed: Opti
     run.poke(Pass::Cfi, row, address, &code, Kind::Inlined, Reason::FineIbt)?;
     let function = address.wrapping_add(PREAMBLE);
     let poison = run.rules.endbr_poison;
-    if run.memory.read(function, 4).is_ok_and(|here| here == ENDBR64) {
+    if run.rules.seals_hashes && run.memory.read(function, 4).is_ok_and(|here| here == ENDBR64) {
         run.poke(Pass::Cfi, row, function, &poison, Kind::Sealed, Reason::FineIbt)?;
     }
     Ok(())
@@ -140,7 +140,7 @@ fn place(code: &[u8]) -> Option<usize> {
 
 /// `poison_cfi()` (6.5, 9831c6253ace): the preamble of a sealed function accepts no caller.
 pub(super) fn seal(run: &mut Run<'_>, row: u32, function: u64) -> Result<()> {
-    if run.tables.cfi.is_empty() {
+    if run.tables.cfi.is_empty() || !run.rules.seals_hashes {
         return Ok(());
     }
     let address = function.wrapping_sub(PREAMBLE);

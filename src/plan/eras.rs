@@ -92,6 +92,7 @@ const V2_6_24: Rules = Rules {
     smp_locks: SmpLocks { unlocked: 0x90, looks: false, remembers: false },
     endbr_poison: *b"\x66\x0f\x1f\x00",
     jump_label_nops: false,
+    seals_hashes: false,
     count_alternatives: false,
 };
 
@@ -168,6 +169,7 @@ const V6_12: Rules = Rules {
         nops: Nops::Merge,
     },
     static_calls: StaticCalls { again: true, ..V6_1.static_calls },
+    seals_hashes: true,
     count_alternatives: true,
     ..V6_1
 };
@@ -177,6 +179,7 @@ const V6_5: Rules = Rules {
     era: "6.5",
     alternatives: Alternatives { same_site: SameSite::Each, nops: Nops::MergeJumps, ..V6_12.alternatives },
     static_calls: StaticCalls { again: true, ..V6_1.static_calls },
+    seals_hashes: true,
     ..V6_1
 };
 

@@ -207,6 +207,9 @@ pub struct Rules {
     pub endbr_poison: [u8; 4],
     /// `jump_label_init()` rewrites nops that are not this CPU's.
     pub jump_label_nops: bool,
+    /// Functions that nothing calls indirectly accept no caller (`poison_cfi()`, 9831c6253ace), and with FineIBT the
+    /// `endbr` behind a preamble goes (`cfi_rewrite_endbr()`, 04505bbbbb15): both since 6.5.
+    pub seals_hashes: bool,
     /// `callthunks_patch_builtin_calls()` goes through `.altinstructions` too.
     pub count_alternatives: bool,
 }

@@ -10,6 +10,8 @@ import pvops._core as _core
 
 #: Variables of every kernel: where kallsyms lists data, one of them is listed.
 _DATA = ("boot_cpu_data", "init_task", "jiffies_64", "linux_banner")
+#: Tables that may have too few rows to be told by what is in them.
+MAY_LACK = ("jump_labels", "static_calls")
 
 
 class KernelView:

@@ -90,7 +90,8 @@ impl SiteMap<'_> {
     /// `cfi_rewrite_endbr()` (6.5, 04505bbbbb15): with FineIBT indirect calls land on the preamble, not on the function.
     pub(super) fn checked_endbr(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         let function = self.code.from(address.wrapping_sub(PREAMBLE as u64));
-        if state.cfi.mode == CfiMode::FineIbt
+        if self.rules.seals_hashes
+            && state.cfi.mode == CfiMode::FineIbt
             && preamble_hash(function).is_some()
             && let Some(site) = code.at(address, 4)
             && site == ENDBR64
@@ -116,7 +117,7 @@ impl SiteMap<'_> {
 
     /// `poison_cfi()`: the preamble of a function that nothing calls indirectly accepts no caller.
     pub(super) fn poison_cfi(&self, preamble: u64, state: &State, code: &mut ClusterCode<'_>) {
-        if !state.sealed {
+        if !state.sealed || !self.rules.seals_hashes {
             return;
         }
         match state.cfi.mode {
