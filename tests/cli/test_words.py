@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cli.run import pvops
 from pvops.cli import main
 
 
@@ -20,3 +21,8 @@ from pvops.cli import main
 def test_trouble_with_the_words_comes_first(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert capsys.readouterr().err.startswith(f"pvops: {said}")
+
+
+def test_help_says_nothing_that_nobody_wrote() -> None:
+    assert "None" not in pvops("--help").stdout.decode()
+    assert "None" not in pvops("lock", "--help").stdout.decode()

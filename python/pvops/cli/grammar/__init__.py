@@ -14,7 +14,7 @@ _ABOUT = "What Linux's paravirt patching does to kernel text, reproduced offline
 
 # The command speaks English only. Left to itself argparse asks for a translation of each of its headings: it loads
 # `locale` and looks for catalogues on disk, which takes as long as all else it does.
-setattr(argparse, "_", str)  # noqa: B010 (a name that type checkers do not know)
+setattr(argparse, "_", lambda text: text)  # noqa: B010 (a name that type checkers do not know)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -27,7 +27,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         import_module(f"pvops.cli.grammar.{asked}").add(commands)
     else:
         for name, (what, _) in COMMANDS.items():
-            commands.add_parser(name, help=what)
+            commands.add_parser(name, help=what, add_help=False)
     return parser.parse_args(argv)
 
 
