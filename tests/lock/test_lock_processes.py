@@ -8,17 +8,7 @@ import sys
 
 import pytest
 
-import pvops
-
-Lock = pvops.TicketLock | pvops.HybridLock
-WAITERS = ("native", "park", "futex", "event-channel", "halt")
-
-
-@pytest.fixture(params=[pvops.TicketLock, pvops.HybridLock])
-def make(request: pytest.FixtureRequest) -> type[Lock]:
-    """Both classes in turn."""
-    kind: type[Lock] = request.param
-    return kind
+from lock.kinds import WAITERS, Lock
 
 
 @pytest.mark.parametrize("waiter", WAITERS)

@@ -13,17 +13,8 @@ from collections.abc import Callable
 import pytest
 
 import pvops
+from lock.kinds import WAITERS, Lock
 from pvops.errors import LockError, OpsError
-
-Lock = pvops.TicketLock | pvops.HybridLock
-WAITERS = ("native", "park", "futex", "event-channel", "halt")
-
-
-@pytest.fixture(params=[pvops.TicketLock, pvops.HybridLock])
-def make(request: pytest.FixtureRequest) -> type[Lock]:
-    """Both classes in turn."""
-    kind: type[Lock] = request.param
-    return kind
 
 
 def test_it_is_a_context_manager_that_lets_go_on_an_exception(make: type[Lock]) -> None:

@@ -40,9 +40,8 @@ def opened(args: argparse.Namespace) -> Kernel:
     if unknown := kernel.image.unknown_sections():
         what = f"{'sections' if len(unknown) > 1 else 'section'} {', '.join(unknown)}"
         note(f"{kernel.name}: {what}: lists code, and no pass here goes by it; what the kernel writes there is missing")
-    if getattr(args, "table", None) not in (None, *MAY_LACK):
-        return kernel  # nothing is missing of the table that is asked for, and no symbol need be read
-    if missing := kernel.tables_not_found:
+    # Of another table that is asked for alone nothing is missing, and no symbol need be read.
+    if getattr(args, "table", None) in (None, *MAY_LACK) and (missing := kernel.tables_not_found):
         why = "no symbol says where they lie, and nothing looks like more than a few of their rows"
         note(f"{kernel.name}: {', '.join(missing)}: {why}; if there are any, what the kernel writes there is missing")
     return kernel
