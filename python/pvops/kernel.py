@@ -7,7 +7,6 @@ import os
 import pvops._core as _core
 from pvops import display
 from pvops.errors import OpsError, TableError
-from pvops.image.buffers import contiguous
 from pvops.image.kernel_image import KernelImage
 
 TYPE_CHECKING = False
@@ -44,6 +43,8 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         return _opened(_core.Image.open(path), os.path.abspath(path))
+    from pvops.image.buffers import contiguous
+
     return _opened(_core.Image.from_bytes("<bytes>", contiguous(source)), source)
 
 

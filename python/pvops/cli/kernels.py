@@ -7,7 +7,6 @@ import os
 import sys
 
 from pvops.cli.output import note
-from pvops.cpus import usable_cpus
 from pvops.errors import InputError, OpsError, UsageError
 from pvops.image.view import MAY_LACK
 from pvops.kernel import Kernel, open, open_stdin
@@ -49,17 +48,19 @@ def opened(args: argparse.Namespace) -> Kernel:
 
 def _check_words(args: argparse.Namespace) -> None:
     """Refuses a backend that no kernel has, and reads the machine: a kernel takes the most time to open."""
-    from pvops import backends
+    if named := getattr(args, "backend", None):
+        from pvops import backends
 
-    named = getattr(args, "backend", None) or []
-    for name in [named] if isinstance(named, str) else named:
-        backends.check(name)
+        for name in [named] if isinstance(named, str) else named:
+            backends.check(name)
     if getattr(args, "machine", None) not in (None, "-"):
         args.machine_read = machine_of(args)
 
 
 def jobs() -> int:
     """How many threads may work at once: the CPUs this process may use."""
+    from pvops.cpus import usable_cpus
+
     return len(usable_cpus())
 
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from pvops.errors import Error
-from pvops.render.terminal import hex_address
 
 
 def note(message: str) -> None:
@@ -41,6 +40,8 @@ def error_document(error: Exception) -> dict[str, object]:
     """An error under ``--json``."""
     document: dict[str, object] = {"schema": "pvops.error/1", "error": type(error).__name__, "message": str(error)}
     if isinstance(error, Error):
+        from pvops.render.terminal import hex_address
+
         document |= {
             "reason": error.reason,
             "file": error.file,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from _thread import RLock
 from functools import cached_property
-from threading import RLock
 
 import pvops._core as _core
 from pvops.image.view import KernelView
