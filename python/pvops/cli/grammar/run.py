@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="native, lguest, xen or kvm; may be repeated (default: all that the era has)",
+        help="native, lguest, xen, kvm; for locks hyperv, hyperv-spin; may be repeated (default: all that there are)",
     )
     patched = parser.add_mutually_exclusive_group()
     patched.add_argument("--patched", dest="patched", action="store_true", default=None, help="patched runs only")

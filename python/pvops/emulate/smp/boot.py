@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pvops.emulate import patching
 from pvops.emulate.guest.locks.code import CPUS, NUMBER
 from pvops.emulate.smp.memory import PAGE, Memory
+from pvops.emulate.smp.text import msrs
 from pvops.emulate.smp.vcpu import Vcpu
 from pvops.errors import RunError
 
@@ -52,8 +53,11 @@ def boot(image: LockImage, below: Hypervisor, vcpus: int, *, patched: bool) -> B
     for number in range(vcpus):
         memory.set_number(image.per_cpu(number) + NUMBER, 4, number)
     cpus = [Vcpu(n, memory, text, image.bits, below.ring, below) for n in range(vcpus)]
+    traps = msrs(image, memory)
+    for cpu in cpus:
+        cpu.watch_msrs(traps)
     first = cpus[0]
-    _enter(image, first, f"{below.name}_entry")
+    _enter(image, first, below.entry)
     first.step(100_000, image.address("check_bugs"))
     if first.get("pc") != image.address("check_bugs"):
         raise RunError(f"the guest does not come up: {first.stopped.why if first.stopped else 'it does not end'}")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import iced_x86
 
 from pvops.emulate.patching import FORMS
+from pvops.emulate.smp.text import instructions
 
 if TYPE_CHECKING:
-    from iced_x86 import Instruction
-
     from pvops.emulate.guest.locks.kernel import LockImage
     from pvops.emulate.smp.boot import Write
     from pvops.emulate.smp.memory import Memory
@@ -76,10 +75,3 @@ class Counts:
 def _each(called: Iterable[Callable[[int], None]], at: int) -> None:
     for one in called:
         one(at)
-
-
-def instructions(image: LockImage, memory: Memory) -> Iterator[Instruction]:
-    """The text, as it is now, instruction by instruction."""
-    for name, (address, raw) in image.built.sections.items():
-        if name.startswith(".text"):
-            yield from iced_x86.Decoder(image.bits, memory.read(address, len(raw)), ip=address)

@@ -47,6 +47,9 @@ class Machine(Protocol):
     def slept(self, number: int) -> None:
         """A sleep is over, or was none."""
 
+    def makes_way(self, cpu: Vcpu) -> None:
+        """This one's slice ends, if others queue."""
+
     def ticked(self, cpu: Vcpu) -> None:
         """The timer's interrupt is delivered."""
 
@@ -61,6 +64,13 @@ class Hypervisor:
 
     name = "native"
     ring = 0
+    #: Its guests enable interrupts although no timer ticks: by one they are kicked.
+    interrupts = False
+
+    @property
+    def entry(self) -> str:
+        """Symbol where its guests start."""
+        return f"{self.name}_entry"
 
     def __init__(self, image: LockImage, cpus: int) -> None:
         self.image = image
@@ -79,14 +89,25 @@ class Hypervisor:
         return False
 
     def interrupt(self, cpu: Vcpu) -> bool:
-        """The timer's interrupt, through a gate that disables interrupts; false while they are off."""
+        """The timer's interrupt; false while it cannot come."""
+        return self._gate(cpu, "timer_interrupt")
+
+    def deliver(self, cpu: Vcpu) -> None:
+        """Other interrupts that are pending, where there are some."""
+
+    def cpuid(self, cpu: Vcpu) -> bool:
+        """``cpuid``: false where the CPU itself says what it is."""
+        return False
+
+    def _gate(self, cpu: Vcpu, handler: str) -> bool:
+        """An interrupt, through a gate that disables interrupts; false while they are off."""
         flags, pc = cpu.get("flags"), cpu.get("pc")
         # Behind ``sti`` the CPU executes one instruction more: nothing comes between it and ``hlt``.
         if not flags & IF or cpu.number_at(pc - 1, 2) == 0xF4FB:
             return False
         cpu.frame(flags)
         cpu.set("flags", flags & ~IF)
-        cpu.set("pc", self.image.address("timer_interrupt"))
+        cpu.set("pc", self.image.address(handler))
         return True
 
 
@@ -251,6 +272,3 @@ class Xen(Hypervisor):
         if sleeper is not None:
             self.machine.wake(cpu, sleeper)
             self.machine.slept(sleeper)
-
-
-HYPERVISORS: dict[str, type[Hypervisor]] = {"native": Native, "kvm": Kvm, "xen": Xen}

@@ -115,8 +115,8 @@ class LockResult(NamedTuple):
 
 
 #: What hypervisors call a kick and a sleep.
-KICKS = ("KICK_CPU", "event_channel_op: send")
-POLLS = ("(halt)", "sched_op: poll")
+KICKS = ("KICK_CPU", "event_channel_op: send", "HvCallSendSyntheticClusterIpi")
+POLLS = ("(halt)", "sched_op: poll", "(guest idle)")
 
 
 def results(job: LockJob) -> Iterator[LockResult]:

@@ -17,11 +17,11 @@ from pvops.emulate.cpu import Stop
 from pvops.emulate.guest.locks.kernel import TOLD
 from pvops.emulate.guest.locks.steps import DONE
 from pvops.emulate.smp import boot
+from pvops.emulate.smp.backends import HYPERVISORS
 from pvops.emulate.smp.counts import Counts
-from pvops.emulate.smp.hypervisors import HYPERVISORS
+from pvops.emulate.smp.processors import Physical, Processors
 from pvops.emulate.smp.record import Recorder
-from pvops.emulate.smp.scheduler import Scheduler, scheduler
-from pvops.emulate.smp.setting import PARTS, Outcome, Setting
+from pvops.emulate.smp.setting import Outcome, Setting
 from pvops.emulate.smp.watch import Broken, Watches
 from pvops.errors import RunError
 
@@ -35,24 +35,12 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile("0x(?:ffffffff8|c0)[0-9a-f]{6,7}")
 
 
-class Physical:
-    """A physical CPU: its count, who runs on it, and until when."""
-
-    __slots__ = ("began", "end", "now", "vcpu")
-
-    def __init__(self, end: int) -> None:
-        self.now = 0
-        self.end = end
-        self.began = 0
-        self.vcpu: int | None = None
-
-
 class Machine:
     """A guest, booted and patched on so many virtual CPUs; it can be run again and again.
 
     Args:
         image: the guest.
-        backend: ``native``, ``kvm`` or ``xen``.
+        backend: of `HYPERVISORS`.
         vcpus: how many.
         patched: its sites are patched.
         recorder: told of everything that happens.
@@ -96,12 +84,8 @@ class Machine:
     stop: Stop | None
     setting: Setting
     watch: Watches
-    physical: list[Physical]
-    at: Physical
-    scheduler: Scheduler
+    processors: Processors
     calls: Counter[str]
-    parts: dict[str, int]
-    preempted: list[int]
     _wants_block: int | None
 
     def forms(self) -> dict[str, str]:
@@ -132,13 +116,13 @@ class Machine:
         setting.check()
         self.begin(setting)
         while self.stop is None:
-            busy = [p for p in self.physical if p.vcpu is not None]
-            if not busy:
+            behind = self.processors.behind()
+            if behind is None:
                 self.stop = self._nobody()
                 break
-            self._turn(min(busy, key=lambda p: p.now))
+            self._turn(behind)
         if self.recorder is not None:
-            self.recorder.end(max(p.now for p in self.physical))
+            self.recorder.end(self.processors.last())
         return self._outcome(self.stop)
 
     def begin(self, setting: Setting) -> None:
@@ -146,7 +130,7 @@ class Machine:
         self.setting = setting
         self.memory.buffer[:] = self._held
         told = {"turns": setting.turns, "think": setting.think, "hold": setting.hold, "nr_cpus": len(self.cpus)}
-        told["interrupts"] = int(setting.tick > 0)
+        told["interrupts"] = int(setting.tick > 0 or self.below.interrupts)
         for name in TOLD:
             self.memory.set_number(self.image.address(name), 4, told.get(name, 0))
         self.memory.set_number(self.image.address("the_lock"), 8, self.image.protocol.ticket(setting.ticket))
@@ -159,47 +143,31 @@ class Machine:
         self.random = random.Random(setting.seed)
         self.stop = None
         self.calls = Counter()
-        self.blocked = 0
-        self.preempted = [0, 0]
         self.executed = self.ticks = 0
         self._ran = [0] * len(self.cpus)
         self._next_tick = [setting.tick * (n + 1) // len(self.cpus) for n in range(len(self.cpus))]
-        self.parts = dict.fromkeys(PARTS, 0)
-        self._state = ["idle"] * count
-        self._since = [0] * count
         self.done = [False] * count
         self._wants_block = None
-        self.scheduler = scheduler(setting.scheduler, count, setting.pcpus, setting.slice)
-        pcpus = setting.pcpus
-        self.physical = [Physical((p + 1) * setting.slice // pcpus) for p in range(pcpus)]
-        self.at = self.physical[0]
         if self.recorder is not None:
             self.recorder.begin(self.image, self.memory, self.cpus, setting.pcpus)
-        for vcpu in range(count):
-            if vcpu < pcpus:
-                self.physical[vcpu].vcpu = vcpu
-                self._enters(vcpu, "useful", 0)
-            else:
-                self.scheduler.add(vcpu, 0)
-                self._enters(vcpu, "idle", 0)
+        self.processors = Processors(count, setting, self.watch.owns, self.recorder)
 
     def _turn(self, p: Physical) -> None:
         """One quantum of who runs on a physical CPU, or the end of its slice."""
         setting, number = self.setting, p.vcpu
         assert number is not None
-        self.at = p
+        self.processors.at = p
         if p.now >= p.end:
-            if self.scheduler.yields(number, p.now):
-                self._preempt(p)
-            else:
-                p.end = p.now + setting.slice
+            self.processors.ended(p)
             return
         drawn = 1 + self.random.getrandbits(24) % (2 * setting.quantum - 1) if setting.quantum > 1 else 1
         count = min(drawn, p.end - p.now)
         cpu = self.cpus[number]
-        self._enters(number, "spin" if self.watch.spins(number) else "useful", p.now)
+        self.processors.enters(number, "spin" if self.watch.spins(number) else "useful", p.now)
         if setting.tick and self._ran[number] >= self._next_tick[number] and self.below.interrupt(cpu):
             self.ticked(cpu)
+        if self.below.interrupts:
+            self.below.deliver(cpu)
         cpu.step(count, self._exit)
         p.now += count
         self._ran[number] += count
@@ -211,69 +179,13 @@ class Machine:
         elif self.executed > setting.most:
             self.stop = Stop("instructions", cpu.get("pc"), f"more than {setting.most:,} instructions")
         elif self._wants_block == number:
-            self._leave(p, "blocked")
+            self.processors.leave(p, "blocked")
         elif cpu.get("pc") == self._exit:
             self.done[number] = True
-            self._leave(p, "idle")
+            self.processors.leave(p, "idle")
         elif self._hangs(p.now):
             self.stop = Stop("hang", cpu.get("pc"), f"nobody owns the lock, and {self._waiters()} spin for ever")
         self._wants_block = None
-
-    # Physical CPUs
-
-    def _number(self, p: Physical) -> int:
-        return self.physical.index(p)
-
-    def _enters(self, vcpu: int, state: str, now: int) -> None:
-        """A virtual CPU is in a state from now on."""
-        if state != self._state[vcpu]:
-            now = max(now, self._since[vcpu])
-            self.parts[self._state[vcpu]] += now - self._since[vcpu]
-            self._state[vcpu], self._since[vcpu] = state, now
-            if self.recorder is not None:
-                self.recorder.state(vcpu, state, now)
-
-    def _preempt(self, p: Physical) -> None:
-        """Who runs makes way, and queues."""
-        vcpu = p.vcpu
-        assert vcpu is not None
-        self.preempted[0] += 1
-        self.preempted[1] += self.watch.owns(vcpu)
-        self.scheduler.left(vcpu, p.now - p.began)
-        self._enters(vcpu, "idle", p.now)
-        following = self.scheduler.take(p.now)
-        self.scheduler.add(vcpu, p.now)
-        p.vcpu = None
-        self._put(p, following)
-
-    def _leave(self, p: Physical, state: str) -> None:
-        """Who runs sleeps, or is done."""
-        vcpu = p.vcpu
-        assert vcpu is not None
-        if state == "blocked":
-            self._spend(p, self.setting.exit)
-            self.blocked += 1
-        self.scheduler.left(vcpu, p.now - p.began)
-        self._enters(vcpu, state, p.now)
-        p.vcpu = None
-        self._put(p, self.scheduler.take(p.now))
-
-    def _put(self, p: Physical, vcpu: int | None) -> None:
-        if vcpu is None:
-            return
-        p.vcpu = vcpu
-        p.now = max(p.now, self._since[vcpu])
-        if self.recorder is not None:
-            self.recorder.put(vcpu, self._number(p), p.now)
-        p.began = p.now
-        self._spend(p, self.setting.switch)
-        p.end = p.now + self.setting.slice
-
-    def _spend(self, p: Physical, cycles: int) -> None:
-        """The hypervisor works for who runs."""
-        if p.vcpu is not None and cycles:
-            self._enters(p.vcpu, "overhead", p.now)
-            p.now += cycles
 
     # What hypervisors ask for
 
@@ -284,39 +196,34 @@ class Machine:
     def called(self, cpu: Vcpu, name: str) -> None:
         self.calls[name] += 1
         if self.recorder is not None:
-            self.recorder.event(cpu, self.at.now, "call", name)
+            self.recorder.event(cpu, self.processors.at.now, "call", name)
 
     def block(self, cpu: Vcpu) -> None:
         self._wants_block = cpu.number
         cpu.pause()
 
     def wake(self, cpu: Vcpu, number: int) -> None:
-        now = self.at.now
-        self._enters(number, "idle", now)
+        at = self.processors.at
+        now = at.now
+        self.processors.enters(number, "idle", now)
         if self.recorder is not None:
             self.recorder.event(self.cpus[number], now, "wake", f"by CPU {cpu.number}")
-        self._spend(self.at, self.setting.kick)
-        running = {i: (p.vcpu, p.end) for i, p in enumerate(self.physical) if p.vcpu is not None and p is not self.at}
-        victim = self.scheduler.wake(number, now, running)
-        for p in self.physical:
-            if p.vcpu is None:
-                p.now = max(p.now, now)
-                self._put(p, self.scheduler.take(now))
-                return
-        if victim is not None:
-            p = self.physical[victim]
-            p.now = max(p.now, now)
-            self._preempt(p)
+        self.processors.spend(at, self.setting.kick)
+        self.processors.wake(number, now)
+
+    def makes_way(self, cpu: Vcpu) -> None:
+        self.processors.at.end = self.processors.at.now
+        cpu.pause()
 
     def slept(self, number: int) -> None:
         if self.recorder is not None and self.image.protocol.slept:
-            self.recorder.event(self.cpus[number], self.at.now, "step", self.image.protocol.slept)
+            self.recorder.event(self.cpus[number], self.processors.at.now, "step", self.image.protocol.slept)
 
     def ticked(self, cpu: Vcpu) -> None:
         self.ticks += 1
         self._next_tick[cpu.number] = 1 << 62  # until its handler is done
         if self.recorder is not None:
-            self.recorder.event(cpu, self.at.now, "irq", "timer interrupt")
+            self.recorder.event(cpu, self.processors.at.now, "irq", "timer interrupt")
 
     # What the guest tells
 
@@ -324,7 +231,7 @@ class Machine:
         texts = step.texts if step.when is None else step.when(cpu)
         if step.when is not None and not texts:
             return
-        now = self.at.now
+        now = self.processors.at.now
         nested = cpu.get(self.image.w.lock.name) == self._irq_lock
         if self.recorder is not None:
             for n, text in enumerate(texts):
@@ -369,10 +276,7 @@ class Machine:
         return Stop("deadlock", self.cpus[self.done.index(False)].get("pc"), why)
 
     def _outcome(self, stop: Stop) -> Outcome:
-        last = max(p.now for p in self.physical)
-        for cpu in range(len(self.cpus)):
-            state, self._state[cpu] = self._state[cpu], ""
-            self.parts[state] += max(last - self._since[cpu], 0)
+        self.processors.close()
         broken = self.watch.broken
         if broken is None and stop.kind in ("deadlock", "hang"):
             first = next((c.number for c in self.cpus if self.watch.waiting(c.number)), 0)
@@ -387,13 +291,13 @@ class Machine:
             setting=self.setting,
             stop=stop,
             broken=broken,
-            cycles=last,
-            parts=dict(self.parts),
+            cycles=self.processors.last(),
+            parts=dict(self.processors.parts),
             acquisitions=tuple(self.watch.main.acquisitions),
             waits=tuple(self.watch.main.waits),
             calls=dict(sorted(self.calls.items())),
-            blocked=self.blocked,
+            blocked=self.processors.blocked,
             instructions=self.executed,
             final_state=f"{self.memory.number(self.image.address('counter'), 4)} {self.watch.main.acquisitions}",
-            preempted=(self.preempted[0], self.preempted[1]),
+            preempted=(self.processors.preempted[0], self.processors.preempted[1]),
         )

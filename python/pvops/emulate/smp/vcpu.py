@@ -8,6 +8,7 @@ store buffers do to a lock is the model checker's (`pvops lock check`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pvops.emulate.cpu import Stop
@@ -31,7 +32,11 @@ class Below(Protocol):
     """What is below a virtual CPU: it is told of every trap."""
 
     def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
-        """``int`` (with its number), ``syscall``, ``vmcall`` or ``hlt``; false where nobody takes it."""
+        """``int`` (with its number), ``syscall``, ``vmcall``, ``hlt``, ``rdmsr`` and ``wrmsr`` (with the MSR's); false
+        where nobody takes it."""
+
+    def cpuid(self, cpu: Vcpu) -> bool:
+        """``cpuid``; false where the CPU itself is to answer."""
 
 
 class Vcpu:
@@ -213,6 +218,15 @@ class Vcpu:
 
         self.watch(dict.fromkeys(addresses, halts))
 
+    def watch_msrs(self, instructions: Mapping[int, str]) -> None:
+        """Tells of every ``rdmsr`` and ``wrmsr``, given by address: in ring 0 the emulator does not trap."""
+
+        def accessed(kind: str, at: int) -> None:
+            self.set("pc", at + 2)
+            self._take(kind, self.get("ecx"))
+
+        self.watch({at: partial(accessed, kind) for at, kind in instructions.items()})
+
     def watch_accesses(self, address: int, size: int, called: Callable[[], None]) -> None:
         """Tells of every access to a range of memory."""
 
@@ -227,6 +241,7 @@ class Vcpu:
         self.uc.hook_add(u.UC_HOOK_INTR, self._on_interrupt)
         self.uc.hook_add(u.UC_HOOK_INSN_INVALID, self._on_invalid)
         self.uc.hook_add(u.UC_HOOK_MEM_INVALID, self._on_memory)
+        self.uc.hook_add(u.UC_HOOK_INSN, self._on_cpuid, None, 1, 0, x["cpuid"])
         if self.bits == 64:
             self.uc.hook_add(u.UC_HOOK_INSN, self._on_syscall, None, 1, 0, x["syscall"])
 
@@ -238,6 +253,9 @@ class Vcpu:
             self.stop("trap", f"{code.hex(' ')}…: not in ring {self.ring}")
         else:
             self._take("int", number)
+
+    def _on_cpuid(self, uc: Uc, data: object) -> int:
+        return int(self.below.cpuid(self))
 
     def _on_syscall(self, uc: Uc, data: object) -> None:
         at = self.get("pc")

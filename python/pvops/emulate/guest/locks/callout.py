@@ -120,7 +120,7 @@ def _block(code: Code, backend: str) -> Body:
     if not code.planted("no-look-after-publish"):
         body.append(look)
     # With interrupts off: no handler overwrites what this CPU says that it waits for.
-    body.append(hypervisor.poll(w) if backend == "xen" else code.pv.PVOP_VCALL("pv_irq_ops.halt"))
+    body.append(hypervisor.sleep(code, backend))
     body += [label(out), w.store(0, w.own(W_LOCK)), *restored(code)]
     return body
 

@@ -15,6 +15,7 @@ from pvops.assembler.x86 import btrl, call, lock, movl, popl, popq, pushl, pushq
 from pvops.backends.xen_direct import direct
 from pvops.emulate.abi.kvm import KICK_CPU
 from pvops.emulate.abi.xen import EVENT_CHANNEL_OP, EVTCHN_PENDING, EVTCHN_SEND, SCHED_OP, SCHEDOP_POLL, XEN_VERSION
+from pvops.emulate.guest.locks import hyperv
 from pvops.emulate.guest.locks.code import KICKER, PER_CPU_SHIFT, Code
 from pvops.emulate.guest.locks.width import Width
 
@@ -25,6 +26,8 @@ def kick(code: Code, backend: str, text: str = "kick it") -> Body:
     """Kicks the CPU whose number is in edx; it changes all that calls may, and `lock`. `text`: the model's line."""
     w = code.w
     texts = (text,) if text else ()
+    if backend == "hyperv":
+        return hyperv.kick(code, lambda instruction: code.steps("the_lock", texts, instruction))
     if backend == "kvm":
         # kvm_hypercall2(KVM_HC_KICK_CPU, flags, apicid)
         return (
@@ -63,6 +66,13 @@ def poll(w: Width) -> Body:
         *(movl(0, mem(timeout, w.stack)), movl(0, mem(timeout + 4, w.stack))),
         *(movl(SCHEDOP_POLL, w.hypercall[0]), at, hypercall(SCHED_OP), w.add(room, w.stack)),
     )
+
+
+def sleep(code: Code, backend: str) -> Body:
+    """Sleeps with interrupts off, until it is kicked; or, as ever, for no reason."""
+    if backend == "xen":
+        return poll(code.w)
+    return hyperv.idle() if backend == "hyperv" else code.pv.PVOP_VCALL("pv_irq_ops.halt")
 
 
 def xen_irq(code: Code) -> Body:

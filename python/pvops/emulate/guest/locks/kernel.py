@@ -16,7 +16,7 @@ from pvops.assembler.operands import eax
 from pvops.assembler.statements import Body
 from pvops.assembler.values import Value
 from pvops.assembler.x86 import decl, incl, je, jmp, jne, movl, ret, testl
-from pvops.emulate.guest.locks import hypervisor, interrupts, width
+from pvops.emulate.guest.locks import hyperv, hypervisor, interrupts, width
 from pvops.emulate.guest.locks.code import CPUS, PER_CPU, VCPU_INFO, Code, Protocol
 from pvops.emulate.guest.locks.steps import DONE, ENTER, Step, Steps
 from pvops.emulate.macros.paravirt import Paravirt
@@ -76,11 +76,12 @@ class LockImage:
         text(*(function(name, body) for name, body in natives.items()))
         for backend, ops in self.protocol.backends.items():
             filled = {**ops, **(hypervisor.XEN_OPS if backend == "xen" else {})}
-            text(
-                function(
-                    f"{backend}_entry", self._fill(filled, self.protocol.pointers.get(backend, {})), jmp("start_kernel")
-                )
-            )
+            fill = self._fill(filled, self.protocol.pointers.get(backend, {}))
+            if backend == "hyperv":
+                tells = {"pv_lock_ops.lock_spinning": "__raw_callee_save_hyperv_long_spin"}
+                text(hyperv.entry(self.bits, fill, self._fill(tells, {})), hyperv.functions(self.code))
+            elif backend not in hyperv.BACKENDS:
+                text(function(f"{backend}_entry", fill, jmp("start_kernel")))
             text(self.protocol.functions(self.code, backend))
         text(hypervisor.xen_irq(self.code))
         text(align(0x1000, 0xCC), label("hypercall_page"), space(0x1000, 0xCC))

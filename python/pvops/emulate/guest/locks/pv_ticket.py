@@ -32,7 +32,7 @@ from pvops.assembler.x86 import (
 )
 from pvops.emulate.guest.locks import hypervisor
 from pvops.emulate.guest.locks.code import NUMBER, PER_CPU_SHIFT, W_LOCK, W_WANT, Code, Protocol, Variable
-from pvops.emulate.guest.locks.pv_tickets import OPS
+from pvops.emulate.guest.locks.pv_tickets import OPS, SLOW
 from pvops.emulate.guest.locks.slow import restored
 from pvops.emulate.guest.locks.steps import ARRIVE, LEAVE, At
 
@@ -96,7 +96,7 @@ def _release(code: Code, name: str) -> Body:
 
 
 def _functions(code: Code, backend: str) -> Body:
-    if backend == "native":
+    if backend in ("native", "hyperv-spin"):
         return ()
     name = f"{backend}_lock_spinning"
     return (
@@ -152,8 +152,8 @@ def _lock_spinning(code: Code, backend: str) -> Body:
     if backend == "xen":
         body += [w.push(w.lock), hypervisor.poll(w), w.pop(w.lock), hypervisor.clear_pending(w)]
     else:
-        # A kick ends a halt though interrupts are off; so no handler finds its CPU half asleep.
-        body.append(code.pv.PVOP_VCALL("pv_irq_ops.halt"))
+        # A kick ends the sleep though interrupts are off; so no handler finds its CPU half asleep.
+        body.append(hypervisor.sleep(code, backend))
     # Whoever wakes it takes it out of those who sleep on the slot: until then it was something else.
     body += [w.cmp(0, w.own(W_LOCK)), jne(addr(asleep)), label(out)]
     if code.planted("wrong-hand-clears"):
@@ -217,7 +217,7 @@ PROTOCOL = Protocol(
         *("wake-before-clear", "touch-after-release", "one-slot-for-all"),
     ),
     slots=slots,
-    slow=("kvm_lock_spinning", "xen_lock_spinning"),
+    slow=SLOW,
     slept="",
     ticket=lambda ticket: (ticket & 0xFFFFFFFF) * 0x1_0000_0001,
 )

@@ -174,18 +174,18 @@ def release_4_0(code: Code, name: str) -> Body:
     return _release(code, name, body, text)
 
 
-#: What each backend fills.
-OPS = {
-    "native": {},
-    "kvm": {
-        "pv_lock_ops.lock_spinning": "__raw_callee_save_kvm_lock_spinning",
-        "pv_lock_ops.unlock_kick": "kvm_unlock_kick",
-    },
-    "xen": {
-        "pv_lock_ops.lock_spinning": "__raw_callee_save_xen_lock_spinning",
-        "pv_lock_ops.unlock_kick": "xen_unlock_kick",
-    },
-}
+def _ops(backend: str) -> dict[str, str]:
+    return {
+        "pv_lock_ops.lock_spinning": f"__raw_callee_save_{backend}_lock_spinning",
+        "pv_lock_ops.unlock_kick": f"{backend}_unlock_kick",
+    }
+
+
+_SLEEPING = ("kvm", "xen", "hyperv")
+#: What each backend fills. One that only takes hints has no waiter that sleeps.
+OPS = {"native": {}, **{backend: _ops(backend) for backend in _SLEEPING}, "hyperv-spin": {}}
+#: Where waiters are who have spun for long enough.
+SLOW = tuple(f"{backend}_lock_spinning" for backend in _SLEEPING)
 
 _MUTANTS = ("kick-before-release", "wrong-hand-clears", "publish-after-look", "no-look-after-publish")
 
@@ -209,7 +209,7 @@ V3_12 = Protocol(
     OPS,
     _variables(False),
     (*_MUTANTS, "touch-after-release"),
-    slow=("kvm_lock_spinning", "xen_lock_spinning"),
+    slow=SLOW,
     key=KEY,
     ticket=lambda ticket: (ticket * STEP & 0xFFFF) * 0x10001,
 )

@@ -24,7 +24,7 @@ VARIABLES = {
 
 def functions(code: Code, backend: str, *, flag_at: int) -> Body:
     """``lock_spinning`` with its thunk, and ``unlock_kick``; nothing on bare hardware."""
-    if backend == "native":
+    if backend in ("native", "hyperv-spin"):
         return ()
     name = f"{backend}_lock_spinning"
     return (
@@ -66,6 +66,8 @@ def _lock_spinning(code: Code, backend: str, flag_at: int) -> Body:
     if backend == "xen":
         # Interrupts may come while it sleeps; one that comes before leaves the event pending.
         body += [*restored(code), hypervisor.poll(w)]
+    elif backend == "hyperv":
+        body.append(hypervisor.sleep(code, backend))
     else:
         slept = (code.pv.PVOP_VCALL("pv_irq_ops.halt"), jmp(addr(out)), label(off))
         body += [testl(IF, w.turns), jne(addr(off)), *slept, code.pv.PVOP_VCALL("pv_irq_ops.safe_halt")]
