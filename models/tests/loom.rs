@@ -75,18 +75,18 @@ impl<L: Modelled> Shared<L> {
 
     /// One acquisition; whoever makes the last one of all frees the lock before it leaves.
     fn acquire(&self, all: usize) {
-        self.lock.lock();
-        self.have(all);
+        let held = self.lock.acquire();
+        self.have(held, all);
     }
 
     /// The same, of a waiter that leaves after its first sleep. It may get the lock or not.
     fn try_acquire(&self) {
         if self.lock.lock_unless(None, &mut Leave { leaves: &mut || true, longest_sleep: Some(Duration::ZERO) }) {
-            self.have(usize::MAX);
+            self.have(self.lock.held(), usize::MAX);
         }
     }
 
-    fn have(&self, all: usize) {
+    fn have(&self, held: L::Held, all: usize) {
         let mine = self.data.with_mut(|data| {
             // SAFETY: the lock is held, and loom would report another access.
             unsafe {
@@ -94,8 +94,8 @@ impl<L: Modelled> Shared<L> {
                 *data
             }
         });
-        // SAFETY: it was acquired above.
-        unsafe { self.lock.unlock() };
+        // SAFETY: it was acquired, and `held` is of that acquisition.
+        unsafe { self.lock.release(held) };
         if mine == all {
             // All others have got the lock and released it before: whatever they still do must not touch it.
             self.lock.free();

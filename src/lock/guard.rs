@@ -53,19 +53,19 @@ impl<T: ?Sized, L: RawLock> Lock<T, L> {
     /// Acquires; waits as long as it takes.
     #[inline]
     pub fn lock(&self) -> Guard<'_, T, L> {
-        self.raw.lock();
-        Guard::of(self)
+        let held = self.raw.acquire();
+        Guard::of(self, held)
     }
 
     /// Acquires if that takes no waiting.
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T, L>> {
-        self.raw.try_lock().then(|| Guard::of(self))
+        self.raw.try_lock().then(|| Guard::of(self, self.raw.held()))
     }
 
-    /// Acquires, or gives up after this time. Who may leave does not queue: [`RawLock::try_lock_for`].
+    /// Acquires, or gives up after this time: [`RawLock::try_lock_for`].
     pub fn try_lock_for(&self, time: Duration) -> Option<Guard<'_, T, L>> {
-        self.raw.try_lock_for(time).then(|| Guard::of(self))
+        self.raw.try_lock_for(time).then(|| Guard::of(self, self.raw.held()))
     }
 
     /// Whether someone holds it.
@@ -93,16 +93,17 @@ impl<T: ?Sized, L: RawLock> Lock<T, L> {
 #[must_use = "dropping the guard releases the lock"]
 pub struct Guard<'a, T: ?Sized, L: RawLock> {
     lock: &'a Lock<T, L>,
+    held: L::Held,
     // A lock is released by the thread that acquired it.
     stays: PhantomData<*const ()>,
 }
 
 // SAFETY: a shared guard gives shared access to the data, no more.
-unsafe impl<T: ?Sized + Sync, L: RawLock> Sync for Guard<'_, T, L> {}
+unsafe impl<T: ?Sized + Sync, L: RawLock> Sync for Guard<'_, T, L> where L::Held: Sync {}
 
 impl<'a, T: ?Sized, L: RawLock> Guard<'a, T, L> {
-    fn of(lock: &'a Lock<T, L>) -> Self {
-        Guard { lock, stays: PhantomData }
+    fn of(lock: &'a Lock<T, L>, held: L::Held) -> Self {
+        Guard { lock, held, stays: PhantomData }
     }
 }
 
@@ -127,7 +128,7 @@ impl<T: ?Sized, L: RawLock> DerefMut for Guard<'_, T, L> {
 impl<T: ?Sized, L: RawLock> Drop for Guard<'_, T, L> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the guard was made by an acquisition, and is dropped once.
-        unsafe { self.lock.raw.unlock() };
+        // SAFETY: the guard was made by an acquisition, whose `held` it has, and is dropped once.
+        unsafe { self.lock.raw.release(self.held) };
     }
 }

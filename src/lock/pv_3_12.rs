@@ -76,6 +76,7 @@ impl<O: PvLockOps> PvTicketLock3_12<O> {
 // SAFETY: a ticket is given once in 32768, the head shows one ticket at a time, and only its owner moves it on.
 unsafe impl<O: PvLockOps> RawLock for PvTicketLock3_12<O> {
     const PROTOCOL: &'static str = "pv-ticket-3.12";
+    type Held = ();
 
     fn lock(&self) {
         let (head, tail) = halves(self.word.fetch_add(u32::from(STEP) << 16, Ordering::Acquire));
@@ -95,6 +96,9 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock3_12<O> {
     fn try_lock_for(&self, time: Duration) -> bool {
         patience::poll(&self.ops, &mut Until::new(Some(time), None), || self.try_lock())
     }
+
+    #[inline]
+    fn held(&self) {}
 
     unsafe fn unlock(&self) {
         let step = |seen: u32| {

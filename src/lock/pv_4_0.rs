@@ -120,6 +120,7 @@ impl<O: PvLockOps> PvTicketLock4_0<O> {
 // SAFETY: a ticket is given once in 32768, the head shows one ticket at a time, and only its owner moves it on.
 unsafe impl<O: PvLockOps> RawLock for PvTicketLock4_0<O> {
     const PROTOCOL: &'static str = "pv-ticket-4.0";
+    type Held = ();
 
     fn lock(&self) {
         let (head, tail) = halves(self.word.fetch_add(u32::from(STEP) << 16, Ordering::Acquire));
@@ -138,6 +139,9 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock4_0<O> {
     fn try_lock_for(&self, time: Duration) -> bool {
         patience::poll(&self.ops, &mut Until::new(Some(time), None), || self.try_lock())
     }
+
+    #[inline]
+    fn held(&self) {}
 
     unsafe fn unlock(&self) {
         let ops = self.ops;

@@ -344,6 +344,7 @@ impl<O> Drop for PvHybridLock<O> {
 // head moves on only when its owner holds the lock.
 unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
     const PROTOCOL: &'static str = "pv-hybrid";
+    type Held = ();
 
     #[inline]
     fn lock(&self) {
@@ -364,6 +365,9 @@ unsafe impl<O: PvLockOps> RawLock for PvHybridLock<O> {
     fn lock_unless(&self, time: Option<Duration>, leave: &mut Leave<'_>) -> bool {
         self.try_lock() || self.lock_until(&mut Until::new(time, Some(leave)))
     }
+
+    #[inline]
+    fn held(&self) {}
 
     #[inline]
     unsafe fn unlock(&self) {

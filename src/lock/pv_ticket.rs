@@ -16,8 +16,9 @@ use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 /// A ticket lock that serves strictly in the order of arrival, on as few instructions as the plain one.
 ///
 /// Acquiring is one `lock xadd`. Releasing is a plain store of the head and a plain look at the slot of the next ticket
-/// ([`Slots`](super::Slots)); only if the next owner is parked there does it call out. No memory of the lock is touched
-/// after the releasing store: the next owner may free it.
+/// ([`Slots`](super::Slots)); only if the next owner is parked there does it call out. A holder that kept its ticket
+/// ([`RawLock::release`], which a [`Guard`](super::Guard) calls) loads no word but that slot. No memory of the lock is
+/// touched after the releasing store: the next owner may free it.
 ///
 /// Who waits lets others run for a while before it parks, so that its CPU has not gone idle when its turn comes. Of the
 /// waiters on one CPU the first in the queue spins, all others let it run; and where the CPU gets to its waiters in
@@ -235,6 +236,7 @@ impl<O> Drop for PvTicketLock<O> {
 // SAFETY: a ticket is given once in 2³², the head shows one ticket at a time, and only its owner moves it on.
 unsafe impl<O: PvLockOps> RawLock for PvTicketLock<O> {
     const PROTOCOL: &'static str = "pv-ticket";
+    type Held = u32;
 
     #[inline]
     fn lock(&self) {
@@ -256,12 +258,28 @@ unsafe impl<O: PvLockOps> RawLock for PvTicketLock<O> {
     }
 
     #[inline]
-    unsafe fn unlock(&self) {
+    fn acquire(&self) -> u32 {
+        self.acquire()
+    }
+
+    #[inline]
+    fn held(&self) -> u32 {
+        self.words.head.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    unsafe fn release(&self, ticket: u32) {
         let ops = self.ops;
-        let next = self.words.head.load(Ordering::Relaxed).wrapping_add(1);
+        let next = ticket.wrapping_add(1);
         if self.release_to(&ops, next) != 0 {
             self.kick(ops, next);
         }
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        // SAFETY: the caller holds the lock, so the head is its ticket.
+        unsafe { self.release(self.held()) };
     }
 
     fn is_locked(&self) -> bool {

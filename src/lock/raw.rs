@@ -18,6 +18,9 @@ pub unsafe trait RawLock: Send + Sync {
     /// The name of the protocol, in every table and document.
     const PROTOCOL: &'static str;
 
+    /// What a holder keeps until it releases, lest the release has to load it from the lock: the ticket, or nothing.
+    type Held: Copy;
+
     /// Acquires; waits as long as it takes.
     fn lock(&self);
 
@@ -46,7 +49,27 @@ pub unsafe trait RawLock: Send + Sync {
         }
     }
 
+    /// Acquires, as [`lock`](Self::lock), and says what [`release`](Self::release) takes.
+    #[inline]
+    fn acquire(&self) -> Self::Held {
+        self.lock();
+        self.held()
+    }
+
+    /// What [`acquire`](Self::acquire) returns, asked by the holder; of no use to anyone else.
+    fn held(&self) -> Self::Held;
+
     /// Releases.
+    ///
+    /// # Safety
+    /// The caller holds the lock, and `held` is of this acquisition.
+    #[inline]
+    unsafe fn release(&self, _held: Self::Held) {
+        // SAFETY: the caller holds the lock.
+        unsafe { self.unlock() };
+    }
+
+    /// Releases, where nothing could be kept (`lock_api`, Python).
     ///
     /// # Safety
     /// The caller holds the lock.

@@ -38,6 +38,7 @@ impl Default for TicketLock2_6_25 {
 // SAFETY: a ticket is given once in 2³² and the head shows one ticket at a time.
 unsafe impl RawLock for TicketLock2_6_25 {
     const PROTOCOL: &'static str = "ticket-2.6.25";
+    type Held = ();
 
     #[inline]
     fn lock(&self) {
@@ -58,6 +59,9 @@ unsafe impl RawLock for TicketLock2_6_25 {
     fn try_lock_for(&self, time: Duration) -> bool {
         patience::poll(&Native, &mut Until::new(Some(time), None), || self.try_lock())
     }
+
+    #[inline]
+    fn held(&self) {}
 
     #[inline]
     unsafe fn unlock(&self) {
@@ -138,6 +142,7 @@ impl SmallTicketLock {
 // SAFETY: no more tickets are out than there are, so a ticket is owned by one, and the head shows one at a time.
 unsafe impl RawLock for SmallTicketLock {
     const PROTOCOL: &'static str = "ticket-2.6.25";
+    type Held = ();
 
     /// # Panics
     /// If 255 threads already hold it or wait for it.
@@ -158,6 +163,9 @@ unsafe impl RawLock for SmallTicketLock {
     fn try_lock_for(&self, time: Duration) -> bool {
         patience::poll(&Native, &mut Until::new(Some(time), None), || self.try_lock())
     }
+
+    #[inline]
+    fn held(&self) {}
 
     unsafe fn unlock(&self) {
         // `incb`: the byte wraps without a carry into the tail.

@@ -75,6 +75,7 @@ impl<O: PvLockOps> XenByteLock2_6_27<O> {
 // SAFETY: one exchange alone finds the byte free.
 unsafe impl<O: PvLockOps> RawLock for XenByteLock2_6_27<O> {
     const PROTOCOL: &'static str = "xen-byte-2.6.27";
+    type Held = ();
 
     fn lock(&self) {
         if !self.try_lock() {
@@ -90,6 +91,9 @@ unsafe impl<O: PvLockOps> RawLock for XenByteLock2_6_27<O> {
     fn try_lock_for(&self, time: Duration) -> bool {
         patience::poll(&self.ops, &mut Until::new(Some(time), None), || self.try_lock())
     }
+
+    #[inline]
+    fn held(&self) {}
 
     unsafe fn unlock(&self) {
         let [lock, spinners] = &*self.words;

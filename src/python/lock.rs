@@ -174,7 +174,7 @@ macro_rules! lock_class {
 
             fn __repr__(&self) -> String {
                 let state = if self.lock.is_locked() { "locked" } else { "unlocked" };
-                format!("<{state} pvops.{} at {:#x}>", stringify!($name), core::ptr::from_ref(self).addr())
+                format!("<{state} pvops.{} object at {:#x}>", stringify!($name), core::ptr::from_ref(self).addr())
             }
         }
     };

@@ -22,10 +22,10 @@ macro_rules! ours {
 
             #[inline(always)]
             fn with<R>(&self, section: impl FnOnce() -> R) -> R {
-                self.lock();
+                let held = RawLock::acquire(self);
                 let result = section();
                 // SAFETY: it was acquired above, and a section does not unwind.
-                unsafe { self.unlock() };
+                unsafe { self.release(held) };
                 result
             }
         }
