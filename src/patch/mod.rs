@@ -1,5 +1,6 @@
 //! Plan → text, and files that appear whole or not at all.
 
+mod kcore;
 mod symbols;
 
 use std::fs::{self, File, OpenOptions};
@@ -28,6 +29,11 @@ pub fn image(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
 /// As [`image()`], with a symbol table where the file has none and the image names symbols.
 pub fn elf(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
     symbols::added(image, self::image(image, plan)?)
+}
+
+/// As [`image()`], as a core file: what perf takes for `/proc/kcore`.
+pub fn kcore(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
+    kcore::made(image, self::image(image, plan)?)
 }
 
 /// The raw bytes of `.text` as they are after the plan's writes; writes to other sections are left out.

@@ -194,7 +194,7 @@ impl Plan {
         PyBytes::new_with(py, patch::text_len(&self.image)?, |out| Ok(patch::text_into(&self.image, &self.plan, out)?))
     }
 
-    /// Writes the image after the writes to a file: as `elf`, or `.text` alone as `text`.
+    /// Writes the image after the writes to a file: as `elf`, `.text` alone as `text`, or a core file as `kcore`.
     fn save(&self, py: Python<'_>, path: PathBuf, format: &str) -> PyResult<()> {
         Ok(py.detach(|| patch::write_file(&path, &self.patched(format)?))?)
     }
@@ -211,7 +211,8 @@ impl Plan {
         match format {
             "elf" => patch::elf(&self.image, &self.plan),
             "text" => patch::text(&self.image, &self.plan),
-            _ => Err(Error::ops(format!("format is \"elf\" or \"text\", not {format:?}"))),
+            "kcore" => patch::kcore(&self.image, &self.plan),
+            _ => Err(Error::ops(format!("format is \"elf\", \"text\" or \"kcore\", not {format:?}"))),
         }
     }
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,20 @@ def test_text_is_the_text_section_alone(sample_kernel: Path, tmp_path: Path) -> 
     kernel = package.open(sample_kernel)
     assert out.read_bytes() == kernel.plan("native").apply()
     assert len(out.read_bytes()) == next(s for n, _, s, _ in kernel.image.sections() if n == ".text")
+
+
+def test_a_kcore_is_a_core_file_of_the_same_segments(sample_kernel: Path, tmp_path: Path) -> None:
+    elf, kcore = tmp_path / "elf", tmp_path / "kcore"
+    assert pvops("patch", sample_kernel, "-o", elf).returncode == 0
+    assert document("patch", sample_kernel, "--format", "kcore", "-o", kcore)["format"] == "kcore"
+    whole, core = elf.read_bytes(), kcore.read_bytes()
+    kind, count = struct.unpack_from("<H", core, 16)[0], struct.unpack_from("<H", core, 56)[0]
+    assert kind == 4  # ET_CORE
+    assert struct.unpack_from("<Q", core, 40)[0] == struct.unpack_from("<H", core, 60)[0] == 0  # no sections
+    for at in range(64, 64 + 56 * count, 56):
+        assert core[at : at + 56] == whole[at : at + 56]
+        offset, size = struct.unpack_from("<Q", core, at + 8)[0], struct.unpack_from("<Q", core, at + 32)[0]
+        assert core[offset : offset + size] == whole[offset : offset + size]
 
 
 def test_standard_output_gets_the_same_bytes(sample_kernel: Path, tmp_path: Path) -> None:

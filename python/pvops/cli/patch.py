@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     name = args.backend or backend_of(kernel, machine)
     plan = planned(args, kernel, name, machine)
     if to_stdout:
-        sys.stdout.buffer.write(plan.apply() if args.image_format == "text" else plan.image())
+        sys.stdout.buffer.write(plan.apply() if args.image_format == "text" else plan.image(args.image_format))
         sys.stdout.buffer.flush()
     else:
         plan.save(args.output, args.image_format)
@@ -83,7 +83,7 @@ def _document(args: argparse.Namespace, plan: Plan, slide: int) -> dict[str, obj
 
 def _range(args: argparse.Namespace, plan: Plan) -> tuple[int, int | None]:
     """The addresses of what is written: of ``.text`` alone, or of all code."""
-    if args.image_format == "elf":
+    if args.image_format != "text":
         return 0, None
     low, size = next((a, s) for name, a, s, _ in plan.kernel.image.sections() if name == ".text")
     return low, low + size

@@ -187,16 +187,17 @@ class Plan:
         """``.text`` after the writes, in the buffer protocol's terms: ``numpy.frombuffer(plan.apply(), "u1")``."""
         return self._core.text()
 
-    def image(self) -> bytes:
-        """The whole unpacked image, an ELF file, after the writes."""
-        return self._core.patched_bytes("elf")
+    def image(self, format: str = "elf") -> bytes:
+        """The whole unpacked image after the writes, an ELF file; ``format`` as that of [save][pvops.Plan.save]."""
+        return self._core.patched_bytes(format)
 
     def save(self, path: str | os.PathLike[str], format: str = "elf") -> None:
         """Writes the patched image to a file, whole or not at all.
 
         Args:
             path: where.
-            format: ``"elf"``, or ``"text"`` for the raw bytes of ``.text``.
+            format: ``"elf"``, ``"text"`` for the raw bytes of ``.text``, or ``"kcore"``, a core file as
+                ``/proc/kcore`` is one, which perf takes.
         """
         self._core.save(os.fspath(path), format)
 

@@ -24,9 +24,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--format",
         dest="image_format",
-        choices=("elf", "text"),
+        choices=("elf", "text", "kcore"),
         default="elf",
-        help="the whole ELF image, or the raw bytes of .text",
+        help="the whole ELF image, the raw bytes of .text, or a core file as /proc/kcore is one, for perf",
     )
     machine(parser)
     slide(parser)
