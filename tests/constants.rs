@@ -148,3 +148,32 @@ fn where_kallsyms_lists_no_data_constants_are_judged_as_far_as_kallsyms() {
     assert_eq!(before.changed[0].address, TEXT + RODATA + TABLES as u64 + 5);
     assert_eq!(judged((end - TEXT - RODATA) as usize).wrong, 0);
 }
+
+#[test]
+fn what_the_linker_puts_behind_constants_is_held_too() {
+    // .notes lies behind .rodata, and nothing names where read-only data end: up to .data, which is not there.
+    let recipe = Recipe::new(Bits::B64);
+    let linked = recipe.linked();
+    let notes = memory_support::NOTES as usize;
+    let lists: Vec<u8> = recipe.lists().iter().flat_map(|word| word.to_le_bytes()).collect();
+    let whole = || {
+        ElfWriter::new(Bits::B64)
+            .section(".text", TEXT, flags::TEXT, &linked[..TEXT_SIZE])
+            .section(".rodata", TEXT + RODATA, flags::RODATA, &linked[RODATA as usize..][..RODATA_SIZE])
+            .section(".notes", TEXT + memory_support::NOTES, flags::RODATA, &linked[notes..])
+            .symbol("__start_ro_after_init", TEXT + RODATA + WRITTEN.start, 0, 'R')
+            .symbol("__end_ro_after_init", TEXT + RODATA + WRITTEN.end, 0, 'R')
+            .trailer(&lists)
+    };
+    let end = TEXT + memory_support::NOTES + (linked.len() - notes) as u64;
+    for (writer, wrong) in [(whole(), 0), (whole().symbol("__end_rodata", end, 0, 'R'), 1)] {
+        let image = Image::from_bytes("vmlinux", writer.build()).unwrap();
+        let mut memory = recipe.memory(PHYSICAL as u64, SLIDE);
+        memory[PHYSICAL + linked.len() - 1] ^= 1;
+        let memory = Memory::from_bytes("dump", memory).unwrap();
+        let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+        let found = rodata(&memory, &found, &image).unwrap().unwrap();
+        assert_eq!(found.wrong, wrong);
+        assert_eq!(found.changed.iter().map(|run| run.address).next(), (wrong > 0).then_some(end - 1));
+    }
+}

@@ -133,6 +133,8 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
             return f"{number + found.slide & (1 << kernel.bits) - 1:#x}, outside the kernel"
         if what in _FUNCTIONS:
             return (kernel.symbol_at(number) or f"{number:#x}") if number else "none"
+        if what == "static_key" and number > 1:
+            return str(number - (1 << 64))  # as its atomic_t says: no kernel has one below -1
         return "yes" if number else "no"
 
     differing = [

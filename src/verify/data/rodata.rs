@@ -1,14 +1,17 @@
-//! `.rodata` held to the file: constants, tables of pointers such as the system call table, and what is constant after init.
+//! `.rodata` held to the file: constants, tables of pointers such as the system call table; and the sections that the linker
+//! puts behind it, among them `__ex_table`, `__ksymtab` and `__param` (`RO_DATA` of `include/asm-generic/vmlinux.lds.h`).
 
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::image::Image;
+use crate::image::{Image, Section};
 use crate::memory::{Location, Memory};
 
 /// What lies in `.rodata` and is written at boot: from one symbol to the other (`RO_AFTER_INIT_DATA` of
 /// `include/asm-generic/vmlinux.lds.h`). Jump labels and static calls are in it, sorted.
 const WRITTEN: (&str, &str) = ("__start_ro_after_init", "__end_ro_after_init");
+/// Where read-only data end.
+const END: &str = "__end_rodata";
 /// How much is compared at a time.
 const CHUNK: u64 = 1 << 20;
 /// Wrong bytes that are no farther apart than this are one run: a pointer's may agree with those that were there.
@@ -32,7 +35,7 @@ pub struct Changed {
 pub struct Rodata {
     /// How many bytes were held to the file.
     pub size: u64,
-    /// Where it begins, and where it ends.
+    /// Where it begins, and where the last of the sections ends.
     pub range: Range<u64>,
     /// Where they differ, by address: the first of them, where there are very many.
     pub changed: Vec<Changed>,
@@ -70,8 +73,10 @@ pub fn rodata(memory: &Memory, found: &Location, image: &Image) -> Result<std::r
         },
     };
     let written = start.clamp(whole.start, whole.end)..end.clamp(whole.start, whole.end);
-    let mut rodata = Rodata { range: whole.clone(), written: written.clone(), ..Rodata::default() };
-    for part in [whole.start..written.start, written.end.max(written.start)..whole.end] {
+    let behind = behind(image, whole.end, bound(END));
+    let end = behind.last().map_or(whole.end, |last| last.end);
+    let mut rodata = Rodata { range: whole.start..end, written: written.clone(), ..Rodata::default() };
+    for part in [whole.start..written.start, written.end.max(written.start)..whole.end].into_iter().chain(behind) {
         let mut at = part.start;
         while at < part.end {
             let end = part.end.min(at + CHUNK);
@@ -80,6 +85,34 @@ pub fn rodata(memory: &Memory, found: &Location, image: &Image) -> Result<std::r
         }
     }
     Ok(Ok(rodata))
+}
+
+/// The sections behind `.rodata` that stay as they are linked, by address: up to the end of what is read-only, or to `.data`.
+fn behind(image: &Image, start: u64, end: Option<u64>) -> Vec<Range<u64>> {
+    let data = image.section(".data").map(|section| section.address);
+    let Some(end) = end.or(data).filter(|&end| end > start) else { return Vec::new() };
+    let constant = |section: &&Section| {
+        let inside = section.address >= start && section.end() <= end && section.size > 0;
+        // sort_main_extable() sorts it at boot where the build did not.
+        let sorted = section.name != "__ex_table" || sorted(image.section_bytes(section));
+        inside && section.allocated && section.bits_present && !section.executable && sorted
+    };
+    let mut found: Vec<_> = image.sections().iter().filter(constant).map(|s| s.address..s.end()).collect();
+    found.sort_unstable_by_key(|range| range.start);
+    found.dedup_by(|next, last| next.start < last.end);
+    found
+}
+
+/// Whether a table of exceptions is sorted by where they happen: rows of three words of 32 bits, the first of them being
+/// relative to itself (since 4.6; of two before).
+fn sorted(table: &[u8]) -> bool {
+    [12, 8].into_iter().any(|row| {
+        let places = table.chunks_exact(row).enumerate().filter_map(|(at, row)| {
+            let word = row.first_chunk().copied().map(i32::from_le_bytes)?;
+            Some(i64::from(word) + (at * row.len()) as i64)
+        });
+        table.len().is_multiple_of(row) && places.is_sorted()
+    })
 }
 
 fn chunk(memory: &Memory, found: &Location, image: &Image, range: Range<u64>, rodata: &mut Rodata) -> Result<()> {

@@ -78,12 +78,14 @@ impl Hearing<'_> {
         }
     }
 
-    /// `static_key.enabled`, an `atomic_t` at its beginning: how many want it on; less than 0 while it changes.
+    /// `static_key.enabled`, an `atomic_t` at its beginning: how many want it on; -1 while static_key_slow_inc() has its
+    /// sites written (kernel/jump_label.c), and nothing else below 0.
     fn key(&mut self, key: u64, on: bool) -> Result<()> {
         if self.stays(key)
-            && let Some(enabled) = self.words.int(key)?.filter(|&enabled| enabled >= 0)
+            && let Some(enabled) = self.words.int(key)?.filter(|&enabled| enabled != -1)
         {
-            self.say(0, key, key, u64::from(on), u64::from(enabled > 0));
+            let found = if enabled < 0 { i64::from(enabled) as u64 } else { u64::from(enabled > 0) };
+            self.say(0, key, key, u64::from(on), found);
         }
         Ok(())
     }

@@ -49,9 +49,17 @@ impl Inference<'_, '_, '_> {
         for (&number, &present) in &decided {
             self.state.set(number, present);
         }
-        let constraints = self.constraints(&decided);
+        let (constraints, changed) = self.constraints(&decided);
         while let Some(turn) = next_turn(&constraints, &decided) {
             decided.extend(turn);
+        }
+        // Of a feature that no site tells of, as each holds something else, the nearer form decides.
+        for &feature in &present {
+            if !decided.contains_key(&feature)
+                && let Some(value) = nearer(&changed, &decided, feature)
+            {
+                decided.insert(feature, value);
+            }
         }
         let mut counts: HashMap<u16, [u32; 2]> = HashMap::new();
         for constraint in &constraints {
@@ -89,11 +97,11 @@ impl Inference<'_, '_, '_> {
         self.votes.iter().find(|vote| vote.about == about).map_or(0, |vote| vote.votes)
     }
 
-    /// What each site of `.altinstructions` says.
-    fn constraints(&mut self, decided: &HashMap<u16, bool>) -> Vec<Constraint> {
+    /// What each site of `.altinstructions` says; and those that hold no legal form.
+    fn constraints(&mut self, decided: &HashMap<u16, bool>) -> (Vec<Constraint>, Vec<Changed>) {
         let map = self.map;
-        let Some(table) = &map.tables.alternatives else { return Vec::new() };
-        let mut constraints = Vec::new();
+        let (mut constraints, mut changed) = (Vec::new(), Vec::new());
+        let Some(table) = &map.tables.alternatives else { return (constraints, changed) };
         for cluster in map.group(Pass::Alternatives) {
             let mut features: Vec<u16> = Vec::new();
             for visit in map.visits(cluster) {
@@ -105,28 +113,54 @@ impl Inference<'_, '_, '_> {
                     }
                 }
             }
-            if features.is_empty() || features.len() > MOST_FEATURES || cluster.found(self.view).is_none() {
+            if features.is_empty() || features.len() > MOST_FEATURES {
                 continue;
             }
+            let Some(found) = cluster.found(self.view) else { continue };
             let all = 1u8 << features.len();
-            let mut fitting = Vec::new();
+            let (mut fitting, mut distances) = (Vec::new(), Vec::new());
             for assignment in 0..all {
                 for (at, &feature) in features.iter().enumerate() {
                     self.state.set(feature, assignment >> at & 1 != 0);
                 }
-                if self.fits(cluster) {
+                map.form(cluster, &self.state, &mut self.form);
+                distances.push(self.form.iter().zip(found).filter(|(a, b)| a != b).count());
+                if self.form == found {
                     fitting.push(assignment);
                 }
             }
             for &feature in &features {
                 self.state.set(feature, false);
             }
-            if !fitting.is_empty() && fitting.len() < usize::from(all) {
+            if fitting.is_empty() {
+                changed.push(Changed { features, distances });
+            } else if fitting.len() < usize::from(all) {
                 constraints.push(Constraint { features, fitting });
             }
         }
-        constraints
+        (constraints, changed)
     }
+}
+
+/// A cluster that holds none of its forms: the features it depends on, and for each assignment of them (a bit a feature)
+/// how many bytes are not as it makes them.
+struct Changed {
+    features: Vec<u16>,
+    distances: Vec<usize>,
+}
+
+/// The value of a feature that clusters without a legal form are nearer to, those that are not decided being absent.
+fn nearer(changed: &[Changed], decided: &HashMap<u16, bool>, feature: u16) -> Option<bool> {
+    let mut distances = [0, 0];
+    for cluster in changed {
+        let Some(at) = cluster.features.iter().position(|&other| other == feature) else { continue };
+        let set = cluster.features.iter().enumerate().filter(|(_, other)| decided.get(other).is_some_and(|&v| v));
+        let others = set.fold(0, |all, (other, _)| all | 1usize << other);
+        for (value, distance) in distances.iter_mut().enumerate() {
+            *distance += cluster.distances.get(others | value << at).copied().unwrap_or(0);
+        }
+    }
+    (distances[0] != distances[1]).then_some(distances[1] < distances[0])
 }
 
 /// What one cluster says of the features it depends on: the assignments that explain it, a bit a feature.

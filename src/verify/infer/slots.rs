@@ -1,5 +1,6 @@
 //! Op slots: one function for all calls of an op; which ops are inlined by type.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::tally::Tally;
@@ -74,12 +75,36 @@ impl Inference<'_, '_, '_> {
         self.vote(Unknown::Inlines, inlines.into(), counts[usize::from(inlines)], counts[usize::from(!inlines)], false);
     }
 
+    /// What a call of an op becomes where its slot holds this function, behind what is there now.
+    fn op_form(&self, called: Called, function: u64, found: &[u8], form: &mut Vec<u8>) {
+        let map = self.map;
+        let Called { slot, address, .. } = called;
+        let nothing = map.info.ops.nop.or(map.marks.nop);
+        form.clear();
+        form.extend_from_slice(found);
+        if map.slots[usize::from(slot)].op.is_some() {
+            map.op(called, &self.state, function, form);
+        } else if Some(function) == nothing {
+            state_nops(&self.state, form);
+        } else {
+            form.fill(insn::NOP);
+            let target = if function == 0 { map.info.ops.bug.or(map.marks.bug).unwrap_or(0) } else { function };
+            let target = if map.counts_at(address, true) { map.counted(&self.state, target) } else { target };
+            if let Some(start) = form.get_mut(..5) {
+                start.copy_from_slice(&insn::call(address, target));
+                state_nops(&self.state, &mut form[5..]);
+            }
+        }
+    }
+
     pub(super) fn slots(&mut self) {
         let map = self.map;
         let mut tallies: Vec<Tally<u64>> = Vec::new();
         tallies.resize_with(map.slots.len(), Tally::new);
         // Calls that were left indirect, as clobbers ask: of a function that does something, and is not inlined.
         let mut left = vec![0; map.slots.len()];
+        // Those that hold no legal form.
+        let mut changed: Vec<Vec<(Called, &[u8])>> = vec![Vec::new(); map.slots.len()];
         let nothing = map.info.ops.nop.or(map.marks.nop);
         let bug = map.info.ops.bug.or(map.marks.bug);
         let mut form = Vec::new();
@@ -110,25 +135,17 @@ impl Inference<'_, '_, '_> {
                     continue;
                 }
             }
+            let mut fits = false;
             for candidate in candidates.into_iter().flatten().chain(identities).chain([0]) {
-                form.clear();
-                form.extend_from_slice(found);
-                if map.slots[at].op.is_some() {
-                    map.op(called, &self.state, candidate, &mut form);
-                } else if Some(candidate) == nothing {
-                    state_nops(&self.state, &mut form);
-                } else {
-                    form.fill(insn::NOP);
-                    let target = if candidate == 0 { bug.unwrap_or(0) } else { candidate };
-                    let counts = map.counts_at(address, true);
-                    let target = if counts { map.counted(&self.state, target) } else { target };
-                    form[..5].copy_from_slice(&insn::call(address, target));
-                    state_nops(&self.state, &mut form[5..]);
-                }
-                if form == found {
+                self.op_form(called, candidate, found, &mut form);
+                fits = form == found;
+                if fits {
                     tallies[at].add(candidate);
                     break;
                 }
+            }
+            if !fits {
+                changed[at].push((called, found));
             }
         }
         self.slot_tallies = tallies;
@@ -145,10 +162,18 @@ impl Inference<'_, '_, '_> {
                 None => value == slot.built,
             };
             let votes = |value: u64| tally.0.get(&value).copied().unwrap_or(0);
-            if votes(value) < ENOUGH && backend.is_some() && !allowed(value) {
-                // Too few to be believed against what backends do.
+            let none_says = all == 0 && !changed[at].is_empty();
+            if backend.is_some() && (none_says || votes(value) < ENOUGH && !allowed(value)) {
+                // Too few to be believed against what backends do; where none says anything, the nearer form decides.
                 let likely = fills.get(&slot.address).cloned().unwrap_or_else(|| vec![slot.built]);
-                value = likely.into_iter().max_by_key(|&v| votes(v)).unwrap_or(slot.built);
+                let mut distance = |&v: &u64| {
+                    let far = |&(called, found): &(Called, &[u8])| {
+                        self.op_form(called, v, found, &mut form);
+                        form.iter().zip(found).filter(|(a, b)| a != b).count()
+                    };
+                    changed[at].iter().map(far).sum::<usize>()
+                };
+                value = likely.into_iter().min_by_key(|v| (Reverse(votes(*v)), distance(v))).unwrap_or(slot.built);
             }
             let mut by_left = 0;
             if let (1.., 0, Some(values)) = (left[at], all, fills.get(&slot.address)) {

@@ -4,6 +4,7 @@ use super::tally::Tally;
 use super::{Inference, Unknown};
 use crate::insn::{CALL, JMP};
 use crate::plan::Pass;
+use crate::verify::site_map::{Cluster, SiteMap};
 use crate::verify::state::Target;
 use crate::verify::visit::Kind;
 
@@ -13,6 +14,8 @@ impl Inference<'_, '_, '_> {
         let mut tallies: Vec<Tally<Target>> = Vec::new();
         tallies.resize_with(map.calls.len(), Tally::new);
         let mut voters = vec![0u32; map.calls.len()];
+        // What holds no legal form.
+        let mut changed: Vec<(u16, &Cluster)> = Vec::new();
         let returning = [map.marks.return0, map.marks.warn_trap, map.marks.native_unlock];
         // No cluster has both a site and a trampoline: no site reaches from one function into another.
         for cluster in map.group(Pass::StaticCalls).chain(map.group(Pass::Trampolines)) {
@@ -29,7 +32,9 @@ impl Inference<'_, '_, '_> {
                 _ => None,
             };
             let target = target.map(|target| map.meant(&self.state, target));
-            let target = target.filter(|&t| map.is_function(t) || self.is_page(map.calls[usize::from(key)].0, t));
+            let target = target.filter(|&t| {
+                map.is_function(t) && !is_trampoline(map, t) || self.is_page(map.calls[usize::from(key)].0, t)
+            });
             let others = returning.iter().copied().flatten().chain(target).chain([0]);
             let mut candidates: Vec<Target> = match target {
                 // Only an update to this very function makes such a branch; a jump to the return thunk has several causes.
@@ -38,14 +43,21 @@ impl Inference<'_, '_, '_> {
             };
             candidates.sort_unstable();
             candidates.dedup();
+            let mut fits = false;
             for candidate in candidates {
                 self.state.calls[usize::from(key)] = candidate;
                 if self.fits(cluster) {
                     tallies[usize::from(key)].add(candidate);
+                    fits = true;
                 }
+            }
+            if !fits {
+                changed.push((key, cluster));
             }
             self.state.calls[usize::from(key)] = Target::Built;
         }
+        let most: Vec<Option<Target>> =
+            (0..map.calls.len()).map(|key| self.most(key, &tallies[key], &changed)).collect();
         self.call_tallies = tallies;
         for (index, &(address, built)) in map.calls.iter().enumerate() {
             let tally = &self.call_tallies[index];
@@ -56,8 +68,9 @@ impl Inference<'_, '_, '_> {
                 let never = function == built && tally.0.get(&Target::Built) >= tally.0.get(&Target::Updated(function));
                 if never { Target::Built } else { Target::Updated(function) }
             });
+            let most = most[index];
             let chosen = known
-                .or_else(|| tally.winner().map(|(target, ..)| target))
+                .or(most)
                 .filter(|target| !paged(target) || self.is_page_s(address))
                 .or_else(unpaged)
                 .unwrap_or(Target::Built);
@@ -70,6 +83,39 @@ impl Inference<'_, '_, '_> {
             };
             self.vote(Unknown::Call(address), value, votes, voters[index] - votes, known.is_some());
         }
+    }
+
+    /// Where most sites say that a call goes. Of several that as many say, where the image was built to go; else what those
+    /// are nearer to that hold no legal form.
+    fn most(&mut self, key: usize, tally: &Tally<Target>, changed: &[(u16, &Cluster)]) -> Option<Target> {
+        let map = self.map;
+        let most = tally.0.values().max().copied();
+        let mut equal: Vec<Target> = tally.0.iter().filter(|&(_, n)| Some(*n) == most).map(|(&t, _)| t).collect();
+        if equal.is_empty() && changed.iter().any(|&(of, _)| usize::from(of) == key) {
+            let returning = [map.marks.return0, map.marks.warn_trap, map.marks.native_unlock];
+            let updated = returning.into_iter().flatten().chain([0]).map(Target::Updated);
+            equal = [Target::Built, Target::Cleared].into_iter().chain(updated).collect();
+        }
+        if equal.len() < 2 {
+            return equal.first().copied();
+        }
+        let built = Target::Updated(map.calls[key].1);
+        let mut best = None;
+        for target in equal {
+            self.state.calls[key] = target;
+            let mut distance = 0;
+            for &(_, cluster) in changed.iter().filter(|&&(of, _)| usize::from(of) == key) {
+                map.form(cluster, &self.state, &mut self.form);
+                let found = cluster.found(self.view).unwrap_or_default();
+                distance += self.form.iter().zip(found).filter(|(a, b)| a != b).count();
+            }
+            let rank = (target != built, distance, target);
+            if best.is_none_or(|best| rank < best) {
+                best = Some(rank);
+            }
+        }
+        self.state.calls[key] = Target::Built;
+        best.map(|(.., target)| target)
     }
 
     /// Whether a static call may go to this page outside the kernel.
@@ -91,4 +137,11 @@ impl Inference<'_, '_, '_> {
             given.is_none_or(|name| *name == backend.name) && (given.is_some() || calls.clone().any(of_backend))
         })
     }
+}
+
+/// Whether a static call's trampoline is here: no other call goes there.
+fn is_trampoline(map: &SiteMap<'_>, address: u64) -> bool {
+    let clusters = map.touching(address, address.saturating_add(1));
+    let here = clusters.iter().flat_map(|cluster| map.visits(cluster));
+    here.into_iter().any(|visit| visit.address == address && matches!(visit.kind, Kind::Trampoline { .. }))
 }
