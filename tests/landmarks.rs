@@ -7,6 +7,7 @@ use elfwriter::{ElfWriter, flags};
 use pvops::image::{Bits, Image};
 use pvops::insn;
 use pvops::plan::Landmarks;
+use pvops::sites::return_thunks;
 
 const TEXT: u64 = 0xffff_ffff_8100_0000;
 const DATA: u64 = 0xffff_ffff_8200_0000;
@@ -42,6 +43,50 @@ fn thunks_are_where_the_sites_go() {
     );
     let marks = Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap();
     assert_eq!((marks.return_thunk, marks.indirect_thunks), (Some(thunk), Some(array)));
+}
+
+/// Text whose returns jump to 0x5f0, with the thunks that late kernels have before it.
+fn with_return_thunks(change: impl Fn(&mut [u8])) -> Image {
+    let mut text = vec![0xcc; 0x800];
+    let mut put = |at: usize, code: &[u8]| text[at..][..code.len()].copy_from_slice(code);
+    let mut rows = Vec::new();
+    for i in 0..4u64 {
+        put(16 * i as usize, &insn::jmp(TEXT + 16 * i, TEXT + 0x5f0));
+        rows.extend(from(TABLE + 4 * i, TEXT + 16 * i));
+    }
+    let safe_ret = b"\x48\x8d\x64\x24\x08\xc3\xcc";
+    put(0x104, safe_ret);
+    let call = |at: u64, to: u64| [&insn::call(TEXT + at, TEXT + to)[..], b"\x0f\x0b"].concat();
+    put(0x10b, &call(0x10b, 0x104));
+    put(0x43f, b"\xf6\xc3\xcc\x0f\xae\xe8\xeb\xf9\xcc");
+    put(0x4be, b"\x48\xb8");
+    put(0x4c0, safe_ret);
+    put(0x4c7, b"\xcc\x0f\xae\xe8");
+    put(0x4cb, &call(0x4cb, 0x4c0));
+    put(0x4e0, &call(0x4e0, 0x4c0));
+    put(0x5e0, b"\xc3\xcc");
+    put(0x5f0, b"\xc3\xcc");
+    change(&mut text);
+    let file = with_text(&text).section(".return_sites", TABLE, flags::RODATA, &rows);
+    Image::from_bytes("made", file.build()).unwrap()
+}
+
+#[test]
+fn thunks_of_returns_are_told_by_their_code() {
+    let image = with_return_thunks(|_| ());
+    let found = |name| return_thunks::find(&image, name).unwrap();
+    assert_eq!(found("retbleed_return_thunk"), Some(TEXT + 0x440));
+    assert_eq!(found("srso_return_thunk"), Some(TEXT + 0x4e0), "not the call on the way out of srso_untrain_ret");
+    assert_eq!(found("srso_alias_return_thunk"), Some(TEXT + 0x10b));
+    assert_eq!(found("its_return_thunk"), Some(TEXT + 0x5e0));
+    assert_eq!(found("call_depth_return_thunk"), None);
+    assert_eq!(Landmarks::of(&image).unwrap().its_return_thunk, Some(TEXT + 0x5e0));
+}
+
+#[test]
+fn two_thunks_of_one_kind_are_none() {
+    let image = with_return_thunks(|text| text[0x520..0x522].copy_from_slice(b"\xc3\xcc"));
+    assert_eq!(return_thunks::find(&image, "its_return_thunk").unwrap(), None);
 }
 
 #[test]

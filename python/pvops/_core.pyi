@@ -108,6 +108,9 @@ class Image:
     def called_pointer(self, address: int) -> int | None:
         """Where the pointer lies that the call of six bytes at an address goes through, or None if there is none."""
 
+    def return_thunk(self, name: str) -> int | None:
+        """Where a thunk of returns is (``srso_return_thunk``), by its code; None where none has that of this name."""
+
     def unknown_sections(self) -> list[str]:
         """Sections that list addresses of code and that no pass here knows: the kernel may rewrite what they name."""
 

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::sites::thunks;
+use crate::sites::{return_thunks, thunks};
 
 /// The kernel's landmarks; `None` where it has no such symbol, and nothing else tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -136,7 +136,10 @@ impl Landmarks {
             call_thunks: at("__x86_indirect_call_thunk_array"),
             jump_thunks: at("__x86_indirect_jump_thunk_array"),
             return_thunk: by_name_or("__x86_return_thunk", thunks::return_thunk)?,
-            its_return_thunk: at("its_return_thunk"),
+            its_return_thunk: match symbols {
+                Some(_) => at("its_return_thunk"),
+                None => return_thunks::find(image, "its_return_thunk")?,
+            },
             // Looking for static calls takes time, and where functions have names this one is named, or not there.
             return0: match symbols {
                 Some(_) => at("__static_call_return0"),

@@ -108,6 +108,11 @@ impl Image {
         py.detach(|| sites::unknown::sections(&self.0))
     }
 
+    /// A thunk of returns by its code, for images that name no functions; None where there is none of this name.
+    fn return_thunk(&self, py: Python<'_>, name: &str) -> PyResult<Option<u64>> {
+        Ok(super::detached(py, || sites::return_thunks::find(&self.0, name))?)
+    }
+
     fn config(&self) -> PyResult<Option<String>> {
         Ok(self.0.config()?)
     }

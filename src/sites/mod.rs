@@ -30,6 +30,7 @@ pub mod nops;
 pub mod paravirt;
 pub mod relative;
 pub mod reserved;
+pub mod return_thunks;
 pub mod rows;
 pub mod runtime_const;
 pub mod smp_locks;

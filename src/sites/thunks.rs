@@ -19,7 +19,7 @@ pub fn return_thunk(image: &Image) -> Result<Option<u64>> {
 
 /// `__x86_indirect_thunk_array`: thunks of 32 bytes in the order of registers' numbers, to which the rows of
 /// `.retpoline_sites` branch. Which register a thunk is for, its code says: `call 1f; int3; 1: mov %REG,(%rsp)`
-/// (`RETPOLINE`, arch/x86/lib/retpoline.S, since 5.17).
+/// (`RETPOLINE`, arch/x86/lib/retpoline.S, since 5.17; 5.10.262 and 6.1.192 have the longer trap of before).
 pub fn indirect_thunks(image: &Image) -> Result<Option<u64>> {
     let code = Code::of(image);
     let sites = relative::read(&code, RETPOLINES)?;
@@ -72,13 +72,24 @@ pub(crate) fn returns_at_once(function: &[u8]) -> bool {
     matches!(own.iter().find(|&&byte| byte != NOP), Some(&(RET | JMP)))
 }
 
+/// What the call of a retpoline leads over: `int3`; in stable releases before 6.1 `pause; lfence; jmp .-7`.
+const TRAPS: [&[u8]; 2] = [&[CALL, 1, 0, 0, 0, 0xcc], &[CALL, 7, 0, 0, 0, 0xf3, 0x90, 0x0f, 0xae, 0xe8, 0xeb, 0xf9]];
+
 /// The register of a thunk as built.
 fn register(thunk: &[u8]) -> Option<u8> {
-    match thunk {
-        [CALL, 1, 0, 0, 0, 0xcc, rex @ (0x48 | 0x4c), 0x89, modrm, 0x24, ..] if modrm & 0xc7 == 0x04 => {
+    let Some(after) = TRAPS.iter().find_map(|trap| thunk.strip_prefix(*trap)) else {
+        // Up to 5.18 an indirect jump stands there, and a row replaces it by the retpoline.
+        return match thunk {
+            [0xff, modrm @ 0xe0..=0xe7, ..] => Some(modrm & 7),
+            [0x41, 0xff, modrm @ 0xe0..=0xe7, ..] => Some(8 + (modrm & 7)),
+            _ => None,
+        };
+    };
+    match after {
+        [rex @ (0x48 | 0x4c), 0x89, modrm, 0x24, ..] if modrm & 0xc7 == 0x04 => {
             Some((modrm >> 3 & 7) + if *rex == 0x4c { 8 } else { 0 })
         }
-        [CALL, 1, 0, 0, 0, 0xcc, 0x89, modrm, 0x24, ..] if modrm & 0xc7 == 0x04 => Some(modrm >> 3 & 7),
+        [0x89, modrm, 0x24, ..] if modrm & 0xc7 == 0x04 => Some(modrm >> 3 & 7),
         _ => None,
     }
 }
@@ -116,6 +127,9 @@ mod tests {
         assert_eq!(register(b"\xe8\x01\0\0\0\xcc\x48\x89\x04\x24\xe9"), Some(0));
         assert_eq!(register(b"\xe8\x01\0\0\0\xcc\x4c\x89\x3c\x24\xe9"), Some(15));
         assert_eq!(register(b"\xe8\x01\0\0\0\xcc\x89\x2c\x24\xe9"), Some(5));
-        assert_eq!(register(b"\xff\xe0\xcc\xcc"), None);
+        assert_eq!(register(b"\xe8\x07\0\0\0\xf3\x90\x0f\xae\xe8\xeb\xf9\x4c\x89\x04\x24\xe9"), Some(8));
+        assert_eq!(register(b"\xff\xe0\xcc\xcc"), Some(0));
+        assert_eq!(register(b"\x41\xff\xe7\xcc"), Some(15));
+        assert_eq!(register(b"\xe8\x07\0\0\0\xcc\x48\x89\x04\x24\xe9"), None);
     }
 }

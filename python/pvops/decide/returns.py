@@ -55,6 +55,8 @@ def return_thunk(words: FeatureWords, kernel: KernelImage) -> Thunk:
 
     def named(symbol: str, source: str) -> Thunk:
         address = kernel.address_of(symbol)
+        if address is None and not kernel.image.symbol_count():
+            address = kernel.image.return_thunk(symbol)
         if address is None:
             return Thunk(None, built, answer, f"{source}, which the image does not name; its returns go to {built:#x}")
         return Thunk(symbol, address, answer, source)
