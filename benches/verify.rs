@@ -1,4 +1,4 @@
-//! Judging `.text`: what each stage costs. Goal: comparing and attributing 14.7 MB in at most 20 ms, given the sheet.
+//! Judging `.text`: what each stage costs. Goal: comparing and attributing 14.7 MB in at most 20 ms, given the verifier.
 //!
 //! Beside it the least there is, comparing memory with itself (`memcmp`); the bytes that differ from the image, counted;
 //! and those with the pass that wrote each, by numpy, which asks not whether they are the right ones. Needs `PVOPS_KERNELS`,
@@ -34,7 +34,7 @@ fn verify(c: &mut Criterion) {
     let memory = recorded.memory(&image);
     let rules = rules(&recorded.kernel);
     let info = info(&recorded.kernel, &image);
-    let verifier = Verifier::new(&image, &tables, rules, info.clone(), LoadedCode::of(&image)).expect("a sheet");
+    let verifier = Verifier::new(&image, &tables, rules, info.clone(), LoadedCode::of(&image)).expect("a verifier");
     let view = View::new(verifier.text(), &memory, &[]).expect("a view");
     let known = Known::default();
     let inferred = verifier.infer(&view, &known);
@@ -60,7 +60,7 @@ fn verify(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("what judging needs, {RELEASE}"));
     group.sample_size(10);
     group.bench_function("pvops: the sites, in clusters", |b| {
-        b.iter(|| Verifier::new(&image, &tables, rules, info.clone(), LoadedCode::of(&image)).expect("a sheet"));
+        b.iter(|| Verifier::new(&image, &tables, rules, info.clone(), LoadedCode::of(&image)).expect("a verifier"));
     });
     group.bench_function("pvops: infer the machine", |b| b.iter(|| verifier.infer(black_box(&view), &known)));
     group.finish();

@@ -16,9 +16,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from marks import filled
+
 PAGE = Path(__file__).with_name("kernels-held-to.md")
 DATA = Path(__file__).with_name("kernels-held-to.json")
-_BEGIN, _END = "<!-- rows -->\n", "<!-- end of rows -->\n"
 
 Kernel = dict[str, Any]
 
@@ -137,9 +138,7 @@ def summary(data: list[Kernel]) -> str:
 
 def current(page: str, data: list[Kernel]) -> str:
     """The page with its rows as the data have them now."""
-    before, _, rest = page.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return before + _BEGIN + "\n" + summary(data) + "\n\n" + "\n".join(table(data)) + "\n\n" + _END + after
+    return filled(page, {"boots": [summary(data), "", *table(data)]})
 
 
 def load() -> list[Kernel]:

@@ -64,6 +64,23 @@ def overcommitted() -> list[str]:
     return out
 
 
+def simulator_case(name: str, vcpus: int, cycles: int) -> Case:
+    """What `ran` executes, as the simulator takes it."""
+    return Case(
+        name,
+        threshold_us=None if name == "ticket-2.6.25" else THRESHOLD * LOOK / 1000,
+        vcpus=vcpus,
+        pcpus=4,
+        duration=cycles * 1e-9,
+        think=Distribution("constant", THINK / 1000),
+        hold=Distribution("constant", HOLD / 1000),
+        slice_us=SETTING.slice / 1000,
+        switch_us=SETTING.switch / 1000,
+        kick_us=SETTING.kick / 1000,
+        exit_us=SETTING.exit / 1000,
+    )
+
+
 def simulated() -> list[str]:
     """The same in the simulator."""
     heads = (
@@ -79,20 +96,7 @@ def simulated() -> list[str]:
         turns = 20 if name == "ticket-2.6.25" else 120
         for vcpus in (4, 8):
             result = ran(name, "kvm", vcpus, turns)
-            case = Case(
-                name,
-                threshold_us=None if name == "ticket-2.6.25" else THRESHOLD * LOOK / 1000,
-                vcpus=vcpus,
-                pcpus=4,
-                duration=result.first.cycles * 1e-9,
-                think=Distribution("constant", THINK / 1000),
-                hold=Distribution("constant", HOLD / 1000),
-                slice_us=SETTING.slice / 1000,
-                switch_us=SETTING.switch / 1000,
-                kick_us=SETTING.kick / 1000,
-                exit_us=SETTING.exit / 1000,
-            )
-            other = simulate(case)
+            other = simulate(simulator_case(name, vcpus, result.first.cycles))
             acquired = sum(other.acquisitions)
             rates = f"{_rate(result):.2f} | {1000 * acquired / result.first.cycles:.2f}"
             kicks = f"{result.kicks / result.acquisitions:.2f} | {other.counters['kicks'] / acquired:.2f}"

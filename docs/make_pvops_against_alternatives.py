@@ -7,11 +7,7 @@ current.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import lzma
 import os
-import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,6 +17,8 @@ from marks import filled
 from sites_counted import BACKENDS, Kernels, Measured, Outcome
 
 import pvops
+from pvops.corpus.boot import text_in_memory
+from pvops.corpus.files import BootFiles
 from pvops.image.tables import TABLES as TABLES_OF_SITES
 from pvops.machine.machine import Machine
 
@@ -306,7 +304,9 @@ def memory_table(found: Kernels, folder: Path) -> list[str]:
         address, size = next((a, s) for section, a, s, _ in one.kernel.image.sections() if section == ".text")
         for mode, backend in MODES.items():
             boot = folder / "boots" / f"{one.kernel.release}~{mode}"
-            memory = _memory(boot, one.kernel.image.read(address, size) or b"", address)
+            memory = text_in_memory(
+                BootFiles(boot.name, f"{boot}.json"), one.kernel.image.read(address, size) or b"", address
+            )
             plan = one.kernel.plan(backend, machine=Machine.from_facts(f"{boot}.facts"))
             inside = equal = 0
             for site, outcome in zip(one.sites, one._outcomes(plan), strict=True):
@@ -316,21 +316,6 @@ def memory_table(found: Kernels, folder: Path) -> list[str]:
                     equal += memory[at : at + len(outcome.code)] == outcome.code
             rows.append([name, BACKENDS[backend], inside, equal])
     return _table(["", "booted as", "sites in `.text`", "as predicted in memory"], rows)
-
-
-def _memory(boot: Path, text: bytes, address: int) -> bytes:
-    """``.text`` after a boot, from ``.text`` as linked."""
-    out = bytearray(text)
-    runs = lzma.decompress(Path(f"{boot}.runs.xz").read_bytes())
-    at = 0
-    while at < len(runs):
-        start, length = struct.unpack_from("<QI", runs, at)
-        at += 12
-        out[start - address : start - address + length] = runs[at : at + length]
-        at += length
-    told = json.loads(Path(f"{boot}.json").read_text())["text_sha256"]
-    assert hashlib.sha256(out).hexdigest() == told, boot.name
-    return bytes(out)
 
 
 TABLES = {

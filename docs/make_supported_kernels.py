@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from marks import filled
+
 from pvops import backends, eras
 from pvops.errors import OpsError
 
 PAGE = Path(__file__).with_name("supported-kernels.md")
-_BEGIN, _END = "<!-- eras -->\n", "<!-- end of eras -->\n"
 
 
 def table() -> list[str]:
@@ -53,9 +54,7 @@ def _releases(at: int) -> str:
 
 def current(page: str) -> str:
     """The page with its table as the eras have it now."""
-    before, _, rest = page.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return before + _BEGIN + "\n" + "\n".join(table()) + "\n\n" + _END + after
+    return filled(page, {"eras": table()})
 
 
 if __name__ == "__main__":

@@ -351,7 +351,7 @@ fn every_injected_change_is_found_and_nothing_else() {
         let memory = recorded.memory(&image);
         let info = info(&recorded.kernel, &image);
         let verifier =
-            Verifier::new(&image, &tables, rules(&recorded.kernel), info, LoadedCode::of(&image)).expect("a sheet");
+            Verifier::new(&image, &tables, rules(&recorded.kernel), info, LoadedCode::of(&image)).expect("a verifier");
         let symbols = image.symbols().expect("symbols").expect("some");
         let (text, end) = verifier.text();
         let mut functions: Vec<u64> = symbols.iter().map(|(a, ..)| a).filter(|a| (text..end).contains(a)).collect();

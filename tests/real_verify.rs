@@ -31,7 +31,7 @@ fn every_byte_of_every_boot_is_explained() {
         let memory = recorded.memory(&image);
         let info = info(&recorded.kernel, &image);
         let verifier =
-            Verifier::new(&image, &tables, rules(&recorded.kernel), info, LoadedCode::of(&image)).expect("a sheet");
+            Verifier::new(&image, &tables, rules(&recorded.kernel), info, LoadedCode::of(&image)).expect("a verifier");
         let view = View::new(verifier.text(), &memory, &[]).expect("a view");
         let report = verifier.verify(&view, &Known::default());
         let section = image.section(".text").expect(".text");
@@ -55,7 +55,7 @@ fn what_cannot_be_read_is_neither_wrong_nor_a_vote() {
         let mut memory = recorded.memory(&image);
         let info = info(&recorded.kernel, &image);
         let verifier =
-            Verifier::new(&image, &tables, rules(&recorded.kernel), info, LoadedCode::of(&image)).expect("a sheet");
+            Verifier::new(&image, &tables, rules(&recorded.kernel), info, LoadedCode::of(&image)).expect("a verifier");
         let (start, end) = verifier.text();
         // Half of all pages, ends in the middle of sites.
         let unread: Vec<_> = (start..end).step_by(8192).map(|at| at + 3..(at + 4099).min(end)).collect();

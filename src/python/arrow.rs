@@ -173,11 +173,57 @@ impl Field {
     }
 }
 
+/// What the interface lets a consumer release: a schema or an array.
+trait Released {
+    /// Its `release`, which is null once it was called, or once the consumer has moved the structure elsewhere.
+    fn release(&self) -> Option<unsafe extern "C" fn(*mut Self)>;
+}
+
+impl Released for ArrowSchema {
+    fn release(&self) -> Option<unsafe extern "C" fn(*mut ArrowSchema)> {
+        self.release
+    }
+}
+
+impl Released for ArrowArray {
+    fn release(&self) -> Option<unsafe extern "C" fn(*mut ArrowArray)> {
+        self.release
+    }
+}
+
+/// The schemas or arrays that another one points to, each in a box of its own: its columns, and the words it numbers.
+struct Parts<T: Released> {
+    children: Vec<*mut T>,
+    dictionary: *mut T,
+}
+
+impl<T: Released> Parts<T> {
+    fn new(children: Vec<T>, dictionary: Option<Box<T>>) -> Parts<T> {
+        let children = children.into_iter().map(|child| Box::into_raw(Box::new(child))).collect();
+        Parts { children, dictionary: dictionary.map_or(ptr::null_mut(), Box::into_raw) }
+    }
+}
+
+impl<T: Released> Drop for Parts<T> {
+    fn drop(&mut self) {
+        let dictionary = (!self.dictionary.is_null()).then_some(self.dictionary);
+        for part in self.children.iter().copied().chain(dictionary) {
+            // SAFETY: `new` made the pointer of a box, and only this takes it back. Where the consumer has moved the
+            // structure out of it, it has set its `release` to null, as the interface asks.
+            unsafe {
+                if let Some(release) = (*part).release() {
+                    release(part);
+                }
+                drop(Box::from_raw(part));
+            }
+        }
+    }
+}
+
 /// What a schema's pointers lead to.
 struct SchemaParts {
     name: CString,
-    children: Vec<*mut ArrowSchema>,
-    dictionary: *mut ArrowSchema,
+    parts: Parts<ArrowSchema>,
 }
 
 fn schema(
@@ -187,20 +233,18 @@ fn schema(
     children: Vec<ArrowSchema>,
     dictionary: Option<Box<ArrowSchema>>,
 ) -> ArrowSchema {
-    let children = children.into_iter().map(|child| Box::into_raw(Box::new(child))).collect();
-    let dictionary = dictionary.map_or(ptr::null_mut(), Box::into_raw);
     // In a box of their own the parts stay in place when the schema is moved, as the interface allows.
-    let mut parts = Box::new(SchemaParts { name, children, dictionary });
+    let mut kept = Box::new(SchemaParts { name, parts: Parts::new(children, dictionary) });
     ArrowSchema {
         format: format.as_ptr(),
-        name: parts.name.as_ptr(),
+        name: kept.name.as_ptr(),
         metadata: ptr::null(),
         flags,
-        n_children: parts.children.len() as i64,
-        children: parts.children.as_mut_ptr(),
-        dictionary,
+        n_children: kept.parts.children.len() as i64,
+        children: kept.parts.children.as_mut_ptr(),
+        dictionary: kept.parts.dictionary,
         release: Some(release_schema),
-        private_data: Box::into_raw(parts).cast(),
+        private_data: Box::into_raw(kept).cast(),
     }
 }
 
@@ -209,15 +253,9 @@ fn schema(
 /// `schema` points to one that `schema()` made, and that was not released.
 unsafe extern "C" fn release_schema(schema: *mut ArrowSchema) {
     // SAFETY: the caller gives a schema of ours; `private_data` is the box it was made with, and is taken once: `release`
-    // is null from here on. A consumer that has moved a child out has set its `release` to null, as the interface asks.
+    // is null from here on.
     unsafe {
-        let parts = Box::from_raw((*schema).private_data.cast::<SchemaParts>());
-        for child in parts.children.iter().copied().chain((!parts.dictionary.is_null()).then_some(parts.dictionary)) {
-            if let Some(release) = (*child).release {
-                release(child);
-            }
-            drop(Box::from_raw(child));
-        }
+        drop(Box::from_raw((*schema).private_data.cast::<SchemaParts>()));
         (*schema).release = None;
     }
 }
@@ -227,8 +265,7 @@ struct ArrayParts {
     /// Kept for who reads `pointers`.
     _buffers: Vec<Option<Box<dyn Kept>>>,
     pointers: Vec<*const c_void>,
-    children: Vec<*mut ArrowArray>,
-    dictionary: *mut ArrowArray,
+    parts: Parts<ArrowArray>,
 }
 
 fn array(
@@ -239,20 +276,18 @@ fn array(
     dictionary: Option<Box<ArrowArray>>,
 ) -> ArrowArray {
     let pointers = buffers.iter().map(|buffer| buffer.as_ref().map_or(ptr::null(), |kept| kept.start())).collect();
-    let children = children.into_iter().map(|child| Box::into_raw(Box::new(child))).collect();
-    let dictionary = dictionary.map_or(ptr::null_mut(), Box::into_raw);
-    let mut parts = Box::new(ArrayParts { _buffers: buffers, pointers, children, dictionary });
+    let mut kept = Box::new(ArrayParts { _buffers: buffers, pointers, parts: Parts::new(children, dictionary) });
     ArrowArray {
         length: len as i64,
         null_count: missing as i64,
         offset: 0,
-        n_buffers: parts.pointers.len() as i64,
-        n_children: parts.children.len() as i64,
-        buffers: parts.pointers.as_mut_ptr(),
-        children: parts.children.as_mut_ptr(),
-        dictionary,
+        n_buffers: kept.pointers.len() as i64,
+        n_children: kept.parts.children.len() as i64,
+        buffers: kept.pointers.as_mut_ptr(),
+        children: kept.parts.children.as_mut_ptr(),
+        dictionary: kept.parts.dictionary,
         release: Some(release_array),
-        private_data: Box::into_raw(parts).cast(),
+        private_data: Box::into_raw(kept).cast(),
     }
 }
 
@@ -262,13 +297,7 @@ fn array(
 unsafe extern "C" fn release_array(array: *mut ArrowArray) {
     // SAFETY: as `release_schema`; the buffers are freed with their parts, after which nobody may read them.
     unsafe {
-        let parts = Box::from_raw((*array).private_data.cast::<ArrayParts>());
-        for child in parts.children.iter().copied().chain((!parts.dictionary.is_null()).then_some(parts.dictionary)) {
-            if let Some(release) = (*child).release {
-                release(child);
-            }
-            drop(Box::from_raw(child));
-        }
+        drop(Box::from_raw((*array).private_data.cast::<ArrayParts>()));
         (*array).release = None;
     }
 }

@@ -1,5 +1,6 @@
-//! How a [`SiteMap`] is made: of an image, or of a module in one.
+//! How a [`SiteMap`] is made: of a kernel's image for its [`Verifier`], or of a module in one.
 
+use super::Verifier;
 use super::counting::MAX_TEMPLATE;
 use super::info::KernelInfo;
 use super::site_map::{Cluster, ModuleHost, SiteMap};
@@ -18,31 +19,37 @@ const TRACERS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
 /// `ftrace_enable_ftrace_graph_caller()` of arch/x86/kernel/ftrace.c rewrite.
 const TRACER_CALLS: [&str; 3] = ["ftrace_call", "ftrace_regs_call", "ftrace_graph_call"];
 
-impl<'a> SiteMap<'a> {
+impl<'a> Verifier<'a> {
+    /// Reads the sites of an image. `code` is its code as loaded: relocated by the slide.
     pub fn new(
         image: &Image,
         tables: &'a Tables,
         rules: &'a Rules,
         info: KernelInfo,
         code: LoadedCode,
-    ) -> Result<SiteMap<'a>> {
-        let section = image.section(".text").ok_or_else(|| Error::image("no section .text"))?;
-        let size = image.section_bytes(section).len();
-        if code.from(section.address).len() < size {
-            return Err(Error::image("section .text is not code").in_section(".text"));
-        }
-        let text = (section.address, section.address + size as u64);
-        let mut map = SiteMap::empty(tables, rules, info, Landmarks::of(image)?, code, text);
-        map.functions = functions(image)?;
-        map.counting.template = map.template(image);
-        map.name_others(image)?;
-        map.reserved = Reserved::read(image)?;
-        map.end = image.bounds().1;
-        map.collect(image, None)?;
-        map.cut()?;
-        Ok(map)
+    ) -> Result<Verifier<'a>> {
+        let built = || {
+            let section = image.section(".text").ok_or_else(|| Error::image("no section .text"))?;
+            let size = image.section_bytes(section).len();
+            if code.from(section.address).len() < size {
+                return Err(Error::image("section .text is not code").in_section(".text"));
+            }
+            let text = (section.address, section.address + size as u64);
+            let mut map = SiteMap::empty(tables, rules, info, Landmarks::of(image)?, code, text);
+            map.functions = functions(image)?;
+            map.counting.template = map.template(image);
+            map.name_others(image)?;
+            map.reserved = Reserved::read(image)?;
+            map.end = image.bounds().1;
+            map.collect(image, None)?;
+            map.cut()?;
+            Ok(Verifier { map })
+        };
+        built().map_err(|error| error.in_file(image.name()))
     }
+}
 
+impl<'a> SiteMap<'a> {
     /// The sites of a module. Its code and its tables are linked to the kernel's addresses.
     pub fn of_module(
         image: &Image,

@@ -45,8 +45,6 @@ mod visit;
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::plan::{LoadedCode, Rules};
-use crate::sites::Tables;
 
 pub use copies::unslide;
 pub use data::{Changed, Disagreement, Heard, Rodata, Slots, hear, rodata};
@@ -65,18 +63,6 @@ pub struct Verifier<'a> {
 }
 
 impl<'a> Verifier<'a> {
-    /// Reads the sites of an image. `code` is its code as loaded: relocated by the slide.
-    pub fn new(
-        image: &Image,
-        tables: &'a Tables,
-        rules: &'a Rules,
-        info: KernelInfo,
-        code: LoadedCode,
-    ) -> Result<Verifier<'a>> {
-        let map = site_map::SiteMap::new(image, tables, rules, info, code).map_err(|e| e.in_file(image.name()))?;
-        Ok(Verifier { map })
-    }
-
     /// Where `.text` is: its first address, and the one behind its last.
     pub fn text(&self) -> (u64, u64) {
         self.map.text

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 
 from emulate.test_locks import image
 from pvops.emulate.guest import locks
 from pvops.emulate.smp.machine import Machine
 from pvops.emulate.smp.path import fast_path
-from pvops.emulate.smp.setting import Outcome, Setting
-from pvops.lock.simulate import Case, Distribution, simulate
+from pvops.emulate.smp.setting import Outcome
+from pvops.lock.simulate import simulate
 
-#: 425 instructions between two acquisitions, 32 in one; a look takes 7.
-SETTING = Setting(pcpus=4, think=200, hold=10, quantum=60, slice=6000, switch=60, exit=60, kick=200)
-THINK, HOLD, THRESHOLD, LOOK = 425, 32, 40, 7
+#: The machine, the loops of the guest and the simulator's case are those of docs/locks-on-virtual-cpus.md.
+MADE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "make_locks_on_virtual_cpus.py"))
+SETTING = MADE["SETTING"]._replace(pcpus=4)
 
 
 def ran(name: str, vcpus: int, turns: int) -> Outcome:
     """One lock below KVM on four physical CPUs."""
-    return Machine(image(name, 64, THRESHOLD), "kvm", vcpus).run(SETTING._replace(turns=turns))
+    return Machine(image(name, 64, MADE["THRESHOLD"]), "kvm", vcpus).run(SETTING._replace(turns=turns))
 
 
 def rate(outcome: Outcome) -> float:
@@ -30,20 +33,7 @@ def rate(outcome: Outcome) -> float:
 def test_kicks_and_sleeps_are_as_many_as_the_simulator_has(name: str) -> None:
     outcome = ran(name, 8, 150)
     assert outcome.ok
-    case = Case(
-        name,
-        threshold_us=THRESHOLD * LOOK / 1000,
-        vcpus=8,
-        pcpus=4,
-        duration=outcome.cycles * 1e-9,
-        think=Distribution("constant", THINK / 1000),
-        hold=Distribution("constant", HOLD / 1000),
-        slice_us=SETTING.slice / 1000,
-        switch_us=SETTING.switch / 1000,
-        kick_us=SETTING.kick / 1000,
-        exit_us=SETTING.exit / 1000,
-    )
-    other = simulate(case)
+    other = simulate(MADE["simulator_case"](name, 8, outcome.cycles))
     acquired, simulated = sum(outcome.acquisitions), sum(other.acquisitions)
     assert outcome.calls["KICK_CPU"] / acquired == pytest.approx(other.counters["kicks"] / simulated, rel=0.15)
     assert outcome.blocked / acquired == pytest.approx(other.counters["blocks"] / simulated, rel=0.15)

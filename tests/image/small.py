@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pvops
 from pvops.assembler.elf import ALLOC, EXECUTE, WRITE, ElfSection, ElfSymbol, physical, write
@@ -117,18 +117,6 @@ def image(
     return write(64, sections, [] if stripped else listed, physical(TEXT))
 
 
-def kernel(
-    text: bytes,
-    rows: Sequence[Alternative] = (),
-    *,
-    release: str = "6.12.0-small",
-    arrays: Sequence[tuple[str, Sequence[str | None]]] = (),
-    symbols: Mapping[str, int] | None = None,
-    data: bytes = b"",
-    named: bool = True,
-    more: Sequence[ElfSection] = (),
-) -> Kernel:
+def kernel(text: bytes, rows: Sequence[Alternative] = (), **parts: Any) -> Kernel:
     """Opens an image made here: see `image`."""
-    return pvops.open(
-        image(text, rows, release=release, arrays=arrays, symbols=symbols, data=data, named=named, more=more)
-    )
+    return pvops.open(image(text, rows, **parts))

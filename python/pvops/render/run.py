@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from pvops.render.run_figures import figures
 from pvops.render.terminal import Style, table
 
 TYPE_CHECKING = False
@@ -37,19 +38,13 @@ def _run(result: Result) -> dict[str, object]:
         "backend": result.backend,
         "patched": result.patched,
         "lazy": result.lazy,
-        "instructions": result.instructions,
-        "indirect_calls": result.indirect_calls,
-        "hypercalls": dict(result.hypercalls),
-        "queued": dict(result.queued),
-        "batches": result.batches,
-        "ops": dict(result.ops),
-        "forms": dict(result.forms),
-        "final_state": result.final_state,
-        "stop": result.stop.kind,
-        "stop_address": f"{result.stop.address:#x}",
-        "stop_reason": result.stop.why,
-        "traps": result.traps,
-        "seconds": round(result.seconds, 6),
+        **figures(
+            result,
+            hypercalls=result.hypercalls,
+            queued=result.queued,
+            batches=result.batches,
+            traps=result.traps,
+        ),
     }
     if result.trace:
         out["trace"] = [{"op": c.op, "at": f"{c.at:#x}", "words": [f"{w:#x}" for w in c.words]} for c in result.trace]

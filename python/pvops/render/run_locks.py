@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from pvops.render.run_figures import figures
 from pvops.render.terminal import Style, table
 
 TYPE_CHECKING = False
@@ -60,19 +61,7 @@ def _run(result: LockResult) -> dict[str, object]:
         "setting": setting._asdict(),
         "cycles": {**result.parts, "last": result.first.cycles},
         "preempted": {"any": result.preempted[0], "holders": result.preempted[1]},
-        "instructions": result.instructions,
-        "indirect_calls": result.indirect_calls,
-        "hypercalls": dict(result.calls),
-        "queued": {},
-        "batches": 0,
-        "ops": dict(result.ops),
-        "forms": dict(result.forms),
-        "final_state": result.final_state,
-        "stop": result.stop.kind,
-        "stop_address": f"{result.stop.address:#x}",
-        "stop_reason": result.stop.why,
-        "traps": sum(result.calls.values()),
-        "seconds": round(result.seconds, 6),
+        **figures(result, hypercalls=result.calls, queued={}, batches=0, traps=sum(result.calls.values())),
     }
     if result.events:
         out["trace"] = [

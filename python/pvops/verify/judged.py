@@ -68,6 +68,9 @@ def verify(
     runs = [_run(kernel, raw, i < DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
     runs = [owners.named(run, found.slide) for run in runs]
     text = range(core.address, core.address + core.size)
+    parts: tuple[list[Unexplained], list[Unexplained]] = ([], [])
+    for run in runs:
+        parts[owners.allow(run, found.slide)].append(run)
     data = heard(kernel, core, info, found.core)
     data = data.with_more(lists.untraced(kernel, found.slide, text, runs), lists.why(runs))
     return Report(
@@ -77,8 +80,8 @@ def verify(
         size=core.size,
         slide=found.slide,
         explained=dict(core.explained),
-        unexplained=[run for run in runs if not owners.allow(run, found.slide)],
-        allowed=[run for run in runs if owners.allow(run, found.slide)],
+        unexplained=parts[False],
+        allowed=parts[True],
         unread=core.unread,
         backend=next(iter(core.backends), None),
         backends=core.backends,
