@@ -5,7 +5,7 @@ mod elfwriter;
 
 use elfwriter::{ElfWriter, flags};
 use pvops::image::{Bits, Image};
-use pvops::plan::{Decision, Kind, Otherwise, Pass, Plan, Reason, differences, open_bytes};
+use pvops::plan::{Decision, Kind, Otherwise, Pass, Plan, Reason, differences, undetermined};
 use pvops::sites::{Alternative, AlternativeTable, Tables, alternatives};
 
 const TEXT: u64 = 0xffff_ffff_8100_0000;
@@ -86,7 +86,7 @@ fn what_the_opposite_of_an_untold_feature_would_leave_is_open() {
     let other = plan(&[(4, Pass::Alternatives, b""), (16, Pass::Alternatives, b"\x03"), (32, Pass::Returns, b"\x04")]);
     let tables = asking(&[(4, 2, 7), (4, 2, 9), (16, 1, 9)]);
     let found = |unknown: &[u16]| {
-        let open = open_bytes(&image(), &tables, &planned, Some(Otherwise { plan: &other, unknown }));
+        let open = undetermined(&image(), &tables, &planned, Some(Otherwise { plan: &other, unknown }));
         open.iter().map(|o| (o.address - TEXT, o.len, o.row, o.forms(&planned))).collect::<Vec<_>>()
     };
     let forms = |forms: &[&str]| forms.iter().map(|&form| form.to_owned()).collect::<Vec<_>>();
@@ -94,5 +94,5 @@ fn what_the_opposite_of_an_untold_feature_would_leave_is_open() {
     assert_eq!(found(&[7]), [(4, 2, Some(0), forms(&["0102", "9090"])), only_the_other_writes.clone()]);
     // Two such features: what only one of them makes of it is neither.
     assert_eq!(found(&[7, 9]), [(4, 2, Some(0), forms(&["0102", "9090", "????"])), only_the_other_writes]);
-    assert_eq!(open_bytes(&image(), &tables, &planned, None), []);
+    assert_eq!(undetermined(&image(), &tables, &planned, None), []);
 }

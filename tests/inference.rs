@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use pvops::ErrorKind;
 use pvops::image::Bits;
 use pvops::insn::{self, K8_NOPS, P6_NOPS};
+use pvops::plan::Guess;
 use pvops::plan::passes::Pass;
-use pvops::plan::undetermined::Undetermined;
 use pvops::plan::{self, Boot, Rules};
 use pvops::sites::{Alternative, AlternativeTable, alternatives};
 use pvops::verify::{KernelInfo, Known, PossibleBackend, Report};
@@ -103,8 +103,8 @@ fn what_hid_bpf_attaches_is_planned_where_it_is_told_and_declared_open_where_not
     let rules = Rules::by_name(ERA).unwrap();
     let guesses = |hid_bpf| {
         let plan = plan::boot(&made.image, &made.tables, &Boot { hid_bpf, ..Boot::default() }, rules).unwrap();
-        let ours = plan.undetermined().iter().filter(|guess| guess.pass == Pass::Mcount);
-        let held = |guess: &Undetermined| &memory[(guess.address - TEXT) as usize..][..usize::from(guess.len)];
+        let ours = plan.guesses().iter().filter(|guess| guess.pass == Pass::Mcount);
+        let held = |guess: &Guess| &memory[(guess.address - TEXT) as usize..][..usize::from(guess.len)];
         ours.map(|guess| (guess.address, guess.len, plan.admits(guess, held(guess), |_| true))).collect::<Vec<_>>()
     };
     let mut expected = vec![(head, 5, true), (tracer + 1, 4, true)];

@@ -191,7 +191,7 @@ fn an_its_thunk_lies_in_a_page_nobody_knows() {
     let (after, plan) = retpoline("6.12", &to_thunk(0xe8, 2), &[3]);
     // The first guess: the first page of the area of modules.
     assert_eq!(after, pvops::insn::call(TEXT, 0xffff_ffff_c000_0020));
-    let [open] = plan.undetermined() else { panic!("one site") };
+    let [open] = plan.guesses() else { panic!("one site") };
     assert_eq!((open.address, open.len, &open.forms), (TEXT + 1, 4, &Forms::Thunk { page: 0, offset: 32 }));
     let found = pvops::insn::call(TEXT, 0xffff_ffff_a000_0020);
     assert!(plan.admits(open, &found[1..], |_| false));
@@ -208,7 +208,7 @@ fn static_call(era: &str, site: &[u8], tail: bool, function: u64, rethunk: bool)
         ..Boot::default()
     };
     let (plan, memory) = run(era, site, &[0], &tables, &boot).expect("no BUG");
-    assert!(plan.undetermined().is_empty());
+    assert!(plan.guesses().is_empty());
     memory.from(TEXT).to_vec()
 }
 
@@ -307,7 +307,7 @@ fn cfi_of(era: &str, mode: CfiMode, seed: Option<u32>) -> (Vec<u8>, usize) {
     let (text, tables) = cfi_kernel();
     let boot = Boot { cfi: Cfi { mode, seed }, cfi_known: seed.is_some(), ..machine(0) };
     let (plan, memory) = run(era, &text, &[0], &tables, &boot).expect("no BUG");
-    (memory.from(TEXT).to_vec(), plan.undetermined().len())
+    (memory.from(TEXT).to_vec(), plan.guesses().len())
 }
 
 #[test]

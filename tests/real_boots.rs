@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use boots_support::{all, functions, kernel, rules};
 use pvops::image::Image;
 use pvops::patch;
-use pvops::plan::{self, Boot, Forms, Pass, Plan, Rules, Undetermined};
+use pvops::plan::{self, Boot, Forms, Guess, Pass, Plan, Rules};
 use pvops::sites::Tables;
 
 /// What a comparison found.
@@ -38,7 +38,7 @@ fn judge(image: &Image, tables: &Tables, plan: &Plan, text: &[u8], memory: &[u8]
     let mut open = vec![false; text.len()];
     let mut pages: HashMap<u16, u64> = HashMap::new();
     let mut constants: HashMap<u16, Vec<u8>> = HashMap::new();
-    for which in plan.undetermined().iter().filter(|u| section.contains(u.address)) {
+    for which in plan.guesses().iter().filter(|u| section.contains(u.address)) {
         let at = (which.address - section.address) as usize;
         let range = at..at + usize::from(which.len);
         let found = &memory[range.clone()];
@@ -133,7 +133,7 @@ fn text_in_memory_is_what_the_passes_say_in_every_byte_that_can_be_known() {
 }
 
 /// Which key was guessed wrong, and what it holds.
-fn show_guess(image: &Image, tables: &Tables, which: &Undetermined, guess: &[u8], found: &[u8]) {
+fn show_guess(image: &Image, tables: &Tables, which: &Guess, guess: &[u8], found: &[u8]) {
     let symbols = image.symbols().expect("symbols").expect("there are some");
     let row = which.row as usize;
     let key = match which.pass {

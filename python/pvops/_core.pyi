@@ -17,7 +17,6 @@ __all__ = [
     "Location",
     "Memory",
     "Module",
-    "OpenBytes",
     "PanicException",
     "ParavirtSites",
     "PassRules",
@@ -27,6 +26,7 @@ __all__ = [
     "Tables",
     "TemplateRules",
     "TicketLock",
+    "UndeterminedBytes",
     "Unkicked",
     "Verifier",
     "Written",
@@ -473,16 +473,16 @@ class TemplateRules:
 _Write = tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]
 
 #: (address, length, table, row, forms) of bytes that are a first guess; a form is in hex, ?? where a byte may be any.
-_Open = tuple[int, int, str, int | None, list[str]]
+_Undetermined = tuple[int, int, str, int | None, list[str]]
 
 @final
-class OpenBytes:
+class UndeterminedBytes:
     """The bytes of a plan that are a first guess."""
 
-    def sites(self, low: int = 0, high: int | None = None) -> list[_Open]:
+    def sites(self, low: int = 0, high: int | None = None) -> list[_Undetermined]:
         """Those that begin in [low, high), by address."""
 
-    def touching(self, low: int, high: int) -> list[_Open]:
+    def touching(self, low: int, high: int) -> list[_Undetermined]:
         """Those that touch [low, high), by address."""
 
     def totals(self, low: int = 0, high: int | None = None) -> tuple[int, int, list[str]]:
@@ -504,7 +504,9 @@ class Plan:
     def writes(self, low: int = 0, high: int | None = None) -> list[_Write]:
         """Every write, in order; with `low` and `high` those that touch [low, high)."""
 
-    def open_bytes(self, tables: Tables, otherwise: Plan | None = None, unknown: list[int] = ...) -> OpenBytes:
+    def undetermined(
+        self, tables: Tables, otherwise: Plan | None = None, unknown: list[int] = ...
+    ) -> UndeterminedBytes:
         """The bytes that are a first guess; `otherwise` is the plan with each of the features `unknown` taken the other
         way."""
 

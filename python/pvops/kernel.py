@@ -244,7 +244,11 @@ class Kernel(KernelImage):
         return Place(start, extent(self, start), found[0])
 
     def sites_of(self, where: str, *, slide: int = 0) -> Sequence[int]:
-        """The addresses of the sites at the places that a text means, in order.
+        """The addresses of the sites at the places that a text names, in order: ``kernel.sites[address]`` is each.
+
+        Args:
+            where: the places, as `places` takes them.
+            slide: how far the kernel slid whose addresses are given; those returned are as linked.
 
         Raises:
             ImageError: there is no such symbol, or the address lies outside the image.
@@ -254,9 +258,11 @@ class Kernel(KernelImage):
         found = [site.address for place in places for site in self.sites.within(place.address, place.end)]
         if not found:
             low = places[0].address
-            nearest = min((s.address for s in self.sites), key=lambda a: abs(a - low), default=None)
-            hint = "" if nearest is None else f"; the nearest is {nearest:#x} in {self.place(nearest) or 'no symbol'}"
-            raise TableError(f"{self.name}: no site at {where}{hint}", file=self.name, address=low)
+            nearest = self.sites.nearest(low)
+            near = (
+                "" if nearest is None else f"; the nearest is {nearest.address:#x} in {nearest.symbol or 'no symbol'}"
+            )
+            raise TableError(f"{self.name}: no site at {where}{near}", file=self.name, address=low)
         return list(dict.fromkeys(found))
 
     def __repr__(self) -> str:

@@ -1,10 +1,11 @@
-//! The fence between an unlocker's release and its look for waiters, paid by the waiter.
+//! The fence between an unlocker's release and its look for waiters, which the waiter executes for both.
 //!
 //! The unlocker stores (the release) and loads (is the next owner parked?); the waiter stores (I park) and loads (is it
-//! my turn?). Each must see the other's store, or a waiter sleeps for ever; x86 lets a load overtake a store, and
-//! closing that hole in the unlocker costs a locked instruction, as much as the whole rest of it. But a waiter that is
-//! about to sleep has time: `membarrier(PRIVATE_EXPEDITED)` makes every CPU that runs this process fence for it. Where
-//! the kernel has none (or seccomp refuses it) the unlockers fence: their slots say so (`SYMMETRIC`).
+//! my turn?). Each must see the other's store, or a waiter sleeps for ever. x86 may execute a load before an earlier
+//! store, and the locked instruction that prevents it costs an unlocker as much as the rest of its release. A waiter is
+//! about to sleep, where that cost does not matter: `membarrier(PRIVATE_EXPEDITED)` has every CPU that runs this process
+//! execute a fence. Where the kernel has no `membarrier`, or seccomp refuses it, the unlockers fence: their slots say so
+//! (`SYMMETRIC`).
 
 use super::sync::{self, Ordering};
 
@@ -58,8 +59,8 @@ mod system {
     }
 }
 
-/// Asks once whether the kernel has `membarrier`, which lets the unlockers off: "choose at boot". Any constructor does
-/// it; a lock made by a `const` does it at its first release.
+/// Asks once whether the kernel has `membarrier`, so that unlockers need no fence. Any constructor does it; a lock made
+/// by a `const` does it at its first release.
 pub fn choose() {
     system::choose();
 }

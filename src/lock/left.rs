@@ -93,7 +93,8 @@ impl Left {
         takes
     }
 
-    /// A lock is dropped: takes its tickets out. The marks stay, and cost their next visitors a look in vain.
+    /// A lock is dropped: takes its tickets out. The marks stay until the next
+    /// unlocker of their slot has looked into the set and found nothing.
     pub fn forget(&self, lock: usize) {
         self.tickets().given.retain(|ticket, _| ticket.lock != lock);
     }

@@ -1,4 +1,4 @@
-//! The ticket lock that costs native nothing, and calls the hypervisor only when it has spun long enough.
+//! Ticket locks whose fast path calls nobody, and whose waiters call the hypervisor when they have spun for long enough.
 //!
 //! The post of June 2010 says where a paravirtual spinlock calls out: "only in the slow case: when a spinlock has been
 //! spinning for long enough, and on unlock when there's someone waiting for the lock". Every protocol that Linux tried

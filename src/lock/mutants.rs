@@ -1,4 +1,4 @@
-//! Known bugs, each planted where history (or we) made it, behind `--cfg mutants`: a checker is worth what it catches.
+//! Known bugs of the locks here and of those they descend from, planted with `--cfg mutants` to try the model checkers.
 
 /// A known bug of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

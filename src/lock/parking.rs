@@ -38,14 +38,14 @@ pub fn wait<O: PvLockOps>(ops: &O, want: Want, longest: Option<Duration>, look: 
             Some(time) => ops.lock_spinning_for(slot, seen, want, time),
         }
     } else {
-        // membarrier was there and is no more (a seccomp filter put on since): no sleep may rest on it.
+        // A seccomp filter installed since refuses membarrier: nothing orders the last look, so no waiter may sleep.
         ops.nap(Duration::from_micros(100));
     }
     false
 }
 
-/// A waiter's side, out of turn on its CPU: asks whoever releases the lock to it to let it run then. A hint: who is
-/// asked in vain (the slot is another's by then) lets others run for nothing.
+/// A waiter's side, out of turn on its CPU: asks the thread that releases the lock to it to yield then. A hint: where the
+/// slot is another waiter's by then, a thread yields without need.
 #[cold]
 pub fn ask<O: PvLockOps>(ops: &O, want: Want) {
     ops.slot(want).fetch_or(YIELD, Ordering::Relaxed);
@@ -131,8 +131,8 @@ pub fn kick_next<O: PvLockOps>(ops: O, next: Want) {
     kick(ops, next, || false);
 }
 
-/// Wakes whoever is parked in the slot of `next`, lets run who asked for it; after the release, and a look at the slot
-/// that was not in vain. It knows no lock: that may be gone.
+/// Wakes whoever is parked in the slot of `next`, and yields to a waiter that asked for it; after the release, where the
+/// slot says that there is something to do. It does not touch the lock, which may have been freed.
 ///
 /// True if the waiter of `next` has left, and the lock with its turn is the unlocker's again: `inherit` looks at the lock
 /// whether that is so, or makes it so; it is called only while the lock lives.

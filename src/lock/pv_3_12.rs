@@ -1,4 +1,4 @@
-//! `pv-ticket-3.12`: the flag in the tail, as merged (545ac13892ab, 96f853eaa889), defect and all.
+//! `pv-ticket-3.12`: the flag in the tail, as merged (545ac13892ab, 96f853eaa889), with its defect.
 
 use core::time::Duration;
 

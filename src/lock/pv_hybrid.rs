@@ -25,8 +25,8 @@ const STEP: u32 = 2;
 /// A lock that prefers who runs to who came first, within limits: throughput of a stealing lock, waits of a queue.
 ///
 /// A free lock is taken by whoever finds it free. Who does not get it within its patience takes a ticket and parks. The
-/// head of the queue, kicked by the next release, competes with those who run; if it is not lucky within its patience,
-/// or has waited for long before, it *starves*: the next release hands the lock to it and to nobody else.
+/// head of the queue, kicked by the next release, competes with those who run; if it does not get the lock within its
+/// patience, or has waited for long before, it *starves*: the next release hands the lock to it and to nobody else.
 ///
 /// Who has to wait first asks whether it has had its turn of the CPU ([`PvLockOps::take_turns`]), and if so lets another
 /// thread run: a moment later it might hold the lock when the scheduler takes the CPU away. So threads that share a lock
@@ -309,7 +309,7 @@ impl<O: PvLockOps> PvHybridLock<O> {
                 break true;
             }
             if !waiting.turn(&self.ops) {
-                // Tried, and not lucky: from now on it is its right.
+                // Its patience is over: the next release hands the lock to it.
                 self.starve(turn);
                 break false;
             }
@@ -324,7 +324,7 @@ impl<O: PvLockOps> PvHybridLock<O> {
 }
 
 impl<O> PvHybridLock<O> {
-    /// Nobody looks for those any more who have left its queue.
+    /// Takes the tickets of waiters that left its queue out of the set.
     fn forget(&self) {
         #[cfg(all(feature = "std", not(any(loom, shuttle))))]
         Left::of_process().forget(self.words.address());

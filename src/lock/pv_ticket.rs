@@ -1,4 +1,4 @@
-//! `pv-ticket`: the strict FIFO lock, the best we know to build.
+//! `pv-ticket`: a strict FIFO lock that is released by a plain store.
 
 use core::time::Duration;
 
@@ -217,7 +217,7 @@ impl<O: PvLockOps> PvTicketLock<O> {
 }
 
 impl<O> PvTicketLock<O> {
-    /// Nobody looks for those any more who have left its queue.
+    /// Takes the tickets of waiters that left its queue out of the set.
     fn forget(&self) {
         #[cfg(all(feature = "std", not(any(loom, shuttle))))]
         Left::of_process().forget(self.words.address());

@@ -6,7 +6,7 @@ use core::time::Duration;
 pub struct Leave<'a> {
     /// Whether it leaves: asked after each sleep. A signal ends a sleep of most backends.
     pub leaves: &'a mut dyn FnMut() -> bool,
-    /// How long no sleep is exceeded, if any: a signal that comes right before a sleep does not end it.
+    /// The longest that one sleep may last, if it must end: a signal that comes right before a sleep does not end it.
     pub longest_sleep: Option<Duration>,
 }
 
@@ -75,7 +75,7 @@ pub unsafe trait RawLock: Send + Sync {
     /// The caller holds the lock.
     unsafe fn unlock(&self);
 
-    /// Whether someone holds it. True or false may be over when it is read.
+    /// Whether someone holds it. The answer may be out of date when it is read.
     fn is_locked(&self) -> bool;
 
     /// Whether someone waits for it (`spin_is_contended()`: `(tail - head) & mask > 1`).

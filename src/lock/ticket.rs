@@ -1,4 +1,5 @@
-//! The plain ticket lock of 2.6.25 (Piggin, 314cdbefd1fd): fair, small, and helpless when the next owner's CPU is gone.
+//! The plain ticket lock of 2.6.25 (Piggin, 314cdbefd1fd): fair and small; all waiters spin while the virtual CPU of the
+//! next owner does not run.
 
 use core::sync::atomic::AtomicU16;
 use core::time::Duration;
@@ -82,8 +83,8 @@ unsafe impl RawLock for TicketLock2_6_25 {
 
 /// `ticket-2.6.25`, the word for fewer than 256 CPUs: `lock xaddw $0x0100`; `incb`.
 ///
-/// 256 tickets: with 256 threads beside each other in it, the next one would read its own ticket in the head and walk
-/// in. The kernel cannot have more than `NR_CPUS`; a process can, so the word is asked before a ticket is taken.
+/// 256 tickets: with 256 threads beside each other in it, the next one would read its own ticket in the head and
+/// enter. The kernel cannot have more than `NR_CPUS`; a process can, so the word is asked before a ticket is taken.
 pub struct SmallTicketLock {
     /// | bits | means | written by |
     /// |---|---|---|

@@ -248,7 +248,7 @@ impl Builder {
             // Nothing patches the calls; returns are what they are on the same machine otherwise.
             Tables { returns: table(".return_sites", self.returns), ..Tables::default() }
         };
-        let marks = Landmarks {
+        let landmarks = Landmarks {
             text: (self.base, self.code.here()),
             indirect_thunks: Some(self.thunks),
             return_thunk: Some(self.return_thunk),
@@ -258,7 +258,7 @@ impl Builder {
         let built = self.code.finish();
         let memory = LoadedCode::new(Bits::B64, [(self.base, built.as_slice())]);
         let data = |_, _| None;
-        let (_, memory) = Run::new(memory, &tables, &marks, &boot, Rules::by_name("6.1")?, &data).all()?;
+        let (_, memory) = Run::new(memory, &tables, &landmarks, &boot, Rules::by_name("6.1")?, &data).all()?;
         let bytes = memory.from(self.base).to_vec();
         let site_address = self.first.unwrap_or(self.base);
         let len = match self.form.built() {

@@ -9,10 +9,10 @@ use super::identify;
 use super::kaslr::{self, Votes};
 use super::kind::MemoryKind;
 use super::location::Location;
-use super::marks::Marks;
 use super::pagetables;
 use super::read::{Memory, Place, Progress};
 use super::search::{Score, Search};
+use super::signatures::Signatures;
 use crate::error::{Error, Result};
 use crate::image::{Bits, ContainerKind, Image};
 
@@ -40,8 +40,8 @@ fn find(memory: &Memory, image: &Image, progress: Progress<'_>) -> Result<Locati
     let Some(text) = image.section(".text").filter(|section| section.bits_present && section.size > 0) else {
         return Err(Error::memory(format!("{} has no .text to look for", image.name())));
     };
-    let search = Search { memory, image, marks: Marks::new(image), text: text.address..text.end() };
-    if search.marks.rodata.is_empty() && search.marks.text.is_empty() {
+    let search = Search { memory, image, signatures: Signatures::new(image), text: text.address..text.end() };
+    if search.signatures.rodata.is_empty() && search.signatures.text.is_empty() {
         return Err(Error::memory(format!("{} has nothing to be known by", image.name())));
     }
     if memory.kind == MemoryKind::Plain && memory.physical.size() == text.size {
@@ -117,7 +117,7 @@ impl Search<'_> {
     /// The memory is as long as the image's text, and nothing else.
     fn raw_text(&self) -> Result<Location> {
         let score = self.score(Place::Text)?;
-        if !(self.marks.text.is_empty() || score.accepts()) {
+        if !(self.signatures.text.is_empty() || score.accepts()) {
             return Err(identify::raw_text(self, score)?);
         }
         let votes = kaslr::votes(self, Place::Text)?;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::marks::{Mark, Marks, WIDTH};
 use super::read::{Memory, Place};
+use super::signatures::{Signature, Signatures, WIDTH};
 use crate::error::Result;
 use crate::image::Image;
 
@@ -30,35 +30,35 @@ impl Score {
 pub(super) struct Search<'a> {
     pub memory: &'a Memory,
     pub image: &'a Image,
-    pub marks: Marks<'a>,
+    pub signatures: Signatures<'a>,
     pub text: Range<u64>,
 }
 
 impl Search<'_> {
     /// How much of the image is at a place.
     pub(super) fn score(&self, place: Place) -> Result<Score> {
-        Ok(Score { rodata: self.same(place, &self.marks.rodata)?, text: self.same(place, &self.marks.text)? })
+        Ok(Score { rodata: self.same(place, &self.signatures.rodata)?, text: self.same(place, &self.signatures.text)? })
     }
 
-    /// How many marks are as built, and how many could be read.
-    fn same(&self, place: Place, marks: &[Mark<'_>]) -> Result<(usize, usize)> {
+    /// How many signatures are as built, and how many could be read.
+    fn same(&self, place: Place, signatures: &[Signature<'_>]) -> Result<(usize, usize)> {
         let (mut same, mut read) = (0, 0);
         let mut buffer = [0; WIDTH];
-        for mark in marks {
-            if self.memory.fill(place, self.text.start, mark.address, &mut buffer)?.is_empty() {
+        for signature in signatures {
+            if self.memory.fill(place, self.text.start, signature.address, &mut buffer)?.is_empty() {
                 read += 1;
-                same += usize::from(buffer == mark.bytes);
+                same += usize::from(buffer == signature.bytes);
             }
         }
         Ok((same, read))
     }
 
-    /// Whether the image is at a place: a few marks first.
+    /// Whether the image is at a place: a few signatures first.
     pub(super) fn is_at(&self, place: Place) -> Result<bool> {
         let mut buffer = [0; WIDTH];
-        for mark in self.marks.few() {
-            let read = self.memory.fill(place, self.text.start, mark.address, &mut buffer)?.is_empty();
-            if read && buffer == mark.bytes {
+        for signature in self.signatures.few() {
+            let read = self.memory.fill(place, self.text.start, signature.address, &mut buffer)?.is_empty();
+            if read && buffer == signature.bytes {
                 return Ok(self.score(place)?.accepts());
             }
         }

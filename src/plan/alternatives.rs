@@ -240,7 +240,9 @@ fn write(
 fn decide(run: &Run<'_>, reason: Reason, callee: Option<Callee>, replacement: &[u8]) -> Decision {
     let (kind, reason, used) = match callee {
         Some(Callee::Nothing) => (Kind::Nopped, Reason::NopPointer, 0),
-        Some(Callee::Function { target, placeholder }) if target == placeholder && run.marks.bug == Some(target) => {
+        Some(Callee::Function { target, placeholder })
+            if target == placeholder && run.landmarks.bug == Some(target) =>
+        {
             (Kind::BugCalled, Reason::NullPointer, CALL_LEN)
         }
         Some(Callee::Function { .. }) => (Kind::Called, Reason::Function, CALL_LEN),
@@ -263,10 +265,10 @@ fn callee(run: &Run<'_>, row: &Alternative, len: u8, replacement: &[u8], site: &
     let Some(target) = run.pointer(slot) else {
         return Err(Error::table(format!("the pointer at {slot:#x}, which the site calls, is not known")));
     };
-    let Some(placeholder) = run.marks.bug else {
+    let Some(placeholder) = run.landmarks.bug else {
         return Err(Error::table("the image does not say where BUG_func is, which direct-call rows call"));
     };
-    if run.marks.nop == Some(target) {
+    if run.landmarks.nop == Some(target) {
         return Ok(Callee::Nothing);
     }
     Ok(Callee::Function { target: if target == 0 { placeholder } else { target }, placeholder })

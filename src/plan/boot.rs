@@ -16,9 +16,9 @@ use crate::sites::Tables;
 
 /// The plan of a boot of this image.
 pub fn boot(image: &Image, tables: &Tables, boot: &Boot, rules: &Rules) -> Result<Plan> {
-    let marks = Landmarks::of(image)?;
+    let landmarks = Landmarks::of(image)?;
     let data = |address, len| image.read(address, len);
-    let run = Run::new(LoadedCode::of(image), tables, &marks, boot, rules, &data);
+    let run = Run::new(LoadedCode::of(image), tables, &landmarks, boot, rules, &data);
     run.all().map(|(plan, _)| plan).map_err(|e| e.in_file(image.name()))
 }
 

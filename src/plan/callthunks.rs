@@ -38,7 +38,7 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
 fn patch(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
     let [CALL, a, b, c, d, ..] = *run.memory.from(address) else { return Ok(()) };
     let target = run.memory.target(address, 5, &[a, b, c, d]);
-    if !run.marks.in_text(address) || !counts(run, target) {
+    if !run.landmarks.in_text(address) || !counts(run, target) {
         return Ok(());
     }
     let Some(pad) = pad(run, row, target)? else { return Ok(()) };
@@ -55,12 +55,12 @@ pub(super) fn translate(run: &mut Run<'_>, function: u64) -> Result<u64> {
 
 /// `skip_addr()`, `is_coretext()`.
 fn counts(run: &Run<'_>, function: u64) -> bool {
-    run.marks.in_text(function) && !run.marks.uncounted.contains(&function)
+    run.landmarks.in_text(function) && !run.landmarks.uncounted.contains(&function)
 }
 
 /// `patch_dest()`: the counting code before a function, written if it is not there yet; `None` where there is no room.
 fn pad(run: &mut Run<'_>, row: u32, function: u64) -> Result<Option<u64>> {
-    let Some((start, end)) = run.marks.call_template else { return Ok(None) };
+    let Some((start, end)) = run.landmarks.call_template else { return Ok(None) };
     let len = end.wrapping_sub(start).min(MAX_TEMPLATE) as usize;
     let Some(template) = (run.data)(start, len) else { return Ok(None) };
     let mut buffer = [0; MAX_TEMPLATE as usize];

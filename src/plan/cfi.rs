@@ -14,11 +14,11 @@
 
 use super::decision::{Kind, Reason};
 use super::forms::ENDBR64;
+use super::guess::{Forms, Guess};
 use super::landmarks::PLACEHOLDER;
 use super::machine::{Cfi, CfiMode};
 use super::passes::Pass;
 use super::run::{Run, row_error};
-use super::undetermined::{Forms, Undetermined};
 use crate::error::Result;
 use crate::insn::JMP_SHORT;
 
@@ -92,7 +92,7 @@ fn preamble(run: &mut Run<'_>, row: u32, address: u64, mode: CfiMode, seed: Opti
     if mode != CfiMode::FineIbt {
         return run.poke(Pass::Cfi, row, address.wrapping_add(1), &hash, Kind::Constant, Reason::Rehashed);
     }
-    let mut code = run.marks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
+    let mut code = run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
     fill(&mut code, hash);
     run.poke(Pass::Cfi, row, address, &code, Kind::Inlined, Reason::FineIbt)?;
     let function = address.wrapping_add(PREAMBLE);
@@ -110,7 +110,7 @@ fn caller(run: &mut Run<'_>, row: u32, address: u64, mode: CfiMode, seed: Option
     let hash = seed.map_or(built, |seed| rehash(built, seed));
     match mode {
         CfiMode::FineIbt => {
-            let mut code = run.marks.fineibt_caller.unwrap_or(CALLER_CODE);
+            let mut code = run.landmarks.fineibt_caller.unwrap_or(CALLER_CODE);
             fill(&mut code, hash.to_le_bytes());
             run.poke(Pass::CfiCallers, row, address, &code, Kind::Inlined, Reason::FineIbt)
         }
@@ -148,7 +148,7 @@ pub(super) fn seal(run: &mut Run<'_>, row: u32, function: u64) -> Result<()> {
         CfiMode::Off => return Ok(()),
         CfiMode::Kcfi => (false, 1),
         CfiMode::FineIbt => {
-            let code = run.marks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
+            let code = run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
             (true, place(&code).unwrap_or(7) as u64)
         }
     };
@@ -168,12 +168,12 @@ pub(super) fn guesses(run: &mut Run<'_>) {
     let note = |run: &mut Run<'_>, pass, row, address: u64| {
         // A sealed function's hash is 0 whatever the seed.
         if run.memory.read(address, 4).is_ok_and(|hash| hash != [0; 4]) {
-            run.plan.guess(Undetermined { address, len: 4, pass, row, forms: Forms::Hash });
+            run.plan.guess(Guess { address, len: 4, pass, row, forms: Forms::Hash });
         }
     };
     let fine = run.boot.cfi.mode == CfiMode::FineIbt;
-    let preamble = place(&run.marks.fineibt_preamble.unwrap_or(PREAMBLE_CODE)).unwrap_or(7);
-    let called = run.marks.fineibt_caller.unwrap_or(CALLER_CODE);
+    let preamble = place(&run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE)).unwrap_or(7);
+    let called = run.landmarks.fineibt_caller.unwrap_or(CALLER_CODE);
     let caller = place(&called).unwrap_or(2);
     for (row, address) in tables.cfi.rows() {
         let here = run.memory.from(address);

@@ -31,7 +31,7 @@ pub fn boots(data: &[u8]) {
             match boot(&image, &tables, &machine, rules) {
                 Ok(plan) => {
                     let mut end = 0;
-                    for site in plan.undetermined() {
+                    for site in plan.guesses() {
                         assert!(site.address >= end, "{:#x} overlaps the site before it", site.address);
                         end = site.address + u64::from(site.len);
                     }

@@ -3,9 +3,9 @@
 //! The nop is the one of five bytes that is one instruction (`ftrace_nop_replace()`, arch/x86/kernel/ftrace.c).
 
 use super::decision::{Kind, Reason};
+use super::guess::{Forms, Guess};
 use super::passes::Pass;
 use super::run::{Run, row_error};
-use super::undetermined::{Forms, Undetermined};
 use crate::error::Result;
 use crate::insn::{self, CALL, CALL_LEN};
 
@@ -16,7 +16,7 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
         if let Some(trampoline) = attached(run, address) {
             let call = insn::call(address, trampoline);
             run.poke(Pass::Mcount, row, address, &call, Kind::Called, Reason::HidBpf).map_err(placed)?;
-            let hid_bpf = run.marks.hid_bpf.clone();
+            let hid_bpf = run.landmarks.hid_bpf.clone();
             for (list, tracer) in hid_bpf.iter().flat_map(|held| held.tracer_calls.iter().map(|&at| (held.list, at))) {
                 if run.memory.from(tracer).first() == Some(&CALL) {
                     run.poke(Pass::Mcount, row, tracer, &insn::call(tracer, list), Kind::Called, Reason::HidBpf)?;
@@ -37,22 +37,22 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
 
 /// The trampoline that HID-BPF attached at this place.
 fn attached(run: &Run<'_>, address: u64) -> Option<u64> {
-    run.boot.hid_bpf.filter(|_| run.marks.hid_bpf.as_ref().is_some_and(|held| held.is_head(address)))
+    run.boot.hid_bpf.filter(|_| run.landmarks.hid_bpf.as_ref().is_some_and(|held| held.is_head(address)))
 }
 
 /// Notes what HID-BPF may attach, where nobody says.
 pub(super) fn guesses(run: &mut Run<'_>) {
     let tables = run.tables;
-    let Some(held) = run.marks.hid_bpf.clone().filter(|_| run.boot.hid_bpf.is_none()) else { return };
+    let Some(held) = run.landmarks.hid_bpf.clone().filter(|_| run.boot.hid_bpf.is_none()) else { return };
     let Some((row, &head)) = (0..).zip(&tables.mcount).find(|&(_, &address)| held.is_head(address)) else { return };
-    run.plan.guess(Undetermined { address: head, len: 5, pass: Pass::Mcount, row, forms: Forms::StaticCall });
+    run.plan.guess(Guess { address: head, len: 5, pass: Pass::Mcount, row, forms: Forms::StaticCall });
     for &tracer in &held.tracer_calls {
         if let [CALL, built @ ..] = run.memory.from(tracer)
             && let Some(built) = built.get(..4).map(<[u8]>::to_vec)
         {
             let listed = insn::call(tracer, held.list);
             let forms = run.plan.either(&built, &listed[1..]);
-            run.plan.guess(Undetermined { address: tracer + 1, len: 4, pass: Pass::Mcount, row, forms });
+            run.plan.guess(Guess { address: tracer + 1, len: 4, pass: Pass::Mcount, row, forms });
         }
     }
 }

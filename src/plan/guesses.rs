@@ -1,8 +1,8 @@
 //! Which writes of a run are guesses.
 
+use super::guess::{Forms, Guess};
 use super::passes::Pass;
 use super::run::Run;
-use super::undetermined::{Forms, Undetermined};
 use super::{cfi, ftrace, jump_labels, static_calls};
 use crate::error::Result;
 
@@ -14,7 +14,7 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
             let (jump, nop) = jump_labels::forms(run, label);
             let len = usize::from(label.len);
             let forms = run.plan.either(&jump[..len], &nop[..len]);
-            run.plan.guess(Undetermined { address: label.address, len: label.len, pass: Pass::JumpLabels, row, forms });
+            run.plan.guess(Guess { address: label.address, len: label.len, pass: Pass::JumpLabels, row, forms });
         }
     }
     for (row, site) in (0..).zip(&tables.static_calls) {
@@ -25,7 +25,7 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
                 (true, _) => (site.address, 5, Forms::StaticTail),
                 (false, _) => (site.address, 5, Forms::StaticCall),
             };
-            run.plan.guess(Undetermined { address, len, pass: Pass::StaticCalls, row, forms });
+            run.plan.guess(Guess { address, len, pass: Pass::StaticCalls, row, forms });
         }
     }
     for (row, trampoline) in (0..).zip(&tables.trampolines) {
@@ -35,14 +35,14 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
         };
         if !known {
             let forms = Forms::StaticTail;
-            run.plan.guess(Undetermined { address: trampoline.address, len: 5, pass: Pass::Trampolines, row, forms });
+            run.plan.guess(Guess { address: trampoline.address, len: 5, pass: Pass::Trampolines, row, forms });
         }
     }
     for (index, constant) in (0..).zip(&tables.constants) {
         if !run.boot.constants.get(&constant.table.section).is_some_and(|known| known.certain) {
             for (row, address) in constant.table.rows() {
                 let forms = Forms::Constant(index);
-                run.plan.guess(Undetermined { address, len: constant.width, pass: Pass::RuntimeConst, row, forms });
+                run.plan.guess(Guess { address, len: constant.width, pass: Pass::RuntimeConst, row, forms });
             }
         }
     }

@@ -14,11 +14,11 @@
 //! 5.10.262, 6.1, 6.12, 7.2.
 
 use super::decision::{Kind, Reason};
+use super::guess::{Forms, Guess};
 use super::optimise::optimise;
 use super::passes::Pass;
 use super::rules::Retpolines;
 use super::run::{Run, row_error};
-use super::undetermined::{Forms, Undetermined};
 use crate::error::{Error, Result};
 use crate::insn::{self, CALL, INT3, JMP, NOP, THUNK_SIZE};
 
@@ -82,7 +82,7 @@ fn patch(run: &mut Run<'_>, pages: &mut Pages, row: u32, address: u64) -> Result
     let lfence = boot.with(boot.retpoline_lfence);
     if boot.with(boot.retpoline) && !lfence {
         let (Some(calls), Some(jumps), true) =
-            (run.marks.call_thunks, run.marks.jump_thunks, boot.with(boot.call_depth))
+            (run.landmarks.call_thunks, run.landmarks.jump_thunks, boot.with(boot.call_depth))
         else {
             run.keep(Pass::Retpolines, row, address, Reason::Retpoline);
             return Ok(());
@@ -128,7 +128,7 @@ fn find(run: &Run<'_>, address: u64) -> Result<Option<Branch>> {
         [0x0f, opcode @ 0x80..=0x8f] => (opcode, true),
         _ => return Ok(None),
     };
-    let (Some((at, _)), Some(array)) = (step.branch(), run.marks.indirect_thunks) else { return Ok(None) };
+    let (Some((at, _)), Some(array)) = (step.branch(), run.landmarks.indirect_thunks) else { return Ok(None) };
     let target = run.memory.target(address, step.len, &code[at..step.len]);
     let distance = target.wrapping_sub(array);
     if distance % THUNK_SIZE != 0 || distance / THUNK_SIZE > 15 {
@@ -177,7 +177,7 @@ fn its(run: &mut Run<'_>, pages: &mut Pages, row: u32, branch: &Branch) -> Resul
         let forms = Forms::Thunk { page: page as u16, offset: offset as u16 };
         // Of the instruction only the displacement, its last four bytes.
         let address = branch.address + len as u64 - 4;
-        run.plan.guess(Undetermined { address, len: 4, pass: Pass::Retpolines, row, forms });
+        run.plan.guess(Guess { address, len: 4, pass: Pass::Retpolines, row, forms });
     }
     Ok(())
 }

@@ -14,11 +14,13 @@ use crate::sites::static_calls::TRAMPOLINE_ENDS;
 
 /// What a return at this address becomes.
 pub(super) fn ret(run: &Run<'_>, address: u64) -> ([u8; 5], Reason) {
-    let thunk = run.boot.return_thunk.or(run.marks.return_thunk);
+    let thunk = run.boot.return_thunk.or(run.landmarks.return_thunk);
     match thunk {
         _ if !run.boot.with(run.boot.rethunk) => (RET5, Reason::NoReturnThunk),
         None => (RET5, Reason::NoReturnThunk),
-        Some(thunk) if Some(thunk) == run.marks.its_return_thunk && address & 0x20 != 0 => (RET5, Reason::UpperHalf),
+        Some(thunk) if Some(thunk) == run.landmarks.its_return_thunk && address & 0x20 != 0 => {
+            (RET5, Reason::UpperHalf)
+        }
         Some(thunk) => (insn::jmp(address, thunk), Reason::ReturnThunk),
     }
 }
@@ -34,7 +36,7 @@ fn len(run: &Run<'_>, address: u64) -> Option<usize> {
     let step = insn::step(run.memory.bits(), code).filter(|step| step.opcode[0] == JMP)?;
     let (at, _) = step.branch()?;
     let target = run.memory.target(address, step.len, &code[at..step.len]);
-    (Some(target) == run.marks.return_thunk).then_some(step.len)
+    (Some(target) == run.landmarks.return_thunk).then_some(step.len)
 }
 
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {

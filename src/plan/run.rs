@@ -18,7 +18,7 @@ pub struct Run<'a> {
     pub(super) memory: LoadedCode,
     pub(super) plan: Plan,
     pub(super) tables: &'a Tables,
-    pub(super) marks: &'a Landmarks,
+    pub(super) landmarks: &'a Landmarks,
     pub(super) boot: &'a Boot,
     pub(super) rules: &'a Rules,
     pub(super) data: Data<'a>,
@@ -31,7 +31,7 @@ impl<'a> Run<'a> {
     pub fn new(
         memory: LoadedCode,
         tables: &'a Tables,
-        marks: &'a Landmarks,
+        landmarks: &'a Landmarks,
         boot: &'a Boot,
         rules: &'a Rules,
         data: &'a dyn Fn(u64, usize) -> Option<&'a [u8]>,
@@ -46,7 +46,7 @@ impl<'a> Run<'a> {
             + tables.jump_labels.len()
             + tables.static_calls.len()
             + tables.trampolines.len();
-        Run { memory, plan: Plan::with_capacity(rows, 4), tables, marks, boot, rules, data, counting: false }
+        Run { memory, plan: Plan::with_capacity(rows, 4), tables, landmarks, boot, rules, data, counting: false }
     }
 
     /// Writes to memory and journal.

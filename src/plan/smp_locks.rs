@@ -97,7 +97,7 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
             run.keep(Pass::SmpLocks, row, address, Reason::Multiprocessor);
             continue;
         }
-        match run.rules.smp_locks.patch(address, run.marks.text, &run.memory, false) {
+        match run.rules.smp_locks.patch(address, run.landmarks.text, &run.memory, false) {
             Ok(byte) => run
                 .poke(Pass::SmpLocks, row, address, &[byte], Kind::Unlocked, Reason::Uniprocessor)
                 .map_err(|error| row_error(error, Pass::SmpLocks, row, address))?,

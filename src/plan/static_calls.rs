@@ -87,8 +87,8 @@ fn unkeyed(run: &Run<'_>, address: u64) -> Option<u64> {
     let now = run.boot.static_calls.get(&address)?.value;
     let here = run.memory.from(address);
     let jumps = |to: u64| here.starts_with(&insn::jmp(address, to));
-    let nowhere = now == 0 || Some(now) == run.marks.return_thunk;
-    let thunks = [run.marks.return_thunk, run.boot.return_thunk];
+    let nowhere = now == 0 || Some(now) == run.landmarks.return_thunk;
+    let thunks = [run.landmarks.return_thunk, run.boot.return_thunk];
     let same = match nowhere {
         true => here.first() == Some(&RET) || thunks.into_iter().flatten().any(jumps),
         false => jumps(now),
@@ -151,9 +151,9 @@ fn transform(run: &mut Run<'_>, pass: Pass, row: u32, site: &StaticCall, functio
 
 fn conditional_return(run: &Run<'_>, thunks: bool) -> Option<u64> {
     if thunks && run.boot.with(run.boot.rethunk) {
-        return run.boot.return_thunk.or(run.marks.return_thunk);
+        return run.boot.return_thunk.or(run.landmarks.return_thunk);
     }
-    run.marks.static_call_return
+    run.landmarks.static_call_return
 }
 
 fn unconditional(run: &mut Run<'_>, site: &StaticCall, function: u64, thunks: bool) -> Result<([u8; 5], Kind, Reason)> {
@@ -168,11 +168,11 @@ fn unconditional(run: &mut Run<'_>, site: &StaticCall, function: u64, thunks: bo
             let function = callthunks::translate(run, function)?;
             let rules = run.rules.static_calls;
             let is = |mark: Option<u64>| mark == Some(function);
-            if let (Some(zero), true) = (rules.zero.form(), is(run.marks.return0)) {
+            if let (Some(zero), true) = (rules.zero.form(), is(run.landmarks.return0)) {
                 (zero, Kind::Zeroed, Reason::ReturnsZero)
-            } else if rules.warn && is(run.marks.warn_trap) {
+            } else if rules.warn && is(run.landmarks.warn_trap) {
                 (WARN, Kind::Trapped, Reason::Warns)
-            } else if rules.unlock && is(run.marks.native_unlock) {
+            } else if rules.unlock && is(run.landmarks.native_unlock) {
                 (UNLOCK, Kind::Inlined, Reason::Short)
             } else {
                 (insn::call(address, function), Kind::Called, Reason::Target)

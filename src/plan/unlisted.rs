@@ -20,10 +20,10 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     if !run.boot.xen || run.memory.bits() == Bits::B32 {
         return Ok(());
     }
-    if let Some((site, target)) = run.marks.xen_iret {
+    if let Some((site, target)) = run.landmarks.xen_iret {
         run.poke(Pass::Unlisted, 0, site, &insn::jmp(site, target), Kind::Filled, Reason::Xen)?;
     }
-    if let Some(page) = run.marks.hypercall_page {
+    if let Some(page) = run.landmarks.hypercall_page {
         for number in 0..STUBS {
             let [a, b, c, d] = number.to_le_bytes();
             // push %rcx; push %r11; mov $number,%eax; syscall; pop %r11; pop %rcx; ret

@@ -2,8 +2,8 @@
 
 use super::decision::Decision;
 use super::forms::{NULL_TRAMPOLINE, RET5, UNLOCK, WARN, ZERO, ZERO_DATA16};
+use super::guess::{Forms, Guess};
 use super::passes::Pass;
-use super::undetermined::{Forms, Undetermined};
 use crate::error::{Error, Result};
 use crate::insn::{CALL, JMP};
 
@@ -28,14 +28,14 @@ pub struct Plan {
     writes: Vec<Write>,
     // All bytes written, one run after the other: a plan has tens of thousands of writes of a few bytes each.
     arena: Vec<u8>,
-    undetermined: Vec<Undetermined>,
+    guesses: Vec<Guess>,
 }
 
 impl Plan {
     /// An empty plan with room for this many writes of this many bytes each.
     pub fn with_capacity(writes: usize, bytes_each: usize) -> Plan {
         let arena = Vec::with_capacity(writes.saturating_mul(bytes_each));
-        Plan { writes: Vec::with_capacity(writes), arena, undetermined: Vec::new() }
+        Plan { writes: Vec::with_capacity(writes), arena, guesses: Vec::new() }
     }
 
     /// Adds a write of these bytes; of none, where a row is passed over.
@@ -57,13 +57,13 @@ impl Plan {
     }
 
     /// What the plan can only guess: the writes hold the guess.
-    pub fn undetermined(&self) -> &[Undetermined] {
-        &self.undetermined
+    pub fn guesses(&self) -> &[Guess] {
+        &self.guesses
     }
 
     /// Notes bytes as a guess.
-    pub(super) fn guess(&mut self, bytes: Undetermined) {
-        self.undetermined.push(bytes);
+    pub(super) fn guess(&mut self, bytes: Guess) {
+        self.guesses.push(bytes);
     }
 
     /// The forms of bytes that are one of these two, which are as long as each other.
@@ -76,8 +76,8 @@ impl Plan {
 
     /// Sorts guesses by address. No two may overlap: each would be judged by the other's forms.
     pub(super) fn sort_guesses(&mut self) -> Result<()> {
-        self.undetermined.sort_by_key(|bytes| bytes.address);
-        for (first, second) in self.undetermined.iter().zip(self.undetermined.iter().skip(1)) {
+        self.guesses.sort_by_key(|bytes| bytes.address);
+        for (first, second) in self.guesses.iter().zip(self.guesses.iter().skip(1)) {
             if second.address - first.address < first.len.into() {
                 let why = format!("overlaps {} row {} at {:#x}", first.pass.name(), first.row, first.address);
                 let error = Error::table(why).in_section(second.pass.name());
@@ -90,7 +90,7 @@ impl Plan {
 
 impl Plan {
     /// The forms that undetermined bytes may take, in hex, `??` where a byte may be any.
-    pub fn patterns(&self, which: &Undetermined) -> Vec<String> {
+    pub fn patterns(&self, which: &Guess) -> Vec<String> {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let any = |known: &[u8], len: usize| hex(known) + &"??".repeat(len - known.len());
         let len = usize::from(which.len);
@@ -116,7 +116,7 @@ impl Plan {
 
     /// Whether these bytes are one of the forms that undetermined ones may take. `function` tells of an address whether a
     /// function begins there.
-    pub fn admits(&self, which: &Undetermined, found: &[u8], function: impl Fn(u64) -> bool) -> bool {
+    pub fn admits(&self, which: &Guess, found: &[u8], function: impl Fn(u64) -> bool) -> bool {
         let target = |displacement: [u8; 4]| {
             let next = which.address.wrapping_add(which.len.into());
             next.wrapping_add(i32::from_le_bytes(displacement) as u64)

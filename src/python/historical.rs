@@ -133,10 +133,10 @@ pub fn boot_region<'py>(
         smp_locks: sites::AddressTable { section: ".smp_locks".to_owned(), sites: locks },
         ..sites::Tables::default()
     };
-    let marks = core::Landmarks { text, ..core::Landmarks::default() };
+    let landmarks = core::Landmarks { text, ..core::Landmarks::default() };
     let memory = LoadedCode::new(bits, [(address, before), (POOL, &pool[..])]);
     let rules = core::Rules::by_name(era)?;
-    let (_, memory) = core::Run::new(memory, &tables, &marks, &boot.0, rules, &|_, _| None).all()?;
+    let (_, memory) = core::Run::new(memory, &tables, &landmarks, &boot.0, rules, &|_, _| None).all()?;
     Ok(PyBytes::new(py, memory.from(address)))
 }
 

@@ -63,7 +63,7 @@ mod _core {
     #[pymodule_export]
     use super::memory::{Location, Memory, running_kernel};
     #[pymodule_export]
-    use super::plan::{OpenBytes, Plan, fill_nops, patch_site, write_file};
+    use super::plan::{Plan, UndeterminedBytes, fill_nops, patch_site, write_file};
     #[pymodule_export]
     use super::report::{Module, Report};
     #[pymodule_export]

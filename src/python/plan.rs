@@ -70,7 +70,7 @@ type Difference<'py> = (u64, &'py str, Bound<'py, PyBytes>, Both<Bound<'py, PyBy
 type Both<T> = (T, T);
 
 /// (address, length, table, row, forms) of bytes that are a first guess; a form is in hex, `??` where a byte may be any.
-type Open = (u64, u64, &'static str, Option<u32>, Vec<String>);
+type Listed = (u64, u64, &'static str, Option<u32>, Vec<String>);
 
 fn write<'py>(py: Python<'py>, plan: &core::Plan, write: &core::Write) -> Write<'py> {
     let Decision { kind, reason, used } = write.decision;
@@ -98,10 +98,16 @@ impl Plan {
 
     /// The bytes that are a first guess; `otherwise` is the plan with each of the features `unknown` taken the other way.
     #[pyo3(signature = (tables, otherwise = None, unknown = Vec::new()))]
-    fn open_bytes(&self, py: Python<'_>, tables: &Tables, otherwise: Option<&Plan>, unknown: Vec<u16>) -> OpenBytes {
+    fn undetermined(
+        &self,
+        py: Python<'_>,
+        tables: &Tables,
+        otherwise: Option<&Plan>,
+        unknown: Vec<u16>,
+    ) -> UndeterminedBytes {
         let other = otherwise.map(|other| core::Otherwise { plan: &other.plan, unknown: &unknown });
-        let found = py.detach(|| core::open_bytes(&self.image, &tables.tables, &self.plan, other));
-        OpenBytes { plan: self.plan.clone(), found }
+        let found = py.detach(|| core::undetermined(&self.image, &tables.tables, &self.plan, other));
+        UndeterminedBytes { plan: self.plan.clone(), found }
     }
 
     /// Where another plan of the same image leaves other bytes, by address.
@@ -219,33 +225,37 @@ impl Plan {
 
 /// The bytes of a plan that are a first guess.
 #[pyclass(frozen, module = "pvops._core")]
-pub struct OpenBytes {
+pub struct UndeterminedBytes {
     plan: Arc<core::Plan>,
-    found: Vec<core::OpenBytes>,
+    found: Vec<core::Undetermined>,
 }
 
-impl OpenBytes {
-    fn listed(&self, open: &core::OpenBytes) -> Open {
-        (open.address, open.len, open.pass.name(), open.row, open.forms(&self.plan))
+impl UndeterminedBytes {
+    fn listed(&self, bytes: &core::Undetermined) -> Listed {
+        (bytes.address, bytes.len, bytes.pass.name(), bytes.row, bytes.forms(&self.plan))
     }
 
-    fn begin_in(&self, low: u64, high: Option<u64>) -> impl Iterator<Item = &core::OpenBytes> {
-        let from = self.found.partition_point(|open| open.address < low);
-        self.found[from..].iter().take_while(move |open| high.is_none_or(|high| open.address < high))
+    fn begin_in(&self, low: u64, high: Option<u64>) -> impl Iterator<Item = &core::Undetermined> {
+        let from = self.found.partition_point(|bytes| bytes.address < low);
+        self.found[from..].iter().take_while(move |bytes| high.is_none_or(|high| bytes.address < high))
     }
 }
 
 #[pymethods]
-impl OpenBytes {
+impl UndeterminedBytes {
     /// Those that begin in [low, high), by address.
     #[pyo3(signature = (low = 0, high = None))]
-    fn sites(&self, low: u64, high: Option<u64>) -> Vec<Open> {
-        self.begin_in(low, high).map(|open| self.listed(open)).collect()
+    fn sites(&self, low: u64, high: Option<u64>) -> Vec<Listed> {
+        self.begin_in(low, high).map(|bytes| self.listed(bytes)).collect()
     }
 
     /// Those that touch [low, high), by address.
-    fn touching(&self, low: u64, high: u64) -> Vec<Open> {
-        self.found.iter().filter(|open| open.address < high && open.end() > low).map(|open| self.listed(open)).collect()
+    fn touching(&self, low: u64, high: u64) -> Vec<Listed> {
+        self.found
+            .iter()
+            .filter(|bytes| bytes.address < high && bytes.end() > low)
+            .map(|bytes| self.listed(bytes))
+            .collect()
     }
 
     /// (how many bytes, at how many sites, of which tables, in the order of their first) of those that begin in
@@ -253,10 +263,10 @@ impl OpenBytes {
     #[pyo3(signature = (low = 0, high = None))]
     fn totals(&self, low: u64, high: Option<u64>) -> (u64, usize, Vec<&'static str>) {
         let (mut bytes, mut sites, mut tables) = (0, 0, Vec::new());
-        for open in self.begin_in(low, high) {
-            (bytes, sites) = (bytes + open.len, sites + 1);
-            if !tables.contains(&open.pass.name()) {
-                tables.push(open.pass.name());
+        for guess in self.begin_in(low, high) {
+            (bytes, sites) = (bytes + guess.len, sites + 1);
+            if !tables.contains(&guess.pass.name()) {
+                tables.push(guess.pass.name());
             }
         }
         (bytes, sites, tables)
@@ -265,9 +275,9 @@ impl OpenBytes {
     /// Of places (from, to) by address, whether each is the last that some of these bytes touch.
     fn of_places(&self, places: Vec<(u64, u64)>) -> Vec<bool> {
         let mut found = vec![false; places.len()];
-        for open in &self.found {
-            let after = places.partition_point(|place| place.0 < open.end());
-            if let Some(last) = after.checked_sub(1).filter(|&last| open.address < places[last].1) {
+        for bytes in &self.found {
+            let after = places.partition_point(|place| place.0 < bytes.end());
+            if let Some(last) = after.checked_sub(1).filter(|&last| bytes.address < places[last].1) {
                 found[last] = true;
             }
         }

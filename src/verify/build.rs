@@ -59,8 +59,9 @@ impl<'a> SiteMap<'a> {
     ) -> Result<SiteMap<'a>> {
         let kernel = host.map;
         // No module has Xen's hypercall page, or early_xen_iret_patch.
-        let marks = Landmarks { text: host.locks, xen_iret: None, hypercall_page: None, ..kernel.marks.clone() };
-        let mut map = SiteMap::empty(tables, kernel.rules, kernel.info.clone(), marks, code, host.text);
+        let landmarks =
+            Landmarks { text: host.locks, xen_iret: None, hypercall_page: None, ..kernel.landmarks.clone() };
+        let mut map = SiteMap::empty(tables, kernel.rules, kernel.info.clone(), landmarks, code, host.text);
         map.late = true;
         map.functions = functions(image)?;
         map.functions.extend_from_slice(&kernel.functions);
@@ -76,7 +77,7 @@ impl<'a> SiteMap<'a> {
 
     /// The code that counts a call (`skl_call_thunk_template`), as loaded: its address and its bytes.
     fn template(&self, image: &Image) -> (u64, Vec<u8>) {
-        let Some((start, end)) = self.marks.call_template else { return (0, Vec::new()) };
+        let Some((start, end)) = self.landmarks.call_template else { return (0, Vec::new()) };
         let len = end.wrapping_sub(start).min(MAX_TEMPLATE) as usize;
         let loaded = self.code.from(start).get(..len).or_else(|| image.read(start, len));
         (start, loaded.unwrap_or_default().to_vec())
@@ -87,7 +88,7 @@ impl<'a> SiteMap<'a> {
         let addresses = |names: &[&str]| names.iter().filter_map(|name| symbols.address_of(name)).collect();
         self.tracers = addresses(&TRACERS);
         self.tracer_calls = addresses(&TRACER_CALLS);
-        self.hid_bpf = self.marks.hid_bpf.as_ref().map(|held| (held.function, held.list));
+        self.hid_bpf = self.landmarks.hid_bpf.as_ref().map(|held| (held.function, held.list));
         let dispatched = symbols.iter().filter(|(.., name)| name.starts_with("__SCK__bpf_dispatcher_"));
         self.bpf_calls = dispatched.map(|(key, ..)| key).collect();
         for (start, _, _) in symbols.iter().filter(|(.., name)| name.starts_with("bpf_dispatcher_")) {

@@ -150,7 +150,7 @@ impl SiteMap<'_> {
                         _ => 0,
                     };
                     // One that goes nowhere returns.
-                    let linked = if Some(linked) == self.marks.return_thunk { 0 } else { linked };
+                    let linked = if Some(linked) == self.landmarks.return_thunk { 0 } else { linked };
                     Some(calls.of(trampoline.address, || (trampoline.address, linked))?)
                 }
             };
@@ -163,10 +163,10 @@ impl SiteMap<'_> {
             }
         }
         if self.bits == Bits::B64 {
-            if let Some((site, _)) = self.marks.xen_iret {
+            if let Some((site, _)) = self.landmarks.xen_iret {
                 self.add(Stage::Unlisted, site, 5, Kind::XenIret);
             }
-            if let Some(page) = self.marks.hypercall_page {
+            if let Some(page) = self.landmarks.hypercall_page {
                 for number in 0..STUBS {
                     let stub = page.wrapping_add(STUB * u64::from(number));
                     self.add(Stage::Unlisted, stub, 32, Kind::XenStub(number));
@@ -209,7 +209,7 @@ impl SiteMap<'_> {
             [0x0f, opcode @ 0x80..=0x8f] => (opcode, true),
             _ => return None,
         };
-        let ((at, _), array) = (step.branch()?, self.marks.indirect_thunks?);
+        let ((at, _), array) = (step.branch()?, self.landmarks.indirect_thunks?);
         let distance = self.code.target(address, step.len, &code[at..step.len]).wrapping_sub(array);
         let register = u8::try_from(distance / THUNK_SIZE).ok().filter(|&r| r < 16 && distance % THUNK_SIZE == 0)?;
         Some(Branch { len: step.len as u8, opcode, conditional, register })

@@ -47,7 +47,7 @@ pub(super) fn nearest(map: &SiteMap<'_>, state: &State, cluster: &Cluster, found
                 }
             }
             Kind::Return(_) => {
-                other.return_thunk = if state.return_thunk.is_some() { None } else { map.marks.return_thunk };
+                other.return_thunk = if state.return_thunk.is_some() { None } else { map.landmarks.return_thunk };
                 offer(&other, &|| "the form with another return thunk, or none".to_owned());
             }
             Kind::Retpoline(_) => {

@@ -50,7 +50,7 @@ pub(super) struct SiteMap<'a> {
     pub tables: &'a Tables,
     pub rules: &'a Rules,
     pub info: KernelInfo,
-    pub marks: Landmarks,
+    pub landmarks: Landmarks,
     /// The code as loaded, before any pass.
     pub code: LoadedCode,
     pub bits: Bits,
@@ -96,7 +96,7 @@ impl<'a> SiteMap<'a> {
         tables: &'a Tables,
         rules: &'a Rules,
         info: KernelInfo,
-        marks: Landmarks,
+        landmarks: Landmarks,
         code: LoadedCode,
         text: (u64, u64),
     ) -> SiteMap<'a> {
@@ -105,7 +105,7 @@ impl<'a> SiteMap<'a> {
             tables,
             rules,
             info,
-            marks,
+            landmarks,
             bits: code.bits(),
             code,
             text,

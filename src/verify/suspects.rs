@@ -97,7 +97,7 @@ fn flips(
                 flip(Unknown::Feature(feature), &|other| other.set(feature, !state.has(feature)));
                 if let Some(&Some(slot)) = map.row_slots.get(row) {
                     let at = usize::from(slot);
-                    for value in target.into_iter().chain(map.marks.nop).chain([0]) {
+                    for value in target.into_iter().chain(map.landmarks.nop).chain([0]) {
                         flip(Unknown::Slot(map.slots[at].address), &|other| other.slots[at] = value);
                     }
                 }

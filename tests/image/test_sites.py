@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pvops
+from pvops.errors import TableError
 from pvops.image.sites import Site, Sites
 from pvops.kernel import Kernel
 
@@ -155,3 +156,14 @@ def test_a_column_cannot_be_written(sites: Sites) -> None:
     view = sites.columns.column("address")
     with pytest.raises(TypeError):
         view[0] = 0
+
+
+def test_the_sites_of_a_place_are_addresses(any_kernel: Path) -> None:
+    kernel = pvops.open(any_kernel)
+    site = next(site for site in kernel.sites if site.symbol)
+    assert kernel.sites_of(str(site.symbol)) == kernel.sites_of(f"{site.address:#x}") == [site.address]
+    assert kernel.sites_of(f"{site.address + 0x2000:#x}", slide=0x2000) == [site.address]
+    held = range(site.address - 64, site.address)
+    bare = next(address for address in held if kernel.sites.at(address) is None)
+    with pytest.raises(TableError, match=r"no site at .* the nearest is 0x"):
+        kernel.sites_of(f"{bare:#x}")

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _document(args: argparse.Namespace, plan: Plan, slide: int) -> dict[str, object]:
-    kernel, undetermined = plan.kernel, plan.open_bytes.sites(*_range(args, plan))
+    kernel, undetermined = plan.kernel, plan.undetermined_bytes.sites(*_range(args, plan))
     words = plan.setup.words
     unknown = words.unknown() if words is not None else []
     return {
@@ -93,7 +93,7 @@ def _say(args: argparse.Namespace, plan: Plan) -> None:
     kernel = plan.kernel
     passes = ", ".join(f"{name} {n}" for name, n in plan.by_pass())
     output.note(f"{kernel.release or kernel.name} on {plan.backend.name}: {passes} -> {args.output}")
-    count, sites, tables = plan.open_bytes.totals(*_range(args, plan))
+    count, sites, tables = plan.undetermined_bytes.totals(*_range(args, plan))
     if sites:
         output.note(f"{count} bytes at {sites} sites are a first guess ({', '.join(tables)}); --json lists their forms")
     unknown = plan.setup.words.unknown() if plan.setup.words is not None else []

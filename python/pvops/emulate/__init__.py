@@ -2,7 +2,7 @@
 
 ::
 
-    from pvops.run import GuestImage, shipped, run
+    from pvops.emulate import GuestImage, shipped, run
     from pvops.emulate.hosts.lguest import Lguest
 
     image = GuestImage(shipped.program("switch"), "seed")

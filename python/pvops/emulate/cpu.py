@@ -103,7 +103,7 @@ class Cpu(State):
         self._missed: tuple[int, bool] | None = None
         self._refused = False
         self._end = 0.0
-        #: Somebody counts instructions, and stops the CPU when there are too many: no clock need watch it.
+        #: A meter counts instructions and stops the CPU at the limit: no thread watches the time.
         self.counted = False
         self._own = [
             self._x[name] for name in ["eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags"]
@@ -130,7 +130,7 @@ class Cpu(State):
         for i, value in enumerate(words):
             self.set_word(frame + 4 * i, value)
         self.uc.emu_start(code, entry)
-        # Where the emulator was told to end, it keeps code that ends.
+        # Unicorn caches a block that ends at the address where it was told to stop.
         self.uc.ctl_remove_cache(entry, entry + 1)
         if not self.ring:  # an iret to the same ring leaves the stack alone
             self.set("esp", stack)
@@ -192,16 +192,16 @@ class Cpu(State):
         """The instruction is privileged: it is the host's to carry out, or not."""
         at = self.get("eip")
         code = self._code(at)
-        # Unicorn never forgets a #GP: the next would be a #DF, and the one after that a silent halt. So it gets the
-        # state back that it had before the first; in the guest's ring nothing else than these can have changed.
+        # Unicorn keeps a #GP pending: a second one becomes a #DF, a third a halt without notice. So the state from
+        # before the first is restored; in the guest's ring nothing else than these registers can have changed since.
         values = self.uc.reg_read_batch(self._own)
         self.uc.context_restore(self._before)
         self.uc.reg_write_batch(list(zip(self._own, values, strict=True)))
         if not self.host.privileged(self, code):
-            self.stop("trap", f"{code[:2].hex(' ')}…: not in ring {self.ring}, and nobody carries it out", at)
+            self.stop("trap", f"{code[:2].hex(' ')}…: not in ring {self.ring}, and the host does not carry it out", at)
 
     def _halt(self) -> None:
-        """Back from the emulator with nothing said: the time is up, or it was a halt."""
+        """The emulator returned without a reason: the time is up, or it was a halt."""
         at = self.get("eip")
         if self._code(at - 1)[0] == 0xF4:
             self._count()
@@ -209,7 +209,7 @@ class Cpu(State):
                 self.stop("trap", "halted for ever", at - 1)
 
     def _failed(self, error: Exception) -> None:
-        """The emulator gave up on an access."""
+        """The emulator stopped at an access."""
         at = self.get("eip")
         if self._missed is None:
             self.stop("trap", f"the emulator says: {error}")
@@ -256,7 +256,7 @@ class Cpu(State):
         elif number == 3:
             self.stop("run-off", "ran off its code into padding", at - 1)
         elif not self.host.interrupt(self, number):
-            self.stop("trap", f"int ${number:#x}: nobody takes it", at)
+            self.stop("trap", f"int ${number:#x}: the host has no handler for it", at)
 
     def _on_invalid(self, uc: Uc, data: object) -> bool:
         self._count()
@@ -264,7 +264,7 @@ class Cpu(State):
         code = self._code(at)
         try:
             taken = self.host.undefined(self, code)
-        except RunError as error:  # which the emulator would hide behind one of its own
+        except RunError as error:  # the emulator would raise an error of its own instead
             self.stop("hypercall", f"asks for {error}", at)
             return True
         if taken:

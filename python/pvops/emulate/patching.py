@@ -47,7 +47,7 @@ class Patch(NamedTuple):
 
 
 def held(image: GuestImage, cpu: Cpu) -> dict[str, int]:
-    """What each op's slot holds now, by op: "it's now merely a patching enumeration tool"."""
+    """What each op's slot holds now, by op."""
     out = {}
     for op in image.pv.template:
         at = image.address(op.struct) + op.offset - image.pv.template.struct_offsets[op.struct]

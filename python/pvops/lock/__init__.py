@@ -1,4 +1,4 @@
-"""The paravirtual ticket lock."""
+"""The locks measured, their protocols model-checked, and virtual CPUs that share them simulated."""
 
 from __future__ import annotations
 

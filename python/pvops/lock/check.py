@@ -143,7 +143,7 @@ def cases(
 ) -> list[Check]:
     """What :func:`check` would check: the standard cases, of these; with numbers, each case once, with those."""
     for name, number in (("threads", threads), ("parking slots", slots), ("acquisitions a thread", acquisitions)):
-        # The core says what it takes; these it could not even be told.
+        # The core checks the ranges; it takes bytes, and other numbers cannot be passed to it.
         if number is not None and not 0 <= number < 256:
             raise LockError(f"{number} {name} cannot be checked")
     known = protocols()

@@ -165,7 +165,7 @@ class Comparison:
     def _compare(self) -> Iterator[Difference]:
         found = self.a.differences(self.b)
         places = [(address, address + len(built)) for address, _, built, _, _ in found]
-        guesses = self.a.open_bytes.of_places(places), self.b.open_bytes.of_places(places)
+        guesses = self.a.undetermined_bytes.of_places(places), self.b.undetermined_bytes.of_places(places)
         sides = _Writes(self.a), _Writes(self.b)
         for difference, *guess in zip(found, *guesses, strict=True):
             yield self._difference(difference, (guess[0], guess[1]), sides)

@@ -97,23 +97,23 @@ class Plan:
         return self._core.by_pass()
 
     @cached_property
-    def open_bytes(self) -> _core.OpenBytes:
+    def undetermined_bytes(self) -> _core.UndeterminedBytes:
         """The bytes that are a first guess, as the core has them."""
         words, otherwise = self.setup.words, self.setup.otherwise
         if otherwise is None or words is None:
-            return self._core.open_bytes(self.kernel.tables)
+            return self._core.undetermined(self.kernel.tables)
         other = _core.Plan.boot(self.kernel.tables, otherwise(), self.rules.passes)
-        return self._core.open_bytes(self.kernel.tables, other, [feature.name.number for feature in words.unknown()])
+        return self._core.undetermined(self.kernel.tables, other, [feature.name.number for feature in words.unknown()])
 
     @property
     def undetermined(self) -> list[Undetermined]:
         """The bytes that are a first guess, by address: what depends on a static key or call, a constant, or a feature
         that the machine does not tell."""
-        return [Undetermined.of(open_) for open_ in self.open_bytes.sites()]
+        return [Undetermined.of(open_) for open_ in self.undetermined_bytes.sites()]
 
     def undetermined_at(self, low: int, high: int) -> list[Undetermined]:
         """Those that touch the addresses from ``low`` up to but not including ``high``."""
-        return [Undetermined.of(open_) for open_ in self.open_bytes.touching(low, high)]
+        return [Undetermined.of(open_) for open_ in self.undetermined_bytes.touching(low, high)]
 
     def differences(self, other: Plan) -> list[RawDifference]:
         """Where another plan of the kernel leaves other bytes, as the core has it, by address."""

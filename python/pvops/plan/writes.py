@@ -63,7 +63,7 @@ class Undetermined(NamedTuple):
 
     @classmethod
     def of(cls, found: tuple[int, int, str, int | None, list[str]]) -> Undetermined:
-        """From what the core has: see `_core.OpenBytes`."""
+        """From what the core has: see `_core.UndeterminedBytes`."""
         address, length, table, row, forms = found
         return cls(address, length, table, -1 if row is None else row, tuple(forms))
 

@@ -88,8 +88,8 @@ impl Machine {
         Stepped { outcome, ways: run.ways, optional: run.optional }
     }
 
-    /// Whether nothing more has to happen, and someone waits. Nobody has to acquire again, nor to be interrupted: that
-    /// is no way out for those who wait.
+    /// Whether nothing more has to happen, and someone waits. A further acquisition or an interrupt need never come, so
+    /// neither counts.
     pub(super) fn stuck(&self, state: &State) -> bool {
         let moves = |thread: usize| {
             let word = state.threads[thread];

@@ -12,8 +12,8 @@
 //! | nobody touches the lock after giving it up: the next owner, done with it, may have freed it | those that say so |
 //! | at most so many enter before a thread that has said that it starves | the hybrid |
 //!
-//! Threads acquire for ever, or for ever not: a thread outside the lock may stay there, so a kick that is lost cannot
-//! hide behind someone who comes later and kicks again. Spinning for a while is a choice at every turn. What is proved
+//! Threads acquire any number of times, and a thread outside the lock may stay there: so a lost kick is found even where
+//! a later acquirer would kick again. Spinning for a while is a choice at every turn. What is proved
 //! is proved for every length of a run, for the number of threads and slots at hand, for these programs (not for the
 //! Rust that they describe), on TSO (not on weaker machines), and for safety: that who waits *can* go on, not that the
 //! scheduler lets it. [`reduce`] says why states can be identified.

@@ -74,7 +74,7 @@ fn sound_sizes(protocol: Protocol, scenario: Scenario) -> Vec<(usize, usize)> {
 /// The fewest threads that show the bug.
 fn caught_with(protocol: Protocol, mutant: Mutant) -> usize {
     match (protocol, mutant) {
-        // Two must wait: one for the flag to be cleared under its feet, or to be woken in another's stead.
+        // Two must wait: one whose flag is cleared while it sleeps, or that is woken instead of the other.
         (Protocol::PvTicket3_12, Mutant::WrongHandClears) | (_, Mutant::OneSlotForAll) => 3,
         // And one must leave from between two.
         (Protocol::PvTicket | Protocol::PvTicketSym, Mutant::NobodySkips) => 3,

@@ -26,8 +26,8 @@ pub fn check(case: &Case, limits: &Limits<'_>) -> Result<Checked> {
         return Ok(Checked { states: found.states, finished: found.finished, broken: None });
     };
     let mut events = trace::events(&machine, &run);
-    // Stores that go first make runs longer than they need be: look once more, for the shortest. Where states are one
-    // that are not the same, the way back to a run can be lost; then it is looked for where none are.
+    // Stores that go first make runs longer than they need be: search again, for the shortest. If a reduction
+    // has merged states that differ, the run cannot be retraced; then the search is done without reductions.
     for reductions in [Reductions::LENGTH_KEEPING, Reductions::NONE] {
         if let Some(shortest) = search(&machine, reductions, limits)?.broken {
             (violation, run) = shortest;

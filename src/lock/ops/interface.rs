@@ -28,8 +28,8 @@ pub enum Place {
     First,
     /// Somebody who is before it needs this CPU.
     Behind,
-    /// As `Behind`; and its turn comes right after that of one who gets this CPU right after it. By the time it is the
-    /// owner everybody else has had the CPU in vain, unless the other lets it run then.
+    /// As `Behind`, and the waiter before it in the queue runs on this CPU right after it: unless that one yields at its
+    /// release, every other thread of the CPU runs before this one, which owns the lock by then.
     OutOfTurn,
 }
 

@@ -1,4 +1,4 @@
-//! `pv_lock_ops`: what a lock calls when spinning makes no sense, and when someone must be woken.
+//! `pv_lock_ops`: what a lock calls to block a waiter that has spun for long enough, and to wake one.
 //!
 //! | backend | `lock_spinning` | `unlock_kick` |
 //! |---|---|---|

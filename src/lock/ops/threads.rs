@@ -33,7 +33,7 @@ macro_rules! of_threads {
             $crate::lock::ops::rounds::place(want, distance, looked)
         }
 
-        // Who cannot be told on which CPU it is: the next owner is on another as likely as not.
+        // Without the number of a thread's CPU the next owner is taken to be on another one.
         #[cfg(not(target_os = "linux"))]
         fn place(&self, _: Want, distance: u32, _: Option<u64>) -> $crate::lock::ops::interface::Place {
             use $crate::lock::ops::interface::Place;
@@ -75,7 +75,7 @@ const FIRST: Duration = Duration::from_micros(30);
 /// wake cost, and who is runnable gets the lock without either.
 const YIELDS: u32 = 64;
 
-/// Beyond this it is not the lock that keeps a waiter waiting, but what runs instead of it.
+/// Beyond this a waiter is delayed by the other threads of its CPU, and not by the lock.
 const LONGEST: Duration = Duration::from_millis(2);
 
 pub fn patience() -> Patience {

@@ -1,4 +1,4 @@
-//! The loop over events, and the books.
+//! The loop over events, and the accounts of the time of virtual CPUs.
 
 use super::calendar::{Calendar, NEVER};
 use super::histogram::Histogram;
@@ -21,7 +21,7 @@ pub struct Simulation {
     pub(super) ple: u64,
     pub(super) now: u64,
     pub(super) calendar: Calendar,
-    /// When the scheduler turns to all at once.
+    /// When the scheduler next looks at all virtual CPUs: adds credit, or changes the gang.
     pub(super) next_tick: u64,
     pub(super) vcpus: Vec<Vcpu>,
     pub(super) pcpus: Vec<Pcpu>,
@@ -169,7 +169,7 @@ impl Simulation {
         }
     }
 
-    /// Closes the books. What is asked before [`Simulation::run`] has said that there is no more is what was until then.
+    /// Closes all accounts. What is asked before [`Simulation::run`] has said that there is no more is what was until then.
     #[must_use]
     pub fn report(mut self) -> Report {
         if self.finished {

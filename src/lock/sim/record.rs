@@ -32,7 +32,7 @@ impl Record {
         Record { from, to, most, spans: Vec::new() }
     }
 
-    /// Whether it may still want something: asked at every event, so that nothing is made that nobody wants.
+    /// Whether a span from this time on can be in the window: asked at every event, before a span is made.
     #[inline]
     pub fn wants(&self, from: u64) -> bool {
         from < self.to

@@ -69,12 +69,12 @@ impl SiteMap<'_> {
         self.replacement(index, row, state, depth, &mut site[..need]);
         if row.direct_call {
             let slot = self.row_slots.get(index).copied().flatten();
-            let (Some(slot), Some(bug), [0xff, 0x15, ..]) = (slot, self.marks.bug, &built[..]) else {
+            let (Some(slot), Some(bug), [0xff, 0x15, ..]) = (slot, self.landmarks.bug, &built[..]) else {
                 site.copy_from_slice(&built);
                 return;
             };
             let function = state.slots[usize::from(slot)];
-            if self.marks.nop == Some(function) {
+            if self.landmarks.nop == Some(function) {
                 used = 0;
             } else {
                 let target = if function == 0 { bug } else { function };

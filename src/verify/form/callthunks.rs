@@ -39,7 +39,8 @@ impl SiteMap<'_> {
     pub(in crate::verify) fn counted(&self, state: &State, function: u64) -> u64 {
         let len = self.counting.template.1.len();
         let pad = function.wrapping_sub(len as u64);
-        let counts = self.counts(state) && self.marks.in_text(function) && !self.marks.uncounted.contains(&function);
+        let counts =
+            self.counts(state) && self.landmarks.in_text(function) && !self.landmarks.uncounted.contains(&function);
         let room = || self.code.from(pad).get(..len).is_some_and(|pad| pad.iter().all(|&b| b == NOP));
         if counts && room() { pad } else { function }
     }
@@ -71,7 +72,7 @@ impl SiteMap<'_> {
         let [CALL, a, b, c, d] = *site else { return None };
         let function = self.code.target(address, 5, &[a, b, c, d]);
         let pad = self.counted(state, function);
-        if pad == function || !self.marks.in_text(address) {
+        if pad == function || !self.landmarks.in_text(address) {
             return None;
         }
         site.copy_from_slice(&insn::call(address, pad));

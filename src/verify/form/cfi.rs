@@ -52,11 +52,11 @@ fn taken(template: &[u8], code: &[u8]) -> Option<u32> {
 
 impl SiteMap<'_> {
     fn preamble_code(&self) -> [u8; PREAMBLE] {
-        self.marks.fineibt_preamble.unwrap_or(PREAMBLE_CODE)
+        self.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE)
     }
 
     fn caller_code(&self) -> [u8; CALLER] {
-        self.marks.fineibt_caller.unwrap_or(CALLER_CODE)
+        self.landmarks.fineibt_caller.unwrap_or(CALLER_CODE)
     }
 
     /// What a preamble says: the mode, and the hash.

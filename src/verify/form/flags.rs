@@ -26,7 +26,7 @@ impl SiteMap<'_> {
         if let Some([lock]) = code.at(address, 1)
             && state.uniprocessor
             && *lock == LOCK
-            && self.marks.in_text(address)
+            && self.landmarks.in_text(address)
         {
             *lock = self.rules.smp_locks.unlocked;
         }

@@ -25,7 +25,7 @@ impl SiteMap<'_> {
         match mode {
             Branches::Retpolines => return,
             Branches::Counted => {
-                let base = if branch.opcode == CALL { self.marks.call_thunks } else { self.marks.jump_thunks };
+                let base = if branch.opcode == CALL { self.landmarks.call_thunks } else { self.landmarks.jump_thunks };
                 if let Some(base) = base {
                     to_thunk(address, branch, thunk(base), site);
                 }

@@ -24,7 +24,7 @@ impl SiteMap<'_> {
         let step = insn::step(self.bits, site).filter(|step| step.opcode[0] == JMP && step.len == site.len());
         step.is_some_and(|step| {
             let field = &site[step.len - 4..];
-            Some(self.code.target(address, step.len, field)) == self.marks.return_thunk
+            Some(self.code.target(address, step.len, field)) == self.landmarks.return_thunk
         })
     }
 
@@ -39,7 +39,7 @@ impl SiteMap<'_> {
     /// What a return becomes.
     pub(in crate::verify) fn ret(&self, address: u64, thunk: Option<u64>) -> [u8; 5] {
         match thunk {
-            Some(thunk) if Some(thunk) != self.marks.its_return_thunk || address & 0x20 == 0 => {
+            Some(thunk) if Some(thunk) != self.landmarks.its_return_thunk || address & 0x20 == 0 => {
                 insn::jmp(address, thunk)
             }
             _ => RET5,

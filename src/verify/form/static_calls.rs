@@ -40,7 +40,7 @@ impl SiteMap<'_> {
         let address = site.address;
         if let Some([0x0f, condition, ..]) = code.at(address, visit.len.into()).filter(|_| site.tail) {
             let condition = *condition;
-            let target = if function != 0 { Some(function) } else { thunk.or(self.marks.static_call_return) };
+            let target = if function != 0 { Some(function) } else { thunk.or(self.landmarks.static_call_return) };
             if let Some(target) = target {
                 let mut bytes = [0x0f; 6];
                 bytes[1..].copy_from_slice(&insn::jmp(address + 1, target));
@@ -58,9 +58,9 @@ impl SiteMap<'_> {
             (true, 0) => self.ret(address, thunk),
             (true, _) => insn::jmp(address, function),
             (false, 0) => state.nops.atomic5,
-            (false, _) if rules.zero != Zero::Call && is(self.marks.return0) => rules.zero.form().unwrap_or(ZERO),
-            (false, _) if rules.warn && is(self.marks.warn_trap) => WARN,
-            (false, _) if rules.unlock && is(self.marks.native_unlock) => UNLOCK,
+            (false, _) if rules.zero != Zero::Call && is(self.landmarks.return0) => rules.zero.form().unwrap_or(ZERO),
+            (false, _) if rules.warn && is(self.landmarks.warn_trap) => WARN,
+            (false, _) if rules.unlock && is(self.landmarks.native_unlock) => UNLOCK,
             (false, _) => insn::call(address, function),
         };
         code.put(address, &bytes);

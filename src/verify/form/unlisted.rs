@@ -12,7 +12,7 @@ const XEN_IRET: u32 = 23;
 
 impl SiteMap<'_> {
     pub(super) fn xen_iret(&self, state: &State, code: &mut ClusterCode<'_>) {
-        if let (true, Some((site, target))) = (state.xen, self.marks.xen_iret) {
+        if let (true, Some((site, target))) = (state.xen, self.landmarks.xen_iret) {
             code.put(site, &insn::jmp(site, target));
         }
     }

@@ -18,7 +18,7 @@ impl Inference<'_, '_, '_> {
                 tally.add(self.map.code.target(site.start, 5, &[*a, *b, *c, *d]));
             }
         }
-        match (rethunk, self.known.return_thunk.or(self.map.marks.return_thunk)) {
+        match (rethunk, self.known.return_thunk.or(self.map.landmarks.return_thunk)) {
             (Some(false), _) => {}
             (Some(true), thunk) => candidates = vec![thunk],
             (None, _) => {

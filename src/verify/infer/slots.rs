@@ -79,7 +79,7 @@ impl Inference<'_, '_, '_> {
     fn op_form(&self, called: Called, function: u64, found: &[u8], form: &mut Vec<u8>) {
         let map = self.map;
         let Called { slot, address, .. } = called;
-        let nothing = map.info.ops.nop.or(map.marks.nop);
+        let nothing = map.info.ops.nop.or(map.landmarks.nop);
         form.clear();
         form.extend_from_slice(found);
         if map.slots[usize::from(slot)].op.is_some() {
@@ -88,7 +88,7 @@ impl Inference<'_, '_, '_> {
             state_nops(&self.state, form);
         } else {
             form.fill(insn::NOP);
-            let target = if function == 0 { map.info.ops.bug.or(map.marks.bug).unwrap_or(0) } else { function };
+            let target = if function == 0 { map.info.ops.bug.or(map.landmarks.bug).unwrap_or(0) } else { function };
             let target = if map.counts_at(address, true) { map.counted(&self.state, target) } else { target };
             if let Some(start) = form.get_mut(..5) {
                 start.copy_from_slice(&insn::call(address, target));
@@ -105,8 +105,8 @@ impl Inference<'_, '_, '_> {
         let mut left = vec![0; map.slots.len()];
         // Those that hold no legal form.
         let mut changed: Vec<Vec<(Called, &[u8])>> = vec![Vec::new(); map.slots.len()];
-        let nothing = map.info.ops.nop.or(map.marks.nop);
-        let bug = map.info.ops.bug.or(map.marks.bug);
+        let nothing = map.info.ops.nop.or(map.landmarks.nop);
+        let bug = map.info.ops.bug.or(map.landmarks.bug);
         let mut form = Vec::new();
         for called in self.op_sites() {
             let Called { slot, address, len, .. } = called;

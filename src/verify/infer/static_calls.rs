@@ -16,7 +16,7 @@ impl Inference<'_, '_, '_> {
         let mut voters = vec![0u32; map.calls.len()];
         // What holds no legal form.
         let mut changed: Vec<(u16, &Cluster)> = Vec::new();
-        let returning = [map.marks.return0, map.marks.warn_trap, map.marks.native_unlock];
+        let returning = [map.landmarks.return0, map.landmarks.warn_trap, map.landmarks.native_unlock];
         // No cluster has both a site and a trampoline: no site reaches from one function into another.
         for cluster in map.group(Pass::StaticCalls).chain(map.group(Pass::Trampolines)) {
             let key = map.visits(cluster).iter().find_map(|visit| match visit.kind {
@@ -92,7 +92,7 @@ impl Inference<'_, '_, '_> {
         let most = tally.0.values().max().copied();
         let mut equal: Vec<Target> = tally.0.iter().filter(|&(_, n)| Some(*n) == most).map(|(&t, _)| t).collect();
         if equal.is_empty() && changed.iter().any(|&(of, _)| usize::from(of) == key) {
-            let returning = [map.marks.return0, map.marks.warn_trap, map.marks.native_unlock];
+            let returning = [map.landmarks.return0, map.landmarks.warn_trap, map.landmarks.native_unlock];
             let updated = returning.into_iter().flatten().chain([0]).map(Target::Updated);
             equal = [Target::Built, Target::Cleared].into_iter().chain(updated).collect();
         }

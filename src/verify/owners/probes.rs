@@ -126,7 +126,7 @@ impl Writers<'_, '_> {
             }
             // Without retpolines a jump table may lead anywhere.
             let indirect = step.opcode[0] == 0xff && step.opcode[1] >> 3 & 6 == 4;
-            if indirect && self.map.marks.indirect_thunks.is_none() {
+            if indirect && self.map.landmarks.indirect_thunks.is_none() {
                 return true;
             }
             at += step.len;

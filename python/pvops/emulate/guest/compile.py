@@ -252,7 +252,7 @@ class Compiler:
             op = self.pv.PVOP_VCALL(f"pv_cpu_ops.{'end' if leave else 'start'}_context_switch", addr("thread0"))
         return (cmpl(0, mem("lazy_sections")), je(addr(without)), op, label(without))
 
-    # The rest
+    # Loops, locks, switches and faults
 
     def _loop(self, step: Loop, depth: int) -> Body:
         if depth >= len(_COUNTERS):
@@ -290,7 +290,7 @@ class Compiler:
         return (movl(at, eax), movl(mem(0, eax), edx), addl(step.stride << 12, at))
 
     def _switch(self, mm: int) -> Body:
-        """switch_mm() and __switch_to(): what changes hands."""
+        """switch_mm() and __switch_to(): page table, stack, TLS, CR0.TS."""
         self._check_mm(mm)
         thread = addr(f"thread{mm}")
         return (
@@ -349,5 +349,5 @@ _FULL = Local("full")
 
 
 def function_end() -> Body:
-    """How a guest is done: it goes where the machine watches."""
+    """The end of a guest: a jump to the address where the emulator stops."""
     return jmp(Value(None, EXIT))

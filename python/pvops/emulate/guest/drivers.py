@@ -1,6 +1,6 @@
-"""Two pieces of the post that look at ``pv_info``: lguest's console, and lguest's host module.
+"""Two drivers that read ``pv_info`` before they start: lguest's console, and lguest's host module.
 
-Sources: drivers/char/hvc_lguest.c and drivers/lguest/core.c of the post.
+Sources: drivers/char/hvc_lguest.c and drivers/lguest/core.c of the seed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def functions() -> Body:
 
 
 def variables() -> Body:
-    """What they leave behind."""
+    """Whether each has started, and its strings."""
     return (
         *(label("console_started"), u32(0), label("lg_loaded"), u32(0)),
         *(label("lguest_name"), asciz("lguest"), label("greeting"), asciz("hvc0 on lguest\n")),

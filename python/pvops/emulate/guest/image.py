@@ -134,7 +134,7 @@ class GuestImage:
                 body.append(movl(addr(value) if isinstance(value, str) else value, mem(addr("pv_info") + offset)))
         return body
 
-    # The image as others see it
+    # What hosts, sessions and reports ask of it
 
     @cached_property
     def kernel(self) -> Kernel:

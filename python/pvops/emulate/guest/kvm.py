@@ -39,7 +39,7 @@ QUEUE = 1024
 
 
 def _queued(op: int, *words: Body) -> Body:
-    """kvm_deferred_mmu_op(): room in the buffer, the request there; and over with it unless lazy.
+    """kvm_deferred_mmu_op(): makes room in the buffer and puts a request there; hands the buffer over unless lazy.
 
     The words are stored by statements that find its place in edi.
     """
@@ -58,7 +58,7 @@ def _word(n: int) -> Value:
 
 
 def functions(build: Build) -> Body:
-    """All of them."""
+    """KVM's functions for the ops that it fills."""
     again, none = Local("again"), Local("none")
     write = (
         movl(eax, mem(_word(2), edi)),

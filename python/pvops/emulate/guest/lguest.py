@@ -69,7 +69,7 @@ class _Calls:
 
 
 def functions(build: Build) -> tuple[Body, ...]:
-    """All of them, for an era."""
+    """lguest's functions for the ops of an era."""
     calls = _Calls(build)
     return (
         _lazy(calls),
@@ -82,7 +82,7 @@ def functions(build: Build) -> tuple[Body, ...]:
 
 
 def _lazy(calls: _Calls) -> Body:
-    """Calls at once while not lazy; else into the ring, and at once where the ring is full, which empties it."""
+    """``lazy_hcall()``: into the ring while lazy (``async_hcall()``), at once otherwise; a full ring is emptied."""
     full, done, immediately = Local("full"), Local("done"), Local("immediately")
     slot = [(movl(register, mem(_field(CALLS_AT) + 4 * i, edi))) for i, register in enumerate((eax, edx, ebx, ecx))]
     leave: tuple[Body, ...] = (movl(calls.numbers["FLUSH_ASYNC"], eax), int_(TRAP), ret())
@@ -140,7 +140,7 @@ def _irq(build: Build, calls: _Calls) -> Body:
         )
     return (
         *plain,
-        # The interrupt flag that iret would load, by hand: the CPU does not load it in ring 1.
+        # iret in ring 1 does not load the interrupt flag: it is stored in lguest_data before.
         function(
             "lguest_iret",
             *(pushl(eax), movl(mem(12, esp), eax), andl(X86_EFLAGS_IF, eax)),
@@ -242,11 +242,11 @@ def _mmu(build: Build, calls: _Calls) -> Body:
         calls.lazy_op("lguest_write_cr3", "NEW_PGTABLE", movl(eax, mem("current_cr3")), movl(eax, edx)),
         calls.lazy_op("lguest_flush_tlb_user", "FLUSH_TLB", xorl(edx, edx)),
         calls.lazy_op("lguest_flush_tlb_kernel", "FLUSH_TLB", movl(1, edx)),
-        # Set to nothing: if it was something, it faults back in.
+        # lguest_flush_tlb_single(): the host is given an empty entry; a fault has it read the real one again.
         calls.lazy_op(
             "lguest_flush_tlb_single", "SET_PTE", *(movl(mem("current_cr3"), edx), movl(eax, ebx), xorl(ecx, ecx))
         ),
-        # Nobody knows for which address this is: all must go. But not while there is no page table yet.
+        # lguest_set_pte(): the address is not known, so all is flushed, once there is a page table (``current_cr3``).
         function(
             "lguest_set_pte",
             *(*high, movl(edx, mem(0, eax)), cmpl(0, mem("current_cr3")), je(addr(early))),

@@ -1,8 +1,8 @@
 """The native functions that are more than a few instructions; `pvops.assembler` has the others.
 
 Arguments are where ``regparm(3)`` has them: eax, edx, ecx, then the stack. Sources: include/asm-x86/paravirt.h,
-system.h, desc.h, processor_32.h and arch/x86/kernel of 2.6.24 and 2.6.33. What has no machine behind it here (the PIT,
-the 8259) is still spoken to through its ports.
+system.h, desc.h, processor_32.h and arch/x86/kernel of 2.6.24 and 2.6.33. Devices that are not emulated
+(the PIT, the 8259) are still written to and read through their ports.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def may_fault(fixup: Local, instruction: Body) -> tuple[Body, ...]:
 
 
 def functions(build: Build) -> dict[str, tuple[Body, ...]]:
-    """All of them, for an era: name → instructions."""
+    """The native functions of an era: name → instructions."""
     era = _seed() if build.era == "seed" else _v2_6_33(build)
     return {**_cpu(), **_descriptors(), **_msr(), **_time(), **_apic(), **_mmu(build), **era}
 

@@ -147,7 +147,7 @@ def tour(backend: str, era: str) -> Program:
     return Program(f"tour-{backend}", f"every op that {backend} has", tuple(steps))
 
 
-#: What the guest that runs everywhere leaves out, since backends do not come to the same there, or have none of it.
+#: Ops that the guest for every backend leaves out: their results differ between backends, or some backend lacks them.
 APART = {
     "pv_time_ops.get_cpu_khz": "bare hardware measures it and so reads the clock, Xen says it",
     "pv_mmu_ops.alloc_pud": "NULL below Xen",

@@ -54,7 +54,7 @@ __KERNEL_DS = 0x18
 
 
 def functions(build: Build) -> Body:
-    """All of them."""
+    """Xen's functions for the ops of an era."""
     common = (batches(), _irq(), _cpu(), descriptors(build), mmu(build), _time(), _rest())
     if build.era == "seed":
         return (*common, setup(build))
@@ -130,7 +130,7 @@ def _cpu() -> Body:
 
 def _time() -> Body:
     return (
-        # Nanoseconds: what Xen said last, and the ticks since.
+        # Nanoseconds: the shared page's last system_time, and the ticks since.
         function(
             "xen_sched_clock",
             *(rdtsc(), subl(mem(shared(TSC_STAMP)), eax), sbbl(mem(shared(TSC_STAMP + 4)), edx)),
@@ -144,7 +144,7 @@ def _time() -> Body:
             *(movzbl(mem(shared(TSC_SHIFT)), ecx), testl(ecx, ecx), je(addr(_UNSHIFTED)), shrl(1, eax)),
             *(label(_UNSHIFTED), popl(ebx), ret()),
         ),
-        # VCPUOP_stop_periodic_timer: the clock is asked for, not given.
+        # VCPUOP_stop_periodic_timer: the kernel sets each timer itself.
         keeping("xen_time_init", movl(7, ebx), xorl(ecx, ecx), hypercall("vcpu_op")),
     )
 
@@ -163,7 +163,7 @@ def _rest() -> Body:
             movl(addr("xen_info"), eax),
             ret(),
         ),
-        # Segments of 4 GiB and stores into page tables are Xen's to help with; where it calls when there are events.
+        # vm_assist: Xen emulates segments of 4 GiB and stores into page tables; set_callbacks: the entry for events.
         keeping(
             "xen_arch_setup",
             *(

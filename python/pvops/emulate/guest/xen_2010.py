@@ -21,7 +21,7 @@ _SAVED = (
 
 
 def functions() -> Body:
-    """All of them."""
+    """The functions of 2.6.33 that differ from 2.6.24's."""
     high = (movl(ecx, mem(4, eax)), movl(edx, mem(0, eax)), ret())
     ts = (movl(eax, ebx), andl(TS, ebx), shrl(3, ebx))
     return (

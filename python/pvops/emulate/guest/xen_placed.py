@@ -44,7 +44,7 @@ def functions(build: Build) -> Body:
             *(andl(1, eax), xorl(1, eax), movb(al, mask), popl(eax), iret()),
         ),
         function("xen_hyper_iret", popl(eax), jmp(addr("hypercall_page") + 0x2E0)),
-        # Saves all registers: whoever was inlined does not know that anything is called.
+        # Saves all registers: a site with inlined code lets go of none for a call.
         function(
             "check_events",
             *(pushl(eax), pushl(ecx), pushl(edx), call("xen_force_evtchn_callback")),

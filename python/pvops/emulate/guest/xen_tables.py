@@ -46,7 +46,7 @@ def descriptors(build: Build) -> Body:
         low, high = mem(TLS_ARRAY + 8 * i, ebp), mem(TLS_ARRAY + 8 * i + 4, ebp)
         tls += [movl(here, ebx), xorl(ecx, ecx), movl(low, edx), movl(high, esi)]
         tls += [movl(NUMBERS["update_descriptor"], eax), call("xen_mc_entry")]
-    # write_..._entry(table, index, low, high): at once, behind what waits.
+    # write_..._entry(table, index, low, high): a hypercall of its own, after those that are queued.
     low_high = (movl(mem(16, esp), esi),) if build.era == "seed" else (movl(mem(4, ecx), esi), movl(mem(0, ecx), ecx))
     update = (
         *(*low_high, leal(mem(-PAGE_OFFSET, eax, edx, 8), ebx), movl(ecx, edx), xorl(ecx, ecx)),

@@ -1,4 +1,4 @@
-"""What is below a guest: the model of a machine that every backend must keep equal to what native would have done."""
+"""What is below a guest: the model of a machine, whose final state must be the same below every backend."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TS = 8
 
 #: What each read of the time-stamp counter adds: the clock is scripted, so that every run sees the same times.
 TSC_STEP = 1000
-#: The time of day at boot, in seconds since 1970: when the post was written.
+#: The time of day at boot, in seconds since 1970: 15 October 2007, the month of the seed.
 BOOT_TIME = 1192436234
 
-#: Memory the user's pages are backed with: nothing in it decides anything.
+#: The top of the memory behind the user's pages; what is in them is no part of the state.
 _USER_TOP = PAGE_OFFSET
 
 

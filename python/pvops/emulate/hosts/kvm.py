@@ -37,7 +37,7 @@ class Kvm(HostModel):
         call = cpu.get("eax")
         name = CALLS.get(call)
         if name is None:
-            cpu.stop("hypercall", f"unknown hypercall {call}: KVM returns -KVM_ENOSYS, and nobody would look")
+            cpu.stop("hypercall", f"unknown hypercall {call}: KVM returns -KVM_ENOSYS, which no guest of 2010 reads")
             return True
         self.called(name)
         cpu.set("eax", self._mmu_op(cpu) if name == "MMU_OP" else 0)

@@ -139,7 +139,7 @@ class Lguest(HostModel):
         self._cr3 = cr3
 
     def _flush_tlb(self, cpu: Cpu, everything: int, b: int, c: int) -> None:
-        """The shadow is thrown away: of this page table, or of all with the kernel's part."""
+        """LHCALL_FLUSH_TLB: empties the shadow of this page table, or of all of them."""
         self._shadow = {key: e for key, e in self._shadow.items() if not everything and key[0] != self._cr3}
 
     def _load_idt_entry(self, cpu: Cpu, vector: int, low: int, high: int) -> None:
@@ -162,7 +162,7 @@ class Lguest(HostModel):
         self.set_interrupts(cpu, True)
 
     def _set_pte(self, cpu: Cpu, cr3: int, address: int, low: int) -> None:
-        """guest_set_pte(): an entry in use is taken over, of any other the shadow forgets what it had."""
+        """guest_set_pte(): an entry that is present and accessed goes into the shadow, which else loses its own."""
         key = cr3, address & -0x1000
         if low & PRESENT and low & ACCESSED:
             self._shadow[key] = low | (self.pages.lookup(cr3, address) & ~0xFFFFFFFF)
@@ -170,7 +170,7 @@ class Lguest(HostModel):
             self._shadow.pop(key, None)
 
     def _set_pmd(self, cpu: Cpu, table: int, index: int, c: int) -> None:
-        """A directory entry changed: what hung below it is read again when it is wanted."""
+        """guest_set_pmd(): the entries below it are read again at the next fault."""
         self._shadow.clear()
 
     def _load_gdt(self, cpu: Cpu, table: int, count: int, c: int) -> None:
@@ -186,7 +186,7 @@ class Lguest(HostModel):
             self._gdt[TLS + i] = raw[8 * i : 8 * i + 8]
 
     def _notify(self, cpu: Cpu, address: int, b: int, c: int) -> None:
-        """A device is told to look: below the top of memory it is the early console, a string."""
+        """LHCALL_NOTIFY: an address in memory is a string for the early console."""
         self.console += cpu.read(address + PAGE_OFFSET, 64).split(b"\0")[0].decode("latin-1")
 
     # State

@@ -82,7 +82,7 @@ class Xen(HostModel):
         call = cpu.get("eax")
         name = CALLS.get(call)
         if name is None:
-            cpu.stop("hypercall", f"unknown hypercall {call}: Xen returns -ENOSYS, and nobody would look")
+            cpu.stop("hypercall", f"unknown hypercall {call}: Xen returns -ENOSYS, which these guests do not read")
             return True
         self.called(name)
         if name == "iret":
@@ -167,7 +167,7 @@ class Xen(HostModel):
         return 0
 
     def _nothing(self, cpu: Cpu, words: list[int]) -> int:
-        """Of no consequence here."""
+        """A call without effect on the state here."""
         return 0
 
     def _set_trap_table(self, cpu: Cpu, words: list[int]) -> int:
@@ -231,7 +231,7 @@ class Xen(HostModel):
         return 0
 
     def _vcpu_op(self, cpu: Cpu, words: list[int]) -> int:
-        """Of consequence is only where vcpu_info shall be, and here it can be only where it is."""
+        """VCPUOP_register_vcpu_info, accepted for the place where vcpu_info is; the others do nothing."""
         return 0 if words[0] != REGISTER_VCPU_INFO or words[2] == self._shared else ENOSYS
 
     def _sched_op(self, cpu: Cpu, words: list[int]) -> int:

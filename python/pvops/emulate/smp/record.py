@@ -57,7 +57,7 @@ class Recorder:
         self._on: list[int | None] = [v if v < pcpus else None for v in range(len(cpus))]
 
     def event(self, cpu: Vcpu, at: int, kind: str, what: str, *, known: bool = True) -> None:
-        """Something happens. `known`: memory is as it was before; the second line of one instruction has no before."""
+        """Something happens. `known`: memory is as it was before it; not so for the second line of one instruction."""
         held = self.variables() if known else {}
         self.events.append(Event(at, cpu.number, cpu.get("pc"), kind, what, held))
 

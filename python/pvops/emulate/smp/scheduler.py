@@ -55,7 +55,7 @@ class RoundRobin:
         return bool(self._queue)
 
     def left(self, vcpu: int, cycles: int) -> None:
-        """Of no consequence."""
+        """Without effect in this scheduler."""
 
     def names(self) -> list[int]:
         return list(self._queue)

@@ -33,7 +33,7 @@ class Below(Protocol):
 
     def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
         """``int`` (with its number), ``syscall``, ``vmcall``, ``hlt``, ``rdmsr`` and ``wrmsr`` (with the MSR's); false
-        where nobody takes it."""
+        where it has no handler for it."""
 
     def cpuid(self, cpu: Vcpu) -> bool:
         """``cpuid``; false where the CPU itself is to answer."""
@@ -161,7 +161,7 @@ class Vcpu:
         words = (entry, code, flags, stack, data)
         self.uc.mem_write(frame, b"".join(word.to_bytes(size, "little") for word in words))
         self.uc.emu_start(FIRMWARE, entry)
-        self.uc.ctl_remove_cache(entry, entry + 1)  # where it was told to end, it keeps code that ends
+        self.uc.ctl_remove_cache(entry, entry + 1)  # Unicorn caches a block that ends where it was told to stop
         self.set("sp", stack)
         if wide:
             self.uc.reg_write(self._x["gs_base"], per_cpu)
@@ -199,7 +199,8 @@ class Vcpu:
             self.stop("hypercall", f"asks for {error}")
             return
         if not taken:
-            self.stop("trap", f"{kind} {number:#x}: nobody takes it" if kind == "int" else f"{kind}: nobody takes it")
+            what = f"{kind} {number:#x}" if kind == "int" else kind
+            self.stop("trap", f"{what}: the host has no handler for it")
 
     # Hooks
 

@@ -12,8 +12,8 @@
 //! | head | the ticket at the head of the queue | the head |
 //! | starving | the next release hands over; a bit of the head's word | the head |
 //!
-//! What the head stores at once in its word, two stores do here, one after the other: whatever shows between them is
-//! checked beside all that the one store can show.
+//! What the head stores at once in its word, two stores do here, one after the other: the states between the two are
+//! checked in addition to all that the one store leads to.
 
 use super::names::{Mutant, Scenario, Setting, TICKET_BITS};
 use super::slots::{Left, Slots};

@@ -156,7 +156,7 @@ pub(super) fn v3_12(setting: &Setting) -> Result<Program> {
     p.build()
 }
 
-/// When the flag is cleared: only if nobody is queued; a mutant clears it under the feet of who is.
+/// When the flag is cleared: only if nobody is queued; a mutant clears it while others are queued.
 fn clears(setting: &Setting, tail: Reg, my: Reg) -> Cond {
     if setting.mutant == Some(Mutant::WrongHandClears) { Cond::Always } else { Cond::Eq(tail, my + 1) }
 }

@@ -133,7 +133,7 @@ impl Left {
     }
 
     /// Who released the lock to a ticket takes it out, in order to pass over it; jumps if it was not there, or if the
-    /// lock is not at this ticket: then it is another's business. Where a ticket is in the set the lock lives: freeing it
+    /// lock is not at this ticket: then another thread takes it out. Where a ticket is in the set the lock lives: freeing it
     /// takes its tickets out.
     pub fn take(&self, p: &mut Builder, ticket: Val, (head, now): (Var, Reg), absent: &'static str) {
         let look = get_if(Cond::Eq(self.found, THERE.into()), now, head);

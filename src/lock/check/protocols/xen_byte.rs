@@ -2,8 +2,8 @@
 //!
 //! Who has spun long enough notes in a per-CPU variable which lock it spins on, counts itself among the lock's
 //! spinners, tries once more, and polls its event channel. The unlocker stores zero and, if there are spinners, looks
-//! through the CPUs and kicks. A pending event stays pending until it is cleared. The repairs, each a mutant's lack: a
-//! full barrier between release and count (2496afbf1e50), the noted lock saved and restored by a nested interrupt
+//! through the CPUs and kicks. A pending event stays pending until it is cleared. The repairs, each of which a mutant
+//! lacks: a full barrier between release and count (2496afbf1e50), the noted lock saved and restored by a nested interrupt
 //! (168d2f464ab9), and every spinner kicked, not the first one found.
 //!
 //! Unlock looks into the lock after the release by design, and anyone may overtake: neither is promised.

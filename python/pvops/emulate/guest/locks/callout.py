@@ -1,4 +1,4 @@
-"""``ticket-callout-2010``: the other side of the 2010 thread: ticket locks whose slow paths alternatives call out of.
+"""``ticket-callout-2010``: the counter-proposal of 2010: ticket locks whose slow paths alternatives call out of.
 
 Jan Beulich's "x86: enlightenment for ticket spin locks" has "(alternative instructions based) callout hooks" in the
 contended path of the lock and in its release: where the kernel finds itself in a virtual machine, a feature bit has a
@@ -97,7 +97,7 @@ def _wait(code: Code) -> Body:
 
 
 def _unlock(code: Code) -> Body:
-    """The hook of a release: it releases, and looks for whom to kick."""
+    """The hook of a release: it releases, and looks for a CPU to kick."""
     w = code.w
     body = (
         *(movl(1, eax), code.steps(NAME, "head = my + 1", lock(xaddb(al, mem(0, w.lock))), mark=LEAVE)),

@@ -43,7 +43,7 @@ class Code(NamedTuple):
     symbols: dict[str, int]
 
     def aside(self, body: Body) -> Within:
-        """Code that is not in the way: behind everything else."""
+        """Code out of line, behind all other functions."""
         return Within(".text.unlikely", body)
 
     def slots(self) -> int:

@@ -109,7 +109,7 @@ class LockImage:
         )
 
     def _pass(self, told: str) -> Body:
-        """Lets time pass: so many turns of a loop of two instructions."""
+        """Waits: so many turns of a loop of two instructions."""
         again, none = Local("again"), Local("none")
         return (
             *(movl(mem(told), eax), testl(eax, eax), je(addr(none))),
@@ -146,7 +146,7 @@ class LockImage:
         out += [label("stacks"), space(STACK_SIZE * CPUS), label("end_of_data"), asciz("end")]
         return out
 
-    # As others see it
+    # What the machine and reports ask of it
 
     @cached_property
     def kernel(self) -> Kernel:

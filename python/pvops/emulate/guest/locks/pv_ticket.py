@@ -2,7 +2,8 @@
 
 The flag is a bit of a slot in a table beside the locks. The release is one ``xchg`` and a look at the slot of the next
 ticket: src/lock/pv_ticket.rs without ``membarrier()``, for which a kernel's CPUs would have to interrupt each other.
-Who sleeps says on which slot, and who clears a slot's bit kicks all of those: a futex made of a hypervisor's sleep.
+A CPU notes the slot on which it sleeps, and the CPU that clears a slot's bit kicks all of those: FUTEX_WAIT and
+FUTEX_WAKE by means of a hypervisor's sleep and kick.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ NAME = "the_lock"
 
 
 def slots(mutant: str | None) -> int:
-    """As many as there are; of some bugs only those notice who share one."""
+    """How many slots a guest has: one for the bugs that only waiters of one slot show."""
     return 1 if mutant in ("one-slot-for-all", "wake-before-clear", "wrong-hand-clears") else SLOTS
 
 
@@ -152,9 +153,9 @@ def _lock_spinning(code: Code, backend: str) -> Body:
     if backend == "xen":
         body += [w.push(w.lock), hypervisor.poll(w), w.pop(w.lock), hypervisor.clear_pending(w)]
     else:
-        # A kick ends the sleep though interrupts are off; so no handler finds its CPU half asleep.
+        # A kick ends the sleep though interrupts are off: no handler runs between the last look and the sleep.
         body.append(hypervisor.sleep(code, backend))
-    # Whoever wakes it takes it out of those who sleep on the slot: until then it was something else.
+    # The CPU that kicks it for its slot clears W_LOCK first: until then another event has ended its sleep.
     body += [w.cmp(0, w.own(W_LOCK)), jne(addr(asleep)), label(out)]
     if code.planted("wrong-hand-clears"):
         body.append(steps(NAME, "fetch_and(slot(my), !PARKED)", lock(andl(~PARKED, slot))))

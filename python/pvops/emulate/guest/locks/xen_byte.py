@@ -104,7 +104,7 @@ def _slow(code: Code) -> Body:
         steps(NAME, "spinners += 1", lock(incw(mem(SPINNERS, w.lock)))),
         *(label(again), hypervisor.clear_pending(w, lambda i: steps(NAME, "pending = 0", i))),
         *(_exchange(code), jne(addr(poll)), movl(1, w.also)),
-        # An interrupted spinner must look again, whoever's kick this was.
+        # The spinner that was interrupted must look again: this kick may have been meant for it.
         () if forgets else (w.cmp(0, w.kept_word), je(addr(out)), movl(w.own(KICKER), eax), lock(btsl(eax, pending))),
         jmp(addr(out)),
         *(label(poll), w.push(w.lock), hypervisor.poll(w), w.pop(w.lock), xorl(w.also, w.also)),
@@ -127,7 +127,7 @@ def _unlock(code: Code) -> Body:
     first = code.planted("kick-before-release")
     released = steps(NAME, "lock = 0", movb(0, mem(0, w.lock)), mark=LEAVE)
     if first:
-        # The flags of the comparison outlive the store.
+        # The store and mfence change no flags.
         body: Body = (look(), released, steps(NAME, "mfence", mfence()), je(addr(done)))
     else:
         body = (released, steps(NAME, "mfence", mfence()), look(), je(addr(done)))

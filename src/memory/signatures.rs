@@ -1,4 +1,4 @@
-//! What an image is known by in memory: bytes that nothing changes, at places spread over it.
+//! The signatures of an image: bytes that nothing changes, at places spread over it, by which it is found in memory.
 
 use crate::image::{Image, Section};
 use crate::insn::{CALL, JMP};
@@ -14,37 +14,37 @@ const REACH: u64 = 64;
 
 /// A place and what the image has there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark<'a> {
+pub(super) struct Signature<'a> {
     pub address: u64,
     pub bytes: &'a [u8],
 }
 
 /// The places of an image.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Marks<'a> {
+pub(super) struct Signatures<'a> {
     /// Constants: hardly one changes.
-    pub rodata: Vec<Mark<'a>>,
+    pub rodata: Vec<Signature<'a>>,
     /// Code: some of it is rewritten at boot.
-    pub text: Vec<Mark<'a>>,
+    pub text: Vec<Signature<'a>>,
 }
 
-impl<'a> Marks<'a> {
+impl<'a> Signatures<'a> {
     /// Chooses the places.
-    pub fn new(image: &'a Image) -> Marks<'a> {
+    pub fn new(image: &'a Image) -> Signatures<'a> {
         let relocated = image.relocations().ok().flatten();
         let free =
             |address: u64| relocated.is_none_or(|list| list.touching(address, address + WIDTH as u64).is_empty());
         let choose = |name: &str| image.section(name).map_or_else(Vec::new, |section| places(image, section, &free));
-        Marks { rodata: choose(".rodata"), text: choose(".text") }
+        Signatures { rodata: choose(".rodata"), text: choose(".text") }
     }
 
     /// A few of each, to try first.
-    pub fn few(&self) -> impl Iterator<Item = &Mark<'a>> {
+    pub fn few(&self) -> impl Iterator<Item = &Signature<'a>> {
         self.rodata.iter().step_by(12).chain(self.text.iter().step_by(6))
     }
 }
 
-fn places<'a>(image: &'a Image, section: &Section, free: &dyn Fn(u64) -> bool) -> Vec<Mark<'a>> {
+fn places<'a>(image: &'a Image, section: &Section, free: &dyn Fn(u64) -> bool) -> Vec<Signature<'a>> {
     let width = WIDTH as u64;
     let step = (section.size / PLACES).max(width);
     let mut out = Vec::new();
@@ -52,14 +52,16 @@ fn places<'a>(image: &'a Image, section: &Section, free: &dyn Fn(u64) -> bool) -
     while turn + width <= section.size {
         let tries =
             (0..REACH).map(|i| turn + i * width).take_while(|at| at + width <= section.size && *at < turn + step);
-        let mut marks = tries.map(|at| section.address + at).filter_map(|address| {
+        let mut signatures = tries.map(|at| section.address + at).filter_map(|address| {
             let bytes = image.read(address, WIDTH)?;
-            (varied(bytes) && free(address)).then_some(Mark { address, bytes })
+            (varied(bytes) && free(address)).then_some(Signature { address, bytes })
         });
-        let first = marks.next();
+        let first = signatures.next();
         // With call depth tracking, boot rewrites nearly every call; and calls of tracers are nops on any machine.
-        let calm = |mark: &Mark<'_>| !section.executable || !mark.bytes.iter().any(|&byte| matches!(byte, CALL | JMP));
-        out.extend(first.into_iter().chain(marks).find(calm).or(first));
+        let calm = |signature: &Signature<'_>| {
+            !section.executable || !signature.bytes.iter().any(|&byte| matches!(byte, CALL | JMP))
+        };
+        out.extend(first.into_iter().chain(signatures).find(calm).or(first));
         turn += step;
     }
     out
