@@ -53,17 +53,25 @@ impl Clock {
         system::per_1024_ns().unwrap_or(GUESS)
     }
 
-    /// Whether the rate is known: some time after it was first asked for. Until then it is a guess, since who asks may
-    /// hold a ticket, and others wait behind it.
+    /// Whether the rate is known: two calls of [`compare`](Self::compare) lie some time apart. Until then it is a guess.
     #[cfg(feature = "std")]
     pub fn is_calibrated() -> bool {
         system::per_1024_ns().is_some()
+    }
+
+    /// Compares the counter with the system's clock. That takes about a microsecond, in two calls, and waits neither for
+    /// the time between them nor for another thread that is at it. Even so it is not for who holds a lock or a ticket:
+    /// others wait behind it.
+    #[cfg(feature = "std")]
+    pub fn compare() {
+        system::compare();
     }
 
     /// Waits until the rate is known.
     #[cfg(feature = "std")]
     pub fn calibrate() {
         while !Clock::is_calibrated() {
+            Clock::compare();
             core::hint::spin_loop();
         }
     }
@@ -80,11 +88,13 @@ const GUESS: u64 = 2048;
 
 #[cfg(feature = "std")]
 mod system {
-    use std::sync::OnceLock;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
     #[cfg(all(not(any(loom, shuttle)), any(not(target_arch = "x86_64"), miri)))]
     pub fn nanoseconds() -> u64 {
+        use std::sync::OnceLock;
         static START: OnceLock<Instant> = OnceLock::new();
         u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -92,21 +102,34 @@ mod system {
     /// Long beside the time that reading both clocks takes.
     const LONG_ENOUGH: Duration = Duration::from_micros(if cfg!(any(loom, shuttle)) { 0 } else { 200 });
 
-    /// The rate, once the first call is long enough ago.
+    /// 0: not known yet.
+    static RATE: AtomicU64 = AtomicU64::new(0);
+
+    /// The rate, once it is known.
     pub fn per_1024_ns() -> Option<u64> {
-        static FIRST: OnceLock<(u64, Instant)> = OnceLock::new();
-        static RATE: OnceLock<u64> = OnceLock::new();
-        if let Some(&rate) = RATE.get() {
-            return Some(rate);
+        Some(RATE.load(Ordering::Relaxed)).filter(|&rate| rate != 0)
+    }
+
+    /// Takes the first reading, or the last, if it is time for it and no other thread is at it.
+    pub fn compare() {
+        static FIRST: Mutex<Option<(u64, Instant)>> = Mutex::new(None);
+        if per_1024_ns().is_some() {
+            return;
         }
-        let &(first, start) = FIRST.get_or_init(both_clocks);
+        let Ok(mut first) = FIRST.try_lock() else {
+            return;
+        };
+        let Some((first, start)) = *first else {
+            *first = Some(both_clocks());
+            return;
+        };
         if start.elapsed() < LONG_ENOUGH {
-            return None;
+            return;
         }
         let (last, end) = both_clocks();
         let elapsed = u64::try_from((end - start).as_nanos()).unwrap_or(u64::MAX).max(1);
         let rate = (u128::from(last.saturating_sub(first)) * 1024 / u128::from(elapsed)).max(1);
-        Some(*RATE.get_or_init(|| u64::try_from(rate).unwrap_or(u64::MAX)))
+        RATE.store(u64::try_from(rate).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Both clocks at one moment: of some readings the one that took the shortest time, for a thread may lose its CPU

@@ -179,5 +179,6 @@ pub fn kick<O: PvLockOps>(ops: O, next: Want, inherit: impl FnOnce() -> bool) ->
     if asked {
         ops.yield_now();
     }
+    ops.settle();
     false
 }

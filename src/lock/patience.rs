@@ -114,8 +114,10 @@ impl Waiting {
 
     #[inline]
     fn has_yields(&mut self) -> bool {
-        let more = self.yields < self.patience.yields && !self.is_long();
-        self.yields += u32::from(more);
+        let waited = Clock::now().wrapping_sub(self.start);
+        let more =
+            (self.yields < self.patience.yields || waited < self.patience.yielding) && waited <= self.patience.longest;
+        self.yields = self.yields.saturating_add(u32::from(more));
         more
     }
 }

@@ -133,6 +133,10 @@ impl PvLockOps for Chosen {
         each!(self.ops, ops => ops.take_turns(), _ => Park.take_turns());
     }
 
+    fn settle(&self) {
+        each!(self.ops, ops => ops.settle(), _ => Park.settle());
+    }
+
     fn nap(&self, time: Duration) {
         each!(self.ops, ops => ops.nap(time), _ => std::thread::sleep(time));
     }

@@ -3,11 +3,12 @@
 use core::ptr;
 use core::time::Duration;
 
+use super::super::clock::Clock;
 use super::super::mutants::{Mutant, planted};
 use super::super::slots::{Slots, Want};
 use super::super::sync::AtomicU32;
 use super::interface::PvLockOps;
-use super::threads;
+use super::{costs, threads};
 
 /// `FUTEX_WAIT` and `FUTEX_WAKE` on the slot.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,14 +42,19 @@ impl PvLockOps for Futex {
     }
 
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
+        let slept = Clock::now();
         wait(word, seen, None);
+        costs::woke(word, slept);
     }
 
     fn lock_spinning_for(&self, word: &AtomicU32, seen: u32, _: Want, time: Duration) {
+        let slept = Clock::now();
         wait(word, seen, Some(time));
+        costs::woke(word, slept);
     }
 
     fn unlock_kick(&self, word: &AtomicU32, _: Want) {
+        costs::kicks(word);
         wake(word, if planted(Mutant::OneSlotForAll) { 1 } else { libc::c_int::MAX });
     }
 

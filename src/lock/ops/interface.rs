@@ -15,8 +15,10 @@ pub struct Patience {
     pub spin: u64,
     /// Ticks that the first waiter of a CPU spins, before each time that it lets another thread run.
     pub first: u64,
-    /// How often to let another thread run.
+    /// How often to let another thread run, at least.
     pub yields: u32,
+    /// Ticks for which to do so, at least.
+    pub yielding: u64,
     /// Ticks after which it is over in any case: those others may run for long.
     pub longest: u64,
 }
@@ -85,9 +87,13 @@ pub trait PvLockOps: Copy + Send + Sync {
     /// the CPU is taken from it when it holds the lock.
     fn take_turns(&self) {}
 
+    /// Finds out what there is to find out once, if anything. Called by who has neither the lock nor a ticket any more:
+    /// nobody waits for it.
+    fn settle(&self) {}
+
     /// How long a waiter waits before it blocks.
     fn patience(&self) -> Patience {
-        Patience { spin: 0, first: 0, yields: 0, longest: 0 }
+        Patience { spin: 0, first: 0, yields: 0, yielding: 0, longest: 0 }
     }
 
     /// Where a waiter of a queue, whom so many tickets part from the lock, stands among those who wait on its CPU.

@@ -12,6 +12,8 @@
 
 #[cfg(feature = "std")]
 mod chosen;
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
+mod costs;
 #[cfg(all(feature = "std", target_os = "linux", not(any(loom, shuttle))))]
 mod futex;
 mod interface;

@@ -72,9 +72,10 @@ mod registered {
     use std::cell::OnceCell;
     use std::sync::{Arc, PoisonError, RwLock, Weak};
 
+    use super::super::super::clock::Clock;
     use super::super::super::slots::{Slots, Want};
     use super::super::interface::PvLockOps;
-    use super::super::threads;
+    use super::super::{costs, threads};
     use super::{AtomicU32, Event, Vcpu, fence};
 
     /// The virtual CPUs that ever blocked; one whose thread ended is dropped when the next comes up.
@@ -123,14 +124,19 @@ mod registered {
                     }
 
                     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
+                        let slept = Clock::now();
                         THIS.with(|this| ONLINE.this(this)).spin_on(word, seen, None, || ());
+                        costs::woke(word, slept);
                     }
 
                     fn lock_spinning_for(&self, word: &AtomicU32, seen: u32, _: Want, time: Duration) {
+                        let slept = Clock::now();
                         THIS.with(|this| ONLINE.this(this)).spin_on(word, seen, Some(time), || ());
+                        costs::woke(word, slept);
                     }
 
                     fn unlock_kick(&self, word: &AtomicU32, _: Want) {
+                        costs::kicks(word);
                         ONLINE.kick(word);
                     }
 
