@@ -168,8 +168,11 @@ fn retpolines_stay_go_or_are_fenced() {
     assert_eq!(after("5.10", &jump, &[]), b"\xff\xe2\x0f\x1f\x00");
     assert_eq!(after("6.1", &call, &[]), b"\xff\xd0\x0f\x1f\x00");
     assert_eq!(after("6.1", &jump, &[]), b"\xff\xe2\xcc\x66\x90");
-    assert_eq!(after("7.2", &call, &[]), b"\x2e\x2e\x2e\xff\xd0");
-    assert_eq!(after("7.2", &jump, &[]), b"\xff\xe2\xcc\xcc\xcc");
+    assert_eq!(after("6.15", &call, &[]), b"\xff\xd0\x0f\x1f\x00");
+    for era in ["6.18", "7.2"] {
+        assert_eq!(after(era, &call, &[]), b"\x2e\x2e\x2e\xff\xd0");
+        assert_eq!(after(era, &jump, &[]), b"\xff\xe2\xcc\xcc\xcc");
+    }
     assert_eq!(after("6.1", &call, &[1, 2]), b"\x0f\xae\xe8\xff\xd0");
     // A fence and a branch through %r9 are six bytes.
     assert_eq!(after("6.1", &to_thunk(0xe8, 9), &[1, 2]), to_thunk(0xe8, 9));

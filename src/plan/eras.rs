@@ -52,8 +52,8 @@ const OF_6_12: Order = Order::of(&[
     Stage::Updates,
 ]);
 
-/// Calls are counted before alternatives are applied.
-const OF_7_2: Order = Order::of(&[
+/// ab9fea59487d (6.15): calls are counted before alternatives are applied.
+const OF_6_15: Order = Order::of(&[
     Stage::Unlisted,
     Stage::StaticCalls,
     Stage::Ftrace,
@@ -186,16 +186,30 @@ const V6_5: Rules = Rules {
 /// 6.8 and 6.9 (da0fe6e68e10): 6.12's passes, and the nops of 6.5.
 const V6_8: Rules = Rules { era: "6.8", alternatives: V6_5.alternatives, ..V6_12 };
 
-/// a4233c21e773: one write a site; 85a2d4a890dc: another nop for `endbr`; 860238af7a33: functions that warn.
-const V7_2: Rules = Rules {
-    era: "7.2",
-    order: OF_7_2,
-    alternatives: Alternatives { same_site: SameSite::Once, nops: Nops::MergeAll, ..V6_12.alternatives },
-    retpolines: Retpolines { int3: true, cs: true, its_stride: 0x1000 },
-    static_calls: StaticCalls { warn: true, ..V6_12.static_calls },
-    endbr_poison: *b"\x0f\x1f\x40\xd6",
+/// ab9fea59487d: calls are counted first, those of replacements where they stand. Pages of thunks come from `execmem`.
+const V6_15: Rules = Rules {
+    era: "6.15",
+    order: OF_6_15,
+    retpolines: Retpolines { its_stride: 0x1000, ..V6_12.retpolines },
     count_alternatives: false,
     ..V6_12
+};
+
+/// 4a1e02b15ac1: indirect calls are stretched with `cs`; 85a2d4a890dc: another nop for `endbr`; 860238af7a33 (6.19):
+/// functions that warn, where there are any.
+const V6_18: Rules = Rules {
+    era: "6.18",
+    retpolines: Retpolines { cs: true, ..V6_15.retpolines },
+    static_calls: StaticCalls { warn: true, ..V6_15.static_calls },
+    endbr_poison: *b"\x0f\x1f\x40\xd6",
+    ..V6_15
+};
+
+/// a4233c21e773: one write a site; more counts as a nop.
+const V7_2: Rules = Rules {
+    era: "7.2",
+    alternatives: Alternatives { same_site: SameSite::Once, nops: Nops::MergeAll, ..V6_18.alternatives },
+    ..V6_18
 };
 
 /// A static call of the native unlock becomes a `movb`.
@@ -205,8 +219,10 @@ const V7_3: Rules = Rules { era: "7.3", static_calls: StaticCalls { unlock: true
 const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
 
 /// All of them.
-pub static ERAS: [Rules; 15] =
-    [SEED, V2_6_24, V2_6_33, V2_6_34, V3_0, V5_10_0, V5_10, V5_13, V5_15, V6_1, V6_5, V6_8, V6_12, V7_2, V7_3];
+pub static ERAS: [Rules; 17] = [
+    SEED, V2_6_24, V2_6_33, V2_6_34, V3_0, V5_10_0, V5_10, V5_13, V5_15, V6_1, V6_5, V6_8, V6_12, V6_15, V6_18, V7_2,
+    V7_3,
+];
 
 impl Rules {
     /// The rules of this era.

@@ -2,7 +2,7 @@
 //! indirect branch needs becomes a nop, at which an indirect branch faults.
 //!
 //! It is written on every CPU where the kernel is built for IBT (arch/x86/kernel/alternative.c). `gen_endbr_poison()` in
-//! arch/x86/include/asm/ibt.h: `66 0f 1f 00`, in 7.2 `0f 1f 40 d6` (85a2d4a890dc).
+//! arch/x86/include/asm/ibt.h: `66 0f 1f 00`, since 6.18 `0f 1f 40 d6` (85a2d4a890dc).
 
 use super::cfi;
 use super::decision::{Kind, Reason};

@@ -8,8 +8,8 @@
 //! | neither | `call *%reg`, `jmp *%reg` |
 //! | ITS, last byte of the branch in the lower half of a cache line | a thunk in pages the kernel allocates |
 //!
-//! Since 6.1 a jump is followed by an `int3` (8c03af3e090e); up to 6.19 the rest are nops, since 7.0 a call is stretched
-//! with `cs` prefixes and a jump followed by nothing but `int3`. Sources: `patch_retpoline()` (5.16, 750850090081),
+//! Since 6.1 a jump is followed by an `int3` (8c03af3e090e); up to 6.17 the rest are nops, since 6.18 a call is stretched
+//! with `cs` prefixes and a jump followed by nothing but `int3` (4a1e02b15ac1). Sources: `patch_retpoline()` (5.16, 750850090081),
 //! `emit_indirect()`, `its_allocate_thunk()` (6.15, 8754e67ad4ac, and stable) in arch/x86/kernel/alternative.c of
 //! 5.10.262, 6.1, 6.12, 7.2.
 

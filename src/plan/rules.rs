@@ -142,7 +142,7 @@ pub enum Nops {
 pub struct Retpolines {
     /// A jump is followed by `int3` (since 6.1, 8c03af3e090e).
     pub int3: bool,
-    /// A call is stretched with `cs` prefixes, a jump followed by `int3` to its end.
+    /// A call is stretched with `cs` prefixes, a jump followed by `int3` to its end (since 6.18, 4a1e02b15ac1).
     pub cs: bool,
     /// Distance of the pages of ITS thunks in the area of modules: one with a guard page behind it, or one after the other
     /// out of the large page that `execmem` keeps (6.13 and later).
@@ -210,6 +210,6 @@ pub struct Rules {
     /// Functions that nothing calls indirectly accept no caller (`poison_cfi()`, 9831c6253ace), and with FineIBT the
     /// `endbr` behind a preamble goes (`cfi_rewrite_endbr()`, 04505bbbbb15): both since 6.5.
     pub seals_hashes: bool,
-    /// `callthunks_patch_builtin_calls()` goes through `.altinstructions` too.
+    /// `callthunks_patch_builtin_calls()` goes through `.altinstructions` too (up to 6.14; ab9fea59487d).
     pub count_alternatives: bool,
 }

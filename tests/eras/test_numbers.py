@@ -41,6 +41,9 @@ def test_eras_are_listed_oldest_first() -> None:
         ("6.1", 64, 84),
         ("6.1", 32, 13),
         ("6.12", 64, 83),
+        ("6.14", 64, 82),
+        ("6.15", 64, 81),
+        ("6.18", 64, 81),
         ("7.2", 64, 73),
     ],
 )
@@ -64,6 +67,9 @@ def test_number_of_slots_by_default(name: str, bits: int, slots: int) -> None:
         ("6.1", 64, "pv_irq_ops.irq_enable", 32),
         ("6.1", 32, "pv_mmu_ops.notify_page_enc_status_changed", 7),
         ("6.12", 64, "pv_mmu_ops.enter_mmap", 46),
+        ("6.14", 64, "pv_cpu_ops.read_msr", 22),
+        ("6.18", 64, "pv_mmu_ops.exit_mmap", 38),
+        ("6.18", 64, "pv_lock_ops.wait", 78),
         ("7.2", 64, "pv_mmu_ops.lazy_mode_flush", 71),
     ],
 )

@@ -7,31 +7,23 @@ depends on what).
 
 from __future__ import annotations
 
-from pvops.eras import numbers_7_2, v5_13, v6_12
+from pvops.eras import numbers_7_2, v6_12, v6_14, v6_18
 from pvops.eras.records import Option
 from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, refilled
 from pvops.eras.template import Array
 
 
-class pv_cpu_ops(v5_13.pv_cpu_ops):
+class pv_cpu_ops(v6_14.pv_cpu_ops):
     """Privileged instructions."""
 
     io_delay = gone
-    wbinvd = gone
 
 
-class pv_mmu_ops(v6_12.pv_mmu_ops):
+class pv_mmu_ops(v6_18.pv_mmu_ops):
     """TLB flushes always; page tables with CONFIG_PARAVIRT_XXL."""
 
-    tlb_remove_table = gone
-
     with ifdef("PARAVIRT_XXL"):
-        p4d_val = Op(callee_save=True, doc="the number in a fourth-level directory entry")
-        make_p4d = Op(callee_save=True, doc="a fourth-level directory entry from a number")
-
-        set_pgd = Op()
-
         lazy_mode_flush = Op(instead_of="lazy_mode.enter", doc="carry out the updates collected so far")
     lazy_mode = gone
 
@@ -58,16 +50,12 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops and pv_ops_lock as linked."""
     return refilled(
         (*STRUCTS, pv_lock_ops),
-        v6_12.native(config),
-        {
-            "pv_mmu_ops.read_cr3": "pv_native_read_cr3",
-            "pv_mmu_ops.write_cr3": "pv_native_write_cr3",
-            "pv_mmu_ops.lazy_mode_flush": v6_12.paravirt_nop,
-        },
+        v6_18.native(config),
+        {"pv_mmu_ops.lazy_mode_flush": v6_12.paravirt_nop},
     )
 
 
-ERA = v6_12.ERA.then(
+ERA = v6_18.ERA.then(
     "7.2",
     "Debian 7.2.13: pv_ops and pv_ops_lock in memory; arch/x86/include/asm/paravirt{_types,-spinlock}.h",
     began=("pv_ops_lock",),
@@ -80,8 +68,7 @@ ERA = v6_12.ERA.then(
         Option(o.symbol, "locks go through pv_ops_lock; without it there is no such array", depends=o.depends)
         if o.symbol == "PARAVIRT_SPINLOCKS"
         else o
-        for o in v6_12.ERA.configs
-        if o.symbol != "X86_5LEVEL"
+        for o in v6_18.ERA.configs
     ),
     native=native,
     passes=(Passes("7.3", without=".smp_locks"), Passes("7.2")),
