@@ -50,6 +50,10 @@ def test_structures_are_runs_of_types() -> None:
         ("f3 0f 1e fa 48 89 f8 e9 00 00 00 00", None),
         ("89 f8 c3", "ident32"),
         ("31 c0 c3", None),
+        ("0f 1f 44 00 00 c3", "nop"),
+        ("e8 01 00 00 00 c3 c3", "nop"),  # traced: what it calls returns at once
+        ("e8 04 00 00 00 48 89 f8 c3 c3", "ident64"),
+        ("e8 01 00 00 00 c3 90", None),
     ],
 )
 def test_what_a_function_does(code: str, does: str | None) -> None:
@@ -78,6 +82,19 @@ def test_a_jump_is_a_return_where_returns_have_rows(code: str, does: str) -> Non
 def test_what_a_function_begins_with(held: str, code: str, begins: bool) -> None:
     kernel = small.kernel(bytes.fromhex(held) + b"\xcc" * 48)
     assert functions.begins_with(kernel, small.TEXT, bytes.fromhex(code)) == begins
+
+
+@pytest.mark.parametrize(
+    ("held", "calls"),
+    [
+        ("55 48 89 e5 51 52 41 53 e8 10 00 00 00 41 5b 5a 59 5d c3", 13 + 16),
+        ("f3 0f 1e fa 51 52 e8 10 00 00 00", 11 + 16),
+        ("51 31 c0 e8 10 00 00 00", None),
+    ],
+)
+def test_what_a_thunk_of_a_callee_save_op_calls(held: str, calls: int | None) -> None:
+    kernel = small.kernel(bytes.fromhex(held) + b"\xcc" * 48)
+    assert functions.behind_thunk(kernel, small.TEXT) == (None if calls is None else small.TEXT + calls)
 
 
 def test_a_table_of_pointers_is_found_by_most_of_its_words() -> None:

@@ -60,6 +60,7 @@ def filled(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     if rules.paravirt is None or not ops.names:
         _named(kernel, backend, None, frozenset())
         return FilledOps(slots, None, frozenset())
+    _named(kernel, backend, era.patch_function(config), frozenset())
     patch_function = backend.patch_function(fill, era.patch_function(config))
     jumps = frozenset(op.name for op in era.template(config) if op.op.jump) if rules.paravirt.jumps else frozenset()
     _named(kernel, backend, patch_function, jumps)

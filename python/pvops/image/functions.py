@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.image.view import KernelView
@@ -34,6 +36,9 @@ NAMED = {
     "_paravirt_ident_64": "ident64",
 }
 _RETURNS = (b"\xc3", b"\xe9")
+_ENDBR = b"\xf3\x0f\x1e"
+#: What PV_CALLEE_SAVE_REGS_THUNK() begins with: a frame, and pushes of the registers that the function may change.
+_SAVES = re.compile(rb"(?:\xf3\x0f\x1e[\xfa\xfb])?(?:\x48?\x89\xe5|\x41?[\x50-\x57])*\xe8(....)", re.DOTALL)
 
 
 def begins_with(view: KernelView, address: int, code: bytes) -> bool:
@@ -48,9 +53,7 @@ def does(view: KernelView, address: int) -> str | None:
 
     On i386 an argument is returned by doing nothing, and both look alike: ``nop``.
     """
-    held = view.image.read(address, 16) or b""
-    if held[:3] == b"\xf3\x0f\x1e":
-        held = held[4:]
+    held = _untraced(view, address)
     # jmp __x86_return_thunk, where returns have rows; else a jump leads to another function.
     thunks = view.has_section(".return_sites")
     for code, what in (_DOES | _FRAMED).items():
@@ -58,6 +61,30 @@ def does(view: KernelView, address: int) -> str | None:
         if held.startswith(returns) and (what == "nop" or view.bits == 64):
             return what
     return None
+
+
+def behind_thunk(view: KernelView, address: int) -> int | None:
+    """The function that a thunk of a callee-save op calls; None where that is no such thunk."""
+    held = _SAVES.match(view.image.read(address, 48) or b"")
+    return None if held is None else _called(view, address + held.end(), held[1])
+
+
+def _called(view: KernelView, end: int, displacement: bytes) -> int:
+    return end + int.from_bytes(displacement, "little", signed=True) & (1 << view.bits) - 1
+
+
+def _untraced(view: KernelView, address: int) -> bytes:
+    """The first bytes of a function, behind its endbr and behind a call of ``__fentry__``, which returns at once."""
+    held = view.image.read(address, 24) or view.image.read(address, 16) or b""
+    if held[:3] == _ENDBR:
+        address, held = address + 4, held[4:]
+    if held.startswith(b"\x0f\x1f\x44\x00\x00"):
+        return held[5:]
+    if held[:1] != b"\xe8" or len(held) < 5:
+        return held
+    tracer = view.image.read(_called(view, address + 5, held[1:5]), 8) or b""
+    tracer = tracer[4:] if tracer[:3] == _ENDBR else tracer
+    return held[5:] if tracer.startswith(_RETURNS) else held
 
 
 def _own(view: KernelView, address: int) -> bytes:

@@ -196,10 +196,15 @@ class KernelOps:
         # One address may have several names: compare addresses where the names differ.
         if symbol is not None:
             return symbol == function or self.kernel.address_of(function) == word
-        if code and not function.startswith("__raw_callee_save_"):
-            return functions.begins_with(self.kernel, word, code)
+        if code:
+            saved = function.startswith("__raw_callee_save_")
+            called = functions.behind_thunk(self.kernel, word) if saved else word
+            return None if called is None else functions.begins_with(self.kernel, called, code)
         does = functions.NAMED.get(function)
-        return None if does is None or self.kernel.bits == 32 else functions.does(self.kernel, word) == does
+        if does is None:
+            return None
+        # On i386 an argument is returned by doing nothing.
+        return functions.does(self.kernel, word) == ("nop" if self.kernel.bits == 32 else does)
 
     @cached_property
     def names(self) -> list[str]:
