@@ -11,9 +11,9 @@ use crate::image;
 use crate::python::arrow::{self, Column as Arrow};
 use crate::python::boot::Tables;
 use crate::python::column::{Column, Numbers};
-use crate::sites::columns;
 use crate::sites::document::{CSV_COLUMNS, Form, Writer};
 use crate::sites::rows::TABLES;
+use crate::sites::{self, columns};
 
 /// The sites of an image, one entry a row and column; rows of one site lie together.
 #[pyclass(frozen, module = "pvops._core")]
@@ -42,18 +42,6 @@ type Row = (
     Option<u64>,
     Option<String>,
 );
-
-fn some_32(value: u32) -> Option<u32> {
-    (value != columns::NONE_32).then_some(value)
-}
-
-fn some_64(value: u64) -> Option<u64> {
-    (value != columns::NONE_64).then_some(value)
-}
-
-fn some_8(value: u8) -> Option<bool> {
-    (value != columns::NONE_8).then_some(value != 0)
-}
 
 impl Columns {
     fn op(&self, number: u32) -> String {
@@ -92,8 +80,8 @@ impl Columns {
         let image = tables.image.clone();
         let constants = tables.tables.constants.iter().map(|c| c.table.section.clone()).collect();
         let names: Vec<&str> = tables_in_order.iter().map(String::as_str).collect();
-        let columns = py.detach(|| columns::Columns::of(&image, &tables.tables, &names, &slots));
-        let columns = columns.map_err(|e| e.in_file(image.name()))?;
+        let of = || columns::Columns::of(Arc::clone(&image), Arc::clone(&tables.tables), &names, slots);
+        let columns = py.detach(of).map_err(|e| e.in_file(image.name()))?;
         Ok(Columns { image, columns: Arc::new(columns), ops: Arc::new(ops), constants: Arc::new(constants) })
     }
 
@@ -105,26 +93,26 @@ impl Columns {
     /// How many rows there are.
     #[getter]
     fn rows(&self) -> usize {
-        self.columns.address.len()
+        self.columns.rows()
     }
 
     /// A column by name: read-only numbers, without a copy.
     fn column<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyMemoryView>> {
         let c = &slf.get().columns;
         let what = match name {
-            "address" => Numbers::U64(|c| &c.address),
-            "len" => Numbers::U32(|c| &c.len),
-            "table" => Numbers::U8(|c| &c.table),
-            "index" => Numbers::U32(|c| &c.index),
-            "type" => Numbers::U32(|c| &c.op_type),
-            "clobbers" => Numbers::U32(|c| &c.clobbers),
-            "feature" => Numbers::U32(|c| &c.feature),
-            "inverted" => Numbers::U8(|c| &c.inverted),
-            "direct_call" => Numbers::U8(|c| &c.direct_call),
-            "key" => Numbers::U64(|c| &c.key),
-            "target" => Numbers::U64(|c| &c.target),
-            "constant" => Numbers::U8(|c| &c.constant),
-            "first" => Numbers::U32(|c| &c.first),
+            "address" => Numbers::U64(columns::Columns::address),
+            "len" => Numbers::U32(columns::Columns::len),
+            "table" => Numbers::U8(columns::Columns::table),
+            "index" => Numbers::U32(columns::Columns::index),
+            "type" => Numbers::U32(columns::Columns::op_type),
+            "clobbers" => Numbers::U32(columns::Columns::clobbers),
+            "feature" => Numbers::U32(columns::Columns::feature),
+            "inverted" => Numbers::U8(columns::Columns::inverted),
+            "direct_call" => Numbers::U8(columns::Columns::direct_call),
+            "key" => Numbers::U64(columns::Columns::key),
+            "target" => Numbers::U64(columns::Columns::target),
+            "constant" => Numbers::U8(columns::Columns::constant),
+            "first" => Numbers::U32(columns::Columns::first),
             _ => return Err(Error::ops(format!("no column {name:?}")).into()),
         };
         PyMemoryView::from(Bound::new(slf.py(), Column { columns: c.clone(), what })?.as_any())
@@ -134,24 +122,24 @@ impl Columns {
     fn site(&self, site: usize) -> PyResult<(u64, &[u8], Vec<Row>)> {
         let c = &self.columns;
         let site = self.checked(site)?;
-        let rows = c.rows_of(site).map(|row| {
-            let op = some_32(c.op_type[row]);
+        let rows = c.rows_of(site).map(|number| {
+            let row = c.row(number);
             (
-                TABLES[usize::from(c.table[row])],
-                c.index[row],
-                c.len[row],
-                op,
-                op.map(|op| self.op(op)),
-                some_32(c.clobbers[row]),
-                some_32(c.feature[row]),
-                some_8(c.inverted[row]),
-                some_8(c.direct_call[row]).filter(|&direct| direct),
-                some_64(c.key[row]),
-                some_64(c.target[row]),
-                self.constants.get(usize::from(c.constant[row])).cloned(),
+                TABLES[usize::from(c.table_of(number))],
+                row.index,
+                row.len.into(),
+                row.op_type,
+                row.op_type.map(|op| self.op(op)),
+                row.clobbers.map(u32::from),
+                row.feature.map(u32::from),
+                row.inverted,
+                row.direct_call.filter(|&direct| direct),
+                row.key,
+                row.target,
+                row.constant.and_then(|constant| self.constants.get(usize::from(constant)).cloned()),
             )
         });
-        Ok((c.site_address(site), c.bytes_of(&self.image, site), rows.collect()))
+        Ok((c.site_address(site), c.bytes_of(site), rows.collect()))
     }
 
     /// The sites that touch [low, high), by address.
@@ -180,8 +168,14 @@ impl Columns {
     /// Counts of all sites, or of some.
     #[pyo3(signature = (sites = None))]
     fn counts(&self, py: Python<'_>, sites: Option<Vec<u32>>) -> PyResult<Counts> {
-        let sites = self.chosen(sites)?;
-        let counts = py.detach(|| self.columns.counts(&self.image, &sites));
+        let of = |sites: &mut dyn Iterator<Item = u32>| sites::Counts::of(&self.columns, &self.image, sites);
+        let counts = match sites {
+            None => py.detach(|| of(&mut (0..self.columns.sites() as u32))),
+            some => {
+                let sites = self.chosen(some)?;
+                py.detach(|| of(&mut sites.into_iter()))
+            }
+        };
         Ok((
             counts.rows.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
             counts.sections.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
@@ -235,30 +229,35 @@ impl Columns {
                 Arc::new(self.columns.of_sites(&sites))
             }
         };
-        let (c, n) = (&columns, columns.address.len());
+        let (c, n) = (&columns, columns.rows());
         let of = |what: Numbers| Column { columns: columns.clone(), what };
         let some_32 = |values: &'_ [u32]| values.iter().map(|&value| value != columns::NONE_32).collect::<Vec<_>>();
         let some_64 = |values: &'_ [u64]| values.iter().map(|&value| value != columns::NONE_64).collect::<Vec<_>>();
         let some_8 = |values: &'_ [u8]| values.iter().map(|&value| value != columns::NONE_8).collect::<Vec<_>>();
-        let op = Arrow::u32("op", n, of(Numbers::U32(|c| &c.op_type))).with(some_32(&c.op_type).into_iter());
+        let op =
+            Arrow::u32("op", n, of(Numbers::U32(columns::Columns::op_type))).with(some_32(c.op_type()).into_iter());
         // What nothing names has its number for a name.
-        let highest = c.op_type.iter().filter(|&&op| op != columns::NONE_32).max().map_or(0, |&op| op + 1);
+        let highest = c.op_type().iter().filter(|&&op| op != columns::NONE_32).max().map_or(0, |&op| op + 1);
         let names: Vec<String> = (0..highest.max(self.ops.len() as u32)).map(|op| self.op(op)).collect();
         let stream = vec![
-            Arrow::u64("address", n, of(Numbers::U64(|c| &c.address))),
-            Arrow::u32("len", n, of(Numbers::U32(|c| &c.len))),
-            Arrow::u8("table", n, of(Numbers::U8(|c| &c.table))).numbering(TABLES.into_iter()),
-            Arrow::u32("index", n, of(Numbers::U32(|c| &c.index))),
-            Arrow::u32("type", n, of(Numbers::U32(|c| &c.op_type))).with(some_32(&c.op_type).into_iter()),
+            Arrow::u64("address", n, of(Numbers::U64(columns::Columns::address))),
+            Arrow::u32("len", n, of(Numbers::U32(columns::Columns::len))),
+            Arrow::u8("table", n, of(Numbers::U8(columns::Columns::table))).numbering(TABLES.into_iter()),
+            Arrow::u32("index", n, of(Numbers::U32(columns::Columns::index))),
+            Arrow::u32("type", n, of(Numbers::U32(columns::Columns::op_type))).with(some_32(c.op_type()).into_iter()),
             op.numbering(names.iter()),
-            Arrow::u32("clobbers", n, of(Numbers::U32(|c| &c.clobbers))).with(some_32(&c.clobbers).into_iter()),
-            Arrow::u32("feature", n, of(Numbers::U32(|c| &c.feature))).with(some_32(&c.feature).into_iter()),
-            Arrow::u8("inverted", n, of(Numbers::U8(|c| &c.inverted))).with(some_8(&c.inverted).into_iter()),
-            Arrow::u8("direct_call", n, of(Numbers::U8(|c| &c.direct_call))).with(some_8(&c.direct_call).into_iter()),
-            Arrow::u64("key", n, of(Numbers::U64(|c| &c.key))).with(some_64(&c.key).into_iter()),
-            Arrow::u64("target", n, of(Numbers::U64(|c| &c.target))).with(some_64(&c.target).into_iter()),
-            Arrow::u8("constant", n, of(Numbers::U8(|c| &c.constant)))
-                .with(some_8(&c.constant).into_iter())
+            Arrow::u32("clobbers", n, of(Numbers::U32(columns::Columns::clobbers)))
+                .with(some_32(c.clobbers()).into_iter()),
+            Arrow::u32("feature", n, of(Numbers::U32(columns::Columns::feature)))
+                .with(some_32(c.feature()).into_iter()),
+            Arrow::u8("inverted", n, of(Numbers::U8(columns::Columns::inverted)))
+                .with(some_8(c.inverted()).into_iter()),
+            Arrow::u8("direct_call", n, of(Numbers::U8(columns::Columns::direct_call)))
+                .with(some_8(c.direct_call()).into_iter()),
+            Arrow::u64("key", n, of(Numbers::U64(columns::Columns::key))).with(some_64(c.key()).into_iter()),
+            Arrow::u64("target", n, of(Numbers::U64(columns::Columns::target))).with(some_64(c.target()).into_iter()),
+            Arrow::u8("constant", n, of(Numbers::U8(columns::Columns::constant)))
+                .with(some_8(c.constant()).into_iter())
                 .numbering(self.constants.iter()),
         ];
         arrow::stream(py, stream)

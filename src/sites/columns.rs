@@ -1,8 +1,10 @@
-//! Every row of the tables as columns, grouped by site: what listings, counts and look-ups are made from.
+//! Every row of the tables, grouped by site: what listings, counts and look-ups are made from.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
-use super::rows::{Row, TABLES};
+use super::order;
+use super::rows::{Part, Row};
 use super::tables::Tables;
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -15,137 +17,143 @@ pub const NONE_64: u64 = u64::MAX;
 /// Stands in a column of flags where a row has none; else 0 or 1.
 pub const NONE_8: u8 = u8::MAX;
 
+/// No site is longer: tables that list lengths have a byte for them.
+const LONGEST: u64 = u8::MAX as u64;
+
 /// The sites of an image: those of `.parainstructions` in the table's order, then all others by address. A site has
 /// rows, in the order in which the kernel's passes go through their tables.
 ///
 /// A column has one entry a row. Entries of one site lie together: those of site `i` from `first[i]` up to `first[i + 1]`.
-#[derive(Debug, Default, Clone)]
+/// Only the addresses and the order are kept; a row is read in its table, and a column is made when one is asked for.
+#[derive(Debug)]
 pub struct Columns {
-    /// Address of the site, as linked.
-    pub address: Vec<u64>,
-    /// Length of the row's part of the site in bytes.
-    pub len: Vec<u32>,
-    /// Which table, among [`TABLES`].
-    pub table: Vec<u8>,
-    /// Its place in the table, from 0.
-    pub index: Vec<u32>,
-    /// The op's number, or [`NONE_32`].
-    pub op_type: Vec<u32>,
-    /// Registers the site lets go, or [`NONE_32`].
-    pub clobbers: Vec<u32>,
-    /// Number of the feature, or [`NONE_32`].
-    pub feature: Vec<u32>,
-    /// Whether it asks for the feature's absence, or jumps where the key is off; or [`NONE_8`].
-    pub inverted: Vec<u8>,
-    /// Whether it is a direct call of what the site's indirect call would call; or [`NONE_8`].
-    pub direct_call: Vec<u8>,
-    /// Address of the static key or the static call's key, or [`NONE_64`].
-    pub key: Vec<u64>,
-    /// Address of the replacement, or where the jump goes; or [`NONE_64`].
-    pub target: Vec<u64>,
-    /// Which run-time constant, or [`NONE_8`].
-    pub constant: Vec<u8>,
+    image: Arc<Image>,
+    tables: Arc<Tables>,
+    /// Where the op of each number lies in memory.
+    slots: HashMap<u64, u32>,
+    /// The tables, each with the number of its first row when they are counted one after the other.
+    parts: Vec<(u32, Part)>,
+    /// Address of the site of each row, as linked.
+    address: Vec<u64>,
+    /// The number of each row.
+    order: Vec<u32>,
     /// First row of each site, and behind the last the number of rows.
-    pub first: Vec<u32>,
-    /// The sites by address.
-    by_address: Vec<u32>,
-    /// The longest site in bytes.
-    longest: u64,
+    first: Vec<u32>,
+    /// The sites by address, where they are not in this order.
+    by_address: Option<Vec<u32>>,
+    made: Made,
+}
+
+/// Columns that were asked for.
+#[derive(Debug, Default)]
+struct Made {
+    len: OnceLock<Vec<u32>>,
+    table: OnceLock<Vec<u8>>,
+    index: OnceLock<Vec<u32>>,
+    op_type: OnceLock<Vec<u32>>,
+    clobbers: OnceLock<Vec<u32>>,
+    feature: OnceLock<Vec<u32>>,
+    inverted: OnceLock<Vec<u8>>,
+    direct_call: OnceLock<Vec<u8>>,
+    key: OnceLock<Vec<u64>>,
+    target: OnceLock<Vec<u64>>,
+    constant: OnceLock<Vec<u8>>,
 }
 
 impl Columns {
-    /// The columns of some tables.
+    /// The sites of some tables.
     ///
-    /// `tables` is the order of rows within a site. `slots` is where the op of each number lies in memory: it tells which
+    /// `names` is the order of rows within a site. `slots` is where the op of each number lies in memory: it tells which
     /// op a direct-call row's site calls.
     ///
     /// Fails where there is no table of a name, or too many rows.
-    pub fn of(image: &Image, tables: &Tables, names: &[&str], slots: &HashMap<u64, u32>) -> Result<Columns> {
-        let mut all = Columns::default();
-        // Sites of .parainstructions come first, in the order of their rows.
-        let mut place = HashMap::new();
-        let mut orders = [0u8; TABLES.len()];
-        for (order, name) in (0..).zip(names) {
-            let table = TABLES.iter().position(|known| known == name);
-            let table = table.ok_or_else(|| Error::ops(format!("no table {name:?}")))?;
-            orders[table] = order;
-            for mut row in tables.rows(image, name)? {
-                if row.direct_call == Some(true) {
-                    row.op_type = direct_op(image, row.address, slots);
-                }
-                if *name == "paravirt" {
-                    place.entry(row.address).or_insert(u64::from(row.index));
-                }
-                all.push(table as u8, &row);
+    pub fn of(image: Arc<Image>, tables: Arc<Tables>, names: &[&str], slots: HashMap<u64, u32>) -> Result<Columns> {
+        let (mut parts, mut rows) = (Vec::new(), 0_usize);
+        for name in names {
+            for part in tables.parts(name)? {
+                parts.push((rows as u32, part));
+                rows += tables.len_of(part);
             }
         }
-        if u32::try_from(all.address.len()).is_err() {
-            return Err(Error::table(format!("{} rows: more than any kernel has", all.address.len())));
+        if u32::try_from(rows).is_err() {
+            return Err(Error::table(format!("{rows} rows: more than any kernel has")));
         }
-        // Rows of one table at one address stay in the table's order. Tables are by address, mostly: what is sorted are
-        // runs already, and the numbers are small to move.
-        let key = |(number, (&address, &table)): (u128, (&u64, &u8))| {
-            let place = if place.is_empty() { None } else { place.get(&address) };
-            let (others, site) = place.map_or((1, address), |&place| (0, place));
-            others << 127 | u128::from(site) << 40 | u128::from(orders[usize::from(table)]) << 32 | number
+        let mut listed = Vec::with_capacity(rows);
+        for &(_, part) in &parts {
+            tables.push_addresses(part, &mut listed);
+        }
+        let mut order = order::by_address(&listed);
+        // Rows that name no site have address 0.
+        order.drain(..order.partition_point(|&number| listed[number as usize] == 0));
+        let mut columns = Columns {
+            address: order.iter().map(|&number| listed[number as usize]).collect(),
+            image,
+            tables,
+            slots,
+            parts,
+            order,
+            first: Vec::new(),
+            by_address: None,
+            made: Made::default(),
         };
-        let mut keys: Vec<u128> = (0..).zip(all.address.iter().zip(&all.table)).map(key).collect();
-        keys.sort();
-        let order: Vec<u32> = keys.into_iter().map(|key| key as u32).collect();
-        let mut columns = all.reordered(&order);
-        columns.first = (0..order.len())
-            .filter(|&row| row == 0 || columns.address[row - 1] != columns.address[row])
-            .map(|row| row as u32)
-            .collect();
-        columns.first.push(order.len() as u32);
-        columns.by_address = (0..columns.sites() as u32).collect();
-        columns.by_address.sort_by_key(|&site| columns.address[columns.first[site as usize] as usize]);
-        columns.longest = columns.len.iter().copied().max().unwrap_or(0).into();
+        columns.find_first();
+        columns.put_paravirt_first();
         Ok(columns)
     }
 
-    /// The same rows in another order, or some of them; one column after the other, so that few are there twice.
-    fn reordered(self, rows: &[u32]) -> Columns {
-        fn taken<T: Copy>(column: Vec<T>, rows: &[u32]) -> Vec<T> {
-            rows.iter().map(|&row| column[row as usize]).collect()
-        }
-        Columns {
-            address: taken(self.address, rows),
-            len: taken(self.len, rows),
-            table: taken(self.table, rows),
-            index: taken(self.index, rows),
-            op_type: taken(self.op_type, rows),
-            clobbers: taken(self.clobbers, rows),
-            feature: taken(self.feature, rows),
-            inverted: taken(self.inverted, rows),
-            direct_call: taken(self.direct_call, rows),
-            key: taken(self.key, rows),
-            target: taken(self.target, rows),
-            constant: taken(self.constant, rows),
-            ..Columns::default()
-        }
+    fn find_first(&mut self) {
+        let begins = |&row: &usize| row == 0 || self.address[row - 1] != self.address[row];
+        self.first = (0..self.order.len()).filter(begins).map(|row| row as u32).collect();
+        self.first.push(self.order.len() as u32);
     }
 
-    fn push(&mut self, table: u8, row: &Row) {
-        let flag = |value: Option<bool>| value.map_or(NONE_8, u8::from);
-        self.address.push(row.address);
-        self.len.push(row.len.into());
-        self.table.push(table);
-        self.index.push(row.index);
-        self.op_type.push(row.op_type.unwrap_or(NONE_32));
-        self.clobbers.push(row.clobbers.map_or(NONE_32, u32::from));
-        self.feature.push(row.feature.map_or(NONE_32, u32::from));
-        self.inverted.push(flag(row.inverted));
-        self.direct_call.push(flag(row.direct_call));
-        self.key.push(row.key.unwrap_or(NONE_64));
-        self.target.push(row.target.unwrap_or(NONE_64));
-        self.constant.push(row.constant.unwrap_or(NONE_8));
+    /// Puts the sites of .parainstructions before all others, in the order of their rows.
+    fn put_paravirt_first(&mut self) {
+        let Some(place) = self.parts.iter().position(|(_, part)| part.is_paravirt()) else { return };
+        let numbers = self.parts[place].0..self.parts.get(place + 1).map_or(u32::MAX, |next| next.0);
+        if numbers.is_empty() {
+            return;
+        }
+        // (place in the table, site) of those, and the others.
+        let (mut listed, mut others) = (Vec::new(), Vec::new());
+        for site in 0..self.sites() {
+            match self.order[self.rows_of(site)].iter().find(|number| numbers.contains(number)) {
+                Some(&number) => listed.push((number, site as u32)),
+                None => others.push(site as u32),
+            }
+        }
+        listed.sort_unstable();
+        let sites: Vec<u32> = listed.into_iter().map(|(_, site)| site).chain(others).collect();
+        let rows = || sites.iter().flat_map(|&site| self.rows_of(site as usize));
+        let (address, order) =
+            (rows().map(|row| self.address[row]).collect(), rows().map(|row| self.order[row]).collect());
+        let mut by_address = vec![0; sites.len()];
+        for (now, &before) in (0..).zip(&sites) {
+            by_address[before as usize] = now;
+        }
+        (self.address, self.order, self.by_address) = (address, order, Some(by_address));
+        self.find_first();
     }
 
     /// The rows of some sites, which are checked, and nothing that finds them.
     pub fn of_sites(&self, sites: &[u32]) -> Columns {
-        let rows: Vec<u32> = sites.iter().flat_map(|&site| self.rows_of(site as usize)).map(|row| row as u32).collect();
-        self.clone().reordered(&rows)
+        let rows = || sites.iter().flat_map(|&site| self.rows_of(site as usize));
+        Columns {
+            image: Arc::clone(&self.image),
+            tables: Arc::clone(&self.tables),
+            slots: self.slots.clone(),
+            parts: self.parts.clone(),
+            address: rows().map(|row| self.address[row]).collect(),
+            order: rows().map(|row| self.order[row]).collect(),
+            first: Vec::new(),
+            by_address: None,
+            made: Made::default(),
+        }
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.order.len()
     }
 
     /// How many sites there are.
@@ -158,48 +166,92 @@ impl Columns {
         self.first[site] as usize..self.first[site + 1] as usize
     }
 
+    /// The table of a row, among [`TABLES`](super::rows::TABLES), and its place in the table or in that of its constant.
+    pub(super) fn place_of(&self, row: usize) -> (Part, usize) {
+        let number = self.order[row];
+        // The last that does not begin behind it: one without rows begins where the next does, and the first at 0.
+        let (from, part) = self.parts[self.parts.partition_point(|(from, _)| *from <= number) - 1];
+        (part, (number - from) as usize)
+    }
+
+    /// A row.
+    pub fn row(&self, row: usize) -> Row {
+        let (part, index) = self.place_of(row);
+        // Numbers of rows that name no site were left out.
+        let mut found = self.tables.row(&self.image, part, index).unwrap_or_default();
+        if found.direct_call == Some(true) {
+            found.op_type = direct_op(&self.image, found.address, &self.slots);
+        }
+        found
+    }
+
+    /// The table of a row, among [`TABLES`](super::rows::TABLES).
+    pub fn table_of(&self, row: usize) -> u8 {
+        self.place_of(row).0.table()
+    }
+
     /// Where a site is.
     pub fn site_address(&self, site: usize) -> u64 {
         self.address[self.first[site] as usize]
     }
 
     /// How long a site is in bytes: as its longest row.
-    pub fn site_len(&self, site: usize) -> u32 {
-        self.rows_of(site).map(|row| self.len[row]).max().unwrap_or(0)
+    pub fn site_len(&self, site: usize) -> u16 {
+        self.rows_of(site).map(|row| self.row(row).len).max().unwrap_or(0)
     }
 
     /// The op of a site: its number, of the first row that has one.
     pub fn op_of(&self, site: usize) -> Option<u32> {
-        self.rows_of(site).map(|row| self.op_type[row]).find(|&op| op != NONE_32)
+        self.rows_of(site).find_map(|row| self.place_of(row).0.may_call_op().then(|| self.row(row).op_type)?)
     }
 
     /// What stands at a site as built; where not all of it is in the image, what the first row covers of it.
-    pub fn bytes_of<'a>(&self, image: &'a Image, site: usize) -> &'a [u8] {
+    pub fn bytes_of(&self, site: usize) -> &[u8] {
         let address = self.site_address(site);
-        let read = |len: u32| image.read(address, len as usize);
-        read(self.site_len(site)).or_else(|| read(self.len[self.first[site] as usize])).unwrap_or_default()
+        let read = |len: u16| self.image.read(address, usize::from(len));
+        read(self.site_len(site)).or_else(|| read(self.row(self.first[site] as usize).len)).unwrap_or_default()
+    }
+
+    /// The site that is at this place when they are by address.
+    fn by_address(&self, place: usize) -> u32 {
+        self.by_address.as_ref().map_or(place as u32, |sites| sites[place])
+    }
+
+    /// How many sites lie before those for which this does not hold.
+    fn partition(&self, before: impl Fn(u64) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.sites());
+        while low < high {
+            let middle = low.midpoint(high);
+            if before(self.site_address(self.by_address(middle) as usize)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
     /// The sites that touch the addresses from `low` up to but not including `high`, by address.
     pub fn within(&self, low: u64, high: u64) -> Vec<u32> {
-        let address = |site: &u32| self.site_address(*site as usize);
-        let from = self.by_address.partition_point(|site| address(site).saturating_add(self.longest) <= low);
-        let to = self.by_address.partition_point(|site| address(site) < high);
-        let touches = |site: &&u32| address(site) + u64::from(self.site_len(**site as usize).max(1)) > low;
-        self.by_address[from.min(to)..to].iter().filter(touches).copied().collect()
+        let from = self.partition(|address| address.saturating_add(LONGEST) <= low);
+        let to = self.partition(|address| address < high);
+        let touches =
+            |&site: &u32| self.site_address(site as usize) + u64::from(self.site_len(site as usize).max(1)) > low;
+        (from.min(to)..to).map(|place| self.by_address(place)).filter(touches).collect()
     }
 
     /// The site at this very address.
     pub fn at(&self, address: u64) -> Option<u32> {
-        let found = self.by_address.partition_point(|&site| self.site_address(site as usize) < address);
-        self.by_address.get(found).copied().filter(|&site| self.site_address(site as usize) == address)
+        let found = self.partition(|site| site < address);
+        let site = (found < self.sites()).then(|| self.by_address(found))?;
+        (self.site_address(site as usize) == address).then_some(site)
     }
 
     /// The site whose address is nearest; of two as near the lower.
     pub fn nearest(&self, address: u64) -> Option<u32> {
-        let found = self.by_address.partition_point(|&site| self.site_address(site as usize) < address);
-        let around = [found.checked_sub(1), Some(found)];
-        let sites = around.iter().flatten().filter_map(|&i| self.by_address.get(i).copied());
+        let found = self.partition(|site| site < address);
+        let around = [found.checked_sub(1), (found < self.sites()).then_some(found)];
+        let sites = around.into_iter().flatten().map(|place| self.by_address(place));
         sites.min_by_key(|&site| self.site_address(site as usize).abs_diff(address))
     }
 
@@ -209,61 +261,75 @@ impl Columns {
     }
 }
 
-/// How many rows and sites there are, by what people ask for; each list with most first, but tables in order.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Counts<'a> {
-    /// Rows of each table.
-    pub rows: Vec<(&'static str, usize)>,
-    /// Sites in each section, by its name; none for sites in no section.
-    pub sections: Vec<(&'a str, usize)>,
-    /// Sites of each op, by its number.
-    pub ops: Vec<(u32, usize)>,
-    /// Sites that several tables name, by those tables.
-    pub shared: Vec<(Vec<&'static str>, usize)>,
-}
-
+/// The columns, one entry a row.
 impl Columns {
-    /// Counts the rows of some sites.
-    pub fn counts<'a>(&self, image: &'a Image, sites: &[u32]) -> Counts<'a> {
-        let (mut rows, mut sections, mut ops, mut shared) = (vec![], vec![], vec![], vec![]);
-        for &site in sites {
-            let site = site as usize;
-            let mut names: Vec<u8> = Vec::new();
-            for row in self.rows_of(site) {
-                let table = self.table[row];
-                count(&mut rows, table);
-                if !names.contains(&table) {
-                    names.push(table);
-                }
-            }
-            let section = image.section_at(self.site_address(site));
-            count(&mut sections, section.map_or("", |section| section.name.as_str()));
-            if let Some(op) = self.op_of(site) {
-                count(&mut ops, op);
-            }
-            if names.len() > 1 {
-                count(&mut shared, names);
-            }
-        }
-        let name = |table: u8| TABLES[usize::from(table)];
-        let mut counts = Counts {
-            rows: rows.into_iter().map(|(table, n)| (name(table), n)).collect(),
-            sections,
-            ops,
-            shared: shared.into_iter().map(|(tables, n)| (tables.into_iter().map(name).collect(), n)).collect(),
-        };
-        counts.sections.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
-        counts.ops.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
-        counts.shared.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-        counts
+    fn each<T>(&self, value: impl Fn(Row) -> T) -> Vec<T> {
+        (0..self.rows()).map(|row| value(self.row(row))).collect()
     }
-}
 
-/// Counts one more of something, among few kinds, in the order in which they first come.
-fn count<T: PartialEq>(counts: &mut Vec<(T, usize)>, kind: T) {
-    match counts.iter_mut().find(|(known, _)| *known == kind) {
-        Some((_, n)) => *n += 1,
-        None => counts.push((kind, 1)),
+    /// Address of the site, as linked.
+    pub fn address(&self) -> &Vec<u64> {
+        &self.address
+    }
+
+    /// First row of each site, and behind the last the number of rows.
+    pub fn first(&self) -> &Vec<u32> {
+        &self.first
+    }
+
+    /// Length of the row's part of the site in bytes.
+    pub fn len(&self) -> &Vec<u32> {
+        self.made.len.get_or_init(|| self.each(|row| row.len.into()))
+    }
+
+    /// Which table, among [`TABLES`](super::rows::TABLES).
+    pub fn table(&self) -> &Vec<u8> {
+        self.made.table.get_or_init(|| (0..self.rows()).map(|row| self.table_of(row)).collect())
+    }
+
+    /// Its place in the table, from 0.
+    pub fn index(&self) -> &Vec<u32> {
+        self.made.index.get_or_init(|| (0..self.rows()).map(|row| self.place_of(row).1 as u32).collect())
+    }
+
+    /// The op's number, or [`NONE_32`].
+    pub fn op_type(&self) -> &Vec<u32> {
+        self.made.op_type.get_or_init(|| self.each(|row| row.op_type.unwrap_or(NONE_32)))
+    }
+
+    /// Registers the site lets go, or [`NONE_32`].
+    pub fn clobbers(&self) -> &Vec<u32> {
+        self.made.clobbers.get_or_init(|| self.each(|row| row.clobbers.map_or(NONE_32, u32::from)))
+    }
+
+    /// Number of the feature, or [`NONE_32`].
+    pub fn feature(&self) -> &Vec<u32> {
+        self.made.feature.get_or_init(|| self.each(|row| row.feature.map_or(NONE_32, u32::from)))
+    }
+
+    /// Whether it asks for the feature's absence, or jumps where the key is off; or [`NONE_8`].
+    pub fn inverted(&self) -> &Vec<u8> {
+        self.made.inverted.get_or_init(|| self.each(|row| row.inverted.map_or(NONE_8, u8::from)))
+    }
+
+    /// Whether it is a direct call of what the site's indirect call would call; or [`NONE_8`].
+    pub fn direct_call(&self) -> &Vec<u8> {
+        self.made.direct_call.get_or_init(|| self.each(|row| row.direct_call.map_or(NONE_8, u8::from)))
+    }
+
+    /// Address of the static key or the static call's key, or [`NONE_64`].
+    pub fn key(&self) -> &Vec<u64> {
+        self.made.key.get_or_init(|| self.each(|row| row.key.unwrap_or(NONE_64)))
+    }
+
+    /// Address of the replacement, or where the jump goes; or [`NONE_64`].
+    pub fn target(&self) -> &Vec<u64> {
+        self.made.target.get_or_init(|| self.each(|row| row.target.unwrap_or(NONE_64)))
+    }
+
+    /// Which run-time constant, or [`NONE_8`].
+    pub fn constant(&self) -> &Vec<u8> {
+        self.made.constant.get_or_init(|| self.each(|row| row.constant.unwrap_or(NONE_8)))
     }
 }
 

@@ -5,9 +5,9 @@
 
 use std::fmt::Write as _;
 
-use super::columns::{Columns, NONE_8, NONE_32, NONE_64};
+use super::columns::Columns;
 use super::listing::hex;
-use super::rows::TABLES;
+use super::rows::{Row, TABLES};
 use crate::image::Image;
 use crate::insn::Disassembler;
 
@@ -52,7 +52,7 @@ pub struct Writer<'a> {
     pub columns: &'a Columns,
     /// Names of the ops by number; a number beyond is shown as `type N`.
     pub ops: &'a [String],
-    /// Names of the run-time constants, as [`Columns::constant`] counts them.
+    /// Names of the run-time constants, as [`Row::constant`] counts them.
     pub constants: &'a [String],
     /// Whether the image's symbols, which can be read, name addresses.
     pub names: bool,
@@ -63,7 +63,8 @@ pub struct Writer<'a> {
 /// One row's members in the order of the document: name, and value as JSON.
 struct Members<'a, 'b> {
     writer: &'b Writer<'a>,
-    row: usize,
+    table: &'static str,
+    row: Row,
 }
 
 impl Writer<'_> {
@@ -93,6 +94,10 @@ impl Writer<'_> {
                 write(site as usize, row);
             }
         }
+    }
+
+    fn members(&self, row: usize) -> Members<'_, '_> {
+        Members { writer: self, table: TABLES[usize::from(self.columns.table_of(row))], row: self.columns.row(row) }
     }
 
     fn place(&self, address: u64) -> Option<(&str, u64)> {
@@ -128,7 +133,7 @@ impl Writer<'_> {
 
     fn json_bytes(&self, out: &mut String, site: usize) {
         out.push_str("\"bytes\": \"");
-        hex(out, self.columns.bytes_of(self.image, site), "");
+        hex(out, self.columns.bytes_of(site), "");
         out.push('"');
     }
 
@@ -140,7 +145,7 @@ impl Writer<'_> {
         out.push_str(",\n   \"rows\": [");
         for (i, row) in self.columns.rows_of(site).enumerate() {
             out.push_str(if i == 0 { "\n    {\n     " } else { ",\n    {\n     " });
-            Members { writer: self, row }.json(out, ",\n     ");
+            self.members(row).json(out, ",\n     ");
             out.push_str("\n    }");
         }
         out.push_str("\n   ]\n  }");
@@ -150,7 +155,7 @@ impl Writer<'_> {
         out.push('{');
         self.json_head(out, site, ", ");
         out.push_str(", ");
-        Members { writer: self, row }.json(out, ", ");
+        self.members(row).json(out, ", ");
         out.push_str(", ");
         self.json_bytes(out, site);
         out.push_str("}\n");
@@ -165,8 +170,8 @@ impl Writer<'_> {
             csv_field(out, &format!("{name}+{offset:#x}"));
         }
         out.push(',');
-        Members { writer: self, row }.csv(out);
-        hex(out, self.columns.bytes_of(self.image, site), "");
+        self.members(row).csv(out);
+        hex(out, self.columns.bytes_of(site), "");
         if self.slide != 0 {
             let _ = write!(out, ",{:#x}", address.wrapping_add(self.slide));
         }
@@ -178,7 +183,7 @@ impl Writer<'_> {
         hex(out, &address.wrapping_add(self.slide).to_be_bytes(), "");
         let mut named: Vec<u8> = Vec::new();
         for row in self.columns.rows_of(site) {
-            let table = self.columns.table[row];
+            let table = self.columns.table_of(row);
             if !named.contains(&table) {
                 out.push_str(if named.is_empty() { "  " } else { ", " });
                 out.push_str(TABLES[usize::from(table)]);
@@ -189,7 +194,7 @@ impl Writer<'_> {
             out.push_str("  ");
             out.push_str(&self.op(op));
         }
-        let bytes = self.columns.bytes_of(self.image, site);
+        let bytes = self.columns.bytes_of(site);
         out.push_str("  ");
         hex(out, bytes, " ");
         if !bytes.is_empty() {
@@ -209,41 +214,36 @@ impl Writer<'_> {
 }
 
 impl Members<'_, '_> {
-    fn table(&self) -> &'static str {
-        TABLES[usize::from(self.writer.columns.table[self.row])]
-    }
-
     fn json(&self, out: &mut String, between: &str) {
-        let (c, row) = (self.writer.columns, self.row);
-        let paravirt = self.table() == "paravirt";
-        let _ = write!(out, "\"table\": \"{}\"{between}\"index\": {}", self.table(), c.index[row]);
-        if c.op_type[row] != NONE_32 {
-            let _ = write!(out, "{between}\"type\": {}{between}\"op\": ", c.op_type[row]);
-            json_string(out, &self.writer.op(c.op_type[row]));
+        let Members { writer, table, row } = self;
+        let _ = write!(out, "\"table\": \"{table}\"{between}\"index\": {}", row.index);
+        if let Some(op) = row.op_type {
+            let _ = write!(out, "{between}\"type\": {op}{between}\"op\": ");
+            json_string(out, &writer.op(op));
         }
-        let _ = write!(out, "{between}\"len\": {}", c.len[row]);
-        if paravirt {
+        let _ = write!(out, "{between}\"len\": {}", row.len);
+        if *table == "paravirt" {
             let _ = write!(out, "{between}\"clobbers\": ");
-            match c.clobbers[row] {
-                NONE_32 => out.push_str("null"),
-                clobbers => drop(write!(out, "{clobbers}")),
+            match row.clobbers {
+                None => out.push_str("null"),
+                Some(clobbers) => drop(write!(out, "{clobbers}")),
             }
         }
-        if c.feature[row] != NONE_32 {
-            let _ = write!(out, "{between}\"feature\": {}", c.feature[row]);
+        if let Some(feature) = row.feature {
+            let _ = write!(out, "{between}\"feature\": {feature}");
         }
-        if c.inverted[row] != NONE_8 {
-            let _ = write!(out, "{between}\"inverted\": {}", c.inverted[row] != 0);
+        if let Some(inverted) = row.inverted {
+            let _ = write!(out, "{between}\"inverted\": {inverted}");
         }
-        if c.direct_call[row] == 1 {
+        if row.direct_call == Some(true) {
             let _ = write!(out, "{between}\"direct_call\": true");
         }
         if let Some(constant) = self.constant() {
             let _ = write!(out, "{between}\"constant\": ");
             json_string(out, constant);
         }
-        for (name, value) in [("key", c.key[row]), ("target", c.target[row])] {
-            if value != NONE_64 {
+        for (name, value) in [("key", row.key), ("target", row.target)] {
+            if let Some(value) = value {
                 let _ = write!(out, "{between}\"{name}\": \"{value:#x}\"");
             }
         }
@@ -251,30 +251,30 @@ impl Members<'_, '_> {
 
     /// The fields from `table` to `constant`, each with a comma behind it.
     fn csv(&self, out: &mut String) {
-        let (c, row) = (self.writer.columns, self.row);
-        let _ = write!(out, "{},{},", self.table(), c.index[row]);
-        if c.op_type[row] != NONE_32 {
-            let _ = write!(out, "{},", c.op_type[row]);
-            csv_field(out, &self.writer.op(c.op_type[row]));
+        let Members { writer, table, row } = self;
+        let _ = write!(out, "{table},{},", row.index);
+        if let Some(op) = row.op_type {
+            let _ = write!(out, "{op},");
+            csv_field(out, &writer.op(op));
         } else {
             out.push(',');
         }
-        let _ = write!(out, ",{},", c.len[row]);
-        for value in [c.clobbers[row], c.feature[row]] {
-            if value != NONE_32 {
+        let _ = write!(out, ",{},", row.len);
+        for value in [row.clobbers, row.feature] {
+            if let Some(value) = value {
                 let _ = write!(out, "{value}");
             }
             out.push(',');
         }
         // As Python prints them, which reads them back.
-        out.push_str(match c.inverted[row] {
-            NONE_8 => ",",
-            0 => "False,",
-            _ => "True,",
+        out.push_str(match row.inverted {
+            None => ",",
+            Some(false) => "False,",
+            Some(true) => "True,",
         });
-        out.push_str(if c.direct_call[row] == 1 { "True," } else { "," });
-        for value in [c.key[row], c.target[row]] {
-            if value != NONE_64 {
+        out.push_str(if row.direct_call == Some(true) { "True," } else { "," });
+        for value in [row.key, row.target] {
+            if let Some(value) = value {
                 let _ = write!(out, "{value:#x}");
             }
             out.push(',');
@@ -284,8 +284,7 @@ impl Members<'_, '_> {
     }
 
     fn constant(&self) -> Option<&str> {
-        let constant = self.writer.columns.constant[self.row];
-        self.writer.constants.get(usize::from(constant)).map(String::as_str)
+        self.writer.constants.get(usize::from(self.row.constant?)).map(String::as_str)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod alternatives;
 mod bounded;
 mod code;
 pub mod columns;
+mod counts;
 pub mod document;
 #[doc(hidden)]
 pub mod exercise;
@@ -27,6 +28,7 @@ mod layouts;
 pub mod listing;
 pub mod mcount;
 pub mod nops;
+mod order;
 pub mod paravirt;
 pub mod relative;
 pub mod reserved;
@@ -40,7 +42,8 @@ pub mod thunks;
 pub mod unknown;
 
 pub use alternatives::{Alternative, AlternativeTable};
-pub use columns::{Columns, Counts};
+pub use columns::Columns;
+pub use counts::Counts;
 pub use intrusions::{Intrusion, intrusions};
 pub use jump_labels::JumpLabel;
 pub use paravirt::{ParavirtTable, Site};

@@ -1,7 +1,7 @@
 //! Any table's rows in one shape, whatever the table.
 
+use super::Alternative;
 use super::tables::Tables;
-use super::{AddressTable, Alternative};
 use crate::error::{Error, Result};
 use crate::image::Image;
 
@@ -60,73 +60,178 @@ impl Row {
     }
 }
 
+/// A list of rows that are alike: those of a table, or of one run-time constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    table: Table,
+    /// Which run-time constant, among [`Tables::constants`].
+    constant: u8,
+}
+
+/// A table, by its place among [`TABLES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Paravirt,
+    Alternatives,
+    Retpolines,
+    Returns,
+    SmpLocks,
+    StaticCalls,
+    Trampolines,
+    JumpLabels,
+    Ibt,
+    Cfi,
+    Mcount,
+    CallSites,
+    RuntimeConst,
+}
+
+const KINDS: [Table; TABLES.len()] = [
+    Table::Paravirt,
+    Table::Alternatives,
+    Table::Retpolines,
+    Table::Returns,
+    Table::SmpLocks,
+    Table::StaticCalls,
+    Table::Trampolines,
+    Table::JumpLabels,
+    Table::Ibt,
+    Table::Cfi,
+    Table::Mcount,
+    Table::CallSites,
+    Table::RuntimeConst,
+];
+
+impl Part {
+    /// The place of its table among [`TABLES`].
+    pub(super) fn table(self) -> u8 {
+        self.table as u8
+    }
+
+    /// Whether it is `.parainstructions`.
+    pub(super) fn is_paravirt(self) -> bool {
+        self.table == Table::Paravirt
+    }
+
+    /// Whether its sites may call ops.
+    pub(super) fn may_call_op(self) -> bool {
+        matches!(self.table, Table::Paravirt | Table::Alternatives)
+    }
+}
+
 impl Tables {
     /// The rows of a table, in the table's order; run-time constants one constant after the other.
     ///
     /// Fails where there is no table of that name.
     pub fn rows(&self, image: &Image, table: &str) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for part in self.parts(table)? {
+            rows.reserve(self.len_of(part));
+            rows.extend((0..self.len_of(part)).filter_map(|index| self.row(image, part, index)));
+        }
+        Ok(rows)
+    }
+
+    /// The parts of a table of this name.
+    pub(super) fn parts(&self, name: &str) -> Result<Vec<Part>> {
+        let known = TABLES.iter().position(|known| *known == name);
+        let table = KINDS[known.ok_or_else(|| Error::ops(format!("no table {name:?}")))?];
+        let parts = if table == Table::RuntimeConst { self.constants.len() } else { 1 };
+        // Which constant is a byte where rows are listed: what is beyond it cannot be.
+        u8::try_from(parts)
+            .map_err(|_| Error::table(format!("{parts} run-time constants: more than any kernel has")))?;
+        Ok((0..parts).map(|constant| Part { table, constant: constant as u8 }).collect())
+    }
+
+    /// How many rows a part has; some may name no site.
+    pub(super) fn len_of(&self, part: Part) -> usize {
+        match part.table {
+            Table::Paravirt => self.paravirt.as_ref().map_or(0, |table| table.sites.len()),
+            Table::Alternatives => self.alternatives.as_ref().map_or(0, |table| table.rows.len()),
+            Table::StaticCalls => self.static_calls.len(),
+            Table::Trampolines => self.trampolines.len(),
+            Table::JumpLabels => self.jump_labels.len(),
+            Table::Mcount => self.mcount.len(),
+            _ => self.addresses(part).len(),
+        }
+    }
+
+    /// The addresses of a table that lists nothing else; 0 where a row names no site.
+    fn addresses(&self, part: Part) -> &[u64] {
+        match part.table {
+            Table::Retpolines => &self.retpolines.sites,
+            Table::Returns => &self.returns.sites,
+            Table::SmpLocks => &self.smp_locks.sites,
+            Table::Ibt => &self.ibt.sites,
+            Table::Cfi => &self.cfi.sites,
+            Table::CallSites => &self.call_sites.sites,
+            Table::RuntimeConst => self.constants.get(usize::from(part.constant)).map_or(&[], |c| &c.table.sites),
+            _ => &[],
+        }
+    }
+
+    /// Appends the addresses of a part's rows; 0 where a row names no site.
+    pub(super) fn push_addresses(&self, part: Part, out: &mut Vec<u64>) {
+        match part.table {
+            Table::Paravirt => out.extend(self.paravirt.iter().flat_map(|table| &table.sites).map(|site| site.address)),
+            Table::Alternatives => {
+                out.extend(self.alternatives.iter().flat_map(|table| &table.rows).map(|row| row.address))
+            }
+            Table::StaticCalls => out.extend(self.static_calls.iter().map(|call| call.address)),
+            Table::Trampolines => out.extend(self.trampolines.iter().map(|call| call.address)),
+            Table::JumpLabels => out.extend(self.jump_labels.iter().map(|label| label.address)),
+            Table::Mcount => out.extend(&self.mcount),
+            _ => out.extend(self.addresses(part)),
+        }
+    }
+
+    /// One row; `None` where there is no such row, or it names no site.
+    pub(super) fn row(&self, image: &Image, part: Part, index: usize) -> Option<Row> {
+        let number = index as u32;
         // Direct branches: five bytes, six with a condition or a prefix.
         let branch = |address: u64| match image.read(address, 1) {
             Some([0x0f | 0x2e]) => 6,
             _ => 5,
         };
-        let addresses = |list: &AddressTable, len: &dyn Fn(u64) -> u16| -> Vec<Row> {
-            list.rows().map(|(index, address)| Row::plain(index, address, len(address))).collect()
+        let listed = |len: &dyn Fn(u64) -> u16| {
+            let address = self.addresses(part).get(index).copied().filter(|&address| address != 0)?;
+            Some(Row::plain(number, address, len(address)))
         };
-        Ok(match table {
-            "paravirt" => (0..)
-                .zip(self.paravirt.iter().flat_map(|table| &table.sites))
-                .map(|(index, site)| Row {
-                    op_type: Some(site.op_type.into()),
-                    clobbers: site.clobbers,
-                    ..Row::plain(index, site.address, site.len.into())
-                })
-                .collect(),
-            "alternatives" => {
-                (0..).zip(self.alternatives.iter().flat_map(|table| &table.rows)).map(alternative).collect()
+        match part.table {
+            Table::Paravirt => self.paravirt.as_ref()?.sites.get(index).map(|site| Row {
+                op_type: Some(site.op_type.into()),
+                clobbers: site.clobbers,
+                ..Row::plain(number, site.address, site.len.into())
+            }),
+            Table::Alternatives => self.alternatives.as_ref()?.rows.get(index).map(|row| alternative(number, row)),
+            Table::Retpolines | Table::Returns => listed(&branch),
+            Table::CallSites => listed(&|_| 5),
+            Table::Ibt => listed(&|_| 4),
+            Table::Cfi => listed(&|_| 16),
+            Table::SmpLocks => listed(&|_| 1),
+            Table::Mcount => self.mcount.get(index).map(|&address| Row::plain(number, address, 5)),
+            Table::JumpLabels => self.jump_labels.get(index).map(|label| Row {
+                inverted: Some(label.branch),
+                key: Some(label.key),
+                target: Some(label.target),
+                ..Row::plain(number, label.address, label.len.into())
+            }),
+            Table::StaticCalls => self
+                .static_calls
+                .get(index)
+                .map(|call| Row { key: Some(call.key), ..Row::plain(number, call.address, branch(call.address)) }),
+            Table::Trampolines => {
+                self.trampolines.get(index).map(|call| Row { key: call.key, ..Row::plain(number, call.address, 8) })
             }
-            "retpolines" => addresses(&self.retpolines, &branch),
-            "returns" => addresses(&self.returns, &branch),
-            "call_sites" => addresses(&self.call_sites, &|_| 5),
-            "ibt" => addresses(&self.ibt, &|_| 4),
-            "cfi" => addresses(&self.cfi, &|_| 16),
-            "smp_locks" => addresses(&self.smp_locks, &|_| 1),
-            "mcount" => (0..).zip(&self.mcount).map(|(index, &address)| Row::plain(index, address, 5)).collect(),
-            "jump_labels" => (0..)
-                .zip(&self.jump_labels)
-                .map(|(index, label)| Row {
-                    inverted: Some(label.branch),
-                    key: Some(label.key),
-                    target: Some(label.target),
-                    ..Row::plain(index, label.address, label.len.into())
-                })
-                .collect(),
-            "static_calls" => (0..)
-                .zip(&self.static_calls)
-                .map(|(index, call)| Row {
-                    key: Some(call.key),
-                    ..Row::plain(index, call.address, branch(call.address))
-                })
-                .collect(),
-            "trampolines" => (0..)
-                .zip(&self.trampolines)
-                .map(|(index, call)| Row { key: call.key, ..Row::plain(index, call.address, 8) })
-                .collect(),
-            "runtime_const" => (0..)
-                .zip(&self.constants)
-                .flat_map(|(constant, found)| {
-                    (0..).zip(found.table.rows()).map(move |(index, (_, address))| Row {
-                        constant: Some(constant),
-                        ..Row::plain(index, address, found.width.into())
-                    })
-                })
-                .collect(),
-            _ => return Err(Error::ops(format!("no table {table:?}"))),
-        })
+            Table::RuntimeConst => {
+                let width = self.constants.get(usize::from(part.constant))?.width;
+                Some(Row { constant: Some(part.constant), ..listed(&|_| width.into())? })
+            }
+        }
     }
 }
 
-fn alternative((index, row): (u32, &Alternative)) -> Row {
+fn alternative(index: u32, row: &Alternative) -> Row {
     Row {
         feature: Some(row.feature),
         inverted: Some(row.inverted),

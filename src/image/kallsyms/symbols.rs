@@ -58,10 +58,48 @@ pub struct Symbols {
     entries: Vec<Entry>,
     /// Where `kallsyms_token_index` ends; 0 where the symbols are no kallsyms.
     pub(super) tables_end: u64,
-    /// (hash of the name << 32 | index), sorted.
-    by_name: OnceLock<Vec<u64>>,
+    by_name: OnceLock<NameIndex>,
     /// For each address that has a symbol to name it: the index of that symbol, ascending by address.
     places: OnceLock<Vec<u32>>,
+}
+
+/// The symbols by the hash of their name: those of bucket `i`, ascending, from `first[i]` up to `first[i + 1]`.
+struct NameIndex {
+    first: Vec<u32>,
+    symbols: Vec<u32>,
+}
+
+impl NameIndex {
+    /// How many names share a bucket, about.
+    const SHARED: usize = 2;
+
+    /// An index of symbols whose names have these hashes.
+    fn of(hashes: &[u32]) -> NameIndex {
+        let buckets = (hashes.len() / NameIndex::SHARED).next_power_of_two();
+        let bucket = |hash: u32| hash as usize & (buckets - 1);
+        let mut first = vec![0; buckets + 1];
+        for &hash in hashes {
+            first[bucket(hash)] += 1;
+        }
+        let mut before = 0;
+        for start in &mut first {
+            before += std::mem::replace(start, before);
+        }
+        let mut symbols = vec![0; hashes.len()];
+        let mut next = first.clone();
+        for (symbol, &hash) in (0..).zip(hashes) {
+            let place = &mut next[bucket(hash)];
+            symbols[*place as usize] = symbol;
+            *place += 1;
+        }
+        NameIndex { first, symbols }
+    }
+
+    /// Those whose names may have this hash.
+    fn bucket(&self, hash: u32) -> &[u32] {
+        let bucket = hash as usize & (self.first.len() - 2);
+        &self.symbols[self.first[bucket] as usize..self.first[bucket + 1] as usize]
+    }
 }
 
 impl fmt::Debug for Symbols {
@@ -132,15 +170,9 @@ impl Symbols {
 
     /// All addresses of this name, ascending: the names of statics repeat.
     pub fn addresses_of<'s>(&'s self, name: &'s str) -> impl Iterator<Item = u64> + 's {
-        let by_name = self.by_name.get_or_init(|| self.index_names());
-        let wanted = hash(name.as_bytes());
-        let first = by_name.partition_point(|&key| key >> 32 < wanted);
-        by_name[first..]
-            .iter()
-            .take_while(move |&&key| key >> 32 == wanted)
-            .map(|&key| &self.entries[key as u32 as usize])
-            .filter(move |e| self.name(e) == name)
-            .map(|e| e.address)
+        let hashes = || -> Vec<u32> { self.entries.iter().map(|e| hash(self.name(e).as_bytes())).collect() };
+        let bucket = self.by_name.get_or_init(|| NameIndex::of(&hashes())).bucket(hash(name.as_bytes()));
+        bucket.iter().map(|&i| &self.entries[i as usize]).filter(move |e| self.name(e) == name).map(|e| e.address)
     }
 
     /// The symbol that an address belongs to, and the offset into it: the nearest one at or before it that is
@@ -158,13 +190,6 @@ impl Symbols {
     fn name(&self, entry: &Entry) -> &str {
         let start = entry.name as usize;
         &self.arena[start..start + usize::from(entry.length)]
-    }
-
-    fn index_names(&self) -> Vec<u64> {
-        let key = |(i, e): (usize, &Entry)| hash(self.name(e).as_bytes()) << 32 | i as u64;
-        let mut keys: Vec<u64> = self.entries.iter().enumerate().map(key).collect();
-        keys.sort_unstable();
-        keys
     }
 
     fn index_places(&self) -> Vec<u32> {
@@ -197,7 +222,7 @@ fn is_marker(name: &str) -> bool {
 }
 
 /// 32 bits that depend on every byte of a name. Equal hashes only cost time.
-fn hash(name: &[u8]) -> u64 {
+fn hash(name: &[u8]) -> u32 {
     const K: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = name.len() as u64;
     for chunk in name.chunks(8) {
@@ -205,7 +230,7 @@ fn hash(name: &[u8]) -> u64 {
         word[..chunk.len()].copy_from_slice(chunk);
         state = (state.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(K);
     }
-    state >> 32
+    (state >> 32) as u32
 }
 
 #[cfg(test)]
