@@ -33,7 +33,7 @@ def made_up() -> bench.Measurement:
 
     found: dict[str, object] = dict.fromkeys(("cycles_per_tsc", "tsc_hz"), 1.0)
     found |= {"forms": [form(name, *costs) for name, costs in PRICES.items()], "checks": [], "clock": "made up"}
-    return bench.Measurement(found | {"clock_why": None, "cpu": 0, "rounds": 1, "disturbed": 0}, "no CPU")
+    return bench.Measurement.of(found | {"clock_why": None, "cpu": 0, "rounds": 1, "disturbed": 0}, "no CPU")
 
 
 def of(kernel: Kernel) -> bench.KernelEstimate:

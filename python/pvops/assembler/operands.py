@@ -11,10 +11,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pvops.assembler.values import Name, Value, addr, number
 from pvops.errors import AssemblyError
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Register:
     """A register.
 
@@ -23,11 +26,8 @@ class Register:
         size: in bits; 0 where instructions do not tell (segments, control and debug registers).
     """
 
-    __slots__ = ("name", "size")
-
-    def __init__(self, name: str, size: int = 0) -> None:
-        self.name = name
-        self.size = size
+    name: str
+    size: int = 0
 
     def __str__(self) -> str:
         return f"%{self.name}"
@@ -35,24 +35,15 @@ class Register:
     __repr__ = __str__
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Memory:
     """A memory operand; see `mem`."""
 
-    __slots__ = ("base", "displacement", "index", "scale", "segment")
-
-    def __init__(
-        self,
-        displacement: Value,
-        base: Register | None,
-        index: Register | None,
-        scale: int,
-        segment: Register | None,
-    ) -> None:
-        self.displacement = displacement
-        self.base = base
-        self.index = index
-        self.scale = scale
-        self.segment = segment
+    displacement: Value
+    base: Register | None
+    index: Register | None
+    scale: int
+    segment: Register | None
 
     @property
     def symbolic(self) -> bool:

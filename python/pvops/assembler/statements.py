@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pvops.assembler.values import Local, Name, Value, name_of, number
@@ -48,31 +49,31 @@ class Statement:
 Body = Statement | Iterable["Body"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Label(Statement):
     """``name:``. A symbol of the image unless it is a `Local`."""
 
-    __slots__ = ("function", "name")
+    name: Name
+    function: bool | None = None
 
-    def __init__(self, name: Name, function: bool | None = None) -> None:
-        if isinstance(name, str) and not _NAME.fullmatch(name):
-            raise AssemblyError(f"{name!r} is no name of a label")
-        self.name = name
-        self.function = function
+    def __post_init__(self) -> None:
+        if isinstance(self.name, str) and not _NAME.fullmatch(self.name):
+            raise AssemblyError(f"{self.name!r} is no name of a label")
 
     def __str__(self) -> str:
         return f"{name_of(self.name)}:"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Align(Statement):
     """``.balign``: up to a multiple of this many bytes, filled with one byte (``0x90`` in code, 0 in data)."""
 
-    __slots__ = ("fill", "to")
+    to: int
+    fill: int | None = None
 
-    def __init__(self, to: int, fill: int | None = None) -> None:
-        if to <= 0 or to & (to - 1):
-            raise AssemblyError(f"alignment {to} is no power of two")
-        self.to = to
-        self.fill = fill
+    def __post_init__(self) -> None:
+        if self.to <= 0 or self.to & (self.to - 1):
+            raise AssemblyError(f"alignment {self.to} is no power of two")
 
     def filled(self, code: bool) -> int:
         """The byte it is filled with, in code or in data."""
@@ -82,42 +83,40 @@ class Align(Statement):
         return f"\t.balign {self.to}" + ("" if self.fill is None else f", {self.fill:#x}")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Reach(Statement):
     """Filled with one byte until so many lie between a label and here; nothing where there are as many already."""
 
-    __slots__ = ("fill", "size", "start")
-
-    def __init__(self, start: Name, size: int, fill: int = 0x90) -> None:
-        self.start = start
-        self.size = size
-        self.fill = fill
+    start: Name
+    size: int
+    fill: int = 0x90
 
     def __str__(self) -> str:
         missing = f"({self.size}-(.-{name_of(self.start)}))"
         return f"\t.skip -(({missing}>0)*{missing}), {self.fill:#x}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Data(Statement):
     """Data that is written as it is: ``.byte``, ``.short``, ``.long``, ``.quad``, ``.ascii``, ``.skip``."""
 
-    __slots__ = ("code", "text")
-
-    def __init__(self, text: str, code: Code) -> None:
-        self.text = text
-        self.code = code
+    text: str
+    code: Code
 
     def __str__(self) -> str:
         return f"\t{self.text}"
 
 
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class Within(Statement):
     """``.pushsection name … .popsection``: these statements go to the end of another section."""
 
-    __slots__ = ("body", "section")
+    section: str
+    body: tuple[Body, ...]
 
     def __init__(self, section: str, *body: Body) -> None:
-        self.section = section
-        self.body = body
+        object.__setattr__(self, "section", section)
+        object.__setattr__(self, "body", body)
 
     def __str__(self) -> str:
         return f'\t.pushsection {self.section},"a"'
@@ -133,6 +132,7 @@ class Encodable(Statement):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Branch(Statement):
     """A jump that is short where its target is near enough, and long elsewhere.
 
@@ -141,13 +141,10 @@ class Branch(Statement):
         long: opcode of the form with four, empty where there is none (``loop``, ``jecxz``).
     """
 
-    __slots__ = ("long", "mnemonic", "short", "target")
-
-    def __init__(self, mnemonic: str, short: bytes, long: bytes, target: Value) -> None:
-        self.mnemonic = mnemonic
-        self.short = short
-        self.long = long
-        self.target = target
+    mnemonic: str
+    short: bytes
+    long: bytes
+    target: Value
 
     def __str__(self) -> str:
         return f"\t{self.mnemonic} {self.target}"

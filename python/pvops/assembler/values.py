@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
 from pvops.errors import AssemblyError
 
+_serials = count()
 
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Local:
     """A label that only the one who holds it can refer to, like the assembler's ``771:``; names may repeat."""
 
-    __slots__ = ("name", "serial")
-
-    _serials = count()
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.serial = next(Local._serials)
+    name: str
+    serial: int = field(default_factory=_serials.__next__, init=False)
 
     def __repr__(self) -> str:
         return f"<label {self.name}>"

@@ -6,6 +6,8 @@ register take a `Memory` or a `Register` (AT&T's ``*``).
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from pvops.assembler.operands import Memory, Operand, Register
 from pvops.assembler.statements import Branch, Code, Data, Encodable, Fixup
 from pvops.assembler.values import Value, addr
@@ -14,22 +16,20 @@ from pvops.errors import AssemblyError
 _SIZES = {"b": 8, "w": 16, "l": 32, "q": 64}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Instruction(Encodable):
     """One instruction with its operands, sources first."""
 
-    __slots__ = ("lock", "mnemonic", "operands")
-
-    def __init__(self, mnemonic: Mnemonic, operands: tuple[Operand, ...], lock: bool = False) -> None:
-        self.mnemonic = mnemonic
-        self.operands = operands
-        self.lock = lock
+    mnemonic: Mnemonic
+    operands: tuple[Operand, ...]
+    lock: bool = False
 
     def encode(self, bits: int) -> Code:
         """Its bytes for 32 or 64 bits; `AssemblyError` where there is no such instruction."""
         from pvops.assembler.encode import encode
 
         m = self.mnemonic
-        return encode(bits, m.iced, self.operands[::-1], size=m.size, memory=m.memory, lock=self.lock)
+        return encode(bits, m.iced or m.name.upper(), self.operands[::-1], size=m.size, memory=m.memory, lock=self.lock)
 
     def __str__(self) -> str:
         star = self.mnemonic.name in ("call", "jmp")
@@ -43,23 +43,21 @@ def _written(operand: Operand) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Mnemonic:
     """An instruction's name; call it with operands.
 
     Args:
         name: AT&T's.
-        iced: iced's, without size; from ``name`` unless given.
+        iced: iced's, without size; from ``name`` where empty.
         size: of the operation in bits; 0 where the name does not say.
         memory: of what lies in memory, where that is another.
     """
 
-    __slots__ = ("iced", "memory", "name", "size")
-
-    def __init__(self, name: str, iced: str = "", size: int = 0, memory: int = 0) -> None:
-        self.name = name
-        self.iced = iced or name.upper()
-        self.size = size
-        self.memory = memory
+    name: str
+    iced: str = ""
+    size: int = 0
+    memory: int = 0
 
     def __call__(self, *operands: Operand) -> Instruction:
         return Instruction(self, operands)
@@ -141,18 +139,16 @@ def jmp(target: str | Value | Memory | Register) -> Instruction | Branch:
     return Branch("jmp", b"\xeb", b"\xe9", addr(target) if isinstance(target, str) else target)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Jcc:
     """A conditional jump; call it with a label."""
 
-    __slots__ = ("long", "name", "short")
-
-    def __init__(self, name: str, condition: int) -> None:
-        self.name = name
-        self.short = bytes([0x70 | condition])
-        self.long = bytes([0x0F, 0x80 | condition])
+    name: str
+    condition: int
 
     def __call__(self, target: str | Value) -> Branch:
-        return Branch(self.name, self.short, self.long, addr(target) if isinstance(target, str) else target)
+        short, long = bytes([0x70 | self.condition]), bytes([0x0F, 0x80 | self.condition])
+        return Branch(self.name, short, long, addr(target) if isinstance(target, str) else target)
 
 
 _CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")
@@ -168,7 +164,7 @@ def loop(target: str | Value) -> Branch:
 
 def lock(instruction: Instruction) -> Instruction:
     """``lock`` before an instruction that stays; one that can be taken away is the macro ``LOCK_PREFIX``."""
-    return Instruction(instruction.mnemonic, instruction.operands, True)
+    return replace(instruction, lock=True)
 
 
 def rep(string: Data) -> Data:

@@ -9,6 +9,7 @@ runs is what call sites are patched to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pvops.backends.conditions import Condition, Verdict, always
@@ -129,6 +130,7 @@ class Copy(NamedTuple):
 Step = Assign | Copy
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Backend:
     """One backend.
 
@@ -142,22 +144,13 @@ class Backend:
         detected: condition for its init code to run at all.
     """
 
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        hypervisor: str,
-        eras: Mapping[str, Sequence[Step] | None],
-        *,
-        needs: str = "",
-        detected: Condition = always,
-    ) -> None:
-        self.name = name
-        self.title = title
-        self.hypervisor = hypervisor
-        self.eras = dict(eras)
-        self.needs = needs
-        self.detected = detected
+    name: str
+    title: str
+    hypervisor: str
+    eras: Mapping[str, Sequence[Step] | None]
+    _: KW_ONLY
+    needs: str = ""
+    detected: Condition = always
 
     def __repr__(self) -> str:
         return f"<Backend {self.name}>"

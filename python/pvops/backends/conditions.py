@@ -8,6 +8,7 @@ usual guest: several CPUs, the features that hosts have offered for years, an em
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pvops.machine.hypervisor import WORDS
@@ -21,6 +22,7 @@ class Verdict(NamedTuple):
     why: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Condition:
     """One condition; ``&``, ``|`` and ``~`` combine.
 
@@ -28,10 +30,7 @@ class Condition:
         test: (machine or None, name of the hypervisor that the backend is for) → `Verdict`.
     """
 
-    __slots__ = ("test",)
-
-    def __init__(self, test: Callable[[Machine | None, str], Verdict]) -> None:
-        self.test = test
+    test: Callable[[Machine | None, str], Verdict]
 
     def __call__(self, machine: Machine | None, hypervisor: str) -> Verdict:
         return self.test(machine, hypervisor)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import pvops._core as _core
@@ -114,6 +115,7 @@ class Check(NamedTuple):
     holds: bool
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Measurement:
     """What every form costs on one CPU. Make one with `measure`.
 
@@ -130,17 +132,24 @@ class Measurement:
         disturbed: rounds that do not.
     """
 
-    def __init__(self, found: Mapping[str, Any], cpu_model: str) -> None:
-        self.forms: Mapping[str, FormCost] = {row["form"]: _form(row) for row in found["forms"]}
-        self.checks = [Check(**check) for check in found["checks"]]
-        self.clock: str = found["clock"]
-        self.clock_why: str | None = found["clock_why"]
-        self.cycles_per_tsc: float = found["cycles_per_tsc"]
-        self.tsc_hz: float = found["tsc_hz"]
-        self.cpu: int = found["cpu"]
-        self.rounds: int = found["rounds"]
-        self.disturbed: int = found["disturbed"]
-        self.cpu_model = cpu_model
+    forms: Mapping[str, FormCost]
+    checks: Sequence[Check]
+    clock: str
+    clock_why: str | None
+    cycles_per_tsc: float
+    tsc_hz: float
+    cpu: int
+    cpu_model: str
+    rounds: int
+    disturbed: int
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], cpu_model: str) -> Measurement:
+        """What the core measured (`_core.measure`), on a CPU of this model."""
+        forms = {row["form"]: _form(row) for row in found["forms"]}
+        checks = [Check(**check) for check in found["checks"]]
+        rest = {item.name: found[item.name] for item in fields(cls) if item.name in found}
+        return cls(**rest | {"forms": forms, "checks": checks, "cpu_model": cpu_model})
 
     def __getitem__(self, form: str) -> FormCost:
         return self.forms[form]
@@ -213,9 +222,9 @@ def measure(seconds: float = SECONDS, *, cpu: int | None = None) -> Measurement:
     import time
 
     began = time.monotonic()
-    found = Measurement(_core.measure(seconds, cpu), _cpu_model())
+    found = Measurement.of(_core.measure(seconds, cpu), _cpu_model())
     if not found.trusted and time.monotonic() - began < 1.5 * seconds:
-        found = Measurement(_core.measure(seconds, cpu), _cpu_model())
+        found = Measurement.of(_core.measure(seconds, cpu), _cpu_model())
     return found
 
 

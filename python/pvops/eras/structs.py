@@ -47,8 +47,16 @@ class Config:
 
     __slots__ = ("symbols",)
 
+    symbols: frozenset[str]
+
     def __init__(self, *symbols: str) -> None:
-        self.symbols = frozenset(symbols)
+        object.__setattr__(self, "symbols", frozenset(symbols))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: a configuration does not change; `with_` and `without` give another")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Config, tuple(sorted(self.symbols))
 
     def holds(self, condition: str) -> bool:
         """Whether a condition holds; the empty condition always does."""

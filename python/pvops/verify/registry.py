@@ -87,11 +87,13 @@ class Registry:
         ]
 
 
+@dataclass(frozen=True)
 class Naming:
     """Names for what is called: a function of the kernel's, or the module that has it."""
 
-    def __init__(self, kernel: KernelImage, slide: int, modules: Sequence[tuple[str, int, int]]) -> None:
-        self.kernel, self.slide, self.modules = kernel, slide, modules
+    kernel: KernelImage
+    slide: int
+    modules: Sequence[tuple[str, int, int]]
 
     def __call__(self, address: int) -> str:
         for name, start, size in self.modules:
