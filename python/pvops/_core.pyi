@@ -39,6 +39,7 @@ __all__ = [
     "lock_asymmetric",
     "lock_bench_contend",
     "lock_bench_limits",
+    "lock_bench_mode",
     "lock_bench_names",
     "lock_bench_pair",
     "lock_check",
@@ -650,6 +651,9 @@ def lock_bench_contend(
 
 def lock_bench_limits(cpus: Sequence[int], seconds: float) -> tuple[float, float, float]:
     """The machine's limits in nanoseconds: (locked xadd and store, futex hand-over on one CPU, to another CPU)."""
+
+def lock_bench_mode(cpus: Sequence[int], seconds: float) -> float:
+    """In which mode the machine is: nanoseconds for a cache line to go from the first of these CPUs to the second."""
 
 #: (name, slot address to what it may hold, key of a static call to where it may go, a feature without which it is not
 #: this one, the key of a static call that may go to a page outside).

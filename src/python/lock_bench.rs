@@ -34,12 +34,18 @@ pub fn lock_bench_limits(py: Python<'_>, cpus: Vec<usize>, seconds: f64) -> PyRe
     Ok(py.detach(|| harness::limits(&cpus, seconds))?)
 }
 
+/// In which mode the machine is: nanoseconds for a cache line to go from the first of these CPUs to the second.
+#[pyfunction]
+pub fn lock_bench_mode(py: Python<'_>, cpus: Vec<usize>, seconds: f64) -> PyResult<f64> {
+    Ok(py.detach(|| harness::mode(&cpus, seconds))?)
+}
+
 #[cfg(all(feature = "peers", target_os = "linux"))]
 mod harness {
     use std::time::Duration;
 
     use crate::error::{Error, Result};
-    use crate::lock::bench::{Case, Contender, Limits, NAMES, contender};
+    use crate::lock::bench::{Case, Contender, Limits, NAMES, contender, mode_ns};
 
     fn named(name: &str) -> Result<Contender> {
         contender(name).ok_or_else(|| Error::lock(format!("no lock is named {name:?}: {}", NAMES.join(", "))))
@@ -90,6 +96,10 @@ mod harness {
         let limits = Limits::measure(cpus, time("seconds", seconds)?);
         Ok((limits.raw_pair_ns, limits.futex_same_cpu_ns, limits.futex_cross_cpu_ns))
     }
+
+    pub fn mode(cpus: &[usize], seconds: f64) -> Result<f64> {
+        Ok(mode_ns(cpus, time("seconds", seconds)?))
+    }
 }
 
 #[cfg(not(all(feature = "peers", target_os = "linux")))]
@@ -119,6 +129,10 @@ mod harness {
     }
 
     pub fn limits(_: &[usize], _: f64) -> Result<(f64, f64, f64)> {
+        absent()
+    }
+
+    pub fn mode(_: &[usize], _: f64) -> Result<f64> {
         absent()
     }
 }

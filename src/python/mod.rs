@@ -51,7 +51,9 @@ mod _core {
     #[pymodule_export]
     use super::lock::{HybridLock, TicketLock, lock_asymmetric};
     #[pymodule_export]
-    use super::lock_bench::{lock_bench_contend, lock_bench_limits, lock_bench_names, lock_bench_pair};
+    use super::lock_bench::{
+        lock_bench_contend, lock_bench_limits, lock_bench_mode, lock_bench_names, lock_bench_pair,
+    };
     #[pymodule_export]
     use super::lock_check::{lock_check, lock_follow, lock_protocols, lock_replay, lock_standard, lock_uncatchable};
     #[pymodule_export]

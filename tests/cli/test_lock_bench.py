@@ -25,6 +25,11 @@ def test_every_lock_has_a_row_a_case_and_one_with_the_uncontended_cost() -> None
         assert 0 <= row["fairness"] <= 1
         assert 0 <= row["wait_p50_us"] <= row["wait_p999_us"] <= row["wait_max_us"]
     assert all(any(row["ops_per_second"] > 0 for row in rows if row["threads"] == n) for n in (2, 3))
+    for row in rows:
+        assert row["paired_rounds"] in (0, 1)
+        assert (row["of_best_peer"] is None) == (row["paired_rounds"] == 0)
+        assert (row["line_low_ns"] is None) == (row["threads"] == 1)
+        assert row["threads"] == 1 or 0 < row["line_low_ns"] <= row["line_high_ns"]
     assert found["limits_ns"]["raw_pair"]["minimum"] > 0
 
 

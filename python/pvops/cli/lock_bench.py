@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from pvops.cli import output
 from pvops.cpus import usable_cpus
 from pvops.lock import bench
+from pvops.lock.paired import one_mode
 from pvops.render import terminal
 
 
@@ -68,7 +69,18 @@ def _case(case: tuple[int, int, int, int], rows: list[bench.Row], style: termina
     threads, cpus, section, pause = case
     on = "one CPU" if cpus == 1 else f"{cpus} CPUs"
     title = f"{threads} threads on {on}: hold {section} ns, pause {pause} ns"
-    heading = ["", "ops/s", "quartiles", "fairness", "wait p50", "p99.9", "longest (us)", "rounds"]
+    heading = [
+        "",
+        "ops/s",
+        "quartiles",
+        "fairness",
+        "wait p50",
+        "p99.9",
+        "longest (us)",
+        "x plain",
+        "x best peer",
+        "rounds",
+    ]
     table = [heading]
     for row in rows:
         table.append(
@@ -80,10 +92,33 @@ def _case(case: tuple[int, int, int, int], rows: list[bench.Row], style: termina
                 f"{row.wait_p50_us:.1f}",
                 f"{row.wait_p999_us:.1f}",
                 f"{row.wait_max_us:,.0f}",
+                _ratio(row.of_plain),
+                _ratio(row.of_best_peer),
                 f"{row.rounds}",
             ]
         )
-    return [style.bold(title), *terminal.table(table, right=range(1, len(heading)))]
+    return [style.bold(title), *terminal.table(table, right=range(1, len(heading))), *_modes(rows)]
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return "-"
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}"
+
+
+def _modes(rows: list[bench.Row]) -> list[str]:
+    """What is said where ratios are of some of the rounds only."""
+    lows = [row.line_low_ns for row in rows if row.line_low_ns is not None]
+    highs = [row.line_high_ns for row in rows if row.line_high_ns is not None]
+    changes, all_runs = sum(row.mode_changes for row in rows), sum(row.rounds for row in rows)
+    compared, rounds = min(row.paired_rounds for row in rows), max(row.rounds for row in rows)
+    if not lows or one_mode((min(lows), max(highs))):
+        return []
+    return [
+        f"  the machine changed its mode (a cache line's way from CPU to CPU: {min(lows):.0f} to {max(highs):.0f} ns),"
+        f" in {changes} of {all_runs} measurements while it was measured; ratios to the best peer are of {compared} of"
+        f" {rounds} rounds"
+    ]
 
 
 _LIMITS = {

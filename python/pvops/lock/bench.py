@@ -1,24 +1,30 @@
 """Measures the locks on this machine, beside those that people use and beside the machine's own limits.
 
 Every lock is measured once in a round, in an order rotated from round to round, so that what else runs here disturbs
-all alike. A figure is the median over the rounds; that of an uncontended pair is the minimum, for noise only adds.
+all alike. A figure is the median over the rounds; that of an uncontended pair is the minimum, for noise only adds. A
+ratio of two locks is the median over the rounds in which the machine kept one mode (`pvops.lock.paired`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median, quantiles
 
 import pvops._core as _core
 from pvops.cpus import usable_cpus
 from pvops.errors import LockError
+from pvops.lock.paired import Run, ratios
 
 #: Seconds that one lock may take in one case: plain ticket locks on too few CPUs take that long to stop.
 PATIENCE = 5.0
 #: Pairs of an uncontended measurement, and how many of those make a round.
 PAIRS, PAIR_RUNS = 50_000, 40
+#: Seconds for which a cache line is passed to and fro to see in which mode the machine is.
+MODE = 0.005
+#: The lock that ours must not be slower than where nobody lacks a CPU; and what the names of ours begin with.
+PLAIN, OURS = "pvops::lock::TicketLock2_6_25", "pvops::"
 
 Report = Callable[[str], None]
 
@@ -53,6 +59,16 @@ class Row:
     #: Nanoseconds of a pair, the smallest and the median; only in the row of one thread.
     uncontended_ns: float | None = None
     uncontended_median_ns: float | None = None
+    #: The throughput for each of the plain lock's, and of the best lock of others: medians over the rounds in which the
+    #: machine kept one mode while those were measured, and how many these were. None where there was no such round.
+    of_plain: float | None = None
+    of_best_peer: float | None = None
+    paired_rounds: int = 0
+    #: In how many rounds the machine changed its mode while this lock was measured, and the way of a cache line from
+    #: CPU to CPU in the fastest and the slowest mode, in nanoseconds.
+    mode_changes: int = 0
+    line_low_ns: float | None = None
+    line_high_ns: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,7 @@ class _Runs:
     """What was measured of one lock in one case."""
 
     found: list[tuple[float, float, float, float, float]] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -166,20 +183,37 @@ def _uncontended(names: Sequence[str], rounds: int, report: Report) -> tuple[lis
 
 
 def _contended(case: Case, names: Sequence[str], rounds: int, seconds: float) -> list[Row]:
-    runs = {name: _Runs() for name in names}
+    measured = {name: _Runs() for name in names}
     cpus = usable_cpus()[: case.cpus]
-    for name in _rotated(names, rounds):
-        run = runs[name]
-        if run.seconds > PATIENCE:
+    work, times = (case.section_ns, case.pause_ns), (seconds, min(seconds / 2, 0.15))
+    before = _core.lock_bench_mode(cpus, MODE)
+    for turn, name in enumerate(_rotated(names, rounds)):
+        lock = measured[name]
+        if lock.seconds > PATIENCE:
             continue
         start = time.monotonic()
-        run.found.append(
-            _core.lock_bench_contend(
-                name, case.threads, cpus, (case.section_ns, case.pause_ns), (seconds, min(seconds / 2, 0.15))
-            )
-        )
-        run.seconds += time.monotonic() - start
-    return [_row(name, case, runs[name]) for name in names]
+        lock.found.append(_core.lock_bench_contend(name, case.threads, cpus, work, times))
+        lock.seconds += time.monotonic() - start
+        after = _core.lock_bench_mode(cpus, MODE)
+        lock.runs.append(Run(name, turn // len(names), lock.found[-1][0], before, after))
+        before = after
+    runs = [run for lock in measured.values() for run in lock.runs]
+    return [_compared(_row(name, case, measured[name]), measured[name].runs, runs) for name in names]
+
+
+def _compared(row: Row, own: Sequence[Run], runs: Sequence[Run]) -> Row:
+    peers = sorted({run.lock for run in runs if not run.lock.startswith(OURS)})
+    to_plain, to_peers = ratios(runs, row.lock, [PLAIN]), ratios(runs, row.lock, peers)
+    readings = [reading for run in own for reading in (run.before_ns, run.after_ns)]
+    return replace(
+        row,
+        of_plain=median(to_plain) if to_plain else None,
+        of_best_peer=median(to_peers) if to_peers else None,
+        paired_rounds=len(to_peers),
+        mode_changes=sum(run.changed for run in own),
+        line_low_ns=min(readings),
+        line_high_ns=max(readings),
+    )
 
 
 def _row(name: str, case: Case, runs: _Runs, pair: float | None = None, pair_median: float | None = None) -> Row:
@@ -187,10 +221,7 @@ def _row(name: str, case: Case, runs: _Runs, pair: float | None = None, pair_med
     low, middle, high = _quartiles(ops)
     return Row(
         lock=name,
-        threads=case.threads,
-        cpus=case.cpus,
-        section_ns=case.section_ns,
-        pause_ns=case.pause_ns,
+        **asdict(case),
         rounds=len(ops),
         ops_per_second=middle,
         ops_low=low,

@@ -12,7 +12,7 @@ mod uncontended;
 
 pub use contenders::{Contender, NAMES, contender};
 pub use contention::{Case, Contention};
-pub use limits::Limits;
+pub use limits::{Limits, mode_ns};
 pub use uncontended::{Pair, raw};
 
 /// The middle one of some figures; 0 of none.

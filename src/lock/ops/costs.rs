@@ -2,7 +2,7 @@
 //!
 //! A waiter that blocks is kicked when its turn comes, and runs some time later: a few microseconds on some machines,
 //! 26 to 40 in a virtual machine whose CPU had gone idle. It pays to wait about as long as that before blocking. So a
-//! kick is timed now and then, from the kicker's clock to the waiter's, and the mean of late decides.
+//! kick is timed now and then, from the kicker's clock to the waiter's, and what the quick ones take decides.
 //!
 //! All this is relaxed atomics that nobody waits for; a figure that is wrong costs time and nothing else. What takes
 //! longer, comparing the clocks and counting the CPUs, is done by threads that have neither lock nor ticket ([`settle`]).
@@ -18,10 +18,9 @@ use super::interface::Patience;
 /// On another CPU the owner of a lock that may be stolen is done sooner than this, or does not run.
 const SPIN: Duration = Duration::from_micros(1);
 
-/// What a kick takes until one has been seen, and within which limits it is believed: one whose CPU was busy with other
-/// things tells nothing about kicks.
+/// What a kick takes until one has been seen, and within which limits that is believed.
 const KICK: Duration = Duration::from_micros(30);
-const KICKS: (Duration, Duration) = (Duration::from_micros(5), Duration::from_micros(100));
+const KICKS: (Duration, Duration) = (Duration::from_micros(5), Duration::from_micros(60));
 
 /// How often a waiter lets others run before it blocks, at least. Where others are there to run each time is a switch of
 /// threads (2 to 3 µs); all of them are a third of what a futex's sleeps and wakes would cost, and who is runnable gets the
@@ -32,8 +31,8 @@ const YIELDS: u32 = 64;
 /// (2.8 ms and more), which a thread cannot ask for: `sched_rr_get_interval()` says 0 where it is shorter than a tick.
 const LONGEST: Duration = Duration::from_millis(2);
 
-/// The mean of what late kicks took, in ticks. 0: none has been seen.
-static MEAN: AtomicU64 = AtomicU64::new(0);
+/// What a kick of an idle CPU takes, in ticks. 0: none has been seen.
+static QUICK: AtomicU64 = AtomicU64::new(0);
 /// Whether this process has one CPU only. Until that is known it is taken to have more.
 static ALONE: AtomicBool = AtomicBool::new(false);
 
@@ -77,8 +76,13 @@ pub fn woke(slot: &Word, slept: u64) {
     // Kicked before it went to sleep it did not sleep.
     if since >= slept && cpu() != Some(CPU.load(Relaxed)) {
         let took = now.wrapping_sub(since).clamp(Clock::ticks(KICKS.0), Clock::ticks(KICKS.1));
-        let mean = MEAN.load(Relaxed);
-        MEAN.store(if mean == 0 { took } else { mean - mean / 8 + took / 8 }, Relaxed);
+        // Down fast and up slowly: one that took longer tells as often as not that its CPU had something else to do.
+        let quick = match QUICK.load(Relaxed) {
+            0 => took,
+            quick if took < quick => quick - (quick - took) / 4,
+            quick => quick + (took - quick).min(quick / 32),
+        };
+        QUICK.store(quick, Relaxed);
     }
 }
 
@@ -97,9 +101,9 @@ pub fn settle() {
 /// the other CPU may well have switched to the owner; who lets others run blocks when it has done so some times, and for
 /// twice as long.
 pub fn patience() -> Patience {
-    let kick = match MEAN.load(Relaxed) {
+    let kick = match QUICK.load(Relaxed) {
         0 => Clock::ticks(KICK),
-        mean => mean,
+        quick => quick,
     };
     // With one CPU no other could release the lock meanwhile.
     let (spin, first) = if ALONE.load(Relaxed) { (0, 0) } else { (Clock::ticks(SPIN), kick) };
