@@ -317,7 +317,7 @@ fn three_threads_leave_the_hybrid_twice() {
 
 mod following {
     use super::*;
-    use pvops::lock::check::{Followed, Taken, follow};
+    use pvops::lock::check::{DRAIN, Followed, Taken, follow};
 
     fn ticket() -> Machine {
         let setting = Setting::sound(1);
@@ -344,25 +344,25 @@ mod following {
 
     #[test]
     fn a_run_of_the_model_is_taken_and_breaks_nothing() {
-        let followed = follow(&ticket(), &run(CONTENDED)).expect("a run");
+        let followed = follow(&ticket(), &run(CONTENDED), false).expect("a run");
         assert_eq!(followed.broken, None);
         // Memory is known to the bits that the model has.
         let higher: Vec<_> = CONTENDED.iter().map(|&(t, text, tail, head)| (t, text, tail + 8, head + 16)).collect();
-        assert_eq!(follow(&ticket(), &run(&higher)), Ok(followed));
+        assert_eq!(follow(&ticket(), &run(&higher), false), Ok(followed));
     }
 
     #[test]
     fn what_the_model_does_not_do_is_refused_with_its_row() {
         let mut out_of_turn = CONTENDED.to_vec();
         out_of_turn[4] = (1, "head = my + 1", 2, 0);
-        let error = follow(&ticket(), &run(&out_of_turn)).expect_err("T1 has not its turn").to_string();
+        let error = follow(&ticket(), &run(&out_of_turn), false).expect_err("T1 has not its turn").to_string();
         assert!(error.contains("row 4") && error.contains("stands before \"head == my?\""), "{error}");
         let mut other_memory = CONTENDED.to_vec();
         other_memory[5] = (1, "head == my?", 2, 0);
-        let error = follow(&ticket(), &run(&other_memory)).expect_err("the head is 1").to_string();
+        let error = follow(&ticket(), &run(&other_memory), false).expect_err("the head is 1").to_string();
         assert!(error.contains("row 5") && error.contains("head is 0 before T1 takes"), "{error}");
-        assert!(follow(&ticket(), &run(&[(2, "my = xadd(tail, 1)", 0, 0)])).is_err());
-        assert!(follow(&ticket(), &run(&[(0, "nothing of the kind", 0, 0)])).is_err());
+        assert!(follow(&ticket(), &run(&[(2, "my = xadd(tail, 1)", 0, 0)]), false).is_err());
+        assert!(follow(&ticket(), &run(&[(0, "nothing of the kind", 0, 0)]), false).is_err());
     }
 
     #[test]
@@ -383,7 +383,37 @@ mod following {
             (1, "set the slowpath flag"),
         ];
         let run: Vec<Taken> = lines.into_iter().map(|(thread, text)| line(thread, text)).collect();
-        let followed = follow(&machine, &run).expect("a run");
+        let followed = follow(&machine, &run, false).expect("a run");
         assert!(matches!(followed, Followed { broken: Some(Violation::Stuck), .. }), "{followed:?}");
+    }
+
+    #[test]
+    fn a_run_with_store_buffers_tells_when_they_drain() {
+        let line = |&(thread, text, head): &(usize, &str, u8)| Taken {
+            thread,
+            text: text.to_owned(),
+            memory: vec![("head".to_owned(), head)],
+        };
+        let lines = |rows: &[(usize, &str, u8)]| rows.iter().map(line).collect::<Vec<_>>();
+        let released = [
+            (0, "my = xadd(tail, 1)", 0),
+            (1, "my = xadd(tail, 1)", 0),
+            (0, "head == my?", 0),
+            (0, "head = my + 1", 0),
+            (1, "head == my?", 0),
+            (0, DRAIN, 0),
+            (1, "head == my?", 1),
+            (1, "head = my + 1", 1),
+        ];
+        let followed = follow(&ticket(), &lines(&released), true).expect("a run");
+        assert_eq!(followed.broken, None);
+        let error = follow(&ticket(), &lines(&released), false).expect_err("the store drains at once").to_string();
+        assert!(error.contains("row 4") && error.contains("head is 0 before T1"), "{error}");
+        let early = [released[0], (0, DRAIN, 0)];
+        let error = follow(&ticket(), &lines(&early), true).expect_err("nothing is stored").to_string();
+        assert!(error.contains("row 1") && error.contains("none is buffered"), "{error}");
+        // A locked instruction waits until the buffer is empty.
+        let held = [released[0], released[2], released[3], (0, "my = xadd(tail, 1)", 0)];
+        assert!(follow(&ticket(), &lines(&held), true).is_err());
     }
 }

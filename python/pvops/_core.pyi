@@ -879,7 +879,9 @@ def lock_uncatchable() -> list[tuple[str, str]]:
 def lock_check(of: _Case, states: int) -> tuple[int, bool, str | None, str | None, list[_Event]]:
     """Checks a case, seeing at most so many states: (states, finished, what is broken, in words, the run)."""
 
-def lock_follow(of: _Case, run: list[tuple[int, str, list[tuple[str, int]]]]) -> tuple[int, tuple[str, str] | None]:
+def lock_follow(
+    of: _Case, run: list[tuple[int, str, list[tuple[str, int]]]], buffers: bool
+) -> tuple[int, tuple[str, str] | None]:
     """Takes a run that something else made, (thread, line, variables before it), in the model: the most states that it
     leaves open at one time, and the name and words of what its last line breaks, or that nobody can go on behind it."""
 

@@ -100,9 +100,14 @@ type TakenRow = (usize, String, Vec<(String, u8)>);
 /// Takes a run that something else made, in the model: the most states that it leaves open at one time, and the name
 /// and words of what its last line breaks, or that nobody can go on behind it.
 #[pyfunction]
-pub fn lock_follow(py: Python<'_>, of: CaseRow, run: Vec<TakenRow>) -> PyResult<(usize, Option<(String, String)>)> {
+pub fn lock_follow(
+    py: Python<'_>,
+    of: CaseRow,
+    run: Vec<TakenRow>,
+    buffers: bool,
+) -> PyResult<(usize, Option<(String, String)>)> {
     let case = case(of)?;
     let run: Vec<Taken> = run.into_iter().map(|(thread, text, memory)| Taken { thread, text, memory }).collect();
-    let Followed { states, broken } = py.detach(|| check::follow(&case.machine()?, &run))?;
+    let Followed { states, broken } = py.detach(|| check::follow(&case.machine()?, &run, buffers))?;
     Ok((states, broken.map(|violation| (violation.name().to_owned(), violation.to_string()))))
 }

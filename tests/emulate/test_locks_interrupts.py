@@ -8,6 +8,7 @@ from emulate.test_locks import TIGHT, image
 from pvops.emulate.guest import locks
 from pvops.emulate.smp.job import LockJob, run
 from pvops.emulate.smp.machine import Machine
+from pvops.emulate.smp.record import Recorder
 
 #: Interrupts as often as critical sections, but not to those who sleep: what a tick would repair stays.
 TICKING = TIGHT._replace(slice=150, tick=150, turns=6)
@@ -46,3 +47,28 @@ def test_a_nested_wait_that_is_not_noted_is_a_lost_kick() -> None:
     assert all(machine.run(TICKING._replace(seed=seed, tick=0)).ok for seed in range(10))
     broken = next(o.broken for o in (machine.run(TICKING._replace(seed=seed)) for seed in range(200)) if o.broken)
     assert broken.kind == "lost-kick"
+
+
+@pytest.mark.parametrize("name", ["pv-ticket-3.12", "pv-ticket-4.0"])
+def test_a_tick_ends_a_poll_and_so_repairs_what_a_handler_undid(name: str) -> None:
+    machine = Machine(image(name, threshold=4), "xen", 4)
+    lost = [s for s in range(60) if machine.run(TICKING._replace(seed=s)).broken]
+    assert lost
+    repaired = [machine.run(TICKING._replace(seed=s, tick_sleepers=True)) for s in lost]
+    assert all(outcome.ok for outcome in repaired)
+    assert all(sum(outcome.parts.values()) == 4 * outcome.cycles for outcome in repaired)
+
+
+def test_what_a_tick_ends_is_as_each_hypervisor_has_it() -> None:
+    """KVM's halt only where interrupts are on; Xen's poll and Hyper-V's idle always."""
+    for backend, names in (("kvm", ("pv-ticket-4.0",)), ("hyperv", ("pv-ticket-4.0", "pv-ticket-sym"))):
+        for name in names:
+            recorder = Recorder()
+            machine = Machine(image(name), backend, 4, recorder=recorder)
+            assert machine.run(TICKING._replace(tick=40, tick_sleepers=True)).ok
+            assert any(event.what == "by its timer" for event in recorder.events)
+    # This project's waiters sleep with interrupts off, which no tick ends below KVM.
+    recorder = Recorder()
+    machine = Machine(image("pv-ticket-sym"), "kvm", 4, recorder=recorder)
+    assert machine.run(TICKING._replace(tick=40, tick_sleepers=True)).ok
+    assert not any(event.what == "by its timer" for event in recorder.events)

@@ -92,8 +92,9 @@ def _followed(row: Mapping[str, Any]) -> str:
     from pvops.lock.check import follow
 
     try:
-        run = [(e["vcpu"], e["what"], e["lock"]) for e in row["trace"] if e["kind"] == "step"]
-        broken = follow(row["guest"], row["mutant"], row["vcpus"], run, slots=row["locks"][0]["slots"])
+        run = [(e["vcpu"], e["what"], e["lock"]) for e in row["trace"] if e["kind"] in ("step", "drain")]
+        slots, buffers = row["locks"][0]["slots"], row["setting"].get("buffers", False)
+        broken = follow(row["guest"], row["mutant"], row["vcpus"], run, slots=slots, buffers=bool(buffers))
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise LockError(f"not a row of `pvops run --vcpus N --trace --json`: {error}", section="trace") from None
     return f"{len(run):,} steps of machine code are a run of the model" + (

@@ -13,7 +13,7 @@ from pvops.render import terminal
 if TYPE_CHECKING:
     from pvops.emulate.smp.job import LockJob
 
-_SETTING = ("seed", "turns", "think", "hold", "quantum", "slice", "tick", "scheduler")
+_SETTING = ("seed", "turns", "think", "hold", "quantum", "slice", "tick", "scheduler", "buffers", "tick_sleepers")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,6 +58,7 @@ def _job(args: argparse.Namespace) -> LockJob:
     names = args.guest or locks.NAMES
     for name in names:
         locks.protocol(name)
+    args.buffers = args.store_buffers
     given = {name: getattr(args, name) for name in _SETTING if getattr(args, name) is not None}
     pcpus = args.pcpus if args.pcpus is not None else max(args.vcpus // 2, 1)
     return LockJob(

@@ -243,6 +243,7 @@ def follow(
     run: Sequence[tuple[int, str, Mapping[str, int]]],
     *,
     slots: int | None = None,
+    buffers: bool = False,
 ) -> str | None:
     """Takes a run that something else made, machine code for one, in the model of a protocol.
 
@@ -250,8 +251,10 @@ def follow(
         protocol, mutant: which model.
         threads: how many there are.
         run: (thread, line of the model's program, variables before it) of each step. Of a variable only the bits count
-            that the model has. Memory is sequentially consistent: a store is seen at once.
+            that the model has, as all threads see them.
         slots: parking slots, where waiters have some.
+        buffers: stores wait in store buffers; the line ``(drain)`` says that the oldest of a thread is seen. Without,
+            a store is seen at once.
 
     Returns:
         What its last step breaks, by name, or ``lost-kick`` where nobody can go on behind it and someone waits; None
@@ -262,5 +265,5 @@ def follow(
     """
     case = Check(protocol, mutant, "plain", threads, slots, None)
     taken = [(thread, text, [(name, value & 0xFF) for name, value in seen.items()]) for thread, text, seen in run]
-    _, broken = _core.lock_follow(case.case, taken)
+    _, broken = _core.lock_follow(case.case, taken, buffers)
     return None if broken is None else broken[0]

@@ -2,12 +2,16 @@
 //!
 //! A trace tells who took which line of the program, and what memory was before it. It does not tell which of the ways
 //! on a thread took where the program leaves several open, so every state that it can be in is kept; the trace is a
-//! run of the model if one is left. Memory is that of a machine without store buffers: a store drains at once.
+//! run of the model if one is left. Memory is that of a machine without store buffers, where a store drains at once;
+//! or the trace tells when each drains.
 
 use super::layout::Field;
 use super::state::{Action, Machine, Outcome, State};
 use super::violation::Violation;
 use crate::error::{Error, Result};
+
+/// The line of a trace that says that the oldest store of a thread is seen by all.
+pub const DRAIN: &str = "(drain)";
 
 /// A line of the program that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +38,8 @@ pub struct Followed {
 const MOST: usize = 10_000;
 
 /// Takes a run in the model. A line that cannot be taken there, or memory that is another, is an error that names its
-/// row.
-pub fn follow(machine: &Machine, trace: &[Taken]) -> Result<Followed> {
+/// row. `buffers`: stores drain where the trace says so ([`DRAIN`]), and not at once.
+pub fn follow(machine: &Machine, trace: &[Taken], buffers: bool) -> Result<Followed> {
     let places = places(machine);
     let mut states = vec![machine.initial()];
     let mut most = 1;
@@ -53,6 +57,20 @@ pub fn follow(machine: &Machine, trace: &[Taken]) -> Result<Followed> {
         }
         let mut next: Vec<State> = Vec::new();
         let mut broken = None;
+        if buffers && taken.text == DRAIN {
+            for state in &states {
+                if let Outcome::To(to) = machine.drain(state, taken.thread)
+                    && !next.contains(&to)
+                {
+                    next.push(to);
+                }
+            }
+            if next.is_empty() {
+                return Err(refused(format!("a store of T{} drains, and none is buffered", taken.thread)));
+            }
+            states = next;
+            continue;
+        }
         for state in &states {
             if machine.step_at(state.threads[taken.thread]).text != taken.text {
                 continue;
@@ -60,7 +78,7 @@ pub fn follow(machine: &Machine, trace: &[Taken]) -> Result<Followed> {
             for choice in 0..machine.step(state, taken.thread, 0).ways {
                 match machine.act(state, Action { thread: taken.thread, drain: false, choice }) {
                     Outcome::To(to) => {
-                        let to = drained(machine, to, taken.thread);
+                        let to = if buffers { to } else { drained(machine, to, taken.thread) };
                         if !next.contains(&to) {
                             next.push(to);
                         }

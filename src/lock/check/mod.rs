@@ -36,7 +36,7 @@ mod violation;
 mod visited;
 
 pub use bounds::{MAX_ACQUISITIONS, MAX_THREADS};
-pub use follow::{Followed, Taken, follow};
+pub use follow::{DRAIN, Followed, Taken, follow};
 pub use protocols::{Mutant, Protocol, Scenario, Setting};
 pub use reduce::Reductions;
 pub use search::{Limits, SearchResult, search};

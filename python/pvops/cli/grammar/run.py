@@ -80,6 +80,19 @@ def _locks(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", type=int, metavar=metavar, help=what)
     group.add_argument("--scheduler", metavar="NAME", help="round-robin or credit (default)")
     group.add_argument(
+        "--tick-sleepers",
+        action="store_true",
+        default=None,
+        help="the timer interrupts CPUs that sleep too (default: not, so that it does not repair what a lock lost)",
+    )
+    group.add_argument(
+        "--store-buffers",
+        action="store_true",
+        default=None,
+        help="CPUs have store buffers, as x86's: the others see a store late, unless a locked instruction or a fence "
+        "drains it (default: at once)",
+    )
+    group.add_argument(
         "--gantt", action="store_true", help="draw who ran, around the first holder that lost its physical CPU"
     )
     group.add_argument("--mutant", metavar="NAME", help="plant a known bug; what it breaks is the result")

@@ -62,6 +62,10 @@ class Hyperv(Hypervisor):
             cpu.set("r" + register[1:] if cpu.bits == 64 else register, value)
         return True
 
+    def tick(self, cpu: Vcpu) -> bool:
+        self._idle[cpu.number] = False
+        return True
+
     def deliver(self, cpu: Vcpu) -> None:
         if self._requested[cpu.number] and self._gate(cpu, "platform_ipi"):
             self._requested[cpu.number] = False

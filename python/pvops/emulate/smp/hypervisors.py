@@ -92,6 +92,10 @@ class Hypervisor:
         """The timer's interrupt; false while it cannot come."""
         return self._gate(cpu, "timer_interrupt")
 
+    def tick(self, cpu: Vcpu) -> bool:
+        """The timer of one that sleeps fires: whether it goes on."""
+        return False
+
     def deliver(self, cpu: Vcpu) -> None:
         """Other interrupts that are pending, where there are some."""
 
@@ -105,6 +109,7 @@ class Hypervisor:
         # Behind ``sti`` the CPU executes one instruction more: nothing comes between it and ``hlt``.
         if not flags & IF or cpu.number_at(pc - 1, 2) == 0xF4FB:
             return False
+        cpu.leaves()
         cpu.frame(flags)
         cpu.set("flags", flags & ~IF)
         cpu.set("pc", self.image.address(handler))
@@ -136,7 +141,18 @@ class Kvm(Hypervisor):
             return True
         if kind != "vmcall":
             return False
-        call, target = cpu.get("eax"), cpu.get("ecx")
+        self._kick(cpu, cpu.get("eax"), cpu.get("ecx"))
+        cpu.set("eax", 0)
+        return True
+
+    def tick(self, cpu: Vcpu) -> bool:
+        """kvm_arch_vcpu_runnable(): an interrupt ends a halt if it can be delivered."""
+        if not cpu.get("flags") & IF:
+            return False
+        self._halted[cpu.number] = False
+        return True
+
+    def _kick(self, cpu: Vcpu, call: int, target: int) -> None:
         if call != KICK_CPU:
             raise RunError(f"unknown hypercall {call}", reason="unknown hypercall")
         if target >= self.cpus:
@@ -148,8 +164,6 @@ class Kvm(Hypervisor):
             self.machine.slept(target)
         else:
             self._unhalted[target] = True
-        cpu.set("eax", 0)
-        return True
 
 
 class Xen(Hypervisor):
@@ -213,6 +227,7 @@ class Xen(Hypervisor):
 
     def interrupt(self, cpu: Vcpu) -> bool:
         """An event, by the guest's callback; while events are masked it stays pending, and the guest asks for it."""
+        cpu.leaves()
         info = self._info(cpu)
         self._due[cpu.number] = True
         if cpu.number_at(info + MASK, 1):
@@ -226,6 +241,16 @@ class Xen(Hypervisor):
             cpu.push(cpu.get("rcx"))
         self.memory.set_number(info + MASK, 1, 1)
         cpu.set("pc", self.image.address("xen_timer_callback"))
+        return True
+
+    def tick(self, cpu: Vcpu) -> bool:
+        """vcpu_mark_events_pending(): an event ends a poll, masked or not, unless one was pending before."""
+        at = self._info(cpu) + PENDING
+        self._due[cpu.number] = True
+        if self.memory.number(at, 1):
+            return False
+        self.memory.set_number(at, 1, 1)
+        self._polls = {port: vcpu for port, vcpu in self._polls.items() if vcpu != cpu.number}
         return True
 
     def _iret(self, cpu: Vcpu) -> None:
@@ -255,7 +280,9 @@ class Xen(Hypervisor):
             raise RunError(f"a poll of {count} event channels", reason="only one can be polled here")
         self.machine.called(cpu, "sched_op: poll")
         port = cpu.number_at(ports, 4)
-        if self._pending(port):
+        info = self._info(cpu)
+        delivered = cpu.number_at(info + PENDING, 1) and not cpu.number_at(info + MASK, 1)
+        if delivered or self._pending(port):
             self.machine.slept(cpu.number)
         else:
             self._polls[port] = cpu.number

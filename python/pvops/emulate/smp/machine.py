@@ -20,8 +20,10 @@ from pvops.emulate.smp import boot
 from pvops.emulate.smp.backends import HYPERVISORS
 from pvops.emulate.smp.counts import Counts
 from pvops.emulate.smp.processors import Physical, Processors
-from pvops.emulate.smp.record import Recorder
+from pvops.emulate.smp.record import DRAIN, Recorder
 from pvops.emulate.smp.setting import Outcome, Setting
+from pvops.emulate.smp.stores import StoreBuffer
+from pvops.emulate.smp.text import instructions
 from pvops.emulate.smp.watch import Broken, Watches
 from pvops.errors import RunError
 
@@ -77,6 +79,7 @@ class Machine:
         self._exit = image.address("exit")
         self._irq_lock = image.address("irq_lock")
         self.counts = Counts(image, self.memory)
+        self._made: list[StoreBuffer] = []
         for cpu in self.cpus:
             self._watch(cpu, touches)
 
@@ -85,6 +88,7 @@ class Machine:
     setting: Setting
     watch: Watches
     processors: Processors
+    _buffers: list[StoreBuffer]
     calls: Counter[str]
     _wants_block: int | None
 
@@ -117,6 +121,8 @@ class Machine:
         self.begin(setting)
         while self.stop is None:
             behind = self.processors.behind()
+            if self._alarms and self._fires(behind):
+                continue
             if behind is None:
                 self.stop = self._nobody()
                 break
@@ -148,9 +154,54 @@ class Machine:
         self._next_tick = [setting.tick * (n + 1) // len(self.cpus) for n in range(len(self.cpus))]
         self.done = [False] * count
         self._wants_block = None
+        self._alarms: dict[int, int] = {}
+        self._buffers = self._with_buffers(setting.seed) if setting.buffers else []
         if self.recorder is not None:
-            self.recorder.begin(self.image, self.memory, self.cpus, setting.pcpus)
-        self.processors = Processors(count, setting, self.watch.owns, self.recorder)
+            self.recorder.begin(self.image, self.memory, self.cpus, setting.pcpus, self._buffers)
+        self.processors = Processors(count, setting, self.watch.owns, self.recorder, self._gone)
+
+    def _with_buffers(self, seed: int) -> list[StoreBuffer]:
+        """The CPUs' store buffers, empty."""
+        if not self._made:
+            text = list(instructions(self.image, self.memory))
+            seen = self._noted() if self.recorder is not None else frozenset()
+            self._made = [StoreBuffer(cpu, text, seen, partial(self._drained, cpu)) for cpu in self.cpus]
+        for n, (cpu, buffer) in enumerate(zip(self.cpus, self._made, strict=True)):
+            buffer.begin(random.Random(seed << 8 | n))
+            cpu.leaves = buffer.drain
+        return self._made
+
+    def _noted(self) -> frozenset[int]:
+        """Where the model's variables lie."""
+        own, lock = self.image.per_cpu, self.image.address("the_lock")
+        found = set()
+        for variable in self.image.protocol.variables.values():
+            found |= (
+                {own(n) + variable.offset for n in range(len(self.cpus))} if variable.own else {lock + variable.offset}
+            )
+        return frozenset(found)
+
+    def _drained(self, cpu: Vcpu) -> None:
+        if self.recorder is not None:
+            self.recorder.event(cpu, self.processors.at.now, "drain", DRAIN, known=False)
+
+    def _gone(self, vcpu: int) -> None:
+        """It has no physical CPU: what was in that one's buffer has been seen."""
+        if self._buffers:
+            self._buffers[vcpu].drain()
+
+    def _fires(self, behind: Physical | None) -> bool:
+        """The next timer of those that sleep, if no physical CPU is behind it."""
+        vcpu, at = min(self._alarms.items(), key=lambda alarm: alarm[1])
+        if behind is not None and at > behind.now:
+            return False
+        del self._alarms[vcpu]
+        self._next_tick[vcpu] = min(self._next_tick[vcpu], self._ran[vcpu])
+        if self.below.tick(self.cpus[vcpu]):
+            if self.recorder is not None:
+                self.recorder.event(self.cpus[vcpu], at, "wake", "by its timer")
+            self.processors.wake(vcpu, at)
+        return True
 
     def _turn(self, p: Physical) -> None:
         """One quantum of who runs on a physical CPU, or the end of its slice."""
@@ -168,7 +219,12 @@ class Machine:
             self.ticked(cpu)
         if self.below.interrupts:
             self.below.deliver(cpu)
-        cpu.step(count, self._exit)
+        if self._buffers:
+            self._buffers[number].resume()
+            cpu.step(count, self._exit)
+            self._buffers[number].suspend()
+        else:
+            cpu.step(count, self._exit)
         p.now += count
         self._ran[number] += count
         self.executed += count
@@ -179,6 +235,9 @@ class Machine:
         elif self.executed > setting.most:
             self.stop = Stop("instructions", cpu.get("pc"), f"more than {setting.most:,} instructions")
         elif self._wants_block == number:
+            if setting.tick_sleepers and setting.tick:
+                left = self._next_tick[number] - self._ran[number]
+                self._alarms[number] = p.now + max(min(left, setting.tick), 0)
             self.processors.leave(p, "blocked")
         elif cpu.get("pc") == self._exit:
             self.done[number] = True
@@ -209,7 +268,8 @@ class Machine:
         if self.recorder is not None:
             self.recorder.event(self.cpus[number], now, "wake", f"by CPU {cpu.number}")
         self.processors.spend(at, self.setting.kick)
-        self.processors.wake(number, now)
+        self._alarms.pop(number, None)
+        self.processors.wake(number, now, at)
 
     def makes_way(self, cpu: Vcpu) -> None:
         self.processors.at.end = self.processors.at.now
@@ -232,6 +292,8 @@ class Machine:
         if step.when is not None and not texts:
             return
         now = self.processors.at.now
+        if self._buffers:
+            self._buffers[cpu.number].before(address)
         nested = cpu.get(self.image.w.lock.name) == self._irq_lock
         if self.recorder is not None:
             for n, text in enumerate(texts):

@@ -34,6 +34,7 @@ class Processors:
         setting: how they are run.
         owns: whether a virtual CPU owns a lock.
         recorder: told who is where.
+        gone: told of a virtual CPU that has lost its physical one.
 
     Attributes:
         at: the one that executes.
@@ -43,11 +44,17 @@ class Processors:
     """
 
     def __init__(
-        self, count: int, setting: Setting, owns: Callable[[int], bool], recorder: Recorder | None = None
+        self,
+        count: int,
+        setting: Setting,
+        owns: Callable[[int], bool],
+        recorder: Recorder | None = None,
+        gone: Callable[[int], None] = lambda vcpu: None,
     ) -> None:
         self.setting = setting
         self.owns = owns
         self.recorder = recorder
+        self.gone = gone
         self.parts = dict.fromkeys(PARTS, 0)
         self.preempted = [0, 0]
         self.blocked = 0
@@ -98,6 +105,7 @@ class Processors:
         """Who runs makes way, and queues."""
         vcpu = p.vcpu
         assert vcpu is not None
+        self.gone(vcpu)
         self.preempted[0] += 1
         self.preempted[1] += self.owns(vcpu)
         self.scheduler.left(vcpu, p.now - p.began)
@@ -111,6 +119,7 @@ class Processors:
         """Who runs sleeps (``blocked``), or is done (``idle``)."""
         vcpu = p.vcpu
         assert vcpu is not None
+        self.gone(vcpu)
         if state == "blocked":
             self.spend(p, self.setting.exit)
             self.blocked += 1
@@ -119,10 +128,16 @@ class Processors:
         p.vcpu = None
         self._put(p, self.scheduler.take(p.now))
 
-    def wake(self, vcpu: int, now: int) -> None:
-        """One that slept can run: on a physical CPU that idles, or one that is taken from another, or it queues."""
+    def wake(self, vcpu: int, now: int, by: Physical | None = None) -> None:
+        """One that slept can run: on a physical CPU that idles, or one that is taken from another, or it queues.
+
+        Args:
+            vcpu: which.
+            now: when.
+            by: where the one runs that wakes it, who does not make way.
+        """
         self.enters(vcpu, "idle", now)
-        running = {p.number: (p.vcpu, p.end) for p in self.all if p.vcpu is not None and p is not self.at}
+        running = {p.number: (p.vcpu, p.end) for p in self.all if p.vcpu is not None and p is not by}
         victim = self.scheduler.wake(vcpu, now, running)
         for p in self.all:
             if p.vcpu is None:

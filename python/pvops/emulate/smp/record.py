@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.kernel import LockImage
     from pvops.emulate.smp.memory import Memory
+    from pvops.emulate.smp.stores import StoreBuffer
     from pvops.emulate.smp.vcpu import Vcpu
+
+
+#: What happens when the oldest store in a buffer drains, as the checker has it.
+DRAIN = "(drain)"
 
 
 class Event(NamedTuple):
@@ -18,7 +23,8 @@ class Event(NamedTuple):
         at: cycles.
         vcpu: whose.
         pc: the instruction.
-        kind: ``step`` (a line of the checker's model), ``mark``, ``call`` (a hypercall), ``wake``.
+        kind: ``step`` (a line of the checker's model), ``mark``, ``call`` (a hypercall), ``wake``, ``drain`` (a store
+            of the CPU's is seen by all).
         what: in words.
         variables: the model's variables before it, those that each CPU has as ``T0.w.want``.
     """
@@ -49,16 +55,23 @@ class Recorder:
         self.events: list[Event] = []
         self.spans: list[Span] = []
 
-    def begin(self, image: LockImage, memory: Memory, cpus: Sequence[Vcpu], pcpus: int) -> None:
+    def begin(
+        self, image: LockImage, memory: Memory, cpus: Sequence[Vcpu], pcpus: int, buffers: Sequence[StoreBuffer] = ()
+    ) -> None:
         """A run begins, with the first virtual CPUs on the physical ones of their number."""
         self.events, self.spans = [], []
-        self._image, self._memory, self._cpus = image, memory, cpus
+        self._image, self._memory, self._cpus, self._buffers = image, memory, cpus, buffers
         self._open: list[tuple[str, int]] = [("idle", 0)] * len(cpus)
         self._on: list[int | None] = [v if v < pcpus else None for v in range(len(cpus))]
 
     def event(self, cpu: Vcpu, at: int, kind: str, what: str, *, known: bool = True) -> None:
         """Something happens. `known`: memory is as it was before it; not so for the second line of one instruction."""
-        held = self.variables() if known else {}
+        held = {}
+        if known and self._buffers:
+            with self._buffers[cpu.number].hidden():
+                held = self.variables()
+        elif known:
+            held = self.variables()
         self.events.append(Event(at, cpu.number, cpu.get("pc"), kind, what, held))
 
     def state(self, vcpu: int, state: str, at: int) -> None:
@@ -79,7 +92,7 @@ class Recorder:
             self.state(vcpu, "", at)
 
     def variables(self) -> dict[str, int]:
-        """The model's variables as they are."""
+        """The model's variables as all CPUs see them."""
         image, memory = self._image, self._memory
         out = {}
         for name, variable in image.protocol.variables.items():

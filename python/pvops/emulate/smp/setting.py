@@ -24,7 +24,9 @@ class Setting(NamedTuple):
         switch, exit, kick: what it costs to put a virtual CPU on a physical one, to leave the guest in order to sleep,
             and to wake another.
         tick: from one timer interrupt of a virtual CPU, whose handler takes a lock of its own, to the next; 0: none.
+        tick_sleepers: they come to those that sleep too, by the clock of cycles.
         ticket: the lock's first ticket.
+        buffers: CPUs have store buffers.
         most: instructions of all together, before a run is given up.
     """
 
@@ -40,7 +42,9 @@ class Setting(NamedTuple):
     exit: int = 20
     kick: int = 40
     tick: int = 0
+    tick_sleepers: bool = False
     ticket: int = 0
+    buffers: bool = False
     most: int = 20_000_000
 
     def check(self) -> None:

@@ -1,8 +1,8 @@
 """A virtual CPU among others: an emulator over shared memory, that executes so many instructions and stops.
 
 Only one executes at a time, and stops between two instructions. So each instruction is atomic, locked or not, and what
-one CPU stores all others see at once: memory is sequentially consistent, which x86 is but for its store buffers. What
-store buffers do to a lock is the model checker's (`pvops lock check`).
+one CPU stores all others see at once: memory is sequentially consistent, which x86 is but for its store buffers. Those
+are laid over it where a run wants them (`pvops.emulate.smp.stores`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class Vcpu:
         self.stopped: Stop | None = None
         #: What stopped it before its instructions were used up.
         self.trapped = False
+        #: Told when it leaves the guest, before its host does anything.
+        self.leaves: Callable[[], None] = lambda: None
         self._u, self._x, self.uc = unicorn(bits)
         self._pc, self._sp, self._flags = ("rip", "rsp", "rflags") if bits == 64 else ("eip", "esp", "eflags")
         self.uc.ctl_set_tlb_mode(self._u.UC_TLB_VIRTUAL)
@@ -193,6 +195,7 @@ class Vcpu:
 
     def _take(self, kind: str, number: int) -> None:
         self.trapped = True
+        self.leaves()
         try:
             taken = self.below.trap(self, kind, number)
         except RunError as error:  # an address that the guest gave to its host
@@ -236,6 +239,10 @@ class Vcpu:
 
         kind = self._u.UC_HOOK_MEM_READ | self._u.UC_HOOK_MEM_WRITE
         self.uc.hook_add(kind, accessed, begin=address, end=address + size - 1)
+
+    def watch_writes(self, called: Callable[..., None]) -> None:
+        """Tells of every store, before it happens, as Unicorn does."""
+        self.uc.hook_add(self._u.UC_HOOK_MEM_WRITE, called)
 
     def _hook(self) -> None:
         u, x = self._u, self._x

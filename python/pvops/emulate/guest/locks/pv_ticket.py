@@ -70,7 +70,10 @@ def _release(code: Code, name: str) -> Body:
     slowly, done = Local("slowly"), Local("done")
     index = rdx if w.bits == 64 else edx
     slot = mem(addr("slots"), None, index, 4)
-    release = code.steps(name, "xchg(head, my + 1)", xchgl(eax, mem(HEAD, w.lock)), mark=LEAVE)
+    if code.planted("missing-fence"):
+        release = code.steps(name, "head = my + 1", movl(eax, mem(HEAD, w.lock)), mark=LEAVE)
+    else:
+        release = code.steps(name, "xchg(head, my + 1)", xchgl(eax, mem(HEAD, w.lock)), mark=LEAVE)
     after = (movl(mem(HEAD, w.lock), eax), incl(eax), movl(eax, w.kept))
 
     def quiet(cpu: At) -> tuple[str, ...]:
@@ -215,7 +218,7 @@ PROTOCOL = Protocol(
     {"tail": Variable(TAIL, 4), "head": Variable(HEAD, 4)},
     (
         *("kick-before-release", "wrong-hand-clears", "publish-after-look", "no-look-after-publish"),
-        *("wake-before-clear", "touch-after-release", "one-slot-for-all"),
+        *("missing-fence", "wake-before-clear", "touch-after-release", "one-slot-for-all"),
     ),
     slots=slots,
     slow=SLOW,

@@ -126,11 +126,13 @@ def _unlock(code: Code) -> Body:
 
     first = code.planted("kick-before-release")
     released = steps(NAME, "lock = 0", movb(0, mem(0, w.lock)), mark=LEAVE)
+    # Added by 2496afbf1e50.
+    fence = () if code.planted("missing-fence") else steps(NAME, "mfence", mfence())
     if first:
         # The store and mfence change no flags.
-        body: Body = (look(), released, steps(NAME, "mfence", mfence()), je(addr(done)))
+        body: Body = (look(), released, fence, je(addr(done)))
     else:
-        body = (released, steps(NAME, "mfence", mfence()), look(), je(addr(done)))
+        body = (released, fence, look(), je(addr(done)))
     return (w.mov(w.arguments[0], w.lock), body, label(slowly), _kick(code, done), label(done))
 
 
@@ -166,7 +168,7 @@ PROTOCOL = Protocol(
         "spinners": Variable(SPINNERS, 2, bits=3),
         "spinning on": Variable(SPINNING, 4, bits=2, own=True, pointer=True),
     },
-    ("kick-before-release", "nested-interrupt-slot"),
+    ("kick-before-release", "missing-fence", "nested-interrupt-slot"),
     fifo=False,
     no_touch=False,
     natives=ticket_2_6_25.natives,
