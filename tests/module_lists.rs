@@ -103,7 +103,7 @@ impl Pieces {
 
     /// A `struct module` between two others.
     fn module(&mut self, time: Time, address: u64, name: &str, next: u64, previous: u64) {
-        self.0.push((address, vec![0; SIZE]));
+        self.0.push((address, vec![0; 0x1000]));
         self.word(address + LIST as u64, next);
         self.word(address + LIST as u64 + 8, previous);
         self.put(address + NAME as u64, name.as_bytes());
@@ -156,7 +156,7 @@ fn both_layouts_are_read_the_newest_first() {
     let core = listed(Time::Core, memory(Time::Core)).unwrap();
     assert_eq!(core.iter().map(|m| &m.name[..]).collect::<Vec<_>>(), ["newest", "oldest"]);
     assert_eq!((core[0].address, core[0].text, core[0].size), (FIRST, (FIRST, 0x1000), 0x4000));
-    assert_eq!((core[1].blocks, core[1].percpu, core[1].live), (Blocks::Together(SECOND), 0x1234, true));
+    assert_eq!((core[1].blocks, core[1].percpu, core[1].live), (Blocks::Together(SECOND), Some(0x1234), true));
     let apart = listed(Time::Apart, memory(Time::Apart)).unwrap();
     assert_eq!((apart[1].text, apart[1].size), ((SECOND, 0x1000), 0x4000));
     // `enum mod_mem_type`: text, data, rodata, ro_after_init.
@@ -245,19 +245,41 @@ fn a_list_without_end_has_one() {
 }
 
 #[test]
-fn an_image_without_types_or_symbols_says_so() {
+fn an_image_without_symbols_says_so() {
     let file = ElfWriter::new(Bits::B64)
         .section(".text", TEXT, flags::TEXT, &noise(1, 0x1000))
         .section(".BTF", RODATA + 0x1000, flags::RODATA, &btf(Time::Core))
         .symbol("_text", TEXT, 0, 'T')
         .build();
-    let without_list = Image::from_bytes("vmlinux", file).unwrap();
-    let file = ElfWriter::new(Bits::B64).section(".text", TEXT, flags::TEXT, &noise(1, 0x1000)).build();
-    let without_types = Image::from_bytes("vmlinux", file).unwrap();
-    for (image, reason) in [(without_list, "does not name its list of modules"), (without_types, "has no BTF")] {
-        let memory = Memory::from_reader("<read>", Box::new(Pieces(vec![(TEXT, noise(1, 0x1000))])));
+    let image = Image::from_bytes("vmlinux", file).unwrap();
+    let memory = Memory::from_reader("<read>", Box::new(Pieces(vec![(TEXT, noise(1, 0x1000))])));
+    let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+    let told = modules(&memory, &found, &image).unwrap_err().to_string();
+    assert!(told.contains("does not name its list of modules"), "{told}");
+}
+
+#[test]
+fn without_types_modules_are_read_as_declared_but_for_their_per_cpu_data() {
+    let file = ElfWriter::new(Bits::B64)
+        .section(".text", TEXT, flags::TEXT, &noise(1, 0x1000))
+        .nobits(".data", HEAD, flags::DATA, 0x1000)
+        .symbol("modules", HEAD, 16, 'D')
+        .build();
+    let image = Image::from_bytes("vmlinux", file).unwrap();
+    let listed = |change: &dyn Fn(&mut Pieces)| {
+        let mut pieces = memory(Time::Core);
+        change(&mut pieces);
+        let memory = Memory::from_reader("<read>", Box::new(pieces));
         let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
-        let told = modules(&memory, &found, &image).unwrap_err().to_string();
-        assert!(told.contains(reason), "{told}");
-    }
+        modules(&memory, &found, &image)
+    };
+    let found = listed(&|_| {}).unwrap();
+    assert_eq!(found.iter().map(|m| &m.name[..]).collect::<Vec<_>>(), ["newest", "oldest"]);
+    assert_eq!((found[0].text, found[0].size, found[0].percpu), ((FIRST, 0x1000), 0x4000, None));
+    assert_eq!((found[1].blocks, found[1].live), (Blocks::Together(SECOND), true));
+    // A module that lies where it cannot be: nothing is read as a module's memory that is not.
+    let told = listed(&|pieces| pieces.word(SECOND + PARTS as u64, FIRST & !0xfff)).unwrap_err().to_string();
+    assert!(told.contains("none of the layouts of struct module"), "{told}");
+    let told = listed(&|pieces| pieces.word(FIRST + LIST as u64, 0x1000)).unwrap_err().to_string();
+    assert!(told.contains("broken behind newest"), "{told}");
 }

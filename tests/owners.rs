@@ -78,6 +78,20 @@ fn an_optimised_probe_is_five_bytes() {
 }
 
 #[test]
+fn behind_what_an_optimised_probe_displaces_another_may_be_and_not_in_it() {
+    let made = made();
+    // Six bytes of instructions are displaced by five: the last of the third is left as it was.
+    let place = at("plain");
+    let jump = insn::jmp(place, OUTSIDE);
+    for offset in 5..13 {
+        let report = changed(&made, &[(place, &jump), (place + offset, &[INT3])]);
+        let owners = if STARTS.contains(&offset) { vec![Owner::Kprobes] } else { vec![] };
+        let expected = [(place, 5, vec![Owner::Kprobes]), (place + offset, 1, owners)];
+        assert_eq!(runs(&report), expected, "{offset}");
+    }
+}
+
+#[test]
 fn where_the_kernel_lets_nobody_probe_bytes_are_nobody_s() {
     let made = made();
     let refused = [

@@ -201,16 +201,16 @@ fn without_btf_what_is_declared_alike_in_all_releases_is_read_and_the_rest_said_
     let mut machine = machine();
     // A probe that is off where another release would have its flags: nobody can tell, and it is said.
     let found = read_without_btf(machine.clone());
-    assert_eq!(found.read, [Registrar::Ftrace]);
+    assert_eq!(found.read, [Registrar::Ftrace, Registrar::Bpf]);
     assert!(found.unread[0].1.contains("several places"), "{:?}", found.unread);
     machine.word(HEAP + 0x100 + 112, 0);
     let found = read_without_btf(machine.clone());
-    assert_eq!(found.read, [Registrar::Kprobes, Registrar::Ftrace]);
+    assert_eq!(found.read, [Registrar::Kprobes, Registrar::Ftrace, Registrar::Bpf]);
     let probed: Vec<u64> = entries(&found, Registrar::Kprobes).into_iter().map(|(address, _)| address).collect();
     assert_eq!(probed, [TEXT + 0x10, TEXT + 0x20]);
     assert_eq!(entries(&found, Registrar::Ftrace), [(TEXT + 0x100, 0), (TEXT + 0x200, 0)]);
     for (owner, why) in &found.unread {
-        assert!([Registrar::Bpf, Registrar::Livepatch].contains(owner) && why.contains("has no BTF"), "{why}");
+        assert!(*owner == Registrar::Livepatch && why.contains("has no BTF"), "{why}");
     }
     // With the flags of the two releases in the other places, the one that can be flags decides.
     for flags in [112, 120, 128] {
@@ -234,4 +234,38 @@ fn without_btf_what_does_not_look_as_declared_is_not_believed() {
     assert!(why(&|m| m.word(HEAP + 40, 0x1234)).contains("no code can be there"));
     assert!(why(&|m| m.word(HEAP + 0x300, 0x1234)).contains("no code can be there"));
     assert!(why(&|m| [112, 120, 128].iter().for_each(|at| m.word(HEAP + at, 0x1000))).contains("none of their flags"));
+}
+
+#[test]
+fn without_btf_trampolines_are_read_where_one_member_names_a_function_in_all() {
+    let (first, second) = (HEAP + 0x500, HEAP + 0x900);
+    let mut two = machine();
+    two.word(first, second);
+    two.word(second + 32, TEXT + 0x380);
+    // Elsewhere both have what is no function of the kernel's.
+    for trampoline in [first, second] {
+        two.word(trampoline + 40, HEAP);
+        two.word(trampoline + 48, 0xffff_ffff_c000_0000);
+    }
+    assert_eq!(entries(&read_without_btf(two.clone()), Registrar::Bpf), [(TEXT + 0x300, 0), (TEXT + 0x380, 0)]);
+    let why = |machine: Machine| {
+        let found = read_without_btf(machine);
+        assert!(!found.read.contains(&Registrar::Bpf) && entries(&found, Registrar::Bpf).is_empty());
+        found.unread.into_iter().find(|(owner, _)| *owner == Registrar::Bpf).unwrap().1
+    };
+    let mut other = two.clone();
+    other.word(second + 32, 0);
+    assert!(why(other).contains("of its 2 trampolines no member names a function"));
+    for trampoline in [first, second] {
+        two.word(trampoline + 40, TEXT + 0x10);
+    }
+    assert!(why(two).contains("more than one member names a function"));
+}
+
+#[test]
+fn without_btf_a_kernel_that_nobody_changed_has_empty_lists() {
+    let mut quiet = Machine::new();
+    quiet.word(LIVEPATCH, LIVEPATCH);
+    let found = read_without_btf(quiet);
+    assert_eq!((found.entries.len(), found.read.len(), found.unread.len()), (0, 4, 0));
 }

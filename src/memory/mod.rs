@@ -23,6 +23,7 @@ mod live;
 mod location;
 mod mapped;
 mod members;
+mod module_layout;
 mod modules;
 mod pages;
 mod pagetables;

@@ -12,29 +12,24 @@
 //! };
 //! ```
 //!
-//! Where the members are, the kernel's BTF says. Memory may say anything: the walk is bounded, each step is checked against
+//! Where the members are, `module_layout` says. Memory may say anything: the walk is bounded, each step is checked against
 //! the one before it, and an error names the module behind which the list is broken.
 
 use std::collections::HashSet;
 
 use super::location::Location;
 use super::mapped::Mapped;
+use super::module_layout::{Extent, Layout, Parts, number};
 use super::read::Memory;
 use crate::error::{Error, Result};
-use crate::image::btf::Btf;
 use crate::image::{Blocks, Image};
 
 /// More modules than any kernel has loaded.
 const MAX_MODULES: usize = 4096;
-/// No `struct module` is longer.
-const MAX_STRUCT: usize = 1 << 14;
-/// No module is larger.
-const MAX_SIZE: u64 = 256 << 20;
 /// Longest name (`MODULE_NAME_LEN`: 64 less a `long`, so 56 or 60).
 const MAX_NAME: usize = 60;
 /// `MODULE_STATE_LIVE`.
 const LIVE: u32 = 0;
-const PAGE: u64 = 4096;
 
 /// A module in memory. Addresses are run-time ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,80 +46,15 @@ pub struct LoadedModule {
     pub size: u64,
     /// Where its sections were put.
     pub blocks: Blocks,
-    /// Its per-CPU offset.
-    pub percpu: u64,
-}
-
-/// Offsets of what is read, in bytes.
-#[derive(Debug)]
-struct Layout {
-    size: usize,
-    state: usize,
-    list: usize,
-    name: usize,
-    percpu: Option<usize>,
-    memory: Parts,
-}
-
-#[derive(Debug)]
-enum Parts {
-    /// Offsets of `base`, `size` and `text_size`.
-    Core(usize, usize, usize),
-    /// Offsets of `mem`; size of an element; offsets of `base` and `size` in it.
-    Apart(usize, usize, usize, usize),
-}
-
-impl Layout {
-    fn of(image: &Image) -> Result<Layout> {
-        let Some(btf) = image.btf()? else {
-            return Err(Error::memory("the image has no BTF, which says what a struct module looks like"));
-        };
-        let (size, module) = members(&btf, "module")?;
-        let offset = |name: &str| {
-            let found = module.iter().find(|(member, _)| member == name).map(|&(_, at)| at);
-            found.ok_or_else(|| Error::memory(format!("BTF: struct module has no member {name}")))
-        };
-        let inner = |of: &str, name: &str| {
-            let (_, members) = members(&btf, of)?;
-            let found = members.iter().find(|(member, _)| member == name).map(|&(_, at)| at);
-            found.ok_or_else(|| Error::memory(format!("BTF: struct {of} has no member {name}")))
-        };
-        let memory = match offset("core_layout") {
-            Ok(core) => {
-                let at = |name: &str| Ok::<_, Error>(core + inner("module_layout", name)?);
-                Parts::Core(at("base")?, at("size")?, at("text_size")?)
-            }
-            Err(_) => {
-                let (size, _) = members(&btf, "module_memory")?;
-                Parts::Apart(offset("mem")?, size, inner("module_memory", "base")?, inner("module_memory", "size")?)
-            }
-        };
-        if size > MAX_STRUCT {
-            return Err(Error::memory(format!("BTF: a struct module of {size} bytes")));
-        }
-        Ok(Layout {
-            size,
-            state: offset("state")?,
-            list: offset("list")?,
-            name: offset("name")?,
-            percpu: offset("percpu").ok(),
-            memory,
-        })
-    }
-}
-
-/// Size of a structure, and its members with their offsets, both in bytes.
-fn members(btf: &Btf<'_>, name: &str) -> Result<(usize, Vec<(String, usize)>)> {
-    let id = btf.find_struct(name).ok_or_else(|| Error::memory(format!("BTF has no struct {name}")))?;
-    let members = btf.members(id)?.iter().map(|m| (m.name.to_owned(), m.bit_offset as usize / 8)).collect();
-    Ok((btf.size_of(id)?, members))
+    /// Its per-CPU offset; `None` where the image has no BTF, which says where that is.
+    pub percpu: Option<u64>,
 }
 
 /// The modules that are loaded, the newest first.
 ///
 /// # Errors
-/// Memory that cannot be read by virtual addresses, an image without BTF or without the symbol `modules`, a list that is
-/// broken.
+/// Memory that cannot be read by virtual addresses, an image without the symbol `modules`, a list that is broken, or of whose
+/// structures nothing tells what they look like.
 pub fn modules(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<LoadedModule>> {
     list(memory, found, image).map_err(|error| error.in_file(memory.name()))
 }
@@ -146,6 +76,8 @@ fn list(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<LoadedMo
 
 fn walk(mapped: &Mapped<'_>, layout: &Layout, word: usize, head: u64) -> Result<Vec<LoadedModule>> {
     let mut modules: Vec<LoadedModule> = Vec::new();
+    // Of those whose layout has to be looked for.
+    let mut structures = Vec::new();
     let mut seen = HashSet::new();
     let mut buffer = vec![0; layout.size];
     let mut links = [0; 16];
@@ -166,7 +98,11 @@ fn walk(mapped: &Mapped<'_>, layout: &Layout, word: usize, head: u64) -> Result<
         if modules.len() == MAX_MODULES {
             return Err(broken("it has more modules than any kernel"));
         }
-        if !mapped.read(address, &mut buffer)? {
+        buffer.fill(0);
+        // Nobody knows how long one is whose layout has to be looked for.
+        let needed = if layout.memory.is_some() { layout.size } else { layout.name + MAX_NAME };
+        let unread = mapped.fill(address, &mut buffer)?;
+        if unread.first().is_some_and(|gap| gap.start.wrapping_sub(address) < needed as u64) {
             return Err(broken("the next struct module could not be read"));
         }
         if number(&buffer, layout.list + word, word) != before {
@@ -175,20 +111,25 @@ fn walk(mapped: &Mapped<'_>, layout: &Layout, word: usize, head: u64) -> Result<
         let module = parse(layout, word, &buffer, address).map_err(|reason| broken(&reason))?;
         modules.push(module);
         (before, node) = (node, number(&buffer, layout.list, word));
+        if layout.memory.is_none() {
+            structures.push((address, buffer.clone()));
+        }
     }
     if last != before {
         return Err(Error::memory("the list of modules does not end where its head says").at_address(head));
     }
+    if !structures.is_empty() {
+        for (module, extent) in modules.iter_mut().zip(Parts::search(word, &structures)?) {
+            module.put(extent);
+        }
+    }
     Ok(modules)
 }
 
-/// The number of this many bytes; 0 where they leave the structure.
-fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
-    let mut number = [0; 8];
-    if let Some(found) = at.checked_add(width).and_then(|end| bytes.get(at..end)) {
-        number[..width].copy_from_slice(found);
+impl LoadedModule {
+    fn put(&mut self, Extent { blocks, text, size }: Extent) {
+        (self.blocks, self.text, self.size) = (blocks, text, size);
     }
-    u64::from_le_bytes(number)
 }
 
 fn parse(layout: &Layout, word: usize, bytes: &[u8], address: u64) -> std::result::Result<LoadedModule, String> {
@@ -199,25 +140,12 @@ fn parse(layout: &Layout, word: usize, bytes: &[u8], address: u64) -> std::resul
         return Err("the next has no name".to_owned());
     }
     let name = String::from_utf8_lossy(name).into_owned();
-    let (blocks, text, size) = match layout.memory {
-        Parts::Core(base, size, text) => {
-            let base = number(bytes, base, word);
-            let (size, text) = (number(bytes, size, 4), number(bytes, text, 4));
-            (Blocks::Together(base), (base, text), size)
-        }
-        Parts::Apart(at, stride, base, size) => {
-            let part =
-                |i: usize| (number(bytes, at + i * stride + base, word), number(bytes, at + i * stride + size, 4));
-            // `enum mod_mem_type`: text, data, rodata, data that is read-only after init.
-            let (text, data, rodata, ro_after_init) = (part(0), part(1), part(2), part(3));
-            let size = text.1 + data.1 + rodata.1 + ro_after_init.1;
-            (Blocks::Apart { text: text.0, rodata: rodata.0, ro_after_init: ro_after_init.0, data: data.0 }, text, size)
-        }
-    };
-    let end = text.0.checked_add(size.max(text.1));
-    if size > MAX_SIZE || text.1 > size || text.0 % PAGE != 0 || end.is_none() {
-        return Err(format!("{name} has {} bytes of code of {size} at {:#x}", text.1, text.0));
+    let live = number(bytes, layout.state, 4) as u32 == LIVE;
+    let percpu = layout.percpu.map(|at| number(bytes, at, word));
+    let blocks = Blocks::Together(0);
+    let mut module = LoadedModule { name, address, live, text: (0, 0), size: 0, blocks, percpu };
+    if let Some(parts) = layout.memory {
+        module.put(parts.read(word, bytes).map_err(|reason| format!("{} has {reason}", module.name))?);
     }
-    let percpu = layout.percpu.map_or(0, |at| number(bytes, at, word));
-    Ok(LoadedModule { name, address, live: number(bytes, layout.state, 4) as u32 == LIVE, text, size, blocks, percpu })
+    Ok(module)
 }

@@ -9,7 +9,10 @@
 //! | live patches (`kernel/livepatch/core.c`) | `klp_patches`, their objects, their functions | `old_func`, `new_func` |
 //!
 //! Where the members are, the kernel's BTF says; without it the first two lists are read as they are declared, if what is
-//! read looks like it. Memory may say anything: every walk is bounded.
+//! read looks like it, trampolines where one member alone names a function of the kernel in all of them, and of live patches
+//! whether there is one. Memory may say anything: every walk is bounded.
+
+use std::ops::Range;
 
 use super::location::Location;
 use super::mapped::Mapped;
@@ -21,6 +24,8 @@ use crate::image::Image;
 /// `1 << KPROBE_HASH_BITS`, and `TRAMPOLINE_TABLE_SIZE`.
 const KPROBE_LISTS: u64 = 64;
 const TRAMPOLINE_LISTS: u64 = 1024;
+/// How many words of a `struct bpf_trampoline` are looked at.
+const TRAMPOLINE_WORDS: u64 = 40;
 /// More entries than any list has.
 const MAX_ENTRIES: usize = 1 << 17;
 /// More than any kernel has functions that can be traced.
@@ -101,7 +106,9 @@ pub struct Registered {
 pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Registered> {
     let mapped = Mapped::new(memory, found, image).map_err(|error| error.in_file(memory.name()))?;
     let word = image.bits().word();
-    let walk = Walk { mapped: &mapped, members: Members { btf: image.btf()?, word }, word };
+    let text = image.section(".text").map_or(0..0, |section| section.address..section.end());
+    let text = text.start.wrapping_add(found.slide)..text.end.wrapping_add(found.slide);
+    let walk = Walk { mapped: &mapped, members: Members { btf: image.btf()?, word }, word, text };
     let mut registered = Registered::default();
     for owner in Registrar::ALL {
         let names = owner.symbols();
@@ -128,6 +135,8 @@ struct Walk<'a> {
     mapped: &'a Mapped<'a>,
     members: Members<'a>,
     word: usize,
+    /// The kernel's code, where it runs.
+    text: Range<u64>,
 }
 
 impl Walk<'_> {
@@ -270,16 +279,53 @@ impl Walk<'_> {
     }
 
     fn trampolines(&self, table: u64, entries: &mut Vec<Entry>) -> Result<()> {
-        let node = self.offset("bpf_trampoline", "hlist").or_else(|_| self.offset("bpf_trampoline", "hlist_key"))?;
-        let address = self.offset("bpf_trampoline", "func.addr")?;
-        for trampoline in self.hashed(table, TRAMPOLINE_LISTS, node)? {
+        let (trampolines, address) = if self.members.declared() {
+            // `struct hlist_node` is its first member.
+            let trampolines = self.hashed(table, TRAMPOLINE_LISTS, 0)?;
+            let Some(address) = self.function_of_all(&trampolines)? else { return Ok(()) };
+            (trampolines, address)
+        } else {
+            let node =
+                self.offset("bpf_trampoline", "hlist").or_else(|_| self.offset("bpf_trampoline", "hlist_key"))?;
+            (self.hashed(table, TRAMPOLINE_LISTS, node)?, self.offset("bpf_trampoline", "func.addr")?)
+        };
+        for trampoline in trampolines {
             let address = self.pointer(trampoline.wrapping_add(address))?;
             entries.push(Entry { owner: Registrar::Bpf, address, handler: 0 });
         }
         Ok(())
     }
 
+    /// Where trampolines have `func.addr`, if nothing describes them: at the one place where each has code of the kernel's.
+    /// None where there is no trampoline.
+    fn function_of_all(&self, trampolines: &[u64]) -> Result<Option<u64>> {
+        let word = self.word as u64;
+        let mut places: Vec<u64> = (2..TRAMPOLINE_WORDS).map(|at| at * word).collect();
+        for &trampoline in trampolines {
+            let mut held = Vec::new();
+            for &place in &places {
+                let there = self.mapped.fill(trampoline.wrapping_add(place), &mut [0; 8][..self.word])?.is_empty();
+                if there && self.text.contains(&self.pointer(trampoline.wrapping_add(place))?) {
+                    held.push(place);
+                }
+            }
+            places = held;
+        }
+        match places[..] {
+            _ if trampolines.is_empty() => Ok(None),
+            [place] => Ok(Some(place)),
+            _ => Err(Error::memory(format!(
+                "the image has no BTF, and of its {} trampolines {} names a function",
+                trampolines.len(),
+                if places.is_empty() { "no member" } else { "more than one member" }
+            ))),
+        }
+    }
+
     fn livepatches(&self, head: u64, entries: &mut Vec<Entry>) -> Result<()> {
+        if self.pointer(head)? == head {
+            return Ok(());
+        }
         let at = |of: &str, name: &str| self.offset(of, name);
         let (old, new) = (at("klp_func", "old_func")?, at("klp_func", "new_func")?);
         for patch in self.linked(head, at("klp_patch", "list")?)? {

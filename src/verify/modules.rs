@@ -105,10 +105,16 @@ impl Modules {
         // The oldest first: a module uses what those before it export.
         for module in self.loaded.iter().rev() {
             let Some(image) = files.get(&module.name) else { continue };
+            let percpu = image.section(PER_CPU).is_some_and(|section| section.size > 0);
+            if percpu && module.percpu.is_none() {
+                let reason =
+                    "has per-CPU data, and the kernel's image no BTF, which says where struct module tells of them";
+                return Err(Error::memory(reason).in_file(image.name()));
+            }
             let place = Placement {
                 blocks: module.blocks,
                 this_module: module.address,
-                percpu: module.percpu,
+                percpu: module.percpu.unwrap_or(0),
                 slide: found.slide,
                 symbols: &symbols,
                 others: &others,

@@ -172,3 +172,31 @@ def test_a_module_wants_those_it_depends_on(kernel: Kernel, core: Path, modules:
     ext4 = modules[MODULES.index("ext4")]
     with pytest.raises(ImageError, match="which neither the kernel nor the modules given have"):
         kernel.verify(core, modules=[ext4])
+
+
+def without_btf(file: Path) -> Kernel:
+    """A kernel packed with xz, as it were without types: its sections of them have other names."""
+    packed = file.read_bytes()
+    setup = (packed[0x1F1] or 4) + 1
+    offset, size = struct.unpack_from("<II", packed, 0x248)
+    start = setup * 512 + offset
+    payload = packed[start : start + size]
+    if not payload.startswith(b"\xfd7zXZ"):
+        pytest.skip("the kernel is not packed with xz")
+    elf = lzma.LZMADecompressor().decompress(payload)
+    names = elf.rindex(b"\0.BTF\0")  # behind the sections themselves
+    return pvops.open(elf[:names] + elf[names:].replace(b"\0.BTF", b"\0.XTF"))
+
+
+def test_without_types_the_same_is_read(kernel: Kernel, booted_kernel: Path, core: Path, modules: list[Path]) -> None:
+    untyped = without_btf(booted_kernel)
+    given = [module for module in modules if module.name.split(".")[0] not in ("ext4", "kvm")]
+    expected, found = kernel.verify(core, modules=given), untyped.verify(core, modules=given)
+    assert found.verdict == "clean", found.unexplained[:5]
+    assert found.data.counts == expected.data.counts
+    assert not found.data.unheard
+    for one, other in zip(expected.modules, found.modules, strict=True):
+        assert (one.name, one.address, one.size, one.judged) == (other.name, other.address, other.size, other.judged)
+        assert one.explained == other.explained
+    with pytest.raises(DumpError, match="has per-CPU data, and the kernel's image no BTF"):
+        untyped.verify(core, modules=modules)
