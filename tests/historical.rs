@@ -53,6 +53,20 @@ fn number(value: &Value) -> u32 {
     value.as_u64().expect("a number") as u32
 }
 
+/// A row as a golden has it, with its replacement and where that lies.
+fn alternative(row: &Value, at: u64, replacement: &[u8]) -> Alternative {
+    Alternative {
+        address: address(&row["address"]),
+        replacement: at,
+        feature: number(&row["feature"]) as u16,
+        inverted: false,
+        direct_call: false,
+        len: number(&row["len"]) as u8,
+        replacement_len: replacement.len() as u8,
+        pad: 0,
+    }
+}
+
 /// The parts of a line that all kinds have.
 struct Case<'a> {
     line: &'a Value,
@@ -73,16 +87,7 @@ impl Case<'_> {
     fn alternative(&self) -> Result<Vec<u8>> {
         let line = self.line;
         let replacement = bytes(&line["replacement"]);
-        let row = Alternative {
-            address: address(&line["address"]),
-            replacement: address(&line["replacement_address"]),
-            feature: number(&line["feature"]) as u16,
-            inverted: false,
-            direct_call: false,
-            len: number(&line["len"]) as u8,
-            replacement_len: replacement.len() as u8,
-            pad: 0,
-        };
+        let row = alternative(line, address(&line["replacement_address"]), &replacement);
         let patcher = Patcher { rules: self.rules.alternatives, bits: self.bits, nops: self.nops };
         let mut site = bytes(&line["before"]);
         if line["present"].as_bool().expect("a bool") {
@@ -125,17 +130,8 @@ impl Case<'_> {
         let mut rows = Vec::new();
         for row in list("alternatives") {
             let replacement = bytes(&row["replacement"]);
-            rows.push(Alternative {
-                address: address(&row["address"]),
-                // These eras move nothing: where replacements lie does not matter.
-                replacement: 0x1000 + pool.len() as u64,
-                feature: number(&row["feature"]) as u16,
-                inverted: false,
-                direct_call: false,
-                len: number(&row["len"]) as u8,
-                replacement_len: replacement.len() as u8,
-                pad: 0,
-            });
+            // These eras move nothing: where replacements lie does not matter.
+            rows.push(alternative(row, 0x1000 + pool.len() as u64, &replacement));
             pool.extend(replacement);
         }
         pool.push(0);

@@ -10,12 +10,12 @@ mod dice;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use boots_support::{Recorded, all, info, kernel, rules};
+use boots_support::{Recorded, all, kernel, rules};
 use dice::Dice;
 use pvops::image::Image;
 use pvops::insn;
 use pvops::patch;
-use pvops::plan::{self, LoadedCode};
+use pvops::plan;
 use pvops::sites::Tables;
 use pvops::verify::{Known, Report, Unknown, Verifier, View};
 
@@ -349,9 +349,7 @@ fn every_injected_change_is_found_and_nothing_else() {
         let image = kernel(&recorded.kernel);
         let tables = Tables::read(&image).expect("real tables are valid");
         let memory = recorded.memory(&image);
-        let info = info(&recorded.kernel, &image);
-        let verifier =
-            Verifier::new(&image, &tables, rules(&recorded.kernel), info, LoadedCode::of(&image)).expect("a verifier");
+        let verifier = recorded.verifier(&image, &tables);
         let symbols = image.symbols().expect("symbols").expect("some");
         let (text, end) = verifier.text();
         let mut functions: Vec<u64> = symbols.iter().map(|(a, ..)| a).filter(|a| (text..end).contains(a)).collect();

@@ -4,10 +4,9 @@
 
 mod boots_support;
 
-use boots_support::{all, info, kernel, rules};
-use pvops::plan::LoadedCode;
+use boots_support::{all, kernel};
 use pvops::sites::Tables;
-use pvops::verify::{Known, Verifier, View};
+use pvops::verify::{Known, View};
 
 /// One boot of each era where not all are asked for (`PVOPS_MUTATIONS=all`): Python's tests go through all of them.
 const FEW: [&str; 4] = [
@@ -29,9 +28,7 @@ fn every_byte_of_every_boot_is_explained() {
         let image = kernel(&recorded.kernel);
         let tables = Tables::read(&image).expect("real tables are valid");
         let memory = recorded.memory(&image);
-        let info = info(&recorded.kernel, &image);
-        let verifier =
-            Verifier::new(&image, &tables, rules(&recorded.kernel), info, LoadedCode::of(&image)).expect("a verifier");
+        let verifier = recorded.verifier(&image, &tables);
         let view = View::new(verifier.text(), &memory, &[]).expect("a view");
         let report = verifier.verify(&view, &Known::default());
         let section = image.section(".text").expect(".text");
@@ -53,9 +50,7 @@ fn what_cannot_be_read_is_neither_wrong_nor_a_vote() {
         let image = kernel(&recorded.kernel);
         let tables = Tables::read(&image).expect("real tables are valid");
         let mut memory = recorded.memory(&image);
-        let info = info(&recorded.kernel, &image);
-        let verifier =
-            Verifier::new(&image, &tables, rules(&recorded.kernel), info, LoadedCode::of(&image)).expect("a verifier");
+        let verifier = recorded.verifier(&image, &tables);
         let (start, end) = verifier.text();
         // Half of all pages, ends in the middle of sites.
         let unread: Vec<_> = (start..end).step_by(8192).map(|at| at + 3..(at + 4099).min(end)).collect();

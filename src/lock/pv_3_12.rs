@@ -7,7 +7,7 @@ use super::limit::Until;
 use super::ops::{self, PvLockOps};
 use super::parking;
 use super::patience;
-use super::pv_4_0::{SLOWPATH, STEP, halves, wait_turn, word};
+use super::pv_4_0::{SLOWPATH, STEP, halves, two_halves, wait_turn, word};
 use super::raw::RawLock;
 use super::slots::Want;
 use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
@@ -27,24 +27,9 @@ pub struct PvTicketLock3_12<O = ops::Default> {
     ops: O,
 }
 
+two_halves!(PvTicketLock3_12);
+
 impl<O: PvLockOps> PvTicketLock3_12<O> {
-    const_fn! {
-        /// A free lock that is enlightened by these ops.
-        pub fn with_ops(ops: O) -> Self {
-            PvTicketLock3_12 { word: LockMemory::new(AtomicU32::new(0)), ops }
-        }
-    }
-
-    /// What freeing it would be.
-    #[cfg(loom)]
-    pub fn retire(&self) {
-        self.word.retire();
-    }
-
-    fn want(&self, ticket: u16) -> Want {
-        Want { lock: self.word.address(), ticket: u32::from(ticket / STEP) }
-    }
-
     fn head(&self) -> u16 {
         halves(self.word.load(Ordering::Acquire)).0
     }

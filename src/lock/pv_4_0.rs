@@ -30,6 +30,31 @@ pub struct PvTicketLock4_0<O = ops::Default> {
     ops: O,
 }
 
+/// What both of the kernel's locks have besides: they differ in where the flag is.
+macro_rules! two_halves {
+    ($lock:ident) => {
+        impl<O: PvLockOps> $lock<O> {
+            const_fn! {
+                /// A free lock that is enlightened by these ops.
+                pub fn with_ops(ops: O) -> Self {
+                    $lock { word: LockMemory::new(AtomicU32::new(0)), ops }
+                }
+            }
+
+            /// What freeing it would be.
+            #[cfg(loom)]
+            pub fn retire(&self) {
+                self.word.retire();
+            }
+
+            fn want(&self, ticket: u16) -> Want {
+                Want { lock: self.word.address(), ticket: u32::from(ticket / STEP) }
+            }
+        }
+    };
+}
+pub(super) use two_halves;
+
 /// The halves of a word: head and tail.
 pub(super) fn halves(word: u32) -> (u16, u16) {
     let [a, b, c, d] = word.to_le_bytes();
@@ -70,24 +95,9 @@ pub(super) fn wait_turn<O: PvLockOps>(ops: &O, want: Want, is_mine: impl Fn() ->
     }
 }
 
+two_halves!(PvTicketLock4_0);
+
 impl<O: PvLockOps> PvTicketLock4_0<O> {
-    const_fn! {
-        /// A free lock that is enlightened by these ops.
-        pub fn with_ops(ops: O) -> Self {
-            PvTicketLock4_0 { word: LockMemory::new(AtomicU32::new(0)), ops }
-        }
-    }
-
-    /// What freeing it would be.
-    #[cfg(loom)]
-    pub fn retire(&self) {
-        self.word.retire();
-    }
-
-    fn want(&self, ticket: u16) -> Want {
-        Want { lock: self.word.address(), ticket: u32::from(ticket / STEP) }
-    }
-
     fn head(&self) -> u16 {
         halves(self.word.load(Ordering::Acquire)).0 & !SLOWPATH
     }

@@ -3,7 +3,6 @@
 use core::cell::Cell;
 use core::time::Duration;
 
-use super::fence;
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 use super::left::Left;
 use super::limit::{Limit, Never, Until};
@@ -12,7 +11,7 @@ use super::parking::{self, Leaving};
 use super::patience::{self, Waiting};
 use super::raw::{Leave, RawLock};
 use super::slots::Want;
-use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn, default_backend};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -59,28 +58,9 @@ struct Turn {
     starving: bool,
 }
 
-impl PvHybridLock {
-    /// A free lock, with the default backend and the best fence the kernel offers.
-    pub fn new() -> Self {
-        fence::choose();
-        Self::with_ops(ops::Default::default())
-    }
-}
-
-impl Default for PvHybridLock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+default_backend!(PvHybridLock);
 
 impl<O> PvHybridLock<O> {
-    const_fn! {
-        /// A free lock that is enlightened by these ops. It asks for the fence at its first release.
-        pub fn with_ops(ops: O) -> Self {
-            Self::at(0, ops)
-        }
-    }
-
     const_fn! {
         /// A free lock whose queue gives this ticket next, modulo 2³¹: to see the tickets wrap.
         pub fn at(ticket: u32, ops: O) -> Self {
@@ -100,20 +80,9 @@ impl<O> PvHybridLock<O> {
     fn want(&self, ticket: u32) -> Want {
         Want { lock: self.words.address(), ticket: ticket / STEP }
     }
-
-    /// What freeing it would be.
-    #[cfg(loom)]
-    pub fn retire(&self) {
-        self.words.retire();
-    }
 }
 
 impl<O: PvLockOps> PvHybridLock<O> {
-    /// The ops it calls on the slow path.
-    pub fn ops(&self) -> &O {
-        &self.ops
-    }
-
     /// Waits for the lock, first outside the queue and then in it. False: the limit was over.
     #[cold]
     #[inline(never)]

@@ -2,7 +2,6 @@
 
 use core::time::Duration;
 
-use super::fence;
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 use super::left::Left;
 use super::limit::{Limit, Never, Until};
@@ -11,7 +10,7 @@ use super::parking::{self, Leaving};
 use super::patience::{self, Waiting};
 use super::raw::{Leave, RawLock};
 use super::slots::Want;
-use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn, default_backend};
 
 /// A ticket lock that serves strictly in the order of arrival, on as few instructions as the plain one.
 ///
@@ -46,28 +45,9 @@ struct Words {
     head: AtomicU32,
 }
 
-impl PvTicketLock {
-    /// A free lock, with the default backend and the best fence the kernel offers.
-    pub fn new() -> Self {
-        fence::choose();
-        Self::with_ops(ops::Default::default())
-    }
-}
-
-impl Default for PvTicketLock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+default_backend!(PvTicketLock);
 
 impl<O> PvTicketLock<O> {
-    const_fn! {
-        /// A free lock that is enlightened by these ops. It asks for the fence at its first release.
-        pub fn with_ops(ops: O) -> Self {
-            Self::at(0, ops)
-        }
-    }
-
     const_fn! {
         /// A free lock whose next ticket is this one: to see the tickets wrap.
         pub fn at(ticket: u32, ops: O) -> Self {
@@ -80,20 +60,9 @@ impl<O> PvTicketLock<O> {
     fn want(&self, ticket: u32) -> Want {
         Want { lock: self.words.address(), ticket }
     }
-
-    /// What freeing it would be.
-    #[cfg(loom)]
-    pub fn retire(&self) {
-        self.words.retire();
-    }
 }
 
 impl<O: PvLockOps> PvTicketLock<O> {
-    /// The ops it calls on the slow path.
-    pub fn ops(&self) -> &O {
-        &self.ops
-    }
-
     /// Acquires, and says with which ticket: they are served one by one, in the order they were given.
     #[inline]
     pub fn acquire(&self) -> u32 {

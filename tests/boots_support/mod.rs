@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use pvops::image::{Bits, Image};
 use pvops::insn::{GENERIC_NOPS, K7_NOPS, K8_NOPS, NopTable, P6_NOPS, X86_11_NOPS, X86_32_NOPS, X86_NOPS};
 use pvops::plan::paravirt::{self, Inline, NoRoom, Null, Pointer, Slot, Switch};
-use pvops::plan::{Boot, Paravirt, Rules};
+use pvops::plan::{Boot, LoadedCode, Paravirt, Rules};
 use pvops::sites::Tables;
-use pvops::verify::{FeatureNumbers, Inlined, KernelInfo, Ops};
+use pvops::verify::{FeatureNumbers, Inlined, KernelInfo, Ops, Verifier};
 use serde_json::Value;
 
 /// One of `boots/*.json`, with the files beside it.
@@ -70,6 +70,12 @@ impl Recorded {
             rest = &tail[len..];
         }
         text
+    }
+
+    /// What judges it: of the image alone.
+    pub fn verifier<'a>(&self, image: &Image, tables: &'a Tables) -> Verifier<'a> {
+        let info = info(&self.kernel, image);
+        Verifier::new(image, tables, rules(&self.kernel), info, LoadedCode::of(image)).expect("a verifier")
     }
 
     fn with(&self, suffix: &str) -> PathBuf {

@@ -242,3 +242,8 @@ def test_a_machine_does_not_change() -> None:
     assert machine.possible_cpus.value != 1
     assert replace(machine) == machine != other
     assert hash(replace(machine)) == hash(machine)
+
+
+def test_an_argument_that_there_is_not_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match="'vendr'"):
+        Machine(vendr="x")  # type: ignore[call-arg]

@@ -7,7 +7,7 @@ usual guest: several CPUs, the features that hosts have offered for years, an em
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,25 +37,20 @@ class Condition:
 
     def __and__(self, other: Condition) -> Condition:
         """Both; a false conjunction is explained by what is false."""
-
-        def both(machine: Machine | None, hypervisor: str) -> Verdict:
-            verdicts = [self(machine, hypervisor), other(machine, hypervisor)]
-            holds = all(v.holds for v in verdicts)
-            reasons = [v.why for v in verdicts if v.why and v.holds == holds]
-            return Verdict(holds, ", ".join(reasons))
-
-        return Condition(both)
+        return self._with(other, all)
 
     def __or__(self, other: Condition) -> Condition:
         """Either; a true disjunction is explained by what is true."""
+        return self._with(other, any)
 
-        def either(machine: Machine | None, hypervisor: str) -> Verdict:
+    def _with(self, other: Condition, decides: Callable[[Iterable[bool]], bool]) -> Condition:
+        def test(machine: Machine | None, hypervisor: str) -> Verdict:
             verdicts = [self(machine, hypervisor), other(machine, hypervisor)]
-            holds = any(v.holds for v in verdicts)
+            holds = decides(v.holds for v in verdicts)
             reasons = [v.why for v in verdicts if v.why and v.holds == holds]
             return Verdict(holds, ", ".join(reasons))
 
-        return Condition(either)
+        return Condition(test)
 
     def __invert__(self) -> Condition:
         """The opposite, with the same sentence (which says what is so)."""

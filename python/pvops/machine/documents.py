@@ -92,7 +92,7 @@ def _of_preset(values: Mapping[str, object], name: str) -> Given:
     )
     out = cpus.given(preset, cpus=count, hypervisor=hypervisor, cmdline=cmdline)
     out["name"] = name
-    out["told_by"] = {key: source for key, source in out["told_by"].items() if key not in values}
+    out["told_by"] = {key: source for key, source in (out["told_by"] or {}).items() if key not in values}
     return out
 
 

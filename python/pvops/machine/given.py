@@ -30,15 +30,17 @@ class Given(TypedDict, total=False):
     online_cpus: int | None
     possible_cpus: int | None
     cmdline: str | None
-    vulnerabilities: Mapping[str, str]
+    vulnerabilities: Mapping[str, str] | None
     hypervisor: str | None
     clocksource: str | None
-    cpuid: Mapping[tuple[int, int], Registers]
+    cpuid: Mapping[tuple[int, int], Registers] | None
     kernel: str | None
     dmesg: str
-    parts: Mapping[str, str]
-    told_by: Mapping[str, str]
+    parts: Mapping[str, str] | None
+    told_by: Mapping[str, str] | None
     state: State | None
+    given_hypervisor: str | None
+    given_possible_cpus: int | None
 
 
 def flags_under(flags: Iterable[str], hypervisor: str) -> frozenset[str]:

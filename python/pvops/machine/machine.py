@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any, Unpack
 
 from pvops.errors import InputError, MachineError, nearest
 from pvops.machine import cmdline as _cmdline
 from pvops.machine import cpus, documents, facts
 from pvops.machine import hypervisor as _hypervisor
-from pvops.machine.given import LIMIT, Registers, flags_under
+from pvops.machine.given import LIMIT, Given, Registers, flags_under
 from pvops.machine.hypervisor import Finding
 from pvops.machine.reading import bad
 from pvops.machine.state import State
@@ -40,6 +41,10 @@ _DETECTED = {
     "bare hardware": "none",
 }
 _BACKENDS = {"none": "native", "xen-pv": "xen"}
+
+#: Fields that are copied from what is given.
+_SETS = ("flags", "bugs")
+_MAPPINGS = ("vulnerabilities", "cpuid", "parts", "told_by")
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -90,60 +95,19 @@ class Machine:
     given_hypervisor: str | None
     given_possible_cpus: int | None
 
-    def __init__(
-        self,
-        *,
-        name: str = "machine",
-        vendor: str | None = None,
-        family: int | None = None,
-        model: int | None = None,
-        stepping: int | None = None,
-        siblings: int | None = None,
-        cores: int | None = None,
-        model_name: str | None = None,
-        flags: Iterable[str] | None = None,
-        bugs: Iterable[str] | None = None,
-        online_cpus: int | None = None,
-        possible_cpus: int | None = None,
-        cmdline: str | None = None,
-        vulnerabilities: Mapping[str, str] | None = None,
-        hypervisor: str | None = None,
-        clocksource: str | None = None,
-        cpuid: Mapping[tuple[int, int], Registers] | None = None,
-        kernel: str | None = None,
-        dmesg: str = "",
-        parts: Mapping[str, str] | None = None,
-        told_by: Mapping[str, str] | None = None,
-        state: State | None = None,
-        given_hypervisor: str | None = None,
-        given_possible_cpus: int | None = None,
-    ) -> None:
-        fields = {
-            "name": name,
-            "vendor": vendor,
-            "family": family,
-            "model": model,
-            "stepping": stepping,
-            "siblings": siblings,
-            "cores": cores,
-            "model_name": model_name,
-            "flags": None if flags is None else frozenset(flags),
-            "bugs": None if bugs is None else frozenset(bugs),
-            "online_cpus": online_cpus,
-            "cmdline": cmdline,
-            "vulnerabilities": dict(vulnerabilities or {}),
-            "clocksource": clocksource,
-            "cpuid": dict(cpuid or {}),
-            "kernel": kernel,
-            "dmesg": dmesg,
-            "parts": dict(parts or {}),
-            "told_by": dict(told_by or {}),
-            "state": state,
-            "given_hypervisor": hypervisor if given_hypervisor is None else given_hypervisor,
-            "given_possible_cpus": possible_cpus if given_possible_cpus is None else given_possible_cpus,
-        }
-        for name_, value in fields.items():
-            object.__setattr__(self, name_, value)
+    def __init__(self, **given: Unpack[Given]) -> None:
+        if unknown := given.keys() - Given.__annotations__.keys():
+            raise TypeError(f"Machine() got an unexpected argument {min(unknown)!r}")
+        values: dict[str, Any] = {"name": "machine", "dmesg": "", **given}
+        for item in fields(self):
+            value = values.get(item.name)
+            if value is None and item.name.startswith("given_"):
+                value = values.get(item.name.removeprefix("given_"))
+            if item.name in _SETS and value is not None:
+                value = frozenset(value)
+            elif item.name in _MAPPINGS:
+                value = dict(value or {})
+            object.__setattr__(self, item.name, value)
 
     def __hash__(self) -> int:
         return hash((self.vendor, self.family, self.model, self.flags, self.cmdline, self.given_hypervisor))
