@@ -6,6 +6,9 @@
 //! about to sleep, where that cost does not matter: `membarrier(PRIVATE_EXPEDITED)` has every CPU that runs this process
 //! execute a fence. Where the kernel has no `membarrier`, or seccomp refuses it, the unlockers fence: their slots say so
 //! (`SYMMETRIC`).
+//!
+//! That a waiter's fence serves both is checked on the memory model of x86 ([`check`](super::check)). On every other
+//! machine a release has a fence of its own, as it has in the models that loom searches, and nothing rests on `membarrier`.
 
 use super::sync::{self, Ordering};
 
@@ -50,8 +53,7 @@ mod system {
     pub fn choose() {}
 
     pub fn barrier() -> bool {
-        // Only a model has unlockers that fence and slots that do not say so.
-        cfg!(any(loom, shuttle))
+        false
     }
 
     pub fn asymmetric() -> bool {
@@ -65,27 +67,36 @@ pub fn choose() {
     system::choose();
 }
 
+/// Whether each release has a fence of its own, and no slot has to ask for one.
+const OWN_FENCE: bool = cfg!(not(any(target_arch = "x86_64", target_arch = "x86")));
+
 /// Whether waiters fence for the unlockers in this process.
 pub fn asymmetric() -> bool {
-    system::asymmetric()
+    !OWN_FENCE && system::asymmetric()
 }
 
-/// The unlocker's side between its store and its load: nothing but an order for the compiler.
+/// Whether a slot need not ask unlockers to fence: waiters do it for them, or they do it unasked.
+pub fn is_settled() -> bool {
+    OWN_FENCE || system::asymmetric()
+}
+
+/// The unlocker's side between its store and its load: on x86 nothing but an order for the compiler.
 ///
 /// The model checkers know no `membarrier`: for them it is a fence.
 #[inline(always)]
 pub fn light() {
-    #[cfg(any(loom, shuttle))]
-    full();
-    #[cfg(not(any(loom, shuttle)))]
-    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    if OWN_FENCE || cfg!(any(loom, shuttle)) {
+        full();
+    } else {
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+    }
 }
 
 /// The waiter's side between its store and its load. `false` if the kernel refused: then nothing is ordered.
 #[must_use]
 pub fn heavy(symmetric: bool) -> bool {
     full();
-    symmetric || system::barrier()
+    symmetric || OWN_FENCE || cfg!(any(loom, shuttle)) || system::barrier()
 }
 
 /// A full fence of this CPU.

@@ -142,7 +142,7 @@ pub fn kick<O: PvLockOps>(ops: O, next: Want, inherit: impl FnOnce() -> bool) ->
     if seen & SYMMETRIC != 0 {
         fence::full();
         // Slot by slot: a waiter knows from its own publishing whether those who look at that slot fence.
-        seen = if fence::asymmetric() {
+        seen = if fence::is_settled() {
             slot.fetch_and(!SYMMETRIC, Ordering::AcqRel) & !SYMMETRIC
         } else {
             slot.load(Ordering::Relaxed)
