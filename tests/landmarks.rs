@@ -135,6 +135,12 @@ fn the_code_of_fineibt_is_told_by_its_placeholder() {
         let file = file.section(".cfi_sites", TABLE, flags::RODATA, &from(TABLE, TEXT));
         let found = marks(&file);
         assert_eq!((found.fineibt_preamble, found.fineibt_caller), (Some(*preamble), Some(*caller)));
+        assert_eq!(found.fineibt_paranoid, None, "no third code follows");
+        let paranoid = b"\xb8\x78\x56\x34\x12\x41\x3b\x43\xf5\x2e\x4d\x8d\x5b\xf0\x75\xfd\x2e\x41\xff\xd3";
+        let constants = [&constants[..], paranoid].concat();
+        let file = with_text(&[0x90; 64]).section(".rodata", DATA, flags::RODATA, &constants);
+        let file = file.section(".cfi_sites", TABLE, flags::RODATA, &from(TABLE, TEXT));
+        assert_eq!(marks(&file).fineibt_paranoid, Some(*paranoid));
     }
 }
 

@@ -4,7 +4,7 @@
 
 use pvops::image::Bits;
 use pvops::insn::{X86_11_NOPS, X86_NOPS};
-use pvops::plan::{Boot, Cfi, CfiMode, Forms, Landmarks, LoadedCode, Plan, Rules, Run};
+use pvops::plan::{Boot, Forms, Landmarks, LoadedCode, Plan, Rules, Run};
 use pvops::sites::static_calls::StaticCall;
 use pvops::sites::{AddressTable, Alternative, AlternativeTable, Tables, alternatives};
 use pvops::{ErrorKind, Result};
@@ -277,83 +277,4 @@ fn a_return_that_clang_prefixed_is_replaced_as_a_whole() {
     };
     assert_eq!(patched(false), b"\xc3\xcc\xcc\xcc\xcc\xcc\x90");
     assert_eq!(patched(true), [&pvops::insn::jmp(TEXT, TEXT + 0x6000)[..], &[0xcc, 0x90]].concat());
-}
-
-// ---- kCFI and FineIBT
-
-/// Two functions with preambles, the second sealed; and a caller before a retpoline.
-fn cfi_kernel() -> (Vec<u8>, Tables) {
-    let preamble =
-        |hash: u32| [&[0xb8][..], &hash.to_le_bytes(), &[0x90; 11], b"\xf3\x0f\x1e\xfa", &[0x90; 12]].concat();
-    let caller = |hash: u32| {
-        let minus = hash.wrapping_neg().to_le_bytes();
-        [b"\x41\xba", &minus[..], b"\x45\x03\x53\xf1\x74\x02\x0f\x0b"].concat()
-    };
-    let mut text = [preamble(0x1122_3344), preamble(0x5566_7788), caller(0x1122_3344)].concat();
-    let site = TEXT + text.len() as u64;
-    text.extend(pvops::insn::call(site, THUNKS + 32 * 11));
-    let table = |sites: Vec<u64>| AddressTable { section: String::new(), sites };
-    let tables = Tables {
-        cfi: table(vec![TEXT, TEXT + 32]),
-        ibt: table(vec![TEXT + 48]),
-        retpolines: table(vec![site]),
-        ..Tables::default()
-    };
-    (text, tables)
-}
-
-fn cfi(mode: CfiMode, seed: Option<u32>) -> (Vec<u8>, usize) {
-    cfi_of("6.12", mode, seed)
-}
-
-fn cfi_of(era: &str, mode: CfiMode, seed: Option<u32>) -> (Vec<u8>, usize) {
-    let (text, tables) = cfi_kernel();
-    let boot = Boot { cfi: Cfi { mode, seed }, cfi_known: seed.is_some(), ..machine(0) };
-    let (plan, memory) = run(era, &text, &[0], &tables, &boot).expect("no BUG");
-    (memory.from(TEXT).to_vec(), plan.guesses().len())
-}
-
-#[test]
-fn hashes_are_new_at_each_boot_and_a_sealed_function_has_none() {
-    let (built, _) = cfi_kernel();
-    let (same, guesses) = cfi(CfiMode::Kcfi, None);
-    assert_eq!(same[..16], built[..16]);
-    assert_eq!(same[33..37], [0; 4]);
-    assert_eq!(same[48..52], *b"\x66\x0f\x1f\x00");
-    assert_eq!(same[64..78], built[64..78]);
-    assert_eq!(same[78..], *b"\x41\xff\xd3\x66\x90");
-    // Nobody says what the seed was: one preamble and one caller are guesses.
-    assert_eq!(guesses, 2);
-    let (seeded, guesses) = cfi(CfiMode::Kcfi, Some(0xff));
-    assert_eq!(seeded[1..5], 0x1122_33bb_u32.to_le_bytes());
-    assert_eq!(seeded[33..37], [0; 4]);
-    assert_eq!(seeded[66..70], 0x1122_33bb_u32.wrapping_neg().to_le_bytes());
-    assert_eq!(guesses, 0);
-}
-
-#[test]
-fn with_ibt_functions_check_their_callers() {
-    let (text, _) = cfi(CfiMode::FineIbt, Some(0));
-    assert_eq!(text[..16], *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x44\x33\x22\x11\x74\x03\x0f\x0b\x90");
-    assert_eq!(text[16..20], *b"\x66\x0f\x1f\x00");
-    // The sealed one lets nobody in: no endbr, and a hash that no caller has.
-    assert_eq!(text[32..48], *b"\x66\x0f\x1f\x00\x41\x81\xea\x00\x00\x00\x00\x74\x03\x0f\x0b\x90");
-    assert_eq!(text[64..78], *b"\x41\xba\x44\x33\x22\x11\x49\x83\xeb\x10\x0f\x1f\x40\x00");
-}
-
-#[test]
-fn before_6_5_no_hash_is_sealed_and_functions_keep_their_endbr() {
-    let (text, _) = cfi_of("6.1", CfiMode::Kcfi, Some(0));
-    assert_eq!(text[33..37], 0x5566_7788_u32.to_le_bytes());
-    let (text, _) = cfi_of("6.1", CfiMode::FineIbt, Some(0));
-    assert_eq!(text[16..20], *b"\xf3\x0f\x1e\xfa");
-    assert_eq!(text[32..48], *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x88\x77\x66\x55\x74\x03\x0f\x0b\x90");
-}
-
-#[test]
-fn cfi_off_jumps_over_the_check() {
-    let (text, _) = cfi(CfiMode::Off, None);
-    assert_eq!(text[64..66], *b"\xeb\x0c");
-    // The preamble stays, sealed or not.
-    assert_eq!(text[33..37], 0x5566_7788_u32.to_le_bytes());
 }

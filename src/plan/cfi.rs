@@ -5,12 +5,15 @@
 //! | kCFI, as built | `mov $hash,%eax`, nops | `mov $-hash,%r10d; add -15(%r11),%r10d; je; ud2` |
 //! | re-hashed (`cfi=norand`: not) | the hash xor the boot's seed | likewise |
 //! | FineIBT | `endbr64; sub $hash,%r10d; je; ud2; nop` | `mov $hash,%r10d; sub $16,%r11; nop` |
+//! | .. paranoid | the same | the call too: `mov $hash,%r10d; cmp -9(%r11),%r10d; lea -16(%r11),%r11; jne; call *%r11` |
 //! | `cfi=off` | re-hashed | `jmp` over the check |
 //! | function sealed, see [`super::ibt`] | hash 0 | – |
 //!
 //! Source: arch/x86/kernel/alternative.c of 6.2 to 6.12: FineIBT (931ab63664f0), the choice (082c4c815252), new hashes
 //! (0c3e806ec0f9); since 6.5 the function's own `endbr64` goes (04505bbbbb15). The code of FineIBT is the image's own
-//! (`fineibt_preamble_start`, `fineibt_caller_start`), with 0x12345678 where the hash goes; else 6.2's.
+//! (`fineibt_preamble_start`, `fineibt_caller_start`), with 0x12345678 where the hash goes; else 6.2's. 6.18.2 and 7.3-rc7:
+//! `fineibt_paranoid_start` came with 6.15; since then functions without `endbr` keep their preambles, and only what is a
+//! preamble is sealed. With ITS the rest of a paranoid check is in the thunk (e52c1dc7455d).
 
 use super::decision::{Kind, Reason};
 use super::forms::ENDBR64;
@@ -18,9 +21,10 @@ use super::guess::{Forms, Guess};
 use super::landmarks::PLACEHOLDER;
 use super::machine::{Cfi, CfiMode};
 use super::passes::Pass;
+use super::retpolines;
 use super::run::{Run, row_error};
 use crate::error::Result;
-use crate::insn::JMP_SHORT;
+use crate::insn::{JMP, JMP_SHORT};
 
 /// Where the function begins behind its preamble.
 const PREAMBLE: u64 = 16;
@@ -30,15 +34,20 @@ const CALLER: u64 = 14;
 const PREAMBLE_CODE: [u8; 16] = *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x78\x56\x34\x12\x74\x03\x0f\x0b\x90";
 const CALLER_CODE: [u8; 14] = *b"\x41\xba\x78\x56\x34\x12\x49\x83\xeb\x10\x0f\x1f\x40\x00";
 
-/// `is_endbr()`: `endbr64` and `endbr32`, and since 6.2 the poison; a hash may not look like one.
-fn is_endbr(word: u32) -> bool {
-    matches!(word.to_le_bytes(), [0xf3, 0x0f, 0x1e, 0xfa | 0xfb] | [0x66, 0x0f, 0x1f, 0x00])
+/// Where a paranoid caller's call begins in its code.
+const PARANOID_CALL: usize = 16;
+/// `cfi_enable_callers()` of 7.3: `jne .+3; test $0xd6,%al`, whose immediate is the `udb` that the jump leads to.
+pub const JUMP_TO_UDB: [u8; 4] = *b"\x75\x01\xa8\xd6";
+
+/// `__is_endbr()`: `endbr64` and `endbr32`, and since 6.2 the poison; a hash may not look like one.
+pub fn is_endbr(word: [u8; 4], poison: [u8; 4]) -> bool {
+    matches!(word, [0xf3, 0x0f, 0x1e, 0xfa | 0xfb]) || word == poison
 }
 
 /// `cfi_rehash()`.
-pub fn rehash(hash: u32, seed: u32) -> u32 {
+pub fn rehash(hash: u32, seed: u32, poison: [u8; 4]) -> u32 {
     let mut hash = hash ^ seed;
-    while is_endbr(hash) || is_endbr(hash.wrapping_neg()) {
+    while is_endbr(hash.to_le_bytes(), poison) || is_endbr(hash.wrapping_neg().to_le_bytes(), poison) {
         let low = hash & 1 != 0;
         hash >>= 1;
         if low {
@@ -51,7 +60,8 @@ pub fn rehash(hash: u32, seed: u32) -> u32 {
 /// The hash that a kCFI preamble holds.
 fn preamble_hash(run: &Run<'_>, address: u64) -> Option<u32> {
     match run.memory.from(address) {
-        [0xb8, a, b, c, d, ..] => Some(u32::from_le_bytes([*a, *b, *c, *d])).filter(|&hash| hash != 0),
+        // The register says how many arguments there are, where the compiler tells (6.15, 0c92385dc05e).
+        [0xb8..=0xbf, a, b, c, d, ..] => Some(u32::from_le_bytes([*a, *b, *c, *d])).filter(|&hash| hash != 0),
         _ => None,
     }
 }
@@ -88,15 +98,15 @@ fn preamble(run: &mut Run<'_>, row: u32, address: u64, mode: CfiMode, seed: Opti
         run.keep(Pass::Cfi, row, address, Reason::NotFound);
         return Ok(());
     };
-    let hash = seed.map_or(built, |seed| rehash(built, seed)).to_le_bytes();
-    if mode != CfiMode::FineIbt {
+    let poison = run.rules.endbr_poison;
+    let hash = seed.map_or(built, |seed| rehash(built, seed, poison)).to_le_bytes();
+    let function = address.wrapping_add(PREAMBLE);
+    if !mode.is_fineibt() || checks_endbr(run) && !endbr_at(run, function) {
         return run.poke(Pass::Cfi, row, address.wrapping_add(1), &hash, Kind::Constant, Reason::Rehashed);
     }
     let mut code = run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
     fill(&mut code, hash);
     run.poke(Pass::Cfi, row, address, &code, Kind::Inlined, Reason::FineIbt)?;
-    let function = address.wrapping_add(PREAMBLE);
-    let poison = run.rules.endbr_poison;
     if run.rules.seals_hashes && run.memory.read(function, 4).is_ok_and(|here| here == ENDBR64) {
         run.poke(Pass::Cfi, row, function, &poison, Kind::Sealed, Reason::FineIbt)?;
     }
@@ -107,23 +117,67 @@ fn preamble(run: &mut Run<'_>, row: u32, address: u64, mode: CfiMode, seed: Opti
 fn caller(run: &mut Run<'_>, row: u32, address: u64, mode: CfiMode, seed: Option<u32>) -> Result<()> {
     // A caller without a check has none to change.
     let Some(built) = caller_hash(run, address) else { return Ok(()) };
-    let hash = seed.map_or(built, |seed| rehash(built, seed));
-    match mode {
-        CfiMode::FineIbt => {
+    let hash = seed.map_or(built, |seed| rehash(built, seed, run.rules.endbr_poison));
+    match (mode, run.landmarks.fineibt_paranoid) {
+        (CfiMode::Paranoid, Some(code)) => paranoid(run, row, address, code, hash),
+        (CfiMode::FineIbt | CfiMode::Paranoid, _) => {
             let mut code = run.landmarks.fineibt_caller.unwrap_or(CALLER_CODE);
             fill(&mut code, hash.to_le_bytes());
             run.poke(Pass::CfiCallers, row, address, &code, Kind::Inlined, Reason::FineIbt)
         }
-        CfiMode::Kcfi => {
+        (CfiMode::Kcfi, _) => {
             let field = hash.wrapping_neg().to_le_bytes();
-            run.poke(Pass::CfiCallers, row, address.wrapping_add(2), &field, Kind::Constant, Reason::Rehashed)
+            run.poke(Pass::CfiCallers, row, address.wrapping_add(2), &field, Kind::Constant, Reason::Rehashed)?;
+            if run.rules.kcfi_udb {
+                let jump = address.wrapping_add(10);
+                run.poke(Pass::CfiCallers, row, jump, &JUMP_TO_UDB, Kind::Constant, Reason::Rehashed)?;
+            }
+            Ok(())
         }
-        CfiMode::Off => {
-            let [a, b, c, d] = hash.wrapping_neg().to_le_bytes();
-            let code = [JMP_SHORT, CALLER as u8 - 2, a, b, c, d];
-            run.poke(Pass::CfiCallers, row, address, &code, Kind::Jumped, Reason::CfiOff)
-        }
+        (CfiMode::Off, _) => run.poke(Pass::CfiCallers, row, address, &disabled(hash), Kind::Jumped, Reason::CfiOff),
     }
+}
+
+/// `cfi_disable_callers()`: a jump over the check, whose hash stays.
+fn disabled(hash: u32) -> [u8; 6] {
+    let [a, b, c, d] = hash.wrapping_neg().to_le_bytes();
+    [JMP_SHORT, CALLER as u8 - 2, a, b, c, d]
+}
+
+/// `cfi_rewrite_callers()` with `cfi_paranoid`: check and call are written at once.
+fn paranoid(run: &mut Run<'_>, row: u32, address: u64, mut code: [u8; 20], hash: u32) -> Result<()> {
+    let site = address.wrapping_add(CALLER);
+    let Some(branch) = retpolines::find(run, site)?.filter(|branch| !branch.conditional && branch.len == 6) else {
+        return run.poke(Pass::CfiCallers, row, address, &disabled(hash), Kind::Jumped, Reason::CfiOff);
+    };
+    fill(&mut code, hash.to_le_bytes());
+    // The last byte of the indirect call, and which half of a cache line it is in.
+    let last = address.wrapping_add(PARANOID_CALL as u64 + 2);
+    let mut guess = None;
+    if run.boot.with(run.boot.its) && last & 0x20 == 0 {
+        let (bytes, thunk) = retpolines::its_branch(run, row, &branch);
+        code[CALLER as usize..].copy_from_slice(&bytes);
+        guess = thunk;
+    } else if branch.opcode == JMP {
+        let jump = if run.rules.retpolines.cs { *b"\x41\xff\xe3\xcc" } else { *b"\x41\xff\xe3\x90" };
+        code[PARANOID_CALL..].copy_from_slice(&jump);
+    }
+    run.poke(Pass::CfiCallers, row, address, &code, Kind::Inlined, Reason::FineIbt)?;
+    if let Some(guess) = guess {
+        run.plan.guess(Guess { pass: Pass::CfiCallers, ..guess });
+    }
+    Ok(())
+}
+
+/// Preambles are looked at before they are sealed, and rewritten only where an `endbr` follows: since 6.15.
+fn checks_endbr(run: &Run<'_>) -> bool {
+    run.landmarks.fineibt_paranoid.is_some()
+}
+
+/// `is_endbr()`.
+fn endbr_at(run: &Run<'_>, address: u64) -> bool {
+    let here = run.memory.read(address, 4).ok().and_then(|here| <[u8; 4]>::try_from(here).ok());
+    here.is_some_and(|here| is_endbr(here, run.rules.endbr_poison))
 }
 
 /// Puts the hash in its place.
@@ -144,10 +198,13 @@ pub(super) fn seal(run: &mut Run<'_>, row: u32, function: u64) -> Result<()> {
         return Ok(());
     }
     let address = function.wrapping_sub(PREAMBLE);
+    let checks = checks_endbr(run);
     let (poisoned, at) = match run.boot.cfi.mode {
         CfiMode::Off => return Ok(()),
+        CfiMode::Kcfi if checks && preamble_hash(run, address).is_none() => return Ok(()),
+        CfiMode::FineIbt | CfiMode::Paranoid if checks && !endbr_at(run, address) => return Ok(()),
         CfiMode::Kcfi => (false, 1),
-        CfiMode::FineIbt => {
+        CfiMode::FineIbt | CfiMode::Paranoid => {
             let code = run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
             (true, place(&code).unwrap_or(7) as u64)
         }
@@ -171,13 +228,15 @@ pub(super) fn guesses(run: &mut Run<'_>) {
             run.plan.guess(Guess { address, len: 4, pass, row, forms: Forms::Hash });
         }
     };
-    let fine = run.boot.cfi.mode == CfiMode::FineIbt;
+    let fine = run.boot.cfi.mode.is_fineibt();
     let preamble = place(&run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE)).unwrap_or(7);
-    let called = run.landmarks.fineibt_caller.unwrap_or(CALLER_CODE);
+    let paranoid = run.landmarks.fineibt_paranoid.filter(|_| run.boot.cfi.mode == CfiMode::Paranoid);
+    let plain = run.landmarks.fineibt_caller.unwrap_or(CALLER_CODE);
+    let called = paranoid.and_then(|code| code[..CALLER as usize].try_into().ok()).unwrap_or(plain);
     let caller = place(&called).unwrap_or(2);
     for (row, address) in tables.cfi.rows() {
         let here = run.memory.from(address);
-        if matches!(here, [0xb8, ..]) && !fine {
+        if matches!(here, [0xb8..=0xbf, ..]) {
             note(run, Pass::Cfi, row, address.wrapping_add(1));
         } else if fine && here.len() >= PREAMBLE_CODE.len() {
             note(run, Pass::Cfi, row, address.wrapping_add(preamble as u64));
@@ -205,10 +264,15 @@ mod tests {
     #[test]
     fn a_hash_never_looks_like_endbr() {
         let endbr = u32::from_le_bytes([0xf3, 0x0f, 0x1e, 0xfa]);
-        assert_eq!(rehash(5, 3), 6);
-        let hash = rehash(endbr, 0);
-        assert!(!is_endbr(hash) && !is_endbr(hash.wrapping_neg()));
+        let poison = *b"\x66\x0f\x1f\x00";
+        assert_eq!(rehash(5, 3, poison), 6);
+        let hash = rehash(endbr, 0, poison);
+        assert!(!is_endbr(hash.to_le_bytes(), poison) && !is_endbr(hash.wrapping_neg().to_le_bytes(), poison));
         assert_eq!(hash, endbr >> 1 ^ 0x8020_0003);
-        assert_ne!(rehash(endbr.wrapping_neg(), 0), endbr.wrapping_neg());
+        assert_ne!(rehash(endbr.wrapping_neg(), 0, poison), endbr.wrapping_neg());
+        // Since 6.18 `endbr` becomes another nop.
+        let poisoned = u32::from_le_bytes(*b"\x0f\x1f\x40\xd6");
+        assert_eq!(rehash(poisoned, 0, poison), poisoned);
+        assert_ne!(rehash(poisoned, 0, *b"\x0f\x1f\x40\xd6"), poisoned);
     }
 }

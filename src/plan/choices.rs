@@ -141,6 +141,7 @@ impl Rules {
         visit.choice("endbr_poison", &mut self.endbr_poison);
         visit.choice("jump_label_nops", &mut self.jump_label_nops);
         visit.choice("seals_hashes", &mut self.seals_hashes);
+        visit.choice("kcfi_udb", &mut self.kcfi_udb);
         visit.choice("count_alternatives", &mut self.count_alternatives);
     }
 

@@ -93,6 +93,7 @@ const V2_6_24: Rules = Rules {
     endbr_poison: *b"\x66\x0f\x1f\x00",
     jump_label_nops: false,
     seals_hashes: false,
+    kcfi_udb: false,
     count_alternatives: false,
 };
 
@@ -212,8 +213,9 @@ const V7_2: Rules = Rules {
     ..V6_18
 };
 
-/// A static call of the native unlock becomes a `movb`.
-const V7_3: Rules = Rules { era: "7.3", static_calls: StaticCalls { unlock: true, ..V7_2.static_calls }, ..V7_2 };
+/// A static call of the native unlock becomes a `movb`; kCFI's callers trap at another instruction.
+const V7_3: Rules =
+    Rules { era: "7.3", static_calls: StaticCalls { unlock: true, ..V7_2.static_calls }, kcfi_udb: true, ..V7_2 };
 
 /// The seed of October 2007 differs from 2.6.24 in its template and its nops, not here.
 const SEED: Rules = Rules { era: "seed", ..V2_6_24 };

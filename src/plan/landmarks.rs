@@ -41,6 +41,8 @@ pub struct Landmarks {
     pub fineibt_preamble: Option<[u8; 16]>,
     /// `fineibt_caller_start`: what a caller's check becomes.
     pub fineibt_caller: Option<[u8; 14]>,
+    /// `fineibt_paranoid_start` (6.15): what a caller's check and its call become where the caller compares too.
+    pub fineibt_paranoid: Option<[u8; 20]>,
     /// Where HID-BPF attaches a program of its own at boot.
     pub hid_bpf: Option<HidBpf>,
     /// Functions whose calls are not counted.
@@ -80,23 +82,37 @@ pub const PLACEHOLDER: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
 const FINEIBT: usize = 512;
 
 /// FineIBT's code by what is in it: constants that begin as a preamble does, `endbr64` and a comparison with the
-/// placeholder; and behind it the caller's, which loads the placeholder.
-fn fineibt(image: &Image) -> (Option<[u8; 16]>, Option<[u8; 14]>) {
-    let Some(section) = image.section(".rodata") else { return (None, None) };
+/// placeholder; and behind it the caller's, which load the placeholder: the plain one, and since 6.15 another.
+fn fineibt(image: &Image) -> FineIbtCode {
+    let Some(section) = image.section(".rodata") else { return FineIbtCode::default() };
     let bytes = image.section_bytes(section);
     let is_preamble = |code: &&[u8]| matches!(code, [0xf3, 0x0f, 0x1e, 0xfa, 0x41, 0x81, 0xea, rest @ ..] | [0xf3, 0x0f, 0x1e, 0xfa, 0x2d, rest @ ..] if rest.starts_with(&PLACEHOLDER));
     let places = memchr::memmem::find_iter(bytes, &PLACEHOLDER);
     let preamble =
         places.flat_map(|at| [at.checked_sub(7), at.checked_sub(5)]).flatten().map(|at| &bytes[at..]).find(is_preamble);
-    let Some(preamble) = preamble else { return (None, None) };
+    let Some(preamble) = preamble else { return FineIbtCode::default() };
     let behind = &preamble[..preamble.len().min(FINEIBT)];
-    let caller = |at: usize| {
-        behind.get(at..).filter(
-            |code| matches!(code, [0x41, 0xba, rest @ ..] | [0xb8, rest @ ..] if rest.starts_with(&PLACEHOLDER)),
-        )
-    };
-    let caller = (16..behind.len()).find_map(caller);
-    (preamble.get(..16).and_then(|code| code.try_into().ok()), caller.and_then(|code| code.get(..14)?.try_into().ok()))
+    let loads =
+        |code: &[u8]| matches!(code, [0x41, 0xba, rest @ ..] | [0xb8, rest @ ..] if rest.starts_with(&PLACEHOLDER));
+    let next = |from: usize| (from..behind.len()).find(|&at| loads(&behind[at..]));
+    let caller = next(16);
+    let paranoid = caller.and_then(|at| next(at + 14)).filter(|&at| {
+        // The comparison with the hash before the function, the jump if it is another.
+        behind.get(at + 14..at + 16).is_some_and(|jump| jump == b"\x75\xfd")
+    });
+    FineIbtCode {
+        preamble: preamble.get(..16).and_then(|code| code.try_into().ok()),
+        caller: caller.and_then(|at| behind.get(at..at + 14)?.try_into().ok()),
+        paranoid: paranoid.and_then(|at| behind.get(at..at + 20)?.try_into().ok()),
+    }
+}
+
+/// The templates of FineIBT's code.
+#[derive(Default)]
+struct FineIbtCode {
+    preamble: Option<[u8; 16]>,
+    caller: Option<[u8; 14]>,
+    paranoid: Option<[u8; 20]>,
 }
 
 /// `skip_addr()` of arch/x86/kernel/callthunks.c.
@@ -122,12 +138,15 @@ impl Landmarks {
         };
         let named = at("fineibt_preamble_start").zip(at("fineibt_caller_start"));
         let fineibt = match named {
-            Some((preamble, caller)) => (
-                image.read(preamble, 16).and_then(|code| code.try_into().ok()),
-                image.read(caller, 14).and_then(|code| code.try_into().ok()),
-            ),
+            Some((preamble, caller)) => FineIbtCode {
+                preamble: image.read(preamble, 16).and_then(|code| code.try_into().ok()),
+                caller: image.read(caller, 14).and_then(|code| code.try_into().ok()),
+                paranoid: at("fineibt_paranoid_start")
+                    .and_then(|code| image.read(code, 20))
+                    .and_then(|code| code.try_into().ok()),
+            },
             None if image.section(".cfi_sites").is_some() => fineibt(image),
-            None => (None, None),
+            None => FineIbtCode::default(),
         };
         let section = image.section(".text").map_or((0, 0), |s| (s.address, s.end()));
         Ok(Landmarks {
@@ -153,8 +172,9 @@ impl Landmarks {
             xen_iret: at("early_xen_iret_patch").zip(at("xen_iret")),
             hypercall_page: at("hypercall_page"),
             call_template: at("skl_call_thunk_template").zip(at("skl_call_thunk_tail")),
-            fineibt_preamble: fineibt.0,
-            fineibt_caller: fineibt.1,
+            fineibt_preamble: fineibt.preamble,
+            fineibt_caller: fineibt.caller,
+            fineibt_paranoid: fineibt.paranoid,
             hid_bpf: HidBpf::of(at),
             uncounted: UNCOUNTED.iter().filter_map(|name| at(name)).collect(),
         })

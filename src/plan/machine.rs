@@ -31,8 +31,17 @@ pub enum CfiMode {
     /// kCFI, as the compiler built it.
     #[default]
     Kcfi,
-    /// FineIBT: the default where the CPU has IBT.
+    /// FineIBT: up to 6.14 the default where the CPU has IBT.
     FineIbt,
+    /// FineIBT whose callers compare too (`cfi=fineibt,paranoid`, 6.15): the default where the CPU has IBT and not FRED.
+    Paranoid,
+}
+
+impl CfiMode {
+    /// Functions check their callers.
+    pub fn is_fineibt(self) -> bool {
+        matches!(self, CfiMode::FineIbt | CfiMode::Paranoid)
+    }
 }
 
 /// What `apply_fineibt()` asks.

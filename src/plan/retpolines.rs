@@ -15,6 +15,7 @@
 
 use super::decision::{Kind, Reason};
 use super::guess::{Forms, Guess};
+use super::machine::CfiMode;
 use super::optimise::optimise;
 use super::passes::Pass;
 use super::rules::Retpolines;
@@ -30,26 +31,26 @@ const PAGE: u64 = 4096;
 const MODULES: u64 = 0xffff_ffff_c000_0000;
 
 /// A call or jump to a thunk, as it stands at a site.
-struct Branch {
+pub(super) struct Branch {
     address: u64,
-    len: usize,
+    pub(super) len: usize,
     /// `CALL`, `JMP`, or the second byte of `jcc rel32`.
-    opcode: u8,
-    conditional: bool,
+    pub(super) opcode: u8,
+    pub(super) conditional: bool,
     register: u8,
 }
 
 /// Where the next ITS thunk goes: `its_page`, `its_offset`.
 #[derive(Default)]
-struct Pages {
+pub(super) struct Pages {
     used: usize,
     offset: u64,
 }
 
 impl Pages {
-    /// `its_allocate_thunk()`: which page, and where in it.
-    fn thunk(&mut self, register: u8) -> (usize, u64) {
-        let size = 3 + u64::from(register / 8);
+    /// `its_allocate_thunk()`: which page, and where in it. With paranoid FineIBT the end of a caller's check comes before.
+    fn thunk(&mut self, register: u8, paranoid: bool) -> (usize, u64) {
+        let size = 3 + u64::from(register / 8) + if paranoid { 3 } else { 0 };
         if self.used == 0 || self.offset + size > PAGE {
             self.used += 1;
             self.offset = 32;
@@ -60,23 +61,23 @@ impl Pages {
         }
         let at = self.offset;
         self.offset += size;
-        (self.used - 1, at)
+        (self.used - 1, at + u64::from(paranoid))
     }
 }
 
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
-    let mut pages = Pages::default();
     let tables = run.tables;
     for (row, address) in tables.retpolines.rows() {
-        patch(run, &mut pages, row, address).map_err(|error| row_error(error, Pass::Retpolines, row, address))?;
+        patch(run, row, address).map_err(|error| row_error(error, Pass::Retpolines, row, address))?;
     }
     Ok(())
 }
 
-fn patch(run: &mut Run<'_>, pages: &mut Pages, row: u32, address: u64) -> Result<()> {
+fn patch(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
     let boot = run.boot;
     let Some(branch) = find(run, address)? else {
-        run.keep(Pass::Retpolines, row, address, Reason::NotFound);
+        let reason = if boot.cfi.mode == CfiMode::Paranoid { Reason::FineIbt } else { Reason::NotFound };
+        run.keep(Pass::Retpolines, row, address, reason);
         return Ok(());
     };
     let lfence = boot.with(boot.retpoline_lfence);
@@ -106,7 +107,7 @@ fn patch(run: &mut Run<'_>, pages: &mut Pages, row: u32, address: u64) -> Result
     }
     let last = address.wrapping_add(used as u64 + 1 + u64::from(branch.register / 8));
     if boot.with(boot.its) && last & 0x20 == 0 {
-        return its(run, pages, row, &branch);
+        return its(run, row, &branch);
     }
     if !indirect(run.rules.retpolines, &branch, &mut bytes, used) {
         let (need, have) = ((used + 2 + usize::from(branch.register / 8)) as u16, branch.len as u16);
@@ -120,7 +121,7 @@ fn patch(run: &mut Run<'_>, pages: &mut Pages, row: u32, address: u64) -> Result
 }
 
 /// The branch at a site; `None` where the kernel would warn and go on.
-fn find(run: &Run<'_>, address: u64) -> Result<Option<Branch>> {
+pub(super) fn find(run: &Run<'_>, address: u64) -> Result<Option<Branch>> {
     let code = run.memory.from(address);
     let Some(step) = insn::step(run.memory.bits(), code) else { return Ok(None) };
     let (opcode, conditional) = match step.opcode {
@@ -166,20 +167,29 @@ fn indirect(rules: Retpolines, branch: &Branch, bytes: &mut [u8; 16], mut at: us
 }
 
 /// `emit_its_trampoline()`: to a thunk whose page is allocated at boot.
-fn its(run: &mut Run<'_>, pages: &mut Pages, row: u32, branch: &Branch) -> Result<()> {
-    let (page, offset) = pages.thunk(branch.register);
+fn its(run: &mut Run<'_>, row: u32, branch: &Branch) -> Result<()> {
+    let (bytes, guess) = its_branch(run, row, branch);
+    run.poke(Pass::Retpolines, row, branch.address, &bytes[..branch.len.clamp(5, 6)], Kind::Thunked, Reason::Its)?;
+    if let Some(guess) = guess {
+        run.plan.guess(guess);
+    }
+    Ok(())
+}
+
+/// A branch to the next thunk; a guess, where nobody says where its page is.
+pub(super) fn its_branch(run: &mut Run<'_>, row: u32, branch: &Branch) -> ([u8; 6], Option<Guess>) {
+    let (page, offset) = run.its.thunk(branch.register, run.boot.cfi.mode == CfiMode::Paranoid);
     let known = run.boot.its_pages.get(page).copied();
     let first = MODULES.wrapping_add(run.rules.retpolines.its_stride.wrapping_mul(page as u64));
     let target = known.unwrap_or(first).wrapping_add(offset);
     let (bytes, len) = thunk_branch(branch, target);
-    run.poke(Pass::Retpolines, row, branch.address, &bytes[..len], Kind::Thunked, Reason::Its)?;
-    if known.is_none() {
+    let guess = known.is_none().then(|| {
         let forms = Forms::Thunk { page: page as u16, offset: offset as u16 };
         // Of the instruction only the displacement, its last four bytes.
         let address = branch.address + len as u64 - 4;
-        run.plan.guess(Guess { address, len: 4, pass: Pass::Retpolines, row, forms });
-    }
-    Ok(())
+        Guess { address, len: 4, pass: Pass::Retpolines, row, forms }
+    });
+    (bytes, guess)
 }
 
 /// `__emit_trampoline()`: the branch as it was, to another place.

@@ -210,6 +210,8 @@ pub struct Rules {
     /// Functions that nothing calls indirectly accept no caller (`poison_cfi()`, 9831c6253ace), and with FineIBT the
     /// `endbr` behind a preamble goes (`cfi_rewrite_endbr()`, 04505bbbbb15): both since 6.5.
     pub seals_hashes: bool,
+    /// kCFI's callers trap at a `udb`, and no `ud2` is left (`cfi_enable_callers()`, 7.3).
+    pub kcfi_udb: bool,
     /// `callthunks_patch_builtin_calls()` goes through `.altinstructions` too (up to 6.14; ab9fea59487d).
     pub count_alternatives: bool,
 }

@@ -5,6 +5,7 @@ use super::landmarks::Landmarks;
 use super::loaded::LoadedCode;
 use super::machine::Boot;
 use super::passes::Pass;
+use super::retpolines::Pages;
 use super::rules::Rules;
 use super::writes::Plan;
 use crate::error::{Error, Result};
@@ -24,6 +25,8 @@ pub struct Run<'a> {
     pub(super) data: Data<'a>,
     /// `thunks_initialized` of callthunks.c.
     pub(super) counting: bool,
+    /// Thunks of ITS that have been allocated.
+    pub(super) its: Pages,
 }
 
 impl<'a> Run<'a> {
@@ -46,7 +49,17 @@ impl<'a> Run<'a> {
             + tables.jump_labels.len()
             + tables.static_calls.len()
             + tables.trampolines.len();
-        Run { memory, plan: Plan::with_capacity(rows, 4), tables, landmarks, boot, rules, data, counting: false }
+        Run {
+            memory,
+            plan: Plan::with_capacity(rows, 4),
+            tables,
+            landmarks,
+            boot,
+            rules,
+            data,
+            counting: false,
+            its: Pages::default(),
+        }
     }
 
     /// Writes to memory and journal.

@@ -100,7 +100,8 @@ fn cfi_mode(name: &str) -> Result<core::CfiMode> {
         "off" => Ok(core::CfiMode::Off),
         "kcfi" => Ok(core::CfiMode::Kcfi),
         "fineibt" => Ok(core::CfiMode::FineIbt),
-        _ => Err(Error::ops(format!("cfi is \"off\", \"kcfi\" or \"fineibt\", not {name:?}"))),
+        "fineibt,paranoid" => Ok(core::CfiMode::Paranoid),
+        _ => Err(Error::ops(format!("cfi is \"off\", \"kcfi\", \"fineibt\" or \"fineibt,paranoid\", not {name:?}"))),
     }
 }
 

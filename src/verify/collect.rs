@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::hashes::{CALLER, PREAMBLE, caller_hash};
+use super::hashes::{CALLER, PARANOID, PREAMBLE, caller_hash};
 use super::site_map::SiteMap;
 use super::visit::{Branch, Kind, LONGEST_RETURN, OpSlot, RETURN, STUB, STUBS, Visit};
 use crate::error::{Error, Result};
@@ -186,10 +186,11 @@ impl SiteMap<'_> {
             self.add(Stage::Cfi, address, PREAMBLE as u8, Kind::Preamble(row));
             self.add(Stage::Cfi, address.wrapping_add(PREAMBLE as u64), 4, Kind::CheckedEndbr(row));
         }
+        let caller = if self.landmarks.fineibt_paranoid.is_some() { PARANOID } else { CALLER };
         for (row, address) in tables.retpolines.rows() {
             let check = address.wrapping_sub(CALLER as u64);
             if caller_hash(self.code.from(check)).is_some() {
-                self.add(Stage::Cfi, check, CALLER as u8, Kind::CfiCaller(row));
+                self.add(Stage::Cfi, check, caller as u8, Kind::CfiCaller(row));
             }
         }
         for (row, address) in tables.ibt.rows() {

@@ -24,7 +24,7 @@ STATE = State(
 )
 
 
-@pytest.mark.parametrize("cfi", [None, ("off", 0), ("kcfi", 0xFFFF_FFFF), ("fineibt", 7)])
+@pytest.mark.parametrize("cfi", [None, ("off", 0), ("kcfi", 0xFFFF_FFFF), ("fineibt", 7), ("fineibt,paranoid", 1)])
 def test_a_state_is_read_back_as_it_was(cfi: tuple[str, int] | None) -> None:
     state = STATE._replace(cfi=cfi)
     document = state.to_dict()
@@ -37,7 +37,10 @@ def test_a_state_is_read_back_as_it_was(cfi: tuple[str, int] | None) -> None:
     [
         ({"cfi": "kcfi"}, "part state.cfi: must be a table of mode and seed"),
         ({"cfi": {"mode": "kcfi"}}, "part state.cfi: must be a table of mode and seed"),
-        ({"cfi": {"mode": "none", "seed": 0}}, "part state.cfi: no mode 'none': there are off, kcfi, fineibt"),
+        (
+            {"cfi": {"mode": "none", "seed": 0}},
+            "part state.cfi: no mode 'none': there are off, kcfi, fineibt, fineibt,paranoid",
+        ),
         ({"cfi": {"mode": "kcfi", "seed": 1 << 32}}, "part state.cfi: no number of 32 bits: '4294967296'"),
         ({"colour": 1}, "part state.colour: unknown key"),
     ],

@@ -60,6 +60,8 @@ struct Maker {
     endbrs: Vec<u64>,
     constants: Vec<Vec<u64>>,
     preambles: Vec<u64>,
+    /// FineIBT's code is that of 6.18.
+    paranoid: bool,
     functions: Vec<(String, u64)>,
 }
 
@@ -104,6 +106,13 @@ impl Maker {
         }
     }
 }
+
+/// FineIBT's code in 6.18: `fineibt_preamble_start`, `fineibt_caller_start`, `fineibt_paranoid_start`.
+const FINEIBT_6_18: (&[u8], &[u8], &[u8]) = (
+    b"\xf3\x0f\x1e\xfa\x2d\x78\x56\x34\x12\x2e\x0f\x85\x03\x00\x00\x00\x0f\x1f\x40\xd6",
+    b"\xb8\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x44\x00\x00",
+    b"\xb8\x78\x56\x34\x12\x41\x3b\x43\xf5\x2e\x4d\x8d\x5b\xf0\x75\xfd\x2e\x41\xff\xd3",
+);
 
 /// A kernel, and the machine that it booted on.
 pub struct Scene {
@@ -162,16 +171,20 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
         maker.endbrs.push(endbr);
         // A function with its hash, sealed or not, and a caller that asks for one.
         let hash: Vec<u8> = (0..4).map(|_| 1 + dice.roll(255) as u8).collect();
-        let head = [&b"\xb8"[..], &hash, &[0x90; 11]].concat();
-        let preamble = maker.place("hashed", &[&head[..], b"\xf3\x0f\x1e\xfa\xc3"].concat());
+        let head = [&[0xb8 + dice.roll(8) as u8][..], &hash, &[0x90; 11]].concat();
+        let called = dice.flag() || dice.flag();
+        let function: &[u8] = if called { b"\xf3\x0f\x1e\xfa\xc3" } else { b"\x31\xc0\x31\xc0\xc3" };
+        let preamble = maker.place("hashed", &[&head[..], function].concat());
         maker.preambles.push(preamble);
-        if dice.flag() {
+        if called && dice.flag() {
             maker.endbrs.push(preamble + 16);
         }
         let check = [&b"\x41\xba"[..], &hash, b"\x45\x03\x53\xf1\x74\x02\x0f\x0b"].concat();
         let address = maker.next() + check.len() as u64;
         let to = array + insn::THUNK_SIZE * 11;
-        maker.place("checked", &[&check[..], &insn::call(address, to)].concat());
+        // Compilers put a prefix before branches through %r8 to %r15 (-mindirect-branch-cs-prefix).
+        let branch = if dice.flag() { insn::call(address + 1, to) } else { insn::jmp(address + 1, to) };
+        maker.place("checked", &[&check[..], b"\x2e", &branch].concat());
         maker.retpolines.push(address);
         for at in 0..constants {
             let load = maker.place("constant", b"\x48\xb8\xef\xcd\xab\x89\x67\x45\x23\x01\xc3");
@@ -180,6 +193,7 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
     }
     let plain: Vec<u8> = (0..dice.roll(64)).map(|_| dice.roll(256) as u8).collect();
     maker.place("plain", &plain);
+    maker.paranoid = dice.flag();
     let (image, tables) = image(&maker, &targets, array, thunk, tracer);
     let boot = machine(dice, &tables, &targets, thunk, rules);
     Scene { image, tables, rules, boot }
@@ -238,6 +252,10 @@ fn image(maker: &Maker, targets: &[u64], array: u64, thunk: u64, tracer: u64) ->
     for (name, address) in &maker.functions {
         file = file.symbol(name, *address, 0, 'T');
     }
+    if maker.paranoid {
+        let code = [FINEIBT_6_18.0, FINEIBT_6_18.1, FINEIBT_6_18.2].concat();
+        file = file.section(".rodata", base(13), flags::RODATA, &code);
+    }
     let end = TEXT + maker.text.len() as u64;
     let named = [
         ("_text", TEXT),
@@ -274,7 +292,7 @@ fn machine(dice: &mut Choices<'_>, tables: &Tables, targets: &[u64], thunk: u64,
     for feature in (0..POOL).chain([RETPOLINE, LFENCE, RETHUNK]) {
         boot.features[usize::from(feature / 32)] |= u32::from(dice.flag()) << (feature % 32);
     }
-    let mode = dice.pick(&[CfiMode::Kcfi, CfiMode::FineIbt, CfiMode::Off]);
+    let mode = dice.pick(&[CfiMode::Kcfi, CfiMode::FineIbt, CfiMode::Paranoid, CfiMode::Off]);
     let seed = (0..4).fold(0, |seed, _| seed << 8 | dice.roll(256) as u32);
     boot.cfi = Cfi { mode, seed: Some(seed) };
     let known = |value| plan::Known { value, certain: true };

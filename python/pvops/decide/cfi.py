@@ -1,24 +1,33 @@
 """How a kernel that clang built checks indirect calls: kCFI, FineIBT or not at all, and with which hashes.
 
-Sources: arch/x86/kernel/alternative.c cfi_parse_cmdline(), __apply_fineibt(), 6.2 to 6.12.
+Sources: arch/x86/kernel/alternative.c cfi_parse_cmdline(), __apply_fineibt(), 6.2 to 7.3-rc7.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
     from pvops.machine.machine import Machine
 
-#: What the log says, and the mode.
-_LOGGED = {"Using FineIBT CFI": "fineibt", "Using kCFI": "kcfi", "Disabling CFI": "off"}
+#: What the log says, and the mode: "Using FineIBT CFI" and "Using kCFI" (6.2), "Using paranoid FineIBT+BHI CFI" (6.15),
+#: "CFI: Using rehashed retpoline kCFI" and "CFI: disabled" (6.18).
+_LOGGED = (
+    (re.compile(r"Using (?:rehashed )?paranoid FineIBT(?:\+BHI)? CFI"), "fineibt,paranoid"),
+    (re.compile(r"Using (?:rehashed )?FineIBT(?:\+BHI)? CFI"), "fineibt"),
+    (re.compile(r"Using (?:rehashed )?(?:retpoline )?kCFI"), "kcfi"),
+    (re.compile(r"Disabling CFI|CFI: disabled"), "off"),
+)
 
 
 def cfi(machine: Machine, words: FeatureWords) -> tuple[str, int | None, bool]:
-    """The mode (``off``, ``kcfi``, ``fineibt``), the seed of the hashes, and whether the seed is known.
+    """The mode (of `pvops.machine.state.CFI_MODES`), the seed of the hashes, and whether the seed is known.
 
-    The seed is random and nobody prints it: known is only that there is none, with ``cfi=norand`` or ``cfi=off``.
+    The seed is random and nobody prints it: known is only that there is none, with ``cfi=norand`` or ``cfi=off``. That
+    callers check too (``paranoid``) is an option and, since 6.15, usual on a CPU with IBT and without FRED; where the
+    image has no code for it, the core writes FineIBT's.
     """
     mode, random = None, True
     for option in (machine.option("cfi") or "").split(","):
@@ -29,7 +38,14 @@ def cfi(machine: Machine, words: FeatureWords) -> tuple[str, int | None, bool]:
             mode = None
         elif option == "norand":
             random = False
-    logged = next((said for line, said in _LOGGED.items() if machine.logged(line) is not None), None)
-    ibt = words.named("IBT")
-    usual = "fineibt" if ibt is not None and ibt.value else "kcfi"
-    return logged or mode or usual, None, not random
+        elif option == "paranoid" and mode == "fineibt":
+            mode = "fineibt,paranoid"
+    logged = next((mode for line, mode in _LOGGED if line.search(machine.dmesg)), None)
+    return logged or mode or _usual(words), None, not random
+
+
+def _usual(words: FeatureWords) -> str:
+    ibt, fred = words.named("IBT"), words.named("FRED")
+    if ibt is None or not ibt.value:
+        return "kcfi"
+    return "fineibt" if fred is not None and fred.value else "fineibt,paranoid"

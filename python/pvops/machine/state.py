@@ -27,8 +27,8 @@ class State(NamedTuple):
         static_calls: function of a static call, by address of its key; 0 for none.
         early_calls: keys of the static calls that were updated before a return thunk was chosen.
         constants: run-time constants, by name of their section.
-        cfi: how indirect calls are checked (``off``, ``kcfi``, ``fineibt``), and what the hashes are xored with; None
-            where the kernel has no ``.cfi_sites``.
+        cfi: how indirect calls are checked (one of `CFI_MODES`), and what the hashes are xored with; None where the
+            kernel has no ``.cfi_sites``.
         hid_bpf: the trampoline that HID-BPF has attached to a function of its own; None where it has not.
     """
 
@@ -83,7 +83,7 @@ class State(NamedTuple):
 #: Parts that a document may lack.
 _OPTIONAL = ("return_thunk", "cfi", "hid_bpf")
 #: How indirect calls are checked.
-CFI_MODES = ("off", "kcfi", "fineibt")
+CFI_MODES = ("off", "kcfi", "fineibt", "fineibt,paranoid")
 
 
 def from_dict(document: object, name: str) -> State:

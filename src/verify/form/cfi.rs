@@ -5,16 +5,16 @@
 //! |---|---|---|---|
 //! | preamble | `mov $hash,%eax` | the image's code with the hash in it | as kCFI |
 //! | the function's `endbr` | stays | poisoned | stays |
-//! | caller | `mov $-hash,%r10d; …` | the image's code with the hash in it | a jump over the check |
+//! | caller | `mov $-hash,%r10d; …` | the image's code with the hash in it, paranoid with its call | a jump over the check |
 //! | sealed function | hash 0 | hash 0, `endbr` poisoned | stays |
 //!
 //! A hash is the built one xor the seed of the boot, but where that would look like `endbr` (`cfi_rehash()`).
 
 use super::code::ClusterCode;
-use crate::insn::JMP_SHORT;
+use crate::insn::{JMP, JMP_SHORT};
 use crate::plan::CfiMode;
 use crate::plan::forms::ENDBR64;
-use crate::verify::hashes::{CALLER, PREAMBLE, caller_hash, preamble_hash};
+use crate::verify::hashes::{CALLER, PARANOID, PREAMBLE, caller_hash, preamble_hash};
 use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 
@@ -24,11 +24,19 @@ const PLACEHOLDER: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
 const PREAMBLE_CODE: [u8; PREAMBLE] = *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x78\x56\x34\x12\x74\x03\x0f\x0b\x90";
 const CALLER_CODE: [u8; CALLER] = *b"\x41\xba\x78\x56\x34\x12\x49\x83\xeb\x10\x0f\x1f\x40\x00";
 
+/// What 7.3 writes into callers behind their comparison (`cfi_enable_callers()`).
+const TO_UDB: [u8; 4] = *b"\x75\x01\xa8\xd6";
+
+/// `__is_endbr()`.
+fn is_endbr(word: &[u8], poison: [u8; 4]) -> bool {
+    matches!(word, [0xf3, 0x0f, 0x1e, 0xfa | 0xfb]) || word == poison
+}
+
 /// `cfi_rehash()`: the hash xor the seed, shifted on (a Galois LFSR of 0x80200003) while it or its negative is an `endbr`.
-fn rehash(built: u32, seed: u32) -> u32 {
-    let is_endbr = |word: u32| matches!(word.to_le_bytes(), [0xf3, 0x0f, 0x1e, 0xfa | 0xfb] | [0x66, 0x0f, 0x1f, 0x00]);
+fn rehash(built: u32, seed: u32, poison: [u8; 4]) -> u32 {
+    let endbr = |word: u32| is_endbr(&word.to_le_bytes(), poison);
     let mut hash = built ^ seed;
-    while is_endbr(hash) || is_endbr(hash.wrapping_neg()) {
+    while endbr(hash) || endbr(hash.wrapping_neg()) {
         hash = hash >> 1 ^ if hash & 1 != 0 { 0x8020_0003 } else { 0 };
     }
     hash
@@ -74,16 +82,32 @@ impl SiteMap<'_> {
             _ => None,
         };
         let fine = || taken(&self.caller_code(), found).map(|hash| (CfiMode::FineIbt, hash));
-        caller_hash(found).map(|hash| (CfiMode::Kcfi, hash)).or_else(off).or_else(fine)
+        let paranoid = || {
+            let code = self.landmarks.fineibt_paranoid?;
+            taken(&code[..CALLER], found).map(|hash| (CfiMode::Paranoid, hash))
+        };
+        caller_hash(found).map(|hash| (CfiMode::Kcfi, hash)).or_else(off).or_else(fine).or_else(paranoid)
+    }
+
+    /// Preambles are looked at before they are sealed, and rewritten only where an `endbr` follows: since 6.15.
+    fn checks_endbr(&self) -> bool {
+        self.landmarks.fineibt_paranoid.is_some()
+    }
+
+    /// Whether a preamble stays kCFI's with FineIBT too, as the function behind it has no `endbr`.
+    pub(in crate::verify) fn keeps_preamble(&self, preamble: u64) -> bool {
+        let function = self.code.from(preamble.wrapping_add(PREAMBLE as u64));
+        self.checks_endbr() && function.get(..4).is_none_or(|word| !is_endbr(word, self.rules.endbr_poison))
     }
 
     /// `cfi_rand_preamble()`, `cfi_rewrite_preamble()`.
     pub(super) fn preamble(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         let Some(built) = code.at(address, PREAMBLE).and_then(|site| preamble_hash(site)) else { return };
-        let hash = rehash(built, state.cfi.seed);
-        match state.cfi.mode {
-            CfiMode::FineIbt => code.put(address, &filled(self.preamble_code(), hash)),
-            CfiMode::Kcfi | CfiMode::Off => code.put(address + 1, &hash.to_le_bytes()),
+        let hash = rehash(built, state.cfi.seed, self.rules.endbr_poison);
+        if state.cfi.mode.is_fineibt() && !self.keeps_preamble(address) {
+            code.put(address, &filled(self.preamble_code(), hash));
+        } else {
+            code.put(address + 1, &hash.to_le_bytes());
         }
     }
 
@@ -91,7 +115,7 @@ impl SiteMap<'_> {
     pub(super) fn checked_endbr(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         let function = self.code.from(address.wrapping_sub(PREAMBLE as u64));
         if self.rules.seals_hashes
-            && state.cfi.mode == CfiMode::FineIbt
+            && state.cfi.mode.is_fineibt()
             && preamble_hash(function).is_some()
             && let Some(site) = code.at(address, 4)
             && site == ENDBR64
@@ -101,18 +125,50 @@ impl SiteMap<'_> {
     }
 
     /// `cfi_rand_callers()`, `cfi_rewrite_callers()`, `cfi_disable_callers()`.
-    pub(super) fn caller(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
+    pub(super) fn caller(&self, row: u32, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         let Some(built) = code.at(address, CALLER).and_then(|site| caller_hash(site)) else { return };
-        let hash = rehash(built, state.cfi.seed);
+        let hash = rehash(built, state.cfi.seed, self.rules.endbr_poison);
         let field = hash.wrapping_neg().to_le_bytes();
-        match state.cfi.mode {
-            CfiMode::FineIbt => code.put(address, &filled(self.caller_code(), hash)),
-            CfiMode::Kcfi => code.put(address + 2, &field),
-            CfiMode::Off => {
-                code.put(address, &[JMP_SHORT, CALLER as u8 - 2]);
+        let disable = |code: &mut ClusterCode<'_>| {
+            code.put(address, &[JMP_SHORT, CALLER as u8 - 2]);
+            code.put(address + 2, &field);
+        };
+        match (state.cfi.mode, self.landmarks.fineibt_paranoid) {
+            (CfiMode::Paranoid, Some(paranoid)) => match self.paranoid_call(row) {
+                Some(call) => {
+                    let mut bytes = filled(paranoid, hash);
+                    if call == JMP {
+                        let jump = if self.rules.retpolines.cs { b"\x41\xff\xe3\xcc" } else { b"\x41\xff\xe3\x90" };
+                        bytes[PARANOID - jump.len()..].copy_from_slice(jump);
+                    }
+                    code.put(address, &bytes);
+                }
+                None => disable(code),
+            },
+            (CfiMode::FineIbt | CfiMode::Paranoid, _) => code.put(address, &filled(self.caller_code(), hash)),
+            (CfiMode::Kcfi, _) => {
                 code.put(address + 2, &field);
+                if self.rules.kcfi_udb {
+                    code.put(address + 10, &TO_UDB);
+                }
             }
+            (CfiMode::Off, _) => disable(code),
         }
+    }
+
+    /// The opcode of the call or jump behind a check, where a paranoid check takes its place too: six bytes.
+    fn paranoid_call(&self, row: u32) -> Option<u8> {
+        let branch = self.branches.get(row as usize).copied().flatten()?;
+        (branch.len as usize == PARANOID - CALLER && !branch.conditional).then_some(branch.opcode)
+    }
+
+    /// Whether the branch at a site belongs to the paranoid check before it.
+    pub(super) fn is_in_check(&self, row: u32, site: u64, state: &State) -> bool {
+        let check = site.wrapping_sub(CALLER as u64);
+        state.cfi.mode == CfiMode::Paranoid
+            && self.landmarks.fineibt_paranoid.is_some()
+            && caller_hash(self.code.from(check)).is_some()
+            && self.paranoid_call(row).is_some()
     }
 
     /// `poison_cfi()`: the preamble of a function that nothing calls indirectly accepts no caller.
@@ -120,10 +176,15 @@ impl SiteMap<'_> {
         if !state.sealed || !self.rules.seals_hashes {
             return;
         }
+        let checks = self.checks_endbr();
         match state.cfi.mode {
             CfiMode::Off => {}
+            CfiMode::Kcfi if checks && code.at(preamble, PREAMBLE).is_none_or(|site| preamble_hash(site).is_none()) => {
+            }
+            CfiMode::FineIbt | CfiMode::Paranoid
+                if checks && code.at(preamble, 4).is_none_or(|site| !is_endbr(site, self.rules.endbr_poison)) => {}
             CfiMode::Kcfi => code.put(preamble + 1, &[0; 4]),
-            CfiMode::FineIbt => {
+            CfiMode::FineIbt | CfiMode::Paranoid => {
                 let template = self.preamble_code();
                 let at = template.windows(4).position(|window| window == PLACEHOLDER).unwrap_or(7);
                 if code.at(preamble, 4).is_some_and(|site| site == ENDBR64) {

@@ -104,7 +104,7 @@ impl SiteMap<'_> {
             Kind::Endbr(_) => self.endbr(visit.address, state, code),
             Kind::Preamble(_) => self.preamble(visit.address, state, code),
             Kind::CheckedEndbr(_) => self.checked_endbr(visit.address, state, code),
-            Kind::CfiCaller(_) => self.caller(visit.address, state, code),
+            Kind::CfiCaller(row) => self.caller(row, visit.address, state, code),
             Kind::SealedHash(_) => self.poison_cfi(visit.address, state, code),
             Kind::Lock(_) => self.lock(visit.address, state, code),
             Kind::Mcount(_) => self.fentry(visit.address, state, code),

@@ -13,6 +13,7 @@ const CS: u8 = 0x2e;
 impl SiteMap<'_> {
     pub(super) fn branch_form(&self, row: u32, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         if let Some(branch) = self.branches[row as usize]
+            && !self.is_in_check(row, address, state)
             && let Some(site) = code.at(address, branch.len.into())
         {
             self.retpoline(row, address, branch, state, site);

@@ -10,7 +10,8 @@ use crate::verify::visit::Kind;
 impl Inference<'_, '_, '_> {
     pub(super) fn cfi(&mut self) {
         let map = self.map;
-        let (mut modes, mut seeds, mut off) = (Tally::new(), Tally::new(), Tally::new());
+        // How callers check, where preambles do not say.
+        let (mut modes, mut seeds, mut callers) = (Tally::new(), Tally::new(), Tally::new());
         for visit in &map.visits {
             let len = match visit.kind {
                 Kind::Preamble(_) => PREAMBLE,
@@ -24,18 +25,20 @@ impl Inference<'_, '_, '_> {
             let says = if caller { map.caller_says(found) } else { map.preamble_says(found) };
             let built = if caller { caller_hash(built) } else { preamble_hash(built) };
             if let (Some((mode, hash)), Some(built)) = (says, built) {
-                modes.add(mode);
+                if caller || !map.keeps_preamble(visit.address) {
+                    modes.add(mode);
+                }
                 seeds.add(hash ^ built);
                 if caller {
-                    off.add(mode == CfiMode::Off);
+                    callers.add(mode);
                 }
             }
         }
-        // A sealed preamble says nothing, and where checks are off preambles look like kCFI's.
+        // A sealed preamble says nothing; where checks are off preambles look like kCFI's, and where callers check too,
+        // like FineIBT's.
         let Some((mode, votes, all)) = modes.winner() else { return };
-        let disabled = off.winner().is_some_and(|(disabled, ..)| disabled);
-        let mode = if disabled { CfiMode::Off } else { mode };
-        let against = if disabled { 0 } else { all - votes };
+        let mode = callers.winner().map_or(mode, |(mode, ..)| mode);
+        let against = if matches!(mode, CfiMode::Off | CfiMode::Paranoid) { 0 } else { all - votes };
         self.vote(Unknown::Cfi, mode as u64, votes, against, false);
         if let Some((seed, votes, all)) = seeds.winner() {
             self.state.cfi = Cfi { mode, seed };

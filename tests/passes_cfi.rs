@@ -1,0 +1,162 @@
+//! `apply_fineibt()` over code made up for the purpose: kCFI and FineIBT of all eras.
+
+#![allow(clippy::expect_used)] // no BUG where none is expected
+
+use pvops::image::Bits;
+use pvops::insn::X86_11_NOPS;
+use pvops::plan::{Boot, Cfi, CfiMode, Landmarks, LoadedCode, Plan, Rules, Run};
+use pvops::sites::{AddressTable, Tables};
+
+const TEXT: u64 = 0xffff_ffff_8100_0000;
+const THUNKS: u64 = TEXT + 0x1000;
+
+fn run(era: &str, text: &[u8], tables: &Tables, boot: &Boot, marks: Landmarks) -> (Vec<u8>, Plan) {
+    let marks = Landmarks { text: (TEXT, TEXT + 0x10000), indirect_thunks: Some(THUNKS), ..marks };
+    let memory = LoadedCode::new(Bits::B64, [(TEXT, text)]);
+    let rules = Rules::by_name(era).expect("an era");
+    let (plan, memory) = Run::new(memory, tables, &marks, boot, rules, &|_, _| None).all().expect("no BUG");
+    (memory.from(TEXT).to_vec(), plan)
+}
+
+fn machine(mode: CfiMode, seed: Option<u32>, its: bool) -> Boot {
+    Boot {
+        features: vec![2 * u32::from(its)],
+        its: Some(1),
+        nops: &X86_11_NOPS,
+        cfi: Cfi { mode, seed },
+        cfi_known: seed.is_some(),
+        ..Boot::default()
+    }
+}
+
+/// Two functions with preambles, the second sealed; and a caller before a retpoline.
+fn cfi_kernel() -> (Vec<u8>, Tables) {
+    let preamble =
+        |hash: u32| [&[0xb8][..], &hash.to_le_bytes(), &[0x90; 11], b"\xf3\x0f\x1e\xfa", &[0x90; 12]].concat();
+    let caller = |hash: u32| {
+        let minus = hash.wrapping_neg().to_le_bytes();
+        [b"\x41\xba", &minus[..], b"\x45\x03\x53\xf1\x74\x02\x0f\x0b"].concat()
+    };
+    let mut text = [preamble(0x1122_3344), preamble(0x5566_7788), caller(0x1122_3344)].concat();
+    let site = TEXT + text.len() as u64;
+    text.extend(pvops::insn::call(site, THUNKS + 32 * 11));
+    let table = |sites: Vec<u64>| AddressTable { section: String::new(), sites };
+    let tables = Tables {
+        cfi: table(vec![TEXT, TEXT + 32]),
+        ibt: table(vec![TEXT + 48]),
+        retpolines: table(vec![site]),
+        ..Tables::default()
+    };
+    (text, tables)
+}
+
+fn cfi(mode: CfiMode, seed: Option<u32>) -> (Vec<u8>, usize) {
+    cfi_of("6.12", mode, seed)
+}
+
+fn cfi_of(era: &str, mode: CfiMode, seed: Option<u32>) -> (Vec<u8>, usize) {
+    let (text, tables) = cfi_kernel();
+    let (text, plan) = run(era, &text, &tables, &machine(mode, seed, false), Landmarks::default());
+    (text, plan.guesses().len())
+}
+
+#[test]
+fn hashes_are_new_at_each_boot_and_a_sealed_function_has_none() {
+    let (built, _) = cfi_kernel();
+    let (same, guesses) = cfi(CfiMode::Kcfi, None);
+    assert_eq!(same[..16], built[..16]);
+    assert_eq!(same[33..37], [0; 4]);
+    assert_eq!(same[48..52], *b"\x66\x0f\x1f\x00");
+    assert_eq!(same[64..78], built[64..78]);
+    assert_eq!(same[78..], *b"\x41\xff\xd3\x66\x90");
+    // Nobody says what the seed was: one preamble and one caller are guesses.
+    assert_eq!(guesses, 2);
+    let (seeded, guesses) = cfi(CfiMode::Kcfi, Some(0xff));
+    assert_eq!(seeded[1..5], 0x1122_33bb_u32.to_le_bytes());
+    assert_eq!(seeded[33..37], [0; 4]);
+    assert_eq!(seeded[66..70], 0x1122_33bb_u32.wrapping_neg().to_le_bytes());
+    assert_eq!(guesses, 0);
+}
+
+#[test]
+fn with_ibt_functions_check_their_callers() {
+    let (text, _) = cfi(CfiMode::FineIbt, Some(0));
+    assert_eq!(text[..16], *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x44\x33\x22\x11\x74\x03\x0f\x0b\x90");
+    assert_eq!(text[16..20], *b"\x66\x0f\x1f\x00");
+    // The sealed one lets nobody in: no endbr, and a hash that no caller has.
+    assert_eq!(text[32..48], *b"\x66\x0f\x1f\x00\x41\x81\xea\x00\x00\x00\x00\x74\x03\x0f\x0b\x90");
+    assert_eq!(text[64..78], *b"\x41\xba\x44\x33\x22\x11\x49\x83\xeb\x10\x0f\x1f\x40\x00");
+}
+
+#[test]
+fn before_6_5_no_hash_is_sealed_and_functions_keep_their_endbr() {
+    let (text, _) = cfi_of("6.1", CfiMode::Kcfi, Some(0));
+    assert_eq!(text[33..37], 0x5566_7788_u32.to_le_bytes());
+    let (text, _) = cfi_of("6.1", CfiMode::FineIbt, Some(0));
+    assert_eq!(text[16..20], *b"\xf3\x0f\x1e\xfa");
+    assert_eq!(text[32..48], *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x88\x77\x66\x55\x74\x03\x0f\x0b\x90");
+}
+
+/// As [`cfi_kernel`], and a third function that nothing calls indirectly; the caller's call has a prefix, as for `%r11`.
+fn cfi_of_6_18(era: &str, mode: CfiMode, its: bool, jump: bool) -> (Vec<u8>, Plan) {
+    let (mut text, mut tables) = cfi_kernel();
+    let site = tables.retpolines.sites[0];
+    text.truncate((site - TEXT) as usize);
+    let mut branch = [&b"\x2e"[..], &pvops::insn::call(site + 1, THUNKS + 32 * 11)].concat();
+    branch[1] = if jump { 0xe9 } else { 0xe8 };
+    text.extend(branch);
+    let third = TEXT + text.len() as u64;
+    text.extend([&b"\xbb\x01\x02\x03\x04"[..], &[0x90; 11], b"\x31\xc0\xc3\x90"].concat());
+    tables.cfi.sites.push(third);
+    let marks = Landmarks {
+        fineibt_preamble: Some(*b"\xf3\x0f\x1e\xfa\x2d\x78\x56\x34\x12\x2e\x0f\x85\x03\x00\x00\x00"),
+        fineibt_caller: Some(*b"\xb8\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x44\x00\x00"),
+        fineibt_paranoid: Some(*b"\xb8\x78\x56\x34\x12\x41\x3b\x43\xf5\x2e\x4d\x8d\x5b\xf0\x75\xfd\x2e\x41\xff\xd3"),
+        ..Landmarks::default()
+    };
+    run(era, &text, &tables, &machine(mode, Some(0), its), marks)
+}
+
+#[test]
+fn since_6_15_functions_without_endbr_keep_their_preambles_and_a_paranoid_caller_compares_too() {
+    let (text, _) = cfi_of_6_18("6.18", CfiMode::FineIbt, false, false);
+    let preamble = b"\xf3\x0f\x1e\xfa\x2d\x44\x33\x22\x11\x2e\x0f\x85\x03\x00\x00\x00\x0f\x1f\x40\xd6";
+    assert_eq!(text[..20], *preamble);
+    assert_eq!(text[64..84], *b"\xb8\x44\x33\x22\x11\x4d\x8d\x5b\xf0\x0f\x1f\x44\x00\x00\x2e\x2e\x2e\x41\xff\xd3");
+    assert_eq!(text[84..89], *b"\xbb\x01\x02\x03\x04");
+    let check = b"\xb8\x44\x33\x22\x11\x41\x3b\x43\xf5\x2e\x4d\x8d\x5b\xf0\x75\xfd";
+    let (text, _) = cfi_of_6_18("6.18", CfiMode::Paranoid, false, false);
+    assert_eq!(text[..20], *preamble);
+    assert_eq!(text[64..84], [&check[..], b"\x2e\x41\xff\xd3"].concat());
+    let (text, _) = cfi_of_6_18("6.18", CfiMode::Paranoid, false, true);
+    assert_eq!(text[64..84], [&check[..], b"\x41\xff\xe3\xcc"].concat());
+    let (text, _) = cfi_of_6_18("6.15", CfiMode::Paranoid, false, true);
+    assert_eq!(text[64..84], [&check[..], b"\x41\xff\xe3\x90"].concat());
+}
+
+#[test]
+fn with_its_the_rest_of_a_paranoid_check_is_in_the_thunk() {
+    let (text, plan) = cfi_of_6_18("6.18", CfiMode::Paranoid, true, false);
+    // The last byte of the call, 0x52, is in the lower half of its line: a thunk, whose page nobody tells.
+    assert_eq!(text[78..80], *b"\x2e\xe8");
+    let target = 0x4f_u64.wrapping_add(5 + u64::from(u32::from_le_bytes(text[80..84].try_into().unwrap())));
+    // Behind what the check ends with: one byte of three, the jump back, then `jmp *%r11`.
+    assert_eq!(target & 0xfff, 33);
+    assert_eq!(plan.guesses().len(), 1);
+}
+
+#[test]
+fn callers_trap_at_a_udb_since_7_3() {
+    let (text, _) = cfi_of("7.3", CfiMode::Kcfi, Some(0));
+    assert_eq!(text[74..78], *b"\x75\x01\xa8\xd6");
+    let (text, _) = cfi_of("7.2", CfiMode::Kcfi, Some(0));
+    assert_eq!(text[74..78], *b"\x74\x02\x0f\x0b");
+}
+
+#[test]
+fn cfi_off_jumps_over_the_check() {
+    let (text, _) = cfi(CfiMode::Off, None);
+    assert_eq!(text[64..66], *b"\xeb\x0c");
+    // The preamble stays, sealed or not.
+    assert_eq!(text[33..37], 0x5566_7788_u32.to_le_bytes());
+}
