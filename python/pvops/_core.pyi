@@ -560,7 +560,12 @@ def measure(seconds: float, cpu: int | None = None, broken: str | None = None) -
 
 @final
 class TicketLock:
-    """The strict FIFO lock."""
+    """The strict FIFO lock: waiters get it in the order of arrival.
+
+    A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
+    atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
+    GIL do not load, and it was not tried in one built from source.
+    """
 
     def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> TicketLock: ...
     def acquire(self, blocking: object = True, timeout: float = -1.0) -> bool:
@@ -593,7 +598,12 @@ class TicketLock:
 
 @final
 class HybridLock:
-    """The stealing lock."""
+    """The stealing lock: who finds it free has it, and who waits for long is handed it.
+
+    A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
+    atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
+    GIL do not load, and it was not tried in one built from source.
+    """
 
     def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> HybridLock: ...
     def acquire(self, blocking: object = True, timeout: float = -1.0) -> bool:

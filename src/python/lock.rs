@@ -1,8 +1,7 @@
 //! The locks, with the protocol of `threading.Lock`.
 //!
 //! Nothing here needs the GIL to be sound: a lock's state is atomics, `held` among them, which one `release` alone can
-//! take; so the classes are as safe on builds of Python that have no GIL. With one, an acquisition tries the lock first
-//! and lets go of the GIL only if it must wait.
+//! take. With a GIL, an acquisition tries the lock first and lets go of the GIL only if it must wait.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -181,12 +180,20 @@ macro_rules! lock_class {
 }
 
 lock_class!(
-    /// The strict FIFO lock.
+    /// The strict FIFO lock: waiters get it in the order of arrival.
+    ///
+    /// A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
+    /// atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
+    /// GIL do not load, and it was not tried in one built from source.
     TicketLock,
     PvTicketLock<Chosen>
 );
 lock_class!(
-    /// The stealing lock.
+    /// The stealing lock: who finds it free has it, and who waits for long is handed it.
+    ///
+    /// A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
+    /// atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
+    /// GIL do not load, and it was not tried in one built from source.
     HybridLock,
     PvHybridLock<Chosen>
 );

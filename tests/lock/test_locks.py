@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import threading
@@ -67,6 +68,14 @@ def test_it_takes_what_threading_takes(make: type[Lock]) -> None:
     del lock
     gc.collect()
     assert alive() is None
+
+
+def test_it_is_shown_as_threading_shows_its_own(make: type[Lock]) -> None:
+    lock = make()
+    pattern = rf"<{{}} pvops\.{make.__name__} object at 0x[0-9a-f]+>"
+    assert re.fullmatch(pattern.format("unlocked"), repr(lock))
+    with lock:
+        assert re.fullmatch(pattern.format("locked"), repr(lock))
 
 
 def test_a_condition_stands_on_it(make: type[Lock]) -> None:
