@@ -29,6 +29,7 @@ pub mod bench;
 pub mod check;
 mod clock;
 pub mod counters;
+mod default_backend;
 pub mod fence;
 mod guard;
 #[cfg(feature = "std")]

@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::time::Duration;
 
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+use super::default_backend::default_backend;
 use super::left::Left;
 use super::limit::{Limit, Never, Until};
 use super::ops::{self, PvLockOps};
@@ -11,7 +12,7 @@ use super::parking::{self, Leaving};
 use super::patience::{self, Waiting};
 use super::raw::{Leave, RawLock};
 use super::slots::Want;
-use super::sync::{AtomicU32, LockMemory, Ordering, const_fn, default_backend};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
+use super::default_backend::default_backend;
 use super::left::Left;
 use super::limit::{Limit, Never, Until};
 use super::ops::{self, PvLockOps};
@@ -10,7 +11,7 @@ use super::parking::{self, Leaving};
 use super::patience::{self, Waiting};
 use super::raw::{Leave, RawLock};
 use super::slots::Want;
-use super::sync::{AtomicU32, LockMemory, Ordering, const_fn, default_backend};
+use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 
 /// A ticket lock that serves strictly in the order of arrival, on as few instructions as the plain one.
 ///
