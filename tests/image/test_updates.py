@@ -110,3 +110,54 @@ def test_code_that_sets_nothing_is_no_update() -> None:
         ],
     )
     assert list(updates(opened)) == []
+
+
+def jump(at: int, to: int) -> bytes:
+    return b"\xe9" + struct.pack("<i", to - (at + 5)) + b"\x0f\xb9\xcc"
+
+
+SMALL = [small.Alternative(0xC00, 3, 9 * 32 + 20, bytes.fromhex("0f01ca"))]
+
+
+def test_preemption_without_a_name_is_told_by_what_turns_it_on() -> None:
+    """``__sched_dynamic_update()``: cond_resched and might_resched go to one function, and are built with zero."""
+    zero, on = small.TEXT + 0x800, small.TEXT + 0x810
+    built = [zero, zero, *(small.TEXT + 0x820 + 16 * at for at in range(3))]
+    text = bytearray(b"".join(jump(trampoline(at), to) for at, to in enumerate(built))).ljust(0x1000, b"\xcc")
+    text[0x800:0x860] = b"\x31\xc0\xc3".ljust(16, b"\xcc") + b"\xc3".ljust(16, b"\xcc") * 5
+    code = b""
+    for at, to in enumerate([on, on, *built[2:]]):
+        code += constant(2, to) + constant(6, trampoline(at)) + constant(7, KEYS + 16 * at) + b"\xe8" + bytes(4)
+    text[0x900 : 0x900 + len(code)] = code
+    opened = small.kernel(bytes(text), SMALL)
+
+    def goes(mode: str) -> list[int]:
+        machine = Machine.from_dict({"dmesg": f"[    0.1] Dynamic Preempt: {mode}\n"})
+        states = predict_calls(predict(machine, opened), opened)
+        return [states[trampoline(at)].function for at in range(5)]
+
+    assert goes("none") == [on, zero, 0, 0, 0]
+    assert goes("voluntary") == [on, on, 0, 0, 0]
+    assert goes("full") == built
+
+
+def test_a_hash_without_a_name_runs_the_code_that_the_cpu_can_run() -> None:
+    plain, sse, avx2, inner = (small.TEXT + at for at in (0x80, 0x100, 0x500, 0x900))
+    text = bytearray(jump(trampoline(0), plain)).ljust(0x1000, b"\xcc")
+    text[0x80] = 0xC3
+    text[0x100:0x106] = bytes.fromhex("660f3800cdc3")
+    # What calls the code between kernel_fpu_begin() and kernel_fpu_end().
+    text[0x500:0x506] = b"\xe8" + struct.pack("<i", inner - (avx2 + 5)) + b"\xc3"
+    text[0x900:0x907] = bytes.fromhex("c4637bf0ea19c3")
+    init = constant(2, avx2) + b"\xeb\x07" + constant(2, sse)
+    init += constant(6, trampoline(0)) + constant(7, KEYS) + b"\xe8" + bytes(4)
+    section = ElfSection(".init.text", INIT, init.ljust(0x1000, b"\xc3"), ALLOC | EXECUTE)
+    opened = small.kernel(bytes(text), SMALL, more=[section])
+
+    def goes(flags: str) -> int:
+        words = predict(Machine.from_dict({"flags": flags, "bugs": ""}), opened)
+        return predict_calls(words, opened)[trampoline(0)].function
+
+    assert goes("fpu ssse3 avx avx2 bmi2") == avx2
+    assert goes("fpu ssse3 avx") == sse
+    assert goes("fpu") == plain

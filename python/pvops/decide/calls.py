@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide import apic
@@ -10,7 +11,8 @@ from pvops.decide.guest import guest_code_runs
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES
 from pvops.decide.preempt import preempt_mode
-from pvops.image.updates import updates
+from pvops.image import uses
+from pvops.image.updates import preemption, updates
 
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
@@ -23,7 +25,29 @@ TRAMPOLINE = "__SCT__"
 _IDLES = {"default_idle": b"\xfb\xf4", "mwait_idle": b"\x0f\x01\xc8"}
 _IDLE_BYTES = 64
 
+#: In the order in which ``__sched_dynamic_update()`` turns them on.
+_PREEMPT_ORDER = (
+    "cond_resched",
+    "might_resched",
+    "preempt_schedule",
+    "preempt_schedule_notrace",
+    "irqentry_exit_cond_resched",
+)
 _NULL_PREEMPT = ("preempt_schedule", "preempt_schedule_notrace", "irqentry_exit_cond_resched")
+
+
+#: What chooses among the codes of a hash, the first that the CPU can run: lib/crypto/x86, arch/x86/lib/crypto (6.16).
+_VECTORS = (("ni", ("sha_ni",)), ("avx2", ("avx", "avx2", "bmi2")), ("avx", ("avx",)), ("ssse3", ("ssse3",)))
+#: Their instructions: sha256rnds2 and sha1rnds4; rorx; vpshufb; pshufb.
+_VECTOR_SIGNS = (
+    ("ni", re.compile(rb"\x0f\x38\xcb|\x0f\x3a\xcc")),
+    ("avx2", re.compile(rb"\xc4[\x03-\xe3][\x7b\xfb]\xf0", re.DOTALL)),
+    ("avx", re.compile(rb"\xc4[\x02-\xe2].\x00", re.DOTALL)),
+    ("ssse3", re.compile(rb"\x66[\x40-\x4f]?\x0f\x38\x00")),
+)
+_CALLS = re.compile(rb"\xe8(?=(....))", re.DOTALL)
+#: Bytes of a function that brackets such code, and as far as the code's first rounds go.
+_WRAPPER, _VECTOR_BYTES = 112, 640
 
 
 class CallTarget(NamedTuple):
@@ -62,6 +86,8 @@ def unnamed(words: FeatureWords, kernel: KernelImage) -> dict[int, CallTarget]:
     says which they are."""
     facts = words.facts
     found = {at: CallTarget(None, source, address=address) for at, address, source in apic.unnamed(facts, kernel)}
+    found |= _preempt_unnamed(facts, kernel)
+    found |= _crypto_unnamed(facts, kernel)
     wanted = _idle(facts, kernel)["x86_idle"]
     code = _IDLES.get(wanted.symbol or "")
     if code is None:
@@ -93,6 +119,29 @@ def _preempt(facts: Facts, kernel: KernelImage) -> dict[str, CallTarget]:
             **{name: CallTarget(None, source, early=True) for name in _NULL_PREEMPT},
         }
     return {"cond_resched": zero, "might_resched": zero}
+
+
+def _preempt_unnamed(facts: Facts, kernel: KernelImage) -> dict[int, CallTarget]:
+    """What `_preempt` says, by the addresses of keys and trampolines."""
+    mode, source = preempt_mode(facts)
+    if mode is None:
+        return {}
+    known = kernel.keep(uses.calls)
+
+    def built(trampoline: int) -> int | None:
+        call = known.get(trampoline)
+        return call.built if call is not None else None
+
+    found: dict[int, CallTarget] = {}
+    for name, update in zip(_PREEMPT_ORDER, preemption(kernel, built), strict=False):
+        if name in _NULL_PREEMPT:
+            goes = 0 if mode in ("none", "voluntary") else update.functions[0]
+        else:
+            on = mode == "voluntary" or (mode == "none" and name == "cond_resched")
+            goes = update.functions[0] if on else built(update.trampoline) or 0
+        target = CallTarget(None, source, early=True, address=goes)
+        found |= {at: target for at in (update.key, update.trampoline) if at is not None}
+    return found
 
 
 def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
@@ -164,6 +213,34 @@ def _crypto(facts: Facts) -> dict[str, CallTarget]:
     if facts.has("avx") and facts.has("bmi2"):
         found["sm3_blocks_x86"] = CallTarget("sm3_blocks_avx", "the CPU has avx, bmi2")
     return found
+
+
+def _crypto_unnamed(facts: Facts, kernel: KernelImage) -> dict[int, CallTarget]:
+    """What `_crypto` says of hashes: by the instructions of the functions that init code chooses from."""
+    if facts.machine.flags is None:
+        return {}
+    found: dict[int, CallTarget] = {}
+    for update in updates(kernel):
+        kinds = {
+            kind: function for function in update.functions if (kind := _vector_code(kernel, function)) is not None
+        }
+        for kind, flags in _VECTORS if len(kinds) > 1 else ():
+            if kind in kinds and all(facts.has(flag) for flag in flags):
+                target = CallTarget(None, f"the CPU has {', '.join(flags)}", address=kinds[kind])
+                found |= {at: target for at in (update.key, update.trampoline) if at is not None}
+                break
+    return found
+
+
+def _vector_code(kernel: KernelImage, function: int) -> str | None:
+    """Which instructions the code of a hash is made of; None for other code. The function may be what calls that code
+    between kernel_fpu_begin() and kernel_fpu_end()."""
+    code = kernel.image.read(function, _WRAPPER) or b""
+    places = [
+        function + call.end() + 4 + int.from_bytes(call[1], "little", signed=True) for call in _CALLS.finditer(code)
+    ]
+    bodies = [kernel.image.read(place, _VECTOR_BYTES) or b"" for place in (function, *places) if place >= 0]
+    return next((kind for kind, sign in _VECTOR_SIGNS if any(sign.search(body) for body in bodies)), None)
 
 
 def _locks(words: FeatureWords) -> dict[str, CallTarget]:

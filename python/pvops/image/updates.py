@@ -7,7 +7,7 @@ of a function, or by the member of a structure that a variable points to.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Instructions that load the three arguments stand together, and are no longer than this before and behind the key's.
 _BEFORE, _BEHIND = 28, 32
+#: Bytes of a trampoline; and the updates that turn preemption on.
+_TRAMPOLINE, _PREEMPTION = 8, 5
 #: A function's address may be chosen by branches before them.
 _CHOSEN = 96
 
@@ -72,10 +74,55 @@ def updates(kernel: KernelView) -> Sequence[Update]:
 _FOUND: WeakKeyDictionary[KernelView, tuple[Update, ...]] = WeakKeyDictionary()
 
 
+def preemption(kernel: KernelView, built: Callable[[int], int | None]) -> tuple[Update, ...]:
+    """The five updates that ``__sched_dynamic_update()`` of kernel/sched/core.c begins with (5.12 and later).
+
+    They turn on cond_resched, might_resched, preempt_schedule, preempt_schedule_notrace and irqentry_exit_cond_resched,
+    in this order. The first two go to one function, and are built with one that returns 0.
+
+    Args:
+        kernel: the kernel.
+        built: the function that the static call of a trampoline is built with; None where there is none.
+
+    Returns:
+        the five, or nothing where no code does that.
+    """
+    text = next(((low, size) for name, low, size, _ in kernel.image.sections() if name == ".text"), None)
+    if text is None:
+        return ()
+    code = kernel.image.read(*text) or b""
+    opcode = _load_of_trampoline(kernel.bits)
+    for first in sorted(address for _, address, *_ in kernel.tables.rows("trampolines")):
+        if not built(first) or built(first + _TRAMPOLINE) != built(first):
+            continue
+        at = code.find(opcode + (first & 0xFFFF_FFFF).to_bytes(4, "little"))
+        found = tuple(_in_a_row(kernel, code, text[0], at)) if at >= 0 else ()
+        if len(found) == _PREEMPTION and found[0].functions == found[1].functions:
+            return found
+    return ()
+
+
+def _in_a_row(kernel: KernelView, code: bytes, start: int, at: int) -> Iterator[Update]:
+    """Updates whose three arguments are constants, one behind the other, from the one that a place is in."""
+    for _ in range(_PREEMPTION):
+        loads = _around(kernel, code, start, at)
+        held = {load.register: load.constant for load in loads}
+        key, trampoline, function = (held.get(register) for register in _ARGUMENTS[kernel.bits])
+        if trampoline is None or function is None:
+            return
+        yield Update(key, trampoline, None, None, (function,))
+        at = code.find(_load_of_trampoline(kernel.bits), max(load.at + load.size for load in loads))
+
+
+def _load_of_trampoline(bits: int) -> bytes:
+    register = _ARGUMENTS[bits][1]
+    return b"H\xc7" + bytes((0xC0 + register,)) if bits == 64 else bytes((0xB8 + register,))
+
+
 def _found(kernel: KernelView) -> Iterator[Update]:
     trampolines = frozenset(address for _, address, *_ in kernel.tables.rows("trampolines"))
     key, trampoline, _ = _ARGUMENTS[kernel.bits]
-    opcode = b"H\xc7" + bytes((0xC0 + trampoline,)) if kernel.bits == 64 else bytes((0xB8 + trampoline,))
+    opcode = _load_of_trampoline(kernel.bits)
     for name, start, size, executable in kernel.image.sections():
         if not executable or not name.startswith(".init"):
             continue
