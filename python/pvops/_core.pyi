@@ -388,6 +388,7 @@ def patch_alternative(
     replacement_address: int,
     replacement: bytes,
     taken: bool,
+    pad: int = 0,
 ) -> bytes:
     """One turn of apply_alternatives() over the bytes of a site."""
 

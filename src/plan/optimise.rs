@@ -18,30 +18,31 @@ use crate::insn::{self, Bits, JMP, JMP_SHORT, NOP, NopTable, Step};
 pub fn optimise(how: Nops, bits: Bits, nops: &NopTable, buffer: &mut [u8]) {
     match how {
         Nops::Runs => runs(bits, nops, buffer),
-        Nops::MergeJumps => merge_jumps(bits, nops, buffer),
+        // Nothing is moved, so no branch fails to reach.
+        Nops::MergeJumps => merge_jumps(None, bits, nops, buffer).unwrap_or_default(),
         Nops::Merge | Nops::MergeAll => merge(how == Nops::MergeAll, bits, nops, buffer),
     }
 }
 
 /// `apply_relocation()` of 6.5 and later: the buffer, which begins with a replacement, is moved to its site and optimised.
-/// Up to 6.9 nops go first: what a jump leads to is asked before it is moved.
+/// Up to 6.9 both happen instruction by instruction: the jump over many nops is not moved, and what a jump leads to is asked
+/// before it is.
 pub fn moved(how: Nops, bits: Bits, nops: &NopTable, whole: Move, buffer: &mut [u8]) -> Result<()> {
     if how == Nops::MergeJumps {
-        merge_jumps(bits, nops, buffer);
-        return relocate::every(whole, bits, buffer);
+        return merge_jumps(Some(whole), bits, nops, buffer);
     }
     relocate::every(whole, bits, buffer)?;
     optimise(how, bits, nops, buffer);
     Ok(())
 }
 
-/// `__optimize_nops()` of 6.5 to 6.9.
-fn merge_jumps(bits: Bits, nops: &NopTable, buffer: &mut [u8]) {
+/// `optimize_nops()`, or `apply_relocation()` where code is moved, with `__optimize_nops()` of 6.5 to 6.9.
+fn merge_jumps(whole: Option<Move>, bits: Bits, nops: &NopTable, buffer: &mut [u8]) -> Result<()> {
     let mut at = 0;
     // The last jump, and where it leads; until something else than a nop stands behind it.
     let mut jump: Option<(usize, usize)> = None;
     while at < buffer.len() {
-        let Some(step) = insn::step(bits, &buffer[at..]) else { return };
+        let Some(step) = insn::step(bits, &buffer[at..]) else { return Ok(()) };
         let start = at;
         at += step.len;
         if let [JMP | JMP_SHORT, _] = step.opcode {
@@ -55,10 +56,15 @@ fn merge_jumps(bits: Bits, nops: &NopTable, buffer: &mut [u8]) {
             }
             let from = jump.filter(|&(_, target)| target == at).map_or(start, |(jump, _)| jump);
             nops.span(&mut buffer[from..at]);
+            continue;
         } else {
             jump = None;
         }
+        if let Some(whole) = whole {
+            relocate::one(whole, &step, start, buffer)?;
+        }
     }
+    Ok(())
 }
 
 fn runs(bits: Bits, nops: &NopTable, buffer: &mut [u8]) {
@@ -188,6 +194,11 @@ mod tests {
         let mut moved = *b"\xe9\x02\x10\x00\x00\x90\x90";
         super::moved(Nops::MergeJumps, Bits::B64, &X86_11_NOPS, whole, &mut moved).expect("no BUG");
         assert_eq!(moved, *b"\xeb\x05\xcc\xcc\xcc\x66\x90");
+        // The jump over many nops is the kernel's own and stays.
+        let whole = Move { from: 0x10_0000, len: 1, to: 0x2000 };
+        let mut filled = [&[0xc3][..], &[NOP; 14]].concat();
+        super::moved(Nops::MergeJumps, Bits::B64, &X86_11_NOPS, whole, &mut filled).expect("no BUG");
+        assert_eq!(filled, [&[0xc3, 0xeb, 12][..], &[0xcc; 12]].concat());
     }
 
     #[test]

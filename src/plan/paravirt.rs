@@ -150,7 +150,8 @@ impl Patcher<'_> {
     }
 
     fn jump(&self, target: u64, reason: Reason, buffer: &mut [u8]) -> Result<Decision> {
-        self.copy(&insn::jmp(self.address, target), Kind::Jumped, reason, self.rules.no_room, buffer)
+        // paravirt_patch_jmp() keeps a site that is too short, whatever paravirt_patch_insns() does.
+        self.copy(&insn::jmp(self.address, target), Kind::Jumped, reason, NoRoom::Keep, buffer)
     }
 
     /// `patch_internal()` of vmi_32.c; it looks at neither the slot nor the clobbers.
@@ -269,6 +270,8 @@ mod tests {
         let slot = holding(Pointer::Function(TARGET));
         let error = patch_site(&slot, &rules_6_1(), 0, SITE, &mut [0xff; 4]).expect_err("a BUG");
         assert_eq!(error.kind, crate::error::ErrorKind::Bug);
+        let jumping = Slot { jump: true, ..holding(Pointer::Function(TARGET)) };
+        assert_eq!(patched(&jumping, &rules_6_1(), 0, &[0xff; 4]), (Kind::Kept, vec![0xff; 4]));
     }
 
     #[test]

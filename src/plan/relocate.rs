@@ -11,7 +11,7 @@
 
 use crate::error::{Error, Result};
 use crate::image::Bits;
-use crate::insn::{self, CALL, INT3, JMP, JMP_SHORT, NopTable};
+use crate::insn::{self, CALL, INT3, JMP, JMP_SHORT, NopTable, Step};
 
 /// Where code comes from, and where it goes.
 #[derive(Debug, Clone, Copy)]
@@ -59,37 +59,43 @@ pub fn jump(whole: Move, nops: &NopTable, buffer: &mut [u8]) {
 ///
 /// Fails where a branch of 2 bytes does not reach, as the kernel's `BUG_ON` would.
 pub fn every(whole: Move, bits: Bits, buffer: &mut [u8]) -> Result<()> {
-    let by = whole.by();
     let mut at = 0;
     while at < buffer.len() {
         // The kernel warns and leaves the rest.
         let Some(step) = insn::step(bits, &buffer[at..]) else { return Ok(()) };
-        let next = at + step.len;
-        if let Some((offset, width)) = step.branch() {
-            let field = at + offset..next;
-            let linked = signed(&buffer[field.clone()]);
-            if leaves(whole, next, linked) {
-                shift(&mut buffer[field], linked, by)?;
-            }
-            if width == 4 && step.opcode[0] == JMP {
-                // Shortened even where the target is inside and was not moved: so the kernel does.
-                let short = linked.wrapping_add(by).wrapping_add(3);
-                if let Ok(short) = i8::try_from(short) {
-                    buffer[at] = JMP_SHORT;
-                    buffer[at + 1] = short as u8;
-                    buffer[at + 2..next].fill(INT3);
-                }
+        one(whole, &step, at, buffer)?;
+        at += step.len;
+    }
+    Ok(())
+}
+
+/// One instruction of the buffer, there at this offset.
+pub(super) fn one(whole: Move, step: &Step, at: usize, buffer: &mut [u8]) -> Result<()> {
+    let by = whole.by();
+    let next = at + step.len;
+    if let Some((offset, width)) = step.branch() {
+        let field = at + offset..next;
+        let linked = signed(&buffer[field.clone()]);
+        if leaves(whole, next, linked) {
+            shift(&mut buffer[field], linked, by)?;
+        }
+        if width == 4 && step.opcode[0] == JMP {
+            // Shortened even where the target is inside and was not moved: so the kernel does.
+            let short = linked.wrapping_add(by).wrapping_add(3);
+            if let Ok(short) = i8::try_from(short) {
+                buffer[at] = JMP_SHORT;
+                buffer[at + 1] = short as u8;
+                buffer[at + 2..next].fill(INT3);
             }
         }
-        if let Some(offset) = step.rip_relative
-            && let Some(field) = buffer.get_mut(at + offset..at + offset + 4)
-        {
-            let linked = signed(field);
-            if leaves(whole, next, linked) {
-                shift(field, linked, by)?;
-            }
+    }
+    if let Some(offset) = step.rip_relative
+        && let Some(field) = buffer.get_mut(at + offset..at + offset + 4)
+    {
+        let linked = signed(field);
+        if leaves(whole, next, linked) {
+            shift(field, linked, by)?;
         }
-        at = next;
     }
     Ok(())
 }

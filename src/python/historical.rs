@@ -34,6 +34,7 @@ fn lock_rules(era: &str) -> Result<core::rules::SmpLocks> {
 
 /// One turn of `apply_alternatives()` over the bytes of a site.
 #[pyfunction]
+#[pyo3(signature = (era, bits, nops, address, before, replacement_address, replacement, taken, pad = 0))]
 #[allow(clippy::too_many_arguments)] // a row has as many members
 pub fn patch_alternative<'py>(
     py: Python<'py>,
@@ -45,12 +46,13 @@ pub fn patch_alternative<'py>(
     replacement_address: u64,
     replacement: &[u8],
     taken: bool,
+    pad: u8,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let rules = core::Rules::by_name(era)?.alternatives;
     let patcher = Patcher { rules, bits: self::bits(bits)?, nops: NopTable::by_name(nops)? };
     // Lengths beyond a row's byte cannot be asked for in a kernel.
     let (len, replacement_len) = (before.len().min(255) as u8, replacement.len().min(255) as u8);
-    let row = Alternative { address, replacement: replacement_address, len, replacement_len, ..NO_ROW };
+    let row = Alternative { address, replacement: replacement_address, len, replacement_len, pad, ..NO_ROW };
     let mut site = before.to_vec();
     if taken {
         patcher.taken(&row, replacement, None, &mut site)?;

@@ -130,7 +130,7 @@ def fill(line: Line) -> dict[str, Any]:
 
 def nop_choice(line: Line) -> dict[str, Any]:
     """find_nop_table."""
-    cpu = nops.Cpu(line["vendor"], line["family"], 0, frozenset(line["features"]))
+    cpu = nops.Cpu(line["vendor"], line["family"], line.get("model", 0), frozenset(line["features"]))
     return {"table": era(line["era"]).nops.choose(line["bits"], cpu).table}
 
 

@@ -215,7 +215,11 @@ class Backend:
             fill: what the backend fills.
             native: the era's ``native_patch``, where it inlines.
         """
-        return native if native is not None and self.patcher(fill) == native.name else None
+        if native is None or self.patcher(fill) != native.name:
+            return None
+        flags = (fill.machine.flags if fill.machine is not None else None) or frozenset()
+        left = {op: rule for op, rule in native.switch.items() if getattr(rule, "unless", "") not in flags}
+        return native if len(left) == len(native.switch) else native._replace(switch=left)
 
     def steps(self, era: str) -> Sequence[Step] | None:
         """What its init code does in an era; None where it does not exist."""

@@ -104,9 +104,9 @@ def slide_of(args: argparse.Namespace, kernel: Kernel) -> int:
 
 def backend_of(kernel: Kernel, machine: Machine | str | None) -> str:
     """The backend that a kernel takes on a machine."""
-    from pvops.decide.backend import backend_for
+    from pvops.decide.backend import chosen
 
-    return backend_for(kernel, None if isinstance(machine, str) else machine).name
+    return chosen(kernel, None if isinstance(machine, str) else machine).name
 
 
 def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | str | None) -> Plan:

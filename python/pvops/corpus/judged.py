@@ -104,10 +104,10 @@ def _verified(
 
 def _compare(kernel: Kernel, machine: Machine, memory: bytes) -> _Compared:
     """What the kernel is predicted to write there, beside what it wrote."""
-    from pvops.decide.backend import backend_for
+    from pvops.decide.backend import chosen
 
     low, _ = _text(kernel)
-    plan = kernel.plan(backend_for(kernel, machine).name, machine=machine)
+    plan = kernel.plan(chosen(kernel, machine).name, machine=machine)
     planned = bytes(plan.apply())
     guessed = bytearray(len(planned))
     found: dict[str, list[tuple[int, bool]]] = {}

@@ -18,6 +18,31 @@ class Choice(NamedTuple):
     why: str
 
 
+#: What the log calls the one below a kernel with CONFIG_PARAVIRT that runs on none.
+_ON = "paravirtualized kernel on "
+_NONE = "bare hardware"
+
+
+def chosen(kernel: KernelImage, machine: Machine | None) -> Choice:
+    """`backend_for`, to plan by: what a guest's ops hold cannot be read from an image that names no function.
+
+    Raises:
+        OpsError: also where the kernel runs as a guest of some hypervisor, and nothing tells what that puts into ops.
+    """
+    choice = backend_for(kernel, machine)
+    if machine is None or choice.name != "native" or not kernel.ops.names or kernel.image.symbol_count():
+        return choice
+    name, why = machine.backend
+    on = machine.logged(_ON)
+    if on is not None and not on.startswith(f"{_ON}{_NONE}"):
+        why = f'log: "{on}"'
+    elif on is not None or name in (None, "native"):
+        return choice
+    image = f"the image of {kernel.release}" if kernel.release else "the image"
+    reason = f"{why}, and {image} names no function: what the ops hold there is not known (--backend native: on none)"
+    raise OpsError(f"{kernel.name}: {reason}", reason=reason, file=kernel.name)
+
+
 def backend_for(kernel: KernelImage, machine: Machine | None, era: str | None = None) -> Choice:
     """The backend of the machine's hypervisor, where the kernel has that guest code; native where not.
 

@@ -74,7 +74,8 @@ def _named(kernel: KernelImage, backend: Backend, patch_function: PatchFunction 
     if unnamed and by_name:
         shown = ", ".join(map(str, unnamed[:6])) + (f" and {len(unnamed) - 6} more" if len(unnamed) > 6 else "")
         what = f"what {backend.name} puts there" if backend.name != "native" else "which of them native_patch() inlines"
-        reason = f"no known era's table fits its ops, and nothing names types {shown}: {what} is not known"
+        ops = f"the ops of {kernel.release}" if kernel.release else "its ops"
+        reason = f"no known era's table fits {ops}, and nothing names types {shown}: {what} is not known"
         raise OpsError(f"{kernel.name}: {reason}", reason=reason, file=kernel.name)
 
 

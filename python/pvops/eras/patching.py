@@ -19,6 +19,7 @@ class Inline(NamedTuple):
             it holds.
         no_room: what happens where the code is longer than the site: ``"keep"`` the indirect call (native_patch to
             2.6.33), ``"default"`` rules (lguest, Xen) or ``"bug"`` (later kernels).
+        unless: not on a CPU with this flag of /proc/cpuinfo; empty: on every CPU.
         reloc: offset in ``code`` of a rel32 to fix up for the new place (Xen's ``call check_events``), or -1.
         reloc_target: what that rel32 refers to; only with ``reloc``.
     """
@@ -28,6 +29,7 @@ class Inline(NamedTuple):
     no_room: str = "keep"
     reloc: int = -1
     reloc_target: str = ""
+    unless: str = ""
 
 
 class Rom(NamedTuple):

@@ -66,11 +66,8 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
 
 
 def native_patch(config: Config) -> PatchFunction:
-    """Inlines by type, but the locks only while the unlock op is the native one.
-
-    ``flush_tlb_single`` is inlined only on a CPU without PCID, which the tables do not tell; it is taken for inlined.
-    """
-    from pvops.eras.patching import inline_all
+    """Inlines by type, but the locks only while the unlock op is the native one, and ``invlpg`` only without PCID."""
+    from pvops.eras.patching import Inline, inline_all
 
     code = dict(v2_6_27.DEF_NATIVE_64 if config.bits == 64 else seed.DEF_NATIVE)
     code.pop("pv_cpu_ops.read_tsc", None)
@@ -81,7 +78,11 @@ def native_patch(config: Config) -> PatchFunction:
         if config.bits == 64:
             code["pv_lock_ops.unlock_kick"] = "90"  # nop
             guard["pv_lock_ops.unlock_kick"] = "__pv_ticket_unlock_slowpath"
-    return inline_all("native_patch", "3.10.0-1160.el7 arch/x86/kernel/paravirt_patch_64.c", code, guard=guard)
+    found = inline_all("native_patch", "3.10.0-1160.el7 arch/x86/kernel/paravirt_patch_64.c", code, guard=guard)
+    op = "pv_mmu_ops.flush_tlb_single"
+    if (rule := found.switch.get(op)) is None or not isinstance(rule, Inline):
+        return found
+    return found._replace(switch={**found.switch, op: rule._replace(unless="pcid")})
 
 
 #: arch/x86/include/asm/cpufeature.h or cpufeatures.h.

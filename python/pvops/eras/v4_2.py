@@ -109,5 +109,4 @@ ERA = v4_1.ERA.then(
     native=native,
     native_patch=native_patch,
     nops=ideal_nops(hygon=False, k8=False),
-    paravirt=v4_1.ERA.paravirt and v4_1.ERA.paravirt._replace(era="4.2", unchecked="Failing to patch indirect CALL"),
 )

@@ -116,6 +116,10 @@ def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, bool]]
     return kinds
 
 
+#: Whose functions are in the slots where the image names none: some hypervisor's, which cannot be told.
+_SOME_GUEST = "guest"
+
+
 def _backends(kernel: KernelImage) -> list[_core._Backend]:
     """What each backend may put into slots, and where it has static calls go, whatever the machine; native first."""
     from pvops import backends
@@ -142,7 +146,18 @@ def _backends(kernel: KernelImage) -> list[_core._Backend]:
         requires = kernel.feature_numbers.number("XENPV") if name == "xen" else None
         page = _key(kernel, "__hv_hypercall") if name == "hyperv" else None
         found.append((name, slots, calls, requires, page))
+    if native and not kernel.image.symbol_count():
+        slots = _unnamed({places[op]: held.address or 0 for op, held in native.items() if places[op]}, kernel)
+        found.append((_SOME_GUEST, slots, {}, None, None))
     return found
+
+
+def _unnamed(built: dict[int, int], kernel: KernelImage) -> dict[int, list[int]]:
+    """What the guests of an image that names no function may put into its slots: whose each is cannot be told."""
+    from pvops.image import stores
+
+    stored, tabled = stores.stored(kernel, built), stores.tabled(kernel)
+    return {place: sorted({value, 0, *stored.get(place, ()), *tabled}) for place, value in built.items()}
 
 
 def _key(kernel: KernelImage, name: str) -> int | None:

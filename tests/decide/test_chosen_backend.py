@@ -1,0 +1,67 @@
+"""Which backend is planned by, where the image names nothing; and what native_patch() leaves to the CPU."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+import pvops
+from pvops import sample
+from pvops.decide.backend import backend_for, chosen
+from pvops.errors import OpsError
+from pvops.kernel import Kernel
+
+SYMTAB = 2
+
+
+def without_symbols(elf: bytes) -> Kernel:
+    """The same image, its symbol table no section that anybody knows."""
+    raw = bytearray(elf)
+    (table,) = struct.unpack_from("<Q", raw, 0x28)
+    size, count = struct.unpack_from("<HH", raw, 0x3A)
+    for at in range(table, table + count * size, size):
+        if struct.unpack_from("<I", raw, at + 4)[0] == SYMTAB:
+            struct.pack_into("<I", raw, at + 4, 0x6000_0000)
+    return pvops.open(bytes(raw))
+
+
+@pytest.mark.parametrize("era", ["5.10", "6.1"])
+def test_what_a_guest_puts_into_ops_is_not_made_up(era: str) -> None:
+    built = sample.build(era, 64).elf
+    named, bare = pvops.open(built), without_symbols(built)
+    assert not bare.image.symbol_count()
+    guest = pvops.Machine(name="guest", hypervisor="kvm", dmesg="Booting paravirtualized kernel on KVM\n")
+    assert chosen(named, guest).name == "kvm"
+    with pytest.raises(OpsError, match=r'log: "paravirtualized kernel on KVM", and the image of .* names no function'):
+        chosen(bare, guest)
+    assert backend_for(bare, guest).name == "native", "what verify starts from, and then infers"
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        None,
+        pvops.Machine(name="bare hardware", hypervisor="none"),
+        pvops.Machine(name="no guest", hypervisor="kvm", dmesg="Booting paravirtualized kernel on bare hardware\n"),
+    ],
+    ids=["none given", "none below", "not taken for one"],
+)
+def test_who_is_no_guest_needs_no_names(machine: pvops.Machine | None) -> None:
+    assert chosen(without_symbols(sample.build("6.1", 64).elf), machine).name == "native"
+
+
+def test_a_hypervisor_without_a_log_may_be_below_a_guest() -> None:
+    bare = without_symbols(sample.build("6.1", 64).elf)
+    with pytest.raises(OpsError, match="names no function"):
+        chosen(bare, pvops.Machine(name="guest", hypervisor="kvm"))
+
+
+def test_rhel_7_flushes_a_page_inline_only_without_pcid() -> None:
+    """native_patch() of 3.10.0-1160.el7."""
+    kernel = pvops.open(sample.build("3.10-el7", 64).elf)
+    invlpg = bytes.fromhex("0f 01 3f")
+    flags = frozenset({"fpu", "nopl"})
+    without = kernel.plan("native", machine=pvops.Machine(name="old", flags=flags)).apply()
+    with_it = kernel.plan("native", machine=pvops.Machine(name="new", flags=flags | {"pcid"})).apply()
+    assert without.count(invlpg) > with_it.count(invlpg)
