@@ -88,7 +88,7 @@ pub fn light() {
     if OWN_FENCE || cfg!(any(loom, shuttle)) {
         full();
     } else {
-        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-#[cfg(all(feature = "std", not(any(loom, shuttle))))]
 use super::default_backend::default_backend;
+#[cfg(all(feature = "std", not(any(loom, shuttle))))]
 use super::left::Left;
 use super::limit::{Limit, Never, Until};
 use super::ops::{self, PvLockOps};
