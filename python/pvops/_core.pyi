@@ -106,6 +106,13 @@ class Image:
     def nop_tables(self) -> list[str]:
         """Names of the nop tables that the image has, as `fill_nops` knows them: one since 5.13."""
 
+    def find(self, section: str, raw: bytes) -> list[int]:
+        """The addresses at which these bytes stand in the sections of a name, no two of them overlapping."""
+
+    def pointers(self, section: str, low: int, high: int) -> list[tuple[int, int]]:
+        """(address, pointer) of each word-aligned pointer from `low` up to but not including `high` in the sections of
+        a name."""
+
     def called_pointer(self, address: int) -> int | None:
         """Where the pointer lies that the call of six bytes at an address goes through, or None if there is none."""
 
@@ -246,6 +253,19 @@ class Tables:
     def alternatives(self) -> list[tuple[int, int, int, bool, bool, int, bytes]]:
         """(address, length, feature, inverted, direct call, replacement's address, its bytes) of each row of
         .altinstructions, in table order."""
+
+    def alternatives_alike(self) -> list[tuple[int, int, bool, bool, bytes, list[tuple[int, int, int]]]]:
+        """The rows of .altinstructions that are alike, in the order of their first: (length, feature, inverted, direct
+        call, replacement's bytes, (index, address, replacement's address) of each). Direct calls are alike whatever
+        they call."""
+
+    def static_keys(self) -> list[tuple[int, bool, tuple[str, int] | None, list[int]]]:
+        """(address, whether it is built on, symbol it lies in and offset or None, sites) of each static key of a jump
+        label."""
+
+    def call_keys(self) -> list[tuple[int, str | None, int]]:
+        """(address of the key, name without its prefix or None, address of the function it is built with) of each
+        static call that has sites or a trampoline; where nothing names a trampoline's key, the trampoline's address."""
 
     @property
     def alternatives_layout(self) -> str | None: ...

@@ -1,6 +1,7 @@
 //! Plan → text, and files that appear whole or not at all.
 
 mod kcore;
+mod patched;
 mod symbols;
 
 use std::fs::{self, File, OpenOptions};
@@ -11,29 +12,21 @@ use crate::error::{Error, Result};
 use crate::image::{Image, Section};
 use crate::plan::Plan;
 
+pub use patched::PatchedFile;
+
 /// The whole unpacked image, an ELF file, as it is after the plan's writes.
-pub fn image(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
-    let mut out = image.bytes().to_vec();
-    for write in plan.writes() {
-        let bytes = plan.bytes(write);
-        let at = image.section_at(write.address).map(|s| (s.offset + (write.address - s.address)) as usize);
-        let place = at.and_then(|at| out.get_mut(at..at.checked_add(bytes.len())?));
-        let Some(place) = place else {
-            return Err(Error::table("a write outside the image").at_address(write.address).in_file(image.name()));
-        };
-        place.copy_from_slice(bytes);
-    }
-    Ok(out)
+pub fn image<'a>(image: &'a Image, plan: &Plan) -> Result<PatchedFile<'a>> {
+    PatchedFile::of(image, plan)
 }
 
 /// As [`image()`], with a symbol table where the file has none and the image names symbols.
-pub fn elf(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
-    symbols::added(image, self::image(image, plan)?)
+pub fn elf<'a>(image: &'a Image, plan: &Plan) -> Result<PatchedFile<'a>> {
+    symbols::added(image, PatchedFile::of(image, plan)?)
 }
 
 /// As [`image()`], as a core file: what perf takes for `/proc/kcore`.
-pub fn kcore(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
-    kcore::made(image, self::image(image, plan)?)
+pub fn kcore<'a>(image: &'a Image, plan: &Plan) -> Result<PatchedFile<'a>> {
+    kcore::made(image, PatchedFile::of(image, plan)?)
 }
 
 /// The raw bytes of `.text` as they are after the plan's writes; writes to other sections are left out.
@@ -73,20 +66,24 @@ pub fn text_into(image: &Image, plan: &Plan, out: &mut [u8]) -> Result<()> {
 
 /// Writes a file so that it appears whole or not at all: beside its place, under another name, then moved there.
 ///
-/// What already stands there and is no regular file (a pipe, a device) is written to as it is.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+/// What already stands there and is no regular file (a pipe, a device) is written to as it is. The bytes come in pieces.
+pub fn write_file(path: &Path, pieces: &[&[u8]]) -> Result<()> {
     let placed = |e: io::Error| Error::io(&e).in_file(&path.display().to_string());
     let target = match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => return Err(placed(io::ErrorKind::IsADirectory.into())),
         Ok(meta) if !meta.is_file() => {
-            return OpenOptions::new().write(true).open(path).and_then(|mut f| f.write_all(bytes)).map_err(placed);
+            return OpenOptions::new()
+                .write(true)
+                .open(path)
+                .and_then(|mut f| write_all(&mut f, pieces))
+                .map_err(placed);
         }
         // A symbolic link stays one: what it points to is replaced.
         Ok(_) => fs::canonicalize(path).map_err(placed)?,
         Err(_) => path.to_owned(),
     };
     let (scratch, file) = scratch_beside(&target).map_err(placed)?;
-    let written = fill(file, bytes, &target).and_then(|()| fs::rename(&scratch, &target));
+    let written = fill(file, pieces, &target).and_then(|()| fs::rename(&scratch, &target));
     if written.is_err() {
         // The error to report is the first one.
         let _ = fs::remove_file(&scratch);
@@ -94,8 +91,12 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(placed)
 }
 
-fn fill(mut file: File, bytes: &[u8], target: &Path) -> io::Result<()> {
-    file.write_all(bytes)?;
+fn write_all(file: &mut File, pieces: &[&[u8]]) -> io::Result<()> {
+    pieces.iter().try_for_each(|piece| file.write_all(piece))
+}
+
+fn fill(mut file: File, pieces: &[&[u8]], target: &Path) -> io::Result<()> {
+    write_all(&mut file, pieces)?;
     if let Ok(meta) = fs::metadata(target) {
         file.set_permissions(meta.permissions())?;
     }

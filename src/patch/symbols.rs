@@ -2,26 +2,57 @@
 
 use object::elf;
 use object::read::elf::FileHeader;
-use object::write::elf as write;
+use object::write::{WritableBuffer, elf as write};
 use object::{Endianness, LittleEndian as LE};
 
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
+use crate::patch::PatchedFile;
 
-/// The image's bytes, changed or not, with a `.symtab` where it has none of its own and names symbols otherwise.
+/// The image's file, changed or not, with a `.symtab` where it has none of its own and names symbols otherwise.
 ///
 /// What follows the ELF file (the kernel's lists of relocations) follows it again.
-pub(super) fn added(image: &Image, bytes: Vec<u8>) -> Result<Vec<u8>> {
+pub(super) fn added<'a>(image: &Image, mut file: PatchedFile<'a>) -> Result<PatchedFile<'a>> {
     if image.elf_symbols().next().is_some() || image.symbols()?.is_none_or(|symbols| symbols.is_empty()) {
-        return Ok(bytes);
+        return Ok(file);
     }
-    let end = bytes.len().saturating_sub(image.trailer().len());
-    let mut out = match image.bits() {
-        Bits::B64 => written::<elf::FileHeader64<LE>>(image, &bytes[..end])?,
-        Bits::B32 => written::<elf::FileHeader32<LE>>(image, &bytes[..end])?,
+    file.end = image.bytes().len().saturating_sub(image.trailer().len());
+    let bytes = &image.bytes()[..file.end];
+    let around = match image.bits() {
+        Bits::B64 => written::<elf::FileHeader64<LE>>(image, bytes)?,
+        Bits::B32 => written::<elf::FileHeader32<LE>>(image, bytes)?,
     };
-    out.extend_from_slice(&bytes[end..]);
-    Ok(out)
+    (file.head, file.added) = (around.head, around.behind);
+    Ok(file)
+}
+
+/// What is written before and behind bytes that stay as they are, and are passed over by padding.
+#[derive(Debug, Default)]
+struct Around {
+    head: Vec<u8>,
+    /// How many bytes were passed over.
+    between: usize,
+    behind: Vec<u8>,
+}
+
+impl WritableBuffer for Around {
+    fn reserve(&mut self, _: u64) -> std::result::Result<(), ()> {
+        Ok(())
+    }
+
+    fn write_bytes(&mut self, val: &[u8]) {
+        let part = if self.between == 0 { &mut self.head } else { &mut self.behind };
+        part.extend_from_slice(val);
+    }
+
+    fn write_zeros(&mut self, additional: u64) {
+        let additional = usize::try_from(additional).unwrap_or(usize::MAX);
+        if self.between == 0 {
+            self.between = additional;
+        } else {
+            self.behind.resize(self.behind.len().saturating_add(additional), 0);
+        }
+    }
 }
 
 /// One row of the table.
@@ -72,16 +103,16 @@ fn rows(image: &Image) -> Result<Vec<Row<'_>>> {
     Ok(rows)
 }
 
-fn written<H: FileHeader<Endian = LE>>(image: &Image, bytes: &[u8]) -> Result<Vec<u8>> {
+fn written<H: FileHeader<Endian = LE>>(image: &Image, bytes: &[u8]) -> Result<Around> {
     let malformed = |error: object::read::Error| Error::image(error.to_string()).in_file(image.name());
     let refuse = |error: object::write::Error| Error::image(error.to_string()).in_file(image.name());
     let header = H::parse(bytes).map_err(malformed)?;
     let table = header.sections(LE, bytes).map_err(malformed)?;
     if table.is_empty() {
-        return Ok(bytes.to_vec());
+        return Ok(Around::default());
     }
     let rows = rows(image)?;
-    let mut out = Vec::new();
+    let mut out = Around::default();
     let mut writer = write::Writer::new(Endianness::Little, header.is_class_64(), &mut out);
     writer.reserve_file_header();
     writer.reserve_until(bytes.len() as u64);
@@ -111,7 +142,7 @@ fn written<H: FileHeader<Endian = LE>>(image: &Image, bytes: &[u8]) -> Result<Ve
     writer.reserve_section_headers();
 
     writer.write_file_header(&write::FileHeader::from_raw(LE, header)).map_err(refuse)?;
-    writer.write(bytes.get(writer.len() as usize..).unwrap_or_default());
+    writer.pad_until(bytes.len() as u64);
     writer.write_null_symbol();
     for (row, &name) in rows.iter().zip(&names) {
         writer.write_symbol(&write::Sym {
@@ -141,7 +172,7 @@ fn written<H: FileHeader<Endian = LE>>(image: &Image, bytes: &[u8]) -> Result<Ve
     writer.write_strtab_section_header();
     // The program headers are among the bytes and stay there: e_phoff, then e_phentsize and e_phnum.
     for field in if header.is_class_64() { [32..40, 54..58] } else { [28..32, 42..46] } {
-        if let (Some(to), Some(from)) = (out.get_mut(field.clone()), bytes.get(field)) {
+        if let (Some(to), Some(from)) = (out.head.get_mut(field.clone()), bytes.get(field)) {
             to.copy_from_slice(from);
         }
     }

@@ -28,6 +28,12 @@ type Row = (u32, u64, u16, Option<u16>, Option<bool>, Option<bool>, Option<u64>,
 /// A row of .altinstructions with its replacement, as `Tables::alternatives` gives it.
 type Alternative<'py> = (u64, u8, u16, bool, bool, u64, Bound<'py, PyBytes>);
 
+/// Rows of .altinstructions that are alike, as `Tables::alternatives_alike` gives them.
+type Alike<'py> = (u8, u16, bool, bool, Bound<'py, PyBytes>, Vec<(u32, u64, u64)>);
+
+/// A static key, as `Tables::static_keys` gives it.
+type Key<'a> = (u64, bool, Option<(&'a str, u64)>, Vec<u64>);
+
 fn listed(row: sites::Row) -> Row {
     (row.index, row.address, row.len, row.feature, row.inverted, row.direct_call, row.key, row.target)
 }
@@ -59,6 +65,38 @@ impl Tables {
             (row.address, row.len, row.feature, row.inverted, row.direct_call, row.replacement, code)
         })
         .collect()
+    }
+
+    /// The rows of .altinstructions that are alike, in the order of their first: (length, feature, inverted, direct call,
+    /// replacement's bytes, (index, address, replacement's address) of each). Direct calls are alike whatever they call.
+    fn alternatives_alike<'py>(&self, py: Python<'py>) -> Vec<Alike<'py>> {
+        let mut found: Vec<Alike<'py>> = Vec::new();
+        let mut known = HashMap::new();
+        for (index, row) in (0..).zip(self.tables.alternatives.iter().flat_map(|table| &table.rows)) {
+            let code = self.image.read(row.replacement, row.replacement_len.into());
+            let code = code.filter(|_| !row.direct_call).unwrap_or_default();
+            let number =
+                *known.entry((row.len, row.feature, row.inverted, row.direct_call, code)).or_insert(found.len());
+            if number == found.len() {
+                let code = PyBytes::new(py, code);
+                found.push((row.len, row.feature, row.inverted, row.direct_call, code, Vec::new()));
+            }
+            found[number].5.push((index, row.address, row.replacement));
+        }
+        found
+    }
+
+    /// (address, whether it is built on, symbol it lies in and offset or None, sites) of each static key of a jump label.
+    fn static_keys(&self, py: Python<'_>) -> PyResult<Vec<Key<'_>>> {
+        let keys = super::detached(py, || sites::static_keys(&self.image, &self.tables))?;
+        Ok(keys.into_iter().map(|key| (key.address, key.on, key.place, key.sites)).collect())
+    }
+
+    /// (address of the key, name without its prefix or None, address of the function it is built with) of each static call
+    /// that has sites or a trampoline; where nothing names a trampoline's key, the trampoline's address.
+    fn call_keys(&self, py: Python<'_>) -> PyResult<Vec<(u64, Option<&str>, u64)>> {
+        let calls = super::detached(py, || sites::call_keys(&self.image, &self.tables))?;
+        Ok(calls.into_iter().map(|call| (call.address, call.name, call.built)).collect())
     }
 
     /// The layout of .altinstructions; None where the image has none.

@@ -161,6 +161,32 @@ impl Image {
         self.0.read(address, len).map(|bytes| PyBytes::new(py, bytes))
     }
 
+    /// The addresses at which these bytes stand in the sections of a name, no two of them overlapping.
+    fn find(&self, py: Python<'_>, section: &str, raw: &[u8]) -> Vec<u64> {
+        let sections = self.0.sections().iter().filter(|s| s.name == section);
+        let found = |s: &image::Section| -> Vec<u64> {
+            memchr::memmem::find_iter(self.0.section_bytes(s), raw)
+                .map(|at| s.address.wrapping_add(at as u64))
+                .collect()
+        };
+        py.detach(|| sections.flat_map(found).collect())
+    }
+
+    /// (address, pointer) of each word-aligned pointer from `low` up to but not including `high` in the sections of a name.
+    fn pointers(&self, py: Python<'_>, section: &str, low: u64, high: u64) -> Vec<(u64, u64)> {
+        let word = self.0.bits().word();
+        let sections = self.0.sections().iter().filter(|s| s.name == section);
+        let found = |s: &image::Section| -> Vec<(u64, u64)> {
+            let words = (s.address..).step_by(word).zip(self.0.section_bytes(s).chunks_exact(word));
+            let pointer = |(address, bytes): (u64, &[u8])| {
+                let value = bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+                (low..high).contains(&value).then_some((address, value))
+            };
+            words.filter_map(pointer).collect()
+        };
+        py.detach(|| sections.flat_map(found).collect())
+    }
+
     /// Where the pointer lies that the call of six bytes at an address goes through; None where there is none.
     fn called_pointer(&self, address: u64) -> Option<u64> {
         insn::called_pointer(self.0.bits(), address, self.0.read(address, 6)?)

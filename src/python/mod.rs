@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use crate::error::Result;
 use crate::guard::guarded;
 
+#[cfg(target_os = "linux")]
+mod alloc;
 mod arrow;
 mod boot;
 mod column;
@@ -27,6 +29,10 @@ mod report;
 mod sites;
 mod template;
 mod verify;
+
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: alloc::HugePages = alloc::HugePages;
 
 /// Work on input, without the GIL; a panic in it is an error.
 fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

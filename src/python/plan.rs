@@ -49,7 +49,7 @@ pub fn fill_nops<'py>(py: Python<'py>, table: &str, len: u16) -> PyResult<Bound<
 /// Writes a file that appears whole or not at all.
 #[pyfunction]
 pub fn write_file(py: Python<'_>, path: PathBuf, data: &[u8]) -> PyResult<()> {
-    Ok(py.detach(|| patch::write_file(&path, data))?)
+    Ok(py.detach(|| patch::write_file(&path, &[data]))?)
 }
 
 /// The ordered writes of a boot.
@@ -202,21 +202,33 @@ impl Plan {
 
     /// Writes the image after the writes to a file: as `elf`, `.text` alone as `text`, or a core file as `kcore`.
     fn save(&self, py: Python<'_>, path: PathBuf, format: &str) -> PyResult<()> {
-        Ok(py.detach(|| patch::write_file(&path, &self.patched(format)?))?)
+        Ok(py.detach(|| match format {
+            "text" => patch::write_file(&path, &[&patch::text(&self.image, &self.plan)?]),
+            _ => patch::write_file(&path, &self.patched(format)?.pieces()),
+        })?)
     }
 
     /// What `save` would write.
     fn patched_bytes<'py>(&self, py: Python<'py>, format: &str) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = py.detach(|| self.patched(format))?;
-        Ok(PyBytes::new(py, &bytes))
+        if format == "text" {
+            return self.text(py);
+        }
+        let file = py.detach(|| self.patched(format))?;
+        PyBytes::new_with(py, file.len(), |mut out| {
+            for piece in file.pieces() {
+                let (to, rest) = out.split_at_mut(piece.len());
+                to.copy_from_slice(piece);
+                out = rest;
+            }
+            Ok(())
+        })
     }
 }
 
 impl Plan {
-    fn patched(&self, format: &str) -> Result<Vec<u8>> {
+    fn patched(&self, format: &str) -> Result<patch::PatchedFile<'_>> {
         match format {
             "elf" => patch::elf(&self.image, &self.plan),
-            "text" => patch::text(&self.image, &self.plan),
             "kcore" => patch::kcore(&self.image, &self.plan),
             _ => Err(Error::ops(format!("format is \"elf\", \"text\" or \"kcore\", not {format:?}"))),
         }

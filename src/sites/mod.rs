@@ -40,6 +40,7 @@ pub mod static_calls;
 mod tables;
 pub mod thunks;
 pub mod unknown;
+mod uses;
 
 pub use alternatives::{Alternative, AlternativeTable};
 pub use columns::Columns;
@@ -53,3 +54,4 @@ pub use rows::Row;
 pub use runtime_const::ConstantTable;
 pub use static_calls::{StaticCall, Trampoline};
 pub use tables::Tables;
+pub use uses::{CallKey, StaticKey, call_keys, static_keys};

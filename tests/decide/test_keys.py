@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import NamedTuple
 
 import pytest
 
 from decide import boots
 from pvops.decide.keys import predict_calls, predict_keys
-from pvops.image import uses as uses_of
+from pvops.kernel import Kernel
 
 pytestmark = pytest.mark.kernels
 
@@ -21,6 +22,17 @@ def _boots() -> list[str]:
     return [name for name in boots.names() if "-686-" not in name]
 
 
+class _Use(NamedTuple):
+    address: int
+    key: int
+    inverted: bool
+
+
+def _uses(kernel: Kernel, table: str) -> list[_Use]:
+    rows = kernel.tables.rows(table)
+    return [_Use(address, key, bool(inverted)) for _, address, _, _, inverted, _, key, _ in rows if key is not None]
+
+
 def _jumps(code: bytes) -> bool:
     return code[0] in (0xEB, 0xE9)
 
@@ -30,7 +42,7 @@ def test_jump_labels(boot: str) -> None:
     kernel, memory = boots.kernel(boot.partition("~")[0]), boots.Memory(boot)
     states = predict_keys(boots.words(boot), kernel)
     wrong: Counter[str] = Counter()
-    uses = [use for use in uses_of.jump_labels(kernel) if use.address in memory]
+    uses = [use for use in _uses(kernel, "jump_labels") if use.address in memory]
     for use in uses:
         state = states[use.key]
         if _jumps(memory.read(use.address, 5)) ^ use.inverted != state.enabled:
@@ -46,7 +58,7 @@ def test_static_calls(boot: str) -> None:
     states = predict_calls(boots.words(boot), kernel)
     zero, warn = kernel.address_of("__static_call_return0"), kernel.address_of("__WARN_trap")
     wrong: Counter[str] = Counter()
-    uses = [use for use in uses_of.static_calls(kernel) if use.address in memory]
+    uses = [use for use in _uses(kernel, "static_calls") if use.address in memory]
     for use in uses:
         state, code = states[use.key], memory.read(use.address, 5)
         if code == _ZERO:

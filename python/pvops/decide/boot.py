@@ -198,8 +198,10 @@ def _known(guessed: Mapping[K, V], held: Mapping[K, V] | None) -> dict[K, tuple[
     }
 
 
-#: ``movabs $0x7ffffffff000,%REG``, and near it ``dec %REG``.
-_LESS_ONE = re.compile(rb"H[\xb8-\xbf]\x00\xf0\xff\xff\xff\x7f\x00\x00.{0,16}?H\xff[\xc8-\xcf]", re.DOTALL)
+#: ``movabs $0x7ffffffff000,%REG``, and near it ``dec %REG``: the number, and all of it.
+_END_OF_USER_SPACE = bytes.fromhex("00f0ffffff7f0000")
+_LESS_ONE = re.compile(rb"H[\xb8-\xbf]" + re.escape(_END_OF_USER_SPACE) + rb".{0,16}?H\xff[\xc8-\xcf]", re.DOTALL)
+_LESS_ONE_SIZE = 29
 
 
 def _constants(machine: Machine, kernel: KernelImage) -> dict[str, int]:
@@ -218,10 +220,12 @@ def _user_ptr_max(machine: Machine, kernel: KernelImage) -> int:
     less (573f45a9f9a4, 6.13 and 6.12.y), which the code that runs at boot says.
     """
     five_levels = "la57" in (machine.flags or ()) and not machine.has_option("no5lvl")
-    code = (
-        kernel.image.read(low, size) or b"" for name, low, size, _ in kernel.image.sections() if name == ".init.text"
+    ends = [low + size for name, low, size, _ in kernel.image.sections() if name == ".init.text"]
+    places = kernel.image.find(".init.text", _END_OF_USER_SPACE) if kernel.bits == 64 else []
+    near = (
+        kernel.image.read(at - 2, min(_LESS_ONE_SIZE, *(end - at + 2 for end in ends if end > at))) for at in places
     )
-    first = kernel.bits == 64 and any(_LESS_ONE.search(held) for held in code)
+    first = any(_LESS_ONE.match(code) for code in near if code is not None)
     return ((1 << 56) if five_levels else (1 << 47)) - 4096 - first
 
 

@@ -68,34 +68,45 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> dict[int, KeyState
         words: the machine's features under this kernel.
         kernel: the kernel.
     """
-    places: dict[int, list[int]] = {}
-    for use in uses.jump_labels(kernel):
-        places.setdefault(use.key, []).append(use.address)
     hooks = lsm.hooks(kernel, words.facts)
     packets = netfilter.registered(kernel, words.facts.version)
-    return {key: _state(words, kernel, key, sites, hooks, packets) for key, sites in places.items()}
+    return {
+        key: _state(words, kernel, _Key(key, initial, uses.place_in_data(place), sites), hooks, packets)
+        for key, initial, place, sites in kernel.tables.static_keys()
+    }
+
+
+class _Key(NamedTuple):
+    """A key in the image: its address, whether it is built on, the symbol of data and the offset, and its sites."""
+
+    address: int
+    initial: bool
+    place: tuple[str, int] | None
+    sites: list[int]
+
+    def functions(self, kernel: KernelImage) -> list[str]:
+        """Those that its sites stand in."""
+        found = (kernel.image.symbol_at(site) for site in self.sites)
+        return [place[0] for place in found if place is not None]
 
 
 def _state(
     words: FeatureWords,
     kernel: KernelImage,
-    key: int,
-    sites: list[int],
+    of: _Key,
     hooks: lsm.Hooks | None,
     packets: Mapping[tuple[int, int], str],
 ) -> KeyState:
-    raw = kernel.image.read(key, 4)
-    initial = raw is not None and int.from_bytes(raw, "little", signed=True) > 0
-    functions = _functions(kernel, sites)
-    found = uses.name_of_data(kernel, key)
+    key, initial, found, sites = of
     named, offset = found or (None, 0)
-    size = uses.size_of_data(kernel, key - offset, named) if packets and named == "nf_hooks_needed" else 0
-    if answer := netfilter.state(packets, named, offset, size, functions):
-        shown = f"{named or 'nf_hooks_needed'}{f'+{offset:#x}' if offset else ''}"
-        return KeyState(key, shown, answer.best, initial, f"rule net/netfilter/core.c: {answer.source}")
+    if packets and named in (None, "nf_hooks_needed"):
+        size = uses.size_of_data(kernel, key - offset, named) if named is not None else 0
+        if answer := netfilter.state(packets, named, offset, size, of.functions(kernel)):
+            shown = f"{named or 'nf_hooks_needed'}{f'+{offset:#x}' if offset else ''}"
+            return KeyState(key, shown, answer.best, initial, f"rule net/netfilter/core.c: {answer.source}")
     if found is None:
         point = uses.tracepoint(kernel, key)
-        guessed = f"__tracepoint_{point}" if point else by_place(functions) or _by_code(kernel, sites)
+        guessed = f"__tracepoint_{point}" if point else by_place(of.functions(kernel)) or _by_code(kernel, sites)
         found = (guessed, 0) if guessed else None
     if found is None:
         return KeyState(key, None, initial, initial, _BUILT)
@@ -107,7 +118,7 @@ def _state(
     entry = RULES.get(name) or RULES.get(name.partition(".")[0])
     if entry is not None:
         size = uses.size_of_data(kernel, key - offset, name) if offset else 0
-        answer = entry.rule(KeyQuery(words.facts, words, offset, size, functions))
+        answer = entry.rule(KeyQuery(words.facts, words, offset, size, of.functions(kernel)))
         if answer is not None and answer.value is not None:
             return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
     return KeyState(key, shown, initial, initial, _BUILT)
@@ -117,11 +128,6 @@ def _by_code(kernel: KernelImage, sites: list[int]) -> str | None:
     """``__use_tsc`` where nothing is named, by what native_sched_clock() does where it is on: rdtsc, at once."""
     codes = [kernel.image.read(site, 7) or b"" for site in sites]
     return "__use_tsc" if len(codes) == 1 and codes[0][5:] == b"\x0f\x31" else None
-
-
-def _functions(kernel: KernelImage, sites: list[int]) -> list[str]:
-    found = (kernel.image.symbol_at(site) for site in sites)
-    return [place[0] for place in found if place is not None]
 
 
 def predict_calls(words: FeatureWords, kernel: KernelImage) -> dict[int, CallState]:

@@ -7,7 +7,6 @@ initialised in order, and each of their hooks takes the next free row (security/
 
 from __future__ import annotations
 
-import struct
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -106,28 +105,14 @@ _FOUND: weakref.WeakKeyDictionary[KernelImage, dict[str, list[tuple[int, int]]]]
 
 
 def _find(kernel: KernelImage, table: int) -> dict[str, list[tuple[int, int]]]:
-    import re
-
-    code = next(((a, a + s) for n, a, s, _ in kernel.image.sections() if n == ".text"), (0, 0))
-    end = table + _LARGEST
-    # Pointers into the table differ in three bytes at most; the middle one of them has few values.
-    middle = bytes(sorted({(table + step) >> 16 & 0xFF for step in range(0, _LARGEST + 1, 1 << 16)}))
-    high = b"|".join(re.escape(top.to_bytes(5, "little")) for top in sorted({table >> 24, end >> 24}))
-    pattern = re.compile(b"[" + re.escape(middle) + b"](?:" + high + b")", re.DOTALL)
+    low, high = next(((a, a + s) for n, a, s, _ in kernel.image.sections() if n == ".text"), (0, 0))
     found: dict[str, list[tuple[int, int]]] = {}
-    for name, address, size, _ in kernel.image.sections():
-        if name not in (".rodata", ".data"):
-            continue
-        raw = kernel.image.read(address, size) or b""
-        for match in pattern.finditer(raw):
-            at = match.start() - 2
-            if at < 0 or at % 8 or at + 16 > len(raw):
-                continue
-            row, function = struct.unpack_from("<QQ", raw, at)
-            if table <= row < end and (row - table) % (_ROW * 8) == 0 and code[0] <= function < code[1]:
-                symbol = kernel.image.symbol_at(address + at)
+    for section in (".rodata", ".data"):
+        for at, row in kernel.image.pointers(section, table, table + _LARGEST):
+            if (row - table) % (_ROW * 8) == 0 and low <= (kernel.read_word(at + 8) or 0) < high:
+                symbol = kernel.image.symbol_at(at)
                 if symbol and "_hooks" in symbol[0] and symbol[1] % (_LIST * 8) == 0:
-                    found.setdefault(_module(symbol[0]), []).append((row, function))
+                    found.setdefault(_module(symbol[0]), []).append((row, kernel.read_word(at + 8) or 0))
     return found
 
 

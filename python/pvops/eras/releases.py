@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from pvops.eras import Version, era, eras, version_of
 from pvops.eras.declared import Declared
 
 
-def all_releases() -> list[Declared]:
+@cache
+def all_releases() -> tuple[Declared, ...]:
     """The declared numbers of every release that has been read, oldest first."""
     known = {declared.release: declared for name in eras() for declared in era(name).numbers}
-    return sorted(known.values(), key=lambda declared: version_of(declared.release) or ())
+    return tuple(sorted(known.values(), key=lambda declared: version_of(declared.release) or ()))
 
 
 def _minor(version: Version) -> Version:

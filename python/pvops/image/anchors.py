@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pvops.image.rows import Row
+from pvops.image.rows import Alike, Row
 
 if TYPE_CHECKING:
     from pvops.image.view import KernelView
@@ -133,22 +133,30 @@ def _switch(view: AnchorRow) -> bool:
     return view.place == "__switch_to_asm" and view.row.length > 16 and b"\xe8\x01\x00\x00\x00" in view.row.code
 
 
-def seen(kernel: KernelView, rows: Sequence[Row]) -> dict[str, Anchored]:
+def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
     """Feature → number, for those that a kernel's rows give away; a pattern with several numbers gives none."""
     mask = (1 << kernel.bits) - 1
     found: dict[str, tuple[Counter[int], str]] = {}
-    calls = Counter(row.number for row in rows if row.direct_call)
+    calls: Counter[int] = Counter()
+    # Most rows are alike: what does not ask for a place or a target is looked at once.
+    counts: Counter[tuple[int, bool, bytes]] = Counter()
+    for rows in table:
+        if rows.direct_call:
+            calls[rows.number] += len(rows.places)
+        else:
+            counts[rows.number, rows.inverted, rows.code] += len(rows.places)
     if calls:
         found[ANCHORS[0].feature] = (calls, ANCHORS[0].what)
-    # Most rows are alike: what does not ask for a place or a target is looked at once.
-    alike = Counter((row.number, row.inverted, row.code) for row in rows if not row.direct_call)
-    for row in rows:
-        if row.direct_call:
+    looked_at: list[tuple[int, Row, int]] = []
+    for rows in table:
+        if rows.direct_call:
             continue
-        own = _placed(row) or _branches(row)
-        many = 1 if own else alike.pop((row.number, row.inverted, row.code), 0)
-        if not many:
-            continue
+        first = rows.row(rows.places[0])
+        if _placed(first) or _branches(first):
+            looked_at += [(place[0], rows.row(place), 1) for place in rows.places]
+        elif many := counts.pop((rows.number, rows.inverted, rows.code), 0):
+            looked_at.append((rows.places[0][0], first, many))
+    for _, row, many in sorted(looked_at, key=lambda found: found[0]):
         view = AnchorRow(row, _target(kernel, row, mask), _place(kernel, row) if _placed(row) else None)
         for anchor in ANCHORS[1:]:
             if anchor.holds(view):

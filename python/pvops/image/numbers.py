@@ -14,12 +14,13 @@ Four sources, the surest first:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.eras import releases, version_of
 from pvops.eras.declared import Declared
 from pvops.image import anchors, names
-from pvops.image.rows import Row, rows
+from pvops.image.rows import Row, alike, rows
 
 if TYPE_CHECKING:
     from pvops.image.view import KernelView
@@ -83,17 +84,17 @@ class Numbers:
         ncapints: words of features; bugs come after.
         nbugints: words of bugs.
         by_number: number → `Name`, for every number that has one.
-        rows: the rows of ``.altinstructions``.
         printed: whether the image has names of features, so that one without is not printed.
     """
 
     def __init__(
-        self, base: Declared, words: tuple[int, int], by_number: Mapping[int, Name], rows: Sequence[Row]
+        self, kernel: KernelView, base: Declared, words: tuple[int, int], by_number: Mapping[int, Name], asked: set[int]
     ) -> None:
+        self._kernel = kernel
+        self._asked = asked
         self.declared = base
         self.ncapints, self.nbugints = words
         self.by_number = by_number
-        self.rows = rows
         self.printed = any(name.printed is not None for name in by_number.values())
         self.by_name = {name.name: name for name in by_number.values()}
 
@@ -104,7 +105,12 @@ class Numbers:
 
     def consulted(self) -> list[int]:
         """The numbers that rows ask for, ascending."""
-        return sorted({row.number for row in self.rows})
+        return sorted(self._asked)
+
+    @cached_property
+    def rows(self) -> Sequence[Row]:
+        """The rows of ``.altinstructions``."""
+        return rows(self._kernel)
 
 
 def of_image(kernel: KernelView) -> Numbers:
@@ -114,14 +120,15 @@ def of_image(kernel: KernelView) -> Numbers:
         TableError: ``.altinstructions`` is malformed.
     """
     base = releases.nearest(version_of(kernel.release))
-    table = rows(kernel)
+    table = alike(kernel)
+    asked = {rows.number for rows in table}
     flags = names.FlagNames(kernel)
     bugs = flags.bugs(base.nbugints)
     printed = flags.features(base.ncapints - 2)
     if printed.words is not None:
         ncapints, why = printed.words, f"x86_cap_flags has {printed.words} words"
     else:
-        ncapints, why = _ncapints(base, table, printed.names, bugs.names)
+        ncapints, why = _ncapints(base, asked, printed.names, bugs.names)
         printed = flags.features(ncapints)
     anchored = anchors.seen(kernel, table)
     base = _least_contradicted(base, printed.names, anchored)
@@ -150,7 +157,7 @@ def of_image(kernel: KernelView) -> Numbers:
         if first + number not in found:
             source = f"declared in {base.release}, after {ncapints} words of features"
             found[first + number] = Name(first + number, f"BUG_{bug}", None, bool(bugs.names), source)
-    return Numbers(base, (ncapints, bugs.words or base.nbugints), found, table)
+    return Numbers(kernel, base, (ncapints, bugs.words or base.nbugints), found, asked)
 
 
 def _least_contradicted(
@@ -162,6 +169,8 @@ def _least_contradicted(
     def moved(release: Declared) -> int:
         return sum(release.features.get(name, n) != n for name, n in there.items())
 
+    if not moved(base):
+        return base
     known = releases.all_releases()
     place = [release.release for release in known].index(base.release)
     ranked = sorted(enumerate(known), key=lambda at: (moved(at[1]), abs(at[0] - place), -at[0]))
@@ -200,15 +209,12 @@ def _check(
     return True, f"{source}; {len(there)} other names of word {word} stand where it declares them"
 
 
-def _ncapints(
-    base: Declared, table: Sequence[Row], printed: Mapping[int, str], bugs: Mapping[int, str]
-) -> tuple[int, str]:
+def _ncapints(base: Declared, asked: set[int], printed: Mapping[int, str], bugs: Mapping[int, str]) -> tuple[int, str]:
     """How many words of features there are: the number under which most rows make sense, the declared one first.
 
     A row's number is a feature below the limit and a bug from there on; a wrong limit turns bugs that have names into
     features that have none.
     """
-    asked = {row.number for row in table}
     known = set(base.features.values()) | set(printed)
     unnamed = set(base.bugs.values())
 

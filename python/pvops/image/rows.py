@@ -30,6 +30,42 @@ class Row(NamedTuple):
     code: bytes
 
 
+class Alike(NamedTuple):
+    """Rows that are alike in everything but where they are.
+
+    Attributes:
+        length: of the sites in bytes.
+        number: of the feature or bug.
+        inverted: they ask for the feature's absence.
+        direct_call: they are direct calls of what the sites' indirect calls would call.
+        code: the bytes of the replacement; none of a direct call.
+        places: index, address of the site and of the replacement of each row, in order.
+    """
+
+    length: int
+    number: int
+    inverted: bool
+    direct_call: bool
+    code: bytes
+    places: list[tuple[int, int, int]]
+
+    def row(self, place: tuple[int, int, int]) -> Row:
+        """The row at one of the places."""
+        _, address, replacement = place
+        return Row(address, self.length, self.number, self.inverted, self.direct_call, replacement, self.code)
+
+
+def alike(kernel: KernelView) -> list[Alike]:
+    """The rows of a kernel that are alike, in the order of their first; none where it has no such section.
+
+    Raises:
+        TableError: a table of the image is malformed.
+    """
+    if not kernel.has_section(".altinstructions"):
+        return []
+    return [Alike(*found) for found in kernel.tables.alternatives_alike()]
+
+
 def rows(kernel: KernelView) -> list[Row]:
     """All rows of a kernel, in order; none where it has no such section.
 

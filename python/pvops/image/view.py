@@ -78,11 +78,7 @@ class KernelView:
 
     def has_constant(self, raw: bytes) -> bool:
         """Whether these bytes stand among the image's constants (``.rodata``)."""
-        return any(
-            raw in (self.image.read(address, size) or b"")
-            for name, address, size, _ in self.image.sections()
-            if name == ".rodata"
-        )
+        return bool(self.image.find(".rodata", raw))
 
     def find_words(self, words: Mapping[int, int]) -> int | None:
         """Where data hold these words: a table of pointers that no symbol names.
