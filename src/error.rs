@@ -109,7 +109,10 @@ impl Error {
 
     /// An [`ErrorKind::Io`] error from the operating system's.
     pub fn io(error: &std::io::Error) -> Error {
-        Error::new(ErrorKind::Io, error.to_string())
+        let reason = error.to_string();
+        // The number that Rust puts behind the system's words tells a user nothing.
+        let words = reason.rfind(" (os error ").map_or(reason.as_str(), |end| &reason[..end]);
+        Error::new(ErrorKind::Io, words)
     }
 
     /// The same error, in this file; a file already named stays.

@@ -10,6 +10,7 @@ import pytest
 
 import pvops
 from pvops import eras, sample
+from pvops.cli import main
 
 SHAPES = [(era, bits) for era in ("5.10", "6.1") for bits in (64, 32)]
 EVERY_SHAPE = [(era, bits) for era in sample.ERAS for bits in eras.era(era).bits]
@@ -118,3 +119,13 @@ def test_the_command_writes_it(tmp_path: Path) -> None:
     out = tmp_path / "vmlinux"
     subprocess.run([sys.executable, "-m", "pvops.sample", str(out), "--era", "5.10", "--bits", "32"], check=True)
     assert out.read_bytes() == sample.build("5.10", 32).elf
+
+
+@pytest.mark.parametrize(("changed", "status"), [(False, 0), (True, 1)])
+def test_the_text_of_a_sample_is_judged_as_that_of_a_kernel(tmp_path: Path, changed: bool, status: int) -> None:
+    image, memory = tmp_path / "sample", tmp_path / "memory"
+    image.write_bytes(sample.build().elf)
+    text = bytearray(pvops.open(image).plan("native").apply())
+    text[0] ^= changed
+    memory.write_bytes(text)
+    assert main(["verify", str(image), str(memory)]) == status

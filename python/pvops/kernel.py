@@ -6,7 +6,7 @@ import os
 
 import pvops._core as _core
 from pvops import display
-from pvops.errors import OpsError, TableError
+from pvops.errors import ImageError, OpsError, TableError
 from pvops.image.kernel_image import KernelImage
 
 TYPE_CHECKING = False
@@ -53,8 +53,16 @@ def open_stdin() -> Kernel:
     return _opened(_core.Image.from_stdin())
 
 
+#: Sections that linker scripts of the kernel make, on x86 in every release: one of them is in any vmlinux.
+_OF_KERNELS = frozenset({"__ex_table", "__ksymtab", ".altinstructions", ".parainstructions", ".smp_locks"})
+
+
 def _opened(image: _core.Image, source: str | Buffer | None = None) -> Kernel:
     kernel = Kernel(image, source)
+    names = {name for name, *_ in image.sections()}
+    if image.release is None and not image.is_module and names and names.isdisjoint(_OF_KERNELS):
+        why = "is an ELF file, and no Linux kernel: it has neither the kernel's banner nor one of its tables"
+        raise ImageError(f"{image.name}: {why}", reason=why, file=image.name)
     if image.is_module:
         from pvops.image.modules import linked
 

@@ -117,8 +117,10 @@ impl Search<'_> {
     /// The memory is as long as the image's text, and nothing else.
     fn raw_text(&self) -> Result<Location> {
         let score = self.score(Place::Text)?;
-        if !(self.signatures.text.is_empty() || score.accepts()) {
-            return Err(identify::raw_text(self, score)?);
+        if !(self.signatures.text.is_empty() || score.accepts())
+            && let Some(other) = identify::raw_text(self, score)?
+        {
+            return Err(other);
         }
         let votes = kaslr::votes(self, Place::Text)?;
         let slide = votes.map_or(0, |votes| votes.slide);

@@ -137,8 +137,11 @@ pub(super) fn check_build(search: &Search<'_>, place: Place) -> Result<()> {
     Ok(())
 }
 
-/// Says what a file is that is as long as the image's text, but is not it.
-pub(super) fn raw_text(search: &Search<'_>, score: Score) -> Result<Error> {
+/// Of fewer places than these in its text that no site is near, an image is not known again: every one may be rewritten.
+const DECISIVE: usize = 8;
+
+/// Says what a file is that is as long as the image's text, but is not it; nothing where too few places tell.
+pub(super) fn raw_text(search: &Search<'_>, score: Score) -> Result<Option<Error>> {
     let mut histogram = Histogram::default();
     let mut page = vec![0; PAGE as usize];
     for address in search.text.clone().step_by(CHUNK / 8) {
@@ -150,14 +153,17 @@ pub(super) fn raw_text(search: &Search<'_>, score: Score) -> Result<Error> {
     }
     let bits = histogram.bits();
     let release = search.image.release().unwrap_or("this kernel");
-    Ok(Error::memory(if histogram.is_zero() {
-        "holds nothing but zeros".to_owned()
+    let (same, read) = score.text;
+    Ok(if histogram.is_zero() {
+        Some(Error::memory("holds nothing but zeros"))
     } else if bits > NOISE {
-        format!("is encrypted, compressed or noise: {bits:.2} bits of information a byte")
+        Some(Error::memory(format!("is encrypted, compressed or noise: {bits:.2} bits of information a byte")))
+    } else if read >= DECISIVE {
+        let what = format!("is not the text of {release}, or of another build of it");
+        Some(Error::memory(format!("{what}: {same} of {read} places are as built")))
     } else {
-        let (same, read) = score.text;
-        format!("is not the text of {release}, or of another build of it: {same} of {read} places are as built")
-    }))
+        None
+    })
 }
 
 /// The banner at the start of bytes: text up to its line end, as `linux_banner` has it.

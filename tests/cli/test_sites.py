@@ -69,7 +69,7 @@ def test_what_is_no_kernel_is_trouble_with_one_line_that_says_so(tmp_path: Path)
     text.write_text("not a kernel\n")
     assert trouble("sites", text).startswith(f"pvops: {text}: ")
     missing = tmp_path / "missing"
-    assert trouble("sites", missing) == f"pvops: {missing}: No such file or directory (os error 2)"
+    assert trouble("sites", missing) == f"pvops: {missing}: No such file or directory"
     assert str(tmp_path) in trouble("sites", tmp_path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,16 @@ WRONG = [
     ("sites KERNEL --slide xyz", "invalid hexadecimal number"),
     ("sites KERNEL --slide 0x123", "--slide 0x123 is no slide"),
     ("site KERNEL", "did you mean sites?"),
+    ("sites ''", "argument 2 is empty"),
+    ("sites PROGRAM", "is an ELF file, and no Linux kernel"),
+    ("--versoin", "did you mean --version?"),
+    ("-v sites KERNEL", "a COMMAND comes first"),
     ("explain KERNEL", "missing: ADDRESS|SYMBOL"),
     ("explain KERNEL sample_lok", "did you mean sample_lock?"),
     ("explain KERNEL 0x1000", "lies outside the image"),
+    ("explain KERNEL sample_lock+-3", "'-3' in 'sample_lock+-3' is no offset"),
+    ("explain KERNEL sample_lock+1_0", "is no offset"),
+    ("explain KERNEL sample_lock+1f", "is no offset"),
     ("explain KERNEL sample_lock+0x1/0x999", "that oops is of another kernel"),
     ("explain sample_lock KERNEL", "the kernel comes first, then the place"),
     ("explain KERNEL sample_lock --backend kvmm", "did you mean kvm?"),
@@ -36,7 +45,9 @@ WRONG = [
     ("patch KERNEL", "missing: -o/--output"),
     ("patch KERNEL -o .", "is a directory"),
     ("patch KERNEL -o x --format elff", "did you mean elf?"),
+    ("patch KERNEL -o missing/x", "missing/x: no folder missing"),
     ("diff KERNEL native", "missing: B"),
+    ("diff native kvm KERNEL", "the kernel comes first, then the two sides"),
     ("diff KERNEL native kvmm", "did you mean kvm?"),
     ("diff KERNEL native kvm:intel-haswel", "did you mean intel-haswell?"),
     ("verify KERNEL", "pvops verify KERNEL MEMORY"),
@@ -45,6 +56,17 @@ WRONG = [
     ("verify KERNEL TEXT --allow ftrase", "did you mean ftrace?"),
     ("ops", "give a KERNEL, or an era's headers with --era"),
     ("ops --era 6.2.1", "did you mean 6.1?"),
+    ("ops --era 6.1 --machine intel-haswell", "--machine is for a KERNEL"),
+    ("ops --era 6.1 --config TEXT", "is no kernel configuration"),
+    ("machine --presets -o x", "-o is for the description of a machine"),
+    ("run --pcpus 2", "give --vcpus too"),
+    ("run boot --gantt", "give --vcpus too"),
+    ("run LEAVES.py", "SystemExit: 3"),
+    ("run boot --html missing/x", "no folder missing"),
+    ("bench --machine intel-haswell", "--machine is for --kernel"),
+    ("bench --html missing/x", "no folder missing"),
+    ("bench --plot missing/x.svg", "no folder missing"),
+    ("lock simulate --plot missing/x.svg", "no folder missing"),
     ("machine --from NONE", "is empty"),
     ("machine --presets --collect", "not allowed with"),
     ("run bot", "there are boot, switch, lock"),
@@ -74,12 +96,19 @@ def files(tmp_path_factory: pytest.TempPathFactory, sample_kernel: Path) -> dict
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "none").touch()
     (folder / "text").write_bytes(bytes(range(256)) * 16)
-    return {"KERNEL": str(sample_kernel), "NONE": str(folder / "none"), "TEXT": str(folder / "text")}
+    (folder / "leaves.py").write_text("raise SystemExit(3)\n")
+    return {
+        "KERNEL": str(sample_kernel),
+        "LEAVES.py": str(folder / "leaves.py"),
+        "NONE": str(folder / "none"),
+        "PROGRAM": os.path.realpath("/bin/sh"),
+        "TEXT": str(folder / "text"),
+    }
 
 
 @pytest.mark.parametrize(("typed", "said"), WRONG, ids=[typed for typed, _ in WRONG])
 def test_what_is_wrong_is_said_in_one_line(typed: str, said: str, files: dict[str, str]) -> None:
-    words = [files.get(word, word) for word in typed.split()]
+    words = [files.get(word, word) for word in shlex.split(typed)]
     done = pvops(*words)
     (line,) = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout) == (2, b"")
@@ -87,7 +116,9 @@ def test_what_is_wrong_is_said_in_one_line(typed: str, said: str, files: dict[st
     assert said in line
 
 
-@pytest.mark.parametrize("typed", ["sites nofile", "explain KERNEL sample_lok", "lock simulate --scheduler cfs"])
+@pytest.mark.parametrize(
+    "typed", ["sites nofile", "explain KERNEL sample_lok", "lock simulate --scheduler cfs", "machine --collect"]
+)
 def test_it_is_a_document_too_under_json(typed: str, files: dict[str, str]) -> None:
     done = pvops(*(files.get(word, word) for word in typed.split()), "--json")
     assert done.returncode == 2

@@ -19,6 +19,10 @@ def run(args: argparse.Namespace) -> int:
     from pvops.render import bench as render
 
     page = pages.wanted(args)
+    if args.machine is not None and args.kernel is None:
+        from pvops.errors import UsageError
+
+        raise UsageError("--machine is for --kernel: costs are measured on the machine this runs on")
     if args.cpu is not None and args.cpu < 0:
         from pvops.errors import ExecutionError
 
@@ -27,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
         from pvops.render.bench_plot import check
 
         check(args.plot)
+        output.writable(args.plot)
     # What may be wrong with the arguments shows before the seconds of measuring.
     kernel = opened(args) if args.kernel is not None else None
     if kernel is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from pvops.cli import output, pages
 from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed
+from pvops.errors import Error, InputError, nearest
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -24,7 +26,12 @@ def run(args: argparse.Namespace) -> int:
     from pvops.render import diff as render
 
     page = pages.wanted(args)
-    named = _named(args.a), _named(args.b)
+    try:
+        named = _named(args.a), _named(args.b)
+    except Error as error:
+        if not os.path.exists(args.kernel) and any(os.path.isfile(side) for side in (args.a, args.b)):
+            raise InputError(f"{args.kernel}: no such file (the kernel comes first, then the two sides)") from error
+        raise
     kernel = opened(args)
     sides = _side(args, kernel, named[0]), _side(args, kernel, named[1])
     plans = [planned(args, kernel, backend, machine) for _, backend, machine in sides]
@@ -53,8 +60,6 @@ def run(args: argparse.Namespace) -> int:
 def _named(given: str) -> tuple[str, str, Machine | None]:
     """What an argument names: (what to call it, backend, machine); the backend is empty where the machine tells, and
     there is no machine where a backend alone is named."""
-    import os
-
     from pvops import backends
     from pvops.machine import presets
     from pvops.machine.machine import Machine
@@ -65,8 +70,6 @@ def _named(given: str) -> tuple[str, str, Machine | None]:
     if not colon or backend not in backends.names():
         backend, path = "", given
     if not os.path.exists(path) and path not in presets.NAMES:
-        from pvops.errors import InputError, nearest
-
         hint = nearest(path, (*backends.names(), *presets.NAMES))
         known = f"no backend ({', '.join(backends.names())}) and no preset (`pvops machine --presets`)"
         raise InputError(f"{path}: no such file, {known}{hint}", file=path)

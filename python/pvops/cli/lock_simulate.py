@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     page = pages.wanted(args)
     for path in _plots(args):
         pictures.kind_of(path)
+        output.writable(path)
     asked = _asked(args)
     sections = sweeps.standard() if asked is None else [asked]
     compared = published.comparisons() if asked is None else []

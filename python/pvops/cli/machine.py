@@ -7,6 +7,7 @@ import os
 import sys
 
 from pvops.cli import output
+from pvops.errors import UsageError
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -18,6 +19,11 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import pvops._core as _core
 
+    if (args.collect or args.presets) and args.output is not None:
+        what = "--collect" if args.collect else "--presets"
+        raise UsageError(f"-o is for the description of a machine; what {what} prints goes to a file by >")
+    if args.collect and args.format_ == "json":
+        raise UsageError("--collect prints a shell script, and no document")
     if args.collect:
         from pvops.machine.collect import script
 

@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
             raise OpsError("--asm-offsets, --config and --bits are of an era's headers: give --era, and no KERNEL")
         view = _of_kernel(args)
     elif args.kernel is None and args.era is not None:
+        if args.machine is not None:
+            raise OpsError("--machine is for a KERNEL: an era's headers have no machine")
         if args.asm_offsets:
             return _asm_offsets(args)
         view = _of_era(args)
@@ -122,7 +124,10 @@ def _config(args: argparse.Namespace, era: Era) -> Config:
                 raise OpsError(f"--config {item}: a symbol is set with =y or not with =n")
             settings[key.removeprefix("CONFIG_")] = value == "y"
             continue
-        read = era.read_config(_read(item))
+        text = _read(item)
+        if "CONFIG_" not in text:
+            raise InputError(f"{item}: is no kernel configuration: no line has CONFIG_", file=item)
+        read = era.read_config(text)
         bits = bits or read.bits
         settings = {o.symbol: o.symbol in read.symbols for o in era.configs} | settings
     return era.default_config(bits, **settings)

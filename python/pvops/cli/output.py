@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from pvops.errors import Error
+from pvops.errors import Error, InputError
 
 
 def note(message: str) -> None:
     """A line for the person at the terminal, on stderr."""
     print(f"pvops: {message}", file=sys.stderr)
+
+
+def writable(path: str) -> None:
+    """Refuses an output whose folder is missing before the work is done; ``-`` is standard output.
+
+    Raises:
+        InputError: as writing it would.
+    """
+    folder = os.path.dirname(path) or "."
+    if path != "-" and not os.path.isdir(folder):
+        raise InputError(f"{path}: no folder {folder}", file=path)
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a directory", file=path)
 
 
 def print_json(document: Mapping[str, object]) -> None:

@@ -23,6 +23,8 @@ def wanted(args: argparse.Namespace) -> bool:
         from pvops.errors import UsageError
 
         raise UsageError(f"--html - and --{args.format_} both want standard output; write the page to a file")
+    if args.html is not None:
+        output.writable(args.html)
     return args.html is not None
 
 

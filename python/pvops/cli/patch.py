@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     if to_stdout and sys.stdout.isatty():
         raise InputError("standard output is a terminal, and the image is binary; use -o FILE or a pipe")
     kernel = opened(args)
+    output.writable(args.output)
     machine = machine_of(args)
     slide = slide_of(args, kernel)
     if slide:

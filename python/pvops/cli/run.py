@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from pvops.emulate.guest.program import Program
     from pvops.emulate.job import Job
 
+#: What means nothing without ``--vcpus``, by its name.
+LOCK_OPTIONS = (
+    *("pcpus", "seed", "schedules", "bits", "turns", "think", "hold", "threshold", "quantum", "slice", "tick"),
+    *("scheduler", "gantt", "mutant"),
+)
+
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
@@ -22,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
         from pvops.cli import run_locks
 
         return run_locks.run(args)
+    if given := [f"--{name}" for name in LOCK_OPTIONS if getattr(args, name) not in (None, False)]:
+        raise RunError(f"{given[0]} is for locks on several virtual CPUs: give --vcpus too")
     job = _job(args)
     if args.image is not None:
         return _write_image(args, job)
@@ -85,7 +93,7 @@ def _program(name: str) -> Program:
         found = runpy.run_path(name).get("program")
     except OSError as error:
         raise RunError(f"{name}: cannot read: {error.strerror}", file=name) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RunError(f"{name}: {type(error).__name__}: {error}", file=name) from error
     if not isinstance(found, Program):
         raise RunError(f"{name}: defines no `program`, a pvops.run.Program", file=name)

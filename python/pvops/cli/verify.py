@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
 
     paths = _paths(args)
     page = pages.wanted(args)
+    if args.save_machine is not None:
+        output.writable(args.save_machine)
     kernel = _opened(args)
     if not args.live and (len(paths) != 1 or os.path.isdir(args.memory[0])):
         return _many(args, kernel, paths)

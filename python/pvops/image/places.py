@@ -110,11 +110,12 @@ def extent(view: KernelView, start: int) -> int:
 
 def _number(view: KernelView, text: str, number: str) -> int:
     """A number in decimal, or in hexadecimal behind ``0x``."""
-    try:
-        return int(number, 16 if number.lower().startswith("0x") else 10)
-    except ValueError:
-        why = f"{number!r} in {text!r} is no offset: decimal as gdb prints it, or hexadecimal behind 0x"
-        raise ImageError(f"{view.name}: {why}", reason=why, file=view.name) from None
+    if found := re.fullmatch(r"(0[xX])?([0-9a-fA-F]+)", number):
+        hexadecimal, digits = found.groups()
+        if hexadecimal or digits.isdecimal():
+            return int(digits, 16 if hexadecimal else 10)
+    why = f"{number!r} in {text!r} is no offset: decimal as gdb prints it, or hexadecimal behind 0x"
+    raise ImageError(f"{view.name}: {why}", reason=why, file=view.name)
 
 
 def _within(view: KernelView, text: str, address: int, slide: int) -> int:

@@ -7,6 +7,7 @@ from importlib import import_module
 
 from pvops.cli.grammar.commands import COMMANDS
 from pvops.cli.grammar.common import Commands, Formatter, Parser
+from pvops.errors import nearest
 
 __all__ = ["COMMANDS", "overview", "parse", "whole"]
 
@@ -23,6 +24,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser, commands = _top()
     # Building a parser takes longer than most commands: only that of the command given; help and errors need names.
     asked = argv[0] if argv else ""
+    if "" in argv:
+        parser.error(f"argument {argv.index('') + 1} is empty")
+    if asked[:1] == "-" and not any(option.startswith(asked) for option in parser._option_string_actions):
+        parser.error(f"unknown argument {asked}{nearest(asked, parser._option_string_actions)}; a COMMAND comes first")
     if asked in COMMANDS:
         import_module(f"pvops.cli.grammar.{asked}").add(commands)
     else:
