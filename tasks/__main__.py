@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="readme: compare, write nothing")
     parser.add_argument("--seconds", type=int, default=60, help="fuzz: how long each target runs (default 60)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="bench: only this one (repeatable)")
+    parser.add_argument("--target", action="append", default=[], metavar="TRIPLE", help="wheels: only for this target")
     parser.add_argument("--against", metavar="RUN", help="bench: say what changed since this saved run")
     options = parser.parse_args()
     if options.task == "help":

@@ -10,7 +10,7 @@ from .shell import ROOT, Options, run, say
 BUILD = ROOT / "build"
 
 
-def _tools() -> None:
+def need_docs() -> None:
     """The extra ``docs`` in the environment."""
     environment()
     stamp = VENV / ".docs"
@@ -24,7 +24,7 @@ def _tools() -> None:
 
 def site(options: Options) -> None:
     """Builds the site into ``build/site``: pages that need no server; a broken link is a failure."""
-    _tools()
+    need_docs()
     words = (python_in(VENV), "-m", "mkdocs", "build", "--strict", "--quiet")
     run(*words, env={"NO_MKDOCS_2_WARNING": "1"})  # its theme advertises at every build
     say("the site is build/site/index.html")
@@ -32,6 +32,6 @@ def site(options: Options) -> None:
 
 def manuals(options: Options) -> None:
     """Writes manual pages and completions into ``build/share``, to be copied into ``/usr/local/share``."""
-    _tools()
+    need_docs()
     run(python_in(VENV), "-m", "tasks.references", BUILD / "share")
     say("build/share has man, bash-completion, zsh and fish")
