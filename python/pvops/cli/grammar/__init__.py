@@ -26,7 +26,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     asked = argv[0] if argv else ""
     if "" in argv:
         parser.error(f"argument {argv.index('') + 1} is empty")
-    if asked[:1] == "-" and not any(option.startswith(asked) for option in parser._option_string_actions):
+    known = any(option.startswith(asked) for option in parser._option_string_actions) or "--version" in argv
+    if asked[:1] == "-" and not known:
         parser.error(f"unknown argument {asked}{nearest(asked, parser._option_string_actions)}; a COMMAND comes first")
     if asked in COMMANDS:
         import_module(f"pvops.cli.grammar.{asked}").add(commands)
