@@ -7,7 +7,7 @@ import json
 import pytest
 
 from kernels.given import given
-from pvops.eras import era, eras
+from pvops.eras import era, eras, releases, version_of
 
 #: Era of each kernel that was booted.
 BOOTED = {
@@ -195,3 +195,16 @@ def test_native_pv_ops_on_i386(name: str) -> None:
         "_paravirt_nop",
         "__raw_callee_save___native_vcpu_is_preempted",
     ]
+
+
+def test_a_number_without_a_name_is_that_of_its_release() -> None:
+    """``INDIRECT_THUNK_ITS``, which /proc/cpuinfo does not print, moved as others came before it."""
+    places = {}
+    for release in ("6.12", "6.15", "6.16", "6.17", "6.18", "7.0"):
+        number = releases.nearest(version_of(release)).features["INDIRECT_THUNK_ITS"]
+        places[release] = divmod(number, 32)
+    assert places == {
+        "6.12": (21, 6),
+        "6.15": (21, 9),
+        **dict.fromkeys(("6.16", "6.17", "6.18", "7.0"), (21, 10)),
+    }

@@ -5,7 +5,7 @@ Sources: 6.18.2 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/{paravirt
 
 from __future__ import annotations
 
-from pvops.eras import v4_20, v6_14
+from pvops.eras import numbers_6_18, v4_20, v6_14
 from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
 
@@ -27,4 +27,9 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
 
 ERA = v6_14.ERA.then(
     "6.15", "6.18.2: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, alternative.c"
-)._replace(arrays=v4_20.array(STRUCTS), native=native, passes=(Passes("6.15"),))
+)._replace(
+    arrays=v4_20.array(STRUCTS),
+    native=native,
+    passes=(Passes("6.15"),),
+    numbers=(numbers_6_18.declared_6_15, numbers_6_18.declared_6_16),
+)
