@@ -34,6 +34,7 @@ pub mod ftrace;
 mod guess;
 mod guesses;
 pub mod ibt;
+mod its;
 pub mod jump_labels;
 mod landmarks;
 mod loaded;

@@ -26,7 +26,6 @@ use crate::insn::{self, CALL, INT3, JMP, NOP, THUNK_SIZE};
 const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
 const CS: u8 = 0x2e;
 const REX_B: u8 = 0x41;
-const PAGE: u64 = 4096;
 /// Where the area of modules begins (`MODULES_VADDR` with `CONFIG_RANDOMIZE_BASE`): what is allocated first, without KASLR.
 const MODULES: u64 = 0xffff_ffff_c000_0000;
 
@@ -38,31 +37,6 @@ pub(super) struct Branch {
     pub(super) opcode: u8,
     pub(super) conditional: bool,
     register: u8,
-}
-
-/// Where the next ITS thunk goes: `its_page`, `its_offset`.
-#[derive(Default)]
-pub(super) struct Pages {
-    used: usize,
-    offset: u64,
-}
-
-impl Pages {
-    /// `its_allocate_thunk()`: which page, and where in it. With paranoid FineIBT the end of a caller's check comes before.
-    fn thunk(&mut self, register: u8, paranoid: bool) -> (usize, u64) {
-        let size = 3 + u64::from(register / 8) + if paranoid { 3 } else { 0 };
-        if self.used == 0 || self.offset + size > PAGE {
-            self.used += 1;
-            self.offset = 32;
-        }
-        // Only the upper half of a cache line is safe.
-        if (self.offset + size - 1) % 64 < 32 {
-            self.offset = ((self.offset - 1) | 0x3f) + 33;
-        }
-        let at = self.offset;
-        self.offset += size;
-        (self.used - 1, at + u64::from(paranoid))
-    }
 }
 
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {

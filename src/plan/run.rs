@@ -1,11 +1,11 @@
 //! All passes of one boot, under way: what they read, and where they write.
 
 use super::decision::{Decision, Kind, Reason};
+use super::its::Pages;
 use super::landmarks::Landmarks;
 use super::loaded::LoadedCode;
 use super::machine::Boot;
 use super::passes::Pass;
-use super::retpolines::Pages;
 use super::rules::Rules;
 use super::writes::Plan;
 use crate::error::{Error, Result};

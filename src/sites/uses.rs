@@ -97,7 +97,7 @@ pub fn call_keys<'a>(image: &'a Image, tables: &Tables) -> Result<Vec<CallKey<'a
 }
 
 /// What the call of a key is called, by the key or the trampoline.
-fn called<'a>(image: &'a Image, key: u64, trampoline: Option<u64>) -> Result<Option<&'a str>> {
+fn called(image: &Image, key: u64, trampoline: Option<u64>) -> Result<Option<&str>> {
     match (without_prefix(image, key, "__SCK__")?, trampoline) {
         (None, Some(trampoline)) => without_prefix(image, trampoline, "__SCT__"),
         (name, _) => Ok(name),
