@@ -7,7 +7,7 @@ import struct
 import pytest
 
 import pvops
-from pvops import sample
+from pvops import eras, sample
 from pvops.decide.backend import backend_for, chosen
 from pvops.errors import OpsError
 from pvops.kernel import Kernel
@@ -65,3 +65,17 @@ def test_rhel_7_flushes_a_page_inline_only_without_pcid() -> None:
     without = kernel.plan("native", machine=pvops.Machine(name="old", flags=flags)).apply()
     with_it = kernel.plan("native", machine=pvops.Machine(name="new", flags=flags | {"pcid"})).apply()
     assert without.count(invlpg) > with_it.count(invlpg)
+
+
+@pytest.mark.parametrize("inlined", [True, False])
+def test_what_native_patch_inlines_is_what_the_image_has_code_for(inlined: bool) -> None:
+    """Stable kernels with KAISER, 4.1.52 and 4.9.115, have no ``start_pv_mmu_ops_flush_tlb_single``."""
+    era = eras.era("4.1")
+    function = era.patch_function(era.usual_config(64))
+    assert function is not None
+    labels = [f"start_{op.replace('.', '_')}" for op in function.switch if inlined or "flush_tlb_single" not in op]
+    kernel = pvops.open(sample.build("4.1", 64, functions=labels, tables=True).elf)
+    text = kernel.plan("native").apply()
+    assert (bytes.fromhex("0f 01 3f") in text) == inlined
+    assert bytes.fromhex("0f 22 df") in text, "write_cr3 is"
+    assert kernel.verify(text)

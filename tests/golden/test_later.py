@@ -1,8 +1,8 @@
-"""What the patching functions of later kernels produced, line by line: 3.10, RHEL 7's, 4.15, 5.4, 5.15 and 6.6.
+"""What the patching functions of later kernels produced, line by line: of 3.10 to 6.6, and of RHEL 7 and 8.
 
 ``later.jsonl.xz`` has what their own ``apply_alternatives()``, ``apply_paravirt()``, ``native_patch()``, ``add_nops()``
 and ``arch_init_ideal_nops()`` made of sites that were drawn, run in user space, in the form of the historical goldens.
-``source`` says whose functions they are: 3.10.4, 3.10.0-1160.el7, 4.15.18, 5.4.286, 5.15.85 and 6.6.
+``source`` says whose functions they are: 3.10.4, 3.10.0-1160.el7, 4.15.18, 4.18.0-147.el8, 5.4.286, 5.15.85 and 6.6.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pvops.eras import era
 from pvops.errors import KernelBug
 
 #: Whose functions → the passes' rules of kernels of that time.
-PASSES = {"3.10": "3.0", "el7": "3.0", "4.15": "5.10.0", "5.4": "5.10.0", "5.15": "5.15", "6.6": "6.5"}
+PASSES = {"3.10": "3.0", "el7": "3.0", "4.15": "5.10.0", "el8": "5.10.0", "5.4": "5.10.0", "5.15": "5.15", "6.6": "6.5"}
 #: Disagreements shown.
 SHOWN = 10
 ELSEWHERE = 0xC0100000
 #: Whose images have the warning that clobbers are not looked at (`pvops.eras.rules.ParavirtRules.unchecked`).
-UNCHECKED = ("el7", "4.15")
+UNCHECKED = ("el7", "4.15", "el8")
 
 
 @cache

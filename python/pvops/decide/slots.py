@@ -60,11 +60,30 @@ def filled(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     if rules.paravirt is None or not ops.names:
         _named(kernel, backend, None, frozenset())
         return FilledOps(slots, None, frozenset())
-    _named(kernel, backend, era.patch_function(config), frozenset())
-    patch_function = backend.patch_function(fill, era.patch_function(config))
+    native_patch = inlining(kernel, era.patch_function(config))
+    _named(kernel, backend, native_patch, frozenset())
+    patch_function = backend.patch_function(fill, native_patch)
     jumps = frozenset(op.name for op in era.template(config) if op.op.jump) if rules.paravirt.jumps else frozenset()
     _named(kernel, backend, patch_function, jumps)
     return FilledOps(slots, patch_function, jumps)
+
+
+def inlining(kernel: KernelImage, function: PatchFunction | None) -> PatchFunction | None:
+    """``native_patch()`` without the ops that the image does not inline, where its labels tell.
+
+    Up to 5.2 DEF_NATIVE() puts ``start_pv_mmu_ops_flush_tlb_single`` before the code; stable kernels with KAISER
+    (4.1.52, 4.9.115) have no such code any more.
+    """
+    if function is None:
+        return None
+    there = {op: rule for op, rule in function.switch.items() if any(map(kernel.address_of, _labels(op)))}
+    return function._replace(switch=there) if there else function
+
+
+def _labels(op: str) -> tuple[str, str]:
+    """What the code of an op is labelled, up to 4.19 and from 4.20 on."""
+    structure, _, field = op.partition(".")
+    return f"start_{structure}_{field}", f"start_{structure.removeprefix('pv_').removesuffix('_ops')}_{field}"
 
 
 def _named(kernel: KernelImage, backend: Backend, patch_function: PatchFunction | None, jumps: frozenset[str]) -> None:

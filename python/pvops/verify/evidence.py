@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
-from pvops.decide.slots import has_noreplace, resolved, trivial
+from pvops.decide.slots import has_noreplace, inlining, resolved, trivial
 from pvops.errors import OpsError, TableError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, bool]]
 
     era = ops.era(kernel.rules.era)
     config = kernel.ops.config or era.usual_config(kernel.bits)
-    function = era.patch_function(config)
+    function = inlining(kernel, era.patch_function(config))
     jumps = frozenset(op.name for op in era.template(config) if op.op.jump)
     jumping = kernel.rules.paravirt is not None and kernel.rules.paravirt.jumps
     kinds: list[tuple[bytes | None, int | None, bool]] = []
