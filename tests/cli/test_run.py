@@ -172,4 +172,11 @@ def test_a_planted_bug_in_a_lock_is_a_verdict_and_no_failure() -> None:
 
 def test_what_belongs_to_guests_on_one_cpu_is_refused_for_locks() -> None:
     assert "not with --vcpus" in trouble("run", "--vcpus", "2", "--era", "seed")
+    assert "not with --vcpus" in trouble("run", "--vcpus", "2", "--nops", "k7")
     assert "no lock boot" in trouble("run", "boot", "--vcpus", "2")
+
+
+def test_what_belongs_to_locks_is_refused_for_guests_on_one_cpu() -> None:
+    assert trouble("run", "boot", "--store-buffers") == "pvops: --store-buffers is for locks: with --vcpus N"
+    assert "--seed is for locks" in trouble("run", "boot", "--seed", "0")
+    assert "no ticks" in trouble("run", "--vcpus", "2", "--tick-sleepers")

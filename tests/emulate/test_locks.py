@@ -91,6 +91,19 @@ def test_a_planted_bug_is_a_verdict(name: str, mutant: str) -> None:
     assert broken.kind == ("touch-after-release" if mutant == "touch-after-release" else "lost-kick")
 
 
+@pytest.mark.parametrize("scheduler", ["round-robin", "credit"])
+@pytest.mark.parametrize(("pcpus", "slice_", "quantum"), [(1, 1, 1), (1, 3, 1), (9, 1 << 30, 500)])
+def test_slices_of_any_length_end_the_same(scheduler: str, pcpus: int, slice_: int, quantum: int) -> None:
+    """With slices of an instruction nearly all cycles go into switches, and nothing hangs."""
+    setting = Setting(pcpus=pcpus, slice=slice_, quantum=quantum, scheduler=scheduler, turns=2)
+    for name, backend in (("ticket-2.6.25", "native"), ("pv-ticket-4.0", "xen")):
+        machine = Machine(image(name), backend, 4)
+        for seed in (0, (1 << 64) - 1):
+            outcome = machine.run(setting._replace(seed=seed))
+            assert outcome.ok, outcome
+            assert sum(outcome.parts.values()) == 4 * outcome.cycles
+
+
 def test_patching_leaves_no_call_in_the_fast_path() -> None:
     for bits in (32, 64):
         result = ran("pv-ticket-4.0", "native", 1, bits=bits)
@@ -110,5 +123,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         Machine(image("ticket-2.6.25"), "native", 33)
     with pytest.raises(RunError, match="no backend lguest"):
         Machine(image("ticket-2.6.25"), "lguest", 2)
+    with pytest.raises(RunError, match="more than 1,024"):
+        Machine(image("ticket-2.6.25"), "native", 2).run(TIGHT._replace(pcpus=1025))
     with pytest.raises(RunError, match="pcpus"):
         Machine(image("ticket-2.6.25"), "native", 2).run(TIGHT._replace(pcpus=0))

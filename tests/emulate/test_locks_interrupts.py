@@ -72,3 +72,13 @@ def test_what_a_tick_ends_is_as_each_hypervisor_has_it() -> None:
     machine = Machine(image("pv-ticket-sym"), "kvm", 4, recorder=recorder)
     assert machine.run(TICKING._replace(tick=40, tick_sleepers=True)).ok
     assert not any(event.what == "by its timer" for event in recorder.events)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_ticks_come_at_any_instruction_of_a_hypercall(bits: int) -> None:
+    """One that waited until events are unmasked comes behind the ``syscall``, which does not execute again."""
+    for tick in (1, 2, 3):
+        machine = Machine(image("pv-ticket-sym", bits), "xen", 4)
+        outcome = machine.run(TICKING._replace(tick=tick, turns=2))
+        assert outcome.ok, outcome.stop
+        assert machine.ticks > 20

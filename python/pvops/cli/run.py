@@ -21,6 +21,13 @@ LOCK_OPTIONS = (
 )
 
 
+#: Options that are for locks alone.
+_LOCKS = (
+    *("pcpus", "seed", "schedules", "bits", "turns", "think", "hold", "threshold", "quantum", "slice", "tick"),
+    *("scheduler", "tick_sleepers", "store_buffers", "gantt", "mutant"),
+)
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     page = pages.wanted(args)
@@ -62,6 +69,10 @@ def _job(args: argparse.Namespace) -> Job:
     from pvops.emulate.guest.image import ERAS
     from pvops.emulate.job import Job
 
+    for name in _LOCKS:
+        given = getattr(args, name)
+        if given is not None and given is not False:
+            raise RunError(f"--{name.replace('_', '-')} is for locks: with --vcpus N")
     both = (False, True)
     if args.instructions <= 0:
         raise RunError(f"--instructions {args.instructions}: at least one")
@@ -71,7 +82,7 @@ def _job(args: argparse.Namespace) -> Job:
         tuple(args.backend),
         both if args.patched is None else (args.patched,),
         both if args.lazy is None else (args.lazy,),
-        nops=args.nops,
+        nops=args.nops or "k8",
         without=[f"PARAVIRT_{name.upper()}" for name in args.without],
         length=args.length,
         trace=args.trace,

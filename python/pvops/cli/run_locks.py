@@ -53,8 +53,12 @@ def _job(args: argparse.Namespace) -> LockJob:
         raise RunError(f"--bits {args.bits}: 32 or 64")
     if args.schedules is not None and args.schedules < 1:
         raise RunError(f"--schedules {args.schedules}: at least one")
-    if args.era or args.without or args.length or args.image or args.lazy is not None:
-        raise RunError("--era, --without, --length, --image and lazy mode are for guests on one CPU, not with --vcpus")
+    if args.era or args.without or args.length or args.image or args.nops or args.lazy is not None:
+        raise RunError(
+            "--era, --without, --length, --image, --nops and lazy mode are for guests on one CPU, not with --vcpus"
+        )
+    if args.tick_sleepers and not args.tick:
+        raise RunError("--tick-sleepers: there are no ticks without --tick CYCLES")
     names = args.guest or locks.NAMES
     for name in names:
         locks.protocol(name)

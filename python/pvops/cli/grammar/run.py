@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
     lazy.add_argument("--lazy", dest="lazy", action="store_true", default=None, help="runs with lazy mode only")
     lazy.add_argument("--not-lazy", dest="lazy", action="store_false", help="runs without lazy mode only")
     parser.add_argument("--trace", action="store_true", help="show each op as it is called, with arguments")
-    parser.add_argument("--nops", default="k8", metavar="TABLE", help="k8, k7, generic or (not in the seed) p6")
+    parser.add_argument("--nops", metavar="TABLE", help="k8 (default), k7, generic or (not in the seed) p6")
     parser.add_argument(
         "--without",
         metavar="CLASS",

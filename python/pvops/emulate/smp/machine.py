@@ -155,6 +155,7 @@ class Machine:
         self.done = [False] * count
         self._wants_block = None
         self._alarms: dict[int, int] = {}
+        self._patience = self._longest()
         self._buffers = self._with_buffers(setting.seed) if setting.buffers else []
         if self.recorder is not None:
             self.recorder.begin(self.image, self.memory, self.cpus, setting.pcpus, self._buffers)
@@ -316,15 +317,17 @@ class Machine:
 
     def _hangs(self, now: int) -> bool:
         """Whether nothing can come of it: nobody owns the lock, all who are not done wait, and nothing happens."""
-        setting = self.setting
-        rounds = 2 + -(-len(self.cpus) // setting.pcpus)
-        if not self.watch.free or now - self.watch.last < rounds * setting.slice + 4 * self._longest():
+        if not self.watch.free or now - self.watch.last < self._patience:
             return False
         return all(done or self.watch.waiting(cpu.number) for cpu, done in zip(self.cpus, self.done, strict=True))
 
     def _longest(self) -> int:
-        """Cycles for which a waiter may spin before it sleeps."""
-        return 16 * self.image.threshold + self.setting.exit + self.setting.switch + self.setting.kick
+        """Cycles within which each waiter has had the instructions to find a free lock, or to spin and fall asleep."""
+        setting = self.setting
+        rounds = 2 + -(-len(self.cpus) // setting.pcpus)
+        instructions = 64 * self.image.threshold + 32 * len(self.cpus) + 256
+        slices = 1 + -(-instructions // setting.slice)
+        return rounds * slices * (setting.slice + setting.switch + setting.exit + setting.kick)
 
     def _waiters(self) -> str:
         return "CPUs " + ", ".join(str(cpu.number) for cpu in self.cpus if self.watch.waiting(cpu.number))

@@ -9,6 +9,9 @@ from pvops.emulate.smp.scheduler import SCHEDULERS
 from pvops.emulate.smp.watch import Broken
 from pvops.errors import RunError
 
+#: Physical CPUs, at most.
+PCPUS = 1024
+
 
 class Setting(NamedTuple):
     """How a guest is run. Times are cycles.
@@ -67,6 +70,8 @@ class Setting(NamedTuple):
             value = getattr(self, name)
             if not least.get(name, 0) <= value < 1 << (64 if name == "seed" else 31):
                 raise RunError(f"{name}: {value} is less than {least.get(name, 0)}, or more than any run takes")
+        if self.pcpus > PCPUS:
+            raise RunError(f"pcpus: {self.pcpus} is more than {PCPUS:,}, where all but a few idle")
         if self.scheduler not in SCHEDULERS:
             raise RunError(f"no scheduler {self.scheduler} (there are {', '.join(SCHEDULERS)})")
 

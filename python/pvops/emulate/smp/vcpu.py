@@ -72,7 +72,8 @@ class Vcpu:
         self.uc.ctl_set_tlb_mode(self._u.UC_TLB_VIRTUAL)
         self.uc.mem_map(FIRMWARE, PAGE)
         self._map(text)
-        self._halts: dict[int, int] = {}
+        #: How far behind the program counter the CPU goes on.
+        self._ahead = 0
         self._halting = False
         self._hook()
         self._reset = self.uc.context_save()
@@ -116,7 +117,7 @@ class Vcpu:
 
     def frame(self, flags: int) -> None:
         """Pushes what an interrupt pushes: on x86-64 the stack too, aligned."""
-        words = [flags, self.get("cs"), self.get("pc")]
+        words = [flags, self.get("cs"), self.get("pc") + self._ahead]
         if self.bits == 64:
             stack = self.get("sp")
             self.set("sp", stack & ~15)
@@ -267,7 +268,9 @@ class Vcpu:
 
     def _on_syscall(self, uc: Uc, data: object) -> None:
         at = self.get("pc")
+        self._ahead = 2
         self._take("syscall", 0)
+        self._ahead = 0
         if self.get("pc") != at:  # the emulator goes on two bytes further
             self.set("pc", self.get("pc") - 2)
 
