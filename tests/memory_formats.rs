@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use elfwriter::dump::CoreWriter;
 use elfwriter::hypervisors::{vmware_state, xen_core};
 use elfwriter::packed::{KdumpWriter, Packing, avml, flattened};
-use memory_support::{IMAGE_SIZE, MEMORY, Recipe, TEXT, TEXT_SIZE, map};
+use elfwriter::{ElfWriter, flags};
+use memory_support::{IMAGE_SIZE, MEMORY, RODATA, RODATA_SIZE, Recipe, TEXT, TEXT_SIZE, map};
 use pvops::image::{Bits, Image};
-use pvops::memory::{LinkedBytes, Location, Memory, MemoryKind};
+use pvops::memory::{LinkedBytes, Location, Mapped, Memory, MemoryKind};
 
 const SLIDE: u64 = 0x1240_0000;
 const PHYSICAL: u64 = 0x40_0000;
@@ -278,6 +279,59 @@ fn pages_of_xen_are_where_the_guest_has_them() {
     let at = nameless.windows(8).position(|bytes| bytes == b".xen_pfn").unwrap();
     nameless[at] = b'-';
     assert!(refused(nameless).contains("no .xen_pfn, no .xen_p2m"));
+}
+
+/// A kernel that names its own page tables, three pages of its constants; and the guest's memory with them filled in.
+fn mapped(recipe: &Recipe, machine: u64) -> (Image, Vec<u8>) {
+    let (linked, top) = (recipe.linked(), RODATA + 0x4000);
+    let lists: Vec<u8> = recipe.lists().iter().flat_map(|word| word.to_le_bytes()).collect();
+    let writer = ElfWriter::new(Bits::B64)
+        .section(".text", TEXT, flags::TEXT, &linked[..TEXT_SIZE])
+        .section(".rodata", TEXT + RODATA, flags::RODATA, &linked[RODATA as usize..][..RODATA_SIZE])
+        .symbol("init_top_pgt", TEXT + top, 0x1000, 'D')
+        .trailer(&lists);
+    let mut memory = recipe.memory(PHYSICAL, SLIDE);
+    let tables = (PHYSICAL + top) as usize;
+    memory[tables..tables + 0x3000].fill(0);
+    map(&mut memory, tables, TEXT + SLIDE, PHYSICAL);
+    for entry in memory[tables..tables + 0x3000].chunks_exact_mut(8) {
+        let held = u64::from_le_bytes(entry.try_into().unwrap());
+        if held & 1 != 0 {
+            entry.copy_from_slice(&(held + machine).to_le_bytes());
+        }
+    }
+    (Image::from_bytes("vmlinux", writer.build()).unwrap(), memory)
+}
+
+#[test]
+fn a_paravirtual_guest_s_page_tables_have_the_machine_s_frames() {
+    let recipe = Recipe::new(Bits::B64);
+    // `xen_core` has the guest's pages 0x1000 frames further on in the machine.
+    let (image, memory) = mapped(&recipe, 0x1000 << 12);
+    let pages: Vec<(u64, &[u8])> = memory.chunks(4096).enumerate().map(|(i, page)| (i as u64, page)).collect();
+    let read = |paravirtual| {
+        let dump = opened(xen_core(&pages, paravirtual));
+        let found = dump.find(&image, &mut |_, _| Ok(())).unwrap();
+        let mut code = vec![0; 64];
+        let mapped = Mapped::new(&dump, &found, &image).map_err(|error| error.reason)?;
+        assert!(mapped.read(TEXT + SLIDE, &mut code).unwrap());
+        // What no page table maps is not there.
+        assert!(!mapped.read(TEXT + SLIDE + (4 << 20), &mut [0; 8]).unwrap());
+        Ok::<_, String>(code)
+    };
+    assert_eq!(read(true).unwrap(), recipe.linked()[..64]);
+    assert!(read(false).unwrap_err().contains("no page tables that map the kernel"));
+}
+
+#[test]
+fn where_the_cpu_has_the_hypervisor_s_page_tables_the_kernel_s_own_are_taken() {
+    let recipe = Recipe::new(Bits::B64);
+    let (image, memory) = mapped(&recipe, 0);
+    let dump = opened(CoreWriter::new(Bits::B64).cpu(0x7000, 0x20).physical(0, &memory).build());
+    let found = dump.find(&image, &mut |_, _| Ok(())).unwrap();
+    let mut code = vec![0; 64];
+    assert!(Mapped::new(&dump, &found, &image).unwrap().read(TEXT + SLIDE, &mut code).unwrap());
+    assert_eq!(code, recipe.linked()[..64]);
 }
 
 #[test]

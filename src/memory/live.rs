@@ -4,6 +4,7 @@ use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
 
 use super::formats;
+use super::frames::Frames;
 use super::kind::MemoryKind;
 use super::read::{Memory, Source};
 use super::space::Space;
@@ -38,6 +39,7 @@ fn open(path: &Path) -> Result<Memory> {
         virtual_: core.virtual_,
         notes: core.notes,
         remarks: Vec::new(),
+        frames: Frames::default(),
     })
 }
 

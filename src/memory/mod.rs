@@ -15,6 +15,7 @@
 pub mod exercise;
 mod find;
 mod formats;
+mod frames;
 mod identify;
 mod kaslr;
 mod kind;

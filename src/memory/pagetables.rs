@@ -32,8 +32,9 @@ pub(super) struct Root {
     name: String,
 }
 
-/// The top page tables there are: those of the CPUs, and the kernel's own, which lies in its image.
-fn roots(memory: &Memory, image: &Image, delta: u64) -> Result<Vec<Root>> {
+/// The top page tables there are: those of the CPUs; where there are none, or they are asked for, the kernel's own, which lies
+/// in its image.
+fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Result<Vec<Root>> {
     let mut roots = Vec::new();
     for (cpu, registers) in memory.notes.cpus.iter().enumerate() {
         let shape = match image.bits() {
@@ -52,7 +53,7 @@ fn roots(memory: &Memory, image: &Image, delta: u64) -> Result<Vec<Root>> {
             roots.push(Root { address: address | 0x1000, shape, name: format!("the page tables of CPU {cpu}") });
         }
     }
-    if roots.is_empty() {
+    if roots.is_empty() || own {
         let (names, shapes) = match image.bits() {
             Bits::B64 => (["init_top_pgt", "init_level4_pgt"], [FOUR, FIVE]),
             Bits::B32 => (["swapper_pg_dir", "initial_page_table"], [PAE, OLD]),
@@ -90,9 +91,11 @@ pub(super) fn translate(memory: &Memory, root: &Root, address: u64) -> Result<Op
         let low = (1u64 << shift) - 1;
         // Bit 7 of the last level, and of PAE's first, means something else.
         if shift == 12 || shift <= 30 && entry & LARGE != 0 && !(root.shape.shifts.len() == 3 && shift == 30) {
-            return Ok(Some(entry & ADDRESS & !low | address & low));
+            let page = memory.frames.guest(entry & ADDRESS & !low);
+            return Ok(page.map(|page| page | address & low));
         }
-        table = entry & ADDRESS;
+        let Some(next) = memory.frames.guest(entry & ADDRESS) else { return Ok(None) };
+        table = next;
     }
     Ok(None)
 }
@@ -100,7 +103,7 @@ pub(super) fn translate(memory: &Memory, root: &Root, address: u64) -> Result<Op
 /// Says who maps the image's text, slid, to where it lies; none where no page table that can be read does.
 pub(super) fn confirms(search: &Search<'_>, delta: u64, slide: u64) -> Result<Option<String>> {
     let text = search.text.start;
-    for root in roots(search.memory, search.image, delta)? {
+    for root in roots(search.memory, search.image, delta, false)? {
         if translate(search.memory, &root, text.wrapping_add(slide))? == Some(text.wrapping_add(delta)) {
             return Ok(Some(format!("{} map it there", root.name)));
         }
@@ -108,9 +111,10 @@ pub(super) fn confirms(search: &Search<'_>, delta: u64, slide: u64) -> Result<Op
     Ok(None)
 }
 
-/// The page tables that map an address of the image, as linked, to where it lies.
+/// The page tables that map an address of the image, as linked, to where it lies. A CPU may have others: those of Xen, or of
+/// a guest's user space.
 pub(super) fn root(memory: &Memory, image: &Image, delta: u64, slide: u64, linked: u64) -> Result<Option<Root>> {
-    for root in roots(memory, image, delta)? {
+    for root in roots(memory, image, delta, true)? {
         if translate(memory, &root, linked.wrapping_add(slide))? == Some(linked.wrapping_add(delta)) {
             return Ok(Some(root));
         }
@@ -121,7 +125,7 @@ pub(super) fn root(memory: &Memory, image: &Image, delta: u64, slide: u64, linke
 /// The slide by which page tables map the image's text to where it lies.
 pub(super) fn search(search: &Search<'_>, delta: u64, step: u64, limit: u64) -> Result<Option<u64>> {
     let text = search.text.start;
-    for root in roots(search.memory, search.image, delta)? {
+    for root in roots(search.memory, search.image, delta, false)? {
         for slide in (0..limit).step_by(step as usize) {
             if translate(search.memory, &root, text.wrapping_add(slide))? == Some(text.wrapping_add(delta)) {
                 return Ok(Some(slide));

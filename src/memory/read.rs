@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::formats::notes::Notes;
 use super::formats::{self, Content, Dump, Opened};
+use super::frames::Frames;
 use super::kind::MemoryKind;
 use super::pages::Pages;
 use super::space::{Extent, Space};
@@ -54,6 +55,7 @@ pub struct Memory {
     pub(super) notes: Notes,
     /// How it was put together, a sentence each.
     pub(super) remarks: Vec<String>,
+    pub(super) frames: Frames,
 }
 
 /// Where in memory the image lies.
@@ -103,16 +105,17 @@ impl Memory {
             virtual_: Space::default(),
             notes: Notes::default(),
             remarks: Vec::new(),
+            frames: Frames::default(),
         }
     }
 
     fn new(name: &str, dump: &Dump) -> Result<Memory> {
-        let Opened { kind, content, physical, virtual_, notes, remarks } = formats::open(dump)?;
+        let Opened { kind, content, physical, virtual_, notes, remarks, frames } = formats::open(dump)?;
         let source = match content {
             Content::File(store) => Source::File(store),
             Content::Pages(pages) => Source::Pages(pages),
         };
-        Ok(Memory { name: name.to_owned(), kind, source, physical, virtual_, notes, remarks })
+        Ok(Memory { name: name.to_owned(), kind, source, physical, virtual_, notes, remarks, frames })
     }
 
     /// The file as the user named it.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::dump::{Content, Dump, Opened};
 use super::notes::Notes;
 use crate::error::{Error, Result};
+use crate::memory::frames::Frames;
 use crate::memory::kind::MemoryKind;
 use crate::memory::pages::{Cache, Pages};
 use crate::memory::space::{Extent, Space};
@@ -83,6 +84,7 @@ pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
         virtual_: Space::default(),
         notes: Notes::default(),
         remarks: Vec::new(),
+        frames: Frames::default(),
     }))
 }
 

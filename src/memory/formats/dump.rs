@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::notes::Notes;
 use crate::error::Result;
+use crate::memory::frames::Frames;
 use crate::memory::kind::MemoryKind;
 use crate::memory::pages::Pages;
 use crate::memory::space::Space;
@@ -31,6 +32,8 @@ pub(in crate::memory) struct Opened {
     pub notes: Notes,
     /// What a reader of the report should know of how it was put together.
     pub remarks: Vec<String>,
+    /// What its page tables call memory.
+    pub frames: Frames,
 }
 
 /// What the offsets of extents count in.
@@ -81,6 +84,7 @@ impl Opened {
             virtual_: Space::default(),
             notes: Notes::default(),
             remarks: Vec::new(),
+            frames: Frames::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use super::dump::{Content, Dump, Opened};
 use super::notes::{self, Notes};
 use crate::error::{Error, Result};
+use crate::memory::frames::Frames;
 use crate::memory::kind::MemoryKind;
 use crate::memory::space::{Extent, Space};
 use crate::memory::store::Store;
@@ -45,7 +46,15 @@ pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
     }
     let Core { physical, virtual_, notes } = parse(&dump.store)?;
     let content = Content::File(Arc::clone(&dump.store));
-    Ok(Some(Opened { kind: MemoryKind::ElfCore, content, physical, virtual_, notes, remarks: Vec::new() }))
+    Ok(Some(Opened {
+        kind: MemoryKind::ElfCore,
+        content,
+        physical,
+        virtual_,
+        notes,
+        remarks: Vec::new(),
+        frames: Frames::default(),
+    }))
 }
 
 /// Parses the headers and notes of a core; every segment must lie in the file.

@@ -2,7 +2,7 @@
 //! another says which they are: `.xen_pfn` of a guest with hardware's help, a page number for each; `.xen_p2m` of a
 //! paravirtual one, two, the guest's own and the machine's (Xen's `docs/misc/dump-core-format.txt`).
 //!
-//! Physical addresses are those of the guest. A paravirtual guest's page tables hold the machine's, and are not walked.
+//! Physical addresses are those of the guest. A paravirtual guest's page tables hold the machine's, which `.xen_p2m` tells.
 
 use object::LittleEndian as LE;
 use object::elf::{self, FileHeader64, SectionHeader64};
@@ -10,6 +10,7 @@ use object::pod;
 
 use super::dump::{Dump, Opened};
 use crate::error::{Error, Result};
+use crate::memory::frames::Frames;
 use crate::memory::kind::MemoryKind;
 use crate::memory::space::{Extent, Space};
 use crate::memory::store::Store;
@@ -70,7 +71,8 @@ pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
             return Err(Error::memory("does not say which pages .xen_pages has: no .xen_pfn, no .xen_p2m"));
         }
     };
-    Ok(Some(Opened::in_file(MemoryKind::Xen, dump, space(store, pages, rows, width)?)))
+    let (physical, frames) = space(store, pages, rows, width)?;
+    Ok(Some(Opened { frames, ..Opened::in_file(MemoryKind::Xen, dump, physical) }))
 }
 
 impl Section {
@@ -84,14 +86,14 @@ impl Section {
     }
 }
 
-/// Which page of the guest each page of the file is.
-fn space(store: &Store, pages: Section, rows: Section, width: u64) -> Result<Space> {
+/// Which page of the guest each page of the file is, and which frame of the machine.
+fn space(store: &Store, pages: Section, rows: Section, width: u64) -> Result<(Space, Frames)> {
     let count = rows.size / width;
     if count > pages.size / PAGE {
         let reason = format!("{count} pages are named, and {} are there", pages.size / PAGE);
         return Err(Error::memory(reason).in_section(&format!("section {}", rows.index)));
     }
-    let mut extents: Vec<Extent> = Vec::new();
+    let (mut extents, mut frames): (Vec<Extent>, Frames) = Default::default();
     let mut row = 0;
     while row < count {
         let batch = BATCH.min(count - row);
@@ -103,6 +105,9 @@ fn space(store: &Store, pages: Section, rows: Section, width: u64) -> Result<Spa
             let Some(address) = number.checked_mul(PAGE).filter(|address| address.checked_add(PAGE).is_some()) else {
                 continue;
             };
+            if let Some(&machine) = found.get(8..).and_then(<[u8]>::first_chunk) {
+                frames.push(number, u64::from_le_bytes(machine));
+            }
             match extents.last_mut() {
                 Some(last) if last.address + last.size == address && last.offset + last.size == offset => {
                     last.size += PAGE;
@@ -111,5 +116,5 @@ fn space(store: &Store, pages: Section, rows: Section, width: u64) -> Result<Spa
             }
         }
     }
-    Ok(Space::new(extents))
+    Ok((Space::new(extents), frames.sorted()))
 }

@@ -19,6 +19,7 @@ mod parts;
 
 use super::dump::{Content, Dump, Opened};
 use crate::error::{Error, Result};
+use crate::memory::frames::Frames;
 use crate::memory::kind::MemoryKind;
 use crate::memory::pages::{Cache, Pages};
 use crate::memory::space::{Extent, Space};
@@ -61,7 +62,7 @@ pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
     let content = Content::Pages(Box::new(Kdump { parts, cache: Cache::new(CACHED) }));
     let (physical, virtual_) = (Space::new(stretches), Space::default());
     let remarks = remark.into_iter().collect();
-    Ok(Some(Opened { kind: MemoryKind::Kdump, content, physical, virtual_, notes, remarks }))
+    Ok(Some(Opened { kind: MemoryKind::Kdump, content, physical, virtual_, notes, remarks, frames: Frames::default() }))
 }
 
 impl Pages for Kdump {
