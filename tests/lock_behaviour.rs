@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pvops::lock::ops::{Chosen, Futex, Native};
+use pvops::lock::ops::{Chosen, Futex, Native, PvLockOps};
 use pvops::lock::{
     Counters, Lock, MoreWaitersThanTickets, PvHybridLock, PvTicketLock, PvTicketLock3_12, PvTicketLock4_0, RawLock,
-    SmallTicketLock, TicketLock2_6_25, XenByteLock2_6_27,
+    SmallTicketLock, TicketLock2_6_25, Want, XenByteLock2_6_27,
 };
 
 fn excludes<L: RawLock + 'static>(lock: L, threads: u64, each: u64) {
@@ -259,6 +259,35 @@ fn a_child_finds_a_held_lock_held_and_can_use_the_others() {
     assert!(held.is_locked() && !free.is_locked());
     // SAFETY: it was acquired above.
     unsafe { held.unlock() };
+}
+
+#[test]
+fn a_child_does_not_inherit_the_set_of_those_who_left_locked() {
+    let slot = pvops::lock::AtomicU32::new(0);
+    let want = |ticket| Want { lock: 0x5000_0000, ticket };
+    let (locked, forks) = (AtomicBool::new(false), AtomicBool::new(false));
+    Futex.left().insert(&slot, want(1));
+    let leaves = || Futex.left().insert(&slot, want(2)).1 != 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // The set is locked while it is asked whether the ticket may be taken.
+            Futex.left().take(&slot, want(1), || {
+                locked.store(true, Ordering::Release);
+                while !forks.load(Ordering::Acquire) {
+                    thread::yield_now();
+                }
+                thread::sleep(Duration::from_millis(100));
+                false
+            });
+        });
+        while !locked.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        forks.store(true, Ordering::Release);
+        assert!(in_child(leaves), "whoever leaves a queue in the child waits for ever");
+    });
+    assert!(leaves());
+    Futex.left().forget(0x5000_0000);
 }
 
 /// Makes `membarrier` fail with ENOSYS in this process from now on.

@@ -9,8 +9,8 @@
 //! ticket out only if the lock is at that ticket (`may`), and looks at the lock with the set locked and the ticket there:
 //! dropping a lock takes its tickets out, so a lock with a ticket here lives.
 //!
-//! The set is locked for some instructions at a time. A child that is forked in just those, of a process with more
-//! threads, inherits it locked, and whoever leaves a queue there waits for ever.
+//! The set is locked for some instructions at a time. A child that was forked in just those would inherit it locked, by
+//! a thread that it does not have; so a fork waits for the set (`fork`).
 
 use core::ptr;
 use std::collections::BTreeMap;
@@ -62,6 +62,8 @@ impl Left {
 
     /// A waiter leaves: puts its ticket in and marks the slot, which held what is returned.
     pub fn insert(&self, slot: &AtomicU32, want: Want) -> (Given, u32) {
+        #[cfg(all(target_os = "linux", not(any(loom, shuttle, miri))))]
+        fork::watch();
         let mut tickets = self.tickets();
         tickets.last += 1;
         let given = tickets.last;
@@ -97,5 +99,38 @@ impl Left {
     /// unlocker of their slot has looked into the set and found nothing.
     pub fn forget(&self, lock: usize) {
         self.tickets().given.retain(|ticket, _| ticket.lock != lock);
+    }
+}
+
+/// The set of the process stays locked by the thread that forks while it forks: on Linux, where a child of a process with
+/// threads is expected to go on with locks (`threading`'s are made free there).
+#[cfg(all(target_os = "linux", not(any(loom, shuttle, miri))))]
+mod fork {
+    use core::cell::Cell;
+    use core::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::MutexGuard;
+
+    use super::{Left, Tickets};
+
+    std::thread_local! {
+        // All three handlers run on the thread that forks, and on its copy.
+        static HELD: Cell<Option<MutexGuard<'static, Tickets>>> = const { Cell::new(None) };
+    }
+
+    extern "C" fn before() {
+        let _ = HELD.try_with(|held| held.set(Some(Left::of_process().tickets())));
+    }
+
+    extern "C" fn after() {
+        let _ = HELD.try_with(|held| held.set(None));
+    }
+
+    /// Has the set locked at each fork, from the first ticket on.
+    pub fn watch() {
+        static WATCHED: AtomicBool = AtomicBool::new(false);
+        if !WATCHED.load(Ordering::Relaxed) && !WATCHED.swap(true, Ordering::Relaxed) {
+            // SAFETY: handlers that take nothing and do not unwind. Of a library that is unloaded glibc forgets them.
+            unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
+        }
     }
 }
