@@ -79,3 +79,27 @@ def test_what_native_patch_inlines_is_what_the_image_has_code_for(inlined: bool)
     assert (bytes.fromhex("0f 01 3f") in text) == inlined
     assert bytes.fromhex("0f 22 df") in text, "write_cr3 is"
     assert kernel.verify(text)
+
+
+def test_rhel_8_has_the_ops_of_4_19_and_what_guests_of_4_20_put_there() -> None:
+    functions = sample.backend_functions("4.20", ("native", "kvm", "hyperv"))
+    elf = sample.build("4.19", 64, functions=functions).elf.replace(b"4.19.0-pvops-sample", b"4.18.0-147.el8-test")
+    kernel = pvops.open(elf)
+    assert (kernel.rules.era, kernel.ops.era and kernel.ops.era.name) == ("4.18", "4.19")
+    held = {op: slot.symbol for op, slot in kernel.plan("kvm").slots.items()}
+    assert held["pv_mmu_ops.flush_tlb_others"] == "kvm_flush_tlb_others"
+    assert held["pv_mmu_ops.tlb_remove_table"] == "tlb_remove_table"
+    held = {op: slot.symbol for op, slot in kernel.plan("hyperv").slots.items()}
+    assert held["pv_mmu_ops.flush_tlb_others"] == "hyperv_flush_tlb_others"
+    assert held["pv_lock_ops.wait"] == "hv_qlock_wait"
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_rhel_7_has_ops_of_both_locks_and_functions_of_one(cpus: int) -> None:
+    every = sample.backend_functions("3.10-el7", ("native", "kvm", "xen"))
+    kernel = pvops.open(sample.build("3.10-el7", 64, functions=[f for f in every if "_lock_spinning" not in f]).elf)
+    guest = pvops.Machine(name="guest", hypervisor="kvm", possible_cpus=cpus)
+    held = {op: slot.symbol for op, slot in kernel.plan("kvm", machine=guest).slots.items()}
+    assert held["pv_lock_ops.wait"] == ("kvm_wait" if cpus > 1 else "_paravirt_nop")
+    assert held["pv_lock_ops.lock_spinning"] == "_paravirt_nop"
+    assert {op: slot.symbol for op, slot in kernel.plan("xen").slots.items()}["pv_lock_ops.wait"] == "xen_qlock_wait"

@@ -24,21 +24,33 @@ _LOCKS = (
 )
 _TSC_PAGE = feature("REFERENCE_TSC_AVAILABLE", word="hyperv")
 
-_LOCK_OPS: tuple[Step, ...] = (
-    *lock_ops("hv_qlock_wait", "hv_qlock_kick", _LOCKS, _SPINLOCK, "X86_64&SMP&PARAVIRT_SPINLOCKS"),
-    Assign(
-        "pv_lock_ops.vcpu_is_preempted",
-        callee_save("hv_vcpu_is_preempted"),
-        _LOCKS,
-        _SPINLOCK,
-        "X86_64&SMP&PARAVIRT_SPINLOCKS",
-    ),
-)
+
+def _spinlocks(config: str = "X86_64&SMP&PARAVIRT_SPINLOCKS") -> tuple[Step, ...]:
+    stolen = callee_save("hv_vcpu_is_preempted")
+    return (
+        *lock_ops("hv_qlock_wait", "hv_qlock_kick", _LOCKS, _SPINLOCK, config),
+        Assign("pv_lock_ops.vcpu_is_preempted", stolen, _LOCKS, _SPINLOCK, config),
+    )
+
+
+_LOCK_OPS = _spinlocks()
 
 _EX = feature("EX_PROCESSOR_MASKS_RECOMMENDED", word="hyperv-hints")
 HYPERV_4_14: tuple[Step, ...] = (
     Assign("pv_mmu_ops.flush_tlb_others", "hyperv_flush_tlb_others", _REMOTE_FLUSH & ~_EX, _MMU),
     Assign("pv_mmu_ops.flush_tlb_others", "hyperv_flush_tlb_others_ex", _REMOTE_FLUSH & _EX, _MMU),
+)
+#: One function for both kinds of masks, and locks, in RHEL 8 (4.18.0-147.el8): they came with 4.19 and 4.20.
+HYPERV_4_18: tuple[Step, ...] = (
+    Assign("pv_mmu_ops.flush_tlb_others", "hyperv_flush_tlb_others", _REMOTE_FLUSH, _MMU),
+    Assign(
+        "pv_mmu_ops.flush_tlb_others",
+        "hyperv_flush_tlb_others_ex|hyperv_flush_tlb_others",
+        _REMOTE_FLUSH & _EX,
+        _MMU,
+    ),
+    Assign("pv_mmu_ops.tlb_remove_table", "tlb_remove_table", _REMOTE_FLUSH, _MMU),
+    *_spinlocks("X86_64&SMP&PARAVIRT_SPINLOCKS&HYPERV_SPINLOCKS"),
 )
 HYPERV_4_19: tuple[Step, ...] = (
     Assign("pv_mmu_ops.flush_tlb_others", "hyperv_flush_tlb_others", _REMOTE_FLUSH, _MMU),
@@ -82,6 +94,7 @@ backend = Backend(
         "3.10-el7": HYPERV_4_14,
         "3.12": (),
         "4.14": HYPERV_4_14,
+        "4.18": HYPERV_4_18,
         "4.19": HYPERV_4_19,
         "4.20": (*HYPERV_4_19, *_LOCK_OPS),
         "5.4": HYPERV_5_4,

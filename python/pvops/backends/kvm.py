@@ -52,10 +52,21 @@ _LOCK_OPS = lock_ops("kvm_wait", "kvm_kick_cpu", _LOCKS, _SPINLOCK)
 _LOCK_OPS_4_19 = lock_ops("kvm_wait", "kvm_kick_cpu", _LOCKS_4_19, _SPINLOCK)
 _LOCK_OPS_4_2 = lock_ops("kvm_wait", "kvm_kick_cpu", _LOCKS_3_12, _SPINLOCK, "PARAVIRT_SPINLOCKS&QUEUED_SPINLOCKS")
 _LOCK_OPS_4_9 = lock_ops("kvm_wait", "kvm_kick_cpu", _LOCKS_3_12, _SPINLOCK)
-_TICKETS: tuple[Step, ...] = (
-    Assign("pv_lock_ops.lock_spinning", callee_save("kvm_lock_spinning"), _LOCKS_3_12, _SPINLOCK, "PARAVIRT_SPINLOCKS"),
-    Assign("pv_lock_ops.unlock_kick", "kvm_unlock_kick", _LOCKS_3_12, _SPINLOCK, "PARAVIRT_SPINLOCKS"),
-)
+#: RHEL 7 has the ops of both kinds of locks, and the functions of one.
+_TICKET_LOCKS = "PARAVIRT_SPINLOCKS&!QUEUED_SPINLOCKS"
+
+
+def _tickets(when: Condition) -> tuple[Step, ...]:
+    return (
+        Assign("pv_lock_ops.lock_spinning", callee_save("kvm_lock_spinning"), when, _SPINLOCK, _TICKET_LOCKS),
+        Assign("pv_lock_ops.unlock_kick", "kvm_unlock_kick", when, _SPINLOCK, _TICKET_LOCKS),
+    )
+
+
+_TICKETS = _tickets(_LOCKS_3_12)
+#: 3.10.0-1160.el7 asks for a second CPU, and for no hint.
+_LOCKS_EL7 = cpus_more_than(1) & feature("PV_UNHALT")
+_LOCK_OPS_EL7 = lock_ops("kvm_wait", "kvm_kick_cpu", _LOCKS_EL7, _SPINLOCK, "PARAVIRT_SPINLOCKS&QUEUED_SPINLOCKS")
 
 
 def _flush(op: str, when: Condition) -> tuple[Step, ...]:
@@ -111,7 +122,7 @@ _TSC_KHZ = Assign("pv_time_ops.get_tsc_khz", "kvm_get_tsc_khz", _KVMCLOCK, _CLOC
 KVM_3_3: tuple[Step, ...] = (_clock("kvm_clock_read"), *_IO_DELAY, *_STEAL)
 KVM_4_2: tuple[Step, ...] = (*_CLOCK_4_2, *_IO_DELAY, *_STEAL)
 KVM_4_10: tuple[Step, ...] = (*KVM_4_2, *_LOCK_OPS_4_9, *_preempted(_LOCKS_3_12 & _STEAL_TIME))
-KVM_4_19: tuple[Step, ...] = (
+KVM_4_18: tuple[Step, ...] = (
     *KVM_4_2,
     *_flush("flush_tlb_others", _REMOTE_FLUSH),
     *_LOCK_OPS_4_19,
@@ -164,12 +175,12 @@ backend = Backend(
         "2.6.34": (_CLOCK_2_6, *_IO_DELAY, *_MMU_OP),
         "3.1": (*KVM_3_3, *_MMU_OP),
         "3.3": KVM_3_3,
-        "3.10-el7": (*KVM_4_2, *_LOCK_OPS_4_2, *_TICKETS),
+        "3.10-el7": (*KVM_4_2, *_LOCK_OPS_EL7, *_tickets(_LOCKS_EL7)),
         "3.12": (*KVM_3_3, *_TICKETS),
         "4.2": (*KVM_4_2, *_LOCK_OPS_4_2, *_TICKETS),
         "4.9": (*KVM_4_2, *_LOCK_OPS_4_9),
         "4.10": KVM_4_10,
-        "4.19": KVM_4_19,
+        "4.18": KVM_4_18,
         "5.10.0": KVM_5_10,
         "5.13": KVM_5_13,
         "5.15": KVM_5_15,

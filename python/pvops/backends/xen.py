@@ -117,12 +117,16 @@ def spinlocks(when: Condition) -> tuple[Step, ...]:
     )
 
 
+#: RHEL 7 has the ops of both kinds of locks, and the functions of one.
+_TICKET_LOCKS = "PARAVIRT_SPINLOCKS&!QUEUED_SPINLOCKS"
+
+
 def spinlocks_3_12(when: Condition) -> tuple[Step, ...]:
     """``xen_init_spinlocks`` of 3.12 to 4.9: queued ones, where the kernel has those, or ticket locks."""
     return (
         *lock_ops("xen_qlock_wait", "xen_qlock_kick", when, _SPINLOCK),
-        Assign("pv_lock_ops.lock_spinning", callee_save("xen_lock_spinning"), when, _SPINLOCK, "PARAVIRT_SPINLOCKS"),
-        Assign("pv_lock_ops.unlock_kick", "xen_unlock_kick", when, _SPINLOCK, "PARAVIRT_SPINLOCKS"),
+        Assign("pv_lock_ops.lock_spinning", callee_save("xen_lock_spinning"), when, _SPINLOCK, _TICKET_LOCKS),
+        Assign("pv_lock_ops.unlock_kick", "xen_unlock_kick", when, _SPINLOCK, _TICKET_LOCKS),
     )
 
 
@@ -197,7 +201,7 @@ backend = PatchingBackend(
         "4.10": (*XEN_2_6_34, *spinlocks(LOCKS_3_12)),
         "4.12": (*_split("xen_patch"), *spinlocks(LOCKS_3_12)),
         "4.14": (*XEN_4_14, *spinlocks(LOCKS_3_12)),
-        "4.19": (*XEN_4_14, *spinlocks(LOCKS_4_19)),
+        "4.18": (*XEN_4_14, *spinlocks(LOCKS_4_19)),
         "5.10.0": (*XEN_4_14, *spinlocks(LOCKS)),
         "5.13": (*_XEN_6_1, *spinlocks(LOCKS)),
         "6.12": (*_XEN_6_1, *spinlocks(LOCKS_6_12)),

@@ -53,7 +53,7 @@ backend = Backend(
         "3.10-el7": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks_3_12(LOCKS_3_12 & _VECTOR)),
         "3.12": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks_3_12(LOCKS_3_12 & _VECTOR)),
         "4.10": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks(LOCKS_3_12 & _VECTOR)),
-        "4.19": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks(LOCKS_4_19 & _VECTOR)),
+        "4.18": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks(LOCKS_4_19 & _VECTOR)),
         "5.10.0": (time_ops(_VECTOR & _PVCLOCK, _TIME), *_EXIT, *spinlocks(LOCKS & _VECTOR)),
         "5.13": (*_EXIT, *spinlocks(LOCKS & _VECTOR)),
         "6.12": (*CPU_6_12, *_EXIT, *spinlocks(LOCKS_6_12 & _VECTOR)),
