@@ -179,4 +179,5 @@ def test_what_belongs_to_guests_on_one_cpu_is_refused_for_locks() -> None:
 def test_what_belongs_to_locks_is_refused_for_guests_on_one_cpu() -> None:
     assert trouble("run", "boot", "--store-buffers") == "pvops: --store-buffers is for locks: with --vcpus N"
     assert "--seed is for locks" in trouble("run", "boot", "--seed", "0")
+    assert "of x86-64" in trouble("run", "--vcpus", "2", "--user", "--bits", "32")
     assert "no ticks" in trouble("run", "--vcpus", "2", "--tick-sleepers")

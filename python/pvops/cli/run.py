@@ -24,7 +24,7 @@ LOCK_OPTIONS = (
 #: Options that are for locks alone.
 _LOCKS = (
     *("pcpus", "seed", "schedules", "bits", "turns", "think", "hold", "threshold", "quantum", "slice", "tick"),
-    *("scheduler", "tick_sleepers", "store_buffers", "gantt", "mutant"),
+    *("scheduler", "tick_sleepers", "store_buffers", "user", "gantt", "mutant"),
 )
 
 

@@ -13,7 +13,19 @@ from pvops.render import terminal
 if TYPE_CHECKING:
     from pvops.emulate.smp.job import LockJob
 
-_SETTING = ("seed", "turns", "think", "hold", "quantum", "slice", "tick", "scheduler", "buffers", "tick_sleepers")
+_SETTING = (
+    "seed",
+    "turns",
+    "think",
+    "hold",
+    "quantum",
+    "slice",
+    "tick",
+    "scheduler",
+    "buffers",
+    "tick_sleepers",
+    "user",
+)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,6 +63,8 @@ def _job(args: argparse.Namespace) -> LockJob:
 
     if args.bits not in (None, 32, 64):
         raise RunError(f"--bits {args.bits}: 32 or 64")
+    if args.user and args.bits == 32:
+        raise RunError("--user: system calls by `syscall` are of x86-64, not --bits 32")
     if args.schedules is not None and args.schedules < 1:
         raise RunError(f"--schedules {args.schedules}: at least one")
     if args.era or args.without or args.length or args.image or args.nops or args.lazy is not None:
@@ -71,7 +85,7 @@ def _job(args: argparse.Namespace) -> LockJob:
         args.vcpus,
         Setting(pcpus=pcpus, most=args.instructions, **given),
         schedules=args.schedules or 1,
-        bits=(32, 64) if args.bits is None else (args.bits,),
+        bits=(64,) if args.user else (32, 64) if args.bits is None else (args.bits,),
         patched=(False, True) if args.patched is None else (args.patched,),
         threshold=16 if args.threshold is None else args.threshold,
         mutant=args.mutant,

@@ -80,6 +80,12 @@ def _locks(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", type=int, metavar=metavar, help=what)
     group.add_argument("--scheduler", metavar="NAME", help="round-robin or credit (default)")
     group.add_argument(
+        "--user",
+        action="store_true",
+        default=None,
+        help="each turn is a system call of a program in user space, out of which the kernel came by sysret (x86-64)",
+    )
+    group.add_argument(
         "--tick-sleepers",
         action="store_true",
         default=None,

@@ -48,7 +48,7 @@ class Hyperv(Hypervisor):
         elif kind == "wrmsr" and number == abi.EOI:
             self.machine.called(cpu, "(end of interrupt)")
         else:
-            return kind == "wrmsr" and number == abi.GUEST_OS_ID
+            return (kind == "wrmsr" and number == abi.GUEST_OS_ID) or super().trap(cpu, kind, number)
         return True
 
     def cpuid(self, cpu: Vcpu) -> bool:

@@ -18,7 +18,8 @@ from pvops.emulate.abi.xen import (
     TRAP,
     XEN_VERSION,
 )
-from pvops.emulate.guest.locks.code import IF, KICKER, MASK, PENDING, VCPU_INFO
+from pvops.emulate.guest.locks.code import IF, KERNEL_STACK, KICKER, MASK, PENDING, VCPU_INFO
+from pvops.emulate.guest.locks.user import USER_CS, USER_DS, VGCF_IN_SYSCALL
 from pvops.errors import RunError
 
 if TYPE_CHECKING:
@@ -85,8 +86,10 @@ class Hypervisor:
         """What it puts into the guest's memory."""
 
     def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
-        """Nothing traps."""
-        return False
+        """Nothing traps. (A system call goes to the kernel.)"""
+        if kind == "syscall":
+            cpu.calls_kernel(self.image.address("system_call"))
+        return kind == "syscall"
 
     def interrupt(self, cpu: Vcpu) -> bool:
         """The timer's interrupt; false while it cannot come."""
@@ -107,7 +110,7 @@ class Hypervisor:
         """An interrupt, through a gate that disables interrupts; false while they are off."""
         flags, pc = cpu.get("flags"), cpu.get("pc")
         # Behind ``sti`` the CPU executes one instruction more: nothing comes between it and ``hlt``.
-        if not flags & IF or cpu.number_at(pc - 1, 2) == 0xF4FB:
+        if not flags & IF or cpu.number_at(pc - 1, 2) == 0xF4FB or cpu.in_user:
             return False
         cpu.leaves()
         cpu.frame(flags)
@@ -140,7 +143,7 @@ class Kvm(Hypervisor):
                 self.machine.block(cpu)
             return True
         if kind != "vmcall":
-            return False
+            return super().trap(cpu, kind, number)
         self._kick(cpu, cpu.get("eax"), cpu.get("ecx"))
         cpu.set("eax", 0)
         return True
@@ -178,6 +181,7 @@ class Xen(Hypervisor):
     def reset(self) -> None:
         self._polls: dict[int, int] = {}
         self._due = [False] * self.cpus
+        self._user = [False] * self.cpus
 
     def load(self, memory: Memory) -> None:
         """The page of hypercalls, and an event channel for each CPU."""
@@ -202,6 +206,9 @@ class Xen(Hypervisor):
     def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
         if (kind, number) != (("syscall", 0) if self.image.bits == 64 else ("int", TRAP)):
             return False
+        if self._user[cpu.number]:
+            self._bounce(cpu)
+            return True
         call = cpu.get("eax")
         first, second = ("rdi", "rsi") if self.image.bits == 64 else ("ebx", "ecx")
         command, argument = cpu.get(first), cpu.get(second)
@@ -259,7 +266,7 @@ class Xen(Hypervisor):
         if cpu.bits == 64:
             for register in ("rax", "r11", "rcx"):
                 cpu.set(register, cpu.pop())
-            cpu.pop()
+            self._user[cpu.number] = bool(cpu.pop() & VGCF_IN_SYSCALL)
         else:
             cpu.set("eax", cpu.pop())
         pc, _, flags = cpu.pop(), cpu.pop(), cpu.pop()
@@ -268,6 +275,17 @@ class Xen(Hypervisor):
         cpu.set("flags", flags)
         cpu.set("pc", pc)
         self.memory.set_number(self._info(cpu) + MASK, 1, int(not flags & IF))
+
+    def _bounce(self, cpu: Vcpu) -> None:
+        """create_bounce_frame(): a system call of user space, to the kernel's callback, with events masked."""
+        self.machine.called(cpu, "(system call)")
+        self._user[cpu.number] = False
+        back, stack = cpu.get("pc") + 2, cpu.get("sp")
+        cpu.set("sp", self.memory.number(self.image.per_cpu(cpu.number) + KERNEL_STACK, 8))
+        for word in (USER_DS, stack, cpu.get("flags"), USER_CS, back, cpu.get("flags"), back):
+            cpu.push(word)
+        self.memory.set_number(self._info(cpu) + MASK, 1, 1)
+        cpu.set("pc", self.image.address("xen_syscall_target"))
 
     def _pending(self, port: int) -> bool:
         return bool(self.memory.number(self.image.address("xen_shared_info") + EVTCHN_PENDING, 8) >> port & 1)

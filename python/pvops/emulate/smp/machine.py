@@ -118,6 +118,8 @@ class Machine:
     def run(self, setting: Setting) -> Outcome:
         """Runs it from the start to its end."""
         setting.check()
+        if setting.user and self.image.bits != 64:
+            raise RunError("user space is that of x86-64: no guest of 32 bits has it")
         self.begin(setting)
         while self.stop is None:
             behind = self.processors.behind()
@@ -143,6 +145,8 @@ class Machine:
         for cpu, context in zip(self.cpus, self._contexts, strict=True):
             cpu.uc.context_restore(context)
             cpu.stopped = None
+            if setting.user:
+                cpu.set("pc", self.image.address("cpu_user"))
         self.below.reset()
         count = len(self.cpus)
         self.watch = Watches(self.image.protocol, count)

@@ -30,6 +30,7 @@ class Setting(NamedTuple):
         tick_sleepers: they come to those that sleep too, by the clock of cycles.
         ticket: the lock's first ticket.
         buffers: CPUs have store buffers.
+        user: each turn is a system call of a program in user space (x86-64).
         most: instructions of all together, before a run is given up.
     """
 
@@ -48,6 +49,7 @@ class Setting(NamedTuple):
     tick_sleepers: bool = False
     ticket: int = 0
     buffers: bool = False
+    user: bool = False
     most: int = 20_000_000
 
     def check(self) -> None:
@@ -70,6 +72,8 @@ class Setting(NamedTuple):
             value = getattr(self, name)
             if not least.get(name, 0) <= value < 1 << (64 if name == "seed" else 31):
                 raise RunError(f"{name}: {value} is less than {least.get(name, 0)}, or more than any run takes")
+        if self.user and self.tick:
+            raise RunError("ticks come to kernels only: no user space with them")
         if self.pcpus > PCPUS:
             raise RunError(f"pcpus: {self.pcpus} is more than {PCPUS:,}, where all but a few idle")
         if self.scheduler not in SCHEDULERS:

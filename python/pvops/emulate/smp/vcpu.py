@@ -26,6 +26,12 @@ FIRMWARE = 0x1000
 _CODE, _DATA, _PER_CPU = 0x10, 0x18, 0x90
 #: The interrupt flag.
 IF = 0x200
+#: MSRs of system calls, and where ``swapgs`` finds the other base.
+_EFER, _STAR, _KERNEL_GS_BASE = 0xC0000080, 0xC0000081, 0xC0000102
+_GENERAL = (
+    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
+    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+)
 
 
 class Below(Protocol):
@@ -72,6 +78,8 @@ class Vcpu:
         self.uc.ctl_set_tlb_mode(self._u.UC_TLB_VIRTUAL)
         self.uc.mem_map(FIRMWARE, PAGE)
         self._map(text)
+        self._entering: int | None = None
+        self._own = [self._x[name] for name in _GENERAL] if bits == 64 else []
         #: How far behind the program counter the CPU goes on.
         self._ahead = 0
         self._halting = False
@@ -141,6 +149,8 @@ class Vcpu:
             flags: what its flags are then.
         """
         self.stopped = None
+        #: Base of the segment of per-CPU data.
+        self.per_cpu = per_cpu
         self.uc.context_restore(self._reset)
         table = bytearray(0xA0)
         wide = self.bits == 64
@@ -168,10 +178,41 @@ class Vcpu:
         self.set("sp", stack)
         if wide:
             self.uc.reg_write(self._x["gs_base"], per_cpu)
+            self._system_calls()
         else:
             for register in ("ds", "es"):
                 self.uc.reg_write(self._x[register], data)
             self.uc.reg_write(self._x["fs"], _PER_CPU | self.ring)
+
+    def _system_calls(self) -> None:
+        """What ``syscall_init()`` tells a CPU of its own: ``sysretq`` is allowed, and its selectors."""
+        self.uc.msr_write(_EFER, self.uc.msr_read(_EFER) | 1)
+        self.uc.msr_write(_STAR, (_CODE + 0x20 * 3 - 16) << 48 | _CODE << 32)
+        self._kernel = self.uc.context_save()
+
+    @property
+    def in_user(self) -> bool:
+        """Whether it executes user space, where that has a ring of its own."""
+        return self.get("cs") & 3 != self.ring
+
+    def calls_kernel(self, entry: int) -> None:
+        """A system call of user space, taken by the CPU itself: it stops, and goes on at this entry in ring 0."""
+        self._entering = entry
+        self.pause()
+
+    def _enter_kernel(self, entry: int) -> None:
+        # Unicorn's syscall does nothing, and no register that it lets one write changes the ring.
+        values = self.uc.reg_read_batch(self._own)
+        bases = self.uc.reg_read(self._x["gs_base"]), self.uc.msr_read(_KERNEL_GS_BASE)
+        back, flags = self.get("pc"), self.get("flags")
+        self.uc.context_restore(self._kernel)
+        self.uc.reg_write_batch(list(zip(self._own, values, strict=True)))
+        self.uc.reg_write(self._x["gs_base"], bases[0])
+        self.uc.msr_write(_KERNEL_GS_BASE, bases[1])
+        self.set("rcx", back)
+        self.set("r11", flags)
+        self.set("flags", flags & ~IF)
+        self.set("pc", entry)
 
     def step(self, count: int, until: int) -> None:
         """Executes so many instructions, fewer if it traps, stops or gets to an address."""
@@ -182,6 +223,9 @@ class Vcpu:
             self.stop("trap", f"the emulator says: {error}")
         if self._halting:
             self._take("hlt", 0)
+        if self._entering is not None:
+            entry, self._entering = self._entering, None
+            self._enter_kernel(entry)
 
     def stop(self, kind: str, why: str, address: int | None = None) -> None:
         """It executes no more."""

@@ -14,6 +14,8 @@ from pvops.emulate.macros.paravirt import Paravirt
 #: and a slot of this project's lock); the event channel that wakes it; turns of waiting; Xen's
 #: ``vcpu_info``.
 NUMBER, W_WANT, W_LOCK, KICKER, COUNT, VCPU_INFO = 0, 4, 8, 16, 20, 64
+#: User space's stack pointer while the kernel runs, and where the kernel's stack begins (x86-64).
+OLD_SP, KERNEL_STACK = 32, 40
 #: Of ``struct vcpu_info``: evtchn_upcall_pending, evtchn_upcall_mask.
 PENDING, MASK = 0, 1
 #: Bytes of it for each CPU, a power of two, and how many CPUs there may be.

@@ -104,3 +104,9 @@ XEN_OPS = {
     **{f"pv_irq_ops.{op}": f"xen_{op}_direct" for op in ("save_fl", "restore_fl", "irq_disable", "irq_enable")},
     "pv_cpu_ops.iret": "xen_iret",
 }
+
+
+def xen_ops(bits: int) -> dict[str, str]:
+    """The same, with what x86-64 alone has: ``swapgs`` is Xen's to do."""
+    wide = {"pv_cpu_ops.usergs_sysret64": "xen_sysret64", "pv_cpu_ops.swapgs": "_paravirt_nop"}
+    return {**XEN_OPS, **(wide if bits == 64 else {})}

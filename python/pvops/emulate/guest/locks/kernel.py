@@ -16,7 +16,7 @@ from pvops.assembler.operands import eax
 from pvops.assembler.statements import Body
 from pvops.assembler.values import Value
 from pvops.assembler.x86 import decl, incl, je, jmp, jne, movl, ret, testl
-from pvops.emulate.guest.locks import hyperv, hypervisor, interrupts, width
+from pvops.emulate.guest.locks import hyperv, hypervisor, interrupts, user, width
 from pvops.emulate.guest.locks.code import CPUS, PER_CPU, VCPU_INFO, Code, Protocol
 from pvops.emulate.guest.locks.steps import DONE, ENTER, Step, Steps
 from pvops.emulate.macros.paravirt import Paravirt
@@ -75,7 +75,7 @@ class LockImage:
         text = image.text
         text(*(function(name, body) for name, body in natives.items()))
         for backend, ops in self.protocol.backends.items():
-            filled = {**ops, **(hypervisor.XEN_OPS if backend == "xen" else {})}
+            filled = {**ops, **(hypervisor.xen_ops(self.bits) if backend == "xen" else {})}
             fill = self._fill(filled, self.protocol.pointers.get(backend, {}))
             if backend == "hyperv":
                 tells = {"pv_lock_ops.lock_spinning": "__raw_callee_save_hyperv_long_spin"}
@@ -88,6 +88,8 @@ class LockImage:
         text(function("start_kernel", jmp("check_bugs")), function("check_bugs", ret()))
         text(interrupts.functions(self.code, self.protocol))
         text(function("cpu_start", self._program()), function("exit", jmp("exit")))
+        if self.bits == 64:
+            text(user.functions(self.code, self.protocol, self._pass("think"), self._pass("hold")))
         image.data(*self._variables())
         if self.protocol.key:
             image.section("__jump_table")(label("__stop___jump_table"))
