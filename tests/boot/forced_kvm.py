@@ -19,12 +19,18 @@ BASE = 0x4000_0000
 #: KVM_FEATURE_NOP_IO_DELAY, STEAL_TIME, PV_EOI, PV_UNHALT, PV_TLB_FLUSH; no clock, which would have to be there.
 FEATURES = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9
 
-#: What a bundle of facts has to say besides what the guest printed: the leaves as ``cpuid -r`` prints them.
-CPUID = f"""==FILE cpuid
+#: KVM_HINTS_REALTIME.
+REALTIME = 1
+
+
+def leaves(hints: int) -> str:
+    """What a bundle of facts has to say besides what the guest printed: the leaves as ``cpuid -r`` prints them."""
+    return f"""==FILE cpuid
 {BASE:#010x} 0x00: eax={BASE + 1:#010x} ebx=0x4b4d564b ecx=0x564b4d56 edx=0x0000004d
-{BASE + 1:#010x} 0x00: eax={FEATURES:#010x} ebx=0x00000000 ecx=0x00000000 edx=0x00000000
+{BASE + 1:#010x} 0x00: eax={FEATURES:#010x} ebx=0x00000000 ecx=0x00000000 edx={hints:#010x}
 
 """
+
 
 _ANSWERS = {"__kvm_cpuid_base": BASE, "kvm_arch_para_features": FEATURES}
 _HYPERCALLS = ("kvm_wait", "kvm_kick_cpu")
@@ -37,10 +43,11 @@ class ForcedKvm:
         error: what went wrong, once it has.
     """
 
-    def __init__(self, connected: socket.socket, address_of: Callable[[str], int | None]) -> None:
+    def __init__(self, connected: socket.socket, address_of: Callable[[str], int | None], hints: int = 0) -> None:
         self.error: str | None = None
         self._gdb = Gdb(connected)
-        names = ("start_kernel", "free_initmem", *_ANSWERS, *(name for name in _HYPERCALLS if address_of(name)))
+        self._answers = _ANSWERS | ({"kvm_arch_para_hints": hints} if hints else {})
+        names = ("start_kernel", "free_initmem", *self._answers, *(name for name in _HYPERCALLS if address_of(name)))
         found = {name: address_of(name) for name in names}
         missing = [name for name, address in found.items() if address is None]
         if missing:
@@ -78,7 +85,7 @@ class ForcedKvm:
         gdb.breakpoint(at["start_kernel"])
         gdb.run()
         gdb.breakpoint(at["start_kernel"], there=False)
-        returns: dict[int, int | None] = {at[name]: value for name, value in _ANSWERS.items()}
+        returns: dict[int, int | None] = {at[name]: value for name, value in self._answers.items()}
         returns.update({at[name]: None for name in _HYPERCALLS if name in at})
         end = at["free_initmem"]
         for address in (*returns, end):
@@ -88,7 +95,7 @@ class ForcedKvm:
             registers = gdb.registers()
             if registers[RIP] == end:
                 # Booted: from here on only hypercalls are left to be answered for.
-                for address in (*(at[name] for name in _ANSWERS), end):
+                for address in (*(at[name] for name in self._answers), end):
                     gdb.breakpoint(address, there=False)
             elif registers[RIP] in returns:
                 gdb.leave(registers, returns[registers[RIP]])

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from boot.forced_kvm import CPUID, ForcedKvm
+from boot.forced_kvm import REALTIME, ForcedKvm, leaves
 from boot.gdb import GdbError
 from boot.modes import Mode
 from boot.qmp import Qmp, QmpError
@@ -66,6 +66,7 @@ class Guest:
         """
         self._address_of = address_of
         self._xen = xen
+        self._hints = REALTIME if mode.dedicated else 0
         self._kvm: ForcedKvm | None = None
         self._qemu = qemu
         self._kernel = kernel
@@ -96,7 +97,9 @@ class Guest:
             time.sleep(0.1)
         # The log comes with the level before each line, which `dmesg` does not print.
         facts = re.sub(r"^<\d+>(?=\[)", "", told.removesuffix(READY).lstrip("\n"), flags=re.MULTILINE)
-        return facts if self._kvm is None else facts.replace("==FILE dmesg\n", f"{CPUID}==FILE dmesg\n", 1)
+        if self._kvm is None:
+            return facts
+        return facts.replace("==FILE dmesg\n", f"{leaves(self._hints)}==FILE dmesg\n", 1)
 
     def memory(self, address: int, size: int) -> bytes:
         """Stops the guest and returns what its memory holds where the kernel linked at an address lies."""
@@ -154,7 +157,7 @@ class Guest:
         (self._folder / "initramfs").write_bytes(self._initramfs)
         monitor, debugger = self._connection(), self._connection()
         if self._mode.hypervisor == "kvm":
-            self._kvm = ForcedKvm(debugger[0], self._address_of)
+            self._kvm = ForcedKvm(debugger[0], self._address_of, self._hints)
         with monitor[1] as qmp, debugger[1] as gdb, (self._folder / "errors").open("wb") as errors:
             self._process = subprocess.Popen(
                 [*_dies_with_us(), *self._command(qmp.fileno(), gdb.fileno())],

@@ -18,6 +18,7 @@ class Mode:
         options: what is added to the kernel's command line.
         hypervisor: what the kernel finds itself under: nothing, KVM (forced), or Xen, as its first guest.
         kaslr: whether it may choose where it lies.
+        dedicated: KVM hints that its processors are never preempted (KVM_HINTS_REALTIME).
     """
 
     name: str
@@ -26,6 +27,7 @@ class Mode:
     options: str = ""
     hypervisor: Literal["native", "kvm", "xen"] = "native"
     kaslr: bool = False
+    dedicated: bool = False
 
     @property
     def cmdline(self) -> str:
@@ -63,6 +65,14 @@ MORE = (
     Mode("native-max-smp2-cleared", "max", 2, "clearcpuid=smap,erms,xsaves nopti"),
     Mode("kvm-max-smp1", "max", 1, hypervisor="kvm"),
     Mode("kvm-max-smp2", "max", 2, hypervisor="kvm"),
+    Mode("kvm-epyc-smp2", "EPYC-Rome", 2, hypervisor="kvm"),
+    Mode("kvm-haswell-smp2", "Haswell", 2, hypervisor="kvm"),
+    Mode("kvm-max-smp2-dedicated", "max", 2, hypervisor="kvm", dedicated=True),
+    Mode("kvm-max-smp2-nopvspin", "max", 2, "nopvspin", hypervisor="kvm"),
+    Mode("kvm-max-smp2-nopv", "max", 2, "nopv", hypervisor="kvm"),
+    # For 32-bit kernels.
+    Mode("native-qemu32-smp1", "qemu32", 1),
+    Mode("native-coreduo-smp2", "coreduo", 2),
     # With SMAP or SMEP the first return to dom0's user mode faults in QEMU 7.2.
     Mode("xenpv-max-smp1", "max,smap=off,smep=off", 1, hypervisor="xen"),
     Mode("xenpv-max-smp2", "max,smap=off,smep=off", 2, hypervisor="xen"),

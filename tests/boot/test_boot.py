@@ -21,7 +21,9 @@ from boot.compare import Comparison, Run, compare, compare_at, open_sites
 from boot.guest import Guest
 from boot.modes import Mode, chosen
 from kernels.other_tables import lonely_sites
+from pvops.decide.backend import backend_for
 from pvops.kernel import Kernel
+from pvops.machine.machine import Machine
 
 pytestmark = pytest.mark.boot
 
@@ -87,6 +89,10 @@ def test_text_is_as_predicted(
         with capsys.disabled():
             print(f"verify: {report.verdict}; {report.mitigations}; explained: {report.explained}")
         assert report, report.unexplained[:5]
+        # The machine that memory shows gives that memory again.
+        saved = Machine.from_dict(json.loads(json.dumps(report.machine)))
+        again = opened.plan(backend_for(opened, saved).name, machine=saved).apply()
+        assert again == memory, f"{sum(a != b for a, b in zip(again, memory, strict=True))} bytes are others"
 
 
 def begins(kernel: Kernel, target: int, memory: bytes, text: int) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from image import small
 from pvops.decide import rules_mitigations
 from pvops.decide.answers import Facts
+from pvops.decide.key_rules import by_place
 from pvops.decide.mitigations import Mitigations
 from pvops.decide.prediction import by_rule
 from pvops.decide.registry import rules
@@ -243,3 +244,10 @@ def test_every_rule_answers_when_nothing_is_known() -> None:
 
 def test_every_rule_says_what_it_restates() -> None:
     assert all(entry.restates for entry in rules().values())
+
+
+def test_a_key_without_a_name_is_told_by_the_functions_that_ask_it() -> None:
+    """The ways back to user mode of 6.6, with ``exit_to_user_mode()`` as a function and compiled into others."""
+    exits = ["exc_nmi", "irqentry_exit_to_user_mode", "syscall_exit_to_user_mode"]
+    assert by_place(exits) == by_place(["exit_to_user_mode", *exits]) == "mds_user_clear"
+    assert by_place(["exc_nmi"]) is None

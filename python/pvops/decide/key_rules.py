@@ -318,12 +318,16 @@ PLACES: Mapping[str, str] = {
     "trace_check_vprintf": "trace_no_verify",
 }
 
+_EXITS = ("syscall_exit_to_user_mode", "irqentry_exit_to_user_mode")
 #: Keys that share every function with others: the set of functions is what they are known by.
 TOGETHER: Mapping[frozenset[str], str] = {
     frozenset({"sched_clock_cpu", "sched_clock_tick"}): "sched_clock_running",
     frozenset({"native_queued_spin_lock_slowpath"}): "virt_spin_lock_key",
     frozenset({"run_timer_softirq"}): "timers_nohz_active",
     frozenset({"sched_clock_cpu", "sched_clock_tick", "local_clock_noinstr"}): "sched_clock_running",
+    # 6.6: the ways back to user mode.
+    frozenset({"exc_nmi", *_EXITS}): "mds_user_clear",
+    frozenset({"exc_nmi", "exit_to_user_mode", *_EXITS}): "mds_user_clear",
 }
 
 
