@@ -4,7 +4,7 @@
 
 A trap-free stretch (a loop without a call of an op) runs in turns on a bare ``Uc`` and on the machine that guests run
 on, all its hooks installed, in one process: processor time, the least of rounds. The third line is the machine while
-it counts instructions, which costs a call into Python a block. Then guests that do nothing but trap, per kind of trap.
+it counts instructions, block by block in the core. Then guests that do nothing but trap, per kind of trap.
 """
 
 from __future__ import annotations

@@ -273,6 +273,44 @@ class Tables:
         """(section, width in bytes, addresses) of each run-time constant."""
 
 @final
+class BlockCounter:
+    """Counts the blocks that an emulator's hook names; those that have to be looked at go to Python."""
+
+    def __new__(cls, limit: int, look: Callable[[int, int], object]) -> BlockCounter:
+        """`look` is called with address and size of a block that is not known, that begins in a site and was not gone
+        on to, or that has more instructions than are left of `limit`."""
+
+    @property
+    def hook(self) -> int:
+        """The address of the function that is the hook; its user data is `data`."""
+
+    @property
+    def data(self) -> int:
+        """The address of this object, which has to live as long as the hook does."""
+
+    def know(self, address: int, size: int, instructions: int, inside: bool) -> None:
+        """Makes a block known: how many instructions it has, and whether it begins within a site."""
+
+    def enter(self, address: int, size: int) -> None:
+        """Counts a known block once more."""
+
+    @property
+    def last(self) -> tuple[int, int]:
+        """The block that was entered last: address and size."""
+
+    @last.setter
+    def last(self, value: tuple[int, int]) -> None: ...
+    @property
+    def instructions(self) -> int:
+        """The instructions of all blocks that were entered."""
+
+    @instructions.setter
+    def instructions(self, value: int) -> None: ...
+    def taken(self, *, forget: bool = False) -> list[tuple[int, int, int]]:
+        """(address, size, times) of each block that was entered since this was last asked. `forget` makes all unknown:
+        the code is about to change. Raises what looking at a block raised."""
+
+@final
 class Columns:
     """The sites of an image, one entry a row and column; rows of one site lie together."""
 

@@ -8,6 +8,7 @@ use crate::guard::guarded;
 #[cfg(target_os = "linux")]
 mod alloc;
 mod arrow;
+mod blocks;
 mod boot;
 mod column;
 mod columns;
@@ -42,6 +43,8 @@ fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) ->
 /// The Rust core. Private: `pvops` is the interface.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::blocks::BlockCounter;
     #[pymodule_export]
     use super::boot::{Boot, PassRules, Tables, pass_order, passes};
     #[pymodule_export]

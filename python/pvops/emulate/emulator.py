@@ -9,6 +9,10 @@ from typing import Protocol
 
 from pvops.errors import RunError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops._core import BlockCounter
+
 
 class Uc(Protocol):
     """The part of ``unicorn.Uc`` that is used here, which has no types of its own."""
@@ -61,6 +65,29 @@ def unicorn(bits: int = 32) -> tuple[ModuleType, dict[str, int], Uc]:
     library, numbers = _loaded()
     mode = library.UC_MODE_64 if bits == 64 else library.UC_MODE_32
     return library, numbers, library.Uc(library.UC_ARCH_X86, mode)
+
+
+def hook_blocks(uc: Uc, counter: BlockCounter) -> None:
+    """Has the core count the blocks that a CPU enters; the counter has to live as long as the CPU.
+
+    The library's own `hook_add` takes what Python can call, and nothing else.
+    """
+    import ctypes
+    from importlib import import_module
+
+    library, _ = _loaded()
+    binding = import_module("unicorn.unicorn_py3.unicorn")
+    status = binding.uclib.uc_hook_add(
+        getattr(uc, "_uch"),  # noqa: B009  # the engine, which the library hands to its own functions
+        ctypes.byref(ctypes.c_size_t()),
+        library.UC_HOOK_BLOCK,
+        ctypes.c_void_p(counter.hook),
+        ctypes.c_void_p(counter.data),
+        ctypes.c_uint64(1),
+        ctypes.c_uint64(0),
+    )
+    if status:
+        raise RunError(f"the emulator does not count blocks: {library.UcError(status)}")
 
 
 @cache

@@ -1,7 +1,7 @@
 """What a run executed: instructions, indirect calls, and each op's calls, counted block by block.
 
-The CPU says which blocks it enters; how many instructions and sites a block has is looked up once. So counting costs a
-call into Python a block, which a run that is only timed does without.
+The CPU says which blocks it enters, and the core counts them; how many instructions and sites a block has is looked up
+once. So nothing of Python runs but for a block that is new, or that is jumped into within a site.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from iced_x86 import Instruction
 
     from pvops.emulate.cpu import Cpu
-    from pvops.emulate.emulator import Uc
 
 
 class Block(NamedTuple):
@@ -44,54 +43,60 @@ class Meter:
     def __init__(self, cpu: Cpu, sites: Mapping[int, tuple[str, int]], plain: Mapping[int, str], limit: int) -> None:
         import iced_x86
 
-        from pvops.emulate.emulator import unicorn
+        from pvops._core import BlockCounter
+        from pvops.emulate.emulator import hook_blocks
 
         self._iced = iced_x86
         self.cpu = cpu
         self.limit = limit
+        self._counter = BlockCounter(min(limit, (1 << 63) - 1), self._look)
         self.sites = dict(sites)
         self._at = {address: op for address, (op, _) in sites.items()} | dict(plain)
         self._inside = {a + i: a for a, (_, length) in sites.items() for i in range(1, length)}
-        self.instructions = 0
         self.indirect_calls = 0
         self.ops: Counter[str] = Counter()
         self._blocks: dict[tuple[int, int], Block] = {}
-        self._entered: Counter[tuple[int, int]] = Counter()
-        self._last = (0, 0)
-        library, _, _ = unicorn()
-        cpu.uc.hook_add(library.UC_HOOK_BLOCK, self._on_block)
+        hook_blocks(cpu.uc, self._counter)
         cpu.interrupted = self._cut
         cpu.counted = True
 
+    @property
+    def instructions(self) -> int:
+        """How many were executed."""
+        return self._counter.instructions
+
     def patching(self) -> None:
         """The text is about to change: what was counted so far is added up by the text as it is."""
-        self._add_up()
+        self._add_up(forget=True)
         self._blocks.clear()
 
     def finish(self) -> None:
         """Adds up."""
         self._add_up()
 
-    def _add_up(self) -> None:
-        for key, times in self._entered.items():
-            block = self._block(key)
+    def _add_up(self, *, forget: bool = False) -> None:
+        for address, size, times in self._counter.taken(forget=forget):
+            block = self._block((address, size))
             self.indirect_calls += times * len(block.indirect)
             for _, op in block.calls:
                 self.ops[op] += times
-        self._entered.clear()
 
-    def _on_block(self, uc: Uc, address: int, size: int, data: object) -> None:
-        key = address, size
-        block = self._blocks.get(key)
-        if block is None:
-            block = self._blocks[key] = self._decoded(key)
-        if address in self._inside and sum(self._last) != address:
-            self._jumped_inside(address)
-        self._last = key
-        self._entered[key] += 1
-        self.instructions += len(block.ends)
-        if self.instructions > self.limit:
-            self.cpu.stop("instructions", f"more than {self.limit:,} instructions", address)
+    def _look(self, address: int, size: int) -> None:
+        """A block is new, or was jumped into within a site, or is one too many."""
+        try:
+            key = address, size
+            block = self._blocks.get(key)
+            if block is None:
+                block = self._blocks[key] = self._decoded(key)
+                self._counter.know(address, size, len(block.ends), address in self._inside)
+            if address in self._inside and sum(self._counter.last) != address:
+                self._jumped_inside(address)
+            self._counter.enter(address, size)
+            if self.instructions > self.limit:
+                self.cpu.stop("instructions", f"more than {self.limit:,} instructions", address)
+        except BaseException:
+            self.cpu.uc.emu_stop()
+            raise
 
     def _jumped_inside(self, address: int) -> None:
         """Into a site by a jump; a return to behind a call in it is none."""
@@ -104,12 +109,13 @@ class Meter:
 
     def _cut(self, address: int) -> None:
         """The instruction at an address was the last of its block: carried out by the host, or to be tried again."""
-        block = self._block(self._last)
-        start = self._last[0]
-        again = self.cpu.get("eip") == address or not start <= self.cpu.get("eip") < sum(self._last)
+        last = self._counter.last
+        block = self._block(last)
+        start = last[0]
+        again = self.cpu.get("eip") == address or not start <= self.cpu.get("eip") < sum(last)
         done = sum(1 for end in block.ends if end <= address) + (0 if again else 1)
-        self.instructions -= len(block.ends) - done
-        self._last = start, (address if again else self.cpu.get("eip")) - start
+        self._counter.instructions -= len(block.ends) - done
+        self._counter.last = start, (address if again else self.cpu.get("eip")) - start
         self.indirect_calls -= sum(1 for at in block.indirect if at > address)
         for at, op in block.calls:
             if at > address:

@@ -76,7 +76,7 @@ class Session:
         image: the guest.
         host: what is below it.
         lazy: whether its lazy sections are lazy.
-        count: count instructions and calls, and watch for jumps into sites; costs a call into Python a block.
+        count: count instructions and calls, and watch for jumps into sites.
         trace: note every call of an op.
         limits: what it may take.
 
