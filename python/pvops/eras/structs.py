@@ -30,12 +30,26 @@ Source: Russell 2007 (the split of ``struct paravirt_ops``), include/asm-i386/pa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from pvops.errors import OpsError, nearest
 
 #: The name of a function, or None for NULL.
 Pointer = str | None
+
+
+@cache
+def _parts(condition: str) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:
+    """What each part of a condition demands: symbols that are set, and symbols that are not."""
+    terms = [[term.strip() for term in part.split("&")] for part in condition.split("|")]
+    return tuple(
+        (
+            frozenset(term for term in part if not term.startswith("!")),
+            frozenset(term[1:] for term in part if term.startswith("!")),
+        )
+        for part in terms
+    )
 
 
 class Config:
@@ -60,12 +74,8 @@ class Config:
 
     def holds(self, condition: str) -> bool:
         """Whether a condition holds; the empty condition always does."""
-        if not condition:
-            return True
-        return any(all(self._term(t.strip()) for t in part.split("&")) for part in condition.split("|"))
-
-    def _term(self, term: str) -> bool:
-        return term[1:] not in self.symbols if term.startswith("!") else term in self.symbols
+        symbols = self.symbols
+        return not condition or any(here <= symbols and not absent & symbols for here, absent in _parts(condition))
 
     @property
     def bits(self) -> int:
