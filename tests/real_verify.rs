@@ -3,8 +3,12 @@
 #![allow(clippy::expect_used)] // a test's input is there, or the test fails
 
 mod boots_support;
+#[allow(dead_code)] // its main
+#[path = "../examples/verify.rs"]
+mod example;
 
 use boots_support::{all, kernel};
+use pvops::memory::Memory;
 use pvops::sites::Tables;
 use pvops::verify::{Known, View};
 
@@ -40,6 +44,25 @@ fn every_byte_of_every_boot_is_explained() {
         }
     }
     assert!(bad.is_empty(), "not explained: {bad:?}");
+}
+
+#[test]
+fn the_example_explains_boots_of_what_it_declares() {
+    for recorded in all() {
+        let declared = recorded.kernel.starts_with("6.1.0-56-amd64") || recorded.kernel.starts_with("6.12.");
+        if !declared || !["native-max-smp2", "kvm-max-smp2"].contains(&recorded.mode.as_str()) {
+            continue;
+        }
+        let image = kernel(&recorded.kernel);
+        let mut text = recorded.memory(&image);
+        let clean = Memory::from_bytes("text", text.clone()).expect("memory");
+        let (report, _) = example::judged(&image, &clean).expect("a report");
+        assert_eq!(report.unexplained, [], "{}~{}", recorded.kernel, recorded.mode);
+        text[0x10_0000] ^= 1;
+        let changed = Memory::from_bytes("text", text).expect("memory");
+        let (report, _) = example::judged(&image, &changed).expect("a report");
+        assert_eq!(report.unexplained.len(), 1, "{}~{}", recorded.kernel, recorded.mode);
+    }
 }
 
 #[test]

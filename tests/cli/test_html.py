@@ -101,6 +101,10 @@ def test_a_page_is_whole_and_says_how_it_came_about(
     assert all(link[0] == "#" for link in page.links), "a page leads to itself only"
     assert "<script" not in text
     assert "default-src 'none'" in text
+    assert text.count("<main>") == 1
+    assert text.count('class="wide"') == text.count('tabindex="0" role="group"'), (
+        "what scrolls is reached by the keyboard"
+    )
     foot = re.search("<footer>(.*)</footer>", text)
     assert foot is not None
     assert foot[1].startswith(f"<code>pvops {command} ")

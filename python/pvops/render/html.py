@@ -65,9 +65,9 @@ def page(title: str, body: Iterable[str], made: Made | None = None) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{text(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
     )
-    return head + "\n".join(body) + f"\n<footer>{_foot(made)}</footer>\n</body>\n</html>\n"
+    return head + "\n".join(body) + f"\n</main>\n<footer>{_foot(made)}</footer>\n</body>\n</html>\n"
 
 
 def _foot(made: Made | None) -> str:
@@ -99,13 +99,18 @@ def code(value: object, kind: str = "") -> str:
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], classes: Sequence[str] = ()) -> str:
     """A table; the cells are HTML already. `classes` are those of the columns."""
     kinds = [f' class="{kind}"' if kind else "" for kind in classes] or [""] * len(headings)
-    out = ['<div class="wide"><table>']
+    out = ["<table>"]
     if any(headings):
         out.append("<thead><tr>" + "".join(f"<th>{text(h)}</th>" for h in headings) + "</tr></thead>")
     for row in rows:
         out.append("<tr>" + "".join(f"<td{k}>{cell}</td>" for k, cell in zip(kinds, row, strict=True)) + "</tr>")
-    out.append("</table></div>")
-    return "\n".join(out)
+    out.append("</table>")
+    return wide("\n".join(out), "a table")
+
+
+def wide(content: str, name: str) -> str:
+    """What may be wider than the page, HTML already: it is scrolled, by the keyboard too, and has a name there."""
+    return f'<div class="wide" tabindex="0" role="group" aria-label="{text(name)}">{content}</div>'
 
 
 def bullets(sentences: Iterable[str]) -> str:

@@ -74,7 +74,8 @@ def _bar(result: Result) -> str:
     """One case's time as a bar; a share can be read when it is pointed at."""
     parts = {part: getattr(result, part) for part in PARTS}
     total = sum(parts.values()) or 1.0
-    out, at = ['<svg width="160" height="12" role="img">'], 0.0
+    shares = ", ".join(f"{_SAID[part]} {seconds / total:.1%}" for part, seconds in parts.items())
+    out, at = [f'<svg width="160" height="12" role="img"><title>{shares}</title>'], 0.0
     for part, seconds in parts.items():
         width = 160 * seconds / total
         title = f"<title>{_SAID[part]}: {seconds / total:.1%}</title>"
@@ -97,6 +98,7 @@ def _gantt(result: Result) -> Iterator[str]:
 
     height = 34 + _ROW * case.pcpus + 22
     out = [f'<svg viewBox="0 0 {_WIDTH} {height}" width="100%" role="img" font-size="13" fill="currentColor">']
+    out.append("<title>What ran on each physical CPU</title>")
     for pcpu in range(case.pcpus):
         top = 30 + _ROW * pcpu
         out.append(f'<text x="0" y="{top + 15}">CPU {pcpu}</text>')
@@ -126,7 +128,7 @@ def _gantt(result: Result) -> Iterator[str]:
     said = {_STATES["think"]: "thinks", _STATES["hold"]: "holds the lock", _STATES["spin"]: "spins"}
     yield _legend({**said, _STATES["overhead"]: "switch, exit or kick"})
     yield f'<p class="soft">Framed: virtual CPU {found.vcpu}, which held the lock.</p>'
-    yield f'<div class="wide">{"".join(out)}</div>'
+    yield html.wide("".join(out), name)
 
 
 def _joined(stretches: Sequence[tuple[int, int]], gap: int) -> Iterator[tuple[int, int]]:

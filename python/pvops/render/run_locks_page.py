@@ -46,7 +46,7 @@ def _body(results: Sequence[LockResult], wrong: Sequence[str]) -> Iterator[str]:
         if result.events and drawn < _RUNS:
             drawn += 1
             yield f"<h2>{html.text(_name(result))}</h2>"
-            yield _gantt(result)
+            yield html.wide(_gantt(result), "what each virtual CPU did")
             yield from _steps(result, f"r{n}")
 
 

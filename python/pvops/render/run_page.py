@@ -74,7 +74,7 @@ def _timelines(group: Sequence[Result]) -> Iterator[str]:
         runs = [r for r in group if r.backend == backend and r.patched and r.events]
         if runs:
             yield f"<h3>{html.text(backend)}: hypercalls over instructions executed</h3>"
-            yield f'<div class="wide">{timeline(runs)}</div>'
+            yield html.wide(timeline(runs), f"{backend}: hypercalls")
 
 
 def timeline(runs: Sequence[Result]) -> str:

@@ -53,7 +53,8 @@ def picture(report: Report) -> str:
     rows = -(-count // COLUMNS)
     width, height = _LEFT + COLUMNS * _SIDE, rows * _SIDE
     out = [
-        f'<div class="wide" id="map"><svg viewBox="-2 -18 {width + 4} {height + 38}" role="img" width="100%" '
+        '<div class="wide" id="map" tabindex="0" role="group" aria-label="map of the text">'
+        f'<svg viewBox="-2 -18 {width + 4} {height + 38}" role="group" width="100%" '
         f'font-size="12" font-family="ui-monospace, monospace" fill="currentColor" '
         f'aria-label="the text, {PAGE} bytes a square"><defs>{"".join(_patterns())}</defs>',
         f'<text x="{_LEFT}" y="-6" opacity=".7">.text, {report.size:,} bytes; a row is {COLUMNS * PAGE:#x}</text>',
