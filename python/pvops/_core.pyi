@@ -737,7 +737,7 @@ class KernelInfo:
         numbers: dict[str, int],
         nops: list[str],
         *,
-        inlined: list[tuple[bytes | None, int | None, bool]] = ...,
+        inlined: list[tuple[bytes | None, int | None, int | None, bool]] = ...,
         nop: int | None = None,
         identities: dict[int, int] = ...,
         bug: int | None = None,
@@ -747,10 +747,11 @@ class KernelInfo:
         backends: list[_Backend] = ...,
     ) -> KernelInfo:
         """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
-        kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, whether its sites jump);
-        `identities` are functions that return their argument → its bits; `call_clobbers` is what a call may not clobber
-        unless its site lets go of it; `places` are the slots by op type, where they are no one array; `may_stay`
-        says that the kernel has an option by which calls stay as built; `backends` are what may fill the ops."""
+        kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, the feature
+        that forbids it, whether its sites jump); `identities` are functions that return their argument → its bits;
+        `call_clobbers` is what a call may not clobber unless its site lets go of it; `places` are the slots by op type,
+        where they are no one array; `may_stay` says that the kernel has an option by which calls stay as built;
+        `backends` are what may fill the ops."""
 
 @final
 class Known:

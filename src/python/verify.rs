@@ -22,8 +22,9 @@ use crate::verify as core;
 #[pyclass(frozen, module = "pvops._core")]
 pub struct KernelInfo(pub(super) core::KernelInfo);
 
-/// What a patch function does with an op: (code or None, the function it must hold or None, whether its sites jump).
-type Inlined = (Option<Vec<u8>>, Option<u64>, bool);
+/// What a patch function does with an op: (code or None, the function it must hold or None, the feature that forbids it or
+/// None, whether its sites jump).
+type Inlined = (Option<Vec<u8>>, Option<u64>, Option<u16>, bool);
 
 /// A backend: (name, slot address → what it may hold, key of a static call → where it may go, a feature without which it
 /// is not this one, the key of a static call that may go to a page outside).
@@ -59,9 +60,10 @@ impl KernelInfo {
             call_depth: number("call_depth"),
             xenpv: number("xenpv"),
         };
-        let inlined = inlined.into_iter().map(|(code, only_while, jump)| core::Inlined {
+        let inlined = inlined.into_iter().map(|(code, only_while, unless, jump)| core::Inlined {
             code: code.map(Vec::into_boxed_slice),
             only_while,
+            unless,
             jump,
         });
         let mut identities: Vec<_> = identities.into_iter().collect();

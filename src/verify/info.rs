@@ -29,6 +29,8 @@ pub struct Inlined {
     pub code: Option<Box<[u8]>>,
     /// Copied only while the slot holds this function.
     pub only_while: Option<u64>,
+    /// Not on a CPU with this feature.
+    pub unless: Option<u16>,
     /// Sites of this op jump.
     pub jump: bool,
 }

@@ -99,6 +99,8 @@ pub struct State {
     pub calls_stay: bool,
     /// `native_patch()` inlines ops by type (5.10).
     pub inlines: bool,
+    /// Features of the CPU with which some op is not inlined.
+    pub forbids: Vec<u16>,
     /// Features that are there, a bit each.
     pub features: Vec<u32>,
     /// What op slots hold, by their place in the map.
@@ -127,6 +129,7 @@ impl Default for State {
             branches: Branches::Retpolines,
             return_thunk: None,
             calls_stay: false,
+            forbids: Vec::new(),
             inlines: false,
             features: Vec::new(),
             slots: Vec::new(),

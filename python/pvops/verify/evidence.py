@@ -58,7 +58,7 @@ def info(kernel: KernelImage) -> _core.KernelInfo:
     has = kernel.image.nop_tables()
     # An image of one table leaves no choice; of several the era's, all of which it has.
     choice = has if len(has) == 1 else list(ops.era(rules.era).nops.tables[kernel.bits])
-    inlined: list[tuple[bytes | None, int | None, bool]] = []
+    inlined: list[tuple[bytes | None, int | None, int | None, bool]] = []
     nop = bug = call_clobbers = None
     identities: dict[int, int] = {}
     places: list[int] = []
@@ -95,7 +95,7 @@ def verifier(kernel: KernelImage) -> _core.Verifier:
     return _core.Verifier(kernel.tables, kernel.rules.passes, kernel.keep(info))
 
 
-def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, bool]]:
+def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, int | None, bool]]:
     """What ``native_patch()`` does with each op, by its type."""
     from pvops import eras as ops
     from pvops.eras.patching import Inline
@@ -105,14 +105,16 @@ def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, bool]]
     function = inlining(kernel, era.patch_function(config))
     jumps = frozenset(op.name for op in era.template(config) if op.op.jump)
     jumping = kernel.rules.paravirt is not None and kernel.rules.paravirt.jumps
-    kinds: list[tuple[bytes | None, int | None, bool]] = []
+    kinds: list[tuple[bytes | None, int | None, int | None, bool]] = []
     for op in kernel.ops.names:
         rule = function.switch.get(op) if function is not None else None
         jump = jumping and op in jumps
         if isinstance(rule, Inline):
-            kinds.append((rule.code, resolved(kernel, rule.guard, op) if rule.guard else None, jump))
+            guard = resolved(kernel, rule.guard, op) if rule.guard else None
+            unless = kernel.feature_numbers.number(rule.unless.upper()) if rule.unless else None
+            kinds.append((rule.code, guard, unless, jump))
         else:
-            kinds.append((None, None, jump))
+            kinds.append((None, None, None, jump))
     return kinds
 
 

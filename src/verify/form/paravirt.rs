@@ -23,7 +23,9 @@ impl SiteMap<'_> {
         let Called { slot, address, lets_go, .. } = called;
         let kind = self.slots[usize::from(slot)].op.and_then(|op| ops.inlined.get(usize::from(op)));
         let code = kind.and_then(|kind| {
-            let asked = state.inlines && kind.only_while.is_none_or(|function| function == value);
+            let asked = state.inlines
+                && kind.only_while.is_none_or(|function| function == value)
+                && !kind.unless.is_some_and(|feature| state.forbids.contains(&feature));
             kind.code.as_deref().filter(|_| asked)
         });
         let kept = ops.call_clobbers.is_some_and(|call| call & !lets_go.unwrap_or(0) != 0);

@@ -135,6 +135,7 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
         self.calls();
         self.calls_stay();
         self.inlines();
+        self.forbidden();
         self.slots();
         self.features();
         self.xen();

@@ -7,6 +7,7 @@ use super::tally::Tally;
 use super::{ENOUGH, Inference, Unknown};
 use crate::insn::{self, CALL, JMP};
 use crate::plan::Pass;
+use crate::verify::info::Inlined;
 use crate::verify::state::State;
 use crate::verify::visit::{Called, Kind};
 
@@ -61,7 +62,7 @@ impl Inference<'_, '_, '_> {
                 .ops
                 .inlined
                 .get(op)
-                .filter(|kind| kind.only_while.is_none())
+                .filter(|kind| kind.only_while.is_none() && kind.unless.is_none())
                 .and_then(|kind| kind.code.clone())
         };
         let mut counts = [0, 0];
@@ -73,6 +74,33 @@ impl Inference<'_, '_, '_> {
         let inlines = counts[1] > counts[0];
         self.state.inlines = inlines;
         self.vote(Unknown::Inlines, inlines.into(), counts[usize::from(inlines)], counts[usize::from(!inlines)], false);
+    }
+
+    /// Whether the CPU has the feature with which an op is not inlined.
+    fn forbids(&self, kind: &Inlined) -> bool {
+        kind.unless.is_some_and(|feature| self.state.forbids.contains(&feature))
+    }
+
+    /// The features that forbid to inline an op: as given, or by what its sites hold.
+    pub(super) fn forbidden(&mut self) {
+        let ops = &self.map.info.ops.inlined;
+        if !ops.iter().any(|kind| kind.unless.is_some()) {
+            return;
+        }
+        let mut counts: HashMap<u16, [u32; 2]> = HashMap::new();
+        for Called { slot, address, len, .. } in self.op_sites() {
+            let kind = self.map.slots[usize::from(slot)].op.and_then(|op| ops.get(usize::from(op)));
+            let Some((feature, code)) = kind.and_then(|kind| Some((kind.unless?, kind.code.as_deref()?))) else {
+                continue;
+            };
+            if let Some(found) = self.view.bytes(address, len.into()) {
+                counts.entry(feature).or_default()[usize::from(!found.starts_with(code))] += 1;
+            }
+        }
+        let has = |(&feature, &[inlined, called]): (&u16, &[u32; 2])| {
+            self.known.features.get(&feature).copied().unwrap_or(called > inlined).then_some(feature)
+        };
+        self.state.forbids = counts.iter().filter_map(has).collect();
     }
 
     /// What a call of an op becomes where its slot holds this function, behind what is there now.
@@ -123,7 +151,8 @@ impl Inference<'_, '_, '_> {
             let candidates = [guarded, target.filter(|&t| t == 0 || map.is_function(t)), nothing];
             let identities = map.info.ops.identities.iter().map(|&(function, _)| function);
             // By type, whatever the slot holds: no vote.
-            if self.state.inlines && kind.is_some_and(|kind| kind.code.is_some() && kind.only_while.is_none()) {
+            let by_type = |kind: &Inlined| kind.code.is_some() && kind.only_while.is_none();
+            if self.state.inlines && kind.is_some_and(|kind| by_type(kind) && !self.forbids(kind)) {
                 continue;
             }
             if target.is_none() && map.slots[at].op.is_some() && map.code.from(address).starts_with(found) {
