@@ -6,6 +6,7 @@ mod kernels;
 mod memory_support;
 
 use elfwriter::dump::{CoreWriter, lime};
+use elfwriter::packed::flattened;
 use memory_support::{MEMORY, Recipe, TEXT_SIZE, noise};
 use pvops::image::{Bits, Image};
 use pvops::memory::Memory;
@@ -94,4 +95,34 @@ fn a_truncated_dump_is_said_to_be_truncated() {
     // Plain memory has no headers to say that it ends too early, but its kernel does.
     let error = refused(memory[..PHYSICAL as usize + 0x4000].to_vec(), &image);
     assert!(error.contains("truncated"), "{error}");
+}
+
+#[test]
+fn much_memory_of_few_bytes_is_refused_and_not_gone_through() {
+    let image = Recipe::new(Bits::B64).image();
+    // A piece of eight bytes, far beyond all others.
+    let mut far = flattened(&noise(1, 4096), 4096);
+    far.truncate(far.len() - 16);
+    far.extend([1u64 << 62, 8, 0].map(u64::to_be_bytes).concat());
+    far.extend([0xff; 16]);
+    let error = refused(far, &image);
+    assert!(error.contains("bytes in none of them"), "{error}");
+    // A terabyte of segments, all of them the same mebibyte of the file.
+    let (bytes, count, gib) = (vec![0; 1 << 20], 1u64 << 10, 1u64 << 30);
+    for physical in [true, false] {
+        let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
+        [0, 64, 0].iter().for_each(|word: &u64| core.extend(word.to_le_bytes()));
+        core.extend([0, 0, 0, 0, 64, 0, 56, 0]);
+        core.extend((count as u16).to_le_bytes());
+        core.extend([0; 6]);
+        for i in 0..count {
+            core.extend([1u32, 4].map(u32::to_le_bytes).concat());
+            let address = i * gib + gib;
+            let places = if physical { [0, address] } else { [u64::MAX - (1 << 45) + address, u64::MAX] };
+            core.extend([64 + 56 * count, places[0], places[1], 1 << 20, 1 << 20, 0].map(u64::to_le_bytes).concat());
+        }
+        core.extend(&bytes);
+        let error = refused(core, &image);
+        assert!(error.contains("of which its headers make 1073741824 of memory"), "{error}");
+    }
 }

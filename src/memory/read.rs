@@ -12,11 +12,13 @@ use super::kind::MemoryKind;
 use super::pages::Pages;
 use super::space::{Extent, Space};
 use super::store::Store;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Given;
 
 /// How much is read at a time where much is read.
 pub(super) const CHUNK: usize = 1 << 20;
+/// At how many virtual addresses a byte is at most, taken over all of a dump.
+const MOST_ALIASES: u64 = 8;
 /// The smallest piece of memory that can be absent.
 pub(super) const PAGE: u64 = 4096;
 
@@ -112,7 +114,10 @@ impl Memory {
     fn new(name: &str, dump: &Dump) -> Result<Memory> {
         let Opened { kind, content, physical, virtual_, notes, remarks, frames } = formats::open(dump)?;
         let source = match content {
-            Content::File(store) => Source::File(store),
+            Content::File(store) => {
+                proportionate(&store, &physical, &virtual_)?;
+                Source::File(store)
+            }
             Content::Pages(pages) => Source::Pages(pages),
         };
         Ok(Memory { name: name.to_owned(), kind, source, physical, virtual_, notes, remarks, frames })
@@ -195,6 +200,16 @@ impl Memory {
     pub(super) fn read_physical(&self, address: u64, buffer: &mut [u8]) -> Result<bool> {
         Ok(self.fill(Place::Physical(0), 0, address, buffer)?.is_empty())
     }
+}
+
+/// Refuses headers that make much memory of few bytes: no byte is at two physical addresses, and few at many virtual ones.
+fn proportionate(store: &Store, physical: &Space, virtual_: &Space) -> Result<()> {
+    let virtual_ = if physical.size() == 0 { virtual_.size() } else { 0 };
+    if physical.size() > store.len() || virtual_ / MOST_ALIASES > store.len() {
+        let size = physical.size().max(virtual_);
+        return Err(Error::memory(format!("has {} bytes, of which its headers make {size} of memory", store.len())));
+    }
+    Ok(())
 }
 
 /// Reads the live kernel's virtual memory; whether all of it is there. What cannot be read (`EFAULT`) is not.

@@ -15,6 +15,8 @@ use crate::memory::store::Store;
 
 const MAGIC: &[u8] = b"makedumpfile\0\0\0\0";
 const HEADER: u64 = 4096;
+/// How much of a dump may be in no piece.
+const MAX_HOLES: u64 = 1 << 30;
 /// Where the last piece says that it belongs.
 const END: u64 = u64::MAX;
 
@@ -58,6 +60,13 @@ pub(super) fn unfold(dump: &Dump) -> Result<Option<Store>> {
             Some(last) if last.address + last.size == address && last.offset + last.size == offset => last.size += size,
             _ => joined.push(Extent { address, size, offset }),
         }
+    }
+    // A dump has no holes to speak of; nobody goes through exabytes of them.
+    let there = joined.iter().fold(0, |sum: u64, piece| sum.saturating_add(piece.size));
+    let holes = joined.last().map_or(0, |last| last.address + last.size).saturating_sub(there);
+    if holes > MAX_HOLES {
+        let reason = format!("are of a dump with {holes} bytes in none of them, and {there} in them");
+        return Err(Error::memory(reason).in_section("pieces"));
     }
     Ok(Some(Store::pieces(Arc::clone(store), joined)))
 }
