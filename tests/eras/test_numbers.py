@@ -8,6 +8,8 @@ import pytest
 
 from kernels.given import given
 from pvops.eras import era, eras, releases, version_of
+from pvops.eras.declared import Declared
+from pvops.errors import OpsError
 
 #: Era of each kernel that was booted.
 BOOTED = {
@@ -208,3 +210,18 @@ def test_a_number_without_a_name_is_that_of_its_release() -> None:
         "6.15": (21, 9),
         **dict.fromkeys(("6.16", "6.17", "6.18", "7.0"), (21, 10)),
     }
+
+
+def test_numbers_of_a_release_are_what_differs_from_another() -> None:
+    older = Declared.of("1.0", ncapints=2, nbugints=1, words={0: "FPU:0 VME:1", 1: "NX:20"}, bugs="F00F:0")
+    newer = older.then("1.1", ncapints=3, nbugints=1, words={0: "-NX PSE:3", 2: "VME:5"}, bugs="-F00F FDIV:1")
+    assert newer == Declared.of("1.1", ncapints=3, nbugints=1, words={0: "FPU:0 PSE:3", 2: "VME:5"}, bugs="FDIV:1")
+    with pytest.raises(OpsError, match="there was no NX"):
+        newer.then("1.2", ncapints=3, nbugints=1, words={1: "-NX"})
+
+
+def test_no_two_features_of_a_release_have_one_number() -> None:
+    for release in releases.all_releases():
+        for numbers, words in ((release.features, release.ncapints), (release.bugs, release.nbugints)):
+            assert len(set(numbers.values())) == len(numbers), release.release
+            assert all(number < words * 32 for number in numbers.values()), release.release

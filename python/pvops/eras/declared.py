@@ -7,67 +7,61 @@ Bit numbers in the words that Linux itself assigns shift between stable releases
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from typing import NamedTuple
 
 from pvops.errors import OpsError
 
 
-class Declared:
-    """The numbers of one release.
+class Declared(NamedTuple):
+    """The numbers of one release; make it with `of`, or from an earlier release's with `then`.
 
-    Args:
+    Attributes:
         release: which: "6.1.192".
         ncapints: words of features (``NCAPINTS``).
         nbugints: words of bugs, which come after them (``NBUGINTS``).
-        words: word → ``NAME:bit NAME:bit …``, names without ``X86_FEATURE_``.
-        bugs: ``NAME:number …``, numbers counted from the first bug, names without ``X86_BUG_``.
+        features: name without ``X86_FEATURE_`` → number (word * 32 + bit), ascending.
+        bugs: name without ``X86_BUG_`` → number, counted from the first bug, ascending.
     """
 
-    def __init__(self, release: str, *, ncapints: int, nbugints: int, words: Mapping[int, str], bugs: str) -> None:
-        self.release = release
-        self.ncapints = ncapints
-        self.nbugints = nbugints
-        self._words = words
-        self._bugs = bugs
+    release: str
+    ncapints: int
+    nbugints: int
+    features: Mapping[str, int]
+    bugs: Mapping[str, int]
 
-    @cached_property
-    def features(self) -> Mapping[str, int]:
-        """Name → number (word * 32 + bit)."""
-        return {
-            name: word * 32 + int(bit)
-            for word, text in self._words.items()
-            for name, _, bit in (item.partition(":") for item in text.split())
-        }
+    @classmethod
+    def of(cls, release: str, *, ncapints: int, nbugints: int, words: Mapping[int, str], bugs: str) -> Declared:
+        """The numbers as a header has them.
 
-    @cached_property
-    def bugs(self) -> Mapping[str, int]:
-        """Name → number, counted from the first bug."""
-        return {name: int(bit) for name, _, bit in (item.partition(":") for item in self._bugs.split())}
+        Args:
+            release: which.
+            ncapints: ``NCAPINTS``.
+            nbugints: ``NBUGINTS``.
+            words: word → ``NAME:bit NAME:bit …``.
+            bugs: ``NAME:number …``.
+        """
+        return cls(release, ncapints, nbugints, _changed({}, words), _changed({}, {0: bugs}))
 
     def then(
         self, release: str, *, ncapints: int, nbugints: int, words: Mapping[int, str] | None = None, bugs: str = ""
     ) -> Declared:
-        """The numbers of a later release: ``NAME:bit`` is new or has moved, ``-NAME`` has gone.
+        """The numbers of another release: ``NAME:bit`` is new or has moved, ``-NAME`` has gone.
 
         Raises:
             OpsError: what went was not there.
         """
-        merged = {word: _changed(text, (words or {}).get(word, "")) for word, text in self._words.items()}
-        merged |= {word: text for word, text in (words or {}).items() if word not in self._words}
-        return Declared(release, ncapints=ncapints, nbugints=nbugints, words=merged, bugs=_changed(self._bugs, bugs))
+        features = _changed(self.features, words or {})
+        return Declared(release, ncapints, nbugints, features, _changed(self.bugs, {0: bugs}))
 
     def __repr__(self) -> str:
         return f"<Declared {self.release}>"
 
 
-def _changed(text: str, changes: str) -> str:
-    if not changes:
-        return text
-    bits = {name: bit for name, _, bit in (item.partition(":") for item in text.split())}
-    for change in changes.split():
-        name, _, bit = change.partition(":")
-        if bit:
-            bits[name] = bit
-        elif bits.pop(name.removeprefix("-"), None) is None:
-            raise OpsError(f"there was no {name.removeprefix('-')}")
-    return " ".join(f"{name}:{bit}" for name, bit in bits.items())
+def _changed(before: Mapping[str, int], words: Mapping[int, str]) -> Mapping[str, int]:
+    numbers = dict(before)
+    changes = [(word, *item.partition(":")) for word, text in words.items() for item in text.split()]
+    for gone in (name.removeprefix("-") for _, name, _, bit in changes if not bit):
+        if numbers.pop(gone, None) is None:
+            raise OpsError(f"there was no {gone}")
+    numbers |= {name: word * 32 + int(bit) for word, name, _, bit in changes if bit}
+    return dict(sorted(numbers.items(), key=lambda item: item[1]))

@@ -2,7 +2,7 @@
 
 from pvops.eras.declared import Declared
 
-declared = Declared(
+declared = Declared.of(
     "2.6.29",
     ncapints=9,
     nbugints=0,

@@ -2,7 +2,7 @@
 
 from pvops.eras.declared import Declared
 
-declared = Declared(
+declared = Declared.of(
     "4.20",
     ncapints=19,
     nbugints=1,

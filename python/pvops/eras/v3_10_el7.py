@@ -92,7 +92,7 @@ NUMBERS = v3_10.NUMBERS.then(
     nbugints=10,
     words={
         0: "-CLFLSH CLFLUSH:19",
-        3: "-MFENCE_RDTSC ART:10",
+        3: "-MFENCE_RDTSC -FXSAVE_LEAK ART:10",
         4: "SDBG:11",
         6: "BPEXT:26 PTSC:27",
         7: (

@@ -5,7 +5,7 @@ Sources: 5.3.1 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c
 
 from __future__ import annotations
 
-from pvops.eras import numbers_4_20, v4_20
+from pvops.eras import numbers_5_3, v4_20
 from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
 
 TYPE_CHECKING = False
@@ -34,22 +34,6 @@ def native_patch(config: Config) -> PatchFunction:
     return v4_20.inlined("5.3 arch/x86/kernel/paravirt_patch.c", config)
 
 
-#: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
-NUMBERS = numbers_4_20.declared.then(
-    "5.3.1",
-    ncapints=19,
-    nbugints=1,
-    words={
-        9: "FDP_EXCPTN_ONLY:6 ZERO_FCS_FDS:13",
-        11: ("CQM_LLC:0 CQM_OCCUP_LLC:1 CQM_MBM_TOTAL:2 CQM_MBM_LOCAL:3 FENCE_SWAPGS_USER:4 FENCE_SWAPGS_KERNEL:5"),
-        12: "-CQM_OCCUP_LLC -CQM_MBM_TOTAL -CQM_MBM_LOCAL AVX512_BF16:5",
-        13: "WBNOINVD:9 AMD_STIBP_ALWAYS_ON:17",
-        16: "WAITPKG:5",
-        18: "MD_CLEAR:10 TSX_FORCE_ABORT:13",
-    },
-    bugs="MDS:19 MSBDS_ONLY:20 SWAPGS:21",
-)
-
 ERA = v4_20.ERA.then(
     "5.3", "5.3.1: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch.c"
 )._replace(
@@ -57,5 +41,5 @@ ERA = v4_20.ERA.then(
     native=native,
     native_patch=native_patch,
     paravirt=v4_20.ERA.paravirt and v4_20.ERA.paravirt._replace(era="5.3", no_room="bug"),
-    numbers=(NUMBERS,),
+    numbers=(numbers_5_3.declared,),
 )

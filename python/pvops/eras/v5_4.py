@@ -5,7 +5,7 @@ Source: 5.4.286 arch/x86/include/asm/paravirt_types.h.
 
 from __future__ import annotations
 
-from pvops.eras import v4_20, v5_3
+from pvops.eras import numbers_5_3, v4_20, v5_3
 from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
 
 
@@ -26,7 +26,7 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
 
 
 #: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
-NUMBERS = v5_3.NUMBERS.then(
+NUMBERS = numbers_5_3.declared.then(
     "5.4.286",
     ncapints=22,
     nbugints=2,
