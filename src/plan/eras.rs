@@ -36,6 +36,23 @@ const OF_6_1: Order = Order::of(&[
     Stage::Updates,
 ]);
 
+/// aee9d30b9744 (6.5): static calls are done again once there is a return thunk.
+const OF_6_5: Order = Order::of(&[
+    Stage::Unlisted,
+    Stage::StaticCalls,
+    Stage::Ftrace,
+    Stage::Paravirt,
+    Stage::Cfi,
+    Stage::Retpolines,
+    Stage::Returns,
+    Stage::Alternatives,
+    Stage::CallThunks,
+    Stage::Ibt,
+    Stage::SmpLocks,
+    Stage::StaticCallsAgain,
+    Stage::Updates,
+]);
+
 const OF_6_12: Order = Order::of(&[
     Stage::Unlisted,
     Stage::StaticCalls,
@@ -178,6 +195,7 @@ const V6_12: Rules = Rules {
 /// 6.5 to 6.7 (270a69c4485d): 6.1's passes, every instruction of a replacement moved.
 const V6_5: Rules = Rules {
     era: "6.5",
+    order: OF_6_5,
     alternatives: Alternatives { same_site: SameSite::Each, nops: Nops::MergeJumps, ..V6_12.alternatives },
     static_calls: StaticCalls { again: true, ..V6_1.static_calls },
     seals_hashes: true,
