@@ -125,6 +125,15 @@ def table(found: Iterable[Pair], since: Since | None = None) -> list[list[str]]:
     return out
 
 
+def news(found: Iterable[Pair], since: Since) -> list[str]:
+    """What got slower since an earlier run, a line each; one line where nothing did."""
+    lines = []
+    for pair, times in since.slower(found):
+        beside = "" if pair.other is None else f", beside {pair.other.name}"
+        lines.append(f"slower: {pair.job}: {pair.ours.name}{beside}: {change(times)}")
+    return lines or ["slower: nothing by more than a tenth"]
+
+
 def printed(lines: list[list[str]]) -> str:
     """The table as text."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -167,6 +176,8 @@ def main() -> None:
     print(f"{run['cpu']}, {run['date']}, load {load:.1f} before, {os.getloadavg()[0]:.1f} after")
     if found:
         print(printed([HEADINGS + (SINCE if since else []), *table(found, since)]))
+    for line in news(found, since) if since else ():
+        print(line)
     for what in suite.missing:
         print(f"left out: {what}")
     print(f"{len(suite.took)} benchmarks in {sum(suite.took.values()):.0f} s")

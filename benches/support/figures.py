@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from support.rounds import LIMIT, OURS, PEER
 
 SCHEMA = "pvops.benchmarks/1"
+#: What takes so many times as long as in an earlier run is said to have got slower.
+SLOWER = 1.1
 
 
 class Row(NamedTuple):
@@ -65,6 +67,17 @@ class Since:
         """The earlier ratio, which says more than the time: that depends on what else the machine did."""
         before, theirs = self._before(pair.ours), pair.other and self._before(pair.other)
         return before / theirs if before and theirs else None
+
+    def slower(self, found: Iterable[Pair]) -> list[tuple[Pair, float]]:
+        """What takes more than a tenth longer than then, and how many times as long: by the ratios where both runs have
+        one, else by the times. Most first."""
+        grown = []
+        for pair in found:
+            before = self.ratio(pair)
+            times = pair.ratio / before if before and pair.ratio is not None else self.ours(pair)
+            if times is not None and times > SLOWER:
+                grown.append((pair, times))
+        return sorted(grown, key=lambda one: -one[1])
 
     def _before(self, row: Row) -> float | None:
         return self._seconds.get((row.job, row.name))

@@ -55,6 +55,19 @@ def test_a_later_run_says_how_ours_has_changed_and_what_the_ratio_was(suite: Mod
     assert [line[4:] for line in lines] == [["0.2", "+100%", "0.5"], ["", "new", ""]]
 
 
+def test_what_got_slower_is_told_by_the_ratio_where_there_is_one(suite: ModuleType, figures: ModuleType) -> None:
+    before = [("list", "pvops", 1.0, "ours"), ("list", "xz", 1.0, "peer"), ("alone", "pvops", 1.0, "ours")]
+    since = figures.Since(run_of(*before, figures=figures))
+    # All of it takes twice as long on a machine that does other things too: of two that are compared neither is slower.
+    busy = [("list", "pvops", 2.0, "ours"), ("list", "xz", 2.0, "peer"), ("alone", "pvops", 1.05, "ours")]
+    assert suite.news(figures.pairs(run_of(*busy, figures=figures)), since) == ["slower: nothing by more than a tenth"]
+    now = [("list", "pvops", 3.0, "ours"), ("list", "xz", 2.0, "peer"), ("alone", "pvops", 1.2, "ours")]
+    assert suite.news(figures.pairs(run_of(*now, figures=figures)), since) == [
+        "slower: list: pvops, beside xz: +50%",
+        "slower: alone: pvops: +20%",
+    ]
+
+
 def test_the_page_has_a_bar_for_each_comparison_and_says_what_is_missing(
     suite: ModuleType, figures: ModuleType
 ) -> None:
