@@ -74,7 +74,7 @@ fn backends(image: &Image) -> pvops::Result<Vec<PossibleBackend>> {
     }
     let call = |&(key, function): &(&str, &str)| Some((symbols.address_of(key)?, vec![symbols.address_of(function)?]));
     let calls = KVM_CALLS.iter().filter_map(call).collect();
-    Ok(vec![native, PossibleBackend { name: "kvm".into(), slots, calls, requires: None, page: None }])
+    Ok(vec![native, PossibleBackend { name: "kvm".into(), slots, calls, ..PossibleBackend::default() }])
 }
 
 /// What the memory says of the image's text, and how far the kernel slid.
