@@ -1,10 +1,11 @@
 """Whole commands beside unpacking the same kernel and starting Python, which no command can do without: in one run.
 
-    PVOPS_KERNELS=… python benches/commands.py
+    PVOPS_KERNELS=… python benches/commands.py [--busy]
 
-Kernels of Debian's 6.1 and 6.12 as they are (xz), and 6.1 packed with zstd and lz4. Seconds of processor time, user and
-system, of processes from start to end: medians of rounds that alternate between the commands, files in the page cache,
-standard output dropped. The goals stand beside the commands; nothing fails because one is missed.
+Kernels of Debian's 6.1 and 6.12 as they are (xz and zstd), and 6.1 packed with zstd and lz4. Seconds of processor time,
+user and system, of processes from start to end: medians of rounds that alternate between commands, files in the page
+cache, standard output dropped; with ``--busy`` beside one process that keeps a CPU and its caches busy. The goals stand
+beside the commands; nothing fails because one is missed.
 
 What is done on an open kernel in Python, look-ups and judging memory again, is measured in processes of its own, in
 turn with the same unpacking. Peers stand beside the commands that do their job.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -32,6 +34,11 @@ LATER = "6.12.117+deb12-amd64"
 
 #: What every command does first.
 START = "unpack, and start Python"
+
+#: What is said of jobs that run beside a busy process.
+BESIDE = ", beside a busy process" if "--busy" in sys.argv[1:] else ""
+#: What that process does: walks through more memory than caches hold.
+BUSY = "m = bytearray(64 << 20)\nwhile True:\n    for at in range(0, len(m), 64): m[at] = at & 255"
 
 PVOPS = [sys.executable, "-m", "pvops"]
 
@@ -112,7 +119,7 @@ class Given:
     def about(self) -> str:
         """The kernel as titles have it."""
         release = self.packed.path.name.removeprefix("vmlinuz-").removesuffix(f"-{self.packed.codec}")
-        return f"{release}, {self.packed.codec}"
+        return f"{release}, {self.packed.codec}{BESIDE}"
 
     def run(self, command: Command) -> Callable[[], object]:
         """What runs a command."""
@@ -246,5 +253,16 @@ def jobs(folder: Path) -> Iterator[Job]:
                 yield other.job("every row of every table", ROWS)
 
 
+@contextmanager
+def busy() -> Iterator[None]:
+    """Keeps a process busy meanwhile."""
+    with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 if __name__ == "__main__":
-    measure(jobs, ROUNDS, median, SLOW)
+    with busy() if BESIDE else nullcontext():
+        measure(jobs, ROUNDS, median, SLOW)
