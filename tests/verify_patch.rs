@@ -62,7 +62,10 @@ fn what_patch_writes_is_explained_and_one_bit_is_found() {
         assert_eq!(image.bits(), Bits::B64);
         let symbols = image.symbols().expect("symbols").expect("some");
         let (start, end) = verifier.text();
-        let functions: Vec<u64> = symbols.iter().map(|(a, ..)| a).filter(|a| (start..end).contains(a)).collect();
+        // No key holds a trampoline: static_call_update() is given functions.
+        let functions = symbols.iter().map(|(a, ..)| a).filter(|a| (start..end).contains(a));
+        let functions: Vec<u64> =
+            functions.filter(|&a| tables.trampolines.iter().all(|trampoline| trampoline.address != a)).collect();
         let like = recorded.boot(&image, &tables);
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
         for round in 0..rounds {
