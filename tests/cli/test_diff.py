@@ -15,6 +15,7 @@ import pytest
 
 import pvops as package
 from cli.run import pvops, trouble
+from pvops import sample
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
 from pvops.plan.diff import Comparison, compare
@@ -227,3 +228,11 @@ def test_sites_that_differ_alike_are_one_group(release: str, kernel: Callable[[s
     (enable,) = [g for g in found.groups if g.op == "pv_irq_ops.irq_enable"]
     assert enable.subject == "!X86_FEATURE_XENPV"
     assert {site.a.bytes for site in enable.sites} == {bytes.fromhex("fb0f1f440000")}
+
+
+def test_a_side_may_be_the_cpu_of_which_nothing_is_known(tmp_path: Path) -> None:
+    image = tmp_path / "vmlinux"
+    image.write_bytes(sample.build(tables=True).elf)
+    found = difference(image, "native:baseline", "native:intel-haswell")
+    assert [found[side]["name"] for side in "ab"] == ["native:baseline", "native:intel-haswell"]
+    assert pvops("diff", image, "baseline", "native", "--machine", "baseline").returncode == 0

@@ -111,6 +111,13 @@ def test_the_machines_own_hypervisor_is_the_default_backend(sample_kernel: Path,
     assert found["backend"] == "kvm"
 
 
+def test_a_hypervisor_that_nothing_names_is_said(sample_kernel: Path, tmp_path: Path) -> None:
+    (tmp_path / "machine.json").write_text('{"flags": "fpu hypervisor", "clocksource": "tsc"}')
+    done = pvops("patch", sample_kernel, "-o", tmp_path / "out", "--machine", tmp_path / "machine.json")
+    assert done.returncode == 0
+    assert b"a hypervisor, by its flag in /proc/cpuinfo; nothing tells which; taken as native" in done.stderr
+
+
 def test_a_backend_the_kernel_was_built_without_is_trouble(sample_kernel: Path, tmp_path: Path) -> None:
     said = trouble("patch", sample_kernel, "--backend", "xen", "-o", tmp_path / "out")
     assert "built without Xen PV" in said

@@ -43,7 +43,8 @@ def _clock(function: str, config: str = "") -> Step:
 _STABLE = logged("kvm-clock: using sched offset of", what="the host's clock is stable", assume=True)
 _CLOCK_4_2: tuple[Step, ...] = (
     _clock("kvm_clock_read|kvm_sched_clock_read"),
-    Assign("pv_time_ops.sched_clock", "kvm_sched_clock_read", _KVMCLOCK & _STABLE, _CLOCK),
+    # 4.2 and 4.3 have kvm_clock_read() alone: kvm_sched_clock_read() came with 4.4 (72c930dcfc2b).
+    Assign("pv_time_ops.sched_clock", "kvm_sched_clock_read|kvm_clock_read", _KVMCLOCK & _STABLE, _CLOCK),
 )
 
 _IO_DELAY: tuple[Step, ...] = (Assign("pv_cpu_ops.io_delay", "kvm_io_delay", feature("NOP_IO_DELAY"), _SETUP),)

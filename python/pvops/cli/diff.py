@@ -57,10 +57,11 @@ def run(args: argparse.Namespace) -> int:
     return DIFFERS if comparison.sites else 0
 
 
-def _named(given: str) -> tuple[str, str, Machine | None]:
+def _named(given: str) -> tuple[str, str, Machine | str | None]:
     """What an argument names: (what to call it, backend, machine); the backend is empty where the machine tells, and
     there is no machine where a backend alone is named."""
     from pvops import backends
+    from pvops.kernel import BASELINE
     from pvops.machine import presets
     from pvops.machine.machine import Machine
 
@@ -69,19 +70,19 @@ def _named(given: str) -> tuple[str, str, Machine | None]:
     backend, colon, path = given.partition(":")
     if not colon or backend not in backends.names():
         backend, path = "", given
+    if path == BASELINE:
+        return given, backend, BASELINE
     if not os.path.exists(path) and path not in presets.NAMES:
-        hint = nearest(path, (*backends.names(), *presets.NAMES))
+        hint = nearest(path, (*backends.names(), *presets.NAMES, BASELINE))
         known = f"no backend ({', '.join(backends.names())}) and no preset (`pvops machine --presets`)"
         raise InputError(f"{path}: no such file, {known}{hint}", file=path)
     machine = Machine.load(path)
-    if not backend and machine.backend.value is None:
-        output.note(f"{path}: {machine.backend.source}; taken as native")
     name = os.path.basename(path)
     return (f"{backend}:{name}" if backend else name), backend, machine
 
 
 def _side(
-    args: argparse.Namespace, kernel: Kernel, named: tuple[str, str, Machine | None]
+    args: argparse.Namespace, kernel: Kernel, named: tuple[str, str, Machine | str | None]
 ) -> tuple[str, str, Machine | str | None]:
     """What to call a side, its backend and its machine."""
     name, backend, machine = named

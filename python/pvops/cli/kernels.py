@@ -103,10 +103,13 @@ def slide_of(args: argparse.Namespace, kernel: Kernel) -> int:
 
 
 def backend_of(kernel: Kernel, machine: Machine | str | None) -> str:
-    """The backend that a kernel takes on a machine."""
+    """The backend that a kernel takes on a machine; where its description does not tell, that is said."""
     from pvops.decide.backend import chosen
 
-    return chosen(kernel, None if isinstance(machine, str) else machine).name
+    described = None if isinstance(machine, str) else machine
+    if described is not None and described.backend.value is None:
+        note(f"{described.name}: {described.backend.source}; taken as native")
+    return chosen(kernel, described).name
 
 
 def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | str | None) -> Plan:
