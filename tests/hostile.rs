@@ -205,7 +205,7 @@ fn mutated_tables_of_every_kind() {
         ];
         assert_eq!(rows, [1; 10], "the seed has a row in each table");
     }
-    storm(5, &seeds, pvops::plan::exercise::boots);
+    storm(5, &seeds, pvops::patch::exercise::boots);
 }
 
 #[test]

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| pvops::plan::exercise::boots(data));
+fuzz_target!(|data: &[u8]| pvops::patch::exercise::boots(data));

@@ -1,5 +1,6 @@
 //! Plan → text, and files that appear whole or not at all.
 
+pub mod exercise;
 mod kcore;
 mod patched;
 mod symbols;

@@ -28,7 +28,6 @@ mod choices;
 pub mod decision;
 mod differences;
 mod eras;
-pub mod exercise;
 pub mod forms;
 pub mod ftrace;
 mod guess;

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::image;
 use crate::insn::NopTable;
 use crate::plan::{self as core, Known};
+use crate::python::detached::detached;
 use crate::python::image::Image;
 use crate::python::template::{Slot, TemplateRules};
 use crate::sites;
@@ -43,7 +44,7 @@ impl Tables {
     /// Reads every table of an image.
     #[staticmethod]
     fn read(py: Python<'_>, image: &Image) -> PyResult<Tables> {
-        let tables = super::detached(py, || sites::Tables::read(&image.0))?;
+        let tables = detached(py, || sites::Tables::read(&image.0))?;
         Ok(Tables { image: image.0.clone(), tables: Arc::new(tables) })
     }
 
@@ -88,14 +89,14 @@ impl Tables {
 
     /// (address, whether it is built on, symbol it lies in and offset or None, sites) of each static key of a jump label.
     fn static_keys(&self, py: Python<'_>) -> PyResult<Vec<Key<'_>>> {
-        let keys = super::detached(py, || sites::static_keys(&self.image, &self.tables))?;
+        let keys = detached(py, || sites::static_keys(&self.image, &self.tables))?;
         Ok(keys.into_iter().map(|key| (key.address, key.on, key.place, key.sites)).collect())
     }
 
     /// (address of the key, name without its prefix or None, address of the function it is built with) of each static call
     /// that has sites or a trampoline; where nothing names a trampoline's key, the trampoline's address.
     fn call_keys(&self, py: Python<'_>) -> PyResult<Vec<(u64, Option<&str>, u64)>> {
-        let calls = super::detached(py, || sites::call_keys(&self.image, &self.tables))?;
+        let calls = detached(py, || sites::call_keys(&self.image, &self.tables))?;
         Ok(calls.into_iter().map(|call| (call.address, call.name, call.built)).collect())
     }
 

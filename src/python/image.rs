@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 use crate::error::Result;
 use crate::image::{self, Bits};
 use crate::insn;
+use crate::python::detached::detached;
 use crate::python::lent::Lent;
 use crate::sites;
 
@@ -18,7 +19,7 @@ pub struct Image(pub(super) Arc<image::Image>);
 
 impl Image {
     fn opened(py: Python<'_>, open: impl FnOnce() -> Result<image::Image> + Send) -> PyResult<Image> {
-        Ok(Image(Arc::new(super::detached(py, open)?)))
+        Ok(Image(Arc::new(detached(py, open)?)))
     }
 }
 
@@ -110,7 +111,7 @@ impl Image {
 
     /// A thunk of returns by its code, for images that name no functions; None where there is none of this name.
     fn return_thunk(&self, py: Python<'_>, name: &str) -> PyResult<Option<u64>> {
-        Ok(super::detached(py, || sites::return_thunks::find(&self.0, name))?)
+        Ok(detached(py, || sites::return_thunks::find(&self.0, name))?)
     }
 
     fn config(&self) -> PyResult<Option<String>> {
@@ -118,23 +119,23 @@ impl Image {
     }
 
     fn address_of(&self, py: Python<'_>, symbol: &str) -> PyResult<Option<u64>> {
-        Ok(super::detached(py, || self.0.symbols())?.and_then(|s| s.address_of(symbol)))
+        Ok(detached(py, || self.0.symbols())?.and_then(|s| s.address_of(symbol)))
     }
 
     /// Every address that has this name: static functions repeat names.
     fn addresses_of(&self, py: Python<'_>, symbol: &str) -> PyResult<Vec<u64>> {
-        let symbols = super::detached(py, || self.0.symbols())?;
+        let symbols = detached(py, || self.0.symbols())?;
         Ok(symbols.map_or_else(Vec::new, |s| s.addresses_of(symbol).collect()))
     }
 
     /// The symbol an address lies in, and the offset into it; nothing beyond the image's sections lies in one.
     fn symbol_at(&self, py: Python<'_>, address: u64) -> PyResult<Option<(&str, u64)>> {
-        Ok(super::detached(py, || self.0.place(address))?)
+        Ok(detached(py, || self.0.place(address))?)
     }
 
     /// How many symbols the image names; 0 where it names none.
     fn symbol_count(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(super::detached(py, || self.0.symbols())?.map_or(0, |s| s.len()))
+        Ok(detached(py, || self.0.symbols())?.map_or(0, |s| s.len()))
     }
 
     /// The same image, moved as KASLR moves it.
@@ -144,14 +145,14 @@ impl Image {
 
     /// The names of all symbols, by address; those that several have are repeated.
     fn symbol_names(&self, py: Python<'_>) -> PyResult<Vec<&str>> {
-        let symbols = super::detached(py, || self.0.symbols())?;
+        let symbols = detached(py, || self.0.symbols())?;
         Ok(symbols.map_or_else(Vec::new, |s| s.iter().map(|(_, _, name)| name).collect()))
     }
 
     /// (dotted member, byte offset) of every function pointer in a structure, by BTF; None where BTF has none.
     fn btf_members(&self, py: Python<'_>, structure: &str) -> PyResult<Option<Vec<(String, usize)>>> {
         let word = self.0.bits().word();
-        Ok(super::detached(py, || -> Result<_> {
+        Ok(detached(py, || -> Result<_> {
             let Some(btf) = self.0.btf()? else { return Ok(None) };
             btf.find_struct(structure).map(|_| btf.flatten_pointers(structure, word)).transpose()
         })?)

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::boot::Tables;
+use super::detached::detached;
 use super::image::Image;
 use super::lent::Lent;
 use crate::error::{Error, Result};
@@ -90,7 +91,7 @@ fn raise(raised: &Raised, error: Error) -> PyErr {
 
 impl Memory {
     fn opened(py: Python<'_>, open: impl FnOnce() -> Result<memory::Memory> + Send) -> PyResult<Memory> {
-        Ok(Memory { memory: Arc::new(super::detached(py, open)?), raised: Raised::default() })
+        Ok(Memory { memory: Arc::new(detached(py, open)?), raised: Raised::default() })
     }
 }
 
@@ -148,7 +149,7 @@ impl Memory {
     #[pyo3(signature = (image, progress = None))]
     fn find(&self, py: Python<'_>, image: &Image, progress: Option<Py<PyAny>>) -> PyResult<Location> {
         let (memory, image, raised) = (Arc::clone(&self.memory), Arc::clone(&image.0), Arc::clone(&self.raised));
-        let found = super::detached(py, || {
+        let found = detached(py, || {
             memory.find(&image, &mut |done, total| {
                 Python::attach(|py| {
                     py.check_signals()?;
@@ -180,7 +181,7 @@ impl Location {
         py: Python<'_>,
         work: impl FnOnce(&memory::Memory, &memory::Location, &crate::image::Image) -> Result<T> + Send,
     ) -> PyResult<T> {
-        let done = super::detached(py, || work(&self.memory, &self.found, &self.image));
+        let done = detached(py, || work(&self.memory, &self.found, &self.image));
         done.map_err(|error| raise(&self.raised, error))
     }
 }
@@ -217,7 +218,7 @@ impl Location {
         tables: Option<&Tables>,
     ) -> PyResult<LinkedBytes<'py>> {
         let end = address.checked_add(size).ok_or_else(|| Error::memory("the range leaves the address space"))?;
-        let held = super::detached(py, || {
+        let held = detached(py, || {
             let mut held = self.found.read(&self.memory, &self.image, address..end)?;
             if let Some(tables) = tables {
                 crate::verify::unslide(&mut held, &self.image, &tables.tables, self.found.slide);

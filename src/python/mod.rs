@@ -2,9 +2,6 @@
 
 use pyo3::prelude::*;
 
-use crate::error::Result;
-use crate::guard::guarded;
-
 #[cfg(target_os = "linux")]
 mod alloc;
 mod arrow;
@@ -13,6 +10,7 @@ mod boot;
 mod column;
 mod columns;
 mod cpu;
+mod detached;
 mod errors;
 mod heard;
 mod historical;
@@ -34,11 +32,6 @@ mod verify;
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: alloc::HugePages = alloc::HugePages;
-
-/// Work on input, without the GIL; a panic in it is an error.
-fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    py.detach(|| guarded(work))
-}
 
 /// The Rust core. Private: `pvops` is the interface.
 #[pymodule]

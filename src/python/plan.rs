@@ -14,6 +14,7 @@ use crate::plan as core;
 use crate::plan::{Decision, Reason, paravirt};
 use crate::python::arrow::{self, Column};
 use crate::python::boot::{Boot, Tables, rules};
+use crate::python::detached::detached;
 use crate::python::template::{Slot, TemplateRules};
 
 /// (bytes after, bytes used, kind, reason) of a patched site.
@@ -88,7 +89,7 @@ impl Plan {
     #[staticmethod]
     fn boot(py: Python<'_>, tables: &Tables, boot: &Boot, era: &Bound<'_, PyAny>) -> PyResult<Plan> {
         let rules = rules(era)?;
-        let plan = super::detached(py, || core::boot(&tables.image, &tables.tables, &boot.0, &rules))?;
+        let plan = detached(py, || core::boot(&tables.image, &tables.tables, &boot.0, &rules))?;
         Ok(Plan { image: tables.image.clone(), plan: Arc::new(plan) })
     }
 

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::image;
+use crate::python::detached::detached;
 use crate::python::image::{Image, namer};
 use crate::sites::{ParavirtTable, Site, listing};
 
@@ -30,7 +31,7 @@ impl ParavirtSites {
     /// Reads the table of an image; None where it has none.
     #[staticmethod]
     fn read(py: Python<'_>, image: &Image) -> PyResult<Option<ParavirtSites>> {
-        let table = super::detached(py, || ParavirtTable::read(&image.0))?;
+        let table = detached(py, || ParavirtTable::read(&image.0))?;
         Ok(table.map(|table| ParavirtSites { image: image.0.clone(), table }))
     }
 

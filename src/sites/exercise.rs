@@ -1,5 +1,5 @@
 //! Reads the tables of hostile images: what the fuzz target and the hostile-input tests call. What is done with them is in
-//! [`crate::plan::exercise`].
+//! [`crate::patch::exercise`].
 //!
 //! It is a bug if anything panics, hangs, or breaks a promise that later rooms build on; those are asserted.
 

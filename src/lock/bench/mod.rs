@@ -8,22 +8,11 @@ mod contenders;
 mod contention;
 mod limits;
 mod measured;
+mod statistics;
 mod uncontended;
 
 pub use contenders::{Contender, NAMES, contender};
 pub use contention::{Case, Contention};
 pub use limits::{Limits, mode_ns};
+pub use statistics::{median, quartiles};
 pub use uncontended::{Pair, raw};
-
-/// The middle one of some figures; 0 of none.
-pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
-    quartiles(figures)[1]
-}
-
-/// Lower quartile, median and upper quartile of some figures; zeros of none.
-pub fn quartiles(figures: impl IntoIterator<Item = f64>) -> [f64; 3] {
-    let mut figures: Vec<f64> = figures.into_iter().collect();
-    figures.sort_by(f64::total_cmp);
-    let last = figures.len().saturating_sub(1);
-    [1, 2, 3].map(|quarter| figures.get(last * quarter / 4).copied().unwrap_or(0.0))
-}

@@ -1,6 +1,6 @@
 //! Data that say what the text says too: keys, calls, ops, the return thunk, features.
 
-use super::{Disagreement, Heard, Slots};
+use super::heard::{Disagreement, Heard, Slots};
 use crate::error::Result;
 use crate::image::Image;
 use crate::image::btf::Member;

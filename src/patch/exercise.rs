@@ -1,10 +1,9 @@
-//! Reads all tables of hostile images and runs the passes of every era over them: what the fuzz target and the
-//! hostile-input tests call.
+//! Reads all tables of hostile images, runs the passes of every era over them and patches: what the fuzz target and
+//! the hostile-input tests call.
 //!
 //! It is a bug if anything panics, hangs, or breaks a promise that later rooms build on; those are asserted.
 
 use crate::image::Image;
-use crate::patch;
 use crate::plan::paravirt::{self, NoRoom, Null, Pointer, Slot, Switch};
 use crate::plan::{Boot, ERAS, Paravirt, boot};
 use crate::sites::{Tables, intrusions};
@@ -35,7 +34,7 @@ pub fn boots(data: &[u8]) {
                         assert!(site.address >= end, "{:#x} overlaps the site before it", site.address);
                         end = site.address + u64::from(site.len);
                     }
-                    assert!(patch::image(&image, &plan).is_ok_and(|patched| patched.len() == image.bytes().len()));
+                    assert!(super::image(&image, &plan).is_ok_and(|patched| patched.len() == image.bytes().len()));
                 }
                 Err(error) => assert!(error.to_string().starts_with("hostile: "), "{}: {error}", rules.era),
             }

@@ -1,0 +1,38 @@
+//! What the data of a kernel say, and where that is something else than its text does.
+
+use super::rodata::Rodata;
+
+/// A datum that disagrees with the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disagreement {
+    /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`, `alternatives_patched`.
+    pub what: &'static str,
+    /// Where it is, as linked.
+    pub address: u64,
+    /// A feature's number; otherwise the same address.
+    pub which: u64,
+    /// What the text says: a function, or 0 or 1.
+    pub expected: u64,
+    /// What the data say.
+    pub found: u64,
+}
+
+/// What the data of a kernel say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// How many data of each kind could be read.
+    pub counts: Vec<(&'static str, u64)>,
+    /// Where they say something else than the text does.
+    pub disagreements: Vec<Disagreement>,
+    /// The constants, held to the file; or why they are not.
+    pub rodata: Result<Rodata, String>,
+    /// What could not be read, and why.
+    pub unheard: Vec<String>,
+}
+
+/// What is known of ops: where each slot of the template is, and what it may hold.
+#[derive(Debug, Clone, Default)]
+pub struct Slots {
+    /// Address of each slot.
+    pub addresses: Vec<u64>,
+}
