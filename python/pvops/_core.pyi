@@ -7,6 +7,7 @@ from typing import Any, final
 from typing_extensions import Buffer
 
 __all__ = [
+    "BlockCounter",
     "Boot",
     "Columns",
     "Heard",
