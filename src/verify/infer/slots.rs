@@ -39,8 +39,13 @@ impl Inference<'_, '_, '_> {
         if !self.map.info.ops.may_stay {
             return;
         }
+        // A site that does not let go of enough keeps a call of a guest's function anyhow.
+        let clobbers = self.map.info.ops.call_clobbers.unwrap_or(0);
         let mut counts = [0, 0];
-        for Called { address, len, .. } in self.op_sites() {
+        for Called { address, len, lets_go, .. } in self.op_sites() {
+            if clobbers & !lets_go.unwrap_or(0) != 0 {
+                continue;
+            }
             if let Some(found) = self.view.bytes(address, len.into()) {
                 counts[usize::from(self.map.code.from(address).starts_with(found))] += 1;
             }
