@@ -58,7 +58,7 @@ pub fn returns_zero(image: &Image) -> Result<Option<u64>> {
         let function = image.read_word(site.key)?;
         let here = code.from(function)?;
         let own = here.strip_prefix(b"\xf3\x0f\x1e\xfa").unwrap_or(here);
-        // It may be traced.
+        // A traced function begins with a call of `__fentry__`.
         let own = if own.first() == Some(&CALL) { own.get(CALL_LEN..)? } else { own };
         matches!(own, [0x31, 0xc0, RET | JMP, ..]).then_some(function)
     };
@@ -107,7 +107,7 @@ fn branch(code: &Code<'_>, address: u64) -> Option<u64> {
     Some(next.wrapping_add(displacement as u64) & code.image().bits().max_address())
 }
 
-/// What more than half of them are.
+/// The value that more than half of these have.
 fn most(values: impl Iterator<Item = u64>) -> Option<u64> {
     let mut counts: HashMap<u64, usize> = HashMap::new();
     let mut all = 0;

@@ -157,7 +157,7 @@ impl Simulation {
         }
     }
 
-    /// The lock that a waiter waited for, or found free, is its own from now.
+    /// Gives a waiter the lock that it waited for, or found free.
     #[inline]
     pub(super) fn take(&mut self, waiter: Waiter) {
         let frame = &mut self.vcpus[waiter.vcpu as usize].frames[usize::from(waiter.depth)];

@@ -22,7 +22,7 @@ impl Simulation {
         }
     }
 
-    /// Whether nobody of a higher or the same class waits.
+    /// Whether no virtual CPU of the same or a higher class waits for a physical one.
     fn unrivalled(&self, v: usize) -> bool {
         self.queues.best().is_none_or(|best| best > self.class(v))
     }
@@ -32,7 +32,7 @@ impl Simulation {
         self.queues.classes[class].push_back(v as u32);
     }
 
-    /// A physical CPU has a virtual one.
+    /// Puts a virtual CPU on a physical one.
     pub(super) fn place(&mut self, v: usize, p: usize) {
         self.pcpus[p].current = v as u32;
         self.idle_pcpus -= 1;
@@ -40,7 +40,7 @@ impl Simulation {
         self.vcpus[v].charged = self.now;
     }
 
-    /// A physical CPU has none. Its virtual one is from now in this state.
+    /// Takes a virtual CPU off its physical one; from now on it is in this state.
     fn vacate(&mut self, v: usize, p: usize, state: State, phase: Phase) {
         self.enter(v, state);
         let credit = self.credit_left(v);
@@ -59,7 +59,7 @@ impl Simulation {
         self.overhead(v, Phase::Switch, self.params.switch);
     }
 
-    /// Who comes next on a physical CPU.
+    /// Chooses the next virtual CPU for a physical one.
     fn next_for(&mut self, p: usize) -> Option<usize> {
         if self.params.scheduler == Scheduler::Gang {
             return self.gang_member(self.queues.gang, p).filter(|&v| self.vcpus[v].phase == Phase::Ready);
@@ -73,7 +73,7 @@ impl Simulation {
         }
     }
 
-    /// Takes the physical CPU away from who runs there, for who is next.
+    /// Preempts the virtual CPU that runs on a physical one, in favour of the next in the queues.
     fn preempt(&mut self, v: usize, p: usize) {
         self.counters.preemptions += 1;
         if self.vcpus[v].holds() {
@@ -84,7 +84,7 @@ impl Simulation {
         self.make_way(v, p);
     }
 
-    /// Who runs goes to the end of its queue, and who is next comes.
+    /// The running virtual CPU goes to the end of its queue, and the next one is dispatched.
     fn make_way(&mut self, v: usize, p: usize) {
         let next = self.next_for(p);
         self.vacate(v, p, State::Idle, Phase::Ready);
@@ -147,13 +147,13 @@ impl Simulation {
         }
     }
 
-    /// A waiter sleeps.
+    /// A virtual CPU that waits for a lock blocks until it is kicked.
     pub(super) fn sleep(&mut self, v: usize, p: usize) {
         self.vacate(v, p, State::Blocked, Phase::Blocked);
         self.fill(p);
     }
 
-    /// A sleeper was kicked.
+    /// A blocked virtual CPU was kicked: it can run.
     pub(super) fn wake(&mut self, v: usize) {
         self.enter(v, State::Idle);
         self.vcpus[v].phase = Phase::Ready;

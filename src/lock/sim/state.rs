@@ -65,7 +65,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Frame {
     pub doing: Doing,
-    /// It was handed the lock while it could not notice.
+    /// The lock was handed to it while this frame did not run, so that it has not seen it yet.
     pub granted: bool,
     pub lock: u32,
     /// When it asked for the lock.
@@ -96,25 +96,25 @@ pub(super) struct Vcpu {
     pub until: u64,
     /// When the next interrupt comes, while the program runs.
     pub interrupt_at: u64,
-    /// What is left until then, while it does not.
+    /// Time left until the next interrupt, while the program does not run.
     pub interrupt_left: u64,
-    /// Since when it spins at this stretch.
+    /// Since when it has been spinning without a break.
     pub spins_since: u64,
     /// Its physical CPU.
     pub on: u32,
-    /// Whom it kicks.
+    /// The virtual CPU that it kicks.
     pub target: u32,
-    /// It has said that it blocks.
+    /// It has written in memory that it is about to block, so that the holder will kick it.
     pub published: bool,
     /// A kick for it is under way.
     pub kicked: bool,
-    /// A kick came before it slept.
+    /// A kick came before it blocked: blocking returns at once.
     pub latched: bool,
-    /// It goes before all who are not.
+    /// It is scheduled before all that are not boosted.
     pub boosted: bool,
-    /// Its share, less what it used.
+    /// Credit: its share of the physical CPUs in ps, less what it used.
     pub credit: i64,
-    /// Since when its use is not yet subtracted.
+    /// Up to when its use has been subtracted from its credit.
     pub charged: u64,
     pub acquisitions: u64,
     /// The first of its virtual machine's locks.

@@ -141,7 +141,7 @@ def _as_merged(code: Code, name: str) -> Body:
 
 
 def _kicks_first(code: Code, name: str) -> Body:
-    """The bug: the flag is read before the release."""
+    """The bug planted: the flag is read before the release, so that a waiter who sets it in between is not kicked."""
     w = code.w
     quiet, at = Local("quiet"), mem(0, w.lock)
     return (
