@@ -56,6 +56,19 @@ def test_a_representation_is_one_short_line_with_addresses_in_hexadecimal(nouns:
             assert not isinstance(address, int) or f"{address:#x}" in shown
 
 
+def test_what_is_left_over_is_shown_as_bytes_and_a_few_rows_of_many(opened: pvops.Kernel) -> None:
+    text = bytearray(opened.plan().apply())
+    text[0x10] ^= 0xFF
+    report = opened.verify(bytes(text))
+    (left,) = report.unexplained
+    assert repr(left) == (
+        f"<unexplained {left.address:#x} {left.symbol}: is {left.found.hex(' ')}, should be {left.expected.hex(' ')}>"
+    )
+    assert repr(left) in repr(report.unexplained)
+    votes = report.votes
+    assert repr(votes).endswith(f"… {len(votes) - 3:,} more]")
+
+
 def test_in_a_notebook_it_is_a_piece_of_html(opened: pvops.Kernel) -> None:
     plan, other = opened.plan(), opened.plan("kvm")
     result = simulate.simulate(simulate.Case(protocol="pv-ticket", vcpus=2, pcpus=1, duration=0.01))

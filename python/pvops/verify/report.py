@@ -76,6 +76,10 @@ class Unexplained:
     nearest: str | None
     suspects: Sequence[int] = ()
 
+    def __repr__(self) -> str:
+        found, expected = (f"{data[:8].hex(' ')}{' …' * (len(data) > 8)}" for data in (self.found, self.expected))
+        return f"<unexplained {self.address:#x} {self.symbol}: is {found}, should be {expected}>"
+
     @property
     def looks_like(self) -> str | None:
         """Whose it appears to be (see `OWNERS`), or None."""

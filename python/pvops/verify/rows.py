@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar, overload
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+#: How many rows are shown at a prompt.
+_SHOWN = 3
+
 
 class Later(Generic[T]):
     """A value that is made when it is asked for.
@@ -74,7 +77,9 @@ class Rows(Sequence[T_co]):
         return _rows, (list(self._rows),)
 
     def __repr__(self) -> str:
-        return repr(list(self._rows))
+        shown = [repr(row) for row in self._rows[:_SHOWN]]
+        more = [f"… {len(self._rows) - _SHOWN:,} more"] if len(self._rows) > _SHOWN else []
+        return f"[{', '.join(shown + more)}]"
 
 
 class ArrowRows(Rows[T_co]):
