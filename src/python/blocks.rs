@@ -15,7 +15,7 @@ type Block = (u64, u32);
 struct Known {
     /// How many instructions it has.
     instructions: u64,
-    /// It begins within a site: who jumps there is looked at.
+    /// It begins within a site: where a jump enters it, it has to be looked at.
     inside: bool,
     /// How often it was entered since this was last added up.
     entered: u64,

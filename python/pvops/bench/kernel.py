@@ -54,7 +54,7 @@ class Cost(NamedTuple):
     kernel: float
 
     def plus(self, other: Cost, times: float = 1) -> Cost:
-        """This and some times another."""
+        """The sum of this cost and ``times`` times another."""
         return Cost(self.loop + times * other.loop, self.kernel + times * other.kernel)
 
 

@@ -152,7 +152,7 @@ class _State:
             self.take(group)
 
     def take(self, group: Sequence[Event]) -> None:
-        """The next."""
+        """Takes the next events of one moment into the state that is shown."""
         for event in group:
             self.variables |= event.variables
             self.at[event.vcpu] = event.pc

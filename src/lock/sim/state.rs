@@ -119,7 +119,7 @@ pub(super) struct Vcpu {
     pub acquisitions: u64,
     /// The first of its virtual machine's locks.
     pub locks: usize,
-    /// How long it will think next, or hold its next lock: drawn one step ahead, so that no event waits for a draw.
+    /// How long it will think next, or hold its next lock: drawn one step before it is used.
     pub ahead: u64,
     /// Which of the locks that will be.
     pub ahead_lock: usize,

@@ -40,10 +40,10 @@ class Machine(Protocol):
         """A hypercall was made."""
 
     def block(self, cpu: Vcpu) -> None:
-        """This one sleeps until it is woken."""
+        """The CPU sleeps until another wakes it."""
 
     def wake(self, cpu: Vcpu, number: int) -> None:
-        """A CPU wakes another, by number, that sleeps."""
+        """The CPU wakes the CPU of this number, if that sleeps."""
 
     def slept(self, number: int) -> None:
         """A sleep is over, or was none."""
@@ -80,13 +80,13 @@ class Hypervisor:
         self.reset()
 
     def reset(self) -> None:
-        """As before anything ran."""
+        """Forgets the last run: the state is that of a new hypervisor."""
 
     def load(self, memory: Memory) -> None:
         """What it puts into the guest's memory."""
 
     def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
-        """Nothing traps. (A system call goes to the kernel.)"""
+        """A system call enters the kernel; no other instruction traps on bare hardware."""
         if kind == "syscall":
             cpu.calls_kernel(self.image.address("system_call"))
         return kind == "syscall"

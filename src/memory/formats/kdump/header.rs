@@ -80,8 +80,12 @@ impl Header {
         let first = (1 + sub) * BLOCK;
         let bitmap = if bitmaps >= 2 * of(pages) { first + bitmaps / 2 * BLOCK } else { first };
         let split = sub_header.split(version);
-        if split.as_ref().is_some_and(|range| range.start >= range.end || range.end > pages) {
-            return Err(Error::memory(format!("a part of pages {split:?} of {pages}")).in_section("sub-header"));
+        if let Some(Range { start, end }) = split
+            && (start >= end || end > pages)
+        {
+            let reason =
+                format!("a part of a split dump, whose pages {start} to {end} of {pages} are none or too many");
+            return Err(Error::memory(reason).in_section("sub-header"));
         }
         Ok(Header {
             incomplete: number(0) as u32 & INCOMPLETE != 0,

@@ -53,7 +53,7 @@ class Code(NamedTuple):
         return self.symbols["slots"]
 
     def planted(self, mutant: str) -> bool:
-        """Whether this bug is to be."""
+        """Whether this bug is planted."""
         return self.mutant == mutant
 
 
