@@ -177,3 +177,37 @@ fn what_the_linker_puts_behind_constants_is_held_too() {
         assert_eq!(found.changed.iter().map(|run| run.address).next(), (wrong > 0).then_some(end - 1));
     }
 }
+
+#[test]
+fn a_field_of_a_note_is_moved_or_as_it_was_linked() {
+    let recipe = Recipe::new(Bits::B64);
+    let mut linked = recipe.linked();
+    let notes = memory_support::NOTES as usize;
+    // Behind the note: a pointer that the lists name.
+    let field = linked.len().next_multiple_of(8);
+    linked.resize(field, 0);
+    linked.extend(TEXT.to_le_bytes());
+    let mut lists = recipe.lists();
+    // The first list, between two zeros, is of fields of 64 bits, by address.
+    let end = lists.iter().skip(1).position(|&word| word == 0).unwrap() + 1;
+    lists.insert(end, (TEXT + field as u64) as u32);
+    let lists: Vec<u8> = lists.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let image = ElfWriter::new(Bits::B64)
+        .section(".text", TEXT, flags::TEXT, &linked[..TEXT_SIZE])
+        .section(".rodata", TEXT + RODATA, flags::RODATA, &linked[RODATA as usize..][..RODATA_SIZE])
+        .section(".notes", TEXT + memory_support::NOTES, flags::RODATA, &linked[notes..])
+        .symbol("__start_ro_after_init", TEXT + RODATA + WRITTEN.start, 0, 'R')
+        .symbol("__end_ro_after_init", TEXT + RODATA + WRITTEN.end, 0, 'R')
+        .symbol("__end_rodata", TEXT + linked.len() as u64, 0, 'R')
+        .trailer(&lists);
+    let image = Image::from_bytes("vmlinux", image.build()).unwrap();
+    for (value, wrong) in [(TEXT + SLIDE, false), (TEXT, false), (TEXT + SLIDE + 1, true)] {
+        let mut memory = recipe.memory(PHYSICAL as u64, SLIDE);
+        memory[PHYSICAL + field..][..8].copy_from_slice(&value.to_le_bytes());
+        let memory = Memory::from_bytes("dump", memory).unwrap();
+        let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+        assert_eq!(found.slide, SLIDE);
+        let found = rodata(&memory, &found, &image).unwrap().unwrap();
+        assert_eq!(found.wrong > 0, wrong, "{value:#x}");
+    }
+}

@@ -117,7 +117,10 @@ fn sorted(table: &[u8]) -> bool {
 
 fn chunk(memory: &Memory, found: &Location, image: &Image, range: Range<u64>, rodata: &mut Rodata) -> Result<()> {
     let mut held = found.read(memory, image, range.clone())?;
-    held.settle(found, image, |_| false);
+    // walk_relocs() of relocs.c leaves notes as they are linked (since the fix of aaa8736370db, 2024, and in stable kernels of
+    // then); a vmlinux with its relocation sections lists them all the same. So a note's field holds either.
+    let notes = image.section(".notes").map(|section| section.address..section.end());
+    held.settle(found, image, |field| notes.as_ref().is_some_and(|notes| notes.contains(&field.address)));
     let Some(built) = image.read(range.start, held.bytes.len()) else { return Ok(()) };
     rodata.size += built.len() as u64;
     if held.bytes != built {
