@@ -34,7 +34,7 @@ _TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
         (Image("pv_ops", "native_patch", sections=_TABLES), "12-byte rows", "5.12", "5.10"),
         (Image("paravirt_patch", sections=_TABLES), "12-byte rows", "6.5", "6.1"),
         (Image("paravirt_patch", "apply_relocation", sections=_TABLES), "14-byte rows, flags", "6.5", "6.5"),
-        (Image("pv_ops", sections=_TABLES[1:]), "14-byte rows, flags", "6.12", "6.12"),
+        (Image("pv_ops", sections=_TABLES[1:]), "14-byte rows, flags", "6.18", "6.18"),
         (Image("pv_ops", "pv_ops_lock", sections=_TABLES[1:]), "14-byte rows, flags", "7.2", "7.2"),
         (Image("pv_ops", "pv_ops_lock", sections=_TABLES[1:2]), "14-byte rows, flags", "7.2", "7.3"),
     ],
