@@ -72,7 +72,7 @@ class Host(Protocol):
         """``in``, as far as the ring may."""
 
     def port_out(self, cpu: Cpu, port: int, value: int) -> None:
-        """``out``."""
+        """``out``: the guest writes a value to a port."""
 
     def tsc(self) -> int:
         """What ``rdtsc`` reads."""

@@ -71,7 +71,7 @@ class Meter:
         self._blocks.clear()
 
     def finish(self) -> None:
-        """Adds up."""
+        """Adds what blocks executed to the counts."""
         self._add_up()
 
     def _add_up(self, *, forget: bool = False) -> None:

@@ -78,7 +78,7 @@ class Patched(Protocol):
 
     @property
     def era(self) -> str:
-        """Of its kernel."""
+        """The name of its kernel's era."""
 
     @property
     def pv(self) -> Paravirt:

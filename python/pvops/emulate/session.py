@@ -131,7 +131,7 @@ class Session:
         self.cpu.set_word(at, 0 if function is None else self.image.address(function))
 
     def run(self) -> Stop:
-        """Runs to the end."""
+        """Runs the guest until it ends, and says why it did."""
         return self.cpu.run(EXIT)
 
     def result(self, stop: Stop, patched: bool, seconds: float) -> Result:

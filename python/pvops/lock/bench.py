@@ -88,7 +88,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Measured:
-    """All of a run."""
+    """Everything that one run of the bench measured."""
 
     rows: list[Row]
     limits: dict[str, Limit]

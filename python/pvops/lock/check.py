@@ -47,7 +47,7 @@ class Event:
     buffers: Sequence[Sequence[tuple[str, int]]]
 
     def document(self) -> dict[str, object]:
-        """As JSON carries it."""
+        """The object of the JSON document."""
         return {
             "thread": self.thread,
             "drains": self.drains,
@@ -104,7 +104,7 @@ class Check:
         return (self.protocol, self.mutant, self.scenario, self.threads, self.slots, self.acquisitions)
 
     def document(self) -> dict[str, object]:
-        """As JSON carries it."""
+        """The object of the JSON document."""
         return {
             "protocol": self.protocol,
             "mutant": self.mutant,

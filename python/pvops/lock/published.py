@@ -36,7 +36,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """Whether both agree, in words."""
         if self.agrees:
             return "agrees"
         return "same direction, another size" if self.direction else "differs"

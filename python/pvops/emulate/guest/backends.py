@@ -107,7 +107,7 @@ _BACKENDS = (LGUEST, XEN, XEN_PLACEMENT, KVM)
 
 
 def of_era(era: str) -> list[GuestBackend]:
-    """Those of an era."""
+    """The backends that kernels of an era have."""
     return [backend for backend in _BACKENDS if era in backend.eras]
 
 

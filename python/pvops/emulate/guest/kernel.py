@@ -19,7 +19,7 @@ class GuestKernel(Protocol):
 
     @property
     def config(self) -> Config:
-        """How it is configured."""
+        """The configuration it is built with."""
 
     @property
     def built(self) -> Built:

@@ -115,7 +115,7 @@ def start(build: Build, fill: Body) -> Body:
 
 
 def variables(build: Build) -> Body:
-    """The buffer."""
+    """The queue of MMU operations with its length, and the name for ``pv_info``."""
     return (
         *(align(16), label("kvm_queue"), space(QUEUE), label("kvm_queue_len"), u32(0)),
         *(label("kvm_info"), asciz("KVM")),

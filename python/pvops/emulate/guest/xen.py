@@ -197,7 +197,7 @@ def start(build: Build, fill: Body) -> Body:
 
 
 def variables(build: Build) -> Body:
-    """The shared page, and batches."""
+    """The shared info page, and the buffers of multicalls."""
     if build.era == "seed":
         more: Body = ()
     else:

@@ -15,7 +15,7 @@ class Guest(Protocol):
 
     @property
     def era(self) -> str:
-        """Of its kernel."""
+        """The name of its kernel's era."""
 
     @property
     def pae(self) -> bool:

@@ -37,7 +37,7 @@ class Machine(Protocol):
     """What a hypervisor can do with virtual CPUs."""
 
     def called(self, cpu: Vcpu, name: str) -> None:
-        """A hypercall was made."""
+        """Counts a hypercall of a CPU."""
 
     def block(self, cpu: Vcpu) -> None:
         """The CPU sleeps until another wakes it."""

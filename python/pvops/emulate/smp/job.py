@@ -136,7 +136,7 @@ def results(job: LockJob) -> Iterator[LockResult]:
 
 
 def run(image: LockImage, backend: str, job: LockJob, *, patched: bool) -> LockResult:
-    """One combination."""
+    """Runs a lock's guest below one backend."""
     began = time.perf_counter()
     recorder = Recorder() if job.record else None
     touches = image.mutant == "touch-after-release"

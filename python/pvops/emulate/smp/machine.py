@@ -254,7 +254,7 @@ class Machine:
     # What hypervisors ask for
 
     def trap(self, cpu: Vcpu, kind: str, number: int) -> bool:
-        """A trap of a virtual CPU."""
+        """Hands a trap of a virtual CPU to the hypervisor."""
         return self.below.trap(cpu, kind, number)
 
     def called(self, cpu: Vcpu, name: str) -> None:
@@ -337,7 +337,7 @@ class Machine:
         return "CPUs " + ", ".join(str(cpu.number) for cpu in self.cpus if self.watch.waiting(cpu.number))
 
     def _nobody(self) -> Stop:
-        """No virtual CPU can run."""
+        """Why the run ends where no virtual CPU can run."""
         if all(self.done):
             return Stop("done", self._exit, "all CPUs are done")
         word = self.memory.number(self.image.address("the_lock"), 4)

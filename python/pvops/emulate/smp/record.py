@@ -87,7 +87,7 @@ class Recorder:
         self._on[vcpu] = pcpu
 
     def end(self, at: int) -> None:
-        """The run is over."""
+        """Ends the state of each virtual CPU when the run is over."""
         for vcpu in range(len(self._open)):
             self.state(vcpu, "", at)
 

@@ -13,7 +13,7 @@ from pvops.errors import RunError
 
 
 class Scheduler(Protocol):
-    """A scheduler."""
+    """Which virtual CPU runs next on a physical one."""
 
     def add(self, vcpu: int, now: int) -> None:
         """It can run and has no physical CPU: it lost it."""
@@ -32,7 +32,7 @@ class Scheduler(Protocol):
         """It gave its physical CPU up, which it had for so many cycles."""
 
     def names(self) -> list[int]:
-        """Who queues, the first first."""
+        """The virtual CPUs that queue, in order."""
 
 
 class RoundRobin:

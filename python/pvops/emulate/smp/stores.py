@@ -100,7 +100,7 @@ class StoreBuffer:
         self._take_back()
 
     def drain(self) -> None:
-        """All of it is seen."""
+        """Every buffered store reaches memory."""
         if not self._on:
             for store in self.stores:
                 self.memory.write(store.address, store.new)
@@ -141,7 +141,7 @@ class StoreBuffer:
         self._locked = True
 
     def _stored(self, uc: Uc, access: int, at: int, size: int, value: int, data: object) -> None:
-        """Before each store."""
+        """Called before each store of the CPU."""
         at &= (1 << self.cpu.bits) - 1
         if self._locked:
             self._locked = False

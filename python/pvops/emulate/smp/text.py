@@ -17,7 +17,7 @@ _MSRS = {iced_x86.Code.RDMSR: "rdmsr", iced_x86.Code.WRMSR: "wrmsr"}
 
 
 def instructions(image: LockImage, memory: Memory) -> Iterator[Instruction]:
-    """All of it."""
+    """Every instruction of the text."""
     for name, (address, raw) in image.built.sections.items():
         if name.startswith(".text"):
             yield from iced_x86.Decoder(image.bits, memory.read(address, len(raw)), ip=address)

@@ -228,13 +228,13 @@ class Vcpu:
             self._enter_kernel(entry)
 
     def stop(self, kind: str, why: str, address: int | None = None) -> None:
-        """It executes no more."""
+        """Ends the execution of this virtual CPU for good."""
         if self.stopped is None:
             self.stopped = Stop(kind, self.get("pc") if address is None else address, why)
         self.uc.emu_stop()
 
     def pause(self) -> None:
-        """It executes no more this time."""
+        """Ends this stretch of execution; the next run goes on."""
         self.trapped = True
         self.uc.emu_stop()
 

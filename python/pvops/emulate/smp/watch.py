@@ -111,7 +111,7 @@ class Watches:
 
     @property
     def free(self) -> bool:
-        """Nobody owns either."""
+        """Whether neither of the two locks has an owner."""
         return self.main.owner is None and self.irq.owner is None
 
     @property
