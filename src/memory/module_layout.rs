@@ -144,7 +144,7 @@ impl Parts {
     fn fits(self, word: usize, bytes: &[u8], address: u64) -> Option<Extent> {
         let found = self.read(word, bytes).ok()?;
         let kernels = |base: u64| base.is_multiple_of(PAGE) && base >> (8 * word - 2) != 0;
-        let within = |base: u64, size: u64| kernels(base) && size > 0 && (base..base + size).contains(&address);
+        let within = |base: u64, size: u64| kernels(base) && address.wrapping_sub(base) < size;
         let fits = match self {
             Parts::Core(..) => within(found.text.0, found.size),
             Parts::Apart(at, stride, base, size) => (1..4).all(|i| {
@@ -241,6 +241,16 @@ mod tests {
                 assert_eq!(found, told, "{parts:?}");
             }
         }
+    }
+
+    #[test]
+    fn data_at_the_end_of_the_address_space_are_no_overflow() {
+        let parts = Parts::Apart(0x150, 16, 0, 8);
+        let mut last = structures(8, parts);
+        for (_, bytes) in &mut last {
+            bytes[0x160..0x168].copy_from_slice(&0xffff_ffff_ffff_f000u64.to_le_bytes());
+        }
+        assert!(Parts::search(8, &last).unwrap_err().reason.contains("none of the layouts"));
     }
 
     #[test]
