@@ -51,7 +51,8 @@ def test_a_person_reads_a_table_of_each_case() -> None:
         (("--rounds", "0"), "rounds: 0, where 1 to 1000 are possible"),
         (("--threads", "1", "--seconds", "-1"), "no time from 0 to an hour"),
         (("--threads", "1", "--section-ns", "99999999999"), "at most a second each"),
-        (("--lock", "std::sync::Mutx"), "no lock is named"),
+        (("--lock", "std::sync::Mutx"), "no lock is named 'std::sync::Mutx' (did you mean std::sync::Mutex?)"),
+        (("--lock", "PvTicketLok"), "(did you mean pvops::PvTicketLock?)"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(arguments: tuple[str, ...], reason: str) -> None:

@@ -162,6 +162,12 @@ def test_locks_run_on_several_virtual_cpus() -> None:
     assert len({row["final_state"] for row in runs}) == 1
 
 
+def test_physical_cpus_that_nobody_can_use_are_named() -> None:
+    done = pvops("run", "ticket-2.6.25", "--vcpus", "2", "--pcpus", "4", "--bits", "32", "--patched", "--json")
+    assert done.returncode == 0
+    assert done.stderr.decode() == "pvops: --pcpus 4: 2 virtual CPUs use no more than 2, the others stay idle\n"
+
+
 def test_a_planted_bug_in_a_lock_is_a_verdict_and_no_failure() -> None:
     done = pvops(
         "run", "ticket-2.6.25", "--vcpus", "2", "--mutant", "ticket-wrap", "--turns", "140", "--bits", "32", "--patched"

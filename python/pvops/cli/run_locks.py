@@ -6,7 +6,7 @@ import argparse
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from pvops.cli import pages, runs
+from pvops.cli import output, pages, runs
 from pvops.errors import RunError
 from pvops.render import terminal
 
@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from pvops.render import run_locks as render
 
     found = list(results(job))
+    if (pcpus := job.setting.pcpus) > job.vcpus:
+        output.note(f"--pcpus {pcpus}: {job.vcpus} virtual CPUs use no more than {job.vcpus}, the others stay idle")
     wrong = differing(found)
     if args.html is not None:
         from pvops.render import run_locks_page

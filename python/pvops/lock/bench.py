@@ -14,7 +14,7 @@ from statistics import median, quantiles
 
 import pvops._core as _core
 from pvops.cpus import usable_cpus
-from pvops.errors import LockError
+from pvops.errors import LockError, nearest
 from pvops.lock.paired import Run, ratios
 
 #: Seconds that one lock may take in one case: plain ticket locks on too few CPUs take that long to stop.
@@ -138,7 +138,7 @@ def measure(
     if not names:
         raise LockError("this build has no locks of others to measure beside (cargo feature peers, Linux)")
     if unknown := sorted(set(locks or ()) - set(names)):
-        raise LockError(f"no lock is named {unknown[0]!r}: {', '.join(names)}")
+        raise LockError(f"no lock is named {unknown[0]!r}{nearest(unknown[0], names)}: {', '.join(names)}")
     if not 1 <= rounds <= 1000:
         raise LockError(f"rounds: {rounds}, where 1 to 1000 are possible")
     cases = standard_cases() if cases is None else cases
