@@ -198,6 +198,9 @@ fn what_is_no_x86_kernel_is_named() {
         (pack::compress(Compression::Gzip, b"hello"), "payload (offset 0x0): does not hold an ELF file"),
         (pack::bzimage_with(&[1; 4096], 0x204, 0, 0), "boot protocol 2.04 does not say"),
         (pack::bzimage_with(&pack::compress(Compression::Gzip, &[0xfa; 4096]), 0x204, 0, 0), "before 2.6.26"),
+        (pack::raw_bzimage("2.4.20-x (a@b)"), "2.4.20-x is not known: known are 2.6.20 and later"),
+        (pack::raw_bzimage("2.6.19"), "2.6.19 is not known"),
+        (pack::raw_bzimage("2.6.20-16"), "2.6.20-16, packed as a raw binary, which has no section tables: give its vm"),
     ] {
         let message = refusal(file);
         assert!(message.starts_with("test: ") && message.contains(said), "{message}");

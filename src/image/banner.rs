@@ -27,6 +27,13 @@ pub(super) fn release(banner: &str) -> Option<&str> {
     banner.strip_prefix(PREFIX)?.split(' ').next().filter(|release| !release.is_empty())
 }
 
+/// The numbers a release begins with, `[2, 6, 20]` of `2.6.20-16-generic`; what is not there counts as 0.
+pub(super) fn version(release: &str) -> Option<[u32; 3]> {
+    let end = release.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(release.len());
+    let mut numbers = release[..end].split('.').map(|part| part.parse().ok());
+    Some([numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +44,16 @@ mod tests {
         let banner = find(bytes).unwrap();
         assert_eq!(banner, "Linux version 6.1.0-56-amd64 (a@b) (gcc-12) #1 SMP (2026)");
         assert_eq!(release(banner), Some("6.1.0-56-amd64"));
+    }
+
+    #[test]
+    fn versions_are_the_numbers_before_the_suffix() {
+        for (release, numbers) in [("2.4.20-xbox", [2, 4, 20]), ("2.6.24.3-x", [2, 6, 24]), ("7.1-rc1", [7, 1, 0])] {
+            assert_eq!(version(release), Some(numbers), "{release}");
+        }
+        for release in ["", "6", "x.y", "99999999999.1"] {
+            assert_eq!(version(release), None, "{release}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::banner;
 use super::bzimage::SetupHeader;
 use super::refusal;
 use super::source::{Source, UnpackBuffer};
@@ -14,6 +15,9 @@ pub(super) const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
 /// How many places of an image that does not say where its payload is are tried. Enough for any kernel (the payload is
 /// the first or second hit), few enough that a hostile file cannot make us unpack all day.
 const MAX_CANDIDATES: usize = 16;
+
+/// The first release whose rules are known: `CONFIG_PARAVIRT` and `apply_paravirt()` came with it (c9ccf30d77f0).
+const OLDEST: [u32; 3] = [2, 6, 20];
 
 /// How the error begins where a stream unpacks to something else.
 const NO_ELF: &str = "does not hold an ELF file";
@@ -108,7 +112,10 @@ fn open_bzimage(bytes: &[u8], setup: SetupHeader, limit: usize) -> Result<(Sourc
     found.map_err(|mut error| {
         if setup.payload.is_none() && error.reason.starts_with(NO_ELF) {
             let release = setup.release(bytes).unwrap_or_else(|| "a kernel before 2.6.26".to_owned());
-            error.reason = format!("{release}, packed as a raw binary, which has no section tables: give its vmlinux");
+            error.reason = match banner::version(&release) {
+                Some(version) if version < OLDEST => format!("{release} is not known: known are 2.6.20 and later"),
+                _ => format!("{release}, packed as a raw binary, which has no section tables: give its vmlinux"),
+            };
         }
         error
     })

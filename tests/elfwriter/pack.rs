@@ -107,6 +107,14 @@ pub fn bzimage(payload: &[u8]) -> Vec<u8> {
     bzimage_with(payload, 0x20f, 0x40, payload.len() as u32)
 }
 
+/// A raw binary packed with gzip, as the bzImages before 2.6.26 have it, whose setup code names a release.
+pub fn raw_bzimage(release: &str) -> Vec<u8> {
+    let mut out = bzimage_with(&compress(Compression::Gzip, &[0xfa; 4096]), 0x204, 0, 0);
+    out[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
+    out[0x300..0x300 + release.len()].copy_from_slice(release.as_bytes());
+    out
+}
+
 /// A bzImage whose payload really is at 0x40 of the protected-mode code, and whose header says this about it.
 pub fn bzimage_with(payload: &[u8], version: u16, offset: u32, length: u32) -> Vec<u8> {
     const SECTORS: u8 = 3;

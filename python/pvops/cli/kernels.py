@@ -43,7 +43,18 @@ def opened(args: argparse.Namespace) -> Kernel:
     if getattr(args, "table", None) in (None, *MAY_LACK) and (missing := kernel.tables_not_found):
         why = "no symbol says where they lie, and nothing looks like more than a few of their rows"
         note(f"{kernel.name}: {', '.join(missing)}: {why}; if there are any, what the kernel writes there is missing")
+    # A table that is asked for alone goes by no rules.
+    if getattr(args, "table", None) is None and (doubt := _doubt(kernel)):
+        note(f"{kernel.name}: {doubt}; rules and names of {kernel.era} are taken")
     return kernel
+
+
+def _doubt(kernel: Kernel) -> str:
+    """What speaks against the release of an image, in words; nothing tells where it has no rules."""
+    try:
+        return kernel.rules.doubt
+    except OpsError:
+        return ""
 
 
 def _check_words(args: argparse.Namespace) -> None:

@@ -88,6 +88,9 @@ ERAS = (
     Listed("7.2", "v7_2", (7, 0)),
 )
 
+#: The newest release whose rules were read; what is newer is taken by the last era's.
+NEWEST: Version = (7, 3)
+
 _ALIASES = {"seed": "2.6.24-rc1"}
 
 
@@ -107,7 +110,10 @@ def era(name: str) -> Era:
             return found
     from pvops.errors import nearest
 
-    raise OpsError(f"no era {name}{nearest(name, eras())}; there are {', '.join(eras())}")
+    version = version_of(name)
+    covers = None if version is None or version[: len(NEWEST)] > NEWEST else of_version(version)
+    hint = f" (did you mean {covers}, which {name} is of?)" if covers else nearest(name, eras())
+    raise OpsError(f"no era {name}{hint}; there are {', '.join(eras())}")
 
 
 def doc(of: Era, op: str) -> str:

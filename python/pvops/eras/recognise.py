@@ -7,11 +7,27 @@ era's record marks as begun or gone; that something is missing is no evidence, s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from pvops.eras import era, eras, of_version, version_of
+from pvops.eras import ERAS, NEWEST, era, eras, of_version, version_of
 from pvops.eras.definition import Era
 from pvops.eras.rules import Image, Rules
 from pvops.errors import OpsError
+
+
+class Recognised(NamedTuple):
+    """The era of an image.
+
+    Attributes:
+        era: which.
+        reason: why it is that one.
+        doubt: what speaks against the release of its banner, in words; empty where nothing does. An era next to
+            the release's is none: distributions backport.
+    """
+
+    era: Era
+    reason: str
+    doubt: str = ""
 
 
 def of_image(image: Image, release: str | None, alternatives: str | None = None) -> Rules:
@@ -25,7 +41,7 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     Raises:
         OpsError: nothing tells.
     """
-    found, reason = era_of(image, release)
+    found, reason, doubt = era_of(image, release)
     paravirt = found.paravirt
     if (
         paravirt is not None
@@ -36,8 +52,8 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
         paravirt = paravirt._replace(clobbers=False)
     for passes in found.passes[:-1]:
         if sign := passes.sign(image, alternatives):
-            return Rules(found.name, passes.name, paravirt, f"{reason}, {sign}")
-    return Rules(found.name, found.passes[-1].name, paravirt, reason)
+            return Rules(found.name, passes.name, paravirt, f"{reason}, {sign}", doubt)
+    return Rules(found.name, found.passes[-1].name, paravirt, reason, doubt)
 
 
 def era_of_release(release: str | None) -> tuple[str, str]:
@@ -49,7 +65,7 @@ def era_of_release(release: str | None) -> tuple[str, str]:
     return name, f"release {release}"
 
 
-def era_of(image: Image, release: str | None) -> tuple[Era, str]:
+def era_of(image: Image, release: str | None) -> Recognised:
     """The era of an image, and why it is that one.
 
     Raises:
@@ -62,7 +78,9 @@ def era_of(image: Image, release: str | None) -> tuple[Era, str]:
         against = _against(image, proposed.marks)
         if not against:
             seen = _seen(image, proposed)
-            return proposed, f"release {release}{seen and f', and the image has {seen}'}"
+            newer = version is not None and version[: len(NEWEST)] > NEWEST
+            doubt = f"release {release} is newer than what was read, {_known()}" if newer else ""
+            return Recognised(proposed, f"release {release}{seen and f', and the image has {seen}'}", doubt)
     else:
         proposed, against = None, ""
     marks = _marks()
@@ -84,8 +102,10 @@ def era_of(image: Image, release: str | None) -> tuple[Era, str]:
         raise OpsError(_nothing_tells(release))
     found = era(best[2])
     if against:
-        return found, f"release {release}, but the image has {against}"
-    return found, f"the image has {_seen(image, found)}"
+        reason = f"release {release}, but the image has {against}"
+        return Recognised(found, reason, reason if abs(names.index(found.name) - place) > 1 else "")
+    reason = f"the image has {_seen(image, found)}"
+    return Recognised(found, reason, "" if version is None else f"release {release} is not known, {_known()}")
 
 
 def _seen(image: Image, found: Era) -> str:
@@ -115,4 +135,8 @@ def _marks() -> dict[str, dict[str, bool]]:
 
 def _nothing_tells(release: str | None) -> str:
     named = f"release {release}" if release else "it has no release"
-    return f"nothing tells by which rules this kernel patches: {named}; known are {eras()[1]} to {eras()[-1]}"
+    return f"nothing tells by which rules this kernel patches: {named}; {_known()}"
+
+
+def _known() -> str:
+    return f"known are {'.'.join(map(str, ERAS[0].first or ()))} to {'.'.join(map(str, NEWEST))}"

@@ -99,9 +99,11 @@ class Rules(NamedTuple):
         passes: whose passes, as the core names them.
         paravirt: its ``apply_paravirt()``; None from 6.8 on, where calls of ops are alternatives.
         reason: why these.
+        doubt: what speaks against the release of the image's banner, in words; empty where nothing does.
     """
 
     era: str
     passes: str
     paravirt: ParavirtRules | None
     reason: str
+    doubt: str = ""

@@ -44,7 +44,7 @@ class KernelImage(KernelView):
         from pvops.errors import OpsError
 
         try:
-            return recognise.era_of(self, self.release)[0].name
+            return recognise.era_of(self, self.release).era.name
         except OpsError:
             return None
 
