@@ -146,6 +146,15 @@ fn with_its_the_rest_of_a_paranoid_check_is_in_the_thunk() {
 }
 
 #[test]
+fn a_kernel_that_has_no_paranoid_checks_has_none_in_its_thunks() {
+    let (text, tables) = cfi_kernel();
+    let (text, _) = run("6.12", &text, &tables, &machine(CfiMode::Paranoid, Some(0), true), Landmarks::default());
+    assert_eq!(text[64..79], *b"\x41\xba\x44\x33\x22\x11\x49\x83\xeb\x10\x0f\x1f\x40\x00\xe8");
+    let target = 78_u64.wrapping_add(5 + u64::from(u32::from_le_bytes(text[79..83].try_into().unwrap())));
+    assert_eq!(target & 0xfff, 32);
+}
+
+#[test]
 fn callers_trap_at_a_udb_since_7_3() {
     let (text, _) = cfi_of("7.3", CfiMode::Kcfi, Some(0));
     assert_eq!(text[74..78], *b"\x75\x01\xa8\xd6");

@@ -5,7 +5,8 @@
 
 use super::counting::Counting;
 use super::info::KernelInfo;
-use super::its::{Place, Thunks};
+use super::its::{Layout, Place, Thunks};
+use super::state::State;
 use super::view::View;
 use super::visit::{Branch, OpSlot, Visit};
 use crate::image::{Bits, Image};
@@ -153,9 +154,11 @@ impl<'a> SiteMap<'a> {
         places.map(|&place| &self.clusters[place as usize])
     }
 
-    /// By row of `.retpoline_sites`: page and offset of its ITS thunk, where it has one.
-    pub fn its(&self, fenced: bool) -> &[Option<Place>] {
-        self.thunks.places(&self.tables.retpolines, &self.branches, fenced)
+    /// By row of `.retpoline_sites`: page and offset of its ITS thunk, where it has one under a state.
+    pub fn its(&self, state: &State) -> &[Option<Place>] {
+        let layout = Layout { fenced: state.branches.fenced(), paranoid: self.is_paranoid(state) };
+        let in_check = |row, address| self.is_in_check(row, address, state);
+        self.thunks.places(&self.tables.retpolines, &self.branches, layout, in_check)
     }
 
     /// Whether a function begins at an address.

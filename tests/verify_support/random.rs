@@ -23,6 +23,9 @@ const LEAST: usize = 4;
 const RETPOLINE: u16 = 32;
 const LFENCE: u16 = 33;
 const RETHUNK: u16 = 34;
+const ITS: u16 = 35;
+/// Where thunks are allocated; no kernel made here needs more.
+const ITS_PAGES: [u64; 2] = [0xffff_ffff_c000_5000, 0xffff_ffff_c000_9000];
 const ERAS: [&str; 4] = ["6.1", "6.5", "6.12", "7.2"];
 
 /// Decisions, as long as they last; then the first choice of each.
@@ -284,14 +287,19 @@ fn machine(dice: &mut Choices<'_>, tables: &Tables, targets: &[u64], thunk: u64,
         retpoline: Some(RETPOLINE),
         retpoline_lfence: Some(LFENCE),
         rethunk: Some(RETHUNK),
+        its: Some(ITS),
+        its_pages: ITS_PAGES.to_vec(),
         return_thunk: Some(thunk),
         uniprocessor: dice.flag(),
         nops: if rules.era == "6.1" { &X86_NOPS } else { &X86_11_NOPS },
         ..Boot::default()
     };
-    for feature in (0..POOL).chain([RETPOLINE, LFENCE, RETHUNK]) {
+    for feature in (0..POOL).chain([RETPOLINE, LFENCE, RETHUNK, ITS]) {
         boot.features[usize::from(feature / 32)] |= u32::from(dice.flag()) << (feature % 32);
     }
+    // its_apply_mitigation(): no thunks beside retpolines.
+    let without = u32::from(boot.features[1] & 1 << (RETPOLINE - 32) != 0) << (ITS - 32);
+    boot.features[1] &= !without;
     let mode = dice.pick(&[CfiMode::Kcfi, CfiMode::FineIbt, CfiMode::Paranoid, CfiMode::Off]);
     let seed = (0..4).fold(0, |seed, _| seed << 8 | dice.roll(256) as u32);
     boot.cfi = Cfi { mode, seed: Some(seed) };
@@ -323,6 +331,7 @@ impl Scene {
             retpoline: Some(RETPOLINE),
             retpoline_lfence: Some(LFENCE),
             rethunk: Some(RETHUNK),
+            its: Some(ITS),
             ..FeatureNumbers::default()
         };
         let info = KernelInfo { numbers, nops: vec![self.boot.nops], ..KernelInfo::default() };

@@ -11,12 +11,14 @@
 //! A hash is the built one xor the seed of the boot, but where that would look like `endbr` (`cfi_rehash()`).
 
 use super::code::ClusterCode;
+use super::retpolines::to_thunk;
 use crate::insn::{JMP, JMP_SHORT};
 use crate::plan::CfiMode;
 use crate::plan::forms::ENDBR64;
 use crate::verify::hashes::{CALLER, PARANOID, PREAMBLE, caller_hash, preamble_hash};
 use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
+use crate::verify::visit::Branch;
 
 /// What stands for the hash in FineIBT's code.
 const PLACEHOLDER: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
@@ -137,7 +139,10 @@ impl SiteMap<'_> {
             (CfiMode::Paranoid, Some(paranoid)) => match self.paranoid_call(row) {
                 Some(call) => {
                     let mut bytes = filled(paranoid, hash);
-                    if call == JMP {
+                    if let Some(thunk) = self.paranoid_thunk(row, state) {
+                        let site = address + CALLER as u64;
+                        to_thunk(site, call, thunk, &mut bytes[CALLER..]);
+                    } else if call.opcode == JMP {
                         let jump = if self.rules.retpolines.cs { b"\x41\xff\xe3\xcc" } else { b"\x41\xff\xe3\x90" };
                         bytes[PARANOID - jump.len()..].copy_from_slice(jump);
                     }
@@ -157,18 +162,26 @@ impl SiteMap<'_> {
     }
 
     /// The opcode of the call or jump behind a check, where a paranoid check takes its place too: six bytes.
-    fn paranoid_call(&self, row: u32) -> Option<u8> {
+    fn paranoid_call(&self, row: u32) -> Option<Branch> {
         let branch = self.branches.get(row as usize).copied().flatten()?;
-        (branch.len as usize == PARANOID - CALLER && !branch.conditional).then_some(branch.opcode)
+        (branch.len as usize == PARANOID - CALLER && !branch.conditional).then_some(branch)
+    }
+
+    /// The ITS thunk in which a paranoid check ends, where it does (`emit_paranoid_trampoline()`, e52c1dc7455d).
+    fn paranoid_thunk(&self, row: u32, state: &State) -> Option<u64> {
+        let (page, offset) = self.its(state).get(row as usize).copied().flatten().filter(|_| state.branches.its())?;
+        Some(state.pages.get(usize::from(page))?.wrapping_add(offset.into()))
+    }
+
+    /// Callers check too.
+    pub(in crate::verify) fn is_paranoid(&self, state: &State) -> bool {
+        state.cfi.mode == CfiMode::Paranoid && self.landmarks.fineibt_paranoid.is_some()
     }
 
     /// Whether the branch at a site belongs to the paranoid check before it.
-    pub(super) fn is_in_check(&self, row: u32, site: u64, state: &State) -> bool {
+    pub(in crate::verify) fn is_in_check(&self, row: u32, site: u64, state: &State) -> bool {
         let check = site.wrapping_sub(CALLER as u64);
-        state.cfi.mode == CfiMode::Paranoid
-            && self.landmarks.fineibt_paranoid.is_some()
-            && caller_hash(self.code.from(check)).is_some()
-            && self.paranoid_call(row).is_some()
+        self.is_paranoid(state) && caller_hash(self.code.from(check)).is_some() && self.paranoid_call(row).is_some()
     }
 
     /// `poison_cfi()`: the preamble of a function that nothing calls indirectly accepts no caller.

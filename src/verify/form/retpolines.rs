@@ -35,7 +35,7 @@ impl SiteMap<'_> {
             _ => {}
         }
         if mode.its()
-            && let Some((page, offset)) = self.its(mode.fenced()).get(row as usize).copied().flatten()
+            && let Some((page, offset)) = self.its(state).get(row as usize).copied().flatten()
         {
             if let Some(page) = state.pages.get(usize::from(page)) {
                 to_thunk(address, branch, page.wrapping_add(offset.into()), site);
@@ -78,7 +78,7 @@ impl SiteMap<'_> {
 }
 
 /// The branch as it was, to another place.
-fn to_thunk(address: u64, branch: Branch, target: u64, site: &mut [u8]) {
+pub(super) fn to_thunk(address: u64, branch: Branch, target: u64, site: &mut [u8]) {
     let at = site.len() - 5;
     let five = insn::jmp(address + at as u64, target);
     site[..at].fill(if branch.conditional { 0x0f } else { CS });

@@ -77,13 +77,18 @@ impl Inference<'_, '_, '_> {
             return;
         }
         let map = self.map;
-        let places = map.its(self.state.branches.fenced());
+        let places = map.its(&self.state);
         let mut tallies: Vec<Tally<u64>> = Vec::new();
         for site in sites {
-            let [visit] = map.visits(site) else { continue };
-            let Kind::Retpoline(row) = visit.kind else { continue };
-            let (Some((page, offset)), Some(found)) = (places[row as usize], site.found(self.view)) else { continue };
-            let len = found.len();
+            // A check before the branch is of the same cluster.
+            let branch = map.visits(site).iter().find_map(|visit| match visit.kind {
+                Kind::Retpoline(row) => Some((visit, row)),
+                _ => None,
+            });
+            let Some((visit, row)) = branch else { continue };
+            let len = usize::from(visit.len);
+            let Some((page, offset)) = places.get(row as usize).copied().flatten() else { continue };
+            let Some(found) = self.view.bytes(visit.address, len) else { continue };
             let Some(displacement) = len.checked_sub(4).map(|at| &found[at..]) else { continue };
             let base = map.code.target(visit.address, len, displacement).wrapping_sub(offset.into());
             if base % 4096 == 0 && !self.in_image(base) {
