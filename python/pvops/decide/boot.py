@@ -92,6 +92,9 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     thunk: int | None = None
     keys: Mapping[int, KeyState] = {}
     calls: Mapping[int, CallState] = {}
+    keys_changed: Mapping[int, bool] = {}
+    calls_changed: Mapping[int, int] = {}
+    early: set[int] = set()
     one_cpu = (False, "no .smp_locks")
     checks = None
     if kernel.has_section(".altinstructions"):
@@ -101,17 +104,19 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         from pvops.decide.returns import return_thunk, uniprocessor
 
         words = predict(booted, kernel)
-        features = words.words()
         for name, kernels_name in _PASS_FEATURES.items():
             number = words.numbers.number(kernels_name)
             if number is not None:
                 numbers[name] = number
+        features = words.words(numbers.values())
         returns = return_thunk(words, kernel)
         thunk = returns.address
         answer = uniprocessor(booted, kernel)
         one_cpu = (answer.best, answer.source)
-        keys = predict_keys(words, kernel)
-        calls = predict_calls(words, kernel)
+        keys = of_keys = predict_keys(words, kernel)
+        calls = of_calls = predict_calls(words, kernel)
+        keys_changed, calls_changed = of_keys.changed, of_calls.changed
+        early = {key for key in calls_changed if calls[key].early}
         checks = cfi(booted, words) if kernel.has_section(".cfi_sites") else None
     template, core = None, None
     pointers = None
@@ -134,9 +139,9 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         template=template,
         rules=core,
         pointers=pointers,
-        keys=_known({address: key.enabled for address, key in keys.items()}, state and state.keys),
-        static_calls=_known({key: call.function for key, call in calls.items()}, state and state.static_calls),
-        early_calls=_early(calls) if state is None else set(state.early_calls),
+        keys=_known(keys_changed, state and state.keys),
+        static_calls=_known(calls_changed, state and state.static_calls),
+        early_calls=early if state is None else set(state.early_calls),
         constants=_known(_constants(booted, kernel), state and state.constants),
         its_pages=list(state.its_pages) if state is not None else [],
         cfi=checks,
@@ -144,7 +149,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     )
     otherwise = None
     if machine is not None and state is None and words is not None and words.unknown():
-        otherwise = partial(boot, words.words(otherwise=True))
+        otherwise = partial(boot, words.words(numbers.values(), otherwise=True))
     return Setup(boot(features), booted, slots, ops.patch_function, nop_choice, words, one_cpu, keys, calls, otherwise)
 
 
@@ -184,11 +189,6 @@ def _saved_slots(kernel: KernelImage, slots: Mapping[str, Slot], state: State) -
             symbol = kernel.symbol_at(function) if function else None
             held[op] = held[op]._replace(symbol=symbol, address=function or None, why=_SAVED)
     return held
-
-
-def _early(calls: Mapping[int, CallState]) -> set[int]:
-    """The static calls that were updated before a return thunk was chosen."""
-    return {key for key, call in calls.items() if call.early}
 
 
 def _known(guessed: Mapping[K, V], held: Mapping[K, V] | None) -> dict[K, tuple[V, bool]]:

@@ -6,8 +6,8 @@ keeps what the image is built with: most keys are only ever turned by user space
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from pvops.decide import lsm, netfilter
 from pvops.decide.calls import PREFIX, CallTarget, calls, unnamed
@@ -60,8 +60,36 @@ class CallState(NamedTuple):
 
 _BUILT = "as built"
 
+S = TypeVar("S")
+V = TypeVar("V")
 
-def predict_keys(words: FeatureWords, kernel: KernelImage) -> dict[int, KeyState]:
+
+class States(Mapping[int, S], Generic[S, V]):
+    """A state by address: of a key, or of a call. Each is made when it is asked for, since a kernel has thousands.
+
+    Args:
+        addresses: of all.
+        make: makes the state at an address.
+        changed: what those are changed to that a boot does not leave as built.
+    """
+
+    def __init__(self, addresses: Mapping[int, object], make: Callable[[int], S], changed: Mapping[int, V]) -> None:
+        self._addresses, self._make = addresses, make
+        self.changed = changed
+
+    def __getitem__(self, address: int) -> S:
+        if address not in self._addresses:
+            raise KeyError(address)
+        return self._make(address)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._addresses)
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+
+def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, bool]:
     """Every key that a jump label uses, by address.
 
     Args:
@@ -70,10 +98,34 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> dict[int, KeyState
     """
     hooks = lsm.hooks(kernel, words.facts)
     packets = netfilter.registered(kernel, words.facts.version)
-    return {
-        key: _state(words, kernel, _Key(key, initial, uses.place_in_data(place), sites), hooks, packets)
-        for key, initial, place, sites in kernel.tables.static_keys()
-    }
+    keys = {found[0]: found for found in kernel.keep(_keys)}
+
+    def state(address: int) -> KeyState:
+        _, initial, place, sites = keys[address]
+        return _state(words, kernel, _Key(address, initial, uses.place_in_data(place), sites), hooks, packets)
+
+    changed = {}
+    for address, initial, place, _ in keys.values():
+        name = place[0] if place is not None else ""
+        if hooks is not None and name.startswith(_HOOK):
+            # Thousands since 6.12, of which one list tells all.
+            differs = (address in hooks.keys) != initial
+        else:
+            ruled = name in RULES or name.partition(".")[0] in RULES or name in _BY_PLACE
+            differs = ruled or uses.place_in_data(place) is None
+        if differs and (enabled := state(address).enabled) != initial:
+            changed[address] = enabled
+    return States(keys, state, changed)
+
+
+def _keys(kernel: KernelImage) -> list[tuple[int, bool, tuple[str, int] | None, list[int]]]:
+    return kernel.tables.static_keys()
+
+
+#: What the keys of security modules' hooks are called, since 6.12.
+_HOOK = "security_hook_active_"
+#: Keys in arrays, which `netfilter` tells apart.
+_BY_PLACE = frozenset({"nf_hooks_needed"})
 
 
 class _Key(NamedTuple):
@@ -112,7 +164,7 @@ def _state(
         return KeyState(key, None, initial, initial, _BUILT)
     name, offset = found
     shown = f"{name}+{offset:#x}" if offset else name
-    if hooks is not None and name.startswith("security_hook_active_"):
+    if hooks is not None and name.startswith(_HOOK):
         on = key in hooks.keys
         return KeyState(key, shown, on, initial, f"security modules: {hooks.source}")
     entry = RULES.get(name) or RULES.get(name.partition(".")[0])
@@ -130,17 +182,22 @@ def _by_code(kernel: KernelImage, sites: list[int]) -> str | None:
     return "__use_tsc" if len(codes) == 1 and codes[0][5:] == b"\x0f\x31" else None
 
 
-def predict_calls(words: FeatureWords, kernel: KernelImage) -> dict[int, CallState]:
+def predict_calls(words: FeatureWords, kernel: KernelImage) -> States[CallState, int]:
     """Every static call that is patched, by the address of its key; of its trampoline where nothing tells the key."""
     known = calls(words, kernel)
     hooks = lsm.hooks(kernel, words.facts)
     names = kernel.keep(uses.calls)
     by_code = {} if all(call.name for call in names.values()) else unnamed(words, kernel)
-    found = {}
-    for key, call in sorted(names.items()):
+
+    def state(key: int) -> CallState:
+        call = names[key]
         target = known.get(call.name) if call.name else by_code.get(key)
-        found[key] = _call(kernel, key, call, target, hooks)
-    return found
+        return _call(kernel, key, call, target, hooks)
+
+    hooked = hooks.calls if hooks is not None else {}
+    ruled = {key for key, call in names.items() if key in hooked or call.name in known or key in by_code}
+    changed = {key: now.function for key in sorted(ruled) if (now := state(key)).function != now.initial or now.early}
+    return States(names, state, changed)
 
 
 def _call(

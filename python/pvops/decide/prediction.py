@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide.answers import Answer, Facts, facts_of
@@ -57,14 +57,15 @@ class FeatureWords:
         number = self.numbers.number(name)
         return None if number is None else self[number]
 
-    def words(self, *, otherwise: bool = False) -> list[int]:
-        """``boot_cpu_data.x86_capability`` as far as it is named: guesses where nothing is known.
+    def words(self, also: Iterable[int] = (), *, otherwise: bool = False) -> list[int]:
+        """``boot_cpu_data.x86_capability`` as far as rows ask for it: guesses where nothing is known.
 
         Args:
+            also: numbers that something else asks for.
             otherwise: the opposite of each guess.
         """
         words = [0] * (self.numbers.ncapints + self.numbers.nbugints)
-        for number in self.numbers.by_number:
+        for number in {*self.numbers.consulted(), *also}:
             feature = self[number]
             if number < len(words) * 32 and feature.guess != (otherwise and feature.value is None):
                 words[number // 32] |= 1 << number % 32
@@ -75,7 +76,7 @@ class FeatureWords:
         return [feature for feature in self if feature.value is None]
 
     def _feature(self, number: int) -> Feature:
-        name = self.numbers.by_number.get(number)
+        name = self.numbers.name(number)
         if name is None:
             name = Name(number, f"{number // 32}*32+{number % 32}", None, False, "nothing names this number")
             return Feature(name, None, False, "nothing names this number")

@@ -13,8 +13,8 @@ Four sources, the surest first:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.eras import releases, version_of
@@ -83,24 +83,47 @@ class Numbers:
         declared: the release whose declared numbers were taken.
         ncapints: words of features; bugs come after.
         nbugints: words of bugs.
-        by_number: number → `Name`, for every number that has one.
         printed: whether the image has names of features, so that one without is not printed.
     """
 
     def __init__(
-        self, kernel: KernelView, base: Declared, words: tuple[int, int], by_number: Mapping[int, Name], asked: set[int]
+        self,
+        kernel: KernelView,
+        base: Declared,
+        words: tuple[int, int],
+        known: Mapping[int, Name],
+        others: Callable[[], Mapping[int, Name]],
+        asked: set[int],
     ) -> None:
         self._kernel = kernel
+        self._known = known
+        self._others = others
         self._asked = asked
         self.declared = base
         self.ncapints, self.nbugints = words
-        self.by_number = by_number
-        self.printed = any(name.printed is not None for name in by_number.values())
-        self.by_name = {name.name: name for name in by_number.values()}
+        self.printed = any(name.printed is not None for name in known.values())
+        self._named = {name.name: name for name in known.values()}
+
+    @cached_property
+    def by_number(self) -> Mapping[int, Name]:
+        """Number → `Name`, for every number that has one, ascending."""
+        return dict(sorted({**self._others(), **self._known}.items()))
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Name]:
+        """The same by name."""
+        return {name.name: name for name in self._others().values()} | self._named
+
+    def name(self, number: int) -> Name | None:
+        """What a number stands for, or None."""
+        found = self._known.get(number)
+        if found is None and number // 32 in HARDWARE and number < self.ncapints * 32:
+            return self.by_number.get(number)
+        return found
 
     def number(self, name: str) -> int | None:
         """The number of a feature (or ``BUG_…``) by the kernel's name, or None."""
-        found = self.by_name.get(name)
+        found = self._named.get(name) or self.by_name.get(name)
         return found.number if found else None
 
     def consulted(self) -> list[int]:
@@ -143,13 +166,6 @@ def of_image(kernel: KernelView) -> Numbers:
         if number not in found and feature not in taken and number < ncapints * 32:
             ok, source = _check(feature, number, base, printed.names, anchored)
             found[number] = Name(number, feature, None, ok, source)
-    taken |= base.features.keys()
-    for other in reversed(releases.all_releases()):
-        for feature, number in other.features.items():
-            if feature in taken:
-                continue  # it has moved: LFENCE_RDTSC, of word 3 in 6.2, is of word 20 since 6.3
-            if number // 32 in HARDWARE and number not in found and number < ncapints * 32:
-                found[number] = Name(number, feature, None, *_check(feature, number, other, printed.names, anchored))
     first = ncapints * 32
     for number, text in bugs.names.items():
         found[first + number] = Name(first + number, f"BUG_{text.upper()}", text, True, f"{bugs.source}; {why}")
@@ -157,7 +173,30 @@ def of_image(kernel: KernelView) -> Numbers:
         if first + number not in found:
             source = f"declared in {base.release}, after {ncapints} words of features"
             found[first + number] = Name(first + number, f"BUG_{bug}", None, bool(bugs.names), source)
-    return Numbers(kernel, base, (ncapints, bugs.words or base.nbugints), found, asked)
+
+    def others() -> Mapping[int, Name]:
+        return _of_registers(base, ncapints, found, printed.names, anchored)
+
+    return Numbers(kernel, base, (ncapints, bugs.words or base.nbugints), found, cache(others), asked)
+
+
+def _of_registers(
+    base: Declared,
+    ncapints: int,
+    known: Mapping[int, Name],
+    printed: Mapping[int, str],
+    anchored: Mapping[str, anchors.Anchored],
+) -> Mapping[int, Name]:
+    """Features of CPUID registers that other releases declare, and `base` does not. All eras are loaded for them."""
+    taken = {name.name for name in known.values()} | base.features.keys()
+    found: dict[int, Name] = {}
+    for other in reversed(releases.all_releases()):
+        for feature, number in other.features.items():
+            if feature in taken:
+                continue  # it has moved: LFENCE_RDTSC, of word 3 in 6.2, is of word 20 since 6.3
+            if number // 32 in HARDWARE and number not in known and number not in found and number < ncapints * 32:
+                found[number] = Name(number, feature, None, *_check(feature, number, other, printed, anchored))
+    return found
 
 
 def _least_contradicted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ class Call(NamedTuple):
 
 
 def calls(kernel: KernelView) -> dict[int, Call]:
-    """Every static call that has sites or a trampoline, by the address of its key; one whose trampoline's key nothing
-    names, by the trampoline's address too.
+    """Every static call that has sites or a trampoline, by the address of its key, ascending; one whose
+    trampoline's key nothing names, by the trampoline's address too.
 
     Raises:
         TableError: a table of the image is malformed.
     """
-    return {key: Call(name, built) for key, name, built in kernel.tables.call_keys()}
+    return {key: Call(name, built) for key, name, built in sorted(kernel.tables.call_keys(), key=itemgetter(0))}
 
 
 #: An offset into a symbol beyond this is no place in it: the image names little of its data.

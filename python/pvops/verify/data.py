@@ -116,11 +116,12 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
     core = _core.hear(report, info, list(ops), found)
     if core is None:
         return Data(unheard=("data: memory is .text alone",))
-    features = kernel.feature_numbers.by_number
+    features = kernel.feature_numbers
 
     def name(what: str, address: int, which: int) -> str:
         if what == "feature":
-            return features[which].name if which in features else f"{which // 32}*32+{which % 32}"
+            feature = features.name(which)
+            return f"{which // 32}*32+{which % 32}" if feature is None else feature.name
         if what == "pv_ops" and address in ops:
             return ops[address]
         place = kernel.place(address)

@@ -130,7 +130,7 @@ def _run(kernel: KernelImage, raw: _core._Run, disassembled: bool) -> Unexplaine
 
 def _votes(kernel: KernelImage, core: _core.Report, about: list[str] | None = None) -> list[Vote]:
     """What the sites say; with ``about`` only of these kinds of unknowns."""
-    features = kernel.feature_numbers.by_number
+    features = kernel.feature_numbers
     constants = [section for section, _, _ in kernel.tables.constants()]
     slots: dict[int, str] = {}
     if core.votes(["slot"]) and about is None:
@@ -138,7 +138,8 @@ def _votes(kernel: KernelImage, core: _core.Report, about: list[str] | None = No
 
     def name(about: str, which: int) -> str:
         if about == "feature":
-            return features[which].name if which in features else f"{which // 32}*32+{which % 32}"
+            feature = features.name(which)
+            return f"{which // 32}*32+{which % 32}" if feature is None else feature.name
         if about == "constant":
             return constants[which]
         if about == "slot":
