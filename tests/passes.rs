@@ -81,6 +81,9 @@ fn a_direct_call_row_on_anything_but_an_indirect_call_stops_the_kernel() {
         assert!(message.contains("row 0") && message.contains("alt_replace_call"), "{message}");
         let message = bug(era, b"\xff\x15\x00\x00\x00\x00", &[0x90; 5], rows.clone(), 1);
         assert!(message.contains("is no call"), "{message}");
+        let long = vec![Alternative { len: 255, ..rows[0] }];
+        let message = bug(era, &[0x90; 255], &call, long, 1);
+        assert!(message.contains(&format!("255 bytes that is no indirect call: {}…", "90 ".repeat(16))), "{message}");
     }
 }
 

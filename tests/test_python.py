@@ -16,6 +16,7 @@ from pvops.kernel import open_stdin
 from pvops.lock import simulate
 from pvops.plan.diff import compare
 from pvops.plan.explain import explanation
+from pvops.plan.writes import Undetermined, Write
 
 #: The longest line that a person reads at a prompt without scrolling.
 LINE = 200
@@ -69,6 +70,13 @@ def test_what_is_left_over_is_shown_as_bytes_and_a_few_rows_of_many(opened: pvop
     assert repr(votes).endswith(f"… {len(votes) - 3:,} more]")
 
 
+def test_what_is_long_is_cut() -> None:
+    write = Write(0x81000000, "alternatives", 3, bytes(255), 255, "inlined", "", "", None, None, None)
+    assert repr(write) == "<Write 0x81000000 alternatives row 3: 00 00 00 00 00 00 00 00 00 00 00…, inlined>"
+    unknown = Undetermined(0x81000000, 255, "alternatives", 3, ("90" * 255,) * 5)
+    assert len(repr(unknown)) <= LINE
+
+
 def test_in_a_notebook_it_is_a_piece_of_html(opened: pvops.Kernel) -> None:
     plan, other = opened.plan(), opened.plan("kvm")
     result = simulate.simulate(simulate.Case(protocol="pv-ticket", vcpus=2, pcpus=1, duration=0.01))
@@ -111,6 +119,13 @@ def test_what_the_command_line_takes_python_takes(opened: pvops.Kernel) -> None:
     assert (plan.backend, plan.machine.name) == (backends.kvm, "intel-haswell")
     assert opened.plan(machine="baseline").machine is None
     assert plan.explain(str(site.symbol)) == plan.explain(site.address)
+
+
+def test_a_plan_is_under_the_backend_of_its_machine(opened: pvops.Kernel) -> None:
+    guest = pvops.Machine(name="guest", hypervisor="kvm")
+    assert opened.plan(machine=guest).backend == backends.kvm
+    assert opened.slots(machine=guest)["pv_cpu_ops.io_delay"].symbol == "kvm_io_delay"
+    assert opened.plan("native", machine=guest).backend == opened.plan().backend == backends.native
 
 
 def test_a_kernel_and_a_plan_cross_to_another_process(sample_kernel: Path) -> None:

@@ -94,7 +94,7 @@ class Kernel(KernelImage):
 
     def plan(
         self,
-        backend: Backend | str = "native",
+        backend: Backend | str | None = None,
         *,
         machine: Machine | str | os.PathLike[str] | None = None,
         rules: Rules | None = None,
@@ -102,7 +102,7 @@ class Kernel(KernelImage):
         """What this kernel writes to its own text under a backend, on a machine.
 
         Args:
-            backend: a backend or its name.
+            backend: a backend or its name; without one that of the machine's hypervisor, native where it tells of none.
             machine: what it boots on: a machine, or what ``--machine`` takes (a file, a preset's name, ``baseline`` for
                 a CPU of which nothing is known). Without one it is a CPU usual in servers when the kernel came out, by
                 `Machine.usual`; what neither tells is assumed, and the plan says what.
@@ -117,7 +117,7 @@ class Kernel(KernelImage):
         return Plan(self, *self._asked(backend, machine, rules))
 
     def slots(
-        self, backend: Backend | str = "native", *, machine: Machine | str | os.PathLike[str] | None = None
+        self, backend: Backend | str | None = None, *, machine: Machine | str | os.PathLike[str] | None = None
     ) -> Mapping[str, Slot]:
         """What each op holds under a backend, on a machine, as `plan` takes them, and why; nothing is planned.
 
@@ -138,20 +138,22 @@ class Kernel(KernelImage):
         return Machine.usual(self.release, backend.hypervisor)
 
     def _asked(
-        self, backend: Backend | str, machine: Machine | str | os.PathLike[str] | None, rules: Rules | None
+        self, backend: Backend | str | None, machine: Machine | str | os.PathLike[str] | None, rules: Rules | None
     ) -> tuple[Backend, Machine | None, Rules]:
         """The backend, machine and rules that are meant; see `plan`."""
         from pvops import backends
+        from pvops.decide.backend import chosen
         from pvops.machine.machine import Machine
 
         rules = rules or self.rules
+        described = machine if isinstance(machine, Machine) else None
+        if described is None and machine not in (None, BASELINE):
+            described = Machine.load(machine)  # type: ignore[arg-type]
+        if backend is None:
+            backend = chosen(self, described, rules.era).name
         if isinstance(backend, str):
             backend = backends.get(backend, rules.era)
-        if machine is None:
-            machine = self.usual_machine(backend)
-        elif not isinstance(machine, Machine):
-            machine = None if machine == BASELINE else Machine.load(machine)
-        return backend, machine, rules
+        return backend, self.usual_machine(backend) if machine is None else described, rules
 
     def verify(
         self,

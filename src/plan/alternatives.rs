@@ -38,6 +38,9 @@ pub struct Patcher {
     pub nops: &'static NopTable,
 }
 
+/// So many bytes of a site are shown in an error: more than any instruction has.
+const MAX_SHOWN: usize = 16;
+
 /// What the indirect call of a direct-call row would call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Callee {
@@ -258,8 +261,10 @@ fn callee(run: &Run<'_>, row: &Alternative, len: u8, replacement: &[u8], site: &
         return Err(Error::bug("BUG: a direct-call row whose replacement is no call (alt_replace_call)"));
     }
     let Some(slot) = insn::called_pointer(run.memory.bits(), row.address, site) else {
+        let (begins, more) = (&site[..site.len().min(MAX_SHOWN)], if site.len() > MAX_SHOWN { " …" } else { "" });
+        let shown = begins.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
         return Err(Error::bug(format!(
-            "BUG: a direct-call row at a site of {len} bytes that is no indirect call: {site:02x?} (alt_replace_call)"
+            "BUG: a direct-call row at a site of {len} bytes that is no indirect call: {shown}{more} (alt_replace_call)"
         )));
     };
     let Some(target) = run.pointer(slot) else {

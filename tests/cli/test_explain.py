@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import pvops as package
 from cli.run import document, pvops, trouble
 
@@ -135,3 +137,39 @@ def test_without_a_machine_a_usual_one_is_assumed_and_named(kernel: Callable[[st
     assert b"no --machine: intel-icelake-server, a usual CPU" in done.stderr
     assert document("explain", opened.name, "do_syscall_64")["machine"] == "intel-icelake-server"
     assert document("explain", opened.name, "do_syscall_64", "--machine", "baseline")["machine"] is None
+
+
+@pytest.mark.parametrize("command", ["explain", "disasm"])
+def test_a_machine_that_runs_on_a_hypervisor_takes_its_backend_and_says_so(
+    command: str, sample_kernel: Path, tmp_path: Path
+) -> None:
+    guest = tmp_path / "guest.json"
+    guest.write_text('{"flags": "fpu hypervisor", "hypervisor": "kvm"}')
+    place = f"{first_site(sample_kernel, 'pv_cpu_ops.io_delay'):#x}"
+    done = pvops(command, sample_kernel, place, "--machine", guest)
+    asked = pvops(command, sample_kernel, place, "--machine", guest, "--backend", "kvm")
+    assert done.stdout == asked.stdout
+    assert done.stderr.decode() == f"pvops: no --backend: {guest} runs on kvm (--backend native: on none)\n"
+    assert not asked.stderr
+    assert pvops(command, sample_kernel, place, "--machine", guest, "--backend", "native").stdout != done.stdout
+
+
+def test_a_hypervisor_without_ops_is_taken_as_native_and_said(sample_kernel: Path, tmp_path: Path) -> None:
+    guest = tmp_path / "guest.json"
+    guest.write_text('{"flags": "fpu hypervisor", "hypervisor": "jailhouse"}')
+    done = pvops("explain", sample_kernel, f"{first_site(sample_kernel, 'pv_cpu_ops.io_delay'):#x}", "--machine", guest)
+    assert done.stderr.decode() == f"pvops: {guest}: given: jailhouse has no ops of its own; taken as native\n"
+
+
+@pytest.mark.parametrize("command", ["explain", "disasm"])
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("sample_lock+0x4/0x10", ""),
+        ("sample_lock+0x4/0x20", "sample_lock has 0x10 bytes here, not 0x20: the oops may be of another build\n"),
+        ("sample_lock+0x14", "sample_lock has only 0x10 bytes: 0x14 lies behind it\n"),
+    ],
+)
+def test_what_speaks_against_a_place_is_said(command: str, place: str, said: str, sample_kernel: Path) -> None:
+    done = pvops(command, sample_kernel, place, "--machine", "intel-haswell")
+    assert (done.returncode, done.stderr.decode().replace("pvops: ", "")) == (0, said)

@@ -35,6 +35,8 @@ WRONG = [
     ("explain KERNEL sample_lock+1_0", "is no offset"),
     ("explain KERNEL sample_lock+1f", "is no offset"),
     ("explain KERNEL sample_lock+0x1/0x999", "that oops is of another kernel"),
+    ("explain KERNEL sample_lock+0x11/0x10", "behind the end of its function"),
+    ("explain KERNEL sample_lock+99999", "in no section of the image"),
     ("explain sample_lock KERNEL", "the kernel comes first, then the place"),
     ("explain KERNEL sample_lock --backend kvmm", "did you mean kvm?"),
     ("explain KERNEL sample_lock --machine intel-haswel", "did you mean intel-haswell?"),

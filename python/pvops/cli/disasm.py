@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output
-from pvops.cli.kernels import machine_of, opened, planned, say_assumed, slide_of
+from pvops.cli.kernels import backends_of, machine_of, opened, places_of, planned, say_assumed, slide_of
 from pvops.render import disasm as render
 from pvops.render import terminal
 
@@ -17,9 +17,9 @@ def run(args: argparse.Namespace) -> int:
 
     kernel = opened(args)
     slide = slide_of(args, kernel)
-    places = [kernel.whole(place) for place in kernel.places(args.function, slide=slide)]
+    places = [kernel.whole(place) for place in places_of(kernel, args.function, slide)]
     machine = machine_of(args)
-    names = list(dict.fromkeys(args.backend or ["native"]))
+    names = backends_of(args, kernel, machine)
     plans = {name: planned(args, kernel, name, machine) for name in names}
     listings = [(place, {name: instructions(plan, place) for name, plan in plans.items()}) for place in places]
     found = (row for place, listing in listings for row in render.rows(place, listing, slide))

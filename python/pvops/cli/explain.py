@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output, pages
-from pvops.cli.kernels import machine_of, opened, planned, say_assumed, slide_of
+from pvops.cli.kernels import backends_of, machine_of, opened, places_of, planned, say_assumed, slide_of
 from pvops.render import explain_text, terminal
 
 
@@ -17,9 +17,9 @@ def run(args: argparse.Namespace) -> int:
     page = pages.wanted(args)
     kernel = opened(args)
     slide = slide_of(args, kernel)
-    places = kernel.places(args.where, slide=slide)
+    places = places_of(kernel, args.where, slide)
     machine = machine_of(args)
-    plans = [planned(args, kernel, name, machine) for name in dict.fromkeys(args.backend or ["native"])]
+    plans = [planned(args, kernel, name, machine) for name in backends_of(args, kernel, machine)]
     found = explanations(kernel, plans, places, slide)
     if page:
         from pvops.render import explain

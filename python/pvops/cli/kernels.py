@@ -13,6 +13,7 @@ from pvops.kernel import Kernel, open, open_stdin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pvops.image.places import Place
     from pvops.machine.machine import Machine
     from pvops.plan.plan import Plan
 
@@ -113,14 +114,33 @@ def slide_of(args: argparse.Namespace, kernel: Kernel) -> int:
     return slide
 
 
+def places_of(kernel: Kernel, text: str, slide: int) -> list[Place]:
+    """The places that a text means; what speaks against one is said."""
+    places = kernel.places(text, slide=slide)
+    for doubt in dict.fromkeys(place.doubt for place in places if place.doubt):
+        note(doubt)
+    return places
+
+
 def backend_of(kernel: Kernel, machine: Machine | str | None) -> str:
     """The backend that a kernel takes on a machine; where its description does not tell, that is said."""
     from pvops.decide.backend import chosen
 
     described = None if isinstance(machine, str) else machine
-    if described is not None and described.backend.value is None:
-        note(f"{described.name}: {described.backend.source}; taken as native")
-    return chosen(kernel, described).name
+    choice = chosen(kernel, described)
+    if described is not None and choice.name == "native" and described.backend.value != "native":
+        note(f"{described.name}: {choice.why}; taken as native")
+    return choice.name
+
+
+def backends_of(args: argparse.Namespace, kernel: Kernel, machine: Machine | str | None) -> list[str]:
+    """The backends of ``--backend``; without any that of the machine, which is said where it is not native."""
+    if args.backend:
+        return list(dict.fromkeys(args.backend))
+    name = backend_of(kernel, machine)
+    if name != "native" and machine is not None and not isinstance(machine, str) and args.format_ == "text":
+        note(f"no --backend: {machine.name} runs on {name} (--backend native: on none)")
+    return [name]
 
 
 def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | str | None) -> Plan:

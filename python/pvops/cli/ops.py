@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.cli import output
-from pvops.cli.kernels import machine_of, opened, say_assumed
+from pvops.cli.kernels import backends_of, machine_of, opened, say_assumed
 from pvops.errors import InputError, OpsError
 from pvops.render import terminal
 
@@ -85,7 +85,7 @@ def _of_kernel(args: argparse.Namespace) -> View:
     kernel = opened(args)
     kernel.ops.require()
     machine = machine_of(args)
-    names = list(dict.fromkeys(["native", *args.backend]))
+    names = list(dict.fromkeys(["native", *backends_of(args, kernel, machine)]))
     slots = {name: kernel.slots(name, machine=machine) for name in names}
     if args.backend:
         say_assumed(args, kernel.usual_machine("native") if machine is None else None)
@@ -212,13 +212,13 @@ def _print_text(view: View, args: argparse.Namespace) -> None:
     style = terminal.Style(args.color)
     out = [style.bold(view.title), *(f"  {line}" for line in view.lines), ""]
     arrays = {row.array for row in view.rows}
-    table = [["type", "offset", "op", *view.backends, "" if args.backend else "what it does"]]
+    table = [["type", "offset", "op", *view.backends, "what it does" if len(view.backends) == 1 else ""]]
     for row in view.rows:
         native = row.held[view.backends[0]] or "NULL"
         others = [row.held[name] or "NULL" for name in view.backends[1:]]
         cells = [native, *("=" if other == native else other for other in others)]
         number = str(row.type) if len(arrays) == 1 else f"{row.array} {row.type}"
-        table.append([number, str(row.offset), row.op, *cells, "" if args.backend else row.doc])
+        table.append([number, str(row.offset), row.op, *cells, row.doc if len(view.backends) == 1 else ""])
     lines = terminal.table(table, right=[0, 1])
     out.append(style.dim(lines[0]))
     out += lines[1:]

@@ -23,13 +23,13 @@ _ON = "paravirtualized kernel on "
 _NONE = "bare hardware"
 
 
-def chosen(kernel: KernelImage, machine: Machine | None) -> Choice:
+def chosen(kernel: KernelImage, machine: Machine | None, era: str | None = None) -> Choice:
     """`backend_for`, to plan by: what a guest's ops hold cannot be read from an image that names no function.
 
     Raises:
         OpsError: also where the kernel runs as a guest of some hypervisor, and nothing tells what that puts into ops.
     """
-    choice = backend_for(kernel, machine)
+    choice = backend_for(kernel, machine, era)
     if machine is None or choice.name != "native" or not kernel.ops.names or kernel.image.symbol_count():
         return choice
     name, why = machine.backend

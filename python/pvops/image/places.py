@@ -21,11 +21,13 @@ class Place(NamedTuple):
         address: where it begins, as linked.
         size: bytes: of a function up to the next symbol, of a range its length; 1 for one address.
         symbol: the function, where one is named as a whole; else None.
+        doubt: why it may not be the place that was meant; empty where nothing speaks against it.
     """
 
     address: int
     size: int
     symbol: str | None
+    doubt: str = ""
 
     def __repr__(self) -> str:
         return f"<Place {self.address:#x}, {self.size} bytes{', ' + self.symbol if self.symbol else ''}>"
@@ -73,16 +75,28 @@ def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
         return [Place(start, extent(view, start), symbol) for start in starts]
     offset, slash, size = rest.partition("/")
     at = _number(view, text, offset)
-    if slash:
-        wanted = _number(view, text, size)
-        sizes = {start: extent(view, start) for start in starts}
+    sizes = {start: extent(view, start) for start in starts}
+    wanted = _number(view, text, size) if slash else None
+    if wanted is not None:
+        if at > wanted:
+            why = f"{text}: no oops prints an offset behind the end of its function"
+            raise ImageError(f"{view.name}: {why}", reason=why, file=view.name)
         # An oops takes the distance to the next symbol; where an alias or a hole follows, fewer are told here.
         starts = [start for start in starts if sizes[start] == wanted] or starts
         if not any(abs(sizes[start] - wanted) < _NOPS_BETWEEN for start in starts):
             told = ", ".join(f"{size:#x}" for size in sorted(set(sizes.values())))
             why = f"{symbol} has {told} bytes here, not {wanted:#x}: that oops is of another kernel"
             raise ImageError(f"{view.name}: {why}", reason=why, file=view.name)
-    return [Place(start + at, 1, None) for start in starts]
+    return [
+        Place(_within(view, text, start + at, 0), 1, None, _doubt(symbol, sizes[start], at, wanted)) for start in starts
+    ]
+
+
+def _doubt(symbol: str, size: int, offset: int, wanted: int | None) -> str:
+    """What speaks against an offset into a function of this size, which an oops may give otherwise."""
+    if wanted is not None and wanted != size:
+        return f"{symbol} has {size:#x} bytes here, not {wanted:#x}: the oops may be of another build"
+    return f"{symbol} has only {size:#x} bytes: {offset:#x} lies behind it" if offset > size else ""
 
 
 def extent(view: KernelView, start: int) -> int:
@@ -125,8 +139,9 @@ def _within(view: KernelView, text: str, address: int, slide: int) -> int:
     if any(low <= linked < high for low, high in sections):
         return linked
     lowest, highest = view.lowest, max((high for _, high in sections), default=0)
-    where = f"outside the image as linked, {lowest:#x} to {highest:#x}"
-    hint = f"; less the slide of {slide:#x} it is {linked:#x}" if slide else _slid(address, lowest)
+    outside = not lowest <= linked < highest
+    where = f"outside the image as linked, {lowest:#x} to {highest:#x}" if outside else "in no section of the image"
+    hint = f"; less the slide of {slide:#x} it is {linked:#x}" if slide else _slid(address, lowest) if outside else ""
     why = f"{address:#x} lies {where}{hint}"
     raise ImageError(f"{view.name}: {why}", reason=why, file=view.name, address=address)
 

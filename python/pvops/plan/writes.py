@@ -10,6 +10,14 @@ RawWrite: TypeAlias = tuple[int, str, int, bytes, str, str, int, tuple[int, bool
 #: (address, section, bytes as built, what each boot leaves, the writes of each there): see `_core.Plan.differences`.
 RawDifference: TypeAlias = tuple[int, str, bytes, tuple[bytes, bytes], tuple[list[RawWrite], list[RawWrite]]]
 
+#: A representation has so many forms, and so many characters of bytes.
+_SHOWN, _CHARACTERS = 3, 32
+
+
+def _short(digits: str) -> str:
+    """Bytes in hex, as far as they fit into a line with others."""
+    return digits if len(digits) <= _CHARACTERS else f"{digits[:_CHARACTERS].rstrip()}…"
+
 
 class Write(NamedTuple):
     """One write of one pass, or a row it passed over.
@@ -41,7 +49,8 @@ class Write(NamedTuple):
     feature: int | None
 
     def __repr__(self) -> str:
-        return f"<Write {self.address:#x} {self.table} row {self.row}: {self.bytes.hex(' ') or 'nothing'}, {self.kind}>"
+        written = _short(self.bytes.hex(" ")) or "nothing"
+        return f"<Write {self.address:#x} {self.table} row {self.row}: {written}, {self.kind}>"
 
 
 class Undetermined(NamedTuple):
@@ -68,4 +77,5 @@ class Undetermined(NamedTuple):
         return cls(address, length, table, -1 if row is None else row, tuple(forms))
 
     def __repr__(self) -> str:
-        return f"<Undetermined {self.address:#x}, {self.len} bytes of {self.table}: {' or '.join(self.forms)}>"
+        shown = [_short(form) for form in self.forms[:_SHOWN]] + ["…"] * (len(self.forms) > _SHOWN)
+        return f"<Undetermined {self.address:#x}, {self.len} bytes of {self.table}: {' or '.join(shown)}>"

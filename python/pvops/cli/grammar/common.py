@@ -134,7 +134,7 @@ def backends(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="under this backend (default: native); may be repeated",
+        help="under this backend (default: that of the machine's hypervisor, else native); may be repeated",
     )
 
 
