@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pvops.errors import OpsError
+
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
     from pvops.machine.machine import Machine
@@ -21,6 +23,8 @@ _LOGGED = (
     (re.compile(r"Disabling CFI|CFI: disabled"), "off"),
 )
 
+_BHI = re.compile(r"Using (?:rehashed )?(?:paranoid )?FineIBT\+BHI CFI")
+
 
 def cfi(machine: Machine, words: FeatureWords) -> tuple[str, int | None, bool]:
     """The mode (of `pvops.machine.state.CFI_MODES`), the seed of the hashes, and whether the seed is known.
@@ -28,6 +32,10 @@ def cfi(machine: Machine, words: FeatureWords) -> tuple[str, int | None, bool]:
     The seed is random and nobody prints it: known is only that there is none, with ``cfi=norand`` or ``cfi=off``. That
     callers check too (``paranoid``) is an option and, since 6.15, usual on a CPU with IBT and without FRED; where the
     image has no code for it, the core writes FineIBT's.
+
+    Raises:
+        OpsError: functions also scrub their arguments (``cfi=fineibt,bhi``, CONFIG_FINEIBT_BHI of 6.15), for which
+            ``cfi_fineibt_bhi_preamble()`` writes code that is not known here.
     """
     mode, random = None, True
     for option in (machine.option("cfi") or "").split(","):
@@ -40,6 +48,10 @@ def cfi(machine: Machine, words: FeatureWords) -> tuple[str, int | None, bool]:
             random = False
         elif option == "paranoid" and mode == "fineibt":
             mode = "fineibt,paranoid"
+    # Without CONFIG_FINEIBT_BHI the option is ignored: the log alone tells.
+    if _BHI.search(machine.dmesg):
+        reason = "the kernel uses FineIBT+BHI (cfi=fineibt,bhi), whose functions are not predicted"
+        raise OpsError(f"{machine.name}: {reason}", reason=reason, file=machine.name)
     logged = next((mode for line, mode in _LOGGED if line.search(machine.dmesg)), None)
     return logged or mode or _usual(words), None, not random
 
