@@ -76,12 +76,12 @@ def test_an_unknown_op_is_refused_in_a_nested_structure_too() -> None:
         filled().replace(lazy_mode={"flush": "f"})
 
 
-def test_reading_or_writing_an_op_that_does_not_exist_is_refused() -> None:
+def test_reading_or_replacing_an_op_that_does_not_exist_is_refused() -> None:
     struct = filled()
     with pytest.raises(OpsError, match="has no op frist"):
         struct["frist"]
     with pytest.raises(OpsError, match="has no op frist"):
-        struct["frist"] = "f"
+        struct.replace(frist="f")
 
 
 def test_replace_changes_a_copy() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pvops.eras.records import OFFSET, InfoStruct, Option, Record
 from pvops.eras.structs import Config, OpsStruct
-from pvops.eras.template import Array, PatchTemplate, Template
+from pvops.eras.template import Array, PatchTemplate, Template, conditions
 from pvops.errors import OpsError, nearest
 
 TYPE_CHECKING = False
@@ -166,12 +166,14 @@ class Era(NamedTuple):
 
     # Numbers
 
+    def decides(self, config: Config) -> tuple[bool, ...]:
+        """Which conditions of the structures hold: configurations of which the same do have the same templates."""
+        return tuple(map(config.holds, conditions(self.arrays)))
+
     def templates(self, config: Config) -> tuple[Template, ...]:
         """The template of each ops array that this configuration has; the first is the main one."""
         return tuple(
-            Template(a.structs, config, name=f"struct {a.struct} of {self.name}", symbol=a.symbol)
-            for a in self.arrays
-            if config.holds(a.config)
+            a.template(config, f"struct {a.struct} of {self.name}") for a in self.arrays if config.holds(a.config)
         )
 
     def template(self, config: Config, symbol: str | None = None) -> Template:

@@ -6,9 +6,11 @@ words of the header and nobody computes an offset by hand.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-from pvops.eras.structs import Config
+from pvops.eras.structs import Config, Unchanging
 from pvops.errors import OpsError
 
 #: Size of a member that is a pointer.
@@ -31,15 +33,17 @@ class Member(NamedTuple):
     doc: str = ""
 
 
-class InfoStruct:
+class InfoStruct(Unchanging):
     """A filled ``struct pv_info``: declared as a class of `Member`, filled as an instance, like an ops structure."""
 
     #: How modules may see it: ``EXPORT_SYMBOL_GPL`` since the seed, so that lg.ko can refuse to run inside a guest.
     export: str = ""
-    members: dict[str, Member]
+    members: Mapping[str, Member]
+    values: Mapping[str, str | int]
 
     def __init_subclass__(cls) -> None:
-        cls.members = {name: value for name, value in vars(cls).items() if isinstance(value, Member)}
+        members = {name: value for name, value in vars(cls).items() if isinstance(value, Member)}
+        cls.members = MappingProxyType(members)
 
     def __init__(self, **values: str | int) -> None:
         unknown = [name for name in values if name not in self.members]
@@ -48,7 +52,7 @@ class InfoStruct:
         missing = [name for name in self.members if name not in values]
         if missing:
             raise OpsError(f"struct {type(self).__name__} is filled without {missing[0]}")
-        self.values = values
+        object.__setattr__(self, "values", MappingProxyType(values))
 
     def __getitem__(self, member: str) -> str | int:
         try:

@@ -29,8 +29,9 @@ Source: Russell 2007 (the split of ``struct paravirt_ops``), include/asm-i386/pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from pvops.errors import OpsError, nearest
@@ -52,7 +53,19 @@ def _parts(condition: str) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:
     )
 
 
-class Config:
+class Unchanging:
+    """What is made once and stays so: many tables, plans and images have the same one."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: a {type(self).__name__} does not change; `{self._renewed}` gives another")
+
+    #: The method that makes one with something changed.
+    _renewed = "replace"
+
+
+class Config(Unchanging):
     """The kernel configuration symbols that decide which ops exist: the ``#ifdef`` of the headers.
 
     Symbols are named without their ``CONFIG_`` prefix. A condition is a symbol, ``!`` for its absence, and ``&`` and
@@ -63,11 +76,10 @@ class Config:
 
     symbols: frozenset[str]
 
+    _renewed = "with_"
+
     def __init__(self, *symbols: str) -> None:
         object.__setattr__(self, "symbols", frozenset(symbols))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{name}: a configuration does not change; `with_` and `without` give another")
 
     def __reduce__(self) -> tuple[object, ...]:
         return Config, tuple(sorted(self.symbols))
@@ -224,7 +236,7 @@ def _placed(ops: dict[str, Op], field: str, op: Op, struct: str) -> dict[str, Op
     return placed
 
 
-class OpsStruct(metaclass=OpsStructMeta):
+class OpsStruct(Unchanging, metaclass=OpsStructMeta):
     """A filled ops structure: one value per op, made with one keyword per op (``lazy_mode={"enter": …}`` if nested).
 
     Members that the configuration leaves out are filled all the same; the template does not see them.
@@ -243,7 +255,7 @@ class OpsStruct(metaclass=OpsStructMeta):
     #: Leading members, a pointer's size each, that are not ops (2.6.23's struct paravirt_ops has four).
     leading: tuple[str, ...] = ()
 
-    values: dict[str, Pointer]
+    values: Mapping[str, Pointer]
 
     def __init__(self, **pointers: Pointer | Mapping[str, Pointer]) -> None:
         struct = type(self).__name__
@@ -254,7 +266,8 @@ class OpsStruct(metaclass=OpsStructMeta):
         missing = [name for name in type(self).ops if name not in given]
         if missing:
             raise OpsError(f"struct {struct} is filled without {_listed(missing)} (write None for NULL)")
-        self.values = {name: given[name] for name in type(self).ops}
+        values = {name: given[name] for name in type(self).ops}
+        object.__setattr__(self, "values", MappingProxyType(values))
 
     def __getitem__(self, op: str) -> Pointer:
         try:
@@ -262,13 +275,20 @@ class OpsStruct(metaclass=OpsStructMeta):
         except KeyError:
             raise OpsError(f"struct {type(self).__name__} has no op {op}{nearest(op, type(self).ops)}") from None
 
-    def __setitem__(self, op: str, pointer: Pointer) -> None:
-        self[op]
-        self.values[op] = pointer
-
     def replace(self, **pointers: Pointer | Mapping[str, Pointer]) -> OpsStruct:
         """A copy with some ops changed."""
         return type(self)(**{**self.values, **_flat(pointers)})
+
+
+#: For how many configurations what an era's ``native()`` makes is kept.
+_KEPT = 32
+
+
+def made_once(
+    native: Callable[[Config], tuple[OpsStruct, ...]],
+) -> Callable[[Config], tuple[OpsStruct, ...]]:
+    """Keeps what an era's ``native()`` makes: the eras after it refill its structures, one from the other."""
+    return lru_cache(_KEPT)(native)
 
 
 def renewed(structs: tuple[type[OpsStruct], ...], *newer: type[OpsStruct]) -> tuple[type[OpsStruct], ...]:

@@ -5,10 +5,12 @@ Source: ``struct paravirt_patch_template``, arch/x86/include/asm/paravirt_types.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
-from pvops.eras.structs import Config, Op, OpsStruct, Pointer, both
+from pvops.eras.structs import Config, Op, OpsStruct, Pointer, Unchanging, both
 from pvops.errors import OpsError, nearest
 
 
@@ -37,13 +39,36 @@ class TemplateOp(NamedTuple):
         return f"<{self.name} type {self.type}>"
 
 
-class Template:
+class Template(Unchanging):
     """``struct paravirt_patch_template``: all structures in order, which numbers their ops.
 
     "This contains all the paravirt structures: we get a convenient number for each function using the offset which we
     use to indicate what to patch." (Russell 2007). Structures and members whose condition does not hold are absent, and
     what stands behind them moves up.
+
+    Attributes:
+        name: for messages.
+        symbol: the variable that is the array, or empty.
+        config: which ops exist.
+        word: pointer size in bytes.
+        structs: the structures that exist, in order.
+        ops: their ops in order.
+        struct_offsets: offset in bytes of each structure, by its name.
+        size: ``sizeof(struct paravirt_patch_template)`` in bytes.
     """
+
+    name: str
+    symbol: str
+    config: Config
+    word: int
+    structs: tuple[type[OpsStruct], ...]
+    ops: tuple[TemplateOp, ...]
+    struct_offsets: Mapping[str, int]
+    size: int
+    _absent: Mapping[str, str]
+    _by_name: Mapping[str, TemplateOp]
+    _by_type: Mapping[int, TemplateOp]
+    _renewed = "Template()"
 
     def __init__(
         self, structs: tuple[type[OpsStruct], ...], config: Config, *, name: str = "", symbol: str = ""
@@ -56,37 +81,36 @@ class Template:
             name: for messages: ``struct paravirt_patch_template of 2.6.24``.
             symbol: the variable that is the array (``pv_ops``); empty where each structure is its own variable.
         """
-        self.name = name
-        self.symbol = symbol
-        self.config = config
-        self.word = config.bits // 8
-        self.structs = tuple(s for s in structs if config.holds(s.config))
-        self.ops: list[TemplateOp] = []
-        #: Offset in bytes of each structure, by its name.
-        self.struct_offsets: dict[str, int] = {}
-        self._absent = {
-            f"{s.__name__}.{field}": both(s.config, op.config) for s in structs for field, op in s.ops.items()
-        }
+        word = config.bits // 8
+        present = tuple(s for s in structs if config.holds(s.config))
+        absent = {f"{s.__name__}.{field}": both(s.config, op.config) for s in structs for field, op in s.ops.items()}
+        ops: list[TemplateOp] = []
+        offsets: dict[str, int] = {}
         n = 0
-        for struct in self.structs:
-            self.struct_offsets[struct.__name__] = n * self.word
+        for struct in present:
+            offsets[struct.__name__] = n * word
             n += len(struct.leading)
             path = [symbol] if symbol else []
             if struct.member is not None:
                 path.append(struct.member or struct.__name__)
             for field, op in struct.ops.items():
                 if config.holds(op.config):
-                    name, c_name = f"{struct.__name__}.{field}", ".".join((*path, field))
-                    self.ops.append(TemplateOp(struct.__name__, name, field, n, n * self.word, op, c_name))
+                    full, c_name = f"{struct.__name__}.{field}", ".".join((*path, field))
+                    ops.append(TemplateOp(struct.__name__, full, field, n, n * word, op, c_name))
                     n += 1
-        self._size = n * self.word
-        self._by_name = {op.name: op for op in self.ops}
-        self._by_type = {op.type: op for op in self.ops}
-
-    @property
-    def size(self) -> int:
-        """``sizeof(struct paravirt_patch_template)`` in bytes."""
-        return self._size
+        vars(self).update(
+            name=name,
+            symbol=symbol,
+            config=config,
+            word=word,
+            structs=present,
+            ops=tuple(ops),
+            struct_offsets=MappingProxyType(offsets),
+            size=n * word,
+            _absent=absent,
+            _by_name={op.name: op for op in ops},
+            _by_type={op.type: op for op in ops},
+        )
 
     def PARAVIRT_PATCH(self, op: str) -> int:  # noqa: N802 (the kernel's macro)
         """The number of an op: its offset in the template divided by the size of a pointer."""
@@ -122,7 +146,7 @@ class Template:
         try:
             return self._by_type[type]
         except KeyError:
-            n = self._size // self.word
+            n = self.size // self.word
             raise OpsError(f"type {type} is outside {self.name or 'the template'}, which has {n} words") from None
 
     def __iter__(self) -> Iterator[TemplateOp]:
@@ -149,25 +173,42 @@ class Array(NamedTuple):
     config: str = ""
     export: str = ""
 
+    @lru_cache(64)  # noqa: B019 (arrays are few and stay)
+    def template(self, config: Config, name: str) -> Template:
+        """Its template under a configuration."""
+        return Template(self.structs, config, name=name, symbol=self.symbol)
 
-class PatchTemplate:
-    """A template with structures in it: goes back from an op's number to what its structure holds *now*.
 
-    "Neat trick to map patch type back to the call within the corresponding structure" (Russell 2007). It keeps the
-    structures themselves and no copy: change one, and the answer changes.
+@cache
+def conditions(arrays: tuple[Array, ...]) -> tuple[str, ...]:
+    """All conditions that decide what the templates of these arrays are, and which of their structures are called."""
+    found: dict[str, None] = {array.config: None for array in arrays}
+    for struct in (struct for array in arrays for struct in array.structs):
+        found |= dict.fromkeys((struct.config, struct.called, *(op.config for op in struct.ops.values())))
+    return tuple(condition for condition in found if condition)
+
+
+class PatchTemplate(Unchanging):
+    """A template with structures in it: goes back from an op's number to what its structure holds.
+
+    "Neat trick to map patch type back to the call within the corresponding structure" (Russell 2007).
 
     Raises:
         OpsError: if a structure of the template is missing, given twice, or of another era.
     """
 
+    template: Template
+    structs: Mapping[str, OpsStruct]
+    _renewed = "PatchTemplate()"
+
     def __init__(self, template: Template, *structs: OpsStruct) -> None:
-        self.template = template
-        self.structs: dict[str, OpsStruct] = {}
+        by_name: dict[str, OpsStruct] = {}
         for struct in structs:
             name = type(struct).__name__
-            if name in self.structs:
+            if name in by_name:
                 raise OpsError(f"{name} is given twice")
-            self.structs[name] = struct
+            by_name[name] = struct
+        vars(self).update(template=template, structs=MappingProxyType(by_name))
         for wanted in template.structs:
             held = self.structs.get(wanted.__name__)
             if held is None:

@@ -10,7 +10,7 @@ from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.nops import by_features, by_vendor
 from pvops.eras.records import class_options
 from pvops.eras.rules import ParavirtRules, Passes
-from pvops.eras.structs import Config, Op, OpsStruct
+from pvops.eras.structs import Config, Op, OpsStruct, made_once
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop, pv_apic_ops, pv_init_ops, pv_irq_ops, pv_time_ops
 
@@ -42,6 +42,7 @@ class pv_mmu_ops(seed.pv_mmu_ops):
 STRUCTS = (pv_init_ops, pv_time_ops, pv_cpu_ops, pv_irq_ops, pv_apic_ops, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The seed's values, and nothing to do in lazy mode."""
     init, _misc, time, cpu, irq, apic, mmu = seed.native(config)

@@ -21,7 +21,7 @@ from pvops.eras.records import (
 )
 from pvops.eras.rules import ParavirtRules, Passes
 from pvops.eras.shape import SHAPE_2007
-from pvops.eras.structs import Config, Op, OpsStruct, ifdef
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once
 from pvops.eras.template import Array
 
 TYPE_CHECKING = False
@@ -213,6 +213,7 @@ STRUCTS = (pv_init_ops, pv_misc_ops, pv_time_ops, pv_cpu_ops, pv_irq_ops, pv_api
 bare_hardware = pv_info(name="bare hardware", paravirt_enabled=0, kernel_rpl=0, shared_kernel_pmd=1)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked; the post's own initialisers, and NULL where it has none (post_allocator_init)."""
     return (

@@ -10,7 +10,7 @@ from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.nops import by_features, by_vendor
 from pvops.eras.records import OFFSET, class_options
 from pvops.eras.rules import ParavirtRules
-from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
@@ -78,6 +78,7 @@ STRUCTS = (seed.pv_init_ops, seed.pv_time_ops, pv_cpu_ops, seed.pv_irq_ops, seed
 _LEVELS = ("alloc_pte", "alloc_pmd", "alloc_pmd_clone", "alloc_pud", "release_pte", "release_pmd", "release_pud")
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """2.6.24's values, and those of the ops that x86-64 needs."""
     return refilled(

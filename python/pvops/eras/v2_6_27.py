@@ -10,7 +10,7 @@ from pvops.eras import numbers_2_6_29, v2_6_26
 from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.nops import by_features, by_vendor
 from pvops.eras.records import OFFSET, Option, class_options
-from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled
+from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
@@ -112,6 +112,7 @@ def sysrets(config: Config) -> dict[str, str | None]:
     }
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     setup = paravirt_nop if config.holds("X86_64") else None

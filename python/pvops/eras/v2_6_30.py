@@ -9,7 +9,7 @@ from pvops.eras import v2_6_27
 from pvops.eras.records import clobbers_2010
 from pvops.eras.rules import ParavirtRules
 from pvops.eras.shape import Shape
-from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 
@@ -50,6 +50,7 @@ STRUCTS = renewed(v2_6_27.STRUCTS, pv_irq_ops, pv_mmu_ops)
 IDENTITIES = ("pte_val", "make_pte", "pgd_val", "make_pgd", "pmd_val", "make_pmd", "pud_val", "make_pud")
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     pte_ident = "_paravirt_ident_64" if config.holds("X86_PAE|X86_64") else "_paravirt_ident_32"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pvops.eras import numbers_2_6_29, v2_6_27, v2_6_30
 from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.rules import Passes
-from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
@@ -73,6 +73,7 @@ class pv_mmu_ops(v2_6_30.pv_mmu_ops):
 STRUCTS = renewed(v2_6_30.STRUCTS, pv_init_ops, pv_time_ops, pv_cpu_ops, pv_irq_ops, pv_apic_ops, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked. What the kernel's ``#ifdef`` leaves without a function is NULL."""
     return refilled(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v2_6_33
 from pvops.eras.rules import Passes
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 
@@ -21,6 +21,7 @@ class pv_mmu_ops(v2_6_33.pv_mmu_ops):
 STRUCTS = renewed(v2_6_33.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v2_6_33.native(config), {})

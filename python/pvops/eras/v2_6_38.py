@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v2_6_34
 from pvops.eras.rules import Passes
-from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
@@ -27,6 +27,7 @@ class pv_mmu_ops(v2_6_34.pv_mmu_ops):
 STRUCTS = renewed(v2_6_34.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(

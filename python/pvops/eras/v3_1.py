@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v2_6_33, v3_0
 from pvops.eras.records import POINTER, InfoStruct, Member
-from pvops.eras.structs import Config, Op, OpsStruct, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, made_once, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_38 import STRUCTS as OLDER
 from pvops.eras.v2_6_38 import native as older
@@ -35,6 +35,7 @@ class pv_time_ops(v2_6_33.pv_time_ops):
 STRUCTS = renewed(OLDER, pv_time_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, older(config), {"pv_time_ops.steal_clock": "native_steal_clock"})

@@ -6,7 +6,7 @@ Source: 3.10.4 arch/x86/include/asm/paravirt_types.h.
 from __future__ import annotations
 
 from pvops.eras import v2_6_24, v2_6_38, v3_5
-from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
@@ -33,6 +33,7 @@ class pv_mmu_ops(v2_6_38.pv_mmu_ops):
 STRUCTS = renewed(v3_5.STRUCTS, pv_cpu_ops, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v3_5.native(config), {"pv_mmu_ops.lazy_mode.flush": paravirt_nop})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras import v2_6_27, v3_10, v3_12
 from pvops.eras.records import Option
-from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, made_once, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
@@ -48,6 +48,7 @@ STRUCTS = renewed(v3_10.STRUCTS, pv_cpu_ops, pv_mmu_ops, pv_lock_ops)
 NATIVE_UNLOCK = "__raw_callee_save___native_queued_spin_unlock"
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     queued = config.holds("QUEUED_SPINLOCKS")

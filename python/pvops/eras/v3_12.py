@@ -6,7 +6,7 @@ Source: 3.13.10 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt-
 from __future__ import annotations
 
 from pvops.eras import v3_10
-from pvops.eras.structs import Config, Op, OpsStruct, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, made_once, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
@@ -31,6 +31,7 @@ def native_locks(config: Config) -> dict[str, str | None]:
     return {"pv_lock_ops.lock_spinning": held, "pv_lock_ops.unlock_kick": held}
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v3_10.native(config), native_locks(config))

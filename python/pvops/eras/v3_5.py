@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v2_6_33, v2_6_38, v3_1, v3_3
 from pvops.eras.nops import ideal_nops
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 
@@ -22,6 +22,7 @@ class pv_cpu_ops(v2_6_33.pv_cpu_ops):
 STRUCTS = renewed(v3_1.STRUCTS, pv_cpu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v3_1.native(config), {})

@@ -6,7 +6,7 @@ Sources: 4.10.17 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt
 from __future__ import annotations
 
 from pvops.eras import v4_2, v4_5, v4_9
-from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 TYPE_CHECKING = False
@@ -32,6 +32,7 @@ class pv_lock_ops(v4_9.pv_lock_ops):
 STRUCTS = renewed(v4_9.STRUCTS, pv_cpu_ops, pv_lock_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     held = NATIVE_PREEMPTED if config.holds("SMP") else None

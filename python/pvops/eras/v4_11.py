@@ -6,7 +6,7 @@ Source: 4.12 arch/x86/include/asm/paravirt_types.h; 4.11 was not read.
 from __future__ import annotations
 
 from pvops.eras import v4_5, v4_10
-from pvops.eras.structs import Config, Op, OpsStruct, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 
@@ -22,6 +22,7 @@ class pv_mmu_ops(v4_5.pv_mmu_ops):
 STRUCTS = renewed(v4_10.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v4_10.native(config), {"pv_mmu_ops.set_pud_at": "native_set_pud_at"})

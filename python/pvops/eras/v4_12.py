@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v4_9, v4_11
 from pvops.eras.records import Option
-from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
@@ -32,6 +32,7 @@ class pv_mmu_ops(v4_11.pv_mmu_ops):
 STRUCTS = renewed(v4_11.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     pte_ident = "_paravirt_ident_64" if config.holds("X86_PAE|X86_64") else "_paravirt_ident_32"

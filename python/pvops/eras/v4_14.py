@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pvops.eras import v2_6_33, v4_2, v4_10, v4_12
 from pvops.eras.records import OFFSET
-from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 TYPE_CHECKING = False
@@ -42,6 +42,7 @@ class pv_mmu_ops(v4_12.pv_mmu_ops):
 STRUCTS = renewed(v4_12.STRUCTS, pv_cpu_ops, pv_irq_ops, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pvops.eras import v4_2, v4_10, v4_14
 from pvops.eras.nops import ideal_nops
 from pvops.eras.rules import ParavirtRules
-from pvops.eras.structs import Config, Op, OpsStruct, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ class pv_mmu_ops(v4_14.pv_mmu_ops):
 STRUCTS = renewed(v4_14.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v4_14.native(config), {"pv_mmu_ops.tlb_remove_table": "tlb_remove_page"})

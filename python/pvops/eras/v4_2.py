@@ -10,7 +10,7 @@ from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras import v3_10, v3_12, v3_15, v4_1
 from pvops.eras.nops import ideal_nops
 from pvops.eras.records import Option
-from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
@@ -60,6 +60,7 @@ def queued(config: Config) -> dict[str, str | None]:
     return {f"pv_lock_ops.{op}": name if config.holds("SMP") else None for op, name in functions.items()}
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v3_12.native(config), v3_12.native_locks(config) | queued(config))

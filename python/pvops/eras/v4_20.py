@@ -21,7 +21,7 @@ from pvops.eras.records import (
 )
 from pvops.eras.rules import ParavirtRules, Passes
 from pvops.eras.shape import Shape
-from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled
 from pvops.eras.template import Array
 
 TYPE_CHECKING = False
@@ -241,6 +241,7 @@ STRUCTS = (pv_init_ops, pv_time_ops, pv_cpu_ops, pv_irq_ops, pv_mmu_ops, pv_lock
 bare_hardware = pv_info(name="bare hardware", kernel_rpl=0, shared_kernel_pmd=1, extra_user_64bit_cs=0x33)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked: what the separate structures of 4.19 held."""
     from pvops.eras import v2_6_30, v4_19

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras import v3_1, v3_15, v4_1, v4_2
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 TYPE_CHECKING = False
@@ -32,6 +32,7 @@ class pv_cpu_ops(v4_2.pv_cpu_ops):
 STRUCTS = renewed(v4_2.STRUCTS, pv_time_ops, pv_cpu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v4_2.native(config), {})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v3_10, v3_15, v4_3
 from pvops.eras import v4_2 as locks
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 TYPE_CHECKING = False
@@ -34,6 +34,7 @@ class pv_mmu_ops(v3_10.pv_mmu_ops):
 STRUCTS = renewed(tuple(s for s in v4_3.STRUCTS if s.__name__ != "pv_apic_ops"), pv_cpu_ops, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v4_3.native(config), {})

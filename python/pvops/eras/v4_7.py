@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v4_5
 from pvops.eras.records import POINTER, InfoStruct, Member
-from pvops.eras.structs import Config, Op, OpsStruct, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 
@@ -35,6 +35,7 @@ class pv_cpu_ops(v4_5.pv_cpu_ops):
 STRUCTS = renewed(v4_5.STRUCTS, pv_cpu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v4_2, v4_7
 from pvops.eras.records import Option
-from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 
 
@@ -32,6 +32,7 @@ class pv_lock_ops(v4_2.pv_lock_ops):
 STRUCTS = renewed(v4_7.STRUCTS, pv_cpu_ops, pv_lock_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
     return refilled(STRUCTS, v4_7.native(config), {})

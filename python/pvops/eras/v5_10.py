@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pvops.eras import numbers_5_10, v4_20, v5_10_0
 from pvops.eras.records import ALT_INSTR_12, PATCH_SITE_5_10
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class pv_cpu_ops(v5_10_0.pv_cpu_ops):
 STRUCTS = renewed(v5_10_0.STRUCTS, pv_cpu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v5_10_0.native(config), {})

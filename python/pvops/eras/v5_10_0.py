@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v4_20, v5_3, v5_8
 from pvops.eras.records import POINTER, InfoStruct, Member, Option
-from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, made_once, refilled, renewed
 
 
 class pv_info(InfoStruct):
@@ -41,6 +41,7 @@ STRUCTS = renewed(v5_8.STRUCTS, pv_cpu_ops, pv_mmu_ops)
 bare_hardware = pv_info(name="bare hardware", extra_user_64bit_cs=0x33)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v5_8.native(config), {})

@@ -6,7 +6,7 @@ Source: 5.12.9 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_p
 from __future__ import annotations
 
 from pvops.eras import v4_20, v5_10, v5_11
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class pv_irq_ops(v4_20.pv_irq_ops):
 STRUCTS = renewed(v5_10.STRUCTS, pv_irq_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v5_10.native(config), {})

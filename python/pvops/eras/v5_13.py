@@ -11,7 +11,7 @@ from pvops.eras.nops import fixed
 from pvops.eras.records import ALT_INSTR_12, OFFSET, PATCH_SITE_5_10, clobbers_6_1
 from pvops.eras.rules import ParavirtRules, Passes
 from pvops.eras.shape import Shape
-from pvops.eras.structs import Config, Op, OpsStruct, gone, refilled
+from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class pv_mmu_ops(v5_10_0.pv_mmu_ops):
 STRUCTS = (pv_cpu_ops, v5_12.pv_irq_ops, pv_mmu_ops, v4_20.pv_lock_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v5_12.native(config), {"pv_mmu_ops.flush_tlb_multi": "native_flush_tlb_multi"})

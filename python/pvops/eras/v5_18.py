@@ -6,7 +6,7 @@ Sources: 5.19 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c,
 from __future__ import annotations
 
 from pvops.eras import v4_20, v5_13, v5_15
-from pvops.eras.structs import Config, Op, OpsStruct, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, made_once, refilled, renewed
 
 paravirt_nop = v4_20.paravirt_nop
 
@@ -21,6 +21,7 @@ class pv_mmu_ops(v5_13.pv_mmu_ops):
 STRUCTS = renewed(v5_13.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(

@@ -6,7 +6,7 @@ Sources: 5.3.1 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c
 from __future__ import annotations
 
 from pvops.eras import numbers_5_3, v4_20
-from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled, renewed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class pv_mmu_ops(v4_20.pv_mmu_ops):
 STRUCTS = renewed(v4_20.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v4_20.native(config), {})

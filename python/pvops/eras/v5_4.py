@@ -6,7 +6,7 @@ Source: 5.4.286 arch/x86/include/asm/paravirt_types.h.
 from __future__ import annotations
 
 from pvops.eras import numbers_5_3, v4_20, v5_3
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 
 
 class pv_cpu_ops(v4_20.pv_cpu_ops):
@@ -20,6 +20,7 @@ class pv_cpu_ops(v4_20.pv_cpu_ops):
 STRUCTS = renewed(v5_3.STRUCTS, pv_cpu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v5_3.native(config), {})

@@ -6,7 +6,7 @@ Source: 5.6.4 arch/x86/include/asm/paravirt_types.h; 5.5 was not read.
 from __future__ import annotations
 
 from pvops.eras import v4_20, v5_4
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 
 
 class pv_cpu_ops(v5_4.pv_cpu_ops):
@@ -19,6 +19,7 @@ class pv_cpu_ops(v5_4.pv_cpu_ops):
 STRUCTS = renewed(v5_4.STRUCTS, pv_cpu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v5_4.native(config), {})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v4_20, v5_5
 from pvops.eras.records import Option
-from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled, renewed
 
 
 class pv_cpu_ops(v5_5.pv_cpu_ops):
@@ -21,6 +21,7 @@ class pv_cpu_ops(v5_5.pv_cpu_ops):
 STRUCTS = renewed(v5_5.STRUCTS, pv_cpu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v5_5.native(config), {"pv_cpu_ops.update_io_bitmap": "native_tss_update_io_bitmap"})

@@ -6,7 +6,7 @@ Source: 5.8.1 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c.
 from __future__ import annotations
 
 from pvops.eras import v4_20, v5_4, v5_6
-from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled, renewed
 
 
 class pv_cpu_ops(v5_6.pv_cpu_ops):
@@ -20,6 +20,7 @@ class pv_cpu_ops(v5_6.pv_cpu_ops):
 STRUCTS = renewed(v5_6.STRUCTS, pv_cpu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import numbers_6_12, v4_20, v5_12, v6_4, v6_8
 from pvops.eras.rules import Passes
-from pvops.eras.structs import Config, Op, OpsStruct, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, made_once, refilled, renewed
 
 paravirt_nop = v6_8.paravirt_nop
 
@@ -24,6 +24,7 @@ pv_mmu_ops = v6_4.pv_mmu_ops
 STRUCTS = renewed(v6_4.STRUCTS, pv_irq_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v6_8.native(config), {})

@@ -6,7 +6,7 @@ Sources: 6.18.2 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.
 from __future__ import annotations
 
 from pvops.eras import v4_20, v5_13, v6_12
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 
 
 class pv_cpu_ops(v5_13.pv_cpu_ops):
@@ -21,6 +21,7 @@ pv_mmu_ops = v6_12.pv_mmu_ops
 STRUCTS = renewed(v6_12.STRUCTS, pv_cpu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v6_12.native(config), {})

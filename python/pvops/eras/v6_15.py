@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import numbers_6_18, v4_20, v6_14
 from pvops.eras.rules import Passes
-from pvops.eras.structs import Config, OpsStruct, gone, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 
 
 class pv_mmu_ops(v6_14.pv_mmu_ops):
@@ -20,6 +20,7 @@ class pv_mmu_ops(v6_14.pv_mmu_ops):
 STRUCTS = renewed(v6_14.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(STRUCTS, v6_14.native(config), {})

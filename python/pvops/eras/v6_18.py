@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pvops.eras import numbers_6_18, v4_20, v6_15
 from pvops.eras.rules import Passes
-from pvops.eras.structs import Config, Op, OpsStruct, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled, renewed
 
 
 class pv_mmu_ops(v6_15.pv_mmu_ops):
@@ -25,6 +25,7 @@ class pv_mmu_ops(v6_15.pv_mmu_ops):
 STRUCTS = renewed(v6_15.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(

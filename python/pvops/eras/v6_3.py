@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pvops.eras import v5_18, v6_1
 from pvops.eras.records import ALT_INSTR_14, PATCH_SITE_5_10
-from pvops.eras.structs import Config, OpsStruct, refilled
+from pvops.eras.structs import Config, OpsStruct, made_once, refilled
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(

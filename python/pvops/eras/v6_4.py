@@ -6,7 +6,7 @@ Sources: 6.4.6 arch/x86/include/asm/paravirt_types.h, nops.h, arch/x86/kernel/pa
 from __future__ import annotations
 
 from pvops.eras import v4_20, v5_18, v6_3
-from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, refilled, renewed
+from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, made_once, refilled, renewed
 
 
 class pv_mmu_ops(v5_18.pv_mmu_ops):
@@ -21,6 +21,7 @@ class pv_mmu_ops(v5_18.pv_mmu_ops):
 STRUCTS = renewed(v5_18.STRUCTS, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked."""
     return refilled(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pvops.eras import v5_18, v6_4, v6_5
 from pvops.eras.records import ALT_INSTR_14, no_clobbers
 from pvops.eras.rules import Passes
-from pvops.eras.structs import Config, OpsStruct, refilled
+from pvops.eras.structs import Config, OpsStruct, made_once, refilled
 
 paravirt_nop = "nop_func"
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops as linked (tlb_remove_table since 6.6)."""
     return refilled(

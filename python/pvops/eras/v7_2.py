@@ -10,7 +10,7 @@ from __future__ import annotations
 from pvops.eras import numbers_7_2, v6_12, v6_14, v6_18
 from pvops.eras.records import Option
 from pvops.eras.rules import Passes
-from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, refilled
+from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, made_once, refilled
 from pvops.eras.template import Array
 
 
@@ -46,6 +46,7 @@ class pv_lock_ops(OpsStruct):
 STRUCTS = (pv_cpu_ops, v6_12.pv_irq_ops, pv_mmu_ops)
 
 
+@made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """pv_ops and pv_ops_lock as linked."""
     return refilled(

@@ -142,14 +142,14 @@ class KernelOps:
             for config in era.possible_configs(self.kernel.bits, unreleased=bool(self._structures)):
                 if self._structures and not self._has_structures_of(era, config):
                     continue
+                looks = era.decides(config)
+                if looks in seen:
+                    continue
+                seen.add(looks)
                 template = era.template(config)
                 if apart and self._calls_otherwise(template):
                     continue
-                ops_named = tuple(op.name for t in era.templates(config) for op in t)
-                # The same names may be filled or not: locks are NULL without CONFIG_PARAVIRT_SPINLOCKS.
-                looks = (ops_named, tuple(config.holds(struct.called) for struct in template.structs))
-                if len(ops_named) > self._last_type and looks not in seen:
-                    seen.add(looks)
+                if sum(map(len, era.templates(config))) > self._last_type:
                     yield era, config, template
 
     def _has_structures_of(self, era: Era, config: Config) -> bool:

@@ -32,6 +32,8 @@ def columns() -> int:
 class Style:
     """Colours, where they are wanted."""
 
+    _on: bool
+
     def __init__(self, color: str) -> None:
         import os
 
@@ -41,7 +43,10 @@ class Style:
             and not os.environ.get("NO_COLOR")
             and os.environ.get("TERM") != "dumb"
         )
-        self._on = wanted
+        object.__setattr__(self, "_on", wanted)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: a style does not change")
 
     def _sgr(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._on and text else text
