@@ -139,8 +139,8 @@ def test_malformed_facts_say_where(tmp_path: Path, text: str, says: str) -> None
         ('{"cpuid": {"one": {}}}', "part cpuid: leaf is no 32-bit number"),
         ('{"vulnerabilities": []}', "part vulnerabilities: must be a table of strings"),
         ("{", "not JSON"),
-        ("= 3", "not TOML, nor facts"),
-        ("[" * 5000, "not TOML, nor facts"),
+        ("= 3", "not JSON, nor facts"),
+        ("[" * 5000, "not JSON, nor facts"),
     ],
 )
 def test_malformed_documents_say_what(tmp_path: Path, text: str, says: str) -> None:

@@ -55,6 +55,9 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
     try:
         from importlib import import_module
 
+        from pvops.cli.output import apart
+
+        apart(args)
         status: int = import_module(f"pvops.cli.{args.command}").run(args)
         return stream.flushed(status)
     except Error as error:

@@ -8,7 +8,7 @@ import sys
 
 from pvops.cli import output, pages
 from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed
-from pvops.errors import Error, InputError, nearest
+from pvops.errors import Error, InputError, UsageError, nearest
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from pvops.plan.diff import compare
     from pvops.render import diff as render
 
+    output.refuse_summary_of_rows(args)
     page = pages.wanted(args)
     try:
         named = _named(args.a), _named(args.b)
@@ -65,11 +66,14 @@ def _named(given: str) -> tuple[str, str, Machine | str | None]:
     from pvops.machine import presets
     from pvops.machine.machine import Machine
 
-    if given in backends.names():
-        return given, given, None
+    if given.casefold() in backends.names():
+        return given.casefold(), given.casefold(), None
     backend, colon, path = given.partition(":")
+    backend = backend.casefold()
     if not colon or backend not in backends.names():
         backend, path = "", given
+    if colon and backend and not path:
+        raise UsageError(f"{given}: names no machine behind the colon; {backend} alone is the backend")
     if path == BASELINE:
         return given, backend, BASELINE
     if not os.path.exists(path) and path not in presets.NAMES:

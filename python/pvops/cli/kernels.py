@@ -86,6 +86,13 @@ def machine_of(args: argparse.Namespace) -> Machine | str | None:
         return read
     if args.machine == "-":
         return Machine.parse(sys.stdin.read(), name="<stdin>")
+    if args.machine not in (None, BASELINE) and not os.path.exists(args.machine):
+        from pvops import backends
+
+        name, _, machine = args.machine.partition(":")
+        if name.casefold() in backends.names():
+            instead = f"--backend {name.casefold()}{' --machine ' + machine if machine else ''}"
+            raise UsageError(f"--machine {args.machine}: {name} is a backend: {instead}")
     return args.machine if args.machine in (None, BASELINE) else Machine.load(args.machine)
 
 

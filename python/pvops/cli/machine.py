@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.presets:
         return _presets(args)
+    if args.output is not None:
+        output.writable(args.output)
     machine = _described(args)
     document = machine.to_dict()
     if args.output == "-":

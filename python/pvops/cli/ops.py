@@ -44,6 +44,8 @@ class View(NamedTuple):
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
+    from pvops import backends
+
     if args.kernel is not None and args.era is None:
         if args.asm_offsets or args.config or args.bits:
             raise OpsError("--asm-offsets, --config and --bits are of an era's headers: give --era, and no KERNEL")
@@ -51,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
     elif args.kernel is None and args.era is not None:
         if args.machine is not None:
             raise OpsError("--machine is for a KERNEL: an era's headers have no machine")
+        if args.asm_offsets and args.backend:
+            raise OpsError("--backend is not for --asm-offsets: offsets are the same for every backend")
+        for name in args.backend:
+            backends.check(name)
         if args.asm_offsets:
             return _asm_offsets(args)
         view = _of_era(args)

@@ -6,7 +6,11 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from pvops.errors import Error, InputError
+from pvops.errors import Error, InputError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def note(message: str) -> None:
@@ -25,6 +29,42 @@ def writable(path: str) -> None:
         raise InputError(f"{path}: no folder {folder}", file=path)
     if os.path.isdir(path):
         raise InputError(f"{path}: is a directory", file=path)
+
+
+def refuse_summary_of_rows(args: argparse.Namespace) -> None:
+    """``--summary`` is of text and of the JSON document; rows have none."""
+    if args.summary and args.format_ in ("jsonl", "csv"):
+        raise UsageError(f"--summary and --{args.format_}: rows have no summary (--json --summary)")
+
+
+#: The arguments that name files to read, and those that name files to write.
+_READ = ("kernel", "memory", "machine", "module", "slide_of", "a", "b", "facts", "config", "guest", "replay")
+_WRITTEN = ("output", "html", "save_machine", "plot", "plot_waits", "plot_gantt", "image")
+
+
+def apart(args: argparse.Namespace) -> None:
+    """Refuses to write what is to be read, or two things into one file.
+
+    Raises:
+        UsageError: an output is an input, or another output.
+    """
+    taken = [name for key in _READ for name in _names(args, key) if os.path.isfile(name)]
+    for key in _WRITTEN:
+        for name in _names(args, key):
+            for other in taken:
+                if os.path.realpath(name) == os.path.realpath(other) or _one_file(name, other):
+                    raise UsageError(f"{name}: is read or written by this command already; write to another file")
+            if name != "-" and not name.startswith("/dev/"):
+                taken.append(name)
+
+
+def _one_file(name: str, other: str) -> bool:
+    return os.path.exists(name) and os.path.exists(other) and os.path.samefile(name, other)
+
+
+def _names(args: argparse.Namespace, key: str) -> list[str]:
+    given = getattr(args, key, None)
+    return [given] if isinstance(given, str) else [name for name in given or () if isinstance(name, str)]
 
 
 def print_json(document: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 
+from pvops.cli import output
 from pvops.cli.kernels import jobs, opened, slide_of
 from pvops.render import terminal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
+    output.refuse_summary_of_rows(args)
     kernel = opened(args)
     args.slid = slide_of(args, kernel)
     if args.table == "paravirt" and kernel.paravirt is None:

@@ -112,8 +112,8 @@ def era(name: str) -> Era:
 
     version = version_of(name)
     covers = None if version is None or version[: len(NEWEST)] > NEWEST else of_version(version)
-    hint = f" (did you mean {covers}, which {name} is of?)" if covers else nearest(name, eras())
-    raise OpsError(f"no era {name}{hint}; there are {', '.join(eras())}")
+    hint = f" (did you mean {covers}, which {name} is of?)" if covers else nearest(name, (*eras(), *_ALIASES))
+    raise OpsError(f"no era {name}{hint or '; there are ' + ', '.join(eras())}")
 
 
 def doc(of: Era, op: str) -> str:

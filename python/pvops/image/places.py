@@ -12,6 +12,8 @@ from pvops.image.view import KernelView
 _LONGEST_FUNCTION = 1 << 20
 #: Fewer bytes than these between two functions may be nops that align the second.
 _NOPS_BETWEEN = 64
+#: So much of a name is enough to say which names begin so.
+_LEAST_TYPED = 4
 
 
 class Place(NamedTuple):
@@ -48,7 +50,7 @@ def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
     | ``do_syscall_64`` | every function of that name |
     | ``do_syscall_64+58`` | an offset in decimal, as gdb prints it (its ``<…>`` may stay) |
     | ``do_syscall_64+0x3a`` | the same in hexadecimal |
-    | ``do_syscall_64+0x3a/0x80`` | as an oops prints it: of several functions of that name those of this size |
+    | ``do_syscall_64+0x3a/0x80`` | as an oops prints it (``RIP: 0010:`` may stay): of several those of this size |
 
     Args:
         view: the image.
@@ -59,6 +61,10 @@ def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
         ImageError: there is no such symbol, or the address lies outside the image; what is nearest is named.
     """
     where = text.strip().removeprefix("<").removesuffix(">")
+    where = re.sub(r"^[RE]?IP: ?(?:[0-9a-f]{4}:)?|^\? ", "", where)
+    if found := re.fullmatch(r"(.*) \[([^]]*)\]", where):
+        why = f"{text}: is in the module {found[2]}, not in the kernel: give the module's file"
+        raise ImageError(f"{view.name}: {why}", reason=why, file=view.name)
     if found := re.fullmatch(r"(?:0x)?([0-9a-fA-F]+)-(?:0x)?([0-9a-fA-F]+)", where):
         low, high = int(found[1], 16), int(found[2], 16)
         if high <= low:
@@ -66,6 +72,9 @@ def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
         return [Place(_within(view, text, low, slide), high - low, None)]
     symbol, plus, rest = where.partition("+")
     starts = sorted(set(view.image.addresses_of(symbol)))
+    if not symbol.strip():
+        why = f"{text!r} names no place: an address, a function, or function+offset"
+        raise ImageError(f"{view.name}: {why}", reason=why, file=view.name)
     if not starts:
         if not plus and re.fullmatch(r"(?:0x)?[0-9a-fA-F]+", where):
             return [Place(_within(view, text, int(where, 16), slide), 1, None)]
@@ -158,4 +167,10 @@ def _hint(view: KernelView, symbol: str) -> str:
     names = {name for name in view.image.symbol_names() if abs(len(name) - len(symbol)) <= 2}
     letters = set(symbol)
     # difflib looks at one pair at a time: only names of nearly the same letters are worth it.
-    return nearest(symbol, (name for name in names if len(letters ^ set(name)) <= 3))
+    near = nearest(symbol, (name for name in names if len(letters ^ set(name)) <= 3))
+    if near or len(symbol) < _LEAST_TYPED:
+        return near
+    longer = sorted(
+        {name for name in view.image.symbol_names() if name.startswith(symbol)}, key=lambda name: (len(name), name)
+    )
+    return f" ({', '.join(longer[:3])}{', …' if len(longer) > 3 else ''} begin so)" if longer else ""

@@ -34,7 +34,7 @@ def document(text: str, name: str) -> Mapping[str, object]:
 
             value = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        what = "JSON" if text.lstrip().startswith("{") else f"TOML, nor facts (no {MARK.strip()} line)"
+        what = "JSON" if text.lstrip().startswith("{") else f"JSON, nor facts (no {MARK.strip()} line), nor TOML"
         raise MachineError(f"{name}: not {what}: {error}", reason=str(error), file=name) from error
     return dict(value)
 

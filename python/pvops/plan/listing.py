@@ -42,7 +42,9 @@ def instructions(plan: Plan, place: Place) -> list[Instruction]:
     low, high = place.address, place.end
     built = kernel.image.read(low, place.size)
     if built is None:
-        raise TableError(f"{kernel.name}: the file has no bytes at {low:#x}", file=kernel.name, address=low)
+        section = next((n for n, a, size, _ in kernel.image.sections() if a <= low < a + size < high), None)
+        why = f"the file has no bytes at {low:#x}" if section is None else f"{low:#x}-{high:#x} leaves {section}"
+        raise TableError(f"{kernel.name}: {why}", reason=why, file=kernel.name, address=low)
     code = bytearray(built)
     by: list[str | None] = [None] * len(built)
     for address, table, _, written, *_ in plan.raw(low, high):

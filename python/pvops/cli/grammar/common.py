@@ -154,7 +154,7 @@ def _hexadecimal(text: str) -> int:
     """A slide: hexadecimal with or without 0x."""
     number = int(text, 16)
     if not 0 <= number < 1 << 63:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is no slide: kernels slide up, by less than a GiB")
     return number
 
 
