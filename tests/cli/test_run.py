@@ -23,16 +23,17 @@ KEYS = {
 
 def test_without_arguments_it_runs_everything() -> None:
     runs = document("run")["runs"]
-    assert len(runs) == 4 * (4 + 5) * 2 * 2
+    assert len(runs) == (4 * (4 + 5) + 2 * 3) * 2 * 2
     assert all(run.keys() >= KEYS for run in runs)
     states: dict[str, set[str]] = {}
+    assert {run["bits"] for run in runs if run["guest"] == "tour64"} == {64}
     for run in runs:
         states.setdefault(run["guest"], set()).add(run["final_state"])
         assert isinstance(run["instructions"], int)
         assert all(isinstance(n, int) for counts in ("hypercalls", "queued", "ops") for n in run[counts].values())
         assert sum(run["hypercalls"].values()) == 0 or run["backend"] != "native"
     assert all(len(found) == 1 for found in states.values())
-    assert len(set.union(*states.values())) == len(states) == 4
+    assert len(set.union(*states.values())) == len(states) == 5
 
 
 def test_a_run_is_the_same_each_time() -> None:
@@ -117,7 +118,7 @@ def test_a_guest_that_ends_badly_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["nothing"], "no guest nothing (there are boot, switch, lock, tour)"),
+        (["nothing"], "no guest nothing (there are boot, switch, lock, tour, tour64)"),
         (["--era", "6.1"], "no guests of era 6.1"),
         (["--backend", "bochs"], "no guest of seed runs under bochs"),
         (["--nops", "k9"], "no nop table k9"),

@@ -93,8 +93,13 @@ class Cpu(State):
         RunError: the emulator is not installed.
     """
 
+    #: Of its registers.
+    width = 32
+    #: What a guest in a ring of its own changes between two traps.
+    own: tuple[str, ...] = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags")
+
     def __init__(self, host: Host, *, ring: int = 0, limits: Limits | None = None) -> None:
-        super().__init__()
+        super().__init__(self.width)
         self.host = host
         self.ring = ring
         self.limits = limits or Limits()
@@ -105,9 +110,7 @@ class Cpu(State):
         self._end = 0.0
         #: A meter counts instructions and stops the CPU at the limit: no thread watches the time.
         self.counted = False
-        self._own = [
-            self._x[name] for name in ["eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags"]
-        ]
+        self._own = [self._x[name] for name in self.own]
         self._before: object = None
         self._tsc: dict[int, int] = {}
         #: Called with the address of an instruction behind which the rest of its block is not executed.
@@ -158,7 +161,7 @@ class Cpu(State):
         self._end = time.monotonic() + self.limits.seconds
         self.stopped = None
         while self.stopped is None:
-            begin = self.get("eip")
+            begin = self.get("pc")
             if begin == until:
                 return Stop("done", begin, "the guest is done")
             if time.monotonic() > self._end:
@@ -179,18 +182,18 @@ class Cpu(State):
             return
         if self._refused:
             self._carry_out()
-        elif self.stopped is None and self.get("eip") != until:
+        elif self.stopped is None and self.get("pc") != until:
             self._halt()
 
     def stop(self, kind: str, why: str, address: int | None = None) -> None:
         """Ends the run."""
         if self.stopped is None:
-            self.stopped = Stop(kind, self.get("eip") if address is None else address, why)
+            self.stopped = Stop(kind, self.get("pc") if address is None else address, why)
         self.uc.emu_stop()
 
     def _carry_out(self) -> None:
         """The instruction is privileged: it is the host's to carry out, or not."""
-        at = self.get("eip")
+        at = self.get("pc")
         code = self._code(at)
         # Unicorn keeps a #GP pending: a second one becomes a #DF, a third a halt without notice. So the state from
         # before the first is restored; in the guest's ring nothing else than these registers can have changed since.
@@ -202,7 +205,7 @@ class Cpu(State):
 
     def _halt(self) -> None:
         """The emulator returned without a reason: the time is up, or it was a halt."""
-        at = self.get("eip")
+        at = self.get("pc")
         if self._code(at - 1)[0] == 0xF4:
             self._count()
             if not self.host.halted(self):
@@ -210,7 +213,7 @@ class Cpu(State):
 
     def _failed(self, error: Exception) -> None:
         """The emulator stopped at an access."""
-        at = self.get("eip")
+        at = self.get("pc")
         if self._missed is None:
             self.stop("trap", f"the emulator says: {error}")
             return
@@ -238,6 +241,9 @@ class Cpu(State):
         for address in wanted - self._tsc.keys():
             self._tsc[address] = self.uc.hook_add(self._u.UC_HOOK_CODE, self._on_tsc, begin=address, end=address)
 
+    def watch_returns(self, addresses: Iterable[int]) -> None:
+        """Nothing on i386, whose guests do not come back from user space."""
+
     def _hook(self) -> None:
         u, x = self._u, self._x
         self.uc.hook_add(u.UC_HOOK_INTR, self._on_interrupt)
@@ -249,7 +255,7 @@ class Cpu(State):
 
     def _on_interrupt(self, uc: Uc, number: int, data: object) -> None:
         self._count()
-        at = self.get("eip")
+        at = self.get("pc")
         if number in (8, 13):
             self._refused = True
             self.uc.emu_stop()
@@ -260,7 +266,7 @@ class Cpu(State):
 
     def _on_invalid(self, uc: Uc, data: object) -> bool:
         self._count()
-        at = self.get("eip")
+        at = self.get("pc")
         code = self._code(at)
         try:
             taken = self.host.undefined(self, code)
@@ -289,11 +295,11 @@ class Cpu(State):
     def _on_memory(self, uc: Uc, access: int, address: int, size: int, value: int, data: object) -> bool:
         u = self._u
         if access == u.UC_MEM_WRITE_PROT:
-            self.stop("text-write", f"writes over its own code at {address & 0xFFFFFFFF:#x}")
+            self.stop("text-write", f"writes over its own code at {address & self._mask:#x}")
         elif access in (u.UC_MEM_FETCH_UNMAPPED, u.UC_MEM_FETCH_PROT):
-            self.stop("run-off", f"ran off to {address & 0xFFFFFFFF:#x}, which is no code", address & 0xFFFFFFFF)
+            self.stop("run-off", f"ran off to {address & self._mask:#x}, which is no code", address & self._mask)
         else:
-            self._missed = address & 0xFFFFFFFF, access in (u.UC_MEM_WRITE_UNMAPPED, u.UC_MEM_WRITE)
+            self._missed = address & self._mask, access in (u.UC_MEM_WRITE_UNMAPPED, u.UC_MEM_WRITE)
         return False
 
     def _on_in(self, uc: Uc, port: int, size: int, data: object) -> int:
@@ -310,7 +316,7 @@ class Cpu(State):
         value = self.host.tsc()
         self.set("eax", value)
         self.set("edx", value >> 32)
-        self.set("eip", address + 2)
+        self.set("pc", address + 2)
         self.interrupted(address)
 
     def _code(self, address: int) -> bytes:

@@ -98,5 +98,7 @@ def _loaded() -> tuple[ModuleType, dict[str, int]]:
     except ImportError:
         raise RunError(NEEDED) from None
     numbers = {name: getattr(x86_const, f"UC_X86_REG_{name.upper()}") for name in _REGISTERS}
-    numbers |= {name: getattr(x86_const, f"UC_X86_INS_{name.upper()}") for name in ("in", "out", "cpuid", "syscall")}
+    numbers |= {
+        name: getattr(x86_const, f"UC_X86_INS_{name.upper()}") for name in ("in", "out", "cpuid", "syscall", "sysenter")
+    }
     return library, numbers

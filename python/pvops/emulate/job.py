@@ -7,11 +7,14 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.emulate import hosts
+from pvops.emulate.guest import wide
 from pvops.emulate.guest.image import ERAS, GuestImage
 from pvops.emulate.session import Result, run
+from pvops.errors import RunError
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Limits
+    from pvops.emulate.guest.built import BuiltGuest
     from pvops.emulate.guest.program import Program
 
 
@@ -19,8 +22,8 @@ class Job(NamedTuple):
     """What to run; every combination of it.
 
     Attributes:
-        programs: the guests.
-        eras: which kernels.
+        programs: the guests; one that is a name is the tour on x86-64.
+        eras: which kernels; guests that an era does not have are left out. Empty: all that each has.
         backends: below them; those that an era does not have are left out. Empty: all.
         patched: with sites patched, without, or both.
         lazy: likewise for lazy sections.
@@ -31,8 +34,8 @@ class Job(NamedTuple):
         limits: what each run may take; the usual ones if None.
     """
 
-    programs: Sequence[Program]
-    eras: Sequence[str] = ERAS
+    programs: Sequence[Program | str]
+    eras: Sequence[str] = ()
     backends: Sequence[str] = ()
     patched: Sequence[bool] = (False, True)
     lazy: Sequence[bool] = (False, True)
@@ -43,26 +46,43 @@ class Job(NamedTuple):
     limits: Limits | None = None
 
 
-def images(job: Job) -> Iterator[GuestImage]:
-    """Each guest, built for each era."""
-    for program, era in product(job.programs, job.eras):
-        yield GuestImage(program, era, without=job.without, length=job.length)
+def images(job: Job) -> Iterator[BuiltGuest]:
+    """Each guest, built for each era that it has.
+
+    Raises:
+        RunError: none of the guests has one of the eras, or an option is none of the guest's.
+    """
+    there = {name: wide.ERAS if name == wide.NAME else ERAS for name in job.programs}
+    known = {era for eras in there.values() for era in eras}
+    for program, eras in there.items():
+        for era in job.eras or eras:
+            if era in eras or era not in known:
+                yield _image(program, era, job)
+
+
+def _image(program: Program | str, era: str, job: Job) -> BuiltGuest:
+    if isinstance(program, str):
+        from pvops.emulate.guest.wide.image import WideImage
+
+        return WideImage(era, without=job.without, length=job.length)
+    return GuestImage(program, era, without=job.without, length=job.length)
 
 
 def results(job: Job) -> Iterator[Result]:
     """Every run, as it is done.
 
     Raises:
-        RunError: there is no such backend, in any of the eras.
+        RunError: as `images`; or there is no such backend, in any of the eras.
     """
+    built = list(images(job))
     for backend in job.backends:
-        if not any(backend in hosts.BACKENDS[era] for era in job.eras):
-            hosts.of(backend, job.eras[0])
-    for image in images(job):
-        for backend in hosts.BACKENDS[image.era]:
+        if built and not any(backend in hosts.below(image) for image in built):
+            hosts.of(backend, built[0].era)
+            raise RunError(f"no guest of {built[0].era} runs under {backend}")
+    for image in built:
+        for backend, host in hosts.below(image).items():
             if job.backends and backend not in job.backends:
                 continue
-            host = hosts.of(backend, image.era)
             for patched, lazy in product(job.patched, job.lazy):
                 yield run(
                     *(image, host(image)),

@@ -112,10 +112,10 @@ class Meter:
         last = self._counter.last
         block = self._block(last)
         start = last[0]
-        again = self.cpu.get("eip") == address or not start <= self.cpu.get("eip") < sum(last)
+        again = self.cpu.get("pc") == address or not start <= self.cpu.get("pc") < sum(last)
         done = sum(1 for end in block.ends if end <= address) + (0 if again else 1)
         self._counter.instructions -= len(block.ends) - done
-        self._counter.last = start, (address if again else self.cpu.get("eip")) - start
+        self._counter.last = start, (address if again else self.cpu.get("pc")) - start
         self.indirect_calls -= sum(1 for at in block.indirect if at > address)
         for at, op in block.calls:
             if at > address:
@@ -135,4 +135,4 @@ class Meter:
         )
 
     def _instructions(self, address: int, size: int) -> list[Instruction]:
-        return list(self._iced.Decoder(32, self.cpu.read(address, size), ip=address)) if size else []
+        return list(self._iced.Decoder(self.cpu.bits, self.cpu.read(address, size), ip=address)) if size else []

@@ -14,7 +14,7 @@ from pvops.errors import RunError
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
-    from pvops.emulate.guest.image import GuestImage
+    from pvops.emulate.guest.built import BuiltGuest
     from pvops.emulate.macros.paravirt import Paravirt
     from pvops.eras.patching import PatchFunction
     from pvops.kernel import Kernel
@@ -46,16 +46,16 @@ class Patch(NamedTuple):
     reason: str
 
 
-def held(image: GuestImage, cpu: Cpu) -> dict[str, int]:
+def held(image: BuiltGuest, cpu: Cpu) -> dict[str, int]:
     """What each op's slot holds now, by op."""
     out = {}
     for op in image.pv.template:
         at = image.address(op.struct) + op.offset - image.pv.template.struct_offsets[op.struct]
-        out[op.name] = cpu.word(at)
+        out[op.name] = cpu.pointer(at)
     return out
 
 
-def patch_function(image: GuestImage, name: str, placed: bool) -> PatchFunction | None:
+def patch_function(image: BuiltGuest, name: str, placed: bool) -> PatchFunction | None:
     """The patch function that ``pv_init_ops.patch`` points to, by its name; `placed`: Xen's vcpu_info is."""
     era = image.pv.era
     if name == "native_patch":
@@ -97,7 +97,7 @@ class Patched(Protocol):
 
 
 def plan(
-    image: GuestImage, pointers: Mapping[str, int], nops: str, features: Iterable[int] = (), *, placed: bool = False
+    image: BuiltGuest, pointers: Mapping[str, int], nops: str, features: Iterable[int] = (), *, placed: bool = False
 ) -> _core.Plan:
     """The writes for a guest whose structures hold these functions.
 
@@ -161,7 +161,7 @@ def planned(
     return _core.Plan.boot(image.kernel.tables, boot, eras.era(image.era).passes[-1].name)
 
 
-def apply(image: GuestImage, cpu: Cpu, nops: str = "k8", features: Iterable[int] = ()) -> list[Patch]:
+def apply(image: BuiltGuest, cpu: Cpu, nops: str = "k8", features: Iterable[int] = ()) -> list[Patch]:
     """Patches a guest's text in its memory for what its structures hold now; may be done again, for something else.
 
     Every site is first what it was as built: the seed's patcher does not read what an earlier turn left.

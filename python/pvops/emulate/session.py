@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.emulate import patching
-from pvops.emulate.cpu import EXIT, Cpu, Limits, Stop
+from pvops.emulate.cpu import Limits, Stop
 from pvops.emulate.meter import Meter
 
 if TYPE_CHECKING:
-    from pvops.emulate.guest.image import GuestImage
+    from pvops.emulate.guest.built import BuiltGuest
     from pvops.emulate.hosts.host import Event, HostModel
 
 
@@ -27,7 +27,7 @@ class Result(NamedTuple):
     """What came of a run.
 
     Attributes:
-        guest, era, backend: which.
+        guest, era, bits, backend: which.
         patched: sites were patched; else every op is an indirect call.
         lazy: the guest's lazy sections were lazy.
         instructions: executed, from the guest's entry on; those that trapped included.
@@ -49,6 +49,7 @@ class Result(NamedTuple):
 
     guest: str
     era: str
+    bits: int
     backend: str
     patched: bool
     lazy: bool
@@ -86,7 +87,7 @@ class Session:
 
     def __init__(
         self,
-        image: GuestImage,
+        image: BuiltGuest,
         host: HostModel,
         *,
         lazy: bool = True,
@@ -97,7 +98,7 @@ class Session:
         self.image = image
         self.host = host
         self.lazy = lazy
-        self.cpu = Cpu(host, ring=host.ring, limits=limits)
+        self.cpu = host.cpu(limits)
         self.patches: list[patching.Patch] = []
         self.trace: list[OpCall] = []
         image.load(self.cpu)
@@ -132,7 +133,7 @@ class Session:
 
     def run(self) -> Stop:
         """Runs the guest until it ends, and says why it did."""
-        return self.cpu.run(EXIT)
+        return self.cpu.run(self.image.exit)
 
     def result(self, stop: Stop, patched: bool, seconds: float) -> Result:
         """What came of it."""
@@ -144,8 +145,9 @@ class Session:
             ops = {op: n for op, n in sorted(self.meter.ops.items()) if n}
         host = self.host
         return Result(
-            guest=self.image.program.name,
+            guest=self.image.name,
             era=self.image.era,
+            bits=self.image.bits,
             backend=host.name,
             patched=patched,
             lazy=self.lazy,
@@ -180,16 +182,20 @@ class Session:
         return {op: "+".join(sorted(forms)) for op, forms in sorted(found.items())}
 
     def _watch(self) -> None:
-        """Scripts every rdtsc that the text has now."""
+        """Scripts every rdtsc that the text has now; and tells the CPU of every way out of the kernel."""
         import iced_x86
 
         address, raw = self.image.built.sections[".text"]
         text = self.cpu.read(address, len(raw))
-        if b"\x0f\x31" not in text:
+        wide = self.cpu.bits == 64
+        if b"\x0f\x31" not in text and not wide:
             self.cpu.watch_tsc(())
             return
-        decoder = iced_x86.Decoder(32, text, ip=address)
-        self.cpu.watch_tsc([i.ip for i in decoder if i.mnemonic == iced_x86.Mnemonic.RDTSC])
+        code = list(iced_x86.Decoder(self.cpu.bits, text, ip=address))
+        self.cpu.watch_tsc([i.ip for i in code if i.mnemonic == iced_x86.Mnemonic.RDTSC])
+        if wide:
+            out = {iced_x86.Mnemonic.SYSRET, iced_x86.Mnemonic.SYSRETQ, iced_x86.Mnemonic.SYSEXIT}
+            self.cpu.watch_returns([i.ip for i in code if i.mnemonic in out | {iced_x86.Mnemonic.IRETQ}])
 
     def _trace(self) -> None:
         from pvops.emulate.emulator import unicorn
@@ -198,7 +204,8 @@ class Session:
         names = {address: op for address, (op, _) in self.image.sites().items()} | dict(self.image.plain)
 
         def called(uc: object, address: int, size: int, data: object) -> None:
-            words = tuple(self.cpu.get(register) for register in ("eax", "edx", "ecx"))
+            registers = ("rdi", "rsi", "rdx") if self.cpu.bits == 64 else ("eax", "edx", "ecx")
+            words = tuple(self.cpu.get(register) for register in registers)
             self.trace.append(OpCall(names[address], address, (words[0], words[1], words[2])))
 
         for address in names:
@@ -206,7 +213,7 @@ class Session:
 
 
 def run(
-    image: GuestImage,
+    image: BuiltGuest,
     host: HostModel,
     *,
     patched: bool = True,

@@ -6,13 +6,22 @@ from pvops.emulate.emulator import unicorn
 from pvops.errors import RunError
 
 PAGE = 0x1000
+_HALVES = frozenset(("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp"))
 
 
 class State:
-    """The memory and the registers of one emulated CPU, flat and empty at first."""
+    """The memory and the registers of one emulated CPU, flat and empty at first.
 
-    def __init__(self) -> None:
-        self._u, self._x, self.uc = unicorn()
+    Args:
+        bits: 32 or 64.
+    """
+
+    def __init__(self, bits: int = 32) -> None:
+        self.bits = bits
+        self.size = bits // 8
+        self._mask = (1 << bits) - 1
+        self._pc, self._sp, self._flags = ("rip", "rsp", "rflags") if bits == 64 else ("eip", "esp", "eflags")
+        self._u, self._x, self.uc = unicorn(bits)
         self._text: list[tuple[int, int]] = []
         self.uc.ctl_set_tlb_mode(self._u.UC_TLB_VIRTUAL)
 
@@ -29,18 +38,18 @@ class State:
     def read(self, address: int, size: int) -> bytes:
         """Memory; `RunError` where none is mapped."""
         try:
-            return bytes(self.uc.mem_read(address & 0xFFFFFFFF, size))
+            return bytes(self.uc.mem_read(address & self._mask, size))
         except self._u.UcError:
             raise RunError(f"{address:#x}: no memory there", reason="no memory there", address=address) from None
 
     def write(self, address: int, data: bytes) -> None:
         """Writes memory from outside, whatever its access; code that was there is forgotten."""
         try:
-            self.uc.mem_write(address & 0xFFFFFFFF, data)
+            self.uc.mem_write(address & self._mask, data)
         except self._u.UcError:
             raise RunError(f"{address:#x}: no memory there", reason="no memory there", address=address) from None
         if self.in_text(address):
-            self.uc.ctl_remove_cache(address & 0xFFFFFFFF, (address & 0xFFFFFFFF) + max(len(data), 1))
+            self.uc.ctl_remove_cache(address & self._mask, (address & self._mask) + max(len(data), 1))
 
     def word(self, address: int) -> int:
         """Four bytes of memory as a number."""
@@ -50,15 +59,24 @@ class State:
         """Writes four bytes."""
         self.write(address, (value & 0xFFFFFFFF).to_bytes(4, "little"))
 
+    def pointer(self, address: int) -> int:
+        """A pointer in memory, of the CPU's width."""
+        return int.from_bytes(self.read(address, self.size), "little")
+
     # Registers
 
     def get(self, register: str) -> int:
-        """A register by name: ``eax``, ``eip``, ``eflags``, ``cr3``."""
-        return self.uc.reg_read(self._x[register])
+        """A register by name: ``eax``, ``cr3``; ``pc``, ``sp`` and ``flags`` have the CPU's width."""
+        return self.uc.reg_read(self._x[self._named(register)])
 
     def set(self, register: str, value: int) -> None:
-        """Sets a register by name."""
-        self.uc.reg_write(self._x[register], value & 0xFFFFFFFF)
+        """Sets a register by name; one of 32 bits on x86-64 as an instruction does: the upper half becomes zero."""
+        if self.bits == 64 and register in _HALVES:
+            register, value = "r" + register[1:], value & 0xFFFFFFFF
+        self.uc.reg_write(self._x[self._named(register)], value & self._mask)
+
+    def _named(self, register: str) -> str:
+        return {"pc": self._pc, "sp": self._sp, "flags": self._flags}.get(register, register)
 
     def table(self, register: str) -> tuple[int, int]:
         """``gdtr`` or ``idtr``: (base, limit)."""
@@ -68,19 +86,19 @@ class State:
 
     def push(self, value: int) -> None:
         """Pushes a word on the guest's stack."""
-        top = self.get("esp") - 4
-        self.set("esp", top)
-        self.set_word(top, value)
+        top = self.get("sp") - self.size
+        self.set("sp", top)
+        self.write(top, (value & self._mask).to_bytes(self.size, "little"))
 
     def pop(self) -> int:
         """Pops a word from the guest's stack."""
-        top = self.get("esp")
-        self.set("esp", top + 4)
-        return self.word(top)
+        top = self.get("sp")
+        self.set("sp", top + self.size)
+        return self.pointer(top)
 
     def skip(self, length: int) -> None:
         """Goes on behind an instruction that the host has carried out."""
-        self.set("eip", self.get("eip") + length)
+        self.set("pc", self.get("pc") + length)
 
     def in_text(self, address: int) -> bool:
         """Whether an address may be executed."""

@@ -35,6 +35,7 @@ def _run(result: Result) -> dict[str, object]:
     out: dict[str, object] = {
         "guest": result.guest,
         "era": result.era,
+        "bits": result.bits,
         "backend": result.backend,
         "patched": result.patched,
         "lazy": result.lazy,

@@ -19,10 +19,16 @@ def add(commands: Commands) -> None:
         "guest",
         metavar="GUEST",
         nargs="*",
-        help="boot, switch, lock or tour, or a Python file that defines `program` (default: the four); with --vcpus a "
-        "lock: ticket-2.6.25, pv-ticket-3.12, … (default: every lock)",
+        help="boot, switch, lock, tour, tour64 (x86-64), or a Python file that defines `program` (default: the five); "
+        "with --vcpus a lock: ticket-2.6.25, pv-ticket-3.12, … (default: every lock)",
     )
-    parser.add_argument("--era", metavar="ERA", action="append", default=[], help="seed or 2.6.33 (default: both)")
+    parser.add_argument(
+        "--era",
+        metavar="ERA",
+        action="append",
+        default=[],
+        help="seed or 2.6.33, for tour64 2.6.33 or 3.12 (default: all)",
+    )
     parser.add_argument(
         "--backend",
         metavar="NAME",

@@ -56,3 +56,12 @@ SCHEDOP_BLOCK, SCHEDOP_POLL = 1, 3
 EVTCHN_SEND = 4
 #: The offset of ``evtchn_pending`` in the shared page: behind 32 of ``struct vcpu_info``, of 64 bytes each.
 EVTCHN_PENDING = 32 * 64
+
+#: Of x86-64 besides (arch-x86/xen-x86_64.h, callback.h): calls; where system calls enter the kernel; bases of segments;
+#: what the frame of ``iret`` says of a return from a system call.
+CALLS_64 = {**CALLS, 25: "set_segment_base", 30: "callback_op"}
+CALLBACK_SYSCALL, CALLBACK_SYSENTER, CALLBACK_SYSCALL32 = 2, 5, 7
+SEGBASE_GS_USER, SEGBASE_GS_USER_SEL = 1, 3
+VGCF_IN_SYSCALL = 256
+#: ``mmuext_op`` of x86-64: four levels, and the page table of user space.
+MMUEXT_64 = {**MMUEXT, 3: "PIN_L4_TABLE", 15: "NEW_USER_BASEPTR"}

@@ -1,11 +1,11 @@
-"""The guests that come with the package: a boot, context switches and page faults, a lock, and every op once."""
+"""The shipped guests of i386: a boot, context switches and page faults, a lock, and every op once."""
 
 from __future__ import annotations
 
 from pvops.assembler import addr, mem
 from pvops.assembler.operands import eax
 from pvops.assembler.x86 import call, incl, movl
-from pvops.emulate.guest import tour
+from pvops.emulate.guest import tour, wide
 from pvops.emulate.guest.layout import PAGE_FLAGS, USER, gate, pa
 from pvops.emulate.guest.opening import CR0, address_spaces, descriptors
 from pvops.emulate.guest.program import (
@@ -93,4 +93,4 @@ def program(name: str) -> Program:
     try:
         return _GUESTS[name]()
     except KeyError:
-        raise RunError(f"no guest {name} (there are {', '.join(NAMES)})") from None
+        raise RunError(f"no guest {name} (there are {', '.join((*NAMES, wide.NAME))})") from None

@@ -72,7 +72,7 @@ def direct_code(image: GuestKernel) -> tuple[dict[str, bytes], dict[str, int]]:
     for op in _bodies():
         at = image.address(_name(op))
         codes[op] = text[at - start : image.address(f"{_name(op)}_end") - start]
-        for instruction in iced_x86.Decoder(32, codes[op], ip=at):
+        for instruction in iced_x86.Decoder(image.pv.bits, codes[op], ip=at):
             if instruction.is_call_near:
                 calls[op] = instruction.ip - at + 1
     return codes, calls

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from pvops.errors import RunError
 
 if TYPE_CHECKING:
+    from pvops.emulate.guest.built import BuiltGuest
     from pvops.emulate.hosts.host import HostModel
 
-#: The backends a guest of each era runs under.
+#: The backends a guest of each era runs under, on i386.
 BACKENDS = {
     "seed": ("native", "lguest", "xen", "xen-placement"),
     "2.6.33": ("native", "lguest", "xen", "xen-placement", "kvm"),
@@ -26,3 +27,12 @@ def of(name: str, era: str) -> type[HostModel]:
     module = import_module(f"{__name__}.{'_'.join(words)}")
     found: type[HostModel] = getattr(module, "".join(word.capitalize() for word in words))
     return found
+
+
+def below(image: BuiltGuest) -> dict[str, type[HostModel]]:
+    """The hosts of a guest, by name of the backend."""
+    if image.bits == 64:
+        from pvops.emulate.hosts.wide import HOSTS
+
+        return dict(HOSTS)
+    return {name: of(name, image.era) for name in BACKENDS[image.era]}

@@ -10,7 +10,7 @@ from pvops.emulate.cpu import FIRMWARE
 from pvops.emulate.paging import PAGE_OFFSET, PRESENT, PageTables
 
 if TYPE_CHECKING:
-    from pvops.emulate.cpu import Cpu
+    from pvops.emulate.cpu import Cpu, Limits
     from pvops.emulate.hosts.guest import Guest
 
 #: The interrupt flag of EFLAGS.
@@ -22,10 +22,6 @@ TS = 8
 TSC_STEP = 1000
 #: The time of day at boot, in seconds since 1970: 15 October 2007, the month of the seed.
 BOOT_TIME = 1192436234
-
-#: The top of the memory behind the user's pages; what is in them is no part of the state.
-_USER_TOP = PAGE_OFFSET
-
 
 #: How many pages of user memory a guest may use.
 MOST_PAGES = 1 << 14
@@ -82,6 +78,8 @@ class HostModel:
     entry = "startup_native"
     #: Its hypercalls by number; what traps without being one has none.
     calls: Mapping[int, str] = {}
+    #: How far its guests' kernel memory lies above physical memory; user space ends there.
+    offset = PAGE_OFFSET
 
     def __init__(self, image: Guest) -> None:
         self.image = image
@@ -96,6 +94,12 @@ class HostModel:
         #: What the timeline counts in.
         self.clock: Callable[[], int] = lambda: 0
         self.pages: PageTables
+
+    def cpu(self, limits: Limits | None) -> Cpu:
+        """A CPU for its guests."""
+        from pvops.emulate.cpu import Cpu
+
+        return Cpu(self, ring=self.ring, limits=limits)
 
     def attach(self, cpu: Cpu) -> None:
         """The guest is loaded: before its first instruction."""
@@ -153,7 +157,7 @@ class HostModel:
 
     def fault(self, cpu: Cpu, address: int, write: bool) -> bool:
         """A page fault: walks the tables as the CPU does, and raises it in the guest where they have no entry."""
-        if address >= _USER_TOP:
+        if address >= self.offset:
             return False
         page = address >> 12
         if page in self._touched:  # an access may start in one page and miss the next
@@ -175,10 +179,10 @@ class HostModel:
 
     def raise_in(self, cpu: Cpu, handler: Gate, error: int) -> None:
         """Delivers an exception with an error code, as through an interrupt gate."""
-        flags = cpu.get("eflags") & ~IF | (IF if self.interrupts(cpu) else 0)
-        for value in (flags, cpu.get("cs"), cpu.get("eip"), error):
+        flags = cpu.get("flags") & ~IF | (IF if self.interrupts(cpu) else 0)
+        for value in (flags, cpu.get("cs"), cpu.get("pc"), error):
             cpu.push(value)
-        cpu.set("eip", handler.address)
+        cpu.set("pc", handler.address)
         if handler.disables:
             self.set_interrupts(cpu, False)
 
@@ -186,12 +190,12 @@ class HostModel:
 
     def interrupts(self, cpu: Cpu) -> bool:
         """Whether the guest's interrupts are on."""
-        return bool(cpu.get("eflags") & IF)
+        return bool(cpu.get("flags") & IF)
 
     def set_interrupts(self, cpu: Cpu, on: bool) -> None:
         """Turns the guest's interrupts on or off."""
-        flags = cpu.get("eflags")
-        cpu.set("eflags", flags | IF if on else flags & ~IF)
+        flags = cpu.get("flags")
+        cpu.set("flags", flags | IF if on else flags & ~IF)
 
     def ts(self, cpu: Cpu) -> bool:
         """CR0.TS."""
@@ -232,11 +236,11 @@ class HostModel:
     def state(self, cpu: Cpu) -> dict[str, object]:
         """All that counts, in plain values; addresses in the image by name, so that builds can be compared."""
         image = self.image
-        tables = {name: self.mapped(cpu, image.address(name) - PAGE_OFFSET) for name in image.page_tables}
+        tables = {name: self.mapped(cpu, image.address(name) - self.offset) for name in image.page_tables}
         return {
             "interrupts": self.interrupts(cpu),
             "ts": self.ts(cpu),
-            "cr3": image.named(self.cr3(cpu) + PAGE_OFFSET),
+            "cr3": image.named(self.cr3(cpu) + self.offset),
             "esp0": image.named(self.esp0(cpu)),
             "gdt": {str(i): image.named_bytes(_settled(raw)) for i, raw in sorted(self.gdt(cpu).items()) if any(raw)},
             "idt": {str(v): [image.named(g.address), g.disables, g.ring] for v, g in sorted(self.gates(cpu).items())},

@@ -1,0 +1,360 @@
+"""Xen below a PV guest of x86-64: its kernel shares ring 3 with user space, and ``syscall`` always comes to Xen.
+
+Sources: xen/include/public/{xen,callback,sched,vcpu,physdev}.h, arch-x86/xen-x86_64.h, and arch/x86/x86_64/{traps.c,
+entry.S} of Xen 3.1 (``do_iret()``, ``create_bounce_frame``, ``toggle_guest_mode()``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from pvops.emulate.abi.xen import (
+    ARCH_CR2,
+    BATCH,
+    CALLBACK_SYSCALL,
+    CALLBACK_SYSCALL32,
+    CALLBACK_SYSENTER,
+    CALLS_64,
+    CPUID_PREFIX,
+    ENOSYS,
+    MASK,
+    MMUEXT_64,
+    REGISTER_VCPU_INFO,
+    SEGBASE_GS_USER,
+    SEGBASE_GS_USER_SEL,
+    TSC_MUL,
+    TSC_SHIFT,
+    VGCF_IN_SYSCALL,
+    WC_SEC,
+)
+from pvops.emulate.cpu64 import USER32_CS, USER_DS, Cpu64
+from pvops.emulate.hosts.host import BOOT_TIME, IF, TS, Gate
+from pvops.emulate.hosts.wide.host import WideHost
+
+if TYPE_CHECKING:
+    from pvops.emulate.cpu import Cpu
+    from pvops.emulate.emulator import Uc
+    from pvops.emulate.hosts.guest import Guest
+
+#: The hypercall ``iret``: it comes with the registers that it changes on the stack, and does not come back.
+_IRET = 23
+_REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi")
+_KINDS = {CALLBACK_SYSCALL: "syscall", CALLBACK_SYSCALL32: "syscall32", CALLBACK_SYSENTER: "sysenter"}
+
+
+class WideXen(WideHost):
+    """Page tables are the guest's, but Xen writes them; which of kernel and user space runs is Xen's to know."""
+
+    name = "xen"
+    ring = 3
+    entry = "xen_start_kernel"
+    calls = CALLS_64
+
+    def __init__(self, image: Guest) -> None:
+        super().__init__(image)
+        self._cr0 = 0x8005003B & ~TS
+        self._cr3 = self._cr4 = self._stack = self._user_gs = 0
+        self._debug = [0] * 8
+        self._gdt_at = (0, 0)
+        self._gates: dict[int, Gate] = {}
+        self._callbacks: dict[str, int] = {}
+        self._in_user = False
+
+    def attach(self, cpu: Cpu) -> None:
+        super().attach(cpu)
+        page = self.image.address("hypercall_page")
+        for number in range(64):
+            # push %rcx; push %r11; mov $number, %eax; syscall; pop %r11; pop %rcx; ret
+            call = b"\xb8" + number.to_bytes(4, "little") + b"\x0f\x05"
+            code = b"\x51\x41\x53\x50" + call if number == _IRET else b"\x51\x41\x53" + call + b"\x41\x5b\x59\xc3"
+            cpu.write(page + 32 * number, code)
+        self._shared = self.image.address("xen_shared_info")
+        cpu.write(self._shared + MASK, b"\1")
+        cpu.set_word(self._shared + TSC_MUL, 0x80000000)
+        cpu.write(self._shared + TSC_SHIFT, b"\1")
+        cpu.set_word(self._shared + WC_SEC, BOOT_TIME)
+        self._watch_tables(cpu)
+
+    def _watch_tables(self, cpu: Cpu) -> None:
+        """Page tables are read-only for the guest: its stores there trap, and Xen carries them out (ptwr)."""
+        from pvops.emulate.emulator import unicorn
+
+        library, _, _ = unicorn(64)
+        address, raw = self.image.built.sections[".data.pages"]
+
+        def stored(uc: Uc, access: int, at: int, size: int, value: int, data: object) -> None:
+            self.called("(page table write)")
+
+        cpu.uc.hook_add(library.UC_HOOK_MEM_WRITE, stored, begin=address, end=address + len(raw) - 1)
+
+    # Traps
+
+    def system_call(self, cpu: Cpu64, kind: str) -> bool:
+        """A hypercall of the kernel's; of user space a system call, which goes to the kernel's callback."""
+        if self._in_user:
+            return self._bounce(cpu, "syscall32" if (kind, cpu.get("cs")) == ("syscall", USER32_CS) else kind)
+        if kind != "syscall":
+            return False
+        number = cpu.get("eax")
+        name = CALLS_64.get(number)
+        if name is None:
+            cpu.stop("hypercall", f"unknown hypercall {number}: Xen returns -ENOSYS, which these guests do not read")
+            return True
+        self.called(name)
+        if name == "iret":
+            self._iret(cpu)
+        else:
+            words = [cpu.get(register) for register in ("rdi", "rsi", "rdx", "r10", "r8")]
+            cpu.set("rax", _HANDLERS[name](self, cpu, words))
+        return True
+
+    def _bounce(self, cpu: Cpu64, kind: str) -> bool:
+        """create_bounce_frame(): to the kernel's callback, with rcx and r11 on its stack and events masked."""
+        target = self._callbacks.get(kind)
+        if target is None:
+            return False
+        self.called(f"(system call by {kind})")
+        back, flags = cpu.get("pc"), cpu.get("flags")
+        if kind != "sysenter":
+            cpu.set("rcx", back)
+            cpu.set("r11", flags)
+        self._deliver(cpu, target, (), disables=True)
+        return True
+
+    def _deliver(self, cpu: Cpu64, target: int, code: tuple[int, ...], *, disables: bool) -> None:
+        """The frame of an exception or a system call, and the kernel goes on at its handler."""
+        flags = cpu.get("flags") & ~IF | (IF if self.interrupts(cpu) or self._in_user else 0)
+        # A selector of ring 0 says that the kernel was interrupted.
+        selector = cpu.get("cs") if self._in_user else cpu.get("cs") & ~3
+        words = (USER_DS, cpu.get("sp"), flags, selector, cpu.get("pc"), *code, cpu.get("r11"), cpu.get("rcx"))
+        stack = cpu.get("sp")
+        if self._in_user:
+            cpu.enter_kernel()
+            self._in_user = False
+            stack = self._stack
+        cpu.set("sp", stack & ~15)
+        for word in words:
+            cpu.push(word)
+        if disables:
+            self.set_interrupts(cpu, False)
+        cpu.set("pc", target)
+
+    def raise_in(self, cpu: Cpu, handler: Gate, error: int) -> None:
+        assert isinstance(cpu, Cpu64)
+        self._deliver(cpu, handler.address, (error,), disables=handler.disables)
+
+    def _iret(self, cpu: Cpu64) -> None:
+        """do_iret(): rax, r11, rcx, flags, rip, cs, rflags, rsp, ss; to user space if the selector is of ring 3."""
+        rax, r11, rcx, how, pc, code, flags, stack, _ = (cpu.pop() for _ in range(9))
+        if code & 3 == 3:
+            cpu.keep()
+            self._in_user = True
+            if code == USER32_CS:
+                cpu.enter_compatible()
+            cpu.set("gs_base", self._user_gs)
+        cpu.set("rax", rax)
+        if not how & VGCF_IN_SYSCALL:
+            cpu.set("r11", r11)
+            cpu.set("rcx", rcx)
+        cpu.set("flags", flags | IF)
+        cpu.set("sp", stack)
+        cpu.set("pc", pc)
+        self.set_interrupts(cpu, bool(flags & IF))
+
+    def undefined(self, cpu: Cpu, code: bytes) -> bool:
+        if code[:7] != CPUID_PREFIX:
+            return False
+        self.called("(emulated cpuid)")
+        self.cpuid(cpu)
+        cpu.skip(7)
+        return True
+
+    def privileged(self, cpu: Cpu, code: bytes) -> bool:
+        """emulate_privileged_op(): what a kernel in ring 3 may still do as if it were in ring 0."""
+        if self._in_user:
+            return False
+        if code[0] == 0x0F and code[1] == 0x09:
+            self.called("(emulated wbinvd)")
+            cpu.skip(2)
+        elif code[0] == 0x0F and code[1] in (0x20, 0x22) and code[2] >> 3 & 7 == 4:
+            self.called("(emulated mov cr)")
+            register = _REGISTERS[code[2] & 7]
+            if code[1] == 0x20:
+                cpu.set(register, self._cr4)
+            else:
+                self._cr4 = cpu.get(register)
+            cpu.skip(3)
+        elif code[0] == 0x0F and code[1] in (0x30, 0x32):
+            self.called("(emulated msr)")
+            if code[1] == 0x32:
+                cpu.set("rax", 0)
+                cpu.set("rdx", 0)
+            cpu.skip(2)
+        elif (fixup := self.image.fixup(cpu.get("pc"))) is not None:
+            self.called("(#GP to the guest)")
+            cpu.set("pc", fixup)
+        else:
+            return False
+        return True
+
+    # Calls
+
+    def _multicall(self, cpu: Cpu64, words: list[int]) -> int:
+        at, count = words[0], words[1] & 0xFFFFFFFF
+        if count > 4 * BATCH:
+            cpu.stop("hypercall", f"a multicall of {count} calls")
+            return ENOSYS
+        self.batches += 1
+        for n in range(count):
+            entry = at + 64 * n
+            name = CALLS_64.get(cpu.pointer(entry))
+            if name is None or name in ("multicall", "iret"):
+                cpu.stop("hypercall", f"unknown hypercall {cpu.pointer(entry)} in a multicall")
+                return ENOSYS
+            self.called(name, queued=True)
+            result = _HANDLERS[name](self, cpu, [cpu.pointer(entry + 16 + 8 * k) for k in range(5)])
+            cpu.write(entry + 8, (result & (1 << 64) - 1).to_bytes(8, "little"))
+        return 0
+
+    def _nothing(self, cpu: Cpu64, words: list[int]) -> int:
+        """A call without effect on the state here."""
+        return 0
+
+    def _callback_op(self, cpu: Cpu64, words: list[int]) -> int:
+        """CALLBACKOP_register: where a kind of event enters the kernel."""
+        kind = _KINDS.get(cpu.word(words[1]) & 0xFFFF)
+        if words[0] or kind is None:
+            return ENOSYS
+        self._callbacks[kind] = cpu.pointer(words[1] + 8)
+        return 0
+
+    def _set_segment_base(self, cpu: Cpu64, words: list[int]) -> int:
+        """Of user space's gs: its base, or a selector, which as a null one makes the base zero."""
+        if words[0] == SEGBASE_GS_USER:
+            self._user_gs = words[1]
+        elif words[0] == SEGBASE_GS_USER_SEL and not words[1]:
+            self._user_gs = 0
+        else:
+            return ENOSYS
+        return 0
+
+    def _set_trap_table(self, cpu: Cpu64, words: list[int]) -> int:
+        for n in range(257):
+            raw = cpu.read(words[0] + 16 * n, 16)
+            address = int.from_bytes(raw[8:], "little")
+            if not address:
+                break
+            self._gates[raw[0]] = Gate(address, bool(raw[1] & 4), raw[1] & 3)
+        return 0
+
+    def _mmu_update(self, cpu: Cpu64, words: list[int]) -> int:
+        for n in range(min(words[1], BATCH)):
+            at = words[0] + 16 * n
+            self.pages.set_entry(cpu.pointer(at) & ~3, cpu.pointer(at + 8))
+        return 0
+
+    def _update_va_mapping(self, cpu: Cpu64, words: list[int]) -> int:
+        at = self.pages.place(self._cr3, words[0])
+        if at is None:
+            cpu.stop("hypercall", f"update_va_mapping of {words[0]:#x}, which has no page table")
+            return -22
+        self.pages.set_entry(at, words[1])
+        return 0
+
+    def _set_gdt(self, cpu: Cpu64, words: list[int]) -> int:
+        self._gdt_at = ((cpu.pointer(words[0]) << 12) + self.offset, min(words[1] & 0xFFFF, 512))
+        return 0
+
+    def _stack_switch(self, cpu: Cpu64, words: list[int]) -> int:
+        self._stack = words[1]
+        return 0
+
+    def _fpu_taskswitch(self, cpu: Cpu64, words: list[int]) -> int:
+        self._cr0 = self._cr0 & ~TS | (TS if words[0] else 0)
+        return 0
+
+    def _set_debugreg(self, cpu: Cpu64, words: list[int]) -> int:
+        self._debug[words[0] & 7] = words[1]
+        return 0
+
+    def _get_debugreg(self, cpu: Cpu64, words: list[int]) -> int:
+        return self._debug[words[0] & 7]
+
+    def _update_descriptor(self, cpu: Cpu64, words: list[int]) -> int:
+        cpu.write(words[0] + self.offset, words[1].to_bytes(8, "little"))
+        return 0
+
+    def _mmuext_op(self, cpu: Cpu64, words: list[int]) -> int:
+        for n in range(min(words[1], BATCH)):
+            at = words[0] + 24 * n
+            command = cpu.word(at)
+            if command not in MMUEXT_64:
+                cpu.stop("hypercall", f"unknown mmuext_op {command}")
+                return ENOSYS
+            if MMUEXT_64[command] == "NEW_BASEPTR":
+                self._cr3 = cpu.pointer(at + 8) << 12
+        return 0
+
+    def _vcpu_op(self, cpu: Cpu64, words: list[int]) -> int:
+        """VCPUOP_register_vcpu_info, accepted for the place where vcpu_info is; the others do nothing."""
+        return 0 if words[0] != REGISTER_VCPU_INFO or words[2] == self._shared else ENOSYS
+
+    def _sched_op(self, cpu: Cpu64, words: list[int]) -> int:
+        """SCHEDOP_block: events on, and sleep until the next, the timer's."""
+        if words[0] == 1:
+            self.halts += 1
+            self.set_interrupts(cpu, True)
+        return 0
+
+    # State
+
+    def interrupts(self, cpu: Cpu) -> bool:
+        return not cpu.read(self._shared + MASK, 1)[0]
+
+    def set_interrupts(self, cpu: Cpu, on: bool) -> None:
+        cpu.write(self._shared + MASK, b"\0" if on else b"\1")
+
+    def ts(self, cpu: Cpu) -> bool:
+        return bool(self._cr0 & TS)
+
+    def cr3(self, cpu: Cpu) -> int:
+        return self._cr3
+
+    def set_cr2(self, cpu: Cpu, address: int) -> None:
+        cpu.write(self._shared + ARCH_CR2, address.to_bytes(8, "little"))
+
+    def esp0(self, cpu: Cpu) -> int:
+        return self._stack
+
+    def gdt(self, cpu: Cpu) -> Mapping[int, bytes]:
+        at, count = self._gdt_at
+        raw = cpu.read(at, 8 * count) if count else b""
+        return {n: raw[8 * n : 8 * n + 8] for n in range(count)}
+
+    def gates(self, cpu: Cpu) -> Mapping[int, Gate]:
+        return self._gates
+
+
+#: What carries out each call.
+_HANDLERS: dict[str, Callable[[WideXen, Cpu64, list[int]], int]] = {
+    "set_trap_table": WideXen._set_trap_table,
+    "mmu_update": WideXen._mmu_update,
+    "set_gdt": WideXen._set_gdt,
+    "stack_switch": WideXen._stack_switch,
+    "set_callbacks": WideXen._nothing,
+    "fpu_taskswitch": WideXen._fpu_taskswitch,
+    "set_debugreg": WideXen._set_debugreg,
+    "get_debugreg": WideXen._get_debugreg,
+    "update_descriptor": WideXen._update_descriptor,
+    "multicall": WideXen._multicall,
+    "update_va_mapping": WideXen._update_va_mapping,
+    "xen_version": WideXen._nothing,
+    "vm_assist": WideXen._nothing,
+    "vcpu_op": WideXen._vcpu_op,
+    "set_segment_base": WideXen._set_segment_base,
+    "mmuext_op": WideXen._mmuext_op,
+    "sched_op": WideXen._sched_op,
+    "callback_op": WideXen._callback_op,
+    "physdev_op": WideXen._nothing,
+}
