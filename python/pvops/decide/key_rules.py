@@ -200,14 +200,22 @@ def _async_pf(query: KeyQuery) -> Answer | None:
     return None if found.value is None else Answer(found.value and not query.facts.given("no-kvmapf"), found.source)
 
 
+_CRNG = said("random: crng init done", "lib/vsprintf.c: fill_random_ptr_key()", False, usual="rdrand")
+
+
+def _pointer_hash(query: KeyQuery) -> Answer | None:
+    # Since 4.19 the CPU's own random bytes do, before the pool has any (initialize_ptr_random()).
+    if query.facts.version >= (4, 19) and query.facts.has("rdrand"):
+        return Answer(False, "the CPU has rdrand")
+    return _CRNG.rule(query)
+
+
 _AVX2, _AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")
 
 #: Key → rule.
 RULES: Mapping[str, Entry] = {
     "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual="rdrand"),
-    "not_filled_random_ptr_key": said(
-        "random: crng init done", "lib/vsprintf.c: fill_random_ptr_key()", False, usual="rdrand"
-    ),
+    "not_filled_random_ptr_key": Entry(_pointer_hash, "lib/vsprintf.c: initialize_ptr_random(), fill_random_ptr_key()"),
     "__sched_clock_stable": said(
         "sched_clock: Marking stable",
         "kernel/sched/clock.c: __set_sched_clock_stable(), __clear_sched_clock_stable()",
@@ -293,6 +301,8 @@ PLACES: Mapping[str, str] = {
     "sched_clock_tick_stable": "__sched_clock_stable",
     "sched_clock_idle_wakeup_event": "__sched_clock_stable",
     "native_sched_clock": "__use_tsc",
+    "xen_alloc_pte": "xen_struct_pages_ready",
+    "xen_page_pinned": "xen_struct_pages_ready",
     "native_write_cr4": "cr_pinning",
     "frontswap_init": "frontswap_enabled_key",
     "swapcache_free_entries": "frontswap_enabled_key",
