@@ -165,3 +165,76 @@ fn the_function_that_returns_zero_is_what_static_calls_are_built_with() {
     let marks = Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap();
     assert_eq!(marks.return0, Some(zero));
 }
+
+/// A text with a page for hypercalls and the jump of a return from interrupts, and the code that points it elsewhere.
+fn with_xen(change: impl Fn(&mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>)) -> Image {
+    let (page, site, iret) = (TEXT + 0x1000, TEXT + 0x2014, TEXT + 0x2100);
+    let mut text = vec![0xcc; 0x3000];
+    text[0x2014..0x201f].copy_from_slice(b"\xe9\0\0\0\0\xf6\x44\x24\x20\x04\x75");
+    text[0x2100..0x210d].copy_from_slice(b"\x6a\0\x51\x41\x53\x50\xb8\x17\0\0\0\x0f\x05");
+    let mov = |register, value: u64| [&[0x48, 0xc7, register][..], &(value as u32).to_le_bytes()].concat();
+    let mut init = [mov(0xc0, site), mov(0xc2, iret)].concat();
+    let note = |owner: &[u8], kind: u32, says: &[u8]| {
+        let sizes = [owner.len() as u32, says.len() as u32, kind].map(u32::to_le_bytes).concat();
+        let mut note = [&sizes[..], owner].concat();
+        note.resize(note.len().next_multiple_of(4), 0);
+        note.extend(says);
+        note.resize(note.len().next_multiple_of(4), 0);
+        note
+    };
+    let mut notes =
+        [note(b"Xen\0", 6, b"linux\0"), note(b"GNU\0", 2, &DATA.to_le_bytes()), note(b"Xen\0", 2, &page.to_le_bytes())]
+            .concat();
+    change(&mut text, &mut init, &mut notes);
+    let file = with_text(&text).section(".init.text", TABLE, flags::TEXT, &init);
+    Image::from_bytes("made", file.section(".notes", DATA, flags::RODATA, &notes).build()).unwrap()
+}
+
+#[test]
+fn what_xen_fills_is_told_by_the_note_and_by_the_code() {
+    let marks = |image: Image| Landmarks::of(&image).map(|marks| (marks.hypercall_page, marks.xen_iret)).unwrap();
+    let (page, pair) = (Some(TEXT + 0x1000), Some((TEXT + 0x2014, TEXT + 0x2100)));
+    assert_eq!(marks(with_xen(|_, _, _| {})), (page, pair));
+    // Through the page, as up to the fix of XSA-466.
+    let jump = |to: u64| insn::jmp(TEXT + 0x2102, to);
+    let through = |to: u64| marks(with_xen(|text, _, _| text[0x2102..0x2107].copy_from_slice(&jump(to))));
+    assert_eq!(through(TEXT + 0x1000 + 23 * 32), (page, pair));
+    assert_eq!(through(TEXT + 0x1000 + 24 * 32), (page, None), "another hypercall");
+    assert_eq!(marks(with_xen(|text, _, _| text[0x2101] = 1)), (page, None), "another function");
+    assert_eq!(marks(with_xen(|text, _, _| text[0x2015] = 1)), (page, None), "a jump that leads somewhere");
+    assert_eq!(marks(with_xen(|_, init, _| init.truncate(10))), (page, None), "nothing names the function");
+    let twice = |text: &mut Vec<u8>, init: &mut Vec<u8>, _: &mut Vec<u8>| {
+        text.copy_within(0x2100..0x210d, 0x2200);
+        init.extend([&[0x48, 0xc7, 0xc1][..], &((TEXT + 0x2200) as u32).to_le_bytes()].concat());
+    };
+    assert_eq!(marks(with_xen(twice)), (page, None), "two of them");
+}
+
+#[test]
+fn a_note_that_says_nothing_of_a_page_is_passed_over() {
+    let page = |change: fn(&mut Vec<u8>)| {
+        let image = with_xen(|_, _, notes| change(notes));
+        Landmarks::of(&image).unwrap().hypercall_page
+    };
+    assert_eq!(page(|notes| notes.truncate(notes.len() - 1)), None, "cut");
+    assert_eq!(page(|notes| notes[0..4].fill(0xff)), None, "an owner beyond all");
+    assert_eq!(page(|notes| notes[4..8].fill(0xff)), None, "a text beyond all");
+    assert_eq!(page(|notes| notes.clear()), None);
+    assert_eq!(page(|notes| *notes.last_mut().unwrap() = 0), None, "outside the text");
+    assert_eq!(
+        page(|notes| {
+            let low = notes.len() - 8;
+            notes[low] = 8
+        }),
+        None,
+        "no page"
+    );
+    assert_eq!(
+        page(|notes| {
+            let low = notes.len() - 7;
+            notes[low] = 0x30
+        }),
+        None,
+        "behind the text"
+    );
+}

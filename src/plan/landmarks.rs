@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::sites::{return_thunks, thunks};
+use crate::sites::{return_thunks, thunks, xen};
 
 /// The kernel's landmarks; `None` where it has no such symbol, and nothing else tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,9 +31,9 @@ pub struct Landmarks {
     pub bug: Option<u64>,
     /// `nop_func`, the function that does nothing.
     pub nop: Option<u64>,
-    /// `early_xen_iret_patch` and `xen_iret`.
+    /// `early_xen_iret_patch` and `xen_iret`, or what they are known by.
     pub xen_iret: Option<(u64, u64)>,
-    /// `hypercall_page`.
+    /// `hypercall_page`, as the image's note for Xen says.
     pub hypercall_page: Option<u64>,
     /// The code laid before a function to count its calls: `skl_call_thunk_template` up to `skl_call_thunk_tail`.
     pub call_template: Option<(u64, u64)>,
@@ -169,8 +169,11 @@ impl Landmarks {
             native_unlock: at("__raw_callee_save___native_queued_spin_unlock"),
             bug: by_name_or("BUG_func", thunks::placeholder)?,
             nop: by_name_or("nop_func", thunks::nothing)?,
-            xen_iret: at("early_xen_iret_patch").zip(at("xen_iret")),
-            hypercall_page: at("hypercall_page"),
+            xen_iret: match symbols {
+                Some(_) => at("early_xen_iret_patch").zip(at("xen_iret")),
+                None => xen::iret(image),
+            },
+            hypercall_page: at("hypercall_page").or_else(|| xen::hypercall_page(image)),
             call_template: at("skl_call_thunk_template").zip(at("skl_call_thunk_tail")),
             fineibt_preamble: fineibt.preamble,
             fineibt_caller: fineibt.caller,

@@ -41,6 +41,7 @@ mod tables;
 pub mod thunks;
 pub mod unknown;
 mod uses;
+pub mod xen;
 
 pub use alternatives::{Alternative, AlternativeTable};
 pub use columns::Columns;

@@ -56,6 +56,9 @@ impl Branches {
     }
 }
 
+/// No address of a function: what a slot holds whose sites say that it is called, and not where.
+pub const SOME_FUNCTION: u64 = 1;
+
 /// What decides preambles and callers of a kernel with `.cfi_sites`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cfi {

@@ -26,11 +26,15 @@ _NONE = "bare hardware"
 def chosen(kernel: KernelImage, machine: Machine | None, era: str | None = None) -> Choice:
     """`backend_for`, to plan by: what a guest's ops hold cannot be read from an image that names no function.
 
+    Where the machine's state says what they held, that is what the plan takes.
+
     Raises:
         OpsError: also where the kernel runs as a guest of some hypervisor, and nothing tells what that puts into ops.
     """
     choice = backend_for(kernel, machine, era)
     if machine is None or choice.name != "native" or not kernel.ops.names or kernel.image.symbol_count():
+        return choice
+    if machine.state is not None:
         return choice
     name, why = machine.backend
     on = machine.logged(_ON)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import pvops._core as _core
 from pvops.decide import slots as slots_of
 from pvops.errors import OpsError
+from pvops.machine.state import SOME_FUNCTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ V = TypeVar("V")
 
 #: Why something is so where the kernel itself held it.
 _SAVED = "the kernel held it"
+_SAVED_SOME = "the kernel held some function, and its calls do not tell which"
 
 #: The features whose numbers the passes ask for themselves: the core's name → the kernel's.
 _PASS_FEATURES = {
@@ -135,7 +137,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         nops=nop_choice.table,
         return_thunk=thunk,
         uniprocessor=one_cpu[0],
-        xen=backend.name == "xen",
+        xen=backend.name == "xen" if state is None or state.xen is None else state.xen,
         template=template,
         rules=core,
         pointers=pointers,
@@ -168,7 +170,11 @@ def _filled(
 ) -> slots_of.FilledOps:
     """The ops under a backend, as the kernel held them where the machine says."""
     ops = slots_of.filled(kernel, backend, machine, rules)
-    return ops if state is None else ops._replace(slots=_saved_slots(kernel, ops.slots, state))
+    if state is None:
+        return ops
+    # A guest's pv_init_ops.patch is none that inlines (xen_patch(), up to 5.2).
+    patch = None if state.inlines is False else ops.patch_function
+    return ops._replace(slots=_saved_slots(kernel, ops.slots, state), patch_function=patch)
 
 
 def _state(kernel: KernelImage, machine: Machine) -> State | None:
@@ -187,7 +193,8 @@ def _saved_slots(kernel: KernelImage, slots: Mapping[str, Slot], state: State) -
         function = state.slots.get(kernel.ops.slot(index))
         if function is not None and op in held:
             symbol = kernel.symbol_at(function) if function else None
-            held[op] = held[op]._replace(symbol=symbol, address=function or None, why=_SAVED)
+            why = _SAVED if function != SOME_FUNCTION else _SAVED_SOME
+            held[op] = held[op]._replace(symbol=symbol, address=function or None, why=why)
     return held
 
 

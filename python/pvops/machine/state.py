@@ -11,6 +11,9 @@ from typing import NamedTuple, NoReturn
 
 from pvops.errors import MachineError
 
+#: What a slot holds whose calls say that they call something other than what was built, and not what.
+SOME_FUNCTION = 1
+
 
 class State(NamedTuple):
     """The state of one kernel on one machine; addresses are as linked.
@@ -22,7 +25,7 @@ class State(NamedTuple):
         return_thunk: where returns jump; None where they return.
         uniprocessor: whether lock prefixes are patched away.
         its_pages: pages of ITS thunks, in the order they were allocated.
-        slots: what each op's slot holds, by its address; 0 for NULL.
+        slots: what each op's slot holds, by its address; 0 for NULL, `SOME_FUNCTION` where its calls do not say which.
         keys: whether a static key is on, by its address.
         static_calls: function of a static call, by address of its key; 0 for none.
         early_calls: keys of the static calls that were updated before a return thunk was chosen.
@@ -30,6 +33,8 @@ class State(NamedTuple):
         cfi: how indirect calls are checked (one of `CFI_MODES`), and what the hashes are xored with; None where the
             kernel has no ``.cfi_sites``.
         hid_bpf: the trampoline that HID-BPF has attached to a function of its own; None where it has not.
+        xen: whether Xen PV wrote what no table names; None where the kernel has no such code.
+        inlines: whether ops are inlined by type (``native_patch()``); None where the kernel has none such.
     """
 
     kernel: str
@@ -45,6 +50,8 @@ class State(NamedTuple):
     constants: Mapping[str, int]
     cfi: tuple[str, int] | None = None
     hid_bpf: int | None = None
+    xen: bool | None = None
+    inlines: bool | None = None
 
     def moved(self, slide: int, bits: int) -> State:
         """The same state where the kernel slid: every address moved; constants are none of the kernel's addresses."""
@@ -55,7 +62,7 @@ class State(NamedTuple):
         return self._replace(
             return_thunk=None if self.return_thunk is None else moved(self.return_thunk),
             its_pages=tuple(map(moved, self.its_pages)),
-            slots={moved(slot): moved(function) for slot, function in self.slots.items()},
+            slots={moved(slot): f if f == SOME_FUNCTION else moved(f) for slot, f in self.slots.items()},
             keys={moved(key): on for key, on in self.keys.items()},
             static_calls={moved(key): moved(function) for key, function in self.static_calls.items()},
             early_calls=tuple(map(moved, self.early_calls)),
@@ -77,11 +84,13 @@ class State(NamedTuple):
             "constants": {name: f"{value:#x}" for name, value in self.constants.items()},
             **({} if self.cfi is None else {"cfi": {"mode": self.cfi[0], "seed": f"{self.cfi[1]:#x}"}}),
             **({} if self.hid_bpf is None else {"hid_bpf": f"{self.hid_bpf:#x}"}),
+            **({} if self.xen is None else {"xen": self.xen}),
+            **({} if self.inlines is None else {"inlines": self.inlines}),
         }
 
 
 #: Parts that a document may lack.
-_OPTIONAL = ("return_thunk", "cfi", "hid_bpf")
+_OPTIONAL = ("return_thunk", "cfi", "hid_bpf", "xen", "inlines")
 #: How indirect calls are checked.
 CFI_MODES = ("off", "kcfi", "fineibt", "fineibt,paranoid")
 
@@ -112,6 +121,9 @@ def from_dict(document: object, name: str) -> State:
     def flag(value: object, key: str) -> bool:
         return value if isinstance(value, bool) else _bad(name, key, "must be true or false")
 
+    def optional(key: str) -> bool | None:
+        return None if document.get(key) is None else flag(document[key], key)
+
     thunk, hid_bpf = document.get("return_thunk"), document.get("hid_bpf")
     return State(
         kernel=text("kernel"),
@@ -130,6 +142,8 @@ def from_dict(document: object, name: str) -> State:
         constants={str(k): _number(v, 64, name, "constants") for k, v in table("constants").items()},
         cfi=_cfi(document.get("cfi"), name),
         hid_bpf=None if hid_bpf is None else _number(hid_bpf, 64, name, "hid_bpf"),
+        xen=optional("xen"),
+        inlines=optional("inlines"),
     )
 
 

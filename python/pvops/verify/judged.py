@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pvops._core as _core
 from pvops.errors import OpsError
 from pvops.image import memory as memories
+from pvops.machine.state import SOME_FUNCTION
 from pvops.verify import evidence, registry
 from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
@@ -152,6 +153,8 @@ def _votes(kernel: KernelImage, core: _core.Report, about: list[str] | None = No
     def value(about: str, value: int) -> str:
         if about in FLAGS:
             return "yes" if value else "no"
+        if about == "slot" and value == SOME_FUNCTION:
+            return "some function"
         if about in _FUNCTIONS:
             return (kernel.symbol_at(value) or f"{value:#x}") if value else "none"
         if about == "branches":

@@ -22,7 +22,7 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
     for about, which, value, *_ in core.votes():
         if about == "constant":
             constants[names[which]] = value
-        elif about in ("cfi", "cfi_seed", "hid_bpf"):
+        elif about in ("cfi", "cfi_seed", "hid_bpf", "xen", "inlines"):
             single[about] = value
         elif about == "slot":
             slots[which] = value
@@ -44,6 +44,8 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
         constants=constants,
         cfi=(CFI_MODES[single["cfi"]], single["cfi_seed"]) if "cfi_seed" in single else None,
         hid_bpf=single.get("hid_bpf"),
+        xen=bool(single["xen"]) if "xen" in single else None,
+        inlines=bool(single["inlines"]) if "inlines" in single else None,
     )
     machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}
     hypervisors = {"native": "none", "xen": "xen-pv"}

@@ -6,6 +6,7 @@ use crate::image::Image;
 use crate::image::btf::Member;
 use crate::memory::Words;
 use crate::verify::infer::Unknown;
+use crate::verify::state::SOME_FUNCTION;
 use crate::verify::{PossibleBackend, Report};
 
 /// Kinds, in the order in which they are counted.
@@ -39,6 +40,8 @@ pub(super) fn hear(
         match vote.about {
             Unknown::Key(key) => hearing.key(key, vote.value != 0)?,
             Unknown::Call(key) => hearing.pointer(1, key, vote.value)?,
+            // Its sites do not say which: what its backend may put there is looked up below.
+            Unknown::Slot(_) if vote.value == SOME_FUNCTION => {}
             Unknown::Slot(slot) => {
                 voted.push(slot);
                 hearing.pointer(2, slot, vote.value)?;

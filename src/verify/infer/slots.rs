@@ -8,11 +8,8 @@ use super::{ENOUGH, Inference, Unknown};
 use crate::insn::{self, CALL, JMP};
 use crate::plan::Pass;
 use crate::verify::info::Inlined;
-use crate::verify::state::State;
+use crate::verify::state::{SOME_FUNCTION, State};
 use crate::verify::visit::{Called, Kind};
-
-/// No address of a function: whatever a slot holds that is called.
-const SOME_FUNCTION: u64 = 1;
 
 impl Inference<'_, '_, '_> {
     /// Each op site that is nothing else: its slot and its bytes.
@@ -216,7 +213,14 @@ impl Inference<'_, '_, '_> {
                 let called = |&&v: &&u64| {
                     v != 0 && Some(v) != guarded && Some(v) != nothing && map.info.ops.identity(v).is_none()
                 };
-                if let Some(&other) = values.iter().filter(called).max_by_key(|&&v| v != slot.built) {
+                // The calls say no more than that it is another than what was built; of several nothing tells which.
+                let mut others = values.iter().copied().filter(|v| called(&v) && *v != slot.built);
+                let other = match (others.next(), others.next()) {
+                    (Some(other), None) => Some(other),
+                    (Some(_), Some(_)) => Some(SOME_FUNCTION),
+                    (None, _) => values.iter().copied().find(|v| called(&v)),
+                };
+                if let Some(other) = other {
                     (value, by_left) = (other, left[at]);
                 }
             }

@@ -1,0 +1,58 @@
+"""Guests of images that name no function: what memory says of them is saved, and reproduces that memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+
+import pvops
+from pvops import sample
+from pvops.decide.backend import chosen
+from pvops.errors import OpsError
+from pvops.kernel import Kernel
+
+SYMTAB = 2
+
+
+def without_symbols(elf: bytes) -> Kernel:
+    """The same image, its symbol table no section that anybody knows."""
+    raw = bytearray(elf)
+    (table,) = struct.unpack_from("<Q", raw, 0x28)
+    size, count = struct.unpack_from("<HH", raw, 0x3A)
+    for at in range(table, table + count * size, size):
+        if struct.unpack_from("<I", raw, at + 4)[0] == SYMTAB:
+            struct.pack_into("<I", raw, at + 4, 0x6000_0000)
+    return pvops.open(bytes(raw))
+
+
+@pytest.mark.parametrize(
+    ("era", "backend"),
+    [
+        ("4.10", "kvm"),
+        ("4.10", "xen"),
+        ("4.14", "xen"),
+        ("4.20", "xen"),
+        ("5.10", "kvm"),
+        ("5.10", "xen"),
+        ("6.1", "kvm"),
+    ],
+)
+def test_a_saved_guest_is_reproduced_though_the_image_names_nothing(era: str, backend: str) -> None:
+    functions = sample.backend_functions(era, ("native", "kvm", "xen"))
+    elf = sample.build(era, 64, functions=functions, tables=True).elf
+    named, bare = pvops.open(elf), without_symbols(elf)
+    assert not bare.image.symbol_count()
+    text = named.plan(backend).apply()
+    assert text != named.plan("native").apply()
+    document = json.loads(json.dumps(named.verify(text).machine))
+    saved = pvops.Machine.from_dict(document)
+    assert saved.state is not None
+    if era < "5":
+        assert saved.state.inlines == (backend == "kvm"), "xen_patch() inlines none of native_patch()'s (up to 5.2)"
+    plan = bare.plan(chosen(bare, saved).name, machine=saved)
+    assert plan.apply() == text
+    del document["state"]
+    with pytest.raises(OpsError, match="names no function"):
+        chosen(bare, pvops.Machine.from_dict(document))
