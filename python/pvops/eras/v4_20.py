@@ -39,9 +39,7 @@ class pv_info(InfoStruct):
 
     kernel_rpl = Member("unsigned int", config="PARAVIRT_XXL", doc="ring the kernel runs in")
     shared_kernel_pmd = Member("int", config="PARAVIRT_XXL", doc="page tables share the kernel's page middle directory")
-    extra_user_64bit_cs = Member(
-        "u16", 2, config="PARAVIRT_XXL&X86_64", doc="a hypervisor's own 64-bit user code segment"
-    )
+    extra_user_64bit_cs = Member("u16", 2, config="PARAVIRT_XXL&X86_64", doc="a hypervisor's 64-bit user code segment")
     name = Member("const char *", POINTER, doc='who is below: "bare hardware", "KVM", "Xen"')
 
 
