@@ -45,6 +45,16 @@ def nouns(opened: pvops.Kernel) -> list[object]:
         compare(plan, other),
         opened.places(f"{site.address:#x}")[0],
         pvops.memory.open(bytes(0x10000)),
+        opened.image,
+        opened.ops,
+        opened.rules,
+        opened.sites.columns,
+        plan.undetermined_bytes,
+        plan.explain(site.address),
+        next(iter(plan.slots.values())),
+        compare(plan, other).sites[0],
+        compare(plan, other).groups[0],
+        simulate.simulate(simulate.Case(protocol="pv-ticket", vcpus=2, pcpus=1, duration=0.01)),
     ]
 
 
@@ -53,6 +63,7 @@ def test_a_representation_is_one_short_line_with_addresses_in_hexadecimal(nouns:
         shown = repr(noun)
         assert len(shown) <= LINE, shown
         assert "\n" not in shown
+        assert " object at 0x" not in shown
         for address in (getattr(noun, "address", None),):
             assert not isinstance(address, int) or f"{address:#x}" in shown
 
@@ -86,6 +97,7 @@ def test_in_a_notebook_it_is_a_piece_of_html(opened: pvops.Kernel) -> None:
         (plan._repr_html_(), "under native"),
         (compare(plan, other)._repr_html_(), "sites differ"),
         (explanation(opened, [plan], opened.sites[0].address)._repr_html_(), str(opened.sites[0].op)),
+        (plan.explain("sample_lock+3")._repr_html_(), "queued_spin_lock_slowpath"),
         (result._repr_html_(), "pv-ticket: 2 virtual CPUs on 1"),
     ]
     for html, word in shown:
@@ -136,6 +148,21 @@ def test_a_kernel_and_a_plan_cross_to_another_process(sample_kernel: Path) -> No
         assert bytes(again.apply()) == bytes(plan.apply())
         assert again.machine == plan.machine
         assert pickle.loads(pickle.dumps(kernel)).sites[0].address == kernel.sites[0].address
+
+
+def test_sites_explanations_and_comparisons_cross_too(opened: pvops.Kernel) -> None:
+    plan, other = opened.plan(), opened.plan("kvm")
+    for chosen in (opened.sites, opened.sites.of_table("paravirt"), opened.sites.for_op("pv_irq_ops.save_fl")):
+        again = pickle.loads(pickle.dumps(chosen))
+        assert [site.address for site in again] == [site.address for site in chosen]
+    site = opened.sites[3]
+    crossed = pickle.loads(pickle.dumps(site))
+    assert (crossed.address, crossed.symbol, crossed.rows) == (site.address, site.symbol, site.rows)
+    found = explanation(opened, [plan, other], site.address)
+    assert pickle.loads(pickle.dumps(found)).document() == found.document()
+    assert pickle.loads(pickle.dumps(compare(plan, other))).by_pass == compare(plan, other).by_pass
+    text = plan.explain(site.address)
+    assert pickle.loads(pickle.dumps(text))._repr_html_() == text._repr_html_()
 
 
 def test_a_report_crosses_too(kernel: Callable[[str], pvops.Kernel]) -> None:

@@ -625,6 +625,14 @@ class TicketLock:
     A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
     atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
     GIL do not load, and it was not tried in one built from source.
+
+    >>> lock = pvops.TicketLock()
+    >>> with lock:
+    ...     lock.locked()
+    True
+    >>> lock.acquire(timeout=0.1), lock.acquire(timeout=0.1)
+    (True, False)
+    >>> lock.release()
     """
 
     def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> TicketLock: ...
@@ -663,6 +671,14 @@ class HybridLock:
     A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
     atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
     GIL do not load, and it was not tried in one built from source.
+
+    >>> lock = pvops.HybridLock()
+    >>> with lock:
+    ...     lock.locked()
+    True
+    >>> lock.acquire(timeout=0.1), lock.acquire(timeout=0.1)
+    (True, False)
+    >>> lock.release()
     """
 
     def __new__(cls, *, waiter: str | object | None = None, counters: bool = False) -> HybridLock: ...

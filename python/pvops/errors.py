@@ -2,6 +2,9 @@
 
 Every error says what, where and why: ``str(error)`` is one line, and the parts of the place are attributes, so that a
 program need not parse the message.
+
+>>> issubclass(pvops.errors.ImageError, pvops.Error)
+True
 """
 
 from __future__ import annotations
@@ -13,6 +16,12 @@ if TYPE_CHECKING:
 
 class Error(Exception):
     """Base of all errors of this package.
+
+    >>> try:
+    ...     pvops.open("vmlinux-sample").sites_of("sample_lok")
+    ... except pvops.Error as error:
+    ...     print(error.file, "-", error.reason)
+    vmlinux-sample - no symbol sample_lok (did you mean sample_lock?)
 
     Attributes:
         reason: why, in words, without the place.
@@ -99,6 +108,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean …?)`` for a message, or nothing if no known name is like this one; case does not matter."""
     import difflib
 
-    by_case = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(name.casefold(), by_case, n=1)
+    # The dashes of options are no likeness.
+    by_case = {one.casefold().lstrip("-"): one for one in known}
+    near = difflib.get_close_matches(name.casefold().lstrip("-"), by_case, n=1)
     return f" (did you mean {by_case[near[0]]}?)" if near else ""

@@ -33,6 +33,12 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
     Nothing in it is ever executed. An uncompressed file is mapped, and uncompressed bytes stay where they are: whoever
     changes them changes the kernel.
 
+    >>> pvops.open("vmlinux-sample")
+    <Kernel 6.1.0-pvops-sample x86_64>
+    >>> pvops.open(b"no kernel")
+    Traceback (most recent call last):
+    pvops.errors.ImageError: <bytes>: is neither an ELF file, nor a bzImage, nor in a compression the kernel supports
+
     Args:
         source: a path, or the bytes of an image: anything with the buffer protocol (``bytes``, ``mmap.mmap``, …).
 
@@ -78,6 +84,16 @@ class Kernel(KernelImage):
     """An opened kernel image. Make one with `pvops.open`.
 
     It crosses to other processes by the path it was opened from, or by its bytes.
+
+    >>> kernel = pvops.open("vmlinux-sample")
+    >>> kernel.release, kernel.bits, len(kernel.sites)
+    ('6.1.0-pvops-sample', 64, 107)
+    >>> kernel.slots("kvm")["pv_cpu_ops.io_delay"]
+    <pv_cpu_ops.io_delay = kvm_io_delay at 0xffffffff810003b0>
+    >>> kernel.whole(kernel.places("sample_lock+3")[0])
+    <Place 0xffffffff81000450, 16 bytes, sample_lock>
+    >>> [hex(address) for address in kernel.sites_of("sample_lock")]
+    ['0xffffffff81000453']
     """
 
     def __init__(self, image: _core.Image, source: str | Buffer | None = None) -> None:

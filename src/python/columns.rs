@@ -90,6 +90,10 @@ impl Columns {
         self.columns.sites()
     }
 
+    fn __repr__(&self) -> String {
+        format!("<Columns of {}: {} sites, {} rows>", self.image.name(), self.columns.sites(), self.columns.rows())
+    }
+
     /// How many rows there are.
     #[getter]
     fn rows(&self) -> usize {

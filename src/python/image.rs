@@ -50,6 +50,15 @@ impl Image {
         Image::opened(py, || image::Image::from_bytes(name, lent))
     }
 
+    fn __repr__(&self) -> String {
+        format!(
+            "<Image {}: {}, {} bits>",
+            self.0.name(),
+            self.0.container(),
+            if self.0.bits() == Bits::B32 { 32 } else { 64 }
+        )
+    }
+
     #[getter]
     fn name(&self) -> &str {
         self.0.name()

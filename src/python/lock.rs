@@ -101,6 +101,9 @@ macro_rules! lock_class {
                 Ok(Self { lock: <$raw>::with_ops(ops), held: AtomicBool::new(false), owned })
             }
 
+            /// Acquires, in the order of arrival where the lock has one: as `threading.Lock.acquire`, timeout in seconds.
+            ///
+            /// A signal whose handler raises ends the wait at once. Who gives up leaves the queue: nobody waits for it.
             #[pyo3(
                 signature = (blocking = Truth(true), timeout = -1.0),
                 text_signature = "($self, blocking=True, timeout=-1.0)"
@@ -115,6 +118,7 @@ macro_rules! lock_class {
                 Ok(got)
             }
 
+            /// Releases: as `threading.Lock.release`.
             fn release(&self) -> PyResult<()> {
                 if !self.held.swap(false, Ordering::AcqRel) {
                     return Err(PyRuntimeError::new_err("release unlocked lock"));
@@ -132,10 +136,12 @@ macro_rules! lock_class {
                 self.held.store(false, Ordering::Release);
             }
 
+            /// Whether someone holds it.
             fn locked(&self) -> bool {
                 self.lock.is_locked()
             }
 
+            /// Whether someone waits for it.
             #[getter]
             fn contended(&self) -> bool {
                 self.lock.is_contended()
@@ -150,11 +156,13 @@ macro_rules! lock_class {
                 self.release()
             }
 
+            /// (spins, slow paths, kicks, waits) since birth; None where counting is off.
             fn counts(&self) -> Option<(u64, u64, u64, u64)> {
                 let counts = self.owned.counters.as_ref()?.counts();
                 Some((counts.spins, counts.slow_paths, counts.kicks, counts.waits))
             }
 
+            /// Nanoseconds of an acquisition and a release: the mean over n, without a call from Python between them.
             #[pyo3(signature = (n = 100_000))]
             fn pairs(&self, py: Python<'_>, n: u32) -> PyResult<f64> {
                 if n == 0 {
@@ -185,6 +193,14 @@ lock_class!(
     /// A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
     /// atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
     /// GIL do not load, and it was not tried in one built from source.
+    ///
+    /// >>> lock = pvops.TicketLock()
+    /// >>> with lock:
+    /// ...     lock.locked()
+    /// True
+    /// >>> lock.acquire(timeout=0.1), lock.acquire(timeout=0.1)
+    /// (True, False)
+    /// >>> lock.release()
     TicketLock,
     PvTicketLock<Chosen>
 );
@@ -194,6 +210,14 @@ lock_class!(
     /// A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
     /// atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
     /// GIL do not load, and it was not tried in one built from source.
+    ///
+    /// >>> lock = pvops.HybridLock()
+    /// >>> with lock:
+    /// ...     lock.locked()
+    /// True
+    /// >>> lock.acquire(timeout=0.1), lock.acquire(timeout=0.1)
+    /// (True, False)
+    /// >>> lock.release()
     HybridLock,
     PvHybridLock<Chosen>
 );

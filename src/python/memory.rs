@@ -191,6 +191,10 @@ type LinkedBytes<'py> = (Bound<'py, PyBytes>, Vec<(u64, u64)>, Vec<(u64, usize)>
 
 #[pymethods]
 impl Location {
+    fn __repr__(&self) -> String {
+        format!("<Location of {}: slide {:#x}>", self.image.name(), self.found.slide)
+    }
+
     #[getter]
     fn slide(&self) -> u64 {
         self.found.slide

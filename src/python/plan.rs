@@ -256,6 +256,10 @@ impl UndeterminedBytes {
 
 #[pymethods]
 impl UndeterminedBytes {
+    fn __repr__(&self) -> String {
+        format!("<UndeterminedBytes at {} places>", self.found.len())
+    }
+
     /// Those that begin in [low, high), by address.
     #[pyo3(signature = (low = 0, high = None))]
     fn sites(&self, low: u64, high: Option<u64>) -> Vec<Listed> {

@@ -35,6 +35,10 @@ impl ParavirtSites {
         Ok(table.map(|table| ParavirtSites { image: image.0.clone(), table }))
     }
 
+    fn __repr__(&self) -> String {
+        format!("<ParavirtSites of {}: {} rows>", self.image.name(), self.table.sites.len())
+    }
+
     fn __len__(&self) -> usize {
         self.table.sites.len()
     }

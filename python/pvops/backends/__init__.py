@@ -2,6 +2,11 @@
 
 Each is a module of its own, imported when first asked for, that has the `Backend` under the name ``backend``. Names
 have dashes on the command line and underscores in Python.
+
+>>> pvops.backends.names()
+('native', 'kvm', 'xen', 'xen-hvm', 'vmware', 'hyperv', 'lguest', 'vmi')
+>>> pvops.backends.get("xen-hvm") is pvops.backends.xen_hvm
+True
 """
 
 from __future__ import annotations

@@ -63,6 +63,10 @@ class Slot(NamedTuple):
     why: str
     source: str
 
+    def __repr__(self) -> str:
+        where = f" at {self.address:#x}" if self.address else ""
+        return f"<{self.op} = {self.symbol or ('' if where else 'NULL')}{where}>"
+
 
 class Fill(NamedTuple):
     """What a backend is asked to fill.
@@ -133,6 +137,9 @@ Step = Assign | Copy
 @dataclass(frozen=True, eq=False, repr=False)
 class Backend:
     """One backend.
+
+    >>> pvops.backends.kvm, pvops.backends.get("xen-hvm").title
+    (<Backend kvm>, 'Xen HVM guest support')
 
     Args:
         name: as on the command line.

@@ -8,6 +8,9 @@
     found["indirect_call"].cycles, found["indirect_call"].distinct_sites_cycles
     bench.estimate(pvops.open("vmlinuz"), found).path("spin_unlock")
 
+>>> list(pvops.bench.PATHS)[:4]
+['local_irq_save', 'local_irq_enable', 'set_pte', 'spin_lock']
+
 Every site is real code, laid out as in a kernel and patched by the same passes, and really executed. The page "What a
 call site costs" says how, and how far to trust it.
 """

@@ -3,6 +3,7 @@
 >>> from pvops import corpus
 >>> for kernel in corpus.judge_all(corpus.folder("kernels")):
 ...     print(kernel.release, kernel.outcome)
+6.1.0-pvops-sample opened
 """
 
 from __future__ import annotations

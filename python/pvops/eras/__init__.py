@@ -1,6 +1,11 @@
 """What differs between kernel generations, one record each: ops, rules, nops, numbers, sites.
 
 `eras` names them in order; `era` loads one. No era is loaded before it is asked for.
+
+>>> pvops.ops.era("seed")
+<Era 2.6.24-rc1>
+>>> pvops.ops.eras()[-1]
+'7.2'
 """
 
 from __future__ import annotations

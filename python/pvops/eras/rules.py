@@ -107,3 +107,6 @@ class Rules(NamedTuple):
     paravirt: ParavirtRules | None
     reason: str
     doubt: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Rules of {self.passes}, ops of {self.era}: {self.reason}>"

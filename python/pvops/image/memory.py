@@ -8,6 +8,12 @@
     held = found.section(".text")
     held.bytes, held.unread
 
+Where a kernel is not, the error says what is there instead:
+
+>>> pvops.memory.open(bytes(0x10000)).find(pvops.open("vmlinux-sample"))
+Traceback (most recent call last):
+pvops.errors.DumpError: <bytes>: holds nothing but zeros
+
 drgn's and volatility3's readers are memory too::
 
     pvops.memory.open(prog.read)  # prog = drgn.Program(); prog.set_core_dump("vmcore")

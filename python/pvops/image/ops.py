@@ -77,6 +77,10 @@ class KernelOps:
         self._called = found
         return min(found.values())
 
+    def __repr__(self) -> str:
+        where = f"{len(self.names)} at {self.address:#x}, named by {self.named_by}" if self.address else "none"
+        return f"<Ops of {self.kernel.release or self.kernel.name}: {where}>"
+
     def require(self) -> None:
         """Raises `TableError` where the kernel has no ops."""
         if not self.address:

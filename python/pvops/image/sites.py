@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import overload
 
+    from pvops.image.kernel_image import KernelImage
     from pvops.image.ops import KernelOps
     from pvops.image.view import KernelView
 
@@ -142,6 +143,9 @@ class Site:
     def __hash__(self) -> int:
         return hash(self.address)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Site, (self._sites, self._number, self.address, self._looked_up())
+
     def __repr__(self) -> str:
         return f"<site {self.address:#x} {', '.join(row.table for row in self.rows)}>"
 
@@ -167,6 +171,19 @@ class Sites(Sequence[Site]):
 
     The core keeps them as columns; a `Site` is made when one is asked for.
 
+    >>> sites = pvops.open("vmlinux-sample").sites
+    >>> sites[0]
+    <site 0xffffffff81000433 paravirt>
+    >>> [site] = sites["sample_lock+3"]
+    >>> site.op, site.symbol, site.bytes.hex(" ")
+    ('pv_lock_ops.queued_spin_lock_slowpath', 'sample_lock+0x3', 'ff 15 9f fe 9f 00')
+    >>> site.address in sites, sites[0xffffffff81000453] == site, 0x1000 in sites
+    (True, True, False)
+    >>> sites[1:3]
+    [<site 0xffffffff8100043b paravirt>, <site 0xffffffff81000453 paravirt>]
+    >>> len(sites.of_table("paravirt").for_op("pv_irq_ops.irq_enable"))
+    3
+
     Args:
         view: the image.
         ops: gives its ops, asked where a table may name one.
@@ -188,6 +205,9 @@ class Sites(Sequence[Site]):
         self._order = order
         self._tables = tables
         self._op = op
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _sites_of, (self.view, self._tables, self._op)
 
     def of_table(self, table: str) -> Sites:
         """The sites of one table, with that table's rows alone.
@@ -328,6 +348,12 @@ class Sites(Sequence[Site]):
         if isinstance(index, slice):
             return [Site(self, number) for number in numbers[index]]
         return Site(self, numbers[index])
+
+
+def _sites_of(kernel: KernelImage, tables: Sequence[str], op: str | None) -> Sites:
+    """The sites of a kernel again, in the process that they crossed to."""
+    every = kernel.sites
+    return Sites(every.view, every._ops, every._order, tables, op)
 
 
 def direct_op(view: KernelView, ops: KernelOps, address: int) -> tuple[int, str] | None:

@@ -113,6 +113,10 @@ class Case:
     irq_hold: Distribution = _IRQ_HOLD
     ticket_bits: int | None = None
 
+    def __repr__(self) -> str:
+        other = (f for f in dataclasses.fields(self) if f.name != "protocol" and getattr(self, f.name) != f.default)
+        return f"Case({', '.join([repr(self.protocol), *(f'{f.name}={getattr(self, f.name)!r}' for f in other)])})"
+
     def _arguments(self) -> dict[str, Any]:
         """What the core is called with."""
         arguments = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -222,6 +226,10 @@ class Result:
     counters: Mapping[str, int]
     preempted: Preempted | None
     spans: Sequence[Span]
+
+    def __repr__(self) -> str:
+        share = self.useful / (self.case.vcpus * self.duration) if self.duration else 0.0
+        return f"<Result of {self.case}: {sum(self.acquisitions):,} acquisitions, {share:.1%} of the time useful>"
 
     def _repr_html_(self) -> str:
         return display.show(self, "fragment")

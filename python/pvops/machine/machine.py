@@ -51,6 +51,14 @@ _MAPPINGS = ("vulnerabilities", "cpuid", "parts", "told_by")
 class Machine:
     """One machine, as its kernel saw it.
 
+    >>> guest = pvops.Machine.load("guest.json")  # or a bundle of facts, TOML, the name of a preset
+    >>> guest
+    <Machine guest.json: hypervisor kvm, unknown number of possible CPUs>
+    >>> guest.possible_cpus
+    Finding(value=None, source='nothing tells the number of possible CPUs')
+    >>> pvops.open("vmlinux-sample").plan(machine=guest)
+    <Plan of 6.1.0-pvops-sample under kvm on guest.json: 107 writes>
+
     Args:
         name: where the description came from, for messages.
         vendor, family, model, stepping, model_name: of the boot CPU, as /proc/cpuinfo has them.
@@ -113,7 +121,8 @@ class Machine:
         return hash((self.vendor, self.family, self.model, self.flags, self.cmdline, self.given_hypervisor))
 
     def __repr__(self) -> str:
-        return f"<Machine {self.name}: {self.hypervisor.value}, {self.possible_cpus.value} possible CPUs>"
+        on, cpus = (found.value for found in (self.hypervisor, self.possible_cpus))
+        return f"<Machine {self.name}: hypervisor {on or 'unknown'}, {cpus or 'unknown number of'} possible CPUs>"
 
     @classmethod
     def from_facts(cls, source: str | os.PathLike[str]) -> Machine:

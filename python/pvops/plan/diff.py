@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pvops import display
 from pvops.plan.reasons import sentences
+from pvops.plan.writes import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,9 @@ class Side(NamedTuple):
     reasons: tuple[str, ...]
     guess: bool
 
+    def __repr__(self) -> str:
+        return f"<{short(self.bytes.hex(' '))}{', a first guess' if self.guess else ''}>"
+
 
 class Difference(NamedTuple):
     """A site that differs.
@@ -67,6 +71,10 @@ class Difference(NamedTuple):
     a: Side
     b: Side
 
+    def __repr__(self) -> str:
+        where = f"{self.address:#x} {self.symbol or self.section}"
+        return f"<{where}, {self.table}: {short(self.a.bytes.hex(' '))} and {short(self.b.bytes.hex(' '))}>"
+
 
 class Group(NamedTuple):
     """Sites that differ alike: by the same pass, for the same reasons.
@@ -84,6 +92,9 @@ class Group(NamedTuple):
     b: Side
     sites: Sequence[Difference]
 
+    def __repr__(self) -> str:
+        return f"<{self.title}: {len(self.sites):,} sites>"
+
     @property
     def title(self) -> str:
         """``alternatives: !X86_FEATURE_XENPV at pv_irq_ops.irq_enable``."""
@@ -99,6 +110,16 @@ class Comparison:
         kernel: whose text it is.
         a, b: the plans.
         names: what to call them, as the user named them.
+
+    >>> from pvops.plan.diff import compare
+    >>> kernel = pvops.open("vmlinux-sample")
+    >>> compared = compare(kernel.plan("native"), kernel.plan("kvm"), ("native", "kvm"))
+    >>> compared
+    <Comparison of native and kvm on 6.1.0-pvops-sample>
+    >>> len(compared.sites), compared.by_pass
+    (15, {'paravirt': 15})
+    >>> compared.sites[0]
+    <0xffffffff81000453 sample_lock+0x3, paravirt: e8 08 ff ff ff 90 and e8 98 ff ff ff 90>
     """
 
     def __init__(self, a: Plan, b: Plan, names: tuple[str, str] = ("A", "B")) -> None:

@@ -20,13 +20,31 @@ if TYPE_CHECKING:
     from pvops.eras.rules import Rules
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
+    from pvops.plan.explain import Explained
 
 #: Where the kernel has each pass.
 _SOURCES = {name: f"{file}: {function}" for name, _, file, function in _core.passes()}
 
 
 class Plan:
-    """The ordered writes of one boot. Make one with `Kernel.plan`."""
+    """The ordered writes of one boot. Make one with `Kernel.plan`.
+
+    >>> plan = pvops.open("vmlinux-sample").plan("kvm", machine="intel-haswell")
+    >>> plan
+    <Plan of 6.1.0-pvops-sample under kvm on intel-haswell: 107 writes>
+    >>> plan.by_pass()
+    [('paravirt', 107)]
+    >>> [write] = plan.at(0xffffffff81000453)
+    >>> write.kind, write.function, write.source
+    ('called', '__pv_queued_spin_lock_slowpath', 'arch/x86/kernel/paravirt.c: paravirt_patch()')
+    >>> print(plan.explain("sample_idle+3"))
+    ffffffff81000433  pv_irq_ops.irq_disable  type 31, 6 bytes, in sample_idle+0x3
+      built         ff 15 3f fd 9f 00  call *pv_ops+0xf8(%rip)
+      paravirt      e8 b8 fd ff ff 90  call pv_native_irq_disable; nop   <- runs
+      ...
+    >>> len(plan.apply())
+    2016
+    """
 
     def __init__(self, kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> None:
         self.kernel = kernel
@@ -174,14 +192,17 @@ class Plan:
         rows = paravirt.rows() if paravirt is not None else []
         return [names[type] if type < len(names) else f"type {type}" for _, _, type, _, _, _ in rows]
 
-    def explain(self, address: int | str) -> str:
+    def explain(self, address: int | str) -> Explained:
         """What a place becomes and why, as text: an address, or what the command line takes (``"do_syscall_64+58"``).
+        A notebook shows it as a table.
 
         Raises:
             ImageError: there is no such symbol, or the address lies outside the image.
             TableError: no code is there.
         """
-        return display.show(self, "text", address=address)
+        from pvops.plan.explain import Explained
+
+        return Explained.of(self, address)
 
     def apply(self) -> bytes:
         """``.text`` after the writes, in the buffer protocol's terms: ``numpy.frombuffer(plan.apply(), "u1")``."""

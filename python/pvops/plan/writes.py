@@ -14,7 +14,7 @@ RawDifference: TypeAlias = tuple[int, str, bytes, tuple[bytes, bytes], tuple[lis
 _SHOWN, _CHARACTERS = 3, 32
 
 
-def _short(digits: str) -> str:
+def short(digits: str) -> str:
     """Bytes in hex, as far as they fit into a line with others."""
     return digits if len(digits) <= _CHARACTERS else f"{digits[:_CHARACTERS].rstrip()}…"
 
@@ -49,7 +49,7 @@ class Write(NamedTuple):
     feature: int | None
 
     def __repr__(self) -> str:
-        written = _short(self.bytes.hex(" ")) or "nothing"
+        written = short(self.bytes.hex(" ")) or "nothing"
         return f"<Write {self.address:#x} {self.table} row {self.row}: {written}, {self.kind}>"
 
 
@@ -77,5 +77,5 @@ class Undetermined(NamedTuple):
         return cls(address, length, table, -1 if row is None else row, tuple(forms))
 
     def __repr__(self) -> str:
-        shown = [_short(form) for form in self.forms[:_SHOWN]] + ["…"] * (len(self.forms) > _SHOWN)
+        shown = [short(form) for form in self.forms[:_SHOWN]] + ["…"] * (len(self.forms) > _SHOWN)
         return f"<Undetermined {self.address:#x}, {self.len} bytes of {self.table}: {' or '.join(shown)}>"

@@ -214,6 +214,15 @@ class Module(Judged):
 class Report(Judged):
     """What memory holds of a kernel's ``.text``, and of modules, explained. True where it is clean.
 
+    >>> kernel = pvops.open("vmlinux-sample")
+    >>> text = bytearray(kernel.plan("kvm").apply())
+    >>> text[0x10:0x12] = b"\\xeb\\xfe"
+    >>> report = kernel.verify(bytes(text))
+    >>> report
+    <Report on 6.1.0-pvops-sample in <bytes>: modified, 2 of 2,016 bytes unexplained, 0 unread, slide 0x0>
+    >>> bool(report), report.backend, report.unexplained
+    (False, 'kvm', [<unexplained 0xffffffff81000010 paravirt_BUG+0x0: is eb fe, should be 0f 0b>])
+
     Attributes:
         kernel: release, or file name, of the kernel.
         memory: name of the memory.
