@@ -15,11 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable
-    from typing import overload
+    from typing import Protocol, overload
 
-    from pvops.image.kernel_image import KernelImage
     from pvops.image.ops import KernelOps
     from pvops.image.view import KernelView
+
+    class HasSites(Protocol):
+        """A kernel, as far as its sites go."""
+
+        @property
+        def sites(self) -> Sites: ...
 
 
 class Row(NamedTuple):
@@ -350,7 +355,7 @@ class Sites(Sequence[Site]):
         return Site(self, numbers[index])
 
 
-def _sites_of(kernel: KernelImage, tables: Sequence[str], op: str | None) -> Sites:
+def _sites_of(kernel: HasSites, tables: Sequence[str], op: str | None) -> Sites:
     """The sites of a kernel again, in the process that they crossed to."""
     every = kernel.sites
     return Sites(every.view, every._ops, every._order, tables, op)

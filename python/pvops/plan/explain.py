@@ -128,43 +128,6 @@ class Explanation:
         return out
 
 
-class Explained(str):
-    """What `Plan.explain` says: text to print, which a notebook shows as tables.
-
-    >>> text = pvops.open("vmlinux-sample").plan().explain("sample_lock+3")
-    >>> text
-    <Explained sample_lock+3 under native, 7 lines: print() shows them>
-    >>> text.splitlines()[1]
-    '  built         ff 15 9f fe 9f 00  call *pv_ops+0x278(%rip)'
-
-    Attributes:
-        plan: the boot.
-        place: what was asked.
-    """
-
-    plan: Plan
-    place: str
-
-    @classmethod
-    def of(cls, plan: Plan, place: int | str) -> Explained:
-        """Explains a place; raises as `Plan.explain` does."""
-        made = cls(display.show(plan, "text", address=place))
-        made.plan = plan
-        made.place = place if isinstance(place, str) else f"{place:#x}"
-        return made
-
-    def __repr__(self) -> str:
-        lines = len(self.splitlines())
-        return f"<Explained {self.place} under {self.plan.backend.name}, {lines} lines: print() shows them>"
-
-    def _repr_html_(self) -> str:
-        from pvops.image.places import parse
-
-        kernel = self.plan.kernel
-        found = explanations(kernel, [self.plan], parse(kernel, self.place))
-        return "\n".join(display.show(one, "fragment") for one in found)
-
-
 def explanation(kernel: KernelImage, plans: Sequence[Plan], address: int, slide: int = 0) -> Explanation:
     """Explains the site that an address lies in, or the instruction there where no table names one.
 

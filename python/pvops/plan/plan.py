@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pvops._core as _core
 from pvops import display
 from pvops.decide.boot import set_up
+from pvops.plan.explained import Explained
 from pvops.plan.writes import RawDifference, RawWrite, Undetermined, Write
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pvops.eras.rules import Rules
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
-    from pvops.plan.explain import Explained
 
 #: Where the kernel has each pass.
 _SOURCES = {name: f"{file}: {function}" for name, _, file, function in _core.passes()}
@@ -200,8 +200,6 @@ class Plan:
             ImageError: there is no such symbol, or the address lies outside the image.
             TableError: no code is there.
         """
-        from pvops.plan.explain import Explained
-
         return Explained.of(self, address)
 
     def apply(self) -> bytes:

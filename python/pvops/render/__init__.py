@@ -12,7 +12,11 @@ _FUNCTIONS = {
     "pvops.kernel.Kernel": {"fragment": ("notebook", "kernel")},
     "pvops.image.sites.Sites": {"fragment": ("notebook", "sites")},
     "pvops.plan.explain.Explanation": {"text": ("explain_text", "text"), "fragment": ("notebook", "explanation")},
-    "pvops.plan.plan.Plan": {"text": ("explain_text", "of_plan"), "fragment": ("notebook", "plan")},
+    "pvops.plan.plan.Plan": {
+        "text": ("explain_text", "of_plan"),
+        "fragment": ("notebook", "plan"),
+        "places": ("notebook", "places"),
+    },
     "pvops.plan.diff.Comparison": {"fragment": ("notebook", "comparison")},
     "pvops.verify.report.Report": {"fragment": ("notebook", "report")},
     "pvops.lock.simulate.Result": {"fragment": ("notebook", "simulated")},

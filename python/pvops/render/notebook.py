@@ -66,6 +66,15 @@ def explanation(shown: Explanation) -> str:
     return explain.fragment(shown)
 
 
+def places(shown: Plan, *, address: str) -> str:
+    """The sites that an address or a place names, under one plan."""
+    from pvops.image.places import parse
+    from pvops.plan.explain import explanations
+
+    found = explanations(shown.kernel, [shown], parse(shown.kernel, address))
+    return "\n".join(explanation(one) for one in found)
+
+
 def comparison(shown: Comparison) -> str:
     """How many sites differ between two boots, pass by pass."""
     title = f"{shown.names[0]} and {shown.names[1]}: {len(shown.sites):,} sites differ"
