@@ -13,7 +13,7 @@ from functools import cached_property
 
 from pvops.errors import TableError
 from pvops.image import functions, slots
-from pvops.image.ops_arrays import OpsArray, SlotContent
+from pvops.image.ops_arrays import OpsArray, SlotContent, full_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class KernelOps:
         btf = self.kernel.image.btf_members("paravirt_patch_template")
         if not btf:
             return None
-        by_type = {offset // self.kernel.word: _full_name(path) for path, offset in btf}
+        by_type = {offset // self.kernel.word: full_name(path) for path, offset in btf}
         names = [by_type.get(type, f"type {type}") for type in range(max(by_type) + 1)]
         if self._lock_ops is not None:
             lock = self.kernel.image.btf_members("pv_lock_ops") or []
@@ -396,9 +396,3 @@ def _structures(kernel: KernelView, likely: Callable[[], str | None]) -> dict[st
         return {}
     found = ((struct.__name__, kernel.address_of(struct.__name__)) for struct in era.structs)
     return {name: address for name, address in found if address is not None}
-
-
-def _full_name(path: str) -> str:
-    """``irq.save_fl``, as BTF has it, by the structure's name: ``pv_irq_ops.save_fl``."""
-    struct, _, member = path.partition(".")
-    return f"pv_{struct}_ops.{member}" if member else path

@@ -31,3 +31,9 @@ class OpsArray(namedtuple("OpsArray", ("symbol", "structure", "address", "first"
     structure: str
     address: int
     first: int
+
+
+def full_name(path: str) -> str:
+    """``irq.save_fl``, as BTF has it, by the structure's name: ``pv_irq_ops.save_fl``."""
+    struct, _, member = path.partition(".")
+    return f"pv_{struct}_ops.{member}" if member else path
