@@ -16,7 +16,7 @@ pub(super) const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
 /// the first or second hit), few enough that a hostile file cannot make us unpack all day.
 const MAX_CANDIDATES: usize = 16;
 
-/// The first release whose rules are known: `CONFIG_PARAVIRT` and `apply_paravirt()` came with it (c9ccf30d77f0).
+/// The first release whose rules are known: `apply_paravirt()` came with it (139ec7c41624).
 const OLDEST: [u32; 3] = [2, 6, 20];
 
 /// How the error begins where a stream unpacks to something else.

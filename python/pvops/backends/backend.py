@@ -202,11 +202,14 @@ class Backend:
     def patcher(self, fill: Fill) -> str:
         """The function that patches paravirt sites.
 
-        To 5.10 the one in ``pv_init_ops.patch``; in 6.1 ``paravirt_patch``; later calls of ops are alternatives:
+        To 5.10 the one in ``pv_init_ops.patch``, before 2.6.24 in ``paravirt_ops.patch`` (to 2.6.21 the native one:
+        it is none of the ops that have numbers); in 6.1 ``paravirt_patch``; later calls of ops are alternatives:
         ``apply_alternatives``.
         """
-        op = "pv_init_ops.patch"
-        if op in fill.ops:
+        op = next((op for op in ("pv_init_ops.patch", "paravirt_ops.patch") if op in fill.ops), "")
+        if not op and "paravirt_ops.save_fl" in fill.ops:
+            return "native_patch"
+        if op:
             slot = self.fill(fill)[op]
             if slot.symbol is None and slot.address == fill.native[op].address:
                 return "native_patch"  # in an image that names no functions

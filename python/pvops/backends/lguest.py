@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.definition import Era
 from pvops.eras.records import InfoStruct
 from pvops.eras.structs import Config, OpsStruct, Pointer
+from pvops.eras.v2_6_22 import flattened
 from pvops.errors import OpsError
 
 TYPE_CHECKING = False
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction
 
 NAME = "lguest"
-ERAS = ("2.6.24-rc1", "2.6.24", "2.6.26", "2.6.27", "2.6.30", "2.6.33")
+ERAS = ("2.6.23-flat", "2.6.24-rc1", "2.6.24", "2.6.26", "2.6.27", "2.6.30", "2.6.33")
 
 #: What lguest_init() writes over the native ops, structure by structure, in every era that has the op.
 LGUEST_INIT: dict[str, dict[str, Pointer | Mapping[str, Pointer]]] = {
@@ -144,6 +146,8 @@ def structs(era: Era, config: Config) -> tuple[OpsStruct, ...]:
         OpsError: for an era or a configuration that lguest does not run in.
     """
     _check(era, config)
+    if era.name == "2.6.23-flat":
+        return (flattened(type(era.native(config)[0]), structs(seed.ERA, config)),)
     out = []
     for struct in era.native(config):
         name = type(struct).__name__
@@ -175,6 +179,8 @@ def code(era: Era, irq_enabled: int) -> dict[str, bytes]:
         "pv_irq_ops.restore_fl": b"\xa3" + address,  # movl %eax, irq_enabled
         "pv_irq_ops.save_fl": b"\xa1" + address,  # movl irq_enabled, %eax
     }
+    if era.name == "2.6.23-flat":
+        return {f"paravirt_ops.{op.partition('.')[2]}": text for op, text in out.items()}
     if era.name == "2.6.33":
         del out["pv_irq_ops.irq_enable"], out["pv_irq_ops.restore_fl"]
     return out

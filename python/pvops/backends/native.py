@@ -28,5 +28,5 @@ backend = Backend(
     "native",
     "bare hardware",
     "none",
-    {"2.6.23": (), "6.12": CPU_6_12},
+    {"2.6.20": (), "6.12": CPU_6_12},
 )

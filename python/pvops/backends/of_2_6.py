@@ -35,9 +35,10 @@ class HistoricalBackend(Backend):
         source = f"{_BACKENDS[self.name][2]}, {fill.era}"
         # A structure that it does not fill stays as it was built: that of the locks.
         filled = {op.partition(".")[0] for op, symbol in held.items() if symbol is not None}
+        data = {op.name for op in ops.era(fill.era).template(fill.config) if op.op.data}
         slots = {
             op: self._slot(fill, op, held.get(op), "its init code puts it there", source)
-            if op.partition(".")[0] in filled
+            if op.partition(".")[0] in filled and op not in data
             else fill.native[op]
             for op in fill.ops
         }
@@ -69,7 +70,12 @@ class HistoricalBackend(Backend):
         return native if native is not None and native.name == patcher else None
 
     def _later(self, fill: Fill) -> Mapping[str, str]:
-        return xen_2007.LATER["2.6.33" if fill.era == "2.6.33" else "2.6.24"] if self.name == "xen" else {}
+        if self.name != "xen":
+            return {}
+        later = xen_2007.LATER["2.6.33" if fill.era == "2.6.33" else "2.6.24"]
+        if fill.era == "2.6.23-flat":
+            return {f"paravirt_ops.{op.partition('.')[2]}": symbol for op, symbol in later.items()}
+        return later
 
     def _slot(self, fill: Fill, op: str, symbol: str | None, why: str, source: str) -> Slot:
         if symbol is None:

@@ -13,6 +13,7 @@ from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.definition import Era
 from pvops.eras.records import InfoStruct
 from pvops.eras.structs import Config, OpsStruct, Pointer
+from pvops.eras.v2_6_22 import flattened
 from pvops.errors import OpsError
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction
 
 NAME = "xen"
-ERAS = ("2.6.24-rc1", "2.6.24", "2.6.33")
+ERAS = ("2.6.23-flat", "2.6.24-rc1", "2.6.24", "2.6.33")
 
 paravirt_nop = seed.paravirt_nop
 
@@ -69,6 +70,9 @@ def structs(era: Era, config: Config, *, placement: bool = False) -> tuple[OpsSt
     """
     if era.name not in ERAS:
         raise OpsError(f"xen_2007 has no ops for {era.name}; it has for {', '.join(ERAS)}")
+    if era.name == "2.6.23-flat":
+        of_seed = structs(seed.ERA, config, placement=placement)
+        return (flattened(type(era.native(config)[0]), of_seed),)
     if era.name == "2.6.33" and not config.holds("X86_PAE|X86_64"):
         raise OpsError("Xen guests of 2.6.33 on i386 need CONFIG_X86_PAE")
     if era.name == "2.6.33":
@@ -225,7 +229,7 @@ def patch_function(
 
     switch = {}
     for op, text in (code or {}).items():
-        if op.removeprefix("pv_irq_ops.") not in PLACEMENT["pv_irq_ops"]:
+        if op.partition(".")[2] not in PLACEMENT["pv_irq_ops"]:
             raise OpsError(f"xen_patch inlines no {op}")
         reloc = (check_events or {}).get(op, -1)
         target = "check_events" if reloc >= 0 else ""

@@ -47,8 +47,7 @@ def filled(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     from pvops.backends.backend import Slot as Filled
 
     if rules.paravirt is None and kernel.paravirt is not None:
-        release = kernel.release or rules.era
-        reason = f"its calls of ops are in a way that is not planned for: {release} has one flat struct paravirt_ops"
+        reason = f"it has .parainstructions, and kernels by whose rules it patches ({rules.era}) have none"
         raise OpsError(f"{kernel.name}: {reason}", reason=reason, file=kernel.name)
     ops = kernel.ops
     era = eras.era(rules.era)

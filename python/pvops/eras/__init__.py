@@ -38,7 +38,11 @@ class Listed(NamedTuple):
 
 #: Oldest first.
 ERAS = (
-    Listed("2.6.23", "v2_6_23", (2, 6, 20)),
+    Listed("2.6.20", "v2_6_20", (2, 6, 20)),
+    Listed("2.6.21", "v2_6_21", (2, 6, 21)),
+    Listed("2.6.22", "v2_6_22", (2, 6, 22)),
+    Listed("2.6.23-flat", "v2_6_23_flat", (2, 6, 23)),
+    Listed("2.6.23", "v2_6_23", None),
     Listed("2.6.24-rc1", "v2_6_24_rc1", (2, 6, 24)),
     Listed("2.6.24", "v2_6_24", (2, 6, 24)),
     Listed("2.6.26", "v2_6_26", (2, 6, 25)),
@@ -100,7 +104,7 @@ _ALIASES = {"seed": "2.6.24-rc1"}
 
 
 def eras() -> tuple[str, ...]:
-    """Names of the eras, oldest first. 2.6.23 is what the seed took apart: it can be shown, but has no backends."""
+    """Names of the eras, oldest first. No image is of 2.6.23's, which the seed took apart: it can be shown."""
     return tuple(listed.name for listed in ERAS)
 
 

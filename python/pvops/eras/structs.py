@@ -139,12 +139,13 @@ class Op:
         callee_save: ``struct paravirt_callee_save``: the callee preserves every register but the returned one, so that
             the site lets go only of that (clobbers ``CLBR_RET_REG``).
         doc: what the op does, in a few words.
+        data: no function, but a word of data among them (2.6.22's struct paravirt_ops begins with four).
         after: in a subclass, the member of the older structure that it stands behind, wherever it stood; with an
             empty name it stands first. Without, it stands where it stood, or last.
         instead_of: in a subclass, the member whose place it takes.
     """
 
-    __slots__ = ("after", "callee_save", "config", "doc", "instead_of", "jump", "name")
+    __slots__ = ("after", "callee_save", "config", "data", "doc", "instead_of", "jump", "name")
 
     def __init__(
         self,
@@ -153,6 +154,7 @@ class Op:
         jump: bool = False,
         callee_save: bool = False,
         doc: str = "",
+        data: bool = False,
         after: str | None = None,
         instead_of: str = "",
     ) -> None:
@@ -165,13 +167,14 @@ class Op:
         self.jump = jump
         self.callee_save = callee_save
         self.doc = doc
+        self.data = data
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
     def copy(self, *, config: str) -> Op:
         """The same op under another condition, outside every `ifdef` block."""
-        found = Op(jump=self.jump, callee_save=self.callee_save, doc=self.doc)
+        found = Op(jump=self.jump, callee_save=self.callee_save, doc=self.doc, data=self.data)
         found.name, found.config = self.name, config
         return found
 

@@ -165,6 +165,7 @@ class Array(NamedTuple):
         symbol: the variable, ``pv_ops``; empty where each structure is a variable of its own (2.6.24 to 4.19).
         config: condition under which there is one.
         export: ``EXPORT_SYMBOL`` or ``EXPORT_SYMBOL_GPL`` of the variable, or empty.
+        numbered: types are numbers of their own and no places in it (2.6.20, 2.6.21): the sites say where slots lie.
     """
 
     struct: str
@@ -172,6 +173,7 @@ class Array(NamedTuple):
     symbol: str = ""
     config: str = ""
     export: str = ""
+    numbered: bool = False
 
     @lru_cache(64)  # noqa: B019 (arrays are few and stay)
     def template(self, config: Config, name: str) -> Template:

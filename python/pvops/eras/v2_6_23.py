@@ -35,7 +35,7 @@ class paravirt_ops(OpsStruct):
 
     export = "EXPORT_SYMBOL"
     member = None
-    leading = ("kernel_rpl", "shared_kernel_pmd", "paravirt_enabled", "name")
+    leading: tuple[str, ...] = ("kernel_rpl", "shared_kernel_pmd", "paravirt_enabled", "name")
 
     patch = Op()
 

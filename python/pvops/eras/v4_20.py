@@ -1,7 +1,7 @@
 """4.20: one structure pv_ops, most of it only with CONFIG_PARAVIRT_XXL (5c83511bdb98, fdc0269e8958).
 
-Sources: 4.20 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch_{32,64}.c. The separate
-variables of the seed are members of one again: ``pv_ops.irq.save_fl`` was ``pv_irq_ops.save_fl``. Ops keep its names.
+Sources: 4.20 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, paravirt_patch_{32,64}.c. Ops keep the
+seed's names: ``pv_ops.irq.save_fl`` was ``pv_irq_ops.save_fl``.
 """
 
 from __future__ import annotations
@@ -380,8 +380,7 @@ ERA = Era(
     records=(PATCH_SITE_5_10, ALT_INSTR_13),
     clobbers=clobbers_2010,
     paravirt=RULES,
-    # Without padlen the rows and the passes are those that stable kernels took from 5.19.
-    passes=(Passes("5.10.0", layout="padlen"), Passes("5.10")),
+    passes=(Passes("5.10.0", layout="padlen"), Passes("5.10")),  # without padlen as stable kernels have them from 5.19
     nops=ideal_nops(),
     numbers=(numbers_4_20.declared,),
     marks={

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from pvops.errors import TableError
 from pvops.image import functions, slots
+from pvops.image import ops_variables as variables
 from pvops.image.ops_arrays import OpsArray, SlotContent, full_name
 
 TYPE_CHECKING = False
@@ -51,10 +52,11 @@ class KernelOps:
         self._likely = likely
         self._last_type = -1
         #: Addresses of the structures by name, where each is a variable of its own.
-        self._structures = _structures(kernel, likely)
+        self._structures = variables.structures(kernel, likely)
         #: Slots by type, where each structure is a variable and the image names none.
         self._called: dict[int, int] = {}
         self.address = 0
+        self._symbol, self._numbered = variables.kind(likely)
         if kernel.paravirt is not None:
             self._last_type = max((type for type, _ in kernel.paravirt.by_type()), default=-1)
             self.address = self._structures.get("pv_init_ops") or self._of_sites(kernel.paravirt)
@@ -68,10 +70,13 @@ class KernelOps:
 
     def _of_sites(self, paravirt: _core.ParavirtSites) -> int:
         """The address that the sites agree on; where structures lie apart, that of the first called slot."""
+        if self._numbered:
+            self._called = slots.of_types(self.kernel)
+            return self.kernel.address_of(self._symbol) or min(self._called.values(), default=0)
         try:
             return paravirt.ops_address()
         except TableError:
-            found = slots.of_types(self.kernel) if _apart(self._likely) else {}
+            found = slots.of_types(self.kernel) if variables.apart(self._likely) else {}
             if not slots.are_structures(found, self.kernel.word):
                 raise
         self._called = found
@@ -135,12 +140,13 @@ class KernelOps:
         likely = self._likely()
         names: Sequence[str] = ops.eras()[::-1]
         apart = bool(self._structures or self._called)
+        wanted = (self._symbol, True) if self._numbered else ("" if apart else self._symbol or "pv_ops", False)
         if likely is not None:
             place = names.index(likely)
             names = sorted(names, key=lambda name: abs(ops.eras()[::-1].index(name) - place))
         for name in names:
             era = ops.era(name)
-            if era.arrays[0].symbol != ("" if apart else "pv_ops"):
+            if (era.arrays[0].symbol, era.arrays[0].numbered) != wanted:
                 continue
             seen = set()
             for config in era.possible_configs(self.kernel.bits, unreleased=bool(self._structures)):
@@ -181,7 +187,7 @@ class KernelOps:
         agree = compared = 0
         for op in template:
             place = places.get(op.name)
-            if place is None:
+            if place is None or op.op.data:
                 continue
             word = self.kernel.read_word(place)
             if word is None:
@@ -298,6 +304,8 @@ class KernelOps:
         """The arrays, in the order of `names`."""
         if not self.address:
             return []
+        if self._symbol == "paravirt_ops":
+            return [OpsArray(self._symbol, self._symbol, self.address, 0)]
         if (self._structures or self._called) and self._by_era:
             era, config, _ = self._by_era
             template = era.template(config)
@@ -367,32 +375,14 @@ class KernelOps:
 
     def _places(self, template: Template) -> dict[str, int]:
         """Where the slots of a template would lie, before the names are known: no image without BTF has two arrays."""
+        if self._numbered:
+            # A site of two calls (save_fl, irq_disable) has no slot of its own.
+            own: dict[int, str] = {}
+            for op in template:
+                own.setdefault(self._called.get(op.type, 0), op.name)
+            return {name: place for place, name in own.items() if place}
         starts = self._starts(template)
         return {op.name: starts[op.struct] + self._within(template, op) for op in template if op.struct in starts}
 
     def __len__(self) -> int:
         return len(self.names)
-
-
-def _apart(likely: Callable[[], str | None]) -> bool:
-    """Whether each structure of ops is a variable of its own, up to 4.19."""
-    from pvops import eras
-
-    name = likely()
-    return name is not None and not eras.era(name).arrays[0].symbol
-
-
-def _structures(kernel: KernelView, likely: Callable[[], str | None]) -> dict[str, int]:
-    """The addresses of the ops structures of a kernel before 4.20, by name; nothing of later ones."""
-    release = kernel.release or ""
-    if release[:1].isdigit() and not release.startswith(("2.", "3.", "4.")):
-        # The rules would say so too, but importing them takes as long as listing the sites.
-        return {}
-    from pvops import eras as ops
-
-    name = likely()
-    era = None if name is None else ops.era(name)
-    if era is None or era.arrays[0].symbol:
-        return {}
-    found = ((struct.__name__, kernel.address_of(struct.__name__)) for struct in era.structs)
-    return {name: address for name, address in found if address is not None}

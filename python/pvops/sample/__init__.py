@@ -29,8 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.eras.definition import Era
 
-#: The eras an image can have the shape of: all whose kernels have several structures of ops.
-ERAS = eras.eras()[1:]
+#: The eras an image can have the shape of: all but the one that no kernel was released with.
+ERAS = tuple(era for era in eras.eras() if era != "2.6.23")
 
 #: Functions that call ops, and the ops that each calls in turn; a template's missing ops are left out.
 CALLERS: Mapping[str, tuple[str, ...]] = {
@@ -89,6 +89,7 @@ class SampleOp(NamedTuple):
         callee_save: its sites let go of the returned register only.
         jump: its sites jump.
         called: the kernel calls it: not what it is configured not to use.
+        data: it is a word of data and no op.
     """
 
     name: str
@@ -96,6 +97,7 @@ class SampleOp(NamedTuple):
     callee_save: bool = False
     jump: bool = False
     called: bool = True
+    data: bool = False
 
 
 class Site(NamedTuple):
@@ -134,7 +136,7 @@ def native_ops(era: str = "6.1", bits: int = 64) -> tuple[SampleOp, ...]:
     native = {type(struct).__name__: struct for struct in found.native(config)}
     called = {struct.__name__: config.holds(struct.called) for struct in found.structs}
     return tuple(
-        SampleOp(op.name, native[op.struct][op.field], op.op.callee_save, op.op.jump, called[op.struct])
+        SampleOp(op.name, native[op.struct][op.field], op.op.callee_save, op.op.jump, called[op.struct], op.op.data)
         for op in found.template(config)
     )
 
@@ -219,8 +221,12 @@ class _Builder:
             if symbol not in self.symbols:
                 here += -here % 0x40 + 0x40 * len(slots)  # no two lie as far apart as in the template
                 self.symbols[symbol] = here
+            if op.name.endswith("save_fl_irq_disable"):  # calls save_fl, the op before, and another
+                slots.append(slots[-1])
+                continue
             slots.append(here)
-            here += self.word
+            # Where types are no places, the ops lie apart.
+            here += self.word * (3 if self.era.arrays[0].numbered else 1)
         self.symbols.setdefault(self.era.arrays[0].symbol or "pv_init_ops", self.data + 0x80)
         return slots
 
@@ -228,15 +234,15 @@ class _Builder:
         held = (op.function for op in self.ops if op.function is not None)
         for name in dict.fromkeys((*_kernel_functions(self.era), *held, *names)):
             self._function(name)
-        types = {op.name: type for type, op in enumerate(self.ops) if op.called}
+        types = {op.name: type for type, op in enumerate(self.ops) if op.called and not op.data}
         every = tuple(name for name in types if not name.startswith("pv_init_ops."))
         for name, called in {**callers, EVERY_OP: every}.items():
-            self._caller(self.text, name, [types[op] for op in called if op in types])
+            self._caller(self.text, name, [types[op] for op in map(self._named, called) if op in types])
         if tables:
             self.tables = Tables(self.era, self.bits, self.text, self.symbols, self.keys)
         self.symbols["_etext"] = self.text.align()
         for name, called in INIT_CALLERS.items():
-            self._caller(self.init, name, [types[op] for op in called if op in types])
+            self._caller(self.init, name, [types[op] for op in map(self._named, called) if op in types])
         self.init.align()
         self.symbols["linux_banner"] = self.rodata
         self.symbols["sample_calls"] = self.rodata + len(self._banner())
@@ -253,6 +259,11 @@ class _Builder:
         # i386 has other registers, and no need of bodies: what counts are the addresses.
         body = _BODIES.get(name, "") if self.bits == 64 or name == "paravirt_BUG" else ""
         self.text.bytes += bytes.fromhex(body) + b"\xc3"
+
+    def _named(self, op: str) -> str:
+        """An op's name in this era: before the seed all are of one structure."""
+        symbol = self.era.arrays[0].symbol
+        return f"{symbol}.{op.partition('.')[2]}" if symbol == "paravirt_ops" else op
 
     def _caller(self, code: Code, name: str, types: Sequence[int]) -> None:
         if not types:
@@ -275,8 +286,18 @@ class _Builder:
             branch = (b"\xff\x25" if op.jump else b"\xff\x15") + struct.pack("<i", slot - (address + 6))
         else:
             branch = b"\xff\x14\x25" + struct.pack("<I", slot & 0xFFFF_FFFF)
+        if self.era.arrays[0].numbered and not op.jump:  # push %ecx; push %edx; …; pop %edx; pop %ecx
+            more = self._then(op)
+            branch = b"\x51\x52" + branch + more + b"\x5a\x59"
         code.bytes += branch
         self.sites.append(Site(address, type, len(branch), self._clobbers(op)))
+
+    def _then(self, op: SampleOp) -> bytes:
+        """What a site of two calls (2.6.20's save_fl_irq_disable) has behind the first: the second, %eax saved."""
+        if not op.name.endswith("save_fl_irq_disable"):
+            return b""
+        second = next(type for type, each in enumerate(self.ops) if each.name.endswith(".irq_disable"))
+        return b"\x50\xff\x15" + struct.pack("<I", self.slots[second]) + b"\x58"
 
     def _clobbers(self, op: SampleOp) -> int:
         """CLBR_NONE at a jump, CLBR_RET_REG at a callee-save op, else CLBR_ANY."""

@@ -69,7 +69,7 @@ def info(kernel: KernelImage) -> _core.KernelInfo:
         era = ops.era(rules.era)
         if rules.paravirt.clobbers:
             call_clobbers = era.clobbers(kernel.bits)["CLBR_ANY"]
-        if not era.arrays[0].symbol:
+        if not era.arrays[0].symbol or era.arrays[0].numbered:
             places = [kernel.ops.slot(i) for i in range(len(kernel.ops.names))]
     return _core.KernelInfo(
         {core: number for core, number in named.items() if number is not None},
