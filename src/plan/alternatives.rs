@@ -12,6 +12,10 @@
 //! 4332195c5615); nops are optimised (5.13: 23c1ad538f4f); everything is moved (6.5: 270a69c4485d); direct calls (6.8:
 //! da0fe6e68e10); rows at one site have one length (6.11: d2a793dae219); one write (7.0: a4233c21e773).
 //!
+//! Of a row that is not taken 4.1 to 4.14 look at the site's first byte alone, not at as many as it has padding
+//! (612e8e9350fd, 4.15, and 4.1, 4.4, 4.9 and 4.14 stable). No kernel has a site where that makes a difference, as far as is
+//! known: none of the 12,098 rows with padding in 20 kernels of 4.1 to 4.20.
+//!
 //! The site that a row is tested and written on is the text as the rows and passes before it left it; so is its
 //! replacement, which other tables patch too.
 

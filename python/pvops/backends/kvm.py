@@ -18,6 +18,7 @@ _SPINLOCK = "arch/x86/kernel/kvm.c: kvm_spinlock_init"
 _CLOCK = "arch/x86/kernel/kvmclock.c: kvmclock_init"
 
 _STEAL_TIME = feature("STEAL_TIME")
+_REMOTE_FLUSH_4_16 = feature("PV_TLB_FLUSH") & _STEAL_TIME
 _REMOTE_FLUSH = feature("PV_TLB_FLUSH") & not_hint("REALTIME") & _STEAL_TIME
 _REMOTE_FLUSH_5_15 = _REMOTE_FLUSH & cpus_more_than(1)
 # "x86/kvm: Don't use PV TLB/yield when mwait is advertised" (5.18): a vCPU that waits in MWAIT is never preempted.
@@ -25,6 +26,7 @@ _REMOTE_FLUSH_6_1 = _REMOTE_FLUSH & no_flag("monitor", "MWAIT") & cpus_more_than
 _LOCKS = not_hint("REALTIME") & cpus_more_than(1) & no_option("nopvspin") & feature("PV_UNHALT")
 #: Before ``nopvspin`` (05eee619ed0e, 5.9), and before a hint and the number of CPUs counted (b2798ba0b876, 4.17).
 _LOCKS_4_19 = not_hint("REALTIME") & cpus_more_than(1) & feature("PV_UNHALT")
+_LOCKS_4_17 = not_hint("REALTIME") & feature("PV_UNHALT")
 _LOCKS_3_12 = feature("PV_UNHALT")
 _ENCRYPTED = flag("tdx_guest", "TDX_GUEST") | logged(
     "Memory Encryption Features active: AMD SEV", what="guest memory is encrypted", assume=False
@@ -123,6 +125,20 @@ _TSC_KHZ = Assign("pv_time_ops.get_tsc_khz", "kvm_get_tsc_khz", _KVMCLOCK, _CLOC
 KVM_3_3: tuple[Step, ...] = (_clock("kvm_clock_read"), *_IO_DELAY, *_STEAL)
 KVM_4_2: tuple[Step, ...] = (*_CLOCK_4_2, *_IO_DELAY, *_STEAL)
 KVM_4_10: tuple[Step, ...] = (*KVM_4_2, *_LOCK_OPS_4_9, *_preempted(_LOCKS_3_12 & _STEAL_TIME))
+
+
+def _flush_4_16(when: Condition) -> tuple[Step, ...]:
+    """Before tables were freed with it (48a8b97cfd80, 4.19)."""
+    return (Assign("pv_mmu_ops.flush_tlb_others", "kvm_flush_tlb_others", when, _GUEST, "SMP"),)
+
+
+KVM_4_16: tuple[Step, ...] = (*KVM_4_10, *_flush_4_16(_REMOTE_FLUSH_4_16))
+KVM_4_17: tuple[Step, ...] = (
+    *KVM_4_2,
+    *_flush_4_16(_REMOTE_FLUSH),
+    *lock_ops("kvm_wait", "kvm_kick_cpu", _LOCKS_4_17, _SPINLOCK),
+    *_preempted(_LOCKS_4_17 & _STEAL_TIME),
+)
 KVM_4_18: tuple[Step, ...] = (
     *KVM_4_2,
     *_flush("flush_tlb_others", _REMOTE_FLUSH),
@@ -181,6 +197,8 @@ backend = Backend(
         "4.2": (*KVM_4_2, *_LOCK_OPS_4_2, *_TICKETS),
         "4.9": (*KVM_4_2, *_LOCK_OPS_4_9),
         "4.10": KVM_4_10,
+        "4.16": KVM_4_16,
+        "4.17": KVM_4_17,
         "4.18": KVM_4_18,
         "5.10.0": KVM_5_10,
         "5.13": KVM_5_13,

@@ -254,8 +254,9 @@ def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoi
     from pvops.decide.answers import unknown_vendor
     from pvops.eras import nops
 
-    policy = eras.era(rules.era).nops.of_release(eras.version_of(kernel.release))
-    if len(tables := kernel.image.nop_tables()) == 1:
+    tables = kernel.image.nop_tables()
+    policy = eras.era(rules.era).nops.of_release(eras.version_of(kernel.release), tables or ("p6",))
+    if len(tables) == 1:
         return nops.NopChoice(tables[0], "the one table of the image")
     if machine is None or machine.vendor is None:
         return policy.assumed[kernel.bits]

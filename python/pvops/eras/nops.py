@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pvops.eras.version import Version
 
 
+_TABLES = {64: ("p6", "k8"), 32: ("p6", "k8", "k7", "generic")}
+
+
 class NopChoice(NamedTuple):
     """A nop table (``k8``, ``k7``, ``p6``, ``generic``, ``x86``, ``x86-11``, ``x86-32``) and why it is that one."""
 
@@ -52,9 +55,14 @@ class NopPolicy(NamedTuple):
     assumed: Mapping[int, NopChoice]
     mended: Mended | None = None
 
-    def of_release(self, version: Version | None) -> NopPolicy:
-        """The policy of a release: the mended one, where stable releases of its branch had that."""
-        if self.mended is None or version is None:
+    def of_release(self, version: Version | None, has: Container[str] = _TABLES[32]) -> NopPolicy:
+        """The policy of a release: the mended one, where stable releases of its branch had that.
+
+        Args:
+            version: the release.
+            has: the tables that the image has: without P6's nothing refers to them, which the mended one does.
+        """
+        if self.mended is None or version is None or "p6" not in has:
             return self
         branch = next((first for first in self.mended.releases if first[:-1] == version[: len(first) - 1]), None)
         return self.mended.policy if branch is not None and version >= branch else self
@@ -87,7 +95,6 @@ def fixed(table: str) -> NopPolicy:
     return NopPolicy(tables, lambda bits, cpu: choices[bits], choices)
 
 
-_TABLES = {64: ("p6", "k8"), 32: ("p6", "k8", "k7", "generic")}
 _USUAL = NopChoice("p6", "assumed: no machine says which CPU; most since 2010 take these")
 
 

@@ -1,6 +1,7 @@
 """3.0: nops are chosen once at boot (dc326fca2b64), for every Intel CPU by a mistake like for the others.
 
-A ``break`` is missing between the vendors; d6250a3f12ed (3.6, and stable releases: of 3.4 the ninth) puts it there.
+A ``break`` is missing between the vendors; d6250a3f12ed (3.6, and the stable releases of 15 August 2012) puts it there.
+On i386 nothing refers to P6 nops then, and gcc leaves their table out: an image without it has no break.
 Source: 3.2.7 arch/x86/kernel/alternative.c.
 """
 

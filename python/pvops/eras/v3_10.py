@@ -6,6 +6,7 @@ Source: 3.10.4 arch/x86/include/asm/paravirt_types.h.
 from __future__ import annotations
 
 from pvops.eras import v2_6_24, v2_6_38, v3_5
+from pvops.eras.nops import ideal_nops
 from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
@@ -56,5 +57,6 @@ NUMBERS = v3_5.NUMBERS.then(
 ERA = v3_5.ERA.then("3.10", "3.10.4: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
+    nops=ideal_nops(amd=False, hygon=False, k8=False),
     numbers=(NUMBERS,),
 )

@@ -5,8 +5,8 @@ Sources: 3.6.5 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/alternativ
 
 from __future__ import annotations
 
-from pvops.eras import v2_6_33, v2_6_38, v3_1, v3_3
-from pvops.eras.nops import ideal_nops
+from pvops.eras import v2_6_33, v2_6_38, v3_0, v3_1, v3_3
+from pvops.eras.nops import Mended, ideal_nops
 from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
 
@@ -44,6 +44,7 @@ NUMBERS = v2_6_38.NUMBERS.then(
 ERA = v3_3.ERA.then("3.5", "3.6.5: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
-    nops=ideal_nops(amd=False, hygon=False, k8=False),
+    # 3.5.0 and 3.5.1 still lack the ``break`` between the vendors (d6250a3f12ed, 3.6).
+    nops=v3_0.ERA.nops._replace(mended=Mended(ideal_nops(amd=False, hygon=False, k8=False), ((3, 5, 2), (3, 6)))),
     numbers=(NUMBERS,),
 )
