@@ -160,7 +160,9 @@ fn the_parts_of_a_split_dump_are_one() {
     let recipe = Recipe::new(Bits::B64);
     let writer = KdumpWriter::new(&recipe.memory(PHYSICAL, SLIDE), Packing::Zlib);
     let folder = Folder::new("split");
-    let parts = [0..PAGE, PAGE..PAGE + 1, PAGE + 1..MEMORY / 4096];
+    // makedumpfile shares out by stretches of its own: the last two of five have none.
+    let (some, all) = (PAGE + 1, MEMORY / 4096);
+    let parts = [0..PAGE, PAGE..some, some..all, all..all, all..all];
     let files: Vec<PathBuf> = parts
         .iter()
         .enumerate()
@@ -169,12 +171,16 @@ fn the_parts_of_a_split_dump_are_one() {
     folder.write("other", b"KDUMP   and nothing of the kind");
     for file in &files {
         let found = is_found(&Memory::open(file).unwrap(), &recipe);
-        assert_eq!(found.how[0], "the dump was split: 3 of its parts were found side by side");
+        assert_eq!(found.how[0], "the dump was split: 5 of its parts were found side by side");
     }
+    // One without pages, alone.
+    let alone = Folder::new("empty");
+    let empty = Memory::open(&alone.write("dump", &writer.part(all..all))).unwrap_err().to_string();
+    assert!(empty.contains("has no memory in it") && empty.contains("others are missing"), "{empty}");
     std::fs::remove_file(&files[1]).unwrap();
     let (found, held) = text_of(&Memory::open(&files[0]).unwrap(), &recipe.image());
     assert_eq!((held.unread.len(), &held.unread[0]), (1, &(TEXT + 0x3000..TEXT + 0x4000)));
-    assert!(found.how[0].ends_with("2 of its parts were found side by side, others are missing"), "{:?}", found.how);
+    assert!(found.how[0].ends_with("4 of its parts were found side by side, others are missing"), "{:?}", found.how);
 }
 
 #[test]

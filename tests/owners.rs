@@ -127,6 +127,35 @@ fn where_the_kernel_would_not_optimise_a_jump_is_nobody_s() {
     }
 }
 
+/// Who may have written a jump of a probe at this place, in a kernel of this era.
+fn who_jumps(era: &str, place: u64, uniprocessor: bool) -> Vec<Owner> {
+    let made = made();
+    let mut memory = made.booted(era);
+    verify_support::put(&mut memory, place, &insn::jmp(place, OUTSIDE));
+    let report = made.judged(era, &memory, &Known { uniprocessor: Some(uniprocessor), ..Known::default() });
+    report.unexplained.iter().filter_map(|run| run.owned.as_ref()).flat_map(|owned| owned.owners.clone()).collect()
+}
+
+#[test]
+fn prefixes_keep_a_jump_from_instructions_of_one_byte_alone() {
+    assert_eq!(who_jumps(ERA, at("padded"), false), [Owner::Kprobes], "a nop of two opcode bytes");
+    assert_eq!(who_jumps(ERA, at("padded") + 11, false), [], "cs xor");
+}
+
+#[test]
+fn groups_of_instructions_are_displaced_since_6_9() {
+    for (era, owners) in [("6.1", vec![]), ("6.12", vec![Owner::Kprobes]), ("7.2", vec![Owner::Kprobes])] {
+        assert_eq!(who_jumps(era, at("grouped"), false), owners, "{era}: shl and div");
+        assert_eq!(who_jumps(era, at("grouped") + 9, false), [], "{era}: a call among them");
+    }
+}
+
+#[test]
+fn a_lock_prefix_is_displaced_where_the_kernel_need_not_remember_it() {
+    assert_eq!(who_jumps(ERA, at("locked"), false), [Owner::Kprobes]);
+    assert_eq!(who_jumps(ERA, at("locked"), true), []);
+}
+
 #[test]
 fn the_head_of_a_traced_function_may_call_a_tracer_or_a_trampoline() {
     let made = made();

@@ -941,11 +941,21 @@ class Heard:
     def changed(self) -> list[tuple[int, bytes, bytes]]:
         """(address, what the file has, what memory has) where ``.rodata`` differs."""
 
-def registered(found: Location) -> tuple[list[tuple[str, int, int]], list[str], list[tuple[str, str]]]:
-    """Who has registered with the kernel to change its text.
+def registered(
+    found: Location,
+) -> tuple[
+    list[tuple[str, int, int, int | None]],
+    list[tuple[int, int, str, list[int] | None]] | None,
+    list[tuple[int, int]] | None,
+    list[str],
+    list[tuple[str, str]],
+]:
+    """Who has registered with the kernel to change its text; all addresses are run-time ones.
 
-    (owner, where text is changed, what is called then or 0) of each, at run time; whose lists were read; (owner, why)
-    of those that were not. An error where memory has no such lists.
+    (owner, where text is changed, what is called then or 0, where it branches; 0 for nowhere, None where the list does
+    not say) of each; (trampoline or 0, function, owner, what it traces or None for all) of who traces, and (function,
+    target) of BPF dispatchers, None where they could not be read; whose lists were read; (owner, why) of what was not.
+    An error where memory has no such lists.
     """
 
 def hear(report: Report, info: KernelInfo, slots: list[int], found: Location) -> Heard | None:

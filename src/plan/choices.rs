@@ -143,6 +143,7 @@ impl Rules {
         visit.choice("seals_hashes", &mut self.seals_hashes);
         visit.choice("kcfi_udb", &mut self.kcfi_udb);
         visit.choice("count_alternatives", &mut self.count_alternatives);
+        visit.choice("boosts_groups", &mut self.boosts_groups);
     }
 
     /// Every choice by name, with its word.

@@ -112,6 +112,7 @@ const V2_6_24: Rules = Rules {
     seals_hashes: false,
     kcfi_udb: false,
     count_alternatives: false,
+    boosts_groups: false,
 };
 
 /// 2.6.33: the same, and locks that look at how many CPUs will come.
@@ -189,6 +190,7 @@ const V6_12: Rules = Rules {
     static_calls: StaticCalls { again: true, ..V6_1.static_calls },
     seals_hashes: true,
     count_alternatives: true,
+    boosts_groups: true,
     ..V6_1
 };
 

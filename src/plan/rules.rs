@@ -214,4 +214,7 @@ pub struct Rules {
     pub kcfi_udb: bool,
     /// `callthunks_patch_builtin_calls()` goes through `.altinstructions` too (up to 6.14; ab9fea59487d).
     pub count_alternatives: bool,
+    /// Which instructions of groups 2 to 5 a probe's jump may displace, `can_boost()`: since 6.9 all but those that are
+    /// none for every CPU, calls and `push`; before, `jmp` alone.
+    pub boosts_groups: bool,
 }

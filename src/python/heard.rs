@@ -66,18 +66,26 @@ impl Heard {
     }
 }
 
-/// (owner, where text is changed, what is called then or 0), at run time.
-type Entry = (&'static str, u64, u64);
-/// The entries, whose lists were read, and (owner, why) of the others.
-type Registered = (Vec<Entry>, Vec<&'static str>, Vec<(&'static str, String)>);
+/// (owner, where text is changed, what is called then or 0, where that branches or 0 or None), at run time.
+type Entry = (&'static str, u64, u64, Option<u64>);
+/// (code made for a tracer or 0, what it calls, for whom, what it traces or None for all), at run time.
+type Tracers = Option<Vec<(u64, u64, &'static str, Option<Vec<u64>>)>>;
+/// (function of a dispatcher, where it goes), at run time.
+type Dispatchers = Option<Vec<(u64, u64)>>;
+/// The entries, tracers, dispatchers, whose lists were read, and (owner, why) of what was not.
+type Registered = (Vec<Entry>, Tracers, Dispatchers, Vec<&'static str>, Vec<(&'static str, String)>);
 
 /// Who has registered with the kernel to change its text.
 #[pyfunction]
 pub fn registered(py: Python<'_>, found: &Location) -> PyResult<Registered> {
     let all = found.guarded(py, memory::registered)?;
-    let entries = all.entries.iter().map(|entry| (entry.owner.name(), entry.address, entry.handler)).collect();
+    let entries = all.entries.iter().map(|e| (e.owner.name(), e.address, e.handler, e.branch)).collect();
+    let tracer = |t: memory::Tracer| (t.trampoline, t.function, t.owner.name(), t.places);
+    let tracers = all.tracers.map(|all| all.into_iter().map(tracer).collect());
+    let dispatchers = all.dispatchers.map(|all| all.iter().map(|d| (d.function, d.target)).collect());
     let read = all.read.iter().map(|owner| owner.name()).collect();
-    Ok((entries, read, all.unread.into_iter().map(|(owner, why)| (owner.name(), why)).collect()))
+    let unread = all.unread.into_iter().map(|(owner, why)| (owner.name(), why)).collect();
+    Ok((entries, tracers, dispatchers, read, unread))
 }
 
 /// Hears the data of a kernel whose text was judged; None where memory has none. `slots` are where the ops' slots are.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import pvops
 from pvops.kernel import Kernel
-from pvops.verify.registry import Naming, Registry
-from pvops.verify.report import Owned
+from pvops.verify.registry import Entry, Naming, Registry, Tracer
+from pvops.verify.report import Owned, Unexplained
 
 SLIDE = 0x1240_0000
 TEXT = 0xFFFF_FFFF_8100_0000
@@ -27,8 +28,13 @@ def owned(*owners: str) -> Owned:
     return Owned(HERE, "f+0x0", b"\xcc", owners, None)
 
 
+def branch(opcode: int, target: int, *owners: str, symbol: str = "f+0x0") -> Owned:
+    """A branch that runs to the target, at the same place; the target is a run-time address."""
+    return Owned(HERE, symbol, bytes([opcode, 0, 0, 0, 0]), owners, target - SLIDE)
+
+
 def registry(*entries: tuple[str, int], read: tuple[str, ...] = ("kprobes", "ftrace", "bpf", "livepatch")) -> Registry:
-    return Registry({(owner, address + SLIDE): MODULE + 0x10 for owner, address in entries}, frozenset(read))
+    return Registry({(owner, address + SLIDE): Entry(MODULE + 0x10) for owner, address in entries}, frozenset(read))
 
 
 def test_who_has_registered_is_named_with_what_is_called(name: Naming) -> None:
@@ -63,15 +69,110 @@ def test_allowed_is_who_registered_where_that_can_be_read() -> None:
     assert registry().allows(owned("bpf", "modules"), at, {"modules"}), "modules keep no list"
 
 
-def test_a_function_that_is_traced_by_the_records_alone_is_named(sample_kernel: Path) -> None:
+def run(address: int, *owners: str) -> Unexplained:
+    """A byte that an owner may have written."""
+    bytes_ = Owned(address, "f+0x0", b"\xcc", owners, None)
+    return Unexplained(address, "f+0x0", b"\x90", b"\xcc", 1, address, "", "", None, bytes_, None, ())
+
+
+def test_what_is_registered_and_not_in_the_text_is_named(sample_kernel: Path) -> None:
     kernel: Kernel = pvops.open(sample_kernel)
-    found = registry(("ftrace", HERE), ("ftrace", MODULE), ("kprobes", HERE + 1)).untraced(
-        kernel, SLIDE, range(TEXT, TEXT + 0x1000), []
-    )
-    assert [(datum.what, datum.address, datum.found) for datum in found] == [("ftrace", HERE, "traced")]
+    text = [range(TEXT, HERE + 1), range(HERE + 1, TEXT + 0x1000)]
+    lists = registry(("ftrace", HERE), ("ftrace", MODULE), ("kprobes", HERE + 1), ("kprobes", HERE + 8))
+    found = lists.silent(kernel, SLIDE, text, [run(HERE, "ftrace"), run(HERE + 1, "kprobes")])
+    assert [(datum.what, datum.address, datum.expected, datum.found) for datum in found] == [
+        ("kprobes", HERE + 8, "not probed", "probed")
+    ]
 
 
 def test_the_tracers_own_calls_are_its_while_anything_is_traced() -> None:
-    own = Owned(HERE, "ftrace_call+0x0", b"\xe8\0\0\0\0", ("ftrace",), MODULE)
+    own = branch(0xE8, MODULE, "ftrace", "kprobes", symbol="ftrace_call+0x0")
     assert registry(("ftrace", TEXT)).allows(own, HERE + SLIDE, {"ftrace"})
     assert not registry().allows(own, HERE + SLIDE, {"ftrace"})
+    probing = registry(("ftrace", TEXT), ("kprobes", TEXT))
+    assert probing.allows(own, HERE + SLIDE, {"kprobes"}), "they are written for all who trace"
+    probing = replace(probing, tracers=[])
+    assert not probing.allows(own, HERE + SLIDE, {"ftrace"}), "nobody traces with that function"
+    assert replace(probing, tracers=[Tracer(0, MODULE, "ftrace")]).allows(own, HERE + SLIDE, {"ftrace"})
+    assert replace(probing, callees={MODULE}).allows(own, HERE + SLIDE, {"ftrace"})
+
+
+def test_an_optimised_probe_jumps_to_its_own_code() -> None:
+    at = HERE + SLIDE
+    for held, allowed in ((None, True), (MODULE + 0x80, True), (MODULE + 0x84, False), (0, False)):
+        lists = Registry({("kprobes", at): Entry(0, held)}, {"kprobes"})
+        assert lists.allows(branch(0xE9, MODULE + 0x80, "kprobes"), at, {"kprobes"}) is allowed, held
+        assert lists.allows(owned("kprobes"), at, {"kprobes"}), "not yet optimised"
+
+
+ALL = ("ftrace", "livepatch", "kprobes", "bpf")
+
+
+def traced(*owners: str) -> Registry:
+    """All of these at one place, the tracers through code of their own."""
+    entries = {(owner, HERE + SLIDE): Entry(branch=MODULE + 0x500 if owner == "bpf" else None) for owner in owners}
+    tracers = [Tracer(MODULE + 0x100 * i, MODULE + 0x900 + i, owner) for i, owner in enumerate(ALL)]
+    return Registry(entries, frozenset(ALL), tracers=tracers, image=range(TEXT + SLIDE, TEXT + SLIDE + 0x1000))
+
+
+def test_a_traced_function_calls_the_code_that_was_made_for_who_traces(name: Naming) -> None:
+    for i, owner in enumerate(ALL):
+        there = branch(0xE8, MODULE + 0x100 * i, *ALL)
+        for allowed in ALL:
+            assert traced(*ALL).allows(there, HERE + SLIDE, {allowed}) is (allowed == owner), (owner, allowed)
+        assert traced(*ALL).named(there, HERE + SLIDE, name).owners[0] == owner
+    elsewhere = branch(0xE8, MODULE + 0x40, *ALL)
+    assert not traced(*ALL).allows(elsewhere, HERE + SLIDE, set(ALL))
+    assert traced(*ALL).named(elsewhere, HERE + SLIDE, name).registered is False
+    assert replace(traced(*ALL), tracers=None).allows(elsewhere, HERE + SLIDE, {"ftrace"}), "nothing is known of it"
+
+
+def test_a_tracer_traces_what_it_was_told_to() -> None:
+    found = traced(*ALL)
+    assert found.tracers is not None
+    there = branch(0xE8, MODULE, *ALL)
+    for places, allowed in (({HERE + SLIDE}, True), ({HERE + SLIDE + 0x40}, False)):
+        only = replace(found, tracers=[found.tracers[0]._replace(places=places)])
+        assert only.allows(there, HERE + SLIDE, {"ftrace"}) is allowed
+
+
+def test_a_function_of_the_kernels_calls_all_who_trace_where_the_record_says_so() -> None:
+    caller, at = branch(0xE8, TEXT + SLIDE + 0x80, *ALL), HERE + SLIDE
+    for owner in ALL:
+        lists = traced(owner)
+        for held, allowed in ((TEXT + SLIDE + 0x80, True), (TEXT + SLIDE + 0x90, False), (None, False)):
+            found = replace(lists, entries={**lists.entries, ("ftrace", at): Entry(branch=held)})
+            assert found.allows(caller, at, {owner}) is allowed, (owner, held)
+            assert not found.allows(caller, at, {"modules"})
+        # Code of the tracer's own is not called where the record says that none is.
+        found = replace(lists, entries={**lists.entries, ("ftrace", at): Entry(branch=TEXT + SLIDE + 0x80)})
+        assert not found.allows(branch(0xE8, MODULE, *ALL), at, set(ALL))
+
+
+def test_a_bpf_trampoline_is_called_where_it_is(name: Naming) -> None:
+    trampoline = branch(0xE8, MODULE + 0x500, *ALL)
+    found = traced("ftrace", "bpf")
+    assert found.allows(trampoline, HERE + SLIDE, {"bpf"})
+    assert not found.allows(trampoline, HERE + SLIDE, {"ftrace"}), "the record is on, and not for a tracer"
+    assert found.named(trampoline, HERE + SLIDE, name).owners[0] == "bpf"
+    assert not found.allows(branch(0xE8, MODULE + 0x504, *ALL), HERE + SLIDE, {"bpf"})
+
+
+def test_a_dispatcher_goes_where_its_programs_are() -> None:
+    at = HERE + SLIDE
+    for symbol, start in (("bpf_dispatcher_xdp_func+0x6", at - 6), ("__SCT__bpf_dispatcher_xdp_call+0x0", at)):
+        jump = branch(0xE9, MODULE + 0x800, "bpf", symbol=symbol)
+        assert registry().allows(jump, at, {"bpf"}), "nothing is known of dispatchers"
+        assert replace(registry(), dispatchers={start: MODULE + 0x800}).allows(jump, at, {"bpf"})
+        assert not replace(registry(), dispatchers={start: MODULE + 0x804}).allows(jump, at, {"bpf"})
+        assert not replace(registry(), dispatchers={}).allows(jump, at, {"bpf"}), "it has no programs"
+
+
+def test_a_branch_to_a_module_goes_to_one_that_is_loaded(name: Naming) -> None:
+    jump = branch(0xE9, MODULE + 0x30, "modules")
+    assert registry().allows(jump, HERE + SLIDE, {"modules"}), "no list of modules was read"
+    loaded = replace(registry(), modules=[("probing", MODULE, 0x2000)])
+    assert loaded.allows(jump, HERE + SLIDE, {"modules"})
+    assert loaded.named(jump, HERE + SLIDE, name).handler == f"{MODULE + 0x30:#x} in module probing"
+    assert not replace(registry(), modules=[]).allows(jump, HERE + SLIDE, {"modules"})
+    assert not loaded.allows(branch(0xE9, MODULE + 0x2000, "modules"), HERE + SLIDE, {"modules"})

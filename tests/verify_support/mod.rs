@@ -22,7 +22,7 @@ const BODY: &[u8] = b"\x55\x48\x89\xe5\x31\xc0\xb9\x01\x00\x00\x00\x5d\xc3";
 pub const STARTS: [u64; 6] = [0, 1, 4, 6, 11, 12];
 
 /// The functions, in order, each at `STEP` from the one before.
-pub const FUNCTIONS: [&str; 21] = [
+pub const FUNCTIONS: [&str; 24] = [
     "traced",
     "quiet",
     "entry_SYSCALL_64",
@@ -44,6 +44,9 @@ pub const FUNCTIONS: [&str; 21] = [
     "arch_ftrace_ops_list_func",
     "early_xen_iret_patch",
     "xen_iret",
+    "padded",
+    "grouped",
+    "locked",
 ];
 
 pub fn at(name: &str) -> u64 {
@@ -68,6 +71,12 @@ fn code_of(name: &str) -> Vec<u8> {
         "ftrace_caller" => [&insn::call(here, at("ftrace_stub"))[..], b"\xc3"].concat(),
         "bpf_dispatcher_xdp_func" => b"\x0f\x1f\x44\x00\x00\xc3".to_vec(),
         "__cfi_plain" => b"\xb8\x78\x56\x34\x12\xc3".to_vec(),
+        // A nop with a `cs` prefix, then `cs xor %eax,%eax`.
+        "padded" => body(b"\x66\x66\x2e\x0f\x1f\x84\x00\x00\x00\x00\x00\x2e\x31\xc0"),
+        // `shl %cl,%rax; divl (%rip)`, and `incl (%rax); inc %al; call *%rax`.
+        "grouped" => body(b"\x48\xd3\xe0\xf7\x35\x00\x00\x00\x00\xff\x00\xfe\xc0\xff\xd0"),
+        // `lock cmpxchg %ecx,(%rax)`.
+        "locked" => body(b"\xf0\x0f\xb1\x08"),
         "short" => b"\x55\x5d\xc3".to_vec(),
         _ => BODY.to_vec(),
     }
@@ -107,6 +116,7 @@ pub fn made() -> Made {
         .section(".data", DATA, flags::DATA, &data)
         .section("__bug_table", bugs, flags::DATA, &bug)
         .section("__ex_table", exceptions, flags::RODATA, &exception)
+        .section(".smp_locks", INIT + 0x1000, flags::RODATA, &relative(INIT + 0x1000, at("locked")))
         .section(".init.data", INIT, flags::DATA, &init);
     for name in FUNCTIONS {
         file = file.symbol(name, at(name), 0, 'T');
@@ -126,6 +136,8 @@ pub fn made() -> Made {
         ("__stop_static_call_sites", calls + 8),
         ("__start_mcount_loc", INIT),
         ("__stop_mcount_loc", INIT + 16),
+        ("__smp_locks", INIT + 0x1000),
+        ("__smp_locks_end", INIT + 0x1004),
         ("__start_kprobe_blacklist", INIT + 16),
         ("__stop_kprobe_blacklist", INIT + 24),
     ] {

@@ -25,7 +25,7 @@ class Disagreement:
 
     Attributes:
         what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature``, ``alternatives_patched``,
-            ``ftrace`` or ``rodata``.
+            ``ftrace``, ``kprobes`` or ``rodata``.
         name: which one: a symbol, an op, a feature.
         address: where it is, as linked.
         expected: what the text says; of ``rodata`` what the file has, in hexadecimal, moved as the kernel moved.

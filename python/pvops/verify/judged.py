@@ -63,17 +63,19 @@ def verify(
             break
         time.sleep(_PAUSE)
         core = verifier.verify(known, found.core, files)
-    lists = registry.read(found.core)
-    naming = registry.Naming(kernel, found.slide, [(name, at, size) for name, at, size, *_ in core.loaded or []])
+    loaded = [(name, at, size) for name, at, size, *_ in core.loaded] if core.loaded is not None else None
+    lists = registry.read(kernel, found.core, loaded)
+    naming = registry.Naming(kernel, found.slide, loaded or [])
     owners = registry.Owners(lists, naming, allowed)
     runs = [_run(kernel, raw, i < DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
     runs = [owners.named(run, found.slide) for run in runs]
-    text = range(core.address, core.address + core.size)
+    edges = [core.address, *(edge for gap in core.unread for edge in gap), core.address + core.size]
+    text = [range(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
     parts: tuple[list[Unexplained], list[Unexplained]] = ([], [])
     for run in runs:
         parts[owners.allow(run, found.slide)].append(run)
     data = heard(kernel, core, info, found.core)
-    data = data.with_more(lists.untraced(kernel, found.slide, text, runs), lists.why(runs))
+    data = data.with_more(lists.silent(kernel, found.slide, text, runs), lists.why(runs))
     return Report(
         kernel=kernel.release or kernel.name,
         memory=memory.name,

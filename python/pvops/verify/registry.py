@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pvops._core as _core
 from pvops.errors import Error
@@ -15,66 +15,176 @@ if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
     from pvops.verify.report import Owned, Unexplained
 
+_CALL = b"\xe8"
 #: Whose entries name the function, where its text changes behind `endbr64`, if there is one.
 _OF_FUNCTIONS = {"bpf", "livepatch"}
 _ENDBR = 4
 #: Where `ftrace_update_ftrace_func()` and `ftrace_enable_ftrace_graph_caller()` write (arch/x86/kernel/ftrace.c, 6.1).
 _TRACER = {"ftrace_call+0x0", "ftrace_regs_call+0x0", "ftrace_graph_call+0x0"}
+#: What these call besides the functions of who traces (`update_ftrace_function()`, `ftrace_ops_get_func()`).
+_TRACED_BY = (
+    "ftrace_stub",
+    "ftrace_stub_graph",
+    "ftrace_graph_caller",
+    "ftrace_ops_list_func",
+    "arch_ftrace_ops_list_func",
+    "ftrace_ops_no_ops",
+    "ftrace_ops_recurs_func",
+    "ftrace_ops_assist_func",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What somebody registered at a place.
+
+    Attributes:
+        handler: the address of what is called there, 0 where the list does not say.
+        branch: where the text branches to, but for the kernel's own functions; 0 where it does not, None where the
+            list does not say.
+    """
+
+    handler: int = 0
+    branch: int | None = None
+
+
+class Tracer(NamedTuple):
+    """Who traces through code that the kernel made for it; addresses are run-time ones.
+
+    Attributes:
+        trampoline: that code; 0 where there is none.
+        function: what it calls.
+        owner: for whom.
+        places: what is traced; None for all functions.
+    """
+
+    trampoline: int
+    function: int
+    owner: str
+    places: Collection[int] | None = None
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The lists, as memory has them.
+    """The lists, as memory has them; addresses are run-time ones.
 
     Attributes:
-        entries: (owner, where it runs) → the address of what is called there, 0 where the list does not say.
+        entries: (owner, where it is) → what is registered there.
         read: whose lists could be read; of others nothing is known.
         unread: why a list could not be read, by owner; all under ``""`` where none could.
+        tracers: who traces; None where that could not be read.
+        callees: what the kernel's code for tracing may call besides the functions of these.
+        dispatchers: functions of BPF dispatchers → where they go; None where these could not be read.
+        modules: (name, address, size) of the text of each module; None where no list of them could be read.
+        image: where the kernel's own functions are.
     """
 
-    entries: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    entries: Mapping[tuple[str, int], Entry] = field(default_factory=dict)
     read: Collection[str] = frozenset()
-    unread: Mapping[str, str] = field(default_factory=dict)
+    unread: Sequence[tuple[str, str]] = ()
+    tracers: Sequence[Tracer] | None = None
+    callees: Collection[int] = frozenset()
+    dispatchers: Mapping[int, int] | None = None
+    modules: Sequence[tuple[str, int, int]] | None = None
+    image: range = range(0)
 
-    def handler(self, owner: str, address: int) -> int | None:
-        """What an owner has registered at an address, where it runs; None for nothing."""
+    def entry(self, owner: str, address: int) -> Entry | None:
+        """What an owner has registered at an address; None for nothing."""
         found = self.entries.get((owner, address))
         if found is None and owner in _OF_FUNCTIONS:
             found = self.entries.get((owner, address - _ENDBR))
         return found
 
-    def vouches(self, owner: str, address: int, symbol: str | None = None) -> bool | None:
-        """Whether an owner has registered there; None where its list could not be read, or it keeps none."""
-        if self.handler(owner, address) is not None:
+    def vouches(self, owner: str, owned: Owned, address: int) -> bool | None:
+        """Whether an owner has registered there, and these bytes are what is written for it; None where its list could
+        not be read, or it keeps none.
+        """
+        target = owned.target + address - owned.address if owned.target is not None else None
+        if owner == "modules":
+            if self.modules is None or target is None:
+                return None
+            return any(start <= target < start + size for _, start, size in self.modules)
+        if owner == "bpf" and (dispatcher := _dispatcher(owned, address)) is not None:
+            return self.dispatchers.get(dispatcher) == target if self.dispatchers is not None else None
+        # The tracer's own calls, which no record lists: they are written while anything is traced, for all who do.
+        if owned.symbol in _TRACER:
+            if owner not in self.read:
+                return None
+            legal = self.tracers is None or target in {*self.callees, *(tracer.function for tracer in self.tracers)}
+            return legal and any(other == owner for other, _ in self.entries)
+        entry = self.entry(owner, address)
+        if entry is None:
+            return False if owner in self.read else None
+        if target is None:
             return True
-        # The tracer's own calls, which no record lists: they are written while anything is traced.
-        if owner == "ftrace" and symbol in _TRACER and owner in self.read:
-            return any(other == owner for other, _ in self.entries)
-        return False if owner in self.read else None
+        if owned.bytes[:1] != _CALL:
+            return entry.branch is None or target == entry.branch
+        return self._calls(owner, entry, address, target)
+
+    def _calls(self, owner: str, entry: Entry, address: int, target: int) -> bool:
+        """Whether the head of a traced function calls what is called for what is registered."""
+        record = self.entry("ftrace", address)
+        if record is not None and record.branch is not None:
+            return target == record.branch  # a function of the kernel's, which calls all who trace there
+        if owner == "bpf" and entry.branch is not None and target == entry.branch:
+            return True
+        if self.tracers is None:
+            return owner != "bpf" or entry.branch is None or target in self.image
+        return (tracer := self._tracer(address, target)) is not None and tracer.owner == owner
+
+    def _tracer(self, address: int, target: int) -> Tracer | None:
+        """Whose code the head of a traced function calls."""
+        for tracer in self.tracers or ():
+            if tracer.trampoline == target and (tracer.places is None or address in tracer.places):
+                return tracer
+        return None
 
     def named(self, owned: Owned, address: int, name: Naming) -> Owned:
         """What an owner may have written, with what the lists say of it; the address is where it runs."""
-        said = {owner: self.vouches(owner, address, owned.symbol) for owner in owned.owners}
-        if (owner := next((owner for owner, known in said.items() if known), None)) is not None:
-            handler = self.handler(owner, address)
-            owners = [owner, *(other for other in owned.owners if other != owner)]
+        said = {owner: self.vouches(owner, owned, address) for owner in owned.owners}
+        registered = sorted((owner for owner, known in said.items() if known), key=_who_says_most)
+        if registered:
+            owners = [*registered, *(other for other in owned.owners if other not in registered)]
+            handler = self._handler(registered[0], owned, address)
             return replace(owned, owners=owners, registered=True, handler=name(handler) if handler else None)
         return replace(owned, registered=None if None in said.values() else False)
 
+    def _handler(self, owner: str, owned: Owned, address: int) -> int | None:
+        """What is called there, as far as the lists say."""
+        entry = self.entry(owner, address)
+        target = owned.target + address - owned.address if owned.target is not None else 0
+        if owner == "ftrace":
+            return tracer.function if (tracer := self._tracer(address, target)) is not None else None
+        return target if owner == "modules" else entry.handler if entry is not None else None
+
     def allows(self, owned: Owned, address: int, allowed: Collection[str]) -> bool:
         """Whether one of the allowed may have written it: a list that was read has the last word on its owner."""
-        return any(
-            owner in allowed and self.vouches(owner, address, owned.symbol) is not False for owner in owned.owners
-        )
+        return any(owner in allowed and self.vouches(owner, owned, address) is not False for owner in owned.owners)
 
-    def untraced(self, kernel: KernelImage, slide: int, text: range, runs: Iterable[Unexplained]) -> list[Disagreement]:
-        """Functions that ftrace's records say are traced, though their text says that they are not."""
-        traced = {run.owned.address for run in runs if run.owned is not None}
-        sites = sorted(address - slide for owner, address in self.entries if owner == "ftrace")
-        silent = [address for address in sites if address in text and address not in traced]
+    def silent(
+        self, kernel: KernelImage, slide: int, text: Sequence[range], runs: Iterable[Unexplained]
+    ) -> list[Disagreement]:
+        """Functions that are traced by ftrace's records, and places of armed probes, of which their text, as far as it
+        could be read, says nothing.
+        """
+        written = {run.owned.address for run in runs if run.owned is not None}
+        found = [
+            (owner, place, state)
+            for owner, state in (("ftrace", "traced"), ("kprobes", "probed"))
+            for place in sorted(at - slide for other, at in self.entries if other == owner)
+            if place not in written and any(place in part for part in text)
+        ]
+        # Nobody is called through a function of the kernel's that calls nobody: ftrace_call, ftrace_regs_call.
+        for caller, call in (("ftrace_caller", "ftrace_call"), ("ftrace_regs_caller", "ftrace_regs_call")):
+            function, place = kernel.address_of(caller), kernel.address_of(call)
+            called = function is not None and any(
+                owner == "ftrace" and entry.branch == function + slide for (owner, _), entry in self.entries.items()
+            )
+            if called and place is not None and place not in written and any(place in part for part in text):
+                found.append(("ftrace", place, "traced"))
         return [
-            Disagreement("ftrace", kernel.place(address) or f"{address:#x}", address, "not traced", "traced")
-            for address in silent
+            Disagreement(owner, kernel.place(place) or f"{place:#x}", place, f"not {state}", state)
+            for owner, place, state in found
         ]
 
     def why(self, runs: Iterable[Unexplained]) -> list[str]:
@@ -82,7 +192,7 @@ class Registry:
         owners = {owner for run in runs if run.owned is not None for owner in run.owned.owners}
         return [
             f"who registered{f' with {owner}' if owner else ''}: {reason}"
-            for owner, reason in self.unread.items()
+            for owner, reason in self.unread
             if owners and owner in {"", *owners}
         ]
 
@@ -121,10 +231,37 @@ class Owners:
         return run.owned is not None and self.registry.allows(run.owned, run.owned.address + slide, self.allowed)
 
 
-def read(found: _core.Location) -> Registry:
+def _who_says_most(owner: str) -> int:
+    """All that trace are in ftrace's records too: who the others are is told first."""
+    return owner == "ftrace"
+
+
+def _dispatcher(owned: Owned, address: int) -> int | None:
+    """The function of a BPF dispatcher that this place is in; None where it is in none."""
+    name, _, offset = (owned.symbol or "").partition("+")
+    if not name.removeprefix("__SCT__").startswith("bpf_dispatcher_"):
+        return None
+    return address - int(offset or "0", 16)
+
+
+def read(kernel: KernelImage, found: _core.Location, modules: Sequence[tuple[str, int, int]] | None) -> Registry:
     """Reads the lists of a kernel; what cannot be read is said, and no error."""
     try:
-        entries, owners, unread = _core.registered(found)
+        entries, tracers, dispatchers, owners, unread = _core.registered(found)
     except Error as error:
-        return Registry(unread={"": error.reason})
-    return Registry({(owner, at): handler for owner, at, handler in entries}, frozenset(owners), dict(unread))
+        return Registry(unread=[("", error.reason)], modules=modules)
+    sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]
+    start, end = min(sections)[0], max(end for _, end in sections)
+    own = [address + found.slide for name in _TRACED_BY if (address := kernel.address_of(name)) is not None]
+    return Registry(
+        {(owner, at): Entry(handler, branch) for owner, at, handler, branch in entries},
+        frozenset(owners),
+        unread,
+        [Tracer(*row[:3], None if row[3] is None else frozenset(row[3])) for row in tracers]
+        if tracers is not None
+        else None,
+        frozenset(own),
+        dict(dispatchers) if dispatchers is not None else None,
+        modules,
+        range(start + found.slide, end + found.slide),
+    )

@@ -19,6 +19,8 @@ use crate::memory::store::Store;
 const PAGE: u64 = 4096;
 /// How many rows are read at a time.
 const BATCH: u64 = 1 << 16;
+/// How many stretches of pages there may be: `xl dump-core` lists pages in order.
+const MAX_STRETCHES: usize = 1 << 20;
 /// No page of the guest: the row is empty (`XC_CORE_INVALID_PFN`).
 const INVALID: u64 = u64::MAX;
 
@@ -107,6 +109,10 @@ fn space(store: &Store, pages: Section, rows: Section, width: u64) -> Result<(Sp
             };
             if let Some(&machine) = found.get(8..).and_then(<[u8]>::first_chunk) {
                 frames.push(number, u64::from_le_bytes(machine));
+            }
+            if extents.len() > MAX_STRETCHES {
+                let reason = format!("its pages are in no order: they are more than {MAX_STRETCHES} stretches");
+                return Err(Error::memory(reason).in_section(&format!("section {}", rows.index)));
             }
             match extents.last_mut() {
                 Some(last) if last.address + last.size == address && last.offset + last.size == offset => {

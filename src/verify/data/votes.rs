@@ -39,7 +39,7 @@ pub(super) fn hear(
     for vote in &report.votes {
         match vote.about {
             Unknown::Key(key) => hearing.key(key, vote.value != 0)?,
-            Unknown::Call(key) => hearing.pointer(1, key, vote.value)?,
+            Unknown::Call(key) => hearing.pointer(1, key, outside(report, key).unwrap_or(vote.value))?,
             // Its sites do not say which: what its backend may put there is looked up below.
             Unknown::Slot(_) if vote.value == SOME_FUNCTION => {}
             Unknown::Slot(slot) => {
@@ -65,6 +65,13 @@ pub(super) fn hear(
     }
     let counts = KINDS.into_iter().zip(hearing.counts).filter(|&(_, count)| count > 0).collect();
     Ok(Heard { counts, disagreements: hearing.disagreements, unheard, rodata: Err(String::new()) })
+}
+
+/// Where all sites of a static call go, if that is a function outside the kernel: nothing explains that, yet it is what the
+/// text says.
+fn outside(report: &Report, key: u64) -> Option<u64> {
+    let owned = report.unexplained.iter().filter_map(|run| run.owned.as_ref());
+    owned.filter(|owned| owned.call == Some(key)).find_map(|owned| owned.target)
 }
 
 impl Hearing<'_> {

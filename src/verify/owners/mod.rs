@@ -68,6 +68,8 @@ pub struct Owned {
     pub owners: Vec<Owner>,
     /// Where they branch to; none for a breakpoint.
     pub target: Option<u64>,
+    /// The key of the static call whose branch it is.
+    pub call: Option<u64>,
 }
 
 /// Wrong text, seen as what others write.
@@ -136,7 +138,7 @@ impl<'w, 'a> Writers<'w, 'a> {
     fn owned(&self, address: u64, len: usize, owners: &[Owner], target: Option<u64>) -> Option<Owned> {
         let at = self.offset(address)?;
         let bytes = self.found.get(at..at.checked_add(len)?)?.to_vec();
-        Some(Owned { address, bytes, owners: owners.to_vec(), target })
+        Some(Owned { address, bytes, owners: owners.to_vec(), target, call: None })
     }
 
     /// The head of a traced function: `ftrace_make_call()`, and `bpf_arch_text_poke()` through it.
@@ -188,10 +190,11 @@ impl<'w, 'a> Writers<'w, 'a> {
             self.agreed.borrow_mut().insert((key, target), agreed);
             agreed
         });
-        let dispatched = self.map.bpf_calls.contains(&self.map.calls[usize::from(key)].0);
-        let owner = if dispatched { Owner::Bpf } else { Owner::Modules };
+        let call = self.map.calls[usize::from(key)].0;
+        let owner = if self.map.bpf_calls.contains(&call) { Owner::Bpf } else { Owner::Modules };
         let inside = address >= cluster.start && address + len as u64 <= cluster.end();
-        (agreed && inside).then(|| self.owned(address, len, &[owner], Some(target)))?
+        let owned = (agreed && inside).then(|| self.owned(address, len, &[owner], Some(target)))??;
+        Some(Owned { call: Some(call), ..owned })
     }
 
     /// Whether every site of a static call in `.text` is what a call of this function makes it.

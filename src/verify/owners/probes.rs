@@ -89,16 +89,18 @@ impl Writers<'_, '_> {
             let Some((code, step)) = code.and_then(|code| Some((code, insn::step(map.bits, code)?))) else {
                 return false;
             };
-            if !boostable(&step, code) {
+            if !boostable(&step, code, map.rules.boosts_groups) {
                 return false;
             }
             end += step.len as u64;
         }
         let reserved = |visit: &Visit| {
-            let kept = matches!(
-                visit.kind,
-                Kind::Mcount(_) | Kind::Lock(_) | Kind::Jump { .. } | Kind::Call { .. } | Kind::Trampoline { .. }
-            );
+            let kept = match visit.kind {
+                Kind::Mcount(_) | Kind::Jump { .. } | Kind::Call { .. } | Kind::Trampoline { .. } => true,
+                // alternatives_text_reserved(): since 3.8 (816afe4ff98e) the kernel forgets them where there may be more CPUs.
+                Kind::Lock(_) => self.state.uniprocessor,
+                _ => false,
+            };
             kept && visit.address < end && visit.address + u64::from(visit.len) > address
         };
         let clusters = map.touching(address, end);
@@ -135,30 +137,21 @@ impl Writers<'_, '_> {
     }
 }
 
-/// `can_boost()`: whether an instruction does the same at another address.
-fn boostable(step: &insn::Step, code: &[u8]) -> bool {
+/// `can_boost()`: whether an instruction does the same at another address; of groups 2 to 5 it asked less before 6.9.
+fn boostable(step: &insn::Step, code: &[u8], groups: bool) -> bool {
     let prefixes = &code[..step.prefixes.min(code.len())];
-    if prefixes.iter().any(|b| matches!(b, 0x2e | 0x67)) {
-        return false;
-    }
-    match step.opcode {
-        [0x0f, second] => BOOSTABLE[usize::from(second >> 4)] >> (second & 15) & 1 != 0,
-        [0xff, modrm] => modrm >> 3 & 7 == 4,
-        [first, _] => !matches!(
-            first,
-            0x62 | 0x70..=0x7f
-                | 0x9a
-                | 0xc0..=0xc1
-                | 0xcc..=0xce
-                | 0xd0..=0xd3
-                | 0xd6
-                | 0xd8..=0xdf
-                | 0xe0..=0xe3
-                | 0xe8..=0xe9
-                | 0xeb
-                | 0xf0..=0xf4
-                | 0xf6..=0xf7
-                | 0xfe
-        ),
+    let [first, second] = step.opcode;
+    let extension = second >> 3 & 7;
+    match first {
+        0x0f => BOOSTABLE[usize::from(second >> 4)] >> (second & 15) & 1 != 0,
+        // Asked of opcodes of one byte alone.
+        _ if prefixes.iter().any(|b| matches!(b, 0x2e | 0x67)) => false,
+        0xc0..=0xc1 | 0xd0..=0xd3 => groups && extension != 6,
+        0xf6..=0xf7 => groups && extension != 1,
+        0xfe => groups && extension < 2,
+        0xff => extension == 4 || groups && extension < 2,
+        0x62 | 0x70..=0x7f | 0x9a | 0xcc..=0xce | 0xd6 | 0xd8..=0xdf | 0xe0..=0xe3 | 0xe8..=0xe9 | 0xeb => false,
+        0xf0..=0xf4 => false,
+        _ => true,
     }
 }

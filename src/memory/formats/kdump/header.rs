@@ -81,10 +81,9 @@ impl Header {
         let bitmap = if bitmaps >= 2 * of(pages) { first + bitmaps / 2 * BLOCK } else { first };
         let split = sub_header.split(version);
         if let Some(Range { start, end }) = split
-            && (start >= end || end > pages)
+            && (start > end || end > pages)
         {
-            let reason =
-                format!("a part of a split dump, whose pages {start} to {end} of {pages} are none or too many");
+            let reason = format!("a part of a split dump, whose pages {start} to {end} are not among its {pages}");
             return Err(Error::memory(reason).in_section("sub-header"));
         }
         Ok(Header {

@@ -57,7 +57,11 @@ pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
         })?;
     }
     if stretches.is_empty() {
-        return Err(Error::memory("has no memory in it: no page was dumped").in_section("bitmap"));
+        let reason = match remark {
+            Some(remark) => format!("has no memory in it: {remark}"),
+            None => "has no memory in it: no page was dumped".to_owned(),
+        };
+        return Err(Error::memory(reason).in_section("bitmap"));
     }
     let content = Content::Pages(Box::new(Kdump { parts, cache: Cache::new(CACHED) }));
     let (physical, virtual_) = (Space::new(stretches), Space::default());

@@ -53,7 +53,8 @@ pub(super) fn of(dump: &Dump, header: Header) -> Result<(Vec<Part>, Option<Strin
     Ok((parts, remark))
 }
 
-/// Other parts of the same dump in the folder of one. What cannot be read is none of them.
+/// Other parts of the same dump in the folder of one; of more parts than there are stretches to share out some are empty.
+/// What cannot be read is none of them.
 fn beside(path: &Path, header: &Header) -> Vec<(Store, Header)> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -65,7 +66,9 @@ fn beside(path: &Path, header: &Header) -> Vec<(Store, Header)> {
         let is_dump = store.read(0, &mut head).ok()? == head.len() && SIGNATURES.contains(&head.as_slice());
         let other = is_dump.then(|| Header::read(&store)).and_then(Result::ok)?;
         let of_this = other.identity == header.identity && other.pages == header.pages;
-        (of_this && other.split.is_some() && other.split != header.split).then_some((store, other))
+        let another =
+            other.split.as_ref().is_some_and(|split| split.is_empty() || Some(split) != header.split.as_ref());
+        (of_this && another).then_some((store, other))
     };
     names.iter().filter(|name| name.file_name() != path.file_name()).filter_map(same).collect()
 }

@@ -1,0 +1,155 @@
+//! Who has registered with a kernel to change its text: its own lists of kprobes, traced functions, BPF trampolines and live
+//! patches, read in memory.
+//!
+//! | list | symbol | of each is read |
+//! |---|---|---|
+//! | kprobes (`kernel/kprobes.c`) | `kprobe_table`: 64 hashed lists | `addr`, `flags`, `pre_handler`; `optinsn.insn`, where one was optimised |
+//! | traced functions (`kernel/trace/ftrace.c`) | `ftrace_pages_start`: a list of pages of `struct dyn_ftrace` | `ip`, `flags` |
+//! | who traces | `ftrace_ops_list` | `func`, `trampoline` |
+//! | BPF trampolines (`kernel/bpf/trampoline.c`) | `trampoline_table`, in 7.2 `trampoline_key_table`: 1024 hashed lists | `func.addr`, `cur_image.image` |
+//! | BPF dispatchers (`kernel/bpf/dispatcher.c`) | `bpf_dispatcher_*` | `num_progs`, `image`, `image_off` |
+//! | live patches (`kernel/livepatch/core.c`) | `klp_patches`, their objects, their functions | `old_func`, `new_func` |
+//!
+//! Where the members are, the kernel's BTF says; without it the first two lists are read as they are declared, if what is
+//! read looks like it, trampolines where one member alone names a function of the kernel in all of them, and of live patches
+//! whether there is one; then nothing says where trampolines are. Memory may say anything: every walk is bounded.
+
+mod branches;
+mod lists;
+mod walk;
+
+use self::walk::Walk;
+use super::location::Location;
+use super::mapped::Mapped;
+use super::members::Members;
+use super::read::Memory;
+use crate::error::Result;
+use crate::image::Image;
+
+/// A place in text, and who comes there. Addresses are run-time ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose it is.
+    pub owner: Registrar,
+    /// Where text is changed.
+    pub address: u64,
+    /// What is called then, where the list says it; 0 elsewhere.
+    pub handler: u64,
+    /// Where the text there branches to, but for the tracer's own functions; 0 where it does not, `None` where the list
+    /// does not say.
+    pub branch: Option<u64>,
+}
+
+/// Who traces, and the code that `create_trampoline()` made for it (arch/x86/kernel/ftrace.c), which the text may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracer {
+    /// Where that code is; 0 where it has none.
+    pub trampoline: u64,
+    /// What it calls.
+    pub function: u64,
+    /// For whom.
+    pub owner: Registrar,
+    /// What it traces; `None` for all functions.
+    pub places: Option<Vec<u64>>,
+}
+
+/// A dispatcher of BPF programs, and the code it goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dispatcher {
+    /// Its function, or the trampoline of its static call.
+    pub function: u64,
+    /// Where these go, while there are programs.
+    pub target: u64,
+}
+
+/// Whose list it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Registrar {
+    /// Kprobes, optimised or not.
+    Kprobes,
+    /// The function tracer, and all that use it.
+    Ftrace,
+    /// BPF trampolines.
+    Bpf,
+    /// Live patches.
+    Livepatch,
+}
+
+impl Registrar {
+    /// All of them.
+    pub const ALL: [Registrar; 4] = [Registrar::Kprobes, Registrar::Ftrace, Registrar::Bpf, Registrar::Livepatch];
+
+    /// Where its list begins; the name it had first, and later ones.
+    fn symbols(self) -> &'static [&'static str] {
+        match self {
+            Registrar::Kprobes => &["kprobe_table"],
+            Registrar::Ftrace => &["ftrace_pages_start"],
+            Registrar::Bpf => &["trampoline_table", "trampoline_key_table"],
+            Registrar::Livepatch => &["klp_patches"],
+        }
+    }
+
+    /// The name that reports use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Registrar::Kprobes => "kprobes",
+            Registrar::Ftrace => "ftrace",
+            Registrar::Bpf => "bpf",
+            Registrar::Livepatch => "livepatch",
+        }
+    }
+}
+
+/// What is registered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// All entries of all lists that could be read.
+    pub entries: Vec<Entry>,
+    /// Whose lists could be read: who has no entry there has not registered.
+    pub read: Vec<Registrar>,
+    /// Who traces; `None` where that could not be read.
+    pub tracers: Option<Vec<Tracer>>,
+    /// Dispatchers that have programs; `None` where these could not be read.
+    pub dispatchers: Option<Vec<Dispatcher>>,
+    /// Whose could not, or not all of it, and why.
+    pub unread: Vec<(Registrar, String)>,
+}
+
+/// Reads all lists that a kernel has.
+///
+/// # Errors
+/// Memory that has no virtual addresses; what is wrong with one list is in the answer.
+pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Registered> {
+    let mapped = Mapped::new(memory, found, image).map_err(|error| error.in_file(memory.name()))?;
+    let word = image.bits().word();
+    let text = image.section(".text").map_or(0..0, |section| section.address..section.end());
+    let text = text.start.wrapping_add(found.slide)..text.end.wrapping_add(found.slide);
+    let members = Members { btf: image.btf()?, word };
+    let walk = Walk { mapped: &mapped, members, symbols: image.symbols()?, slide: found.slide, word, text };
+    let mut registered = Registered::default();
+    for owner in Registrar::ALL {
+        let names = owner.symbols();
+        let Some(head) = names.iter().find_map(|name| walk.symbol(name)) else {
+            registered.unread.push((owner, format!("the image does not name {}", names.join(" or "))));
+            continue;
+        };
+        let mut entries = Vec::new();
+        match walk.list(owner, head, &mut entries) {
+            Ok(()) => {
+                registered.entries.extend(entries);
+                registered.read.push(owner);
+            }
+            Err(error) => registered.unread.push((owner, error.to_string())),
+        }
+    }
+    match walk.tracers() {
+        Ok(tracers) => registered.tracers = Some(tracers),
+        Err(error) => registered.unread.push((Registrar::Ftrace, format!("whose trampolines there are: {error}"))),
+    }
+    match walk.dispatchers() {
+        Ok(dispatchers) => registered.dispatchers = Some(dispatchers),
+        Err(error) => registered.unread.push((Registrar::Bpf, format!("where dispatchers go: {error}"))),
+    }
+    registered.entries.sort_unstable_by_key(|entry| (entry.address, entry.owner));
+    Ok(registered)
+}
