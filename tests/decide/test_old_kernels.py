@@ -115,3 +115,52 @@ def test_keys_of_hooks_are_known_by_their_place_or_by_who_asks() -> None:
     assert by_function is not None
     assert "iptable_filter_init" in by_function.source
     assert netfilter.state(hooks, None, 0, 0, ["ip6_input"]) is None
+
+
+def keys_of(base: int, key: int, hooks: int) -> list[int]:
+    """The keys of nf_hooks_needed that a kernel with IPv4 and ARP asks, in the order of their addresses."""
+    asked = [(2, hook) for hook in range(5)] + [(3, 0), (3, 1)]
+    return [base + (protocol * hooks + hook) * key for protocol, hook in asked]
+
+
+@pytest.mark.parametrize(("key", "hooks"), [(8, 8), (16, 8), (24, 7), (16, 5), (12, 5)])
+def test_the_array_of_hooks_is_found_by_which_of_its_keys_are_asked(key: int, hooks: int) -> None:
+    addresses = [0x1000, 0x1100, 0x1108, *keys_of(0x8000, key, hooks), 0xA000]
+    array = netfilter.unnamed(set(addresses), addresses)
+    assert array is not None
+    assert (array.base, array.key, array.hooks) == (0x8000, key, hooks)
+    assert array.place(0x8000 + (10 * hooks + 3) * key) == (10, 3)
+    assert array.place(0x8001)[0] == -1
+
+
+def test_keys_that_lie_otherwise_are_no_array_of_hooks() -> None:
+    one = keys_of(0x8000, 8, 8)
+    assert netfilter.unnamed(set(one[:-1]), one) is None
+    two = [*one, *keys_of(0x9000, 8, 8)]
+    assert netfilter.unnamed(set(two), two) is None
+
+
+def test_without_symbols_a_parameter_says_that_the_filter_is_built_in() -> None:
+    built = sample.build("4.14").elf
+    assert not netfilter.registered(stripped(built), (4, 14))
+    named = built.replace(b"(made by pvops.sample)", b"iptable_filter.forward")
+    assert named != built
+    assert not netfilter.registered(stripped(named), (4, 14)), "no end behind the name: another parameter's"
+    # What follows the banner is zeros: the name moves to its end.
+    banner = built.index(b"Linux version ")
+    end = built.index(b"\0", banner)
+    name = b"iptable_filter.forward"
+    moved = built[: end - len(name)] + name + built[end:]
+    assert set(netfilter.registered(stripped(moved), (4, 14))) == {(2, 1), (2, 2), (2, 3)}
+    assert not netfilter.registered(stripped(moved), (5, 15))
+
+
+def stripped(elf: bytes) -> Kernel:
+    """The image without its symbol table."""
+    sections = int.from_bytes(elf[40:48], "little")
+    count = int.from_bytes(elf[60:62], "little")
+    out = bytearray(elf)
+    for at in range(sections, sections + 64 * count, 64):
+        if int.from_bytes(elf[at + 4 : at + 8], "little") == 2:  # SHT_SYMTAB
+            out[at + 4 : at + 8] = (0).to_bytes(4, "little")
+    return pvops.open(bytes(out))

@@ -99,10 +99,11 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
     hooks = lsm.hooks(kernel, words.facts)
     packets = netfilter.registered(kernel, words.facts.version)
     keys = {found[0]: found for found in kernel.keep(_keys)}
+    array = netfilter.unnamed(keys, keys) if packets and not kernel.image.symbol_count() else None
 
     def state(address: int) -> KeyState:
         _, initial, place, sites = keys[address]
-        return _state(words, kernel, _Key(address, initial, uses.place_in_data(place), sites), hooks, packets)
+        return _state(words, kernel, _Key(address, initial, uses.place_in_data(place), sites), hooks, packets, array)
 
     changed = {}
     for address, initial, place, _ in keys.values():
@@ -148,12 +149,14 @@ def _state(
     of: _Key,
     hooks: lsm.Hooks | None,
     packets: Mapping[tuple[int, int], str],
+    array: netfilter.KeyArray | None,
 ) -> KeyState:
     key, initial, found, sites = of
     named, offset = found or (None, 0)
     if packets and named in (None, "nf_hooks_needed"):
         size = uses.size_of_data(kernel, key - offset, named) if named is not None else 0
-        if answer := netfilter.state(packets, named, offset, size, of.functions(kernel)):
+        place = array.place(key) if array is not None else None
+        if answer := netfilter.state(packets, named, offset, size, of.functions(kernel), place):
             shown = f"{named or 'nf_hooks_needed'}{f'+{offset:#x}' if offset else ''}"
             return KeyState(key, shown, answer.best, initial, f"rule net/netfilter/core.c: {answer.source}")
     if found is None:

@@ -9,8 +9,8 @@ net/bridge/netfilter/ebtable_*.c of 4.1, 4.9, 5.14 and 5.15.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from pvops.decide.answers import Answer
 
@@ -83,17 +83,66 @@ _PROTOCOLS, _MAX_HOOKS = 13, (8, 7, 5)
 _KEYS, _ALIGNED = (24, 16, 12, 8), 32
 
 
+#: Initcall → the name of a parameter of its file: built-in ones are named in ``__param``, where no symbol tells.
+_PARAMETERS = {f"{ip}_filter_init": f"{ip}_filter.forward".encode() + b"\0" for ip in ("iptable", "ip6table")}
+
+
 def registered(kernel: KernelView, version: Version) -> Mapping[tuple[int, int], str]:
     """(protocol, hook) → the initcall that registers it in every boot."""
     found: dict[tuple[int, int], str] = {}
     for initcall, (protocol, hooks, ended) in _BUILT_IN.items():
-        if version < ended and kernel.address_of(initcall) is not None:
+        if version < ended and _built_in(kernel, initcall):
             found |= {(protocol, hook): initcall for hook in hooks if (protocol, hook) not in found}
     return found
 
 
+def _built_in(kernel: KernelView, initcall: str) -> bool:
+    if kernel.image.symbol_count():
+        return kernel.address_of(initcall) is not None
+    return initcall in _PARAMETERS and kernel.has_constant(_PARAMETERS[initcall])
+
+
+class KeyArray(NamedTuple):
+    """``nf_hooks_needed`` where no symbol names it: its address, the size of a key, and hooks a protocol."""
+
+    base: int
+    key: int
+    hooks: int
+
+    def place(self, address: int) -> tuple[int, int]:
+        """The protocol and hook of a key; a protocol that there is not where it is none of the array."""
+        at, rest = divmod(address - self.base, self.key)
+        return divmod(at, self.hooks) if not rest else (-1, 0)
+
+
+def unnamed(addresses: Container[int], first: Iterable[int]) -> KeyArray | None:
+    """The array, by the keys that every kernel with netfilter asks: all hooks of IPv4, and two of ARP.
+
+    Args:
+        addresses: of keys that labels use.
+        first: those that may be that of IPv4's first hook.
+
+    Returns:
+        The array; None where no keys, or those of several arrays, lie so.
+    """
+    found = []
+    for address in first:
+        for hooks in _MAX_HOOKS:
+            for key in _KEYS:
+                base = address - _IPV4 * hooks * key
+                asked = (*((_IPV4, hook) for hook in range(5)), (_ARP, 0), (_ARP, 1))
+                if all(base + (protocol * hooks + hook) * key in addresses for protocol, hook in asked):
+                    found.append(KeyArray(base, key, hooks))
+    return found[0] if len(found) == 1 else None
+
+
 def state(
-    hooks: Mapping[tuple[int, int], str], name: str | None, offset: int, size: int, functions: Sequence[str]
+    hooks: Mapping[tuple[int, int], str],
+    name: str | None,
+    offset: int,
+    size: int,
+    functions: Sequence[str],
+    place: tuple[int, int] | None = None,
 ) -> Answer | None:
     """Whether a key of ``nf_hooks_needed`` is on; None for other keys, and where nothing registers that hook.
 
@@ -103,10 +152,12 @@ def state(
         offset: of the key in it.
         size: of the symbol in bytes.
         functions: those that its labels stand in.
+        place: protocol and hook, where the array was found without a name.
     """
     if not hooks:
         return None
     places = list(_of_functions(functions)) if name is None else [*_of_offset(name, offset, size)]
+    places += [place] if name is None and place is not None and not places else []
     initcall = next((hooks[place] for place in places if place in hooks), None)
     return None if initcall is None else Answer(True, f"{initcall}() registers a hook there")
 
