@@ -1,21 +1,22 @@
 //! Judges what a dump holds of a kernel's text: `cargo run --release --example verify -- vmlinuz-6.1.0-… guest.core`
 //!
 //! The core knows no name of a feature, an op or a hypervisor: it wants numbers and addresses. What the image does not
-//! tell is declared here for two generations, 64 bits: the numbers of `asm/cpufeatures.h`, and what KVM's init code puts
-//! into the ops. For all others that is declared in Python (`pvops.eras`, `pvops.backends`), so this refuses them.
+//! tell is declared here for three releases: the numbers of `asm/cpufeatures.h`, and what KVM's init code puts into the
+//! ops. For all others that is declared in Python (`pvops.eras`, `pvops.backends`), so this refuses them: before 5.13 it
+//! would take a table of the instructions that are copied for each op, and other releases have other numbers.
 //! Exit status 0 where everything is explained, 1 where not.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::process::ExitCode;
 
-use pvops::image::{Bits, Image};
+use pvops::image::Image;
 use pvops::memory::Memory;
 use pvops::plan::Rules;
 use pvops::sites::{Tables, nops};
 use pvops::verify::{FeatureNumbers, KernelInfo, Known, Ops, PossibleBackend, Report, Verifier, View, code, text};
 
-/// `arch/x86/include/asm/cpufeatures.h`, as stable releases of 6.1 and 6.12 have it: word · 32 + bit.
+/// `arch/x86/include/asm/cpufeatures.h`, as stable releases of 6.1, 6.12 and 7.2 have it: word · 32 + bit.
 const RETPOLINE: u16 = 11 * 32 + 12;
 const RETPOLINE_LFENCE: u16 = 11 * 32 + 13;
 const RETHUNK: u16 = 11 * 32 + 14;
@@ -46,29 +47,30 @@ fn generation(release: &str) -> Option<(&'static str, FeatureNumbers)> {
         xenpv: Some(XENPV),
         ..FeatureNumbers::default()
     };
-    if release.starts_with("6.1.") {
-        Some(("6.1", FeatureNumbers { its: Some(21 * 32 + 5), ..both }))
-    } else if release.starts_with("6.12.") {
-        Some(("6.12", FeatureNumbers { its: Some(21 * 32 + 6), call_depth: Some(CALL_DEPTH), ..both }))
-    } else {
-        None
-    }
+    let (era, its, call_depth) = match release.split('.').collect::<Vec<_>>()[..] {
+        ["6", "1", ..] => ("6.1", 5, None),
+        ["6", "12", ..] => ("6.12", 6, Some(CALL_DEPTH)),
+        ["7", "2", ..] => ("7.2", 10, Some(CALL_DEPTH)),
+        _ => return None,
+    };
+    Some((era, FeatureNumbers { its: Some(21 * 32 + its), call_depth, ..both }))
 }
 
-/// Native and KVM: what each may put into the slots of `pv_ops`, and where it may have static calls go.
+/// Native and KVM: what each may put into the slots of `pv_ops` (and of `pv_ops_lock`, since 7.0), and where it may have
+/// static calls go.
 fn backends(image: &Image) -> pvops::Result<Vec<PossibleBackend>> {
     let native = PossibleBackend { name: "native".into(), ..PossibleBackend::default() };
     let Some(symbols) = image.symbols()? else { return Ok(vec![native]) };
-    let Some(ops) = symbols.address_of("pv_ops") else { return Ok(vec![native]) };
-    let word = image.bits().word() as u64;
-    let end = symbols.iter().map(|(address, ..)| address).filter(|&address| address > ops).min().unwrap_or(ops);
     let mut slots = HashMap::new();
-    for slot in (ops..end).step_by(word as usize) {
-        let Some(built) = image.read_word(slot) else { continue };
-        for (native, instead) in KVM {
-            if symbols.address_of(native) == Some(built) {
-                let others = instead.iter().filter_map(|name| symbols.address_of(name));
-                slots.insert(slot, std::iter::once(built).chain(others).collect());
+    for ops in ["pv_ops", "pv_ops_lock"].into_iter().filter_map(|name| symbols.address_of(name)) {
+        let end = symbols.iter().map(|(address, ..)| address).filter(|&address| address > ops).min().unwrap_or(ops);
+        for slot in (ops..end).step_by(image.bits().word()) {
+            let Some(built) = image.read_word(slot) else { continue };
+            for (native, instead) in KVM {
+                if symbols.address_of(native) == Some(built) {
+                    let others = instead.iter().filter_map(|name| symbols.address_of(name));
+                    slots.insert(slot, std::iter::once(built).chain(others).collect());
+                }
             }
         }
     }
@@ -85,8 +87,7 @@ fn backends(image: &Image) -> pvops::Result<Vec<PossibleBackend>> {
 pub fn judged(image: &Image, memory: &Memory) -> Result<(Report, u64), Box<dyn Error>> {
     let release = image.release().unwrap_or("a kernel without a banner");
     let (era, numbers) = generation(release)
-        .filter(|_| image.bits() == Bits::B64)
-        .ok_or_else(|| format!("{}: {release}: declared here are 6.1 and 6.12, 64 bits", image.name()))?;
+        .ok_or_else(|| format!("{}: {release}: declared here are 6.1, 6.12 and 7.2", image.name()))?;
     let symbol = |name: &str| Ok::<_, pvops::Error>(image.symbols()?.and_then(|symbols| symbols.address_of(name)));
     let ops = Ops { nop: symbol("_paravirt_nop")?, bug: symbol("paravirt_BUG")?, ..Ops::default() };
     let info = KernelInfo { numbers, ops, backends: backends(image)?, nops: nops::tables(image) };

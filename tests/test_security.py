@@ -23,6 +23,28 @@ COMMANDS = (
     ["patch", "KERNEL", "-o", "OUT"],
     ["diff", "KERNEL", "native", "kvm"],
     ["machine", "--presets"],
+    ["verify", "KERNEL", "TEXT", "--html", "OUT"],
+    ["verify", "KERNEL", "TEXT", "--json"],
+    ["corpus", "FOLDER"],
+)
+#: And those that read none, or run code made here.
+OTHERS = (
+    ["machine"],
+    ["machine", "--collect"],
+    ["run", "boot", "--era", "seed", "--backend", "native"],
+    ["lock", "check", "--protocol", "pv-ticket", "--mutant", "none", "--threads", "2"],
+    ["lock", "simulate", "--protocol", "pv-ticket", "--vcpus", "2", "--duration", "0.01"],
+    ["bench", "--seconds", "0.5"],
+    ["--schema", "sites"],
+)
+#: What writes a file, and where: OUT.
+WRITERS = (
+    ["patch", "KERNEL", "-o", "OUT"],
+    ["diff", "KERNEL", "native", "kvm", "--html", "OUT"],
+    ["explain", "KERNEL", "ADDRESS", "--html", "OUT"],
+    ["verify", "KERNEL", "TEXT", "--save-machine", "OUT"],
+    ["verify", "KERNEL", "TEXT", "--html", "OUT"],
+    ["machine", "--from", "intel-haswell", "-o", "OUT"],
 )
 
 #: Run the command within a process that says which of its memory can be executed, and whether it met a socket.
@@ -45,6 +67,15 @@ sys.exit(0 if status in (0, 1) else status)
 """
 
 
+#: Run the command where no file may get longer than a few bytes.
+_FULL = """
+import resource, signal, sys
+from pvops.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+sys.exit(main(sys.argv[1:]))
+"""
+
 #: Run the command, the core of which meets a fault of its own that it makes no error of.
 _PANICS = """
 import sys
@@ -64,8 +95,11 @@ def ran(program: str, words: list[str], kernel: Path, folder: Path) -> subproces
     place = {
         "KERNEL": str(kernel),
         "OUT": str(folder / "out"),
+        "TEXT": str(folder / "text"),
+        "FOLDER": str(kernel.parent),
         "ADDRESS": f"{package.open(kernel).sites[0].address:#x}",
     }
+    (folder / "text").write_bytes(package.open(kernel).plan().apply())
     command = [sys.executable, "-c", program, *(place.get(word, word) for word in words)]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -79,7 +113,20 @@ def test_no_byte_of_an_image_can_be_executed(words: list[str], sample_kernel: Pa
     assert all(str(executable) in line for line in found), found
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+@pytest.mark.parametrize("words", WRITERS, ids=" ".join)
+def test_a_write_that_fails_half_way_leaves_what_was_there(
+    words: list[str], sample_kernel: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.write_text("as it was")
+    done = ran(_FULL, words, sample_kernel, tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1] == f"pvops: {out}: File too large"
+    assert out.read_text() == "as it was"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "text"]
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, *OTHERS], ids=lambda words: words[0])
 def test_no_command_opens_a_socket(words: list[str], sample_kernel: Path, tmp_path: Path) -> None:
     done = ran(_SOCKETS, words, sample_kernel, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -77,7 +77,8 @@ def feature(bit: str, *, word: str = "kvm", assume: bool = True) -> Condition:
             if found.value is not None:
                 return Verdict(found.value, f"{name} is {'set' if found.value else 'not set'} ({found.source})")
             other = machine.hypervisor.value
-            reason = f"the machine runs on {other}" if other not in (None, hypervisor) else found.source
+            on = "no hypervisor" if other == "none" else other
+            reason = f"the machine runs on {on}" if other not in (None, hypervisor) else found.source
         return Verdict(assume, f"{name} is assumed {'set' if assume else 'not set'} ({reason})")
 
     return Condition(test)

@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> int:
                 "sites": [e.document() for e in found],
             }
         )
-    elif not page:
-        style = terminal.Style(args.color)
-        sys.stdout.write(explain_text.of_places(kernel, places, found, style, slide) + "\n")
-    say_assumed(args, plans[0].machine)
+    text = ""
+    if args.format_ != "json" and not page:
+        text = explain_text.of_places(kernel, places, found, terminal.Style(args.color), slide)
+        sys.stdout.write(text + "\n")
+    say_assumed(args, plans[0].machine, text)
     return 0

@@ -96,8 +96,13 @@ def machine_of(args: argparse.Namespace) -> Machine | str | None:
     return args.machine if args.machine in (None, BASELINE) else Machine.load(args.machine)
 
 
-def say_assumed(args: argparse.Namespace, machine: Machine | None) -> None:
-    """Says which machine was taken without ``--machine``: once, beside the text; JSON documents name it."""
+def say_assumed(args: argparse.Namespace, machine: Machine | None, text: str = "") -> None:
+    """Says which machine was taken without ``--machine``; with one, how to tell what the text says is assumed.
+
+    Once, beside the text: JSON documents name the machine, and their reasons what is assumed.
+    """
+    if args.machine is not None and "assumed" in text:
+        note("what is assumed, facts of the machine itself tell: `pvops machine --collect`")
     if args.machine is None and machine is not None and args.format_ == "text":
         note(f"no --machine: {machine.name}, a usual CPU of that kernel's time, is assumed (--machine baseline: none)")
 

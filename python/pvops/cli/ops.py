@@ -96,6 +96,7 @@ def _of_kernel(args: argparse.Namespace) -> View:
     if args.backend:
         say_assumed(args, kernel.usual_machine("native") if machine is None else None)
     from pvops import eras
+    from pvops.machine.machine import Machine
 
     era = kernel.ops.era
     rows = []
@@ -113,6 +114,7 @@ def _of_kernel(args: argparse.Namespace) -> View:
         "era": era.name if era else None,
         "address": terminal.hex_address(kernel.ops.address),
         "named_by": kernel.ops.named_by,
+        "machine": machine.name if isinstance(machine, Machine) else machine or kernel.usual_machine(names[-1]).name,
     }
     return View(title, lines, facts, names, rows)
 

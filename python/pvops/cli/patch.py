@@ -99,6 +99,8 @@ def _say(args: argparse.Namespace, plan: Plan) -> None:
         output.note(f"{count} bytes at {sites} sites are a first guess ({', '.join(tables)}); --json lists their forms")
     unknown = plan.setup.words.unknown() if plan.setup.words is not None else []
     if unknown:
-        named = ", ".join(feature.name.name for feature in unknown[:6])
+        named = ", ".join(f"{'' if feature.guess else 'no '}{feature.name.name}" for feature in unknown[:6])
         more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
-        output.note(f"features the machine does not tell, assumed: {named}{more}")
+        output.note(
+            f"features the machine does not tell, assumed: {named}{more} (facts of `pvops machine --collect` tell)"
+        )

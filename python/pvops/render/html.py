@@ -101,7 +101,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], classes: Seque
     kinds = [f' class="{kind}"' if kind else "" for kind in classes] or [""] * len(headings)
     out = ["<table>"]
     if any(headings):
-        out.append("<thead><tr>" + "".join(f"<th>{text(h)}</th>" for h in headings) + "</tr></thead>")
+        out.append(
+            "<thead><tr>" + "".join(f"<th>{text(h)}</th>" if h else "<td></td>" for h in headings) + "</tr></thead>"
+        )
     for row in rows:
         out.append("<tr>" + "".join(f"<td{k}>{cell}</td>" for k, cell in zip(kinds, row, strict=True)) + "</tr>")
     out.append("</table>")

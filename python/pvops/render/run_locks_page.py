@@ -189,8 +189,9 @@ def _step(result: LockResult, group: Sequence[Event], state: _State, prefix: str
         name = f'<span class="who">CPU {vcpu}</span>' if vcpu == first.vcpu else f"CPU {vcpu}"
         rows.append([name, on, ran + spins, html.text(state.stage[vcpu]), ticket, html.text(own), stands])
     headings = ("", "on", "", "the lock", "ticket", "its own", "last seen at")
+    label = f"step {n + 1} of run {prefix.removeprefix('r')}"
     return (
-        f'<section class="step card" id="{prefix}s{n}"><nav>{" ".join(links)} '
+        f'<section class="step card" id="{prefix}s{n}"><nav aria-label="{html.text(label)}">{" ".join(links)} '
         f'<span class="soft">{n + 1} of {count}, cycle {first.at:,}</span></nav>'
         f'<p><span class="who">CPU {first.vcpu}</span>: {what}</p>'
         f"<p>{html.code(f'{result.image.place(first.pc)}  {code}', 'asm')}</p>"

@@ -17,7 +17,8 @@ pub struct Futex;
 /// Sleeps while `*word == seen`, at most so long.
 pub fn wait(word: &AtomicU32, seen: u32, longest: Option<Duration>) {
     let longest = longest.map(|time| libc::timespec {
-        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        // The name of the field's type is deprecated where it has 32 bits (musl): 68 years fit into any.
+        tv_sec: time.as_secs().min(i32::MAX as u64) as _,
         tv_nsec: libc::c_long::from(time.subsec_nanos()),
     });
     let longest = longest.as_ref().map_or(ptr::null(), ptr::from_ref);
