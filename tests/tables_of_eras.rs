@@ -345,9 +345,14 @@ fn an_image_says_which_nops_it_has() {
 #[test]
 fn a_section_of_sites_that_nobody_knows_is_named() {
     let rows: Vec<u8> = (0..8u64).flat_map(|i| from(TABLE + 4 * i, TEXT + i)).collect();
-    for (name, named) in
-        [(".brand_new_sites", true), (".rewritten", true), (".return_sites", false), (".orc_unwind_ip", false)]
-    {
+    for (name, named) in [
+        (".brand_new_sites", true),
+        (".rewritten", true),
+        (".return_sites", false),
+        (".orc_unwind_ip", false),
+        // kCFI's traps: looked up, never written by.
+        ("__kcfi_traps", false),
+    ] {
         let file = with_text(Bits::B64, &[0x90; 16]).section(name, TABLE, flags::RODATA, &rows);
         let found = unknown::sections(&Image::from_bytes("made", file.build()).unwrap());
         assert_eq!(found, if named { vec![name.to_owned()] } else { Vec::new() });

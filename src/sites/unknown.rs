@@ -4,7 +4,7 @@ use super::code::{Code, Record, relative};
 use crate::image::Image;
 
 /// Sections of such rows that are known: those that the passes go by, and those by which no text is rewritten.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 23] = [
     ".retpoline_sites",
     ".return_sites",
     ".call_sites",
@@ -22,6 +22,8 @@ const KNOWN: [&str; 22] = [
     ".orc_lookup",
     "__ex_table",
     "__bug_table",
+    // Where kCFI traps (is_cfi_trap(), kernel/cfi.c, 6.1).
+    "__kcfi_traps",
     ".eh_frame",
     ".eh_frame_hdr",
     ".kprobe_blacklist",
