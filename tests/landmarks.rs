@@ -145,25 +145,38 @@ fn the_code_of_fineibt_is_told_by_its_placeholder() {
 }
 
 #[test]
-fn the_function_that_returns_zero_is_what_static_calls_are_built_with() {
-    // Ten calls of one trampoline, which belong to five keys: three are built with it, one with another, one with none.
+fn the_function_that_returns_zero_is_what_static_calls_are_built_with_and_the_text_compares_with() {
+    let cmp = |address: u64| [&[0x48, 0x3d][..], &(address as u32).to_le_bytes()].concat();
+    let (zero, clock) = (TEXT + 0x120, TEXT + 0x160);
+    assert_eq!(with_static_calls(&cmp(zero)), Some(zero));
+    assert_eq!(with_static_calls(&[&[0x49, 0x81, 0xff][..], &(zero as u32).to_le_bytes()].concat()), Some(zero));
+    assert_eq!(with_static_calls(&[0xb8; 6]), None, "as many functions return 0 as have nothing better to do");
+    assert_eq!(with_static_calls(&[cmp(zero), cmp(clock)].concat()), None, "one of two");
+}
+
+/// What is taken for `__static_call_return0` in a text that ends in this.
+fn with_static_calls(end: &[u8]) -> Option<u64> {
+    // Ten calls of one trampoline, which belong to five keys: two are built with it, one with another that returns 0, one
+    // with another that does not, one with none.
+    let clock = TEXT + 0x160;
     let (trampoline, zero, other) = (TEXT + 0x100, TEXT + 0x120, TEXT + 0x140);
     let mut text = vec![0xcc; 0x180];
     let mut put = |at: u64, code: &[u8]| text[(at - TEXT) as usize..][..code.len()].copy_from_slice(code);
     put(trampoline, &[&insn::jmp(trampoline, zero)[..], b"\x0f\xb9\xcc"].concat());
     put(zero, &[b"\xf3\x0f\x1e\xfa", &insn::call(zero + 4, other)[..], b"\x31\xc0\xc3"].concat());
     put(other, b"\x31\xc0\x48\x89\xf8\xc3");
+    put(clock, b"\x31\xc0\xc3");
     let mut rows = Vec::new();
     for i in 0..10u64 {
         put(TEXT + 16 * i, &insn::call(TEXT + 16 * i, trampoline));
         let place = TABLE + 8 * i;
         rows.extend([from(place, TEXT + 16 * i), from(place + 4, DATA + 16 * (i % 5))].concat());
     }
-    let keys: Vec<u8> = [zero, other, zero, 0, zero].iter().flat_map(|f| [f.to_le_bytes(), [0; 8]].concat()).collect();
+    text.extend(end);
+    let keys: Vec<u8> = [zero, other, clock, 0, zero].iter().flat_map(|f| [f.to_le_bytes(), [0; 8]].concat()).collect();
     let file = with_text(&text).section(".data", DATA, flags::DATA, &keys);
     let file = file.section(".rodata", TABLE, flags::RODATA, &rows);
-    let marks = Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap();
-    assert_eq!(marks.return0, Some(zero));
+    Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap().return0
 }
 
 /// A text with a page for hypercalls and the jump of a return from interrupts, and the code that points it elsewhere.

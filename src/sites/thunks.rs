@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use memchr::memmem;
+
 use super::alternatives::{Alternative, AlternativeTable};
 use super::code::{Code, Record};
 use super::relative::{self, RETPOLINES, RETURNS};
 use super::static_calls::{self, StaticCall};
 use crate::error::Result;
-use crate::image::Image;
+use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, CALL_LEN, JMP, NOP, RET, THUNK_SIZE};
 
 /// `__x86_return_thunk`: every row of `.return_sites` is a jump to it. `None` where no address has more than half of them.
@@ -51,7 +53,9 @@ pub fn nothing(image: &Image) -> Result<Option<u64>> {
     Ok(most(table.rows.iter().filter(|row| row.direct_call).filter_map(called)))
 }
 
-/// `__static_call_return0`: of the functions that static calls are built with and that return 0, the one most have.
+/// `__static_call_return0`: of the functions that static calls are built with and that return 0, the one that the text
+/// compares with, as `__static_call_transform()` does (arch/x86/kernel/static_call.c, 3f2a8fc4b15d, 5.12). native_steal_clock
+/// returns 0 too.
 pub fn returns_zero(image: &Image) -> Result<Option<u64>> {
     let code = Code::of(image);
     let zero = |site: &StaticCall| {
@@ -62,7 +66,21 @@ pub fn returns_zero(image: &Image) -> Result<Option<u64>> {
         let own = if own.first() == Some(&CALL) { own.get(CALL_LEN..)? } else { own };
         matches!(own, [0x31, 0xc0, RET | JMP, ..]).then_some(function)
     };
-    Ok(most(static_calls::read(&code)?.iter().filter_map(zero)))
+    let mut found: Vec<u64> = static_calls::read(&code)?.iter().filter_map(zero).collect();
+    found.sort_unstable();
+    found.dedup();
+    found.retain(|&function| compared(image, function));
+    Ok(if let [function] = found[..] { Some(function) } else { None })
+}
+
+/// Whether the text compares a register with this address: `cmp $ADDRESS, %REG`, which has its lower 32 bits.
+fn compared(image: &Image, address: u64) -> bool {
+    let text = image.section(".text").map_or(&[][..], |section| image.section_bytes(section));
+    memmem::find_iter(text, &(address as u32).to_le_bytes()).any(|at| match (image.bits(), &text[..at]) {
+        (Bits::B64, [.., 0x48, 0x3d] | [.., 0x48 | 0x49, 0x81, 0xf8..=0xff]) => true,
+        (Bits::B32, [.., 0x3d] | [.., 0x81, 0xf8..=0xff]) => true,
+        _ => false,
+    })
 }
 
 /// Whether a function returns at once, as built: `endbr64` and room for counting calls may stand before, and it may return
