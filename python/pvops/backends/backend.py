@@ -55,6 +55,7 @@ class Slot(NamedTuple):
         address: the function's address as linked; None or 0 is NULL.
         why: one sentence.
         source: kernel file, function and version; for the native slots, where in the image.
+        assumed: whether it hangs on what the machine does not tell.
     """
 
     op: str
@@ -62,6 +63,7 @@ class Slot(NamedTuple):
     address: int | None
     why: str
     source: str
+    assumed: bool = False
 
     def __repr__(self) -> str:
         where = f" at {self.address:#x}" if self.address else ""
@@ -79,6 +81,7 @@ class Fill(NamedTuple):
         native: the static contents of ``pv_ops`` by op, every op of ``ops``.
         image: symbols and static data.
         machine: None for a usual guest, whose properties are then assumed.
+        otherwise: whether what the machine does not tell is taken the other way.
     """
 
     era: str
@@ -88,6 +91,7 @@ class Fill(NamedTuple):
     native: Mapping[str, Slot]
     image: ImageView
     machine: Machine | None = None
+    otherwise: bool = False
 
 
 class Assign(NamedTuple):
@@ -174,11 +178,15 @@ class Backend:
         runs = self.detected(fill.machine, self.hypervisor)
         for step in steps:
             when = step.when(fill.machine, self.hypervisor) if runs.holds else runs
+            if fill.otherwise and runs.holds and when.assumed:
+                when = when._replace(holds=not when.holds)
             if isinstance(step, Copy):
                 if when.holds:
                     slots.update(self._copy(step, fill, when))
             elif step.op in slots:
-                slots[step.op] = self._assign(step, fill, when, slots[step.op])
+                slot = self._assign(step, fill, when, slots[step.op])
+                # Where the step does not come, what is there may hang on an assumption of an earlier one.
+                slots[step.op] = slot._replace(assumed=when.assumed or (not when.holds and slot.assumed))
         return slots
 
     def possible(self, fill: Fill) -> dict[str, set[int]]:

@@ -16,10 +16,11 @@ from pvops.machine.machine import Machine
 
 
 class Verdict(NamedTuple):
-    """Whether a condition holds, and the sentence that explains it."""
+    """Whether a condition holds, the sentence that explains it, and whether it is assumed: nothing tells."""
 
     holds: bool
     why: str
+    assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +49,11 @@ class Condition:
             verdicts = [self(machine, hypervisor), other(machine, hypervisor)]
             holds = decides(v.holds for v in verdicts)
             reasons = [v.why for v in verdicts if v.why and v.holds == holds]
-            return Verdict(holds, ", ".join(reasons))
+            # What is known of one may decide without the other.
+            assumed = decides(v.holds or v.assumed for v in verdicts) != decides(
+                v.holds and not v.assumed for v in verdicts
+            )
+            return Verdict(holds, ", ".join(reasons), assumed)
 
         return Condition(test)
 
@@ -56,8 +61,8 @@ class Condition:
         """The opposite, with the same sentence (which says what is so)."""
 
         def opposite(machine: Machine | None, hypervisor: str) -> Verdict:
-            holds, why = self(machine, hypervisor)
-            return Verdict(not holds, why)
+            holds, why, assumed = self(machine, hypervisor)
+            return Verdict(not holds, why, assumed)
 
         return Condition(opposite)
 
@@ -79,7 +84,7 @@ def feature(bit: str, *, word: str = "kvm", assume: bool = True) -> Condition:
             other = machine.hypervisor.value
             on = "no hypervisor" if other == "none" else other
             reason = f"the machine runs on {on}" if other not in (None, hypervisor) else found.source
-        return Verdict(assume, f"{name} is assumed {'set' if assume else 'not set'} ({reason})")
+        return Verdict(assume, f"{name} is assumed {'set' if assume else 'not set'} ({reason})", True)
 
     return Condition(test)
 
@@ -95,7 +100,7 @@ def cpus_more_than(number: int) -> Condition:
     def test(machine: Machine | None, hypervisor: str) -> Verdict:
         count, source = (None, "no machine given") if machine is None else machine.possible_cpus
         if count is None:
-            return Verdict(True, f"more than {number} possible CPU assumed ({source})")
+            return Verdict(True, f"more than {number} possible CPU assumed ({source})", True)
         return Verdict(count > number, f"{count} possible CPU{'' if count == 1 else 's'} ({source})")
 
     return Condition(test)
@@ -106,7 +111,7 @@ def no_option(*names: str) -> Condition:
 
     def test(machine: Machine | None, hypervisor: str) -> Verdict:
         if machine is None or machine.cmdline is None:
-            return Verdict(True, f"no {' or '.join(names)} assumed")
+            return Verdict(True, f"no {' or '.join(names)} assumed", True)
         given = [name for name in names if machine.has_option(name)]
         if given:
             return Verdict(False, f"{given[0]} on the command line")
@@ -120,7 +125,7 @@ def flag(name: str, feature: str, *, assume: bool = False) -> Condition:
 
     def test(machine: Machine | None, hypervisor: str) -> Verdict:
         if machine is None or machine.flags is None:
-            return Verdict(assume, f"X86_FEATURE_{feature} is assumed {'set' if assume else 'not set'}")
+            return Verdict(assume, f"X86_FEATURE_{feature} is assumed {'set' if assume else 'not set'}", True)
         has = name in machine.flags
         return Verdict(has, f"X86_FEATURE_{feature} is {'set' if has else 'not set'} ({name} in /proc/cpuinfo's flags)")
 
@@ -155,6 +160,6 @@ def logged(yes: str = "", *, no: str = "", what: str, assume: bool, beside: str 
         )
         if only_it and bool(yes) != bool(no):
             return Verdict(not yes, f'{what}{": no" if yes else ""} (log: no "{yes or no}")')
-        return Verdict(assume, f"{what}{'' if assume else ': no'} (assumed)")
+        return Verdict(assume, f"{what}{'' if assume else ': no'} (assumed)", True)
 
     return Condition(test)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, TypeVar
 
 import pvops._core as _core
 from pvops.decide import slots as slots_of
 from pvops.errors import OpsError
+from pvops.machine import cpus
 from pvops.machine.state import SOME_FUNCTION
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ class Setup(NamedTuple):
         uniprocessor: whether lock prefixes are patched away, and why.
         keys: the guessed state of each static key, by address.
         calls: the guessed target of each static call, by address of its key.
-        otherwise: the same, with what the machine does not tell of its features taken the other way; None where it
-            tells all that is asked, or was not given.
+        otherwise: the same, with what the machine does not tell taken the other way: features, what they and the
+            number of CPUs have a backend put into ops, the nops and lock prefixes; None where it tells all that is
+            asked, or was not given.
     """
 
     core: _core.Boot
@@ -120,27 +122,14 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         keys_changed, calls_changed = of_keys.changed, of_calls.changed
         early = {key for key in calls_changed if calls[key].early}
         checks = cfi(booted, words) if kernel.has_section(".cfi_sites") else None
-    template, core = None, None
-    pointers = None
-    if rules.paravirt is not None and kernel.paravirt is not None:
-        template, core = slots_of.template(kernel, ops, rules.paravirt, nop_choice.table)
-        if booted.has_option("noreplace-paravirt") and slots_of.has_noreplace(kernel):
-            template = [slot.ignored() for slot in template]
-    else:
-        pointers = {kernel.ops.slot(i): slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
     if state is not None:
         features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _SAVED)
         checks = (*state.cfi, True) if state.cfi is not None else checks
     boot = partial(
         _core.Boot,
         numbers=numbers,
-        nops=nop_choice.table,
         return_thunk=thunk,
-        uniprocessor=one_cpu[0],
         xen=backend.name == "xen" if state is None or state.xen is None else state.xen,
-        template=template,
-        rules=core,
-        pointers=pointers,
         keys=_known(keys_changed, state and state.keys),
         static_calls=_known(calls_changed, state and state.static_calls),
         early_calls=early if state is None else set(state.early_calls),
@@ -149,10 +138,55 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         cfi=checks,
         hid_bpf=state.hid_bpf if state is not None else None,
     )
+    calls_of = partial(_calls_of, kernel, booted, rules)
     otherwise = None
-    if machine is not None and state is None and words is not None and words.unknown():
-        otherwise = partial(boot, words.words(numbers.values(), otherwise=True))
-    return Setup(boot(features), booted, slots, ops.patch_function, nop_choice, words, one_cpu, keys, calls, otherwise)
+    if machine is not None and state is None and words is not None:
+        # A preset, or another backend than the machine's, is asked what a usual guest would hold.
+        asked = booted is machine and machine.name not in cpus.NAMES
+        open_ops = asked and any(slot.assumed for slot in slots.values())
+        other_nops = _other_nops(kernel, machine, rules, nop_choice.table)
+        open_cpus = answer.value is None
+        if words.unknown() or open_ops or other_nops or open_cpus:
+
+            def otherwise() -> _core.Boot:
+                other = slots_of.filled(kernel, backend, machine, rules, otherwise=True) if open_ops else ops
+                of_ops = calls_of(other, other_nops or nop_choice.table)
+                taken = words.words(numbers.values(), otherwise=True)
+                return boot(taken, uniprocessor=one_cpu[0] != open_cpus, **of_ops)
+
+    of_ops = calls_of(ops, nop_choice.table)
+    return Setup(
+        boot(features, uniprocessor=one_cpu[0], **of_ops),
+        booted,
+        slots,
+        ops.patch_function,
+        nop_choice,
+        words,
+        one_cpu,
+        keys,
+        calls,
+        otherwise,
+    )
+
+
+class _Calls(TypedDict):
+    """What calls of ops become, as `_core.Boot` takes it."""
+
+    nops: str
+    template: list[_core.Slot] | None
+    rules: _core.TemplateRules | None
+    pointers: dict[int, int] | None
+
+
+def _calls_of(kernel: KernelImage, booted: Machine, rules: Rules, ops: slots_of.FilledOps, nops: str) -> _Calls:
+    """What the sites' calls become where the ops hold these functions."""
+    if rules.paravirt is None or kernel.paravirt is None:
+        pointers = {kernel.ops.slot(i): ops.slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
+        return {"nops": nops, "template": None, "rules": None, "pointers": pointers}
+    template, core = slots_of.template(kernel, ops, rules.paravirt, nops)
+    if booted.has_option("noreplace-paravirt") and slots_of.has_noreplace(kernel):
+        template = [slot.ignored() for slot in template]
+    return {"nops": nops, "template": template, "rules": core, "pointers": None}
 
 
 def slots(kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> Mapping[str, Slot]:
@@ -247,6 +281,16 @@ def _machine(kernel: KernelImage, backend: Backend, machine: Machine | None, rul
     if backend_for(kernel, machine, rules.era).name == backend.name:
         return machine
     return machine.under(backend.hypervisor)
+
+
+def _other_nops(kernel: KernelImage, machine: Machine, rules: Rules, taken: str) -> str | None:
+    """Another nop table than was taken, where the machine does not tell its CPU and the image has more than one."""
+    from pvops import eras
+
+    if machine.vendor is not None or len(kernel.image.nop_tables()) == 1:
+        return None
+    policy = eras.era(rules.era).nops.of_release(eras.version_of(kernel.release))
+    return next((table for table in policy.tables[kernel.bits] if table != taken), None)
 
 
 def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoice:

@@ -13,5 +13,5 @@ def guest_code_runs(facts: Facts) -> Answer:
     if name is None or name not in backends.of_images():
         return Answer(None if name is None else False, source)
     backend = backends.get(name)
-    holds, why = backend.detected(facts.machine, backend.hypervisor)
+    holds, why, _ = backend.detected(facts.machine, backend.hypervisor)
     return Answer(holds, why or source, True)

@@ -61,7 +61,9 @@ def fxsave_leak(facts: Facts) -> Answer:
 
 @rule("amd.c: init_amd()", "SYSRET_SS_ATTRS")
 def sysret_ss_attrs(facts: Facts) -> Answer:
-    """SYSRET leaves SS's attributes as they are: AMD's CPUs (a bug since 4.1)."""
+    """SYSRET leaves SS's attributes as they are: AMD's CPUs (a bug since 4.1), but under Xen PV, which sets them."""
+    if facts.xen_pv.value:
+        return Answer(False, facts.xen_pv.source)
     return Answer(None if facts.vendor is None else facts.vendor == "amd", facts.cpu)
 
 

@@ -36,8 +36,17 @@ class FilledOps(NamedTuple):
     jumps: frozenset[str]
 
 
-def filled(kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> FilledOps:
+def filled(
+    kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules, *, otherwise: bool = False
+) -> FilledOps:
     """What a backend puts into the slots of an image; nothing where the kernel has no ops.
+
+    Args:
+        kernel: the image.
+        backend: whose init code ran.
+        machine: what it asked.
+        rules: by which the image is patched.
+        otherwise: whether what the machine does not tell is taken the other way.
 
     Raises:
         OpsError: the backend does not fit this kernel, or nothing tells what the ops are that it patches by name.
@@ -54,7 +63,7 @@ def filled(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     config = ops.config or era.usual_config(kernel.bits)
     source = f"{ops.arrays[0].symbol} at {ops.address:#x}" if ops.arrays else ""
     native = {op: Filled(op, held.symbol, held.address, NATIVE, source) for op, held in ops.native.items()}
-    fill = Fill(rules.era, kernel.bits, config, ops.names, native, kernel, machine)
+    fill = Fill(rules.era, kernel.bits, config, ops.names, native, kernel, machine, otherwise)
     slots = backend.fill(fill)
     if rules.paravirt is None or not ops.names:
         _named(kernel, backend, None, frozenset())

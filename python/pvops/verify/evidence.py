@@ -201,9 +201,12 @@ def known(kernel: KernelImage, machine: Machine | None) -> _core.Known:
         features = {feature.name.number: feature.value for feature in setup.words if feature.value is not None}
         from pvops.decide.returns import return_thunk
 
-        thunk = return_thunk(setup.words, kernel).address
+        returns = return_thunk(setup.words, kernel)
+        thunk = returns.address if returns.used.value is not None else None
     chosen = setup.nops.table if machine.vendor is not None else None
-    slots = {kernel.ops.slot(i): setup.slots[op].address or 0 for i, op in enumerate(kernel.ops.names)}
+    # What hangs on something that the machine does not tell, memory tells.
+    filled = ((kernel.ops.slot(i), setup.slots[op]) for i, op in enumerate(kernel.ops.names))
+    slots = {place: slot.address or 0 for place, slot in filled if not slot.assumed}
     return _core.Known(
         nops=chosen,
         uniprocessor=setup.uniprocessor[0] if machine.possible_cpus.value is not None else None,
