@@ -290,6 +290,41 @@ fn a_child_does_not_inherit_the_set_of_those_who_left_locked() {
     Futex.left().forget(0x5000_0000);
 }
 
+/// The lists in which a kicker looks for who spins on a slot; three backends have one each.
+#[test]
+fn a_child_inherits_no_list_of_virtual_cpus_locked_and_none_of_its_parent() {
+    for name in ["park", "event-channel", "halt"] {
+        let ops = Chosen::named(name).unwrap();
+        let (lock, ends) = (PvTicketLock::with_ops(ops), AtomicBool::new(false));
+        let use_it = || {
+            lock.lock();
+            // SAFETY: acquired in the line before.
+            unsafe { lock.unlock() };
+        };
+        thread::scope(|scope| {
+            (0..4).for_each(|_| {
+                scope.spawn(|| {
+                    while !ends.load(Ordering::Relaxed) {
+                        use_it();
+                    }
+                });
+            });
+            (0..100).for_each(|_| use_it());
+            let right = (0..FORKS).all(|_| {
+                in_child(|| {
+                    excludes(PvTicketLock::with_ops(ops), 3, 100);
+                    true
+                })
+            });
+            ends.store(true, Ordering::Relaxed);
+            assert!(right, "{name}");
+        });
+    }
+}
+
+/// So many that one comes while the list is locked, where nothing keeps it from that.
+const FORKS: usize = 100;
+
 /// Makes `membarrier` fail with ENOSYS in this process from now on.
 fn refuse_membarrier() -> bool {
     let filter = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };

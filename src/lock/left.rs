@@ -63,7 +63,7 @@ impl Left {
     /// A waiter leaves: puts its ticket in and marks the slot, which held what is returned.
     pub fn insert(&self, slot: &AtomicU32, want: Want) -> (Given, u32) {
         #[cfg(all(target_os = "linux", not(any(loom, shuttle, miri))))]
-        fork::watch();
+        fork::HANDLERS.watch();
         let mut tickets = self.tickets();
         tickets.last += 1;
         let given = tickets.last;
@@ -102,18 +102,17 @@ impl Left {
     }
 }
 
-/// The set of the process stays locked by the thread that forks while it forks: on Linux, where a child of a process with
-/// threads is expected to go on with locks (`threading`'s are made free there).
+/// The set of the process stays locked by the thread that forks while it forks.
 #[cfg(all(target_os = "linux", not(any(loom, shuttle, miri))))]
 mod fork {
     use core::cell::Cell;
-    use core::sync::atomic::{AtomicBool, Ordering};
+    use core::sync::atomic::AtomicBool;
     use std::sync::MutexGuard;
 
+    use super::super::at_fork::Handlers;
     use super::{Left, Tickets};
 
     std::thread_local! {
-        // All three handlers run on the thread that forks, and on its copy.
         static HELD: Cell<Option<MutexGuard<'static, Tickets>>> = const { Cell::new(None) };
     }
 
@@ -125,12 +124,5 @@ mod fork {
         let _ = HELD.try_with(|held| held.set(None));
     }
 
-    /// Has the set locked at each fork, from the first ticket on.
-    pub fn watch() {
-        static WATCHED: AtomicBool = AtomicBool::new(false);
-        if !WATCHED.load(Ordering::Relaxed) && !WATCHED.swap(true, Ordering::Relaxed) {
-            // SAFETY: handlers that take nothing and do not unwind. Of a library that is unloaded glibc forgets them.
-            unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
-        }
-    }
+    pub static HANDLERS: Handlers = Handlers { before, parent: after, child: after, watched: AtomicBool::new(false) };
 }

@@ -23,6 +23,8 @@
 //! Beside the locks, and with no code in common: [`check`], every state of their protocols on x86-TSO, and [`sim`],
 //! virtual CPUs that share them.
 
+#[cfg(feature = "std")]
+mod at_fork;
 #[cfg(all(feature = "peers", target_os = "linux", not(any(loom, shuttle))))]
 pub mod bench;
 #[cfg(not(feature = "alone"))]

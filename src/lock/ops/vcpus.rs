@@ -69,37 +69,70 @@ impl<E: Event> Vcpu<E> {
 #[cfg(not(any(loom, shuttle)))]
 mod registered {
     use core::time::Duration;
-    use std::cell::OnceCell;
+    use std::cell::RefCell;
     use std::sync::{Arc, PoisonError, RwLock, Weak};
+    #[cfg(all(target_os = "linux", not(miri)))]
+    use std::{cell::Cell, sync::RwLockWriteGuard, sync::atomic::AtomicBool};
 
+    #[cfg(all(target_os = "linux", not(miri)))]
+    use super::super::super::at_fork::Handlers;
     use super::super::super::clock::Clock;
     use super::super::super::slots::{Slots, Want};
     use super::super::interface::PvLockOps;
     use super::super::{costs, threads};
-    use super::{AtomicU32, Event, Vcpu, fence};
+    use super::{AtomicU32, Event, Ordering, Vcpu, fence};
 
     /// The virtual CPUs that ever blocked; one whose thread ended is dropped when the next comes up.
-    pub struct Online<E>(RwLock<Vec<Weak<Vcpu<E>>>>);
+    pub struct Online<E> {
+        cpus: RwLock<Vec<Weak<Vcpu<E>>>>,
+        /// How many forks lie between the first process and this one: a thread's virtual CPU is of one process. (A child
+        /// would share an `eventfd` with its parent, and each take the other's events.)
+        process: AtomicU32,
+    }
+
+    /// A thread's virtual CPU, and of which process.
+    pub type This<E> = RefCell<Option<(u32, Arc<Vcpu<E>>)>>;
+    #[cfg(all(target_os = "linux", not(miri)))]
+    pub type Held<E> = RwLockWriteGuard<'static, Vec<Weak<Vcpu<E>>>>;
 
     impl<E: Event> Online<E> {
         pub const fn none() -> Self {
-            Online(RwLock::new(Vec::new()))
+            Online { cpus: RwLock::new(Vec::new()), process: AtomicU32::new(0) }
         }
 
-        pub fn this(&self, cell: &OnceCell<Arc<Vcpu<E>>>) -> Arc<Vcpu<E>> {
-            let come_up = || {
-                let cpu = Arc::new(Vcpu::new(E::of_this_cpu()));
-                let mut online = self.0.write().unwrap_or_else(PoisonError::into_inner);
-                online.retain(|cpu| cpu.strong_count() > 0);
-                online.push(Arc::downgrade(&cpu));
-                cpu
-            };
-            Arc::clone(cell.get_or_init(come_up))
+        /// The calling thread's.
+        pub fn this(&self, this: &This<E>) -> Arc<Vcpu<E>> {
+            let process = self.process.load(Ordering::Relaxed);
+            if let Some((of, cpu)) = &*this.borrow()
+                && *of == process
+            {
+                return Arc::clone(cpu);
+            }
+            let cpu = Arc::new(Vcpu::new(E::of_this_cpu()));
+            let mut online = self.cpus.write().unwrap_or_else(PoisonError::into_inner);
+            online.retain(|cpu| cpu.strong_count() > 0);
+            online.push(Arc::downgrade(&cpu));
+            drop(online);
+            this.replace(Some((process, Arc::clone(&cpu))));
+            cpu
+        }
+
+        /// Before a fork: nobody else has the list while it lasts.
+        #[cfg(all(target_os = "linux", not(miri)))]
+        pub fn hold(&'static self) -> Held<E> {
+            self.cpus.write().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        /// In the child of a fork: no thread has a virtual CPU.
+        #[cfg(all(target_os = "linux", not(miri)))]
+        pub fn forked(&self, mut held: Held<E>) {
+            held.clear();
+            self.process.fetch_add(1, Ordering::Relaxed);
         }
 
         pub fn kick(&self, word: &AtomicU32) {
             fence::full();
-            let online = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let online = self.cpus.read().unwrap_or_else(PoisonError::into_inner);
             online.iter().filter_map(Weak::upgrade).for_each(|cpu| cpu.kick(word));
         }
     }
@@ -114,7 +147,36 @@ mod registered {
                 static ONLINE: Online<$event> = Online::none();
                 static SLOTS: Slots = Slots::new();
                 std::thread_local! {
-                    static THIS: OnceCell<Arc<Vcpu<$event>>> = const { OnceCell::new() };
+                    static THIS: This<$event> = const { RefCell::new(None) };
+                }
+
+                /// No child inherits the list locked.
+                #[cfg(all(target_os = "linux", not(miri)))]
+                static HANDLERS: Handlers = {
+                    std::thread_local! {
+                        static HELD: Cell<Option<Held<$event>>> = const { Cell::new(None) };
+                    }
+                    extern "C" fn before() {
+                        let _ = HELD.try_with(|held| held.set(Some(ONLINE.hold())));
+                    }
+                    extern "C" fn parent() {
+                        let _ = HELD.try_with(|held| held.set(None));
+                    }
+                    extern "C" fn child() {
+                        let _ = HELD.try_with(|held| held.take().map(|held| ONLINE.forked(held)));
+                    }
+                    Handlers { before, parent, child, watched: AtomicBool::new(false) }
+                };
+
+                #[inline]
+                fn watch() {
+                    #[cfg(all(target_os = "linux", not(miri)))]
+                    HANDLERS.watch();
+                }
+
+                fn this() -> Arc<Vcpu<$event>> {
+                    watch();
+                    THIS.with(|this| ONLINE.this(this))
                 }
 
                 impl PvLockOps for $name {
@@ -125,18 +187,19 @@ mod registered {
 
                     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
                         let slept = Clock::now();
-                        THIS.with(|this| ONLINE.this(this)).spin_on(word, seen, None, || ());
+                        this().spin_on(word, seen, None, || ());
                         costs::woke(word, slept);
                     }
 
                     fn lock_spinning_for(&self, word: &AtomicU32, seen: u32, _: Want, time: Duration) {
                         let slept = Clock::now();
-                        THIS.with(|this| ONLINE.this(this)).spin_on(word, seen, Some(time), || ());
+                        this().spin_on(word, seen, Some(time), || ());
                         costs::woke(word, slept);
                     }
 
                     fn unlock_kick(&self, word: &AtomicU32, _: Want) {
                         costs::kicks(word);
+                        watch();
                         ONLINE.kick(word);
                     }
 
