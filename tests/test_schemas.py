@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import csv
+import io
 import json
 import re
 from collections.abc import Callable
@@ -113,6 +115,31 @@ def test_a_replay_keeps_to_its_schema(tmp_path: Path) -> None:
     checked = pvops("lock", "check", "--protocol", "pv-ticket", "--mutant", "missing-fence", "--threads", "2", "--json")
     (tmp_path / "checked").write_bytes(checked.stdout)
     valid("lock.replay", json.loads(pvops("lock", "check", "--replay", tmp_path / "checked", "--json").stdout))
+
+
+#: A command that prints rows, and their list in its document.
+ROWS = {
+    "sites": ["sites", "KERNEL"],
+    "ops": ["ops", "KERNEL", "--backend", "kvm"],
+    "instructions": ["disasm", "KERNEL", "ADDRESS"],
+    "checks": ["lock", "check", "--protocol", "pv-ticket", "--threads", "2"],
+    "cases": ["lock", "simulate", "--protocol", "pv-ticket", "--vcpus", "2", "--duration", "0.01"],
+    "runs": ["run", "boot", "--era", "seed", "--backend", "native"],
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_lines_of_json_are_as_many_as_those_of_csv_and_all_parse(
+    name: str, sample_kernel: Path, tmp_path: Path
+) -> None:
+    place = {"KERNEL": str(sample_kernel), "ADDRESS": f"{package.open(sample_kernel).sites[0].address:#x}"}
+    words = [place.get(word, word) for word in ROWS[name]]
+    lines = [json.loads(line) for line in pvops(*words, "--jsonl").stdout.splitlines()]
+    heading, *rows = csv.reader(io.StringIO(pvops(*words, "--csv").stdout.decode()))
+    assert len(rows) == len(lines) > 0
+    assert all(len(row) == len(heading) for row in rows)
+    document = json.loads(pvops(*words, "--json").stdout)
+    assert len(lines) >= len(document[name]) > 0  # a site has a line for each of its rows
 
 
 def test_every_schema_is_held_to_a_document() -> None:

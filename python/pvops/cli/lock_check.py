@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 
     from pvops.lock.check import Check
 
+#: The columns of CSV: all of a row but its trace.
+COLUMNS = (
+    "protocol",
+    "mutant",
+    "scenario",
+    "threads",
+    "slots",
+    "acquisitions",
+    "bound",
+    "states",
+    "finished",
+    "caught",
+    "violation",
+    "what",
+    "tool",
+)
 #: The exit status where a protocol is broken, a mutant not caught, or a search not finished.
 UNEXPECTED = 1
 
@@ -42,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
                 "uncatchable": [{"mutant": name, "reason": why} for name, why in uncatchable().items()],
             }
         )
+    elif args.format_ in ("jsonl", "csv"):
+        output.print_rows(args.format_, (row.document() for row in rows), COLUMNS)
     elif pages.text_too(args):
         from pvops.render import lock_check as render
 
@@ -68,6 +86,8 @@ def _replay(args: argparse.Namespace) -> int:
 
     if args.html is not None:
         raise UsageError("--replay prints what it confirms; there is no page of it")
+    if args.format_ in ("jsonl", "csv"):
+        raise UsageError(f"--replay prints a line of text for each run, or --json; no --{args.format_}")
     from pvops.lock.check import replay
 
     confirmed: list[dict[str, object]] = []

@@ -37,4 +37,4 @@ def add(commands: Commands, what: str) -> None:
         "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal)"
     )
     html(parser, "the table and each run")
-    formats(parser, rows=False)
+    formats(parser, rows=True)
