@@ -102,7 +102,7 @@ def say_assumed(args: argparse.Namespace, machine: Machine | None, text: str = "
     Once, beside the text: JSON documents name the machine, and their reasons what is assumed.
     """
     if args.machine is not None and "assumed" in text:
-        note("what is assumed, facts of the machine itself tell: `pvops machine --collect`")
+        note("facts of the machine itself settle what is assumed: `pvops machine --collect`")
     if args.machine is None and machine is not None and args.format_ == "text":
         note(f"no --machine: {machine.name}, a usual CPU of that kernel's time, is assumed (--machine baseline: none)")
 

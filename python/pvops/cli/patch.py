@@ -102,5 +102,5 @@ def _say(args: argparse.Namespace, plan: Plan) -> None:
         named = ", ".join(f"{'' if feature.guess else 'no '}{feature.name.name}" for feature in unknown[:6])
         more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
         output.note(
-            f"features the machine does not tell, assumed: {named}{more} (facts of `pvops machine --collect` tell)"
+            f"features the machine does not tell, assumed: {named}{more} (`pvops machine --collect` settles them)"
         )
