@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +14,7 @@ from pvops import sample
 from pvops.decide.backend import chosen
 from pvops.errors import OpsError
 from pvops.kernel import Kernel
+from pvops.verify.saved import backends_of
 
 SYMTAB = 2
 
@@ -56,3 +59,22 @@ def test_a_saved_guest_is_reproduced_though_the_image_names_nothing(era: str, ba
     del document["state"]
     with pytest.raises(OpsError, match="names no function"):
         chosen(bare, pvops.Machine.from_dict(document))
+
+
+@pytest.mark.parametrize(
+    ("backends", "features", "wrote", "named"),
+    [
+        (["guest"], [0, 1 << 16], None, ["xen"]),
+        (["guest"], [0, 0], None, ["guest"]),
+        (["guest"], [0], True, ["xen"]),
+        (["guest"], [0], False, ["guest"]),
+        (["native", "kvm"], [0, 1 << 16], None, ["native", "kvm"]),
+    ],
+)
+def test_a_guest_whose_functions_have_no_names_is_xens_where_only_xen_does_so(
+    backends: list[str], features: list[int], wrote: bool | None, named: list[str]
+) -> None:
+    votes = [] if wrote is None else [("xen", 0, int(wrote), 3, 0, False)]
+    report = SimpleNamespace(backends=backends, features=features, votes=lambda about: votes)
+    numbers = SimpleNamespace(number={"XENPV": 48}.get)
+    assert backends_of(cast(Any, SimpleNamespace(feature_numbers=numbers)), cast(Any, report)) == named

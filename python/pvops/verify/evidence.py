@@ -119,7 +119,7 @@ def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, int | 
 
 
 #: Whose functions are in the slots where the image names none: some hypervisor's, which cannot be told.
-_SOME_GUEST = "guest"
+SOME_GUEST = "guest"
 
 
 def _backends(kernel: KernelImage) -> list[_core._Backend]:
@@ -150,7 +150,7 @@ def _backends(kernel: KernelImage) -> list[_core._Backend]:
         found.append((name, slots, calls, requires, page))
     if native and not kernel.image.symbol_count():
         slots = _unnamed({places[op]: held.address or 0 for op, held in native.items() if places[op]}, kernel)
-        found.append((_SOME_GUEST, slots, {}, None, None))
+        found.append((SOME_GUEST, slots, {}, None, None))
     return found
 
 

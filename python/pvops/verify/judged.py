@@ -19,7 +19,7 @@ from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
 from pvops.verify.report import DISASSEMBLED, FLAGS, OWNERS, NotJudged, Report, Unexplained, Vote
 from pvops.verify.rows import ArrowRows, ArrowSpans, Later
-from pvops.verify.saved import saved_machine
+from pvops.verify.saved import backends_of, saved_machine
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -76,6 +76,7 @@ def verify(
         parts[owners.allow(run, found.slide)].append(run)
     data = heard(kernel, core, info, found.core)
     data = data.with_more(lists.silent(kernel, found.slide, text, runs), lists.why(runs))
+    backends = backends_of(kernel, core)
     return Report(
         kernel=kernel.release or kernel.name,
         memory=memory.name,
@@ -86,8 +87,8 @@ def verify(
         unexplained=parts[False],
         allowed=parts[True],
         unread=core.unread,
-        backend=next(iter(core.backends), None),
-        backends=core.backends,
+        backend=next(iter(backends), None),
+        backends=backends,
         cpus=_cpus(core),
         features={vote.name: vote.value == "yes" for vote in _votes(kernel, core, ["feature"])},
         mitigations=_mitigations(kernel, core),

@@ -5,10 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pvops.machine.state import CFI_MODES, State
+from pvops.verify.evidence import SOME_GUEST
 
 if TYPE_CHECKING:
     import pvops._core as _core
     from pvops.image.kernel_image import KernelImage
+
+
+def backends_of(kernel: KernelImage, core: _core.Report) -> list[str]:
+    """The backends that fit the ops, the first that allows least.
+
+    An image without names does not say whose functions a guest's are; X86_FEATURE_XENPV, and what Xen writes outside of
+    all tables, are Xen PV's alone.
+    """
+    if core.backends != [SOME_GUEST]:
+        return core.backends
+    number = kernel.feature_numbers.number("XENPV")
+    has = number is not None and number // 32 < len(core.features) and core.features[number // 32] >> number % 32 & 1
+    return ["xen"] if has or any(value for _, _, value, *_ in core.votes(["xen"])) else core.backends
 
 
 def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
@@ -51,6 +65,6 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
     hypervisors = {"native": "none", "xen": "xen-pv"}
     if any(about == "calls_stay" and value for about, _, value, *_ in core.votes()):
         machine["cmdline"] = "noreplace-paravirt"
-    if core.backends:
-        machine["hypervisor"] = hypervisors.get(core.backends[0], core.backends[0])
+    if backends := backends_of(kernel, core):
+        machine["hypervisor"] = hypervisors.get(backends[0], backends[0])
     return machine
