@@ -192,7 +192,7 @@ lock_class!(
     ///
     /// A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
     /// atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
-    /// GIL do not load, and it was not tried in one built from source.
+    /// GIL do not load. From source PyO3 builds it for 3.14's and later ones, where it was not tried, and not for 3.13's.
     ///
     /// >>> lock = pvops.TicketLock()
     /// >>> with lock:
@@ -209,7 +209,7 @@ lock_class!(
     ///
     /// A `threading.Lock` in all that one has: `with`, `Condition`, timeouts, signals, weak references, fork. Its state is
     /// atomics, so that it needs no GIL; but the wheel is of the stable ABI, which builds of Python 3.13 and 3.14 without a
-    /// GIL do not load, and it was not tried in one built from source.
+    /// GIL do not load. From source PyO3 builds it for 3.14's and later ones, where it was not tried, and not for 3.13's.
     ///
     /// >>> lock = pvops.HybridLock()
     /// >>> with lock:
