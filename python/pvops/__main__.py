@@ -2,6 +2,6 @@
 
 import sys
 
-from pvops.cli import main
+from pvops.cli import command
 
-sys.exit(main())
+sys.exit(command())

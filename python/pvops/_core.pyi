@@ -248,6 +248,10 @@ class Tables:
         .parainstructions, in table order; with `low` and `high` those that touch [low, high). Of a jump label
         `inverted` is whether it jumps where its key is off."""
 
+    def key(self, table: str, row: int) -> int | None:
+        """The address of the static key, or of the key of the static call, that a row of its table names; None of other
+        rows."""
+
     def intrusions(self) -> list[tuple[int, int, int]]:
         """(from, to, site) of each direct branch that lands in the middle of a site."""
 
@@ -315,9 +319,17 @@ class BlockCounter:
 class Columns:
     """The sites of an image, one entry a row and column; rows of one site lie together."""
 
-    def __new__(cls, tables: Tables, tables_in_order: list[str], ops: list[str], slots: dict[int, int]) -> Columns:
+    def __new__(
+        cls,
+        tables: Tables,
+        tables_in_order: list[str],
+        ops: list[str],
+        slots: dict[int, int],
+        low: int = 0,
+        high: int = 18446744073709551615,
+    ) -> Columns:
         """`tables_in_order` is the order of rows within a site, `ops` names the ops by number, `slots` says which op
-        lies at an address."""
+        lies at an address; with `low` and `high` those of the sites that touch [low, high), and perhaps others near."""
 
     def __len__(self) -> int: ...
     @property

@@ -14,6 +14,7 @@ mod elf;
 pub mod exercise;
 mod ikconfig;
 pub mod kallsyms;
+mod large;
 mod module;
 mod moved;
 mod opened;
@@ -26,6 +27,7 @@ mod symtab;
 mod unpack;
 
 pub use container::{Container, ContainerKind};
+pub use large::LargeBytes;
 pub use module::{Blocks, KERNEL, Placement, StandIn};
 pub use opened::{Image, LoadedImage};
 pub use relocation::{Relocation, RelocationKind, Relocations};

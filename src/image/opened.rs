@@ -1,6 +1,7 @@
 //! An opened kernel: the bytes of its ELF file, and where which of them is linked. Everything in the headers is checked
 //! when it is opened, so that no other room meets a range that leaves the file.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -203,6 +204,12 @@ impl Image {
     /// Fails where the symbols cannot be read.
     pub fn place(&self, address: u64) -> Result<Option<(&str, u64)>> {
         let found = self.symbols()?.and_then(|symbols| symbols.at(address));
+        Ok(found.filter(|&(_, offset)| offset == 0 || self.section_at(address).is_some()))
+    }
+
+    /// As [`Image::place`], for addresses that are asked about one after the other: `last` is where the one before was.
+    pub fn place_near(&self, address: u64, last: &Cell<usize>) -> Result<Option<(&str, u64)>> {
+        let found = self.symbols()?.and_then(|symbols| symbols.at_near(address, last));
         Ok(found.filter(|&(_, offset)| offset == 0 || self.section_at(address).is_some()))
     }
 

@@ -189,7 +189,8 @@ impl UnpackBuffer {
     }
 }
 
-fn map(capacity: usize) -> Result<MmapMut> {
+/// Anonymous memory for this many bytes, in huge pages where the kernel has some.
+pub(super) fn map(capacity: usize) -> Result<MmapMut> {
     // Whole huge pages: since 6.12 the kernel aligns only such a mapping to huge pages.
     let capacity = capacity.checked_next_multiple_of(HUGE_PAGE).unwrap_or(capacity);
     let map = MmapOptions::new().len(capacity).no_reserve_swap().map_anon().map_err(|error| Error::io(&error))?;

@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::image::{Image, Section};
+use crate::image::{Image, LargeBytes, Section};
 use crate::plan::Plan;
 
 pub use patched::PatchedFile;
@@ -37,6 +37,16 @@ pub fn text(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// As [`text()`], in huge pages.
+pub fn large_text(image: &Image, plan: &Plan) -> Result<LargeBytes> {
+    let section = text_section(image)?;
+    let built = image.section_bytes(section);
+    let mut out = LargeBytes::with_capacity(built.len());
+    out.extend_from_slice(built);
+    write_into(image, section, plan, &mut out)?;
+    Ok(out)
+}
+
 fn text_section(image: &Image) -> Result<&Section> {
     image.section(".text").ok_or_else(|| Error::image("no section .text").in_file(image.name()))
 }
@@ -54,6 +64,11 @@ pub fn text_into(image: &Image, plan: &Plan, out: &mut [u8]) -> Result<()> {
         return Err(Error::image(format!("{} bytes of room for .text", out.len())).in_file(image.name()));
     }
     out.copy_from_slice(built);
+    write_into(image, section, plan, out)
+}
+
+/// Has the writes of a plan made in a section as built.
+fn write_into(image: &Image, section: &Section, plan: &Plan, out: &mut [u8]) -> Result<()> {
     for write in plan.writes().iter().filter(|w| section.contains(w.address)) {
         let bytes = plan.bytes(write);
         let at = (write.address - section.address) as usize;

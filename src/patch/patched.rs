@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Image, LargeBytes};
 use crate::plan::Plan;
 
 /// A patched file. Its bytes are the image's, but for its head, for the stretches that writes lie in, and for what stands
@@ -14,7 +14,7 @@ pub struct PatchedFile<'a> {
     /// What stands instead of the first bytes.
     pub(super) head: Vec<u8>,
     /// By offset, none overlapping.
-    changed: Vec<(usize, Vec<u8>)>,
+    changed: Vec<(usize, LargeBytes)>,
     /// What is added before the bytes from `end` on.
     pub(super) added: Vec<u8>,
     /// Where the ELF file ends.
@@ -46,7 +46,12 @@ impl<'a> PatchedFile<'a> {
                 _ => stretches.push(section),
             }
         }
-        file.changed = stretches.into_iter().map(|stretch| (stretch.start, bytes[stretch].to_vec())).collect();
+        let copy = |stretch: Range<usize>| {
+            let mut copy = LargeBytes::with_capacity(stretch.len());
+            copy.extend_from_slice(&bytes[stretch.clone()]);
+            (stretch.start, copy)
+        };
+        file.changed = stretches.into_iter().map(copy).collect();
         for write in plan.writes() {
             let written = plan.bytes(write);
             let (at, _) = places.of(write.address, written.len())?;

@@ -1,24 +1,55 @@
 //! The working copy of a kernel's code: what the passes read and write, each seeing what those before it wrote.
 
 use crate::error::{Error, Result};
-use crate::image::{Bits, Image};
+use crate::image::{Bits, Image, LargeBytes};
 
-/// Stretches of code at their addresses.
+/// Stretches of code at their addresses, as an image has them or a copy of it.
 #[derive(Debug, Clone)]
-pub struct LoadedCode {
+pub struct KernelCode<'a> {
     bits: Bits,
     /// By address.
     regions: Vec<Region>,
     /// Nearly everything is asked about `.text`.
     largest: usize,
-    bytes: Vec<u8>,
+    /// All of an image's file, where nothing is copied.
+    lent: Option<&'a [u8]>,
+    copied: LargeBytes,
 }
+
+/// A copy that passes write to.
+pub type LoadedCode = KernelCode<'static>;
 
 #[derive(Debug, Clone, Copy)]
 struct Region {
     start: u64,
     at: usize,
     len: usize,
+}
+
+impl<'a> KernelCode<'a> {
+    /// The code of an image where the image has it, for who does not write; `more` are other stretches of the image that
+    /// are asked about, by address and length.
+    pub fn lent(image: &'a Image, more: impl IntoIterator<Item = (u64, usize)>) -> KernelCode<'a> {
+        let place = |(start, len): (u64, usize)| {
+            let section = image.section_at(start)?;
+            image.read(start, len)?;
+            Some(Region { start, at: usize::try_from(section.offset + (start - section.address)).ok()?, len })
+        };
+        let code = image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
+        let code = code.map(|section| (section.address, image.section_bytes(section).len()));
+        let regions = code.chain(more).filter(|&(_, len)| len > 0).filter_map(place).collect();
+        KernelCode::in_order(image.bits(), regions, Some(image.bytes()), LargeBytes::with_capacity(0))
+    }
+
+    fn in_order(bits: Bits, mut regions: Vec<Region>, lent: Option<&'a [u8]>, copied: LargeBytes) -> KernelCode<'a> {
+        regions.sort_by_key(|region| region.start);
+        let largest = (0..regions.len()).max_by_key(|&i| regions[i].len).unwrap_or(0);
+        KernelCode { bits, regions, largest, lent, copied }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.lent.unwrap_or(&self.copied)
+    }
 }
 
 impl LoadedCode {
@@ -32,26 +63,41 @@ impl LoadedCode {
     /// A copy of these bytes at these addresses, which must not overlap.
     pub fn new<'a>(bits: Bits, parts: impl IntoIterator<Item = (u64, &'a [u8])>) -> LoadedCode {
         let parts: Vec<_> = parts.into_iter().collect();
-        let mut bytes = Vec::with_capacity(parts.iter().map(|(_, part)| part.len()).sum());
+        let mut bytes = LargeBytes::with_capacity(parts.iter().map(|(_, part)| part.len()).sum());
         let mut regions = Vec::with_capacity(parts.len());
         for (start, part) in parts {
             regions.push(Region { start, at: bytes.len(), len: part.len() });
             bytes.extend_from_slice(part);
         }
-        regions.sort_by_key(|region| region.start);
-        let largest = (0..regions.len()).max_by_key(|&i| regions[i].len).unwrap_or(0);
-        LoadedCode { bits, regions, largest, bytes }
+        KernelCode::in_order(bits, regions, None, bytes)
     }
 
     /// Adds bytes at an address where there are none.
     pub fn add(&mut self, start: u64, bytes: &[u8]) {
-        let region = Region { start, at: self.bytes.len(), len: bytes.len() };
-        self.bytes.extend_from_slice(bytes);
+        let region = Region { start, at: self.bytes().len(), len: bytes.len() };
+        self.own().extend_from_slice(bytes);
         let place = self.regions.partition_point(|other| other.start < start);
         self.regions.insert(place, region);
         self.largest += usize::from(place <= self.largest);
     }
 
+    /// Overwrites what is at this address.
+    pub fn poke(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        let place = self.place(address);
+        let place = place.and_then(|(at, end)| self.own().get_mut(..end)?.get_mut(at..at + bytes.len()));
+        place.ok_or_else(|| outside(address, bytes.len()))?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn own(&mut self) -> &mut LargeBytes {
+        if let Some(bytes) = self.lent.take() {
+            self.copied.extend_from_slice(bytes);
+        }
+        &mut self.copied
+    }
+}
+
+impl KernelCode<'_> {
     /// Pointer size.
     pub fn bits(&self) -> Bits {
         self.bits
@@ -71,19 +117,12 @@ impl LoadedCode {
 
     /// The code from this address to the end of its region; empty where there is none.
     pub fn from(&self, address: u64) -> &[u8] {
-        self.place(address).map_or(&[], |(at, end)| &self.bytes[at..end])
+        self.place(address).map_or(&[], |(at, end)| &self.bytes()[at..end])
     }
 
     /// `len` bytes at this address.
     pub fn read(&self, address: u64, len: usize) -> Result<&[u8]> {
         self.from(address).get(..len).ok_or_else(|| outside(address, len))
-    }
-
-    /// Overwrites what is at this address.
-    pub fn poke(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
-        let place = self.place(address).and_then(|(at, end)| self.bytes[..end].get_mut(at..at + bytes.len()));
-        place.ok_or_else(|| outside(address, bytes.len()))?.copy_from_slice(bytes);
-        Ok(())
     }
 
     /// Where a branch of `len` bytes with this displacement goes.

@@ -60,7 +60,7 @@ pub use differences::{Difference, Side, differences};
 pub use eras::ERAS;
 pub use guess::{Forms, Guess};
 pub use landmarks::Landmarks;
-pub use loaded::LoadedCode;
+pub use loaded::{KernelCode, LoadedCode};
 pub use machine::{Boot, Cfi, CfiMode, Known, Paravirt};
 pub use passes::{ALL_PASSES, Pass};
 pub use rules::{Rules, Stage};

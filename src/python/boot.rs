@@ -106,6 +106,15 @@ impl Tables {
         self.tables.alternatives.as_ref().map(|table| table.layout.name)
     }
 
+    /// The address of the static key, or of the key of the static call, that a row of its table names; None of other rows.
+    fn key(&self, table: &str, row: usize) -> Option<u64> {
+        match table {
+            "jump_labels" => self.tables.jump_labels.get(row).map(|label| label.key),
+            "static_calls" => self.tables.static_calls.get(row).map(|site| site.key),
+            _ => None,
+        }
+    }
+
     /// (from, to, site) of each direct branch that lands in the middle of a site.
     fn intrusions(&self, py: Python<'_>) -> Vec<(u64, u64, u64)> {
         let found = py.detach(|| sites::intrusions(&self.image, &self.tables));

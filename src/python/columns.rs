@@ -1,5 +1,6 @@
 //! `pvops._core.Columns`: the sites of an image as columns, and what is written from them.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -68,19 +69,23 @@ impl Columns {
 #[pymethods]
 impl Columns {
     /// The columns of some tables; `tables_in_order` is the order of rows within a site, `ops` names the ops by number, `slots`
-    /// says which op lies at an address.
+    /// says which op lies at an address; with `low` and `high` those of the sites that touch [low, high), and perhaps others
+    /// near.
     #[new]
+    #[pyo3(signature = (tables, tables_in_order, ops, slots, low = 0, high = u64::MAX))]
     fn new(
         py: Python<'_>,
         tables: &Tables,
         tables_in_order: Vec<String>,
         ops: Vec<String>,
         slots: HashMap<u64, u32>,
+        low: u64,
+        high: u64,
     ) -> PyResult<Columns> {
         let image = tables.image.clone();
         let constants = tables.tables.constants.iter().map(|c| c.table.section.clone()).collect();
         let names: Vec<&str> = tables_in_order.iter().map(String::as_str).collect();
-        let of = || columns::Columns::of(Arc::clone(&image), Arc::clone(&tables.tables), &names, slots);
+        let of = || columns::Columns::among(Arc::clone(&image), Arc::clone(&tables.tables), &names, slots, low..high);
         let columns = py.detach(of).map_err(|e| e.in_file(image.name()))?;
         Ok(Columns { image, columns: Arc::new(columns), ops: Arc::new(ops), constants: Arc::new(constants) })
     }
@@ -302,6 +307,7 @@ impl Written {
             constants: &self.constants,
             names: self.names,
             slide: self.slide,
+            last: Cell::default(),
         };
         let mut out = String::with_capacity(sites.len() * 256);
         writer.write(&mut out, self.form, sites, from == 0);

@@ -204,7 +204,7 @@ impl Plan {
     /// Writes the image after the writes to a file: as `elf`, `.text` alone as `text`, or a core file as `kcore`.
     fn save(&self, py: Python<'_>, path: PathBuf, format: &str) -> PyResult<()> {
         Ok(py.detach(|| match format {
-            "text" => patch::write_file(&path, &[&patch::text(&self.image, &self.plan)?]),
+            "text" => patch::write_file(&path, &[&patch::large_text(&self.image, &self.plan)?]),
             _ => patch::write_file(&path, &self.patched(format)?.pieces()),
         })?)
     }

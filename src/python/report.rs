@@ -17,7 +17,7 @@ use crate::verify::{self as core, Unknown};
 /// What was found in memory.
 #[pyclass(frozen, module = "pvops._core")]
 pub struct Report {
-    pub(super) report: core::Report,
+    pub(super) report: Arc<core::Report>,
     /// The modules that are loaded, or why they could not be listed.
     pub(super) loaded: std::result::Result<Vec<LoadedModule>, String>,
     pub(super) modules: Vec<core::Module>,

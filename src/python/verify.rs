@@ -181,7 +181,7 @@ impl Verifier {
             let held = self.held(found.slide)?;
             let verifier = held.borrow_dependent();
             let view = core::View::new(verifier.text(), &text.bytes, &text.unread)?;
-            let report = verifier.verify(&view, &known.0);
+            let report = verifier.verify_again(&view, &known.0);
             let modules = verifier.modules(&self.image, &report.state, &linked)?;
             Ok((report, modules, list))
         };

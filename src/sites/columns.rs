@@ -1,6 +1,7 @@
 //! Every row of the tables, grouped by site: what listings, counts and look-ups are made from.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::order;
@@ -68,6 +69,17 @@ impl Columns {
     ///
     /// Fails where there is no table of a name, or too many rows.
     pub fn of(image: Arc<Image>, tables: Arc<Tables>, names: &[&str], slots: HashMap<u64, u32>) -> Result<Columns> {
+        Columns::among(image, tables, names, slots, 0..u64::MAX)
+    }
+
+    /// Likewise, of the sites that may touch some addresses: to look up a few takes no order of all.
+    pub fn among(
+        image: Arc<Image>,
+        tables: Arc<Tables>,
+        names: &[&str],
+        slots: HashMap<u64, u32>,
+        range: Range<u64>,
+    ) -> Result<Columns> {
         let (mut parts, mut rows) = (Vec::new(), 0_usize);
         for name in names {
             for part in tables.parts(name)? {
@@ -82,9 +94,18 @@ impl Columns {
         for &(_, part) in &parts {
             tables.push_addresses(part, &mut listed);
         }
-        let mut order = order::by_address(&listed);
         // Rows that name no site have address 0.
-        order.drain(..order.partition_point(|&number| listed[number as usize] == 0));
+        let order = if range == (0..u64::MAX) {
+            let mut order = order::by_address(&listed);
+            order.drain(..order.partition_point(|&number| listed[number as usize] == 0));
+            order
+        } else {
+            let low = range.start.saturating_sub(LONGEST).max(1);
+            let near = (0..).zip(&listed).filter(|&(_, address)| (low..range.end).contains(address));
+            let mut order: Vec<u32> = near.map(|(number, _)| number).collect();
+            order.sort_by_key(|&number| listed[number as usize]);
+            order
+        };
         let mut columns = Columns {
             address: order.iter().map(|&number| listed[number as usize]).collect(),
             image,
@@ -162,7 +183,7 @@ impl Columns {
     }
 
     /// The rows of a site.
-    pub fn rows_of(&self, site: usize) -> std::ops::Range<usize> {
+    pub fn rows_of(&self, site: usize) -> Range<usize> {
         self.first[site] as usize..self.first[site + 1] as usize
     }
 

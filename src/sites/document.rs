@@ -3,6 +3,7 @@
 //! What the keys mean is the contract of `pvops sites` (schema `pvops.sites/1`); the layout of the JSON is that of a
 //! printer which indents by one space.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 
 use super::columns::Columns;
@@ -58,6 +59,8 @@ pub struct Writer<'a> {
     pub names: bool,
     /// The KASLR offset of the kernel whose run-time addresses are shown beside the linked ones; 0 for none.
     pub slide: u64,
+    /// Where the symbol of the last site was found: that of the next is near.
+    pub last: Cell<usize>,
 }
 
 /// One row's members in the order of the document: name, and value as JSON.
@@ -101,7 +104,7 @@ impl Writer<'_> {
     }
 
     fn place(&self, address: u64) -> Option<(&str, u64)> {
-        if self.names { self.image.place(address).ok().flatten() } else { None }
+        if self.names { self.image.place_near(address, &self.last).ok().flatten() } else { None }
     }
 
     fn op(&self, number: u32) -> std::borrow::Cow<'_, str> {
@@ -118,15 +121,25 @@ impl Writer<'_> {
     /// `"address": …, "section": …, "symbol": …`, with `between` the members.
     fn json_head(&self, out: &mut String, site: usize, between: &str) {
         let address = self.columns.site_address(site);
-        let _ = write!(out, "\"address\": \"{address:#x}\"{between}");
+        out.push_str("\"address\": \"");
+        hexadecimal(out, address);
+        out.push('"');
+        out.push_str(between);
         if self.slide != 0 {
             let _ = write!(out, "\"runtime_address\": \"{:#x}\"{between}", address.wrapping_add(self.slide));
         }
         out.push_str("\"section\": ");
         json_string(out, self.section(address));
-        let _ = write!(out, "{between}\"symbol\": ");
+        out.push_str(between);
+        out.push_str("\"symbol\": ");
         match self.place(address) {
-            Some((name, offset)) => json_string(out, &format!("{name}+{offset:#x}")),
+            Some((name, offset)) => {
+                out.push('"');
+                json_text(out, name);
+                out.push('+');
+                hexadecimal(out, offset);
+                out.push('"');
+            }
             None => out.push_str("null"),
         }
     }
@@ -163,11 +176,18 @@ impl Writer<'_> {
 
     fn csv_line(&self, out: &mut String, site: usize, row: usize) {
         let address = self.columns.site_address(site);
-        let _ = write!(out, "{address:#x},");
+        hexadecimal(out, address);
+        out.push(',');
         csv_field(out, self.section(address));
         out.push(',');
-        if let Some((name, offset)) = self.place(address) {
-            csv_field(out, &format!("{name}+{offset:#x}"));
+        match self.place(address) {
+            Some((name, offset)) if is_plain(name) => {
+                out.push_str(name);
+                out.push('+');
+                hexadecimal(out, offset);
+            }
+            Some((name, offset)) => csv_field(out, &format!("{name}+{offset:#x}")),
+            None => {}
         }
         out.push(',');
         self.members(row).csv(out);
@@ -216,12 +236,17 @@ impl Writer<'_> {
 impl Members<'_, '_> {
     fn json(&self, out: &mut String, between: &str) {
         let Members { writer, table, row } = self;
-        let _ = write!(out, "\"table\": \"{table}\"{between}\"index\": {}", row.index);
+        for part in ["\"table\": \"", table, "\"", between, "\"index\": "] {
+            out.push_str(part);
+        }
+        decimal(out, row.index.into());
         if let Some(op) = row.op_type {
             let _ = write!(out, "{between}\"type\": {op}{between}\"op\": ");
             json_string(out, &writer.op(op));
         }
-        let _ = write!(out, "{between}\"len\": {}", row.len);
+        out.push_str(between);
+        out.push_str("\"len\": ");
+        decimal(out, row.len.into());
         if *table == "paravirt" {
             let _ = write!(out, "{between}\"clobbers\": ");
             match row.clobbers {
@@ -244,7 +269,11 @@ impl Members<'_, '_> {
         }
         for (name, value) in [("key", row.key), ("target", row.target)] {
             if let Some(value) = value {
-                let _ = write!(out, "{between}\"{name}\": \"{value:#x}\"");
+                for part in [between, "\"", name, "\": \""] {
+                    out.push_str(part);
+                }
+                hexadecimal(out, value);
+                out.push('"');
             }
         }
     }
@@ -252,14 +281,19 @@ impl Members<'_, '_> {
     /// The fields from `table` to `constant`, each with a comma behind it.
     fn csv(&self, out: &mut String) {
         let Members { writer, table, row } = self;
-        let _ = write!(out, "{table},{},", row.index);
+        out.push_str(table);
+        out.push(',');
+        decimal(out, row.index.into());
+        out.push(',');
         if let Some(op) = row.op_type {
             let _ = write!(out, "{op},");
             csv_field(out, &writer.op(op));
         } else {
             out.push(',');
         }
-        let _ = write!(out, ",{},", row.len);
+        out.push(',');
+        decimal(out, row.len.into());
+        out.push(',');
         for value in [row.clobbers, row.feature] {
             if let Some(value) = value {
                 let _ = write!(out, "{value}");
@@ -275,7 +309,7 @@ impl Members<'_, '_> {
         out.push_str(if row.direct_call == Some(true) { "True," } else { "," });
         for value in [row.key, row.target] {
             if let Some(value) = value {
-                let _ = write!(out, "{value:#x}");
+                hexadecimal(out, value);
             }
             out.push(',');
         }
@@ -291,6 +325,15 @@ impl Members<'_, '_> {
 /// A string as JSON has it, in ASCII.
 fn json_string(out: &mut String, text: &str) {
     out.push('"');
+    json_text(out, text);
+    out.push('"');
+}
+
+/// What stands between the quotes of a string.
+fn json_text(out: &mut String, text: &str) {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        return out.push_str(text);
+    }
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -304,14 +347,55 @@ fn json_string(out: &mut String, text: &str) {
             }
         }
     }
-    out.push('"');
+}
+
+/// A number as `{:#x}` has it. That takes five times as long, and a long list has a million.
+fn hexadecimal(out: &mut String, value: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.push_str("0x");
+    let digits = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.push(char::from(DIGITS[(value >> (4 * digit) & 15) as usize]));
+    }
+}
+
+/// A number as `{}` has it.
+fn decimal(out: &mut String, mut value: u64) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    while at > 0 && (value > 0 || at == digits.len()) {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+    digits[at..].iter().for_each(|&digit| out.push(char::from(digit)));
+}
+
+/// Whether a field of CSV stands as it is.
+fn is_plain(text: &str) -> bool {
+    !text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r'))
 }
 
 /// A field of CSV, in quotes where it has to be (RFC 4180).
 fn csv_field(out: &mut String, text: &str) {
-    if text.contains(['"', ',', '\n', '\r']) {
-        let _ = write!(out, "\"{}\"", text.replace('"', "\"\""));
-    } else {
+    if is_plain(text) {
         out.push_str(text);
+    } else {
+        let _ = write!(out, "\"{}\"", text.replace('"', "\"\""));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_the_standard_library_does() {
+        for value in (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 9]).chain([u64::MAX]) {
+            let (mut hex, mut dec) = (String::new(), String::new());
+            hexadecimal(&mut hex, value);
+            decimal(&mut dec, value);
+            assert_eq!((hex, dec), (format!("{value:#x}"), format!("{value}")));
+        }
     }
 }

@@ -1,14 +1,16 @@
 //! How a [`SiteMap`] is made: of a kernel's image for its [`Verifier`], or of a module in one.
 
+use std::sync::Mutex;
+
 use super::Verifier;
 use super::counting::MAX_TEMPLATE;
 use super::info::KernelInfo;
-use super::site_map::{Cluster, ModuleHost, SiteMap};
-use super::visit::Kind;
+use super::site_map::{Cluster, ModuleHost, SiteMap, is_of_hashes};
+use super::visit::{Kind, Visit};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::plan::{Landmarks, LoadedCode, Rules};
-use crate::sites::{Reserved, Tables};
+use crate::plan::{KernelCode, Landmarks, LoadedCode, Rules};
+use crate::sites::{Alternative, Reserved, Tables};
 
 /// The longest cluster, in bytes; those of real kernels are far shorter.
 const LONGEST: u64 = 1 << 16;
@@ -26,7 +28,7 @@ impl<'a> Verifier<'a> {
         tables: &'a Tables,
         rules: &'a Rules,
         info: KernelInfo,
-        code: LoadedCode,
+        code: KernelCode<'a>,
     ) -> Result<Verifier<'a>> {
         let built = || {
             let section = image.section(".text").ok_or_else(|| Error::image("no section .text"))?;
@@ -43,7 +45,7 @@ impl<'a> Verifier<'a> {
             map.end = image.bounds().1;
             map.collect(image, None)?;
             map.cut()?;
-            Ok(Verifier { map })
+            Ok(Verifier { map, clean: Mutex::new(None) })
         };
         built().map_err(|error| error.in_file(image.name()))
     }
@@ -128,12 +130,23 @@ impl<'a> SiteMap<'a> {
                     }
                 }
             }
+            let passes = passes(&self.visits[first..last]);
             let (first_u32, count) = (first as u32, (last - first) as u32);
-            self.clusters.push(Cluster { start, len: (end - start) as u32, first: first_u32, count });
+            self.clusters.push(Cluster { start, len: (end - start) as u32, first: first_u32, count, passes });
             first = last;
         }
+        let rows = self.tables.alternatives.iter().flat_map(|table| &table.rows);
+        let end = |row: &Alternative| row.replacement.saturating_add(row.replacement_len.into());
+        self.nested = rows.map(|row| !self.touching(row.replacement, end(row)).is_empty()).collect();
         Ok(())
     }
+}
+
+/// How many passes come here, those of hashes aside.
+fn passes(visits: &[Visit]) -> u8 {
+    let seen = |kind: Kind| visits.iter().map(|visit| visit.kind.pass()).position(|pass| pass == kind.pass());
+    let first = |&(at, visit): &(usize, &Visit)| !is_of_hashes(visit.kind.pass()) && seen(visit.kind) == Some(at);
+    visits.iter().enumerate().filter(first).take(2).count() as u8
 }
 
 /// Table order within a stage.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::form::{SHORT, same};
 use super::infer::Vote;
 use super::nearest::nearest;
 use super::owners::{self, Owned, Owner, Writers};
@@ -75,13 +76,19 @@ pub struct Report {
     pub spans: Vec<(u64, u32, Pass)>,
 }
 
+/// A report, and whether every byte was read and is what the state makes it, none of them counted calls.
+pub(super) struct Judged {
+    pub report: Report,
+    pub clean: bool,
+}
+
 pub(super) fn judge(
     map: &SiteMap<'_>,
     view: &View<'_>,
     state: State,
     votes: Vec<Vote>,
     backends: Vec<String>,
-) -> Report {
+) -> Judged {
     let (start, end) = map.text;
     let memory = view.all();
     let Compared { mut counts, mut spans, fits } = hold(map, memory, &state);
@@ -102,7 +109,8 @@ pub(super) fn judge(
         unexplained = unexplained_runs(map, view, &state, &votes, &expected);
     }
     let explained = ALL_PASSES.iter().zip(counts).filter(|&(_, bytes)| bytes > 0);
-    Report {
+    let clean = fits && view.unread().is_empty();
+    let report = Report {
         address: start,
         size: memory.len() as u64,
         explained: explained.map(|(&pass, bytes)| Explained { pass, bytes }).collect(),
@@ -119,7 +127,30 @@ pub(super) fn judge(
         votes,
         backends,
         spans,
+    };
+    Judged { report, clean }
+}
+
+/// Whether memory was read whole and is byte for byte what a state makes it.
+pub(super) fn is_clean(map: &SiteMap<'_>, view: &View<'_>, state: &State) -> bool {
+    let (memory, start) = (view.all(), map.text.0);
+    let built = map.code.from(start);
+    let (mut long, mut done) = (Vec::new(), 0);
+    for cluster in map.touching(start, map.text.1) {
+        let Some(at) = cluster.start.checked_sub(start).map(|at| at as usize) else { continue };
+        let mut short = [0; SHORT];
+        let form = map.form_in(cluster, state, &mut short, &mut long);
+        let end = at + form.len();
+        let (Some(was), Some(is)) = (built.get(at..end), memory.get(at..end)) else { continue };
+        if same(form, was) {
+            continue;
+        }
+        if built[done..at] != memory[done..at] || !same(form, is) {
+            return false;
+        }
+        done = end;
     }
+    view.unread().is_empty() && built[done..memory.len()] == memory[done..]
 }
 
 /// Memory held to what it should be.
@@ -131,9 +162,12 @@ struct Compared {
     fits: bool,
 }
 
-/// Holds all of memory to the state: on two threads, half of the clusters each.
+/// Holds all of memory to the state: on two threads, half of the clusters each, where two may run at a time.
 fn hold(map: &SiteMap<'_>, memory: &[u8], state: &State) -> Compared {
     let clusters = map.touching(map.text.0, map.text.1);
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1) {
+        return part(map, memory, state, clusters, 0..memory.len());
+    }
     let (low, high) = clusters.split_at(clusters.len() / 2);
     let at = |cluster: &Cluster| cluster.start.saturating_sub(map.text.0) as usize;
     let middle = high.first().map_or(memory.len(), at);
@@ -157,26 +191,33 @@ fn part(map: &SiteMap<'_>, memory: &[u8], state: &State, clusters: &[Cluster], r
     let start = map.text.0;
     let built = map.code.from(start);
     let mut held = Compared { counts: [0; ALL_PASSES.len()], spans: Vec::new(), fits: true };
-    let (mut form, mut owners) = (Vec::new(), Vec::new());
+    let (mut long, mut again, mut owners) = (Vec::new(), Vec::new(), Vec::new());
     let mut done = range.start;
     for cluster in clusters {
         let Some(at) = cluster.start.checked_sub(start).map(|at| at as usize) else { continue };
-        map.attributed(cluster, state, &mut form, &mut owners);
+        let mut short = [0; SHORT];
+        let form = map.form_in(cluster, state, &mut short, &mut long);
         let end = at + form.len();
         let (Some(was), Some(is)) = (built.get(at..end), memory.get(at..end)) else { continue };
-        held.fits &= built[done..at] == memory[done..at] && form == is;
-        done = end;
-        if form == was {
+        if same(form, was) {
+            // It is compared with what is around it.
             continue;
         }
+        held.fits &= built[done..at] == memory[done..at] && same(form, is);
+        done = end;
+        let pass = map.only_pass(cluster, state);
+        if pass.is_none() {
+            map.attributed(cluster, state, &mut again, &mut owners);
+        }
         let mut last = None;
-        for (((built, is), form), owner) in was.iter().zip(is).zip(&form).zip(&owners) {
+        for (i, ((built, is), form)) in was.iter().zip(is).zip(form).enumerate() {
             if built != form
                 && is == form
-                && let Some(count) = held.counts.get_mut(usize::from(*owner))
+                && let owner = pass.map_or_else(|| owners[i], |pass| pass as u8)
+                && let Some(count) = held.counts.get_mut(usize::from(owner))
             {
                 *count += 1;
-                last = ALL_PASSES.get(usize::from(*owner)).copied();
+                last = ALL_PASSES.get(usize::from(owner)).copied();
             }
         }
         if let Some(pass) = last {

@@ -10,7 +10,7 @@ use super::counting::MAX_TEMPLATE;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::memory::{LinkedBytes, Location, Memory as Dump};
-use crate::plan::{Landmarks, LoadedCode};
+use crate::plan::{KernelCode, Landmarks, LoadedCode};
 
 /// `.text` as a dump has it.
 #[derive(Debug)]
@@ -21,20 +21,25 @@ pub struct Text<'m> {
     pub unread: Vec<Range<u64>>,
 }
 
-/// All code of an image as loaded this far from where it was linked, before any pass.
-pub fn code(image: &Image, slide: u64) -> Result<LoadedCode> {
+/// All code of an image as loaded this far from where it was linked, before any pass. It is copied only where it slid.
+pub fn code(image: &Image, slide: u64) -> Result<KernelCode<'_>> {
     // The template of what counts calls is data, copied into text as the rest of what is loaded.
     let template = Landmarks::of(image)?.call_template.and_then(|(start, end)| {
         let len = end.checked_sub(start).filter(|&len| len <= MAX_TEMPLATE)? as usize;
         Some((start, image.read(start, len)?))
     });
+    if slide == 0 {
+        let code = KernelCode::lent(image, None);
+        return Ok(match template.filter(|&(start, _)| code.from(start).is_empty()) {
+            Some((start, bytes)) => KernelCode::lent(image, Some((start, bytes.len()))),
+            None => code,
+        });
+    }
     let mut code = LoadedCode::of(image);
     if let Some((start, bytes)) = template.filter(|&(start, _)| code.from(start).is_empty()) {
         code.add(start, bytes);
     }
-    if slide != 0
-        && let Some(relocations) = image.relocations()?
-    {
+    if let Some(relocations) = image.relocations()? {
         for field in relocations.all() {
             let width = field.kind.width();
             if let Ok(linked) = code.read(field.address, width) {

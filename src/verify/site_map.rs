@@ -10,7 +10,7 @@ use super::state::State;
 use super::view::View;
 use super::visit::{Branch, OpSlot, Visit};
 use crate::image::{Bits, Image};
-use crate::plan::{ALL_PASSES, Landmarks, LoadedCode, Pass, Rules, Stage};
+use crate::plan::{ALL_PASSES, KernelCode, Landmarks, Pass, Rules, Stage};
 use crate::sites::{Reserved, Tables};
 
 /// A stretch of code, and the visits in it: in the order of the stages, then of the tables.
@@ -20,6 +20,13 @@ pub(super) struct Cluster {
     pub len: u32,
     pub first: u32,
     pub count: u32,
+    /// How many passes come to it, those of hashes aside.
+    pub passes: u8,
+}
+
+/// Whether a pass rewrites hashes, or what checks them.
+pub(super) fn is_of_hashes(pass: Pass) -> bool {
+    matches!(pass, Pass::Cfi | Pass::CfiCallers)
 }
 
 impl Cluster {
@@ -53,7 +60,7 @@ pub(super) struct SiteMap<'a> {
     pub info: KernelInfo,
     pub landmarks: Landmarks,
     /// The code as loaded, before any pass.
-    pub code: LoadedCode,
+    pub code: KernelCode<'a>,
     pub bits: Bits,
     /// `.text`.
     pub text: (u64, u64),
@@ -64,6 +71,8 @@ pub(super) struct SiteMap<'a> {
     pub(super) groups: [Vec<u32>; ALL_PASSES.len()],
     pub branches: Vec<Option<Branch>>,
     pub slots: Vec<OpSlot>,
+    /// By row of `.altinstructions`: whether its replacement has sites itself.
+    pub nested: Vec<bool>,
     /// Slot of each direct-call row.
     pub row_slots: Vec<Option<u16>>,
     /// Address of each static key, and whether it is on as built.
@@ -98,7 +107,7 @@ impl<'a> SiteMap<'a> {
         rules: &'a Rules,
         info: KernelInfo,
         landmarks: Landmarks,
-        code: LoadedCode,
+        code: KernelCode<'a>,
         text: (u64, u64),
     ) -> SiteMap<'a> {
         SiteMap {
@@ -115,6 +124,7 @@ impl<'a> SiteMap<'a> {
             groups: Default::default(),
             branches: Vec::new(),
             slots: Vec::new(),
+            nested: Vec::new(),
             row_slots: Vec::new(),
             keys: Vec::new(),
             calls: Vec::new(),

@@ -163,7 +163,7 @@ impl State {
 }
 
 /// What the user knows: it is not inferred, and sites that say otherwise are unexplained. `None`, or absent: inferred.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// The kernel's nops.
     pub nops: Option<&'static NopTable>,

@@ -22,13 +22,14 @@ RECORD = Path(__file__).with_name("instructions.json")
 #: Functions of the image, each with some sites.
 FUNCTIONS = 800
 
-#: Job → what it does with an open `kernel`, its bytes `image` and its `text` as built.
+#: Job → what it does with an open `kernel`, its bytes `image`, and memory of it: `text` as built, or `changed`.
 JOBS: Mapping[str, str] = {
     "open an image and read its tables": "_core.Tables.read(_core.Image.from_bytes('image', image))",
     "group the sites and count them": "kernel.sites.of_table('alternatives').counts()",
     "write all rows as JSON": "for piece in kernel.sites.columns.written('json'): pass",
     "plan a boot and apply it": "kernel.plan('kvm').apply()",
-    "judge memory": "kernel.verify(text)",
+    "judge memory": "kernel.verify(changed)",
+    "judge the same memory again": "kernel.verify(text)",
 }
 _HEAD = """
 import os, sys
@@ -38,6 +39,8 @@ image = open(sys.argv[1], "rb").read()
 kernel = pvops.kernel.open(image)
 address, size = next((a, s) for name, a, s, _ in kernel.image.sections() if name == ".text")
 text = kernel.image.read(address, size)
+# What is not clean is judged anew each time.
+changed = text[:-1] + bytes([text[-1] ^ 1])
 """
 
 

@@ -127,6 +127,18 @@ def test_sites_are_found_by_address(sites: Sites) -> None:
     assert first.address == everywhere[0].address
 
 
+def test_sites_near_an_address_are_those_of_the_whole_list(sites: Sites) -> None:
+    everywhere = sorted(sites, key=lambda site: site.address)
+    step = max(1, len(everywhere) // 20)
+    for low, high in pairwise(site.address + 1 for site in everywhere[::step]):
+        for end in (low + 1, min(high, low + 4096)):
+            fresh = Sites(sites.view, sites._ops, sites._order)
+            found = fresh.near(low, end)
+            assert [_document(site) for site in found] == [_document(site) for site in sites.within(low, end)]
+            assert "columns" not in fresh.__dict__
+    assert sites.near(5, 5) == []
+
+
 def test_columns_are_read_through_the_buffer_protocol(sites: Sites) -> None:
     columns = sites.columns
     rows = [(site, row) for site in sites for row in site.rows]

@@ -48,6 +48,16 @@ def main(argv: list[str] | None = None) -> int:
         return _run(args, stream)
 
 
+def command() -> int:
+    """As `main`, for a process that ends with it."""
+    import gc
+
+    status = main()
+    # Python looks for garbage once more at its end, where the system takes all memory back anyway.
+    gc.freeze()
+    return status
+
+
 def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
     from pvops.cli import streams
     from pvops.errors import Error

@@ -78,22 +78,24 @@ def jobs() -> int:
 
 def machine_of(args: argparse.Namespace) -> Machine | str | None:
     """The machine of ``--machine``, as `Kernel.plan` takes it: None without one, and the word ``baseline`` as it is."""
-    from pvops.kernel import BASELINE
-    from pvops.machine.machine import Machine
-
     if getattr(args, "machine_read", None) is not None:
         read: Machine | str = args.machine_read
         return read
+    if args.machine is None:
+        return None
+    from pvops.kernel import BASELINE
+    from pvops.machine.machine import Machine
+
     if args.machine == "-":
         return Machine.parse(sys.stdin.read(), name="<stdin>")
-    if args.machine not in (None, BASELINE) and not os.path.exists(args.machine):
+    if args.machine != BASELINE and not os.path.exists(args.machine):
         from pvops import backends
 
         name, _, machine = args.machine.partition(":")
         if name.casefold() in backends.names():
             instead = f"--backend {name.casefold()}{' --machine ' + machine if machine else ''}"
             raise UsageError(f"--machine {args.machine}: {name} is a backend: {instead}")
-    return args.machine if args.machine in (None, BASELINE) else Machine.load(args.machine)
+    return args.machine if args.machine == BASELINE else Machine.load(args.machine)
 
 
 def say_assumed(args: argparse.Namespace, machine: Machine | None, text: str = "") -> None:

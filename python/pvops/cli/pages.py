@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
 from pvops.cli import output
-from pvops.render import html
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.machine.machine import Machine
+    from pvops.render import html
 
 
 def wanted(args: argparse.Namespace) -> bool:
@@ -30,12 +29,18 @@ def wanted(args: argparse.Namespace) -> bool:
 
 def made(args: argparse.Namespace, machine: Machine | str | None = None) -> html.Made:
     """What the foot of the page says."""
+    import shlex
+
+    from pvops.render import html
+
     named = machine if isinstance(machine, str) or machine is None else machine.name
     return html.Made(shlex.join(["pvops", *args.words]), named)
 
 
 def write(args: argparse.Namespace, page: str, what: str) -> None:
     """Writes the page and says so, with what is on it."""
+    from pvops.render import html
+
     html.write(args.html, page)
     if args.html != "-":
         output.note(f"{what} -> {args.html}")

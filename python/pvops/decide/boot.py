@@ -102,7 +102,6 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     one_cpu = (False, "no .smp_locks")
     checks = None
     if kernel.has_section(".altinstructions"):
-        from pvops.decide.cfi import cfi
         from pvops.decide.keys import predict_calls, predict_keys
         from pvops.decide.prediction import predict
         from pvops.decide.returns import return_thunk, uniprocessor
@@ -121,7 +120,10 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         calls = of_calls = predict_calls(words, kernel)
         keys_changed, calls_changed = of_keys.changed, of_calls.changed
         early = {key for key in calls_changed if calls[key].early}
-        checks = cfi(booted, words) if kernel.has_section(".cfi_sites") else None
+        if kernel.has_section(".cfi_sites"):
+            from pvops.decide.cfi import cfi
+
+            checks = cfi(booted, words)
     if state is not None:
         features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _SAVED)
         checks = (*state.cfi, True) if state.cfi is not None else checks
@@ -241,7 +243,7 @@ def _known(guessed: Mapping[K, V], held: Mapping[K, V] | None) -> dict[K, tuple[
 
 #: ``movabs $0x7ffffffff000,%REG``, and near it ``dec %REG``: the number, and all of it.
 _END_OF_USER_SPACE = bytes.fromhex("00f0ffffff7f0000")
-_LESS_ONE = re.compile(rb"H[\xb8-\xbf]" + re.escape(_END_OF_USER_SPACE) + rb".{0,16}?H\xff[\xc8-\xcf]", re.DOTALL)
+_LESS_ONE = rb"H[\xb8-\xbf]" + re.escape(_END_OF_USER_SPACE) + rb".{0,16}?H\xff[\xc8-\xcf]"
 _LESS_ONE_SIZE = 29
 
 
@@ -266,7 +268,7 @@ def _user_ptr_max(machine: Machine, kernel: KernelImage) -> int:
     near = (
         kernel.image.read(at - 2, min(_LESS_ONE_SIZE, *(end - at + 2 for end in ends if end > at))) for at in places
     )
-    first = any(_LESS_ONE.match(code) for code in near if code is not None)
+    first = any(re.match(_LESS_ONE, code, re.DOTALL) for code in near if code is not None)
     return ((1 << 56) if five_levels else (1 << 47)) - 4096 - first
 
 

@@ -40,12 +40,12 @@ _NULL_PREEMPT = ("preempt_schedule", "preempt_schedule_notrace", "irqentry_exit_
 _VECTORS = (("ni", ("sha_ni",)), ("avx2", ("avx", "avx2", "bmi2")), ("avx", ("avx",)), ("ssse3", ("ssse3",)))
 #: Their instructions: sha256rnds2 and sha1rnds4; rorx; vpshufb; pshufb.
 _VECTOR_SIGNS = (
-    ("ni", re.compile(rb"\x0f\x38\xcb|\x0f\x3a\xcc")),
-    ("avx2", re.compile(rb"\xc4[\x03-\xe3][\x7b\xfb]\xf0", re.DOTALL)),
-    ("avx", re.compile(rb"\xc4[\x02-\xe2].\x00", re.DOTALL)),
-    ("ssse3", re.compile(rb"\x66[\x40-\x4f]?\x0f\x38\x00")),
+    ("ni", rb"\x0f\x38\xcb|\x0f\x3a\xcc"),
+    ("avx2", rb"\xc4[\x03-\xe3][\x7b\xfb]\xf0"),
+    ("avx", rb"\xc4[\x02-\xe2].\x00"),
+    ("ssse3", rb"\x66[\x40-\x4f]?\x0f\x38\x00"),
 )
-_CALLS = re.compile(rb"\xe8(?=(....))", re.DOTALL)
+_CALLS = rb"\xe8(?=(....))"
 #: Bytes of a function that brackets such code, and as far as the code's first rounds go.
 _WRAPPER, _VECTOR_BYTES = 112, 640
 
@@ -237,10 +237,13 @@ def _vector_code(kernel: KernelImage, function: int) -> str | None:
     between kernel_fpu_begin() and kernel_fpu_end()."""
     code = kernel.image.read(function, _WRAPPER) or b""
     places = [
-        function + call.end() + 4 + int.from_bytes(call[1], "little", signed=True) for call in _CALLS.finditer(code)
+        function + call.end() + 4 + int.from_bytes(call[1], "little", signed=True)
+        for call in re.finditer(_CALLS, code, re.DOTALL)
     ]
     bodies = [kernel.image.read(place, _VECTOR_BYTES) or b"" for place in (function, *places) if place >= 0]
-    return next((kind for kind, sign in _VECTOR_SIGNS if any(sign.search(body) for body in bodies)), None)
+    return next(
+        (kind for kind, sign in _VECTOR_SIGNS if any(re.search(sign, body, re.DOTALL) for body in bodies)), None
+    )
 
 
 def _locks(words: FeatureWords) -> dict[str, CallTarget]:

@@ -74,7 +74,16 @@ def _builtin(kernel: KernelImage) -> str:
 
 
 def hooks(kernel: KernelImage, facts: Facts) -> Hooks | None:
-    """What the modules put in place; None on kernels that call their hooks otherwise."""
+    """What the modules put in place, found once for a boot's facts; None on kernels that call their hooks otherwise."""
+    if facts not in _HOOKED:
+        _HOOKED[facts] = _hooks(kernel, facts)
+    return _HOOKED[facts]
+
+
+_HOOKED: weakref.WeakKeyDictionary[Facts, Hooks | None] = weakref.WeakKeyDictionary()
+
+
+def _hooks(kernel: KernelImage, facts: Facts) -> Hooks | None:
     table = kernel.address_of("static_calls_table")
     if table is None or kernel.bits != 64:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from pvops.decide.answers import Rule
@@ -37,6 +38,7 @@ def rule(restates: str, *features: str) -> Callable[[Rule], Rule]:
     return register
 
 
+@cache
 def rules() -> Mapping[str, Entry]:
     """All rules, by the kernel's name of the feature."""
     from importlib import import_module

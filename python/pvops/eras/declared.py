@@ -7,6 +7,7 @@ Bit numbers in the words that Linux itself assigns shift between stable releases
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 from pvops.errors import OpsError
@@ -64,4 +65,4 @@ def _changed(before: Mapping[str, int], words: Mapping[int, str]) -> Mapping[str
         if numbers.pop(gone, None) is None:
             raise OpsError(f"there was no {gone}")
     numbers |= {name: word * 32 + int(bit) for word, name, _, bit in changes if bit}
-    return dict(sorted(numbers.items(), key=lambda item: item[1]))
+    return dict(sorted(numbers.items(), key=itemgetter(1)))

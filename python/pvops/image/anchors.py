@@ -130,6 +130,10 @@ ANCHORS: Sequence[Anchor] = (
 )
 
 
+#: The target of a replacement that is one call or jump → the anchor; no other is about such rows.
+_BY_TARGET = {anchor.target: at for at, anchor in enumerate(ANCHORS) if anchor.target is not None}
+
+
 def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
     """Feature → number, for those that a kernel's rows give away; a pattern with several numbers gives none."""
     names = _Names(kernel)
@@ -140,22 +144,21 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
         if rows.direct_call:
             calls[rows.number] += len(rows.places)
             continue
-        targets: dict[str, int] = {}
+        if _branches(rows):
+            for index, address, replacement in rows.places:
+                if (at := _BY_TARGET.get(names.target(rows, replacement) or "", -1)) >= 0:
+                    matches.append((address, index, at, rows.number, 1))
+            continue
         functions: dict[str, list[int]] = {}
         for at, anchor in enumerate(ANCHORS):
-            if not anchor.holds(rows):
+            if anchor.target is not None or not anchor.holds(rows):
                 continue
-            if anchor.target is not None:
-                targets[anchor.target] = at
-            elif anchor.places:
+            if anchor.places:
                 for place in anchor.places:
                     functions.setdefault(place, []).append(at)
             else:
                 index, address, _ = rows.places[0]
                 matches.append((address, index, at, rows.number, len(rows.places)))
-        for index, address, replacement in rows.places if targets else ():
-            if (at := targets.get(names.target(rows, replacement) or "", -1)) >= 0:
-                matches.append((address, index, at, rows.number, 1))
         for index, address, _ in rows.places if functions else ():
             for at in functions.get(names.function(address) or "", ()):
                 matches.append((address, index, at, rows.number, 1))

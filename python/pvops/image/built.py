@@ -16,7 +16,7 @@ _SWITCHES = ("sched_dynamic_update", "__sched_dynamic_update")
 #: ``je`` and ``jne``, short and near: the opcode → whether it jumps where what was compared is equal.
 _JUMPS = {b"\x74": True, b"\x75": False, b"\x0f\x84": True, b"\x0f\x85": False}
 #: ``xor %edi,%edi`` or ``mov $MODE,%edi``, and a call.
-_ARGUMENT = re.compile(rb"(?:\x31\xff|\xbf([\x00-\x03])\x00\x00\x00)\xe8(....)", re.DOTALL)
+_ARGUMENT = rb"(?:\x31\xff|\xbf([\x00-\x03])\x00\x00\x00)\xe8(....)"
 #: How far from the comparison its jump stands, and from where that leads the call.
 _NEAR = 48
 
@@ -61,7 +61,7 @@ class Built:
             for match in re.finditer(rb"\x83\x3d(....)\xff", code, re.DOTALL):
                 if self._place(start + match.end(), match[1]) == mode:
                     for block in _blocks(code, match.end()):
-                        found = _ARGUMENT.search(code, block, block + _NEAR)
+                        found = re.compile(_ARGUMENT, re.DOTALL).search(code, block, block + _NEAR)
                         if found and self._place(start + found.end(), found[2]) in switches:
                             return _MODES[found[1][0] if found[1] else 0]
         return None

@@ -38,7 +38,7 @@ NAMED = {
 _RETURNS = (b"\xc3", b"\xe9")
 _ENDBR = b"\xf3\x0f\x1e"
 #: What PV_CALLEE_SAVE_REGS_THUNK() begins with: a frame, and pushes of the registers that the function may change.
-_SAVES = re.compile(rb"(?:\xf3\x0f\x1e[\xfa\xfb])?(?:\x48?\x89\xe5|\x41?[\x50-\x57])*\xe8(....)", re.DOTALL)
+_SAVES = rb"(?:\xf3\x0f\x1e[\xfa\xfb])?(?:\x48?\x89\xe5|\x41?[\x50-\x57])*\xe8(....)"
 
 
 def begins_with(view: KernelView, address: int, code: bytes) -> bool:
@@ -65,7 +65,7 @@ def does(view: KernelView, address: int) -> str | None:
 
 def behind_thunk(view: KernelView, address: int) -> int | None:
     """The function that a thunk of a callee-save op calls; None where that is no such thunk."""
-    held = _SAVES.match(view.image.read(address, 48) or b"")
+    held = re.match(_SAVES, view.image.read(address, 48) or b"", re.DOTALL)
     return None if held is None else _called(view, address + held.end(), held[1])
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 #: ``mov $FUNCTION, SLOT``: of 64 bits with the slot relative to the next instruction, of 32 with its address.
 _STORES = {
-    64: re.compile(rb"(?=\x48\xc7\x05(....)(....))", re.DOTALL),
-    32: re.compile(rb"(?=\xc7\x05(....)(....))", re.DOTALL),
+    64: rb"(?=\x48\xc7\x05(....)(....))",
+    32: rb"(?=\xc7\x05(....)(....))",
 }
 _LENGTH = 11
 
@@ -24,7 +24,7 @@ def stored(kernel: KernelView, slots: Collection[int]) -> dict[int, set[int]]:
     mask = (1 << kernel.bits) - 1
     for _, low, size, executable in kernel.image.sections():
         code = kernel.image.read(low, size) or b"" if executable else b""
-        for match in _STORES[kernel.bits].finditer(code):
+        for match in re.finditer(_STORES[kernel.bits], code, re.DOTALL):
             place, value = (int.from_bytes(match[n], "little", signed=kernel.bits == 64) for n in (1, 2))
             if kernel.bits == 64:
                 place += low + match.start() + _LENGTH

@@ -152,8 +152,9 @@ def explanations(
         TableError: a place of one address has no code.
     """
     found: dict[int, Explanation] = {}
+    look_up = kernel.sites.near if len(places) == 1 else kernel.sites.within
     for place in places:
-        sites = kernel.sites.within(place.address, place.end)
+        sites = look_up(place.address, place.end)
         if not sites and place.symbol is None and place.size == 1:
             sites = [as_built(kernel, place.address)]
         for site in sites:

@@ -176,15 +176,7 @@ class Plan:
 
     def key_of(self, table: str, row: int) -> int | None:
         """The address of the key that a row of ``jump_labels`` or ``static_calls`` names; None of other tables."""
-        if table not in ("jump_labels", "static_calls"):
-            return None
-        if table not in self._keys:
-            self._keys[table] = {found[0]: found[6] for found in self.kernel.tables.rows(table)}
-        return self._keys[table].get(row)
-
-    @cached_property
-    def _keys(self) -> dict[str, dict[int, int | None]]:
-        return {}
+        return self.kernel.tables.key(table, row)
 
     @cached_property
     def _ops_by_row(self) -> list[str]:

@@ -29,7 +29,7 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
         if module.judged:
             yield from _module(module, style, verbose)
     yield from _data(report, style)
-    few = len(report.few_votes)
+    few = report.few
     if few:
         yield style.dim(f"{few:,} of {len(report.votes):,} unknowns have fewer than three votes; --verbose lists them")
     if verbose:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
@@ -18,7 +18,7 @@ from pvops.verify import evidence, registry
 from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
 from pvops.verify.report import DISASSEMBLED, FLAGS, OWNERS, NotJudged, Report, Unexplained, Vote
-from pvops.verify.rows import ArrowRows, ArrowSpans, Later
+from pvops.verify.rows import ArrowSpans, Later, NumberedRows
 from pvops.verify.saved import backends_of, saved_machine
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
+
+    #: As the core has a vote: about what, which one, its value, sites for and against it, whether the user said so.
+    RawVote = tuple[str, int, int, int, int, bool]
 
     #: A dump's path or bytes, ``(address, size) -> bytes``, or memory that is open already.
     Source = str | os.PathLike[str] | Buffer | Callable[[int, int], Buffer] | memories.Memory
@@ -90,9 +93,9 @@ def verify(
         backend=next(iter(backends), None),
         backends=backends,
         cpus=_cpus(core),
-        features={vote.name: vote.value == "yes" for vote in _votes(kernel, core, ["feature"])},
+        features={vote.name: vote.value == "yes" for vote in _votes(kernel, core, core.votes(["feature"]))},
         mitigations=_mitigations(kernel, core),
-        votes=ArrowRows(lambda: _votes(kernel, core), core.votes_arrow),
+        votes=NumberedRows(core.votes, lambda votes: _votes(kernel, core, votes), core.votes_arrow),
         not_judged=list(_not_judged(kernel)),
         modules=list(modules_of(core, found.slide, owners)),
         not_listed=core.not_listed,
@@ -132,12 +135,12 @@ def _run(kernel: KernelImage, raw: _core._Run, disassembled: bool) -> Unexplaine
     )
 
 
-def _votes(kernel: KernelImage, core: _core.Report, about: list[str] | None = None) -> list[Vote]:
-    """What the sites say; with ``about`` only of these kinds of unknowns."""
+def _votes(kernel: KernelImage, core: _core.Report, said: Sequence[RawVote]) -> list[Vote]:
+    """What the sites say, in names."""
     features = kernel.feature_numbers
     constants = [section for section, _, _ in kernel.tables.constants()]
     slots: dict[int, str] = {}
-    if core.votes(["slot"]) and about is None:
+    if any(vote[0] == "slot" for vote in said):
         slots = {kernel.ops.slot(i): op for i, op in enumerate(kernel.ops.names)}
 
     def name(about: str, which: int) -> str:
@@ -166,7 +169,7 @@ def _votes(kernel: KernelImage, core: _core.Report, about: list[str] | None = No
 
     return [
         Vote(about, name(about, which), value(about, found), votes, against, given)
-        for about, which, found, votes, against, given in core.votes(about)
+        for about, which, found, votes, against, given in said
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pvops import display
 from pvops.verify.data import Data
-from pvops.verify.rows import Later
+from pvops.verify.rows import Later, NumberedRows
 
 SCHEMA = "pvops.verify/1"
 
@@ -296,6 +296,13 @@ class Report(Judged):
     def few_votes(self) -> list[Vote]:
         """What fewer than three sites say and the user has not: a change of all of them cannot be told."""
         return [vote for vote in self.votes if vote.votes < 3 and not vote.given]
+
+    @property
+    def few(self) -> int:
+        """How many votes `few_votes` has; it makes none of them."""
+        if isinstance(self.votes, NumberedRows):
+            return self.votes.how_many(lambda numbers: numbers[3] < 3 and not numbers[5])
+        return len(self.few_votes)
 
     def to_dict(self) -> dict[str, object]:
         """The report as one JSON document."""

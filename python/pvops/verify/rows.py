@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+N = TypeVar("N", bound=tuple[object, ...])
 
 #: How many rows are shown at a prompt.
 _SHOWN = 3
@@ -97,6 +98,32 @@ class ArrowRows(Rows[T_co]):
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """A stream of one batch; another schema than its own is not made."""
         return self._stream()
+
+
+class NumberedRows(ArrowRows[T_co], Generic[T_co, N]):
+    """Rows that are made of the core's numbers, which say how many there are of a kind before one is made.
+
+    Args:
+        numbers: gives the numbers, a tuple a row.
+        make: makes rows of some of them.
+        stream: makes Arrow's stream of all.
+    """
+
+    def __init__(
+        self,
+        numbers: Callable[[], Sequence[N]],
+        make: Callable[[Sequence[N]], Sequence[T_co]],
+        stream: Callable[[], object],
+    ) -> None:
+        self._numbers = Later(numbers)
+        super().__init__(lambda: make(self._numbers.value), stream)
+
+    def __len__(self) -> int:
+        return len(self._numbers.value)
+
+    def how_many(self, wanted: Callable[[N], bool]) -> int:
+        """Of how many rows the numbers are wanted."""
+        return sum(map(wanted, self._numbers.value))
 
 
 def _rows(made: Sequence[T_co]) -> Rows[T_co]:

@@ -2,6 +2,7 @@
 
 use super::region::{MAX_NAME, MAX_NAMES, MAX_SYMBOLS};
 use crate::error::{Error, Result};
+use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -182,10 +183,28 @@ impl Symbols {
     /// Sizes are not known: an address past the last symbol belongs to it.
     pub fn at(&self, address: u64) -> Option<(&str, u64)> {
         let places = self.places.get_or_init(|| self.index_places());
-        let after = places.partition_point(|&i| self.entries[i as usize].address <= address);
-        let entry = &self.entries[*places.get(after.checked_sub(1)?)? as usize];
+        let last = Cell::new(places.len());
+        self.at_near(address, &last)
+    }
+
+    /// As [`Symbols::at`]. Looks first where the last one was found, and a little behind; `last` is left at this one.
+    pub fn at_near(&self, address: u64, last: &Cell<usize>) -> Option<(&str, u64)> {
+        let places = self.places.get_or_init(|| self.index_places());
+        let starts = |&i: &u32| self.entries[i as usize].address <= address;
+        let near = places.get(last.get()..).unwrap_or_default();
+        let near = &near[..near.len().min(Symbols::NEAR)];
+        let after = match near.iter().position(|place| !starts(place)) {
+            Some(behind @ 1..) => last.get() + behind,
+            _ => places.partition_point(starts),
+        };
+        let found = after.checked_sub(1)?;
+        last.set(found);
+        let entry = &self.entries[*places.get(found)? as usize];
         Some((self.name(entry), address - entry.address))
     }
+
+    /// How many places behind the last one are looked at before all are searched.
+    const NEAR: usize = 8;
 
     fn name(&self, entry: &Entry) -> &str {
         let start = entry.name as usize;

@@ -65,12 +65,14 @@ impl SiteMap<'_> {
             return;
         }
         let mut used = need;
-        let built = site.to_vec();
+        let mut held = [0; u8::MAX as usize];
+        let Some(built) = held.get_mut(..len) else { return };
+        built.copy_from_slice(site);
         self.replacement(index, row, state, depth, &mut site[..need]);
         if row.direct_call {
             let slot = self.row_slots.get(index).copied().flatten();
-            let (Some(slot), Some(bug), [0xff, 0x15, ..]) = (slot, self.landmarks.bug, &built[..]) else {
-                site.copy_from_slice(&built);
+            let (Some(slot), Some(bug), [0xff, 0x15, ..]) = (slot, self.landmarks.bug, &*built) else {
+                site.copy_from_slice(built);
                 return;
             };
             let function = state.slots[usize::from(slot)];
@@ -99,7 +101,7 @@ impl SiteMap<'_> {
         match (rules.relocate, rules.fill) {
             (Relocate::Every, _) => {
                 if optimise::moved(rules.nops, self.bits, state.nops, whole, site).is_err() {
-                    site.copy_from_slice(&built);
+                    site.copy_from_slice(built);
                 }
             }
             (_, Fill::Ones) => optimise(rules.nops, self.bits, state.nops, site),
@@ -114,6 +116,9 @@ impl SiteMap<'_> {
             return;
         }
         out.copy_from_slice(&built[..out.len()]);
+        if !self.nested.get(index).copied().unwrap_or(true) {
+            return;
+        }
         let end = row.replacement.saturating_add(out.len() as u64);
         let mut form = Vec::new();
         for cluster in self.touching(row.replacement, end) {

@@ -22,10 +22,47 @@ use super::state::State;
 use super::visit::{Kind, Visit};
 use crate::plan::Pass;
 
+/// Forms up to this length, which nearly all have, need no memory of their own.
+pub(in crate::verify) const SHORT: usize = 16;
+
+/// Whether two short stretches of code are the same.
+pub(in crate::verify) fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && (a.len() > SHORT && a == b || a.len() <= SHORT && a.iter().zip(b).all(|(a, b)| a == b))
+}
+
 impl SiteMap<'_> {
+    /// The form of a cluster: in `short` where it fits there, and else in `long`.
+    pub(in crate::verify) fn form_in<'f>(
+        &self,
+        cluster: &Cluster,
+        state: &State,
+        short: &'f mut [u8; SHORT],
+        long: &'f mut Vec<u8>,
+    ) -> &'f [u8] {
+        let len = cluster.len as usize;
+        let Some(built) = self.code.from(cluster.start).first_chunk().filter(|_| len <= SHORT && !self.counts(state))
+        else {
+            self.form(cluster, state, long);
+            return long;
+        };
+        *short = *built;
+        let bytes = &mut short[..len];
+        for visit in self.visits(cluster) {
+            self.apply(visit, state, 0, &mut ClusterCode { start: cluster.start, bytes });
+        }
+        bytes
+    }
+
     /// The form of a cluster, left in `out`.
     pub(in crate::verify) fn form(&self, cluster: &Cluster, state: &State, out: &mut Vec<u8>) {
         self.follow(cluster, state, END, 0, out, &mut |_, _| {});
+    }
+
+    /// The pass that wrote whatever is changed in a cluster, where no other can have.
+    pub(in crate::verify) fn only_pass(&self, cluster: &Cluster, state: &State) -> Option<Pass> {
+        let (first, rest) = self.visits(cluster).split_first()?;
+        let pass = first.kind.pass();
+        (!self.counts(state) && rest.iter().all(|visit| visit.kind.pass() == pass)).then_some(pass)
     }
 
     /// The form of a cluster, and for each byte the pass that changed it last: its number in [`crate::plan::ALL_PASSES`], 255 for none.
@@ -38,11 +75,6 @@ impl SiteMap<'_> {
     ) {
         owners.clear();
         owners.resize(cluster.len as usize, u8::MAX);
-        if let ([only], false) = (self.visits(cluster), self.counts(state)) {
-            self.form(cluster, state, out);
-            owners.fill(only.kind.pass() as u8);
-            return;
-        }
         let mut before = Vec::new();
         self.follow(cluster, state, END, 0, out, &mut |pass, bytes| {
             if let Some(pass) = pass {

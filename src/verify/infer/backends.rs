@@ -23,11 +23,15 @@ impl Inference<'_, '_, '_> {
         if places.is_empty() {
             places = (0..backends.len()).collect();
         }
-        let rank = |&at: &usize| (self.explains(&backends[at]), usize::MAX - allows(&backends[at]));
-        let best = places.iter().map(rank).max()?;
-        places.retain(|at| rank(at) == best);
-        self.backends = places.iter().map(|&at| backends[at].name.clone()).collect();
-        places.first().copied()
+        // Static calls that no backend sets tell nothing of one: nearly all.
+        let set = |key: &u64| backends.iter().any(|backend| backend.calls.contains_key(key));
+        let calls: Vec<usize> = (0..map.calls.len()).filter(|&at| set(&map.calls[at].0)).collect();
+        let rank = |at: usize| (self.explains(&backends[at], &calls), usize::MAX - allows(&backends[at]));
+        let ranks: Vec<_> = places.iter().map(|&at| rank(at)).collect();
+        let best = ranks.iter().max()?;
+        let best: Vec<usize> = places.iter().zip(&ranks).filter(|&(_, rank)| rank == best).map(|(&at, _)| at).collect();
+        self.backends = best.iter().map(|&at| backends[at].name.clone()).collect();
+        best.first().copied()
     }
 
     /// Whether a feature may be there: it is neither given nor inferred as absent.
@@ -37,23 +41,21 @@ impl Inference<'_, '_, '_> {
         known.or(voted.map(|vote| vote.value != 0)).unwrap_or(true)
     }
 
-    /// How many sites hold what a backend may make them.
-    fn explains(&self, backend: &PossibleBackend) -> u32 {
+    /// How many sites hold what a backend may make them; of static calls those at these places.
+    fn explains(&self, backend: &PossibleBackend, calls: &[usize]) -> u32 {
         let slot = |(slot, tally): (&OpSlot, &Tally<u64>)| {
             let votes = |value: &u64| tally.0.get(value).copied().unwrap_or(0);
             let listed = backend.slots.get(&slot.address);
             listed.map_or(votes(&slot.built), |values| values.iter().map(votes).max().unwrap_or(0))
         };
         let slots: u32 = self.map.slots.iter().zip(&self.slot_tallies).map(slot).sum();
-        let call = |(&(key, built), tally): (&(u64, u64), &Tally<Target>)| {
-            if !self.map.info.backends.iter().any(|backend| backend.calls.contains_key(&key)) {
-                return 0;
-            }
+        let call = |&at: &usize| {
+            let ((key, built), Some(tally)) = (self.map.calls[at], self.call_tallies.get(at)) else { return 0 };
             let votes = |target: Target| tally.0.get(&target).copied().unwrap_or(0);
             let functions = backend.calls.get(&key).into_iter().flatten().copied().chain([built]);
             functions.map(|function| votes(Target::Updated(function))).chain([votes(Target::Built)]).max().unwrap_or(0)
         };
-        slots + self.map.calls.iter().zip(&self.call_tallies).map(call).sum::<u32>()
+        slots + calls.iter().map(call).sum::<u32>()
     }
 }
 

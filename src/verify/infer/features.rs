@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::{ENOUGH, Inference, Unknown};
 use crate::plan::Pass;
+use crate::verify::form::{SHORT, same};
 use crate::verify::state::Branches;
 use crate::verify::visit::Kind;
 
@@ -123,9 +124,10 @@ impl Inference<'_, '_, '_> {
                 for (at, &feature) in features.iter().enumerate() {
                     self.state.set(feature, assignment >> at & 1 != 0);
                 }
-                map.form(cluster, &self.state, &mut self.form);
-                distances.push(self.form.iter().zip(found).filter(|(a, b)| a != b).count());
-                if self.form == found {
+                let mut short = [0; SHORT];
+                let form = map.form_in(cluster, &self.state, &mut short, &mut self.form);
+                distances.push(form.iter().zip(found).filter(|(a, b)| a != b).count());
+                if same(form, found) {
                     fitting.push(assignment);
                 }
             }

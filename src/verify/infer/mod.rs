@@ -18,7 +18,8 @@ mod tally;
 
 use std::collections::HashMap;
 
-use super::site_map::{Cluster, SiteMap};
+use super::form::{SHORT, same};
+use super::site_map::{Cluster, SiteMap, is_of_hashes};
 use super::state::{Known, State, Target};
 use super::view::View;
 use super::visit::OpSlot;
@@ -178,18 +179,13 @@ impl<'s, 'a, 'v> Inference<'s, 'a, 'v> {
     fn alone(&self, pass: Pass) -> Vec<&'s Cluster> {
         let map = self.map;
         // Hashes are decided before all others, so that they do not hide a site from these.
-        let other = |pass: Pass| matches!(pass, Pass::Cfi | Pass::CfiCallers);
-        let alone = |cluster: &&Cluster| {
-            let passes = || map.visits(cluster).iter().map(|visit| visit.kind.pass());
-            passes().all(|here| here == pass || other(here))
-        };
-        map.group(pass).filter(alone).collect()
+        let one = u8::from(!is_of_hashes(pass));
+        map.group(pass).filter(|cluster| cluster.passes <= one).collect()
     }
 
     /// Whether memory holds this cluster's form under the state; `None` where it cannot be read.
     fn fits(&mut self, cluster: &Cluster) -> bool {
         let Some(found) = cluster.found(self.view) else { return false };
-        self.map.form(cluster, &self.state, &mut self.form);
-        self.form == found
+        same(self.map.form_in(cluster, &self.state, &mut [0; SHORT], &mut self.form), found)
     }
 }

@@ -4,7 +4,6 @@ use super::tally::Tally;
 use super::{Inference, Unknown};
 use crate::insn::JMP;
 use crate::plan::Pass;
-use crate::verify::site_map::Cluster;
 use crate::verify::visit::LONGEST_RETURN;
 
 impl Inference<'_, '_, '_> {
@@ -13,9 +12,16 @@ impl Inference<'_, '_, '_> {
         let rethunk = self.map.info.numbers.rethunk.and_then(|number| self.known.features.get(&number).copied());
         let mut candidates = vec![None];
         let mut tally = Tally::new();
+        // Memory far apart is read once.
+        let mut held: Vec<(u64, u8, [u8; LONGEST_RETURN])> = Vec::with_capacity(sites.len());
         for site in &sites {
-            if let Some([JMP, a, b, c, d]) = site.found(self.view).and_then(|found| found.first_chunk()) {
+            let Some(found) = site.found(self.view) else { continue };
+            if let Some([JMP, a, b, c, d]) = found.first_chunk() {
                 tally.add(self.map.code.target(site.start, 5, &[*a, *b, *c, *d]));
+            }
+            if found.len() <= LONGEST_RETURN {
+                let bytes = std::array::from_fn(|i| found.get(i).copied().unwrap_or(0));
+                held.push((site.start, found.len() as u8, bytes));
             }
         }
         match (rethunk, self.known.return_thunk.or(self.map.landmarks.return_thunk)) {
@@ -30,14 +36,12 @@ impl Inference<'_, '_, '_> {
         }
         let mut best = (0, None);
         for candidate in candidates {
-            let form = |site: &&&Cluster| {
-                let Some(found) = site.found(self.view) else { return false };
+            let holds = |&&(address, len, found): &&(u64, u8, [u8; LONGEST_RETURN])| {
                 let mut form = [0; LONGEST_RETURN];
-                let Some(form) = form.get_mut(..found.len()) else { return false };
-                self.map.returned(site.start, candidate, form);
+                self.map.returned(address, candidate, &mut form[..len.into()]);
                 form == found
             };
-            let count = sites.iter().filter(form).count() as u32;
+            let count = held.iter().filter(holds).count() as u32;
             if count > best.0 || rethunk.is_some() {
                 best = (count, candidate);
             }

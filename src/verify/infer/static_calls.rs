@@ -141,7 +141,5 @@ impl Inference<'_, '_, '_> {
 
 /// Whether a static call's trampoline is here: no other call goes there.
 fn is_trampoline(map: &SiteMap<'_>, address: u64) -> bool {
-    let clusters = map.touching(address, address.saturating_add(1));
-    let here = clusters.iter().flat_map(|cluster| map.visits(cluster));
-    here.into_iter().any(|visit| visit.address == address && matches!(visit.kind, Kind::Trampoline { .. }))
+    map.tables.trampolines.binary_search_by_key(&address, |trampoline| trampoline.address).is_ok()
 }
