@@ -27,7 +27,7 @@ fn every_memory_has_the_report_that_it_has_alone() {
     let verifier = Verifier::new(&made.image, &made.tables, rules, info(), code).expect("a verifier");
     let (start, end) = verifier.text();
     let known = Known { uniprocessor: Some(true), ..Known::default() };
-    let gap = [start..start + 4];
+    let gap = start..start + 4;
     // Clean before and behind each: what was kept of a clean one must be of no other.
     for at in (0..clean.len()).step_by(7) {
         let mut changed = clean.clone();
@@ -35,7 +35,7 @@ fn every_memory_has_the_report_that_it_has_alone() {
         for (memory, known, unread) in [
             (&clean, &Known::default(), &[][..]),
             (&changed, &Known::default(), &[]),
-            (&clean, &Known::default(), &gap),
+            (&clean, &Known::default(), std::slice::from_ref(&gap)),
             (&clean, &known, &[]),
         ] {
             let view = View::new((start, end), memory, unread).expect("a view");

@@ -351,11 +351,9 @@ fn json_text(out: &mut String, text: &str) {
 
 /// A number as `{:#x}` has it. That takes five times as long, and a long list has a million.
 fn hexadecimal(out: &mut String, value: u64) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.push_str("0x");
-    let digits = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
-    for digit in (0..digits).rev() {
-        out.push(char::from(DIGITS[(value >> (4 * digit) & 15) as usize]));
+    for digit in (0..(u64::BITS - value.leading_zeros()).div_ceil(4).max(1)).rev() {
+        out.push(char::from(b"0123456789abcdef"[(value >> (4 * digit) & 15) as usize]));
     }
 }
 
@@ -392,10 +390,10 @@ mod tests {
     #[test]
     fn numbers_are_written_as_the_standard_library_does() {
         for value in (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 9]).chain([u64::MAX]) {
-            let (mut hex, mut dec) = (String::new(), String::new());
-            hexadecimal(&mut hex, value);
-            decimal(&mut dec, value);
-            assert_eq!((hex, dec), (format!("{value:#x}"), format!("{value}")));
+            let mut out = String::new();
+            hexadecimal(&mut out, value);
+            decimal(&mut out, value);
+            assert_eq!(out, format!("{value:#x}{value}"));
         }
     }
 }
