@@ -169,11 +169,6 @@ fn paranoid(run: &mut Run<'_>, row: u32, address: u64, mut code: [u8; 20], hash:
     Ok(())
 }
 
-/// Callers compare too: `cfi_paranoid`, which kernels before 6.15 do not know.
-pub(super) fn is_paranoid(run: &Run<'_>) -> bool {
-    run.boot.cfi.mode == CfiMode::Paranoid && run.landmarks.fineibt_paranoid.is_some()
-}
-
 /// Preambles are looked at before they are sealed, and rewritten only where an `endbr` follows: since 6.15.
 fn checks_endbr(run: &Run<'_>) -> bool {
     run.landmarks.fineibt_paranoid.is_some()

@@ -13,7 +13,6 @@
 //! `emit_indirect()`, `its_allocate_thunk()` (6.15, 8754e67ad4ac, and stable) in arch/x86/kernel/alternative.c of
 //! 5.10.262, 6.1, 6.12, 7.2.
 
-use super::cfi;
 use super::decision::{Kind, Reason};
 use super::guess::{Forms, Guess};
 use super::optimise::optimise;
@@ -50,7 +49,7 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
 fn patch(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
     let boot = run.boot;
     let Some(branch) = find(run, address)? else {
-        let reason = if cfi::is_paranoid(run) { Reason::FineIbt } else { Reason::NotFound };
+        let reason = if run.is_paranoid() { Reason::FineIbt } else { Reason::NotFound };
         run.keep(Pass::Retpolines, row, address, reason);
         return Ok(());
     };
@@ -152,7 +151,7 @@ fn its(run: &mut Run<'_>, row: u32, branch: &Branch) -> Result<()> {
 
 /// A branch to the next thunk; a guess, where nobody says where its page is.
 pub(super) fn its_branch(run: &mut Run<'_>, row: u32, branch: &Branch) -> ([u8; 6], Option<Guess>) {
-    let (page, offset) = run.its.thunk(branch.register, cfi::is_paranoid(run));
+    let (page, offset) = run.its.thunk(branch.register, run.is_paranoid());
     let known = run.boot.its_pages.get(page).copied();
     let first = MODULES.wrapping_add(run.rules.retpolines.its_stride.wrapping_mul(page as u64));
     let target = known.unwrap_or(first).wrapping_add(offset);

@@ -4,7 +4,7 @@ use super::decision::{Decision, Kind, Reason};
 use super::its::Pages;
 use super::landmarks::Landmarks;
 use super::loaded::LoadedCode;
-use super::machine::Boot;
+use super::machine::{Boot, CfiMode};
 use super::passes::Pass;
 use super::rules::Rules;
 use super::writes::Plan;
@@ -60,6 +60,11 @@ impl<'a> Run<'a> {
             counting: false,
             its: Pages::default(),
         }
+    }
+
+    /// Callers of FineIBT compare too: `cfi_paranoid`, which kernels before 6.15 do not know.
+    pub(super) fn is_paranoid(&self) -> bool {
+        self.boot.cfi.mode == CfiMode::Paranoid && self.landmarks.fineibt_paranoid.is_some()
     }
 
     /// Writes to memory and journal.
