@@ -326,7 +326,7 @@ class Columns:
         ops: list[str],
         slots: dict[int, int],
         low: int = 0,
-        high: int = 18446744073709551615,
+        high: int | None = None,
     ) -> Columns:
         """`tables_in_order` is the order of rows within a site, `ops` names the ops by number, `slots` says which op
         lies at an address; with `low` and `high` those of the sites that touch [low, high), and perhaps others near."""

@@ -72,7 +72,7 @@ impl Columns {
     /// says which op lies at an address; with `low` and `high` those of the sites that touch [low, high), and perhaps others
     /// near.
     #[new]
-    #[pyo3(signature = (tables, tables_in_order, ops, slots, low = 0, high = u64::MAX))]
+    #[pyo3(signature = (tables, tables_in_order, ops, slots, low = 0, high = None))]
     fn new(
         py: Python<'_>,
         tables: &Tables,
@@ -80,12 +80,20 @@ impl Columns {
         ops: Vec<String>,
         slots: HashMap<u64, u32>,
         low: u64,
-        high: u64,
+        high: Option<u64>,
     ) -> PyResult<Columns> {
         let image = tables.image.clone();
         let constants = tables.tables.constants.iter().map(|c| c.table.section.clone()).collect();
         let names: Vec<&str> = tables_in_order.iter().map(String::as_str).collect();
-        let of = || columns::Columns::among(Arc::clone(&image), Arc::clone(&tables.tables), &names, slots, low..high);
+        let of = || {
+            columns::Columns::among(
+                Arc::clone(&image),
+                Arc::clone(&tables.tables),
+                &names,
+                slots,
+                low..high.unwrap_or(u64::MAX),
+            )
+        };
         let columns = py.detach(of).map_err(|e| e.in_file(image.name()))?;
         Ok(Columns { image, columns: Arc::new(columns), ops: Arc::new(ops), constants: Arc::new(constants) })
     }
