@@ -17,8 +17,10 @@ use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 ///
 /// Acquiring is one `lock xadd`. Releasing is a plain store of the head and a plain look at the slot of the next ticket
 /// ([`Slots`](super::Slots)); only if the next owner is parked there does it call out. A holder that kept its ticket
-/// ([`RawLock::release`], which a [`Guard`](super::Guard) calls) loads no word but that slot. No memory of the lock is
-/// touched after the releasing store: the next owner may free it.
+/// ([`RawLock::release`], which a [`Guard`](super::Guard) calls, and Python's `release()`) loads no word but that slot.
+/// [`RawLock::unlock`] reads the head first, as a plain ticket lock does: what it stores there is one more. (`lock_api`'s
+/// `RawMutex` keeps nothing from acquire to release but the lock, and the head is where that has the ticket.) No memory
+/// of the lock is touched after the releasing store: the next owner may free it.
 ///
 /// Who waits lets others run for a while before it parks, so that its CPU has not gone idle when its turn comes. Of the
 /// waiters on one CPU the first in the queue spins, all others let it run; and where the CPU gets to its waiters in

@@ -1,9 +1,9 @@
 //! The locks, with the protocol of `threading.Lock`.
 //!
 //! Nothing here needs the GIL to be sound: a lock's state is atomics, `held` among them, which one `release` alone can
-//! take. With a GIL, an acquisition tries the lock first and lets go of the GIL only if it must wait.
+//! take. It keeps what the release needs of the acquisition: so that of a ticket lock loads no word of the lock. With a GIL, an acquisition tries the lock first and lets go of the GIL only if it must wait.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
@@ -77,13 +77,37 @@ fn acquire_for<L: RawLock>(py: Python<'_>, lock: &L, time: Option<Duration>, sle
     }
 }
 
+/// What a lock keeps from acquire to release, as a number that is not 0.
+trait Kept: Copy {
+    fn number(self) -> u64;
+    fn of(number: u64) -> Self;
+}
+
+impl Kept for u32 {
+    fn number(self) -> u64 {
+        u64::from(self) + 1
+    }
+
+    fn of(number: u64) -> Self {
+        (number - 1) as u32
+    }
+}
+
+impl Kept for () {
+    fn number(self) -> u64 {
+        1
+    }
+
+    fn of(_: u64) -> Self {}
+}
+
 macro_rules! lock_class {
     ($(#[$doc:meta])* $name:ident, $raw:ty) => {
         $(#[$doc])*
         #[pyclass(frozen, weakref, module = "pvops._core")]
         pub struct $name {
             lock: $raw,
-            held: AtomicBool,
+            held: AtomicU64,
             owned: Owned,
         }
 
@@ -98,7 +122,7 @@ macro_rules! lock_class {
                     None => Chosen::DEFAULT.into_pyobject(py)?.into_any(),
                 };
                 let (ops, owned) = chosen(&waiter, counters)?;
-                Ok(Self { lock: <$raw>::with_ops(ops), held: AtomicBool::new(false), owned })
+                Ok(Self { lock: <$raw>::with_ops(ops), held: AtomicU64::new(0), owned })
             }
 
             /// Acquires, in the order of arrival where the lock has one: as `threading.Lock.acquire`, timeout in seconds.
@@ -113,18 +137,19 @@ macro_rules! lock_class {
                 let got = self.lock.try_lock()
                     || patience.is_none_or(|time| !time.is_zero()) && acquire_for(py, &self.lock, patience, self.owned.is_written())?;
                 if got {
-                    self.held.store(true, Ordering::Release);
+                    self.held.store(self.lock.held().number(), Ordering::Release);
                 }
                 Ok(got)
             }
 
             /// Releases: as `threading.Lock.release`.
             fn release(&self) -> PyResult<()> {
-                if !self.held.swap(false, Ordering::AcqRel) {
+                let held = self.held.swap(0, Ordering::AcqRel);
+                if held == 0 {
                     return Err(PyRuntimeError::new_err("release unlocked lock"));
                 }
-                // SAFETY: `held` is set by an acquisition alone, and was taken by this call alone.
-                unsafe { self.lock.unlock() };
+                // SAFETY: `held` is of an acquisition, and was taken by this call alone.
+                unsafe { self.lock.release(Kept::of(held)) };
                 // A signal may have come while an op written in Python ran.
                 raised().map_or(Ok(()), Err)
             }
@@ -133,7 +158,7 @@ macro_rules! lock_class {
             fn _at_fork_reinit(&self) {
                 // SAFETY: those who held the lock or waited for it are threads of the parent.
                 unsafe { self.lock.set_free() };
-                self.held.store(false, Ordering::Release);
+                self.held.store(0, Ordering::Release);
             }
 
             /// Whether someone holds it.
