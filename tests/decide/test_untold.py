@@ -7,6 +7,8 @@ import pytest
 import pvops
 from pvops import sample
 from pvops.backends.conditions import cpus_more_than, feature, flag, no_option
+from pvops.decide.answers import facts_of
+from pvops.decide.prediction import by_rule
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
 
@@ -63,3 +65,31 @@ def test_a_cpu_that_is_not_told_may_take_either_table_of_nops() -> None:
         assert wrong <= open_
         assert kernel.verify(texts[-1], machine=untold)
     assert texts[0] != texts[1]
+
+
+def test_a_log_that_has_a_line_is_not_one_that_lacks_it() -> None:
+    """4.1 says ``kvm-stealtime: cpu 0``, 5.10 ``kvm-guest: stealtime: cpu 0``."""
+    whole = "Linux version 4.1.13\nBooting paravirtualized kernel on KVM\n"
+    for line, has in (
+        ("kvm-stealtime: cpu 0, msr 13c0e300\n", True),
+        ("kvm-guest: stealtime: cpu 0\n", True),
+        ("", False),
+    ):
+        machine = Machine(name="guest", dmesg=whole + line)
+        assert machine.feature("kvm", "STEAL_TIME").value is has
+
+
+def test_a_cpu_that_is_not_told_may_have_any_bug() -> None:
+    facts = facts_of(Machine(name="untold", dmesg="Linux version 6.12.117\n"), opened("6.12"))
+    for name in ("SRSO", "INDIRECT_THUNK_ITS"):
+        answer = by_rule(facts, name)
+        assert answer is not None
+        assert answer.value is None, answer
+
+
+@pytest.mark.parametrize(("cpus", "value"), [(None, None), (1, False), (2, True)])
+def test_a_lock_that_hangs_on_cpus_is_a_feature_that_does(cpus: int | None, value: bool | None) -> None:
+    machine = Machine(name="guest", hypervisor="xen-pv", cmdline="", possible_cpus=cpus, dmesg="Linux version 6.12.1\n")
+    answer = by_rule(facts_of(machine, opened("6.12")), "PVUNLOCK")
+    assert answer is not None
+    assert answer.value is value, answer

@@ -47,10 +47,12 @@ def _filled(facts: Facts, op: str) -> Answer:
         if isinstance(step, Assign) and step.op == f"pv_lock_ops.{op}":
             when = step.when(facts.machine, backend.hypervisor) if runs.holds else runs
             symbol = step.symbol.partition("|")[0]
+            # What is assumed is a guess.
+            value = None if when.assumed else when.holds
             if when.holds:
-                found = Answer(True, f"pv_lock_ops.{op} is {symbol}: {when.why or 'always set'}")
-            elif not found.value:
-                found = Answer(False, f"pv_lock_ops.{op} is not {symbol}: {when.why}")
+                found = Answer(value, f"pv_lock_ops.{op} is {symbol}: {when.why or 'always set'}", True)
+            elif not found.best:
+                found = Answer(value, f"pv_lock_ops.{op} is not {symbol}: {when.why}", False)
     return found
 
 

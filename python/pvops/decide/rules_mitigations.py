@@ -278,7 +278,7 @@ def where_told(feature: str, facts: Facts, answer: Answer) -> Answer:
     missing = _mitigations(facts).missing
     if missing is None or answer.value is None:
         return answer
-    affected = facts.machine.bugs is None and _AFFECTED.get(feature) == facts.vendor
+    affected = facts.machine.bugs is None and feature in _AFFECTED and facts.vendor in (None, _AFFECTED[feature])
     return Answer(None, f"{missing}; {answer.source}", answer.value) if answer.value or affected else answer
 
 
