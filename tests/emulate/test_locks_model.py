@@ -8,6 +8,7 @@ import pytest
 
 from emulate.test_locks import SIDE_BY_SIDE, TORN, image
 from pvops.emulate.guest import locks
+from pvops.emulate.guest.locks.steps import ARRIVE, DONE, ENTER, LEAVE
 from pvops.emulate.smp.machine import Machine
 from pvops.emulate.smp.record import DRAIN, Recorder
 from pvops.emulate.smp.setting import Outcome
@@ -68,7 +69,7 @@ def test_each_schedule_with_store_buffers_is_a_run_of_the_model_with_them(name: 
     assert drains > 0 or name in ("pv-ticket-4.0", "pv-ticket-sym")
 
 
-#: But for what needs interrupts.
+#: But for what needs interrupts, below.
 ELSEWHERE = ("nested-interrupt-slot",)
 BUGS = [
     (name, mutant)
@@ -108,6 +109,30 @@ def test_a_planted_bug_ends_where_the_checker_says(name: str, mutant: str) -> No
             assert outcome.broken.kind == predicted.violation
             return
     pytest.fail("the bug did not show")
+
+
+@pytest.mark.parametrize("mutant", [None, "nested-interrupt-slot"])
+def test_a_run_with_handlers_that_take_locks_is_a_run_of_the_model(mutant: str | None) -> None:
+    name = "xen-byte-2.6.27"
+    [predicted] = check(name, "nested-interrupt-slot")
+    recorder = Recorder()
+    machine = Machine(image(name, 32, mutant=mutant), "xen", 3, recorder=recorder)
+    for seed in range(60 if mutant else 25):
+        outcome = machine.run((TORN if seed % 2 else SIDE_BY_SIDE)._replace(seed=seed, tick=150, turns=6))
+        events = [e for e in recorder.events if e.kind == "step" or (e.kind == "irq" and e.what not in MARKS)]
+        assert any(e.what == "timer interrupt" for e in events)
+        run = [(e.vcpu, e.what, dict(e.variables)) for e in events]
+        found = follow(name, mutant, 3, run, scenario="interrupts-anywhere")
+        assert found == (outcome.broken.kind if outcome.broken else None)
+        if outcome.broken is not None:
+            assert mutant is not None
+            assert outcome.broken.kind == predicted.violation == "lost-kick"
+            return
+    assert mutant is None, "the bug did not show"
+
+
+#: What events of a handler's lock are, besides lines.
+MARKS = (ARRIVE, ENTER, LEAVE, DONE)
 
 
 def test_a_run_that_is_none_of_the_model_is_refused() -> None:

@@ -244,6 +244,7 @@ def follow(
     *,
     slots: int | None = None,
     buffers: bool = False,
+    scenario: str = "plain",
 ) -> str | None:
     """Takes a run that something else made, machine code for one, in the model of a protocol.
 
@@ -255,6 +256,7 @@ def follow(
         slots: parking slots, where waiters have some.
         buffers: stores wait in store buffers; the line ``(drain)`` says that the oldest of a thread is seen. Without,
             a store is seen at once.
+        scenario: what else happens: ``interrupts-anywhere``, where handlers take locks.
 
     Returns:
         What its last step breaks, by name, or ``lost-kick`` where nobody can go on behind it and someone waits; None
@@ -263,7 +265,7 @@ def follow(
     Raises:
         LockError: a step cannot be taken in the model, or memory is another there; the error names its row.
     """
-    case = Check(protocol, mutant, "plain", threads, slots, None)
+    case = Check(protocol, mutant, scenario, threads, slots, None)
     taken = [(thread, text, [(name, value & 0xFF) for name, value in seen.items()]) for thread, text, seen in run]
     _, broken = _core.lock_follow(case.case, taken, buffers)
     return None if broken is None else broken[0]

@@ -273,6 +273,7 @@ impl Run<'_> {
     pub fn settle(&mut self, mut at: usize) -> Result<(), Violation> {
         let machine = self.machine;
         let layout = &machine.layout;
+        let (mut choice, mut more) = (self.choice, 0_u8);
         loop {
             match &machine.program.ops[at] {
                 Op::Step(_) => break,
@@ -280,12 +281,17 @@ impl Run<'_> {
                 Op::If(condition, to) => at = if self.holds(condition) { *to } else { at + 1 },
                 Op::Either(to) => {
                     self.ways = 2;
-                    at = if self.choice == 1 { *to } else { at + 1 };
+                    at = if choice == 1 { *to } else { at + 1 };
                 }
+                // One way more: the second is the interrupt, the others are those without it.
                 Op::Maybe(to) => {
-                    self.ways = 2;
-                    self.optional = self.choice == 1;
-                    at = if self.optional { *to } else { at + 1 };
+                    self.optional = choice == 1;
+                    if self.optional {
+                        // How many there are, those without it tell.
+                        (at, more) = (*to, u8::MAX);
+                    } else {
+                        (at, choice, more) = (at + 1, choice - u8::from(choice > 1), more.saturating_add(1));
+                    }
                 }
                 Op::Set(reg, value) => {
                     let value = self.value(*value);
@@ -305,7 +311,7 @@ impl Run<'_> {
                     }
                     self.ways = left.count_ones() as u8;
                     let nth = |n: u8| (0..n).fold(left, |left, _| left & (left - 1)).trailing_zeros();
-                    let picked = nth(self.choice.min(self.ways - 1));
+                    let picked = nth(choice.min(self.ways - 1));
                     let word = &mut self.state.threads[self.thread];
                     layout.picked.set(word, u64::from(picked) + 1);
                     layout.left.set(word, left & !(1 << picked));
@@ -319,6 +325,7 @@ impl Run<'_> {
                 }
             }
         }
+        self.ways = self.ways.saturating_add(more);
         let point = layout.point_of[at];
         let word = &mut self.state.threads[self.thread];
         layout.point.set(word, point as u64);

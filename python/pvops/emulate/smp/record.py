@@ -94,6 +94,7 @@ class Recorder:
     def variables(self) -> dict[str, int]:
         """The model's variables as all CPUs see them."""
         image, memory = self._image, self._memory
+        nested = image.address("irq_lock")
         out = {}
         for name, variable in image.protocol.variables.items():
             if not variable.own:
@@ -101,5 +102,6 @@ class Recorder:
                 out[name] = variable.of(raw)
                 continue
             for cpu in range(len(self._cpus)):
-                out[f"T{cpu}.{name}"] = variable.of(memory.number(image.per_cpu(cpu) + variable.offset, variable.size))
+                raw = memory.number(image.per_cpu(cpu) + variable.offset, variable.size)
+                out[f"T{cpu}.{name}"] = variable.of(raw, nested & (1 << 8 * variable.size) - 1)
         return out

@@ -7,6 +7,7 @@ mod pv_ticket;
 mod slots;
 mod ticket;
 mod xen_byte;
+mod xen_interrupts;
 
 use super::program::Program;
 use crate::error::{Error, Result};
@@ -33,6 +34,9 @@ impl Protocol {
         }
         match self {
             Protocol::Ticket2_6_25 => ticket::build(setting),
+            Protocol::XenByte2_6_27 if setting.scenario == Scenario::InterruptsAnywhere => {
+                xen_interrupts::build(setting)
+            }
             Protocol::XenByte2_6_27 => xen_byte::build(setting),
             Protocol::PvTicket3_12 => pv_kernel::v3_12(setting),
             Protocol::PvTicket4_0 => pv_kernel::v4_0(setting),

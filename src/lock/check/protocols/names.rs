@@ -107,6 +107,8 @@ named! {
         Plain = "plain",
         /// Interrupt handlers take another lock, while idle or while polling.
         Interrupts = "interrupts",
+        /// Interrupt handlers take another lock, at any line.
+        InterruptsAnywhere = "interrupts-anywhere",
         /// An interrupt handler waits for another CPU that waits for the lock.
         Schedule = "schedule",
         /// CPUs come online: before, no kick reaches them.
@@ -191,7 +193,9 @@ impl Protocol {
     /// What it can be checked among, besides plain threads.
     pub fn scenarios(self) -> &'static [Scenario] {
         match self {
-            Protocol::XenByte2_6_27 => &[Scenario::Plain, Scenario::Interrupts, Scenario::Schedule],
+            Protocol::XenByte2_6_27 => {
+                &[Scenario::Plain, Scenario::Interrupts, Scenario::InterruptsAnywhere, Scenario::Schedule]
+            }
             Protocol::PvTicket3_12 | Protocol::PvTicket4_0 => &[Scenario::Plain, Scenario::Boot],
             Protocol::PvTicket | Protocol::PvTicketSym | Protocol::PvHybrid => &[Scenario::Plain, Scenario::Timeouts],
             _ => &[Scenario::Plain],

@@ -13,25 +13,45 @@ use crate::error::Result;
 use crate::lock::check::program::{At, Builder, Cond, Mark, Program, Promises, Reg, Var, get, put};
 
 /// One of two locks: that under test, and the one that interrupt handlers take.
-struct Byte {
-    number: u8,
-    lock: Var,
-    spinners: Var,
+pub(super) struct Byte {
+    pub number: u8,
+    pub lock: Var,
+    pub spinners: Var,
 }
 
-struct Registers {
-    old: Reg,
-    count: Reg,
-    previous: Reg,
+impl Byte {
+    pub fn new(p: &mut Builder, number: u8) -> Byte {
+        let lock = p.lock_var(if number == 1 { "lock" } else { "irq lock" }, 1);
+        Byte { number, lock, spinners: p.lock_var(if number == 1 { "spinners" } else { "irq spinners" }, 3) }
+    }
 }
 
-struct PerCpu {
-    spinning: Var,
-    pending: Var,
+pub(super) struct Registers {
+    pub old: Reg,
+    pub count: Reg,
+    pub previous: Reg,
+}
+
+impl Registers {
+    pub fn new(p: &mut Builder, names: [&'static str; 3]) -> Registers {
+        let [old, count, previous] = names;
+        Registers { old: p.reg(old, 2), count: p.reg(count, 3), previous: p.reg(previous, 2) }
+    }
+}
+
+pub(super) struct PerCpu {
+    pub spinning: Var,
+    pub pending: Var,
+}
+
+impl PerCpu {
+    pub fn new(p: &mut Builder) -> PerCpu {
+        PerCpu { spinning: p.own("spinning on", 2), pending: p.own("pending", 1) }
+    }
 }
 
 /// The labels of one copy of the code.
-struct Labels {
+pub(super) struct Labels {
     lock: &'static str,
     poll: &'static str,
     clear: &'static str,
@@ -50,7 +70,7 @@ const OUTER: Labels = Labels {
     kick: "kick",
     unlocked: "unlocked",
 };
-const NESTED: Labels = Labels {
+pub(super) const NESTED: Labels = Labels {
     lock: "irq: lock",
     poll: "irq: poll",
     clear: "irq: clear",
@@ -62,17 +82,12 @@ const NESTED: Labels = Labels {
 
 pub(super) fn build(setting: &Setting) -> Result<Program> {
     let mut p = Builder::new(Promises::default());
-    let byte = |p: &mut Builder, number: u8| Byte {
-        number,
-        lock: p.lock_var(if number == 1 { "lock" } else { "irq lock" }, 1),
-        spinners: p.lock_var(if number == 1 { "spinners" } else { "irq spinners" }, 3),
-    };
-    let outer = byte(&mut p, 1);
-    let cpu = PerCpu { spinning: p.own("spinning on", 2), pending: p.own("pending", 1) };
-    let r = Registers { old: p.reg("old", 2), count: p.reg("count", 3), previous: p.reg("previous", 2) };
+    let outer = Byte::new(&mut p, 1);
+    let cpu = PerCpu::new(&mut p);
+    let r = Registers::new(&mut p, ["old", "count", "previous"]);
     match setting.scenario {
         Scenario::Interrupts => {
-            let nested = byte(&mut p, 2);
+            let nested = Byte::new(&mut p, 2);
             // Where the handler returns to: 1 into the poll.
             let back = p.reg("back", 1);
             p.label("idle");
@@ -112,7 +127,7 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
             p.set(switches, 0);
             p.goto("poll");
         }
-        Scenario::Plain | Scenario::Boot | Scenario::Timeouts => {
+        Scenario::Plain | Scenario::Boot | Scenario::Timeouts | Scenario::InterruptsAnywhere => {
             p.label("idle");
             acquire(&mut p, setting, (&outer, &cpu, &r), &OUTER, None);
             owned(&mut p, setting, (&outer, &cpu, &r));
@@ -121,11 +136,17 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     p.build()
 }
 
-type Parts<'a> = (&'a Byte, &'a PerCpu, &'a Registers);
+pub(super) type Parts<'a> = (&'a Byte, &'a PerCpu, &'a Registers);
 
 /// xen_spin_lock and its slow path. With a register, an interrupt may come while it polls, where that is 0; it comes
 /// to the handler with 1.
-fn acquire(p: &mut Builder, setting: &Setting, (byte, cpu, r): Parts<'_>, at: &Labels, interrupts: Option<Reg>) {
+pub(super) fn acquire(
+    p: &mut Builder,
+    setting: &Setting,
+    (byte, cpu, r): Parts<'_>,
+    at: &Labels,
+    interrupts: Option<Reg>,
+) {
     let saves = setting.mutant != Some(Mutant::NestedInterruptSlot);
     p.label(at.lock);
     p.locked("old = xchg(lock, 1)", &[get(r.old, byte.lock), put(byte.lock, 1)]);
@@ -187,7 +208,7 @@ fn owned(p: &mut Builder, setting: &Setting, parts: Parts<'_>) {
 }
 
 /// xen_spin_unlock and its slow path.
-fn release(p: &mut Builder, setting: &Setting, (byte, cpu, r): Parts<'_>, at: &Labels) {
+pub(super) fn release(p: &mut Builder, setting: &Setting, (byte, cpu, r): Parts<'_>, at: &Labels) {
     let is = |mutant: Mutant| setting.mutant == Some(mutant);
     if is(Mutant::KickBeforeRelease) {
         p.read("spinners?", &[get(r.count, byte.spinners)]);

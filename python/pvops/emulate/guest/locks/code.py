@@ -66,7 +66,7 @@ class Variable(NamedTuple):
         shift: of its lowest bit.
         bits: how many.
         own: each CPU has it.
-        pointer: it holds an address, and the model only whether.
+        pointer: it holds the address of a lock, and the model which: 1, or 2 of interrupt handlers.
     """
 
     offset: int
@@ -76,9 +76,11 @@ class Variable(NamedTuple):
     own: bool = False
     pointer: bool = False
 
-    def of(self, raw: int) -> int:
-        """Its value, from what memory holds."""
-        return int(raw != 0) if self.pointer else raw >> self.shift & (1 << self.bits) - 1
+    def of(self, raw: int, nested: int = 0) -> int:
+        """Its value, from what memory holds; `nested`: as much of the address of the handlers' lock as it holds."""
+        if self.pointer:
+            return 2 if raw and raw == nested else int(raw != 0)
+        return raw >> self.shift & (1 << self.bits) - 1
 
 
 class Protocol(NamedTuple):

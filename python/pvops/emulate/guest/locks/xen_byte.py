@@ -40,7 +40,7 @@ from pvops.assembler.x86 import (
 from pvops.emulate.abi.xen import EVTCHN_PENDING
 from pvops.emulate.guest.locks import hypervisor, ticket_2_6_25
 from pvops.emulate.guest.locks.code import KICKER, NUMBER, PER_CPU_SHIFT, W_LOCK, Code, Protocol, Variable
-from pvops.emulate.guest.locks.steps import ARRIVE, LEAVE
+from pvops.emulate.guest.locks.steps import ARRIVE, LEAVE, At, Texts
 
 #: struct xen_spinlock { unsigned char lock; unsigned short spinners; }, and ``lock_spinners`` of each CPU.
 SPINNERS = 2
@@ -89,6 +89,16 @@ def _lock(code: Code) -> Body:
     )
 
 
+def _nested(code: Code, text: str, outside: str = "") -> Texts:
+    """The line of a handler's wait, and that of any other."""
+
+    def told(cpu: At) -> tuple[str, ...]:
+        line = text if cpu.get(code.w.lock.name) == code.symbols["irq_lock"] else outside
+        return (line,) if line else ()
+
+    return told
+
+
 def _slow(code: Code) -> Body:
     """xen_spin_lock_slow(): says on which lock it spins, tries once more, polls. 1 where it has the lock."""
     w, steps = code.w, code.steps
@@ -97,20 +107,28 @@ def _slow(code: Code) -> Body:
     # Before 168d2f464ab9 a nested interrupt left behind that its CPU spins on nothing.
     forgets = code.planted("nested-interrupt-slot")
     restored = w.store(0, w.own(SPINNING)) if forgets else w.mov(w.kept_word, w.own(SPINNING))
+    line = _nested(code, "spinning on = none" if forgets else "spinning on = previous", "spinning on = none")
+
+    def looks_again() -> Body:
+        return steps(NAME, (), lock(btsl(eax, pending)), when=_nested(code, "pending = 1"))
+
     return (
         *(xorl(eax, eax), cmpl(-1, w.own(KICKER)), je(addr(gone))),
         # spinning_lock(): what it spun on before is in `kept`.
-        *(w.mov(w.own(SPINNING), w.kept_word), steps(NAME, "spinning on = this lock", w.mov(w.lock, w.own(SPINNING)))),
+        *(
+            steps(NAME, (), w.mov(w.own(SPINNING), w.kept_word), when=_nested(code, "previous = spinning on")),
+            steps(NAME, "spinning on = this lock", w.mov(w.lock, w.own(SPINNING))),
+        ),
         steps(NAME, "spinners += 1", lock(incw(mem(SPINNERS, w.lock)))),
         *(label(again), hypervisor.clear_pending(w, lambda i: steps(NAME, "pending = 0", i))),
         *(_exchange(code), jne(addr(poll)), movl(1, w.also)),
         # The spinner that was interrupted must look again: this kick may have been meant for it.
-        () if forgets else (w.cmp(0, w.kept_word), je(addr(out)), movl(w.own(KICKER), eax), lock(btsl(eax, pending))),
+        () if forgets else (w.cmp(0, w.kept_word), je(addr(out)), movl(w.own(KICKER), eax), looks_again()),
         jmp(addr(out)),
         *(label(poll), w.push(w.lock), hypervisor.poll(w), w.pop(w.lock), xorl(w.also, w.also)),
-        *(movl(w.own(KICKER), eax), btl(eax, pending), jnc(addr(again))),
+        *(movl(w.own(KICKER), eax), steps(NAME, "poll: pending?", btl(eax, pending)), jnc(addr(again))),
         *(label(out), steps(NAME, "spinners -= 1", lock(decw(mem(SPINNERS, w.lock))))),
-        steps(NAME, "spinning on = none", restored),
+        steps(NAME, (), restored, when=line),
         *(movl(w.also, eax), label(gone), ret()),
     )
 
@@ -173,5 +191,5 @@ PROTOCOL = Protocol(
     no_touch=False,
     natives=ticket_2_6_25.natives,
     slow=("xen_spin_lock_slow",),
-    slept="poll: pending?",
+    slept="",
 )
