@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, JMP, THUNK_SIZE};
 use crate::plan::Stage;
+use crate::plan::forms::ENDBR64;
 use crate::plan::rules::SameSite;
 use crate::sites::Alternative;
 use crate::sites::alternatives::SECTION as ALTERNATIVES;
@@ -184,7 +185,10 @@ impl SiteMap<'_> {
         }
         for (row, address) in tables.cfi.rows() {
             self.add(Stage::Cfi, address, PREAMBLE as u8, Kind::Preamble(row));
-            self.add(Stage::Cfi, address.wrapping_add(PREAMBLE as u64), 4, Kind::CheckedEndbr(row));
+            let function = address.wrapping_add(PREAMBLE as u64);
+            if self.code.from(function).starts_with(&ENDBR64) {
+                self.add(Stage::Cfi, function, 4, Kind::CheckedEndbr(row));
+            }
         }
         let caller = if self.landmarks.fineibt_paranoid.is_some() { PARANOID } else { CALLER };
         for (row, address) in tables.retpolines.rows() {

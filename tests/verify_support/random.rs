@@ -24,6 +24,10 @@ const RETPOLINE: u16 = 32;
 const LFENCE: u16 = 33;
 const RETHUNK: u16 = 34;
 const ITS: u16 = 35;
+const CALL_DEPTH: u16 = 36;
+/// What counts a call: `sarq $5, %gs:…`, and where it lies.
+const TEMPLATE: &[u8] = b"\x65\x48\xc1\x3c\x25\x00\x10\x00\x00\x05";
+const TEMPLATE_AT: u64 = TABLES + 0xe0_0000;
 /// Where thunks are allocated; no kernel made here needs more.
 const ITS_PAGES: [u64; 2] = [0xffff_ffff_c000_5000, 0xffff_ffff_c000_9000];
 const ERAS: [&str; 4] = ["6.1", "6.5", "6.12", "7.2"];
@@ -59,10 +63,13 @@ struct Maker {
     calls: Vec<(u64, u64, bool)>,
     returns: Vec<u64>,
     retpolines: Vec<u64>,
+    call_sites: Vec<u64>,
     locks: Vec<u64>,
     endbrs: Vec<u64>,
     constants: Vec<Vec<u64>>,
     preambles: Vec<u64>,
+    /// Thunks that count calls, then those that count jumps.
+    counted: u64,
     /// FineIBT's code is that of 6.18.
     paranoid: bool,
     functions: Vec<(String, u64)>,
@@ -134,6 +141,12 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
     let targets: Vec<u64> = (0..4).map(|_| maker.place("target", b"\x31\xc0\xc3")).collect();
     let array = maker.next();
     maker.place("thunks", &[0xcc; 16 * insn::THUNK_SIZE as usize]);
+    maker.counted = maker.next();
+    maker.place("counted_thunks", &[0xcc; 32 * insn::THUNK_SIZE as usize]);
+    // A function with room before it for what counts its calls.
+    let padded = maker.next() + 16;
+    maker.place("padding", &[[0x90; 16].as_slice(), b"\x31\xc0\xc3"].concat());
+    maker.functions.push(("padded".to_owned(), padded));
     let keys = |at: u16| DATA + 0x100 + 16 * u64::from(at);
     let hooks = |at: u16| DATA + 8 * u64::from(at);
     let constants = 2;
@@ -168,6 +181,9 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
         let to = array + insn::THUNK_SIZE * dice.roll(16) as u64;
         maker.place("branch", &if dice.flag() { insn::call(address, to) } else { insn::jmp(address, to) });
         maker.retpolines.push(address);
+        let address = maker.next();
+        maker.place("caller", &insn::call(address, padded));
+        maker.call_sites.push(address);
         let lock = maker.place("lock", b"\xf0\x83\x04\x24\x00\xc3");
         maker.locks.push(lock);
         let endbr = maker.place("endbr", b"\xf3\x0f\x1e\xfa\xc3");
@@ -176,8 +192,16 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
         let hash: Vec<u8> = (0..4).map(|_| 1 + dice.roll(255) as u8).collect();
         let head = [&[0xb8 + dice.roll(8) as u8][..], &hash, &[0x90; 11]].concat();
         let called = dice.flag() || dice.flag();
-        let function: &[u8] = if called { b"\xf3\x0f\x1e\xfa\xc3" } else { b"\x31\xc0\x31\xc0\xc3" };
-        let preamble = maker.place("hashed", &[&head[..], function].concat());
+        let begins = maker.next() + 16;
+        let function = match (called, dice.flag()) {
+            (true, _) => *b"\xf3\x0f\x1e\xfa\xc3",
+            (false, true) => *b"\x31\xc0\x31\xc0\xc3",
+            (false, false) => {
+                maker.call_sites.push(begins);
+                insn::call(begins, padded)
+            }
+        };
+        let preamble = maker.place("hashed", &[&head[..], &function].concat());
         maker.preambles.push(preamble);
         if called && dice.flag() {
             maker.endbrs.push(preamble + 16);
@@ -245,6 +269,8 @@ fn image(maker: &Maker, targets: &[u64], array: u64, thunk: u64, tracer: u64) ->
         .section("mcount", base(3), flags::RODATA, &mcount)
         .section(".return_sites", base(4), flags::RODATA, &addresses(base(4), &maker.returns))
         .section(".retpoline_sites", base(5), flags::RODATA, &addresses(base(5), &maker.retpolines))
+        .section(".call_sites", base(15), flags::RODATA, &addresses(base(15), &maker.call_sites))
+        .section(".template", TEMPLATE_AT, flags::RODATA, TEMPLATE)
         .section(".smp_locks", base(6), flags::RODATA, &addresses(base(6), &maker.locks))
         .section(".cfi_sites", base(12), flags::RODATA, &addresses(base(12), &maker.preambles))
         .section(".ibt_endbr_seal", base(7), flags::RODATA, &addresses(base(7), &maker.endbrs));
@@ -266,6 +292,10 @@ fn image(maker: &Maker, targets: &[u64], array: u64, thunk: u64, tracer: u64) ->
         ("__x86_return_thunk", thunk),
         ("__fentry__", tracer),
         ("__x86_indirect_thunk_array", array),
+        ("__x86_indirect_call_thunk_array", maker.counted),
+        ("__x86_indirect_jump_thunk_array", maker.counted + 16 * insn::THUNK_SIZE),
+        ("skl_call_thunk_template", TEMPLATE_AT),
+        ("skl_call_thunk_tail", TEMPLATE_AT + TEMPLATE.len() as u64),
         ("__start___jump_table", base(1)),
         ("__stop___jump_table", base(1) + labels.len() as u64),
         ("__start_static_call_sites", base(2)),
@@ -288,18 +318,24 @@ fn machine(dice: &mut Choices<'_>, tables: &Tables, targets: &[u64], thunk: u64,
         retpoline_lfence: Some(LFENCE),
         rethunk: Some(RETHUNK),
         its: Some(ITS),
+        call_depth: Some(CALL_DEPTH),
         its_pages: ITS_PAGES.to_vec(),
         return_thunk: Some(thunk),
         uniprocessor: dice.flag(),
         nops: if rules.era == "6.1" { &X86_NOPS } else { &X86_11_NOPS },
         ..Boot::default()
     };
-    for feature in (0..POOL).chain([RETPOLINE, LFENCE, RETHUNK, ITS]) {
+    for feature in (0..POOL).chain([RETPOLINE, LFENCE, RETHUNK, ITS, CALL_DEPTH]) {
         boot.features[usize::from(feature / 32)] |= u32::from(dice.flag()) << (feature % 32);
     }
     // its_apply_mitigation(): no thunks beside retpolines.
     let without = u32::from(boot.features[1] & 1 << (RETPOLINE - 32) != 0) << (ITS - 32);
     boot.features[1] &= !without;
+    // retbleed_update_mitigation(): calls are counted with retpolines alone.
+    let has = |feature: u16| boot.features[1] & 1 << (feature - 32) != 0;
+    if !has(RETPOLINE) || has(LFENCE) || rules.era == "6.1" {
+        boot.features[1] &= !(1 << (CALL_DEPTH - 32));
+    }
     let mode = dice.pick(&[CfiMode::Kcfi, CfiMode::FineIbt, CfiMode::Paranoid, CfiMode::Off]);
     let seed = (0..4).fold(0, |seed, _| seed << 8 | dice.roll(256) as u32);
     boot.cfi = Cfi { mode, seed: Some(seed) };
@@ -332,6 +368,7 @@ impl Scene {
             retpoline_lfence: Some(LFENCE),
             rethunk: Some(RETHUNK),
             its: Some(ITS),
+            call_depth: Some(CALL_DEPTH),
             ..FeatureNumbers::default()
         };
         let info = KernelInfo { numbers, nops: vec![self.boot.nops], ..KernelInfo::default() };

@@ -60,22 +60,36 @@ impl SiteMap<'_> {
             }
         }
         let sites = self.call_sites();
-        let from = sites.partition_point(|&site| site < cluster.start);
+        let from = sites.partition_point(|&site| site.saturating_add(5) <= cluster.start);
         for &site in sites[from..].iter().take_while(|&&site| site < cluster.end()) {
-            self.count_at(site, (site - cluster.start) as usize, state, form);
+            if site >= cluster.start && site.saturating_add(5) <= cluster.end() {
+                self.count_at(site, (site - cluster.start) as usize, state, form);
+            } else if let Some((call, _)) = self.counted_call(site, self.code.from(site), state) {
+                // The cluster has a part of the call.
+                for (address, byte) in (site..).zip(call) {
+                    let place = address.checked_sub(cluster.start).and_then(|at| form.get_mut(at as usize));
+                    if let Some(place) = place {
+                        *place = byte;
+                    }
+                }
+            }
         }
+    }
+
+    /// The call that is counted in place of the one in this code, and the function it means; `None` where there is none.
+    fn counted_call(&self, address: u64, code: &[u8], state: &State) -> Option<([u8; 5], u64)> {
+        let [CALL, a, b, c, d] = *code.first_chunk()? else { return None };
+        let function = self.code.target(address, 5, &[a, b, c, d]);
+        let pad = self.counted(state, function);
+        let counts = pad != function && self.landmarks.in_text(address);
+        counts.then(|| (insn::call(address, pad), function))
     }
 
     /// Has a call counted, if there is one; gives the function.
     fn count_at(&self, address: u64, at: usize, state: &State, code: &mut [u8]) -> Option<u64> {
         let site = code.get_mut(at..at.checked_add(5)?)?;
-        let [CALL, a, b, c, d] = *site else { return None };
-        let function = self.code.target(address, 5, &[a, b, c, d]);
-        let pad = self.counted(state, function);
-        if pad == function || !self.landmarks.in_text(address) {
-            return None;
-        }
-        site.copy_from_slice(&insn::call(address, pad));
+        let (call, function) = self.counted_call(address, site, state)?;
+        site.copy_from_slice(&call);
         Some(function)
     }
 
@@ -89,13 +103,30 @@ impl SiteMap<'_> {
         let mut functions = BTreeSet::new();
         for &address in self.call_sites().iter().filter(|site| (start..end).contains(site)) {
             let at = (address - start) as usize;
-            if self.touching(address, address.saturating_add(5)).is_empty() {
-                if let Some(function) = self.count_at(address, at, state, text) {
-                    functions.insert(function);
-                    written.push((address, 5));
+            let end = address.saturating_add(5);
+            match self.touching(address, end) {
+                [] => {
+                    if let Some(function) = self.count_at(address, at, state, text) {
+                        functions.insert(function);
+                        written.push((address, 5));
+                    }
                 }
-            } else {
-                functions.extend(self.called(address, state, text));
+                [cluster] if cluster.start <= address && end <= cluster.end() => {
+                    functions.extend(self.called(address, state, text));
+                }
+                // Clusters have a part of the call: what they have not is written here.
+                _ => {
+                    let Some((call, function)) = self.counted_call(address, self.code.from(address), state) else {
+                        continue;
+                    };
+                    functions.insert(function);
+                    for ((address, byte), place) in (address..).zip(call).zip(text.iter_mut().skip(at)) {
+                        if self.touching(address, address + 1).is_empty() {
+                            *place = byte;
+                            written.push((address, 1));
+                        }
+                    }
+                }
             }
         }
         for cluster in self.group(Pass::Alternatives).chain(self.group(Pass::StaticCalls)) {
