@@ -76,10 +76,9 @@ pub fn returns_zero(image: &Image) -> Result<Option<u64>> {
 /// Whether the text compares a register with this address: `cmp $ADDRESS, %REG`, which has its lower 32 bits.
 fn compared(image: &Image, address: u64) -> bool {
     let text = image.section(".text").map_or(&[][..], |section| image.section_bytes(section));
-    memmem::find_iter(text, &(address as u32).to_le_bytes()).any(|at| match (image.bits(), &text[..at]) {
-        (Bits::B64, [.., 0x48, 0x3d] | [.., 0x48 | 0x49, 0x81, 0xf8..=0xff]) => true,
-        (Bits::B32, [.., 0x3d] | [.., 0x81, 0xf8..=0xff]) => true,
-        _ => false,
+    memmem::find_iter(text, &(address as u32).to_le_bytes()).any(|at| match image.bits() {
+        Bits::B64 => matches!(text[..at], [.., 0x48, 0x3d] | [.., 0x48 | 0x49, 0x81, 0xf8..=0xff]),
+        Bits::B32 => matches!(text[..at], [.., 0x3d] | [.., 0x81, 0xf8..=0xff]),
     })
 }
 
