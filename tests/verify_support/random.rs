@@ -8,6 +8,10 @@ use pvops::plan::{self, Boot, Cfi, CfiMode, LoadedCode, Rules};
 use pvops::sites::Tables;
 use pvops::verify::{FeatureNumbers, KernelInfo, Known, Report, Unknown, Verifier, View};
 
+#[path = "choices.rs"]
+mod choices;
+pub use choices::Choices;
+
 use crate::elfwriter::{ElfWriter, flags};
 
 const TEXT: u64 = 0xffff_ffff_8100_0000;
@@ -31,25 +35,6 @@ const TEMPLATE_AT: u64 = TABLES + 0xe0_0000;
 /// Where thunks are allocated; no kernel made here needs more.
 const ITS_PAGES: [u64; 2] = [0xffff_ffff_c000_5000, 0xffff_ffff_c000_9000];
 const ERAS: [&str; 4] = ["6.1", "6.5", "6.12", "7.2"];
-
-/// Decisions, as long as they last; then the first choice of each.
-pub struct Choices<'c>(pub &'c [u8]);
-
-impl Choices<'_> {
-    fn roll(&mut self, sides: usize) -> usize {
-        let Some((&first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        usize::from(first) % sides
-    }
-
-    fn pick<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.roll(list.len())]
-    }
-
-    fn flag(&mut self) -> bool {
-        self.roll(2) == 1
-    }
-}
 
 /// A kernel under construction.
 #[derive(Default)]
