@@ -95,7 +95,8 @@ fn parse(code: &Code<'_>, place: u64, bytes: &[u8]) -> StaticCall {
 fn find(code: &Code<'_>) -> Vec<StaticCall> {
     let row = |place, record: &[u8], _: &[StaticCall]| {
         let site = parse(code, place, record);
-        let data = code.image().section_at(site.key).is_some_and(|section| !section.executable);
+        // The linker marks 7.2's .data as code too.
+        let data = code.image().section_at(site.key).is_some_and(|section| !section.executable || section.writable);
         (data && called(code, &site).is_some()).then_some(site)
     };
     bounded::longest_run(code, STRIDE, LEAST_RUN, row).map(|(_, sites)| sites).unwrap_or_default()

@@ -221,13 +221,23 @@ fn within(address: u64, start: u64, len: usize) -> bool {
     address.wrapping_sub(start) < len as u64
 }
 
-/// Where the instruction that holds these bytes begins and ends, as far as the function's code tells.
+/// No function is longer, as far as is known: what begins further before is another's.
+const LONGEST: u64 = 1 << 16;
+
+/// Where the instruction that holds these bytes begins and ends, as far as the function's code tells; where no symbol says
+/// where that begins, the code behind the site before.
 pub(super) fn instruction(map: &SiteMap<'_>, text: &[u8], run: &Range<usize>) -> Range<usize> {
     let start = map.text.0;
     let address = start + run.start as u64;
     let after = map.functions.partition_point(|&function| function <= address);
-    let function = after.checked_sub(1).map_or(start, |at| map.functions[at].max(start));
-    let mut at = (function - start) as usize;
+    let function = after.checked_sub(1).map(|at| map.functions[at]);
+    let site = || {
+        let after = map.clusters.partition_point(|cluster| cluster.end() <= address);
+        after.checked_sub(1).map(|at| map.clusters[at].end())
+    };
+    let near = |&begin: &u64| begin >= start && address - begin <= LONGEST;
+    let begin = function.filter(near).or_else(|| site().filter(near)).unwrap_or(address);
+    let mut at = (begin - start) as usize;
     let mut from = run.start;
     while at < run.end {
         let Some(step) = insn::step(map.bits, &text[at..]) else { break };
