@@ -62,8 +62,32 @@ fn a_kernel_that_slid_has_the_constants_of_its_file() {
 
 #[test]
 fn what_the_kernel_writes_is_not_judged() {
-    let found = compared(|rodata| rodata[WRITTEN.start as usize..WRITTEN.end as usize].fill(0xaa));
-    assert_eq!(found.wrong, 0);
+    let pointers: Vec<usize> =
+        (0..60).map(|i| FIELD + 0x200 * i).filter(|&at| WRITTEN.contains(&(at as u64))).collect();
+    let found = compared(|rodata| {
+        for at in WRITTEN.start as usize..WRITTEN.end as usize {
+            if !pointers.iter().any(|&pointer| (pointer..pointer + 8).contains(&at)) {
+                rodata[at] = 0xaa;
+            }
+        }
+    });
+    assert_eq!((found.wrong, found.pointers), (0, pointers.len() as u64));
+}
+
+#[test]
+fn pointers_to_functions_in_what_the_kernel_writes_are_such_or_nothing() {
+    let pointer = FIELD + 0x200 * 32;
+    let with = |value: u64| compared(|rodata| rodata[pointer..pointer + 8].copy_from_slice(&value.to_le_bytes()));
+    for legal in [0, TEXT + SLIDE, TEXT + SLIDE + 0x77] {
+        assert_eq!(with(legal).wrong, 0, "{legal:#x}");
+    }
+    let built = Recipe::new(Bits::B64).linked()[RODATA as usize + pointer..][..8].to_vec();
+    let unmoved = u64::from_le_bytes(*built.first_chunk().unwrap());
+    for outside in [0xffff_ffff_c012_3450, TEXT + SLIDE + RODATA, unmoved, 1] {
+        let found = with(outside);
+        let [changed] = &found.changed[..] else { panic!("{outside:#x}: {found:?}") };
+        assert_eq!((changed.address, &changed.expected), (TEXT + RODATA + pointer as u64, &built));
+    }
 }
 
 #[test]

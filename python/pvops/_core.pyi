@@ -950,6 +950,10 @@ class Heard:
     def unread(self) -> list[tuple[int, int]]:
         """(start, end) of what of ``.rodata`` could not be read."""
 
+    @property
+    def tables(self) -> tuple[list[str], int]:
+        """Sections elsewhere that were held to the file; how many pointers in what boot writes were looked at."""
+
     def changed(self) -> list[tuple[int, bytes, bytes]]:
         """(address, what the file has, what memory has) where ``.rodata`` differs."""
 

@@ -53,6 +53,12 @@ impl Heard {
         self.0.rodata.as_ref().err().map(String::as_str)
     }
 
+    /// Sections elsewhere that were held to the file, and how many pointers in what is written at boot were looked at.
+    #[getter]
+    fn tables(&self) -> (Vec<String>, u64) {
+        self.0.rodata.as_ref().map_or_else(|_| (Vec::new(), 0), |rodata| (rodata.tables.clone(), rodata.pointers))
+    }
+
     /// Where `.rodata` differs from the file.
     fn changed<'py>(&self, py: Python<'py>) -> Vec<Changed<'py>> {
         let changed = self.0.rodata.iter().flat_map(|rodata| &rodata.changed);

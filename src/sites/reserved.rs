@@ -125,6 +125,13 @@ fn ranges(code: &Code<'_>) -> Result<Vec<(u64, u64)>> {
     Ok(ranges)
 }
 
+/// How many bytes a row of `__bug_table` has; none where there is no such table.
+pub(crate) fn bug_row(image: &Image) -> Option<usize> {
+    let section = image.section(BUGS)?;
+    let rows = bugs(&Code::of(image), section).len();
+    image.section_bytes(section).len().checked_div(rows).filter(|&row| row >= 8)
+}
+
 /// The addresses of `__bug_table`: by the layout where the most rows name a trap, all of them code. Empty where there is
 /// no such layout.
 fn bugs(code: &Code<'_>, section: &Section) -> Vec<u64> {

@@ -64,13 +64,18 @@ def _data(report: Report, style: Style) -> Iterator[str]:
         yield f"data: {kinds}; {style.bold(f'{other:,} say something else than the text')}"
     if (constants := data.rodata) is not None:
         unread = f", {constants.unread_bytes:,} unread" if constants.unread else ""
-        yield f"{constants.size:,} bytes of .rodata: {style.bold(f'{constants.wrong:,} not as in the file')}{unread}"
+        where = ", ".join([".rodata", *constants.tables])
+        yield f"{constants.size:,} bytes of {where}: {style.bold(f'{constants.wrong:,} not as in the file')}{unread}"
     for datum in data.disagreements[:MOST]:
         which = style.bold(datum.name)
         expected, found = ("the text says", "the data") if datum.what != "rodata" else ("should be", "is")
         yield f"  {datum.address:016x}  {datum.what} {which}: {expected} {datum.expected}, {found} {datum.found}"
     if len(data.disagreements) > MOST:
         yield f"  … and {len(data.disagreements) - MOST:,} more; --json has them all"
+    if constants is not None and constants.written[0] < constants.written[1]:
+        start, end = constants.written
+        but = f", but for {constants.pointers:,} pointers to functions" if constants.pointers else ""
+        yield style.dim(f"not judged: {end - start:,} bytes of .rodata at {start:#x}: written at boot{but}")
     for reason in data.unheard:
         yield style.dim(f"not judged: {reason}")
 

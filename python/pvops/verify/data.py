@@ -59,6 +59,9 @@ class Rodata:
         wrong: how many differ.
         written: (start, end) of what the kernel writes at boot, which is not compared.
         unread: (start, end) of what could not be read.
+        tables: sections elsewhere that were held to the file too, and are counted in ``size`` and ``wrong``.
+        pointers: how many words of ``written`` are addresses of functions in the file, and were looked at for being
+            one still.
     """
 
     address: int
@@ -66,6 +69,8 @@ class Rodata:
     wrong: int
     written: tuple[int, int]
     unread: Sequence[tuple[int, int]] = ()
+    tables: Sequence[str] = ()
+    pointers: int = 0
 
     @property
     def unread_bytes(self) -> int:
@@ -79,6 +84,8 @@ class Rodata:
             "size": self.size,
             "wrong": self.wrong,
             "unread": self.unread_bytes,
+            "tables": list(self.tables),
+            "pointers": self.pointers,
             "not_judged": {"address": f"{self.written[0]:#x}", "size": self.written[1] - self.written[0]},
         }
 
@@ -152,5 +159,5 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
         unheard.append(f".rodata: {core.why}")
     else:
         size, wrong, start, _, written = core.rodata
-        rodata = Rodata(start, size, wrong, written, core.unread)
+        rodata = Rodata(start, size, wrong, written, core.unread, *core.tables)
     return Data(dict(core.counts), differing, rodata, unheard)

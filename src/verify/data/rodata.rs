@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::image::{Image, Section};
-use crate::memory::{Location, Memory};
+use crate::memory::{LinkedBytes, Location, Memory};
 
 /// What lies in `.rodata` and is written at boot: from one symbol to the other (`RO_AFTER_INIT_DATA` of
 /// `include/asm-generic/vmlinux.lds.h`). Jump labels and static calls are in it, sorted.
@@ -43,15 +43,19 @@ pub struct Rodata {
     pub wrong: u64,
     /// What could not be read.
     pub unread: Vec<Range<u64>>,
-    /// What the kernel writes at boot, and is not judged.
+    /// What the kernel writes at boot, and is not judged, but for pointers to functions.
     pub written: Range<u64>,
+    /// How many such pointers were looked at.
+    pub pointers: u64,
+    /// Sections elsewhere that were held to the file too.
+    pub tables: Vec<String>,
 }
 
 /// Holds `.rodata` to the file; the reason, where the image does not say what of it the kernel writes.
 ///
 /// # Errors
 /// Memory that cannot be read.
-pub fn rodata(memory: &Memory, found: &Location, image: &Image) -> Result<std::result::Result<Rodata, String>> {
+pub(super) fn hold(memory: &Memory, found: &Location, image: &Image) -> Result<std::result::Result<Rodata, String>> {
     let Some(section) = image.section(".rodata").filter(|section| section.bits_present) else {
         return Ok(Err("the image has no section .rodata".to_owned()));
     };
@@ -122,27 +126,38 @@ fn chunk(memory: &Memory, found: &Location, image: &Image, range: Range<u64>, ro
     let notes = image.section(".notes").map(|section| section.address..section.end());
     held.settle(found, image, |field| notes.as_ref().is_some_and(|notes| notes.contains(&field.address)));
     let Some(built) = image.read(range.start, held.bytes.len()) else { return Ok(()) };
+    compare(held, built, rodata);
+    Ok(())
+}
+
+/// Notes where what memory holds differs from what was built.
+pub(super) fn compare(held: LinkedBytes, built: &[u8], rodata: &mut Rodata) {
     rodata.size += built.len() as u64;
     if held.bytes != built {
         let there = |at: usize| {
-            let address = range.start + at as u64;
+            let address = held.address + at as u64;
             !held.unread.iter().any(|gap| gap.contains(&address))
         };
         let mut runs: Vec<Range<usize>> = Vec::new();
         for at in (0..built.len()).filter(|&at| held.bytes[at] != built[at] && there(at)) {
-            rodata.wrong += 1;
             match runs.last_mut() {
                 Some(last) if at - last.end < JOINED => last.end = at + 1,
                 _ => runs.push(at..at + 1),
             }
         }
-        let room = NAMED.saturating_sub(rodata.changed.len());
-        rodata.changed.extend(runs.into_iter().take(room).map(|run| Changed {
-            address: range.start + run.start as u64,
-            expected: built[run.clone()].to_vec(),
-            found: held.bytes[run].to_vec(),
-        }));
+        for run in runs {
+            rodata.changed(held.address + run.start as u64, &built[run.clone()], &held.bytes[run]);
+        }
     }
     rodata.unread.extend(held.unread);
-    Ok(())
+}
+
+impl Rodata {
+    /// Notes a run that differs.
+    pub(super) fn changed(&mut self, address: u64, expected: &[u8], found: &[u8]) {
+        self.wrong += expected.iter().zip(found).filter(|(expected, found)| expected != found).count() as u64;
+        if self.changed.len() < NAMED {
+            self.changed.push(Changed { address, expected: expected.to_vec(), found: found.to_vec() });
+        }
+    }
 }
