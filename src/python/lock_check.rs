@@ -10,7 +10,7 @@ use crate::lock::check::{
 /// (protocol, mutant, scenario, threads, slots, acquisitions) of a case; slots are None where there are none.
 type CaseRow = (String, Option<String>, String, usize, Option<usize>, Option<u8>);
 /// (thread, drains, choice, text, memory, store buffers) of an action.
-type EventRow = (usize, bool, u8, String, Vec<(String, u8)>, Vec<Vec<(String, u8)>>);
+type EventRow = (usize, bool, u32, String, Vec<(String, u8)>, Vec<Vec<(String, u8)>>);
 /// (states, finished, name of what is broken, in words, the run) of a check.
 type CheckedRow = (usize, bool, Option<String>, Option<String>, Vec<EventRow>);
 
@@ -86,7 +86,7 @@ pub fn lock_check(py: Python<'_>, of: CaseRow, states: usize) -> PyResult<Checke
 
 /// Takes a run, (thread, drains, choice, text) of each action, again: (name, in words) of what it breaks.
 #[pyfunction]
-pub fn lock_replay(py: Python<'_>, of: CaseRow, run: Vec<(usize, bool, u8, String)>) -> PyResult<(String, String)> {
+pub fn lock_replay(py: Python<'_>, of: CaseRow, run: Vec<(usize, bool, u32, String)>) -> PyResult<(String, String)> {
     let case = case(of)?;
     let run: Vec<(Action, String)> =
         run.into_iter().map(|(thread, drain, choice, text)| (Action { thread, drain, choice }, text)).collect();

@@ -33,7 +33,8 @@ class Event:
     Attributes:
         thread: who acts.
         drains: its oldest buffered store reaches memory; else its program takes a step.
-        choice: which of the ways on that the program leaves open, from 0.
+        choice: which of the ways on that the program leaves open: three bits for each place that has several, the
+            first lowest, from 0.
         text: what it did, and what it read.
         memory: every variable afterwards; those that each thread has are ``T0.kicked``.
         buffers: each thread's store buffer afterwards, (place, value), the oldest first.

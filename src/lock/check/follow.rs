@@ -6,7 +6,7 @@
 //! or the trace tells when each drains.
 
 use super::layout::Field;
-use super::state::{Action, Machine, Outcome, State};
+use super::state::{Machine, Outcome, State};
 use super::violation::Violation;
 use crate::error::{Error, Result};
 
@@ -75,8 +75,8 @@ pub fn follow(machine: &Machine, trace: &[Taken], buffers: bool) -> Result<Follo
             if machine.step_at(state.threads[taken.thread]).text != taken.text {
                 continue;
             }
-            for choice in 0..machine.step(state, taken.thread, 0).ways {
-                match machine.act(state, Action { thread: taken.thread, drain: false, choice }) {
+            for (_, stepped) in machine.steps(state, taken.thread) {
+                match stepped.outcome {
                     Outcome::To(to) => {
                         let to = if buffers { to } else { drained(machine, to, taken.thread) };
                         if !next.contains(&to) {

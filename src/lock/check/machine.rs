@@ -6,6 +6,7 @@
 //! as is documented: `FUTEX_WAIT` is a full barrier before it compares (kernel/futex), waking and kicking are none.
 //! Nobody wakes spuriously: a spurious wake would only hide that the real one was lost.
 
+use super::choices::Choices;
 use super::program::{Act, At, Kind};
 use super::run::Run;
 use super::state::{Action, Machine, Outcome, State};
@@ -13,8 +14,8 @@ use super::state::{Action, Machine, Outcome, State};
 /// What came of a step.
 pub(super) struct Stepped {
     pub outcome: Outcome,
-    /// How many ways on there were.
-    pub ways: u8,
+    /// The choice to try next, if there is one more.
+    pub next: Option<u32>,
     /// Whether the one taken need never be.
     pub optional: bool,
 }
@@ -25,7 +26,7 @@ impl Machine {
         let mut state = State::default();
         for thread in 0..self.threads {
             let start = self.program.starts[thread.min(self.program.starts.len() - 1)];
-            let mut run = Run { machine: self, state, thread, choice: 0, ways: 1, optional: false };
+            let mut run = Run::new(self, state, thread);
             // Programs begin with a step or with a mark that cannot break anything in the first state.
             let _ = run.settle(start);
             state = run.state;
@@ -67,25 +68,39 @@ impl Machine {
             }
             self.layout.left.set(&mut state.threads[waiter], left & !(1 << thread));
             if left == 1 << thread {
-                let mut run = Run { machine: self, state, thread: waiter, choice: 0, ways: 1, optional: false };
+                let mut run = Run::new(self, state, waiter);
                 if let Err(violation) = run.settle(self.layout.points[self.point(word)] + 1) {
                     return Outcome::Broken(violation);
                 }
+                // A drain leaves no ways open: no program decides anything right behind a membarrier.
+                debug_assert_eq!(run.choices.next(), None);
                 state = run.state;
             }
         }
         Outcome::To(state)
     }
 
-    /// A thread takes its next step; also how many ways on there are from it.
-    pub(super) fn step(&self, state: &State, thread: usize, choice: u8) -> Stepped {
-        let mut run = Run { machine: self, state: *state, thread, choice, ways: 1, optional: false };
+    /// A thread takes its next step; also which choice comes after this one.
+    pub(super) fn step(&self, state: &State, thread: usize, choice: u32) -> Stepped {
+        let mut run = Run { choices: Choices::new(choice), ..Run::new(self, *state, thread) };
         let outcome = match run.step() {
             Ok(true) => Outcome::To(run.state),
             Ok(false) => Outcome::Disabled,
             Err(violation) => Outcome::Broken(violation),
         };
-        Stepped { outcome, ways: run.ways, optional: run.optional }
+        let outcome = if run.choices.are_there() { outcome } else { Outcome::Disabled };
+        Stepped { outcome, next: run.choices.next(), optional: run.optional }
+    }
+
+    /// A thread takes its next step, in each of the ways that are open.
+    pub(super) fn steps(&self, state: &State, thread: usize) -> impl Iterator<Item = (u32, Stepped)> + use<'_> {
+        let (state, mut next) = (*state, Some(0));
+        std::iter::from_fn(move || {
+            let choice = next?;
+            let stepped = self.step(&state, thread, choice);
+            next = stepped.next;
+            Some((choice, stepped))
+        })
     }
 
     /// Whether nothing more has to happen, and someone waits. A further acquisition or an interrupt need never come, so
@@ -99,8 +114,7 @@ impl Machine {
     }
 
     fn moves(&self, state: &State, thread: usize) -> bool {
-        let ways = self.step(state, thread, 0).ways;
-        (0..ways).map(|choice| self.step(state, thread, choice)).any(|stepped| match stepped.outcome {
+        self.steps(state, thread).any(|(_, stepped)| match stepped.outcome {
             Outcome::To(to) => to != *state && !stepped.optional,
             Outcome::Broken(_) => true,
             Outcome::Disabled => false,
@@ -112,13 +126,12 @@ impl Machine {
         if action.drain {
             return self.drain(state, action.thread);
         }
-        let stepped = self.step(state, action.thread, action.choice);
-        if action.choice < stepped.ways { stepped.outcome } else { Outcome::Disabled }
+        self.step(state, action.thread, action.choice).outcome
     }
 
     /// What the next step of a thread reads, place by place.
     pub(super) fn reads(&self, state: &State, thread: usize) -> Vec<(String, u8)> {
-        let run = Run { machine: self, state: *state, thread, choice: 0, ways: 1, optional: false };
+        let run = Run::new(self, *state, thread);
         let step = self.step_at(state.threads[thread]);
         let forwards = step.kind == Kind::Read;
         let place = |act: &Act| match act {
@@ -133,7 +146,7 @@ impl Machine {
 
     /// The name of where a buffered store goes.
     pub(super) fn stored_name(&self, place: usize, thread: usize) -> String {
-        let run = Run { machine: self, state: State::default(), thread, choice: 0, ways: 1, optional: false };
+        let run = Run::new(self, State::default(), thread);
         run.name(&self.program.stored[place])
     }
 }

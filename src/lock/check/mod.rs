@@ -19,6 +19,7 @@
 //! scheduler lets it. [`reduce`] says why states can be identified.
 
 mod bounds;
+mod choices;
 mod follow;
 mod layout;
 mod machine;

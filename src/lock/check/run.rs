@@ -1,5 +1,6 @@
 //! A step of a thread: what it reads and writes, and what the thread decides from it.
 
+use super::choices::Choices;
 use super::layout::Field;
 use super::program::{Act, At, Cond, Kind, Op, Reg, Val, var_of};
 use super::promises;
@@ -11,14 +12,17 @@ pub(super) struct Run<'m> {
     pub machine: &'m Machine,
     pub state: State,
     pub thread: usize,
-    pub choice: u8,
-    /// How many ways on there were.
-    pub ways: u8,
+    pub choices: Choices,
     /// Whether the one taken is an interrupt.
     pub optional: bool,
 }
 
-impl Run<'_> {
+impl<'m> Run<'m> {
+    /// A thread in a state; where the program leaves ways open, the first is taken.
+    pub fn new(machine: &'m Machine, state: State, thread: usize) -> Run<'m> {
+        Run { machine, state, thread, choices: Choices::default(), optional: false }
+    }
+
     pub fn name(&self, at: &At) -> String {
         let name = self.machine.program.vars[var_of(*at).0].name;
         let declared = &self.machine.program.vars[var_of(*at).0];
@@ -168,8 +172,8 @@ impl Run<'_> {
                     return Ok(true);
                 }
             }
-            Kind::FutexWake(place) => self.wake(place, None)?,
-            Kind::FutexWakeOne(place) => self.wake(place, Some(self.choice))?,
+            Kind::FutexWake(place) => self.wake(place, false)?,
+            Kind::FutexWakeOne(place) => self.wake(place, true)?,
             Kind::Await(condition) => {
                 let gets = step.acts.iter().take_while(|act| matches!(act, Act::Get(..))).count();
                 self.at_once(&step.acts[..gets]);
@@ -191,7 +195,7 @@ impl Run<'_> {
         let machine = self.machine;
         for (reg, of) in &machine.program.epochs {
             for thread in 0..machine.threads {
-                let observer = Run { machine, state: self.state, thread, choice: 0, ways: 1, optional: false };
+                let observer = Run::new(machine, self.state, thread);
                 let word = self.state.threads[thread];
                 let live = machine.layout.live[machine.point(word)];
                 let field = machine.layout.regs[reg.0];
@@ -240,31 +244,32 @@ impl Run<'_> {
         layout.stores.set(word, stores + 1);
     }
 
-    /// Unblocks those who block on a place: all, or only the one of this number.
-    fn wake(&mut self, place: &At, only: Option<u8>) -> Result<(), Violation> {
+    /// Unblocks those who block on a place: all, or any one of them.
+    fn wake(&mut self, place: &At, one: bool) -> Result<(), Violation> {
         let machine = self.machine;
         let woken = self.place(place);
-        let mut sleepers = 0;
+        let sleeps = |run: &Run<'_>, thread: usize| {
+            let word = run.state.threads[thread];
+            machine.layout.blocked.get(word) != 0
+                && matches!(&machine.step_at(word).kind, Kind::FutexWait(at, _)
+                    if Run::new(machine, run.state, thread).place(at) == woken)
+        };
+        let sleepers = (0..machine.threads).filter(|&thread| sleeps(self, thread)).count() as u8;
+        let only = one.then(|| self.choices.take(sleepers));
+        let mut met = 0;
         for thread in 0..machine.threads {
-            let word = self.state.threads[thread];
-            if machine.layout.blocked.get(word) == 0 {
+            if !sleeps(self, thread) {
                 continue;
             }
-            let mut sleeper = Run { machine, state: self.state, thread, choice: 0, ways: 1, optional: false };
-            if let Kind::FutexWait(at, _) = &machine.step_at(word).kind
-                && sleeper.place(at) == woken
-            {
-                sleepers += 1;
-                if only.is_some_and(|only| only != sleepers - 1) {
-                    continue;
-                }
-                machine.layout.blocked.set(&mut sleeper.state.threads[thread], 0);
-                sleeper.settle(machine.layout.points[machine.point(word)] + 1)?;
-                self.state = sleeper.state;
+            met += 1;
+            if only.is_some_and(|only| only != met - 1) {
+                continue;
             }
-        }
-        if only.is_some() {
-            self.ways = sleepers.max(1);
+            let word = self.state.threads[thread];
+            let mut sleeper = Run { choices: self.choices, ..Run::new(machine, self.state, thread) };
+            machine.layout.blocked.set(&mut sleeper.state.threads[thread], 0);
+            sleeper.settle(machine.layout.points[machine.point(word)] + 1)?;
+            (self.state, self.choices) = (sleeper.state, sleeper.choices);
         }
         Ok(())
     }
@@ -273,26 +278,14 @@ impl Run<'_> {
     pub fn settle(&mut self, mut at: usize) -> Result<(), Violation> {
         let machine = self.machine;
         let layout = &machine.layout;
-        let (mut choice, mut more) = (self.choice, 0_u8);
         loop {
             match &machine.program.ops[at] {
                 Op::Step(_) => break,
                 Op::Goto(to) => at = *to,
                 Op::If(condition, to) => at = if self.holds(condition) { *to } else { at + 1 },
-                Op::Either(to) => {
-                    self.ways = 2;
-                    at = if choice == 1 { *to } else { at + 1 };
-                }
-                // One way more: the second is the interrupt, the others are those without it.
-                Op::Maybe(to) => {
-                    self.optional = choice == 1;
-                    if self.optional {
-                        // How many there are, those without it tell.
-                        (at, more) = (*to, u8::MAX);
-                    } else {
-                        (at, choice, more) = (at + 1, choice - u8::from(choice > 1), more.saturating_add(1));
-                    }
-                }
+                Op::Either(to) => at = if self.choices.take(2) == 1 { *to } else { at + 1 },
+                Op::Maybe(to) if self.choices.take(2) == 1 => (at, self.optional) = (*to, true),
+                Op::Maybe(_) => at += 1,
                 Op::Set(reg, value) => {
                     let value = self.value(*value);
                     self.set_reg(*reg, value);
@@ -309,9 +302,8 @@ impl Run<'_> {
                         at = *none_left;
                         continue;
                     }
-                    self.ways = left.count_ones() as u8;
-                    let nth = |n: u8| (0..n).fold(left, |left, _| left & (left - 1)).trailing_zeros();
-                    let picked = nth(choice.min(self.ways - 1));
+                    let way = self.choices.take(left.count_ones() as u8);
+                    let picked = (0..way).fold(left, |left, _| left & (left - 1)).trailing_zeros();
                     let word = &mut self.state.threads[self.thread];
                     layout.picked.set(word, u64::from(picked) + 1);
                     layout.left.set(word, left & !(1 << picked));
@@ -325,7 +317,6 @@ impl Run<'_> {
                 }
             }
         }
-        self.ways = self.ways.saturating_add(more);
         let point = layout.point_of[at];
         let word = &mut self.state.threads[self.thread];
         layout.point.set(word, point as u64);

@@ -93,9 +93,7 @@ impl<'m, const W: usize> Search<'m, W> {
                 }
                 Outcome::Disabled => {}
             }
-            let mut choice = 0;
-            loop {
-                let stepped = machine.step(&state, thread, choice);
+            for (_, stepped) in machine.steps(&state, thread) {
                 match stepped.outcome {
                     Outcome::Broken(violation) => return Some(violation),
                     Outcome::To(to) if to != state => {
@@ -103,10 +101,6 @@ impl<'m, const W: usize> Search<'m, W> {
                         self.note(&to, number);
                     }
                     Outcome::To(_) | Outcome::Disabled => {}
-                }
-                choice += 1;
-                if choice >= stepped.ways {
-                    break;
                 }
             }
         }
@@ -221,9 +215,9 @@ pub fn outcomes(machine: &Machine, limits: &Limits<'_>) -> Result<Vec<Final>> {
 pub(super) fn actions<'m>(machine: &'m Machine, state: &State) -> impl Iterator<Item = Action> + 'm {
     let state = *state;
     (0..machine.threads).flat_map(move |thread| {
-        let ways = machine.step(&state, thread, 0).ways;
         let drain = Action { thread, drain: true, choice: 0 };
-        std::iter::once(drain).chain((0..ways).map(move |choice| Action { thread, drain: false, choice }))
+        let steps = machine.steps(&state, thread).map(move |(choice, _)| Action { thread, drain: false, choice });
+        std::iter::once(drain).chain(steps)
     })
 }
 

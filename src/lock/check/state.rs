@@ -20,8 +20,8 @@ pub struct Action {
     pub thread: usize,
     /// Its oldest buffered store reaches memory; else its program takes a step.
     pub drain: bool,
-    /// Which of the ways on that the program leaves open.
-    pub choice: u8,
+    /// Which of the ways on that the program leaves open: three bits for each place that has several, the first lowest.
+    pub choice: u32,
 }
 
 /// What came of an action.
