@@ -65,9 +65,10 @@ fn what_the_kernel_writes_is_not_judged() {
     let pointers: Vec<usize> =
         (0..60).map(|i| FIELD + 0x200 * i).filter(|&at| WRITTEN.contains(&(at as u64))).collect();
     let found = compared(|rodata| {
-        for at in WRITTEN.start as usize..WRITTEN.end as usize {
+        let written = WRITTEN.start as usize..WRITTEN.end as usize;
+        for (at, byte) in written.clone().zip(&mut rodata[written]) {
             if !pointers.iter().any(|&pointer| (pointer..pointer + 8).contains(&at)) {
-                rodata[at] = 0xaa;
+                *byte = 0xaa;
             }
         }
     });
