@@ -64,6 +64,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "vmlinux").write_bytes((tmp_path / "vmlinux-sample").read_bytes())
     monkeypatch.chdir(tmp_path)
+    # Text is as wide as the terminal that the tests run in, where they run in one.
+    monkeypatch.setenv("COLUMNS", "100")
 
 
 @pytest.mark.usefixtures("files")
