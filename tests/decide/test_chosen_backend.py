@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
 import pvops
+from image.nameless import without_symbols
 from pvops import eras, sample
 from pvops.decide.backend import backend_for, chosen
 from pvops.errors import OpsError
-from pvops.kernel import Kernel
-
-SYMTAB = 2
-
-
-def without_symbols(elf: bytes) -> Kernel:
-    """The same image, its symbol table no section that anybody knows."""
-    raw = bytearray(elf)
-    (table,) = struct.unpack_from("<Q", raw, 0x28)
-    size, count = struct.unpack_from("<HH", raw, 0x3A)
-    for at in range(table, table + count * size, size):
-        if struct.unpack_from("<I", raw, at + 4)[0] == SYMTAB:
-            struct.pack_into("<I", raw, at + 4, 0x6000_0000)
-    return pvops.open(bytes(raw))
 
 
 @pytest.mark.parametrize("era", ["5.10", "6.1"])

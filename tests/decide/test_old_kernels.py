@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import pvops
+from image.nameless import without_symbols
 from pvops import eras, sample
 from pvops.decide import netfilter
 from pvops.decide.answers import Facts
@@ -142,25 +143,14 @@ def test_keys_that_lie_otherwise_are_no_array_of_hooks() -> None:
 
 def test_without_symbols_a_parameter_says_that_the_filter_is_built_in() -> None:
     built = sample.build("4.14").elf
-    assert not netfilter.registered(stripped(built), (4, 14))
+    assert not netfilter.registered(without_symbols(built), (4, 14))
     named = built.replace(b"(made by pvops.sample)", b"iptable_filter.forward")
     assert named != built
-    assert not netfilter.registered(stripped(named), (4, 14)), "no end behind the name: another parameter's"
+    assert not netfilter.registered(without_symbols(named), (4, 14)), "no end behind the name: another parameter's"
     # What follows the banner is zeros: the name moves to its end.
     banner = built.index(b"Linux version ")
     end = built.index(b"\0", banner)
     name = b"iptable_filter.forward"
     moved = built[: end - len(name)] + name + built[end:]
-    assert set(netfilter.registered(stripped(moved), (4, 14))) == {(2, 1), (2, 2), (2, 3)}
-    assert not netfilter.registered(stripped(moved), (5, 15))
-
-
-def stripped(elf: bytes) -> Kernel:
-    """The image without its symbol table."""
-    sections = int.from_bytes(elf[40:48], "little")
-    count = int.from_bytes(elf[60:62], "little")
-    out = bytearray(elf)
-    for at in range(sections, sections + 64 * count, 64):
-        if int.from_bytes(elf[at + 4 : at + 8], "little") == 2:  # SHT_SYMTAB
-            out[at + 4 : at + 8] = (0).to_bytes(4, "little")
-    return pvops.open(bytes(out))
+    assert set(netfilter.registered(without_symbols(moved), (4, 14))) == {(2, 1), (2, 2), (2, 3)}
+    assert not netfilter.registered(without_symbols(moved), (5, 15))

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import json
-import struct
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 import pvops
+from image.nameless import without_symbols
 from pvops import sample
 from pvops.decide.backend import chosen
 from pvops.errors import OpsError
-from pvops.kernel import Kernel
 from pvops.verify.saved import backends_of
-
-SYMTAB = 2
-
-
-def without_symbols(elf: bytes) -> Kernel:
-    """The same image, its symbol table no section that anybody knows."""
-    raw = bytearray(elf)
-    (table,) = struct.unpack_from("<Q", raw, 0x28)
-    size, count = struct.unpack_from("<HH", raw, 0x3A)
-    for at in range(table, table + count * size, size):
-        if struct.unpack_from("<I", raw, at + 4)[0] == SYMTAB:
-            struct.pack_into("<I", raw, at + 4, 0x6000_0000)
-    return pvops.open(bytes(raw))
 
 
 @pytest.mark.parametrize(
