@@ -101,3 +101,57 @@ fn a_run_with_store_buffers_tells_when_they_drain() {
     let held = [released[0], released[2], released[3], (0, "my = xadd(tail, 1)", 0)];
     assert!(follow(&ticket(), &lines(&held), true).is_err());
 }
+
+/// Three waiters on one slot, T0 owns the lock and wakes.
+fn parked(told: &[(usize, &str)]) -> Result<Followed, String> {
+    let setting = Setting { slots: 1, ..Setting::sound(1) };
+    let machine =
+        Machine::new(Protocol::PvTicketSym.program(&setting).expect("a program"), 3, None).expect("a machine");
+    let waits = ["published = fetch_or(slot(my), PARKED)", "the last look: head == my?"];
+    let sleeps = "futex_wait(slot(my), published | PARKED)";
+    let mut lines: Vec<(usize, &str)> = (0..3).map(|thread| (thread, "my = xadd(tail, 1)")).collect();
+    lines.extend((0..3).map(|thread| (thread, "head == my?")));
+    for thread in [1, 2] {
+        lines.extend(waits.map(|text| (thread, text)));
+        lines.push((thread, sleeps));
+    }
+    lines.extend([
+        (0, "xchg(head, my + 1)"),
+        (0, "is slot(my + 1) parked?"),
+        (0, "found = cas(slot: clear PARKED, next epoch)"),
+        (0, "futex_wake(slot, all)"),
+    ]);
+    lines.extend(told);
+    let line = |(thread, text): (usize, &str)| Taken { thread, text: text.to_owned(), memory: Vec::new() };
+    let run: Vec<Taken> = lines.into_iter().map(line).collect();
+    follow(&machine, &run, false).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_trace_may_tell_who_is_woken_one_after_the_other() {
+    let (one, two) = ((0, "(wakes T1)"), (0, "(wakes T2)"));
+    let looks = (1, "head == my?");
+    assert_eq!(parked(&[one, looks, two]).expect("a run").broken, None);
+    // T2 sleeps on until it is woken, and what nobody tells wakes nobody.
+    assert!(parked(&[one, looks, (2, "head == my?")]).expect_err("T2 sleeps").contains("row 18"));
+    assert!(parked(&[one, two, looks, (2, "head == my?")]).is_ok());
+    // Where the trace tells nothing, all are woken in one step.
+    assert!(parked(&[looks, (2, "head == my?")]).is_ok());
+}
+
+#[test]
+fn only_who_wakes_wakes_and_only_who_was_woken_stays_awake() {
+    let wakes = (0, "(wakes T1)");
+    assert!(parked(&[(1, "(wakes T2)")]).expect_err("T1 sleeps").contains("is not waking anyone"));
+    assert!(parked(&[wakes, (0, "(wakes T7)")]).expect_err("there is no T7").contains("row 17"));
+    assert!(parked(&[wakes, (2, "(awake)")]).expect_err("T2 was not woken").contains("nobody woke T2"));
+    // Woken before it sleeps: T1 is on its way to the slot's next epoch when T0 comes to it again.
+    let again =
+        [wakes, (1, "head == my?"), (1, "xchg(head, my + 1)"), (1, "my = xadd(tail, 1)"), (1, "head == my?"), wakes];
+    let publishes = [(1, "published = fetch_or(slot(my), PARKED)"), (1, "the last look: head == my?")];
+    let sleeps = (1, "futex_wait(slot(my), published | PARKED)");
+    let mut told = [&again[..], &publishes, &[sleeps, (1, "(awake)"), (1, "head == my?")]].concat();
+    // T1's release saw a slot that nobody parks on.
+    told.insert(3, (1, "is slot(my + 1) parked?"));
+    assert!(parked(&told).is_ok(), "{:?}", parked(&told));
+}

@@ -54,6 +54,15 @@ def test_each_op_that_is_a_function_there_is_called(era: str, backend: str) -> N
         assert there - set(result.ops) == {"pv_init_ops.patch"}, "which the patcher calls"
 
 
+def test_who_releases_a_lock_kicks_the_cpu_that_waits_for_it() -> None:
+    """The one hypercall that KVM's ops of 3.12 make."""
+    for backend, call in (("kvm", "KICK_CPU"), ("xen", "event_channel_op")):
+        for patched in (False, True):
+            assert ran(image("3.12"), backend, patched=patched).hypercalls[call] == 1
+        assert ran(image("2.6.33"), backend).hypercalls.get(call, 0) == 0
+    assert set(ran(image("3.12"), "kvm").hypercalls) == {"KICK_CPU"}
+
+
 def test_the_state_is_that_of_a_machine_with_two_address_spaces() -> None:
     guest = image("3.12")
     below = host("xen", guest)

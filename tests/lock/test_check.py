@@ -129,8 +129,20 @@ def test_bounded_acquisitions_see_fewer_states_and_agree() -> None:
         assert once.states < twice.states
 
 
-def test_a_mutant_where_it_cannot_show_is_not_caught_and_says_so() -> None:
-    done = pvops("lock", "check", "--protocol", "pv-ticket", "--mutant", "one-slot-for-all", "--threads", "2")
+def test_a_mutant_on_fewer_threads_than_its_bug_needs_says_how_many() -> None:
+    args = ("lock", "check", "--protocol", "pv-ticket", "--mutant", "one-slot-for-all", "--threads")
+    done = pvops(*args, "2")
+    assert done.returncode == 0
+    assert b"holds: the bug needs 3 threads\n" in done.stdout
+    assert b"mutants on fewer threads than their bug needs: 1" in done.stdout
+    [row] = json.loads(pvops(*args, "3", "--json").stdout)["checks"]
+    assert (row["needs_threads"], row["caught"]) == (3, True)
+
+
+def test_a_mutant_that_is_not_caught_says_so() -> None:
+    # With four slots, no two of its tickets share one.
+    args = ("--protocol", "pv-ticket", "--mutant", "wrong-hand-clears", "--threads", "2", "--slots", "4")
+    done = pvops("lock", "check", *args)
     assert done.returncode == 1
     assert b"1 of 1 not as expected" in done.stdout
 

@@ -30,6 +30,7 @@ COLUMNS = (
     "violation",
     "what",
     "tool",
+    "needs_threads",
 )
 #: The exit status where a protocol is broken, a mutant not caught, or a search not finished.
 UNEXPECTED = 1

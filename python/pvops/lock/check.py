@@ -75,6 +75,7 @@ class Check:
         violation: what is broken, None if nothing was found.
         what: the same in words.
         trace: the shortest run that breaks it.
+        needs: the fewest threads that show the mutant's bug; None in the sound protocol.
     """
 
     protocol: str
@@ -88,6 +89,12 @@ class Check:
     violation: str | None = None
     what: str | None = None
     trace: Sequence[Event] = ()
+    needs: int | None = None
+
+    @property
+    def too_few(self) -> bool:
+        """The mutant's bug needs more threads than there are."""
+        return self.needs is not None and self.threads < self.needs
 
     @property
     def caught(self) -> bool:
@@ -96,8 +103,8 @@ class Check:
 
     @property
     def as_expected(self) -> bool:
-        """The sound protocol was seen whole and holds, or the mutant is caught."""
-        return self.finished and self.caught == (self.mutant is not None)
+        """The sound protocol was seen whole and holds; the mutant is caught, or holds on too few threads."""
+        return self.finished and self.caught == (self.mutant is not None and not self.too_few)
 
     @property
     def case(self) -> tuple[str, str | None, str, int, int | None, int | None]:
@@ -120,6 +127,7 @@ class Check:
             "caught": self.caught,
             "violation": self.violation,
             "what": self.what,
+            "needs_threads": self.needs,
             "trace": [event.document() for event in self.trace] or None,
         }
 
@@ -160,6 +168,7 @@ def cases(
     found: dict[tuple[object, ...], Check] = {}
     for case in _core.lock_standard():
         row = Check(*case)
+        row = replace(row, needs=None if row.mutant is None else row.threads)
         if protocol not in (None, row.protocol) or mutant not in (ALL, row.mutant):
             continue
         if slots is not None and row.slots is None:

@@ -23,7 +23,9 @@ def report(rows: Sequence[Check], style: Style, *, traces: bool) -> Iterator[str
         yield f"{len(unexpected)} of {len(rows)} not as expected"
     else:
         sound = sum(row.mutant is None for row in rows)
-        counts = {"cases that hold in every state": sound, "mutants caught": len(rows) - sound}
+        caught = sum(row.caught for row in rows)
+        few = "mutants on fewer threads than their bug needs"
+        counts = {"cases that hold in every state": sound, "mutants caught": caught, few: len(rows) - sound - caught}
         yield "; ".join(f"{what}: {count}" for what, count in counts.items() if count) or "nothing to check"
     for row in rows:
         if traces and row.trace:
@@ -37,6 +39,7 @@ def cells(row: Check) -> list[str]:
         outcome = f"{row.violation} in {len(row.trace)} steps"
     else:
         outcome = "holds" if row.finished else "not finished"
+        outcome += f": the bug needs {row.needs} threads" if row.finished and row.too_few else ""
     if not row.as_expected:
         outcome += "  <-- not as expected"
     return [

@@ -4,14 +4,28 @@
 //! on a thread took where the program leaves several open, so every state that it can be in is kept; the trace is a
 //! run of the model if one is left. Memory is that of a machine without store buffers, where a store drains at once;
 //! or the trace tells when each drains.
+//!
+//! In the model a futex wakes all who sleep on it in one step. Who wakes by kicks does it one after the other, and
+//! others go to sleep in between: a trace that tells who is woken, and when, is followed so. A waiter may be woken when
+//! it has said where it sleeps and does not yet: then its trace says that it is awake.
 
 use super::layout::Field;
+use super::program::Kind;
+use super::run::Place;
 use super::state::{Machine, Outcome, State};
 use super::violation::Violation;
 use crate::error::{Error, Result};
 
 /// The line of a trace that says that the oldest store of a thread is seen by all.
 pub const DRAIN: &str = "(drain)";
+
+/// The line that says that the thread need not sleep: somebody has woken it before.
+const AWAKE: &str = "(awake)";
+
+/// Whom the line of a trace says that its thread wakes: `(wakes T2)`.
+fn woken(text: &str) -> Option<usize> {
+    text.strip_prefix("(wakes T")?.strip_suffix(')')?.parse().ok()
+}
 
 /// A line of the program that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,32 +51,70 @@ pub struct Followed {
 /// More states than a trace of one machine leaves open.
 const MOST: usize = 10_000;
 
+/// One of the states that a trace can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Open {
+    state: State,
+    /// Threads that were woken when they did not sleep, a bit each.
+    early: u8,
+}
+
+/// Who is waking others: for each thread behind a futex's wake, the place on which those sleep.
+type Waking = Vec<Option<Place>>;
+
 /// Takes a run in the model. A line that cannot be taken there, or memory that is another, is an error that names its
 /// row. `buffers`: stores drain where the trace says so ([`DRAIN`]), and not at once.
 pub fn follow(machine: &Machine, trace: &[Taken], buffers: bool) -> Result<Followed> {
     let places = places(machine);
-    let mut states = vec![machine.initial()];
+    let mut states = vec![Open { state: machine.initial(), early: 0 }];
     let mut most = 1;
+    // Waking one after the other, where the trace tells.
+    let told = trace.iter().any(|taken| woken(&taken.text).is_some());
+    let mut waking: Waking = vec![None; machine.threads];
     for (row, taken) in trace.iter().enumerate() {
         let refused = |why: String| Error::lock(why).in_section("trace").at_row(row);
         if taken.thread >= machine.threads {
             return Err(refused(format!("there is no thread {}: there are {}", taken.thread, machine.threads)));
         }
-        let other = states.first().and_then(|state| differs(&places, state, taken));
-        states.retain(|state| differs(&places, state, taken).is_none());
+        let other = states.first().and_then(|open| differs(&places, &open.state, taken));
+        states.retain(|open| differs(&places, &open.state, taken).is_none());
         if let (true, Some((name, held, seen))) = (states.is_empty(), other) {
             let Taken { thread, text, .. } = taken;
             let before = format!("before T{thread} takes \"{text}\"");
             return Err(refused(format!("{name} is {seen} {before}, and {held} in the model")));
         }
-        let mut next: Vec<State> = Vec::new();
+        let mut next: Vec<Open> = Vec::new();
         let mut broken = None;
+        if let Some(sleeper) = woken(&taken.text) {
+            let Some(place) = waking.get(taken.thread).copied().flatten().filter(|_| sleeper < machine.threads) else {
+                return Err(refused(format!("T{} is not waking anyone, and wakes T{sleeper}", taken.thread)));
+            };
+            for open in &states {
+                wake(machine, open, sleeper, place, &mut next);
+            }
+            if next.is_empty() {
+                return Err(refused(format!("T{} wakes T{sleeper}, which sleeps elsewhere", taken.thread)));
+            }
+            states = next;
+            continue;
+        }
+        if taken.text == AWAKE {
+            let bit = 1 << taken.thread;
+            for open in states.iter().filter(|open| open.early & bit != 0 && machine.blocked(&open.state, taken.thread))
+            {
+                let ways = machine.woken(&open.state, taken.thread);
+                ways.for_each(|state| add(&mut next, Open { state, early: open.early & !bit }));
+            }
+            if next.is_empty() {
+                return Err(refused(format!("nobody woke T{} before it slept", taken.thread)));
+            }
+            states = next;
+            continue;
+        }
         if buffers && taken.text == DRAIN {
-            for state in &states {
-                if let Outcome::To(to) = machine.drain(state, taken.thread)
-                    && !next.contains(&to)
-                {
-                    next.push(to);
+            for open in &states {
+                if let Outcome::To(state) = machine.drain(&open.state, taken.thread) {
+                    add(&mut next, Open { state, ..*open });
                 }
             }
             if next.is_empty() {
@@ -71,17 +123,20 @@ pub fn follow(machine: &Machine, trace: &[Taken], buffers: bool) -> Result<Follo
             states = next;
             continue;
         }
-        for state in &states {
-            if machine.step_at(state.threads[taken.thread]).text != taken.text {
+        waking[taken.thread] = None;
+        for open in &states {
+            let step = machine.step_at(open.state.threads[taken.thread]);
+            if step.text != taken.text {
                 continue;
             }
-            for (_, stepped) in machine.steps(state, taken.thread) {
+            if let (true, Kind::FutexWake(at) | Kind::FutexWakeOne(at)) = (told, &step.kind) {
+                waking[taken.thread] = Some(machine.place(&open.state, taken.thread, at));
+            }
+            for (_, stepped) in machine.steps_waking(&open.state, taken.thread, !told) {
                 match stepped.outcome {
                     Outcome::To(to) => {
-                        let to = if buffers { to } else { drained(machine, to, taken.thread) };
-                        if !next.contains(&to) {
-                            next.push(to);
-                        }
+                        let state = if buffers { to } else { drained(machine, to, taken.thread) };
+                        add(&mut next, Open { state, ..*open });
                     }
                     Outcome::Broken(violation) => broken = Some(violation),
                     Outcome::Disabled => {}
@@ -95,7 +150,7 @@ pub fn follow(machine: &Machine, trace: &[Taken], buffers: bool) -> Result<Follo
             if let Some(violation) = broken {
                 return Err(refused(format!("{violation}, and the trace goes on")));
             }
-            let stands = |state: &State| machine.step_at(state.threads[taken.thread]).text;
+            let stands = |open: &Open| machine.step_at(open.state.threads[taken.thread]).text;
             let mut lines: Vec<&str> = states.iter().map(stands).collect();
             lines.sort_unstable();
             lines.dedup();
@@ -109,8 +164,23 @@ pub fn follow(machine: &Machine, trace: &[Taken], buffers: bool) -> Result<Follo
         states = next;
     }
     // In some state a thread may be about to be interrupted, which need never come.
-    let stuck = states.iter().any(|state| machine.stuck(state));
+    let stuck = states.iter().any(|open| machine.stuck(&open.state));
     Ok(Followed { states: most, broken: stuck.then_some(Violation::Stuck) })
+}
+
+fn add(states: &mut Vec<Open>, open: Open) {
+    if !states.contains(&open) {
+        states.push(open);
+    }
+}
+
+/// A thread is woken: from its sleep on this place, or before it sleeps. None where it sleeps elsewhere.
+fn wake(machine: &Machine, open: &Open, sleeper: usize, place: Place, next: &mut Vec<Open>) {
+    if !machine.blocked(&open.state, sleeper) {
+        add(next, Open { early: open.early | 1 << sleeper, ..*open });
+    } else if machine.sleeps_on(&open.state, sleeper) == Some(place) {
+        machine.woken(&open.state, sleeper).for_each(|state| add(next, Open { state, ..*open }));
+    }
 }
 
 /// Memory without store buffers: what a thread stored is there.
@@ -122,9 +192,9 @@ fn drained(machine: &Machine, mut state: State, thread: usize) -> State {
 }
 
 /// A variable: its name, whose word it lies in (None: the memory that all share), and where.
-type Place = (String, Option<usize>, Field);
+type Named = (String, Option<usize>, Field);
 
-fn places(machine: &Machine) -> Vec<Place> {
+fn places(machine: &Machine) -> Vec<Named> {
     let mut places = Vec::new();
     for (var, &field) in machine.program.vars.iter().zip(&machine.layout.vars) {
         if var.own {
@@ -137,7 +207,7 @@ fn places(machine: &Machine) -> Vec<Place> {
 }
 
 /// The first variable that a state has otherwise: its name, what it holds and what was seen.
-fn differs<'a>(places: &[Place], state: &State, taken: &'a Taken) -> Option<(&'a str, u64, u64)> {
+fn differs<'a>(places: &[Named], state: &State, taken: &'a Taken) -> Option<(&'a str, u64, u64)> {
     taken.memory.iter().find_map(|(name, seen)| {
         let (_, owner, field) = places.iter().find(|(known, ..)| known == name)?;
         let held = field.get(owner.map_or(state.memory, |thread| state.threads[thread]));

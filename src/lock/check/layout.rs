@@ -8,7 +8,7 @@
 //! | rank in the queue, from 1; 0 outside | 3, where order is promised |
 //! | overtaken since it starved, from 1 | 3, where a bound is promised |
 //! | acquisitions so far | 3, where they are bounded |
-//! | threads still to be looked at, and the one picked, from 1 | threads, 3 |
+//! | threads still to be looked at, and the one picked, from 1; the same as kept by a handler | threads, 3 each |
 //! | registers, then the thread's own memory | as declared |
 //! | stores in the buffer, and each with place and value, the oldest lowest | 3, and as many as can be |
 
@@ -75,6 +75,8 @@ pub(super) struct Layout {
     pub count: Field,
     pub left: Field,
     pub picked: Field,
+    /// Both, as kept for later.
+    pub kept: (Field, Field),
     pub regs: Vec<Field>,
     /// Each variable's field: of its first element, in the word it lies in.
     pub vars: Vec<Field>,
@@ -128,6 +130,8 @@ impl Layout {
         let count = thread.take(promised(bounded, 3));
         let left = thread.take(promised(names_threads, threads as u32));
         let picked = thread.take(promised(program.uses_picks, bits_for(threads + 1)));
+        let kept_left = thread.take(promised(program.keeps_picks, threads as u32));
+        let kept_picked = thread.take(promised(program.keeps_picks, bits_for(threads + 1)));
         let regs: Vec<Field> = program.regs.iter().map(|reg| thread.take(reg.bits)).collect();
         let place = |var: &Declared| if var.own { thread.take(var.bits) } else { memory.take_all(var) };
         let vars: Vec<Field> = program.vars.iter().map(place).collect();
@@ -167,6 +171,9 @@ impl Layout {
             if program.live[op] & super::program::PICKED == 0 {
                 kept &= !(picked.mask << picked.shift);
             }
+            if program.live[op] & super::program::KEPT == 0 {
+                kept &= !(kept_left.mask << kept_left.shift | kept_picked.mask << kept_picked.shift);
+            }
             for (var, field) in program.vars.iter().zip(&vars).filter(|(var, _)| var.own && var.ticket) {
                 debug_assert_eq!(var.bits, ticket_bits);
                 rotated |= 1 << field.shift;
@@ -176,7 +183,7 @@ impl Layout {
         }
         let shared_tickets = program.vars.iter().zip(&vars).filter(|(var, _)| var.ticket && !var.own);
         Ok(Layout {
-            naming: (left.mask << left.shift) | (picked.mask << picked.shift),
+            naming: [left, picked, kept_left, kept_picked].iter().fold(0, |bits, f| bits | (f.mask << f.shift)),
             epochs: epochs(program, &vars),
             memory_tickets: shared_tickets.fold(0, |bits, (_, field)| bits | (1 << field.shift)),
             stored_tickets: program.stored.iter().map(|&at| program.vars[var_of(at).0].ticket).collect(),
@@ -191,6 +198,7 @@ impl Layout {
             count,
             left,
             picked,
+            kept: (kept_left, kept_picked),
             regs,
             vars,
             stores,

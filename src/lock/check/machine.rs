@@ -8,7 +8,7 @@
 
 use super::choices::Choices;
 use super::program::{Act, At, Kind};
-use super::run::Run;
+use super::run::{Place, Run};
 use super::state::{Action, Machine, Outcome, State};
 
 /// What came of a step.
@@ -82,7 +82,11 @@ impl Machine {
 
     /// A thread takes its next step; also which choice comes after this one.
     pub(super) fn step(&self, state: &State, thread: usize, choice: u32) -> Stepped {
-        let mut run = Run { choices: Choices::new(choice), ..Run::new(self, *state, thread) };
+        self.step_waking(state, thread, choice, true)
+    }
+
+    fn step_waking(&self, state: &State, thread: usize, choice: u32, wakes: bool) -> Stepped {
+        let mut run = Run { choices: Choices::new(choice), wakes, ..Run::new(self, *state, thread) };
         let outcome = match run.step() {
             Ok(true) => Outcome::To(run.state),
             Ok(false) => Outcome::Disabled,
@@ -94,13 +98,53 @@ impl Machine {
 
     /// A thread takes its next step, in each of the ways that are open.
     pub(super) fn steps(&self, state: &State, thread: usize) -> impl Iterator<Item = (u32, Stepped)> + use<'_> {
+        self.steps_waking(state, thread, true)
+    }
+
+    /// The same; `wakes`: whether a futex wakes in the step that says so.
+    pub(super) fn steps_waking(
+        &self,
+        state: &State,
+        thread: usize,
+        wakes: bool,
+    ) -> impl Iterator<Item = (u32, Stepped)> + use<'_> {
         let (state, mut next) = (*state, Some(0));
         std::iter::from_fn(move || {
             let choice = next?;
-            let stepped = self.step(&state, thread, choice);
+            let stepped = self.step_waking(&state, thread, choice, wakes);
             next = stepped.next;
             Some((choice, stepped))
         })
+    }
+
+    /// A thread that sleeps is woken: in each of the ways that are open.
+    pub(super) fn woken(&self, state: &State, thread: usize) -> impl Iterator<Item = State> + use<'_> {
+        let (state, mut next) = (*state, Some(0));
+        std::iter::from_fn(move || {
+            let mut run = Run { choices: Choices::new(next?), ..Run::new(self, state, thread) };
+            // Who is woken takes a step before it means anything.
+            let _ = run.awake();
+            next = run.choices.next();
+            Some(run.state)
+        })
+    }
+
+    /// Whether a thread sleeps in the kernel.
+    pub(super) fn blocked(&self, state: &State, thread: usize) -> bool {
+        self.layout.blocked.get(state.threads[thread]) != 0
+    }
+
+    /// Where, if it does.
+    pub(super) fn sleeps_on(&self, state: &State, thread: usize) -> Option<Place> {
+        match &self.step_at(state.threads[thread]).kind {
+            Kind::FutexWait(at, _) if self.blocked(state, thread) => Some(self.place(state, thread, at)),
+            _ => None,
+        }
+    }
+
+    /// Where something lies, as a thread names it.
+    pub(super) fn place(&self, state: &State, thread: usize, at: &At) -> Place {
+        Run::new(self, *state, thread).place(at)
     }
 
     /// Whether nothing more has to happen, and someone waits. A further acquisition or an interrupt need never come, so

@@ -277,11 +277,13 @@ impl<'m> Reducer<'m> {
         for (new, &thread) in new.iter_mut().zip(order) {
             let mut word = old[thread];
             if word & layout.naming != 0 {
-                let (left, picked) = (layout.left.get(word), layout.picked.get(word));
                 let place = |was: u64| order.iter().position(|&thread| thread as u64 == was).unwrap_or(0) as u64;
-                let named = (0..order.len() as u64).filter(|was| left >> was & 1 != 0);
-                layout.left.set(&mut word, named.fold(0, |left, was| left | (1 << place(was))));
-                layout.picked.set(&mut word, if picked == 0 { 0 } else { place(picked - 1) + 1 });
+                for (to_look_at, one) in [(layout.left, layout.picked), layout.kept] {
+                    let (left, picked) = (to_look_at.get(word), one.get(word));
+                    let named = (0..order.len() as u64).filter(|was| left >> was & 1 != 0);
+                    to_look_at.set(&mut word, named.fold(0, |left, was| left | (1 << place(was))));
+                    one.set(&mut word, if picked == 0 { 0 } else { place(picked - 1) + 1 });
+                }
             }
             *new = word;
         }

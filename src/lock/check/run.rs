@@ -7,6 +7,9 @@ use super::promises;
 use super::state::{Machine, State};
 use super::violation::Violation;
 
+/// Whose word something lies in (None: the shared memory), and the field.
+pub(super) type Place = (Option<usize>, Field);
+
 /// An action under way.
 pub(super) struct Run<'m> {
     pub machine: &'m Machine,
@@ -15,12 +18,14 @@ pub(super) struct Run<'m> {
     pub choices: Choices,
     /// Whether the one taken is an interrupt.
     pub optional: bool,
+    /// Whether a futex wakes in the step that says so.
+    pub wakes: bool,
 }
 
 impl<'m> Run<'m> {
     /// A thread in a state; where the program leaves ways open, the first is taken.
     pub fn new(machine: &'m Machine, state: State, thread: usize) -> Run<'m> {
-        Run { machine, state, thread, choices: Choices::default(), optional: false }
+        Run { machine, state, thread, choices: Choices::default(), optional: false, wakes: true }
     }
 
     pub fn name(&self, at: &At) -> String {
@@ -70,8 +75,7 @@ impl<'m> Run<'m> {
         }
     }
 
-    /// Whose word a place is in (None: the shared memory), and the field.
-    fn place(&self, at: &At) -> (Option<usize>, Field) {
+    pub fn place(&self, at: &At) -> Place {
         let layout = &self.machine.layout;
         match *at {
             At::Var(var) => (None, layout.vars[var.0]),
@@ -172,6 +176,7 @@ impl<'m> Run<'m> {
                     return Ok(true);
                 }
             }
+            Kind::FutexWake(_) | Kind::FutexWakeOne(_) if !self.wakes => {}
             Kind::FutexWake(place) => self.wake(place, false)?,
             Kind::FutexWakeOne(place) => self.wake(place, true)?,
             Kind::Await(condition) => {
@@ -248,12 +253,7 @@ impl<'m> Run<'m> {
     fn wake(&mut self, place: &At, one: bool) -> Result<(), Violation> {
         let machine = self.machine;
         let woken = self.place(place);
-        let sleeps = |run: &Run<'_>, thread: usize| {
-            let word = run.state.threads[thread];
-            machine.layout.blocked.get(word) != 0
-                && matches!(&machine.step_at(word).kind, Kind::FutexWait(at, _)
-                    if Run::new(machine, run.state, thread).place(at) == woken)
-        };
+        let sleeps = |run: &Run<'_>, thread: usize| machine.sleeps_on(&run.state, thread) == Some(woken);
         let sleepers = (0..machine.threads).filter(|&thread| sleeps(self, thread)).count() as u8;
         let only = one.then(|| self.choices.take(sleepers));
         let mut met = 0;
@@ -265,13 +265,19 @@ impl<'m> Run<'m> {
             if only.is_some_and(|only| only != met - 1) {
                 continue;
             }
-            let word = self.state.threads[thread];
             let mut sleeper = Run { choices: self.choices, ..Run::new(machine, self.state, thread) };
-            machine.layout.blocked.set(&mut sleeper.state.threads[thread], 0);
-            sleeper.settle(machine.layout.points[machine.point(word)] + 1)?;
+            sleeper.awake()?;
             (self.state, self.choices) = (sleeper.state, sleeper.choices);
         }
         Ok(())
+    }
+
+    /// It sleeps no more.
+    pub fn awake(&mut self) -> Result<(), Violation> {
+        let machine = self.machine;
+        let at = machine.layout.points[machine.point(self.word())];
+        machine.layout.blocked.set(&mut self.state.threads[self.thread], 0);
+        self.settle(at + 1)
     }
 
     /// From an op on, all that is local, up to the next step.
@@ -307,6 +313,16 @@ impl<'m> Run<'m> {
                     let word = &mut self.state.threads[self.thread];
                     layout.picked.set(word, u64::from(picked) + 1);
                     layout.left.set(word, left & !(1 << picked));
+                    at += 1;
+                }
+                Op::Keep | Op::Resume => {
+                    let (now, kept) = ((layout.left, layout.picked), layout.kept);
+                    let (from, to) =
+                        if matches!(machine.program.ops[at], Op::Keep) { (now, kept) } else { (kept, now) };
+                    let word = &mut self.state.threads[self.thread];
+                    let (left, picked) = (from.0.get(*word), from.1.get(*word));
+                    to.0.set(word, left);
+                    to.1.set(word, picked);
                     at += 1;
                 }
                 Op::Mark(mark) => {

@@ -59,7 +59,7 @@ EVTCHN_PENDING = 32 * 64
 
 #: Of x86-64 besides (arch-x86/xen-x86_64.h, callback.h): calls; where system calls enter the kernel; bases of segments;
 #: what the frame of ``iret`` says of a return from a system call.
-CALLS_64 = {**CALLS, 25: "set_segment_base", 30: "callback_op"}
+CALLS_64 = {**CALLS, 25: "set_segment_base", 30: "callback_op", EVENT_CHANNEL_OP: "event_channel_op"}
 CALLBACK_SYSCALL, CALLBACK_SYSENTER, CALLBACK_SYSCALL32 = 2, 5, 7
 SEGBASE_GS_USER, SEGBASE_GS_USER_SEL = 1, 3
 VGCF_IN_SYSCALL = 256

@@ -105,6 +105,7 @@ class Hyperv(Hypervisor):
         """An interrupt for each CPU of a mask: it is pending, and whoever sleeps goes on."""
         if vector != abi.PLATFORM_IPI_VECTOR:
             raise RunError(f"an interrupt of vector {vector:#x}", reason="no handler")
+        self.machine.kicks(cpu)
         for number in range(mask.bit_length()):
             if not mask >> number & 1:
                 continue

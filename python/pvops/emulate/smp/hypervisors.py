@@ -48,6 +48,9 @@ class Machine(Protocol):
     def slept(self, number: int) -> None:
         """A sleep is over, or was none."""
 
+    def kicks(self, cpu: Vcpu) -> None:
+        """A kick that the CPU asked for happens now."""
+
     def makes_way(self, cpu: Vcpu) -> None:
         """This one's slice ends, if others queue."""
 
@@ -161,6 +164,7 @@ class Kvm(Hypervisor):
         if target >= self.cpus:
             raise RunError(f"a kick of CPU {target}", reason="no such CPU")
         self.machine.called(cpu, "KICK_CPU")
+        self.machine.kicks(cpu)
         if self._halted[target]:
             self._halted[target] = False
             self.machine.wake(cpu, target)
@@ -311,6 +315,7 @@ class Xen(Hypervisor):
         if not 0 < port <= self.cpus:
             raise RunError(f"event channel {port}", reason="it is not bound")
         self.machine.called(cpu, "event_channel_op: send")
+        self.machine.kicks(cpu)
         at = self.image.address("xen_shared_info") + EVTCHN_PENDING
         self.memory.set_number(at, 8, self.memory.number(at, 8) | 1 << port)
         sleeper = self._polls.pop(port, None)

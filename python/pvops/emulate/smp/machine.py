@@ -159,6 +159,7 @@ class Machine:
         self.done = [False] * count
         self._wants_block = None
         self._alarms: dict[int, int] = {}
+        self._asked: list[list[tuple[tuple[str, ...], str]]] = [[] for _ in range(count)]
         self._patience = self._longest()
         self._buffers = self._with_buffers(setting.seed) if setting.buffers else []
         if self.recorder is not None:
@@ -276,6 +277,13 @@ class Machine:
         self._alarms.pop(number, None)
         self.processors.wake(number, now, at)
 
+    def kicks(self, cpu: Vcpu) -> None:
+        """A kick that the CPU asked for is about to happen: the latest one, where a handler kicks between the two."""
+        if self.recorder is not None:
+            texts, kind = self._asked[cpu.number].pop()
+            for text in texts:
+                self.recorder.event(cpu, self.processors.at.now, kind, text)
+
     def makes_way(self, cpu: Vcpu) -> None:
         self.processors.at.end = self.processors.at.now
         cpu.pause()
@@ -300,9 +308,12 @@ class Machine:
         if self._buffers:
             self._buffers[cpu.number].before(address)
         nested = cpu.get(self.image.w.lock.name) == self._irq_lock
-        if self.recorder is not None:
+        kind = "irq" if nested else "step"
+        if self.recorder is not None and step.kicks:
+            self._asked[cpu.number].append((texts, kind))
+        elif self.recorder is not None:
             for n, text in enumerate(texts):
-                self.recorder.event(cpu, now, "irq" if nested else "step", text, known=not n)
+                self.recorder.event(cpu, now, kind, text, known=not n)
         if step.mark:
             (self.watch.irq if nested else self.watch.main).mark(cpu.number, step.mark, now)
             if nested and step.mark == DONE:

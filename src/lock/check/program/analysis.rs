@@ -1,6 +1,6 @@
 //! What the reductions need to know of a program, computed from it: what may follow, what is dead, how much is buffered.
 
-use super::statements::{Act, At, Cond, Declared, Kind, LEFT, Mark, Op, PICKED, Reg, Step, step_of, var_of};
+use super::statements::{Act, At, Cond, Declared, KEPT, Kind, LEFT, Mark, Op, PICKED, Reg, Step, step_of, var_of};
 use crate::error::{Error, Result};
 
 /// Whether a thread stays before the op until another one lets it go on.
@@ -67,7 +67,7 @@ fn successors(ops: &[Op], at: usize) -> Vec<usize> {
         Op::Goto(to) => vec![*to],
         Op::If(_, to) | Op::Either(to) | Op::Maybe(to) | Op::Pick(to) => vec![at + 1, *to],
         Op::Step(Step { kind: Kind::Stop, .. }) => vec![],
-        Op::Step(_) | Op::Set(..) | Op::Mark(_) | Op::Others => vec![at + 1],
+        Op::Step(_) | Op::Set(..) | Op::Mark(_) | Op::Others | Op::Keep | Op::Resume => vec![at + 1],
     }
 }
 
@@ -100,6 +100,9 @@ fn live_before(op: &Op, after: u32) -> u32 {
         Op::Goto(_) | Op::Either(_) | Op::Maybe(_) | Op::Mark(_) => after,
         Op::Others => after & !LEFT,
         Op::Pick(_) => (after & !PICKED) | LEFT,
+        Op::Keep if after & KEPT != 0 => (after & !KEPT) | LEFT | PICKED,
+        Op::Keep => after,
+        Op::Resume => (after & !(LEFT | PICKED)) | KEPT,
         Op::Step(step) if step.kind == Kind::Stop => step
             .acts
             .iter()

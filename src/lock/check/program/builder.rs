@@ -214,6 +214,16 @@ impl Builder {
         self.ops.push(Op::Pick(0));
     }
 
+    /// Keeps aside who is still to be looked at and who was picked, for code that may look at others in between.
+    pub fn keep_picks(&mut self) {
+        self.ops.push(Op::Keep);
+    }
+
+    /// Goes on where [`Builder::keep_picks`] was.
+    pub fn resume_picks(&mut self) {
+        self.ops.push(Op::Resume);
+    }
+
     /// The finished program. An error says what is wrong with the program itself: a jump into nothing, a loop that
     /// stores for ever without a fence.
     pub fn build(mut self) -> Result<Program> {
@@ -221,7 +231,7 @@ impl Builder {
             let target = *self.labels.get(label).ok_or_else(|| Error::lock(format!("no line is called {label}")))?;
             match &mut self.ops[op] {
                 Op::If(_, to) | Op::Goto(to) | Op::Either(to) | Op::Maybe(to) | Op::Pick(to) => *to = target,
-                Op::Step(_) | Op::Set(..) | Op::Mark(_) | Op::Others => {}
+                Op::Step(_) | Op::Set(..) | Op::Mark(_) | Op::Others | Op::Keep | Op::Resume => {}
             }
         }
         if !matches!(self.ops.last(), Some(Op::Goto(_) | Op::Step(Step { kind: Kind::Stop, .. }))) {
@@ -259,6 +269,7 @@ impl Builder {
             live: liveness(&self.ops),
             buffer: buffered(&self.ops)?,
             uses_picks: self.ops.iter().any(|op| matches!(op, Op::Pick(_))),
+            keeps_picks: self.ops.iter().any(|op| matches!(op, Op::Keep)),
             uses_membarrier: any(|kind| matches!(kind, Kind::Membarrier)),
             uses_futex: any(|kind| matches!(kind, Kind::FutexWait(..))),
             stored,

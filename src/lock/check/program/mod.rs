@@ -18,4 +18,4 @@ mod statements;
 pub(super) use analysis::walk;
 pub use builder::Builder;
 pub use statements::{Act, At, Cond, Kind, Mark, Program, Promises, Reg, Val, Var, get, get_if, put, put_if};
-pub(super) use statements::{Declared, LEFT, Op, PICKED, Step, step_of, var_of};
+pub(super) use statements::{Declared, KEPT, LEFT, Op, PICKED, Step, step_of, var_of};

@@ -181,6 +181,10 @@ pub(in crate::lock::check) enum Op {
     Others,
     /// One of those to be looked at, any; to the label where none is left.
     Pick(usize),
+    /// Who is to be looked at, and who was picked, is kept aside: the code that follows may look at others.
+    Keep,
+    /// It is again as it was kept.
+    Resume,
 }
 
 #[derive(Debug, Clone)]
@@ -216,9 +220,10 @@ pub struct Promises {
     pub overtakers: Option<u8>,
 }
 
-/// Pseudo-registers of the analysis: the threads still to be looked at, and the one picked.
+/// Pseudo-registers of the analysis: the threads still to be looked at, the one picked, and both as kept.
 pub(in crate::lock::check) const LEFT: u32 = 1 << 31;
 pub(in crate::lock::check) const PICKED: u32 = 1 << 30;
+pub(in crate::lock::check) const KEPT: u32 = 1 << 29;
 
 /// A finished step program.
 #[derive(Debug, Clone)]
@@ -243,6 +248,7 @@ pub struct Program {
     /// For each op, whether it is the first step of an acquisition: nobody has to take it.
     pub(in crate::lock::check) idle: Vec<bool>,
     pub(in crate::lock::check) uses_picks: bool,
+    pub(in crate::lock::check) keeps_picks: bool,
     pub(in crate::lock::check) uses_membarrier: bool,
     pub(in crate::lock::check) uses_futex: bool,
 }

@@ -1,8 +1,8 @@
 //! `xen-byte-2.6.27` where an interrupt may come at any line: for runs of machine code, where one does.
 //!
 //! The handler takes its own lock with registers of its own, and goes back to where it came. A poll that an interrupt ends
-//! looks at the lock again. Of the threads to be looked at there is one set: where a handler that comes while its thread
-//! looks for whom to kick has somebody to kick too, the thread looks at all of them anew, which guests do not.
+//! looks at the lock again. A handler that comes while its thread looks for whom to kick may have somebody to kick too;
+//! the thread then goes on with those whom it has not looked at.
 
 use super::names::{Mutant, Setting};
 use super::xen_byte::{Byte, NESTED, Parts, PerCpu, Registers, acquire, release};
@@ -27,7 +27,7 @@ const PLACES: [(&str, &str); 14] = [
     ("finds", "irq at finds"),
 ];
 
-/// From this place on the thread looks for whom to kick.
+/// From this place on the thread looks for whom to kick, and knows at whom it has looked.
 const KICKING: u8 = 12;
 
 /// A line behind which an interrupt may come; the place has this number.
@@ -103,7 +103,6 @@ fn lines(p: &mut Builder, setting: &Setting, (byte, cpu, r): Parts<'_>, nested: 
         p.read("spinners?", &[get(r.count, byte.spinners)]);
     }
     p.go_if(Cond::Eq(r.count, 0.into()), "unlocked");
-    p.label("kick");
     p.others();
     p.label("look");
     place(p, 12);
@@ -122,6 +121,9 @@ fn lines(p: &mut Builder, setting: &Setting, (byte, cpu, r): Parts<'_>, nested: 
         // A line of its own for each place: only at the first is a thread idle.
         p.read("timer interrupt", &[]);
         p.set(back, number);
+        if number >= KICKING {
+            p.keep_picks();
+        }
         p.goto("irq");
     }
     p.label("irq");
@@ -133,7 +135,7 @@ fn lines(p: &mut Builder, setting: &Setting, (byte, cpu, r): Parts<'_>, nested: 
     }
     p.goto("idle");
     p.label("back to kicking");
-    p.go_if(Cond::Ne(nested.2.count, 0.into()), "kick");
+    p.resume_picks();
     p.go_if(Cond::Eq(back, KICKING.into()), PLACES[12].0);
     p.goto(PLACES[13].0);
 }

@@ -27,21 +27,21 @@ def kick(code: Code, backend: str, text: str = "kick it") -> Body:
     w = code.w
     texts = (text,) if text else ()
     if backend == "hyperv":
-        return hyperv.kick(code, lambda instruction: code.steps("the_lock", texts, instruction))
+        return hyperv.kick(code, lambda instruction: code.steps("the_lock", texts, instruction, kicks=True))
     if backend == "kvm":
         # kvm_hypercall2(KVM_HC_KICK_CPU, flags, apicid)
         return (
             movl(KICK_CPU, eax),
             xorl(ebx, ebx),
             movl(edx, ecx),
-            code.steps("the_lock", texts, vmcall()),
+            code.steps("the_lock", texts, vmcall(), kicks=True),
         )
     # struct evtchn_send { port }
     port = mem(addr("per_cpu_areas") + KICKER, w.result)
     return (
         *(movl(edx, eax), shll(PER_CPU_SHIFT, eax), movl(port, eax), w.push(w.result)),
         *(movl(EVTCHN_SEND, w.hypercall[0]), w.mov(w.stack, w.hypercall_words[1])),
-        *(code.steps("the_lock", texts, hypercall(EVENT_CHANNEL_OP)), w.pop(w.result)),
+        *(code.steps("the_lock", texts, hypercall(EVENT_CHANNEL_OP), kicks=True), w.pop(w.result)),
     )
 
 

@@ -131,13 +131,20 @@ def _lock_spinning(code: Code, backend: str) -> Body:
         same = cpu.number_at(cpu.get(w.lock.name), 4) == cpu.get("eax")
         return ("published = fetch_or(slot(my), PARKED)",) if same else ()
 
+    def waits(cpu: At) -> tuple[str, ...]:
+        """It need not sleep where a CPU has claimed it before."""
+        same = cpu.number_at(cpu.get(w.lock.name), 4) == cpu.get(w.turns_word.name) & 0xFFFFFFFF
+        own = code.symbols["per_cpu_areas"] + (cpu.number << PER_CPU_SHIFT)
+        claimed = cpu.number_at(own + W_LOCK, w.bits // 8) == 0
+        return ("futex_wait(slot(my), published | PARKED)", *(("(awake)",) if same and claimed else ()))
+
     body: list[Body] = [w.mov(w.arguments[0], w.kept_word), movl(w.words[1], w.also), _slot(code)]
     body += [code.pv.raw_local_save_flags(), w.push(w.result), code.pv.raw_local_irq_disable()]
     if code.planted("publish-after-look"):
 
         def fails(cpu: At) -> tuple[str, ...]:
             """Where it has its turn, the lock looks again, and goes by what it sees there."""
-            turn = cpu.number_at(cpu.get(w.kept_word.name) + HEAD, 4) == cpu.get(w.also.name)
+            turn = cpu.number_at(cpu.get(w.kept_word.name) + HEAD, 4) == cpu.get(w.also_word.name) & 0xFFFFFFFF
             return () if turn else ("the last look: head == my?",)
 
         early = steps(NAME, (), cmpl(w.also, mem(HEAD, w.kept_word)), when=fails)
@@ -151,7 +158,7 @@ def _lock_spinning(code: Code, backend: str) -> Body:
     if code.mutant not in ("publish-after-look", "no-look-after-publish"):
         body.append(look())
     body.append(movl(w.turns, w.own(W_WANT)))
-    body += [steps(NAME, "futex_wait(slot(my), published | PARKED)", cmpl(w.turns, slot)), jne(addr(out))]
+    body += [steps(NAME, (), cmpl(w.turns, slot), when=waits), jne(addr(out))]
     body.append(label(asleep))
     if backend == "xen":
         body += [w.push(w.lock), hypervisor.poll(w), w.pop(w.lock), hypervisor.clear_pending(w)]
@@ -194,6 +201,12 @@ def _wake(code: Code, backend: str) -> Body:
     one = code.planted("one-slot-for-all")
     text = f"futex_wake(slot, {'one' if one else 'all'})"
     after: Body = (jmp(addr(done)),) if one else ()
+
+    def claims(cpu: At) -> tuple[str, ...]:
+        """Whoever sleeps on it is woken: nothing else ends its sleep from here on."""
+        same = cpu.number_at(cpu.get(w.lock.name), w.bits // 8) == cpu.get(w.result.name)
+        return (f"(wakes T{cpu.get(w.also_word.name)})",) if same else ()
+
     sleeps, published = (mem(addr("per_cpu_areas") + at, w.result) for at in (W_LOCK, W_WANT))
     return (
         *(w.mov(w.lock, w.kept_word), movl(eax, w.turns), steps(NAME, text, xorl(w.also, w.also))),
@@ -201,7 +214,7 @@ def _wake(code: Code, backend: str) -> Body:
         # Out of those who sleep on it, if it still is one of them.
         *(movl(w.also, eax), shll(PER_CPU_SHIFT, eax), cmpl(w.turns, published), jne(addr(following))),
         *(w.lea(sleeps, w.lock), w.mov(w.kept_word, w.result)),
-        *(xorl(edx, edx), w.cmpxchg_dx(mem(0, w.lock)), jne(addr(following))),
+        *(xorl(edx, edx), steps(NAME, (), w.cmpxchg_dx(mem(0, w.lock)), when=claims), jne(addr(following))),
         *(movl(w.also, edx), hypervisor.kick(code, backend, text=""), after),
         *(label(following), incl(w.also), jmp(addr(again)), label(done), w.mov(w.kept_word, w.lock)),
     )

@@ -16,7 +16,13 @@ ARRIVE, ENTER, LEAVE, DONE = "arrive", "enter", "leave", "done"
 
 
 class At(Protocol):
-    """A CPU that is about to execute a step."""
+    """A CPU that is about to execute a step.
+
+    Attributes:
+        number: its number, from 0.
+    """
+
+    number: int
 
     def get(self, register: str) -> int:
         """A register."""
@@ -38,6 +44,7 @@ class Step(NamedTuple):
         texts: lines of the model.
         mark: what it means for the acquisition.
         when: where that depends on the CPU.
+        kicks: it asks the hypervisor for a kick, which is the line; between the two a handler may run, or another CPU.
     """
 
     name: str
@@ -45,6 +52,7 @@ class Step(NamedTuple):
     texts: tuple[str, ...]
     mark: str = ""
     when: Texts | None = None
+    kicks: bool = False
 
 
 class Steps:
@@ -54,9 +62,16 @@ class Steps:
         self.all: list[Step] = []
 
     def __call__(
-        self, lock: str, texts: str | tuple[str, ...], instruction: Body, *, mark: str = "", when: Texts | None = None
+        self,
+        lock: str,
+        texts: str | tuple[str, ...],
+        instruction: Body,
+        *,
+        mark: str = "",
+        when: Texts | None = None,
+        kicks: bool = False,
     ) -> Body:
         """An instruction that is a step."""
         name = f"step_{len(self.all)}.{lock}"
-        self.all.append(Step(name, lock, (texts,) if isinstance(texts, str) else texts, mark, when))
+        self.all.append(Step(name, lock, (texts,) if isinstance(texts, str) else texts, mark, when, kicks))
         return (Label(name, False), instruction)

@@ -14,7 +14,7 @@ from pvops.backends.headers import held_by
 from pvops.emulate.abi.kvm import FEATURES
 from pvops.emulate.guest.built import BuiltGuest
 from pvops.emulate.guest.compile import RESULTS
-from pvops.emulate.guest.wide import ERAS, NAME, entry, kvm, native, tour, xen
+from pvops.emulate.guest.wide import ERAS, NAME, entry, kvm, locks, native, tour, xen
 from pvops.emulate.guest.wide.layout import ENTRIES, MMS, STACK_SIZE, TLS_ARRAY, tables
 from pvops.emulate.macros.paravirt import Paravirt
 from pvops.errors import RunError
@@ -90,7 +90,7 @@ class WideImage(BuiltGuest):
             *((align(16), x.jmp("page_fault" if vector == 14 else "bad_trap")) for vector in range(32))
         )
         entry.user_space(image)
-        image.data(*self._variables(), xen.variables(), kvm.variables())
+        image.data(*self._variables(), locks.variables(), xen.variables(), kvm.variables())
         return image.build("startup_native")
 
     def _record(self) -> Body:
@@ -103,7 +103,7 @@ class WideImage(BuiltGuest):
         )
 
     def _variables(self) -> Iterable[Body]:
-        words = {"lazy_sections": 1, "paravirt_lazy_mode": 0, "result_count": 0, "spinlock": 0, "other_lock": 0}
+        words = {"lazy_sections": 1, "paravirt_lazy_mode": 0, "result_count": 0, "spinlock": 0, locks.LOCK: 0}
         yield (
             align(16),
             [(label(name), u32(value)) for name, value in (words | {"have_vcpu_info_placement": 0}).items()],

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pvops.assembler import Local, Value, addr, align, asciz, function, label, mem, space, u32, u64
+from pvops.assembler import Local, Value, addr, align, asciz, function, label, mem, space, u32
 from pvops.assembler import operands as o
 from pvops.assembler import x86 as x
 from pvops.assembler.statements import Body
 from pvops.emulate.abi.kvm import FLUSH_TLB, KICK_CPU, MMU_OP, RELEASE_PT, SIGNATURE, SIZES, WRITE_PTE
+from pvops.emulate.guest.wide import locks
 from pvops.emulate.guest.wide.layout import pa
 from pvops.emulate.macros.paravirt import Paravirt
 from pvops.emulate.paging import START_KERNEL
@@ -19,8 +20,6 @@ from pvops.emulate.paging import START_KERNEL
 LAZY_MMU = 1
 #: Bytes of the buffer (MMU_QUEUE_SIZE).
 QUEUE = 1024
-#: Offset in the thread that waits (``struct kvm_lock_waiting``): the lock, and which ticket.
-WAITED_LOCK, WAITED_TICKET = "kvm_waiting_lock", "kvm_waiting_ticket"
 
 #: What kvm_guest_init() of 3.12 writes over the native ops.
 OPS_3_12: Mapping[str, str] = {
@@ -79,23 +78,13 @@ def _mmu() -> Body:
 
 
 def _locks(pv: Paravirt) -> Body:
-    """kvm_lock_spinning(lock, want) and kvm_unlock_kick(lock, next), of one CPU; ``want`` is looked at once more."""
-    turn, nobody = Local("turn"), Local("nobody")
+    # kvm_kick_cpu(): flags and the APIC's number, which is the CPU's.
+    kick = (x.pushq(o.rbx), x.movl(KICK_CPU, o.eax), x.xorl(o.ebx, o.ebx), x.vmcall(), x.popq(o.rbx))
     return (
         pv.PV_CALLEE_SAVE_REGS_THUNK("kvm_lock_spinning"),
         function("kvm_steal_clock", x.xorl(o.eax, o.eax), x.ret()),
-        function(
-            "kvm_lock_spinning",
-            *(x.movq(o.rdi, mem(WAITED_LOCK)), x.movl(o.esi, mem(WAITED_TICKET))),
-            *(x.movl(o.esi, o.eax), x.cmpb(o.al, mem(0, o.rdi)), x.je(addr(turn)), x.sti(), x.hlt()),
-            *(label(turn), x.movq(0, mem(WAITED_LOCK)), x.ret()),
-        ),
-        function(
-            "kvm_unlock_kick",
-            *(x.cmpq(o.rdi, mem(WAITED_LOCK)), x.jne(addr(nobody)), x.cmpl(o.esi, mem(WAITED_TICKET))),
-            *(x.jne(addr(nobody)), x.pushq(o.rbx), x.movl(KICK_CPU, o.eax), x.xorl(o.ebx, o.ebx)),
-            *(x.xorl(o.ecx, o.ecx), x.vmcall(), x.popq(o.rbx), label(nobody), x.ret()),
-        ),
+        function("kvm_lock_spinning", locks.spinning((x.sti(), x.hlt()))),
+        function("kvm_unlock_kick", locks.kicking(kick)),
     )
 
 
@@ -112,8 +101,8 @@ def start(fill: Body, features: int) -> Body:
 
 
 def variables() -> Body:
-    """The queue of MMU operations with its length, who waits for which lock, and the name for ``pv_info``."""
+    """The queue of MMU operations with its length, and the name for ``pv_info``."""
     return (
-        *(align(16), label("kvm_queue"), space(QUEUE), label("kvm_queue_len"), u32(0), align(8)),
-        *(label(WAITED_LOCK), u64(0), label(WAITED_TICKET), u32(0), label("kvm_info"), asciz("KVM")),
+        *(align(16), label("kvm_queue"), space(QUEUE), label("kvm_queue_len"), u32(0)),
+        *(label("kvm_info"), asciz("KVM")),
     )

@@ -20,6 +20,7 @@ from pvops.emulate.cpu64 import (
     SYSENTER_ESP,
     USER32_CS,
 )
+from pvops.emulate.guest.wide import locks
 from pvops.emulate.guest.wide.entry import lazy
 from pvops.emulate.guest.wide.layout import MMS, PAGE_FLAGS, USER, USER_GS, below, entry_of, pa, pte_of
 from pvops.emulate.macros.paravirt import Paravirt
@@ -95,9 +96,9 @@ ARGUMENTS: Mapping[str, tuple[Operand, ...]] = {
         for name in ("spin_lock", "spin_unlock", "spin_trylock", "spin_is_locked", "spin_is_contended")
     },
     "pv_lock_ops.spin_lock_flags": (_LOCK, 0x200),
-    # The ticket that is served; the next one, for which nobody waits.
-    "pv_lock_ops.lock_spinning": (addr("other_lock"), 0),
-    "pv_lock_ops.unlock_kick": (addr("other_lock"), 1),
+    # The ticket that is served; that of the CPU that waits.
+    "pv_lock_ops.lock_spinning": (addr(locks.LOCK), locks.TICKET - 1),
+    "pv_lock_ops.unlock_kick": (addr(locks.LOCK), locks.TICKET),
 }
 
 #: Ops that entry code alone uses, by their macros; `functions` of `pvops.emulate.guest.wide.entry` has all of them.

@@ -20,6 +20,7 @@ from pvops.emulate.abi.xen import (
     CALLBACK_SYSCALL32,
     CALLBACK_SYSENTER,
     CPUID_PREFIX,
+    EVTCHN_SEND,
     MASK,
     PENDING,
     REGISTER_VCPU_INFO,
@@ -29,6 +30,7 @@ from pvops.emulate.abi.xen import (
     TSC_STAMP,
 )
 from pvops.emulate.cpu64 import KERNEL_DS, KERNEL_GS_BASE
+from pvops.emulate.guest.wide import locks
 from pvops.emulate.guest.wide.layout import GDT_TLS, SP0, TLS_ARRAY, TLS_ENTRIES
 from pvops.emulate.guest.wide.xen_calls import (
     LAZY_CPU,
@@ -307,7 +309,11 @@ def _mmu() -> Body:
 
 
 def _later() -> Body:
-    turn, nobody = Local("turn"), Local("nobody")
+    # xen_send_IPI_one(): struct evtchn_send { port }.
+    kick = (
+        *(x.addl(1, o.ecx), x.pushq(o.rcx), x.movl(EVTCHN_SEND, o.edi), x.movq(o.rsp, o.rsi)),
+        *(hypercall("event_channel_op"), x.popq(o.rcx)),
+    )
     return (
         function("xen_read_cr8", x.xorl(o.eax, o.eax), x.ret()),
         function("xen_write_cr8", x.ret()),
@@ -319,13 +325,8 @@ def _later() -> Body:
             *(x.movq(o.rdx, o.rdi), x.movq(o.rcx, o.rsi), x.subq(_OFFSET, o.rdi), x.orl(2, o.edi)),
             x.jmp("xen_mmu_update"),
         ),
-        # Of one CPU: the ticket is looked at once more, and nobody waits.
-        function(
-            "xen_lock_spinning",
-            *(x.movl(o.esi, o.eax), x.cmpb(o.al, mem(0, o.rdi)), x.je(addr(turn)), x.call("xen_safe_halt")),
-            *(label(turn), x.ret()),
-        ),
-        function("xen_unlock_kick", x.cmpq(0, mem("xen_waiting")), x.je(addr(nobody)), x.ud2(), label(nobody), x.ret()),
+        function("xen_lock_spinning", locks.spinning(x.call("xen_safe_halt"))),
+        function("xen_unlock_kick", locks.kicking(kick)),
     )
 
 
@@ -377,7 +378,6 @@ def variables() -> Body:
         "xen_cr3": 0,
         "xen_frames": 0,
         "xen_sp0": 0,
-        "xen_waiting": 0,
         "xen_cr0": 0x80050033,
     }
     return (

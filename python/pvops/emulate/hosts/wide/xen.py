@@ -18,6 +18,7 @@ from pvops.emulate.abi.xen import (
     CALLS_64,
     CPUID_PREFIX,
     ENOSYS,
+    EVTCHN_SEND,
     MASK,
     MMUEXT_64,
     REGISTER_VCPU_INFO,
@@ -307,6 +308,10 @@ class WideXen(WideHost):
             self.set_interrupts(cpu, True)
         return 0
 
+    def _event_channel_op(self, cpu: Cpu64, words: list[int]) -> int:
+        """EVTCHNOP_send to a CPU, which is not started: the event stays pending, and nothing comes of it."""
+        return 0 if words[0] == EVTCHN_SEND and cpu.word(words[1]) in (1, 2) else ENOSYS
+
     # State
 
     def interrupts(self, cpu: Cpu) -> bool:
@@ -356,5 +361,6 @@ _HANDLERS: dict[str, Callable[[WideXen, Cpu64, list[int]], int]] = {
     "mmuext_op": WideXen._mmuext_op,
     "sched_op": WideXen._sched_op,
     "callback_op": WideXen._callback_op,
+    "event_channel_op": WideXen._event_channel_op,
     "physdev_op": WideXen._nothing,
 }
