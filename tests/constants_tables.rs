@@ -16,6 +16,9 @@ const PHYSICAL: u64 = 0x40_0000;
 const BUGS: u64 = 0x5_0000;
 const IP: u64 = 0x5_1000;
 const ORC: u64 = 0x5_2000;
+const LOOKUP: u64 = 0x5_3000;
+/// A row of it for each 256 bytes of code, and one for its end.
+const BLOCKS: usize = TEXT_SIZE / 256 + 1;
 const TRAP: u64 = 0x24;
 /// `WARN()`, and `WARN_ONCE()`.
 const FLAGS: [u16; 4] = [1, 3, 1 | 9 << 8, 3 | 9 << 8];
@@ -59,7 +62,9 @@ fn judged(row: usize, order: [u64; 3], change: impl Fn(&mut [u8])) -> Rodata {
         writer = writer.section(name, TEXT + at, flags::DATA, bytes);
         memory[(PHYSICAL + at) as usize..][..bytes.len()].copy_from_slice(bytes);
     }
+    writer = writer.nobits(".orc_lookup", TEXT + LOOKUP, flags::DATA, 4 * BLOCKS as u64);
     let image = Image::from_bytes("vmlinux", writer.build()).unwrap();
+    memory[(PHYSICAL + LOOKUP) as usize..][..4 * BLOCKS].copy_from_slice(&lookup());
     change(&mut memory[PHYSICAL as usize..]);
     let memory = Memory::from_bytes("dump", memory).unwrap();
     let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
@@ -71,17 +76,25 @@ fn wrong(found: &Rodata) -> Vec<u64> {
     found.changed.iter().map(|run| run.address - TEXT).collect()
 }
 
-const SORTED: [u64; 3] = [0x10, 0x20, 0x30];
+const SORTED: [u64; 3] = [0x10, 0x220, 0x4000];
+
+/// Which of these rows each block begins in, the first where none begins before it.
+fn lookup() -> Vec<u8> {
+    let row = |block: usize| match block {
+        0..3 => 0u32,
+        3..64 => 1,
+        _ => 2,
+    };
+    (0..BLOCKS).flat_map(|block| row(block).to_le_bytes()).collect()
+}
 
 #[test]
 fn they_are_as_in_the_file() {
     for row in [8, 12, 16] {
         let found = judged(row, SORTED, |_| ());
-        assert_eq!(
-            (found.tables, found.wrong),
-            (vec![".orc_unwind_ip".into(), ".orc_unwind".into(), "__bug_table".into()], 0)
-        );
-        assert_eq!(found.size, RODATA_SIZE as u64 + 12 + 18 + 4 * row as u64);
+        let tables = [".orc_unwind_ip", ".orc_unwind", ".orc_lookup", "__bug_table"].map(String::from);
+        assert_eq!((found.tables, found.wrong), (tables.to_vec(), 0));
+        assert_eq!(found.size, (RODATA_SIZE + 12 + 18 + 4 * BLOCKS + 4 * row) as u64);
     }
 }
 
@@ -103,13 +116,13 @@ fn what_was_warned_of_once_is_marked_and_nothing_else_may_be() {
 
 #[test]
 fn a_changed_row_of_orc_is_named() {
-    for at in [IP, IP + 11, ORC, ORC + 17] {
+    for at in [IP, IP + 11, ORC, ORC + 17, LOOKUP, LOOKUP + 4 * 63, LOOKUP + 4 * BLOCKS as u64 - 1] {
         assert_eq!(wrong(&judged(12, SORTED, |memory| memory[at as usize] ^= 0x40)), [at]);
     }
 }
 
 #[test]
 fn orc_that_the_kernel_sorts_at_boot_is_not_judged() {
-    let found = judged(12, [0x20, 0x10, 0x30], |memory| memory[IP as usize..][..12].fill(0));
+    let found = judged(12, [0x220, 0x10, 0x4000], |memory| memory[IP as usize..][..12].fill(0));
     assert_eq!((found.tables, found.wrong), (vec!["__bug_table".into()], 0));
 }

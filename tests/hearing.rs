@@ -95,7 +95,7 @@ fn heard(features: &[(u16, bool)], data: Vec<u8>) -> Heard {
     let image = image();
     let memory = Memory::from_reader("<read>", Box::new(Machine(data)));
     let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
-    hear(&report, &[], &Slots::default(), &memory, &found, &image).unwrap()
+    hear(&report, &[], &Slots::default(), (&memory, &found, &image), Ok(&[])).unwrap()
 }
 
 #[test]

@@ -951,6 +951,14 @@ class Heard:
         """(start, end) of what of ``.rodata`` could not be read."""
 
     @property
+    def sorted(self) -> list[tuple[int, int]]:
+        """(start, end) of the tables whose rows were held to the file's, in any order."""
+
+    @property
+    def judged(self) -> list[tuple[int, int]]:
+        """(start, end) of all that was held to the file, what boot writes of ``.rodata`` included."""
+
+    @property
     def tables(self) -> tuple[list[str], int]:
         """Sections elsewhere that were held to the file; how many pointers in what boot writes were looked at."""
 
@@ -963,6 +971,7 @@ def registered(
     list[tuple[str, int, int, int | None]],
     list[tuple[int, int, str, list[int] | None]] | None,
     list[tuple[int, int]] | None,
+    tuple[int | None, bool | None],
     list[str],
     list[tuple[str, str]],
 ]:

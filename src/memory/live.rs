@@ -73,7 +73,8 @@ fn explained(mut error: Error, rights: &Rights) -> Error {
     let locked = rights.lockdown.as_ref().is_some_and(|levels| levels.contains("[confidentiality]"));
     let may = rights.capabilities.is_none_or(|bits| bits & RAWIO != 0);
     let advice = if absent {
-        "this kernel was built without CONFIG_PROC_KCORE, or /proc is not mounted: dump the machine from without"
+        "this kernel was built without CONFIG_PROC_KCORE, or /proc is not mounted (mount -t proc proc /proc): mount it, or \
+         dump the machine from without"
             .to_owned()
     } else if refused && may && locked {
         "the kernel is locked down (confidentiality): boot it without lockdown=confidentiality, or dump the machine from \
@@ -90,10 +91,19 @@ fn explained(mut error: Error, rights: &Rights) -> Error {
     error
 }
 
+/// Why the running kernel's release is not known, and what to do.
+fn unreleased(error: &std::io::Error) -> Error {
+    let mut error = Error::io(error);
+    if error.reason.contains("o such file") {
+        error.reason += ": /proc is not mounted here; mount it (mount -t proc proc /proc), or run this where it is, on the host as root";
+    }
+    error
+}
+
 /// The file that the running kernel was booted from, by its release: where distributions put it.
 pub fn running_kernel() -> Result<PathBuf> {
     let path = Path::new("/proc/sys/kernel/osrelease");
-    let release = read_to_string(path).map_err(|error| Error::io(&error).in_file(&path.display().to_string()))?;
+    let release = read_to_string(path).map_err(|error| unreleased(&error).in_file(&path.display().to_string()))?;
     let release = release.trim();
     let tried = [
         format!("/boot/vmlinuz-{release}"),
@@ -135,5 +145,7 @@ mod tests {
             assert!(reason.contains(expected), "{reason}");
         }
         assert_eq!(explained(io(5), &rights(all, open)), io(5), "nothing is known of other errors");
+        let absent = unreleased(&std::io::Error::from_raw_os_error(2)).reason;
+        assert!(absent.contains("mount -t proc") && absent.contains("on the host as root"), "{absent}");
     }
 }

@@ -44,6 +44,6 @@ pub use location::Location;
 pub use mapped::Mapped;
 pub use modules::{LoadedModule, modules};
 pub use read::{Memory, Progress, Reader};
-pub use registered::{Dispatcher, Entry, Registered, Registrar, Tracer, registered};
+pub use registered::{Dispatcher, Entry, Registered, Registrar, Tracer, Tracing, registered};
 pub use space::{Extent, Space};
 pub use words::Words;

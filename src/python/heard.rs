@@ -59,6 +59,18 @@ impl Heard {
         self.0.rodata.as_ref().map_or_else(|_| (Vec::new(), 0), |rodata| (rodata.tables.clone(), rodata.pointers))
     }
 
+    /// (start, end) of the tables whose rows were held to the file's, in any order.
+    #[getter]
+    fn sorted(&self) -> Vec<(u64, u64)> {
+        self.0.sorted.iter().map(|table| (table.start, table.end)).collect()
+    }
+
+    /// (start, end) of all that was held to the file, what boot writes of `.rodata` included.
+    #[getter]
+    fn judged(&self) -> Vec<(u64, u64)> {
+        self.0.rodata.iter().flat_map(|rodata| &rodata.judged).map(|part| (part.start, part.end)).collect()
+    }
+
     /// Where `.rodata` differs from the file.
     fn changed<'py>(&self, py: Python<'py>) -> Vec<Changed<'py>> {
         let changed = self.0.rodata.iter().flat_map(|rodata| &rodata.changed);
@@ -78,8 +90,10 @@ type Entry = (&'static str, u64, u64, Option<u64>);
 type Tracers = Option<Vec<(u64, u64, &'static str, Option<Vec<u64>>)>>;
 /// (function of a dispatcher, where it goes), at run time.
 type Dispatchers = Option<Vec<(u64, u64)>>;
-/// The entries, tracers, dispatchers, whose lists were read, and (owner, why) of what was not.
-type Registered = (Vec<Entry>, Tracers, Dispatchers, Vec<&'static str>, Vec<(&'static str, String)>);
+/// (what the tracer's code calls, whether that goes to the graph tracer); None where the image does not name it.
+type Tracing = (Option<u64>, Option<bool>);
+/// The entries, tracers, dispatchers, what is traced with, whose lists were read, and (owner, why) of what was not.
+type Registered = (Vec<Entry>, Tracers, Dispatchers, Tracing, Vec<&'static str>, Vec<(&'static str, String)>);
 
 /// Who has registered with the kernel to change its text.
 #[pyfunction]
@@ -91,7 +105,8 @@ pub fn registered(py: Python<'_>, found: &Location) -> PyResult<Registered> {
     let dispatchers = all.dispatchers.map(|all| all.iter().map(|d| (d.function, d.target)).collect());
     let read = all.read.iter().map(|owner| owner.name()).collect();
     let unread = all.unread.into_iter().map(|(owner, why)| (owner.name(), why)).collect();
-    Ok((entries, tracers, dispatchers, read, unread))
+    let tracing = (all.tracing.function, all.tracing.graph);
+    Ok((entries, tracers, dispatchers, tracing, read, unread))
 }
 
 /// Hears the data of a kernel whose text was judged; None where memory has none. `slots` are where the ops' slots are.
@@ -107,8 +122,11 @@ pub fn hear(
         return Ok(None);
     }
     let slots = core::Slots { addresses: slots };
+    let loaded = |modules: &[memory::LoadedModule]| modules.iter().map(|module| module.text).collect::<Vec<_>>();
+    let modules = report.loaded.as_ref().map(|modules| loaded(modules));
+    let modules = modules.as_deref().map_err(|why| why.as_str());
     let heard = found.guarded(py, |memory, found, image| {
-        core::hear(&report.report, &info.0.backends, &slots, memory, found, image)
+        core::hear(&report.report, &info.0.backends, &slots, (memory, found, image), modules)
             .map_err(|error: Error| error.in_file(memory.name()))
     })?;
     Ok(Some(Heard(heard)))

@@ -18,6 +18,7 @@
 use super::bounded;
 use super::code::{Code, Record, relative};
 use super::layouts;
+use super::sorted::{Fields, SortedTable};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::insn::{JMP, JMP_SHORT};
@@ -71,8 +72,39 @@ pub struct JumpLabel {
     pub len: u8,
 }
 
+/// The table: where it begins, how its rows name addresses, and the rows in its order.
+struct Found {
+    start: u64,
+    layout: Layout,
+    labels: Vec<JumpLabel>,
+}
+
 /// The rows in table order; empty where the kernel has no such table.
 pub(crate) fn read(code: &Code<'_>) -> Result<Vec<JumpLabel>> {
+    Ok(table(code)?.map_or_else(Vec::new, |found| found.labels))
+}
+
+/// Where the table begins, how long it is and how long a row; what reads one; what a pointer in it is moved by.
+pub(crate) fn sorted(code: &Code<'_>) -> Result<Option<SortedTable>> {
+    let word = code.image().bits().word();
+    Ok(table(code)?.map(|Found { start, layout, labels }| {
+        let stride = layout.stride(word);
+        let fields: Fields = match layout {
+            Layout::Relative => |place, row, word, _| label(Layout::Relative, place, row, word, 0),
+            Layout::Absolute => |place, row, word, slide| label(Layout::Absolute, place, row, word, slide),
+        };
+        SortedTable { name: TABLE, start, size: stride * labels.len(), stride, fields }
+    }))
+}
+
+/// Site, target, and the key with the flag that says when its branch is taken, as linked.
+fn label(layout: Layout, place: u64, row: &[u8], word: usize, slide: u64) -> [u64; 3] {
+    let (site, target, key) = fields(layout, word, place, row);
+    let linked = |address: u64| if address == 0 { 0 } else { relative(address, (slide as i64).wrapping_neg(), word) };
+    [linked(site), linked(target), linked(key) & !(FLAGS & !BRANCH)]
+}
+
+fn table(code: &Code<'_>) -> Result<Option<Found>> {
     let word = code.image().bits().word();
     let Some(table) = bounded::find(code, TABLE, "__jump_table")? else { return Ok(find(code)) };
     let rows = |layout: &Layout| {
@@ -89,7 +121,7 @@ pub(crate) fn read(code: &Code<'_>) -> Result<Vec<JumpLabel>> {
     let (layout, mut labels): (_, Vec<JumpLabel>) = layouts::only(Layout::ALL, |layout| layout.name(), rows)
         .map_err(|e| e.in_section(TABLE).in_file(code.image().name()))?;
     by_key(code, layout, &mut labels);
-    Ok(labels)
+    Ok(Some(Found { start: table.start, layout, labels }))
 }
 
 /// Where no row says when its branch is taken, the keys do.
@@ -148,15 +180,16 @@ fn is_data(image: &Image, address: u64) -> bool {
 }
 
 /// The longest run of rows that make sense, over all data.
-fn find(code: &Code<'_>) -> Vec<JumpLabel> {
+fn find(code: &Code<'_>) -> Option<Found> {
     let word = code.image().bits().word();
-    let mut longest: Vec<JumpLabel> = Vec::new();
+    let mut longest: Option<Found> = None;
     for layout in Layout::ALL {
         let row = |place, record: &[u8], _: &[JumpLabel]| parse(code, layout, place, record);
         let found = bounded::longest_run(code, layout.stride(word), LEAST_RUN, row);
-        if let Some((_, mut labels)) = found.filter(|(_, labels)| labels.len() > longest.len()) {
+        let before = longest.as_ref().map_or(0, |found| found.labels.len());
+        if let Some((start, mut labels)) = found.filter(|(_, labels)| labels.len() > before) {
             by_key(code, layout, &mut labels);
-            longest = labels;
+            longest = Some(Found { start, layout, labels });
         }
     }
     longest

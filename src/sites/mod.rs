@@ -11,7 +11,7 @@
 //! | `runtime_*` | constants known at boot | [`runtime_const`] |
 //! | `_kprobe_blacklist`, `__bug_table`, `__ex_table` | where the kernel refuses probes | [`reserved`] |
 //!
-//! [`rows`] has any table's rows in one shape, [`columns`] all of them grouped by site, [`document`] writes those as JSON,
+//! `sorted` has those that the kernel sorts at boot. [`rows`] has any table's rows in one shape, [`columns`] all of them grouped by site, [`document`] writes those as JSON,
 //! CSV or text. [`intrusions`] looks for branches into the middle of a site, of which there must be none.
 
 pub mod alternatives;
@@ -36,6 +36,7 @@ pub mod return_thunks;
 pub mod rows;
 pub mod runtime_const;
 pub mod smp_locks;
+mod sorted;
 pub mod static_calls;
 mod tables;
 pub mod thunks;
@@ -53,6 +54,7 @@ pub use relative::AddressTable;
 pub use reserved::Reserved;
 pub use rows::Row;
 pub use runtime_const::ConstantTable;
+pub use sorted::SortedTable;
 pub use static_calls::{StaticCall, Trampoline};
-pub use tables::Tables;
+pub use tables::{Tables, sorted};
 pub use uses::{CallKey, StaticKey, call_keys, static_keys};

@@ -19,6 +19,7 @@ use memchr::memmem;
 
 use super::bounded;
 use super::code::{Code, Record, relative};
+use super::sorted::SortedTable;
 use crate::error::{Error, Result};
 use crate::image::KERNEL;
 use crate::insn::{CALL, INT3, JMP, NOP, RET};
@@ -81,25 +82,40 @@ pub(crate) fn read(code: &Code<'_>) -> Result<Vec<StaticCall>> {
     table.rows(STRIDE).enumerate().map(row).collect()
 }
 
-fn parse(code: &Code<'_>, place: u64, bytes: &[u8]) -> StaticCall {
-    let (word, record) = (code.image().bits().word(), Record(bytes));
-    let key = relative(place + 4, record.s32(4).into(), word);
-    StaticCall {
-        address: relative(place, record.s32(0).into(), word),
-        key: key & !(FLAGS as u64),
-        tail: key & TAIL != 0,
-    }
+/// Where the table is, and what reads its rows.
+pub(crate) fn sorted(code: &Code<'_>) -> Result<Option<SortedTable>> {
+    let made = |start, size| SortedTable { name: TABLE, start, size, stride: STRIDE, fields: site };
+    Ok(match bounded::find(code, TABLE, "static_call_sites")? {
+        Some(table) => Some(made(table.start, table.bytes.len())),
+        None => run(code).map(|(start, sites)| made(start, STRIDE * sites.len())),
+    })
 }
 
-/// The longest run of rows whose sites call or jump to trampolines, and whose keys are data.
+/// Site, nothing, and the key with the flag that says whether it is a tail call.
+fn site(place: u64, row: &[u8], word: usize, _: u64) -> [u64; 3] {
+    let record = Record(row);
+    let key = relative(place + 4, record.s32(4).into(), word);
+    [relative(place, record.s32(0).into(), word), 0, key & !(FLAGS as u64 & !TAIL)]
+}
+
+fn parse(code: &Code<'_>, place: u64, bytes: &[u8]) -> StaticCall {
+    let [address, _, key] = site(place, bytes, code.image().bits().word(), 0);
+    StaticCall { address, key: key & !(FLAGS as u64), tail: key & TAIL != 0 }
+}
+
 fn find(code: &Code<'_>) -> Vec<StaticCall> {
+    run(code).map(|(_, sites)| sites).unwrap_or_default()
+}
+
+/// The longest run of rows whose sites call or jump to trampolines, and whose keys are data; where it begins.
+fn run(code: &Code<'_>) -> Option<(u64, Vec<StaticCall>)> {
     let row = |place, record: &[u8], _: &[StaticCall]| {
         let site = parse(code, place, record);
         // The linker marks 7.2's .data as code too.
         let data = code.image().section_at(site.key).is_some_and(|section| !section.executable || section.writable);
         (data && called(code, &site).is_some()).then_some(site)
     };
-    bounded::longest_run(code, STRIDE, LEAST_RUN, row).map(|(_, sites)| sites).unwrap_or_default()
+    bounded::longest_run(code, STRIDE, LEAST_RUN, row)
 }
 
 /// The trampoline that a site calls, as built.

@@ -6,6 +6,7 @@ use super::jump_labels::JumpLabel;
 use super::paravirt::ParavirtTable;
 use super::relative::{self, AddressTable};
 use super::runtime_const::ConstantTable;
+use super::sorted::SortedTable;
 use super::static_calls::{StaticCall, Trampoline};
 use super::{jump_labels, mcount, runtime_const, smp_locks, static_calls};
 use crate::error::Result;
@@ -63,4 +64,13 @@ impl Tables {
             constants: runtime_const::read(&code)?,
         })
     }
+}
+
+/// The tables of an image that the kernel sorts at boot.
+///
+/// # Errors
+/// A table that is malformed.
+pub fn sorted(image: &Image) -> Result<Vec<SortedTable>> {
+    let code = Code::of(image);
+    Ok([jump_labels::sorted(&code)?, static_calls::sorted(&code)?].into_iter().flatten().collect())
 }

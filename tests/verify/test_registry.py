@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar, cast
 
 import pytest
 
@@ -176,3 +177,55 @@ def test_a_branch_to_a_module_goes_to_one_that_is_loaded(name: Naming) -> None:
     assert loaded.named(jump, HERE + SLIDE, name).handler == f"{MODULE + 0x30:#x} in module probing"
     assert not replace(registry(), modules=[]).allows(jump, HERE + SLIDE, {"modules"})
     assert not loaded.allows(branch(0xE9, MODULE + 0x2000, "modules"), HERE + SLIDE, {"modules"})
+
+
+class Traced:
+    """A kernel whose tracer's calls are as they were built: they go to `ftrace_stub`."""
+
+    names: ClassVar = {
+        "ftrace_stub": TEXT,
+        "ftrace_call": TEXT + 0x10,
+        "ftrace_regs_call": TEXT + 0x20,
+        "ftrace_graph_call": TEXT + 0x30,
+        "ftrace_graph_caller": TEXT + 0x50,
+        "function_trace_call": TEXT + 0x60,
+    }
+
+    def address_of(self, name: str) -> int | None:
+        return self.names.get(name)
+
+    def place(self, address: int) -> str | None:
+        return next((name for name, at in self.names.items() if at == address), None)
+
+    def read(self, address: int, size: int) -> bytes:
+        return b"\xe8" + (TEXT - address - 5).to_bytes(4, "little", signed=True)
+
+    @property
+    def image(self) -> Traced:
+        return self
+
+
+def test_the_tracers_calls_go_where_its_variables_say() -> None:
+    kernel, tracing = Traced(), TEXT + 0x60
+    text = [range(TEXT, TEXT + 0x1000)]
+
+    def named(function: int | None, graph: bool | None, *runs: Unexplained) -> list[tuple[str, str]]:
+        lists = Registry(tracing=(None if function is None else function + SLIDE, graph))
+        found = lists.silent(cast("Kernel", kernel), SLIDE, text, runs)
+        assert all(datum.what == "ftrace" and datum.expected == "ftrace_stub" for datum in found)
+        return [(datum.name, datum.found) for datum in found]
+
+    def goes(call: str, target: int) -> Unexplained:
+        at = kernel.names[call]
+        return replace(run(at, "ftrace"), owned=Owned(at, f"{call}+0x0", b"\xe8\0\0\0\0", ("ftrace",), target))
+
+    assert named(TEXT, False) == [], "nothing is traced"
+    assert named(None, None) == [], "the image does not say"
+    both = [("ftrace_call", "function_trace_call"), ("ftrace_regs_call", "function_trace_call")]
+    assert named(tracing, False) == both
+    assert named(tracing, False, goes("ftrace_call", tracing)) == both[1:]
+    assert named(tracing, False, *(goes(name, tracing) for name, _ in both)) == []
+    assert named(TEXT, True) == [("ftrace_graph_call", "ftrace_graph_caller")]
+    assert named(TEXT, True, goes("ftrace_graph_call", TEXT + 0x50)) == []
+    elsewhere = replace(run(kernel.names["ftrace_call"]), owned=None)
+    assert named(tracing, False, elsewhere) == both[1:], "what nobody writes is unexplained as it is"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pvops.render.terminal import spaced, table
+from pvops.verify.data import OF_THE_FILE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,14 +35,25 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
         yield style.dim(f"{few:,} of {len(report.votes):,} unknowns have fewer than three votes; --verbose lists them")
     if verbose:
         yield from _votes(report)
-    for part in report.not_judged:
-        yield style.dim(f"not judged: {part.section}, {part.size:,} bytes at {part.address:#x}: {part.why}")
+    yield from (style.dim(line) for line in _not_judged(report))
     for module in report.modules:
         if not module.judged:
             where = f"{module.size:,} bytes of text at {module.address:#x}"
             yield style.dim(f"not judged: module {module.name}, {where}: {module.why}")
     if report.not_listed is not None:
         yield style.dim(f"not judged: modules, which could not be listed: {report.not_listed}")
+
+
+def _not_judged(report: Report) -> Iterator[str]:
+    """The sections that the verdict is not about: those of data by why."""
+    reasons: dict[str, list[str]] = {}
+    for part in report.not_judged:
+        if part.executable:
+            yield f"not judged: {part.section}, {part.size:,} bytes at {part.address:#x}: {part.why}"
+        else:
+            reasons.setdefault(part.why, []).append(f"{part.section} ({part.size:,} bytes)")
+    for why, parts in reasons.items():
+        yield f"not judged: {', '.join(parts)}: {why}"
 
 
 #: How a kind of data is called where several are counted.
@@ -52,6 +64,10 @@ _KINDS = {
     "return_thunk": "return thunk",
     "alternatives_patched": "mark of alternatives",
     "feature": "features",
+    "function": "pointers to functions in .data",
+    "gate": "gates of interrupts",
+    "jump_entry": "rows of jump labels",
+    "static_call_site": "rows of static calls",
 }
 
 
@@ -59,23 +75,30 @@ def _data(report: Report, style: Style) -> Iterator[str]:
     """What the kernel's data say, and its constants."""
     data = report.data
     if data.counts:
-        kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in data.counts.items())
-        other = sum(datum.what != "rodata" for datum in data.disagreements)
-        yield f"data: {kinds}; {style.bold(f'{other:,} say something else than the text')}"
+        for who, than, what in (
+            ("data", "say something else than the text", data.counts.keys() - OF_THE_FILE),
+            ("tables", "say something else than the file", data.counts.keys() & OF_THE_FILE),
+        ):
+            kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in data.counts.items() if kind in what)
+            other = sum((datum.what in OF_THE_FILE) == (who == "tables") for datum in data.disagreements)
+            other -= sum(datum.what == "rodata" for datum in data.disagreements) if who == "tables" else 0
+            if kinds:
+                yield f"{who}: {kinds}; {style.bold(f'{other:,} {than}')}"
     if (constants := data.rodata) is not None:
         unread = f", {constants.unread_bytes:,} unread" if constants.unread else ""
         where = ", ".join([".rodata", *constants.tables])
         yield f"{constants.size:,} bytes of {where}: {style.bold(f'{constants.wrong:,} not as in the file')}{unread}"
     for datum in data.disagreements[:MOST]:
         which = style.bold(datum.name)
-        expected, found = ("the text says", "the data") if datum.what != "rodata" else ("should be", "is")
+        expected, found = ("should be", "is") if datum.what in OF_THE_FILE else ("the text says", "the data")
         yield f"  {datum.address:016x}  {datum.what} {which}: {expected} {datum.expected}, {found} {datum.found}"
     if len(data.disagreements) > MOST:
         yield f"  … and {len(data.disagreements) - MOST:,} more; --json has them all"
     if constants is not None and constants.written[0] < constants.written[1]:
         start, end = constants.written
         but = f", but for {constants.pointers:,} pointers to functions" if constants.pointers else ""
-        yield style.dim(f"not judged: {end - start:,} bytes of .rodata at {start:#x}: written at boot{but}")
+        where = f"{constants.not_judged:,} bytes of .rodata between {start:#x} and {end:#x}"
+        yield style.dim(f"not judged: {where}: written at boot{but}")
     for reason in data.unheard:
         yield style.dim(f"not judged: {reason}")
 

@@ -15,8 +15,12 @@ from pvops.errors import Error
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
 
-#: Kinds of data whose values are functions; of the others they are yes or no.
-_FUNCTIONS = {"static_call", "pv_ops", "return_thunk"}
+#: Kinds of data whose values are functions; of the others, but for those below, they are yes or no.
+_FUNCTIONS = {"static_call", "pv_ops", "return_thunk", "function", "gate"}
+#: Rows of tables: their values are addresses.
+_ROWS = {"jump_entry", "static_call_site"}
+#: Kinds of which the text says nothing: they are held to the file.
+OF_THE_FILE = frozenset({"rodata", "function", "gate", "gate_bits", *_ROWS})
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,12 @@ class Disagreement:
 
     Attributes:
         what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature``, ``alternatives_patched``,
-            ``ftrace``, ``kprobes`` or ``rodata``.
-        name: which one: a symbol, an op, a feature.
+            ``ftrace``, ``kprobes``; or what only the file tells of: ``rodata``, ``function`` (a pointer to one in
+            ``.data``), ``gate`` and ``gate_bits`` (of an interrupt), ``jump_entry`` and ``static_call_site`` (rows of
+            the tables that the kernel changes its text by).
+        name: which one: a symbol, an op, a feature, a vector, the site of a row.
         address: where it is, as linked.
-        expected: what the text says; of ``rodata`` what the file has, in hexadecimal, moved as the kernel moved.
+        expected: what the text says, or the file; of ``rodata`` in hexadecimal, moved as the kernel moved.
         found: what memory holds.
     """
 
@@ -57,7 +63,8 @@ class Rodata:
         address: where it begins, as linked.
         size: how many bytes of it were compared.
         wrong: how many differ.
-        written: (start, end) of what the kernel writes at boot, which is not compared.
+        written: (start, end) of what the kernel writes at boot, which is not compared byte by byte.
+        rows: how many bytes of ``written`` are tables of jump labels and static calls, which were held row by row.
         unread: (start, end) of what could not be read.
         tables: sections elsewhere that were held to the file too, and are counted in ``size`` and ``wrong``.
         pointers: how many words of ``written`` are addresses of functions in the file, and were looked at for being
@@ -71,6 +78,12 @@ class Rodata:
     unread: Sequence[tuple[int, int]] = ()
     tables: Sequence[str] = ()
     pointers: int = 0
+    rows: int = 0
+
+    @property
+    def not_judged(self) -> int:
+        """How many bytes of ``written`` are not judged, but for the pointers."""
+        return self.written[1] - self.written[0] - self.rows
 
     @property
     def unread_bytes(self) -> int:
@@ -86,7 +99,7 @@ class Rodata:
             "unread": self.unread_bytes,
             "tables": list(self.tables),
             "pointers": self.pointers,
-            "not_judged": {"address": f"{self.written[0]:#x}", "size": self.written[1] - self.written[0]},
+            "not_judged": {"address": f"{self.written[0]:#x}", "size": self.not_judged},
         }
 
 
@@ -99,12 +112,14 @@ class Data:
         disagreements: where they, or the constants, say something else.
         rodata: the constants; None where they are not judged.
         unheard: what was not heard, and why.
+        held: (start, end) of the sections that were held to the file; what is in none of them is not judged.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
     disagreements: Sequence[Disagreement] = ()
     rodata: Rodata | None = None
     unheard: Sequence[str] = ()
+    held: Sequence[tuple[int, int]] | None = None
 
     def with_more(self, disagreements: Sequence[Disagreement], unheard: Sequence[str]) -> Data:
         """These, and what else was read."""
@@ -131,16 +146,22 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
             return f"{which // 32}*32+{which % 32}" if feature is None else feature.name
         if what == "pv_ops" and address in ops:
             return ops[address]
-        place = kernel.place(address)
+        if what in ("gate", "gate_bits"):
+            return f"vector {which}"
+        place = kernel.place(which if what in _ROWS else address)
         return place.removesuffix("+0x0") if place else f"{address:#x}"
 
     sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]
 
     def value(what: str, number: int) -> str:
-        if what in _FUNCTIONS and number and not any(start <= number < end for start, end in sections):
+        if what == "gate_bits":
+            return f"{number:#x}"
+        if what in (*_FUNCTIONS, *_ROWS) and number and not any(start <= number < end for start, end in sections):
             return f"{number + found.slide & (1 << kernel.bits) - 1:#x}, outside the kernel"
         if what in _FUNCTIONS:
-            return (kernel.symbol_at(number) or f"{number:#x}") if number else "none"
+            return (kernel.symbol_at(number) or kernel.place(number) or f"{number:#x}") if number else "none"
+        if what in _ROWS:
+            return kernel.place(number) or f"{number:#x}"
         if what == "static_key" and number > 1:
             return str(number - (1 << 64))  # as its atomic_t says: no kernel has one below -1
         return "yes" if number else "no"
@@ -159,5 +180,7 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
         unheard.append(f".rodata: {core.why}")
     else:
         size, wrong, start, _, written = core.rodata
-        rodata = Rodata(start, size, wrong, written, core.unread, *core.tables)
-    return Data(dict(core.counts), differing, rodata, unheard)
+        overlaps = (min(end, written[1]) - max(at, written[0]) for at, end in core.sorted)
+        rows = sum(max(overlap, 0) for overlap in overlaps)
+        rodata = Rodata(start, size, wrong, written, core.unread, *core.tables, rows)
+    return Data(dict(core.counts), differing, rodata, unheard, [*core.judged, *core.sorted])

@@ -58,27 +58,26 @@ def verify(
     found = memory.find(kernel, progress)
     info, verifier = kernel.keep(evidence.info), kernel.keep(evidence.verifier)
     known = evidence.known(kernel, machine)
-    core = verifier.verify(known, found.core, files)
-    # A running kernel may be at it: text_poke_bp_batch() (arch/x86/kernel/alternative.c) puts an int3 where it is about
-    # to write, and a key changes its sites one after the other. What stays is reported.
-    for _ in range(_READS if memory.kind == "live" else 0):
-        if not core.unexplained():
-            break
-        time.sleep(_PAUSE)
+    for look in range(_READS if memory.kind == "live" else 1):
+        if look:
+            time.sleep(_PAUSE)
         core = verifier.verify(known, found.core, files)
-    loaded = [(name, at, size) for name, at, size, *_ in core.loaded] if core.loaded is not None else None
-    lists = registry.read(kernel, found.core, loaded)
-    naming = registry.Naming(kernel, found.slide, loaded or [])
-    owners = registry.Owners(lists, naming, allowed)
-    runs = [_run(kernel, raw, i < DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
-    runs = [owners.named(run, found.slide) for run in runs]
-    edges = [core.address, *(edge for gap in core.unread for edge in gap), core.address + core.size]
-    text = [range(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+        loaded = [(name, at, size) for name, at, size, *_ in core.loaded] if core.loaded is not None else None
+        lists = registry.read(kernel, found.core, loaded)
+        owners = registry.Owners(lists, registry.Naming(kernel, found.slide, loaded or []), allowed)
+        runs = [_run(kernel, raw, i < DISASSEMBLED) for i, raw in enumerate(core.unexplained())]
+        runs = [owners.named(run, found.slide) for run in runs]
+        edges = [core.address, *(edge for gap in core.unread for edge in gap), core.address + core.size]
+        text = [range(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+        data = heard(kernel, core, info, found.core)
+        data = data.with_more(lists.silent(kernel, found.slide, text, runs), lists.why(runs))
+        # A running kernel may be at it: text_poke_bp_batch() (arch/x86/kernel/alternative.c) puts an int3 where it is
+        # about to write; a key changes its count, then its sites one after the other. What stays is reported.
+        if not runs and not data.disagreements:
+            break
     parts: tuple[list[Unexplained], list[Unexplained]] = ([], [])
     for run in runs:
         parts[owners.allow(run, found.slide)].append(run)
-    data = heard(kernel, core, info, found.core)
-    data = data.with_more(lists.silent(kernel, found.slide, text, runs), lists.why(runs))
     backends = backends_of(kernel, core)
     return Report(
         kernel=kernel.release or kernel.name,
@@ -96,7 +95,7 @@ def verify(
         features={vote.name: vote.value == "yes" for vote in _votes(kernel, core, core.votes(["feature"]))},
         mitigations=_mitigations(kernel, core),
         votes=NumberedRows(core.votes, lambda votes: _votes(kernel, core, votes), core.votes_arrow),
-        not_judged=list(_not_judged(kernel)),
+        not_judged=list(_not_judged(kernel, data.held)),
         modules=list(modules_of(core, found.slide, owners)),
         not_listed=core.not_listed,
         data=data,
@@ -192,10 +191,24 @@ _WHY = {
     ".exit.text": "freed once the kernel is up",
     ".altinstr_replacement": "copied to its sites and freed",
     ".altinstr_aux": "freed once the kernel is up",
+    ".smp_locks": "freed where there is more than one CPU",
 }
 
 
-def _not_judged(kernel: KernelImage) -> Iterator[NotJudged]:
+#: Data of code that is freed, or copied to its sites.
+_FREED = "freed once the kernel is up"
+_WRITTEN = "the kernel writes it while it runs"
+
+
+def _not_judged(kernel: KernelImage, held: Sequence[tuple[int, int]] | None) -> Iterator[NotJudged]:
+    """What the verdict is not about: other code, and of memory that has data what was not held to the file."""
+    begin, end = kernel.address_of("__init_begin"), kernel.address_of("__init_end")
     for section, address, size, executable in kernel.image.sections():
-        if executable and section != ".text" and size and address:
+        if section == ".text" or not size or not address:
+            continue
+        if executable and section != ".data":
             yield NotJudged(section, address, size, _WHY.get(section, "the verdict is about .text"))
+        elif held is not None and not any(start <= address < stop for start, stop in held):
+            freed = (begin is not None and end is not None and begin <= address < end) or section.startswith(".init")
+            why = _WHY.get(section, _FREED if freed else _WRITTEN)
+            yield NotJudged(section, address, size, why, executable=False)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pvops.verify.report import Owned, Unexplained
 
 _CALL = b"\xe8"
+#: Bytes of a call or jump.
+_BRANCH = 5
 #: Whose entries name the function, where its text changes behind `endbr64`, if there is one.
 _OF_FUNCTIONS = {"bpf", "livepatch"}
 _ENDBR = 4
@@ -76,6 +78,8 @@ class Registry:
         callees: what the kernel's code for tracing may call besides the functions of these.
         dispatchers: functions of BPF dispatchers → where they go; None where these could not be read.
         modules: (name, address, size) of the text of each module; None where no list of them could be read.
+        tracing: what the tracer's code calls by ``ftrace_trace_function``, and whether that goes to the graph tracer by
+            ``ftrace_graph_active``; None where the image does not name one.
         image: where the kernel's own functions are.
     """
 
@@ -86,6 +90,7 @@ class Registry:
     callees: Collection[int] = frozenset()
     dispatchers: Mapping[int, int] | None = None
     modules: Sequence[tuple[str, int, int]] | None = None
+    tracing: tuple[int | None, bool | None] = (None, None)
     image: range = range(0)
 
     def entry(self, owner: str, address: int) -> Entry | None:
@@ -162,7 +167,7 @@ class Registry:
         return any(owner in allowed and self.vouches(owner, owned, address) is not False for owner in owned.owners)
 
     def silent(
-        self, kernel: KernelImage, slide: int, text: Sequence[range], runs: Iterable[Unexplained]
+        self, kernel: KernelImage, slide: int, text: Sequence[range], runs: Collection[Unexplained]
     ) -> list[Disagreement]:
         """Functions that are traced by ftrace's records, and places of armed probes, of which their text, as far as it
         could be read, says nothing.
@@ -182,10 +187,39 @@ class Registry:
             )
             if called and place is not None and place not in written and any(place in part for part in text):
                 found.append(("ftrace", place, "traced"))
-        return [
+        silent = [
             Disagreement(owner, kernel.place(place) or f"{place:#x}", place, f"not {state}", state)
             for owner, place, state in found
         ]
+        return silent + self._tracer_calls(kernel, slide, text, runs)
+
+    def _tracer_calls(
+        self, kernel: KernelImage, slide: int, text: Sequence[range], runs: Collection[Unexplained]
+    ) -> list[Disagreement]:
+        """The tracer's own calls that go elsewhere than its variables say.
+
+        While these are not as they were built, the calls are written with them (`ftrace_modify_all_code()`).
+        """
+        function, graph = self.tracing
+        stub, grapher = kernel.address_of("ftrace_stub"), kernel.address_of("ftrace_graph_caller")
+        asked = [("ftrace_call", function - slide), ("ftrace_regs_call", function - slide)] if function else []
+        if graph and grapher is not None:
+            asked.append(("ftrace_graph_call", grapher))
+        found = []
+        for call, target in asked:
+            place = kernel.address_of(call)
+            if place is None or target == stub or not any(place in part for part in text):
+                continue
+            here = [run for run in runs if run.site <= place < run.address + len(run.found) or run.address == place]
+            if any(run.owned is None for run in here):
+                continue  # it is unexplained as it is
+            branch = kernel.image.read(place, _BRANCH)
+            built = place + _BRANCH + int.from_bytes(branch[1:], "little", signed=True) if branch else None
+            goes = next((run.owned.target for run in here if run.owned is not None), built)
+            if goes is not None and goes != target:
+                names = [kernel.place(address) or f"{address:#x}" for address in (goes, target)]
+                found.append(Disagreement("ftrace", kernel.place(place) or call, place, *names))
+        return found
 
     def why(self, runs: Iterable[Unexplained]) -> list[str]:
         """Why those lists could not be read that an owner of such text would be in."""
@@ -247,7 +281,7 @@ def _dispatcher(owned: Owned, address: int) -> int | None:
 def read(kernel: KernelImage, found: _core.Location, modules: Sequence[tuple[str, int, int]] | None) -> Registry:
     """Reads the lists of a kernel; what cannot be read is said, and no error."""
     try:
-        entries, tracers, dispatchers, owners, unread = _core.registered(found)
+        entries, tracers, dispatchers, tracing, owners, unread = _core.registered(found)
     except Error as error:
         return Registry(unread=[("", error.reason)], modules=modules)
     sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]
@@ -263,5 +297,6 @@ def read(kernel: KernelImage, found: _core.Location, modules: Sequence[tuple[str
         frozenset(own),
         dict(dispatchers) if dispatchers is not None else None,
         modules,
+        tracing,
         range(start + found.slide, end + found.slide),
     )

@@ -109,12 +109,13 @@ class Vote:
 
 @dataclass(frozen=True, repr=False)
 class NotJudged:
-    """Code that the verdict is not about: its section, address, size in bytes, and why."""
+    """A section that the verdict is not about: its name, address, size in bytes, why, and whether it is code."""
 
     section: str
     address: int
     size: int
     why: str
+    executable: bool = True
 
     def __repr__(self) -> str:
         return f"<NotJudged {self.section} at {self.address:#x}, {self.size} bytes: {self.why}>"
@@ -239,7 +240,7 @@ class Report(Judged):
         features: name → whether it is there, for every feature that a site spoke of.
         mitigations: ``branches``, ``return_thunk``.
         votes: what all of it rests on.
-        not_judged: code the verdict is not about.
+        not_judged: sections the verdict is not about: code, and of memory that has data, data too.
         modules: the modules that are loaded, the newest first; those a file was given of are judged.
         not_listed: why the modules could not be listed; None where they were.
         data: what the kernel's own data say beside its text.

@@ -6,6 +6,7 @@
 //! | kprobes (`kernel/kprobes.c`) | `kprobe_table`: 64 hashed lists | `addr`, `flags`, `pre_handler`; `optinsn.insn`, where one was optimised |
 //! | traced functions (`kernel/trace/ftrace.c`) | `ftrace_pages_start`: a list of pages of `struct dyn_ftrace` | `ip`, `flags` |
 //! | who traces | `ftrace_ops_list` | `func`, `trampoline` |
+//! | what the tracer's code calls | `ftrace_trace_function`, `ftrace_graph_active` | the word |
 //! | BPF trampolines (`kernel/bpf/trampoline.c`) | `trampoline_table`, in 7.2 `trampoline_key_table`: 1024 hashed lists | `func.addr`, `cur_image.image` |
 //! | BPF dispatchers (`kernel/bpf/dispatcher.c`) | `bpf_dispatcher_*` | `num_progs`, `image`, `image_off` |
 //! | live patches (`kernel/livepatch/core.c`) | `klp_patches`, their objects, their functions | `old_func`, `new_func` |
@@ -51,6 +52,15 @@ pub struct Tracer {
     pub owner: Registrar,
     /// What it traces; `None` for all functions.
     pub places: Option<Vec<u64>>,
+}
+
+/// What the kernel's own code for tracing calls, by its variables; `None` where the image does not name one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tracing {
+    /// `ftrace_trace_function`: where `update_ftrace_function()` has `ftrace_call` and `ftrace_regs_call` go.
+    pub function: Option<u64>,
+    /// `ftrace_graph_active`: whether `ftrace_graph_call` goes to the graph tracer.
+    pub graph: Option<bool>,
 }
 
 /// A dispatcher of BPF programs, and the code it goes through.
@@ -111,6 +121,8 @@ pub struct Registered {
     pub tracers: Option<Vec<Tracer>>,
     /// Dispatchers that have programs; `None` where these could not be read.
     pub dispatchers: Option<Vec<Dispatcher>>,
+    /// What the kernel's own code for tracing calls.
+    pub tracing: Tracing,
     /// Whose could not, or not all of it, and why.
     pub unread: Vec<(Registrar, String)>,
 }
@@ -145,6 +157,13 @@ pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Re
     match walk.tracers() {
         Ok(tracers) => registered.tracers = Some(tracers),
         Err(error) => registered.unread.push((Registrar::Ftrace, format!("whose trampolines there are: {error}"))),
+    }
+    let named = |name: &str, width: usize| walk.symbol(name).map(|at| walk.number(at, width)).transpose();
+    match (named("ftrace_trace_function", word), named("ftrace_graph_active", 4)) {
+        (Ok(function), Ok(graph)) => registered.tracing = Tracing { function, graph: graph.map(|active| active != 0) },
+        (Err(error), _) | (_, Err(error)) => {
+            registered.unread.push((Registrar::Ftrace, format!("what the tracer calls: {error}")));
+        }
     }
     match walk.dispatchers() {
         Ok(dispatchers) => registered.dispatchers = Some(dispatchers),

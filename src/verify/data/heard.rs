@@ -1,17 +1,21 @@
 //! What the data of a kernel say, and where that is something else than its text does.
 
+use std::ops::Range;
+
 use super::rodata::Rodata;
 
 /// A datum that disagrees with the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disagreement {
-    /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`, `alternatives_patched`.
+    /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`, `alternatives_patched`; or
+    /// what no text speaks of: `function` (a pointer to one), `gate` and `gate_bits` (of an interrupt), `jump_entry` and
+    /// `static_call_site` (rows of their tables).
     pub what: &'static str,
     /// Where it is, as linked.
     pub address: u64,
-    /// A feature's number; otherwise the same address.
+    /// A feature's number, an interrupt's vector, the site of a row; otherwise the same address.
     pub which: u64,
-    /// What the text says: a function, or 0 or 1.
+    /// What the text says, or the file: a function, or 0 or 1; of a row the first field that differs.
     pub expected: u64,
     /// What the data say.
     pub found: u64,
@@ -26,6 +30,8 @@ pub struct Heard {
     pub disagreements: Vec<Disagreement>,
     /// The constants, held to the file; or why they are not.
     pub rodata: Result<Rodata, String>,
+    /// Where the tables are whose rows were held to the file's.
+    pub sorted: Vec<Range<u64>>,
     /// What could not be read, and why.
     pub unheard: Vec<String>,
 }

@@ -10,12 +10,17 @@
 //! | `boot_cpu_data.x86_capability` | what is keyed on a feature |
 //! | `alternatives_patched` | that it is patched at all |
 //! | `.rodata`, `__bug_table`, ORC's tables | the file, with its relocations |
-//! | what is read-only after boot | pointers to functions are such |
+//! | the tables of jump labels and static calls | the file, in any order |
+//! | what is read-only after boot, `.data` | pointers to functions are such |
+//! | `idt_table` | the tables that it is made of |
 //!
 //! Neither is believed against the other: an attacker may have changed either.
 
+mod gates;
 mod heard;
+mod pointers;
 mod rodata;
+mod rows;
 mod tables;
 mod votes;
 
@@ -23,23 +28,69 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::memory::{Location, Memory, Words};
 use crate::verify::Report;
+use crate::verify::infer::Unknown;
+
+use pointers::{Pointers, pointers};
 
 pub use heard::{Disagreement, Heard, Slots};
 pub use rodata::{Changed, Rodata};
 
-/// Reads the data of a kernel whose text was judged.
+/// Reads the data of a kernel whose text was judged. `modules` is where their code runs, address and size each, or why that
+/// is not known.
+///
+/// # Errors
+/// Memory that cannot be read, or has no data.
 pub fn hear(
     report: &Report,
     backends: &[super::PossibleBackend],
     slots: &Slots,
-    memory: &Memory,
-    found: &Location,
-    image: &Image,
+    (memory, found, image): (&Memory, &Location, &Image),
+    modules: std::result::Result<&[(u64, u64)], &str>,
 ) -> Result<Heard> {
     let words = Words::new(memory, found, image)?;
     let mut heard = votes::hear(report, backends, slots, &words, image)?;
+    rows::judge(&words, image, found.slide, &mut heard)?;
+    gates::judge(&words, image, &mut heard)?;
+    functions(report, (memory, found, image), modules, &mut heard)?;
     heard.rodata = rodata(memory, found, image)?;
     Ok(heard)
+}
+
+/// The pointers to functions in `.data`. What static calls go to is heard with their text.
+fn functions(
+    report: &Report,
+    (memory, found, image): (&Memory, &Location, &Image),
+    modules: std::result::Result<&[(u64, u64)], &str>,
+    heard: &mut Heard,
+) -> Result<()> {
+    let Some(data) = image.section(".data").filter(|section| section.bits_present) else { return Ok(()) };
+    let Pointers { count, strays } = pointers(memory, found, image, data.address..data.end())?;
+    heard.counts.extend((count > 0).then_some(("function", count)));
+    let voted = |address| report.votes.iter().any(|vote| vote.about == Unknown::Call(address));
+    let symbols = image.symbols()?;
+    let key = |address| {
+        symbols.is_some_and(|s| s.at(address).is_some_and(|(name, at)| at == 0 && name.starts_with("__SCK__")))
+    };
+    let mut unknown = 0;
+    for stray in strays.iter().filter(|stray| !voted(stray.address) && !key(stray.address)) {
+        let runs = stray.found.wrapping_add(found.slide) & image.bits().max_address();
+        match modules {
+            Ok(modules) if modules.iter().any(|&(start, size)| runs.wrapping_sub(start) < size) => {}
+            Err(_) if image.section_at(stray.found).is_none() => unknown += 1,
+            _ => heard.disagreements.push(Disagreement {
+                what: "function",
+                address: stray.address,
+                which: stray.address,
+                expected: stray.built,
+                found: stray.found,
+            }),
+        }
+    }
+    if let (Err(why), 1..) = (modules, unknown) {
+        let reason = format!("{unknown} pointers to functions of .data go outside the kernel, maybe to modules: {why}");
+        heard.unheard.push(reason);
+    }
+    Ok(())
 }
 
 /// Holds `.rodata` and the tables among the data to the file; the reason, where the image does not say what of `.rodata` the

@@ -49,6 +49,8 @@ pub struct Rodata {
     pub pointers: u64,
     /// Sections elsewhere that were held to the file too.
     pub tables: Vec<String>,
+    /// All that was held to something, section by section; what is in `written` aside.
+    pub judged: Vec<Range<u64>>,
 }
 
 /// Holds `.rodata` to the file; the reason, where the image does not say what of it the kernel writes.
@@ -79,7 +81,8 @@ pub(super) fn hold(memory: &Memory, found: &Location, image: &Image) -> Result<s
     let written = start.clamp(whole.start, whole.end)..end.clamp(whole.start, whole.end);
     let behind = behind(image, whole.end, bound(END));
     let end = behind.last().map_or(whole.end, |last| last.end);
-    let mut rodata = Rodata { range: whole.start..end, written: written.clone(), ..Rodata::default() };
+    let judged = [whole.clone()].into_iter().chain(behind.iter().cloned()).collect();
+    let mut rodata = Rodata { range: whole.start..end, written: written.clone(), judged, ..Rodata::default() };
     for part in [whole.start..written.start, written.end.max(written.start)..whole.end].into_iter().chain(behind) {
         let mut at = part.start;
         while at < part.end {

@@ -64,7 +64,8 @@ pub(super) fn hear(
         hearing.silent_slot(slot, backend)?;
     }
     let counts = KINDS.into_iter().zip(hearing.counts).filter(|&(_, count)| count > 0).collect();
-    Ok(Heard { counts, disagreements: hearing.disagreements, unheard, rodata: Err(String::new()) })
+    let (sorted, rodata) = (Vec::new(), Err(String::new()));
+    Ok(Heard { counts, disagreements: hearing.disagreements, sorted, unheard, rodata })
 }
 
 /// Where all sites of a static call go, if that is a function outside the kernel: nothing explains that, yet it is what the

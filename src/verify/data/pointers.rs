@@ -1,0 +1,64 @@
+//! Pointers to functions among what the kernel writes: `.data`, and what is read-only after boot. Where the file has the
+//! address of a function, memory has that of one, or none: the kernel's own code puts another of its functions there (of
+//! some 10,000 in `.data` a boot changes ten to a hundred), modules put theirs.
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::image::Image;
+use crate::memory::{Location, Memory};
+
+/// A pointer to what is no function.
+pub(super) struct Stray {
+    /// Where it is, as linked.
+    pub address: u64,
+    /// The function that the file has.
+    pub built: u64,
+    /// What memory has, moved back as the kernel moved.
+    pub found: u64,
+}
+
+/// Pointers to functions of one stretch of data.
+#[derive(Default)]
+pub(super) struct Pointers {
+    /// How many could be read.
+    pub count: u64,
+    pub strays: Vec<Stray>,
+}
+
+/// Looks at the pointers to functions in a range of addresses; none, where the image does not say where pointers are.
+pub(super) fn pointers(memory: &Memory, found: &Location, image: &Image, range: Range<u64>) -> Result<Pointers> {
+    let Range { start, end } = range;
+    let (word, most) = (image.bits().word(), image.bits().max_address());
+    let mut pointers = Pointers::default();
+    let Some(relocations) = image.relocations()?.filter(|_| start < end) else { return Ok(pointers) };
+    let symbols = image.symbols()?;
+    let held = found.read(memory, image, range)?;
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number: u64, &byte| number << 8 | u64::from(byte));
+    for field in relocations.touching(start, end) {
+        let inside = field.address >= start && field.end() <= end && field.kind.width() == word;
+        let Some(built) = image.read(field.address, word).filter(|_| inside) else { continue };
+        if !is_code(image, number(built))
+            || held.unread.iter().any(|gap| gap.start < field.end() && field.address < gap.end)
+        {
+            continue;
+        }
+        pointers.count += 1;
+        let bytes = &held.bytes[(field.address - start) as usize..][..word];
+        // What holds the linked address plus the slide was handed out as linked.
+        if held.strays.binary_search_by_key(&field.address, |stray| stray.address).is_err() && bytes == built {
+            continue;
+        }
+        let address = number(bytes).wrapping_sub(found.slide) & most;
+        let begins = || symbols.is_none_or(|symbols| symbols.at(address).is_none_or(|(_, offset)| offset == 0));
+        if number(bytes) != 0 && !(is_code(image, address) && begins()) {
+            pointers.strays.push(Stray { address: field.address, built: number(built), found: address });
+        }
+    }
+    Ok(pointers)
+}
+
+/// Whether the image has code at an address: the linker marks 7.2's `.data` as code too.
+pub(super) fn is_code(image: &Image, address: u64) -> bool {
+    image.section_at(address).is_some_and(|section| section.executable && section.name != ".data")
+}

@@ -1,0 +1,238 @@
+//! Data that no text speaks of, held to the file: pointers to functions, the rows that the kernel writes branches by, the gates
+//! of interrupts. In a kernel that slid.
+#![allow(clippy::unwrap_used)]
+
+mod elfwriter;
+mod memory_support;
+mod verify_support;
+
+use elfwriter::{ElfWriter, flags};
+use memory_support::{RODATA, RODATA_SIZE, Recipe, TEXT, TEXT_SIZE};
+use pvops::image::{Bits, Image};
+use pvops::memory::Memory;
+use pvops::verify::{Heard, Known, Slots, hear};
+use verify_support::made;
+
+const SLIDE: u64 = 0x1240_0000;
+const PHYSICAL: u64 = 0x40_0000;
+/// From the start of the text: data, the tables of rows, the gates, and what these are made of.
+const DATA: u64 = 0x5_0000;
+const LABELS: u64 = 0x5_1000;
+const CALLS: u64 = 0x5_2000;
+const IDT: u64 = 0x5_4000;
+const GATES: u64 = 0x5_6000;
+/// Pointers to functions: of the kernel's own use, and of a static call.
+const POINTER: u64 = DATA + 0x10;
+const CALL_KEY: u64 = DATA + 0x40;
+const KEYS: [u64; 2] = [DATA + 0x80, DATA + 0x90];
+/// Functions; of entry code the last three.
+const FUNCTIONS: [u64; 5] = [0x1000, 0x1100, ENTRY, ENTRY + 0x40, STUBS];
+const ENTRY: u64 = 0x2000;
+const STUBS: u64 = 0x3000;
+/// Where rows of labels have their nops, and where these would jump.
+const NOPS: [u64; 3] = [0x1110, 0x1120, 0x1130];
+const MODULE: (u64, u64) = (0xffff_ffff_c040_0000, 0x2000);
+
+/// Site, target and key of the labels as they are built, by key in the other order than they are sorted in.
+const ROWS: [(u64, u64, u64); 3] =
+    [(NOPS[0], 0x1180, KEYS[1]), (NOPS[1], 0x1190, KEYS[0] | 1), (NOPS[2], 0x11a0, KEYS[0])];
+const SITES: [(u64, u64); 2] = [(0x1140, CALL_KEY), (0x1150, CALL_KEY | 1)];
+
+fn labels(rows: &[(u64, u64, u64)]) -> Vec<u8> {
+    let row = |(place, &(site, target, key)): (u64, &(u64, u64, u64))| {
+        let mut bytes = Vec::new();
+        bytes.extend((site.wrapping_sub(place) as u32).to_le_bytes());
+        bytes.extend((target.wrapping_sub(place + 4) as u32).to_le_bytes());
+        bytes.extend(key.wrapping_sub(place + 8).to_le_bytes());
+        bytes
+    };
+    (LABELS..).step_by(16).zip(rows).flat_map(row).collect()
+}
+
+fn calls(rows: &[(u64, u64)]) -> Vec<u8> {
+    let row = |(place, &(site, key)): (u64, &(u64, u64))| {
+        [site.wrapping_sub(place) as u32, key.wrapping_sub(place + 4) as u32].map(u32::to_le_bytes).concat()
+    };
+    (CALLS..).step_by(8).zip(rows).flat_map(row).collect()
+}
+
+/// `def_idts`: the first exception, one that user space may raise, and a vector of the system's.
+const LISTED: [(u32, u16, u64); 3] = [(0, 0x8e00, ENTRY), (3, 0xee00, ENTRY), (0xfc, 0x8e00, ENTRY)];
+
+fn listed() -> Vec<u8> {
+    let row = |&(vector, bits, target): &(u32, u16, u64)| {
+        let mut bytes = vector.to_le_bytes().to_vec();
+        bytes.extend(0x10u32.to_le_bytes());
+        bytes.extend(u64::from(bits).to_le_bytes());
+        bytes.extend((TEXT + target).to_le_bytes());
+        bytes
+    };
+    LISTED.iter().flat_map(row).collect()
+}
+
+fn gate(bits: u16, target: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(&(target as u16).to_le_bytes());
+    bytes[2..4].copy_from_slice(&0x10u16.to_le_bytes());
+    bytes[4..6].copy_from_slice(&bits.to_le_bytes());
+    bytes[6..12].copy_from_slice(&target.to_le_bytes()[2..]);
+    bytes
+}
+
+/// What is in memory at each place from the start of the text, of a kernel that booted.
+fn booted() -> Vec<(u64, Vec<u8>)> {
+    let run = |at: u64| (TEXT + SLIDE + at).to_le_bytes().to_vec();
+    let mut gates = vec![[0; 16]; 256];
+    for (vector, bits, target) in LISTED {
+        gates[vector as usize] = gate(bits, TEXT + SLIDE + target);
+    }
+    for vector in 32..0xec {
+        gates[vector] = gate(0x8e00, TEXT + SLIDE + STUBS + 8 * (vector as u64 - 32));
+    }
+    // alloc_intr_gate(), of entry code.
+    gates[0xf3] = gate(0x8e00, TEXT + SLIDE + ENTRY + 0x40);
+    let sorted = [ROWS[2], ROWS[1], ROWS[0]].map(|(site, target, key)| (site, target, key | 2 * (site / NOPS[2])));
+    vec![
+        (POINTER, run(0x1000)),
+        (CALL_KEY, run(0x1100)),
+        (LABELS, labels(&sorted)),
+        (CALLS, calls(&[SITES[1], SITES[0]])),
+        (IDT, gates.concat()),
+    ]
+}
+
+fn image() -> Image {
+    let recipe = Recipe::new(Bits::B64);
+    let mut linked = recipe.linked();
+    for at in NOPS {
+        linked[at as usize..][..5].copy_from_slice(b"\x0f\x1f\x44\x00\x00");
+    }
+    let mut data = vec![0; 0x1000];
+    for (at, target) in [(POINTER, 0x1000), (CALL_KEY, 0x1100)] {
+        data[(at - DATA) as usize..][..8].copy_from_slice(&(TEXT + target).to_le_bytes());
+    }
+    let mut lists = recipe.lists();
+    // The first list, between two zeros, is of fields of 64 bits, by address.
+    let end = lists.iter().skip(1).position(|&word| word == 0).unwrap() + 1;
+    lists.splice(end..end, [POINTER, CALL_KEY].map(|at| (TEXT + at) as u32));
+    let trailer: Vec<u8> = lists.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut writer = ElfWriter::new(Bits::B64)
+        .section(".text", TEXT, flags::TEXT, &linked[..TEXT_SIZE])
+        .section(".rodata", TEXT + RODATA, flags::RODATA, &linked[RODATA as usize..][..RODATA_SIZE])
+        .section(".notes", TEXT + memory_support::NOTES, flags::RODATA, &linked[memory_support::NOTES as usize..])
+        .section(".data", TEXT + DATA, flags::DATA, &data)
+        .section("__jump_table", TEXT + LABELS, flags::DATA, &labels(&ROWS))
+        .section(".static_call_sites", TEXT + CALLS, flags::DATA, &calls(&SITES))
+        .nobits(".bss", TEXT + IDT, flags::DATA, 0x1000)
+        .section(".init.data", TEXT + GATES, flags::DATA, &listed());
+    let (labels_end, calls_end) = (LABELS + 16 * ROWS.len() as u64, CALLS + 8 * SITES.len() as u64);
+    for (name, at) in [
+        ("__start___jump_table", LABELS),
+        ("__stop___jump_table", labels_end),
+        ("__start_static_call_sites", CALLS),
+        ("__stop_static_call_sites", calls_end),
+        ("__SCK__a_call", CALL_KEY),
+        ("idt_table", IDT),
+        ("def_idts", GATES),
+        ("__entry_text_start", ENTRY),
+        ("__entry_text_end", STUBS),
+        ("irq_entries_start", STUBS),
+    ] {
+        writer = writer.symbol(name, TEXT + at, 0, 'D');
+    }
+    for (i, at) in FUNCTIONS.into_iter().enumerate() {
+        writer = writer.symbol(&format!("function_{i}"), TEXT + at, 0, 'T');
+    }
+    Image::from_bytes("vmlinux", writer.trailer(&trailer).build()).unwrap()
+}
+
+/// What is heard of memory in which these bytes stand at these places.
+fn heard(modules: Result<&[(u64, u64)], &str>, changes: &[(u64, Vec<u8>)]) -> Heard {
+    let made = made();
+    let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
+    report.votes.clear();
+    let image = image();
+    let mut memory = Recipe::new(Bits::B64).memory(PHYSICAL, SLIDE);
+    for (at, bytes) in booted().iter().chain(changes) {
+        memory[(PHYSICAL + at) as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+    let memory = Memory::from_bytes("dump", memory).unwrap();
+    let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+    assert_eq!(found.slide, SLIDE);
+    hear(&report, &[], &Slots::default(), (&memory, &found, &image), modules).unwrap()
+}
+
+/// (what, where from the start of the text, what should be there, what is) of what is wrong.
+fn wrong(found: &Heard) -> Vec<(&str, u64, u64, u64)> {
+    found.disagreements.iter().map(|d| (d.what, d.address - TEXT, d.expected, d.found)).collect()
+}
+
+#[test]
+fn a_kernel_that_booted_has_them_as_in_the_file() {
+    let found = heard(Ok(&[]), &[]);
+    assert_eq!(wrong(&found), []);
+    assert_eq!(found.counts, [("jump_entry", 3), ("static_call_site", 2), ("gate", 256), ("function", 2)]);
+}
+
+#[test]
+fn a_pointer_to_a_function_is_one_to_a_function_or_to_none() {
+    let with = |value: u64, modules| heard(modules, &[(POINTER, value.to_le_bytes().to_vec())]);
+    for value in [0, TEXT + SLIDE + 0x1100, MODULE.0 + 0x1fff] {
+        assert_eq!(wrong(&with(value, Ok(&[MODULE]))), [], "{value:#x}");
+    }
+    for value in [TEXT + SLIDE + 0x1104, TEXT + SLIDE + DATA, MODULE.0 + MODULE.1, 1] {
+        let found = value.wrapping_sub(SLIDE);
+        assert_eq!(wrong(&with(value, Ok(&[MODULE]))), [("function", POINTER, TEXT + 0x1000, found)], "{value:#x}");
+    }
+    // Nothing says where modules are: what may go to one is said.
+    let unlisted = with(MODULE.0, Err("no list"));
+    assert_eq!(wrong(&unlisted), []);
+    assert!(unlisted.unheard.iter().any(|why| why.starts_with("1 pointers") && why.ends_with("no list")));
+    assert_eq!(wrong(&with(TEXT + SLIDE + 0x1104, Err("no list"))).len(), 1);
+}
+
+#[test]
+fn where_a_static_call_goes_is_heard_with_its_text() {
+    assert_eq!(wrong(&heard(Ok(&[]), &[(CALL_KEY, MODULE.0.to_le_bytes().to_vec())])), []);
+}
+
+#[test]
+fn rows_are_those_of_the_file_wherever_they_went() {
+    let with = |rows: [(u64, u64, u64); 3]| heard(Ok(&[]), &[(LABELS, labels(&rows))]);
+    assert_eq!(wrong(&with([ROWS[1], ROWS[2], ROWS[0]])), []);
+    let (site, target, key) = ROWS[1];
+    for (row, expected, found) in [
+        ((site, 0x1000, key), target, 0x1000),
+        ((0x1170, target, key), site, 0x1170),
+        ((site, target, KEYS[1] | 1), key, KEYS[1] | 1),
+        ((site, target, key ^ 1), key, key ^ 1),
+    ] {
+        assert_eq!(wrong(&with([ROWS[2], row, ROWS[0]])), [("jump_entry", LABELS + 16, TEXT + expected, TEXT + found)]);
+    }
+    // A row that is there twice is one that is missing.
+    assert_eq!(wrong(&with([ROWS[0], ROWS[2], ROWS[2]])).len(), 1);
+    let found = heard(Ok(&[]), &[(CALLS, calls(&[SITES[1], (0x1148, CALL_KEY)]))]);
+    assert_eq!(wrong(&found), [("static_call_site", CALLS + 8, TEXT + SITES[0].0, TEXT + 0x1148)]);
+}
+
+#[test]
+fn a_gate_goes_where_the_tables_say_and_who_may_take_it_stays() {
+    let with = |vector: u64, bits, target: u64| heard(Ok(&[]), &[(IDT + 16 * vector, gate(bits, target).to_vec())]);
+    let run = TEXT + SLIDE;
+    let at = |vector: u64| IDT + 16 * vector;
+    for (vector, target, expected) in [
+        (0, MODULE.0, ENTRY),
+        (3, run + 0x1000, ENTRY),
+        (33, run + STUBS, STUBS + 8),
+        (0xf3, run + 0x1000, STUBS + 8 * (0xf3 - 32)),
+        (0xf3, run + ENTRY + 4, STUBS + 8 * (0xf3 - 32)),
+    ] {
+        let found = with(vector, if vector == 3 { 0xee00 } else { 0x8e00 }, target);
+        assert_eq!(wrong(&found), [("gate", at(vector), TEXT + expected, target - SLIDE)], "{vector}");
+    }
+    assert_eq!(wrong(&with(0, 0xee00, run + ENTRY)), [("gate_bits", at(0), 0x8e00, 0xee00)]);
+    assert_eq!(wrong(&with(40, 0xee00, run + STUBS + 64)).len(), 1);
+    // Under Xen PV interrupts have no gates; exceptions have.
+    assert_eq!(wrong(&heard(Ok(&[]), &[(at(0xfc), vec![0; 16]), (at(50), vec![0; 16])])), []);
+    assert_eq!(wrong(&heard(Ok(&[]), &[(at(0), vec![0; 16])])).len(), 1);
+}
