@@ -165,6 +165,12 @@ def test_sites_explanations_and_comparisons_cross_too(opened: pvops.Kernel) -> N
     assert pickle.loads(pickle.dumps(text))._repr_html_() == text._repr_html_()
 
 
+def test_backends_and_ops_cross_too(opened: pvops.Kernel) -> None:
+    for name in backends.of_images():
+        assert pickle.loads(pickle.dumps(backends.get(name))) is backends.get(name)
+    assert repr(pickle.loads(pickle.dumps(opened.ops))) == repr(opened.ops)
+
+
 def test_a_report_crosses_too(kernel: Callable[[str], pvops.Kernel]) -> None:
     opened = kernel("6.1.0-50-686-pae")
     report = opened.verify(bytes(opened.plan().apply()))

@@ -98,7 +98,13 @@ def test_an_offset_is_decimal_as_in_gdb_or_hexadecimal_as_in_an_oops(sample_kern
     symbol, _, offset = str(site.symbol).partition("+")
     at = int(offset, 16) + 1
     (function,) = kernel.places(symbol)
-    for where in (f"{symbol}+{at}", f"<{symbol}+{at}>", f"{symbol}+{at:#x}", f"{symbol}+{at:#x}/{function.size:#x}"):
+    for where in (
+        f"{symbol}+{at}",
+        f"<{symbol}+{at}>",
+        f"{symbol} + {at}",
+        f"{symbol}+{at:#x}",
+        f"{symbol}+{at:#x}/{function.size:#x}",
+    ):
         assert document("explain", sample_kernel, where)["sites"][0]["address"] == f"{site.address:#x}", where
     assert "is no offset" in trouble("explain", sample_kernel, f"{symbol}+3z")
 

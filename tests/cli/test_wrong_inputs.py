@@ -23,6 +23,8 @@ WRONG = [
     ("sites KERNEL --csv --jsonl", "--jsonl: not allowed with argument --csv"),
     ("sites KERNEL --slide xyz", "invalid hexadecimal number"),
     ("sites KERNEL --slide 0x123", "--slide 0x123 is no slide"),
+    ("sites KERNEL --slide 0x40000000", "0x40000000 is no slide: kernels slide up, by less than a GiB"),
+    ("explain KERNEL sample_lock --slide 0x100000000000", "by less than a GiB"),
     ("site KERNEL", "did you mean sites?"),
     ("sites ''", "argument 2 is empty"),
     ("sites PROGRAM", "is an ELF file, and no Linux kernel"),

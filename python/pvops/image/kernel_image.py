@@ -71,7 +71,10 @@ class KernelImage(KernelView):
         """
         from pvops.image.ops import KernelOps
 
-        return KernelOps(self, lambda: self.era)
+        return KernelOps(self, self._likely)
+
+    def _likely(self) -> str | None:
+        return self.era
 
     @cached_property
     def feature_numbers(self) -> Numbers:

@@ -70,7 +70,7 @@ def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
         if high <= low:
             raise ImageError(f"{view.name}: {text}: a range ends behind where it begins", file=view.name)
         return [Place(_within(view, text, low, slide), high - low, None)]
-    symbol, plus, rest = where.partition("+")
+    symbol, plus, rest = (part.strip() for part in where.partition("+"))
     starts = sorted(set(view.image.addresses_of(symbol)))
     if not symbol.strip():
         why = f"{text!r} names no place: an address, a function, or function+offset"

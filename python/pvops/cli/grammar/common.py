@@ -150,10 +150,14 @@ def slide(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--slide-of", metavar="DUMP", help="the same, by as much as the kernel in this memory slid")
 
 
+#: ``KERNEL_IMAGE_SIZE`` of x86-64, within which a kernel slides (arch/x86/include/asm/page_64_types.h); i386 has half.
+_SLIDES_WITHIN = 1 << 30
+
+
 def _hexadecimal(text: str) -> int:
     """A slide: hexadecimal with or without 0x."""
     number = int(text, 16)
-    if not 0 <= number < 1 << 63:
+    if not 0 <= number < _SLIDES_WITHIN:
         raise argparse.ArgumentTypeError(f"{text} is no slide: kernels slide up, by less than a GiB")
     return number
 
