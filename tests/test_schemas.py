@@ -125,6 +125,7 @@ ROWS = {
     "checks": ["lock", "check", "--protocol", "pv-ticket", "--threads", "2"],
     "cases": ["lock", "simulate", "--protocol", "pv-ticket", "--vcpus", "2", "--duration", "0.01"],
     "runs": ["run", "boot", "--era", "seed", "--backend", "native"],
+    "kernels": ["corpus", "FOLDER", "--jobs", "1"],
 }
 
 
@@ -133,7 +134,8 @@ def test_lines_of_json_are_as_many_as_those_of_csv_and_all_parse(
     name: str, sample_kernel: Path, tmp_path: Path
 ) -> None:
     place = {"KERNEL": str(sample_kernel), "ADDRESS": f"{package.open(sample_kernel).sites[0].address:#x}"}
-    words = [place.get(word, word) for word in ROWS[name]]
+    words = [(place | {"FOLDER": str(tmp_path)}).get(word, word) for word in ROWS[name]]
+    (tmp_path / "vmlinuz-sample").symlink_to(sample_kernel)
     lines = [json.loads(line) for line in pvops(*words, "--jsonl").stdout.splitlines()]
     heading, *rows = csv.reader(io.StringIO(pvops(*words, "--csv").stdout.decode()))
     assert len(rows) == len(lines) > 0

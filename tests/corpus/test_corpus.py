@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import lzma
@@ -14,7 +15,7 @@ import pytest
 from cli.run import document, pvops, trouble
 from image import small
 from pvops import corpus
-from pvops.corpus.results import NO_PASS
+from pvops.corpus.results import COLUMNS, NO_PASS
 from pvops.errors import InputError
 from pvops.kernel import open as opened
 from pvops.machine.machine import Machine
@@ -118,6 +119,28 @@ def test_text_beside_a_boot_needs_no_runs(tmp_path: Path) -> None:
     base.with_suffix(".runs.xz").unlink()
     base.with_suffix(".text").write_bytes(bytes(text))
     assert document("corpus", place)["kernels"][0]["outcome"] == "exact"
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_rows_are_boots_and_kernels_without_any(tmp_path: Path, format_: str) -> None:
+    place = folder(tmp_path, ("native-two", "native-again"))
+    changed(place, SITES[1] + 1)
+    (place / "vmlinuz-9.10").write_bytes(made())
+    (place / "vmlinuz-9.9").write_bytes(made()[:1000])
+    done = pvops("corpus", place, f"--{format_}", "--jobs", "1")
+    assert done.returncode == 1
+    lines = done.stdout.decode().splitlines()
+    rows = list(csv.DictReader(lines)) if format_ == "csv" else [json.loads(line) for line in lines]
+    assert all(tuple(row) == COLUMNS for row in rows)
+    told = [(row["file"], row["boot"] or "", row["outcome"], str(row["wrong"] or 0)) for row in rows]
+    assert told == [
+        ("vmlinuz-9.10", "", "opened", "0"),
+        ("vmlinuz-9.9", "", "refused", "0"),
+        ("vmlinuz-made", "made~native-again", "wrong", "0"),
+        ("vmlinuz-made", "made~native-two", "wrong", "1"),
+    ]
+    assert [bool(row["refused"]) for row in rows] == [False, True, False, False]
+    assert {str(row["sites"]) for row in rows} == {"0", str(len(SITES))}
 
 
 def test_a_boot_without_facts_is_explained_alone(tmp_path: Path) -> None:

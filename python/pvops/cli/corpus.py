@@ -7,8 +7,15 @@ import sys
 
 from pvops import corpus
 from pvops.cli import output
+from pvops.corpus.results import COLUMNS
 from pvops.errors import OpsError
 from pvops.render import corpus_text, terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pvops.corpus import KernelResult
 
 #: Something is wrong, unexplained or refused.
 NOT_EXACT = 1
@@ -22,15 +29,21 @@ def run(args: argparse.Namespace) -> int:
     if folder.orphans:
         some = ", ".join(folder.orphans[:3]) + (", …" if len(folder.orphans) > 3 else "")
         output.note(f"boots of kernels that are not here: {len(folder.orphans)}, left out ({some})")
-    results = []
+    results: list[KernelResult] = []
     style = terminal.Style(args.color)
-    for result in corpus.judge_all(folder, jobs=args.jobs):
-        results.append(result)
-        if args.format_ != "json":
-            sys.stdout.write("\n".join(corpus_text.lines(result, style, args.verbose)) + "\n")
-            sys.stdout.flush()
+
+    def judged() -> Iterator[KernelResult]:
+        for result in corpus.judge_all(folder, jobs=args.jobs):
+            results.append(result)
+            yield result
+            sys.stdout.flush()  # each kernel as it comes: a corpus may take hours
+
     if args.format_ == "json":
-        output.print_json({"schema": "pvops.corpus/1", "kernels": [result.to_dict() for result in results]})
+        output.print_json({"schema": "pvops.corpus/1", "kernels": [result.to_dict() for result in judged()]})
+    elif args.format_ in ("jsonl", "csv"):
+        output.print_rows(args.format_, (row for result in judged() for row in result.rows()), COLUMNS)
     else:
+        for result in judged():
+            sys.stdout.write("\n".join(corpus_text.lines(result, style, args.verbose)) + "\n")
         sys.stdout.write(corpus_text.summary(results, style) + "\n")
     return 0 if all(result.outcome in ("exact", "opened") for result in results) else NOT_EXACT

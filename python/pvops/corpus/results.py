@@ -6,6 +6,11 @@ from typing import NamedTuple
 
 #: A byte that no pass writes and no table lists.
 NO_PASS = "none"
+#: The columns of a row: of the kernel, of its boot; `wrong` is in bytes, of all passes.
+COLUMNS = (
+    *("file", "release", "bits", "era", "sites", "outcome", "boot", "hypervisor", "backend", "compared", "wrong"),
+    *("guesses", "guesses_wrong", "unexplained", "unexplained_told", "inferred", "refused"),
+)
 
 
 class Guesses(NamedTuple):
@@ -122,3 +127,25 @@ class KernelResult(NamedTuple):
             "sites": self.sites,
             "boots": [boot.to_dict() for boot in self.boots],
         }
+
+    def rows(self) -> list[dict[str, object]]:
+        """A flat row for each boot, or one for a kernel without: `COLUMNS`."""
+        kernel: dict[str, object] = {
+            "file": self.file,
+            "release": self.release,
+            "bits": self.bits,
+            "era": self.era,
+            "sites": sum(self.sites.values()),
+            "outcome": self.outcome,
+            "refused": self.refused,
+        }
+        told = [
+            {
+                **boot.to_dict(),
+                "boot": boot.name,
+                "wrong": sum(boot.wrong.values()),
+                "refused": boot.refused or self.refused,
+            }
+            for boot in self.boots
+        ]
+        return [{column: (kernel | boot).get(column) for column in COLUMNS} for boot in told or [{}]]
