@@ -146,16 +146,31 @@ fn the_code_of_fineibt_is_told_by_its_placeholder() {
 
 #[test]
 fn the_function_that_returns_zero_is_what_static_calls_are_built_with_and_the_text_compares_with() {
+    let zero_in = |end: &[u8]| with_static_calls(end).return0;
     let cmp = |address: u64| [&[0x48, 0x3d][..], &(address as u32).to_le_bytes()].concat();
     let (zero, clock) = (TEXT + 0x120, TEXT + 0x160);
-    assert_eq!(with_static_calls(&cmp(zero)), Some(zero));
-    assert_eq!(with_static_calls(&[&[0x49, 0x81, 0xff][..], &(zero as u32).to_le_bytes()].concat()), Some(zero));
-    assert_eq!(with_static_calls(&[0xb8; 6]), None, "as many functions return 0 as have nothing better to do");
-    assert_eq!(with_static_calls(&[cmp(zero), cmp(clock)].concat()), None, "one of two");
+    assert_eq!(zero_in(&cmp(zero)), Some(zero));
+    assert_eq!(zero_in(&[&[0x49, 0x81, 0xff][..], &(zero as u32).to_le_bytes()].concat()), Some(zero));
+    assert_eq!(zero_in(&[0xb8; 6]), None, "as many functions return 0 as have nothing better to do");
+    assert_eq!(zero_in(&[cmp(zero), cmp(clock)].concat()), None, "one of two");
 }
 
-/// What is taken for `__static_call_return0` in a text that ends in this.
-fn with_static_calls(end: &[u8]) -> Option<u64> {
+#[test]
+fn what_conditional_tail_calls_of_nothing_jump_to_is_loaded_beside_that_comparison() {
+    let low = |address: u64| (address as u32).to_le_bytes();
+    let compares = [&[0x48, 0x3d][..], &low(TEXT + 0x120)].concat();
+    let loads = |address: u64| [&[0x49, 0xc7, 0xc7][..], &low(address)].concat();
+    let (returns, another, zero) = (TEXT + 0x170, TEXT + 0x178, TEXT + 0x160);
+    let found = |parts: &[&[u8]]| with_static_calls(&parts.concat()).static_call_return;
+    assert_eq!(found(&[&loads(returns), &compares]), Some(returns));
+    assert_eq!(found(&[&compares, &loads(zero), &loads(returns), &loads(returns)]), Some(returns));
+    assert_eq!(found(&[&loads(returns), &loads(another), &compares]), None, "one of two");
+    assert_eq!(found(&[&loads(returns), &[0x90; 0x400], &compares]), None, "of some other function");
+    assert_eq!(found(&[&loads(returns)]), None);
+}
+
+/// What is taken for what in a text that ends in this.
+fn with_static_calls(end: &[u8]) -> Landmarks {
     // Ten calls of one trampoline, which belong to five keys: two are built with it, one with another that returns 0, one
     // with another that does not, one with none.
     let clock = TEXT + 0x160;
@@ -166,6 +181,8 @@ fn with_static_calls(end: &[u8]) -> Option<u64> {
     put(zero, &[b"\xf3\x0f\x1e\xfa", &insn::call(zero + 4, other)[..], b"\x31\xc0\xc3"].concat());
     put(other, b"\x31\xc0\x48\x89\xf8\xc3");
     put(clock, b"\x31\xc0\xc3");
+    put(TEXT + 0x170, b"\xc3\xcc");
+    put(TEXT + 0x178, b"\xc3\xcc");
     let mut rows = Vec::new();
     for i in 0..10u64 {
         put(TEXT + 16 * i, &insn::call(TEXT + 16 * i, trampoline));
@@ -176,7 +193,7 @@ fn with_static_calls(end: &[u8]) -> Option<u64> {
     let keys: Vec<u8> = [zero, other, clock, 0, zero].iter().flat_map(|f| [f.to_le_bytes(), [0; 8]].concat()).collect();
     let file = with_text(&text).section(".data", DATA, flags::DATA, &keys);
     let file = file.section(".rodata", TABLE, flags::RODATA, &rows);
-    Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap().return0
+    Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap()
 }
 
 /// A text with a page for hypercalls and the jump of a return from interrupts, and the code that points it elsewhere.

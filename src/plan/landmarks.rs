@@ -149,6 +149,11 @@ impl Landmarks {
             None => FineIbtCode::default(),
         };
         let section = image.section(".text").map_or((0, 0), |s| (s.address, s.end()));
+        // Looking for static calls takes time, and where functions have names this one is named, or not there.
+        let return0 = match symbols {
+            Some(_) => at("__static_call_return0"),
+            None => thunks::returns_zero(image)?,
+        };
         Ok(Landmarks {
             text: (at("_text").unwrap_or(section.0), at("_etext").unwrap_or(section.1)),
             indirect_thunks: by_name_or("__x86_indirect_thunk_array", thunks::indirect_thunks)?,
@@ -159,12 +164,11 @@ impl Landmarks {
                 Some(_) => at("its_return_thunk"),
                 None => return_thunks::find(image, "its_return_thunk")?,
             },
-            // Looking for static calls takes time, and where functions have names this one is named, or not there.
-            return0: match symbols {
-                Some(_) => at("__static_call_return0"),
-                None => thunks::returns_zero(image)?,
+            return0,
+            static_call_return: match symbols {
+                Some(_) => at("__static_call_return"),
+                None => return0.and_then(|zero| thunks::conditional_return(image, zero)),
             },
-            static_call_return: at("__static_call_return"),
             warn_trap: at("__WARN_trap"),
             native_unlock: at("__raw_callee_save___native_queued_spin_unlock"),
             bug: by_name_or("BUG_func", thunks::placeholder)?,

@@ -10,7 +10,7 @@ use super::relative::{self, RETPOLINES, RETURNS};
 use super::static_calls::{self, StaticCall};
 use crate::error::Result;
 use crate::image::{Bits, Image};
-use crate::insn::{self, CALL, CALL_LEN, JMP, NOP, RET, THUNK_SIZE};
+use crate::insn::{self, CALL, CALL_LEN, INT3, JMP, NOP, RET, THUNK_SIZE};
 
 /// `__x86_return_thunk`: every row of `.return_sites` is a jump to it. `None` where no address has more than half of them.
 pub fn return_thunk(image: &Image) -> Result<Option<u64>> {
@@ -69,14 +69,44 @@ pub fn returns_zero(image: &Image) -> Result<Option<u64>> {
     let mut found: Vec<u64> = static_calls::read(&code)?.iter().filter_map(zero).collect();
     found.sort_unstable();
     found.dedup();
-    found.retain(|&function| compared(image, function));
+    found.retain(|&function| compared(image, function).next().is_some());
     Ok(if let [function] = found[..] { Some(function) } else { None })
 }
 
-/// Whether the text compares a register with this address: `cmp $ADDRESS, %REG`, which has its lower 32 bits.
-fn compared(image: &Image, address: u64) -> bool {
-    let text = image.section(".text").map_or(&[][..], |section| image.section_bytes(section));
-    memmem::find_iter(text, &(address as u32).to_le_bytes()).any(|at| match image.bits() {
+/// How far from its comparison with `__static_call_return0` `__static_call_transform()` may reach.
+const TRANSFORM: usize = 0x200;
+
+/// `__static_call_return`, which is `ret; int3`: of the addresses of such code that the text loads into a register around
+/// the comparison with `__static_call_return0`, the only one. Both are `__static_call_transform()`'s (ac0ee0a9560c, 6.3).
+pub fn conditional_return(image: &Image, returns_zero: u64) -> Option<u64> {
+    let code = Code::of(image);
+    let text = text(image);
+    let mut found = Vec::new();
+    for at in compared(image, returns_zero) {
+        let around = &text[at.saturating_sub(TRANSFORM)..text.len().min(at + TRANSFORM)];
+        found.extend(around.windows(7).filter_map(|here| {
+            let low = match (image.bits(), here) {
+                (Bits::B64, [0x48 | 0x49, 0xc7, 0xc0..=0xc7, low @ ..]) => i64::from(Record(low).s32(0)) as u64,
+                (Bits::B32, [0xb8..=0xbf, low @ ..]) => u64::from(Record(low).s32(0) as u32),
+                _ => return None,
+            };
+            code.from(low)?.starts_with(&[RET, INT3]).then_some(low)
+        }));
+    }
+    found.sort_unstable();
+    found.dedup();
+    if let [function] = found[..] { Some(function) } else { None }
+}
+
+fn text(image: &Image) -> &[u8] {
+    image.section(".text").map_or(&[][..], |section| image.section_bytes(section))
+}
+
+/// Where in the text a register is compared with this address: `cmp $ADDRESS, %REG`, which has its lower 32 bits.
+fn compared(image: &Image, address: u64) -> impl Iterator<Item = usize> + '_ {
+    let text = text(image);
+    let low = (address as u32).to_le_bytes();
+    memmem::find_iter(text, &low).collect::<Vec<_>>().into_iter().filter(move |&at| match image.bits() {
         Bits::B64 => matches!(text[..at], [.., 0x48, 0x3d] | [.., 0x48 | 0x49, 0x81, 0xf8..=0xff]),
         Bits::B32 => matches!(text[..at], [.., 0x3d] | [.., 0x81, 0xf8..=0xff]),
     })

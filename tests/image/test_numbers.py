@@ -43,3 +43,15 @@ def test_the_release_nearest_to_the_images_names_is_taken() -> None:
         release="6.9.4-small",
     )
     assert kernel.feature_numbers.number("RETPOLINE") == RETPOLINE_NEW
+
+
+def test_a_stable_release_has_bugs_of_later_ones_in_a_word_of_their_own() -> None:
+    """5.15 as released has one word of bugs; its row of DIV0 stands in a second one, which nothing names."""
+    words, div0 = 21, 33
+    rows = [
+        small.Alternative(0, 3, words * 32 + 10, b"\x0f\xae\xe8"),
+        small.Alternative(4, 3, words * 32 + div0, b"\xf7\xf1\x90"),
+    ]
+    numbers = small.kernel(b"\x90" * 16, rows, release="5.15.127-small").feature_numbers
+    assert numbers.by_number[words * 32 + div0].name == "BUG_DIV0"
+    assert (numbers.ncapints, numbers.nbugints) == (words, 2)

@@ -173,11 +173,31 @@ def of_image(kernel: KernelView) -> Numbers:
         if first + number not in found:
             source = f"declared in {base.release}, after {ncapints} words of features"
             found[first + number] = Name(first + number, f"BUG_{bug}", None, bool(bugs.names), source)
+    beyond = {number - first for number in asked if number >= first and number not in found}
+    for number, (bug, release) in _bugs_of_others(beyond).items():
+        source = f"declared in {release}, after {ncapints} words of features; no release has another bug there"
+        found[first + number] = Name(first + number, f"BUG_{bug}", None, False, source)
+    nbugints = bugs.words or max(base.nbugints, *(number // 32 + 1 for number in beyond), 0)
 
     def others() -> Mapping[int, Name]:
         return _of_registers(base, ncapints, found, printed.names, anchored)
 
-    return Numbers(kernel, base, (ncapints, bugs.words or base.nbugints), found, cache(others), asked)
+    return Numbers(kernel, base, (ncapints, nbugints), found, cache(others), asked)
+
+
+def _bugs_of_others(asked: set[int]) -> Mapping[int, tuple[str, str]]:
+    """Bugs that rows ask for and the nearest release has not: number → name and the first release that declares it.
+
+    Stable releases get the bugs of later ones with what mitigates them: 5.15 got SRSO (fb3bd914b3ec) and DIV0
+    (77245f1c3c64), and a second word for them. A number that stood for more than one bug is left out. All eras are
+    loaded where there is anything to look for.
+    """
+    found: dict[int, dict[str, str]] = {}
+    for release in releases.all_releases() if asked else ():
+        for bug, number in release.bugs.items():
+            if number in asked:
+                found.setdefault(number, {}).setdefault(bug, release.release)
+    return {number: next(iter(bugs.items())) for number, bugs in found.items() if len(bugs) == 1}
 
 
 def _of_registers(
