@@ -86,12 +86,12 @@ fn booted() -> Vec<(u64, Vec<u8>)> {
     for (vector, bits, target) in LISTED {
         gates[vector as usize] = gate(bits, TEXT + SLIDE + target);
     }
-    for vector in 32..0xec {
-        gates[vector] = gate(0x8e00, TEXT + SLIDE + STUBS + 8 * (vector as u64 - 32));
+    for (at, stub) in (STUBS..).step_by(8).zip(&mut gates[32..0xec]) {
+        *stub = gate(0x8e00, TEXT + SLIDE + at);
     }
     // alloc_intr_gate(), of entry code.
     gates[0xf3] = gate(0x8e00, TEXT + SLIDE + ENTRY + 0x40);
-    let sorted = [ROWS[2], ROWS[1], ROWS[0]].map(|(site, target, key)| (site, target, key | 2 * (site / NOPS[2])));
+    let sorted = [ROWS[2], ROWS[1], ROWS[0]].map(|(site, target, key)| (site, target, key | (2 * (site / NOPS[2]))));
     vec![
         (POINTER, run(0x1000)),
         (CALL_KEY, run(0x1100)),

@@ -1,11 +1,16 @@
 //! What is no memory of this kernel is refused, and said what it is.
 #![allow(clippy::unwrap_used)]
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
 mod elfwriter;
 mod kernels;
 mod memory_support;
 
 use elfwriter::dump::{CoreWriter, lime};
+use elfwriter::hypervisors::xen_core;
 use elfwriter::packed::flattened;
 use memory_support::{MEMORY, Recipe, TEXT_SIZE, noise};
 use pvops::image::{Bits, Image};
@@ -124,5 +129,28 @@ fn much_memory_of_few_bytes_is_refused_and_not_gone_through() {
         core.extend(&bytes);
         let error = refused(core, &image);
         assert!(error.contains("of which its headers make 1073741824 of memory"), "{error}");
+    }
+}
+
+#[test]
+fn pages_of_xen_in_no_order_are_refused_beyond_a_million() {
+    // The pages themselves are a hole in the file: 4 GiB that are nowhere.
+    let opened = |numbers: &mut dyn Iterator<Item = u64>, paravirtual: bool| {
+        let pages: Vec<(u64, &[u8])> = numbers.map(|number| (number, &[][..])).collect();
+        let bytes = xen_core(&pages, paravirtual);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("xen-{paravirtual}-{}", pages[0].0));
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&bytes).unwrap();
+        file.set_len((bytes.len() + 4096 * pages.len()) as u64).unwrap();
+        let found = Memory::open(&path).map(|memory| memory.physical().extents().len());
+        std::fs::remove_file(&path).unwrap();
+        found.map_err(|error| error.to_string())
+    };
+    const MOST: u64 = 1 << 20;
+    for paravirtual in [false, true] {
+        assert_eq!(opened(&mut (1..MOST + 3), paravirtual), Ok(1), "in order");
+        let refused = opened(&mut (0..MOST + 2).rev(), paravirtual).unwrap_err();
+        assert!(refused.contains("in no order: they are more than 1048576 stretches"), "{refused}");
+        assert!(refused.contains("section 2"), "{refused}");
     }
 }

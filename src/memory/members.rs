@@ -25,7 +25,7 @@ const DECLARED: [(&str, &str, &[u64]); 9] = [
 const RECORD: u64 = 2;
 
 /// What tells where members are.
-pub(super) struct Members<'a> {
+pub(crate) struct Members<'a> {
     pub btf: Option<Btf<'a>>,
     pub word: usize,
 }

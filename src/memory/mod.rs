@@ -42,6 +42,7 @@ pub use linked::LinkedBytes;
 pub use live::{KCORE, running_kernel};
 pub use location::Location;
 pub use mapped::Mapped;
+pub(crate) use members::Members;
 pub use modules::{LoadedModule, modules};
 pub use read::{Memory, Progress, Reader};
 pub use registered::{Dispatcher, Entry, Registered, Registrar, Tracer, Tracing, registered};

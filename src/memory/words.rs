@@ -47,6 +47,11 @@ impl<'a> Words<'a> {
         Ok(there.then(|| self.linked(u64::from_le_bytes(bytes))))
     }
 
+    /// How many bytes a pointer has.
+    pub fn width(&self) -> usize {
+        self.image.bits().word()
+    }
+
     /// A run-time address as if the kernel had not slid.
     pub fn linked(&self, address: u64) -> u64 {
         if address == 0 { 0 } else { address.wrapping_sub(self.found.slide) & self.image.bits().max_address() }

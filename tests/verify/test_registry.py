@@ -106,6 +106,29 @@ def test_an_optimised_probe_jumps_to_its_own_code() -> None:
         assert lists.allows(owned("kprobes"), at, {"kprobes"}), "not yet optimised"
 
 
+def test_a_handler_is_code_of_the_kernel_or_of_a_module(name: Naming) -> None:
+    at, kernels = HERE + SLIDE, range(TEXT + SLIDE, TEXT + SLIDE + 0x1000)
+    for handler, modules, allowed in (
+        (TEXT + SLIDE + 0x80, (), True),
+        (MODULE + 0x10, [("probing", MODULE, 0x2000)], True),
+        (MODULE + 0x2000, [("probing", MODULE, 0x2000)], False),
+        (MODULE + 0x10, (), False),
+        (MODULE + 0x10, None, True),  # no modules are listed
+        (0, (), True),  # a probe that is only called behind the instruction
+    ):
+        lists = Registry({("kprobes", at): Entry(handler, 0)}, {"kprobes"}, modules=modules, image=kernels)
+        assert lists.allows(owned("kprobes"), at, {"kprobes"}) is allowed, (handler, modules)
+        named = lists.named(owned("kprobes"), at, name)
+        assert named.registered is allowed
+        assert allowed or named.handler == f"{handler:#x}, in no module"
+    tracer = Tracer(MODULE + 0x100, MODULE + 0x10, "ftrace")
+    lists = Registry({("ftrace", at): Entry()}, {"ftrace"}, tracers=[tracer], modules=[], image=kernels)
+    call = branch(0xE8, MODULE + 0x100, "ftrace")
+    assert not lists.allows(call, at, {"ftrace"})
+    assert lists.named(call, at, name).handler == f"{MODULE + 0x10:#x}, in no module"
+    assert replace(lists, modules=[("tracing", MODULE, 0x100)]).allows(call, at, {"ftrace"})
+
+
 ALL = ("ftrace", "livepatch", "kprobes", "bpf")
 
 

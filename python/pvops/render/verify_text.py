@@ -64,6 +64,7 @@ _KINDS = {
     "return_thunk": "return thunk",
     "alternatives_patched": "mark of alternatives",
     "feature": "features",
+    "tracepoint": "tracepoints",
     "function": "pointers to functions in .data",
     "gate": "gates of interrupts",
     "jump_entry": "rows of jump labels",
@@ -158,7 +159,8 @@ def _owner(owned: Owned) -> str:
     owner = owned.owners[0]
     if owned.registered:
         return f"registered with {owner}" + (f", which calls {owned.handler}" if owned.handler else "")
-    unknown = ", which has nothing registered here" if owned.registered is False else ""
+    known = f"calls {owned.handler}" if owned.handler else "has nothing registered here"
+    unknown = f", which {known}" if owned.registered is False else ""
     return f"looks like {owner}{unknown}"
 
 

@@ -120,6 +120,8 @@ class Registry:
         entry = self.entry(owner, address)
         if entry is None:
             return False if owner in self.read else None
+        if entry.handler and not self._has_code(entry.handler):
+            return False
         if target is None:
             return True
         if owned.bytes[:1] != _CALL:
@@ -135,7 +137,14 @@ class Registry:
             return True
         if self.tracers is None:
             return owner != "bpf" or entry.branch is None or target in self.image
-        return (tracer := self._tracer(address, target)) is not None and tracer.owner == owner
+        tracer = self._tracer(address, target)
+        return tracer is not None and tracer.owner == owner and self._has_code(tracer.function)
+
+    def _has_code(self, address: int) -> bool:
+        """Whether a handler is a function of the kernel's or of a module's; so it is, where no modules are listed."""
+        if address in self.image or self.modules is None:
+            return True
+        return any(start <= address < start + size for _, start, size in self.modules)
 
     def _tracer(self, address: int, target: int) -> Tracer | None:
         """Whose code the head of a traced function calls."""
@@ -152,7 +161,11 @@ class Registry:
             owners = [*registered, *(other for other in owned.owners if other not in registered)]
             handler = self._handler(registered[0], owned, address)
             return replace(owned, owners=owners, registered=True, handler=name(handler) if handler else None)
-        return replace(owned, registered=None if None in said.values() else False)
+        # Somebody is registered whose handler is no code of the kernel's or of a module's.
+        handlers = (self._handler(owner, owned, address) for owner in owned.owners if owner in self.read)
+        strays = [f"{handler:#x}, in no module" for handler in handlers if handler and not self._has_code(handler)]
+        unread = None in said.values()
+        return replace(owned, registered=None if unread else False, handler=strays[0] if strays else None)
 
     def _handler(self, owner: str, owned: Owned, address: int) -> int | None:
         """What is called there, as far as the lists say."""

@@ -31,7 +31,8 @@ class Owned:
         bytes: what was written: 1 byte of a breakpoint, 5 of a call or jump.
         owners: who writes such bytes there (see `OWNERS`), the likeliest first.
         target: where they branch to; None for a breakpoint.
-        registered: whether the kernel's own lists know of it; None where none was read, or the owner keeps none.
+        registered: whether the kernel's own lists know of it; None where none was read, or the owner keeps none. Who
+            has registered a handler that is no code of the kernel's or of a module's does not count.
         handler: what is called there, as the list says: a function, or an address and its module, or None.
     """
 

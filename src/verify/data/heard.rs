@@ -7,7 +7,8 @@ use super::rodata::Rodata;
 /// A datum that disagrees with the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disagreement {
-    /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`, `alternatives_patched`; or
+    /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`, `alternatives_patched`, `tracepoint` and
+    /// `tracepoint_call`; or
     /// what no text speaks of: `function` (a pointer to one), `gate` and `gate_bits` (of an interrupt), `jump_entry` and
     /// `static_call_site` (rows of their tables).
     pub what: &'static str,

@@ -9,6 +9,7 @@
 //! | `x86_return_thunk` | where returns jump |
 //! | `boot_cpu_data.x86_capability` | what is keyed on a feature |
 //! | `alternatives_patched` | that it is patched at all |
+//! | `tracepoint.funcs` | the key of the tracepoint, and where its call goes |
 //! | `.rodata`, `__bug_table`, ORC's tables | the file, with its relocations |
 //! | the tables of jump labels and static calls | the file, in any order |
 //! | what is read-only after boot, `.data` | pointers to functions are such |
@@ -22,6 +23,7 @@ mod pointers;
 mod rodata;
 mod rows;
 mod tables;
+mod tracepoints;
 mod votes;
 
 use crate::error::Result;
@@ -51,6 +53,7 @@ pub fn hear(
     let mut heard = votes::hear(report, backends, slots, &words, image)?;
     rows::judge(&words, image, found.slide, &mut heard)?;
     gates::judge(&words, image, &mut heard)?;
+    tracepoints::judge(report, &words, (memory, found, image), &mut heard)?;
     functions(report, (memory, found, image), modules, &mut heard)?;
     heard.rodata = rodata(memory, found, image)?;
     Ok(heard)

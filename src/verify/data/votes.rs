@@ -70,7 +70,7 @@ pub(super) fn hear(
 
 /// Where all sites of a static call go, if that is a function outside the kernel: nothing explains that, yet it is what the
 /// text says.
-fn outside(report: &Report, key: u64) -> Option<u64> {
+pub(super) fn outside(report: &Report, key: u64) -> Option<u64> {
     let owned = report.unexplained.iter().filter_map(|run| run.owned.as_ref());
     owned.filter(|owned| owned.call == Some(key)).find_map(|owned| owned.target)
 }
