@@ -54,9 +54,10 @@ pub fn differences(image: &Image, a: &Plan, b: &Plan) -> Vec<Difference> {
 
 /// Makes a plan's writes at these places, and notes them.
 fn replay(places: &mut [Difference], plan: &Plan, side: fn(&mut Difference) -> &mut Side) {
+    let mut ends = Ends::of(places.iter().map(Difference::end));
     for (number, write) in (0..).zip(plan.writes()) {
         let (low, bytes) = (write.address, plan.bytes(write));
-        let first = places.partition_point(|place| place.end() <= low);
+        let first = ends.behind(low);
         for place in places[first..].iter_mut().take_while(|place| place.address < low + (bytes.len() as u64).max(1)) {
             let start = place.address;
             let side = side(place);
@@ -77,21 +78,27 @@ type Written<'a> = (u64, &'a [u8]);
 /// Where the boots write otherwise, as ranges of addresses: writes that overlap are one place.
 fn places(a: &Plan, b: &Plan) -> Vec<(u64, u64)> {
     // Nearly all rows come in the same order on both sides, and have the same bytes.
-    let (mut alike, mut one, mut other) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut one, mut other) = (Vec::new(), Vec::new());
     let (mut left, mut right) = (written(a), written(b));
     loop {
         match (left.next(), right.next()) {
             (None, None) => break,
-            (Some(x), Some(y)) if x == y => alike.push(x),
+            (Some(x), Some(y)) if x == y => {}
             (x, y) => {
                 one.extend(x);
                 other.extend(y);
             }
         }
     }
-    for writes in [&mut alike, &mut one, &mut other] {
+    for writes in [&mut one, &mut other] {
         writes.retain(|(_, bytes)| !bytes.is_empty());
     }
+    // Of those that are alike, only what overlaps the others can matter.
+    let around = merged(one.iter().chain(&other).map(span).collect());
+    let mut near = Ends::of(around.iter().map(|range| range.1));
+    let both = written(a).zip(written(b)).filter(|(x, y)| !x.1.is_empty() && x.0 == y.0);
+    let both = both.filter(|(x, _)| around.get(near.behind(x.0)).is_some_and(|range| range.0 < span(x).1));
+    let alike: Vec<_> = both.filter(|(x, y)| x == y).map(|(x, _)| x).collect();
     for writes in [&mut one, &mut other] {
         writes.sort_unstable();
         writes.dedup();
@@ -114,6 +121,29 @@ fn places(a: &Plan, b: &Plan) -> Vec<(u64, u64)> {
     };
     let joined: Vec<_> = alike.filter(overlaps).collect();
     merged(found.iter().copied().chain(joined).collect())
+}
+
+/// Where ranges end, by address.
+pub(super) struct Ends {
+    ends: Vec<u64>,
+    /// The answer before this one: who asks mostly goes on from there.
+    last: usize,
+}
+
+impl Ends {
+    /// Of ranges that do not overlap, by address.
+    pub(super) fn of(ends: impl Iterator<Item = u64>) -> Ends {
+        Ends { ends: ends.collect(), last: 0 }
+    }
+
+    /// Which range is the first that ends behind an address; their number where none does.
+    pub(super) fn behind(&mut self, address: u64) -> usize {
+        let before = self.last.checked_sub(1).is_none_or(|i| self.ends[i] <= address);
+        if !before || self.ends.get(self.last).is_some_and(|&end| end <= address) {
+            self.last = self.ends.partition_point(|&end| end <= address);
+        }
+        self.last
+    }
 }
 
 fn written(plan: &Plan) -> impl Iterator<Item = Written<'_>> {

@@ -1,7 +1,7 @@
 //! The bytes of a plan that nothing settles: those its passes marked, and those that depend on features the machine does not
 //! tell, where a second plan takes each such feature the other way.
 
-use super::differences::{Difference, differences};
+use super::differences::{Difference, Ends, differences};
 use super::passes::Pass;
 use super::writes::Plan;
 use crate::image::Image;
@@ -99,8 +99,9 @@ fn of_features(place: Difference, row: Option<(Pass, u32)>, asking: &[(u64, u8, 
 /// ends before the place.
 fn last_rows(plan: &Plan, places: &[Difference]) -> Vec<Option<(Pass, u32)>> {
     let mut last: Vec<Option<Last<'_>>> = vec![None; places.len()];
+    let mut ends = Ends::of(places.iter().map(Difference::end));
     for write in plan.writes().iter().filter(|write| !plan.bytes(write).is_empty()) {
-        let place = places.partition_point(|place| place.end() <= write.address);
+        let place = ends.behind(write.address);
         let end = write.address + plan.bytes(write).len() as u64;
         let row = Last { address: write.address, end, name: write.pass.name(), row: write.row, pass: write.pass };
         if let Some(held) = last.get_mut(place)

@@ -22,10 +22,16 @@ pub struct Write {
     len: u16,
 }
 
+/// So many writes, one after the other, of which is known where the first begins and the last ends.
+const BLOCK: usize = 64;
+
 /// The ordered writes of a boot.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     writes: Vec<Write>,
+    /// The lowest address and the highest end of each [`BLOCK`] of them: a pass writes in the order of its table, which
+    /// nearly always is that of addresses.
+    blocks: Vec<(u64, u64)>,
     // All bytes written, one run after the other: a plan has tens of thousands of writes of a few bytes each.
     arena: Vec<u8>,
     guesses: Vec<Guess>,
@@ -35,19 +41,34 @@ impl Plan {
     /// An empty plan with room for this many writes of this many bytes each.
     pub fn with_capacity(writes: usize, bytes_each: usize) -> Plan {
         let arena = Vec::with_capacity(writes.saturating_mul(bytes_each));
-        Plan { writes: Vec::with_capacity(writes), arena, guesses: Vec::new() }
+        let blocks = Vec::with_capacity(writes.div_ceil(BLOCK));
+        Plan { writes: Vec::with_capacity(writes), blocks, arena, guesses: Vec::new() }
     }
 
     /// Adds a write of these bytes; of none, where a row is passed over.
     pub fn push(&mut self, address: u64, pass: Pass, row: u32, bytes: &[u8], decision: Decision) {
         let (start, len) = (self.arena.len() as u32, bytes.len() as u16);
         self.arena.extend_from_slice(bytes);
+        let end = touched(address, bytes.len());
+        match self.blocks.last_mut().filter(|_| !self.writes.len().is_multiple_of(BLOCK)) {
+            Some((low, high)) => (*low, *high) = (address.min(*low), end.max(*high)),
+            None => self.blocks.push((address, end)),
+        }
         self.writes.push(Write { address, row, pass, decision, start, len });
     }
 
     /// All writes, in the order the kernel makes them.
     pub fn writes(&self) -> &[Write] {
         &self.writes
+    }
+
+    /// The writes that touch addresses from `low` up to but not including `high`, in order. A row that changed nothing has
+    /// no bytes: it is at its address.
+    pub fn touching(&self, low: u64, high: u64) -> impl Iterator<Item = &Write> {
+        let touches = move |from: u64, to: u64| from < high && to > low;
+        let blocks = self.blocks.iter().zip(self.writes.chunks(BLOCK));
+        let writes = blocks.filter(move |(block, _)| touches(block.0, block.1)).flat_map(|(_, writes)| writes);
+        writes.filter(move |write| touches(write.address, touched(write.address, write.len.into())))
     }
 
     /// The bytes of a write of this plan.
@@ -86,6 +107,11 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Where what a write touches ends.
+fn touched(address: u64, len: usize) -> u64 {
+    address.saturating_add(len.max(1) as u64)
 }
 
 impl Plan {

@@ -157,12 +157,11 @@ impl Plan {
     /// Every write, in order; with `low` and `high` those that touch [low, high).
     #[pyo3(signature = (low = 0, high = None))]
     fn writes<'py>(&self, py: Python<'py>, low: u64, high: Option<u64>) -> Vec<Write<'py>> {
-        let asked = |w: &&core::Write| {
-            // A row that changed nothing has no bytes: it is at its address.
-            high.is_none_or(|high| w.address < high)
-                && w.address.saturating_add(self.plan.bytes(w).len().max(1) as u64) > low
-        };
-        self.plan.writes().iter().filter(asked).map(|one| write(py, &self.plan, one)).collect()
+        let made = |one| write(py, &self.plan, one);
+        match high {
+            None if low == 0 => self.plan.writes().iter().map(made).collect(),
+            _ => self.plan.touching(low, high.unwrap_or(u64::MAX)).map(made).collect(),
+        }
     }
 
     /// Every write as Arrow's C stream interface has it.
