@@ -73,11 +73,11 @@ pub(super) fn read(view: &View<'_>, layout: &Layout, names: Names, text: &Text) 
             format!("no ascending addresses with text symbols in code beside the {} kallsyms names", layout.count);
         return Err(view.error(layout.names, reason));
     };
-    let Names { arena, mut entries } = names;
+    let Names { packed, mut entries } = names;
     for (entry, address) in entries.iter_mut().zip(addresses) {
         entry.address = address;
     }
-    Symbols::new(arena, entries).map_err(|e| e.in_section(view.region.name).at_address(view.address(layout.names)))
+    Ok(Symbols::packed(packed, entries))
 }
 
 /// The addresses under this reading, if they ascend, as the kernel's own binary search needs them to

@@ -24,11 +24,14 @@
 //! agree with the one before it, and exactly one reading may survive. See [`Symbols::find`].
 
 mod addresses;
+mod entry;
 mod names;
+mod packed;
 mod region;
 mod search;
 mod symbols;
 mod tokens;
 
+pub use entry::SymbolKind;
 pub use region::{MAX_NAME, MAX_SYMBOLS, Region};
-pub use symbols::{SymbolKind, Symbols};
+pub use symbols::Symbols;

@@ -1,7 +1,8 @@
-//! `kallsyms_names`, `kallsyms_markers` and `kallsyms_num_syms`: found by each other, then decoded.
+//! `kallsyms_names`, `kallsyms_markers` and `kallsyms_num_syms`: found by each other, then measured.
 
+use super::entry::{Entry, SymbolKind};
+use super::packed::{Expansion, Packed, length_at};
 use super::region::{MAX_CANDIDATES, MAX_NAME, MAX_NAMES, MAX_STEPS, MAX_SYMBOLS, View};
-use super::symbols::{Entry, SymbolKind};
 use super::tokens::Tokens;
 use crate::error::Result;
 
@@ -159,56 +160,41 @@ fn walk(view: &View<'_>, names: usize, count: usize, markers: &Markers, steps: &
     at <= bytes.len() && view.is_padding(names + at, markers.at)
 }
 
-/// Where the tokens of the name at `at` start and how many there are: a byte, or since 6.1 two bytes of ULEB128
-/// where there are more than 127 (`kallsyms_expand_symbol` in kernel/kallsyms.c).
-fn length_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let low = usize::from(*bytes.get(at)?);
-    let (start, length) =
-        if low < 0x80 { (at + 1, low) } else { (at + 2, low & 0x7f | usize::from(*bytes.get(at + 1)?) << 7) };
-    (1..=MAX_NAME).contains(&length).then_some((start, length))
-}
-
-/// Names as text, with their types; addresses still to be filled in.
+/// Names with their types; addresses still to be filled in.
 pub(super) struct Names {
-    pub arena: Vec<u8>,
+    pub packed: Packed,
     pub entries: Vec<Entry>,
 }
 
-/// Expands every name.
-pub(super) fn decode(view: &View<'_>, layout: &Layout, tokens: &Tokens<'_>) -> Result<Names> {
+/// Measures every name; none is expanded.
+pub(super) fn measured(view: &View<'_>, layout: &Layout, tokens: &Tokens<'_>) -> Result<Names> {
     let bytes = view.bytes();
-    let mut arena = vec![0; layout.count * 24 + 2 * MAX_NAME];
-    let mut entries = Vec::with_capacity(layout.count);
-    let mut end = 0;
+    let expansion = Expansion::of(&tokens.strings);
+    let (mut entries, mut hashes) = (Vec::with_capacity(layout.count), Vec::with_capacity(layout.count));
+    let mut all = 0;
     let mut at = layout.names;
     for row in 0..layout.count {
         let fail = |reason: &str| Err(view.error(at, reason).at_row(row));
         let name = length_at(bytes, at).and_then(|(start, length)| Some((start, bytes.get(start..start + length)?)));
         let Some((start, name)) = name else { return fail("kallsyms names end early") };
-        // The first character is the type; it is overwritten by the name that follows.
-        let from = end;
-        for &token in name {
-            let Some(after) = tokens.write(token, &mut arena, end, from + MAX_NAME) else {
-                return fail("kallsyms name is longer than KSYM_NAME_LEN");
-            };
-            end = after;
+        let found = expansion.measure(name);
+        if found.length > MAX_NAME {
+            return fail("kallsyms name is longer than KSYM_NAME_LEN");
         }
-        let Some(kind) = arena[from..end].first().copied().and_then(SymbolKind::new) else {
+        let Some(kind) = found.kind.and_then(SymbolKind::new) else {
             return fail("kallsyms name does not start with a type letter");
         };
-        if end - from < 2 {
+        if found.length < 2 {
             return fail("kallsyms symbol has no name");
         }
-        entries.push(Entry { address: 0, name: from as u32 + 1, length: (end - from - 1) as u16, kind });
-        if end > MAX_NAMES {
+        let (name_at, length) = ((at - layout.names) as u32, (found.length - 1) as u16);
+        entries.push(Entry { address: 0, name: name_at, length, kind });
+        hashes.push(found.hash);
+        all += found.length;
+        if all.max(at - layout.names) > MAX_NAMES {
             return fail("kallsyms names take more room than any kernel's");
-        }
-        if arena.len() < end + 2 * MAX_NAME {
-            arena.resize(2 * arena.len(), 0);
         }
         at = start + name.len();
     }
-    arena.truncate(end);
-    arena.shrink_to_fit();
-    Ok(Names { arena, entries })
+    Ok(Names { packed: Packed::new(&bytes[layout.names..at], expansion, hashes), entries })
 }

@@ -6,7 +6,7 @@ use super::{addresses, names, tokens};
 use crate::error::{Error, Result};
 
 impl Symbols {
-    /// Finds and decodes the kallsyms tables of a kernel whose `long` is `word` bytes (4 or 8).
+    /// Finds and reads the kallsyms tables of a kernel whose `long` is `word` bytes (4 or 8).
     ///
     /// `.rodata` is searched first, then the other regions without code, then the rest, each for tables aligned to words
     /// and then for tables aligned to 32 bits; the first of these that has consistent tables decides. `Ok(None)` means
@@ -59,7 +59,8 @@ impl Search {
                 self.fail(view.error(tokens.start, "kallsyms token table without names and markers before it"));
             }
             for layout in &layouts {
-                match names::decode(view, layout, tokens).and_then(|names| addresses::read(view, layout, names, text)) {
+                match names::measured(view, layout, tokens).and_then(|names| addresses::read(view, layout, names, text))
+                {
                     Ok(symbols) if self.found.as_ref().is_some_and(|other| *other != symbols) => {
                         return Err(view.error(layout.names, "two different readings of kallsyms, both consistent"));
                     }

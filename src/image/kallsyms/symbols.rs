@@ -1,50 +1,24 @@
-//! A table of symbols: one arena of names, one array sorted by address, two indexes built when first asked for.
+//! A table of symbols: their names, as text or packed, one array sorted by address, two indexes built when first asked for.
 
+use super::entry::{Entry, SymbolKind};
+use super::packed::{self, Packed};
 use super::region::{MAX_NAME, MAX_NAMES, MAX_SYMBOLS};
 use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
-/// The type of a symbol: `nm`'s letter, as `/proc/kallsyms` shows it. Capital letters are global.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SymbolKind(u8);
-
-impl SymbolKind {
-    /// The kind with this letter; `None` when it is neither an ASCII letter nor `?`.
-    pub const fn new(letter: u8) -> Option<SymbolKind> {
-        if letter.is_ascii_alphabetic() || letter == b'?' { Some(SymbolKind(letter)) } else { None }
-    }
-
-    /// The letter: `T` text, `D` data, `B` bss, `R` read-only data, `A` absolute, `W` and `V` weak; small when local.
-    pub const fn letter(self) -> char {
-        self.0 as char
-    }
-
-    /// Whether the symbol is in code, as far as the letter tells (weak ones may also be data).
-    pub const fn is_text(self) -> bool {
-        matches!(self.0, b't' | b'T')
-    }
-
-    /// Whether the symbol is seen from other files.
-    pub const fn is_global(self) -> bool {
-        self.0.is_ascii_uppercase()
-    }
-
-    /// Whether the symbol stands for something in memory: text, data or weak. Absolute symbols (among them per-CPU
-    /// ones, whose address is an offset) do not, nor do undefined and debugging ones.
-    pub const fn is_place(self) -> bool {
-        !matches!(self.0, b'a' | b'A' | b'u' | b'U' | b'n' | b'N' | b'?' | b'-')
-    }
+/// The names of a table of symbols.
+enum Names {
+    Text(String),
+    /// Those of kallsyms. They ascend by address already.
+    Packed(Packed),
 }
 
-/// One symbol; the name lies in the arena.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub address: u64,
-    pub name: u32,
-    pub length: u16,
-    pub kind: SymbolKind,
+impl Default for Names {
+    fn default() -> Names {
+        Names::Text(String::new())
+    }
 }
 
 /// Symbols by address and by name: the embedded kallsyms ([`Symbols::find`]) or an ELF symbol table
@@ -55,7 +29,7 @@ pub(super) struct Entry {
 /// scripts/kallsyms.c).
 #[derive(Default)]
 pub struct Symbols {
-    arena: String,
+    names: Names,
     entries: Vec<Entry>,
     /// Where `kallsyms_token_index` ends; 0 where the symbols are no kallsyms.
     pub(super) tables_end: u64,
@@ -64,15 +38,16 @@ pub struct Symbols {
     places: OnceLock<Vec<u32>>,
 }
 
-/// The symbols by the hash of their name: those of bucket `i`, ascending, from `first[i]` up to `first[i + 1]`.
+/// The symbols by the hash of their name: (hash, number) of those of bucket `i`, ascending by number, from `first[i]` up to
+/// `first[i + 1]`.
 struct NameIndex {
     first: Vec<u32>,
-    symbols: Vec<u32>,
+    symbols: Vec<(u32, u32)>,
 }
 
 impl NameIndex {
-    /// How many names share a bucket, about.
-    const SHARED: usize = 2;
+    /// How many names share a bucket, about: few enough to go through them, and so many that the buckets fit a cache.
+    const SHARED: usize = 32;
 
     /// An index of symbols whose names have these hashes.
     fn of(hashes: &[u32]) -> NameIndex {
@@ -86,20 +61,21 @@ impl NameIndex {
         for start in &mut first {
             before += std::mem::replace(start, before);
         }
-        let mut symbols = vec![0; hashes.len()];
+        let mut symbols = vec![(0, 0); hashes.len()];
         let mut next = first.clone();
         for (symbol, &hash) in (0..).zip(hashes) {
             let place = &mut next[bucket(hash)];
-            symbols[*place as usize] = symbol;
+            symbols[*place as usize] = (hash, symbol);
             *place += 1;
         }
         NameIndex { first, symbols }
     }
 
-    /// Those whose names may have this hash.
-    fn bucket(&self, hash: u32) -> &[u32] {
+    /// Those whose names have this hash, as all equal ones have.
+    fn of_hash(&self, hash: u32) -> impl Iterator<Item = usize> {
         let bucket = hash as usize & (self.first.len() - 2);
-        &self.symbols[self.first[bucket] as usize..self.first[bucket + 1] as usize]
+        let shared = &self.symbols[self.first[bucket] as usize..self.first[bucket + 1] as usize];
+        shared.iter().filter(move |symbol| symbol.0 == hash).map(|symbol| symbol.1 as usize)
     }
 }
 
@@ -116,13 +92,9 @@ impl PartialEq for Symbols {
 }
 
 impl Symbols {
-    /// Symbols from names in an arena. Sorts by address where that is left to do.
-    pub(super) fn new(arena: Vec<u8>, mut entries: Vec<Entry>) -> Result<Symbols> {
-        let arena = String::from_utf8(arena).map_err(|_| Error::image("symbol name is not UTF-8"))?;
-        if !entries.is_sorted_by_key(|e| e.address) {
-            entries.sort_by_key(|e| e.address);
-        }
-        Ok(Symbols { arena, entries, ..Symbols::default() })
+    /// Symbols of kallsyms, ascending by address.
+    pub(super) fn packed(names: Packed, entries: Vec<Entry>) -> Symbols {
+        Symbols { names: Names::Packed(names), entries, ..Symbols::default() }
     }
 
     /// Where `kallsyms_token_index` ends, among the kernel's constants; none where the symbols are no kallsyms.
@@ -146,7 +118,11 @@ impl Symbols {
             entries.push(Entry { address, name: arena.len() as u32, length: name.len() as u16, kind });
             arena.extend_from_slice(name.as_bytes());
         }
-        Symbols::new(arena, entries)
+        let text = String::from_utf8(arena).map_err(|_| Error::image("symbol name is not UTF-8"))?;
+        if !entries.is_sorted_by_key(|e| e.address) {
+            entries.sort_by_key(|e| e.address);
+        }
+        Ok(Symbols { names: Names::Text(text), entries, ..Symbols::default() })
     }
 
     /// How many there are.
@@ -161,7 +137,7 @@ impl Symbols {
 
     /// All symbols, by address.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, SymbolKind, &str)> {
-        self.entries.iter().map(|e| (e.address, e.kind, self.name(e)))
+        self.entries.iter().enumerate().map(|(number, e)| (e.address, e.kind, self.name(number)))
     }
 
     /// The lowest address of this name.
@@ -171,9 +147,22 @@ impl Symbols {
 
     /// All addresses of this name, ascending: the names of statics repeat.
     pub fn addresses_of<'s>(&'s self, name: &'s str) -> impl Iterator<Item = u64> + 's {
-        let hashes = || -> Vec<u32> { self.entries.iter().map(|e| hash(self.name(e).as_bytes())).collect() };
-        let bucket = self.by_name.get_or_init(|| NameIndex::of(&hashes())).bucket(hash(name.as_bytes()));
-        bucket.iter().map(|&i| &self.entries[i as usize]).filter(move |e| self.name(e) == name).map(|e| e.address)
+        let index = self.by_name.get_or_init(|| match &self.names {
+            Names::Packed(names) => NameIndex::of(names.hashes()),
+            Names::Text(_) => NameIndex::of(&self.iter().map(|(.., name)| hash(name.as_bytes())).collect::<Vec<_>>()),
+        });
+        let hash = if let Names::Packed(_) = self.names { packed::hash } else { hash }(name.as_bytes());
+        index
+            .of_hash(hash)
+            .filter(move |&number| self.is_named(number, name))
+            .map(|number| self.entries[number].address)
+    }
+
+    fn is_named(&self, number: usize, name: &str) -> bool {
+        match &self.names {
+            Names::Packed(names) => names.is(&self.entries[number], name.as_bytes()),
+            Names::Text(_) => self.name(number) == name,
+        }
     }
 
     /// The symbol that an address belongs to, and the offset into it: the nearest one at or before it that is
@@ -199,28 +188,37 @@ impl Symbols {
         };
         let found = after.checked_sub(1)?;
         last.set(found);
-        let entry = &self.entries[*places.get(found)? as usize];
-        Some((self.name(entry), address - entry.address))
+        let number = *places.get(found)? as usize;
+        Some((self.name(number), address - self.entries[number].address))
     }
 
     /// How many places behind the last one are looked at before all are searched.
     const NEAR: usize = 8;
 
-    fn name(&self, entry: &Entry) -> &str {
-        let start = entry.name as usize;
-        &self.arena[start..start + usize::from(entry.length)]
+    fn name(&self, number: usize) -> &str {
+        match &self.names {
+            Names::Packed(names) => names.name(&self.entries, number),
+            Names::Text(text) => {
+                let Entry { name, length, .. } = self.entries[number];
+                &text[name as usize..name as usize + usize::from(length)]
+            }
+        }
     }
 
     fn index_places(&self) -> Vec<u32> {
         let mut places = Vec::with_capacity(self.entries.len());
-        let mut start = 0;
+        let (mut start, mut scratch) = (0, Vec::new());
         for group in self.entries.chunk_by(|a, b| a.address == b.address) {
-            let best = if group.len() == 1 {
-                group[0].kind.is_place().then_some(0)
-            } else {
-                let candidates = group.iter().enumerate().filter(|(_, e)| e.kind.is_place());
-                candidates.min_by_key(|(_, e)| (is_marker(self.name(e)), !e.kind.is_global())).map(|(i, _)| i)
+            let candidates = || group.iter().enumerate().filter(|(_, e)| e.kind.is_place());
+            let mut is_marker_here = |i: usize, e: &Entry| match &self.names {
+                Names::Packed(names) => is_marker(names.one(e, &mut scratch)),
+                Names::Text(_) => is_marker(self.name(start + i)),
             };
+            let best = match candidates().nth(1) {
+                None => candidates().next(),
+                Some(_) => candidates().min_by_key(|&(i, e)| (is_marker_here(i, e), !e.kind.is_global())),
+            };
+            let best = best.map(|(i, _)| i);
             places.extend(best.map(|i| (start + i) as u32));
             start += group.len();
         }

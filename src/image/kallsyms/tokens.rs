@@ -2,49 +2,14 @@
 
 use super::region::{MAX_CANDIDATES, MAX_NAME, View};
 
-/// How much of a token is copied in one go.
-const SHORT: usize = 16;
-
 /// The 256 tokens that names are made of.
 pub(super) struct Tokens<'a> {
     /// Where the token table starts.
     pub start: usize,
     /// Where the token index ends.
     pub end: usize,
-    tokens: Vec<Token>,
-    strings: Vec<&'a [u8]>,
-}
-
-/// One token's length and the start of it.
-#[derive(Clone, Copy)]
-struct Token {
-    length: u16,
-    short: [u8; SHORT],
-}
-
-impl Tokens<'_> {
-    /// Writes a token at `at`, where there must be room for [`MAX_NAME`] bytes, and says where it ends. `None` when
-    /// that is beyond `limit`.
-    #[inline]
-    pub(super) fn write(&self, token: u8, out: &mut [u8], at: usize, limit: usize) -> Option<usize> {
-        let Token { length, short } = &self.tokens[token as usize];
-        let end = at + usize::from(*length);
-        if end > limit {
-            return None;
-        }
-        out[at..at + SHORT].copy_from_slice(short);
-        if usize::from(*length) > SHORT {
-            self.write_long(token, &mut out[at..end]);
-        }
-        Some(end)
-    }
-
-    /// Apart, so that the copy above stays one instruction.
-    #[cold]
-    #[inline(never)]
-    fn write_long(&self, token: u8, out: &mut [u8]) {
-        out.copy_from_slice(self.strings[token as usize]);
-    }
+    /// Printable ASCII.
+    pub strings: Vec<&'a [u8]>,
 }
 
 /// All pairs of tables in this region that agree with each other; no more than one over [`MAX_CANDIDATES`].
@@ -100,13 +65,7 @@ fn strings_before<'a>(view: &'a View<'_>, end: usize, index: &[usize]) -> Option
         if strings.iter().filter(|s| !s.is_empty()).count() < 4 {
             return None;
         }
-        let token = |string: &&[u8]| {
-            let mut short = [0; SHORT];
-            let n = string.len().min(SHORT);
-            short[..n].copy_from_slice(&string[..n]);
-            Token { length: string.len() as u16, short }
-        };
-        Some(Tokens { start, end: end + 512, tokens: strings.iter().map(token).collect(), strings })
+        Some(Tokens { start, end: end + 512, strings })
     })
 }
 

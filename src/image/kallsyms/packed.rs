@@ -1,0 +1,188 @@
+//! Names as `kallsyms_names` has them: strings of tokens, each expanded when it is asked for, with some around it.
+
+use std::sync::OnceLock;
+
+use super::entry::Entry;
+use super::region::MAX_NAME;
+
+/// So many names are expanded at once.
+const BLOCK: usize = 32;
+
+/// How much of a token is copied in one go.
+const SHORT: usize = 16;
+
+/// What hashes are made with: a name's is that of a polynomial of its bytes, so that those of its tokens make it.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The names of a table of symbols, packed.
+pub(super) struct Packed {
+    /// `kallsyms_names`.
+    names: Box<[u8]>,
+    expansion: Expansion,
+    /// [`hash`] of each name.
+    hashes: Vec<u32>,
+    /// Names one after the other, [`BLOCK`] by [`BLOCK`].
+    expanded: Box<[OnceLock<String>]>,
+}
+
+impl Packed {
+    /// The names of as many symbols as there are hashes.
+    pub(super) fn new(names: &[u8], expansion: Expansion, hashes: Vec<u32>) -> Packed {
+        let blocks = (0..hashes.len().div_ceil(BLOCK)).map(|_| OnceLock::new());
+        Packed { names: names.into(), expansion, hashes, expanded: blocks.collect() }
+    }
+
+    /// The name of a symbol, by its number.
+    pub(super) fn name(&self, entries: &[Entry], number: usize) -> &str {
+        let (block, first) = (number / BLOCK, number / BLOCK * BLOCK);
+        let held = self.expanded[block].get_or_init(|| {
+            let symbols = &entries[first..entries.len().min(first + BLOCK)];
+            let mut out = vec![0; symbols.iter().map(|symbol| usize::from(symbol.length)).sum::<usize>() + SHORT];
+            let end = symbols.iter().fold(0, |at, symbol| self.expand(symbol, &mut out, at));
+            out.truncate(end);
+            // Tokens are ASCII.
+            String::from_utf8(out).unwrap_or_default()
+        });
+        let before: usize = entries[first..number].iter().map(|symbol| usize::from(symbol.length)).sum();
+        &held[before..before + usize::from(entries[number].length)]
+    }
+
+    /// The tokens of a name, its type among them.
+    fn tokens(&self, symbol: &Entry) -> &[u8] {
+        let at = symbol.name as usize;
+        length_at(&self.names, at).map_or(&[], |(start, length)| &self.names[start..start + length])
+    }
+
+    /// Writes a name from `at`, behind which there must be room for it and [`SHORT`] more bytes; where it ends.
+    fn expand(&self, symbol: &Entry, out: &mut [u8], at: usize) -> usize {
+        let mut end = at;
+        let tokens = self.tokens(symbol).iter().map(|&token| &self.expansion.tokens[usize::from(token)]);
+        for (i, token) in tokens.filter(|token| token.length > 0).enumerate() {
+            // The first character is the type.
+            let skip = usize::from(i == 0);
+            if skip == 0 && usize::from(token.length) <= SHORT {
+                out[end..end + SHORT].copy_from_slice(&token.short);
+                end += usize::from(token.length);
+            } else {
+                let rest = self.expansion.text(token).get(skip..).unwrap_or_default();
+                out[end..end + rest.len()].copy_from_slice(rest);
+                end += rest.len();
+            }
+        }
+        end
+    }
+
+    /// The name of a symbol, written over `out`; nothing else is expanded.
+    pub(super) fn one<'o>(&self, symbol: &Entry, out: &'o mut Vec<u8>) -> &'o str {
+        out.clear();
+        out.resize(usize::from(symbol.length) + SHORT, 0);
+        let end = self.expand(symbol, out, 0);
+        std::str::from_utf8(&out[..end]).unwrap_or_default()
+    }
+
+    /// Whether a symbol has this name.
+    pub(super) fn is(&self, symbol: &Entry, name: &[u8]) -> bool {
+        if name.len() != usize::from(symbol.length) {
+            return false;
+        }
+        self.one(symbol, &mut Vec::new()).as_bytes() == name
+    }
+
+    /// The [`hash`] of every name.
+    pub(super) fn hashes(&self) -> &[u32] {
+        &self.hashes
+    }
+}
+
+/// Where the tokens of the name at `at` start and how many there are: a byte, or since 6.1 two bytes of ULEB128
+/// where there are more than 127 (`kallsyms_expand_symbol` in kernel/kallsyms.c).
+pub(super) fn length_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let low = usize::from(*bytes.get(at)?);
+    let (start, length) =
+        if low < 0x80 { (at + 1, low) } else { (at + 2, low & 0x7f | usize::from(*bytes.get(at + 1)?) << 7) };
+    (1..=MAX_NAME).contains(&length).then_some((start, length))
+}
+
+/// The hash of a name: 32 bits that depend on every byte of it.
+pub(super) fn hash(name: &[u8]) -> u32 {
+    finished(unmixed(name))
+}
+
+fn unmixed(name: &[u8]) -> u64 {
+    name.iter().fold(0, |hash, &byte| next(hash, FACTOR, byte.into()))
+}
+
+fn next(hash: u64, factor: u64, more: u64) -> u64 {
+    hash.wrapping_mul(factor).wrapping_add(more)
+}
+
+fn finished(hash: u64) -> u32 {
+    // The lower a bit is, the fewer bits of the bytes it depends on.
+    (hash.wrapping_mul(FACTOR) >> 32) as u32
+}
+
+/// What each of the 256 tokens is expanded to.
+pub(super) struct Expansion {
+    tokens: Vec<Token>,
+    text: Vec<u8>,
+}
+
+/// One token.
+struct Token {
+    /// Where it is in the text.
+    start: u32,
+    length: u16,
+    short: [u8; SHORT],
+    /// Its hash before it is mixed, and what that of the bytes before it is multiplied by.
+    hash: u64,
+    factor: u64,
+    /// The hash of all but its first byte.
+    rest: u64,
+}
+
+/// What a name is made of.
+pub(super) struct Measured {
+    /// How many characters, its type among them.
+    pub length: usize,
+    /// Its type.
+    pub kind: Option<u8>,
+    /// The [`hash`] of the rest.
+    pub hash: u32,
+}
+
+impl Expansion {
+    /// Of tokens in ASCII.
+    pub(super) fn of(strings: &[&[u8]]) -> Expansion {
+        let (mut tokens, mut text) = (Vec::with_capacity(strings.len()), Vec::new());
+        for string in strings {
+            let mut short = [0; SHORT];
+            let n = string.len().min(SHORT);
+            short[..n].copy_from_slice(&string[..n]);
+            let factor = string.iter().fold(1, |factor: u64, _| factor.wrapping_mul(FACTOR));
+            let (hash, rest) = (unmixed(string), unmixed(string.get(1..).unwrap_or_default()));
+            tokens.push(Token { start: text.len() as u32, length: string.len() as u16, short, hash, factor, rest });
+            text.extend_from_slice(string);
+        }
+        Expansion { tokens, text }
+    }
+
+    fn text(&self, token: &Token) -> &[u8] {
+        let start = token.start as usize;
+        &self.text[start..start + usize::from(token.length)]
+    }
+
+    /// What a name of these tokens would be.
+    pub(super) fn measure(&self, name: &[u8]) -> Measured {
+        let mut tokens = name.iter().map(|&token| &self.tokens[usize::from(token)]);
+        // The type stands before all others.
+        let Some(first) = tokens.find(|token| token.length > 0) else {
+            return Measured { length: 0, kind: None, hash: 0 };
+        };
+        let (mut length, mut hash) = (usize::from(first.length), first.rest);
+        for token in tokens {
+            length += usize::from(token.length);
+            hash = next(hash, token.factor, token.hash);
+        }
+        Measured { length, kind: Some(first.short[0]), hash: finished(hash) }
+    }
+}
