@@ -3,6 +3,7 @@
 pub mod exercise;
 mod kcore;
 mod patched;
+mod strings;
 mod symbols;
 
 use std::fs::{self, File, OpenOptions};

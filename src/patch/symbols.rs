@@ -8,6 +8,7 @@ use object::{Endianness, LittleEndian as LE};
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image};
 use crate::patch::PatchedFile;
+use crate::patch::strings::Strings;
 
 /// The image's file, changed or not, with a `.symtab` where it has none of its own and names symbols otherwise.
 ///
@@ -64,26 +65,28 @@ struct Row<'a> {
     size: u64,
 }
 
-/// A row a symbol that stands for something in memory: local ones first, as the format wants it. A symbol reaches up to
-/// the next one, or to the end of its section.
+/// A row a symbol that stands for something in memory, by address. A symbol reaches up to the next one, or to the end of
+/// its section.
 fn rows(image: &Image) -> Result<Vec<Row<'_>>> {
     let Some(symbols) = image.symbols()? else { return Ok(Vec::new()) };
-    let all: Vec<_> = symbols.iter().filter(|(_, kind, _)| kind.is_place()).collect();
     let sections = image.sections();
-    let mut rows = Vec::with_capacity(all.len());
-    let mut next = all.iter().map(|&(address, ..)| address).rev().peekable();
-    let mut ends = Vec::with_capacity(all.len());
-    let mut above = u64::MAX;
-    while let Some(address) = next.next() {
-        ends.push(above);
-        if next.peek().is_some_and(|&below| below < address) {
-            above = address;
+    let mut rows: Vec<Row<'_>> = Vec::with_capacity(symbols.len());
+    // From where on rows have the address of the last.
+    let mut same = 0;
+    // The section of the last, for the addresses up to here.
+    let (mut place, mut holds) = (None, 0..0);
+    for (address, kind, name) in symbols.iter().filter(|(_, kind, _)| kind.is_place()) {
+        if rows.last().is_some_and(|last| last.address < address) {
+            rows[same..].iter_mut().for_each(|row| row.size = row.size.min(address - row.address));
+            same = rows.len();
         }
-    }
-    for (&(address, kind, name), end) in all.iter().zip(ends.into_iter().rev()) {
-        let place = sections.iter().position(|section| section.contains(address));
+        if !holds.contains(&address) {
+            place = sections.iter().position(|section| section.contains(address));
+            let bounds = sections.iter().filter(|s| s.allocated).flat_map(|s| [s.address, s.end()]);
+            holds = address..bounds.filter(|&bound| bound > address).min().unwrap_or(u64::MAX);
+        }
         let section = place.and_then(|index| sections.get(index));
-        let reaches = section.map_or(address, |section| section.end()).min(end);
+        let size = section.map_or(0, |section| section.end() - address);
         let what = match section {
             Some(section) if section.executable => elf::STT_FUNC,
             Some(_) => elf::STT_OBJECT,
@@ -96,10 +99,8 @@ fn rows(image: &Image) -> Result<Vec<Row<'_>>> {
         };
         // The null section comes first in the file and is not in the list.
         let section = place.and_then(|index| u16::try_from(index + 1).ok()).map_or(elf::SHN_ABS, elf::SymbolSection);
-        let info = elf::SymbolInfo::new(binding, what);
-        rows.push(Row { name, info, section, address, size: reaches.saturating_sub(address) });
+        rows.push(Row { name, info: elf::SymbolInfo::new(binding, what), section, address, size });
     }
-    rows.sort_by_key(|row| row.info.st_bind() != elf::STB_LOCAL);
     Ok(rows)
 }
 
@@ -130,32 +131,36 @@ fn written<H: FileHeader<Endian = LE>>(image: &Image, bytes: &[u8]) -> Result<Ar
     }
     writer.reserve_symtab_section_index();
     writer.reserve_strtab_section_index();
-    writer.require_strtab();
+    let strings_name = writer.add_section_name(b".strtab");
     writer.reserve_null_symbol_index();
-    let names: Vec<_> = rows.iter().map(|row| writer.add_string(row.name.as_bytes())).collect();
+    let strings = Strings::of(rows.iter().map(|row| row.name));
     for _ in &rows {
         writer.reserve_symbol_index(None);
     }
     writer.reserve_symtab();
-    writer.reserve_strtab().map_err(refuse)?;
+    let strings_at = writer.reserve(strings.table.len() as u64, 1);
     writer.reserve_shstrtab().map_err(refuse)?;
     writer.reserve_section_headers();
 
     writer.write_file_header(&write::FileHeader::from_raw(LE, header)).map_err(refuse)?;
     writer.pad_until(bytes.len() as u64);
     writer.write_null_symbol();
-    for (row, &name) in rows.iter().zip(&names) {
-        writer.write_symbol(&write::Sym {
-            section: None,
-            st_name: writer.string_offset(Some(name)),
-            st_info: row.info,
-            st_other: elf::SymbolOther(0),
-            st_shndx: row.section,
-            st_value: row.address,
-            st_size: row.size,
-        });
+    // Local ones come first, as the format wants it.
+    let is_local = |row: &Row<'_>| row.info.st_bind() == elf::STB_LOCAL;
+    for local in [true, false] {
+        for (row, &st_name) in rows.iter().zip(&strings.offsets).filter(|(row, _)| is_local(row) == local) {
+            writer.write_symbol(&write::Sym {
+                section: None,
+                st_name,
+                st_info: row.info,
+                st_other: elf::SymbolOther(0),
+                st_shndx: row.section,
+                st_value: row.address,
+                st_size: row.size,
+            });
+        }
     }
-    writer.write_strtab();
+    writer.write(&strings.table);
     writer.write_shstrtab();
     writer.write_null_section_header();
     for (section, name) in table.iter().skip(1).zip(section_names) {
@@ -167,9 +172,16 @@ fn written<H: FileHeader<Endian = LE>>(image: &Image, bytes: &[u8]) -> Result<Ar
         header.sh_name = writer.section_name_offset(Some(name));
         writer.write_section_header(&header);
     }
-    let locals = rows.iter().take_while(|row| row.info.st_bind() == elf::STB_LOCAL).count();
+    let locals = rows.iter().filter(|row| is_local(row)).count();
     writer.write_symtab_section_header(locals as u32 + 1);
-    writer.write_strtab_section_header();
+    writer.write_section_header(&write::SectionHeader {
+        sh_name: writer.section_name_offset(Some(strings_name)),
+        sh_type: elf::SHT_STRTAB,
+        sh_offset: strings_at,
+        sh_size: strings.table.len() as u64,
+        sh_addralign: 1,
+        ..write::SectionHeader::default()
+    });
     // The program headers are among the bytes and stay there: e_phoff, then e_phentsize and e_phnum.
     for field in if header.is_class_64() { [32..40, 54..58] } else { [28..32, 42..46] } {
         if let (Some(to), Some(from)) = (out.head.get_mut(field.clone()), bytes.get(field)) {

@@ -1,0 +1,66 @@
+//! A string table of an ELF file in which a string that another ends with is part of that one, as linkers make them.
+
+/// The table, and where each string is in it.
+pub(super) struct Strings {
+    /// A zero, and the strings, each with a zero behind it.
+    pub table: Vec<u8>,
+    /// The offset of each string, in the order in which they were given.
+    pub offsets: Vec<u32>,
+}
+
+impl Strings {
+    /// Of strings that have no zeros, all of which fit 32 bits.
+    pub(super) fn of<'s>(strings: impl ExactSizeIterator<Item = &'s str> + Clone) -> Strings {
+        let listed: Vec<&[u8]> = strings.map(str::as_bytes).collect();
+        // By their bytes from the last to the first: a string comes right before those that end with it.
+        let mut order: Vec<u128> =
+            (0..).zip(&listed).map(|(number, string)| last_bytes(string) << 32 | number).collect();
+        order.sort_unstable();
+        let at = |key: &u128| listed[(key & u128::from(u32::MAX)) as usize];
+        for alike in order.chunk_by_mut(|a, b| a >> 32 == b >> 32) {
+            alike.sort_unstable_by(|a, b| at(a).iter().rev().cmp(at(b).iter().rev()));
+        }
+        let mut table = Vec::with_capacity(listed.iter().map(|string| string.len() + 1).sum::<usize>() + 1);
+        table.push(0);
+        let mut offsets = vec![0; listed.len()];
+        let mut last: &[u8] = &[];
+        for key in order.iter().rev() {
+            let string = at(key);
+            if !last.ends_with(string) {
+                table.extend_from_slice(string);
+                table.push(0);
+                last = string;
+            }
+            offsets[(key & u128::from(u32::MAX)) as usize] = (table.len() - string.len() - 1) as u32;
+        }
+        Strings { table, offsets }
+    }
+}
+
+/// The last eight bytes of a string, the last of them the highest; zeros where it has fewer.
+fn last_bytes(string: &[u8]) -> u128 {
+    let mut bytes = [0; 8];
+    let n = string.len().min(8);
+    bytes[8 - n..].copy_from_slice(&string[string.len() - n..]);
+    u64::from_le_bytes(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object::write::StringTable;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_table_is_the_one_that_the_library_makes(names in proptest::collection::vec("[ab_]{0,12}", 0..60)) {
+            let mut library = StringTable::default();
+            let ids: Vec<_> = names.iter().map(|name| library.add(name.as_bytes())).collect();
+            let mut bytes = vec![0];
+            library.write(&mut bytes, 1).unwrap();
+            let ours = Strings::of(names.iter().map(String::as_str));
+            prop_assert_eq!(ours.table, bytes);
+            prop_assert_eq!(ours.offsets, ids.into_iter().map(|id| library.get_offset(id)).collect::<Vec<_>>());
+        }
+    }
+}
