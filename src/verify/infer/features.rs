@@ -3,7 +3,7 @@
 //! A cluster of several features votes on one of them once the others are decided, so they are decided in turns: first
 //! those that most sites vote on.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::{ENOUGH, Inference, Unknown};
 use crate::plan::Pass;
@@ -18,7 +18,8 @@ impl Inference<'_, '_, '_> {
     pub(super) fn features(&mut self) {
         let map = self.map;
         let Some(table) = &map.tables.alternatives else { return };
-        let mut decided: HashMap<u16, bool> = self.known.features.clone();
+        let mut decided: BTreeMap<u16, bool> =
+            self.known.features.iter().map(|(&number, &is_there)| (number, is_there)).collect();
         let numbers = map.info.numbers;
         let mode = self.state.branches;
         if self.settled(Unknown::Branches) {
@@ -62,15 +63,15 @@ impl Inference<'_, '_, '_> {
                 decided.insert(feature, value);
             }
         }
-        let mut counts: HashMap<u16, [u32; 2]> = HashMap::new();
+        let mut counts: BTreeMap<u16, [u32; 2]> = BTreeMap::new();
         for constraint in &constraints {
             for (at, &feature) in constraint.features.iter().enumerate() {
                 // What the site says of this one, all others being as they are.
                 let others = constraint.restricted(&decided, Some(at));
                 let says = |value: u8| others.iter().any(|&m| m >> at & 1 == value);
                 match (says(0), says(1)) {
-                    (true, false) => counts.entry(feature).or_default()[0] += 1,
-                    (false, true) => counts.entry(feature).or_default()[1] += 1,
+                    (true, false) => counts.entry(feature).or_default()[0] += constraint.sites,
+                    (false, true) => counts.entry(feature).or_default()[1] += constraint.sites,
                     _ => {}
                 }
             }
@@ -99,10 +100,12 @@ impl Inference<'_, '_, '_> {
     }
 
     /// What each site of `.altinstructions` says; and those that hold no legal form.
-    fn constraints(&mut self, decided: &HashMap<u16, bool>) -> (Vec<Constraint>, Vec<Changed>) {
+    fn constraints(&mut self, decided: &BTreeMap<u16, bool>) -> (Vec<Constraint>, Vec<Changed>) {
         let map = self.map;
-        let (mut constraints, mut changed) = (Vec::new(), Vec::new());
-        let Some(table) = &map.tables.alternatives else { return (constraints, changed) };
+        let mut changed = Vec::new();
+        // How many clusters say the same of the same features.
+        let mut alike: BTreeMap<_, u32> = BTreeMap::new();
+        let Some(table) = &map.tables.alternatives else { return (Vec::new(), changed) };
         for cluster in map.group(Pass::Alternatives) {
             let mut features: Vec<u16> = Vec::new();
             for visit in map.visits(cluster) {
@@ -137,10 +140,11 @@ impl Inference<'_, '_, '_> {
             if fitting.is_empty() {
                 changed.push(Changed { features, distances });
             } else if fitting.len() < usize::from(all) {
-                constraints.push(Constraint { features, fitting });
+                *alike.entry((features, fitting)).or_default() += 1;
             }
         }
-        (constraints, changed)
+        let constraint = |((features, fitting), sites)| Constraint { features, fitting, sites };
+        (alike.into_iter().map(constraint).collect(), changed)
     }
 }
 
@@ -152,7 +156,7 @@ struct Changed {
 }
 
 /// The value of a feature that clusters without a legal form are nearer to, those that are not decided being absent.
-fn nearer(changed: &[Changed], decided: &HashMap<u16, bool>, feature: u16) -> Option<bool> {
+fn nearer(changed: &[Changed], decided: &BTreeMap<u16, bool>, feature: u16) -> Option<bool> {
     let mut distances = [0, 0];
     for cluster in changed {
         let Some(at) = cluster.features.iter().position(|&other| other == feature) else { continue };
@@ -165,15 +169,17 @@ fn nearer(changed: &[Changed], decided: &HashMap<u16, bool>, feature: u16) -> Op
     (distances[0] != distances[1]).then_some(distances[1] < distances[0])
 }
 
-/// What one cluster says of the features it depends on: the assignments that explain it, a bit a feature.
+/// What clusters that say the same say of the features they depend on: the assignments that explain them, a bit a feature.
 struct Constraint {
     features: Vec<u16>,
     fitting: Vec<u8>,
+    /// How many clusters these are.
+    sites: u32,
 }
 
 impl Constraint {
     /// The assignments that agree with what is decided, the feature `free` aside.
-    fn restricted(&self, decided: &HashMap<u16, bool>, free: Option<usize>) -> Vec<u8> {
+    fn restricted(&self, decided: &BTreeMap<u16, bool>, free: Option<usize>) -> Vec<u8> {
         let agrees = |m: u8| {
             self.features.iter().enumerate().all(|(at, feature)| {
                 free == Some(at) || decided.get(feature).is_none_or(|&value| value == (m >> at & 1 != 0))
@@ -184,8 +190,8 @@ impl Constraint {
 }
 
 /// What can be decided next: all features that enough sites vote on, else the one that most sites vote on.
-fn next_turn(constraints: &[Constraint], decided: &HashMap<u16, bool>) -> Option<Vec<(u16, bool)>> {
-    let mut counts: HashMap<u16, [u32; 2]> = HashMap::new();
+fn next_turn(constraints: &[Constraint], decided: &BTreeMap<u16, bool>) -> Option<Vec<(u16, bool)>> {
+    let mut counts: BTreeMap<u16, [u32; 2]> = BTreeMap::new();
     for constraint in constraints {
         if constraint.features.iter().all(|feature| decided.contains_key(feature)) {
             continue;
@@ -195,7 +201,7 @@ fn next_turn(constraints: &[Constraint], decided: &HashMap<u16, bool>) -> Option
         for (at, feature) in constraint.features.iter().enumerate() {
             let value = first >> at & 1;
             if !decided.contains_key(feature) && rest.iter().all(|m| m >> at & 1 == value) {
-                counts.entry(*feature).or_default()[usize::from(value)] += 1;
+                counts.entry(*feature).or_default()[usize::from(value)] += constraint.sites;
             }
         }
     }
