@@ -387,7 +387,7 @@ class Columns:
     def written(
         self, form: str, sites: list[int] | None = None, *, names: bool = True, slide: int = 0, jobs: int = 1
     ) -> Written:
-        """All sites, or some, in pieces of text; `form` is ``json``, ``jsonl``, ``csv`` or ``text``. With `slide`, the
+        """All sites, or some, in pieces of UTF-8; `form` is ``json``, ``jsonl``, ``csv`` or ``text``. With `slide`, the
         KASLR offset, run-time addresses stand beside the linked ones."""
 
     def arrow(self, sites: list[int] | None = None) -> object:
@@ -400,10 +400,10 @@ class Columns:
 
 @final
 class Written:
-    """Sites on their way out: an iterator of strings."""
+    """Sites on their way out: an iterator of bytes."""
 
     def __iter__(self) -> Written: ...
-    def __next__(self) -> str: ...
+    def __next__(self) -> bytes: ...
 
 @final
 class Boot:

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyMemoryView};
+use pyo3::types::{PyBytes, PyCapsule, PyMemoryView};
 
 use crate::error::{Error, Result};
 use crate::image;
@@ -201,7 +201,7 @@ impl Columns {
         ))
     }
 
-    /// All sites, or some, written piece by piece: an iterator of strings. `form` is `json`, `jsonl`, `csv` or `text`.
+    /// All sites, or some, written piece by piece in UTF-8: an iterator of bytes. `form` is `json`, `jsonl`, `csv` or `text`.
     #[pyo3(signature = (form, sites = None, *, names = true, slide = 0, jobs = 1))]
     fn written(
         &self,
@@ -287,7 +287,7 @@ impl Columns {
     }
 }
 
-/// Sites on their way out: an iterator of strings.
+/// Sites on their way out: an iterator of bytes.
 #[pyclass(module = "pvops._core")]
 pub struct Written {
     image: Arc<image::Image>,
@@ -329,20 +329,29 @@ impl Written {
         slf
     }
 
-    fn __next__(&mut self, py: Python<'_>) -> Option<String> {
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         if self.next >= self.sites.len() {
-            return None;
+            return Ok(None);
         }
         let starts: Vec<usize> = (self.next..self.sites.len()).step_by(BATCH).take(self.jobs).collect();
         self.next = self.sites.len().min(self.next + starts.len() * BATCH);
         let this = &*self;
-        Some(py.detach(|| match starts.as_slice() {
-            [one] => this.some(*one),
+        let pieces: Vec<String> = py.detach(|| match starts.as_slice() {
+            [one] => vec![this.some(*one)],
             several => std::thread::scope(|scope| {
                 let threads: Vec<_> = several.iter().map(|&from| scope.spawn(move || this.some(from))).collect();
                 // A panic of a thread is one of this call.
                 threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
             }),
-        }))
+        });
+        let made = PyBytes::new_with(py, pieces.iter().map(String::len).sum(), |mut out| {
+            for piece in &pieces {
+                let (to, rest) = out.split_at_mut(piece.len());
+                to.copy_from_slice(piece.as_bytes());
+                out = rest;
+            }
+            Ok(())
+        });
+        made.map(Some)
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::order;
+use super::parts::Parts;
 use super::rows::{Part, Row};
 use super::tables::Tables;
 use crate::error::{Error, Result};
@@ -32,8 +33,8 @@ pub struct Columns {
     tables: Arc<Tables>,
     /// Where the op of each number lies in memory.
     slots: HashMap<u64, u32>,
-    /// The tables, each with the number of its first row when they are counted one after the other.
-    parts: Vec<(u32, Part)>,
+    /// The tables, their rows numbered one table after the other.
+    parts: Parts,
     /// Address of the site of each row, as linked.
     address: Vec<u64>,
     /// The number of each row.
@@ -80,18 +81,16 @@ impl Columns {
         slots: HashMap<u64, u32>,
         range: Range<u64>,
     ) -> Result<Columns> {
-        let (mut parts, mut rows) = (Vec::new(), 0_usize);
+        let mut lengths = Vec::new();
         for name in names {
-            for part in tables.parts(name)? {
-                parts.push((rows as u32, part));
-                rows += tables.len_of(part);
-            }
+            lengths.extend(tables.parts(name)?.into_iter().map(|part| (part, tables.len_of(part))));
         }
-        if u32::try_from(rows).is_err() {
+        let rows = lengths.iter().map(|(_, len)| len).sum();
+        let Some(parts) = Parts::of(&lengths) else {
             return Err(Error::table(format!("{rows} rows: more than any kernel has")));
-        }
+        };
         let mut listed = Vec::with_capacity(rows);
-        for &(_, part) in &parts {
+        for part in parts.iter() {
             tables.push_addresses(part, &mut listed);
         }
         // Rows that name no site have address 0.
@@ -130,8 +129,7 @@ impl Columns {
 
     /// Puts the sites of .parainstructions before all others, in the order of their rows.
     fn put_paravirt_first(&mut self) {
-        let Some(place) = self.parts.iter().position(|(_, part)| part.is_paravirt()) else { return };
-        let numbers = self.parts[place].0..self.parts.get(place + 1).map_or(u32::MAX, |next| next.0);
+        let numbers = self.parts.paravirt();
         if numbers.is_empty() {
             return;
         }
@@ -189,21 +187,23 @@ impl Columns {
 
     /// The table of a row, among [`TABLES`](super::rows::TABLES), and its place in the table or in that of its constant.
     pub(super) fn place_of(&self, row: usize) -> (Part, usize) {
-        let number = self.order[row];
-        // The last that does not begin behind it: one without rows begins where the next does, and the first at 0.
-        let (from, part) = self.parts[self.parts.partition_point(|(from, _)| *from <= number) - 1];
-        (part, (number - from) as usize)
+        self.parts.place(self.order[row])
     }
 
     /// A row.
     pub fn row(&self, row: usize) -> Row {
+        self.table_and_row(row).1
+    }
+
+    /// A row's table, among [`TABLES`](super::rows::TABLES), and the row.
+    pub(super) fn table_and_row(&self, row: usize) -> (u8, Row) {
         let (part, index) = self.place_of(row);
         // Numbers of rows that name no site were left out.
         let mut found = self.tables.row(&self.image, part, index).unwrap_or_default();
         if found.direct_call == Some(true) {
             found.op_type = direct_op(&self.image, found.address, &self.slots);
         }
-        found
+        (part.table(), found)
     }
 
     /// The table of a row, among [`TABLES`](super::rows::TABLES).

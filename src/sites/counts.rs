@@ -1,5 +1,7 @@
 //! How many rows and sites there are, by what people ask for.
 
+use std::ops::RangeInclusive;
+
 use super::columns::Columns;
 use super::rows::TABLES;
 use crate::image::Image;
@@ -21,33 +23,35 @@ impl<'a> Counts<'a> {
     /// Counts the rows of some sites.
     pub fn of(columns: &Columns, image: &'a Image, sites: impl IntoIterator<Item = u32>) -> Counts<'a> {
         let (mut rows, mut seen) = ([0; TABLES.len()], vec![]);
-        let (mut sections, mut ops) = (vec![], vec![]);
+        let (mut sections, mut ops): (Vec<(&str, usize)>, _) = (vec![], vec![]);
         let mut shared: Vec<(u16, usize, usize)> = Vec::new();
-        // Most sites lie in the section of the site before.
-        let mut around: Option<(std::ops::RangeInclusive<u64>, &str)> = None;
+        // Most sites lie in the section of the site before: its addresses, and its place among the counts.
+        let mut around: Option<(RangeInclusive<u64>, usize)> = None;
         for site in sites {
             let site = site as usize;
-            let (mut tables, mut several) = (0_u16, false);
+            let (mut tables, mut several, mut op) = (0_u16, false, None);
             for row in columns.rows_of(site) {
-                let table = columns.table_of(row);
+                let part = columns.place_of(row).0;
+                let table = part.table();
                 if rows[usize::from(table)] == 0 {
                     seen.push(table);
                 }
                 rows[usize::from(table)] += 1;
                 several |= tables != 0 && tables & 1 << table == 0;
                 tables |= 1 << table;
+                if op.is_none() && part.may_call_op() {
+                    op = columns.row(row).op_type;
+                }
             }
             let address = columns.site_address(site);
-            let section = match &around {
-                Some((range, name)) if range.contains(&address) => *name,
-                _ => {
-                    let found = image.section_at(address);
-                    around = found.map(|section| (section.address..=section.end() - 1, section.name.as_str()));
-                    found.map_or("", |section| section.name.as_str())
-                }
-            };
-            count(&mut sections, section);
-            if let Some(op) = columns.op_of(site) {
+            if let Some((_, place)) = around.as_ref().filter(|(range, _)| range.contains(&address)) {
+                sections[*place].1 += 1;
+            } else {
+                let found = image.section_at(address);
+                let place = count(&mut sections, found.map_or("", |section| section.name.as_str()));
+                around = found.map(|section| (section.address..=section.end() - 1, place));
+            }
+            if let Some(op) = op {
                 count(&mut ops, op);
             }
             if several {
@@ -77,10 +81,12 @@ impl<'a> Counts<'a> {
     }
 }
 
-/// Counts one more of something, among few kinds, in the order in which they first come.
-fn count<T: PartialEq>(counts: &mut Vec<(T, usize)>, kind: T) {
-    match counts.iter_mut().find(|(known, _)| *known == kind) {
+/// Counts one more of something, among few kinds, in the order in which they first come; where that count is.
+fn count<T: PartialEq>(counts: &mut Vec<(T, usize)>, kind: T) -> usize {
+    let place = counts.iter().position(|(known, _)| *known == kind).unwrap_or(counts.len());
+    match counts.get_mut(place) {
         Some((_, n)) => *n += 1,
         None => counts.push((kind, 1)),
     }
+    place
 }

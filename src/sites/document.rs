@@ -7,9 +7,10 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 
 use super::columns::Columns;
-use super::listing::hex;
 use super::rows::{Row, TABLES};
-use crate::image::Image;
+use super::text::{csv_field, decimal, hex, hexadecimal, is_plain, json_string, json_text};
+use crate::image::kallsyms::Symbols;
+use crate::image::{Image, Section};
 use crate::insn::Disassembler;
 
 /// How sites are written.
@@ -63,44 +64,91 @@ pub struct Writer<'a> {
     pub last: Cell<usize>,
 }
 
+/// A site on its way out.
+struct Site<'a> {
+    address: u64,
+    section: &'a str,
+    place: Option<(&'a str, u64)>,
+    bytes: &'a [u8],
+}
+
+/// What sites are read with, one after the other.
+struct Reader<'a, 'b> {
+    writer: &'b Writer<'a>,
+    symbols: Option<&'a Symbols>,
+    /// That of the last site: most lie in the section of the one before.
+    section: Option<&'a Section>,
+    /// The rows of the last site, each with its table.
+    rows: Vec<(u8, Row)>,
+}
+
+impl<'a, 'b> Reader<'a, 'b> {
+    fn new(writer: &'b Writer<'a>) -> Reader<'a, 'b> {
+        let symbols = writer.names.then(|| writer.image.symbols().ok().flatten()).flatten();
+        Reader { writer, symbols, section: None, rows: Vec::new() }
+    }
+
+    /// Reads a site and its rows.
+    fn read(&mut self, site: usize) -> Site<'a> {
+        let Writer { image, columns, last, .. } = self.writer;
+        let address = columns.site_address(site);
+        if !self.section.is_some_and(|section| section.contains(address)) {
+            self.section = image.section_at(address);
+        }
+        let section = self.section;
+        self.rows.clear();
+        self.rows.extend(columns.rows_of(site).map(|row| columns.table_and_row(row)));
+        let place = self.symbols.and_then(|symbols| symbols.at_near(address, last));
+        let bytes = |len: u16| match section {
+            Some(section) => {
+                let at = usize::try_from(address - section.address).ok()?;
+                image.section_bytes(section).get(at..)?.get(..usize::from(len))
+            }
+            None => image.read(address, len.into()),
+        };
+        // Where not all of it is in the image, what the first row covers of it.
+        let longest = self.rows.iter().map(|(_, row)| row.len).max().unwrap_or(0);
+        let first = self.rows.first().map_or(0, |(_, row)| row.len);
+        Site {
+            address,
+            section: section.map_or("", |section| &section.name),
+            place: place.filter(|&(_, offset)| offset == 0 || section.is_some()),
+            bytes: bytes(longest).or_else(|| bytes(first)).unwrap_or_default(),
+        }
+    }
+}
+
 /// One row's members in the order of the document: name, and value as JSON.
 struct Members<'a, 'b> {
     writer: &'b Writer<'a>,
     table: &'static str,
-    row: Row,
+    row: &'b Row,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
     /// Appends some sites. `first`: nothing of the list stands before them.
     pub fn write(&self, out: &mut String, form: Form, sites: &[u32], first: bool) {
-        match form {
-            Form::Json => {
-                for (i, &site) in sites.iter().enumerate() {
+        if form == Form::Text {
+            let mut disassembler = Disassembler::new(self.image.bits());
+            return sites.iter().for_each(|&site| self.text(out, site as usize, &mut disassembler));
+        }
+        let mut reader = Reader::new(self);
+        for (i, &number) in sites.iter().enumerate() {
+            let site = reader.read(number as usize);
+            let members = reader.rows.iter().map(|(table, row)| Members {
+                writer: self,
+                table: TABLES[usize::from(*table)],
+                row,
+            });
+            match form {
+                Form::Json => {
                     out.push_str(if first && i == 0 { "\n" } else { ",\n" });
-                    self.json(out, site as usize);
+                    self.json(out, &site, members);
                 }
-            }
-            Form::JsonLines => self.each_row(sites, |site, row| self.json_line(out, site, row)),
-            Form::Csv => self.each_row(sites, |site, row| self.csv_line(out, site, row)),
-            Form::Text => {
-                let mut disassembler = Disassembler::new(self.image.bits());
-                for &site in sites {
-                    self.text(out, site as usize, &mut disassembler);
-                }
+                Form::JsonLines => members.for_each(|row| self.json_line(out, &site, &row)),
+                _ => members.for_each(|row| self.csv_line(out, &site, &row)),
             }
         }
-    }
-
-    fn each_row(&self, sites: &[u32], mut write: impl FnMut(usize, usize)) {
-        for &site in sites {
-            for row in self.columns.rows_of(site as usize) {
-                write(site as usize, row);
-            }
-        }
-    }
-
-    fn members(&self, row: usize) -> Members<'_, '_> {
-        Members { writer: self, table: TABLES[usize::from(self.columns.table_of(row))], row: self.columns.row(row) }
     }
 
     fn place(&self, address: u64) -> Option<(&str, u64)> {
@@ -114,25 +162,20 @@ impl Writer<'_> {
         }
     }
 
-    fn section(&self, address: u64) -> &str {
-        self.image.section_at(address).map_or("", |section| &section.name)
-    }
-
     /// `"address": …, "section": …, "symbol": …`, with `between` the members.
-    fn json_head(&self, out: &mut String, site: usize, between: &str) {
-        let address = self.columns.site_address(site);
+    fn json_head(&self, out: &mut String, site: &Site<'_>, between: &str) {
         out.push_str("\"address\": \"");
-        hexadecimal(out, address);
+        hexadecimal(out, site.address);
         out.push('"');
         out.push_str(between);
         if self.slide != 0 {
-            let _ = write!(out, "\"runtime_address\": \"{:#x}\"{between}", address.wrapping_add(self.slide));
+            let _ = write!(out, "\"runtime_address\": \"{:#x}\"{between}", site.address.wrapping_add(self.slide));
         }
         out.push_str("\"section\": ");
-        json_string(out, self.section(address));
+        json_string(out, site.section);
         out.push_str(between);
         out.push_str("\"symbol\": ");
-        match self.place(address) {
+        match site.place {
             Some((name, offset)) => {
                 out.push('"');
                 json_text(out, name);
@@ -144,43 +187,39 @@ impl Writer<'_> {
         }
     }
 
-    fn json_bytes(&self, out: &mut String, site: usize) {
-        out.push_str("\"bytes\": \"");
-        hex(out, self.columns.bytes_of(site), "");
-        out.push('"');
-    }
-
-    fn json(&self, out: &mut String, site: usize) {
+    fn json<'b>(&self, out: &mut String, site: &Site<'_>, rows: impl Iterator<Item = Members<'a, 'b>>)
+    where
+        'a: 'b,
+    {
         out.push_str("  {\n   ");
         self.json_head(out, site, ",\n   ");
         out.push_str(",\n   ");
-        self.json_bytes(out, site);
+        json_bytes(out, site);
         out.push_str(",\n   \"rows\": [");
-        for (i, row) in self.columns.rows_of(site).enumerate() {
+        for (i, row) in rows.enumerate() {
             out.push_str(if i == 0 { "\n    {\n     " } else { ",\n    {\n     " });
-            self.members(row).json(out, ",\n     ");
+            row.json(out, ",\n     ");
             out.push_str("\n    }");
         }
         out.push_str("\n   ]\n  }");
     }
 
-    fn json_line(&self, out: &mut String, site: usize, row: usize) {
+    fn json_line(&self, out: &mut String, site: &Site<'_>, row: &Members<'_, '_>) {
         out.push('{');
         self.json_head(out, site, ", ");
         out.push_str(", ");
-        self.members(row).json(out, ", ");
+        row.json(out, ", ");
         out.push_str(", ");
-        self.json_bytes(out, site);
+        json_bytes(out, site);
         out.push_str("}\n");
     }
 
-    fn csv_line(&self, out: &mut String, site: usize, row: usize) {
-        let address = self.columns.site_address(site);
-        hexadecimal(out, address);
+    fn csv_line(&self, out: &mut String, site: &Site<'_>, row: &Members<'_, '_>) {
+        hexadecimal(out, site.address);
         out.push(',');
-        csv_field(out, self.section(address));
+        csv_field(out, site.section);
         out.push(',');
-        match self.place(address) {
+        match site.place {
             Some((name, offset)) if is_plain(name) => {
                 out.push_str(name);
                 out.push('+');
@@ -190,10 +229,10 @@ impl Writer<'_> {
             None => {}
         }
         out.push(',');
-        self.members(row).csv(out);
-        hex(out, self.columns.bytes_of(site), "");
+        row.csv(out);
+        hex(out, site.bytes, "");
         if self.slide != 0 {
-            let _ = write!(out, ",{:#x}", address.wrapping_add(self.slide));
+            let _ = write!(out, ",{:#x}", site.address.wrapping_add(self.slide));
         }
         out.push('\n');
     }
@@ -322,78 +361,8 @@ impl Members<'_, '_> {
     }
 }
 
-/// A string as JSON has it, in ASCII.
-fn json_string(out: &mut String, text: &str) {
+fn json_bytes(out: &mut String, site: &Site<'_>) {
+    out.push_str("\"bytes\": \"");
+    hex(out, site.bytes, "");
     out.push('"');
-    json_text(out, text);
-    out.push('"');
-}
-
-/// What stands between the quotes of a string.
-fn json_text(out: &mut String, text: &str) {
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
-        return out.push_str(text);
-    }
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            ' '..='~' => out.push(c),
-            _ => {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-}
-
-/// A number as `{:#x}` has it. That takes five times as long, and a long list has a million.
-fn hexadecimal(out: &mut String, value: u64) {
-    out.push_str("0x");
-    for digit in (0..(u64::BITS - value.leading_zeros()).div_ceil(4).max(1)).rev() {
-        out.push(char::from(b"0123456789abcdef"[(value >> (4 * digit) & 15) as usize]));
-    }
-}
-
-/// A number as `{}` has it.
-fn decimal(out: &mut String, mut value: u64) {
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
-    while at > 0 && (value > 0 || at == digits.len()) {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-    }
-    digits[at..].iter().for_each(|&digit| out.push(char::from(digit)));
-}
-
-/// Whether a field of CSV stands as it is.
-fn is_plain(text: &str) -> bool {
-    !text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r'))
-}
-
-/// A field of CSV, in quotes where it has to be (RFC 4180).
-fn csv_field(out: &mut String, text: &str) {
-    if is_plain(text) {
-        out.push_str(text);
-    } else {
-        let _ = write!(out, "\"{}\"", text.replace('"', "\"\""));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_the_standard_library_does() {
-        for value in (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 9]).chain([u64::MAX]) {
-            let mut out = String::new();
-            hexadecimal(&mut out, value);
-            decimal(&mut out, value);
-            assert_eq!(out, format!("{value:#x}{value}"));
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::text::hex;
 use crate::image::Image;
 use crate::insn::{Disassembler, Namer};
 use crate::sites::Site;
@@ -36,16 +37,6 @@ pub fn listing(image: &Image, sites: &[Site], ops: &[String], namer: Namer<'_>) 
         out.push('\n');
     }
     out
-}
-
-/// Bytes as two hex digits each, with something behind each of them. `write!` takes ten times as long.
-pub(super) fn hex(out: &mut String, bytes: &[u8], behind: &str) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for &byte in bytes {
-        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        out.push(char::from(DIGITS[usize::from(byte & 15)]));
-        out.push_str(behind);
-    }
 }
 
 fn op_name(ops: &[String], op_type: u8) -> std::borrow::Cow<'_, str> {

@@ -13,26 +13,43 @@ pub(super) fn by_address(addresses: &[u64]) -> Vec<u32> {
     let bits = u64::BITS - (high - low).leading_zeros();
     let passes = bits.div_ceil(DIGIT).max(1);
     let digit = bits.div_ceil(passes);
-    let mut order: Vec<u32> = (0..addresses.len() as u32).collect();
-    let mut next = vec![0; order.len()];
+    let offsets = addresses.iter().map(|address| address - low);
+    if bits > u32::BITS {
+        return sorted(offsets.zip(0..).collect(), passes, digit, |offset, from| offset >> from);
+    }
+    // Half as much to move.
+    let offsets = offsets.map(|offset| offset as u32);
+    sorted(offsets.zip(0..).collect(), passes, digit, |offset, from| u64::from(offset >> from))
+}
+
+/// The numbers of these (key, number) by key: `shifted` moves a bit of a key to the lowest place.
+fn sorted<K: Copy + Default>(
+    mut keys: Vec<(K, u32)>,
+    passes: u32,
+    digit: u32,
+    shifted: impl Fn(K, u32) -> u64,
+) -> Vec<u32> {
+    let mut next = vec![(K::default(), 0); keys.len()];
+    let mut places = vec![0_u32; 1 << digit];
+    let mask = places.len() - 1;
     for pass in 0..passes {
-        let of = |&number: &u32| ((addresses[number as usize] - low) >> (pass * digit)) as usize & ((1 << digit) - 1);
-        let mut places = vec![0_u32; 1 << digit];
-        for number in &order {
-            places[of(number)] += 1;
+        let of = |key: K| shifted(key, pass * digit) as usize & mask;
+        places.fill(0);
+        for &(key, _) in &keys {
+            places[of(key)] += 1;
         }
         let mut before = 0;
         for place in &mut places {
             before += std::mem::replace(place, before);
         }
-        for number in &order {
-            let place = &mut places[of(number)];
-            next[*place as usize] = *number;
+        for &entry in &keys {
+            let place = &mut places[of(entry.0)];
+            next[*place as usize] = entry;
             *place += 1;
         }
-        std::mem::swap(&mut order, &mut next);
+        std::mem::swap(&mut keys, &mut next);
     }
-    order
+    keys.into_iter().map(|(_, number)| number).collect()
 }
 
 #[cfg(test)]

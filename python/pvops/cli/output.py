@@ -90,6 +90,17 @@ def print_rows(format_: str, rows: Iterable[Mapping[str, object]], columns: Sequ
     writer.writerows(rows)
 
 
+def print_pieces(pieces: Iterable[bytes]) -> None:
+    """Text on stdout that comes in pieces of UTF-8: ASCII goes there as it is."""
+    raw = getattr(sys.stdout, "buffer", None)
+    for piece in pieces:
+        if raw is not None and piece.isascii():
+            sys.stdout.flush()
+            raw.write(piece)
+        else:
+            sys.stdout.write(piece.decode())
+
+
 def error_document(error: Exception) -> dict[str, object]:
     """An error under ``--json``."""
     document: dict[str, object] = {"schema": "pvops.error/1", "error": type(error).__name__, "message": str(error)}

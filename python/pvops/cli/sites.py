@@ -51,8 +51,8 @@ def _chosen(kernel: Kernel, args: argparse.Namespace) -> Sites:
     return sites.for_op(args.op)
 
 
-def _written(sites: Sites, form: str, args: argparse.Namespace) -> Iterator[str]:
-    """The sites in pieces, as the core writes them."""
+def _written(sites: Sites, form: str, args: argparse.Namespace) -> Iterator[bytes]:
+    """The sites in pieces of UTF-8, as the core writes them."""
     return sites.columns.written(form, sites.chosen, names=args.names, slide=args.slid, jobs=jobs())
 
 
@@ -82,8 +82,7 @@ def _print_json(kernel: Kernel, args: argparse.Namespace) -> None:
         return
     pieces = _written(sites, "json", args)
     sys.stdout.write(text.removesuffix("\n}") + ',\n "sites": [')
-    for piece in pieces:
-        sys.stdout.write(piece)
+    output.print_pieces(pieces)
     sys.stdout.write("\n ]\n}\n" if len(sites) else "]\n}\n")
 
 
@@ -94,8 +93,7 @@ def _print_rows(kernel: Kernel, args: argparse.Namespace) -> None:
     if args.format_ == "csv":
         slid = ["runtime_address"] if args.slid else []
         sys.stdout.write(",".join([*sites.columns.csv_columns(), *slid]) + "\n")
-    for piece in pieces:
-        sys.stdout.write(piece)
+    output.print_pieces(pieces)
 
 
 def layouts(kernel: Kernel, table: str | None = None) -> dict[str, str]:
@@ -127,9 +125,9 @@ def counts(sites: Sites) -> dict[str, object]:
 def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
     style = terminal.Style(args.color)
     head = f"{style.bold(kernel.release or kernel.name)}  {kernel.arch}  {kernel.image.container}"
-    lines: Iterable[str]
+    lines: Iterable[bytes]
     if args.table == "paravirt" and args.op is None and not args.slid:
-        summary, lines = paravirt_summary(kernel), [_paravirt_listing(kernel, args)]
+        summary, lines = paravirt_summary(kernel), [_paravirt_listing(kernel, args).encode()]
     else:
         sites = _chosen(kernel, args)
         summary, lines = (
@@ -140,8 +138,7 @@ def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
     sys.stdout.write("\n".join([head, *summary]) + "\n")
     if not args.summary:
         sys.stdout.write("\n")
-        for line in lines:
-            sys.stdout.write(line)
+        output.print_pieces(lines)
 
 
 def _paravirt_listing(kernel: Kernel, args: argparse.Namespace) -> str:
