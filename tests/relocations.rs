@@ -44,6 +44,17 @@ fn applying_moves_and_applying_back_returns() {
 }
 
 #[test]
+fn an_image_of_32_bits_moves_downwards_as_far_as_kernels_lie() {
+    let recipe = Recipe::new(Bits::B32);
+    let image = recipe.image();
+    let slide = (-0xf0_0000i64) as u64;
+    let down = image.moved(slide).unwrap();
+    assert!(down.read(recipe.text().wrapping_add(slide), TEXT_SIZE).unwrap() == &recipe.moved(slide)[..TEXT_SIZE]);
+    assert!(image.moved((-0x9000_0000i64) as u64).unwrap_err().to_string().contains("leaves the address space"));
+    assert!(image.moved(0x4000_0000).unwrap_err().to_string().contains("leaves the address space"));
+}
+
+#[test]
 fn each_field_tells_the_slide() {
     for kind in [RelocationKind::Word64, RelocationKind::Word32, RelocationKind::Inverse32] {
         for slide in [0, 0x1240_0000, (-0x20_0000i64) as u64] {

@@ -253,10 +253,13 @@ class Kernel(KernelImage):
     def moved(self, slide: int) -> Kernel:
         """The same kernel where one that slid has it: every address, and every field that holds one, moved.
 
+        Args:
+            slide: in bytes; below 0, or as the same number modulo 2**64, where it runs below where it was linked.
+
         Raises:
-            ImageError: the image does not say where its addresses stand.
+            ImageError: the image does not say where its addresses stand, or would leave the address space.
         """
-        kernel = Kernel(self.image.moved(slide))
+        kernel = Kernel(self.image.moved(slide & (1 << 64) - 1))
         return kernel
 
     def whole(self, place: Place) -> Place:

@@ -13,6 +13,8 @@ use crate::insn::Bits;
 impl Image {
     /// The same image, moved by `slide` bytes as KASLR moves it before anything else runs (6.1
     /// arch/x86/boot/compressed/misc.c: handle_relocations()). What is linked at an offset, as per-CPU data is, stays.
+    /// A slide is a number modulo 2^64: i386's kernels run where their loader put them, which may be below where they
+    /// were linked (CONFIG_RELOCATABLE, arch/x86/boot/compressed/head_32.S: 3.10 takes any aligned place, 3.16 none below).
     ///
     /// # Errors
     /// The image does not say where its addresses stand, or `slide` takes it out of the address space.
@@ -21,9 +23,12 @@ impl Image {
             let Some(relocations) = self.relocations()? else {
                 return Err(Error::image("does not say where its addresses stand: it cannot be moved"));
             };
-            let highest = self.sections().iter().map(|section| section.end()).max().unwrap_or(0);
+            let loaded = || self.sections().iter().filter(|section| section.address >= LOWEST_KERNEL);
+            let highest = loaded().map(|section| section.end()).max().unwrap_or(0);
+            let lowest = loaded().map(|section| section.address).min().unwrap_or(highest);
             let top = if self.bits() == Bits::B32 { u64::from(u32::MAX) } else { u64::MAX };
-            if highest.checked_add(slide).is_none_or(|end| end > top) {
+            let moved = |address: u64| address.checked_add_signed(slide as i64).filter(|&to| to <= top);
+            if moved(highest).is_none() || moved(lowest).is_none_or(|to| to < LOWEST_KERNEL) {
                 return Err(Error::image(format!("moved by {slide:#x} it leaves the address space")));
             }
             // What follows the ELF file lists the fields where they were linked.

@@ -22,6 +22,9 @@ const ALIGN: u64 = 2 << 20;
 const SMALL_ALIGN: u64 = 0x2000;
 /// How far kernels slide: `KERNEL_IMAGE_SIZE` of x86-64, more than that of i386.
 const FARTHEST: u64 = 1 << 30;
+/// How far below where it was linked a kernel of i386 may run: `CONFIG_PHYSICAL_START` is rarely more. Up to 3.10 it runs where
+/// its loader put it (arch/x86/boot/compressed/head_32.S), and many put it at 1 MiB.
+const LOWEST: u64 = 16 << 20;
 /// How many places that hold the image are looked at closely: copies of a kernel's file are data like any other.
 const MAX_COPIES: usize = 16;
 /// How many places are tried between two reports of progress.
@@ -102,10 +105,15 @@ impl Search<'_> {
             Bits::B64 => 0..0,
             Bits::B32 => 0..limit,
         };
-        let slides = noted.into_iter().chain(near).chain(between.step_by(SMALL_ALIGN as usize));
+        let below = match self.image.bits() {
+            Bits::B64 => 0..0,
+            Bits::B32 => SMALL_ALIGN..LOWEST,
+        };
+        let below = below.step_by(SMALL_ALIGN as usize).map(u64::wrapping_neg);
+        let slides = noted.into_iter().chain(near).chain(below).chain(between.step_by(SMALL_ALIGN as usize));
         for (tried, slide) in (0u64..).zip(slides) {
             if tried.is_multiple_of(REPORT) {
-                progress(slide, limit)?;
+                progress(slide.min(limit), limit)?;
             }
             if self.is_at(Place::Virtual(slide))? {
                 return Ok(vec![Place::Virtual(slide)]);

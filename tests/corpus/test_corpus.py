@@ -7,7 +7,7 @@ import hashlib
 import json
 import lzma
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from image import small
 from pvops import corpus
 from pvops.corpus.results import COLUMNS, NO_PASS
 from pvops.errors import InputError
+from pvops.kernel import Kernel
 from pvops.kernel import open as opened
 from pvops.machine.machine import Machine
 
@@ -90,6 +91,24 @@ def test_a_boot_as_predicted_is_exact(tmp_path: Path) -> None:
     size = len(opened(tmp_path / "vmlinuz-made").plan("native").apply())
     assert (boot["name"], boot["compared"], boot["wrong"], boot["unexplained"]) == ("made~native-two", size, {}, 0)
     assert (boot["backend"], boot["hypervisor"], boot["inferred"]) == ("native", "none", "native")
+
+
+def test_a_boot_that_slid_is_compared_where_it_lies(kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+    """i386's kernels up to 3.10 run where their loader put them: below where they were linked, too."""
+    path = Path(kernel("6.1.0-50-686-pae").name)
+    (tmp_path / "boots").mkdir()
+    (tmp_path / path.name).symlink_to(path.absolute())
+    base = tmp_path / "boots" / f"{path.name.removeprefix('vmlinuz-')}~native-down"
+    facts, text = Path(f"{base}.facts"), Path(f"{base}.text")
+    facts.write_text(FACTS)
+    slide = f"{(1 << 64) - 0xF00000:x}"
+    done = pvops("patch", path, "--machine", facts, "--slide", slide, "--format", "text", "-o", text)
+    assert done.returncode == 0, done.stderr
+    Path(f"{base}.json").write_text("{}")
+    (found,) = document("corpus", tmp_path)["kernels"]
+    (boot,) = found["boots"]
+    assert (boot["wrong"], boot["unexplained"], boot["unexplained_told"]) == ({}, 0, 0)
+    assert boot["compared"] == text.stat().st_size
 
 
 def test_a_wrong_byte_is_counted_for_the_pass_that_writes_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output
-from pvops.cli.kernels import backends_of, machine_of, opened, places_of, planned, say_assumed, slide_of
+from pvops.cli.kernels import backends_of, machine_of, opened, places_of, planned, say_assumed, slid, slide_of
 from pvops.render import disasm as render
 from pvops.render import terminal
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
                 "schema": "pvops.disasm/1",
                 "kernel": kernel.name,
                 "release": kernel.release,
-                "slide": terminal.hex_address(slide),
+                "slide": slid(slide),
                 "machine": None if (taken := plans[names[0]].machine) is None else taken.name,
                 "functions": [
                     {"symbol": place.symbol, "address": terminal.hex_address(place.address), "size": place.size}

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output, pages
-from pvops.cli.kernels import backends_of, machine_of, opened, places_of, planned, say_assumed, slide_of
+from pvops.cli.kernels import backends_of, machine_of, opened, places_of, planned, say_assumed, slid, slide_of
 from pvops.render import explain_text, terminal
 
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
                 "kernel": kernel.name,
                 "release": kernel.release,
                 "where": args.where,
-                "slide": terminal.hex_address(slide),
+                "slide": slid(slide),
                 "machine": None if plans[0].machine is None else plans[0].machine.name,
                 "places": [
                     {"symbol": place.symbol, "address": terminal.hex_address(place.address), "size": place.size}

@@ -116,16 +116,27 @@ def told_machine(args: argparse.Namespace) -> Machine | None:
 
 
 def slide_of(args: argparse.Namespace, kernel: Kernel) -> int:
-    """How far the kernel of the addresses slid: ``--slide``, or where ``--slide-of`` finds it; 0 without either."""
+    """How far the kernel of the addresses slid: ``--slide``, or where ``--slide-of`` finds it; 0 without either.
+
+    Below 0 where it runs below where it was linked, as i386's kernels may.
+    """
     if args.slide_of is not None:
         from pvops.image import memory
 
-        return memory.open(args.slide_of).find(kernel).slide
+        slide = memory.open(args.slide_of).find(kernel).slide
+        return slide - (1 << 64) if slide >> 63 else slide
     slide = args.slide or 0
+    if slide < 0 and kernel.bits == 64:
+        raise UsageError(f"--slide {slid(slide)} is no slide: kernels slide up, but for those of 32 bits")
     if slide % _SLIDES_BY:
         why = f"--slide {slide:#x} is no slide: kernels slide by multiples of {_SLIDES_BY:#x} and more"
         raise UsageError(f"{why}; /proc/kallsyms' address of _text, less that of the image, is one")
     return slide
+
+
+def slid(slide: int) -> str:
+    """A slide as documents carry it, modulo 2**64."""
+    return f"{slide & (1 << 64) - 1:#x}"
 
 
 def places_of(kernel: Kernel, text: str, slide: int) -> list[Place]:

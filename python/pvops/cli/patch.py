@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 from pvops.cli import output
-from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed, slide_of
+from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed, slid, slide_of
 from pvops.errors import InputError, OpsError
 from pvops.render import terminal
 
@@ -56,7 +56,7 @@ def _document(args: argparse.Namespace, plan: Plan, slide: int) -> dict[str, obj
         "release": kernel.release,
         "backend": plan.backend.name,
         "machine": None if plan.machine is None else plan.machine.name,
-        "slide": terminal.hex_address(slide),
+        "slide": slid(slide),
         "rules": plan.rules.passes,
         "nops": plan.nops.table,
         "passes": [name for name, _ in plan.by_pass()],

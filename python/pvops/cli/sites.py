@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from pvops.cli import output
-from pvops.cli.kernels import jobs, opened, slide_of
+from pvops.cli.kernels import jobs, opened, slid, slide_of
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -53,7 +53,7 @@ def _chosen(kernel: Kernel, args: argparse.Namespace) -> Sites:
 
 def _written(sites: Sites, form: str, args: argparse.Namespace) -> Iterator[bytes]:
     """The sites in pieces of UTF-8, as the core writes them."""
-    return sites.columns.written(form, sites.chosen, names=args.names, slide=args.slid, jobs=jobs())
+    return sites.columns.written(form, sites.chosen, names=args.names, slide=args.slid & (1 << 64) - 1, jobs=jobs())
 
 
 def _print_json(kernel: Kernel, args: argparse.Namespace) -> None:
@@ -71,7 +71,7 @@ def _print_json(kernel: Kernel, args: argparse.Namespace) -> None:
         "release": kernel.release,
         "arch": kernel.arch,
         "container": kernel.image.container,
-        "slide": terminal.hex_address(args.slid),
+        "slide": slid(args.slid),
         "layouts": layouts(kernel, args.table),
         "ops": {"arrays": arrays, "slots": len(kernel.ops), "named_by": kernel.ops.named_by} if arrays else None,
         "summary": counts(sites),

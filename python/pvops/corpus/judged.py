@@ -62,13 +62,13 @@ def _boot(kernel: Kernel, boot: BootFiles) -> BootResult:
         machine = Machine.load(facts) if facts is not None else None
     except Error as error:
         return BootResult(boot.name, None, None, 0, {}, {}, None, None, None, _said(error))
+    unexplained, inferred, slide = _verified(kernel, memory, None, refused)
+    told, _, _ = _verified(kernel, memory, machine, refused) if machine is not None else (None, None, 0)
     if machine is not None:
         try:
-            compared = _compare(kernel, machine, memory)
+            compared = _compare(kernel.moved(slide) if slide else kernel, machine, memory)
         except Error as error:
-            refused.append(_said(error))
-    unexplained, inferred = _verified(kernel, memory, None, refused)
-    told, _ = _verified(kernel, memory, machine, refused) if machine is not None else (None, None)
+            refused.insert(0, _said(error))
     return BootResult(
         name=boot.name,
         hypervisor=machine.hypervisor.value if machine is not None else None,
@@ -92,14 +92,14 @@ def _text(kernel: Kernel) -> tuple[int, bytes]:
 
 def _verified(
     kernel: Kernel, memory: bytes, machine: Machine | None, refused: list[str]
-) -> tuple[int | None, str | None]:
-    """How many runs nothing explains, and the backend that is inferred."""
+) -> tuple[int | None, str | None, int]:
+    """How many runs nothing explains, the backend that is inferred, and how far the kernel slid."""
     try:
         report = kernel.verify(memory, machine=machine)
     except Error as error:
         refused.append(f"verify: {_said(error)}")
-        return None, None
-    return len(report.unexplained), report.backend
+        return None, None, 0
+    return len(report.unexplained), report.backend, report.slide
 
 
 def _compare(kernel: Kernel, machine: Machine, memory: bytes) -> _Compared:

@@ -155,10 +155,12 @@ _SLIDES_WITHIN = 1 << 30
 
 
 def _hexadecimal(text: str) -> int:
-    """A slide: hexadecimal with or without 0x."""
+    """A slide: hexadecimal with or without 0x; one downwards as `verify` prints it, modulo 2**64."""
     number = int(text, 16)
-    if not 0 <= number < _SLIDES_WITHIN:
-        raise argparse.ArgumentTypeError(f"{text} is no slide: kernels slide up, by less than a GiB")
+    if (1 << 64) - _SLIDES_WITHIN < number < 1 << 64:
+        number -= 1 << 64
+    if not -_SLIDES_WITHIN < number < _SLIDES_WITHIN:
+        raise argparse.ArgumentTypeError(f"{text} is no slide: kernels slide by less than a GiB")
     return number
 
 
