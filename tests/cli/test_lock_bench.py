@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cli.run import document, pvops, trouble
 
-QUICK = ("lock", "bench", "--rounds", "1", "--seconds", "0.02")
+QUICK = ("lock", "bench", "--rounds", "1", "--seconds")
+
+
+def counted(rows: list[dict[str, Any]]) -> bool:
+    """Whether every lock was acquired by one thread, and some by two and by three: plain ticket locks may not get
+    round once in a short time, where other processes have the CPUs."""
+    alone = all(row["ops_per_second"] > 0 for row in rows if row["threads"] == 1)
+    return alone and all(any(row["ops_per_second"] > 0 for row in rows if row["threads"] == n) for n in (2, 3))
+
+
+def benched() -> dict[str, Any]:
+    """A bench as short as it can be: where others have the CPUs all that time, a longer one."""
+    for seconds in ("0.02", "0.2", "1"):
+        found: dict[str, Any] = document(*QUICK, seconds, "--threads", "2", "3")
+        if counted(found["locks"]):
+            break
+    return found
 
 
 def test_every_lock_has_a_row_a_case_and_one_with_the_uncontended_cost() -> None:
-    found = document(*QUICK, "--threads", "2", "3")
+    found = benched()
+    assert counted(found["locks"])
     assert found["schema"] == "pvops.lock_bench/1"
     rows = found["locks"]
     names = [row["lock"] for row in rows if row["uncontended_ns"] is not None]
@@ -20,11 +39,8 @@ def test_every_lock_has_a_row_a_case_and_one_with_the_uncontended_cost() -> None
     for threads in (1, 2, 3):
         assert [row["lock"] for row in rows if row["threads"] == threads] == names
     for row in rows:
-        # Plain ticket locks may not get round once in that time, where other processes have the CPUs.
-        assert row["ops_per_second"] > 0 or row["threads"] > 1
         assert 0 <= row["fairness"] <= 1
         assert 0 <= row["wait_p50_us"] <= row["wait_p999_us"] <= row["wait_max_us"]
-    assert all(any(row["ops_per_second"] > 0 for row in rows if row["threads"] == n) for n in (2, 3))
     for row in rows:
         assert row["paired_rounds"] in (0, 1)
         assert (row["of_best_peer"] is None) == (row["paired_rounds"] == 0)
@@ -34,7 +50,7 @@ def test_every_lock_has_a_row_a_case_and_one_with_the_uncontended_cost() -> None
 
 
 def test_a_person_reads_a_table_of_each_case() -> None:
-    done = pvops(*QUICK, "--threads", "2", "--cpus", "1", "--lock", "pvops::PvTicketLock")
+    done = pvops(*QUICK, "0.02", "--threads", "2", "--cpus", "1", "--lock", "pvops::PvTicketLock")
     assert done.returncode == 0
     text = done.stdout.decode()
     assert "2 threads on one CPU: hold 100 ns, pause 100 ns" in text
