@@ -234,7 +234,7 @@ def page(comparison: Comparison, made: html.Made | None = None) -> str:
     ):
         if counted:
             cells = [(html.code(name), html.text(n)) for name, n in counted]
-            body += [f"<h2>{heading}</h2>", html.table(("", "sites"), cells, ("", "n"))]
+            body += [f"<h2>{heading}</h2>", html.table(("", "sites"), cells, ("name", "n"))]
     if comparison.groups:
         body.append("<h2>Site by site</h2>")
     body += [_group(comparison, group) for group in comparison.groups]

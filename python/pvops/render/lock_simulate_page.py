@@ -64,10 +64,11 @@ def _body(
 
 def _legend(said: dict[str, str]) -> str:
     squares = (
-        f'<svg width="12" height="12"><rect width="12" height="12" fill="{colour}"/></svg> {html.text(what)}'
+        f'<span class="key"><svg width="12" height="12"><rect width="12" height="12" fill="{colour}"/></svg> '
+        f"{html.text(what)}</span>"
         for colour, what in said.items()
     )
-    return f'<p class="soft">{" &nbsp; ".join(squares)}</p>'
+    return f'<p class="soft">{" &ensp; ".join(squares)}</p>'
 
 
 def _bar(result: Result) -> str:
