@@ -39,7 +39,6 @@ def locks_long(options: Options) -> None:
     """What `ci` has no time for: loom without a bound, shuttle's samples of more threads, schedules of guests."""
     need_rust()
     environment()
-    # 1,200 schedules a lock: two widths, three backends, patched and not.
-    run(VENV / "bin" / "pvops", "run", "--vcpus", "4", "--slice", "120", "--threshold", "4", "--schedules", "100")
+    run(VENV / "bin" / "python", "-m", "emulate.schedules", "--each", "1000", env={"PYTHONPATH": "tests"})
     model("loom", "--cfg loom --cfg mutants", "--", "--ignored")
     model("shuttle", "--cfg shuttle")

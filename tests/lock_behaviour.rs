@@ -2,8 +2,8 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -290,40 +290,49 @@ fn a_child_does_not_inherit_the_set_of_those_who_left_locked() {
     Futex.left().forget(0x5000_0000);
 }
 
-/// The lists in which a kicker looks for who spins on a slot; three backends have one each.
+/// The lists in which a kicker looks for who spins on a slot; three backends have one each. Kicks that nobody waits for
+/// have a list locked most of the time, so that forks come then, where nothing keeps them from that.
 #[test]
 fn a_child_inherits_no_list_of_virtual_cpus_locked_and_none_of_its_parent() {
+    const LISTED: usize = 50;
     for name in ["park", "event-channel", "halt"] {
         let ops = Chosen::named(name).unwrap();
         let (lock, ends) = (PvTicketLock::with_ops(ops), AtomicBool::new(false));
-        let use_it = || {
-            lock.lock();
-            // SAFETY: acquired in the line before.
-            unsafe { lock.unlock() };
-        };
+        let (nobody, want) = (pvops::lock::AtomicU32::new(0), Want { lock: 0x6000_0000, ticket: 1 });
+        let listed = Barrier::new(LISTED + 1);
         thread::scope(|scope| {
-            (0..4).for_each(|_| {
+            lock.lock();
+            for _ in 0..LISTED {
                 scope.spawn(|| {
-                    while !ends.load(Ordering::Relaxed) {
-                        use_it();
-                    }
+                    lock.lock();
+                    // SAFETY: acquired in the line before.
+                    unsafe { lock.unlock() };
+                    listed.wait();
+                    listed.wait();
                 });
+            }
+            // They wait for so long that they block, and are on the list.
+            thread::sleep(Duration::from_millis(100));
+            // SAFETY: acquired above.
+            unsafe { lock.unlock() };
+            listed.wait();
+            scope.spawn(|| {
+                while !ends.load(Ordering::Relaxed) {
+                    ops.unlock_kick(&nobody, want);
+                }
             });
-            (0..100).for_each(|_| use_it());
-            let right = (0..FORKS).all(|_| {
+            let right = (0..20).all(|_| {
                 in_child(|| {
                     excludes(PvTicketLock::with_ops(ops), 3, 100);
                     true
                 })
             });
             ends.store(true, Ordering::Relaxed);
+            listed.wait();
             assert!(right, "{name}");
         });
     }
 }
-
-/// So many that one comes while the list is locked, where nothing keeps it from that.
-const FORKS: usize = 100;
 
 /// Makes `membarrier` fail with ENOSYS in this process from now on.
 fn refuse_membarrier() -> bool {

@@ -69,7 +69,7 @@ pub unsafe trait RawLock: Send + Sync {
         unsafe { self.unlock() };
     }
 
-    /// Releases, where nothing could be kept (`lock_api`, Python).
+    /// Releases, where nothing could be kept (`lock_api`).
     ///
     /// # Safety
     /// The caller holds the lock.

@@ -183,6 +183,10 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
             (false, true) => *b"\x31\xc0\x31\xc0\xc3",
             (false, false) => {
                 maker.call_sites.push(begins);
+                if dice.flag() {
+                    // A site of four bytes in a call of five: listed, and no endbr.
+                    maker.endbrs.push(begins);
+                }
                 insn::call(begins, padded)
             }
         };
