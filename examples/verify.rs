@@ -1,22 +1,25 @@
 //! Judges what a dump holds of a kernel's text: `cargo run --release --example verify -- vmlinuz-6.1.0-… guest.core`
 //!
 //! The core knows no name of a feature, an op or a hypervisor: it wants numbers and addresses. What the image does not
-//! tell is declared here for three releases: the numbers of `asm/cpufeatures.h`, and what KVM's init code puts into the
-//! ops. For all others that is declared in Python (`pvops.eras`, `pvops.backends`), so this refuses them: before 5.13 it
-//! would take a table of the instructions that are copied for each op, and other releases have other numbers.
+//! tell is declared here for four releases: the numbers of `asm/cpufeatures.h`, what KVM's init code puts into the ops, and
+//! what `native_patch()` of 5.10 copies for them (x86-64). For all others that is declared in Python (`pvops.eras`,
+//! `pvops.backends`), so this refuses them: before 4.20 each structure of ops is a variable of its own, and other releases
+//! have other numbers.
 //! Exit status 0 where everything is explained, 1 where not.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::process::ExitCode;
 
-use pvops::image::Image;
+use pvops::image::{Bits, Image};
 use pvops::memory::Memory;
 use pvops::plan::Rules;
 use pvops::sites::{Tables, nops};
-use pvops::verify::{FeatureNumbers, KernelInfo, Known, Ops, PossibleBackend, Report, Verifier, View, code, text};
+use pvops::verify::{
+    FeatureNumbers, Inlined, KernelInfo, Known, Ops, PossibleBackend, Report, Verifier, View, code, text,
+};
 
-/// `arch/x86/include/asm/cpufeatures.h`, as stable releases of 6.1, 6.12 and 7.2 have it: word · 32 + bit.
+/// `arch/x86/include/asm/cpufeatures.h`, as stable releases of 5.10, 6.1, 6.12 and 7.2 have it: word · 32 + bit.
 const RETPOLINE: u16 = 11 * 32 + 12;
 const RETPOLINE_LFENCE: u16 = 11 * 32 + 13;
 const RETHUNK: u16 = 11 * 32 + 14;
@@ -25,8 +28,12 @@ const XENPV: u16 = 8 * 32 + 16;
 
 /// What a slot holds as built, and what `kvm_guest_init()` and `kvm_spinlock_init()` (`arch/x86/kernel/kvm.c`) may put
 /// there instead.
-const KVM: [(&str, &[&str]); 7] = [
+const KVM: [(&str, &[&str]); 11] = [
     ("native_io_delay", &["kvm_io_delay"]),
+    ("native_sched_clock", &["kvm_sched_clock_read"]), // an op, as the next three are, in 5.10
+    ("native_steal_clock", &["kvm_steal_clock"]),
+    ("native_flush_tlb_others", &["kvm_flush_tlb_others"]),
+    ("tlb_remove_page", &["tlb_remove_table"]),
     ("native_flush_tlb_multi", &["kvm_flush_tlb_multi"]),
     ("native_queued_spin_lock_slowpath", &["__pv_queued_spin_lock_slowpath"]),
     ("__raw_callee_save___native_queued_spin_unlock", &["__raw_callee_save___pv_queued_spin_unlock"]),
@@ -38,6 +45,20 @@ const KVM: [(&str, &[&str]); 7] = [
 const KVM_CALLS: [(&str, &str); 2] =
     [("__SCK__pv_sched_clock", "kvm_sched_clock_read"), ("__SCK__pv_steal_clock", "kvm_steal_clock")];
 
+/// What `native_patch()` of 5.10 copies, by the function that the op has on bare hardware; of locks only while it has that.
+const COPIED: [(&str, &[u8], bool); 10] = [
+    ("native_wbinvd", b"\x0f\x09", false),
+    ("native_save_fl", b"\x9c\x58", false),
+    ("native_restore_fl", b"\x57\x9d", false),
+    ("native_irq_disable", b"\xfa", false),
+    ("native_irq_enable", b"\xfb", false),
+    ("native_read_cr2", b"\x0f\x20\xd0", false),
+    ("__native_read_cr3", b"\x0f\x20\xd8", false),
+    ("native_write_cr3", b"\x0f\x22\xdf", false),
+    ("__raw_callee_save___native_queued_spin_unlock", b"\xc6\x07\x00", true),
+    ("__raw_callee_save___native_vcpu_is_preempted", b"\x31\xc0", true),
+];
+
 /// The rules of a release, and the number of `X86_FEATURE_INDIRECT_THUNK_ITS` in it.
 fn generation(release: &str) -> Option<(&'static str, FeatureNumbers)> {
     let both = FeatureNumbers {
@@ -48,12 +69,35 @@ fn generation(release: &str) -> Option<(&'static str, FeatureNumbers)> {
         ..FeatureNumbers::default()
     };
     let (era, its, call_depth) = match release.split('.').collect::<Vec<_>>()[..] {
-        ["6", "1", ..] => ("6.1", 5, None),
-        ["6", "12", ..] => ("6.12", 6, Some(CALL_DEPTH)),
-        ["7", "2", ..] => ("7.2", 10, Some(CALL_DEPTH)),
+        ["5", "10", ..] => ("5.10", 11 * 32 + 9, None),
+        ["6", "1", ..] => ("6.1", 21 * 32 + 5, None),
+        ["6", "12", ..] => ("6.12", 21 * 32 + 6, Some(CALL_DEPTH)),
+        ["7", "2", ..] => ("7.2", 21 * 32 + 10, Some(CALL_DEPTH)),
         _ => return None,
     };
-    Some((era, FeatureNumbers { its: Some(21 * 32 + its), call_depth, ..both }))
+    Some((era, FeatureNumbers { its: Some(its), call_depth, ..both }))
+}
+
+/// What the paravirt pass does with each op, by its number: up to 5.12 it copies some, and jumps where an op never returns.
+fn inlined(image: &Image, tables: &Tables) -> pvops::Result<Vec<Inlined>> {
+    let (Some(table), Some(symbols)) = (&tables.paravirt, image.symbols()?) else { return Ok(Vec::new()) };
+    let ops = table.ops_address(image.bits())?;
+    let last = table.sites.iter().map(|site| u64::from(site.op_type)).max().unwrap_or(0);
+    // Several functions may have one name: each file that takes the address of an inline function has one of its own.
+    let mut names: HashMap<u64, Vec<&str>> = HashMap::new();
+    symbols.iter().for_each(|(address, _, name)| names.entry(address).or_default().push(name));
+    let of = |number| {
+        let built = image.read_word(ops + number * image.bits().word() as u64)?;
+        let is = |name: &str| names.get(&built).is_some_and(|names| names.contains(&name));
+        let copied = COPIED.iter().find(|(native, ..)| is(native));
+        Some(Inlined {
+            code: copied.map(|&(_, code, _)| code.into()),
+            only_while: copied.and_then(|&(.., guarded)| guarded.then_some(built)),
+            jump: is("native_iret"),
+            ..Inlined::default()
+        })
+    };
+    Ok((0..=last).map(|number| of(number).unwrap_or_default()).collect())
 }
 
 /// Native and KVM: what each may put into the slots of `pv_ops` (and of `pv_ops_lock`, since 7.0), and where it may have
@@ -87,14 +131,19 @@ fn backends(image: &Image) -> pvops::Result<Vec<PossibleBackend>> {
 pub fn judged(image: &Image, memory: &Memory) -> Result<(Report, u64), Box<dyn Error>> {
     let release = image.release().unwrap_or("a kernel without a banner");
     let (era, numbers) = generation(release)
-        .ok_or_else(|| format!("{}: {release}: declared here are 6.1, 6.12 and 7.2", image.name()))?;
+        .filter(|&(era, _)| era != "5.10" || image.bits() == Bits::B64)
+        .ok_or_else(|| format!("{}: {release}: declared here are 5.10 (64 bits), 6.1, 6.12 and 7.2", image.name()))?;
     let symbol = |name: &str| Ok::<_, pvops::Error>(image.symbols()?.and_then(|symbols| symbols.address_of(name)));
-    let ops = Ops { nop: symbol("_paravirt_nop")?, bug: symbol("paravirt_BUG")?, ..Ops::default() };
+    let tables = Tables::read(image)?;
+    let mut ops = Ops { nop: symbol("_paravirt_nop")?, bug: symbol("paravirt_BUG")?, ..Ops::default() };
+    if era == "5.10" {
+        ops.inlined = inlined(image, &tables)?;
+        ops.identities = symbol("_paravirt_ident_64")?.map(|function| (function, 64)).into_iter().collect();
+    }
     let info = KernelInfo { numbers, ops, backends: backends(image)?, nops: nops::tables(image) };
 
     let found = memory.find(image, &mut |_, _| Ok(()))?;
     let held = text(memory, &found, image)?;
-    let tables = Tables::read(image)?;
     let verifier = Verifier::new(image, &tables, Rules::by_name(era)?, info, code(image, found.slide)?)?;
     let view = View::new(verifier.text(), &held.bytes, &held.unread)?;
     Ok((verifier.verify(&view, &Known::default()), found.slide))

@@ -294,15 +294,14 @@ fn a_child_does_not_inherit_the_set_of_those_who_left_locked() {
 /// have a list locked most of the time, so that forks come then, where nothing keeps them from that.
 #[test]
 fn a_child_inherits_no_list_of_virtual_cpus_locked_and_none_of_its_parent() {
-    const LISTED: usize = 50;
     for name in ["park", "event-channel", "halt"] {
         let ops = Chosen::named(name).unwrap();
         let (lock, ends) = (PvTicketLock::with_ops(ops), AtomicBool::new(false));
         let (nobody, want) = (pvops::lock::AtomicU32::new(0), Want { lock: 0x6000_0000, ticket: 1 });
-        let listed = Barrier::new(LISTED + 1);
+        let listed = Barrier::new(50 + 1);
         thread::scope(|scope| {
             lock.lock();
-            for _ in 0..LISTED {
+            for _ in 0..50 {
                 scope.spawn(|| {
                     lock.lock();
                     // SAFETY: acquired in the line before.
@@ -311,8 +310,7 @@ fn a_child_inherits_no_list_of_virtual_cpus_locked_and_none_of_its_parent() {
                     listed.wait();
                 });
             }
-            // They wait for so long that they block, and are on the list.
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100)); // they block, and are on the list
             // SAFETY: acquired above.
             unsafe { lock.unlock() };
             listed.wait();
@@ -321,12 +319,11 @@ fn a_child_inherits_no_list_of_virtual_cpus_locked_and_none_of_its_parent() {
                     ops.unlock_kick(&nobody, want);
                 }
             });
-            let right = (0..20).all(|_| {
-                in_child(|| {
-                    excludes(PvTicketLock::with_ops(ops), 3, 100);
-                    true
-                })
-            });
+            let uses_it = || {
+                excludes(PvTicketLock::with_ops(ops), 3, 100);
+                true
+            };
+            let right = (0..20).all(|_| in_child(uses_it));
             ends.store(true, Ordering::Relaxed);
             listed.wait();
             assert!(right, "{name}");

@@ -75,11 +75,9 @@ impl Source {
         if !metadata.is_file() {
             return Source::read(&mut file);
         }
-        // SAFETY: the slice is only sound while nobody writes to or truncates the file. We cannot forbid that: mandatory
-        // locks do not exist on Linux, and reading 66 MB instead costs a thousand times as much. The pages are mapped
-        // private and read-only, nothing in this crate keeps references that outlive the map or trusts a byte because
-        // an earlier read of it was valid: ranges are checked on every access, so a file changed under us gives
-        // errors or wrong answers, and one truncated under us ends the process with SIGBUS, as it does in `ld` or `git`.
+        // SAFETY: nobody may write to the file or truncate it, which nothing on Linux forbids. Every range is checked anew
+        // and no byte is trusted because it was valid before: a file that changes gives errors or wrong answers, and one
+        // that is truncated ends the process with SIGBUS, as in `ld` and `git`. (A copy would cost a thousand times as much.)
         let map = unsafe { MmapOptions::new().map_copy_read_only(&file) }.map_err(io)?;
         Ok(Source::Mapped(map))
     }

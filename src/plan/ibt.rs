@@ -19,10 +19,11 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
         let here = run.memory.read(address, 4).map_err(placed)?;
         if here == ENDBR64 || here == ENDBR32 || here == poison {
             run.poke(Pass::Ibt, row, address, &poison, Kind::Sealed, Reason::Unneeded).map_err(placed)?;
-            cfi::seal(run, row, address).map_err(placed)?;
         } else {
             run.keep(Pass::Ibt, row, address, Reason::NotFound);
         }
+        // Whatever poison_endbr() found (apply_seal_endbr() since 9831c6253ace).
+        cfi::seal(run, row, address).map_err(placed)?;
     }
     Ok(())
 }

@@ -24,9 +24,8 @@ impl AsRef<[u8]> for Lent {
         if self.0.item_count() == 0 {
             return &[];
         }
-        // SAFETY: the buffer is contiguous (see `of`), its items are bytes (`PyBuffer<u8>` says so), and as long as it is
-        // held the object keeps them in place. Who owns the object may still write to it, if it is no `bytes`: as with a
-        // file that is mapped (`image::source`), nothing here trusts a byte because an earlier read of it was valid, so
+        // SAFETY: contiguous (`of`), of bytes (`PyBuffer<u8>`), and in place as long as it is held. Its owner may write to it
+        // if it is no `bytes`: as with a mapped file (`image::source`), no byte is trusted because it was valid before, so
         // that gives errors or wrong answers.
         unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast(), self.0.item_count()) }
     }

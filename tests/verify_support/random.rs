@@ -183,10 +183,7 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
             (false, true) => *b"\x31\xc0\x31\xc0\xc3",
             (false, false) => {
                 maker.call_sites.push(begins);
-                if dice.flag() {
-                    // A site of four bytes in a call of five: listed, and no endbr.
-                    maker.endbrs.push(begins);
-                }
+                maker.endbrs.extend(dice.flag().then_some(begins));
                 insn::call(begins, padded)
             }
         };
@@ -393,12 +390,11 @@ pub fn check(bytes: &[u8]) {
     };
     let report = judged(&text);
     assert!(report.unexplained.is_empty(), "{} unexplained: {:x?}", scene.rules.era, report.unexplained.first());
-    let at = dice.roll(256) << 8 | dice.roll(256);
-    let at = at % text.len();
+    let at = (dice.roll(256) << 8 | dice.roll(256)) % text.len();
     if scene.few(&report, TEXT + at as u64) {
         return;
     }
     text[at] ^= 1 << dice.roll(8);
-    let found: Vec<(u64, u32)> = judged(&text).unexplained.iter().map(|run| (run.address, run.wrong)).collect();
+    let found: Vec<_> = judged(&text).unexplained.iter().map(|run| (run.address, run.wrong)).collect();
     assert_eq!(found, [(TEXT + at as u64, 1)], "{}", scene.rules.era);
 }

@@ -5,74 +5,35 @@ Sources: xen/include/public/{xen,sched,vcpu,physdev}.h and arch/x86/traps.c of X
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pvops.emulate.abi.xen import (
     ARCH_CR2,
     BATCH,
     CALLS,
-    CPUID_PREFIX,
     ENOSYS,
-    MASK,
     MMUEXT,
-    REGISTER_VCPU_INFO,
     TRAP,
-    TSC_MUL,
-    TSC_SHIFT,
-    WC_SEC,
 )
-from pvops.emulate.hosts.host import BOOT_TIME, IF, TS, Gate, HostModel
+from pvops.emulate.hosts.host import IF, TS, Gate
+from pvops.emulate.hosts.xen_vcpu import XenVcpu
 from pvops.emulate.paging import PAGE_OFFSET
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
-    from pvops.emulate.emulator import Uc
-    from pvops.emulate.hosts.guest import Guest
 
 
-class Xen(HostModel):
+class Xen(XenVcpu):
     """The guest's kernel runs in ring 1; page tables are its own, but Xen writes them."""
 
-    name = "xen"
     ring = 1
-    entry = "xen_start_kernel"
     calls = CALLS
 
-    def __init__(self, image: Guest) -> None:
-        super().__init__(image)
-        self._cr0 = 0x8005003B & ~TS
-        self._cr3 = 0
-        self._stack = 0
-        self._debug = [0] * 8
-        self._gdt_at = (0, 0)
-        self._gates: dict[int, Gate] = {}
-
-    def attach(self, cpu: Cpu) -> None:
-        super().attach(cpu)
-        page = self.image.address("hypercall_page")
-        for number in range(64):
-            # mov $number, %eax; int $0x82; ret. iret's saves eax, which is the guest's.
-            code = b"\xb8" + number.to_bytes(4, "little") + bytes([0xCD, TRAP, 0xC3])
-            cpu.write(page + 32 * number, (b"\x50" if number == 23 else b"") + code)
-        self._shared = self.image.address("xen_shared_info")
-        cpu.write(self._shared + MASK, b"\1")
-        cpu.set_word(self._shared + TSC_MUL, 0x80000000)
-        cpu.write(self._shared + TSC_SHIFT, b"\1")
-        cpu.set_word(self._shared + WC_SEC, BOOT_TIME)
-        self._watch_tables(cpu)
-
-    def _watch_tables(self, cpu: Cpu) -> None:
-        """Page tables are read-only for the guest: its stores there trap, and Xen carries them out (ptwr)."""
-        from pvops.emulate.emulator import unicorn
-
-        library, _, _ = unicorn()
-        address, raw = self.image.built.sections[".data.pages"]
-
-        def stored(uc: Uc, access: int, at: int, size: int, value: int, data: object) -> None:
-            self.called("(page table write)")
-
-        cpu.uc.hook_add(library.UC_HOOK_MEM_WRITE, stored, begin=address, end=address + len(raw) - 1)
+    def stub(self, number: int) -> bytes:
+        # mov $number, %eax; int $0x82; ret. iret's saves eax, which is the guest's.
+        code = b"\xb8" + number.to_bytes(4, "little") + bytes([0xCD, TRAP, 0xC3])
+        return (b"\x50" if number == 23 else b"") + code
 
     # Traps
 
@@ -94,14 +55,6 @@ class Xen(HostModel):
 
     def _do(self, cpu: Cpu, name: str, words: list[int]) -> int:
         return _HANDLERS[name](self, cpu, words)
-
-    def undefined(self, cpu: Cpu, code: bytes) -> bool:
-        if code[:7] != CPUID_PREFIX:
-            return False
-        self.called("(emulated cpuid)")
-        self.cpuid(cpu)
-        cpu.skip(7)
-        return True
 
     def privileged(self, cpu: Cpu, code: bytes) -> bool:
         """emulate_privileged_op(): what a kernel in ring 1 may still write as if it were in ring 0."""
@@ -166,10 +119,6 @@ class Xen(HostModel):
             cpu.set_word(entry + 4, self._do(cpu, name, [cpu.word(entry + 8 + 4 * k) for k in range(6)]))
         return 0
 
-    def _nothing(self, cpu: Cpu, words: list[int]) -> int:
-        """A call without effect on the state here."""
-        return 0
-
     def _set_trap_table(self, cpu: Cpu, words: list[int]) -> int:
         for i in range(257):
             raw = cpu.read(words[0] + 8 * i, 8)
@@ -200,21 +149,6 @@ class Xen(HostModel):
         self._gdt_at = ((cpu.word(words[0]) << 12) + PAGE_OFFSET, words[1])
         return 0
 
-    def _stack_switch(self, cpu: Cpu, words: list[int]) -> int:
-        self._stack = words[1]
-        return 0
-
-    def _fpu_taskswitch(self, cpu: Cpu, words: list[int]) -> int:
-        self._cr0 = self._cr0 & ~TS | (TS if words[0] else 0)
-        return 0
-
-    def _set_debugreg(self, cpu: Cpu, words: list[int]) -> int:
-        self._debug[words[0] & 7] = words[1]
-        return 0
-
-    def _get_debugreg(self, cpu: Cpu, words: list[int]) -> int:
-        return self._debug[words[0] & 7]
-
     def _update_descriptor(self, cpu: Cpu, words: list[int]) -> int:
         cpu.set_word(words[0] + PAGE_OFFSET, words[2])
         cpu.set_word(words[0] + PAGE_OFFSET + 4, words[3])
@@ -229,45 +163,6 @@ class Xen(HostModel):
             if MMUEXT[command] == "NEW_BASEPTR":
                 self._cr3 = argument << 12
         return 0
-
-    def _vcpu_op(self, cpu: Cpu, words: list[int]) -> int:
-        """VCPUOP_register_vcpu_info, accepted for the place where vcpu_info is; the others do nothing."""
-        return 0 if words[0] != REGISTER_VCPU_INFO or words[2] == self._shared else ENOSYS
-
-    def _sched_op(self, cpu: Cpu, words: list[int]) -> int:
-        """SCHEDOP_block: events on, and sleep until the next, the timer's."""
-        if words[0] == 1:
-            self.halts += 1
-            self.set_interrupts(cpu, True)
-        return 0
-
-    # State
-
-    def interrupts(self, cpu: Cpu) -> bool:
-        return not cpu.read(self._shared + MASK, 1)[0]
-
-    def set_interrupts(self, cpu: Cpu, on: bool) -> None:
-        cpu.write(self._shared + MASK, b"\0" if on else b"\1")
-
-    def ts(self, cpu: Cpu) -> bool:
-        return bool(self._cr0 & TS)
-
-    def cr3(self, cpu: Cpu) -> int:
-        return self._cr3
-
-    def set_cr2(self, cpu: Cpu, address: int) -> None:
-        cpu.set_word(self._shared + ARCH_CR2, address)
-
-    def esp0(self, cpu: Cpu) -> int:
-        return self._stack
-
-    def gdt(self, cpu: Cpu) -> Mapping[int, bytes]:
-        at, count = self._gdt_at
-        raw = cpu.read(at, 8 * count) if count else b""
-        return {i: raw[8 * i : 8 * i + 8] for i in range(count)}
-
-    def gates(self, cpu: Cpu) -> Mapping[int, Gate]:
-        return self._gates
 
 
 #: What carries out each call.

@@ -6,36 +6,29 @@ entry.S} of Xen 3.1 (``do_iret()``, ``create_bounce_frame``, ``toggle_guest_mode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pvops.emulate.abi.xen import (
-    ARCH_CR2,
     BATCH,
     CALLBACK_SYSCALL,
     CALLBACK_SYSCALL32,
     CALLBACK_SYSENTER,
     CALLS_64,
-    CPUID_PREFIX,
     ENOSYS,
     EVTCHN_SEND,
-    MASK,
     MMUEXT_64,
-    REGISTER_VCPU_INFO,
     SEGBASE_GS_USER,
     SEGBASE_GS_USER_SEL,
-    TSC_MUL,
-    TSC_SHIFT,
     VGCF_IN_SYSCALL,
-    WC_SEC,
 )
 from pvops.emulate.cpu64 import USER32_CS, USER_DS, Cpu64
-from pvops.emulate.hosts.host import BOOT_TIME, IF, TS, Gate
+from pvops.emulate.hosts.host import IF, Gate
 from pvops.emulate.hosts.wide.host import WideHost
+from pvops.emulate.hosts.xen_vcpu import XenVcpu
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
-    from pvops.emulate.emulator import Uc
     from pvops.emulate.hosts.guest import Guest
 
 #: The hypercall ``iret``: it comes with the registers that it changes on the stack, and does not come back.
@@ -44,50 +37,22 @@ _REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi")
 _KINDS = {CALLBACK_SYSCALL: "syscall", CALLBACK_SYSCALL32: "syscall32", CALLBACK_SYSENTER: "sysenter"}
 
 
-class WideXen(WideHost):
+class WideXen(XenVcpu, WideHost):
     """Page tables are the guest's, but Xen writes them; which of kernel and user space runs is Xen's to know."""
 
-    name = "xen"
     ring = 3
-    entry = "xen_start_kernel"
     calls = CALLS_64
 
     def __init__(self, image: Guest) -> None:
         super().__init__(image)
-        self._cr0 = 0x8005003B & ~TS
-        self._cr3 = self._cr4 = self._stack = self._user_gs = 0
-        self._debug = [0] * 8
-        self._gdt_at = (0, 0)
-        self._gates: dict[int, Gate] = {}
+        self._cr4 = self._user_gs = 0
         self._callbacks: dict[str, int] = {}
         self._in_user = False
 
-    def attach(self, cpu: Cpu) -> None:
-        super().attach(cpu)
-        page = self.image.address("hypercall_page")
-        for number in range(64):
-            # push %rcx; push %r11; mov $number, %eax; syscall; pop %r11; pop %rcx; ret
-            call = b"\xb8" + number.to_bytes(4, "little") + b"\x0f\x05"
-            code = b"\x51\x41\x53\x50" + call if number == _IRET else b"\x51\x41\x53" + call + b"\x41\x5b\x59\xc3"
-            cpu.write(page + 32 * number, code)
-        self._shared = self.image.address("xen_shared_info")
-        cpu.write(self._shared + MASK, b"\1")
-        cpu.set_word(self._shared + TSC_MUL, 0x80000000)
-        cpu.write(self._shared + TSC_SHIFT, b"\1")
-        cpu.set_word(self._shared + WC_SEC, BOOT_TIME)
-        self._watch_tables(cpu)
-
-    def _watch_tables(self, cpu: Cpu) -> None:
-        """Page tables are read-only for the guest: its stores there trap, and Xen carries them out (ptwr)."""
-        from pvops.emulate.emulator import unicorn
-
-        library, _, _ = unicorn(64)
-        address, raw = self.image.built.sections[".data.pages"]
-
-        def stored(uc: Uc, access: int, at: int, size: int, value: int, data: object) -> None:
-            self.called("(page table write)")
-
-        cpu.uc.hook_add(library.UC_HOOK_MEM_WRITE, stored, begin=address, end=address + len(raw) - 1)
+    def stub(self, number: int) -> bytes:
+        # push %rcx; push %r11; mov $number, %eax; syscall; pop %r11; pop %rcx; ret
+        call = b"\xb8" + number.to_bytes(4, "little") + b"\x0f\x05"
+        return b"\x51\x41\x53\x50" + call if number == _IRET else b"\x51\x41\x53" + call + b"\x41\x5b\x59\xc3"
 
     # Traps
 
@@ -163,14 +128,6 @@ class WideXen(WideHost):
         cpu.set("pc", pc)
         self.set_interrupts(cpu, bool(flags & IF))
 
-    def undefined(self, cpu: Cpu, code: bytes) -> bool:
-        if code[:7] != CPUID_PREFIX:
-            return False
-        self.called("(emulated cpuid)")
-        self.cpuid(cpu)
-        cpu.skip(7)
-        return True
-
     def privileged(self, cpu: Cpu, code: bytes) -> bool:
         """emulate_privileged_op(): what a kernel in ring 3 may still do as if it were in ring 0."""
         if self._in_user:
@@ -218,10 +175,6 @@ class WideXen(WideHost):
             cpu.write(entry + 8, (result & (1 << 64) - 1).to_bytes(8, "little"))
         return 0
 
-    def _nothing(self, cpu: Cpu64, words: list[int]) -> int:
-        """A call without effect on the state here."""
-        return 0
-
     def _callback_op(self, cpu: Cpu64, words: list[int]) -> int:
         """CALLBACKOP_register: where a kind of event enters the kernel."""
         kind = _KINDS.get(cpu.word(words[1]) & 0xFFFF)
@@ -267,21 +220,6 @@ class WideXen(WideHost):
         self._gdt_at = ((cpu.pointer(words[0]) << 12) + self.offset, min(words[1] & 0xFFFF, 512))
         return 0
 
-    def _stack_switch(self, cpu: Cpu64, words: list[int]) -> int:
-        self._stack = words[1]
-        return 0
-
-    def _fpu_taskswitch(self, cpu: Cpu64, words: list[int]) -> int:
-        self._cr0 = self._cr0 & ~TS | (TS if words[0] else 0)
-        return 0
-
-    def _set_debugreg(self, cpu: Cpu64, words: list[int]) -> int:
-        self._debug[words[0] & 7] = words[1]
-        return 0
-
-    def _get_debugreg(self, cpu: Cpu64, words: list[int]) -> int:
-        return self._debug[words[0] & 7]
-
     def _update_descriptor(self, cpu: Cpu64, words: list[int]) -> int:
         cpu.write(words[0] + self.offset, words[1].to_bytes(8, "little"))
         return 0
@@ -297,48 +235,9 @@ class WideXen(WideHost):
                 self._cr3 = cpu.pointer(at + 8) << 12
         return 0
 
-    def _vcpu_op(self, cpu: Cpu64, words: list[int]) -> int:
-        """VCPUOP_register_vcpu_info, accepted for the place where vcpu_info is; the others do nothing."""
-        return 0 if words[0] != REGISTER_VCPU_INFO or words[2] == self._shared else ENOSYS
-
-    def _sched_op(self, cpu: Cpu64, words: list[int]) -> int:
-        """SCHEDOP_block: events on, and sleep until the next, the timer's."""
-        if words[0] == 1:
-            self.halts += 1
-            self.set_interrupts(cpu, True)
-        return 0
-
     def _event_channel_op(self, cpu: Cpu64, words: list[int]) -> int:
         """EVTCHNOP_send to a CPU, which is not started: the event stays pending, and nothing comes of it."""
         return 0 if words[0] == EVTCHN_SEND and cpu.word(words[1]) in (1, 2) else ENOSYS
-
-    # State
-
-    def interrupts(self, cpu: Cpu) -> bool:
-        return not cpu.read(self._shared + MASK, 1)[0]
-
-    def set_interrupts(self, cpu: Cpu, on: bool) -> None:
-        cpu.write(self._shared + MASK, b"\0" if on else b"\1")
-
-    def ts(self, cpu: Cpu) -> bool:
-        return bool(self._cr0 & TS)
-
-    def cr3(self, cpu: Cpu) -> int:
-        return self._cr3
-
-    def set_cr2(self, cpu: Cpu, address: int) -> None:
-        cpu.write(self._shared + ARCH_CR2, address.to_bytes(8, "little"))
-
-    def esp0(self, cpu: Cpu) -> int:
-        return self._stack
-
-    def gdt(self, cpu: Cpu) -> Mapping[int, bytes]:
-        at, count = self._gdt_at
-        raw = cpu.read(at, 8 * count) if count else b""
-        return {n: raw[8 * n : 8 * n + 8] for n in range(count)}
-
-    def gates(self, cpu: Cpu) -> Mapping[int, Gate]:
-        return self._gates
 
 
 #: What carries out each call.
