@@ -139,9 +139,19 @@ def test_a_mutant_on_fewer_threads_than_its_bug_needs_says_how_many() -> None:
     assert (row["needs_threads"], row["caught"]) == (3, True)
 
 
+@pytest.mark.parametrize(("mutant", "threads"), [("wrong-hand-clears", 3), ("one-slot-for-all", 4)])
+def test_a_bug_of_waiters_that_share_a_slot_needs_more_threads_where_there_are_more_slots(
+    mutant: str, threads: int
+) -> None:
+    [few] = check("pv-ticket", mutant, threads=threads - 1, slots=2)
+    assert (few.needs, few.too_few, few.caught, few.as_expected) == (threads, True, False, True)
+    [enough] = check("pv-ticket", mutant, threads=threads, slots=2)
+    assert (enough.too_few, enough.caught, enough.as_expected) == (False, True, True)
+
+
 def test_a_mutant_that_is_not_caught_says_so() -> None:
-    # With four slots, no two of its tickets share one.
-    args = ("--protocol", "pv-ticket", "--mutant", "wrong-hand-clears", "--threads", "2", "--slots", "4")
+    # A ticket's waiter leaves its flag to one that comes after it.
+    args = ("--protocol", "pv-ticket", "--mutant", "wrong-hand-clears", "--acquisitions", "1")
     done = pvops("lock", "check", *args)
     assert done.returncode == 1
     assert b"1 of 1 not as expected" in done.stdout

@@ -119,7 +119,7 @@ def _simulated(cases: Sequence[Case], jobs: int | None) -> list[Result]:
         return sweep(cases, progress=progress)
     from concurrent.futures import ProcessPoolExecutor
 
-    with ProcessPoolExecutor(jobs) as executor:
+    with ProcessPoolExecutor(max(1, min(jobs, len(cases)))) as executor:
         return sweep(cases, executor=executor, progress=progress)
 
 

@@ -22,6 +22,10 @@ from pvops.errors import LockError, nearest
 #: States after which a search gives up unfinished: some 600 MB of memory at most.
 STATES: Final = 10_000_000
 
+#: Bugs that need waiters who share a slot. With S slots, those share one whose tickets are S apart: each slot more
+#: takes a thread more.
+_OF_SHARED_SLOTS: Final = frozenset(("wrong-hand-clears", "one-slot-for-all"))
+
 #: Every mutant of the protocols asked for, and the protocols themselves.
 ALL: Final = "all"
 
@@ -75,7 +79,7 @@ class Check:
         violation: what is broken, None if nothing was found.
         what: the same in words.
         trace: the shortest run that breaks it.
-        needs: the fewest threads that show the mutant's bug; None in the sound protocol.
+        needs: the fewest threads that show the mutant's bug on these slots; None in the sound protocol.
     """
 
     protocol: str
@@ -142,6 +146,15 @@ def uncatchable() -> dict[str, str]:
     return dict(_core.lock_uncatchable())
 
 
+def _needs(row: Check, slots: int | None) -> int | None:
+    """The fewest threads that show the bug of a standard case, on so many slots."""
+    if row.mutant is None:
+        return None
+    if row.mutant not in _OF_SHARED_SLOTS or row.slots is None or slots is None:
+        return row.threads
+    return row.threads + slots - row.slots
+
+
 def cases(
     protocol: str | None = None,
     mutant: str | Literal["all"] | None = ALL,
@@ -168,7 +181,7 @@ def cases(
     found: dict[tuple[object, ...], Check] = {}
     for case in _core.lock_standard():
         row = Check(*case)
-        row = replace(row, needs=None if row.mutant is None else row.threads)
+        row = replace(row, needs=_needs(row, row.slots if slots is None else slots))
         if protocol not in (None, row.protocol) or mutant not in (ALL, row.mutant):
             continue
         if slots is not None and row.slots is None:
