@@ -9,6 +9,7 @@ from pvops.emulate.guest import locks
 from pvops.emulate.smp.job import LockJob, run
 from pvops.emulate.smp.machine import Machine
 from pvops.emulate.smp.record import Recorder
+from pvops.emulate.smp.vcpu import IF
 
 #: Interrupts as often as critical sections, but not to those who sleep: what a tick would repair stays.
 TICKING = TIGHT._replace(slice=150, tick=150, turns=6)
@@ -82,3 +83,14 @@ def test_ticks_come_at_any_instruction_of_a_hypercall(bits: int) -> None:
         outcome = machine.run(TICKING._replace(tick=tick, turns=2))
         assert outcome.ok, outcome.stop
         assert machine.ticks > 20
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_tick_comes_at_the_first_instruction_of_all(bits: int) -> None:
+    """Before it there is no memory, where ``sti`` may stand before a ``hlt``."""
+    machine = Machine(image("pv-ticket-sym", bits), "native", 1)
+    assert machine.run(TICKING).ok
+    cpu = machine.cpus[0]
+    cpu.set("pc", cpu.memory.address)
+    cpu.set("flags", IF)
+    assert machine.below.interrupt(cpu)

@@ -113,7 +113,9 @@ class Hypervisor:
         """An interrupt, through a gate that disables interrupts; false while they are off."""
         flags, pc = cpu.get("flags"), cpu.get("pc")
         # Behind ``sti`` the CPU executes one instruction more: nothing comes between it and ``hlt``.
-        if not flags & IF or cpu.number_at(pc - 1, 2) == 0xF4FB or cpu.in_user:
+        if not flags & IF or cpu.in_user:
+            return False
+        if cpu.number_at(pc, 1) == 0xF4 and cpu.number_at(pc - 1, 1) == 0xFB:
             return False
         cpu.leaves()
         cpu.frame(flags)
