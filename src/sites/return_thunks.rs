@@ -19,6 +19,8 @@ const SAFE_RET: &[u8] = b"\x48\x8d\x64\x24\x08\xc3\xcc";
 const UNTRAIN: &[u8] = b"\x48\xb8";
 /// `retbleed_untrain_ret` (`test`), and inside it `ret; int3; lfence; jmp retbleed_return_thunk; int3`.
 const RETBLEED: &[u8] = b"\xf6\xc3\xcc\x0f\xae\xe8\xeb\xf9\xcc";
+/// What `call_depth_return_thunk` has behind `shlq $5, %gs:call_depth`: `$5; jz 1f; ret; int3`.
+const CREDITED: &[u8] = b"\x05\x74\x02\xc3\xcc";
 const UD2: &[u8] = b"\x0f\x0b";
 const LINE: u64 = 64;
 
@@ -32,6 +34,7 @@ pub fn find(image: &Image, name: &str) -> Result<Option<u64>> {
         "retbleed_return_thunk" | "zen_return_thunk" => {
             only(around.all(RETBLEED).map(|at| at + 1).filter(|at| at % LINE == 0))
         }
+        "call_depth_return_thunk" => only(around.all(CREDITED).filter_map(|at| credits(&around, at))),
         "srso_return_thunk" => only(around.all(&[UNTRAIN, SAFE_RET].concat()).filter_map(|at| {
             let safe = at + UNTRAIN.len() as u64;
             // The first call is srso_untrain_ret's own, on its way out.
@@ -93,6 +96,15 @@ fn its(around: &Around<'_>, at: u64) -> bool {
     at % LINE == half
         && around.from(at).starts_with(&[RET, INT3])
         && around.from(at.wrapping_sub(half)).get(..half as usize).is_some_and(|fill| fill.iter().all(|&b| b == INT3))
+}
+
+/// Where `shlq $5, %gs:call_depth` begins whose 5 is here: it names its variable by its address or relative to itself.
+fn credits(around: &Around<'_>, five: u64) -> Option<u64> {
+    let (absolute, relative) = (five.wrapping_sub(9), five.wrapping_sub(8));
+    if around.from(absolute).starts_with(b"\x65\x48\xc1\x24\x25") {
+        return Some(absolute);
+    }
+    around.from(relative).starts_with(b"\x65\x48\xc1\x25").then_some(relative)
 }
 
 /// `srso_alias_safe_ret`: what is not the inner part of `srso_untrain_ret`.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pvops.decide.answers import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pvops.decide.prediction import FeatureWords
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
@@ -40,6 +42,14 @@ DEFAULT = "__x86_return_thunk"
 _ACTIVE = "active return thunk: "
 _OLD = {"retbleed_return_thunk": "zen_return_thunk"}
 
+#: What else it may point to.
+_OTHERS = (
+    *("its_return_thunk", "srso_return_thunk", "srso_alias_return_thunk", "retbleed_return_thunk"),
+    *("zen_return_thunk", "call_depth_return_thunk", "__x86_return_skl"),
+)
+#: A kernel slides by multiples of this (x86-64's ``CONFIG_PHYSICAL_ALIGN`` at least).
+_SLIDES_BY = 2 << 20
+
 
 def return_thunk(words: FeatureWords, kernel: KernelImage) -> Thunk:
     """The return thunk, after the mitigations are selected."""
@@ -53,17 +63,21 @@ def return_thunk(words: FeatureWords, kernel: KernelImage) -> Thunk:
         return Thunk(None, None, Answer(False, "the kernel has no return thunks"), f"the image has no {DEFAULT}")
     answer = Answer(used.value, used.source, used.guess)
 
-    def named(symbol: str, source: str) -> Thunk:
+    def place(symbol: str) -> int | None:
         address = kernel.address_of(symbol)
         if address is None and not kernel.image.symbol_count():
-            address = kernel.image.return_thunk(symbol)
+            address = built if symbol == DEFAULT else kernel.image.return_thunk(symbol)
+        return address
+
+    def named(symbol: str, source: str) -> Thunk:
+        address = place(symbol)
         if address is None:
             return Thunk(None, built, answer, f"{source}, which the image does not name; its returns go to {built:#x}")
         return Thunk(symbol, address, answer, source)
 
     said = [line.partition(_ACTIVE)[2].split()[0] for line in words.facts.machine.dmesg.splitlines() if _ACTIVE in line]
-    if said:
-        return named(said[-1], f'log: "{_ACTIVE}{said[-1]}"')
+    if said and (symbol := _symbol(said[-1], place)):
+        return named(symbol, f'log: "{_ACTIVE}{said[-1]}"')
     if words.facts.logged(_ACTIVE) is False and not used.value:
         return named(DEFAULT, f'log: no "{_ACTIVE.strip()}"')
     chosen = rules_mitigations.return_thunk(words.facts)
@@ -72,6 +86,18 @@ def return_thunk(words: FeatureWords, kernel: KernelImage) -> Thunk:
     # The first kernels with the mitigation of retbleed untrain in the default thunk itself; later ones renamed it.
     names = (chosen, _OLD.get(chosen, chosen), DEFAULT)
     return named(next((name for name in names if kernel.address_of(name) is not None), chosen), used.source)
+
+
+def _symbol(said: str, place: Callable[[str], int | None]) -> str | None:
+    """The thunk that a log names: by an address where the kernel has no symbols, moved as far as the kernel slid."""
+    if not said.startswith("0x"):
+        return said
+    try:
+        where = int(said, 16)
+    except ValueError:
+        return None
+    known = ((symbol, place(symbol)) for symbol in (DEFAULT, *_OTHERS))
+    return next((symbol for symbol, at in known if at is not None and (where - at) % _SLIDES_BY == 0), None)
 
 
 def _where_returns_go(kernel: KernelImage) -> int | None:

@@ -51,6 +51,7 @@ class _Load(NamedTuple):
     constant: int | None = None
     variable: int | None = None
     member: int | None = None
+    copied: int | None = None
 
 
 #: What else stands among them on i386: ``xor %eax,%eax`` and ``push $0``, two arguments, and the store to the key.
@@ -146,6 +147,8 @@ def _update(kernel: KernelView, code: bytes, at: int, loads: list[_Load], ids: t
     if last is not None and last.member is not None:
         return Update(*ids, variable, last.member, ())
     opcode = b"H\xc7\xc2" if kernel.bits == 64 else b"\xb9"
+    if last is not None and last.copied is not None:  # clang chooses it in another register
+        opcode = bytes((0x48 | last.copied >> 3, 0xC7, 0xC0 | last.copied & 7))
     low = max(0, at - _CHOSEN)
     found = re.finditer(re.escape(opcode) + b"(?=(....))", code[low : at + _BEHIND], re.DOTALL)
     places = [_address(match[1], kernel.bits) for match in found]
@@ -171,6 +174,9 @@ def _around(kernel: KernelView, code: bytes, start: int, at: int) -> list[_Load]
 
 def _load(code: bytes, start: int, at: int, bits: int) -> _Load | None:
     wide = 1 if bits == 64 else 0
+    if wide and code[at : at + 2] in (b"H\x89", b"L\x89") and code[at + 2 : at + 3] >= b"\xc0":
+        mode = code[at + 2]
+        return _Load(at, 3, mode & 7, copied=mode >> 3 & 7 | (code[at] & 4) << 1)
     if wide and code[at : at + 1] != b"H":
         return None
     here = code[at + wide : at + wide + 7]
