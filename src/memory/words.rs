@@ -47,6 +47,11 @@ impl<'a> Words<'a> {
         Ok(there.then(|| self.linked(u64::from_le_bytes(bytes))))
     }
 
+    /// The pointer that the image has there.
+    pub fn built(&self, address: u64) -> Option<u64> {
+        self.image.read_word(address)
+    }
+
     /// How many bytes a pointer has.
     pub fn width(&self) -> usize {
         self.image.bits().word()

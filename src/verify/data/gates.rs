@@ -64,13 +64,15 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
         }
         let legal = gate.bits == INTERRUPT && elsewhere(image, symbols, vector, gate.target);
         if first.is_some_and(|first| vector < FIRST_EXTERNAL || first.target == gate.target) || !legal {
-            let stub =
-                || stub.zip(vector.checked_sub(FIRST_EXTERNAL)).map_or(0, |((start, size), at)| start + size * at);
+            let stub = || {
+                stub.zip(vector.checked_sub(FIRST_EXTERNAL))
+                    .map_or(0, |((start, size), at)| start.wrapping_add(size * at))
+            };
             let expected = first.map_or_else(stub, |first| first.target);
             let same = expected == gate.target;
             heard.disagreements.push(Disagreement {
                 what: if same { "gate_bits" } else { "gate" },
-                address: table + vector * 2 * word as u64,
+                address: table.wrapping_add(vector * 2 * word as u64),
                 which: vector,
                 expected: if same { first.map_or(INTERRUPT, |first| first.bits).into() } else { expected },
                 found: if same { gate.bits.into() } else { gate.target },
@@ -86,7 +88,7 @@ fn stubs(symbols: &Symbols, gates: &[(u64, Gate)]) -> Option<(u64, u64)> {
     let start = symbols.address_of("irq_entries_start")?;
     let there = |size: u64| {
         let stub = |&(vector, gate): &(u64, Gate)| {
-            vector.checked_sub(FIRST_EXTERNAL).is_some_and(|at| gate.target == start + size * at)
+            vector.checked_sub(FIRST_EXTERNAL).is_some_and(|at| gate.target == start.wrapping_add(size * at))
         };
         gates.iter().filter(|&gate| stub(gate)).count()
     };
@@ -109,7 +111,7 @@ fn listed(image: &Image, symbols: &Symbols) -> Vec<(u64, Gate)> {
     let mut found = Vec::new();
     for table in TABLES {
         let Some(start) = symbols.address_of(table) else { continue };
-        for place in (start..start + VECTORS * row).step_by(row as usize) {
+        for place in (0..VECTORS).map(|at| start.wrapping_add(at * row)) {
             if place != start && symbols.at(place).is_some_and(|(_, offset)| offset == 0) {
                 break;
             }

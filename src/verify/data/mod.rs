@@ -10,6 +10,7 @@
 //! | `boot_cpu_data.x86_capability` | what is keyed on a feature |
 //! | `alternatives_patched` | that it is patched at all |
 //! | `tracepoint.funcs` | the key of the tracepoint, and where its call goes |
+//! | flags of `pr_debug()`, security hooks, `x86_pmu`, `apic` | keys and calls that are made by them |
 //! | `.rodata`, `__bug_table`, ORC's tables | the file, with its relocations |
 //! | the tables of jump labels and static calls | the file, in any order |
 //! | what is read-only after boot, `.data` | pointers to functions are such |
@@ -25,6 +26,7 @@ mod rows;
 mod tables;
 mod tracepoints;
 mod votes;
+mod witnesses;
 
 use crate::error::Result;
 use crate::image::Image;
@@ -53,7 +55,9 @@ pub fn hear(
     let mut heard = votes::hear(report, backends, slots, &words, image)?;
     rows::judge(&words, image, found.slide, &mut heard)?;
     gates::judge(&words, image, &mut heard)?;
-    tracepoints::judge(report, &words, (memory, found, image), &mut heard)?;
+    let said = votes::Said::of(report);
+    tracepoints::judge(&said, &words, (memory, found, image), &mut heard)?;
+    witnesses::judge(&said, &words, image, &mut heard)?;
     functions(report, (memory, found, image), modules, &mut heard)?;
     heard.rodata = rodata(memory, found, image)?;
     Ok(heard)

@@ -107,7 +107,9 @@ fn lookup(memory: &Memory, found: &Location, image: &Image, rodata: &mut Rodata)
     let (start, stop) = (named("_stext")?.unwrap_or(text.address), named("_etext")?.unwrap_or(text.end()));
     let rows: Vec<u64> = places(image.section_bytes(ip)).map(|place| ip.address.wrapping_add(place as u64)).collect();
     let blocks = (lookup.size / 4).checked_sub(1);
-    let fits = blocks == Some(stop.saturating_sub(start).div_ceil(BLOCK));
+    let there = image.section_bytes(text).len() as u64;
+    let inside = start >= text.address && stop.saturating_sub(text.address) <= there;
+    let fits = inside && blocks == Some(stop.saturating_sub(start).div_ceil(BLOCK));
     let Some(blocks) = blocks.filter(|_| fits && !rows.is_empty()) else { return Ok(()) };
     let last = |address: u64| rows.partition_point(|&row| row <= address).saturating_sub(1) as u32;
     let starts = (0..blocks).map(|block| start + block * BLOCK).chain([stop]);

@@ -12,12 +12,10 @@
 //! kernel/tracepoint.c). So a key and a call that were changed together, text and data, are told by a third.
 
 use super::heard::{Disagreement, Heard};
-use super::votes::outside;
+use super::votes::Said;
 use crate::error::Result;
 use crate::image::Image;
 use crate::memory::{Location, Mapped, Members, Memory, Words};
-use crate::verify::Report;
-use crate::verify::infer::Unknown;
 
 const PREFIX: &str = "__tracepoint_";
 /// More than any tracepoint has.
@@ -34,7 +32,7 @@ struct Offsets {
 
 /// Holds the keys and calls of tracepoints to their lists; nothing, where the image has no BTF.
 pub(super) fn judge(
-    report: &Report,
+    said: &Said<'_>,
     words: &Words<'_>,
     (memory, found, image): (&Memory, &Location, &Image),
     heard: &mut Heard,
@@ -55,17 +53,12 @@ pub(super) fn judge(
         let Some(name) = name.strip_prefix(PREFIX).filter(|_| image.section_at(address).is_some()) else { continue };
         let Some(list) = words.pointer(address.wrapping_add(offsets.functions))? else { continue };
         count += 1;
-        let voted = |about: Unknown| report.votes.iter().find(|vote| vote.about == about).map(|vote| vote.value);
-        let key = address.wrapping_add(offsets.key);
-        if let Some(on) = voted(Unknown::Key(key))
-            && (on != 0) != (list != 0)
-        {
-            let (expected, found) = (u64::from(on != 0), u64::from(list != 0));
+        if let Some(on) = said.key(address.wrapping_add(offsets.key)).filter(|&on| on != (list != 0)) {
+            let (expected, found) = (u64::from(on), u64::from(!on));
             heard.disagreements.push(Disagreement { what: "tracepoint", address, which: address, expected, found });
         }
         let Some(call) = symbols.address_of(&format!("__SCK__tp_func_{name}")) else { continue };
-        let (Some(iterator), Some(goes)) = (offsets.iterator, voted(Unknown::Call(call))) else { continue };
-        let goes = outside(report, call).unwrap_or(goes);
+        let (Some(iterator), Some(goes)) = (offsets.iterator, said.call(call)) else { continue };
         let Some(iterator) = words.pointer(address.wrapping_add(iterator))? else { continue };
         if goes == iterator {
             continue;

@@ -1,5 +1,7 @@
 //! Data that say what the text says too: keys, calls, ops, the return thunk, features.
 
+use std::collections::HashMap;
+
 use super::heard::{Disagreement, Heard, Slots};
 use crate::error::Result;
 use crate::image::Image;
@@ -68,9 +70,40 @@ pub(super) fn hear(
     Ok(Heard { counts, disagreements: hearing.disagreements, sorted, unheard, rodata })
 }
 
+/// What the text says of keys and static calls.
+pub(super) struct Said<'a> {
+    report: &'a Report,
+    keys: HashMap<u64, bool>,
+    calls: HashMap<u64, u64>,
+}
+
+impl Said<'_> {
+    pub(super) fn of(report: &Report) -> Said<'_> {
+        let (mut keys, mut calls) = (HashMap::new(), HashMap::new());
+        for vote in &report.votes {
+            match vote.about {
+                Unknown::Key(key) => drop(keys.insert(key, vote.value != 0)),
+                Unknown::Call(key) => drop(calls.insert(key, vote.value)),
+                _ => {}
+            }
+        }
+        Said { report, keys, calls }
+    }
+
+    /// Whether a key is on.
+    pub(super) fn key(&self, key: u64) -> Option<bool> {
+        self.keys.get(&key).copied()
+    }
+
+    /// Where a call goes, outside the kernel too; 0 for nowhere.
+    pub(super) fn call(&self, key: u64) -> Option<u64> {
+        self.calls.get(&key).map(|&goes| outside(self.report, key).unwrap_or(goes))
+    }
+}
+
 /// Where all sites of a static call go, if that is a function outside the kernel: nothing explains that, yet it is what the
 /// text says.
-pub(super) fn outside(report: &Report, key: u64) -> Option<u64> {
+fn outside(report: &Report, key: u64) -> Option<u64> {
     let owned = report.unexplained.iter().filter_map(|run| run.owned.as_ref());
     owned.filter(|owned| owned.call == Some(key)).find_map(|owned| owned.target)
 }
