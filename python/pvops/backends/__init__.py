@@ -16,6 +16,8 @@ from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pvops.backends.backend import Backend
 
     native: Backend
@@ -60,6 +62,7 @@ def get(name: str, era: str | None = None) -> Backend:
     Raises:
         OpsError: there is none of that name (the message lists them), or none for images of that era.
     """
+    import copyreg
     from importlib import import_module
 
     from pvops.errors import OpsError
@@ -74,7 +77,17 @@ def get(name: str, era: str | None = None) -> Backend:
         raise OpsError(f"{dashed} is a backend of 2.6 kernels: see it with `pvops ops --era 2.6.24 --backend {dashed}`")
     check(name)
     found: Backend = import_module(f"{__name__}.{dashed.replace('-', '_')}").backend
+    copyreg.pickle(type(found), _reduced)
     return found
+
+
+def _reduced(backend: Backend) -> tuple[Any, ...]:
+    """The package's own cross to other processes by name: conditions are functions, which pickle does not know."""
+    if backend.name in _OF_IMAGES and get(backend.name) is backend:
+        return get, (backend.name,)
+    as_usual = backend.__reduce_ex__(2)
+    assert not isinstance(as_usual, str)
+    return as_usual
 
 
 def __getattr__(name: str) -> Backend:

@@ -166,14 +166,6 @@ class Backend:
     def __repr__(self) -> str:
         return f"<Backend {self.name}>"
 
-    def __reduce__(self) -> str | tuple[object, ...]:
-        """The package's own cross to other processes by name: conditions are functions, which pickle does not know."""
-        from pvops import backends
-
-        if self.name in backends.of_images() and backends.get(self.name) is self:
-            return backends.get, (self.name,)
-        return super().__reduce__()
-
     def fill(self, fill: Fill) -> dict[str, Slot]:
         """What every op points to when the kernel patches itself.
 
