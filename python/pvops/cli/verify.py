@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 
 from pvops.cli import output, pages
 from pvops.cli.kernels import told_machine
@@ -98,21 +99,43 @@ def _many(args: argparse.Namespace, kernel: Kernel, paths: list[str]) -> int:
         raise OpsError("--html and --save-machine are about one memory, not several")
     if args.module:
         raise OpsError("--module is about one memory, not several")
-    from pvops.render import verify_text
+    from pvops.verify.many import made_of_many
 
-    style = terminal.Style(args.color)
-    status, documents = 0, []
-    for path, result in kernel.verify_many(paths, machine=told_machine(args), allow=args.allow):
+    as_json = args.format_ == "json"
+    made = _document if as_json else partial(_lines, terminal.Style(args.color), args.verbose)
+    status, behind = 0, ""
+    for path, result in made_of_many(kernel, paths, made, machine=told_machine(args), allow=args.allow):
         if isinstance(result, Error):
             status = TROUBLE
-            documents.append({"memory": path} | output.error_document(result))
             output.note(str(result))
-            continue
-        status = max(status, 0 if result else UNEXPLAINED)
-        documents.append(result.to_dict())
-        if args.format_ == "text":
-            sys.stdout.write(f"{path}\n")
-            sys.stdout.write("".join(f"  {line}\n" for line in verify_text.lines(result, style, args.verbose)))
-    if args.format_ == "json":
-        output.print_json({"schema": "pvops.verify-many/1", "reports": documents})
+            if not as_json:
+                continue
+            text = output.json_text({"memory": path} | output.error_document(result), _WITHIN)
+        else:
+            clean, text = result
+            status = max(status, 0 if clean else UNEXPLAINED)
+        if as_json:
+            sys.stdout.write((behind or _HEAD) + _WITHIN + text)
+            behind = ","
+        else:
+            sys.stdout.write(f"{path}\n{text}")
+    if as_json:
+        sys.stdout.write("\n ]\n}\n")
     return status
+
+
+#: The document of several dumps before the first, and what begins a line of one.
+_HEAD = '{\n "schema": "pvops.verify-many/1",\n "reports": ['
+_WITHIN = "\n  "
+
+
+def _document(report: Report) -> tuple[bool, str]:
+    """Whether a report is clean, and its document; made where the memory is judged."""
+    return bool(report), output.json_text(report.to_dict(), _WITHIN)
+
+
+def _lines(style: terminal.Style, verbose: bool, report: Report) -> tuple[bool, str]:
+    """Whether a report is clean, and what a person reads of it."""
+    from pvops.render import verify_text
+
+    return bool(report), "".join(f"  {line}\n" for line in verify_text.lines(report, style, verbose))

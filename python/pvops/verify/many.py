@@ -7,10 +7,10 @@ is lost, none is given twice. A dump whose process dies again when it is all it 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import pvops._core as _core
 from pvops.cpus import usable_cpus
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from pvops.machine.machine import Machine
     from pvops.verify.report import Report
 
-    Result = tuple[str, Report | Error]
+T = TypeVar("T")
 
 
-class _Question(NamedTuple):
-    """What is the same for all memories."""
+class _Question(NamedTuple, Generic[T]):
+    """What is the same for all memories; ``made`` makes of a report what crosses processes, and crosses them too."""
 
     kernel: str
     machine: Machine | None
     allow: tuple[str, ...]
+    made: Callable[[Report], T]
 
 
 def verify_many(
@@ -40,11 +41,24 @@ def verify_many(
     executor: Executor | None = None,
     machine: Machine | None = None,
     allow: Iterable[str] = (),
-) -> Iterator[Result]:
+) -> Iterator[tuple[str, Report | Error]]:
     """See `pvops.kernel.Kernel.verify_many`."""
+    return made_of_many(kernel, sources, _report, executor=executor, machine=machine, allow=allow)
+
+
+def made_of_many(
+    kernel: KernelImage,
+    sources: Iterable[str | os.PathLike[str]],
+    made: Callable[[Report], T],
+    *,
+    executor: Executor | None = None,
+    machine: Machine | None = None,
+    allow: Iterable[str] = (),
+) -> Iterator[tuple[str, T | Error]]:
+    """As `verify_many`, with what ``made`` makes of each report in the process that judged it: a report is large."""
     if not os.path.isfile(kernel.name):
         raise OpsError(f"{kernel.name}: other processes open the kernel by its path; this one has none")
-    question = _Question(os.path.abspath(kernel.name), machine, tuple(allow))
+    question = _Question(os.path.abspath(kernel.name), machine, tuple(allow), made)
     check_owners(question.allow)
     left = [os.fspath(source) for source in sources]
     if executor is not None:
@@ -54,7 +68,13 @@ def verify_many(
             left = yield from _spread(own, question, left)
 
 
-def _spread(executor: Executor, question: _Question, sources: list[str]) -> Generator[Result, None, list[str]]:
+def _report(report: Report) -> Report:
+    return report
+
+
+def _spread(
+    executor: Executor, question: _Question[T], sources: list[str]
+) -> Generator[tuple[str, T | Error], None, list[str]]:
     """Judges memories in an executor; returns those that are left when it breaks."""
     try:
         futures = [executor.submit(_one, question, os.path.abspath(source)) for source in sources]
@@ -65,14 +85,16 @@ def _spread(executor: Executor, question: _Question, sources: list[str]) -> Gene
             yield source, future.result()
         except BrokenExecutor:
             # Which of those in hand it died of is not told: the first is tried alone, the others anew.
-            yield source, _alone(question, source)
+            again = _alone(question, source)
+            yield source, again
             return sources[done:]
         except Exception as died:  # Each executor has its own: Dask's KilledWorker, for one.
-            yield source, _alone(question, source, f"{type(died).__name__}: {died}")
+            again = _alone(question, source, f"{type(died).__name__}: {died}")
+            yield source, again
     return []
 
 
-def _alone(question: _Question, source: str, why: str = "") -> Report | Error:
+def _alone(question: _Question[T], source: str, why: str = "") -> T | Error:
     """Judges a memory in a process of its own."""
     try:
         with _processes(1) as own:
@@ -89,12 +111,13 @@ def _processes(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _one(question: _Question, source: str) -> Report | Error:
+def _one(question: _Question[T], source: str) -> T | Error:
     """One memory, in whatever process; what is wrong with it is a result as well."""
     try:
-        return verify(_opened(question.kernel), source, machine=question.machine, allow=question.allow)
+        report = verify(_opened(question.kernel), source, machine=question.machine, allow=question.allow)
     except Error as error:
         return error
+    return question.made(report)
 
 
 @lru_cache(maxsize=2)
