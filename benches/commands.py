@@ -111,9 +111,13 @@ class Given:
     def __init__(self, packed: Packed, facts: Path | None, folder: Path) -> None:
         self.packed = packed
         self.text = folder / f"{packed.path.name}.text"
+        #: Of another boot: another hypervisor's.
+        self.other = folder / f"{packed.path.name}.other"
         self.out = folder / f"{packed.path.name}.out"
         self._machine = ["--machine", str(facts)] if facts is not None and facts.exists() else []
-        ended(0, [*PVOPS, "patch", str(packed.path), "--format", "text", "-o", str(self.text), *self._machine])
+        text = [*PVOPS, "patch", str(packed.path), "--format", "text", "-o"]
+        ended(0, [*text, str(self.text), *self._machine])
+        ended(0, [*text, str(self.other), "--backend", "kvm"])
 
     @property
     def about(self) -> str:
@@ -188,6 +192,7 @@ _ON_OPEN = {
     ),
     "all Sites and their addresses": (0.5, "len(k.sites)", "for s in k.sites: s.address"),
     "verify(text) again": (0.03, "k.verify(t)", "bool(k.verify(t))"),
+    "verify(text) of another boot": (0.03, "k.verify(other)", "bool(k.verify(t))"),
 }
 
 
@@ -197,9 +202,10 @@ def on_open(given: Given) -> Job:
 
     def run(before: str, what: str) -> None:
         script = (
-            f"{_OPEN}t = open(sys.argv[2], 'rb').read(); import time\n{before}\nbegan = time.process_time()\n{what}\n"
+            f"{_OPEN}t, other = (open(path, 'rb').read() for path in sys.argv[2:]); import time\n{before}\n"
+            f"began = time.process_time()\n{what}\nprint(time.process_time() - began)"
         )
-        command = [sys.executable, "-c", f"{script}print(time.process_time() - began)", given.packed.path, given.text]
+        command = [sys.executable, "-c", script, given.packed.path, given.text, given.other]
         clock.add(float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 
     def start() -> None:
