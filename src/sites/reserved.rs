@@ -90,18 +90,15 @@ fn ranges(code: &Code<'_>) -> Result<Vec<(u64, u64)>> {
         ranges.extend(named(start).zip(named(end)));
         ranges.extend(image.section(section).filter(|s| s.executable).map(|s| (s.address, s.end())));
     }
-    let mut addresses: Vec<u64> = symbols.iter().flat_map(|symbols| symbols.iter()).map(|(at, ..)| at).collect();
+    let mut addresses: Vec<u64> = symbols.iter().flat_map(|symbols| symbols.addresses()).collect();
     addresses.sort_unstable();
     // As `kallsyms_lookup_size_offset()`: a function ends where the next one begins.
     let function = |start: u64| {
         let after = addresses.partition_point(|&address| address <= start);
         (start, addresses.get(after).copied().unwrap_or(start.saturating_add(1)))
     };
-    for (address, _, name) in symbols.iter().flat_map(|symbols| symbols.iter()) {
-        if name.starts_with("__cfi_") || name.starts_with("__pfx_") {
-            ranges.push(function(address));
-        }
-    }
+    let before = symbols.iter().flat_map(|symbols| symbols.addresses_starting_with(&["__cfi_", "__pfx_"]));
+    ranges.extend(before.map(function));
     let word = image.bits().word();
     let placed = |e: Error| e.in_section(BLACKLIST).in_file(image.name());
     let between = named("__start_kprobe_blacklist").zip(named("__stop_kprobe_blacklist"));

@@ -196,13 +196,16 @@ pub(crate) fn trampolines(code: &Code<'_>, sites: &[StaticCall]) -> Result<Vec<T
     Ok(found)
 }
 
+/// What the names of trampolines begin with.
+const PREFIX: &str = "__SCT__";
+
 /// The trampolines that have names.
 fn named(code: &Code<'_>) -> Result<Vec<Trampoline>> {
     let Some(symbols) = code.image().symbols()? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     let mut key = String::new();
-    for (address, _, name) in symbols.iter() {
-        let Some(name) = name.strip_prefix("__SCT__") else { continue };
+    for (address, name) in symbols.starting_with(PREFIX) {
+        let Some(name) = name.strip_prefix(PREFIX) else { continue };
         // The trampolines that a module uses of the kernel's are not in it.
         if code.image().section_at(address).is_some_and(|section| section.name == KERNEL) {
             continue;

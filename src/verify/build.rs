@@ -45,7 +45,7 @@ impl<'a> Verifier<'a> {
             map.end = image.bounds().1;
             map.collect(image, None)?;
             map.cut()?;
-            Ok(Verifier { map, clean: Mutex::new(None) })
+            Ok(Verifier { map, clean: Mutex::new(Vec::new()) })
         };
         built().map_err(|error| error.in_file(image.name()))
     }
@@ -91,9 +91,8 @@ impl<'a> SiteMap<'a> {
         self.tracers = addresses(&TRACERS);
         self.tracer_calls = addresses(&TRACER_CALLS);
         self.hid_bpf = self.landmarks.hid_bpf.as_ref().map(|held| (held.function, held.list));
-        let dispatched = symbols.iter().filter(|(.., name)| name.starts_with("__SCK__bpf_dispatcher_"));
-        self.bpf_calls = dispatched.map(|(key, ..)| key).collect();
-        for (start, _, _) in symbols.iter().filter(|(.., name)| name.starts_with("bpf_dispatcher_")) {
+        self.bpf_calls = symbols.addresses_starting_with(&["__SCK__bpf_dispatcher_"]).collect();
+        for start in symbols.addresses_starting_with(&["bpf_dispatcher_"]) {
             let after = self.functions.partition_point(|&function| function <= start);
             self.bpf.push((start, self.functions.get(after).copied().unwrap_or(start)));
         }
@@ -183,7 +182,7 @@ fn functions(image: &Image) -> Result<Vec<u64>> {
         .map(|section| (section.address, section.end()))
         .collect();
     let in_code = |address: u64| code.iter().any(|&(start, end)| (start..end).contains(&address));
-    let mut functions: Vec<u64> = symbols.iter().map(|(address, ..)| address).filter(|&a| in_code(a)).collect();
+    let mut functions: Vec<u64> = symbols.addresses().filter(|&a| in_code(a)).collect();
     functions.sort_unstable();
     functions.dedup();
     Ok(functions)

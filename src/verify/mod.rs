@@ -62,9 +62,12 @@ pub use view::View;
 /// An image, ready to judge memory by.
 pub struct Verifier<'a> {
     map: site_map::SiteMap<'a>,
-    /// The last report without a byte to find fault with, and what was known.
-    clean: Mutex<Option<(Known, Arc<Report>)>>,
+    /// Reports without a byte to find fault with, and what was known; the one that was last asked for comes last.
+    clean: Mutex<Vec<(Known, Arc<Report>)>>,
 }
+
+/// So many states of machines are remembered, of which a fleet has few. A report takes some two megabytes.
+const REMEMBERED: usize = 16;
 
 impl<'a> Verifier<'a> {
     /// Where `.text` is: its first address, and the one behind its last.
@@ -79,19 +82,28 @@ impl<'a> Verifier<'a> {
 
     /// As [`Verifier::verify`], for many memories: those of machines in one state differ in nothing.
     ///
-    /// Under one state there is one text that is clean in every byte. Memory that is that text has the report of the one
-    /// before: nothing is inferred again, as the same bytes say the same.
+    /// Under one state there is one text that is clean in every byte. Memory that is such a text has the report of the one
+    /// before that was: nothing is inferred again, as the same bytes say the same.
     pub fn verify_again(&self, view: &View<'_>, known: &Known) -> Arc<Report> {
         // Who panicked while holding it left it as it was.
         let lock = || self.clean.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = lock().as_ref().filter(|(of, _)| of == known).map(|(_, report)| Arc::clone(report));
-        if let Some(report) = before.filter(|report| judge::is_clean(&self.map, view, &report.state)) {
+        let before: Vec<_> = lock().iter().rev().filter(|(of, _)| of == known).map(|(_, r)| Arc::clone(r)).collect();
+        // Most of those that it is not are told by the first sites.
+        if let Some(report) = before.into_iter().find(|report| judge::is_clean(&self.map, view, &report.state)) {
+            let mut held = lock();
+            if let Some(place) = held.iter().position(|(_, other)| Arc::ptr_eq(other, &report)) {
+                held[place..].rotate_left(1);
+            }
             return report;
         }
         let judge::Judged { report, clean } = self.judged(view, self.infer(view, known));
         let report = Arc::new(report);
         if clean {
-            *lock() = Some((known.clone(), Arc::clone(&report)));
+            let mut held = lock();
+            if held.len() >= REMEMBERED {
+                held.remove(0);
+            }
+            held.push((known.clone(), Arc::clone(&report)));
         }
         report
     }

@@ -80,6 +80,25 @@ impl Packed {
         std::str::from_utf8(&out[..end]).unwrap_or_default()
     }
 
+    /// Whether the name of a symbol begins so.
+    pub(super) fn begins(&self, symbol: &Entry, prefix: &[u8]) -> bool {
+        let (mut left, mut skip) = (prefix, 1);
+        for &token in self.tokens(symbol) {
+            // The first character is the type.
+            let text = self.expansion.text(&self.expansion.tokens[usize::from(token)]);
+            let Some(text) = text.get(skip..).filter(|_| !text.is_empty()) else { continue };
+            skip = 0;
+            if !text.iter().zip(left).all(|(a, b)| a == b) {
+                return false;
+            }
+            left = left.get(text.len()..).unwrap_or_default();
+            if left.is_empty() {
+                return true;
+            }
+        }
+        left.is_empty()
+    }
+
     /// Whether a symbol has this name.
     pub(super) fn is(&self, symbol: &Entry, name: &[u8]) -> bool {
         if name.len() != usize::from(symbol.length) {

@@ -140,6 +140,31 @@ impl Symbols {
         self.entries.iter().enumerate().map(|(number, e)| (e.address, e.kind, self.name(number)))
     }
 
+    /// The addresses of all symbols, ascending.
+    pub fn addresses(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.entries.iter().map(|entry| entry.address)
+    }
+
+    /// The addresses of those whose names begin with one of these, ascending.
+    pub fn addresses_starting_with(&self, prefixes: &[&str]) -> impl Iterator<Item = u64> {
+        self.numbers_starting_with(prefixes).map(|number| self.entries[number].address)
+    }
+
+    /// Those whose names begin so, by address: other names need not be expanded.
+    pub fn starting_with(&self, prefix: &str) -> impl Iterator<Item = (u64, &str)> {
+        self.numbers_starting_with(&[prefix]).map(|number| (self.entries[number].address, self.name(number)))
+    }
+
+    fn numbers_starting_with(&self, prefixes: &[&str]) -> impl Iterator<Item = usize> + use<> {
+        let begins = |number: &usize| {
+            prefixes.iter().any(|prefix| match &self.names {
+                Names::Packed(names) => names.begins(&self.entries[*number], prefix.as_bytes()),
+                Names::Text(_) => self.name(*number).starts_with(prefix),
+            })
+        };
+        (0..self.entries.len()).filter(begins).collect::<Vec<_>>().into_iter()
+    }
+
     /// The lowest address of this name.
     pub fn address_of(&self, name: &str) -> Option<u64> {
         self.addresses_of(name).next()
@@ -291,6 +316,14 @@ mod tests {
         assert_eq!(symbols.address_of("_etext"), Some(0x4000));
         assert_eq!(symbols.address_of("clean"), None);
         assert_eq!((symbols.len(), symbols.is_empty()), (9, false));
+    }
+
+    #[test]
+    fn names_are_found_by_how_they_begin() {
+        let symbols = sample();
+        assert_eq!(symbols.starting_with("_").collect::<Vec<_>>(), [(0x1000, "_text"), (0x4000, "_etext")]);
+        assert_eq!(symbols.addresses_starting_with(&["late", "clean"]).collect::<Vec<_>>(), [0x2000, 0x2800, 0x3000]);
+        assert_eq!(symbols.addresses().count(), symbols.len());
     }
 
     #[test]

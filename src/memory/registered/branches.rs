@@ -10,6 +10,8 @@ const TRAMPOLINE_LISTS: u64 = 1024;
 const MAX_HASH_BITS: u64 = 16;
 /// How many words of a `struct bpf_trampoline` are looked at.
 const TRAMPOLINE_WORDS: u64 = 40;
+/// What the names of dispatchers begin with.
+const DISPATCHER: &str = "bpf_dispatcher_";
 /// What traces for others than the tracers: its function, and for whom.
 const FOR_OTHERS: [(&str, Registrar); 3] = [
     ("kprobe_ftrace_handler", Registrar::Kprobes),
@@ -121,8 +123,8 @@ impl Walk<'_> {
     /// `bpf_dispatcher_change_prog()`: half a page is in use while there are programs, and the other half is written.
     pub(super) fn dispatchers(&self) -> Result<Vec<Dispatcher>> {
         let mut dispatchers = Vec::new();
-        for (_, _, name) in self.symbols.into_iter().flat_map(|symbols| symbols.iter()) {
-            let of = name.strip_prefix("bpf_dispatcher_").and_then(|rest| rest.strip_suffix("_func"));
+        for (_, name) in self.symbols.into_iter().flat_map(|symbols| symbols.starting_with(DISPATCHER)) {
+            let of = name.strip_prefix(DISPATCHER).and_then(|rest| rest.strip_suffix("_func"));
             let Some((of, head)) = of.and_then(|of| Some((of, self.symbol(&format!("bpf_dispatcher_{of}"))?))) else {
                 continue;
             };

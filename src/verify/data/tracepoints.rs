@@ -49,7 +49,7 @@ pub(super) fn judge(
     let offsets = Offsets { key, functions, function, iterator: at("tracepoint", "iterator"), row: row as u64 };
     let mapped = Mapped::new(memory, found, image).ok();
     let mut count = 0;
-    for (address, _, name) in symbols.iter() {
+    for (address, name) in symbols.starting_with(PREFIX) {
         let Some(name) = name.strip_prefix(PREFIX).filter(|_| image.section_at(address).is_some()) else { continue };
         let Some(list) = words.pointer(address.wrapping_add(offsets.functions))? else { continue };
         count += 1;
