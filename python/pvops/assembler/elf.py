@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+
+from pvops.tuples import NamedTuple
 
 WRITE, ALLOC, EXECUTE = 1, 2, 4
 PAGE = 0x1000

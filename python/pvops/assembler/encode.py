@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
 
 from pvops.assembler.operands import Memory, Operand, Register
 from pvops.assembler.statements import Code, Fixup
 from pvops.assembler.values import Value, number
 from pvops.errors import AssemblyError
+from pvops.tuples import NamedTuple
 
 try:
     import iced_x86 as iced

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import NamedTuple
 
 from pvops.assembler import elf
 from pvops.assembler.layout import Placed, lay_out
 from pvops.assembler.statements import Align, Body, Statement, Within, flat
 from pvops.assembler.values import Name, name_of
 from pvops.errors import AssemblyError
+from pvops.tuples import NamedTuple
 
 #: Where a kernel's text is linked to: 2.6.24's _text on i386, ``__START_KERNEL_map`` + 16 MiB on x86-64.
 BASES = {32: 0xC010_0000, 64: 0xFFFF_FFFF_8100_0000}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from pvops.assembler.values import Local, Name, Value, name_of, number
 from pvops.errors import AssemblyError
+from pvops.tuples import NamedTuple
 
 #: What a symbol may be called, as GNU as has it.
 _NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import NamedTuple
 
 from pvops.errors import AssemblyError
+from pvops.tuples import NamedTuple
 
 _serials = count()
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pvops.backends.conditions import Condition, Verdict, always
 from pvops.eras import eras
 from pvops.eras.structs import Config
 from pvops.errors import OpsError
 from pvops.machine.machine import Machine
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from pvops.machine.hypervisor import WORDS
 from pvops.machine.machine import Machine
+from pvops.tuples import NamedTuple
 
 
 class Verdict(NamedTuple):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import pvops._core as _core
 from pvops.display import show
+from pvops.tuples import NamedTuple
 
 #: How a form is run, and what that tells.
 WAYS: Mapping[str, str] = {

@@ -9,7 +9,8 @@ is one call of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from pvops.tuples import NamedTuple
 
 
 class Path(NamedTuple):

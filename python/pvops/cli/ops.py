@@ -6,12 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.cli import output
 from pvops.cli.kernels import backends_of, machine_of, opened, say_assumed
 from pvops.errors import InputError, OpsError
 from pvops.render import terminal
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.eras.definition import Era

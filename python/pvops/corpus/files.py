@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from pvops.errors import InputError
+from pvops.tuples import NamedTuple
 
 #: What belongs to kernels and boots and is none itself.
 _BESIDE = (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.corpus.boot import text_in_memory
 from pvops.corpus.options import compiler, options
 from pvops.corpus.results import NO_PASS, BootResult, Guesses, KernelResult
 from pvops.errors import Error, ImageError
 from pvops.kernel import Kernel, open
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.corpus.files import BootFiles, KernelFiles

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pvops.tuples import NamedTuple
 
 #: A byte that no pass writes and no table lists.
 NO_PASS = "none"

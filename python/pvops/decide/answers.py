@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.image.built import Built
 from pvops.machine.machine import Machine
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.image.view import KernelView

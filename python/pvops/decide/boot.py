@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import pvops._core as _core
 from pvops.decide import slots as slots_of
 from pvops.errors import OpsError
 from pvops.machine import cpus
 from pvops.machine.state import SOME_FUNCTION
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

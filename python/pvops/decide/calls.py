@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.decide import apic
 from pvops.decide.answers import Facts
@@ -13,6 +13,7 @@ from pvops.decide.key_rules import RULES
 from pvops.decide.preempt import preempt_mode
 from pvops.image import uses
 from pvops.image.updates import preemption, updates
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords

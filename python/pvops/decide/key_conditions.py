@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from pvops.decide.answers import Answer, Facts
 from pvops.decide.prediction import FeatureWords
+from pvops.tuples import NamedTuple
 
 
 class KeyQuery(NamedTuple):

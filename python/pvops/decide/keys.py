@@ -7,13 +7,14 @@ keeps what the image is built with: most keys are only ever turned by user space
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pvops.decide import lsm, netfilter
 from pvops.decide.calls import PREFIX, CallTarget, calls, unnamed
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES, by_place
 from pvops.image import uses
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords

@@ -8,9 +8,10 @@ initialised in order, and each of their hooks takes the next free row (security/
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.decide.answers import Facts
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage

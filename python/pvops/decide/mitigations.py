@@ -8,9 +8,9 @@ all have decided.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
 
 from pvops.decide.answers import Answer, Facts
+from pvops.tuples import NamedTuple
 
 _SPLIT = (6, 16)
 

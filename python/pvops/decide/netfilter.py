@@ -10,9 +10,10 @@ net/bridge/netfilter/ebtable_*.c of 4.1, 4.9, 5.14 and 5.15.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.decide.answers import Answer
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.eras import Version

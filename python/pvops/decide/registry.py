@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import NamedTuple
 
 from pvops.decide.answers import Rule
+from pvops.tuples import NamedTuple
 
 
 class Entry(NamedTuple):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pvops.emulate.segments import KERNEL_DS, flat_gdt, selector
 from pvops.emulate.state import PAGE, State
 from pvops.errors import RunError
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.emulate.emulator import Uc

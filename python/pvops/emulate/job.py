@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.emulate import hosts
 from pvops.emulate.guest import wide
 from pvops.emulate.guest.image import ERAS, GuestImage
 from pvops.emulate.session import Result, run
 from pvops.errors import RunError
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Limits

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from iced_x86 import Instruction

@@ -7,10 +7,11 @@ its own init code has put it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pvops._core as _core
 from pvops.errors import RunError
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu

@@ -10,11 +10,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pvops.eras.version import Version as Version
 from pvops.eras.version import version_of as version_of
 from pvops.errors import OpsError
+from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import NamedTuple
 
 from pvops.errors import OpsError
+from pvops.tuples import NamedTuple
 
 
 class Declared(NamedTuple):

@@ -8,12 +8,12 @@ written as what differs from the era before (`Era.then`). What depends on the co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from pvops.eras.records import OFFSET, InfoStruct, Option, Record
 from pvops.eras.structs import Config, OpsStruct
 from pvops.eras.template import Array, PatchTemplate, Template, conditions
 from pvops.errors import OpsError, nearest
+from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

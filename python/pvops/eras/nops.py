@@ -7,7 +7,8 @@ arch/x86/kernel/alternative.c.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from typing import NamedTuple
+
+from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

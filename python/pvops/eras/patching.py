@@ -7,7 +7,8 @@ data: op → `Inline` or `Rom`. What is not in the switch goes to ``paravirt_pat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from pvops.tuples import NamedTuple
 
 
 class Inline(NamedTuple):

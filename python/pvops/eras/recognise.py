@@ -7,12 +7,12 @@ era's record marks as begun or gone; that something is missing is no evidence, s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from pvops.eras import ERAS, NEWEST, era, eras, of_version, version_of
 from pvops.eras.definition import Era
 from pvops.eras.rules import Image, Rules
 from pvops.errors import OpsError
+from pvops.tuples import NamedTuple
 
 
 class Recognised(NamedTuple):

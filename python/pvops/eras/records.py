@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from pvops.eras.structs import Config, Unchanging
 from pvops.errors import OpsError
+from pvops.tuples import NamedTuple
 
 #: Size of a member that is a pointer.
 POINTER = 0

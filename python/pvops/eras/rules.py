@@ -5,7 +5,9 @@ Overridable: every user of rules takes them as an argument. Which rules an image
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from pvops.tuples import NamedTuple
 
 
 class Symbols(Protocol):

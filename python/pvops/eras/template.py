@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
 
 from pvops.eras.structs import Config, Op, OpsStruct, Pointer, Unchanging, both
 from pvops.errors import OpsError, nearest
+from pvops.tuples import NamedTuple
 
 
 class TemplateOp(NamedTuple):

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.image.view import KernelView

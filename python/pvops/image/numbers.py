@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.eras import releases, version_of
 from pvops.eras.declared import Declared
 from pvops.image import anchors, names
 from pvops.image.rows import Row, alike, rows
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.image.view import KernelView

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from pvops.errors import ImageError, nearest
 from pvops.image.view import KernelView
+from pvops.tuples import NamedTuple
 
 #: Past this no function reaches.
 _LONGEST_FUNCTION = 1 << 20

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 import pvops._core as _core
 from pvops import display
 from pvops.errors import OpsError
 from pvops.image.tables import TABLES
+from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

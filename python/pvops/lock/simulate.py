@@ -15,12 +15,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pvops._core as _core
 from pvops import display
 from pvops.cpus import usable_cpus
 from pvops.errors import LockError
+from pvops.tuples import NamedTuple
 
 #: Names of the protocols, oldest first, and of the schedulers.
 PROTOCOLS, SCHEDULERS = map(tuple, _core.simulated_names())

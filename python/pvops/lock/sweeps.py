@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from pvops.lock.simulate import USUAL, Case, Distribution
+from pvops.tuples import NamedTuple
 
 #: Physical CPUs of every case but those that are compared with published figures.
 PCPUS = 8

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from pvops.errors import MachineError
 from pvops.machine import cmdline as _cmdline
 from pvops.machine.given import Given, flags_under
+from pvops.tuples import NamedTuple
 
 _X86_64 = (
     "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx "

@@ -7,9 +7,10 @@ description has it, nothing that it says is derived from facts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from pvops.errors import MachineError
+from pvops.tuples import NamedTuple
 
 #: What a slot holds whose calls say that they call something other than what was built, and not what.
 SOME_FUNCTION = 1

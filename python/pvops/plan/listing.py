@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.errors import TableError
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.image.places import Place

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from pvops.tuples import NamedTuple
 
 #: (address, table, row, bytes, kind, reason, bytes used, feature) of a write: see `_core.Plan.writes`.
 RawWrite: TypeAlias = tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from html import escape
-from typing import NamedTuple
 
 import pvops._core as _core
+from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from pvops import eras
 from pvops.assembler.elf import ALLOC, EXECUTE, WRITE, ElfSection, ElfSymbol, physical, write
 from pvops.errors import OpsError
 from pvops.sample.code import Code
 from pvops.sample.tables import Tables
+from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

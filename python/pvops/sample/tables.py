@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from pvops import eras
 from pvops.assembler.elf import ALLOC, ElfSection
@@ -17,6 +16,7 @@ from pvops.eras import releases, version_of
 from pvops.image.names import CAPTIONED
 from pvops.image.numbers import HARDWARE, printed_as
 from pvops.sample.code import Code
+from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

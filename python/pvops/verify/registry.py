@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pvops._core as _core
 from pvops.errors import Error
+from pvops.tuples import NamedTuple
 from pvops.verify.data import Disagreement
 
 if TYPE_CHECKING:

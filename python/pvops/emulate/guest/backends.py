@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.assembler import asciz, function, label, u32
 from pvops.assembler.statements import Body
 from pvops.assembler.x86 import jmp, ret
 from pvops.emulate.guest import kvm, lguest, xen, xen_placed
 from pvops.emulate.guest.layout import Build
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.kernel import GuestKernel

@@ -5,12 +5,11 @@ Descriptors hold addresses in pieces, which no relocation can fill in: so these 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pvops.assembler import Image, Value, addr, align, data, label, space, u16, u32
 from pvops.emulate.paging import PAGE_OFFSET
 from pvops.emulate.segments import descriptor
 from pvops.eras.structs import Config
+from pvops.tuples import NamedTuple
 
 #: Interrupt entry points, 16 bytes each, the descriptor tables, the page tables, the stack.
 ENTRIES = 0xC018_0000

@@ -7,10 +7,10 @@ backend is wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from pvops.assembler import Value
 from pvops.assembler.statements import Body
+from pvops.tuples import NamedTuple
 
 
 class Call(NamedTuple):

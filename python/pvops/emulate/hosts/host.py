@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.emulate.cpu import FIRMWARE
 from pvops.emulate.paging import PAGE_OFFSET, PRESENT, PageTables
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu, Limits

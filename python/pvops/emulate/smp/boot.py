@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pvops.emulate import patching
 from pvops.emulate.guest.locks.code import CPUS, NUMBER
@@ -10,6 +10,7 @@ from pvops.emulate.smp.memory import PAGE, Memory
 from pvops.emulate.smp.text import msrs
 from pvops.emulate.smp.vcpu import Vcpu
 from pvops.errors import RunError
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.kernel import LockImage

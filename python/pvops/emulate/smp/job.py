@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from pvops.emulate.cpu import Stop
 from pvops.emulate.guest import locks
@@ -14,6 +13,7 @@ from pvops.emulate.guest.locks.kernel import LockImage
 from pvops.emulate.smp.machine import Machine
 from pvops.emulate.smp.record import Event, Recorder, Span
 from pvops.emulate.smp.setting import Outcome, Setting
+from pvops.tuples import NamedTuple
 
 
 class LockJob(NamedTuple):

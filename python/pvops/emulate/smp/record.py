@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.kernel import LockImage

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pvops.emulate.cpu import Stop
 from pvops.emulate.smp.scheduler import SCHEDULERS
 from pvops.emulate.smp.watch import Broken
 from pvops.errors import RunError
+from pvops.tuples import NamedTuple
 
 #: Physical CPUs, at most.
 PCPUS = 1024

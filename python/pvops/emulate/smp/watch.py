@@ -6,10 +6,9 @@ when another may have freed it. That no kick is lost shows in that everybody is 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pvops.emulate.guest.locks.code import Protocol
 from pvops.emulate.guest.locks.steps import ARRIVE, DONE, ENTER, LEAVE
+from pvops.tuples import NamedTuple
 
 
 class Broken(NamedTuple):

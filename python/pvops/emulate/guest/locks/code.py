@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from pvops.assembler.statements import Body, Within
 from pvops.emulate.guest.locks.steps import At, Steps, Texts
 from pvops.emulate.guest.locks.width import Width
 from pvops.emulate.macros.paravirt import Paravirt
+from pvops.tuples import NamedTuple
 
 #: Per-CPU data, offsets: the CPU's number; what it waits for (``struct kvm_lock_waiting``, ``struct xen_lock_waiting``,
 #: and a slot of this project's lock); the event channel that wakes it; turns of waiting; Xen's

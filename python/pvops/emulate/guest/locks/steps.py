@@ -7,9 +7,10 @@ again in the model, step by step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from pvops.assembler.statements import Body, Label
+from pvops.tuples import NamedTuple
 
 #: Where an acquisition is.
 ARRIVE, ENTER, LEAVE, DONE = "arrive", "enter", "leave", "done"

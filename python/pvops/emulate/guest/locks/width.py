@@ -6,13 +6,12 @@ the ABI of x86-64). Counters, tickets and loads are of 16 or 32 bits and the sam
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pvops.assembler import operands as o
 from pvops.assembler import x86
 from pvops.assembler.operands import Memory, Operand, Register, mem
 from pvops.assembler.statements import Body
 from pvops.assembler.values import Name, Value
+from pvops.tuples import NamedTuple
 
 
 class Width(NamedTuple):
