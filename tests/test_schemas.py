@@ -111,6 +111,22 @@ def test_other_backends_runs_of_locks_and_estimates_for_a_kernel_keep_to_the_sam
         valid(str(words[0]), document)
 
 
+def test_a_summary_keeps_to_the_schema_of_sites(sample_kernel: Path) -> None:
+    summary = printed(["sites", "KERNEL", "--summary"], sample_kernel, sample_kernel.parent)
+    assert "sites" not in summary
+    valid("sites", summary)
+
+
+def test_a_difference_at_returns_which_ask_nothing_keeps_to_its_schema(
+    kernel: Callable[[str], package.Kernel], tmp_path: Path
+) -> None:
+    opened = kernel("6.1.0-56-amd64")
+    document = printed(["diff", "KERNEL", "baseline", "amd-epyc-milan"], Path(opened.name), tmp_path)
+    document["sites"] = [site for site in document["sites"] if site["table"] == "returns"][:10]
+    assert [site["subject"] for site in document["sites"]] == [None] * 10
+    valid("diff", document)
+
+
 def test_a_replay_keeps_to_its_schema(tmp_path: Path) -> None:
     checked = pvops("lock", "check", "--protocol", "pv-ticket", "--mutant", "missing-fence", "--threads", "2", "--json")
     (tmp_path / "checked").write_bytes(checked.stdout)
