@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,26 @@ def test_a_machine_comes_through_a_pipe(sample_kernel: Path, text: Path) -> None
     done = run("verify", str(sample_kernel), str(text), "--machine", "-", given=b"{")
     assert done.returncode == 2
     assert b"<stdin>" in done.stderr
+
+
+def test_every_command_that_takes_a_machine_takes_it_through_a_pipe(sample_kernel: Path) -> None:
+    facts = b'{"schema": "pvops.machine/1", "model_name": "Piped CPU"}'
+    done = run("machine", "--from", "-", "--json", given=facts)
+    assert json.loads(done.stdout)["model_name"] == "Piped CPU", done.stderr
+    for sides in (["-", "native"], ["native", "kvm:-"]):
+        done = run("diff", str(sample_kernel), *sides, "--json", given=facts)
+        assert done.returncode in (0, 1), done.stderr
+    done = run("diff", "-", "native", "-", given=facts)
+    assert b"standard input is one file" in done.stderr
+
+
+def test_what_is_no_text_is_one_line_whatever_the_locale(sample_kernel: Path) -> None:
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    command = [*COMMAND, "patch", str(sample_kernel), "-o", "-", "--machine", "-"]
+    done = subprocess.run(command, input=b"\xa6\0\xff", capture_output=True, check=False, env=strict)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"pvops: <stdin>: not JSON, nor facts")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_standard_input_is_one_file(sample_kernel: Path) -> None:

@@ -141,6 +141,9 @@ def test_malformed_facts_say_where(tmp_path: Path, text: str, says: str) -> None
         ("{", "not JSON"),
         ("= 3", "not JSON, nor facts"),
         ("[" * 5000, "not JSON, nor facts"),
+        ("[]", "is JSON, and no object"),
+        ("null", "is JSON, and no object"),
+        ("Welcome\n==FILE /proc/version\n", "line 1: text before the first ==FILE line"),
     ],
 )
 def test_malformed_documents_say_what(tmp_path: Path, text: str, says: str) -> None:
@@ -149,6 +152,14 @@ def test_malformed_documents_say_what(tmp_path: Path, text: str, says: str) -> N
     with pytest.raises(MachineError) as error:
         Machine.load(path)
     assert str(error.value).startswith(f"{path}: {says}")
+
+
+def test_a_byte_order_mark_as_editors_put_it_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "saved"
+    for text in (FACTS, FACTS.replace("\n", "\r\n"), '{"flags": "fpu"}', 'flags = "fpu"'):
+        path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+        expected = replace(Machine.parse(text), name="")
+        assert replace(Machine.load(path), name="") == replace(Machine.parse("\ufeff" + text), name="") == expected
 
 
 def test_a_missing_or_huge_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 
 from pvops.cli import output, pages
-from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed
+from pvops.cli.kernels import backend_of, machine_in, machine_of, opened, planned, say_assumed
 from pvops.errors import Error, InputError, UsageError, nearest
 from pvops.render import terminal
 
@@ -64,7 +64,6 @@ def _named(given: str) -> tuple[str, str, Machine | str | None]:
     from pvops import backends
     from pvops.kernel import BASELINE
     from pvops.machine import presets
-    from pvops.machine.machine import Machine
 
     if given.casefold() in backends.names():
         return given.casefold(), given.casefold(), None
@@ -76,11 +75,11 @@ def _named(given: str) -> tuple[str, str, Machine | str | None]:
         raise UsageError(f"{given}: names no machine behind the colon; {backend} alone is the backend")
     if path == BASELINE:
         return given, backend, BASELINE
-    if not os.path.exists(path) and path not in presets.NAMES:
+    if path != "-" and not os.path.exists(path) and path not in presets.NAMES:
         hint = nearest(path, (*backends.names(), *presets.NAMES, BASELINE))
         known = f"no backend ({', '.join(backends.names())}) and no preset (`pvops machine --presets`)"
         raise InputError(f"{path}: no such file, {known}{hint}", file=path)
-    machine = Machine.load(path)
+    machine = machine_in(path)
     name = os.path.basename(path)
     return (f"{backend}:{name}" if backend else name), backend, machine
 

@@ -25,7 +25,8 @@ _SLIDES_BY = 0x2000
 def opened(args: argparse.Namespace) -> Kernel:
     """The kernel of the command line; ``-`` is standard input. What is wrong with other words is said before."""
     _check_words(args)
-    asked = [args.kernel, getattr(args, "machine", None), *(getattr(args, "memory", None) or [])]
+    words = (getattr(args, name, None) for name in ("machine", "a", "b"))
+    asked = [args.kernel, *words, *(getattr(args, "memory", None) or [])]
     if asked.count("-") > 1:
         raise OpsError("standard input is one file, and more than one is to be read from it")
     try:
@@ -84,18 +85,26 @@ def machine_of(args: argparse.Namespace) -> Machine | str | None:
     if args.machine is None:
         return None
     from pvops.kernel import BASELINE
-    from pvops.machine.machine import Machine
 
-    if args.machine == "-":
-        return Machine.parse(sys.stdin.read(), name="<stdin>")
-    if args.machine != BASELINE and not os.path.exists(args.machine):
+    if args.machine not in (BASELINE, "-") and not os.path.exists(args.machine):
         from pvops import backends
 
         name, _, machine = args.machine.partition(":")
         if name.casefold() in backends.names():
             instead = f"--backend {name.casefold()}{' --machine ' + machine if machine else ''}"
             raise UsageError(f"--machine {args.machine}: {name} is a backend: {instead}")
-    return args.machine if args.machine == BASELINE else Machine.load(args.machine)
+    return args.machine if args.machine == BASELINE else machine_in(args.machine)
+
+
+def machine_in(path: str) -> Machine:
+    """The machine that a file describes, or standard input for ``-``, or a preset's name."""
+    from pvops.machine.machine import LIMIT, Machine
+
+    if path != "-":
+        return Machine.load(path)
+    if sys.stdin is None:
+        raise InputError("-: standard input is closed", file=path)
+    return Machine.parse(sys.stdin.buffer.read(LIMIT + 1), name="<stdin>")
 
 
 def say_assumed(args: argparse.Namespace, machine: Machine | None, text: str = "") -> None:

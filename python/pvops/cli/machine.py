@@ -69,9 +69,9 @@ def _presets(args: argparse.Namespace) -> int:
 
 def _described(args: argparse.Namespace) -> Machine:
     if args.facts is not None:
-        from pvops.machine.machine import Machine
+        from pvops.cli.kernels import machine_in
 
-        return Machine.load(args.facts)
+        return machine_in(args.facts)
     from pvops.machine import host
 
     refused = host.log_refused()

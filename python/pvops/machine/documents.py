@@ -34,9 +34,21 @@ def document(text: str, name: str) -> Mapping[str, object]:
 
             value = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
+        if _is_json(text):
+            bad(name, "", 0, "is JSON, and no object: a machine is one")
         what = "JSON" if text.lstrip().startswith("{") else f"JSON, nor facts (no {MARK.strip()} line), nor TOML"
         raise MachineError(f"{name}: not {what}: {error}", reason=str(error), file=name) from error
     return dict(value)
+
+
+def _is_json(text: str) -> bool:
+    import json
+
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def given(values: Mapping[str, object], name: str) -> Given:

@@ -21,6 +21,11 @@ _VULNERABILITIES = "/sys/devices/system/cpu/vulnerabilities/"
 _CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 
+def are_in(text: str) -> bool:
+    """Whether a text is a bundle, be it one that begins with what does not belong there; JSON and TOML are none."""
+    return any(line.startswith(MARK) for line in text.split("\n")) and not text.lstrip().startswith("{")
+
+
 def given(text: str, name: str) -> Given:
     """What a bundle says of a machine; `MachineError` names the file, the part and the line."""
     if len(text) > LIMIT:

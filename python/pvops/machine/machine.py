@@ -147,9 +147,10 @@ class Machine:
         return cls.parse(_read(path), name=name)
 
     @classmethod
-    def parse(cls, text: str, *, name: str = "machine") -> Machine:
+    def parse(cls, text: str | bytes, *, name: str = "machine") -> Machine:
         """A machine from the text of such a file; the name is for error messages."""
-        if text.lstrip().startswith(facts.MARK):
+        text = (_decoded(text, name) if isinstance(text, bytes) else text).removeprefix("\ufeff")
+        if facts.are_in(text):
             return cls(**facts.given(text, name))
         if not text.strip():
             bad(name, "", 0, "is empty: no bundle of facts, no JSON, no TOML")
@@ -320,6 +321,10 @@ def _read(path: str | os.PathLike[str]) -> str:
             raw = file.read(LIMIT + 1)
     except OSError as error:
         raise InputError(f"{name}: cannot read: {error.strerror}", file=name) from error
+    return _decoded(raw, name)
+
+
+def _decoded(raw: bytes, name: str) -> str:
     if len(raw) > LIMIT:
         raise MachineError(f"{name}: larger than {LIMIT >> 20} MiB, no description of a machine", file=name)
-    return raw.decode("utf-8", "replace")
+    return raw.decode("utf-8-sig", "replace")

@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
         "--from",
         dest="facts",
         metavar="FACTS",
-        help="another machine: a bundle of facts, JSON, TOML, or a preset's name",
+        help="another machine: a bundle of facts, JSON, TOML, a preset's name, or - for standard input",
     )
     source.add_argument(
         "--collect",
