@@ -30,11 +30,22 @@ class Parser(argparse.ArgumentParser):
     json = False
     #: The command line as it was typed.
     typed: Sequence[str] = ()
+    #: Options and words are parsed one after the other.
+    _mixing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but what a command does not know is that command's error, which knows its options."""
         found, unknown = super().parse_known_args(args, namespace)
-        if unknown and self._subparsers is None:
+        if not unknown or self._subparsers is not None or self._mixing:
+            return found, unknown
+        if all(word[:1] != "-" for word in unknown) and "--" not in args:
+            # Words behind options: argparse gives lists of words none of those behind the first option.
+            self._mixing = True
+            try:
+                found, unknown = self.parse_known_intermixed_args(args, namespace)
+            finally:
+                self._mixing = False
+        if unknown:
             self.error(self._unknown(unknown))
         return found, unknown
 
