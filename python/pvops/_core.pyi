@@ -428,10 +428,12 @@ class Boot:
         its_pages: list[int] = ...,
         cfi: tuple[str, int | None, bool] | None = None,
         hid_bpf: int | None = None,
+        hvm_call: str | None = None,
     ) -> Boot:
         """cfi: (off, kcfi or fineibt; the random seed or None; whether the seed is known), given .cfi_sites.
 
         hid_bpf: the trampoline that HID-BPF has attached.
+        hvm_call: vmcall or vmmcall, where Xen fills the hypercall page of a guest with a machine of its own.
         """
 
 def boot_region(

@@ -92,10 +92,47 @@ pub struct Boot {
     pub hid_bpf: Option<u64>,
     /// A PV guest of Xen.
     pub xen: bool,
+    /// In an HVM or PVH guest of Xen: how its hypercall page, where it has one, calls the hypervisor.
+    pub hvm_call: Option<HvmCall>,
     /// For kernels with `.cfi_sites`.
     pub cfi: Cfi,
     /// The seed in `cfi` is more than a guess.
     pub cfi_known: bool,
+}
+
+/// The instruction that calls the hypervisor from a virtual machine of one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HvmCall {
+    /// Intel's.
+    Vmcall,
+    /// AMD's and Hygon's.
+    Vmmcall,
+}
+
+impl HvmCall {
+    /// Both.
+    pub const ALL: [HvmCall; 2] = [HvmCall::Vmcall, HvmCall::Vmmcall];
+
+    /// Its name: "vmcall".
+    pub fn name(self) -> &'static str {
+        match self {
+            HvmCall::Vmcall => "vmcall",
+            HvmCall::Vmmcall => "vmmcall",
+        }
+    }
+
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<HvmCall> {
+        HvmCall::ALL.into_iter().find(|call| call.name() == name)
+    }
+
+    /// Its bytes.
+    pub fn code(self) -> [u8; 3] {
+        match self {
+            HvmCall::Vmcall => [0x0f, 0x01, 0xc1],
+            HvmCall::Vmmcall => [0x0f, 0x01, 0xd9],
+        }
+    }
 }
 
 impl Default for Boot {
@@ -119,6 +156,7 @@ impl Default for Boot {
             its_pages: Vec::new(),
             hid_bpf: None,
             xen: false,
+            hvm_call: None,
             cfi: Cfi::default(),
             cfi_known: false,
         }

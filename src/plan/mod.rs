@@ -61,7 +61,7 @@ pub use eras::ERAS;
 pub use guess::{Forms, Guess};
 pub use landmarks::Landmarks;
 pub use loaded::{KernelCode, LoadedCode};
-pub use machine::{Boot, Cfi, CfiMode, Known, Paravirt};
+pub use machine::{Boot, Cfi, CfiMode, HvmCall, Known, Paravirt};
 pub use passes::{ALL_PASSES, Pass};
 pub use rules::{Rules, Stage};
 pub use run::Run;

@@ -3,9 +3,12 @@
 //! - `xen_start_kernel()` points the jump at `early_xen_iret_patch` to `xen_iret` (arch/x86/xen/enlighten_pv.c, 5.11 and
 //!   later; arch/x86/entry/entry_64.S).
 //! - Xen fills `hypercall_page` (arch/x86/xen/xen-head.S, up to the fix of XSA-466): 128 stubs of 32 bytes, and
-//!   int3 behind each.
+//!   int3 behind each. A PV guest's use `syscall` (Xen: xen/arch/x86/pv/hypercall.c), those of a guest that has a machine
+//!   of its own what leaves it (vmx_init_hypercall_page(), svm_init_hypercall_page()); it tells Xen where its page is
+//!   (arch/x86/xen/enlighten_hvm.c: init_hvm_pv_info(), enlighten_pvh.c: xen_pvh_init()).
 
 use super::decision::{Kind, Reason};
+use super::machine::HvmCall;
 use super::passes::Pass;
 use super::run::Run;
 use crate::error::Result;
@@ -17,6 +20,12 @@ const STUB: u64 = 32;
 const IRET: u32 = 23;
 
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
+    if let (Some(call), Some(page)) = (run.boot.hvm_call, run.landmarks.hypercall_page) {
+        for number in 0..STUBS {
+            let address = page.wrapping_add(STUB * u64::from(number));
+            run.poke(Pass::Unlisted, number, address, &hvm_stub(call, number), Kind::Filled, Reason::Xen)?;
+        }
+    }
     if !run.boot.xen || run.memory.bits() == Bits::B32 {
         return Ok(());
     }
@@ -38,4 +47,16 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `mov $number,%eax; vmcall; ret`; iret is no hypercall there: `ud2`.
+fn hvm_stub(call: HvmCall, number: u32) -> [u8; STUB as usize] {
+    let mut stub = [0xcc; STUB as usize];
+    if number == IRET {
+        stub[..2].copy_from_slice(&[0x0f, 0x0b]);
+        return stub;
+    }
+    let ([a, b, c, d], [e, f, g]) = (number.to_le_bytes(), call.code());
+    stub[..9].copy_from_slice(&[0xb8, a, b, c, d, e, f, g, 0xc3]);
+    stub
 }

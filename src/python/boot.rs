@@ -162,7 +162,7 @@ impl Boot {
     #[pyo3(signature = (features, numbers, nops, *, return_thunk = None, uniprocessor = false, xen = false,
                         template = None, rules = None, pointers = None, keys = None, static_calls = None,
                         early_calls = None, constants = None, its_pages = Vec::new(), cfi = None,
-                        hid_bpf = None))]
+                        hid_bpf = None, hvm_call = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python, each named")]
     fn new(
         features: Vec<u32>,
@@ -181,7 +181,14 @@ impl Boot {
         its_pages: Vec<u64>,
         cfi: Option<(String, Option<u32>, bool)>,
         hid_bpf: Option<u64>,
+        hvm_call: Option<&str>,
     ) -> PyResult<Boot> {
+        let hvm_call = match hvm_call {
+            None => None,
+            Some(name) => {
+                Some(core::HvmCall::by_name(name).ok_or_else(|| Error::ops(format!("no hypercall {name:?}")))?)
+            }
+        };
         let (cfi, cfi_known) = match cfi {
             None => Default::default(),
             Some((mode, seed, certain)) => (core::Cfi { mode: cfi_mode(&mode)?, seed }, certain),
@@ -218,6 +225,7 @@ impl Boot {
             its_pages,
             hid_bpf,
             xen,
+            hvm_call,
             cfi,
             cfi_known,
         }))

@@ -79,6 +79,7 @@ fn votes(report: &core::Report, asked: impl Fn(&str) -> bool) -> Vec<Vote> {
             Unknown::Sealed => ("sealed", 0),
             Unknown::Untraced => ("untraced", 0),
             Unknown::Xen => ("xen", 0),
+            Unknown::HvmCall => ("hvm_call", 0),
             Unknown::HidBpf => ("hid_bpf", 0),
             Unknown::Cfi => ("cfi", 0),
             Unknown::Seed => ("cfi_seed", 0),

@@ -167,11 +167,11 @@ impl SiteMap<'_> {
             if let Some((site, _)) = self.landmarks.xen_iret {
                 self.add(Stage::Unlisted, site, 5, Kind::XenIret);
             }
-            if let Some(page) = self.landmarks.hypercall_page {
-                for number in 0..STUBS {
-                    let stub = page.wrapping_add(STUB * u64::from(number));
-                    self.add(Stage::Unlisted, stub, 32, Kind::XenStub(number));
-                }
+        }
+        if let Some(page) = self.landmarks.hypercall_page {
+            for number in 0..STUBS {
+                let stub = page.wrapping_add(STUB * u64::from(number));
+                self.add(Stage::Unlisted, stub, 32, Kind::XenStub(number));
             }
         }
         Ok(())

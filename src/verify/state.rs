@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::insn::{NopTable, X86_NOPS};
-use crate::plan::CfiMode;
+use crate::plan::{CfiMode, HvmCall};
 
 /// How indirect branches are made (`apply_retpolines()`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +92,8 @@ pub struct State {
     pub untraced: bool,
     /// Xen wrote what no table names.
     pub xen: bool,
+    /// How the page that Xen filled for a guest with a machine of its own calls it.
+    pub hvm_call: Option<HvmCall>,
     /// The trampoline that HID-BPF attached at boot.
     pub hid_bpf: Option<u64>,
     /// How indirect branches are made.
@@ -128,6 +130,7 @@ impl Default for State {
             sealed: false,
             untraced: true,
             xen: false,
+            hvm_call: None,
             hid_bpf: None,
             branches: Branches::Retpolines,
             return_thunk: None,

@@ -101,8 +101,9 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     calls_changed: Mapping[int, int] = {}
     early: set[int] = set()
     one_cpu = (False, "no .smp_locks")
-    checks = None
+    checks = hvm = None
     if kernel.has_section(".altinstructions"):
+        from pvops.decide.guest import hvm_call
         from pvops.decide.keys import predict_calls, predict_keys
         from pvops.decide.prediction import predict
         from pvops.decide.returns import return_thunk, uniprocessor
@@ -113,6 +114,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
             if number is not None:
                 numbers[name] = number
         features = words.words(numbers.values())
+        hvm = hvm_call(words.facts, backend.name)
         returns = return_thunk(words, kernel)
         thunk = returns.address
         answer = uniprocessor(booted, kernel)
@@ -128,11 +130,13 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     if state is not None:
         features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _SAVED)
         checks = (*state.cfi, True) if state.cfi is not None else checks
+        hvm = state.hvm_call
     boot = partial(
         _core.Boot,
         numbers=numbers,
         return_thunk=thunk,
         xen=backend.name == "xen" if state is None or state.xen is None else state.xen,
+        hvm_call=hvm,
         keys=_known(keys_changed, state and state.keys),
         static_calls=_known(calls_changed, state and state.static_calls),
         early_calls=early if state is None else set(state.early_calls),

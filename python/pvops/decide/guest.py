@@ -15,3 +15,13 @@ def guest_code_runs(facts: Facts) -> Answer:
     backend = backends.get(name)
     holds, why, _ = backend.detected(facts.machine, backend.hypervisor)
     return Answer(holds, why or source, True)
+
+
+def hvm_call(facts: Facts, backend: str) -> str | None:
+    """The instruction by which Xen fills the hypercall page of a guest with a machine of its own; None for others.
+
+    Xen's vmx_init_hypercall_page() and svm_init_hypercall_page(). Intel's where the CPU is not told.
+    """
+    if backend != "xen-hvm" or (facts.machine.backend[0] == backend and guest_code_runs(facts).value is False):
+        return None
+    return "vmmcall" if facts.amd else "vmcall"

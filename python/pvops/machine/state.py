@@ -35,6 +35,8 @@ class State(NamedTuple):
             kernel has no ``.cfi_sites``.
         hid_bpf: the trampoline that HID-BPF has attached to a function of its own; None where it has not.
         xen: whether Xen PV wrote what no table names; None where the kernel has no such code.
+        hvm_call: how the page that Xen filled for a guest with a machine of its own calls it (one of `HVM_CALLS`); None
+            where Xen has filled none.
         inlines: whether ops are inlined by type (``native_patch()``); None where the kernel has none such.
     """
 
@@ -53,6 +55,7 @@ class State(NamedTuple):
     hid_bpf: int | None = None
     xen: bool | None = None
     inlines: bool | None = None
+    hvm_call: str | None = None
 
     def moved(self, slide: int, bits: int) -> State:
         """The same state where the kernel slid: every address moved; constants are none of the kernel's addresses."""
@@ -87,11 +90,14 @@ class State(NamedTuple):
             **({} if self.hid_bpf is None else {"hid_bpf": f"{self.hid_bpf:#x}"}),
             **({} if self.xen is None else {"xen": self.xen}),
             **({} if self.inlines is None else {"inlines": self.inlines}),
+            **({} if self.hvm_call is None else {"hvm_call": self.hvm_call}),
         }
 
 
 #: Parts that a document may lack.
-_OPTIONAL = ("return_thunk", "cfi", "hid_bpf", "xen", "inlines")
+_OPTIONAL = ("return_thunk", "cfi", "hid_bpf", "xen", "inlines", "hvm_call")
+#: Intel's instruction, and AMD's.
+HVM_CALLS = ("vmcall", "vmmcall")
 #: How indirect calls are checked.
 CFI_MODES = ("off", "kcfi", "fineibt", "fineibt,paranoid")
 
@@ -126,6 +132,9 @@ def from_dict(document: object, name: str) -> State:
         return None if document.get(key) is None else flag(document[key], key)
 
     thunk, hid_bpf = document.get("return_thunk"), document.get("hid_bpf")
+    hvm_call = document.get("hvm_call")
+    if hvm_call is not None and hvm_call not in HVM_CALLS:
+        _bad(name, "hvm_call", f"must be one of {', '.join(HVM_CALLS)}")
     return State(
         kernel=text("kernel"),
         features=numbers("features", 32),
@@ -145,6 +154,7 @@ def from_dict(document: object, name: str) -> State:
         hid_bpf=None if hid_bpf is None else _number(hid_bpf, 64, name, "hid_bpf"),
         xen=optional("xen"),
         inlines=optional("inlines"),
+        hvm_call=None if hvm_call is None else str(hvm_call),
     )
 
 

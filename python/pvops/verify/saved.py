@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pvops.machine.state import CFI_MODES, State
+from pvops.machine.state import CFI_MODES, HVM_CALLS, State
 from pvops.verify.evidence import SOME_GUEST
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
     for about, which, value, *_ in core.votes():
         if about == "constant":
             constants[names[which]] = value
-        elif about in ("cfi", "cfi_seed", "hid_bpf", "xen", "inlines"):
+        elif about in ("cfi", "cfi_seed", "hid_bpf", "xen", "inlines", "hvm_call"):
             single[about] = value
         elif about == "slot":
             slots[which] = value
@@ -60,6 +60,7 @@ def saved_machine(kernel: KernelImage, core: _core.Report) -> dict[str, object]:
         hid_bpf=single.get("hid_bpf"),
         xen=bool(single["xen"]) if "xen" in single else None,
         inlines=bool(single["inlines"]) if "inlines" in single else None,
+        hvm_call=HVM_CALLS[single["hvm_call"]] if "hvm_call" in single else None,
     )
     machine: dict[str, object] = {"schema": "pvops.machine/1", "state": state.to_dict()}
     hypervisors = {"native": "none", "xen": "xen-pv"}

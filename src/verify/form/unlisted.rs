@@ -1,8 +1,9 @@
-//! What a Xen PV guest writes where no table says so: `xen_init_hypercall_page()` fills the page's stubs through the
-//! hypervisor, and `early_xen_iret_patch` in arch/x86/entry/entry_64.S becomes a jump (5.10, 6.1).
+//! What a guest of Xen has where no table says so: Xen fills the stubs of its hypercall page, and in a PV guest
+//! `early_xen_iret_patch` of arch/x86/entry/entry_64.S becomes a jump (5.10, 6.1).
 
 use super::code::ClusterCode;
 use crate::insn;
+use crate::plan::HvmCall;
 use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 use crate::verify::visit::STUB;
@@ -18,7 +19,9 @@ impl SiteMap<'_> {
     }
 
     pub(super) fn xen_stub(&self, address: u64, number: u32, state: &State, code: &mut ClusterCode<'_>) {
-        if state.xen {
+        if let Some(call) = state.hvm_call {
+            code.put(address, &hvm_stub(call, number));
+        } else if state.xen {
             code.put(address, &stub(number));
         }
     }
@@ -30,6 +33,16 @@ fn stub(number: u32) -> Vec<u8> {
     let restore: &[u8] = if number == XEN_IRET { b"" } else { b"\x41\x5b\x59\xc3" };
     debug_assert!(u64::from(number) < STUB * 4);
     let mut stub = [save, b"\xb8", &number.to_le_bytes(), b"\x0f\x05", restore].concat();
+    stub.resize(STUB as usize, 0xcc);
+    stub
+}
+
+/// The same of a guest with a machine of its own.
+fn hvm_stub(call: HvmCall, number: u32) -> Vec<u8> {
+    let mut stub = match number {
+        XEN_IRET => b"\x0f\x0b".to_vec(),
+        _ => [&b"\xb8"[..], &number.to_le_bytes(), &call.code(), b"\xc3"].concat(),
+    };
     stub.resize(STUB as usize, 0xcc);
     stub
 }

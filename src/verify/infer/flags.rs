@@ -2,9 +2,13 @@
 
 use super::tally::Tally;
 use super::{Inference, Unknown};
+use crate::image::Bits;
 use crate::insn::{CALL, NopTable};
-use crate::plan::Pass;
+use crate::plan::{HvmCall, Pass};
 use crate::verify::state::State;
+
+/// The backend of Xen's guests with a machine of their own.
+const HVM: &str = "xen-hvm";
 
 impl Inference<'_, '_, '_> {
     pub(super) fn nops(&mut self) {
@@ -90,7 +94,35 @@ impl Inference<'_, '_, '_> {
             let given = self.known.features.get(&number).copied();
             given.or_else(|| self.settled(Unknown::Feature(number)).then(|| self.state.has(number)))
         });
-        self.flag(Unknown::Xen, known, Pass::Unlisted, |state| &mut state.xen);
+        let wide = map.bits == Bits::B64;
+        self.flag(Unknown::Xen, known.or((!wide).then_some(false)), Pass::Unlisted, |state| &mut state.xen);
+        self.hvm_call();
+    }
+
+    /// What Xen filled the hypercall page of a guest with that has a machine of its own: a PV guest has not, nor has one
+    /// that is said to be under something else.
+    fn hvm_call(&mut self) {
+        let given = self.known.backend.as_deref();
+        if self.state.xen || self.map.landmarks.hypercall_page.is_none() || given.is_some_and(|name| name != HVM) {
+            return;
+        }
+        let stubs = self.alone(Pass::Unlisted);
+        let mut tally = Tally::new();
+        for (at, call) in (0..).zip(HvmCall::ALL) {
+            for cluster in &stubs {
+                self.state.hvm_call = None;
+                let built = self.fits(cluster);
+                self.state.hvm_call = Some(call);
+                if !built && self.fits(cluster) {
+                    tally.add(at);
+                }
+            }
+        }
+        self.state.hvm_call = None;
+        if let Some((at, votes, all)) = tally.winner() {
+            self.state.hvm_call = HvmCall::ALL.get(at).copied();
+            self.vote(Unknown::HvmCall, at as u64, votes, all - votes, false);
+        }
     }
 }
 

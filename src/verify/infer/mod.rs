@@ -39,6 +39,8 @@ pub enum Unknown {
     Untraced,
     /// What Xen writes outside of tables.
     Xen,
+    /// How a hypercall page that Xen filled calls it: a place in `HvmCall::ALL`.
+    HvmCall,
     /// The trampoline that HID-BPF attaches at boot.
     HidBpf,
     /// How indirect calls are checked.
