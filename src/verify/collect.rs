@@ -163,10 +163,10 @@ impl SiteMap<'_> {
                 self.add(Stage::Constants, address, constant.width, Kind::Constant { row, table });
             }
         }
-        if self.bits == Bits::B64 {
-            if let Some((site, _)) = self.landmarks.xen_iret {
-                self.add(Stage::Unlisted, site, 5, Kind::XenIret);
-            }
+        if self.bits == Bits::B64
+            && let Some((site, _)) = self.landmarks.xen_iret
+        {
+            self.add(Stage::Unlisted, site, 5, Kind::XenIret);
         }
         if let Some(page) = self.landmarks.hypercall_page {
             for number in 0..STUBS {

@@ -88,3 +88,11 @@ def test_rhel_7_has_ops_of_both_locks_and_functions_of_one(cpus: int) -> None:
     assert held["pv_lock_ops.wait"] == ("kvm_wait" if cpus > 1 else "_paravirt_nop")
     assert held["pv_lock_ops.lock_spinning"] == "_paravirt_nop"
     assert {op: slot.symbol for op, slot in kernel.plan("xen").slots.items()}["pv_lock_ops.wait"] == "xen_qlock_wait"
+
+
+def test_xens_flush_of_one_address_has_its_older_name_up_to_4_15() -> None:
+    """The op was renamed before its function was (1299ef1d8870)."""
+    functions = sample.backend_functions("4.14", ("native", "xen"))
+    older = [f.replace("xen_flush_tlb_one_user", "xen_flush_tlb_single") for f in functions]
+    kernel = pvops.open(sample.build("4.14", 64, functions=older).elf)
+    assert kernel.plan("xen").slots["pv_mmu_ops.flush_tlb_one_user"].symbol == "xen_flush_tlb_single"

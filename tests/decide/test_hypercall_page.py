@@ -1,4 +1,4 @@
-"""The page that Xen fills for a guest with a machine of its own: planned by the CPU, and told by what the page holds."""
+"""The page that Xen fills for a guest with a machine of its own: planned by the CPU, and told by what it holds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def test_xen_fills_the_page_by_the_cpus_own_instruction(cpu: str, call: str) -> 
     assert report, report.unexplained
     assert report.explained["unlisted"] > STUBS
     saved = Machine.from_dict(json.loads(json.dumps(report.machine)))
-    assert saved.state is not None and saved.state.hvm_call == ("vmmcall" if call.endswith("d9") else "vmcall")
+    assert saved.state is not None
+    assert saved.state.hvm_call == ("vmmcall" if call.endswith("d9") else "vmcall")
     assert bytes(opened.plan(backend_for(opened, saved).name, machine=saved).apply()) == text
 
 
@@ -70,5 +71,5 @@ def test_a_saved_machine_names_one_of_the_two() -> None:
     report = opened.verify(opened.plan("xen-hvm", machine="intel-haswell").apply())
     document = json.loads(json.dumps(report.machine))
     document["state"]["hvm_call"] = "syscall"
-    with pytest.raises(Exception, match="hvm_call.*vmcall, vmmcall"):
+    with pytest.raises(Exception, match=r"hvm_call.*vmcall, vmmcall"):
         Machine.from_dict(document)

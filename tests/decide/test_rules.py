@@ -226,6 +226,15 @@ def test_vendors() -> None:
     assert value("SYSCALL32", facts(bits=32, vendor=AMD)) is False
 
 
+@pytest.mark.parametrize(("hypervisor", "lfence"), [("none", False), ("xen-pv", True)])
+def test_amds_lfence_before_5_4_is_a_guess_that_hangs_on_xen(hypervisor: str, lfence: bool) -> None:
+    """An MSR says whether it stops rdtsc: Xen sets it, and shows it to PV guests."""
+    machine = facts((4, 18), vendor=AMD, family=0x17, model=0x31, hypervisor=hypervisor)
+    answers = [by_rule(machine, feature) for feature in ("LFENCE_RDTSC", "MFENCE_RDTSC")]
+    assert [answer and answer.value for answer in answers] == [None, None]
+    assert [answer and answer.best for answer in answers] == [lfence, not lfence]
+
+
 @pytest.mark.parametrize(
     ("family", "flags", "on"),
     [(0x17, "ssbd", True), (0x17, "ssbd virt_ssbd", False), (0x17, "ssbd ibrs stibp", False), (0x19, "ssbd", False)],

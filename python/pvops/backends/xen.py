@@ -62,7 +62,7 @@ _MMU_FUNCTIONS = _functions(
     "write_cr2=xen_write_cr2 read_cr3=xen_read_cr3 flush_tlb_user=xen_flush_tlb flush_tlb_kernel=xen_flush_tlb"
     " flush_tlb_single=xen_flush_tlb_single pte_update=_paravirt_nop pte_update_defer=_paravirt_nop"
     " set_pte_at=xen_set_pte_at set_pte_atomic=xen_set_pte_atomic pte_clear=xen_pte_clear pmd_clear=xen_pmd_clear"
-    " flush_tlb_one_user=xen_flush_tlb_one_user flush_tlb_others=xen_flush_tlb_others"
+    " flush_tlb_one_user=xen_flush_tlb_one_user|xen_flush_tlb_single flush_tlb_others=xen_flush_tlb_others"
     " flush_tlb_multi=xen_flush_tlb_multi tlb_remove_table=tlb_remove_table pgd_alloc=xen_pgd_alloc"
     " pgd_free=xen_pgd_free ptep_modify_prot_start=xen_ptep_modify_prot_start"
     " ptep_modify_prot_commit=xen_ptep_modify_prot_commit pte_val=*xen_pte_val pgd_val=*xen_pgd_val"

@@ -32,7 +32,9 @@ def lfence_rdtsc(facts: Facts) -> Answer:
         sse2 = facts.flag("sse2")
         if facts.amd and facts.version < (5, 4):
             why = "before 5.4 AMD's lfence counts where an MSR says so, which guests mostly do not see"
-            return Answer(None if sse2 else sse2, why)
+            if facts.xen_pv.value:  # xen/arch/x86/cpu/amd.c: amd_init_lfence(), 4.11 and later
+                why = "before 5.4 AMD's lfence counts where an MSR says so, which Xen sets and shows to PV guests"
+            return Answer(None if sse2 else sse2, why, bool(facts.xen_pv.value))
         return Answer(sse2, f"{facts.vendor}, {'sse2' if sse2 else 'no sse2'} in /proc/cpuinfo's flags", True)
     if facts.vendor == "zhaoxin" or (facts.vendor == "centaur" and facts.bits == 64):
         return Answer(True, f"every {facts.vendor} CPU has it")
@@ -47,7 +49,7 @@ def mfence_rdtsc(facts: Facts) -> Answer:
     if facts.vendor is None or not facts.amd:
         return Answer(None if facts.vendor is None else False, facts.cpu)
     lfence = lfence_rdtsc(facts)
-    return Answer(lfence.value, lfence.source, lfence.value is None)
+    return Answer(lfence.value, lfence.source, lfence.value is None and not lfence.guess)
 
 
 @rule("amd.c: init_amd()", "FXSAVE_LEAK")
