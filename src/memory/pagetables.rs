@@ -10,6 +10,8 @@ const PRESENT: u64 = 1;
 const LARGE: u64 = 1 << 7;
 /// Where the physical address is in an entry of 8 bytes.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Bytes of the smallest page.
+pub(super) const PAGE: u64 = 4096;
 const CR4_PAE: u64 = 1 << 5;
 const CR4_LA57: u64 = 1 << 12;
 
@@ -32,9 +34,16 @@ pub(super) struct Root {
     name: String,
 }
 
+impl Root {
+    /// Where it lies, and how many levels it has.
+    pub fn top(&self) -> (u64, usize) {
+        (self.address, self.shape.shifts.len())
+    }
+}
+
 /// The top page tables there are: those of the CPUs; where there are none, or they are asked for, the kernel's own, which lies
 /// in its image.
-fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Result<Vec<Root>> {
+pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Result<Vec<Root>> {
     let mut roots = Vec::new();
     for (cpu, registers) in memory.notes.cpus.iter().enumerate() {
         let shape = match image.bits() {
@@ -70,6 +79,11 @@ fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Result<Vec<Ro
 
 /// Where a virtual address lies in physical memory by a top page table.
 pub(super) fn translate(memory: &Memory, root: &Root, address: u64) -> Result<Option<u64>> {
+    Ok(mapped(memory, root, address)?.map(|(address, _)| address))
+}
+
+/// Likewise, and at which bit the page that it lies in begins.
+pub(super) fn mapped(memory: &Memory, root: &Root, address: u64) -> Result<Option<(u64, u32)>> {
     let mut table = root.address;
     let mut top = match (root.shape.entry, root.shape.shifts.len()) {
         (8, 5) => 57,
@@ -92,7 +106,7 @@ pub(super) fn translate(memory: &Memory, root: &Root, address: u64) -> Result<Op
         // Bit 7 of the last level, and of PAE's first, means something else.
         if shift == 12 || shift <= 30 && entry & LARGE != 0 && !(root.shape.shifts.len() == 3 && shift == 30) {
             let page = memory.frames.guest(entry & ADDRESS & !low);
-            return Ok(page.map(|page| page | address & low));
+            return Ok(page.map(|page| (page | address & low, shift)));
         }
         let Some(next) = memory.frames.guest(entry & ADDRESS) else { return Ok(None) };
         table = next;

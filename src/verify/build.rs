@@ -15,8 +15,9 @@ use crate::sites::{Alternative, Reserved, Tables};
 /// The longest cluster, in bytes; those of real kernels are far shorter.
 const LONGEST: u64 = 1 << 16;
 
-/// What ftrace calls at the head of a function.
-const TRACERS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
+/// What ftrace calls at the head of a function; the last where the graph tracer alone is at work (`FTRACE_GRAPH_TRAMP_ADDR`,
+/// 79922b8009c0 of 3.16, up to 5.16).
+const TRACERS: [&str; 3] = ["ftrace_caller", "ftrace_regs_caller", "ftrace_graph_caller"];
 /// The places in these that call the tracer, or jump to it: what `ftrace_update_ftrace_func()` and
 /// `ftrace_enable_ftrace_graph_caller()` of arch/x86/kernel/ftrace.c rewrite.
 const TRACER_CALLS: [&str; 3] = ["ftrace_call", "ftrace_regs_call", "ftrace_graph_call"];

@@ -123,6 +123,7 @@ pub fn made() -> Made {
     }
     for (name, address) in [
         ("ftrace_call", at("ftrace_caller")),
+        ("ftrace_graph_caller", at("short")),
         ("__noinstr_text_start", at("quiet")),
         ("__noinstr_text_end", at("quiet") + STEP),
         ("__entry_text_start", at("entry_SYSCALL_64")),

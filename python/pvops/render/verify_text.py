@@ -69,6 +69,7 @@ _KINDS = {
     "lsm_hook": "security hooks",
     "mirrored_call": "calls of the PMU and the APIC",
     "function": "pointers to functions in .data",
+    "page": "pages of .text and .rodata in page tables",
     "gate": "gates of interrupts",
     "jump_entry": "rows of jump labels",
     "static_call_site": "rows of static calls",

@@ -21,7 +21,7 @@ _FUNCTIONS = {*_CALLS, "pv_ops", "return_thunk", "function", "gate"}
 #: Rows of tables: their values are addresses.
 _ROWS = {"jump_entry", "static_call_site"}
 #: Kinds of which the text says nothing: they are held to the file.
-OF_THE_FILE = frozenset({"rodata", "function", "gate", "gate_bits", *_ROWS})
+OF_THE_FILE = frozenset({"rodata", "function", "gate", "gate_bits", "page", *_ROWS})
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Disagreement:
             ``tracepoint`` (whether it has functions), ``tracepoint_call`` (which), ``dynamic_debug``, ``lsm_hook``,
             ``lsm_call``, ``mirrored_call`` (of ``x86_pmu`` and the APIC), ``ftrace``, ``kprobes``; or what only the
             file tells of: ``rodata``, ``function`` (a pointer to one in ``.data``), ``gate`` and ``gate_bits`` (of an
-            interrupt), ``jump_entry`` and ``static_call_site`` (rows of the tables by which text is changed).
+            interrupt), ``page`` (of text or constants, where page tables have it), ``jump_entry`` and
+            ``static_call_site`` (rows of the tables by which text is changed).
         name: which one: a symbol, an op, a feature, a vector, the site of a row.
         address: where it is, as linked.
         expected: what the text says, or the file; of ``rodata`` in hexadecimal, moved as the kernel moved.
@@ -156,7 +157,7 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
     sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]
 
     def value(what: str, number: int) -> str:
-        if what == "gate_bits":
+        if what in ("gate_bits", "page"):
             return f"{number:#x}"
         if what in (*_FUNCTIONS, *_ROWS) and number and not any(start <= number < end for start, end in sections):
             return f"{number + found.slide & (1 << kernel.bits) - 1:#x}, outside the kernel"

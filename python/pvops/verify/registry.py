@@ -23,7 +23,7 @@ _BRANCH = 5
 _OF_FUNCTIONS = {"bpf", "livepatch"}
 _ENDBR = 4
 #: Where `ftrace_update_ftrace_func()` and `ftrace_enable_ftrace_graph_caller()` write (arch/x86/kernel/ftrace.c, 6.1).
-_TRACER = {"ftrace_call+0x0", "ftrace_regs_call+0x0", "ftrace_graph_call+0x0"}
+_TRACER_CALLS = ("ftrace_call", "ftrace_regs_call", "ftrace_graph_call")
 #: What these call besides the functions of who traces (`update_ftrace_function()`, `ftrace_ops_get_func()`).
 _TRACED_BY = (
     "ftrace_stub",
@@ -76,7 +76,8 @@ class Registry:
         read: whose lists could be read; of others nothing is known.
         unread: why a list could not be read, by owner; all under ``""`` where none could.
         tracers: who traces; None where that could not be read.
-        callees: what the kernel's code for tracing may call besides the functions of these.
+        calls: where the kernel's code for tracing calls.
+        callees: what it may call there besides the functions of these.
         dispatchers: functions of BPF dispatchers → where they go; None where these could not be read.
         modules: (name, address, size) of the text of each module; None where no list of them could be read.
         tracing: what the tracer's code calls by ``ftrace_trace_function``, and whether that goes to the graph tracer by
@@ -88,6 +89,7 @@ class Registry:
     read: Collection[str] = frozenset()
     unread: Sequence[tuple[str, str]] = ()
     tracers: Sequence[Tracer] | None = None
+    calls: Collection[int] = frozenset()
     callees: Collection[int] = frozenset()
     dispatchers: Mapping[int, int] | None = None
     modules: Sequence[tuple[str, int, int]] | None = None
@@ -113,7 +115,7 @@ class Registry:
         if owner == "bpf" and (dispatcher := _dispatcher(owned, address)) is not None:
             return self.dispatchers.get(dispatcher) == target if self.dispatchers is not None else None
         # The tracer's own calls, which no record lists: they are written while anything is traced, for all who do.
-        if owned.symbol in _TRACER:
+        if address in self.calls:
             if owner not in self.read:
                 return None
             legal = self.tracers is None or target in {*self.callees, *(tracer.function for tracer in self.tracers)}
@@ -300,7 +302,10 @@ def read(kernel: KernelImage, found: _core.Location, modules: Sequence[tuple[str
         return Registry(unread=[("", error.reason)], modules=modules)
     sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]
     start, end = min(sections)[0], max(end for _, end in sections)
-    own = [address + found.slide for name in _TRACED_BY if (address := kernel.address_of(name)) is not None]
+    calls, own = (
+        [address + found.slide for name in names if (address := kernel.address_of(name)) is not None]
+        for names in (_TRACER_CALLS, _TRACED_BY)
+    )
     return Registry(
         {(owner, at): Entry(handler, branch) for owner, at, handler, branch in entries},
         frozenset(owners),
@@ -308,6 +313,7 @@ def read(kernel: KernelImage, found: _core.Location, modules: Sequence[tuple[str
         [Tracer(*row[:3], None if row[3] is None else frozenset(row[3])) for row in tracers]
         if tracers is not None
         else None,
+        frozenset(calls),
         frozenset(own),
         dict(dispatchers) if dispatchers is not None else None,
         modules,

@@ -15,6 +15,7 @@
 //! | the tables of jump labels and static calls | the file, in any order |
 //! | what is read-only after boot, `.data` | pointers to functions are such |
 //! | `idt_table` | the tables that it is made of |
+//! | page tables | text and constants are mapped to where they were judged |
 //!
 //! Neither is believed against the other: an attacker may have changed either.
 
@@ -30,7 +31,7 @@ mod witnesses;
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::memory::{Location, Memory, Words};
+use crate::memory::{Location, Memory, Words, remapped};
 use crate::verify::Report;
 use crate::verify::infer::Unknown;
 
@@ -59,8 +60,28 @@ pub fn hear(
     tracepoints::judge(&said, &words, (memory, found, image), &mut heard)?;
     witnesses::judge(&said, &words, image, &mut heard)?;
     functions(report, (memory, found, image), modules, &mut heard)?;
+    pages((memory, found, image), &mut heard)?;
     heard.rodata = rodata(memory, found, image)?;
     Ok(heard)
+}
+
+/// The pages of text and constants: page tables may map another page there than that which was judged.
+fn pages((memory, found, image): (&Memory, &Location, &Image), heard: &mut Heard) -> Result<()> {
+    let there = |name: &str| {
+        let section = image.section(name)?;
+        Some(section.address..section.address + image.section_bytes(section).len() as u64)
+    };
+    let ranges: Vec<_> = [".text", ".rodata"].into_iter().filter_map(there).collect();
+    let (pages, strays) = remapped(memory, found, image, &ranges)?;
+    heard.counts.extend((pages > 0).then_some(("page", pages)));
+    heard.disagreements.extend(strays.iter().map(|page| Disagreement {
+        what: "page",
+        address: page.address,
+        which: page.address,
+        expected: page.expected,
+        found: page.found,
+    }));
+    Ok(())
 }
 
 /// The pointers to functions in `.data`. What static calls go to is heard with their text.

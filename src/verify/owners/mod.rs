@@ -2,7 +2,7 @@
 //!
 //! | owner | writes | where |
 //! |---|---|---|
-//! | ftrace, livepatch | `call` of a tracer or of a trampoline outside the kernel, 5 bytes | rows of `__mcount_loc` |
+//! | ftrace, livepatch | `call` of `ftrace_caller`, `ftrace_regs_caller`, `ftrace_graph_caller` or of a trampoline outside the kernel, 5 bytes | rows of `__mcount_loc` |
 //! | | the tracer's name in `call` or `jmp`, 5 bytes | `ftrace_call`, `ftrace_regs_call`, `ftrace_graph_call` |
 //! | kprobes | `int3`, 1 byte | the first byte of an instruction that is not reserved |
 //! | | `jmp` outside the kernel, 5 bytes; what is behind them of the instructions displaced stays | where the kernel optimises probes |
