@@ -171,3 +171,12 @@ def test_a_hash_without_a_name_runs_the_code_that_the_cpu_can_run() -> None:
     assert goes("fpu ssse3 avx avx2 bmi2") == avx2
     assert goes("fpu ssse3 avx") == sse
     assert goes("fpu") == plain
+
+    def assumed(log: str) -> int:
+        words = predict(Machine.from_dict({"dmesg": f"[    0.1] x86/fpu: {log}\n"}), opened)
+        return predict_calls(words, opened)[trampoline(0)].function
+
+    # A kernel that prints no flags says which registers it saves.
+    assert assumed("Supporting XSAVE feature 0x004: 'AVX registers'") == avx2
+    assert assumed("x87 FPU will use FXSAVE") == sse
+    assert assumed("something else") == plain

@@ -46,6 +46,8 @@ _VECTOR_SIGNS = (
     ("avx", rb"\xc4[\x02-\xe2].\x00"),
     ("ssse3", rb"\x66[\x40-\x4f]?\x0f\x38\x00"),
 )
+#: What arch/x86/kernel/fpu says of the registers that it saves.
+_AVX, _FXSAVE = "'AVX registers'", "x87 FPU will use FXSAVE"
 _CALLS = rb"\xe8(?=(....))"
 #: Bytes of a function that brackets such code, and as far as the code's first rounds go.
 _WRAPPER, _VECTOR_BYTES = 112, 640
@@ -218,19 +220,36 @@ def _crypto(facts: Facts) -> dict[str, CallTarget]:
 
 def _crypto_unnamed(facts: Facts, kernel: KernelImage) -> dict[int, CallTarget]:
     """What `_crypto` says of hashes: by the instructions of the functions that init code chooses from."""
-    if facts.machine.flags is None:
+    told = _vector_flags(facts)
+    if told is None:
         return {}
+    there, source = told
     found: dict[int, CallTarget] = {}
     for update in updates(kernel):
         kinds = {
             kind: function for function in update.functions if (kind := _vector_code(kernel, function)) is not None
         }
         for kind, flags in _VECTORS if len(kinds) > 1 else ():
-            if kind in kinds and all(facts.has(flag) for flag in flags):
-                target = CallTarget(None, f"the CPU has {', '.join(flags)}", address=kinds[kind])
+            if kind in kinds and there.issuperset(flags):
+                target = CallTarget(None, f"{source}the CPU has {', '.join(flags)}", address=kinds[kind])
                 found |= {at: target for at in (update.key, update.trampoline) if at is not None}
                 break
     return found
+
+
+def _vector_flags(facts: Facts) -> tuple[frozenset[str], str] | None:
+    """The flags that codes of hashes ask for, and words before what is said of them; None where nothing tells.
+
+    A kernel that prints no flags says what its FPU saves: AVX's registers, then AVX2 is assumed, which nearly all that
+    have AVX have, but not SHA-NI; or by FXSAVE, then it has none, and SSSE3 as every one since 2006.
+    """
+    if facts.machine.flags is not None:
+        return facts.machine.flags, ""
+    if facts.logged(_AVX):
+        return frozenset({"ssse3", "avx", "avx2", "bmi1", "bmi2"}), f'assumed, by "{_AVX}" in the log: '
+    if facts.logged(_FXSAVE):
+        return frozenset({"ssse3"}), f'assumed, by "{_FXSAVE}" in the log: '
+    return None
 
 
 def _vector_code(kernel: KernelImage, function: int) -> str | None:
