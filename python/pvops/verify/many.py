@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: How many objects such a process makes between two searches for garbage.
+_OBJECTS = 50_000
+
 
 class _Question(NamedTuple, Generic[T]):
     """What is the same for all memories; ``made`` makes of a report what crosses processes, and crosses them too."""
@@ -108,7 +111,14 @@ def _processes(count: int) -> ProcessPoolExecutor:
     import multiprocessing
 
     # Forking a process with threads is asking for a deadlock.
-    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+
+
+def _begin() -> None:
+    """Begins a process that does nothing else: a report's thousands of objects are no garbage until all of them are."""
+    import gc
+
+    gc.set_threshold(_OBJECTS, *gc.get_threshold()[1:])
 
 
 def _one(question: _Question[T], source: str) -> T | Error:
