@@ -1,5 +1,7 @@
 //! A string table of an ELF file in which a string that another ends with is part of that one, as linkers make them.
 
+use crate::sites::by_address;
+
 /// The table, and where each string is in it.
 pub(super) struct Strings {
     /// A zero, and the strings, each with a zero behind it.
@@ -13,36 +15,35 @@ impl Strings {
     pub(super) fn of<'s>(strings: impl ExactSizeIterator<Item = &'s str> + Clone) -> Strings {
         let listed: Vec<&[u8]> = strings.map(str::as_bytes).collect();
         // By their bytes from the last to the first: a string comes right before those that end with it.
-        let mut order: Vec<u128> =
-            (0..).zip(&listed).map(|(number, string)| last_bytes(string) << 32 | number).collect();
-        order.sort_unstable();
-        let at = |key: &u128| listed[(key & u128::from(u32::MAX)) as usize];
-        for alike in order.chunk_by_mut(|a, b| a >> 32 == b >> 32) {
-            alike.sort_unstable_by(|a, b| at(a).iter().rev().cmp(at(b).iter().rev()));
+        let keys: Vec<u64> = listed.iter().map(|string| last_bytes(string)).collect();
+        let mut order = by_address(&keys);
+        let at = |number: u32| listed[number as usize];
+        for alike in order.chunk_by_mut(|&a, &b| keys[a as usize] == keys[b as usize]) {
+            alike.sort_unstable_by(|&a, &b| at(a).iter().rev().cmp(at(b).iter().rev()));
         }
         let mut table = Vec::with_capacity(listed.iter().map(|string| string.len() + 1).sum::<usize>() + 1);
         table.push(0);
         let mut offsets = vec![0; listed.len()];
         let mut last: &[u8] = &[];
-        for key in order.iter().rev() {
-            let string = at(key);
+        for &number in order.iter().rev() {
+            let string = at(number);
             if !last.ends_with(string) {
                 table.extend_from_slice(string);
                 table.push(0);
                 last = string;
             }
-            offsets[(key & u128::from(u32::MAX)) as usize] = (table.len() - string.len() - 1) as u32;
+            offsets[number as usize] = (table.len() - string.len() - 1) as u32;
         }
         Strings { table, offsets }
     }
 }
 
 /// The last eight bytes of a string, the last of them the highest; zeros where it has fewer.
-fn last_bytes(string: &[u8]) -> u128 {
+fn last_bytes(string: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     let n = string.len().min(8);
     bytes[8 - n..].copy_from_slice(&string[string.len() - n..]);
-    u64::from_le_bytes(bytes).into()
+    u64::from_le_bytes(bytes)
 }
 
 #[cfg(test)]

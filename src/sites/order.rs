@@ -1,4 +1,4 @@
-//! Rows by address.
+//! Rows by address, or other numbers.
 
 /// The most bits of an address that one pass over the rows looks at.
 const DIGIT: u32 = 13;
@@ -7,7 +7,7 @@ const DIGIT: u32 = 13;
 ///
 /// A counting sort, digit by digit from the lowest: the addresses of a kernel's code differ in some 26 bits, so that two
 /// passes do. Tables are nearly by address, object file by object file, which no merging of runs makes much of.
-pub(super) fn by_address(addresses: &[u64]) -> Vec<u32> {
+pub(crate) fn by_address(addresses: &[u64]) -> Vec<u32> {
     let low = addresses.iter().copied().min().unwrap_or(0);
     let high = addresses.iter().copied().max().unwrap_or(0);
     let bits = u64::BITS - (high - low).leading_zeros();
