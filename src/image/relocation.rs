@@ -81,7 +81,7 @@ impl Relocations {
     /// Sorts fields and checks that no two overlap.
     pub(super) fn new(mut fields: Vec<Relocation>) -> Result<Relocations> {
         // Sorted lists one after the other: a merge sort finds the runs.
-        fields.sort();
+        fields.sort_by_key(|field| field.address);
         for (row, pair) in fields.windows(2).enumerate() {
             if pair[0].end() > pair[1].address {
                 let reason = format!("field overlaps that at {:#x}", pair[0].address);

@@ -1,7 +1,8 @@
 //! `pvops._core.Columns`: the sites of an image as columns, and what is written from them.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -231,6 +232,7 @@ impl Columns {
             slide,
             jobs: jobs.clamp(1, 64),
             next: 0,
+            made: VecDeque::new(),
         })
     }
 
@@ -300,13 +302,15 @@ pub struct Written {
     slide: u64,
     jobs: usize,
     next: usize,
+    /// Pieces that were made and are not out yet.
+    made: VecDeque<Vec<u8>>,
 }
 
 /// Sites that one thread writes at a time.
 const BATCH: usize = 4096;
 
 impl Written {
-    fn some(&self, from: usize) -> String {
+    fn some(&self, from: usize) -> Vec<u8> {
         let sites = &self.sites[from..self.sites.len().min(from + BATCH)];
         let writer = Writer {
             image: &self.image,
@@ -317,7 +321,7 @@ impl Written {
             slide: self.slide,
             last: Cell::default(),
         };
-        let mut out = String::with_capacity(sites.len() * 256);
+        let mut out = Vec::with_capacity(sites.len() * 320);
         writer.write(&mut out, self.form, sites, from == 0);
         out
     }
@@ -329,29 +333,21 @@ impl Written {
         slf
     }
 
-    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        if self.next >= self.sites.len() {
-            return Ok(None);
+    fn __next__<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        if self.made.is_empty() && self.next < self.sites.len() {
+            let starts: Vec<usize> = (self.next..self.sites.len()).step_by(BATCH).take(self.jobs).collect();
+            self.next = self.sites.len().min(self.next + starts.len() * BATCH);
+            let this = &*self;
+            self.made = py.detach(|| match starts.as_slice() {
+                [one] => [this.some(*one)].into(),
+                several => std::thread::scope(|scope| {
+                    let threads: Vec<_> = several.iter().map(|&from| scope.spawn(move || this.some(from))).collect();
+                    // A panic of a thread is one of this call.
+                    let made = threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| resume_unwind(panic)));
+                    made.collect()
+                }),
+            });
         }
-        let starts: Vec<usize> = (self.next..self.sites.len()).step_by(BATCH).take(self.jobs).collect();
-        self.next = self.sites.len().min(self.next + starts.len() * BATCH);
-        let this = &*self;
-        let pieces: Vec<String> = py.detach(|| match starts.as_slice() {
-            [one] => vec![this.some(*one)],
-            several => std::thread::scope(|scope| {
-                let threads: Vec<_> = several.iter().map(|&from| scope.spawn(move || this.some(from))).collect();
-                // A panic of a thread is one of this call.
-                threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-            }),
-        });
-        let made = PyBytes::new_with(py, pieces.iter().map(String::len).sum(), |mut out| {
-            for piece in &pieces {
-                let (to, rest) = out.split_at_mut(piece.len());
-                to.copy_from_slice(piece.as_bytes());
-                out = rest;
-            }
-            Ok(())
-        });
-        made.map(Some)
+        self.made.pop_front().map(|piece| PyBytes::new(py, &piece))
     }
 }

@@ -4,11 +4,11 @@
 //! printer which indents by one space.
 
 use std::cell::Cell;
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use super::columns::Columns;
 use super::rows::{Row, TABLES};
-use super::text::{csv_field, decimal, hex, hexadecimal, is_plain, json_string, json_text};
+use super::text::{csv_field, decimal, hex, hexadecimal, is_plain, json_string, json_text, push};
 use crate::image::kallsyms::Symbols;
 use crate::image::{Image, Section};
 use crate::insn::Disassembler;
@@ -80,12 +80,14 @@ struct Reader<'a, 'b> {
     section: Option<&'a Section>,
     /// The rows of the last site, each with its table.
     rows: Vec<(u8, Row)>,
+    /// The last symbol and its name: a function has several sites.
+    named: Option<(usize, &'a str)>,
 }
 
 impl<'a, 'b> Reader<'a, 'b> {
     fn new(writer: &'b Writer<'a>) -> Reader<'a, 'b> {
         let symbols = writer.names.then(|| writer.image.symbols().ok().flatten()).flatten();
-        Reader { writer, symbols, section: None, rows: Vec::new() }
+        Reader { writer, symbols, section: None, rows: Vec::new(), named: None }
     }
 
     /// Reads a site and its rows.
@@ -98,7 +100,13 @@ impl<'a, 'b> Reader<'a, 'b> {
         let section = self.section;
         self.rows.clear();
         self.rows.extend(columns.rows_of(site).map(|row| columns.table_and_row(row)));
-        let place = self.symbols.and_then(|symbols| symbols.at_near(address, last));
+        let place = self.symbols.and_then(|symbols| {
+            let (number, offset) = symbols.number_near(address, last)?;
+            let name =
+                self.named.filter(|named| named.0 == number).map_or_else(|| symbols.name(number), |named| named.1);
+            self.named = Some((number, name));
+            Some((name, offset))
+        });
         let bytes = |len: u16| match section {
             Some(section) => {
                 let at = usize::try_from(address - section.address).ok()?;
@@ -127,7 +135,7 @@ struct Members<'a, 'b> {
 
 impl<'a> Writer<'a> {
     /// Appends some sites. `first`: nothing of the list stands before them.
-    pub fn write(&self, out: &mut String, form: Form, sites: &[u32], first: bool) {
+    pub fn write(&self, out: &mut Vec<u8>, form: Form, sites: &[u32], first: bool) {
         if form == Form::Text {
             let mut disassembler = Disassembler::new(self.image.bits());
             return sites.iter().for_each(|&site| self.text(out, site as usize, &mut disassembler));
@@ -142,7 +150,7 @@ impl<'a> Writer<'a> {
             });
             match form {
                 Form::Json => {
-                    out.push_str(if first && i == 0 { "\n" } else { ",\n" });
+                    push(out, if first && i == 0 { "\n" } else { ",\n" });
                     self.json(out, &site, members);
                 }
                 Form::JsonLines => members.for_each(|row| self.json_line(out, &site, &row)),
@@ -163,133 +171,133 @@ impl<'a> Writer<'a> {
     }
 
     /// `"address": …, "section": …, "symbol": …`, with `between` the members.
-    fn json_head(&self, out: &mut String, site: &Site<'_>, between: &str) {
-        out.push_str("\"address\": \"");
+    fn json_head(&self, out: &mut Vec<u8>, site: &Site<'_>, between: &str) {
+        push(out, "\"address\": \"");
         hexadecimal(out, site.address);
-        out.push('"');
-        out.push_str(between);
+        out.push(b'"');
+        push(out, between);
         if self.slide != 0 {
             let _ = write!(out, "\"runtime_address\": \"{:#x}\"{between}", site.address.wrapping_add(self.slide));
         }
-        out.push_str("\"section\": ");
+        push(out, "\"section\": ");
         json_string(out, site.section);
-        out.push_str(between);
-        out.push_str("\"symbol\": ");
+        push(out, between);
+        push(out, "\"symbol\": ");
         match site.place {
             Some((name, offset)) => {
-                out.push('"');
+                out.push(b'"');
                 json_text(out, name);
-                out.push('+');
+                out.push(b'+');
                 hexadecimal(out, offset);
-                out.push('"');
+                out.push(b'"');
             }
-            None => out.push_str("null"),
+            None => push(out, "null"),
         }
     }
 
-    fn json<'b>(&self, out: &mut String, site: &Site<'_>, rows: impl Iterator<Item = Members<'a, 'b>>)
+    fn json<'b>(&self, out: &mut Vec<u8>, site: &Site<'_>, rows: impl Iterator<Item = Members<'a, 'b>>)
     where
         'a: 'b,
     {
-        out.push_str("  {\n   ");
+        push(out, "  {\n   ");
         self.json_head(out, site, ",\n   ");
-        out.push_str(",\n   ");
+        push(out, ",\n   ");
         json_bytes(out, site);
-        out.push_str(",\n   \"rows\": [");
+        push(out, ",\n   \"rows\": [");
         for (i, row) in rows.enumerate() {
-            out.push_str(if i == 0 { "\n    {\n     " } else { ",\n    {\n     " });
+            push(out, if i == 0 { "\n    {\n     " } else { ",\n    {\n     " });
             row.json(out, ",\n     ");
-            out.push_str("\n    }");
+            push(out, "\n    }");
         }
-        out.push_str("\n   ]\n  }");
+        push(out, "\n   ]\n  }");
     }
 
-    fn json_line(&self, out: &mut String, site: &Site<'_>, row: &Members<'_, '_>) {
-        out.push('{');
+    fn json_line(&self, out: &mut Vec<u8>, site: &Site<'_>, row: &Members<'_, '_>) {
+        out.push(b'{');
         self.json_head(out, site, ", ");
-        out.push_str(", ");
+        push(out, ", ");
         row.json(out, ", ");
-        out.push_str(", ");
+        push(out, ", ");
         json_bytes(out, site);
-        out.push_str("}\n");
+        push(out, "}\n");
     }
 
-    fn csv_line(&self, out: &mut String, site: &Site<'_>, row: &Members<'_, '_>) {
+    fn csv_line(&self, out: &mut Vec<u8>, site: &Site<'_>, row: &Members<'_, '_>) {
         hexadecimal(out, site.address);
-        out.push(',');
+        out.push(b',');
         csv_field(out, site.section);
-        out.push(',');
+        out.push(b',');
         match site.place {
             Some((name, offset)) if is_plain(name) => {
-                out.push_str(name);
-                out.push('+');
+                push(out, name);
+                out.push(b'+');
                 hexadecimal(out, offset);
             }
             Some((name, offset)) => csv_field(out, &format!("{name}+{offset:#x}")),
             None => {}
         }
-        out.push(',');
+        out.push(b',');
         row.csv(out);
         hex(out, site.bytes, "");
         if self.slide != 0 {
             let _ = write!(out, ",{:#x}", site.address.wrapping_add(self.slide));
         }
-        out.push('\n');
+        out.push(b'\n');
     }
 
-    fn text(&self, out: &mut String, site: usize, disassembler: &mut Disassembler) {
+    fn text(&self, out: &mut Vec<u8>, site: usize, disassembler: &mut Disassembler) {
         let address = self.columns.site_address(site);
         hex(out, &address.wrapping_add(self.slide).to_be_bytes(), "");
         let mut named: Vec<u8> = Vec::new();
         for row in self.columns.rows_of(site) {
             let table = self.columns.table_of(row);
             if !named.contains(&table) {
-                out.push_str(if named.is_empty() { "  " } else { ", " });
-                out.push_str(TABLES[usize::from(table)]);
+                push(out, if named.is_empty() { "  " } else { ", " });
+                push(out, TABLES[usize::from(table)]);
                 named.push(table);
             }
         }
         if let Some(op) = self.columns.op_of(site) {
-            out.push_str("  ");
-            out.push_str(&self.op(op));
+            push(out, "  ");
+            push(out, &self.op(op));
         }
         let bytes = self.columns.bytes_of(site);
-        out.push_str("  ");
+        push(out, "  ");
         hex(out, bytes, " ");
         if !bytes.is_empty() {
             out.pop();
         }
-        out.push_str("  ");
+        push(out, "  ");
         let namer = |address| self.place(address).map(|(name, offset)| (name.to_owned(), offset));
         for (i, line) in disassembler.lines(address, bytes, &namer).iter().enumerate() {
-            out.push_str(if i == 0 { "" } else { "; " });
-            out.push_str(&line.text);
+            push(out, if i == 0 { "" } else { "; " });
+            push(out, &line.text);
         }
         if let Some((name, offset)) = self.place(address) {
             let _ = write!(out, "  # {name}+{offset:#x}");
         }
-        out.push('\n');
+        out.push(b'\n');
     }
 }
 
 impl Members<'_, '_> {
-    fn json(&self, out: &mut String, between: &str) {
+    fn json(&self, out: &mut Vec<u8>, between: &str) {
         let Members { writer, table, row } = self;
         for part in ["\"table\": \"", table, "\"", between, "\"index\": "] {
-            out.push_str(part);
+            push(out, part);
         }
         decimal(out, row.index.into());
         if let Some(op) = row.op_type {
             let _ = write!(out, "{between}\"type\": {op}{between}\"op\": ");
             json_string(out, &writer.op(op));
         }
-        out.push_str(between);
-        out.push_str("\"len\": ");
+        push(out, between);
+        push(out, "\"len\": ");
         decimal(out, row.len.into());
         if *table == "paravirt" {
             let _ = write!(out, "{between}\"clobbers\": ");
             match row.clobbers {
-                None => out.push_str("null"),
+                None => push(out, "null"),
                 Some(clobbers) => drop(write!(out, "{clobbers}")),
             }
         }
@@ -309,51 +317,54 @@ impl Members<'_, '_> {
         for (name, value) in [("key", row.key), ("target", row.target)] {
             if let Some(value) = value {
                 for part in [between, "\"", name, "\": \""] {
-                    out.push_str(part);
+                    push(out, part);
                 }
                 hexadecimal(out, value);
-                out.push('"');
+                out.push(b'"');
             }
         }
     }
 
     /// The fields from `table` to `constant`, each with a comma behind it.
-    fn csv(&self, out: &mut String) {
+    fn csv(&self, out: &mut Vec<u8>) {
         let Members { writer, table, row } = self;
-        out.push_str(table);
-        out.push(',');
+        push(out, table);
+        out.push(b',');
         decimal(out, row.index.into());
-        out.push(',');
+        out.push(b',');
         if let Some(op) = row.op_type {
             let _ = write!(out, "{op},");
             csv_field(out, &writer.op(op));
         } else {
-            out.push(',');
+            out.push(b',');
         }
-        out.push(',');
+        out.push(b',');
         decimal(out, row.len.into());
-        out.push(',');
+        out.push(b',');
         for value in [row.clobbers, row.feature] {
             if let Some(value) = value {
                 let _ = write!(out, "{value}");
             }
-            out.push(',');
+            out.push(b',');
         }
         // As Python prints them, which reads them back.
-        out.push_str(match row.inverted {
-            None => ",",
-            Some(false) => "False,",
-            Some(true) => "True,",
-        });
-        out.push_str(if row.direct_call == Some(true) { "True," } else { "," });
+        push(
+            out,
+            match row.inverted {
+                None => ",",
+                Some(false) => "False,",
+                Some(true) => "True,",
+            },
+        );
+        push(out, if row.direct_call == Some(true) { "True," } else { "," });
         for value in [row.key, row.target] {
             if let Some(value) = value {
                 hexadecimal(out, value);
             }
-            out.push(',');
+            out.push(b',');
         }
         csv_field(out, self.constant().unwrap_or_default());
-        out.push(',');
+        out.push(b',');
     }
 
     fn constant(&self) -> Option<&str> {
@@ -361,8 +372,8 @@ impl Members<'_, '_> {
     }
 }
 
-fn json_bytes(out: &mut String, site: &Site<'_>) {
-    out.push_str("\"bytes\": \"");
+fn json_bytes(out: &mut Vec<u8>, site: &Site<'_>) {
+    push(out, "\"bytes\": \"");
     hex(out, site.bytes, "");
-    out.push('"');
+    out.push(b'"');
 }

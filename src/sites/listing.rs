@@ -1,8 +1,8 @@
 //! The sites as lines of text: address, symbol, op, bytes, disassembly.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
-use super::text::hex;
+use super::text::{hex, push};
 use crate::image::Image;
 use crate::insn::{Disassembler, Namer};
 use crate::sites::Site;
@@ -16,7 +16,7 @@ const BYTES_SHOWN: usize = 7;
 pub fn listing(image: &Image, sites: &[Site], ops: &[String], namer: Namer<'_>) -> String {
     let widest = sites.iter().map(|s| op_name(ops, s.op_type).len()).max().unwrap_or(0);
     let mut disassembler = Disassembler::new(image.bits());
-    let mut out = String::with_capacity(sites.len() * 128);
+    let mut out = Vec::with_capacity(sites.len() * 128);
     for site in sites {
         let bytes = &image.bytes()[site.offset as usize..][..usize::from(site.len)];
         hex(&mut out, &site.address.to_be_bytes(), "");
@@ -24,19 +24,20 @@ pub fn listing(image: &Image, sites: &[Site], ops: &[String], namer: Namer<'_>) 
         let _ = write!(out, "  {:widest$}  {:>3}  ", op_name(ops, site.op_type), site.op_type);
         hex(&mut out, bytes, " ");
         for _ in bytes.len()..BYTES_SHOWN {
-            out.push_str("   ");
+            push(&mut out, "   ");
         }
-        out.push(' ');
+        out.push(b' ');
         for (i, line) in disassembler.lines(site.address, bytes, namer).iter().enumerate() {
-            out.push_str(if i == 0 { "" } else { "; " });
-            out.push_str(&line.text);
+            push(&mut out, if i == 0 { "" } else { "; " });
+            push(&mut out, &line.text);
         }
         if let Some((symbol, offset)) = namer(site.address) {
             let _ = write!(out, "  # {symbol}+{offset:#x}");
         }
-        out.push('\n');
+        out.push(b'\n');
     }
-    out
+    // All of it was text.
+    String::from_utf8(out).unwrap_or_default()
 }
 
 fn op_name(ops: &[String], op_type: u8) -> std::borrow::Cow<'_, str> {

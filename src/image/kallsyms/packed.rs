@@ -80,23 +80,25 @@ impl Packed {
         std::str::from_utf8(&out[..end]).unwrap_or_default()
     }
 
-    /// Whether the name of a symbol begins so.
-    pub(super) fn begins(&self, symbol: &Entry, prefix: &[u8]) -> bool {
-        let (mut left, mut skip) = (prefix, 1);
-        for &token in self.tokens(symbol) {
-            // The first character is the type.
-            let text = self.expansion.text(&self.expansion.tokens[usize::from(token)]);
-            let Some(text) = text.get(skip..).filter(|_| !text.is_empty()) else { continue };
-            skip = 0;
-            if !text.iter().zip(left).all(|(a, b)| a == b) {
-                return false;
-            }
-            left = left.get(text.len()..).unwrap_or_default();
-            if left.is_empty() {
-                return true;
-            }
+    /// What is looked for by how names begin.
+    pub(super) fn beginning<'p>(&self, prefixes: &'p [&str]) -> Beginning<'p> {
+        let first = self.expansion.tokens.iter().map(|token| {
+            let text = self.expansion.text(token).get(1..).unwrap_or_default();
+            prefixes.iter().any(|prefix| text.iter().zip(prefix.as_bytes()).all(|(a, b)| a == b))
+        });
+        Beginning { prefixes, first: first.collect() }
+    }
+
+    /// Whether the name of a symbol begins with one of some prefixes.
+    pub(super) fn begins(&self, symbol: &Entry, with: &Beginning<'_>) -> bool {
+        // The first token tells of nearly all.
+        let tokens = self.tokens(symbol);
+        if !tokens.first().is_some_and(|&first| with.first[usize::from(first)]) {
+            return false;
         }
-        left.is_empty()
+        let mut name = Vec::new();
+        let name = self.one(symbol, &mut name);
+        with.prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
 
     /// Whether a symbol has this name.
@@ -120,6 +122,13 @@ pub(super) fn length_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let (start, length) =
         if low < 0x80 { (at + 1, low) } else { (at + 2, low & 0x7f | usize::from(*bytes.get(at + 1)?) << 7) };
     (1..=MAX_NAME).contains(&length).then_some((start, length))
+}
+
+/// How names begin that are looked for.
+pub(super) struct Beginning<'p> {
+    prefixes: &'p [&'p str],
+    /// Whether a name may begin so whose first token this is.
+    first: Vec<bool>,
 }
 
 /// The hash of a name: 32 bits that depend on every byte of it.

@@ -156,13 +156,15 @@ impl Symbols {
     }
 
     fn numbers_starting_with(&self, prefixes: &[&str]) -> impl Iterator<Item = usize> + use<> {
-        let begins = |number: &usize| {
-            prefixes.iter().any(|prefix| match &self.names {
-                Names::Packed(names) => names.begins(&self.entries[*number], prefix.as_bytes()),
-                Names::Text(_) => self.name(*number).starts_with(prefix),
-            })
+        let all = 0..self.entries.len();
+        let found: Vec<usize> = match &self.names {
+            Names::Packed(names) => {
+                let wanted = names.beginning(prefixes);
+                all.filter(|&number| names.begins(&self.entries[number], &wanted)).collect()
+            }
+            Names::Text(_) => all.filter(|&n| prefixes.iter().any(|prefix| self.name(n).starts_with(prefix))).collect(),
         };
-        (0..self.entries.len()).filter(begins).collect::<Vec<_>>().into_iter()
+        found.into_iter()
     }
 
     /// The lowest address of this name.
@@ -203,6 +205,11 @@ impl Symbols {
 
     /// As [`Symbols::at`]. Looks first where the last one was found, and a little behind; `last` is left at this one.
     pub fn at_near(&self, address: u64, last: &Cell<usize>) -> Option<(&str, u64)> {
+        self.number_near(address, last).map(|(number, offset)| (self.name(number), offset))
+    }
+
+    /// As [`Symbols::at_near`], with the number of the symbol, which [`Symbols::name`] takes.
+    pub fn number_near(&self, address: u64, last: &Cell<usize>) -> Option<(usize, u64)> {
         let places = self.places.get_or_init(|| self.index_places());
         let starts = |&i: &u32| self.entries[i as usize].address <= address;
         let near = places.get(last.get()..).unwrap_or_default();
@@ -214,13 +221,14 @@ impl Symbols {
         let found = after.checked_sub(1)?;
         last.set(found);
         let number = *places.get(found)? as usize;
-        Some((self.name(number), address - self.entries[number].address))
+        Some((number, address - self.entries[number].address))
     }
 
     /// How many places behind the last one are looked at before all are searched.
     const NEAR: usize = 8;
 
-    fn name(&self, number: usize) -> &str {
+    /// The name of a symbol by its number among all, by address. There is one of this number.
+    pub fn name(&self, number: usize) -> &str {
         match &self.names {
             Names::Packed(names) => names.name(&self.entries, number),
             Names::Text(text) => {
