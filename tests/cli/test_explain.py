@@ -188,3 +188,15 @@ def test_what_is_assumed_is_followed_by_how_to_tell_it(sample_kernel: Path) -> N
     assert done.stderr.decode().count("pvops machine --collect") == 1
     native = pvops("explain", sample_kernel, place, "--machine", "intel-haswell")
     assert (b"assumed" in native.stdout, native.stderr) == (False, b"")
+
+
+def test_a_constant_in_an_instruction_is_a_number_and_no_instructions(
+    kernel: Callable[[str], package.Kernel],
+) -> None:
+    opened = kernel("7.2.13+deb14-amd64")
+    sites = list(opened.sites.of_table("runtime_const"))
+    assert {len(site.bytes) for site in sites} == {1, 8}
+    for size in (1, 8):
+        site = next(site for site in sites if len(site.bytes) == size)
+        [found] = document("explain", opened.name, f"{site.address:#x}")["sites"]
+        assert int(found["disassembly"], 16) == int.from_bytes(site.bytes, "little")

@@ -76,6 +76,16 @@ class KernelImage(KernelView):
     def _likely(self) -> str | None:
         return self.era
 
+    def disassembly(self, address: int, code: bytes) -> str:
+        """What bytes do at an address; of a constant that the kernel writes into an instruction, the number."""
+        if address in self._constants:
+            return f"{int.from_bytes(code, 'little'):#x}"
+        return "; ".join(text for _, _, text in self.image.disassemble(address, code))
+
+    @cached_property
+    def _constants(self) -> frozenset[int]:
+        return frozenset(site.address for site in self.sites.of_table("runtime_const"))
+
     @cached_property
     def feature_numbers(self) -> Numbers:
         """Which feature each number of ``.altinstructions`` stands for.

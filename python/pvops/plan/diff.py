@@ -182,7 +182,7 @@ class Comparison:
 
     def disassembly(self, address: int, code: bytes) -> str:
         """What a site's bytes do."""
-        return "; ".join(text for _, _, text in self.kernel.image.disassemble(address, code))
+        return self.kernel.disassembly(address, code)
 
     def _compare(self) -> Iterator[Difference]:
         found = self.a.differences(self.b)

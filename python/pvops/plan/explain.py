@@ -45,7 +45,7 @@ class Explanation:
 
     def disassembly(self, address: int, code: bytes) -> str:
         """What bytes do at an address."""
-        return "; ".join(text for _, _, text in self.kernel.image.disassemble(address, code))
+        return self.kernel.disassembly(address, code)
 
     def facts(self) -> tuple[str, str]:
         """What the site is, ``pv_irq_ops.irq_enable``, and its measures, ``type 32, 6 bytes``."""
@@ -70,7 +70,7 @@ class Explanation:
         """What of the site's bytes is a first guess under a plan."""
         low, high = self.site.address, self.site.address + len(self.site.bytes)
         return [
-            f"a first guess: the {open_.len} bytes may be {', '.join(open_.forms)}"
+            f"a first guess: the {f'{open_.len} bytes' if open_.len > 1 else 'byte'} may be {', '.join(open_.forms)}"
             for open_ in plan.undetermined_at(low, high)
         ]
 
