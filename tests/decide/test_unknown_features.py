@@ -9,7 +9,7 @@ from pvops.decide.backend import backend_for
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
 
-SMAP = 9 * 32 + 20
+SMAP, XMM2 = 9 * 32 + 20, 26
 CLAC = bytes.fromhex("0f01ca")
 
 
@@ -34,6 +34,23 @@ def test_a_flag_that_nothing_tells_leaves_its_sites_undetermined() -> None:
     (site,) = [site for site in plan.undetermined if site.table == "alternatives"]
     assert (site.address, site.len) == (small.TEXT, 3)
     assert {plan.apply()[:3].hex(), CLAC.hex()} == set(site.forms)
+
+
+@pytest.mark.parametrize(
+    ("log", "feature", "taken"),
+    [
+        ("Supporting XSAVE feature 0x004: 'AVX registers'", SMAP, True),
+        ("x87 FPU will use FXSAVE", SMAP, False),
+        ("x87 FPU will use FXSAVE", XMM2, True),
+        ("nothing of the kind", SMAP, False),
+    ],
+)
+def test_what_the_fpu_saves_tells_what_to_assume_where_flags_are_missing(log: str, feature: int, taken: bool) -> None:
+    """It is a guess, and stays undetermined."""
+    opened = small.kernel(b"\x90" * 16 + b"\xc3", [small.Alternative(0, 3, feature, CLAC)])
+    plan = opened.plan(machine=machine(hypervisor="none", dmesg=f"[    0.1] x86/fpu: {log}\n"))
+    assert (plan.apply()[:3] == CLAC) == taken
+    assert len([site for site in plan.undetermined if site.table == "alternatives"]) == 1
 
 
 def test_a_kernel_without_ops_is_planned_and_judged() -> None:

@@ -83,7 +83,7 @@ class FeatureWords:
             return Feature(name, None, False, "nothing names this number")
         if not self.numbers.printed:
             name = self._printed(name)
-        answer = _bug(self.facts, name) if name.bug else _answer(self.facts, name)
+        answer = _bug(self.facts, name) if name.bug else _usual(self.facts, name, _answer(self.facts, name))
         return Feature(name, answer.value, answer.best, answer.source)
 
     def _printed(self, name: Name) -> Name:
@@ -114,6 +114,23 @@ def _bug(facts: Facts, name: Name) -> Answer:
         # set_cpu_bug() in common.c identify_cpu(): any 32-bit kernel that is no Xen PV guest.
         return Answer(facts.bits == 32 and not facts.xen_pv.best, "rule common.c: generic_identify(): a 32-bit kernel")
     return Answer(None, "/proc/cpuinfo does not print it")
+
+
+def _usual(facts: Facts, name: Name, answer: Answer) -> Answer:
+    """What is assumed of a CPU whose flags the facts lack, by what the log says that its FPU saves.
+
+    AVX's registers: it is a usual one of its maker at the kernel's time. By FXSAVE: one of the last that had no more.
+    """
+    if answer.value is not None or facts.machine.flags is not None:
+        return answer
+    if facts.logged("'AVX registers'"):
+        from pvops.machine import cpus
+
+        preset = "amd-epyc-milan" if facts.amd else cpus.usual(".".join(map(str, facts.version)))
+        has = printed_as(name.name) in (cpus.given(preset)["flags"] or ())
+    else:
+        has = bool(facts.logged("x87 FPU will use FXSAVE")) and name.name in _WITH_FXSAVE
+    return answer._replace(guess=answer.guess or has)
 
 
 def _answer(facts: Facts, name: Name) -> Answer:
@@ -161,6 +178,34 @@ def _cleared(facts: Facts, name: Name) -> Answer | None:
     return None
 
 
+#: What every CPU with SSE2 has, but for NX.
+_WITH_FXSAVE = frozenset(
+    [
+        "FPU",
+        "VME",
+        "DE",
+        "PSE",
+        "TSC",
+        "MSR",
+        "PAE",
+        "MCE",
+        "CX8",
+        "APIC",
+        "SEP",
+        "MTRR",
+        "PGE",
+        "MCA",
+        "CMOV",
+        "PAT",
+        "CLFLUSH",
+        "CLFLSH",
+        "MMX",
+        "FXSR",
+        "XMM",
+        "XMM2",
+        "NX",
+    ]
+)
 #: Features without which a 64-bit kernel does not start (arch/x86/include/asm/required-features.h).
 REQUIRED: Mapping[str, None] = dict.fromkeys(
     ("FPU", "PSE", "MSR", "PAE", "CX8", "PGE", "FXSR", "XMM", "XMM2", "CMOV", "LM", "NOPL", "ALWAYS", "CPUID")
