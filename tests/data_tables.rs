@@ -57,7 +57,8 @@ fn calls(rows: &[(u64, u64)]) -> Vec<u8> {
 }
 
 /// `def_idts`: the first exception, one that user space may raise, and a vector of the system's.
-const LISTED: [(u32, u16, u64); 3] = [(0, 0x8e00, ENTRY), (3, 0xee00, ENTRY), (0xfc, 0x8e00, ENTRY)];
+const LISTED: [(u32, u16, u64); 4] =
+    [(0, 0x8e00, ENTRY), (3, 0xee00, ENTRY), (14, 0x8e00, ENTRY), (0xfc, 0x8e00, ENTRY)];
 
 fn listed() -> Vec<u8> {
     let row = |&(vector, bits, target): &(u32, u16, u64)| {
@@ -137,6 +138,7 @@ fn image() -> Image {
         ("__entry_text_start", ENTRY),
         ("__entry_text_end", STUBS),
         ("irq_entries_start", STUBS),
+        ("async_page_fault", ENTRY + 0x80),
     ] {
         writer = writer.symbol(name, TEXT + at, 0, 'D');
     }
@@ -232,6 +234,10 @@ fn a_gate_goes_where_the_tables_say_and_who_may_take_it_stays() {
     }
     assert_eq!(wrong(&with(0, 0xee00, run + ENTRY)), [("gate_bits", at(0), 0x8e00, 0xee00)]);
     assert_eq!(wrong(&with(40, 0xee00, run + STUBS + 64)).len(), 1);
+    // A guest of KVM waits for pages that its host has swapped out.
+    let awaited = TEXT + SLIDE + ENTRY + 0x80;
+    assert_eq!(wrong(&with(14, 0x8e00, awaited)), []);
+    assert_eq!(wrong(&with(0, 0x8e00, awaited)).len(), 1);
     // Under Xen PV interrupts have no gates; exceptions have.
     assert_eq!(wrong(&heard(Ok(&[]), &[(at(0xfc), vec![0; 16]), (at(50), vec![0; 16])])), []);
     assert_eq!(wrong(&heard(Ok(&[]), &[(at(0), vec![0; 16])])).len(), 1);

@@ -106,10 +106,13 @@ struct Text {
     hooked: [u64; 2],
     adds: u64,
     ends: u64,
+    /// The PMU's function is gone from its structure.
+    cleared: bool,
 }
 
 /// The second message prints, the first hook is there, and both others are set up.
-const RIGHT: Text = Text { messages: [false, true], hooks: [true, false], hooked: [HOOKED, 0], adds: ADDS, ends: ENDS };
+const RIGHT: Text =
+    Text { messages: [false, true], hooks: [true, false], hooked: [HOOKED, 0], adds: ADDS, ends: ENDS, cleared: false };
 
 /// What is wrong with text and data that say this alike, where the others say what is right.
 fn wrong(text: Text, with_btf: bool) -> Vec<(&'static str, u64, u64, u64)> {
@@ -126,7 +129,7 @@ fn wrong(text: Text, with_btf: bool) -> Vec<(&'static str, u64, u64, u64)> {
     }
     for (at, value) in [
         (LIST + 8, HOOKED),
-        (PMU + 16, ADDS),
+        (PMU + 16, if text.cleared { 0 } else { ADDS }),
         (APIC + 8, ENDS),
         (CHOSEN, APIC),
         (PMU_CALL, text.adds),
@@ -185,4 +188,7 @@ fn the_pmu_s_and_the_apic_s_calls_go_where_their_structures_say_or_nowhere() {
     assert_eq!(wrong(Text { adds: 0, ends: 0, ..RIGHT }, true), [], "they were not set up");
     let found = wrong(Text { adds: OTHER, ends: OTHER, ..RIGHT }, true);
     assert_eq!(found, [("mirrored_call", PMU_CALL, OTHER, ADDS), ("mirrored_call", APIC_CALL, OTHER, ENDS)]);
+    // A member that was cleared later says nothing of the call.
+    let found = wrong(Text { adds: OTHER, cleared: true, ..RIGHT }, true);
+    assert_eq!(found, []);
 }

@@ -11,7 +11,7 @@
 //!
 //! | vectors | go to |
 //! |---|---|
-//! | that `def_idts`, `apic_idts` … of arch/x86/kernel/idt.c list | what they list |
+//! | that `def_idts`, `apic_idts` … of arch/x86/kernel/idt.c list | what they list; a page fault in a guest of KVM to `async_page_fault` |
 //! | below 32, others | `early_idt_handler_array`, freed since |
 //! | from 32 on, others | the stub of the vector in `irq_entries_start` or `spurious_entries_start`; entry code that a driver of the kernel's gave `alloc_intr_gate()` |
 
@@ -25,6 +25,9 @@ use crate::memory::Words;
 /// The tables of `arch/x86/kernel/idt.c`.
 const TABLES: [&str; 7] = ["def_idts", "early_idts", "apic_idts", "early_pf_idts", "ia32_idt", "ist_idts", "dbg_idts"];
 const VECTORS: u64 = 256;
+/// `X86_TRAP_PF`, and where guests of KVM have it go.
+const PAGE_FAULT: u64 = 14;
+const ASYNC_PAGE_FAULT: &str = "async_page_fault";
 /// `FIRST_EXTERNAL_VECTOR`.
 const FIRST_EXTERNAL: u64 = 32;
 /// A present interrupt gate of the kernel's.
@@ -63,6 +66,11 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
             continue;
         }
         let legal = gate.bits == INTERRUPT && elsewhere(image, symbols, vector, gate.target);
+        // kvm_apf_trap_init(), up to 5.7.
+        let awaited = symbols.at(gate.target) == Some((ASYNC_PAGE_FAULT, 0)) && gate.bits == INTERRUPT;
+        if vector == PAGE_FAULT && awaited {
+            continue;
+        }
         if first.is_some_and(|first| vector < FIRST_EXTERNAL || first.target == gate.target) || !legal {
             let stub = || {
                 stub.zip(vector.checked_sub(FIRST_EXTERNAL))

@@ -34,7 +34,8 @@ fn compare(table: &SortedTable, built: &[u8], held: &[u8], image: &Image, slide:
     for (_, row) in table.rows(built, word, 0) {
         *left.entry(row).or_default() += 1;
         rows += 1;
-        initial += usize::from(image.section_at(row[0]).is_some_and(|section| section.name.starts_with(".init")));
+        let freed = |name: &str| name.starts_with(".init") || name.starts_with(".exit");
+        initial += usize::from(image.section_at(row[0]).is_some_and(|section| freed(&section.name)));
     }
     let mut other = Vec::new();
     for (place, row) in table.rows(held, word, slide) {
