@@ -28,7 +28,7 @@ fn judged(small: bool, change: impl Fn(&mut [u8])) -> (u64, Vec<Remapped>) {
         let entry = (TABLES + 0x2000 + 8 * index) as usize;
         memory[entry..][..8].copy_from_slice(&(PAGES | 1).to_le_bytes());
         for page in 0..IMAGE_SIZE.div_ceil(4096) as u64 {
-            memory[(PAGES + 8 * page) as usize..][..8].copy_from_slice(&(PHYSICAL + 4096 * page | 1).to_le_bytes());
+            memory[(PAGES + 8 * page) as usize..][..8].copy_from_slice(&((PHYSICAL + 4096 * page) | 1).to_le_bytes());
         }
     }
     change(&mut memory);
