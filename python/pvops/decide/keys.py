@@ -6,6 +6,7 @@ keeps what the image is built with: most keys are only ever turned by user space
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -181,9 +182,25 @@ def _state(
 
 
 def _by_code(kernel: KernelImage, sites: list[int]) -> str | None:
-    """``__use_tsc`` where nothing is named, by what native_sched_clock() does where it is on: rdtsc, at once."""
-    codes = [kernel.image.read(site, 7) or b"" for site in sites]
-    return "__use_tsc" if len(codes) == 1 and codes[0][5:] == b"\x0f\x31" else None
+    """A key where nothing is named, by what stands behind its labels.
+
+    native_sched_clock() reads the TSC at once. sched_clock_stable() returns 1 or 0, and its key has more labels.
+    get_timer_this_cpu_base() and others ask next whether a timer is pinned (kernel/time/timer.c, 4.17 to 6.8).
+    """
+    codes = [kernel.image.read(site, _CODE) or b"" for site in sites]
+    if len(codes) == 1 and codes[0][5:7] == b"\x0f\x31":
+        return "__use_tsc"
+    if len(codes) >= _STABLE_LABELS and any(_STABLE.match(code) for code in codes):
+        return "__sched_clock_stable"
+    return "timers_migration_enabled" if any(_PINNED.match(code) for code in codes) else None
+
+
+#: ``jmp 1f; mov $1,%eax; ret; 1: xor %eax,%eax; ret``, int3 behind each where straight-line speculation is stopped.
+_STABLE = re.compile(rb"\xe9[\x06\x07]\0\0\0\xb8\x01\0\0\0\xc3\xcc?\x31\xc0\xc3", re.DOTALL)
+_STABLE_LABELS = 3
+#: ``jmp 1f; test $TIMER_PINNED, …``.
+_PINNED = re.compile(rb"\xe9....(?:\x41?\xf7[\xc0-\xc7]|\xa9)\0\0\x10\0", re.DOTALL)
+_CODE = 16
 
 
 def predict_calls(words: FeatureWords, kernel: KernelImage) -> States[CallState, int]:

@@ -1,0 +1,59 @@
+"""Keys of an image without symbols are told by what stands behind their labels."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from image import small
+from pvops.assembler.elf import ALLOC, ElfSection
+from pvops.decide.keys import predict_keys
+from pvops.decide.prediction import predict
+from pvops.kernel import Kernel
+from pvops.machine.machine import Machine
+
+TABLE, OTHERS = small.TEXT + 0x60_0000, 20
+PLAIN, ASKED = small.DATA + 0x10, small.DATA + 0x20
+NOP = bytes.fromhex("0f1f440000")
+#: sched_clock_stable(), and what get_timer_this_cpu_base() begins with.
+STABLE = bytes.fromhex("e906000000 b801000000 c3 31c0 c3")
+PINNED = bytes.fromhex("e90d000000 41f7c500001000 0f8453010000")
+
+
+def kernel(code: bytes, labels: int) -> Kernel:
+    """Twenty labels of one key, and of another this code with some more labels."""
+    text = bytearray((NOP + b"\x90" * 27) * (OTHERS + labels)).ljust(0x1000, b"\xc3")
+    text[32 * OTHERS : 32 * OTHERS + len(code)] = code
+    rows = b""
+    for row in range(OTHERS + labels):
+        here, at = TABLE + 16 * row, small.TEXT + 32 * row
+        key = PLAIN if row < OTHERS else ASKED
+        # A label that is built as a jump goes where it jumps.
+        target = at + 5 + code[1] if row == OTHERS else at + 16
+        rows += struct.pack("<iiq", at - here, target - here - 4, key - here - 8)
+    asked = small.Alternative(0xC00, 3, 9 * 32 + 20, bytes.fromhex("0f01ca"))
+    table = ElfSection(".jump_table_of_a_linker", TABLE, rows, ALLOC)
+    return small.kernel(bytes(text), [asked], release="5.4.0-small", more=[table], stripped=True)
+
+
+def enabled(opened: Kernel, **given: object) -> tuple[str | None, bool]:
+    words = predict(Machine.from_dict(given), opened)
+    keys = predict_keys(words, opened)
+    assert keys[PLAIN].symbol is None
+    return keys[ASKED].symbol, keys[ASKED].enabled
+
+
+@pytest.mark.parametrize(("log", "on"), [("sched_clock: Marking stable (1, 0)->(2, -1)", True), ("nothing", False)])
+def test_the_clock_is_told_by_the_function_that_returns_whether_it_is_stable(log: str, on: bool) -> None:
+    dmesg = f"[    0.0] Linux version 5.4.0-small\n[    1.2] {log}\n"
+    assert enabled(kernel(STABLE, 4), dmesg=dmesg) == ("__sched_clock_stable", on)
+
+
+def test_a_function_alone_that_returns_its_key_is_any() -> None:
+    assert enabled(kernel(STABLE, 1)) == (None, False)
+
+
+@pytest.mark.parametrize(("cmdline", "on"), [("quiet", True), ("nohz=off", False)])
+def test_migration_of_timers_is_told_by_what_is_asked_next(cmdline: str, on: bool) -> None:
+    assert enabled(kernel(PINNED, 1), cmdline=cmdline) == ("timers_migration_enabled", on)
