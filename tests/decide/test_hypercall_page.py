@@ -38,6 +38,9 @@ def test_xen_fills_the_page_by_the_cpus_own_instruction(cpu: str, call: str) -> 
     report = opened.verify(text)
     assert report, report.unexplained
     assert report.explained["unlisted"] > STUBS
+    (vote,) = [vote for vote in report.votes if vote.about == "hvm_call"]
+    assert (vote.name, vote.value) == ("hypercall page", f"Xen's, by {'vmmcall' if call.endswith('d9') else 'vmcall'}")
+    assert vote.votes == STUBS
     saved = Machine.from_dict(json.loads(json.dumps(report.machine)))
     assert saved.state is not None
     assert saved.state.hvm_call == ("vmmcall" if call.endswith("d9") else "vmcall")

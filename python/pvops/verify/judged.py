@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pvops._core as _core
 from pvops.errors import OpsError
 from pvops.image import memory as memories
-from pvops.machine.state import SOME_FUNCTION
+from pvops.machine.state import HVM_CALLS, SOME_FUNCTION
 from pvops.verify import evidence, registry
 from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
@@ -153,6 +153,8 @@ def _votes(kernel: KernelImage, core: _core.Report, said: Sequence[RawVote]) -> 
         if about in ("key", "static_call"):
             place = kernel.place(which)
             return place.removesuffix("+0x0") if place else f"{which:#x}"
+        if about == "hvm_call":
+            return "hypercall page"
         return about if about != "its_page" else f"page {which}"
 
     def value(about: str, value: int) -> str:
@@ -164,6 +166,8 @@ def _votes(kernel: KernelImage, core: _core.Report, said: Sequence[RawVote]) -> 
             return (kernel.symbol_at(value) or f"{value:#x}") if value else "none"
         if about == "branches":
             return core.branches
+        if about == "hvm_call":
+            return f"Xen's, by {HVM_CALLS[value]}"
         return core.nops if about == "nops" else f"{value:#x}"
 
     return [
