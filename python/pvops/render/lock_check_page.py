@@ -27,7 +27,7 @@ def _body(rows: Sequence[Check]) -> Iterator[str]:
         *named, outcome = map(html.text, cells(row))
         shown = f'<a href="#run-{at}">{outcome}</a>' if row.trace else outcome
         table.append([*named, shown if row.as_expected else f'<span class="warn">{shown}</span>'])
-    yield html.table(HEADINGS, table, ("", "", "", "n", "n", "n", "n", ""))
+    yield html.table(HEADINGS, table, ("key", "key", "", "n", "n", "n", "n", "key"))
     for at, row in enumerate(rows):
         if row.trace:
             name = f"{row.protocol}, {row.mutant}" if row.mutant else row.protocol

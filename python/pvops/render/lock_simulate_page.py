@@ -50,7 +50,7 @@ def _body(
             [*map(html.text, row[:keys]), _bar(result), *map(html.text, row[keys:])]
             for row, result in zip(rows, results, strict=True)
         ]
-        classes = (*[""] * keys, "", *["n"] * (len(heading) - keys))
+        classes = (*["key"] * keys, "", *["n"] * (len(heading) - keys))
         yield html.table((*heading[:keys], "time", *heading[keys:]), shown, classes)
     if around is not None:
         yield from _gantt(around)
