@@ -45,6 +45,13 @@ fn sample(count: usize, layout: Layout) -> List {
 fn assert_same(symbols: &Symbols, list: &List, what: &str) {
     let got: Vec<_> = symbols.iter().map(|(a, k, n)| (a, format!("{}{n}", k.letter()))).collect();
     assert!(got == *list, "{what}: {:x?} is not {:x?}", got.first(), list.first());
+    for prefix in ["", "n", "pv_1", "__raw_3_init", "xen_mc_2_init_ini", "native_b", "other"] {
+        let begin: Vec<_> = symbols.iter().filter(|s| s.2.starts_with(prefix)).map(|(a, _, n)| (a, n)).collect();
+        assert_eq!(symbols.starting_with(prefix).collect::<Vec<_>>(), begin, "{what}, {prefix:?}");
+    }
+    for (address, name) in list.iter().step_by(41) {
+        assert!(symbols.addresses_of(&name[1..]).any(|found| found == *address), "{what}: {name}");
+    }
 }
 
 #[test]

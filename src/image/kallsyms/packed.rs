@@ -96,9 +96,27 @@ impl Packed {
         if !tokens.first().is_some_and(|&first| with.first[usize::from(first)]) {
             return false;
         }
-        let mut name = Vec::new();
-        let name = self.one(symbol, &mut name);
-        with.prefixes.iter().any(|prefix| name.starts_with(prefix))
+        with.prefixes.iter().any(|prefix| self.begin_with(tokens, prefix.as_bytes()))
+    }
+
+    /// Whether the name of these tokens begins so.
+    fn begin_with(&self, tokens: &[u8], prefix: &[u8]) -> bool {
+        // The first character is the type.
+        let (mut left, mut skip) = (prefix, 1);
+        for &token in tokens {
+            if left.is_empty() {
+                return true;
+            }
+            let text = self.expansion.text(&self.expansion.tokens[usize::from(token)]);
+            let Some(text) = text.get(skip..).filter(|_| !text.is_empty()) else { continue };
+            skip = 0;
+            let common = text.len().min(left.len());
+            if text.first().is_some_and(|first| *first != left[0]) || text[..common] != left[..common] {
+                return false;
+            }
+            left = &left[common..];
+        }
+        left.is_empty()
     }
 
     /// Whether a symbol has this name.
