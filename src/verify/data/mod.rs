@@ -29,6 +29,8 @@ mod tracepoints;
 mod votes;
 mod witnesses;
 
+use std::collections::HashSet;
+
 use crate::error::Result;
 use crate::image::Image;
 use crate::memory::{Location, Memory, Words, remapped};
@@ -59,10 +61,21 @@ pub fn hear(
     let said = votes::Said::of(report);
     tracepoints::judge(&said, &words, (memory, found, image), &mut heard)?;
     witnesses::judge(&said, &words, image, &mut heard)?;
+    heard.unheard.extend(untyped(image)?);
     functions(report, (memory, found, image), modules, &mut heard)?;
     pages((memory, found, image), &mut heard)?;
     heard.rodata = rodata(memory, found, image)?;
     Ok(heard)
+}
+
+/// Symbols of what `tracepoints` and `witnesses` read.
+const TYPED: [&str; 4] = ["__start___tracepoints_ptrs", "__start___dyndbg", "x86_pmu", "apic"];
+
+/// What is not heard because nothing says where its members are.
+fn untyped(image: &Image) -> Result<Option<String>> {
+    let Some(symbols) = image.symbols()?.filter(|_| matches!(image.btf(), Ok(None))) else { return Ok(None) };
+    let there = TYPED.iter().any(|name| symbols.address_of(name).is_some());
+    Ok(there.then(|| "tracepoints, debug messages, security hooks, x86_pmu, apic: the image has no BTF".to_owned()))
 }
 
 /// The pages of text and constants: page tables may map another page there than that which was judged.
@@ -99,8 +112,12 @@ fn functions(
     let key = |address| {
         symbols.is_some_and(|s| s.at(address).is_some_and(|(name, at)| at == 0 && name.starts_with("__SCK__")))
     };
+    let named: HashSet<u64> = heard.disagreements.iter().map(|named| named.address).collect();
     let mut unknown = 0;
-    for stray in strays.iter().filter(|stray| !voted(stray.address) && !key(stray.address)) {
+    for stray in strays.iter().filter(|stray| !named.contains(&stray.address)) {
+        if voted(stray.address) || key(stray.address) {
+            continue;
+        }
         let runs = stray.found.wrapping_add(found.slide) & image.bits().max_address();
         match modules {
             Ok(modules) if modules.iter().any(|&(start, size)| runs.wrapping_sub(start) < size) => {}
