@@ -185,6 +185,18 @@ fn relocations_that_lie_are_refused() {
 }
 
 #[test]
+fn what_header_0_says_is_no_symbol_table() {
+    let mut object = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
+    let text = object.section_id(object::write::StandardSection::Text);
+    let mut module = Module { object, text };
+    module.section(".modinfo", b"vermagic=6.1.0-test SMP mod_unload \0");
+    let mut bytes = module.build();
+    let headers = u64::from_le_bytes(*bytes[0x28..].first_chunk().unwrap()) as usize;
+    bytes[headers + 4] = 2; // SHT_SYMTAB
+    assert_eq!(opened(bytes).release(), Some("6.1.0-test"));
+}
+
+#[test]
 fn mutated_modules() {
     let seed = Module::with_tables().build();
     let mut state = 1u64;

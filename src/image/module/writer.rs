@@ -93,7 +93,9 @@ pub(super) fn write<H: FileHeader<Endian = LE>>(
     writer.reserve_until(object.len() as u64);
     let data_at = writer.reserve(kernel.data.len() as u64, ALIGN);
     writer.reserve_null_section_index();
-    let symtab = table.iter().position(|section| section.sh_type(LE) == elf::SHT_SYMTAB);
+    // Header 0 is no section's, whatever it says.
+    let symtab = (1..).zip(table.iter().skip(1)).find(|(_, section)| section.sh_type(LE) == elf::SHT_SYMTAB);
+    let symtab = symtab.map(|(index, _)| index);
     if symtab.is_none() {
         // Nothing for the names to stand in, and nothing of the object's own that asks for them.
         symbols.clear();
