@@ -126,3 +126,11 @@ def test_locks_that_have_their_fences_keep_their_promises(name: str) -> None:
             for seed in range(6):
                 outcome = machine.run(TIGHT._replace(seed=seed, buffers=True))
                 assert outcome.ok, outcome.broken
+
+
+def test_a_sleeper_notes_its_slot_before_it_looks_at_it_again() -> None:
+    """The store of W_WANT has to be seen before the look: without a barrier, this schedule lost a kick."""
+    setting = TORN._replace(seed=291, buffers=True, ticket=254)
+    for patched in (False, True):
+        outcome = Machine(image("pv-ticket-sym", 32), "xen", 4, patched=patched).run(setting)
+        assert outcome.ok, outcome.stop.why

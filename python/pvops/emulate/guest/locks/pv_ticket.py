@@ -157,7 +157,8 @@ def _lock_spinning(code: Code, backend: str) -> Body:
     body += [steps(NAME, (), lock(cmpxchgl(w.turns, slot)), when=exchanged), jne(addr(again))]
     if code.mutant not in ("publish-after-look", "no-look-after-publish"):
         body.append(look())
-    body.append(movl(w.turns, w.own(W_WANT)))
+    # A full barrier: who clears the bit looks at W_WANT after it, and this CPU at the slot after W_WANT.
+    body += [movl(w.turns, eax), xchgl(eax, w.own(W_WANT))]
     body += [steps(NAME, (), cmpl(w.turns, slot), when=waits), jne(addr(out))]
     body.append(label(asleep))
     if backend == "xen":
