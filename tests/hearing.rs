@@ -6,7 +6,7 @@ mod memory_support;
 mod verify_support;
 
 use elfwriter::{ElfWriter, flags};
-use memory_support::{BANNER, noise};
+use memory_support::{noise, read_from, rodata};
 use pvops::Result;
 use pvops::image::{Bits, Image};
 use pvops::memory::{Memory, Reader};
@@ -36,12 +36,6 @@ const FEATURES: [(u16, bool); 12] = [
     (127, true),
 ];
 
-fn rodata() -> Vec<u8> {
-    let mut rodata = noise(2, 0x1000);
-    rodata[..BANNER.len() + 1].copy_from_slice(format!("{BANNER}\0").as_bytes());
-    rodata
-}
-
 fn image() -> Image {
     let writer = ElfWriter::new(Bits::B64)
         .section(".text", TEXT, flags::TEXT, &noise(1, 0x1000))
@@ -57,14 +51,7 @@ struct Machine(Vec<u8>);
 
 impl Reader for Machine {
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result<bool> {
-        for (start, bytes) in [(TEXT, &noise(1, 0x1000)), (RODATA, &rodata()), (DATA, &self.0)] {
-            let at = usize::try_from(address.wrapping_sub(start)).unwrap();
-            if let Some(found) = at.checked_add(buffer.len()).and_then(|end| bytes.get(at..end)) {
-                buffer.copy_from_slice(found);
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(read_from(&[(TEXT, &noise(1, 0x1000)), (RODATA, &rodata()), (DATA, &self.0)], address, buffer))
     }
 }
 

@@ -28,6 +28,25 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|_| next() as u8).collect()
 }
 
+/// A page of `.rodata` that begins with the banner, by which the kernel is found.
+pub fn rodata() -> Vec<u8> {
+    let mut rodata = noise(2, 0x1000);
+    rodata[..BANNER.len() + 1].copy_from_slice(format!("{BANNER}\0").as_bytes());
+    rodata
+}
+
+/// Reads virtual memory that has these bytes at these addresses, and nothing else.
+pub fn read_from(stretches: &[(u64, &[u8])], address: u64, buffer: &mut [u8]) -> bool {
+    for (start, bytes) in stretches {
+        let at = usize::try_from(address.wrapping_sub(*start)).unwrap();
+        if let Some(found) = at.checked_add(buffer.len()).and_then(|end| bytes.get(at..end)) {
+            buffer.copy_from_slice(found);
+            return true;
+        }
+    }
+    false
+}
+
 /// What a kernel is made of.
 #[derive(Clone)]
 pub struct Recipe {
