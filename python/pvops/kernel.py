@@ -263,12 +263,16 @@ class Kernel(KernelImage):
         return kernel
 
     def whole(self, place: Place) -> Place:
-        """The function that a place of one address lies in; any other place as it is."""
-        from pvops.image.places import Place, extent
+        """The function that a place of one address lies in, or some instructions from there on where none is named; any
+        other place as it is."""
+        from pvops.image.places import Place, extent, some
 
-        found = self.image.symbol_at(place.address) if place.size == 1 and place.symbol is None else None
-        if found is None:
+        if place.size > 1 or place.symbol is not None:
             return place
+        found = self.image.symbol_at(place.address)
+        if found is None:
+            site = self.sites.at(place.address)
+            return some(self, place.address if site is None else site.address)
         start = place.address - found[1]
         return Place(start, extent(self, start), found[0])
 

@@ -2,6 +2,8 @@
 
 use memchr::memmem;
 
+use super::text;
+
 /// What it begins with. A digit follows; in the format strings beside it a `%s` does.
 const PREFIX: &str = "Linux version ";
 
@@ -14,7 +16,8 @@ pub(super) fn find(bytes: &[u8]) -> Option<&str> {
         let rest = bytes.get(start..)?;
         let rest = rest.get(..rest.len().min(MAX_LENGTH))?;
         let end = memchr::memchr(0, rest)?;
-        let text = std::str::from_utf8(rest.get(..end)?).ok()?.trim_end_matches('\n');
+        let line = rest.get(..end)?.trim_ascii_end();
+        let text = text::of(line)?;
         // "version (builder@host) (compiler) #1 SMP …": every banner names who built it, in brackets.
         let version = release(text)?;
         let plausible = version.starts_with(|c: char| c.is_ascii_digit()) && text.contains(" (") && text.contains('#');

@@ -6,6 +6,7 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
 use super::section::{Section, Segment};
 use super::symtab::SymbolTable;
+use super::text;
 use crate::error::{Error, Result};
 use crate::insn::Bits;
 
@@ -91,7 +92,7 @@ fn parse_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits) -> Result<E
         if name.len() > MAX_NAME {
             return Err(at(Error::image(format!("name of {} bytes is too long", name.len()))));
         }
-        let name = std::str::from_utf8(name).map_err(|_| at(Error::image("name is not text")))?;
+        let name = text::of(name).ok_or_else(|| at(Error::image("name is not text")))?;
         let section = check_section(name, section, bytes.len() as u64, bits)?;
         if section.bits_present {
             end = end.max(section.offset.saturating_add(section.size));

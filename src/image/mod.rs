@@ -24,6 +24,7 @@ mod relocations;
 mod section;
 mod source;
 mod symtab;
+pub(crate) mod text;
 mod unpack;
 
 pub use container::{Container, ContainerKind};

@@ -15,7 +15,7 @@ use super::relocation::{Relocation, Relocations};
 use super::section::{LOWEST_KERNEL, Section, Segment};
 use super::source::{MAX_IMAGE, Source};
 use super::symtab::ElfSymbols;
-use super::{banner, ikconfig};
+use super::{banner, ikconfig, text};
 use crate::error::{Error, Result};
 use crate::insn::Bits;
 
@@ -276,7 +276,7 @@ impl Image {
     fn modinfo(&self, key: &str) -> Option<&str> {
         let info = self.section_bytes(self.section(".modinfo")?);
         let entry = info.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(key.as_bytes()))?;
-        std::str::from_utf8(entry).ok()
+        text::of(entry)
     }
 
     /// The configuration embedded with `CONFIG_IKCONFIG=y`; `None` in a kernel that has none.

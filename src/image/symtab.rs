@@ -5,6 +5,7 @@ use object::elf;
 use object::read::elf::{FileHeader, SectionHeader, Sym};
 
 use super::section::Section;
+use super::text;
 use crate::error::{Error, Result};
 use crate::insn::Bits;
 
@@ -103,7 +104,7 @@ impl<'a> ElfSymbols<'a> {
             .strings
             .get(symbol.st_name(LE) as usize..)
             .and_then(|rest| rest.get(..memchr::memchr(0, &rest[..rest.len().min(MAX_NAME)])?))
-            .and_then(|name| std::str::from_utf8(name).ok());
+            .and_then(text::of);
         let Some(name) = name else {
             let reason = format!("name at {:#x} is not text in the string table", symbol.st_name(LE));
             return Some(Err(Error::image(reason).in_section(".symtab").at_row(row)));

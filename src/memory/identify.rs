@@ -5,6 +5,7 @@ use memchr::memmem;
 use super::read::{CHUNK, Place, Progress, Source};
 use super::search::{Score, Search};
 use crate::error::{Error, Result};
+use crate::image::text;
 
 /// What every kernel's banner begins with.
 const BANNER: &[u8] = b"Linux version ";
@@ -172,7 +173,7 @@ fn banner(bytes: &[u8]) -> Option<&str> {
     let end = memchr::memchr2(0, b'\n', bytes)?;
     // The kernel's log has it without a line end; only the constant itself counts.
     (bytes.get(end) == Some(&b'\n') && bytes.get(end + 1) == Some(&0)).then_some(())?;
-    let text = std::str::from_utf8(&bytes[..end]).ok()?;
+    let text = text::of(&bytes[..end])?;
     let rest = text.strip_prefix("Linux version ")?;
     (rest.starts_with(|c: char| c.is_ascii_digit()) && text.contains(" (") && text.contains('#')).then_some(text)
 }

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pvops as package
 from cli.run import document, pvops, trouble
+from image.nameless import without_symbols
 from pvops.image.places import Place
+from pvops.plan.listing import instructions
 
 
 def a_function(kernel: package.Kernel) -> Place:
@@ -66,6 +68,26 @@ def test_the_slide_moves_what_is_given_and_what_is_shown(sample_kernel: Path) ->
     assert found["instructions"][0]["address"] == f"{place.address:#x}"
     assert found["instructions"][0]["runtime_address"] == slid
     assert "hexadecimal number" in pvops("disasm", sample_kernel, slid, "--slide", "x").stderr.decode()
+
+
+def test_where_no_function_is_named_the_address_is_shown_and_what_follows(sample_kernel: Path) -> None:
+    named = package.open(sample_kernel)
+    place, site = a_function(named), next(s for s in named.sites if s.op == "pv_irq_ops.irq_enable")
+    bare = without_symbols(sample_kernel.read_bytes())
+    assert not bare.image.symbol_count()
+    found = instructions(bare.plan("native"), bare.whole(bare.places(f"{site.address + 1:#x}")[0]))
+    assert found[0].address == site.address, "any byte of a site is that site"
+    assert sum(len(one.bytes) for one in found) >= 64
+    known = {one.address: one for one in instructions(named.plan("native"), place)}
+    assert [one[:2] for one in found if one.address in known] == [
+        one[:2] for one in known.values() if one.address >= site.address
+    ]
+
+
+def test_the_last_instruction_of_a_range_is_whole(sample_kernel: Path) -> None:
+    site = next(s for s in package.open(sample_kernel).sites if s.op == "pv_cpu_ops.io_delay")
+    found = document("disasm", sample_kernel, f"{site.address:#x}-{site.address + 2:#x}", "--backend", "kvm")
+    assert [one["text"] for one in found["instructions"]] == ["call kvm_io_delay"]
 
 
 def test_every_function_of_a_name(kernel: Callable[[str], package.Kernel]) -> None:

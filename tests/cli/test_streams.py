@@ -95,3 +95,40 @@ def test_a_usage_error_is_a_document_under_json() -> None:
     found = json.loads(done.stdout)
     assert (found["schema"], found["error"]) == ("pvops.error/1", "UsageError")
     assert done.stderr.decode() == f"pvops: {found['message']}\n"
+
+
+#: What clears a screen, goes to the start of the line, and turns the direction of writing.
+OBEYED = "\x1b[2J\r\u202e"
+
+
+def test_text_from_a_file_does_not_drive_the_terminal(sample_kernel: Path, tmp_path: Path) -> None:
+    machine = tmp_path / "machine.json"
+    machine.write_text(json.dumps({"hypervisor": f"none{OBEYED}", "model_name": OBEYED, "cmdline": OBEYED}))
+    for words in ("explain KERNEL sample_lock --machine FILE", "diff KERNEL FILE kvm", "machine --from FILE"):
+        done = pvops(*(str({"KERNEL": sample_kernel, "FILE": machine}.get(word, word)) for word in words.split()))
+        said = (done.stdout + done.stderr).decode()
+        assert not set(said) & set("\x1b\r\u202e"), words
+
+
+def test_what_a_message_quotes_is_one_line(tmp_path: Path) -> None:
+    assert trouble("sites", "a\nb\x1b[2J") == "pvops: a\\nb\\x1b[2J: No such file or directory"
+    assert trouble("sites", "--x\ny") == "pvops: missing: KERNEL (see pvops sites --help)"
+
+
+def test_an_argument_that_is_no_text_is_trouble(sample_kernel: Path) -> None:
+    done = subprocess.run((*COMMAND, "explain", sample_kernel, b"\xff"), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "pvops: \\xff: is not text in UTF-8\n")
+
+
+def test_a_file_whose_name_is_no_text_is_read(sample_kernel: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff"
+    with open(name, "wb") as file:
+        file.write(sample_kernel.read_bytes())
+    assert subprocess.run((*COMMAND, "sites", name, "--summary"), capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("name", [b"sample_lock\0", b".data\0"])
+def test_a_name_that_drives_a_terminal_is_no_name(sample_kernel: Path, tmp_path: Path, name: bytes) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(sample_kernel.read_bytes().replace(name, b"\x1b[" + name[2:]))
+    assert "not text" in trouble("sites", image)

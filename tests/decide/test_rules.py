@@ -137,6 +137,19 @@ def test_stuffing_sets_call_depth() -> None:
     assert rules_mitigations.return_thunk(machine) == "call_depth_return_thunk"
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"retbleed": "Mitigation: Stuffing"},
+        {"indirect_target_selection": "Mitigation: Retpolines, Stuffing RSB"},
+    ],
+)
+def test_who_stuffs_has_retpolines(texts: Mapping[str, str]) -> None:
+    machine = facts(vendor=INTEL, flags="sse2 ibrs ibrs_enhanced", bugs="spectre_v2 retbleed its", texts=texts)
+    assert value("RETPOLINE", machine)
+    assert value("CALL_DEPTH", machine)
+
+
 def test_its_without_retpolines_takes_its_own_thunks() -> None:
     texts = {
         "spectre_v2": "Mitigation: Enhanced / Automatic IBRS; IBPB: conditional",

@@ -60,7 +60,7 @@ def command() -> int:
 
 def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
     from pvops.cli import streams
-    from pvops.errors import Error
+    from pvops.errors import Error, UsageError
 
     try:
         from importlib import import_module
@@ -76,6 +76,8 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
         return 130
     except OSError as error:
         return _trouble(args, streams.error_of(error))
+    except UnicodeEncodeError as error:  # of an argument that is no path, which the core takes as text
+        return _trouble(args, UsageError(f"{error.object}: is not text in UTF-8"))
     except BaseException as error:
         from pvops._core import PanicException
         from pvops.errors import InternalError
@@ -86,7 +88,9 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
 
 
 def _trouble(args: argparse.Namespace | None, error: Exception) -> int:
-    print(f"pvops: {error}", file=sys.stderr)
+    from pvops.cli.output import note
+
+    note(str(error))
     if getattr(args, "format_", None) == "json":
         import contextlib
 

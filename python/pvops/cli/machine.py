@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         output.print_json(document)
     else:
         style = terminal.Style(args.color)
-        title = style.bold(_printable(os.path.basename(machine.name) or machine.name))
+        title = style.bold(terminal.printable(os.path.basename(machine.name) or machine.name))
         rows = terminal.table([[f"  {style.dim(name)}", text] for name, text in described(machine)])
         sys.stdout.write("\n".join([title, *rows]) + "\n")
     if args.output is not None:
@@ -80,11 +80,6 @@ def _described(args: argparse.Namespace) -> Machine:
     return host.machine()
 
 
-def _printable(text: str) -> str:
-    """Text of a machine, which anything may have written, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
 def described(machine: Machine) -> list[tuple[str, str]]:
     """What a person wants to know of a machine: (what, value and its source)."""
     backend = machine.backend
@@ -102,7 +97,7 @@ def described(machine: Machine) -> list[tuple[str, str]]:
         ("log", _log(machine)),
     ]
     rows += [("mitigations" if not i else "", text) for i, text in enumerate(_mitigations(machine))]
-    return [(name, _printable(text)) for name, text in rows]
+    return [(name, terminal.printable(text)) for name, text in rows]
 
 
 def _cpu(machine: Machine) -> str:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def note(message: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    print(f"pvops: {message}", file=sys.stderr)
+    from pvops.render.terminal import printable
+
+    print(f"pvops: {printable(message)}", file=sys.stderr)
 
 
 def writable(path: str) -> None:

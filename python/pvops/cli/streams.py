@@ -2,6 +2,9 @@
 
 A reader that has enough (`pvops verify … | head -1`) changes no verdict: what is written from then on goes nowhere, and
 the exit status is that of the command. Any other failure is trouble, said in one line.
+
+Text that was read from a file may hold what a terminal obeys: it is shown as escapes. What is written as bytes (an
+image, a list of sites) goes as it is.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 
 TYPE_CHECKING = False
@@ -45,6 +49,22 @@ class _Output(io.FileIO):
             raise OSError(error.errno, error.strerror, _NAME) from error
 
 
+#: What a terminal obeys or turns round, but for line ends, tabs, and the colours that are ours.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]|\x1b(?!\\[[0-9;]*m)")
+
+
+class _Text(io.TextIOWrapper):
+    """Text on standard output, without what a terminal obeys."""
+
+    def write(self, text: str, /) -> int:
+        """Writes text."""
+        if _OBEYED.search(text):
+            from pvops.render.terminal import escaped
+
+            text = _OBEYED.sub(lambda found: escaped(found[0]), text)
+        return super().write(text)
+
+
 class Stream:
     """Standard output while a command runs."""
 
@@ -67,7 +87,7 @@ def checked() -> Iterator[Stream]:
     raw.closed_at_start = before is None
     terminal = before is not None and before.isatty()
     encoding = "utf-8" if before is None else before.encoding
-    sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=terminal)
+    sys.stdout = _Text(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=terminal)
     if before is not None:
         before.flush()
     try:

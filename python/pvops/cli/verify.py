@@ -118,7 +118,7 @@ def _many(args: argparse.Namespace, kernel: Kernel, paths: list[str]) -> int:
             sys.stdout.write((behind or _HEAD) + _WITHIN + text)
             behind = ","
         else:
-            sys.stdout.write(f"{path}\n{text}")
+            sys.stdout.write(f"{terminal.printable(path)}\n{text}")
     if as_json:
         sys.stdout.write("\n ]\n}\n")
     return status

@@ -86,6 +86,10 @@ class Mitigations:
             if text.startswith("Not affected") and self._forced():
                 return self._selected()
             return Mode(mode, f"vulnerabilities/spectre_v2: {text.split(';')[0]!r}")
+        for bug in ("retbleed", "indirect_target_selection"):
+            # retbleed_select_mitigation(): only a kernel with retpolines stuffs the return stack buffer.
+            if "Stuffing" in (stuffed := self.facts.state(bug) or ""):
+                return Mode("retpoline", f"vulnerabilities/{bug}: {stuffed.split(';')[0]!r}")
         return self._selected()
 
     def _forced(self) -> bool:

@@ -10,6 +10,8 @@ from pvops.tuples import NamedTuple
 
 #: Past this no function reaches.
 _LONGEST_FUNCTION = 1 << 20
+#: Bytes that are shown of code whose function is not known.
+_SOME = 64
 #: Fewer bytes than these between two functions may be nops that align the second.
 _NOPS_BETWEEN = 64
 #: So much of a name is enough to say which names begin so.
@@ -129,6 +131,12 @@ def extent(view: KernelView, start: int) -> int:
         else:
             high = middle
     return max(low - start, 1)
+
+
+def some(view: KernelView, start: int) -> Place:
+    """So much as a person wants to see from an address on, where no symbol says where a function ends."""
+    end = next((a + size for _, a, size, _ in view.image.sections() if a <= start < a + size), start + 1)
+    return Place(start, min(end - start, _SOME), None)
 
 
 def _number(view: KernelView, text: str, number: str) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pvops import display
 from pvops.errors import TableError
+from pvops.plan.listing import LONGEST
 from pvops.plan.reasons import sentences
 
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from pvops.image.sites import Site
     from pvops.plan.plan import Plan
     from pvops.plan.writes import Write
-
-#: The longest x86 instruction, in bytes.
-_LONGEST = 15
 
 
 class Explanation:
@@ -174,7 +172,7 @@ def as_built(kernel: KernelImage, address: int) -> Site:
         raise TableError(f"{kernel.name}: {address:#x} {where}", file=kernel.name, address=address)
     found = kernel.image.symbol_at(address)
     start = max(address - found[1], section[1]) if found else address
-    code = kernel.image.read(start, min(address - start + _LONGEST, section[1] + section[2] - start)) or b""
+    code = kernel.image.read(start, min(address - start + LONGEST, section[1] + section[2] - start)) or b""
     for offset, length, _ in kernel.image.disassemble(start, code, False):
         if start + offset <= address < start + offset + length:
             return kernel.sites.unlisted(start + offset, code[offset : offset + length])

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pvops.plan.plan import Plan
 
 
+#: The longest x86 instruction, in bytes.
+LONGEST = 15
+
+
 class Instruction(NamedTuple):
     """One instruction.
 
@@ -34,14 +38,18 @@ class Instruction(NamedTuple):
 
 
 def instructions(plan: Plan, place: Place) -> list[Instruction]:
-    """The instructions of a place after a plan's writes.
+    """The instructions of a place after a plan's writes; where no function is named, the last is whole too, however
+    far it reaches.
 
     Raises:
         TableError: the file has no bytes there.
     """
     kernel = plan.kernel
     low, high = place.address, place.end
-    built = kernel.image.read(low, place.size)
+    if place.symbol is None:
+        end = next((a + size for _, a, size, _ in kernel.image.sections() if a <= low < high <= a + size), high)
+        high = min(high + LONGEST - 1, end)
+    built = kernel.image.read(low, high - low)
     if built is None:
         section = next((n for n, a, size, _ in kernel.image.sections() if a <= low < a + size < high), None)
         why = f"the file has no bytes at {low:#x}" if section is None else f"{low:#x}-{high:#x} leaves {section}"
@@ -65,4 +73,5 @@ def instructions(plan: Plan, place: Place) -> list[Instruction]:
             next((site for site in sites[offset : offset + length] if site is not None), None),
         )
         for offset, length, text in kernel.image.disassemble(low, bytes(code))
+        if offset < place.size
     ]

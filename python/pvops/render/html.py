@@ -6,6 +6,7 @@ import os
 from html import escape
 
 import pvops._core as _core
+from pvops.render.terminal import printable
 from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -88,8 +89,7 @@ def _today() -> str:
 
 def text(value: object) -> str:
     """Text in a page: nothing in it is markup, and what does not print is shown as an escape."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
-    return escape(shown, quote=True)
+    return escape(printable(str(value)), quote=True)
 
 
 def code(value: object, kind: str = "") -> str:

@@ -16,6 +16,16 @@ def spaced(code: bytes) -> str:
     return code.hex(" ")
 
 
+def printable(text: str) -> str:
+    """Text on one line that cannot drive a terminal: what does not print is shown as an escape, ``\\x1b``."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else escaped(c) for c in text)
+
+
+def escaped(text: str) -> str:
+    """Every character outside of ASCII, and each that controls, as an escape; a byte that was no text is ``\\xff``."""
+    return text.encode("unicode_escape").decode().replace("\\udc", "\\x")
+
+
 def columns() -> int:
     """How many columns standard output has: those of the terminal, or COLUMNS; elsewhere as many as a mail may have."""
     import os

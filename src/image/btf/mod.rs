@@ -24,6 +24,7 @@
 
 mod flatten;
 
+use super::text;
 use crate::error::{Error, Result};
 
 /// Number of a type; 0 is `void`.
@@ -215,8 +216,7 @@ impl<'a> Btf<'a> {
     fn string(&self, at: u32) -> Result<&'a str> {
         let rest = self.strings.get(at as usize..).unwrap_or_default();
         let end = rest.iter().take(MAX_NAME).position(|&b| b == 0);
-        end.and_then(|end| std::str::from_utf8(&rest[..end]).ok())
-            .ok_or_else(|| error(format!("no name at {at:#x} of the strings")))
+        end.and_then(|end| text::of(&rest[..end])).ok_or_else(|| error(format!("no name at {at:#x} of the strings")))
     }
 }
 

@@ -65,7 +65,9 @@ class Parser(argparse.ArgumentParser):
         """Says what is wrong in one line, and exits with status 2."""
         message = message.replace("the following arguments are required: ", "missing: ")
         more = "" if "did you mean" in message else f" (see {self.prog} --help)"
-        print(f"pvops: {message}{more}", file=sys.stderr)
+        from pvops.cli.output import note
+
+        note(message + more)
         if self.json:
             from pvops.cli.output import error_document, print_json
             from pvops.errors import UsageError

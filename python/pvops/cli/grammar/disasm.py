@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
         "with several backends, side by side.",
     )
     parser.add_argument("kernel", metavar="KERNEL", help=KERNEL)
-    parser.add_argument("function", metavar="FUNCTION", help=f"the function: {PLACE}")
+    parser.add_argument("function", metavar="FUNCTION", help=f"the function: {PLACE}, or a range (LOW-HIGH)")
     backends(parser)
     machine(parser)
     slide(parser)
