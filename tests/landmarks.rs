@@ -156,6 +156,16 @@ fn the_function_that_returns_zero_is_what_static_calls_are_built_with_and_the_te
 }
 
 #[test]
+fn the_function_that_warns_is_told_by_its_code_and_by_that_comparison() {
+    let low = |address: u64| (address as u32).to_le_bytes();
+    let compares = |address: u64| [&[0x48, 0x81, 0xfe][..], &low(address)].concat();
+    let warns = TEXT + 0x150;
+    assert_eq!(with_static_calls(&compares(warns)).warn_trap, Some(warns));
+    assert_eq!(with_static_calls(&compares(TEXT + 0x120)).warn_trap, None, "nothing compares with it");
+    assert_eq!(with_static_calls(&compares(TEXT + 0x140)).warn_trap, None, "no such code");
+}
+
+#[test]
 fn what_conditional_tail_calls_of_nothing_jump_to_is_loaded_beside_that_comparison() {
     let low = |address: u64| (address as u32).to_le_bytes();
     let compares = [&[0x48, 0x3d][..], &low(TEXT + 0x120)].concat();
@@ -171,8 +181,8 @@ fn what_conditional_tail_calls_of_nothing_jump_to_is_loaded_beside_that_comparis
 
 /// What is taken for what in a text that ends in this.
 fn with_static_calls(end: &[u8]) -> Landmarks {
-    // Ten calls of one trampoline, which belong to five keys: two are built with it, one with another that returns 0, one
-    // with another that does not, one with none.
+    // Ten calls of one trampoline, which belong to six keys: two are built with it, one with another that returns 0, one
+    // with another that does not, one with a function that warns, one with none.
     let clock = TEXT + 0x160;
     let (trampoline, zero, other) = (TEXT + 0x100, TEXT + 0x120, TEXT + 0x140);
     let mut text = vec![0xcc; 0x180];
@@ -181,16 +191,18 @@ fn with_static_calls(end: &[u8]) -> Landmarks {
     put(zero, &[b"\xf3\x0f\x1e\xfa", &insn::call(zero + 4, other)[..], b"\x31\xc0\xc3"].concat());
     put(other, b"\x31\xc0\x48\x89\xf8\xc3");
     put(clock, b"\x31\xc0\xc3");
+    put(TEXT + 0x150, b"\x67\x48\x0f\xb9\x3a\xc3");
     put(TEXT + 0x170, b"\xc3\xcc");
     put(TEXT + 0x178, b"\xc3\xcc");
     let mut rows = Vec::new();
     for i in 0..10u64 {
         put(TEXT + 16 * i, &insn::call(TEXT + 16 * i, trampoline));
         let place = TABLE + 8 * i;
-        rows.extend([from(place, TEXT + 16 * i), from(place + 4, DATA + 16 * (i % 5))].concat());
+        rows.extend([from(place, TEXT + 16 * i), from(place + 4, DATA + 16 * (i % 6))].concat());
     }
     text.extend(end);
-    let keys: Vec<u8> = [zero, other, clock, 0, zero].iter().flat_map(|f| [f.to_le_bytes(), [0; 8]].concat()).collect();
+    let keys: Vec<u8> =
+        [zero, other, clock, 0, zero, TEXT + 0x150].iter().flat_map(|f| [f.to_le_bytes(), [0; 8]].concat()).collect();
     let file = with_text(&text).section(".data", DATA, flags::DATA, &keys);
     let file = file.section(".rodata", TABLE, flags::RODATA, &rows);
     Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap()

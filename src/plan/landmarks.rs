@@ -150,9 +150,12 @@ impl Landmarks {
         };
         let section = image.section(".text").map_or((0, 0), |s| (s.address, s.end()));
         // Looking for static calls takes time, and where functions have names this one is named, or not there.
-        let return0 = match symbols {
-            Some(_) => at("__static_call_return0"),
-            None => thunks::returns_zero(image)?,
+        let (return0, warn_trap) = match symbols {
+            Some(_) => (at("__static_call_return0"), at("__WARN_trap")),
+            None => {
+                let called = thunks::statically_called(image)?;
+                (thunks::returns_zero(image, &called), thunks::warns(image, &called))
+            }
         };
         Ok(Landmarks {
             text: (at("_text").unwrap_or(section.0), at("_etext").unwrap_or(section.1)),
@@ -169,7 +172,7 @@ impl Landmarks {
                 Some(_) => at("__static_call_return"),
                 None => return0.and_then(|zero| thunks::conditional_return(image, zero)),
             },
-            warn_trap: at("__WARN_trap"),
+            warn_trap,
             native_unlock: at("__raw_callee_save___native_queued_spin_unlock"),
             bug: by_name_or("BUG_func", thunks::placeholder)?,
             nop: by_name_or("nop_func", thunks::nothing)?,

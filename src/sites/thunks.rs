@@ -7,7 +7,7 @@ use memchr::memmem;
 use super::alternatives::{Alternative, AlternativeTable};
 use super::code::{Code, Record};
 use super::relative::{self, RETPOLINES, RETURNS};
-use super::static_calls::{self, StaticCall};
+use super::static_calls;
 use crate::error::Result;
 use crate::image::{Bits, Image};
 use crate::insn::{self, CALL, CALL_LEN, INT3, JMP, NOP, RET, THUNK_SIZE};
@@ -53,24 +53,41 @@ pub fn nothing(image: &Image) -> Result<Option<u64>> {
     Ok(most(table.rows.iter().filter(|row| row.direct_call).filter_map(called)))
 }
 
+/// The functions that static calls are built with, ascending.
+pub fn statically_called(image: &Image) -> Result<Vec<u64>> {
+    let code = Code::of(image);
+    let sites = static_calls::read(&code)?;
+    let mut found: Vec<u64> = sites.iter().filter_map(|site| image.read_word(site.key)).collect();
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
 /// `__static_call_return0`: of the functions that static calls are built with and that return 0, the one that the text
 /// compares with, as `__static_call_transform()` does (arch/x86/kernel/static_call.c, 3f2a8fc4b15d, 5.12). native_steal_clock
 /// returns 0 too.
-pub fn returns_zero(image: &Image) -> Result<Option<u64>> {
+pub fn returns_zero(image: &Image, statically_called: &[u64]) -> Option<u64> {
+    only(image, statically_called, |own| matches!(own, [0x31, 0xc0, RET | JMP, ..]))
+}
+
+/// `__WARN_trap`, which is `ud1 (%edx), %rdi; ret` and which `__static_call_transform()` compares with too (860238af7a33,
+/// 6.19).
+pub fn warns(image: &Image, statically_called: &[u64]) -> Option<u64> {
+    only(image, statically_called, |own| matches!(own, [0x67, 0x48, 0x0f, 0xb9, 0x3a, RET | JMP, ..]))
+}
+
+/// The only one of these functions whose own code is such and that the text compares with.
+fn only(image: &Image, functions: &[u64], is: impl Fn(&[u8]) -> bool) -> Option<u64> {
     let code = Code::of(image);
-    let zero = |site: &StaticCall| {
-        let function = image.read_word(site.key)?;
-        let here = code.from(function)?;
+    let fits = |&&function: &&u64| {
+        let Some(here) = code.from(function) else { return false };
         let own = here.strip_prefix(b"\xf3\x0f\x1e\xfa").unwrap_or(here);
         // A traced function begins with a call of `__fentry__`.
-        let own = if own.first() == Some(&CALL) { own.get(CALL_LEN..)? } else { own };
-        matches!(own, [0x31, 0xc0, RET | JMP, ..]).then_some(function)
+        let own = if own.first() == Some(&CALL) { own.get(CALL_LEN..).unwrap_or_default() } else { own };
+        is(own) && compared(image, function).next().is_some()
     };
-    let mut found: Vec<u64> = static_calls::read(&code)?.iter().filter_map(zero).collect();
-    found.sort_unstable();
-    found.dedup();
-    found.retain(|&function| compared(image, function).next().is_some());
-    Ok(if let [function] = found[..] { Some(function) } else { None })
+    let mut found = functions.iter().filter(fits);
+    found.next().filter(|_| found.next().is_none()).copied()
 }
 
 /// How far from its comparison with `__static_call_return0` `__static_call_transform()` may reach.

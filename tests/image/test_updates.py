@@ -129,15 +129,22 @@ def jump(at: int, to: int) -> bytes:
 SMALL = [small.Alternative(0xC00, 3, 9 * 32 + 20, bytes.fromhex("0f01ca"))]
 
 
-def test_preemption_without_a_name_is_told_by_what_turns_it_on() -> None:
-    """``__sched_dynamic_update()``: cond_resched and might_resched go to one function, and are built with zero."""
+@pytest.mark.parametrize("apart", [False, True])
+def test_preemption_without_a_name_is_told_by_what_turns_it_on(apart: bool) -> None:
+    """``__sched_dynamic_update()``: cond_resched and might_resched go to one function, and are built with zero.
+
+    Args:
+        apart: the first stands behind the others, as where live patches may have taken it (6.3 to 6.12).
+    """
     zero, on = small.TEXT + 0x800, small.TEXT + 0x810
     built = [zero, zero, *(small.TEXT + 0x820 + 16 * at for at in range(3))]
     text = bytearray(b"".join(jump(trampoline(at), to) for at, to in enumerate(built))).ljust(0x1000, b"\xcc")
     text[0x800:0x860] = b"\x31\xc0\xc3".ljust(16, b"\xcc") + b"\xc3".ljust(16, b"\xcc") * 5
-    code = b""
-    for at, to in enumerate([on, on, *built[2:]]):
-        code += constant(2, to) + constant(6, trampoline(at)) + constant(7, KEYS + 16 * at) + b"\xe8" + bytes(4)
+    parts = [
+        constant(2, to) + constant(6, trampoline(at)) + constant(7, KEYS + 16 * at) + b"\xe8" + bytes(4)
+        for at, to in enumerate([on, on, *built[2:]])
+    ]
+    code = b"".join([*parts[1:], b"\xc3\xcc\xcc\xcc", parts[0]] if apart else parts)
     text[0x900 : 0x900 + len(code)] = code
     opened = small.kernel(bytes(text), SMALL)
 

@@ -130,9 +130,10 @@ def _preempt_unnamed(facts: Facts, kernel: KernelImage) -> dict[int, CallTarget]
     if mode is None:
         return {}
     known = kernel.keep(uses.calls)
+    keys = {address: key for _, address, _, _, _, _, key, _ in kernel.tables.rows("trampolines")}
 
     def built(trampoline: int) -> int | None:
-        call = known.get(trampoline)
+        call = known.get(trampoline) or known.get(keys.get(trampoline) or 0)
         return call.built if call is not None else None
 
     found: dict[int, CallTarget] = {}

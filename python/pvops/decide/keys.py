@@ -110,7 +110,7 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
     changed = {}
     for address, initial, place, _ in keys.values():
         name = place[0] if place is not None else ""
-        if hooks is not None and name.startswith(_HOOK):
+        if hooks is not None and address in hooks.all_keys:
             # Thousands since 6.12, of which one list tells all.
             differs = (address in hooks.keys) != initial
         else:
@@ -125,8 +125,6 @@ def _keys(kernel: KernelImage) -> list[tuple[int, bool, tuple[str, int] | None, 
     return kernel.tables.static_keys()
 
 
-#: What the keys of security modules' hooks are called, since 6.12.
-_HOOK = "security_hook_active_"
 #: Keys in arrays, which `netfilter` tells apart.
 _BY_PLACE = frozenset({"nf_hooks_needed"})
 
@@ -154,6 +152,9 @@ def _state(
     array: netfilter.KeyArray | None,
 ) -> KeyState:
     key, initial, found, sites = of
+    if hooks is not None and key in hooks.all_keys:
+        shown = f"{found[0]}+{found[1]:#x}" if found and found[1] else found and found[0]
+        return KeyState(key, shown or None, key in hooks.keys, initial, f"security modules: {hooks.source}")
     named, offset = found or (None, 0)
     if packets and named in (None, "nf_hooks_needed"):
         size = uses.size_of_data(kernel, key - offset, named) if named is not None else 0
@@ -169,9 +170,6 @@ def _state(
         return KeyState(key, None, initial, initial, _BUILT)
     name, offset = found
     shown = f"{name}+{offset:#x}" if offset else name
-    if hooks is not None and name.startswith(_HOOK):
-        on = key in hooks.keys
-        return KeyState(key, shown, on, initial, f"security modules: {hooks.source}")
     entry = RULES.get(name) or RULES.get(name.partition(".")[0])
     if entry is not None:
         size = uses.size_of_data(kernel, key - offset, name) if offset else 0

@@ -81,7 +81,8 @@ def preemption(kernel: KernelView, built: Callable[[int], int | None]) -> tuple[
     """The five updates that ``__sched_dynamic_update()`` of kernel/sched/core.c begins with (5.12 and later).
 
     They turn on cond_resched, might_resched, preempt_schedule, preempt_schedule_notrace and irqentry_exit_cond_resched,
-    in this order. The first two go to one function, and are built with one that returns 0.
+    in this order. The first two go to one function, and are built with one that returns 0. Where live patches may have
+    taken cond_resched (e3ff7c609f39, 6.3 to 6.12), it stands apart behind a condition.
 
     Args:
         kernel: the kernel.
@@ -94,24 +95,34 @@ def preemption(kernel: KernelView, built: Callable[[int], int | None]) -> tuple[
     if text is None:
         return ()
     code = kernel.image.read(*text) or b""
-    opcode = _load_of_trampoline(kernel.bits)
     for first in sorted(address for _, address, *_ in kernel.tables.rows("trampolines")):
         if not built(first) or built(first + _TRAMPOLINE) != built(first):
             continue
-        at = code.find(opcode + (first & 0xFFFF_FFFF).to_bytes(4, "little"))
-        found = tuple(_in_a_row(kernel, code, text[0], at)) if at >= 0 else ()
-        if len(found) == _PREEMPTION and found[0].functions == found[1].functions:
-            return found
+        alone = [found for at in _loads_of(kernel, code, first) for found in _in_a_row(kernel, code, text[0], at, 1)]
+        for at in _loads_of(kernel, code, first + _TRAMPOLINE) if alone else ():
+            others = tuple(_in_a_row(kernel, code, text[0], at, _PREEMPTION - 1))
+            for found in alone:
+                if len(others) == _PREEMPTION - 1 and found.functions == others[0].functions:
+                    return (found, *others)
     return ()
 
 
-def _in_a_row(kernel: KernelView, code: bytes, start: int, at: int) -> Iterator[Update]:
-    """Updates whose three arguments are constants, one behind the other, from the one that a place is in."""
-    for _ in range(_PREEMPTION):
+def _loads_of(kernel: KernelView, code: bytes, trampoline: int) -> Iterator[int]:
+    """Where code loads a trampoline's address as an argument."""
+    load = _load_of_trampoline(kernel.bits) + (trampoline & 0xFFFF_FFFF).to_bytes(4, "little")
+    at = code.find(load)
+    while at >= 0:
+        yield at
+        at = code.find(load, at + 1)
+
+
+def _in_a_row(kernel: KernelView, code: bytes, start: int, at: int, count: int) -> Iterator[Update]:
+    """So many updates whose three arguments are constants, one behind the other, from the one that a place is in."""
+    for _ in range(count):
         loads = _around(kernel, code, start, at)
         held = {load.register: load.constant for load in loads}
         key, trampoline, function = (held.get(register) for register in _ARGUMENTS[kernel.bits])
-        if trampoline is None or function is None:
+        if trampoline is None or not function:
             return
         yield Update(key, trampoline, None, None, (function,))
         at = code.find(_load_of_trampoline(kernel.bits), max(load.at + load.size for load in loads))
