@@ -320,6 +320,8 @@ fn a_child_inherits_no_list_of_virtual_cpus_locked_and_none_of_its_parent() {
                 }
             });
             let uses_it = || {
+                // Whoever blocks for the first time puts itself on the list.
+                ops.lock_spinning_for(&nobody, 0, want, Duration::from_millis(1));
                 excludes(PvTicketLock::with_ops(ops), 3, 100);
                 true
             };
