@@ -16,6 +16,8 @@ from lock.interrupting import interruptible
 from pvops.errors import LockError
 from pvops.lock import check
 from pvops.lock.check import Check, cases, protocols, replay, uncatchable
+from pvops.render import lock_check
+from pvops.render.terminal import Style
 
 NAMED = {
     "kick-before-release",
@@ -134,7 +136,7 @@ def test_a_mutant_on_fewer_threads_than_its_bug_needs_says_how_many() -> None:
     done = pvops(*args, "2")
     assert done.returncode == 0
     assert b"holds: the bug needs 3 threads\n" in done.stdout
-    assert b"mutants on fewer threads than their bug needs: 1" in done.stdout
+    assert b"mutants on fewer threads or acquisitions than their bug needs: 1" in done.stdout
     [row] = json.loads(pvops(*args, "3", "--json").stdout)["checks"]
     assert (row["needs_threads"], row["caught"]) == (3, True)
 
@@ -149,12 +151,37 @@ def test_a_bug_of_waiters_that_share_a_slot_needs_more_threads_where_there_are_m
     assert (enough.too_few, enough.caught, enough.as_expected) == (False, True, True)
 
 
-def test_a_mutant_that_is_not_caught_says_so() -> None:
+def test_a_mutant_on_fewer_acquisitions_than_its_bug_needs_says_how_many() -> None:
     # A ticket's waiter leaves its flag to one that comes after it.
-    args = ("--protocol", "pv-ticket", "--mutant", "wrong-hand-clears", "--acquisitions", "1")
-    done = pvops("lock", "check", *args)
-    assert done.returncode == 1
-    assert b"1 of 1 not as expected" in done.stdout
+    args = ("lock", "check", "--protocol", "pv-ticket", "--mutant", "wrong-hand-clears", "--acquisitions")
+    done = pvops(*args, "1")
+    assert done.returncode == 0
+    assert b"holds: the bug needs 2 acquisitions of each thread\n" in done.stdout
+    assert b"mutants on fewer threads or acquisitions than their bug needs: 1" in done.stdout
+    [row] = json.loads(pvops(*args, "1", "--json").stdout)["checks"]
+    assert (row["needs_acquisitions"], row["caught"]) == (2, False)
+    [row] = json.loads(pvops(*args, "2", "--json").stdout)["checks"]
+    assert (row["needs_acquisitions"], row["caught"]) == (None, True)
+
+
+def test_every_mutant_is_caught_or_says_what_it_needs_however_few_acquisitions_there_are() -> None:
+    rows = [*check("ticket-2.6.25", acquisitions=1), *check("pv-ticket", acquisitions=1)]
+    assert all(row.as_expected for row in rows)
+    needs = {row.mutant: row.needs_acquisitions for row in rows if row.needs_acquisitions}
+    assert {
+        "ticket-wrap": 5,
+        "trylock-aba": 8,
+        "wrong-hand-clears": 2,
+        "leave-without-look": 2,
+    }.items() <= needs.items()
+
+
+def test_a_mutant_that_holds_though_it_had_all_its_bug_needs_is_not_as_expected() -> None:
+    held = Check("pv-ticket", "missing-fence", "plain", 2, 1, None, states=100, finished=True, needs=2)
+    assert not held.as_expected
+    lines = list(lock_check.report([held], Style("never"), traces=False))
+    assert "holds  <-- not as expected" in lines[1]
+    assert lines[-1] == "1 of 1 not as expected"
 
 
 def test_a_search_that_gives_up_is_not_finished() -> None:

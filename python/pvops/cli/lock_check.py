@@ -31,6 +31,7 @@ COLUMNS = (
     "what",
     "tool",
     "needs_threads",
+    "needs_acquisitions",
 )
 #: The exit status where a protocol is broken, a mutant not caught, or a search not finished.
 UNEXPECTED = 1

@@ -22,6 +22,9 @@ from pvops.errors import LockError, nearest
 #: States after which a search gives up unfinished: some 600 MB of memory at most.
 STATES: Final = 10_000_000
 
+#: As often as a thread can be told to acquire, where it is told.
+MOST_ACQUISITIONS: Final = 7
+
 #: Bugs that need waiters who share a slot. With S slots, those share one whose tickets are S apart: each slot more
 #: takes a thread more.
 _OF_SHARED_SLOTS: Final = frozenset(("wrong-hand-clears", "one-slot-for-all"))
@@ -80,6 +83,9 @@ class Check:
         what: the same in words.
         trace: the shortest run that breaks it.
         needs: the fewest threads that show the mutant's bug on these slots; None in the sound protocol.
+        needs_acquisitions: how often each thread must acquire to show the mutant's bug, where it held for fewer: found
+            by searches with more, and 8 where 7 are not enough and no bound is. None where the bug showed, or where
+            no search within the limit of states met it.
     """
 
     protocol: str
@@ -94,11 +100,17 @@ class Check:
     what: str | None = None
     trace: Sequence[Event] = ()
     needs: int | None = None
+    needs_acquisitions: int | None = None
+
+    @property
+    def too_few_threads(self) -> bool:
+        """The mutant's bug needs more threads than there are."""
+        return self.needs is not None and self.threads < self.needs
 
     @property
     def too_few(self) -> bool:
-        """The mutant's bug needs more threads than there are."""
-        return self.needs is not None and self.threads < self.needs
+        """The mutant's bug needs more threads than there are, or more acquisitions of each."""
+        return self.too_few_threads or self.needs_acquisitions is not None
 
     @property
     def caught(self) -> bool:
@@ -107,7 +119,7 @@ class Check:
 
     @property
     def as_expected(self) -> bool:
-        """The sound protocol was seen whole and holds; the mutant is caught, or holds on too few threads."""
+        """The sound protocol was seen whole and holds; the mutant is caught, or had too few threads or acquisitions."""
         return self.finished and self.caught == (self.mutant is not None and not self.too_few)
 
     @property
@@ -132,6 +144,7 @@ class Check:
             "violation": self.violation,
             "what": self.what,
             "needs_threads": self.needs,
+            "needs_acquisitions": self.needs_acquisitions,
             "trace": [event.document() for event in self.trace] or None,
         }
 
@@ -229,12 +242,34 @@ def checked(chosen: Sequence[Check], states: int = STATES) -> Iterator[Check]:
     if not 0 <= states < 2**32:
         raise LockError(f"a limit of {states} states makes no sense")
     for case in chosen:
-        seen, finished, violation, what, run = _core.lock_check(case.case, states)
-        trace = [
-            Event(thread, drains, choice, text, dict(memory), buffers)
-            for thread, drains, choice, text, memory, buffers in run
-        ]
-        yield replace(case, states=seen, finished=finished, violation=violation, what=what, trace=trace)
+        row = _searched(case, states)
+        if row.mutant is not None and row.finished and not row.caught and not row.too_few_threads:
+            row = replace(row, needs_acquisitions=_enough(row, states))
+        yield row
+
+
+def _searched(case: Check, states: int) -> Check:
+    """The case with what one search found."""
+    seen, finished, violation, what, run = _core.lock_check(case.case, states)
+    trace = [
+        Event(thread, drains, choice, text, dict(memory), buffers)
+        for thread, drains, choice, text, memory, buffers in run
+    ]
+    return replace(case, states=seen, finished=finished, violation=violation, what=what, trace=trace)
+
+
+def _enough(row: Check, states: int) -> int | None:
+    """How often each thread must acquire to show a bug that did not show: the least that a search finds it with."""
+    if row.acquisitions is None:
+        return None
+    for acquisitions in range(row.acquisitions + 1, MOST_ACQUISITIONS + 2):
+        bound = acquisitions if acquisitions <= MOST_ACQUISITIONS else None
+        more = _searched(replace(row, acquisitions=bound), states)
+        if more.caught:
+            return acquisitions
+        if not more.finished:
+            break
+    return None
 
 
 def replay(row: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pvops.lock.check import Check
+from pvops.lock.check import MOST_ACQUISITIONS, Check
 from pvops.render.terminal import Style, table
 
 #: The columns of the table.
@@ -24,7 +24,7 @@ def report(rows: Sequence[Check], style: Style, *, traces: bool) -> Iterator[str
     else:
         sound = sum(row.mutant is None for row in rows)
         caught = sum(row.caught for row in rows)
-        few = "mutants on fewer threads than their bug needs"
+        few = "mutants on fewer threads or acquisitions than their bug needs"
         counts = {"cases that hold in every state": sound, "mutants caught": caught, few: len(rows) - sound - caught}
         yield "; ".join(f"{what}: {count}" for what, count in counts.items() if count) or "nothing to check"
     for row in rows:
@@ -39,7 +39,7 @@ def cells(row: Check) -> list[str]:
         outcome = f"{row.violation} in {len(row.trace)} steps"
     else:
         outcome = "holds" if row.finished else "not finished"
-        outcome += f": the bug needs {row.needs} threads" if row.finished and row.too_few else ""
+        outcome += f": the bug needs {_needed(row)}" if row.finished and row.too_few else ""
     if not row.as_expected:
         outcome += "  <-- not as expected"
     return [
@@ -52,6 +52,14 @@ def cells(row: Check) -> list[str]:
         f"{row.states:,}",
         outcome,
     ]
+
+
+def _needed(row: Check) -> str:
+    """What a mutant that held had too few of."""
+    if row.too_few_threads:
+        return f"{row.needs} threads"
+    needed = row.needs_acquisitions
+    return f"{needed if needed != MOST_ACQUISITIONS + 1 else f'over {MOST_ACQUISITIONS}'} acquisitions of each thread"
 
 
 def run(row: Check, style: Style) -> Iterator[str]:
