@@ -29,6 +29,8 @@ const KEYS: [u64; 2] = [DATA + 0x80, DATA + 0x90];
 const FUNCTIONS: [u64; 5] = [0x1000, 0x1100, ENTRY, ENTRY + 0x40, STUBS];
 const ENTRY: u64 = 0x2000;
 const STUBS: u64 = 0x3000;
+/// What `__pfx_` names, before a function.
+const PREAMBLE: u64 = 0x10f0;
 /// Where rows of labels have their nops, and where these would jump.
 const NOPS: [u64; 3] = [0x1110, 0x1120, 0x1130];
 const MODULE: (u64, u64) = (0xffff_ffff_c040_0000, 0x2000);
@@ -139,6 +141,7 @@ fn image() -> Image {
         ("__entry_text_end", STUBS),
         ("irq_entries_start", STUBS),
         ("async_page_fault", ENTRY + 0x80),
+        ("__pfx_function_1", PREAMBLE),
     ] {
         writer = writer.symbol(name, TEXT + at, 0, 'D');
     }
@@ -186,6 +189,9 @@ fn a_pointer_to_a_function_is_one_to_a_function_or_to_none() {
         let found = value.wrapping_sub(SLIDE);
         assert_eq!(wrong(&with(value, Ok(&[MODULE]))), [("function", POINTER, TEXT + 0x1000, found)], "{value:#x}");
     }
+    // What is before a function is none.
+    let before = TEXT + SLIDE + PREAMBLE;
+    assert_eq!(wrong(&with(before, Ok(&[MODULE]))), [("function", POINTER, TEXT + 0x1000, before - SLIDE)]);
     // Nothing says where modules are: what may go to one is said.
     let unlisted = with(MODULE.0, Err("no list"));
     assert_eq!(wrong(&unlisted), []);

@@ -160,6 +160,15 @@ fn a_backend_is_not_one_whose_feature_is_off() {
 }
 
 #[test]
+fn a_static_call_goes_to_a_function_and_not_to_the_preamble_of_one() {
+    let made = made();
+    let judged = |target| addresses(&made.judged(ERA, &calling(&made, target), &Known::default()));
+    assert_eq!(judged(at("padded")), NONE);
+    assert_eq!(judged(at("__cfi_plain")), [at("__SCT__hook") + 1, at("calling") + 1]);
+    assert_eq!(judged(at("padded") + 1), [at("__SCT__hook") + 1, at("calling") + 1]);
+}
+
+#[test]
 fn a_page_of_hypercalls_is_one_place_for_all_its_sites_and_needs_its_backend() {
     let made = made();
     let hyperv = || PossibleBackend { page: Some(HOOK), ..backend("hyperv", &[]) };

@@ -94,6 +94,29 @@ fn who_traces_is_read_with_code_of_its_own_and_for_whom() {
 }
 
 #[test]
+fn lists_in_lists_are_no_longer_than_one_may_be() {
+    // Each of 60 tracers has a filter of 128 lists, each of them the same 60 entries: read one by one that is half a million.
+    let mut m = Machine::new();
+    m.word(LIVEPATCH, LIVEPATCH);
+    let (hash, filter, lists, entries) = (HEAP + 0xa00, HEAP + 0xa40, HEAP + 0xb00, HEAP + 0xf00);
+    let ops = |number: u64| HEAP + 0x28 * number;
+    m.word(TRACERS, ops(0));
+    for number in 0..60 {
+        m.word(ops(number) + 8, if number == 59 { END } else { ops(number + 1) });
+        m.word(ops(number) + 32, hash);
+    }
+    m.word(hash + 8, filter);
+    for (at, word) in [(0, 7), (8, lists), (16, 2)] {
+        m.word(filter + at, word);
+    }
+    (0..128).for_each(|list| m.word(lists + 8 * list, entries));
+    (0..59).for_each(|entry| m.word(entries + 8 * entry, entries + 8 * (entry + 1)));
+    let found = read(m);
+    assert_eq!(found.tracers, None);
+    assert!(found.unread[0].1.contains("more entries than any kernel"), "{:?}", found.unread);
+}
+
+#[test]
 fn trampolines_and_dispatchers_of_bpf_say_where_the_text_goes() {
     let mut m = Machine::new();
     m.word(LIVEPATCH, LIVEPATCH);

@@ -39,6 +39,34 @@ fn judged(small: bool, change: impl Fn(&mut [u8])) -> (u64, Vec<Remapped>) {
     remapped(&memory, &found, &image, &ranges).unwrap()
 }
 
+/// The page tables of so many CPUs, each at `STEP` from the one before.
+const CPUS: u64 = 80;
+const FIRST: u64 = 0x8_0000;
+const STEP: u64 = 0x3000;
+
+#[test]
+fn of_many_cpus_each_is_asked() {
+    let recipe = Recipe::new(Bits::B64);
+    for changed in [0, CPUS - 1] {
+        let mut memory = recipe.memory(PHYSICAL, SLIDE);
+        (0..CPUS).for_each(|cpu| map(&mut memory, (FIRST + STEP * cpu) as usize, TEXT + SLIDE, PHYSICAL));
+        let table = FIRST + STEP * changed + 0x2000;
+        let entry = table + 8 * ((TEXT + SLIDE) >> 21 & 511);
+        memory[entry as usize..][..8].copy_from_slice(&(PAGES | 1).to_le_bytes());
+        for page in 0..IMAGE_SIZE.div_ceil(4096) as u64 {
+            let lies = if page == 3 { ELSEWHERE } else { PHYSICAL + 4096 * page };
+            memory[(PAGES + 8 * page) as usize..][..8].copy_from_slice(&(lies | 1).to_le_bytes());
+        }
+        let core = (0..CPUS).fold(CoreWriter::new(Bits::B64), |core, cpu| core.cpu(FIRST + STEP * cpu, 0x20));
+        let memory = Memory::from_bytes("dump", core.physical(0, &memory).build()).unwrap();
+        let image = recipe.image();
+        let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+        let stray = Remapped { address: TEXT + 0x3000, expected: PHYSICAL + 0x3000, found: ELSEWHERE };
+        let text = TEXT..TEXT + TEXT_SIZE as u64;
+        assert_eq!(remapped(&memory, &found, &image, &[text]).unwrap(), (TEXT_SIZE as u64 / 4096, vec![stray]));
+    }
+}
+
 /// All pages of text and constants.
 const ALL: u64 = (TEXT_SIZE + RODATA_SIZE) as u64 / 4096;
 

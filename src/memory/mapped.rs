@@ -1,5 +1,6 @@
 //! Memory at run-time addresses, the kernel's image or not: what modules lie in.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::location::Location;
@@ -14,6 +15,8 @@ pub struct Mapped<'a> {
     memory: &'a Memory,
     /// The page tables to walk; `None` where virtual memory is read as it is.
     root: Option<Root>,
+    /// The page that was translated last, and where it lies.
+    last: Cell<Option<(u64, u64)>>,
 }
 
 impl<'a> Mapped<'a> {
@@ -31,7 +34,7 @@ impl<'a> Mapped<'a> {
                 Some(root.ok_or_else(|| Error::memory("has no page tables that map the kernel to where it lies"))?)
             }
         };
-        Ok(Mapped { memory, root })
+        Ok(Mapped { memory, root, last: Cell::new(None) })
     }
 
     /// Fills the buffer; returns what is not mapped or not there, whose bytes are left as they were.
@@ -42,7 +45,7 @@ impl<'a> Mapped<'a> {
         while done < buffer.len() {
             let at = address.wrapping_add(done as u64);
             let n = (buffer.len() - done).min((PAGE - at % PAGE) as usize);
-            let there = match pagetables::translate(self.memory, root, at)? {
+            let there = match self.translate(root, at)? {
                 Some(physical) => self.memory.read_physical(physical, &mut buffer[done..][..n])?,
                 None => false,
             };
@@ -52,6 +55,18 @@ impl<'a> Mapped<'a> {
             done += n;
         }
         Ok(unread)
+    }
+
+    fn translate(&self, root: &Root, address: u64) -> Result<Option<u64>> {
+        let within = address % PAGE;
+        if let Some((page, physical)) = self.last.get()
+            && page == address - within
+        {
+            return Ok(Some(physical + within));
+        }
+        let found = pagetables::translate(self.memory, root, address)?;
+        self.last.set(found.map(|physical| (address - within, physical - within)));
+        Ok(found)
     }
 
     /// Fills the buffer; whether all of it is there.

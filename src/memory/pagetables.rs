@@ -1,10 +1,14 @@
 //! Page tables: where a CPU, or the kernel itself, says that virtual memory lies.
 
+use std::collections::HashSet;
+
 use super::read::Memory;
 use super::search::Search;
 use crate::error::Result;
 use crate::image::{Bits, Image};
 
+/// `NR_CPUS` of the largest configuration.
+const MAX_CPUS: usize = 8192;
 /// A page-table entry: present, and a large page.
 const PRESENT: u64 = 1;
 const LARGE: u64 = 1 << 7;
@@ -41,11 +45,11 @@ impl Root {
     }
 }
 
-/// The top page tables there are: those of the CPUs; where there are none, or they are asked for, the kernel's own, which lies
+/// The top page tables there are, each once: those of the CPUs; where there are none, or they are asked for, the kernel's own, which lies
 /// in its image.
 pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Result<Vec<Root>> {
     let mut roots = Vec::new();
-    for (cpu, registers) in memory.notes.cpus.iter().enumerate() {
+    for (cpu, registers) in memory.notes.cpus.iter().enumerate().take(MAX_CPUS) {
         let shape = match image.bits() {
             Bits::B64 if registers.cr4 & CR4_LA57 != 0 => FIVE,
             Bits::B64 => FOUR,
@@ -74,42 +78,72 @@ pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Re
             roots.extend(shapes.map(|shape| Root { address, shape, name: format!("the page tables at {name}") }));
         }
     }
+    let mut seen = HashSet::new();
+    roots.retain(|root| seen.insert(root.top()));
     Ok(roots)
+}
+
+/// What an entry of a page table says.
+pub(super) enum Entry {
+    Absent,
+    /// Where the page lies that is mapped.
+    Page(u64),
+    /// Where the next table lies.
+    Table(u64),
+}
+
+impl Root {
+    /// At which bit of an address each level begins, the top one first.
+    pub fn shifts(&self) -> &'static [u32] {
+        self.shape.shifts
+    }
+
+    /// How many bytes an entry has.
+    pub fn width(&self) -> usize {
+        self.shape.entry
+    }
+
+    /// How many bits of an address are translated.
+    pub fn bits(&self) -> u32 {
+        match (self.shape.entry, self.shape.shifts.len()) {
+            (8, 5) => 57,
+            (8, 4) => 48,
+            _ => 32,
+        }
+    }
+
+    /// What an entry of a level says.
+    pub fn entry(&self, memory: &Memory, level: usize, bytes: &[u8]) -> Entry {
+        let entry = bytes.iter().rev().fold(0, |entry: u64, &byte| entry << 8 | u64::from(byte));
+        let Some(&shift) = self.shape.shifts.get(level).filter(|_| entry & PRESENT != 0) else { return Entry::Absent };
+        // Bit 7 of the last level, and of PAE's first, means something else.
+        let page = shift == 12 || shift <= 30 && entry & LARGE != 0 && !(self.shape.shifts.len() == 3 && shift == 30);
+        let at = if page { entry & ADDRESS & !((1 << shift) - 1) } else { entry & ADDRESS };
+        match memory.frames.guest(at) {
+            Some(at) if page => Entry::Page(at),
+            Some(at) => Entry::Table(at),
+            None => Entry::Absent,
+        }
+    }
 }
 
 /// Where a virtual address lies in physical memory by a top page table.
 pub(super) fn translate(memory: &Memory, root: &Root, address: u64) -> Result<Option<u64>> {
-    Ok(mapped(memory, root, address)?.map(|(address, _)| address))
-}
-
-/// Likewise, and at which bit the page that it lies in begins.
-pub(super) fn mapped(memory: &Memory, root: &Root, address: u64) -> Result<Option<(u64, u32)>> {
     let mut table = root.address;
-    let mut top = match (root.shape.entry, root.shape.shifts.len()) {
-        (8, 5) => 57,
-        (8, 4) => 48,
-        _ => 32,
-    };
-    for &shift in root.shape.shifts {
+    let mut top = root.bits();
+    for (level, &shift) in root.shifts().iter().enumerate() {
         let index = address >> shift & ((1 << (top - shift)) - 1);
         top = shift;
         let mut bytes = [0; 8];
-        let at = table.wrapping_add(index * root.shape.entry as u64);
-        if !memory.read_physical(at, &mut bytes[..root.shape.entry])? {
+        let bytes = &mut bytes[..root.width()];
+        if !memory.read_physical(table.wrapping_add(index * root.width() as u64), bytes)? {
             return Ok(None);
         }
-        let entry = u64::from_le_bytes(bytes);
-        if entry & PRESENT == 0 {
-            return Ok(None);
+        match root.entry(memory, level, bytes) {
+            Entry::Absent => return Ok(None),
+            Entry::Page(page) => return Ok(Some(page | address & ((1 << shift) - 1))),
+            Entry::Table(next) => table = next,
         }
-        let low = (1u64 << shift) - 1;
-        // Bit 7 of the last level, and of PAE's first, means something else.
-        if shift == 12 || shift <= 30 && entry & LARGE != 0 && !(root.shape.shifts.len() == 3 && shift == 30) {
-            let page = memory.frames.guest(entry & ADDRESS & !low);
-            return Ok(page.map(|page| (page | address & low, shift)));
-        }
-        let Some(next) = memory.frames.guest(entry & ADDRESS) else { return Ok(None) };
-        table = next;
     }
     Ok(None)
 }

@@ -1,16 +1,17 @@
 //! Pages of an image that page tables map to another place than where the image lies: what runs is not what lies there then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::location::Location;
-use super::pagetables::{self, Root};
+use super::pagetables::{self, Entry, Root};
 use super::read::{Memory, Place};
 use crate::error::Result;
 use crate::image::Image;
 
-/// So many page tables are walked: those of CPUs share what they have of the kernel.
-const MAX_ROOTS: usize = 64;
+/// So many pages that lie elsewhere are kept: more than any kernel has of text and constants, in all that CPUs map.
+const KEPT: usize = 1 << 20;
 
 /// A page that lies elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,48 +37,103 @@ pub fn remapped(
 ) -> Result<(u64, Vec<Remapped>)> {
     let Place::Physical(delta) = found.place else { return Ok((0, Vec::new())) };
     let (mut most, mut all) = (0, BTreeMap::new());
-    let mut walked = Vec::new();
+    let mut walk = Walk { memory, offset: delta.wrapping_sub(found.slide), known: HashMap::new(), kept: 0 };
+    let mut listed = HashSet::new();
     for root in pagetables::roots(memory, image, delta, true)? {
-        if walked.len() >= MAX_ROOTS || walked.contains(&root.top()) {
-            continue;
-        }
-        walked.push(root.top());
-        let (mut pages, mut strays) = (0, Vec::new());
+        let mut tables = Vec::new();
         for range in ranges {
-            walk(memory, &root, range, delta, found.slide, &mut pages, &mut strays)?;
-        }
-        if pages > 0 && strays.len() as u64 * 2 < pages {
-            most = most.max(pages);
-            all.extend(strays.into_iter().map(|stray| (stray.address, stray)));
-        }
-    }
-    Ok((most, all.into_values().collect()))
-}
-
-fn walk(
-    memory: &Memory,
-    root: &Root,
-    range: &Range<u64>,
-    delta: u64,
-    slide: u64,
-    pages: &mut u64,
-    strays: &mut Vec<Remapped>,
-) -> Result<()> {
-    let mut address = range.start;
-    while address < range.end {
-        let mapped = pagetables::mapped(memory, root, address.wrapping_add(slide))?;
-        let size = mapped.map_or(pagetables::PAGE, |(_, shift)| 1 << shift);
-        // Large pages end where they end at run time.
-        let left = size - (address.wrapping_add(slide) & (size - 1));
-        if let Some((found, _)) = mapped {
-            *pages += left.min(range.end - address).div_ceil(pagetables::PAGE);
-            let expected = address.wrapping_add(delta);
-            if found != expected {
-                strays.push(Remapped { address, expected, found });
+            let (start, end) = (range.start.wrapping_add(found.slide), range.end.wrapping_add(found.slide));
+            // Addresses of the kernel lie in one half of virtual memory.
+            if start < end && start >> root.bits() == (end - 1) >> root.bits() {
+                tables.push(walk.table(&root, 0, root.top().0, start..end)?);
             }
         }
-        let Some(next) = address.checked_add(left) else { break };
-        address = next;
+        let pages = tables.iter().map(|table| table.pages).sum();
+        if tables.iter().map(|table| table.strays).sum::<u64>() * 2 < pages {
+            most = most.max(pages);
+            tables.iter().for_each(|table| table.list(&mut listed, &mut all));
+        }
     }
-    Ok(())
+    let stray = |(address, lies): (u64, u64)| Remapped {
+        address: address.wrapping_sub(found.slide),
+        expected: address.wrapping_add(walk.offset),
+        found: lies,
+    };
+    Ok((most, all.into_iter().map(stray).collect()))
+}
+
+/// What a table maps of a range, and those below it.
+#[derive(Default)]
+struct Table {
+    /// How many pages.
+    pages: u64,
+    /// How many pieces of the range lie elsewhere.
+    strays: u64,
+    /// Those that it maps itself: where at run time, and where they lie.
+    own: Vec<(u64, u64)>,
+    below: Vec<Rc<Table>>,
+}
+
+impl Table {
+    /// Lists what lies elsewhere, but for what was listed.
+    fn list(self: &Rc<Table>, listed: &mut HashSet<*const Table>, all: &mut BTreeMap<u64, u64>) {
+        if self.strays > 0 && listed.insert(Rc::as_ptr(self)) {
+            all.extend(self.own.iter().copied());
+            self.below.iter().for_each(|table| table.list(listed, all));
+        }
+    }
+}
+
+/// Walks page tables, each of them once for a range: those of CPUs share what they have of the kernel.
+struct Walk<'a> {
+    memory: &'a Memory,
+    /// Physical addresses less run-time ones.
+    offset: u64,
+    known: HashMap<(u64, u32, usize, u64, u64), Rc<Table>>,
+    kept: usize,
+}
+
+impl Walk<'_> {
+    /// What a table of a level maps of a range of addresses that is its own.
+    fn table(&mut self, root: &Root, level: usize, at: u64, range: Range<u64>) -> Result<Rc<Table>> {
+        let Some(&shift) = root.shifts().get(level) else { return Ok(Rc::default()) };
+        let key = (at, shift, root.width(), range.start, range.end);
+        if let Some(known) = self.known.get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        let mut table = Table::default();
+        let (first, last) = (range.start >> shift, (range.end - 1) >> shift);
+        let above = level.checked_sub(1).map_or(root.bits(), |above| root.shifts()[above]);
+        let index = first & ((1 << (above - shift)) - 1);
+        let mut entries = vec![0; (last - first + 1) as usize * root.width()];
+        let there = self.memory.read_physical(at.wrapping_add(index * root.width() as u64), &mut entries)?;
+        let entries = if there { entries.as_slice() } else { &[] };
+        for (number, entry) in (first..=last).zip(entries.chunks_exact(root.width())) {
+            let start = range.start.max(number << shift);
+            let end = range.end.min(((number << shift) | ((1 << shift) - 1)).saturating_add(1));
+            match root.entry(self.memory, level, entry) {
+                Entry::Absent => {}
+                Entry::Page(page) => {
+                    table.pages += (end - start).div_ceil(pagetables::PAGE);
+                    let found = page | start & ((1 << shift) - 1);
+                    if found != start.wrapping_add(self.offset) {
+                        table.strays += 1;
+                        if self.kept < KEPT {
+                            self.kept += 1;
+                            table.own.push((start, found));
+                        }
+                    }
+                }
+                Entry::Table(next) => {
+                    let below = self.table(root, level + 1, next, start..end)?;
+                    table.pages += below.pages;
+                    table.strays += below.strays;
+                    table.below.push(below);
+                }
+            }
+        }
+        let table = Rc::new(table);
+        self.known.insert(key, Rc::clone(&table));
+        Ok(table)
+    }
 }

@@ -31,9 +31,14 @@ const RANGES: [(&str, &str, &str); 3] = [
     ("__entry_text_start", "__entry_text_end", ".entry.text"),
 ];
 
+/// What names of the preambles of functions begin with: code that is not called, but through pointers under kCFI.
+pub const PREAMBLES: [&str; 2] = ["__cfi_", "__pfx_"];
+
 /// What may not be probed, or not by a jump.
 #[derive(Debug, Clone, Default)]
 pub struct Reserved {
+    /// Where functions have preambles, by address.
+    pub preambles: Vec<u64>,
     /// First address and the one behind the last, by address; they may overlap.
     ranges: Vec<(u64, u64)>,
     /// By address.
@@ -49,8 +54,12 @@ impl Reserved {
     /// A function on the blacklist that is in no code.
     pub fn read(image: &Image) -> Result<Reserved> {
         let code = Code::of(image);
+        let symbols = image.symbols()?;
+        let preambles: Vec<u64> =
+            symbols.iter().flat_map(|symbols| symbols.addresses_starting_with(&PREAMBLES)).collect();
         let mut reserved = Reserved {
-            ranges: ranges(&code)?,
+            ranges: ranges(&code, &preambles)?,
+            preambles,
             bugs: image.section(BUGS).map_or_else(Vec::new, |section| bugs(&code, section)),
             exceptions: image.section(EXCEPTIONS).map_or_else(Vec::new, |section| exceptions(&code, section)),
         };
@@ -81,7 +90,7 @@ impl Reserved {
     }
 }
 
-fn ranges(code: &Code<'_>) -> Result<Vec<(u64, u64)>> {
+fn ranges(code: &Code<'_>, preambles: &[u64]) -> Result<Vec<(u64, u64)>> {
     let image = code.image();
     let symbols = image.symbols()?;
     let named = |name: &str| symbols.and_then(|symbols| symbols.address_of(name));
@@ -97,8 +106,7 @@ fn ranges(code: &Code<'_>) -> Result<Vec<(u64, u64)>> {
         let after = addresses.partition_point(|&address| address <= start);
         (start, addresses.get(after).copied().unwrap_or(start.saturating_add(1)))
     };
-    let before = symbols.iter().flat_map(|symbols| symbols.addresses_starting_with(&["__cfi_", "__pfx_"]));
-    ranges.extend(before.map(function));
+    ranges.extend(preambles.iter().map(|&preamble| function(preamble)));
     let word = image.bits().word();
     let placed = |e: Error| e.in_section(BLACKLIST).in_file(image.name());
     let between = named("__start_kprobe_blacklist").zip(named("__stop_kprobe_blacklist"));

@@ -43,6 +43,7 @@ impl<'a> Verifier<'a> {
             map.counting.template = map.template(image);
             map.name_others(image)?;
             map.reserved = Reserved::read(image)?;
+            map.preambles.clone_from(&map.reserved.preambles);
             map.end = image.bounds().1;
             map.collect(image, None)?;
             map.cut()?;
@@ -72,6 +73,8 @@ impl<'a> SiteMap<'a> {
         map.functions.dedup();
         map.tracers.clone_from(&kernel.tracers);
         map.reserved = Reserved::read(image)?;
+        map.preambles = [&*map.reserved.preambles, &*kernel.preambles].concat();
+        map.preambles.sort_unstable();
         map.end = kernel.end;
         map.collect(image, Some(host.image))?;
         map.cut()?;

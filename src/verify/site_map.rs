@@ -79,8 +79,10 @@ pub(super) struct SiteMap<'a> {
     pub keys: Vec<(u64, bool)>,
     /// Address of each static call's key, and its function as built.
     pub calls: Vec<(u64, u64)>,
-    /// Where functions begin, in order.
+    /// Where functions and their preambles begin, in order.
     pub functions: Vec<u64>,
+    /// Preambles of functions: nothing calls these.
+    pub preambles: Vec<u64>,
     /// `ftrace_caller` and its like: what traced functions call at their head.
     pub tracers: Vec<u64>,
     /// The addresses in them of the calls that go to the tracer.
@@ -129,6 +131,7 @@ impl<'a> SiteMap<'a> {
             keys: Vec::new(),
             calls: Vec::new(),
             functions: Vec::new(),
+            preambles: Vec::new(),
             tracers: Vec::new(),
             tracer_calls: Vec::new(),
             bpf: Vec::new(),
@@ -176,7 +179,7 @@ impl<'a> SiteMap<'a> {
         match self.functions.is_empty() {
             // Nothing says where functions begin: it is code, at least.
             true => !self.code.from(address).is_empty(),
-            false => self.functions.binary_search(&address).is_ok(),
+            false => self.functions.binary_search(&address).is_ok() && self.preambles.binary_search(&address).is_err(),
         }
     }
 

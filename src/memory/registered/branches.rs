@@ -1,6 +1,6 @@
 //! Where text goes that was changed for somebody: code that the kernel made for tracers, BPF programs and dispatchers.
 
-use super::walk::{MAX_ENTRIES, Walk};
+use super::walk::{Trail, Walk};
 use super::{Dispatcher, Entry, Registrar, Tracer};
 use crate::error::{Error, Result};
 
@@ -78,7 +78,8 @@ impl Walk<'_> {
             |name: &str| self.symbol(name).ok_or_else(|| Error::memory(format!("the image does not name {name}")));
         let (list, end) = (named("ftrace_ops_list")?, named("ftrace_list_end")?);
         let mut ops = self.pointer(list)?;
-        let mut tracers = Vec::new();
+        let (mut tracers, mut trail) = (Vec::new(), Trail::new());
+        self.begin();
         if ops == end {
             return Ok(tracers);
         }
@@ -87,9 +88,7 @@ impl Walk<'_> {
         let others: Vec<(u64, Registrar)> =
             FOR_OTHERS.iter().filter_map(|&(name, owner)| Some((self.symbol(name)?, owner))).collect();
         while ops != 0 && ops != end {
-            if tracers.len() >= MAX_ENTRIES {
-                return Err(Error::memory("it has more entries than any kernel, or a circle").at_address(ops));
-            }
+            self.step(&mut trail, ops)?;
             let function = self.pointer(ops.wrapping_add(function))?;
             let trampoline = self.pointer(ops.wrapping_add(trampoline))?;
             let owner = others.iter().find(|&&(other, _)| other == function);

@@ -1,13 +1,13 @@
 //! Probes, traced functions and live patches.
 
-use super::walk::{MAX_ENTRIES, Walk};
+use super::walk::{Trail, Walk};
 use super::{Entry, Registrar};
 use crate::error::{Error, Result};
 
 /// `1 << KPROBE_HASH_BITS`.
 const KPROBE_LISTS: u64 = 64;
 /// More than any kernel has functions that can be traced.
-const MAX_TRACED: u64 = 1 << 20;
+const MAX_TRACED: u64 = 1 << 18;
 /// `KPROBE_FLAG_GONE` and `KPROBE_FLAG_DISABLED`: nothing is written for these.
 const KPROBE_OFF: u32 = 1 | 2;
 /// All flags of a probe there are, `KPROBE_FLAG_GONE` to `KPROBE_FLAG_ON_FUNC_ENTRY` (5.18).
@@ -24,6 +24,7 @@ const FTRACE_OWN_CODE: u64 = 1 << 27 | 1 << 23;
 impl Walk<'_> {
     /// The entries of one list.
     pub fn list(&self, owner: Registrar, head: u64, entries: &mut Vec<Entry>) -> Result<()> {
+        self.begin();
         match owner {
             Registrar::Kprobes => self.kprobes(head, entries),
             Registrar::Ftrace => self.ftrace(head, entries),
@@ -108,12 +109,13 @@ impl Walk<'_> {
         let (ip, flags) = (self.offset("dyn_ftrace", "ip")?, self.offset("dyn_ftrace", "flags")?);
         let size = self.members.record()?;
         let callers = ["ftrace_caller", "ftrace_regs_caller"].map(|name| self.symbol(name));
-        let (mut page, mut seen, mut pages) = (self.pointer(start)?, 0, 0);
+        let (mut page, mut seen, mut trail) = (self.pointer(start)?, 0, Trail::new());
         while page != 0 {
+            self.step(&mut trail, page)?;
             let count = self.number(page.wrapping_add(index), 4)?;
-            (seen, pages) = (seen + count, pages + 1);
-            if seen > MAX_TRACED || pages > MAX_ENTRIES {
-                return Err(Error::memory("it has more records than any kernel, or a circle").at_address(page));
+            seen += count;
+            if seen > MAX_TRACED {
+                return Err(Error::memory("it has more records than any kernel").at_address(page));
             }
             let mut bytes = vec![0; count as usize * size];
             let first = self.pointer(page.wrapping_add(records))?;

@@ -19,6 +19,8 @@ mod branches;
 mod lists;
 mod walk;
 
+use std::cell::Cell;
+
 use self::walk::Walk;
 use super::location::Location;
 use super::mapped::Mapped;
@@ -137,7 +139,15 @@ pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Re
     let text = image.section(".text").map_or(0..0, |section| section.address..section.end());
     let text = text.start.wrapping_add(found.slide)..text.end.wrapping_add(found.slide);
     let members = Members { btf: image.btf()?, word };
-    let walk = Walk { mapped: &mapped, members, symbols: image.symbols()?, slide: found.slide, word, text };
+    let walk = Walk {
+        mapped: &mapped,
+        members,
+        symbols: image.symbols()?,
+        slide: found.slide,
+        word,
+        text,
+        left: Cell::new(0),
+    };
     let mut registered = Registered::default();
     for owner in Registrar::ALL {
         let names = owner.symbols();

@@ -107,7 +107,11 @@ fn functions(
     let Some(data) = image.section(".data").filter(|section| section.bits_present) else { return Ok(()) };
     let Pointers { count, strays } = pointers(memory, found, image, data.address..data.end())?;
     heard.counts.extend((count > 0).then_some(("function", count)));
-    let voted = |address| report.votes.iter().any(|vote| vote.about == Unknown::Call(address));
+    let voted: HashSet<u64> = report
+        .votes
+        .iter()
+        .filter_map(|vote| if let Unknown::Call(address) = vote.about { Some(address) } else { None })
+        .collect();
     let symbols = image.symbols()?;
     let key = |address| {
         symbols.is_some_and(|s| s.at(address).is_some_and(|(name, at)| at == 0 && name.starts_with("__SCK__")))
@@ -115,7 +119,7 @@ fn functions(
     let named: HashSet<u64> = heard.disagreements.iter().map(|named| named.address).collect();
     let mut unknown = 0;
     for stray in strays.iter().filter(|stray| !named.contains(&stray.address)) {
-        if voted(stray.address) || key(stray.address) {
+        if voted.contains(&stray.address) || key(stray.address) {
             continue;
         }
         let runs = stray.found.wrapping_add(found.slide) & image.bits().max_address();

@@ -7,6 +7,7 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::image::Image;
 use crate::memory::{Location, Memory};
+use crate::sites::reserved::PREAMBLES;
 
 /// A pointer to what is no function.
 pub(super) struct Stray {
@@ -38,9 +39,9 @@ pub(super) fn pointers(memory: &Memory, found: &Location, image: &Image, range: 
     for field in relocations.touching(start, end) {
         let inside = field.address >= start && field.end() <= end && field.kind.width() == word;
         let Some(built) = image.read(field.address, word).filter(|_| inside) else { continue };
-        if !is_code(image, number(built))
-            || held.unread.iter().any(|gap| gap.start < field.end() && field.address < gap.end)
-        {
+        let after = held.unread.partition_point(|gap| gap.end <= field.address);
+        let there = held.unread.get(after).is_none_or(|gap| gap.start >= field.end());
+        if !there || !is_code(image, number(built)) {
             continue;
         }
         pointers.count += 1;
@@ -50,12 +51,17 @@ pub(super) fn pointers(memory: &Memory, found: &Location, image: &Image, range: 
             continue;
         }
         let address = number(bytes).wrapping_sub(found.slide) & most;
-        let begins = || symbols.is_none_or(|symbols| symbols.at(address).is_none_or(|(_, offset)| offset == 0));
+        let begins = || symbols.and_then(|symbols| symbols.at(address)).is_none_or(is_function);
         if number(bytes) != 0 && !(is_code(image, address) && begins()) {
             pointers.strays.push(Stray { address: field.address, built: number(built), found: address });
         }
     }
     Ok(pointers)
+}
+
+/// Whether that is a function's first byte, by the symbol before it and how far behind that it is.
+fn is_function((name, offset): (&str, u64)) -> bool {
+    offset == 0 && !PREAMBLES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Whether the image has code at an address: the linker marks 7.2's `.data` as code too.

@@ -139,7 +139,8 @@ pub(super) fn compare(held: LinkedBytes, built: &[u8], rodata: &mut Rodata) {
     if held.bytes != built {
         let there = |at: usize| {
             let address = held.address + at as u64;
-            !held.unread.iter().any(|gap| gap.contains(&address))
+            let after = held.unread.partition_point(|gap| gap.end <= address);
+            held.unread.get(after).is_none_or(|gap| gap.start > address)
         };
         let mut runs: Vec<Range<usize>> = Vec::new();
         for at in (0..built.len()).filter(|&at| held.bytes[at] != built[at] && there(at)) {

@@ -47,12 +47,8 @@ fn compare(table: &SortedTable, built: &[u8], held: &[u8], image: &Image, slide:
         }
     }
     heard.counts.push((if table.stride == 8 { "static_call_site" } else { "jump_entry" }, rows));
-    let mut left: Vec<Row> = left.into_iter().flat_map(|(row, count)| std::iter::repeat_n(row, count)).collect();
-    left.sort_unstable();
-    for (place, row) in other {
-        let alike = |one: &Row| one.iter().zip(row).filter(|(one, other)| **one == *other).count();
-        let nearest = (0..left.len()).max_by_key(|&at| (alike(&left[at]), std::cmp::Reverse(at)));
-        let Some(near) = nearest.map(|at| left.remove(at)) else { continue };
+    let left = left.into_iter().flat_map(|(row, count)| std::iter::repeat_n(row, count)).collect();
+    for (place, row, near) in pairs(left, other) {
         let field = (0..3).find(|&field| near[field] != row[field]).unwrap_or(0);
         heard.disagreements.push(Disagreement {
             what: if table.stride == 8 { "static_call_site" } else { "jump_entry" },
@@ -61,5 +57,57 @@ fn compare(table: &SortedTable, built: &[u8], held: &[u8], image: &Image, slide:
             expected: near[field],
             found: row[field],
         });
+    }
+}
+
+/// Which of the file's rows each strange one was, by where they lie: first those that have two fields alike are taken
+/// together, then those with one, then any.
+fn pairs(mut left: Vec<Row>, mut strange: Vec<(u64, Row)>) -> Vec<(u64, Row, Row)> {
+    const ALIKE: [[bool; 3]; 7] = [
+        [true, true, false],
+        [true, false, true],
+        [false, true, true],
+        [true, false, false],
+        [false, true, false],
+        [false, false, true],
+        [false; 3],
+    ];
+    let mut pairs = Vec::with_capacity(strange.len());
+    for alike in ALIKE {
+        let part = |row: &Row| -> Row { std::array::from_fn(|field| if alike[field] { row[field] } else { 0 }) };
+        left.sort_unstable_by(|one, other| other.cmp(one));
+        let mut by: HashMap<Row, Vec<Row>> = HashMap::new();
+        left.drain(..).for_each(|row| by.entry(part(&row)).or_default().push(row));
+        strange.retain(|&(place, row)| match by.get_mut(&part(&row)).and_then(Vec::pop) {
+            Some(near) => {
+                pairs.push((place, row, near));
+                false
+            }
+            None => true,
+        });
+        left.extend(by.into_values().flatten());
+    }
+    pairs.sort_unstable_by_key(|&(place, ..)| place);
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strange_row_was_the_one_that_it_has_most_of() {
+        let left = vec![[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]];
+        let strange = vec![(0, [4, 50, 60]), (16, [1, 2, 30]), (32, [70, 80, 90]), (48, [100, 11, 12])];
+        let near = pairs(left, strange).into_iter().map(|(place, _, near)| (place, near)).collect::<Vec<_>>();
+        assert_eq!(near, [(0, [4, 5, 6]), (16, [1, 2, 3]), (32, [7, 8, 9]), (48, [10, 11, 12])]);
+    }
+
+    #[test]
+    fn rows_that_are_all_strange_take_no_longer_than_they_are_long() {
+        let count = 200_000;
+        let left = (0..count).map(|at| [at, at, at]).collect();
+        let strange = (0..count).map(|at| (at, [at + count, at + count, at / 2]));
+        assert_eq!(pairs(left, strange.collect()).len(), count as usize);
     }
 }

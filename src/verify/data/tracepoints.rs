@@ -18,8 +18,8 @@ use crate::image::Image;
 use crate::memory::{Location, Mapped, Members, Memory, Words};
 
 const PREFIX: &str = "__tracepoint_";
-/// More than any tracepoint has.
-const MAX_FUNCTIONS: u64 = 1 << 12;
+/// More than all tracepoints have.
+const MAX_FUNCTIONS: u64 = 1 << 16;
 
 /// Where members are, in bytes.
 struct Offsets {
@@ -48,7 +48,7 @@ pub(super) fn judge(
     };
     let offsets = Offsets { key, functions, function, iterator: at("tracepoint", "iterator"), row: row as u64 };
     let mapped = Mapped::new(memory, found, image).ok();
-    let mut count = 0;
+    let (mut count, mut left) = (0, MAX_FUNCTIONS);
     for (address, name) in symbols.starting_with(PREFIX) {
         let Some(name) = name.strip_prefix(PREFIX).filter(|_| image.section_at(address).is_some()) else { continue };
         let Some(list) = words.pointer(address.wrapping_add(offsets.functions))? else { continue };
@@ -63,7 +63,7 @@ pub(super) fn judge(
         if goes == iterator {
             continue;
         }
-        let Some(functions) = functions_of(words, mapped.as_ref(), found, list, &offsets)? else { continue };
+        let Some(functions) = functions_of(words, mapped.as_ref(), found, list, &offsets, &mut left)? else { continue };
         if !functions.contains(&goes) {
             let found = functions.first().copied().unwrap_or(iterator);
             let what = "tracepoint_call";
@@ -71,6 +71,9 @@ pub(super) fn judge(
         }
     }
     heard.counts.extend((count > 0).then_some(("tracepoint", count)));
+    if left == 0 {
+        heard.unheard.push("tracepoints: they have more functions than any kernel's".to_owned());
+    }
     Ok(())
 }
 
@@ -81,6 +84,7 @@ fn functions_of(
     found: &Location,
     list: u64,
     offsets: &Offsets,
+    left: &mut u64,
 ) -> Result<Option<Vec<u64>>> {
     let mut functions = Vec::new();
     if list == 0 {
@@ -88,8 +92,10 @@ fn functions_of(
     }
     let Some(mapped) = mapped else { return Ok(None) };
     let list = list.wrapping_add(found.slide);
-    for row in 0..MAX_FUNCTIONS {
+    for row in 0.. {
         let mut bytes = [0; 8];
+        let Some(fewer) = left.checked_sub(1) else { return Ok(None) };
+        *left = fewer;
         if !mapped.read(list.wrapping_add(row * offsets.row + offsets.function), &mut bytes[..words.width()])? {
             return Ok(None);
         }

@@ -17,12 +17,14 @@
 //! Sources: kernel/kprobes.c, arch/x86/kernel/kprobes/{core,opt}.c, arch/x86/kernel/ftrace.c, `bpf_arch_text_poke()` of
 //! arch/x86/net/bpf_jit_comp.c (5.10, 6.1, 6.12).
 
+mod decoded;
 mod probes;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use self::decoded::Decoded;
 use super::site_map::{Cluster, SiteMap};
 use super::state::{State, Target};
 use super::visit::Kind;
@@ -81,11 +83,13 @@ pub(super) struct Writers<'w, 'a> {
     found: &'w [u8],
     /// Whether all sites of a static call go to one place outside: by key and target.
     agreed: RefCell<HashMap<(u16, u64), bool>>,
+    /// The function that was looked at last.
+    decoded: RefCell<Decoded>,
 }
 
 impl<'w, 'a> Writers<'w, 'a> {
     pub fn new(map: &'w SiteMap<'a>, state: &'w State, expected: &'w [u8], found: &'w [u8]) -> Writers<'w, 'a> {
-        Writers { map, state, expected, found, agreed: RefCell::default() }
+        Writers { map, state, expected, found, agreed: RefCell::default(), decoded: RefCell::default() }
     }
 
     /// What a wrong byte is part of.

@@ -1,9 +1,11 @@
 //! Probes: where the kernel lets one be set, and where it makes a jump of it.
 
+use std::cell::Ref;
 use std::ops::Range;
 
+use super::decoded::Decoded;
 use super::{Owned, Owner, Writers, within};
-use crate::insn::{self, CALL, CALL_LEN, INT3, JMP};
+use crate::insn::{self, CALL_LEN, INT3, JMP};
 use crate::verify::visit::{Kind, Visit};
 
 /// Second bytes of two-byte opcodes that do the same at another address, a bit each (`twobyte_is_boostable`).
@@ -59,12 +61,8 @@ impl Writers<'_, '_> {
         {
             return None;
         }
-        let (mut at, end) = (self.offset(self.function(address).start)?, self.offset(address)?);
-        while at < end {
-            at += insn::step(map.bits, self.expected.get(at..)?)?.len;
-        }
-        let code = self.expected.get(at..)?;
-        let step = insn::step(map.bits, code).filter(|_| at == end)?;
+        let code = self.expected.get(self.offset(address)?..)?;
+        let step = insn::step(map.bits, code).filter(|_| self.decoded(address).begins(address))?;
         let endbr = matches!(code, [0xf3, 0x0f, 0x1e, 0xfa | 0xfb, ..]);
         // Neither another's breakpoint nor what masks exceptions: __copy_instruction().
         let masking = match step.opcode {
@@ -104,36 +102,22 @@ impl Writers<'_, '_> {
             kept && visit.address < end && visit.address + u64::from(visit.len) > address
         };
         let clusters = map.touching(address, end);
-        !clusters.iter().flat_map(|c| map.visits(c)).any(reserved) && !self.jumped_into(&function, address + 1)
+        !clusters.iter().flat_map(|c| map.visits(c)).any(reserved) && !self.jumped_into(address, address + 1)
     }
 
     /// `insn_jump_into_range()`, `insn_is_indirect_jump()`: whether an instruction of the function jumps behind the first
     /// byte of the jump, or who knows where.
-    fn jumped_into(&self, function: &Range<u64>, start: u64) -> bool {
-        let Some((mut at, end)) = self.offset(function.start).zip(self.offset(function.end)) else { return true };
-        let base = self.map.text.0;
-        while at < end {
-            let Some(code) = self.expected.get(at..end) else { return true };
-            let Some(step) = insn::step(self.map.bits, code) else { return true };
-            let field = match step.opcode[0] {
-                CALL => None,
-                0xe0..=0xe3 => Some(step.len - 1),
-                _ => step.branch().map(|(field, _)| field),
-            };
-            if let Some(field) = field {
-                let target = self.map.code.target(base + at as u64, step.len, &code[field..step.len]);
-                if (start..=start + 4).contains(&target) {
-                    return true;
-                }
-            }
-            // Without retpolines a jump table may lead anywhere.
-            let indirect = step.opcode[0] == 0xff && step.opcode[1] >> 3 & 6 == 4;
-            if indirect && self.map.landmarks.indirect_thunks.is_none() {
-                return true;
-            }
-            at += step.len;
+    fn jumped_into(&self, address: u64, start: u64) -> bool {
+        self.decoded(address).jumps_into(start..start + CALL_LEN as u64)
+    }
+
+    /// The instructions of the function around an address: each function is decoded once for all that is looked at in it.
+    fn decoded(&self, address: u64) -> Ref<'_, Decoded> {
+        if !self.decoded.borrow().range.contains(&address) {
+            let decoded = Decoded::of(self.map, self.expected, self.function(address));
+            *self.decoded.borrow_mut() = decoded;
         }
-        false
+        self.decoded.borrow()
     }
 }
 
