@@ -91,14 +91,21 @@ def unless(option: str, values: Sequence[str], restates: str) -> Entry:
     return Entry(rule, restates)
 
 
+def truth(given: str | None) -> bool | None:
+    """What lib/kstrtox.c kstrtobool() makes of a value; None where it refuses it."""
+    text = (given or "").lower()
+    if text.startswith(("y", "t", "1", "on")):
+        return True
+    return False if text.startswith(("n", "f", "0", "of")) else None
+
+
 def switched(option: str, restates: str) -> Entry:
     """What a boolean option says; as built without it."""
 
     def rule(query: KeyQuery) -> Answer | None:
         given = query.facts.option(option)
-        if given is None or given[:2].lower() not in ("on", "1", "y", "of", "0", "n"):
-            return None
-        return Answer(given[:2].lower() in ("on", "1", "y"), f"{option}={given} on the command line")
+        on = truth(given)
+        return None if on is None else Answer(on, f"{option}={given} on the command line")
 
     return Entry(rule, restates)
 

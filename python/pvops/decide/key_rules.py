@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pvops.decide import key_options
 from pvops.decide.answers import Answer
 from pvops.decide.guest import guest_code_runs
 from pvops.decide.key_conditions import (
     Entry,
     KeyQuery,
-    Rule,
     always,
     flags,
     given,
@@ -79,25 +79,12 @@ def _virt_spin_lock(query: KeyQuery) -> Answer | None:
     return Answer(True, f"a guest without pv spin locks of its own ({source})")
 
 
-def _heap(which: str) -> Rule:
-    def rule(query: KeyQuery) -> Answer | None:
-        line = query.facts.machine.logged("mem auto-init: ")
-        if line is None:
-            return None
-        kinds = ("alloc", "free") if which == "either" else (which,)
-        on = any(f"heap {kind}:on" in line for kind in kinds)
-        return Answer(on, f'log: "{line.strip()}"')
-
-    return rule
-
-
 def _nf_hooks(query: KeyQuery) -> Answer | None:
-    # nf_hooks_needed[NFPROTO_NUMPROTO][NF_MAX_HOOKS]: IPv4 (2) and IPv6 (10), POST_ROUTING (4).
+    # nf_hooks_needed[NFPROTO_NUMPROTO][NF_MAX_HOOKS]: IPv4 (2) and IPv6 (10).
     keys = query.size // 16
     hooks = next((hooks for count, hooks in _NF_HOOKS.items() if count <= keys <= count + 1), 5)  # aligned to 32 bytes
-    if query.offset not in ((2 * hooks + 4) * 16, (10 * hooks + 4) * 16):
-        return None
-    return _apparmor(query)
+    protocol, hook = divmod(query.offset // 16, hooks)
+    return _secured(query, hook) if protocol in (2, 10) else None
 
 
 #: NFPROTO_NUMPROTO * NF_MAX_HOOKS → NF_MAX_HOOKS (include/linux/netfilter.h, include/uapi/linux/netfilter.h): protocols
@@ -105,9 +92,28 @@ def _nf_hooks(query: KeyQuery) -> Answer | None:
 _NF_HOOKS = {13 * 8: 8, 13 * 7: 7, 13 * 5: 5, 11 * 5: 5}
 
 
-def _apparmor(query: KeyQuery) -> Answer | None:
-    said = query.facts.logged("AppArmor: AppArmor initialized")
-    return None if said is None else Answer(said, f"AppArmor is {'on' if said else 'off'} (log)")
+#: NF_INET_FORWARD, _LOCAL_OUT, _POST_ROUTING.
+_FORWARD, _OUT, _POST = 2, 3, 4
+#: Security module → what the log says of it, and the hooks that it registers for IPv4 and IPv6.
+_SECURED = {
+    "AppArmor": ("AppArmor: AppArmor initialized", (_POST,)),
+    "SELinux": ("SELinux:  Initializing.", (_FORWARD, _OUT, _POST)),
+    "Smack": ("Smack:  Initializing.", (_OUT,)),
+}
+
+
+def _secured(query: KeyQuery, hook: int) -> Answer | None:
+    told = {name: query.facts.logged(text) for name, (text, hooks) in _SECURED.items() if hook in hooks}
+    if not told:
+        return None
+    on = next((name for name, said in told.items() if said), None)
+    if on is None and None in told.values():
+        return None
+    return Answer(on is not None, f"{on} is on (log)" if on else f"{', '.join(told)}: off (log)")
+
+
+def _post_routing(query: KeyQuery) -> Answer | None:
+    return _secured(query, _POST)
 
 
 def _tc_wrapper(query: KeyQuery) -> Answer | None:
@@ -214,6 +220,7 @@ _AVX2, _AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")
 
 #: Key → rule.
 RULES: Mapping[str, Entry] = {
+    **key_options.RULES,
     "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual="rdrand"),
     "not_filled_random_ptr_key": Entry(_pointer_hash, "lib/vsprintf.c: initialize_ptr_random(), fill_random_ptr_key()"),
     "__sched_clock_stable": said(
@@ -226,12 +233,9 @@ RULES: Mapping[str, Entry] = {
     "__use_tsc": Entry(_tsc, "arch/x86/kernel/tsc.c: tsc_init(), tsc_enable_sched_clock()"),
     "cr_pinning": always(True, "arch/x86/kernel/cpu/common.c: setup_cr_pinning()"),
     "deferred_pages": always(False, "mm/mm_init.c: page_alloc_init_late()"),
-    "check_pages_enabled": Entry(_heap("either"), "mm/mm_init.c: mem_debugging_and_hardening_init()"),
-    "init_on_alloc": Entry(_heap("alloc"), "mm/page_alloc.c: init_mem_debugging_and_hardening()"),
-    "init_on_free": Entry(_heap("free"), "mm/page_alloc.c: init_mem_debugging_and_hardening()"),
     "frontswap_enabled_key": said("zswap: loaded", "mm/frontswap.c: frontswap_register_ops()"),
-    "nf_hooks_needed": Entry(_nf_hooks, "security/apparmor/lsm.c: apparmor_nf_ip_init()"),
-    "nf_hooks_needed[][NF_INET_POST_ROUTING]": Entry(_apparmor, "security/apparmor/lsm.c: apparmor_nf_ip_init()"),
+    "nf_hooks_needed": Entry(_nf_hooks, "security: {apparmor,selinux,smack}_nf_ip_init()"),
+    "nf_hooks_needed[][NF_INET_POST_ROUTING]": Entry(_post_routing, "security: {apparmor,selinux}_nf_ip_init()"),
     "trace_no_verify": Entry(_no_verify, "kernel/trace/trace.c: test_can_verify()"),
     "xen_struct_pages_ready": guest("xen-pv", "arch/x86/xen/mmu_pv.c: xen_after_bootmem()"),
     "paravirt_steal_enabled": Entry(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pvops.decide import lsm, netfilter
+from pvops.decide import debugging, lsm, netfilter
 from pvops.decide.calls import PREFIX, CallTarget, calls, unnamed
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES, by_place
@@ -101,10 +101,14 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
     hooks = lsm.hooks(kernel, words.facts)
     packets = netfilter.registered(kernel, words.facts.version)
     keys = {found[0]: found for found in kernel.keep(_keys)}
+    messages = debugging.printed(kernel, words.facts, keys)
     array = netfilter.unnamed(keys, keys) if packets and not kernel.image.symbol_count() else None
 
     def state(address: int) -> KeyState:
         _, initial, place, sites = keys[address]
+        if address in messages:
+            shown = place[0] if place is not None else None
+            return KeyState(address, shown, messages[address], initial, "rule lib/dynamic_debug.c: ddebug_change()")
         return _state(words, kernel, _Key(address, initial, uses.place_in_data(place), sites), hooks, packets, array)
 
     changed = {}
@@ -113,6 +117,8 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
         if hooks is not None and address in hooks.all_keys:
             # Thousands since 6.12, of which one list tells all.
             differs = (address in hooks.keys) != initial
+        elif address in messages:
+            differs = True
         else:
             ruled = name in RULES or name.partition(".")[0] in RULES or name in _BY_PLACE
             differs = ruled or uses.place_in_data(place) is None

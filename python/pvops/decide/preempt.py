@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pvops.decide.answers import Facts
 
 
@@ -10,9 +12,10 @@ def preempt_mode(facts: Facts) -> tuple[str | None, str]:
 
     kernel/sched/core.c preempt_dynamic_init(), setup_preempt_mode().
     """
-    line = facts.machine.logged("Dynamic Preempt: ")
-    if line:
-        return line.partition(": ")[2].strip(), f'log: "{line.strip()}"'
+    # "Dynamic Preempt: unsupported mode: lazy" says that the option changes nothing.
+    for line in facts.machine.dmesg.splitlines():
+        if found := re.search(r"Dynamic Preempt: (\w+)$", line.rstrip()):
+            return found[1], f'log: "{found[0]}"'
     if facts.logged("Dynamic Preempt: ") is False:
         return None, 'log: no "Dynamic Preempt"'
     given = facts.option("preempt")

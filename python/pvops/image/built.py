@@ -46,6 +46,16 @@ class Built:
         return None if config is None else "\nCONFIG_CPU_MITIGATIONS=y\n" in config
 
     @cached_property
+    def stalls(self) -> bool | None:
+        """CONFIG_PSI without CONFIG_PSI_DEFAULT_DISABLED: what ``psi_enable`` is built with (kernel/sched/psi.c); None
+        where the image does not name it."""
+        address = self._kernel.address_of("psi_enable")
+        if address is None:
+            return None
+        # It has no bytes in the file where it is false.
+        return self._kernel.image.read(address, 1) not in (None, b"\0")
+
+    @cached_property
     def preemption(self) -> str | None:
         """What preempt_dynamic_init() makes of dynamic preemption, ``none``, ``voluntary`` or ``lazy``; None
         where the image does not say, or is built in its mode (``full``).
