@@ -90,6 +90,28 @@ fn two_thunks_of_one_kind_are_none() {
 }
 
 #[test]
+fn the_code_that_counts_calls_is_told_by_what_it_is() {
+    // Up to 6.7; since 6.8; and with CONFIG_CALL_THUNKS_DEBUG.
+    let codes: [&[u8]; 3] = [
+        b"\x65\x48\xc1\x3c\x25\x10\xab\x02\x00\x05",
+        b"\x65\x48\xc1\x3d\x07\xa2\x02\x7e\x05",
+        b"\x65\x48\xc1\x3d\x07\xa2\x02\x7e\x05\x65\x48\xff\x05\x10\xa2\x02\x7e",
+    ];
+    let template = |rodata: &[u8]| {
+        let file = with_text(&[0x90; 16]).section(".rodata", DATA, flags::RODATA, rodata);
+        let file = file.section(".call_sites", TABLE, flags::RODATA, &from(TABLE, TEXT));
+        Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap().call_template
+    };
+    for code in codes {
+        let start = DATA + 8;
+        assert_eq!(template(&[&[0; 8], code, &[0; 8]].concat()), Some((start, start + code.len() as u64)));
+        assert_eq!(template(&[code, code].concat()), None, "which of two is not told");
+        assert_eq!(template(&code[..code.len() - 1]), None, "the image ends in it");
+    }
+    assert_eq!(template(b"\x65\x48\xc1\x3d\x07\xa2\x02\x7e\x04"), None, "shifted by something else");
+}
+
+#[test]
 fn the_function_that_does_nothing_is_told_by_its_code() {
     // Five direct calls through five pointers: to a function that returns, three times, and to two that do something.
     let (nothing, first, second) = (TEXT + 0x100, TEXT + 0x120, TEXT + 0x140);

@@ -205,7 +205,16 @@ fn an_its_thunk_lies_in_a_page_nobody_knows() {
 }
 
 fn static_call(era: &str, site: &[u8], tail: bool, function: u64, rethunk: bool) -> Vec<u8> {
-    let tables = Tables { static_calls: vec![StaticCall { address: TEXT, key: SLOTS, tail }], ..Tables::default() };
+    static_call_beside(&[REPLACEMENTS], era, site, tail, function, rethunk)
+}
+
+/// A static call of a kernel whose table of returns lists these.
+fn static_call_beside(returns: &[u64], era: &str, site: &[u8], tail: bool, function: u64, rethunk: bool) -> Vec<u8> {
+    let tables = Tables {
+        static_calls: vec![StaticCall { address: TEXT, key: SLOTS, tail }],
+        returns: AddressTable { section: String::new(), sites: returns.to_vec() },
+        ..Tables::default()
+    };
     let boot = Boot {
         features: vec![2 * u32::from(rethunk)],
         rethunk: Some(1),
@@ -235,6 +244,12 @@ fn static_calls_take_every_form() {
     let conditional = b"\x0f\x84\x00\x00\x00\x00";
     assert_eq!(static_call("6.1", conditional, true, other, false)[..2], conditional[..2]);
     assert_eq!(static_call("6.1", conditional, true, other, false)[2..], (0x200u32 - 6).to_le_bytes());
+}
+
+#[test]
+fn a_kernel_that_lists_no_return_is_built_without_return_thunks() {
+    let jump = pvops::insn::jmp(TEXT, TEXT + 0x100);
+    assert_eq!(static_call_beside(&[], "6.12", &jump, true, 0, true), b"\xc3\xcc\xcc\xcc\xcc");
 }
 
 #[test]

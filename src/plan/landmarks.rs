@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::sites::{return_thunks, thunks, xen};
+use crate::sites::{call_template, return_thunks, thunks, xen};
 
 /// The kernel's landmarks; `None` where it has no such symbol, and nothing else tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -181,7 +181,9 @@ impl Landmarks {
                 None => xen::iret(image),
             },
             hypercall_page: at("hypercall_page").or_else(|| xen::hypercall_page(image)),
-            call_template: at("skl_call_thunk_template").zip(at("skl_call_thunk_tail")),
+            call_template: at("skl_call_thunk_template")
+                .zip(at("skl_call_thunk_tail"))
+                .or_else(|| call_template::find(image)),
             fineibt_preamble: fineibt.preamble,
             fineibt_caller: fineibt.caller,
             fineibt_paranoid: fineibt.paranoid,

@@ -16,7 +16,7 @@ use crate::sites::static_calls::TRAMPOLINE_ENDS;
 pub(super) fn ret(run: &Run<'_>, address: u64) -> ([u8; 5], Reason) {
     let thunk = run.boot.return_thunk.or(run.landmarks.return_thunk);
     match thunk {
-        _ if !run.boot.with(run.boot.rethunk) => (RET5, Reason::NoReturnThunk),
+        _ if !run.rethunk() => (RET5, Reason::NoReturnThunk),
         None => (RET5, Reason::NoReturnThunk),
         Some(thunk) if Some(thunk) == run.landmarks.its_return_thunk && address & 0x20 != 0 => {
             (RET5, Reason::UpperHalf)

@@ -62,6 +62,12 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Returns go through a thunk. Without CONFIG_RETHUNK nothing asks for the feature, whoever sets it
+    /// (`DISABLE_RETHUNK` of arch/x86/include/asm/disabled-features.h, 5.19, f43b9876e857), and no return is listed.
+    pub(super) fn rethunk(&self) -> bool {
+        self.boot.with(self.boot.rethunk) && !self.tables.returns.is_empty()
+    }
+
     /// Callers of FineIBT compare too: `cfi_paranoid`, which kernels before 6.15 do not know.
     pub(super) fn is_paranoid(&self) -> bool {
         self.boot.cfi.mode == CfiMode::Paranoid && self.landmarks.fineibt_paranoid.is_some()

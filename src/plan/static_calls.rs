@@ -44,7 +44,7 @@ pub(super) fn initialise(run: &mut Run<'_>) -> Result<()> {
 
 /// `static_call_init()` as an initcall, after `static_call_force_reinit()`.
 pub(super) fn again(run: &mut Run<'_>) -> Result<()> {
-    if !run.rules.static_calls.again || !run.boot.with(run.boot.rethunk) {
+    if !run.rules.static_calls.again || !run.rethunk() {
         return Ok(());
     }
     let by_then = |run: &Run<'_>, key| {
@@ -61,7 +61,7 @@ pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     let changed = |run: &Run<'_>, key| Some(function(run, key).value).filter(|&now| now != built(run, key));
     let late = |run: &Run<'_>, key: u64| !run.boot.early_calls.contains(&key);
-    let again = run.rules.static_calls.again && run.boot.with(run.boot.rethunk);
+    let again = run.rules.static_calls.again && run.rethunk();
     for (row, trampoline) in (0..).zip(&tables.trampolines) {
         let function = match trampoline.key {
             Some(key) => changed(run, key),
@@ -150,7 +150,7 @@ fn transform(run: &mut Run<'_>, pass: Pass, row: u32, site: &StaticCall, functio
 }
 
 fn conditional_return(run: &Run<'_>, thunks: bool) -> Option<u64> {
-    if thunks && run.boot.with(run.boot.rethunk) {
+    if thunks && run.rethunk() {
         return run.boot.return_thunk.or(run.landmarks.return_thunk);
     }
     run.landmarks.static_call_return

@@ -16,6 +16,7 @@
 
 pub mod alternatives;
 mod bounded;
+pub(crate) mod call_template;
 mod code;
 pub mod columns;
 mod counts;

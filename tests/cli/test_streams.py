@@ -132,3 +132,32 @@ def test_a_name_that_drives_a_terminal_is_no_name(sample_kernel: Path, tmp_path:
     image = tmp_path / "image"
     image.write_bytes(sample_kernel.read_bytes().replace(name, b"\x1b[" + name[2:]))
     assert "not text" in trouble("sites", image)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("lock bench --threads -1 --rounds 1 --seconds 0.01", "a number is out of range: 'threads'"),
+        ("lock bench --threads 2 --rounds 1 --seconds 0.01 --section-ns 99999999999999999999", "out of range"),
+        ("lock check --replay /dev/zero", "/dev/zero: larger than 256 MiB, no document of traces"),
+    ],
+)
+def test_numbers_and_files_without_end_are_trouble(words: str, said: str) -> None:
+    assert said in trouble(*words.split())
+
+
+@pytest.mark.parametrize(
+    "words", ["sites -", "verify KERNEL -", "machine --from -", "lock check --replay -", "ops --era 6.1 --config -"]
+)
+def test_closed_standard_input_is_one_line_and_status_2(sample_kernel: Path, words: str) -> None:
+    shell = f'"{sys.executable}" -m pvops {words.replace("KERNEL", str(sample_kernel))} <&-'
+    done = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+def test_a_configuration_may_come_from_standard_input(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("CONFIG_X86_32=y\nCONFIG_X86_PAE=y\n")
+    read = pvops("ops", "--era", "seed", "--config", "-", stdin=config.read_bytes())
+    assert read.stdout == pvops("ops", "--era", "seed", "--config", config).stdout
+    assert read.returncode == 0

@@ -11,6 +11,7 @@ import pytest
 import pvops
 from image.nameless import without_symbols
 from pvops import sample
+from pvops.decide import boot
 from pvops.decide.backend import chosen
 from pvops.errors import OpsError
 from pvops.verify.saved import backends_of
@@ -64,3 +65,14 @@ def test_a_guest_whose_functions_have_no_names_is_xens_where_only_xen_does_so(
     report = SimpleNamespace(backends=backends, features=features, votes=lambda about: votes)
     numbers = SimpleNamespace(number={"XENPV": 48}.get)
     assert backends_of(cast(Any, SimpleNamespace(feature_numbers=numbers)), cast(Any, report)) == named
+
+
+@pytest.mark.parametrize(("symbols", "features", "refused"), [(0, 0b10, True), (0, 0b01, False), (9, 0b10, False)])
+def test_calls_are_not_counted_in_an_image_that_names_no_function(symbols: int, features: int, refused: bool) -> None:
+    image = SimpleNamespace(symbol_count=lambda: symbols)
+    kernel = cast(Any, SimpleNamespace(name="vmlinux", image=image, has_section=lambda name: name == ".call_sites"))
+    if refused:
+        with pytest.raises(OpsError, match="names no function"):
+            boot.counts_calls(kernel, [features], 1)
+    else:
+        boot.counts_calls(kernel, [features], 1)

@@ -78,6 +78,9 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
         return _trouble(args, streams.error_of(error))
     except UnicodeEncodeError as error:  # of an argument that is no path, which the core takes as text
         return _trouble(args, UsageError(f"{error.object}: is not text in UTF-8"))
+    except OverflowError as error:  # of a number, which the core takes in so many bits
+        about = next(iter(getattr(error, "__notes__", [])), "").removeprefix("while processing ")
+        return _trouble(args, UsageError(f"a number is out of range{about and f': {about}'} ({error})"))
     except BaseException as error:
         from pvops._core import PanicException
         from pvops.errors import InternalError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from pvops.cli.output import note
+from pvops.cli.streams import standard_input
 from pvops.errors import InputError, OpsError, UsageError
 from pvops.image.view import MAY_LACK
 from pvops.kernel import Kernel, open, open_stdin
@@ -102,9 +102,7 @@ def machine_in(path: str) -> Machine:
 
     if path != "-":
         return Machine.load(path)
-    if sys.stdin is None:
-        raise InputError("-: standard input is closed", file=path)
-    return Machine.parse(sys.stdin.buffer.read(LIMIT + 1), name="<stdin>")
+    return Machine.parse(standard_input().read(LIMIT + 1), name="<stdin>")
 
 
 def say_assumed(args: argparse.Namespace, machine: Machine | None, text: str = "") -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from pvops.cli import output, pages
+from pvops.cli.streams import standard_input
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -33,6 +34,8 @@ COLUMNS = (
     "needs_threads",
     "needs_acquisitions",
 )
+#: Bytes of a document to replay, at most.
+_LARGEST = 256 << 20
 #: The exit status where a protocol is broken, a mutant not caught, or a search not finished.
 UNEXPECTED = 1
 
@@ -132,10 +135,13 @@ def _rows(path: str) -> Sequence[dict[str, object]]:
 
     try:
         if path == "-":
-            document = json.load(sys.stdin)
+            text = standard_input().read(_LARGEST + 1)
         else:
-            with open(path, encoding="utf-8") as file:
-                document = json.load(file)
+            with open(path, "rb") as file:
+                text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise LockError(f"{path}: larger than {_LARGEST >> 20} MiB, no document of traces", file=path)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise LockError(f"{path}: not JSON: {error}", file=path) from None
     rows = document.get("checks", document.get("runs", [document])) if isinstance(document, dict) else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pvops.cli import output
 from pvops.cli.kernels import backends_of, machine_of, opened, say_assumed
+from pvops.cli.streams import standard_input
 from pvops.errors import InputError, OpsError
 from pvops.render import terminal
 from pvops.tuples import NamedTuple
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pvops.eras.definition import Era
     from pvops.eras.structs import Config
 
-#: How many characters of a configuration file are read: Debian's has 300,000.
+#: How much of a configuration file are read: Debian's has 300,000.
 _CONFIG_LIMIT = 16 << 20
 
 
@@ -143,6 +144,8 @@ def _config(args: argparse.Namespace, era: Era) -> Config:
 
 
 def _read(path: str) -> str:
+    if path == "-":
+        return standard_input().read(_CONFIG_LIMIT).decode("utf-8", "replace")
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(_CONFIG_LIMIT)

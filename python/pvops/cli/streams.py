@@ -19,6 +19,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
     from pvops.errors import InputError
 
@@ -98,6 +99,19 @@ def checked() -> Iterator[Stream]:
         raw.silent = True
         if before is not None:
             sys.stdout = before
+
+
+def standard_input() -> BinaryIO:
+    """Standard input, as bytes.
+
+    Raises:
+        InputError: it is closed.
+    """
+    if sys.stdin is None:
+        from pvops.errors import InputError
+
+        raise InputError("-: standard input is closed", file="-")
+    return sys.stdin.buffer
 
 
 def error_of(error: OSError) -> InputError:

@@ -131,6 +131,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _SAVED)
         checks = (*state.cfi, True) if state.cfi is not None else checks
         hvm = state.hvm_call
+    counts_calls(kernel, features, numbers.get("call_depth"))
     boot = partial(
         _core.Boot,
         numbers=numbers,
@@ -174,6 +175,18 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         calls,
         otherwise,
     )
+
+
+def counts_calls(kernel: KernelImage, features: list[int], number: int | None) -> None:
+    """Refuses to count calls where the image names no function: callthunks.c skip_addr() passes over some by name.
+
+    Raises:
+        OpsError: it is so.
+    """
+    counts = number is not None and number // 32 < len(features) and features[number // 32] >> number % 32 & 1
+    if counts and not kernel.image.symbol_count() and kernel.has_section(".call_sites"):
+        why = "the machine counts calls (CALL_DEPTH); which it passes over is not known, as the image names no function"
+        raise OpsError(f"{kernel.name}: {why}", reason=why, file=kernel.name)
 
 
 class _Calls(TypedDict):

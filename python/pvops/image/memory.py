@@ -87,6 +87,8 @@ def open_stdin() -> Memory:
     import tempfile
 
     name = "<stdin>"
+    if sys.stdin is None:
+        raise InputError("-: standard input is closed", file=name)
     try:
         descriptor = sys.stdin.fileno()
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
