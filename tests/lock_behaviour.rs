@@ -290,8 +290,7 @@ fn a_child_does_not_inherit_the_set_of_those_who_left_locked() {
     Futex.left().forget(0x5000_0000);
 }
 
-/// The lists in which a kicker looks for who spins on a slot; three backends have one each. Kicks that nobody waits for
-/// have a list locked most of the time, so that forks come then, where nothing keeps them from that.
+/// Three backends list whom a kicker may wake. Kicks that nobody waits for have a list locked most of the time.
 #[test]
 fn a_child_inherits_no_list_of_virtual_cpus_locked_and_none_of_its_parent() {
     for name in ["park", "event-channel", "halt"] {
@@ -320,8 +319,7 @@ fn a_child_inherits_no_list_of_virtual_cpus_locked_and_none_of_its_parent() {
                 }
             });
             let uses_it = || {
-                // Whoever blocks for the first time puts itself on the list.
-                ops.lock_spinning_for(&nobody, 0, want, Duration::from_millis(1));
+                ops.lock_spinning_for(&nobody, 0, want, Duration::from_millis(1)); // puts itself on the list
                 excludes(PvTicketLock::with_ops(ops), 3, 100);
                 true
             };

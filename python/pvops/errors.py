@@ -112,3 +112,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_case = {one.casefold().lstrip("-"): one for one in known}
     near = difflib.get_close_matches(name.casefold().lstrip("-"), by_case, n=1)
     return f" (did you mean {by_case[near[0]]}?)" if near else ""
+
+
+def there_are(name: str, known: Iterable[str]) -> str:
+    """`` (there are …)`` for a message about an unknown name; with `nearest` before it, where one is like it."""
+    names = list(known)
+    near = nearest(name, names).removesuffix(")")
+    return f"{near} There are {', '.join(names)})" if near else f" (there are {', '.join(names)})"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cli.run import document, pvops, trouble
+from pvops.emulate.guest import locks
 
 #: The columns of the contract.
 KEYS = {
@@ -177,6 +178,20 @@ def test_a_planted_bug_in_a_lock_is_a_verdict_and_no_failure() -> None:
     assert b"lost-kick in 1 of 1" in done.stdout
 
 
+def test_a_mutant_is_one_or_all_or_none_as_in_the_checker() -> None:
+    def rows(*words: str) -> set[tuple[str, str | None]]:
+        same = ("--vcpus", "2", "--bits", "32", "--patched", "--backend", "xen", "--json")
+        done = pvops("run", *words, *same)
+        assert done.returncode == 0, done.stderr
+        return {(row["locks"][0]["protocol"], row["mutant"]) for row in json.loads(done.stdout)["runs"]}
+
+    assert rows("pv-ticket-3.12", "--mutant", "none") == rows("pv-ticket-3.12") == {("pv-ticket-3.12", None)}
+    mutants = locks.protocol("pv-ticket-3.12").mutants
+    assert rows("pv-ticket-3.12", "--mutant", "all") == {("pv-ticket-3.12", m) for m in (None, *mutants)}
+    # Without a lock named: every lock that has the mutant.
+    assert rows("--mutant", "missing-fence") == {(n, "missing-fence") for n in locks.having("missing-fence")}
+
+
 def test_what_belongs_to_guests_on_one_cpu_is_refused_for_locks() -> None:
     assert "not with --vcpus" in trouble("run", "--vcpus", "2", "--era", "seed")
     assert "not with --vcpus" in trouble("run", "--vcpus", "2", "--nops", "k7")
@@ -184,7 +199,8 @@ def test_what_belongs_to_guests_on_one_cpu_is_refused_for_locks() -> None:
 
 
 def test_what_belongs_to_locks_is_refused_for_guests_on_one_cpu() -> None:
-    assert trouble("run", "boot", "--store-buffers") == "pvops: --store-buffers is for locks: with --vcpus N"
+    said = "pvops: --store-buffers is for locks on several virtual CPUs: give --vcpus too"
+    assert trouble("run", "boot", "--store-buffers") == said
     assert "--seed is for locks" in trouble("run", "boot", "--seed", "0")
     assert "of x86-64" in trouble("run", "--vcpus", "2", "--user", "--bits", "32")
     assert "no ticks" in trouble("run", "--vcpus", "2", "--tick-sleepers")

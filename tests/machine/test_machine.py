@@ -89,6 +89,20 @@ def test_a_file_of_facts_and_its_document_are_the_same_machine(tmp_path: Path) -
     assert machine.hypervisor.value == "kvm"
 
 
+@pytest.mark.parametrize(
+    ("said", "name", "backend"),
+    [("KVM", "kvm", "kvm"), ("xen", "xen-pv", "xen"), ("Xen HVM", "xen-hvm", "xen-hvm"), ("Qubes", "Qubes", "Qubes")],
+)
+def test_a_hypervisor_may_be_named_as_the_log_names_it(said: str, name: str, backend: str) -> None:
+    machine = Machine.from_dict({"hypervisor": said})
+    assert (machine.hypervisor.value, machine.backend.value) == (name, backend)
+
+
+def test_a_misspelt_hypervisor_is_no_other_one() -> None:
+    with pytest.raises(MachineError, match=r"part hypervisor: no hypervisor 'kmv' \(did you mean kvm\?\)"):
+        Machine.from_dict({"hypervisor": "kmv"})
+
+
 def test_toml_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "guest.toml"
     path.write_text(

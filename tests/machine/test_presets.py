@@ -66,7 +66,12 @@ def test_a_description_stands_on_a_preset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ('preset = "pentium"', "no preset 'pentium'; there are intel-nehalem, intel-haswell"),
+        ('preset = "pentium"', r"no preset 'pentium' \(there are intel-nehalem, intel-haswell"),
+        ('preset = "intel-haswel"', r"no preset 'intel-haswel' \(did you mean intel-haswell\? There are intel-nehalem"),
+        (
+            'preset = "intel-haswell"\nhypervisor = "kmv"',
+            r"part hypervisor: no hypervisor 'kmv' \(did you mean kvm\?\)",
+        ),
         ("preset = 3", "no preset '3'"),
         ('preset = "amd-epyc-rome"\npossible_cpus = 0', "0 CPUs"),
         ('preset = "amd-epyc-rome"\ncmdline = 3', "part cmdline: must be a string"),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pvops.bench.paths import PATHS, Path
 from pvops.display import show
-from pvops.errors import OpsError, TableError
+from pvops.errors import OpsError, TableError, there_are
 from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class KernelEstimate:
         """
         found = next((path for path in self.paths if path.path == name), None)
         if found is None:
-            raise OpsError(f"no path {name} (there are {', '.join(PATHS)})")
+            raise OpsError(f"no path {name}{there_are(name, PATHS)}")
         return found
 
     def _path(self, name: str, path: Path) -> PathEstimate:

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from pvops.emulate.guest.program import Program
     from pvops.emulate.job import Job
 
-#: What means nothing without ``--vcpus``, by its name.
-LOCK_OPTIONS = (
-    *("pcpus", "seed", "schedules", "bits", "turns", "think", "hold", "threshold", "quantum", "slice", "tick"),
-    *("scheduler", "gantt", "mutant"),
-)
-
-
 #: Options that are for locks alone.
 _LOCKS = (
     *("pcpus", "seed", "schedules", "bits", "turns", "think", "hold", "threshold", "quantum", "slice", "tick"),
@@ -35,8 +28,6 @@ def run(args: argparse.Namespace) -> int:
         from pvops.cli import run_locks
 
         return run_locks.run(args)
-    if given := [f"--{name}" for name in LOCK_OPTIONS if getattr(args, name) not in (None, False)]:
-        raise RunError(f"{given[0]} is for locks on several virtual CPUs: give --vcpus too")
     job = _job(args)
     if args.image is not None:
         return _write_image(args, job)
@@ -71,7 +62,7 @@ def _job(args: argparse.Namespace) -> Job:
     for name in _LOCKS:
         given = getattr(args, name)
         if given is not None and given is not False:
-            raise RunError(f"--{name.replace('_', '-')} is for locks: with --vcpus N")
+            raise RunError(f"--{name.replace('_', '-')} is for locks on several virtual CPUs: give --vcpus too")
     both = (False, True)
     if args.instructions <= 0:
         raise RunError(f"--instructions {args.instructions}: at least one")

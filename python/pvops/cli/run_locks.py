@@ -75,7 +75,8 @@ def _job(args: argparse.Namespace) -> LockJob:
         )
     if args.tick_sleepers and not args.tick:
         raise RunError("--tick-sleepers: there are no ticks without --tick CYCLES")
-    names = args.guest or locks.NAMES
+    mutant = None if args.mutant == "none" else args.mutant
+    names = args.guest or (locks.NAMES if mutant in (None, locks.ALL) else locks.having(mutant))
     for name in names:
         locks.protocol(name)
     args.buffers = args.store_buffers
@@ -90,6 +91,6 @@ def _job(args: argparse.Namespace) -> LockJob:
         bits=(64,) if args.user else (32, 64) if args.bits is None else (args.bits,),
         patched=(False, True) if args.patched is None else (args.patched,),
         threshold=16 if args.threshold is None else args.threshold,
-        mutant=args.mutant,
+        mutant=mutant,
         record=args.trace or args.gantt or args.html is not None,
     )

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import pvops._core as _core
 from pvops import display
-from pvops.errors import OpsError
+from pvops.errors import OpsError, there_are
 from pvops.image.tables import TABLES
 from pvops.tuples import NamedTuple
 
@@ -221,7 +221,7 @@ class Sites(Sequence[Site]):
             OpsError: there is no such table.
         """
         if table not in TABLES:
-            raise OpsError(f"no table {table} (there are {', '.join(TABLES)})")
+            raise OpsError(f"no table {table}{there_are(table, TABLES)}")
         return Sites(self.view, self._ops, self._order, (table,), self._op)
 
     def for_op(self, op: str) -> Sites:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pvops.errors import MachineError
+from pvops.errors import MachineError, there_are
 from pvops.machine import cmdline as _cmdline
 from pvops.machine.given import Given, flags_under
 from pvops.tuples import NamedTuple
@@ -148,7 +148,7 @@ def usual(release: str | None) -> str:
 def given(name: str, *, cpus: int = 2, hypervisor: str = "none", cmdline: str = "") -> Given:
     """What a preset says of a machine; the arguments are those of `pvops.machine.presets.machine`."""
     if name not in _PRESETS:
-        raise MachineError(f"no preset {name!r}; there are {', '.join(NAMES)}", reason="no such preset")
+        raise MachineError(f"no preset {name!r}{there_are(name, NAMES)}", reason="no such preset")
     if cpus < 1:
         raise MachineError(f"preset {name}: {cpus} CPUs; a machine has at least one", reason="no CPU")
     preset = _PRESETS[name]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pvops.errors import MachineError
+from pvops.errors import MachineError, nearest, there_are
 from pvops.machine import cpus, state
 from pvops.machine.facts import MARK
-from pvops.machine.given import Given
+from pvops.machine.given import DETECTED, HYPERVISORS, Given
 from pvops.machine.reading import REGISTERS, bad, integer
 
 SCHEMA = "pvops.machine/1"
@@ -55,10 +55,7 @@ def given(values: Mapping[str, object], name: str) -> Given:
     """What a document says of a machine; unknown keys and wrong types are a `MachineError`."""
     for key in values:
         if key not in KEYS:
-            import difflib
-
-            near = difflib.get_close_matches(key, KEYS, n=1)
-            bad(name, "", 0, f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else ""))
+            bad(name, "", 0, f"unknown key {key}{nearest(key, KEYS)}")
     if values.get("schema", SCHEMA) != SCHEMA:
         bad(name, "", 0, f"schema is {values['schema']}, not {SCHEMA}")
     sources = _texts(values.get("told_by"), name, "told_by")
@@ -84,25 +81,42 @@ def _value(key: str, value: object, name: str) -> str | int | list[str]:
     """The value of a key, checked for the type that the key has."""
     if key in _NUMBERS:
         return integer(value, name, key, 0, key)
-    if key in _STRINGS:
-        return value if isinstance(value, str) else bad(name, key, 0, "must be a string")
+    if key in _STRINGS and not isinstance(value, str):
+        bad(name, key, 0, "must be a string")
+    if isinstance(value, str) and key in _STRINGS:
+        return _hypervisor(value, name) if key == "hypervisor" else value
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         bad(name, key, 0, "must be a list of names, or the names in one string")
     return words
 
 
+def _hypervisor(value: str, name: str) -> str:
+    """A hypervisor as a `Machine` names it; `MachineError` where the word is nearly one that is known.
+
+    Others are taken as they are: the kernel runs below many that have no ops of their own.
+    """
+    known = dict(zip(HYPERVISORS, HYPERVISORS, strict=True)) | DETECTED
+    by_case = {word.casefold(): hypervisor for word, hypervisor in known.items()}
+    if (found := by_case.get(value.casefold())) is not None:
+        return found
+    if near := nearest(value, HYPERVISORS):
+        bad(name, "hypervisor", 0, f"no hypervisor {value[:40]!r}{near}")
+    return value
+
+
 def _of_preset(values: Mapping[str, object], name: str) -> Given:
     """What the preset that a document names says of a machine; the document's own words go over it."""
     preset, cmdline, hypervisor = (values.get(key, default) for key, default in _OF_PRESET.items())
     if not isinstance(preset, str) or preset not in cpus.NAMES:
-        bad(name, "preset", 0, f"no preset {str(preset)[:40]!r}; there are {', '.join(cpus.NAMES)}")
+        said = str(preset)[:40]
+        bad(name, "preset", 0, f"no preset {said!r}{there_are(said, cpus.NAMES)}")
     if not isinstance(cmdline, str) or not isinstance(hypervisor, str):
         bad(name, "hypervisor" if isinstance(cmdline, str) else "cmdline", 0, "must be a string")
     count = integer(
         values.get("possible_cpus", values.get("online_cpus", 2)), name, "possible_cpus", 0, "possible_cpus"
     )
-    out = cpus.given(preset, cpus=count, hypervisor=hypervisor, cmdline=cmdline)
+    out = cpus.given(preset, cpus=count, hypervisor=_hypervisor(hypervisor, name), cmdline=cmdline)
     out["name"] = name
     out["told_by"] = {key: source for key, source in (out["told_by"] or {}).items() if key not in values}
     return out

@@ -13,6 +13,25 @@ Registers = Mapping[str, int]
 #: The largest description read, in bytes.
 LIMIT = 16 << 20
 
+#: What the kernel's log calls a hypervisor → how a `Machine` names it.
+DETECTED = {
+    "KVM": "kvm",
+    "Xen": "xen-pv",
+    "Xen PV": "xen-pv",
+    "Xen HVM": "xen-hvm",
+    "Xen PVH": "xen-hvm",
+    "VMware": "vmware",
+    "VMware hypervisor": "vmware",
+    "Microsoft Hyper-V": "hyperv",
+    "Hyper-V": "hyperv",
+    "Jailhouse": "jailhouse",
+    "ACRN": "acrn",
+    "Bhyve": "bhyve",
+    "bare hardware": "none",
+}
+#: Hypervisors by the names of a `Machine`, with those of guests that detect none.
+HYPERVISORS = (*dict.fromkeys(DETECTED.values()), "lguest", "vmi")
+
 
 class Given(TypedDict, total=False):
     """Arguments of `Machine`, which says what each means."""

@@ -18,28 +18,13 @@ from pvops.errors import InputError, MachineError, nearest
 from pvops.machine import cmdline as _cmdline
 from pvops.machine import cpus, documents, facts
 from pvops.machine import hypervisor as _hypervisor
-from pvops.machine.given import LIMIT, Given, Registers, flags_under
+from pvops.machine.given import DETECTED, LIMIT, Given, Registers, flags_under
 from pvops.machine.hypervisor import Finding
 from pvops.machine.reading import bad
 from pvops.machine.state import State
 
 __all__ = ["LIMIT", "Machine", "Registers"]
 
-_DETECTED = {
-    "KVM": "kvm",
-    "Xen": "xen-pv",
-    "Xen PV": "xen-pv",
-    "Xen HVM": "xen-hvm",
-    "Xen PVH": "xen-hvm",
-    "VMware": "vmware",
-    "VMware hypervisor": "vmware",
-    "Microsoft Hyper-V": "hyperv",
-    "Hyper-V": "hyperv",
-    "Jailhouse": "jailhouse",
-    "ACRN": "acrn",
-    "Bhyve": "bhyve",
-    "bare hardware": "none",
-}
 _BACKENDS = {"none": "native", "xen-pv": "xen"}
 
 #: Fields that are copied from what is given.
@@ -249,8 +234,8 @@ class Machine:
         for text in ("Hypervisor detected: ", "Booting paravirtualized kernel on ", "Booting kernel on "):
             if line := self.logged(text):
                 found = line[len(text) :].strip()
-                if found in _DETECTED:
-                    return Finding(_DETECTED[found], f'log: "{line.strip()}"')
+                if found in DETECTED:
+                    return Finding(DETECTED[found], f'log: "{line.strip()}"')
         if (signed := _hypervisor.signed(self)).value is not None:
             return signed
         if self.flags is not None and "hypervisor" not in self.flags:

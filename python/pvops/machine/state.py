@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn
 
-from pvops.errors import MachineError
+from pvops.errors import MachineError, there_are
 from pvops.tuples import NamedTuple
 
 #: What a slot holds whose calls say that they call something other than what was built, and not what.
@@ -165,7 +165,7 @@ def _cfi(document: object, name: str) -> tuple[str, int] | None:
         _bad(name, "cfi", "must be a table of mode and seed")
     mode = document["mode"]
     if mode not in CFI_MODES:
-        _bad(name, "cfi", f"no mode {str(mode)[:40]!r}: there are {', '.join(CFI_MODES)}")
+        _bad(name, "cfi", f"no mode {str(mode)[:40]!r}{there_are(str(mode)[:40], CFI_MODES)}")
     return str(mode), _number(document["seed"], 32, name, "cfi")
 
 

@@ -82,10 +82,10 @@ def rows(results: Iterable[LockResult]) -> Iterator[Mapping[str, object]]:
 
 def lines(results: Sequence[LockResult], style: Style) -> Iterator[str]:
     """What each lock costs below each hypervisor, and what was broken."""
-    groups: dict[str, list[LockResult]] = {}
+    groups: dict[tuple[str, str | None], list[LockResult]] = {}
     for result in results:
-        groups.setdefault(result.protocol, []).append(result)
-    for number, (name, group) in enumerate(groups.items()):
+        groups.setdefault((result.protocol, result.mutant), []).append(result)
+    for number, ((name, _), group) in enumerate(groups.items()):
         if number:
             yield ""
         first = group[0]

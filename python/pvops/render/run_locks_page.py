@@ -61,7 +61,8 @@ def _costs(results: Sequence[LockResult]) -> str:
     rows = []
     for r in results:
         counts = (r.instructions, r.acquisitions, r.slow_paths, r.kicks, r.polls)
-        cells = [html.text(r.protocol), html.text(r.backend), str(r.bits), "yes" if r.patched else "no"]
+        bug = f", mutant {r.mutant}" if r.mutant else ""
+        cells = [html.text(r.protocol + bug), html.text(r.backend), str(r.bits), "yes" if r.patched else "no"]
         rows.append([*cells, *(f"{n:,}" for n in counts), html.text(verdict(r))])
     return html.table(headings, rows, ("", "", "n", "", "n", "n", "n", "n", "n", ""))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
-from pvops.errors import OpsError
+from pvops.errors import OpsError, there_are
 from pvops.image import memory as memories
 from pvops.machine.state import HVM_CALLS, SOME_FUNCTION
 from pvops.verify import evidence, registry
@@ -107,8 +107,8 @@ def verify(
 def check_owners(allow: Iterable[str]) -> frozenset[str]:
     given = frozenset(allow)
     if not given <= set(OWNERS):
-        unknown = ", ".join(sorted(given - set(OWNERS)))
-        raise OpsError(f"nobody called {unknown} writes text (there are {', '.join(OWNERS)})")
+        unknown = sorted(given - set(OWNERS))
+        raise OpsError(f"nobody called {', '.join(unknown)} writes text{there_are(unknown[0], OWNERS)}")
     return given
 
 

@@ -107,4 +107,9 @@ def _locks(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gantt", action="store_true", help="draw who ran, around the first holder that lost its physical CPU"
     )
-    group.add_argument("--mutant", metavar="NAME", help="plant a known bug; what it breaks is the result")
+    group.add_argument(
+        "--mutant",
+        metavar="NAME",
+        help="plant a known bug (missing-fence, …) in each lock that has it, or all, or none (default); what it breaks "
+        "is the result",
+    )

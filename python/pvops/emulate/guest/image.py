@@ -15,7 +15,7 @@ from pvops.emulate.guest.built import BuiltGuest
 from pvops.emulate.guest.compile import RESULTS, Compiler
 from pvops.emulate.guest.layout import ENTRIES, MMS, STACK_SIZE, TLS_ARRAY, USER, Build, tables
 from pvops.emulate.macros.paravirt import Paravirt
-from pvops.errors import RunError
+from pvops.errors import RunError, there_are
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.program import Program
@@ -53,7 +53,7 @@ class GuestImage(BuiltGuest):
         backends: Iterable[GuestBackend] = (),
     ) -> None:
         if era not in ERAS:
-            raise RunError(f"no guests of era {era} (there are {', '.join(ERAS)})")
+            raise RunError(f"no guests of era {era}{there_are(era, ERAS)}")
         self.program = program
         self.name = program.name
         self.era = era

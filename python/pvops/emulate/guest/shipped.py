@@ -24,7 +24,7 @@ from pvops.emulate.guest.program import (
     Table,
     Touch,
 )
-from pvops.errors import RunError
+from pvops.errors import RunError, there_are
 
 
 def _boot() -> Program:
@@ -93,4 +93,4 @@ def program(name: str) -> Program:
     try:
         return _GUESTS[name]()
     except KeyError:
-        raise RunError(f"no guest {name} (there are {', '.join((*NAMES, wide.NAME))})") from None
+        raise RunError(f"no guest {name}{there_are(name, (*NAMES, wide.NAME))}") from None

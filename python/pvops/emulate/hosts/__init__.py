@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pvops.errors import RunError
+from pvops.errors import RunError, there_are
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.built import BuiltGuest
@@ -22,7 +22,7 @@ def of(name: str, era: str) -> type[HostModel]:
     from importlib import import_module
 
     if name not in BACKENDS.get(era, ()):
-        raise RunError(f"no guest of {era} runs under {name} (there are {', '.join(BACKENDS.get(era, ()))})")
+        raise RunError(f"no guest of {era} runs under {name}{there_are(name, BACKENDS.get(era, ()))}")
     words = name.split("-")
     module = import_module(f"{__name__}.{'_'.join(words)}")
     found: type[HostModel] = getattr(module, "".join(word.capitalize() for word in words))

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 
 from pvops.emulate.cpu import Stop
 from pvops.emulate.guest import locks
@@ -28,7 +29,7 @@ class LockJob(NamedTuple):
         bits: widths.
         patched: with sites patched, without, or both.
         threshold: looks before a waiter blocks.
-        mutant: the bug to plant.
+        mutant: the bug to plant; None: none, ``"all"``: each that a protocol has, after the sound one.
         record: keep what happened, of the first schedule.
     """
 
@@ -128,11 +129,11 @@ def results(job: LockJob) -> Iterator[LockResult]:
     job.setting.check()
     for name in job.protocols:
         protocol = locks.protocol(name)
-        for bits in job.bits:
-            image = LockImage(protocol, bits, threshold=job.threshold, mutant=job.mutant)
-            for backend in job.backends or tuple(protocol.backends):
-                for patched in job.patched:
-                    yield run(image, backend, job, patched=patched)
+        mutants = (None, *protocol.mutants) if job.mutant == locks.ALL else (job.mutant,)
+        for mutant, bits in product(mutants, job.bits):
+            image = LockImage(protocol, bits, threshold=job.threshold, mutant=mutant)
+            for backend, patched in product(job.backends or tuple(protocol.backends), job.patched):
+                yield run(image, backend, job, patched=patched)
 
 
 def run(image: LockImage, backend: str, job: LockJob, *, patched: bool) -> LockResult:

@@ -25,7 +25,7 @@ from pvops.emulate.smp.setting import Outcome, Setting
 from pvops.emulate.smp.stores import StoreBuffer
 from pvops.emulate.smp.text import instructions
 from pvops.emulate.smp.watch import Broken, Watches
-from pvops.errors import RunError
+from pvops.errors import RunError, there_are
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.kernel import LockImage
@@ -63,9 +63,8 @@ class Machine:
         touches: bool = False,
     ) -> None:
         if backend not in image.protocol.backends:
-            raise RunError(
-                f"{image.protocol.name} has no backend {backend} (there are {', '.join(image.protocol.backends)})"
-            )
+            known = there_are(backend, image.protocol.backends)
+            raise RunError(f"{image.protocol.name} has no backend {backend}{known}")
         self.image = image
         self.backend = backend
         self.below = HYPERVISORS[backend](image, vcpus)

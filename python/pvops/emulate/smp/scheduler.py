@@ -9,8 +9,6 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
-from pvops.errors import RunError
-
 
 class Scheduler(Protocol):
     """Which virtual CPU runs next on a physical one."""
@@ -130,8 +128,5 @@ SCHEDULERS: Mapping[str, type[RoundRobin] | type[Credit]] = {"round-robin": Roun
 
 
 def scheduler(name: str, vcpus: int, pcpus: int, slice_: int) -> Scheduler:
-    """A scheduler by name; `RunError` where there is none."""
-    try:
-        return SCHEDULERS[name](vcpus, pcpus, slice_)
-    except KeyError:
-        raise RunError(f"no scheduler {name} (there are {', '.join(SCHEDULERS)})") from None
+    """A scheduler by name, one of `SCHEDULERS`."""
+    return SCHEDULERS[name](vcpus, pcpus, slice_)

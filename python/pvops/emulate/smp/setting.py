@@ -5,7 +5,7 @@ from __future__ import annotations
 from pvops.emulate.cpu import Stop
 from pvops.emulate.smp.scheduler import SCHEDULERS
 from pvops.emulate.smp.watch import Broken
-from pvops.errors import RunError
+from pvops.errors import RunError, there_are
 from pvops.tuples import NamedTuple
 
 #: Physical CPUs, at most.
@@ -76,7 +76,7 @@ class Setting(NamedTuple):
         if self.pcpus > PCPUS:
             raise RunError(f"pcpus: {self.pcpus} is more than {PCPUS:,}, where all but a few idle")
         if self.scheduler not in SCHEDULERS:
-            raise RunError(f"no scheduler {self.scheduler} (there are {', '.join(SCHEDULERS)})")
+            raise RunError(f"no scheduler {self.scheduler}{there_are(self.scheduler, SCHEDULERS)}")
 
 
 class Outcome(NamedTuple):

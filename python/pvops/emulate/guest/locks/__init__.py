@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pvops.errors import RunError, nearest
+from pvops.errors import RunError, there_are
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.code import Protocol
@@ -21,6 +21,8 @@ _WHERE = {
 
 #: Their names, oldest first.
 NAMES = tuple(_WHERE)
+#: The sound protocol and every mutant of it.
+ALL: Final = "all"
 
 
 def protocol(name: str) -> Protocol:
@@ -28,7 +30,17 @@ def protocol(name: str) -> Protocol:
     from importlib import import_module
 
     if name not in _WHERE:
-        raise RunError(f"no lock {name}{nearest(name, NAMES)}: there are {', '.join(NAMES)}")
+        raise RunError(f"no lock {name}{there_are(name, NAMES)}")
     module, attribute = _WHERE[name]
     found: Protocol = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return found
+
+
+def having(mutant: str) -> tuple[str, ...]:
+    """The protocols with this mutant, oldest first; `RunError` where none has it."""
+    mutants = {name: protocol(name).mutants for name in NAMES}
+    found = tuple(name for name in NAMES if mutant in mutants[name])
+    if not found:
+        every = dict.fromkeys(each for of_one in mutants.values() for each in of_one)
+        raise RunError(f"no lock has a mutant {mutant}{there_are(mutant, every)}")
     return found

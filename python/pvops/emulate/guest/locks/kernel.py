@@ -20,7 +20,7 @@ from pvops.emulate.guest.locks import hyperv, hypervisor, interrupts, user, widt
 from pvops.emulate.guest.locks.code import CPUS, PER_CPU, VCPU_INFO, Code, Protocol
 from pvops.emulate.guest.locks.steps import DONE, ENTER, Step, Steps
 from pvops.emulate.macros.paravirt import Paravirt
-from pvops.errors import RunError
+from pvops.errors import RunError, there_are
 
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
@@ -45,7 +45,7 @@ class LockImage:
 
     def __init__(self, protocol: Protocol, bits: int = 32, *, threshold: int = 16, mutant: str | None = None) -> None:
         if mutant is not None and mutant not in protocol.mutants:
-            raise RunError(f"{protocol.name} has no mutant {mutant} here (there are {', '.join(protocol.mutants)})")
+            raise RunError(f"{protocol.name} has no mutant {mutant} here{there_are(mutant, protocol.mutants)}")
         if not 0 < threshold < 1 << 31:
             raise RunError(f"a threshold of {threshold} looks: at least one")
         self.protocol = protocol

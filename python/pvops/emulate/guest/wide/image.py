@@ -17,7 +17,7 @@ from pvops.emulate.guest.compile import RESULTS
 from pvops.emulate.guest.wide import ERAS, NAME, entry, kvm, locks, native, tour, xen
 from pvops.emulate.guest.wide.layout import ENTRIES, MMS, STACK_SIZE, TLS_ARRAY, tables
 from pvops.emulate.macros.paravirt import Paravirt
-from pvops.errors import RunError
+from pvops.errors import RunError, there_are
 
 #: KVM_FEATURE_NOP_IO_DELAY, of 3.12 with KVM_FEATURE_PV_UNHALT.
 UNHALT = 1 << 1 | 1 << 7
@@ -49,7 +49,7 @@ class WideImage(BuiltGuest):
         body: Body = (),
     ) -> None:
         if era not in ERAS:
-            raise RunError(f"no {NAME} of era {era} (there are {', '.join(ERAS)})")
+            raise RunError(f"no {NAME} of era {era}{there_are(era, ERAS)}")
         if classes := [name for name in without if name]:
             raise RunError(f"{NAME} calls every op: no class of them is configured out, as {classes[0]} would be")
         self.era = era
