@@ -46,8 +46,9 @@ impl<'a> Run<'a> {
             + tables.ibt.sites.len()
             + tables.smp_locks.sites.len()
             + tables.mcount.len()
-            + tables.jump_labels.len()
-            + tables.static_calls.len()
+            // Once for the first state, once for the last, and static calls once more for a return thunk.
+            + 2 * tables.jump_labels.len()
+            + 3 * tables.static_calls.len()
             + tables.trampolines.len();
         Run {
             memory,

@@ -54,48 +54,55 @@ struct Reading<'a> {
     address: Box<dyn Fn(usize, u64) -> u64>,
 }
 
+impl Reading<'_> {
+    /// The address of each symbol.
+    fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.table.chunks_exact(self.size).enumerate().map(|(i, bytes)| {
+            let mut number = [0; 8];
+            number[..self.size].copy_from_slice(bytes);
+            (self.address)(i, u64::from_le_bytes(number))
+        })
+    }
+}
+
 /// Fills in the addresses of the names.
 pub(super) fn read(view: &View<'_>, layout: &Layout, names: Names, text: &Text) -> Result<Symbols> {
-    let mut valid: Option<(&str, Vec<u64>)> = None;
-    for reading in readings(view, layout) {
-        let Some(addresses) = check(&reading, &names, text) else { continue };
+    let mut valid: Option<Reading<'_>> = None;
+    for reading in readings(view, layout).into_iter().filter(|reading| makes_sense(reading, &names, text)) {
         match &valid {
-            Some((what, other)) if *other != addresses => {
-                let reason = format!("kallsyms addresses make sense as {what} and as {}", reading.what);
+            Some(other) if !other.addresses().eq(reading.addresses()) => {
+                let reason = format!("kallsyms addresses make sense as {} and as {}", other.what, reading.what);
                 return Err(view.error(layout.names, reason));
             }
             Some(_) => {}
-            None => valid = Some((reading.what, addresses)),
+            None => valid = Some(reading),
         }
     }
-    let Some((_, addresses)) = valid else {
+    let Some(reading) = valid else {
         let reason =
             format!("no ascending addresses with text symbols in code beside the {} kallsyms names", layout.count);
         return Err(view.error(layout.names, reason));
     };
     let Names { packed, mut entries } = names;
-    for (entry, address) in entries.iter_mut().zip(addresses) {
+    for (entry, address) in entries.iter_mut().zip(reading.addresses()) {
         entry.address = address;
     }
     Ok(Symbols::packed(packed, entries))
 }
 
-/// The addresses under this reading, if they ascend, as the kernel's own binary search needs them to
-/// (`get_symbol_pos` in kernel/kallsyms.c), if one symbol or the first code is at their base, and if seven in eight text symbols lie
-/// in code.
-fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> {
-    let mut addresses = Vec::with_capacity(names.entries.len());
+/// Whether the addresses under this reading ascend, as the kernel's own binary search needs them to (`get_symbol_pos` in
+/// kernel/kallsyms.c), one symbol or the first code is at their base, and seven in eight text symbols lie in code.
+fn makes_sense(reading: &Reading<'_>, names: &Names, text: &Text) -> bool {
     let mut before = 0;
     let (mut all, mut outside) = (0_usize, 0_usize);
     let mut near = (1, 0);
-    for ((i, bytes), entry) in reading.table.chunks_exact(reading.size).enumerate().zip(&names.entries) {
-        let mut number = [0; 8];
-        number[..reading.size].copy_from_slice(bytes);
-        let address = (reading.address)(i, u64::from_le_bytes(number));
+    let mut based = reading.base.is_none_or(|base| text.begins(base));
+    for (address, entry) in reading.addresses().zip(&names.entries) {
         if address < before {
-            return None;
+            return false;
         }
         before = address;
+        based |= reading.base == Some(address);
         if entry.kind.is_text() {
             if !(near.0..=near.1).contains(&address) {
                 match text.around(address) {
@@ -105,13 +112,11 @@ fn check(reading: &Reading<'_>, names: &Names, text: &Text) -> Option<Vec<u64>> 
             }
             all += 1;
             if 8 * outside > names.entries.len() {
-                return None;
+                return false;
             }
         }
-        addresses.push(address);
     }
-    let based = reading.base.is_none_or(|base| addresses.binary_search(&base).is_ok() || text.begins(base));
-    (based && all > 0 && 8 * outside <= all).then_some(addresses)
+    based && all > 0 && 8 * outside <= all
 }
 
 /// All readings whose tables lie within the region.

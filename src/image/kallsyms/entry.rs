@@ -41,4 +41,6 @@ pub(super) struct Entry {
     /// Of its name, in bytes of text.
     pub length: u16,
     pub kind: SymbolKind,
+    /// The first token of a packed name.
+    pub first: u8,
 }

@@ -188,7 +188,7 @@ pub(super) fn measured(view: &View<'_>, layout: &Layout, tokens: &Tokens<'_>) ->
             return fail("kallsyms symbol has no name");
         }
         let (name_at, length) = ((at - layout.names) as u32, (found.length - 1) as u16);
-        entries.push(Entry { address: 0, name: name_at, length, kind });
+        entries.push(Entry { address: 0, name: name_at, length, kind, first: name[0] });
         hashes.push(found.hash);
         all += found.length;
         if all.max(at - layout.names) > MAX_NAMES {

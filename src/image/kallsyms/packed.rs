@@ -92,11 +92,10 @@ impl Packed {
     /// Whether the name of a symbol begins with one of some prefixes.
     pub(super) fn begins(&self, symbol: &Entry, with: &Beginning<'_>) -> bool {
         // The first token tells of nearly all.
-        let tokens = self.tokens(symbol);
-        if !tokens.first().is_some_and(|&first| with.first[usize::from(first)]) {
-            return false;
+        with.first[usize::from(symbol.first)] && {
+            let tokens = self.tokens(symbol);
+            with.prefixes.iter().any(|prefix| self.begin_with(tokens, prefix.as_bytes()))
         }
-        with.prefixes.iter().any(|prefix| self.begin_with(tokens, prefix.as_bytes()))
     }
 
     /// Whether the name of these tokens begins so.

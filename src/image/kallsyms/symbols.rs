@@ -115,7 +115,7 @@ impl Symbols {
             if row >= MAX_SYMBOLS || arena.len() + name.len() > MAX_NAMES {
                 return Err(Error::image("more symbols than any kernel has").at_row(row).at_address(address));
             }
-            entries.push(Entry { address, name: arena.len() as u32, length: name.len() as u16, kind });
+            entries.push(Entry { address, name: arena.len() as u32, length: name.len() as u16, kind, first: 0 });
             arena.extend_from_slice(name.as_bytes());
         }
         let text = String::from_utf8(arena).map_err(|_| Error::image("symbol name is not UTF-8"))?;
