@@ -1,6 +1,6 @@
 //! A string table of an ELF file in which a string that another ends with is part of that one, as linkers make them.
 
-use crate::sites::by_address;
+use crate::sites::{again, by_address};
 
 /// The table, and where each string is in it.
 pub(super) struct Strings {
@@ -14,26 +14,27 @@ impl Strings {
     /// Of strings that have no zeros, all of which fit 32 bits.
     pub(super) fn of<'s>(strings: impl ExactSizeIterator<Item = &'s str> + Clone) -> Strings {
         let listed: Vec<&[u8]> = strings.map(str::as_bytes).collect();
-        // By their bytes from the last to the first: a string comes right before those that end with it.
-        let keys: Vec<u64> = listed.iter().map(|string| last_bytes(string)).collect();
-        let mut order = by_address(&keys);
+        // By their bytes from the last to the first: a string comes right before those that end with it. Sixteen bytes tell
+        // nearly all apart.
+        let last: Vec<u64> = listed.iter().map(|string| last_bytes(string)).collect();
+        let before = |string: &[u8]| last_bytes(&string[..string.len().saturating_sub(8)]);
+        let before: Vec<u64> = listed.iter().map(|string| before(string)).collect();
+        let mut order = again(by_address(&before).into_iter(), &last);
         let at = |number: u32| listed[number as usize];
-        for alike in order.chunk_by_mut(|&a, &b| keys[a as usize] == keys[b as usize]) {
-            // Nearly all of these are told apart by the eight bytes before.
-            let before = |number: u32| last_bytes(&at(number)[..at(number).len().saturating_sub(8)]);
-            let whole = |a: u32, b: u32| at(a).iter().rev().cmp(at(b).iter().rev());
-            alike.sort_unstable_by(|&a, &b| before(a).cmp(&before(b)).then_with(|| whole(a, b)));
+        let key = |number: u32| (last[number as usize], before[number as usize]);
+        for alike in order.chunk_by_mut(|&a, &b| key(a) == key(b)) {
+            alike.sort_unstable_by(|&a, &b| at(a).iter().rev().cmp(at(b).iter().rev()));
         }
         let mut table = Vec::with_capacity(listed.iter().map(|string| string.len() + 1).sum::<usize>() + 1);
         table.push(0);
         let mut offsets = vec![0; listed.len()];
-        let mut last: &[u8] = &[];
+        let mut longest: &[u8] = &[];
         for &number in order.iter().rev() {
             let string = at(number);
-            if !last.ends_with(string) {
+            if !longest.ends_with(string) {
                 table.extend_from_slice(string);
                 table.push(0);
-                last = string;
+                longest = string;
             }
             offsets[number as usize] = (table.len() - string.len() - 1) as u32;
         }

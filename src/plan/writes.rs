@@ -35,6 +35,7 @@ pub struct Plan {
     // All bytes written, one run after the other: a plan has tens of thousands of writes of a few bytes each.
     arena: Vec<u8>,
     guesses: Vec<Guess>,
+    by_pass: Vec<(Pass, usize)>,
 }
 
 impl Plan {
@@ -42,7 +43,7 @@ impl Plan {
     pub fn with_capacity(writes: usize, bytes_each: usize) -> Plan {
         let arena = Vec::with_capacity(writes.saturating_mul(bytes_each));
         let blocks = Vec::with_capacity(writes.div_ceil(BLOCK));
-        Plan { writes: Vec::with_capacity(writes), blocks, arena, guesses: Vec::new() }
+        Plan { writes: Vec::with_capacity(writes), blocks, arena, guesses: Vec::new(), by_pass: Vec::new() }
     }
 
     /// Adds a write of these bytes; of none, where a row is passed over.
@@ -55,11 +56,23 @@ impl Plan {
             None => self.blocks.push((address, end)),
         }
         self.writes.push(Write { address, row, pass, decision, start, len });
+        if len > 0 {
+            // Writes of one pass follow each other.
+            match self.by_pass.iter_mut().rev().find(|(other, _)| *other == pass) {
+                Some((_, writes)) => *writes += 1,
+                None => self.by_pass.push((pass, 1)),
+            }
+        }
     }
 
     /// All writes, in the order the kernel makes them.
     pub fn writes(&self) -> &[Write] {
         &self.writes
+    }
+
+    /// How many writes of each pass change something, in the order of their first.
+    pub fn by_pass(&self) -> &[(Pass, usize)] {
+        &self.by_pass
     }
 
     /// The writes that touch addresses from `low` up to but not including `high`, in order. A row that changed nothing has

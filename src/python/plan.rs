@@ -143,15 +143,7 @@ impl Plan {
 
     /// (pass, how many writes change something), in the order of their first.
     fn by_pass(&self) -> Vec<(&'static str, usize)> {
-        let mut counts: Vec<(&'static str, usize)> = Vec::new();
-        for write in self.plan.writes().iter().filter(|w| !self.plan.bytes(w).is_empty()) {
-            let name = write.pass.name();
-            match counts.iter_mut().find(|(pass, _)| *pass == name) {
-                Some((_, n)) => *n += 1,
-                None => counts.push((name, 1)),
-            }
-        }
-        counts
+        self.plan.by_pass().iter().map(|&(pass, writes)| (pass.name(), writes)).collect()
     }
 
     /// Every write, in order; with `low` and `high` those that touch [low, high).

@@ -52,7 +52,7 @@ pub use columns::Columns;
 pub use counts::Counts;
 pub use intrusions::{Intrusion, intrusions};
 pub use jump_labels::JumpLabel;
-pub(crate) use order::by_address;
+pub(crate) use order::{again, by_address};
 pub use paravirt::{ParavirtTable, Site};
 pub use relative::AddressTable;
 pub use reserved::Reserved;

@@ -8,18 +8,23 @@ const DIGIT: u32 = 13;
 /// A counting sort, digit by digit from the lowest: the addresses of a kernel's code differ in some 26 bits, so that two
 /// passes do. Tables are nearly by address, object file by object file, which no merging of runs makes much of.
 pub(crate) fn by_address(addresses: &[u64]) -> Vec<u32> {
+    again(0..addresses.len() as u32, addresses)
+}
+
+/// These numbers by the addresses they stand for; those of one address stay in the order in which they come.
+pub(crate) fn again(numbers: impl Iterator<Item = u32>, addresses: &[u64]) -> Vec<u32> {
     let low = addresses.iter().copied().min().unwrap_or(0);
     let high = addresses.iter().copied().max().unwrap_or(0);
     let bits = u64::BITS - (high - low).leading_zeros();
     let passes = bits.div_ceil(DIGIT).max(1);
     let digit = bits.div_ceil(passes);
-    let offsets = addresses.iter().map(|address| address - low);
+    let offsets = numbers.map(|number| (addresses[number as usize] - low, number));
     if bits > u32::BITS {
-        return sorted(offsets.zip(0..).collect(), passes, digit, |offset, from| offset >> from);
+        return sorted(offsets.collect(), passes, digit, |offset, from| offset >> from);
     }
     // Half as much to move.
-    let offsets = offsets.map(|offset| offset as u32);
-    sorted(offsets.zip(0..).collect(), passes, digit, |offset, from| u64::from(offset >> from))
+    let offsets = offsets.map(|(offset, number)| (offset as u32, number));
+    sorted(offsets.collect(), passes, digit, |offset, from| u64::from(offset >> from))
 }
 
 /// The numbers of these (key, number) by key: `shifted` moves a bit of a key to the lowest place.

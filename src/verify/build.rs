@@ -10,7 +10,7 @@ use super::visit::{Kind, Visit};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::plan::{KernelCode, Landmarks, LoadedCode, Rules};
-use crate::sites::{Alternative, Reserved, Tables};
+use crate::sites::{Alternative, Reserved, Tables, by_address};
 
 /// The longest cluster, in bytes; those of real kernels are far shorter.
 const LONGEST: u64 = 1 << 16;
@@ -105,8 +105,9 @@ impl<'a> SiteMap<'a> {
 
     /// Sorts visits into clusters.
     fn cut(&mut self) -> Result<()> {
-        // Stable: visits of one stage stay in the order of their table.
-        self.visits.sort_by_key(|visit| visit.address);
+        // Visits of one address stay in the order of their table.
+        let addresses: Vec<u64> = self.visits.iter().map(|visit| visit.address).collect();
+        self.visits = by_address(&addresses).into_iter().map(|number| self.visits[number as usize]).collect();
         let mut first = 0;
         while first < self.visits.len() {
             let start = self.visits[first].address;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -89,15 +88,15 @@ def test_what_is_registered_and_not_in_the_text_is_named(sample_kernel: Path) ->
 def test_the_tracers_own_calls_are_its_while_anything_is_traced() -> None:
     # Its symbol may be another of that address: `ftrace_epilogue`.
     own = branch(0xE8, MODULE, "ftrace", "kprobes")
-    traced, quiet = (replace(lists, calls={HERE + SLIDE}) for lists in (registry(("ftrace", TEXT)), registry()))
+    traced, quiet = (lists._replace(calls={HERE + SLIDE}) for lists in (registry(("ftrace", TEXT)), registry()))
     assert traced.allows(own, HERE + SLIDE, {"ftrace"})
     assert not quiet.allows(own, HERE + SLIDE, {"ftrace"})
-    probing = replace(registry(("ftrace", TEXT), ("kprobes", TEXT)), calls={HERE + SLIDE})
+    probing = registry(("ftrace", TEXT), ("kprobes", TEXT))._replace(calls={HERE + SLIDE})
     assert probing.allows(own, HERE + SLIDE, {"kprobes"}), "they are written for all who trace"
-    probing = replace(probing, tracers=[])
+    probing = probing._replace(tracers=[])
     assert not probing.allows(own, HERE + SLIDE, {"ftrace"}), "nobody traces with that function"
-    assert replace(probing, tracers=[Tracer(0, MODULE, "ftrace")]).allows(own, HERE + SLIDE, {"ftrace"})
-    assert replace(probing, callees={MODULE}).allows(own, HERE + SLIDE, {"ftrace"})
+    assert probing._replace(tracers=[Tracer(0, MODULE, "ftrace")]).allows(own, HERE + SLIDE, {"ftrace"})
+    assert probing._replace(callees={MODULE}).allows(own, HERE + SLIDE, {"ftrace"})
 
 
 def test_an_optimised_probe_jumps_to_its_own_code() -> None:
@@ -128,7 +127,7 @@ def test_a_handler_is_code_of_the_kernel_or_of_a_module(name: Naming) -> None:
     call = branch(0xE8, MODULE + 0x100, "ftrace")
     assert not lists.allows(call, at, {"ftrace"})
     assert lists.named(call, at, name).handler == f"{MODULE + 0x10:#x}, in no module"
-    assert replace(lists, modules=[("tracing", MODULE, 0x100)]).allows(call, at, {"ftrace"})
+    assert lists._replace(modules=[("tracing", MODULE, 0x100)]).allows(call, at, {"ftrace"})
 
 
 ALL = ("ftrace", "livepatch", "kprobes", "bpf")
@@ -150,7 +149,7 @@ def test_a_traced_function_calls_the_code_that_was_made_for_who_traces(name: Nam
     elsewhere = branch(0xE8, MODULE + 0x40, *ALL)
     assert not traced(*ALL).allows(elsewhere, HERE + SLIDE, set(ALL))
     assert traced(*ALL).named(elsewhere, HERE + SLIDE, name).registered is False
-    assert replace(traced(*ALL), tracers=None).allows(elsewhere, HERE + SLIDE, {"ftrace"}), "nothing is known of it"
+    assert traced(*ALL)._replace(tracers=None).allows(elsewhere, HERE + SLIDE, {"ftrace"}), "nothing is known of it"
 
 
 def test_a_tracer_traces_what_it_was_told_to() -> None:
@@ -158,7 +157,7 @@ def test_a_tracer_traces_what_it_was_told_to() -> None:
     assert found.tracers is not None
     there = branch(0xE8, MODULE, *ALL)
     for places, allowed in (({HERE + SLIDE}, True), ({HERE + SLIDE + 0x40}, False)):
-        only = replace(found, tracers=[found.tracers[0]._replace(places=places)])
+        only = found._replace(tracers=[found.tracers[0]._replace(places=places)])
         assert only.allows(there, HERE + SLIDE, {"ftrace"}) is allowed
 
 
@@ -167,11 +166,11 @@ def test_a_function_of_the_kernels_calls_all_who_trace_where_the_record_says_so(
     for owner in ALL:
         lists = traced(owner)
         for held, allowed in ((TEXT + SLIDE + 0x80, True), (TEXT + SLIDE + 0x90, False), (None, False)):
-            found = replace(lists, entries={**lists.entries, ("ftrace", at): Entry(branch=held)})
+            found = lists._replace(entries={**lists.entries, ("ftrace", at): Entry(branch=held)})
             assert found.allows(caller, at, {owner}) is allowed, (owner, held)
             assert not found.allows(caller, at, {"modules"})
         # Code of the tracer's own is not called where the record says that none is.
-        found = replace(lists, entries={**lists.entries, ("ftrace", at): Entry(branch=TEXT + SLIDE + 0x80)})
+        found = lists._replace(entries={**lists.entries, ("ftrace", at): Entry(branch=TEXT + SLIDE + 0x80)})
         assert not found.allows(branch(0xE8, MODULE, *ALL), at, set(ALL))
 
 
@@ -189,18 +188,18 @@ def test_a_dispatcher_goes_where_its_programs_are() -> None:
     for symbol, start in (("bpf_dispatcher_xdp_func+0x6", at - 6), ("__SCT__bpf_dispatcher_xdp_call+0x0", at)):
         jump = branch(0xE9, MODULE + 0x800, "bpf", symbol=symbol)
         assert registry().allows(jump, at, {"bpf"}), "nothing is known of dispatchers"
-        assert replace(registry(), dispatchers={start: MODULE + 0x800}).allows(jump, at, {"bpf"})
-        assert not replace(registry(), dispatchers={start: MODULE + 0x804}).allows(jump, at, {"bpf"})
-        assert not replace(registry(), dispatchers={}).allows(jump, at, {"bpf"}), "it has no programs"
+        assert registry()._replace(dispatchers={start: MODULE + 0x800}).allows(jump, at, {"bpf"})
+        assert not registry()._replace(dispatchers={start: MODULE + 0x804}).allows(jump, at, {"bpf"})
+        assert not registry()._replace(dispatchers={}).allows(jump, at, {"bpf"}), "it has no programs"
 
 
 def test_a_branch_to_a_module_goes_to_one_that_is_loaded(name: Naming) -> None:
     jump = branch(0xE9, MODULE + 0x30, "modules")
     assert registry().allows(jump, HERE + SLIDE, {"modules"}), "no list of modules was read"
-    loaded = replace(registry(), modules=[("probing", MODULE, 0x2000)])
+    loaded = registry()._replace(modules=[("probing", MODULE, 0x2000)])
     assert loaded.allows(jump, HERE + SLIDE, {"modules"})
     assert loaded.named(jump, HERE + SLIDE, name).handler == f"{MODULE + 0x30:#x} in module probing"
-    assert not replace(registry(), modules=[]).allows(jump, HERE + SLIDE, {"modules"})
+    assert not registry()._replace(modules=[]).allows(jump, HERE + SLIDE, {"modules"})
     assert not loaded.allows(branch(0xE9, MODULE + 0x2000, "modules"), HERE + SLIDE, {"modules"})
 
 
@@ -242,7 +241,7 @@ def test_the_tracers_calls_go_where_its_variables_say() -> None:
 
     def goes(call: str, target: int) -> Unexplained:
         at = kernel.names[call]
-        return replace(run(at, "ftrace"), owned=Owned(at, f"{call}+0x0", b"\xe8\0\0\0\0", ("ftrace",), target))
+        return run(at, "ftrace")._replace(owned=Owned(at, f"{call}+0x0", b"\xe8\0\0\0\0", ("ftrace",), target))
 
     assert named(TEXT, False) == [], "nothing is traced"
     assert named(None, None) == [], "the image does not say"
@@ -252,5 +251,5 @@ def test_the_tracers_calls_go_where_its_variables_say() -> None:
     assert named(tracing, False, *(goes(name, tracing) for name, _ in both)) == []
     assert named(TEXT, True) == [("ftrace_graph_call", "ftrace_graph_caller")]
     assert named(TEXT, True, goes("ftrace_graph_call", TEXT + 0x50)) == []
-    elsewhere = replace(run(kernel.names["ftrace_call"]), owned=None)
+    elsewhere = run(kernel.names["ftrace_call"])._replace(owned=None)
     assert named(tracing, False, elsewhere) == both[1:], "what nobody writes is unexplained as it is"

@@ -9,18 +9,17 @@ runs is what call sites are patched to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pvops.backends.conditions import Condition, Verdict, always
 from pvops.eras import eras
 from pvops.eras.structs import Config
 from pvops.errors import OpsError
-from pvops.machine.machine import Machine
 from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction
+    from pvops.machine.machine import Machine
 
 
 class ImageView(Protocol):
@@ -139,7 +138,6 @@ class Copy(NamedTuple):
 Step = Assign | Copy
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Backend:
     """One backend.
 
@@ -156,13 +154,22 @@ class Backend:
         detected: condition for its init code to run at all.
     """
 
-    name: str
-    title: str
-    hypervisor: str
-    eras: Mapping[str, Sequence[Step] | None]
-    _: KW_ONLY
-    needs: str = ""
-    detected: Condition = always
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        hypervisor: str,
+        eras: Mapping[str, Sequence[Step] | None],
+        *,
+        needs: str = "",
+        detected: Condition = always,
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.hypervisor = hypervisor
+        self.eras = eras
+        self.needs = needs
+        self.detected = detected
 
     def __repr__(self) -> str:
         return f"<Backend {self.name}>"

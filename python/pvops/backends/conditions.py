@@ -8,7 +8,6 @@ usual guest: several CPUs, the features that hosts have offered for years, an em
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from pvops.machine.hypervisor import WORDS
 from pvops.machine.machine import Machine
@@ -23,7 +22,6 @@ class Verdict(NamedTuple):
     assumed: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Condition:
     """One condition; ``&``, ``|`` and ``~`` combine.
 
@@ -31,7 +29,8 @@ class Condition:
         test: (machine or None, name of the hypervisor that the backend is for) → `Verdict`.
     """
 
-    test: Callable[[Machine | None, str], Verdict]
+    def __init__(self, test: Callable[[Machine | None, str], Verdict]) -> None:
+        self.test = test
 
     def __call__(self, machine: Machine | None, hypervisor: str) -> Verdict:
         return self.test(machine, hypervisor)

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pvops.image.built import Built
-from pvops.machine.machine import Machine
 from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.image.view import KernelView
+    from pvops.machine.machine import Machine
 
 
 class Answer(NamedTuple):

@@ -25,11 +25,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 
 import pvops._core as _core
 from pvops.errors import DumpError, Error, InputError
 from pvops.image.buffers import contiguous
+from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def running_kernel() -> str:
     return _core.running_kernel()
 
 
-@dataclass(frozen=True, repr=False)
-class LinkedBytes:
+class LinkedBytes(NamedTuple):
     """What memory holds at a range of addresses.
 
     Attributes:

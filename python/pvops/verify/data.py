@@ -6,11 +6,11 @@ Neither is believed against the other. Where they disagree, one of them was chan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
 from pvops.errors import Error
+from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
@@ -24,8 +24,7 @@ _ROWS = {"jump_entry", "static_call_site"}
 OF_THE_FILE = frozenset({"rodata", "function", "gate", "gate_bits", "page", *_ROWS})
 
 
-@dataclass(frozen=True)
-class Disagreement:
+class Disagreement(NamedTuple):
     """A datum that says something else than the text does, or a constant that is not what the file has.
 
     Attributes:
@@ -58,8 +57,7 @@ class Disagreement:
         }
 
 
-@dataclass(frozen=True)
-class Rodata:
+class Rodata(NamedTuple):
     """``.rodata`` held to the file with its relocations.
 
     Attributes:
@@ -106,8 +104,7 @@ class Rodata:
         }
 
 
-@dataclass(frozen=True)
-class Data:
+class Data(NamedTuple):
     """What the data of a kernel say.
 
     Attributes:
@@ -118,7 +115,7 @@ class Data:
         held: (start, end) of the sections that were held to the file; what is in none of them is not judged.
     """
 
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = {}
     disagreements: Sequence[Disagreement] = ()
     rodata: Rodata | None = None
     unheard: Sequence[str] = ()
@@ -126,7 +123,7 @@ class Data:
 
     def with_more(self, disagreements: Sequence[Disagreement], unheard: Sequence[str]) -> Data:
         """These, and what else was read."""
-        return replace(self, disagreements=[*self.disagreements, *disagreements], unheard=[*self.unheard, *unheard])
+        return self._replace(disagreements=[*self.disagreements, *disagreements], unheard=[*self.unheard, *unheard])
 
 
 def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, found: _core.Location) -> Data:

@@ -4,7 +4,6 @@ trampolines and live patches."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pvops._core as _core
@@ -37,8 +36,7 @@ _TRACED_BY = (
 )
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What somebody registered at a place.
 
     Attributes:
@@ -67,8 +65,7 @@ class Tracer(NamedTuple):
     places: Collection[int] | None = None
 
 
-@dataclass(frozen=True)
-class Registry:
+class Registry(NamedTuple):
     """The lists, as memory has them; addresses are run-time ones.
 
     Attributes:
@@ -85,7 +82,7 @@ class Registry:
         image: where the kernel's own functions are.
     """
 
-    entries: Mapping[tuple[str, int], Entry] = field(default_factory=dict)
+    entries: Mapping[tuple[str, int], Entry] = {}
     read: Collection[str] = frozenset()
     unread: Sequence[tuple[str, str]] = ()
     tracers: Sequence[Tracer] | None = None
@@ -163,12 +160,12 @@ class Registry:
         if registered:
             owners = [*registered, *(other for other in owned.owners if other not in registered)]
             handler = self._handler(registered[0], owned, address)
-            return replace(owned, owners=owners, registered=True, handler=name(handler) if handler else None)
+            return owned._replace(owners=owners, registered=True, handler=name(handler) if handler else None)
         # Somebody is registered whose handler is no code of the kernel's or of a module's.
         handlers = (self._handler(owner, owned, address) for owner in owned.owners if owner in self.read)
         strays = [f"{handler:#x}, in no module" for handler in handlers if handler and not self._has_code(handler)]
         unread = None in said.values()
-        return replace(owned, registered=None if unread else False, handler=strays[0] if strays else None)
+        return owned._replace(registered=None if unread else False, handler=strays[0] if strays else None)
 
     def _handler(self, owner: str, owned: Owned, address: int) -> int | None:
         """What is called there, as far as the lists say."""
@@ -247,8 +244,7 @@ class Registry:
         ]
 
 
-@dataclass(frozen=True)
-class Naming:
+class Naming(NamedTuple):
     """Names for what is called: a function of the kernel's, or the module that has it."""
 
     kernel: KernelImage
@@ -262,8 +258,7 @@ class Naming:
         return self.kernel.place(address - self.slide) or f"{address:#x}"
 
 
-@dataclass(frozen=True)
-class Owners:
+class Owners(NamedTuple):
     """Who else may have written text, and whom of them the user allows."""
 
     registry: Registry
@@ -274,7 +269,7 @@ class Owners:
         """A run, with what the lists say of it; its address and the slide are where it runs."""
         if run.owned is None:
             return run
-        return replace(run, owned=self.registry.named(run.owned, run.owned.address + slide, self.naming))
+        return run._replace(owned=self.registry.named(run.owned, run.owned.address + slide, self.naming))
 
     def allow(self, run: Unexplained, slide: int) -> bool:
         """Whether one of the allowed may have written it."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from pvops import display
+from pvops.tuples import NamedTuple
 from pvops.verify.data import Data
 from pvops.verify.rows import Later, NumberedRows
 
@@ -21,8 +21,7 @@ DISASSEMBLED = 2000
 FLAGS = frozenset({"feature", "key", "uniprocessor", "sealed", "untraced", "xen", "inlines", "calls_stay"})
 
 
-@dataclass(frozen=True)
-class Owned:
+class Owned(NamedTuple):
     """Bytes that an owner may have written: what the kernel writes for it, at a place where the kernel lets it.
 
     Attributes:
@@ -45,8 +44,7 @@ class Owned:
     handler: str | None = None
 
 
-@dataclass(frozen=True, repr=False)
-class Unexplained:
+class Unexplained(NamedTuple):
     """A run of bytes that nothing accounts for.
 
     Attributes:
@@ -87,8 +85,7 @@ class Unexplained:
         return self.owned.owners[0] if self.owned is not None else None
 
 
-@dataclass(frozen=True)
-class Vote:
+class Vote(NamedTuple):
     """What the sites say of one unknown.
 
     Attributes:
@@ -108,8 +105,7 @@ class Vote:
     given: bool
 
 
-@dataclass(frozen=True, repr=False)
-class NotJudged:
+class NotJudged(NamedTuple):
     """A section that the verdict is not about: its name, address, size in bytes, why, and whether it is code."""
 
     section: str
@@ -125,9 +121,20 @@ class NotJudged:
 class Judged:
     """Text that was held to what it should be: what a kernel's and a module's have in common."""
 
-    unexplained: Sequence[Unexplained]
-    allowed: Sequence[Unexplained]
-    unread: Sequence[tuple[int, int]]
+    @property
+    def unexplained(self) -> Sequence[Unexplained]:
+        """What nothing accounts for."""
+        raise NotImplementedError
+
+    @property
+    def allowed(self) -> Sequence[Unexplained]:
+        """What nothing accounts for, and the user allows."""
+        raise NotImplementedError
+
+    @property
+    def unread(self) -> Sequence[tuple[int, int]]:
+        """(start, end) of what could not be read."""
+        raise NotImplementedError
 
     @property
     def owned(self) -> list[Owned]:
@@ -146,8 +153,21 @@ class Judged:
         return sum(end - start for start, end in self.unread)
 
 
-@dataclass(frozen=True, repr=False)
-class Module(Judged):
+class _Module(NamedTuple):
+    name: str
+    address: int
+    size: int
+    why: str | None = None
+    file: str | None = None
+    explained: Mapping[str, int] = {}
+    unexplained: Sequence[Unexplained] = ()
+    allowed: Sequence[Unexplained] = ()
+    unread: Sequence[tuple[int, int]] = ()
+    unknown: int = 0
+    votes: Sequence[Vote] = ()
+
+
+class Module(_Module, Judged):
     """A module in memory. All its addresses are those it runs at.
 
     Attributes:
@@ -163,18 +183,6 @@ class Module(Judged):
         unknown: bytes of fields in its code that refer to what was freed, which nobody can judge.
         votes: what its text rests on besides the kernel's state: its own keys, static calls and pages of thunks.
     """
-
-    name: str
-    address: int
-    size: int
-    why: str | None = None
-    file: str | None = None
-    explained: Mapping[str, int] = field(default_factory=dict)
-    unexplained: Sequence[Unexplained] = ()
-    allowed: Sequence[Unexplained] = ()
-    unread: Sequence[tuple[int, int]] = ()
-    unknown: int = 0
-    votes: Sequence[Vote] = ()
 
     def __repr__(self) -> str:
         found = f"{self.wrong_bytes} bytes unexplained" if self.judged else f"not judged, {self.why}"
@@ -212,8 +220,31 @@ class Module(Judged):
         }
 
 
-@dataclass(frozen=True, repr=False)
-class Report(Judged):
+class _Report(NamedTuple):
+    kernel: str
+    memory: str
+    address: int
+    size: int
+    slide: int
+    explained: Mapping[str, int]
+    unexplained: Sequence[Unexplained]
+    allowed: Sequence[Unexplained]
+    unread: Sequence[tuple[int, int]]
+    backend: str | None
+    backends: Sequence[str]
+    cpus: str | None
+    features: Mapping[str, bool]
+    mitigations: Mapping[str, str | None]
+    votes: Sequence[Vote]
+    not_judged: Sequence[NotJudged]
+    modules: Sequence[Module]
+    not_listed: str | None
+    data: Data
+    spans: Sequence[tuple[int, int, str]]
+    saved: Later[Mapping[str, object]]
+
+
+class Report(_Report, Judged):
     """What memory holds of a kernel's ``.text``, and of modules, explained. True where it is clean.
 
     >>> kernel = pvops.open("vmlinux-sample")
@@ -248,28 +279,6 @@ class Report(Judged):
         spans: (address, length, table) of the stretches that the tables changed.
         saved: what `machine` is made of.
     """
-
-    kernel: str
-    memory: str
-    address: int
-    size: int
-    slide: int
-    explained: Mapping[str, int]
-    unexplained: Sequence[Unexplained]
-    allowed: Sequence[Unexplained]
-    unread: Sequence[tuple[int, int]]
-    backend: str | None
-    backends: Sequence[str]
-    cpus: str | None
-    features: Mapping[str, bool]
-    mitigations: Mapping[str, str | None]
-    votes: Sequence[Vote]
-    not_judged: Sequence[NotJudged]
-    modules: Sequence[Module]
-    not_listed: str | None
-    data: Data
-    spans: Sequence[tuple[int, int, str]] = field(repr=False)
-    saved: Later[Mapping[str, object]] = field(repr=False)
 
     @property
     def machine(self) -> Mapping[str, object]:
