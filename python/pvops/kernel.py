@@ -203,11 +203,13 @@ class Kernel(KernelImage):
                 loaded, or in another build.
             OpsError: the machine does not fit this kernel, or nothing tells by which rules it patches.
         """
-        from pvops.machine.machine import Machine
         from pvops.verify.judged import verify
 
-        if machine is not None and not isinstance(machine, Machine):
-            machine = None if machine == BASELINE else Machine.load(machine)
+        if machine is not None:
+            from pvops.machine.machine import Machine
+
+            if not isinstance(machine, Machine):
+                machine = None if machine == BASELINE else Machine.load(machine)
         return verify(self, source, machine=machine, allow=allow, modules=modules, progress=progress)
 
     def verify_many(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pvops.backends.conditions import Condition, Verdict, always
 from pvops.eras import eras
-from pvops.eras.structs import Config
+from pvops.eras.structs import Config, Unchanging
 from pvops.errors import OpsError
 from pvops.tuples import NamedTuple
 
@@ -138,7 +138,7 @@ class Copy(NamedTuple):
 Step = Assign | Copy
 
 
-class Backend:
+class Backend(Unchanging):
     """One backend.
 
     >>> pvops.backends.kvm, pvops.backends.get("xen-hvm").title
@@ -154,6 +154,15 @@ class Backend:
         detected: condition for its init code to run at all.
     """
 
+    name: str
+    title: str
+    hypervisor: str
+    eras: Mapping[str, Sequence[Step] | None]
+    needs: str
+    detected: Condition
+
+    _renewed = "Backend"
+
     def __init__(
         self,
         name: str,
@@ -164,12 +173,7 @@ class Backend:
         needs: str = "",
         detected: Condition = always,
     ) -> None:
-        self.name = name
-        self.title = title
-        self.hypervisor = hypervisor
-        self.eras = eras
-        self.needs = needs
-        self.detected = detected
+        vars(self).update(name=name, title=title, hypervisor=hypervisor, eras=eras, needs=needs, detected=detected)
 
     def __repr__(self) -> str:
         return f"<Backend {self.name}>"

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from pvops.eras.structs import Unchanging
 from pvops.machine.hypervisor import WORDS
-from pvops.machine.machine import Machine
 from pvops.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.machine.machine import Machine
 
 
 class Verdict(NamedTuple):
@@ -22,15 +26,21 @@ class Verdict(NamedTuple):
     assumed: bool = False
 
 
-class Condition:
+class Condition(Unchanging):
     """One condition; ``&``, ``|`` and ``~`` combine.
 
     Args:
         test: (machine or None, name of the hypervisor that the backend is for) → `Verdict`.
     """
 
+    __slots__ = ("test",)
+
+    test: Callable[[Machine | None, str], Verdict]
+
+    _renewed = "&"
+
     def __init__(self, test: Callable[[Machine | None, str], Verdict]) -> None:
-        self.test = test
+        object.__setattr__(self, "test", test)
 
     def __call__(self, machine: Machine | None, hypervisor: str) -> Verdict:
         return self.test(machine, hypervisor)

@@ -11,7 +11,10 @@ from pvops.backends.backend import Assign, Backend, Step
 from pvops.backends.conditions import Condition, Verdict, logged, no_option
 from pvops.backends.native import CPU_6_12
 from pvops.backends.xen import LOCKS, LOCKS_3_12, LOCKS_4_19, LOCKS_6_12, spinlocks, spinlocks_3_12, time_ops
-from pvops.machine.machine import Machine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.machine.machine import Machine
 
 _MMU = "arch/x86/xen/mmu_hvm.c: xen_hvm_init_mmu_ops"
 _TIME = "arch/x86/xen/time.c: xen_hvm_init_time_ops"
