@@ -54,8 +54,8 @@ class Machine(Protocol):
     def makes_way(self, cpu: Vcpu) -> None:
         """This one's slice ends, if others queue."""
 
-    def ticked(self, cpu: Vcpu) -> None:
-        """The timer's interrupt is delivered."""
+    def ticked(self, cpu: Vcpu, place: tuple[int, int] | None) -> None:
+        """The timer's interrupt is delivered: at which (program counter, stack), None where one was just executed."""
 
 
 class Hypervisor:
@@ -232,7 +232,7 @@ class Xen(Hypervisor):
             self.machine.called(cpu, "xen_version")
         cpu.set(result, 0)
         if self._due[cpu.number] and self.interrupt(cpu):
-            self.machine.ticked(cpu)
+            self.machine.ticked(cpu, None)
         return True
 
     def _info(self, cpu: Vcpu) -> int:

@@ -24,10 +24,12 @@ from pvops.emulate.smp.record import DRAIN, Recorder
 from pvops.emulate.smp.setting import Outcome, Setting
 from pvops.emulate.smp.stores import StoreBuffer
 from pvops.emulate.smp.text import instructions
-from pvops.emulate.smp.watch import Broken, Watches
+from pvops.emulate.smp.watch import Broken, Ticks, Watches
 from pvops.errors import RunError, there_are
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pvops.emulate.guest.locks.kernel import LockImage
     from pvops.emulate.guest.locks.steps import Step
     from pvops.emulate.smp.vcpu import Vcpu
@@ -86,6 +88,7 @@ class Machine:
     stop: Stop | None
     setting: Setting
     watch: Watches
+    ticks: Ticks
     processors: Processors
     _buffers: list[StoreBuffer]
     calls: Counter[str]
@@ -152,7 +155,7 @@ class Machine:
         self.random = random.Random(setting.seed)
         self.stop = None
         self.calls = Counter()
-        self.executed = self.ticks = 0
+        self.executed, self.ticks = 0, Ticks(count)
         self._ran = [0] * len(self.cpus)
         self._next_tick = [setting.tick * (n + 1) // len(self.cpus) for n in range(len(self.cpus))]
         self.done = [False] * count
@@ -220,8 +223,11 @@ class Machine:
         count = min(drawn, p.end - p.now)
         cpu = self.cpus[number]
         self.processors.enters(number, "spin" if self.watch.spins(number) else "useful", p.now)
-        if setting.tick and self._ran[number] >= self._next_tick[number] and self.below.interrupt(cpu):
-            self.ticked(cpu)
+        if setting.tick:
+            place = cpu.get("pc"), cpu.get("sp")
+            self.ticks.about(number, place)
+            if self._ran[number] >= self._next_tick[number] and self.below.interrupt(cpu):
+                self.ticked(cpu, place)
         if self.below.interrupts:
             self.below.deliver(cpu)
         if self._buffers:
@@ -249,6 +255,9 @@ class Machine:
             self.processors.leave(p, "idle")
         elif self._hangs(p.now):
             self.stop = Stop("hang", cpu.get("pc"), f"nobody owns the lock, and {self._waiters()} spin for ever")
+        elif setting.tick and self.ticks.starve(self._awake()):
+            why = f"timer interrupts leave no CPU time for an instruction: --tick {setting.tick} is too often"
+            self.stop = Stop("livelock", cpu.get("pc"), why)
         self._wants_block = None
 
     # What hypervisors ask for
@@ -291,8 +300,8 @@ class Machine:
         if self.recorder is not None and self.image.protocol.slept:
             self.recorder.event(self.cpus[number], self.processors.at.now, "step", self.image.protocol.slept)
 
-    def ticked(self, cpu: Vcpu) -> None:
-        self.ticks += 1
+    def ticked(self, cpu: Vcpu, place: tuple[int, int] | None) -> None:
+        self.ticks.came(cpu.number, place)
         self._next_tick[cpu.number] = 1 << 62  # until its handler is done
         if self.recorder is not None:
             self.recorder.event(cpu, self.processors.at.now, "irq", "timer interrupt")
@@ -343,6 +352,10 @@ class Machine:
         slices = 1 + -(-instructions // setting.slice)
         return rounds * slices * (setting.slice + setting.switch + setting.exit + setting.kick)
 
+    def _awake(self) -> Iterator[int]:
+        """Those who run, or could."""
+        return (n for n, done in enumerate(self.done) if not done and self.processors.state(n) != "blocked")
+
     def _waiters(self) -> str:
         return "CPUs " + ", ".join(str(cpu.number) for cpu in self.cpus if self.watch.waiting(cpu.number))
 
@@ -363,8 +376,8 @@ class Machine:
         if broken is None and stop.kind == "done":
             counted, wanted = self.memory.number(self.image.address("counter"), 4), len(self.cpus) * self.setting.turns
             handled = self.memory.number(self.image.address("irq_counter"), 4)
-            if (counted, handled) != (wanted, self.ticks):
-                both = f"{counted} and {handled}, not {wanted} and {self.ticks}"
+            if (counted, handled) != (wanted, self.ticks.count):
+                both = f"{counted} and {handled}, not {wanted} and {self.ticks.count}"
                 broken = Broken("lost-update", 0, f"the counters behind the lock and the handlers' are {both}")
         return Outcome(
             setting=self.setting,

@@ -84,7 +84,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         setting: how it was run.
-        stop: why it ended: ``done``, ``deadlock``, ``hang``, ``broken``, or as of one CPU.
+        stop: why it ended: ``done``, ``deadlock``, ``hang``, ``livelock``, ``broken``, or as of one CPU.
         broken: the promise that was not kept.
         cycles: of the physical CPU that ended last.
         parts: cycles of all virtual CPUs: ``useful``, ``spin``, ``blocked``, ``overhead``, ``idle``.

@@ -6,6 +6,8 @@ when another may have freed it. That no kick is lost shows in that everybody is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pvops.emulate.guest.locks.code import Protocol
 from pvops.emulate.guest.locks.steps import ARRIVE, DONE, ENTER, LEAVE
 from pvops.tuples import NamedTuple
@@ -89,6 +91,41 @@ class Watch:
     def _break(self, kind: str, vcpu: int, why: str) -> None:
         if self.broken is None:
             self.broken = Broken(kind, vcpu, why)
+
+
+class Ticks:
+    """Timer interrupts, and whether CPUs execute anything between two of them.
+
+    Args:
+        cpus: how many.
+
+    Attributes:
+        count: how many came to all CPUs.
+    """
+
+    #: So many in a row with nothing between are no chance: a quantum may end at the very end of a handler.
+    ENOUGH = 64
+
+    def __init__(self, cpus: int) -> None:
+        self.count = 0
+        self._came: list[tuple[int, int] | None] = [None] * cpus
+        self._seen = [0] * cpus
+        self._idle = [0] * cpus
+
+    def about(self, vcpu: int, place: tuple[int, int]) -> None:
+        """A CPU is about to execute: its program counter and stack."""
+        self._seen[vcpu] += place == self._came[vcpu]
+
+    def came(self, vcpu: int, place: tuple[int, int] | None) -> None:
+        """One comes; place is where the CPU is, None where it has executed something for sure."""
+        self.count += 1
+        nothing = place is not None and place == self._came[vcpu] and self._seen[vcpu] <= 1
+        self._idle[vcpu] = self._idle[vcpu] + 1 if nothing else 0
+        self._came[vcpu], self._seen[vcpu] = place, 0
+
+    def starve(self, vcpus: Iterable[int]) -> bool:
+        """Whether these, of which there are some, have executed handlers alone for long."""
+        return all(self._idle[vcpu] >= self.ENOUGH for vcpu in vcpus)
 
 
 class Watches:
