@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
@@ -216,3 +217,12 @@ def test_gdb_reads_the_patched_image_where_the_kernel_slid_to(
     said = subprocess.run(words, capture_output=True, text=True).stdout
     assert "do_syscall_64 + 58 in section .text" in said
     assert f"{start:#x} <do_syscall_64>:" in said
+
+
+def test_what_memory_told_of_features_is_not_said_to_be_assumed(sample_kernel: Path, tmp_path: Path) -> None:
+    text, machine = tmp_path / "text", tmp_path / "machine.json"
+    assert pvops("patch", sample_kernel, "--format", "text", "-o", text).returncode == 0
+    assert pvops("verify", sample_kernel, text, "--save-machine", machine).returncode == 0
+    done = pvops("patch", sample_kernel, "--machine", machine, "-o", tmp_path / "again", "--json")
+    assert json.loads(done.stdout)["assumed_features"] == []
+    assert b"assumed" not in done.stderr

@@ -13,6 +13,7 @@ from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pvops.decide.prediction import Feature
     from pvops.plan.plan import Plan
 
 
@@ -48,8 +49,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _document(args: argparse.Namespace, plan: Plan, slide: int) -> dict[str, object]:
     kernel, undetermined = plan.kernel, plan.undetermined_bytes.sites(*_range(args, plan))
-    words = plan.setup.words
-    unknown = words.unknown() if words is not None else []
     return {
         "schema": "pvops.patch/1",
         "kernel": kernel.name,
@@ -65,7 +64,7 @@ def _document(args: argparse.Namespace, plan: Plan, slide: int) -> dict[str, obj
         "writes": sum(n for _, n in plan.by_pass()),
         "by_pass": dict(plan.by_pass()),
         "kinds": dict(plan.by_kind()),
-        "assumed_features": [feature.name.name for feature in unknown],
+        "assumed_features": [feature.name.name for feature in _assumed(plan)],
         "undetermined": {
             "bytes": sum(site[1] for site in undetermined),
             "sites": [
@@ -90,6 +89,12 @@ def _range(args: argparse.Namespace, plan: Plan) -> tuple[int, int | None]:
     return low, low + size
 
 
+def _assumed(plan: Plan) -> list[Feature]:
+    """The features that rows ask for and that nothing tells; what a kernel held on the machine tells all."""
+    words, state = plan.setup.words, plan.setup.machine.state
+    return words.unknown() if words is not None and state is None else []
+
+
 def _say(args: argparse.Namespace, plan: Plan) -> None:
     kernel = plan.kernel
     passes = ", ".join(f"{name} {n}" for name, n in plan.by_pass())
@@ -97,8 +102,7 @@ def _say(args: argparse.Namespace, plan: Plan) -> None:
     count, sites, tables = plan.undetermined_bytes.totals(*_range(args, plan))
     if sites:
         output.note(f"{count} bytes at {sites} sites are a first guess ({', '.join(tables)}); --json lists their forms")
-    unknown = plan.setup.words.unknown() if plan.setup.words is not None else []
-    if unknown:
+    if unknown := _assumed(plan):
         named = ", ".join(f"{'' if feature.guess else 'no '}{feature.name.name}" for feature in unknown[:6])
         more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
         output.note(
