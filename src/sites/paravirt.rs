@@ -104,7 +104,8 @@ impl ParavirtTable {
     ///
     /// Fails where no layout, or more than one, makes sense of every row, and where two sites overlap.
     pub fn read(image: &Image) -> Result<Option<ParavirtTable>> {
-        let Some(section) = image.section(SECTION) else { return Ok(None) };
+        // The linker script names its bounds, so a kernel without CONFIG_PARAVIRT may have the section, and nothing in it.
+        let Some(section) = image.section(SECTION).filter(|section| section.size > 0) else { return Ok(None) };
         let placed = |e: Error| e.in_section(SECTION).in_file(image.name());
         let table = Self::parse(image, section).map_err(placed)?;
         no_overlap(&table.sites).map_err(placed)?;

@@ -51,7 +51,7 @@ def _boot(explanation: Explanation, names: str, plan: Plan) -> str:
     return "\n".join(
         (
             f'<div class="card"><h3>{html.text(names)}</h3>',
-            html.table(("pass", "bytes", "what it does", "why"), cells, ("", "mono", "mono", "")),
+            html.table(("pass", "bytes", "what it does", "why"), cells, ("", "mono", "mono", "prose")),
             *notes,
             "</div>",
         )

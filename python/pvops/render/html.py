@@ -37,6 +37,7 @@ table { border-collapse: collapse; margin: .5rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
 td.mono, .key { white-space: nowrap; } td.name { overflow-wrap: anywhere; min-width: 9rem; }
+td.prose { min-width: 18rem; }
 .asm { color: var(--code); } .runs { color: var(--runs); }
 details, .card { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .5rem .9rem;
   margin: .6rem 0; }

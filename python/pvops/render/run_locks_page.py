@@ -64,7 +64,7 @@ def _costs(results: Sequence[LockResult]) -> str:
         bug = f", mutant {r.mutant}" if r.mutant else ""
         cells = [html.text(r.protocol + bug), html.text(r.backend), str(r.bits), "yes" if r.patched else "no"]
         rows.append([*cells, *(f"{n:,}" for n in counts), html.text(verdict(r))])
-    return html.table(headings, rows, ("", "", "n", "", "n", "n", "n", "n", "n", ""))
+    return html.table(headings, rows, ("key", "key", "n", "", "n", "n", "n", "n", "n", ""))
 
 
 # Who ran

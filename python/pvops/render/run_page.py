@@ -55,7 +55,7 @@ def _costs(group: Sequence[Result]) -> str:
         state = html.code(r.final_state[:12]) if r.final_state else html.text(f"{r.stop.kind}: {r.stop.why}")
         cells = [html.text(r.backend), "yes" if r.patched else "no", "yes" if r.lazy else "no"]
         rows.append([*cells, *(f"{n:,}" for n in counts), state])
-    return html.table(headings, rows, ("", "", "", "n", "n", "n", "n", "n", ""))
+    return html.table(headings, rows, ("key", "", "", "n", "n", "n", "n", "n", ""))
 
 
 def _savings(group: Sequence[Result]) -> str:
@@ -65,7 +65,7 @@ def _savings(group: Sequence[Result]) -> str:
     ]
     if not rows:
         return ""
-    return html.table(("backend", "hypercalls", "with lazy mode", "ratio"), rows, ("", "n", "n", "n"))
+    return html.table(("backend", "hypercalls", "with lazy mode", "ratio"), rows, ("key", "n", "n", "n"))
 
 
 def _timelines(group: Sequence[Result]) -> Iterator[str]:
