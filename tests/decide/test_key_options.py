@@ -54,6 +54,9 @@ def test_what_a_boolean_option_says(given: str | None, value: bool | None) -> No
         ("memory_cgrp_subsys_enabled_key", "cgroup_disable=cpu cgroup_disable=hugetlb,memory", False),
         ("memory_cgrp_subsys_enabled_key", "cgroup_disable=cpu", None),
         ("io_cgrp_subsys_enabled_key", "cgroup_disable=blkio", False),
+        ("sched_numa_balancing", "numa_balancing=enable", True),
+        ("sched_numa_balancing", "quiet", None),
+        ("page_alloc_shuffle_key", "page_alloc.shuffle=1", True),
         ("sched_schedstats", "schedstats=enable", True),
         ("sched_schedstats", "schedstats=1", None),
         ("delayacct_key", "delayacct", True),
@@ -121,6 +124,27 @@ def test_whether_stalls_are_counted_is_what_the_image_is_built_with() -> None:
     off = small.kernel(b"\x90" * 64, data=bytes(data), symbols={"psi_enable": small.DATA + 9})
     assert (Built(on).stalls, Built(off).stalls) == (True, False)
     assert Built(small.kernel(b"\x90" * 64)).stalls is None
+
+
+def test_what_the_heap_is_filled_with_by_default_is_what_the_image_is_built_with() -> None:
+    data = struct.pack("<4Q", 1, 0, 0, 0)
+    opened = small.kernel(b"\x90" * 64, data=data.ljust(64, b"\0"), symbols={"init_on_alloc": small.DATA})
+    assert (Built(opened).fills("alloc"), Built(opened).fills("free")) == (True, None)
+    query = KeyQuery(Facts(Machine(), (6, 12), 64, Built(opened)), cast(FeatureWords, None), 0, 0, ())
+    answer = RULES["check_pages_enabled"].rule(query)
+    assert answer is not None
+    assert answer.value is True
+
+
+@pytest.mark.parametrize(
+    ("clock", "cmdline", "on"), [("hpet", "", False), ("hpet", "clocksource=hpet", True), ("tsc", "", True)]
+)
+def test_a_log_that_is_cut_leaves_the_clock_to_its_source(clock: str, cmdline: str, on: bool) -> None:
+    given = {"flags": "fpu tsc", "clocksource": clock, "cmdline": cmdline, "dmesg": "[    9.0] late\n"}
+    query = KeyQuery(Facts(Machine.from_dict(given), (6, 1), 64), cast(FeatureWords, None), 0, 0, ())
+    answer = RULES["__sched_clock_stable"].rule(query)
+    assert answer is not None
+    assert answer.value is on
 
 
 MESSAGES, STRINGS, LABELS = (small.TEXT + at for at in (0x60_0000, 0x68_0000, 0x70_0000))

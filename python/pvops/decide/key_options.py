@@ -5,6 +5,7 @@ Sources: the functions named, of 5.10, 6.1, 6.12 and 7.2.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from pvops.decide.answers import Answer, Facts
@@ -37,6 +38,8 @@ def _heap(kind: str) -> Rule:
         if poisons and facts.version >= (5, 11):
             return Answer(False, source)
         on, source = _option(facts, f"init_on_{kind}")
+        if on is None and facts.built is not None and facts.built.fills(kind) is not None:
+            on, source = facts.built.fills(kind), f"init_on_{kind} of the image"
         return None if on is None else Answer(on, source)
 
     return rule
@@ -99,6 +102,15 @@ def _schedstats(query: KeyQuery) -> Answer | None:
     return Answer(given == "enable", f"schedstats={given} on the command line")
 
 
+def _balances(query: KeyQuery) -> Answer | None:
+    """check_numabalancing_enable(): an option, else whether there is more than one node."""
+    given = query.facts.option("numa_balancing")
+    if given in ("enable", "disable"):
+        return Answer(given == "enable", f"numa_balancing={given} on the command line")
+    found = re.search(r"nr_node_ids:(\d{1,5})", query.facts.machine.dmesg)
+    return Answer(int(found.group(1)) > 1, f'log: "{found.group(0)}"') if found else None
+
+
 def _delays(query: KeyQuery) -> Answer | None:
     option = query.facts.given("delayacct", "nodelayacct")
     return None if option is None else Answer(option == "delayacct", f"{option} on the command line")
@@ -123,6 +135,8 @@ RULES: Mapping[str, Entry] = {
     "psi_disabled": Entry(_psi_off, "kernel/sched/psi.c: psi_init()"),
     "psi_cgroups_enabled": Entry(_psi_cgroups, "kernel/sched/psi.c: psi_init()"),
     "sched_schedstats": Entry(_schedstats, "kernel/sched/core.c: setup_schedstats()"),
+    "sched_numa_balancing": Entry(_balances, "mm/mempolicy.c: check_numabalancing_enable()"),
+    "page_alloc_shuffle_key": switched("page_alloc.shuffle", "mm/shuffle.c: shuffle_store()"),
     "delayacct_key": Entry(_delays, "kernel/delayacct.c: delayacct_init()"),
     "io_cgrp_subsys_enabled_key": Entry(_controller("io", "blkio"), _CGROUPS),
     **{f"{name}_cgrp_subsys_enabled_key": Entry(_controller(name), _CGROUPS) for name in _CONTROLLERS},

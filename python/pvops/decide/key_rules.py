@@ -192,13 +192,6 @@ def _mmio_clear(query: KeyQuery) -> Answer | None:
     return Answer(not clear.guess, f"vulnerabilities/mmio_stale_data; CLEAR_CPU_BUF is {clear.guess}")
 
 
-def _nodes(query: KeyQuery) -> Answer | None:
-    import re
-
-    found = re.search(r"nr_node_ids:(\d{1,5})", query.facts.machine.dmesg)
-    return Answer(int(found.group(1)) > 1, f'log: "{found.group(0)}"') if found else None
-
-
 def _async_pf(query: KeyQuery) -> Answer | None:
     if query.facts.machine.hypervisor.value != "kvm":
         return None
@@ -206,6 +199,24 @@ def _async_pf(query: KeyQuery) -> Answer | None:
     return None if found.value is None else Answer(found.value and not query.facts.given("no-kvmapf"), found.source)
 
 
+#: Clock sources that a kernel takes where it does not trust the TSC.
+_WORSE = ("hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies")
+
+
+def _stable(query: KeyQuery) -> Answer | None:
+    facts, clock = query.facts, query.facts.machine.clocksource
+    if facts.logged(_STABLE) is None and clock in _WORSE and facts.option("clocksource") is None:
+        return Answer(False, f"assumed: the log does not go back, and the clock source is {clock}")
+    return _MARKED.rule(query)
+
+
+_STABLE = "sched_clock: Marking stable"
+_MARKED = said(
+    _STABLE,
+    "kernel/sched/clock.c: __set_sched_clock_stable(), __clear_sched_clock_stable()",
+    usual="tsc",
+    undone="sched_clock: Marking unstable",
+)
 _CRNG = said("random: crng init done", "lib/vsprintf.c: fill_random_ptr_key()", False, usual="rdrand")
 
 
@@ -223,12 +234,7 @@ RULES: Mapping[str, Entry] = {
     **key_options.RULES,
     "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual="rdrand"),
     "not_filled_random_ptr_key": Entry(_pointer_hash, "lib/vsprintf.c: initialize_ptr_random(), fill_random_ptr_key()"),
-    "__sched_clock_stable": said(
-        "sched_clock: Marking stable",
-        "kernel/sched/clock.c: __set_sched_clock_stable(), __clear_sched_clock_stable()",
-        usual="tsc",
-        undone="sched_clock: Marking unstable",
-    ),
+    "__sched_clock_stable": Entry(_stable, _MARKED.restates),
     "sched_clock_running": always(True, "kernel/sched/clock.c: sched_clock_init()"),
     "__use_tsc": Entry(_tsc, "arch/x86/kernel/tsc.c: tsc_init(), tsc_enable_sched_clock()"),
     "cr_pinning": always(True, "arch/x86/kernel/cpu/common.c: setup_cr_pinning()"),
@@ -246,7 +252,6 @@ RULES: Mapping[str, Entry] = {
     "kvm_async_pf_enabled": Entry(_async_pf, "arch/x86/kernel/kvm.c: kvm_guest_init()"),
     "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
     "sched_smt_present": Entry(_smt, "kernel/sched/core.c: sched_cpu_activate()"),
-    "sched_numa_balancing": Entry(_nodes, "mm/mempolicy.c: check_numabalancing_enable()"),
     "timers_nohz_active": unless("nohz", ("off", "0"), "kernel/time/timer.c: timers_update_nohz()"),
     "timers_migration_enabled": unless("nohz", ("off", "0"), "kernel/time/timer.c: timers_update_migration()"),
     "hrtimer_highres_enabled_key": unless("highres", ("off", "0"), "kernel/time/hrtimer.c: hrtimer_switch_to_hres()"),
@@ -330,6 +335,15 @@ PLACES: Mapping[str, str] = {
     "ip_mc_output": "nf_hooks_needed[][NF_INET_POST_ROUTING]",
     "ip6_finish_output2": "nf_hooks_needed[][NF_INET_POST_ROUTING]",
     "trace_check_vprintf": "trace_no_verify",
+    "psi_memstall_enter": "psi_disabled",
+    "psi_task_switch": "psi_cgroups_enabled",
+    "get_mem_cgroup_from_mm": "memory_cgrp_subsys_enabled_key",
+    "workingset_activation": "memory_cgrp_subsys_enabled_key",
+    "fixup_red_left": "slub_debug_enabled",
+    "cpu_partial_store": "slub_debug_enabled",
+    "do_sched_yield": "sched_schedstats",
+    "force_schedstat_enabled": "sched_schedstats",
+    "kernel_poison_pages": "want_page_poisoning",
 }
 
 _EXITS = ("syscall_exit_to_user_mode", "irqentry_exit_to_user_mode")

@@ -55,6 +55,13 @@ class Built:
         # It has no bytes in the file where it is false.
         return self._kernel.image.read(address, 1) not in (None, b"\0")
 
+    def fills(self, kind: str) -> bool | None:
+        """CONFIG_INIT_ON_ALLOC_DEFAULT_ON or _FREE_: what the key ``init_on_alloc`` or ``init_on_free`` is built with;
+        None where the image does not name it."""
+        address = self._kernel.address_of(f"init_on_{kind}")
+        raw = self._kernel.image.read(address, 4) if address is not None else None
+        return None if raw is None else raw != bytes(4)
+
     @cached_property
     def preemption(self) -> str | None:
         """What preempt_dynamic_init() makes of dynamic preemption, ``none``, ``voluntary`` or ``lazy``; None
