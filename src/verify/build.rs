@@ -148,6 +148,9 @@ impl<'a> SiteMap<'a> {
 
 /// How many passes come here, those of hashes aside.
 fn passes(visits: &[Visit]) -> u8 {
+    if let [alone] = visits {
+        return u8::from(!is_of_hashes(alone.kind.pass()));
+    }
     let seen = |kind: Kind| visits.iter().map(|visit| visit.kind.pass()).position(|pass| pass == kind.pass());
     let first = |&(at, visit): &(usize, &Visit)| !is_of_hashes(visit.kind.pass()) && seen(visit.kind) == Some(at);
     visits.iter().enumerate().filter(first).take(2).count() as u8

@@ -81,41 +81,38 @@ impl Packed {
     }
 
     /// What is looked for by how names begin.
-    pub(super) fn beginning<'p>(&self, prefixes: &'p [&str]) -> Beginning<'p> {
-        let first = self.expansion.tokens.iter().map(|token| {
-            let text = self.expansion.text(token).get(1..).unwrap_or_default();
-            prefixes.iter().any(|prefix| text.iter().zip(prefix.as_bytes()).all(|(a, b)| a == b))
-        });
-        Beginning { prefixes, first: first.collect() }
+    pub(super) fn beginning(&self, prefixes: &[&str]) -> Beginning {
+        let texts = || self.expansion.tokens.iter().map(|token| self.expansion.text(token));
+        let behind = |matched: usize, wanted: &[u8], text: &[u8]| {
+            // The first character is the type.
+            let same = |(at, byte): (usize, &u8)| match at.checked_sub(1) {
+                Some(at) => wanted.get(at).is_none_or(|wanted| wanted == byte),
+                None => true,
+            };
+            (matched..).zip(text).all(same).then_some((matched + text.len()).min(wanted.len() + 1))
+        };
+        let table = |prefix: &&str| {
+            let row = |matched| texts().map(|text| behind(matched, prefix.as_bytes(), text)).collect();
+            (0..=prefix.len()).map(row).collect()
+        };
+        Beginning { tables: prefixes.iter().map(table).collect() }
     }
 
     /// Whether the name of a symbol begins with one of some prefixes.
-    pub(super) fn begins(&self, symbol: &Entry, with: &Beginning<'_>) -> bool {
-        // The first token tells of nearly all.
-        with.first[usize::from(symbol.first)] && {
-            let tokens = self.tokens(symbol);
-            with.prefixes.iter().any(|prefix| self.begin_with(tokens, prefix.as_bytes()))
-        }
-    }
-
-    /// Whether the name of these tokens begins so.
-    fn begin_with(&self, tokens: &[u8], prefix: &[u8]) -> bool {
-        // The first character is the type.
-        let (mut left, mut skip) = (prefix, 1);
-        for &token in tokens {
-            if left.is_empty() {
-                return true;
+    pub(super) fn begins(&self, symbol: &Entry, with: &Beginning) -> bool {
+        // The first token tells of most.
+        let mut likely = with.tables.iter().filter(|table| table[0][usize::from(symbol.first)].is_some());
+        likely.any(|table| {
+            let mut matched = 0;
+            for &token in self.tokens(symbol) {
+                match table[matched][usize::from(token)] {
+                    Some(all) if all == table.len() => return true,
+                    Some(more) => matched = more,
+                    None => return false,
+                }
             }
-            let text = self.expansion.text(&self.expansion.tokens[usize::from(token)]);
-            let Some(text) = text.get(skip..).filter(|_| !text.is_empty()) else { continue };
-            skip = 0;
-            let common = text.len().min(left.len());
-            if text.first().is_some_and(|first| *first != left[0]) || text[..common] != left[..common] {
-                return false;
-            }
-            left = &left[common..];
-        }
-        left.is_empty()
+            false
+        })
     }
 
     /// Whether a symbol has this name.
@@ -142,10 +139,10 @@ pub(super) fn length_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 }
 
 /// How names begin that are looked for.
-pub(super) struct Beginning<'p> {
-    prefixes: &'p [&'p str],
-    /// Whether a name may begin so whose first token this is.
-    first: Vec<bool>,
+pub(super) struct Beginning {
+    /// For each beginning: how many characters of it and of the type before it are there behind a token, by how many there
+    /// were before it; none where they are others.
+    tables: Vec<Vec<Vec<Option<usize>>>>,
 }
 
 /// The hash of a name: 32 bits that depend on every byte of it.
