@@ -147,6 +147,26 @@ def test_a_log_that_is_cut_leaves_the_clock_to_its_source(clock: str, cmdline: s
     assert answer.value is on
 
 
+@pytest.mark.parametrize(
+    ("clock", "cmdline", "on"), [("tsc", "", True), ("tsc", "nohz=off", False), ("refined-jiffies", "", False)]
+)
+def test_timers_wait_for_no_tick_where_a_clock_event_can_be_asked_for(clock: str, cmdline: str, on: bool) -> None:
+    given = {"clocksource": clock, "cmdline": cmdline}
+    query = KeyQuery(Facts(Machine.from_dict(given), (5, 4), 64), cast(FeatureWords, None), 0, 0, ())
+    answer = RULES["timers_nohz_active"].rule(query)
+    assert answer is not None
+    assert answer.value is on
+
+
+@pytest.mark.parametrize(("version", "on"), [((4, 15), True), ((4, 18), False)])
+def test_one_cpu_of_xen_needs_no_lock_of_its_own_since_4_18(version: tuple[int, int], on: bool) -> None:
+    given = {"hypervisor": "xen-pv", "flags": "fpu hypervisor", "possible_cpus": 1}
+    query = KeyQuery(Facts(Machine.from_dict(given), version, 64), cast(FeatureWords, None), 0, 0, ())
+    answer = RULES["virt_spin_lock_key"].rule(query)
+    assert answer is not None
+    assert answer.value is on
+
+
 MESSAGES, STRINGS, LABELS = (small.TEXT + at for at in (0x60_0000, 0x68_0000, 0x70_0000))
 #: Module, function, file, line; as many as a table of labels needs.
 TOLD = [

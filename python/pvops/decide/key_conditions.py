@@ -99,6 +99,20 @@ def truth(given: str | None) -> bool | None:
     return False if text.startswith(("n", "f", "0", "of")) else None
 
 
+def oneshot(option: str, restates: str) -> Entry:
+    """What timers do where a clock event comes when asked for: unless an option is off, or the clock source is none
+    that high resolution may have (tick_is_oneshot_available(), timekeeping_valid_for_hres())."""
+    by_option = unless(option, ("off", "0"), restates).rule
+
+    def rule(query: KeyQuery) -> Answer | None:
+        clock = query.facts.machine.clocksource
+        if clock in ("jiffies", "refined-jiffies"):
+            return Answer(False, f"the clock source is {clock}")
+        return by_option(query)
+
+    return Entry(rule, restates)
+
+
 def switched(option: str, restates: str) -> Entry:
     """What a boolean option says; as built without it."""
 

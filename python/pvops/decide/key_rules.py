@@ -17,10 +17,10 @@ from pvops.decide.key_conditions import (
     flags,
     given,
     guest,
+    oneshot,
     said,
     spectre_v2,
     switched,
-    unless,
 )
 from pvops.decide.preempt import preempt_mode
 
@@ -64,7 +64,8 @@ def _virt_spin_lock(query: KeyQuery) -> Answer | None:
     if facts.virtual is None:
         return None
     name, source = facts.machine.hypervisor
-    single = facts.machine.possible_cpus.value == 1
+    # 3dec541b2e63 (4.18): one CPU needs no help.
+    single = facts.machine.possible_cpus.value == 1 and facts.version >= (4, 18)
     option = facts.given("nopvspin", "xen_nopvspin")
     if name in ("xen-pv", "xen-hvm") and (single or option):
         return Answer(False, f"{option or 'one CPU'}: xen_init_spinlocks()")
@@ -252,9 +253,9 @@ RULES: Mapping[str, Entry] = {
     "kvm_async_pf_enabled": Entry(_async_pf, "arch/x86/kernel/kvm.c: kvm_guest_init()"),
     "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
     "sched_smt_present": Entry(_smt, "kernel/sched/core.c: sched_cpu_activate()"),
-    "timers_nohz_active": unless("nohz", ("off", "0"), "kernel/time/timer.c: timers_update_nohz()"),
-    "timers_migration_enabled": unless("nohz", ("off", "0"), "kernel/time/timer.c: timers_update_migration()"),
-    "hrtimer_highres_enabled_key": unless("highres", ("off", "0"), "kernel/time/hrtimer.c: hrtimer_switch_to_hres()"),
+    "timers_nohz_active": oneshot("nohz", "kernel/time/timer.c: timers_update_nohz()"),
+    "timers_migration_enabled": oneshot("nohz", "kernel/time/timer.c: timers_update_migration()"),
+    "hrtimer_highres_enabled_key": oneshot("highres", "kernel/time/hrtimer.c: hrtimer_switch_to_hres()"),
     "tmigr_exclude_isolated": always(True, "kernel/time/timer_migration.c: tmigr_init_isolation()"),
     "clocksource_read_inlined": Entry(_clocksource, "kernel/time/timekeeping.c: tk_switch_clocksource()"),
     "sk_dynamic_preempt_promote": Entry(_lazy, "kernel/sched/core.c: __sched_dynamic_update(), PREEMPT_RT's 6.12"),
