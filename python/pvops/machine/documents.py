@@ -91,12 +91,16 @@ def _value(key: str, value: object, name: str) -> str | int | list[str]:
     return words
 
 
+#: What `verify` saves of a guest of an image that names no function: whose guest it is cannot be told.
+_UNTOLD = {"guest": "guest"}
+
+
 def _hypervisor(value: str, name: str) -> str:
     """A hypervisor as a `Machine` names it; `MachineError` where the word is nearly one that is known.
 
     Others are taken as they are: the kernel runs below many that have no ops of their own.
     """
-    known = dict(zip(HYPERVISORS, HYPERVISORS, strict=True)) | DETECTED
+    known = dict(zip(HYPERVISORS, HYPERVISORS, strict=True)) | DETECTED | _UNTOLD
     by_case = {word.casefold(): hypervisor for word, hypervisor in known.items()}
     if (found := by_case.get(value.casefold())) is not None:
         return found
