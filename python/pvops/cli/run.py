@@ -7,18 +7,13 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from pvops.cli import output, pages, runs
+from pvops.cli.grammar.run import LOCK_OPTIONS
 from pvops.errors import RunError
 from pvops.render import terminal
 
 if TYPE_CHECKING:
     from pvops.emulate.guest.program import Program
     from pvops.emulate.job import Job
-
-#: Options that are for locks alone.
-_LOCKS = (
-    *("pcpus", "seed", "schedules", "bits", "turns", "think", "hold", "threshold", "quantum", "slice", "tick"),
-    *("scheduler", "tick_sleepers", "store_buffers", "user", "gantt", "mutant"),
-)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,6 +23,10 @@ def run(args: argparse.Namespace) -> int:
         from pvops.cli import run_locks
 
         return run_locks.run(args)
+    for name in LOCK_OPTIONS:
+        given = getattr(args, name)
+        if given is not None and given is not False:
+            raise RunError(f"--{name.replace('_', '-')} is for locks on several virtual CPUs: give --vcpus too")
     job = _job(args)
     if args.image is not None:
         return _write_image(args, job)
@@ -59,10 +58,6 @@ def _job(args: argparse.Namespace) -> Job:
     from pvops.emulate.guest import shipped, wide
     from pvops.emulate.job import Job
 
-    for name in _LOCKS:
-        given = getattr(args, name)
-        if given is not None and given is not False:
-            raise RunError(f"--{name.replace('_', '-')} is for locks on several virtual CPUs: give --vcpus too")
     both = (False, True)
     if args.instructions <= 0:
         raise RunError(f"--instructions {args.instructions}: at least one")

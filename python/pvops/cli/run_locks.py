@@ -13,20 +13,6 @@ from pvops.render import terminal
 if TYPE_CHECKING:
     from pvops.emulate.smp.job import LockJob
 
-_SETTING = (
-    "seed",
-    "turns",
-    "think",
-    "hold",
-    "quantum",
-    "slice",
-    "tick",
-    "scheduler",
-    "buffers",
-    "tick_sleepers",
-    "user",
-)
-
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
@@ -80,13 +66,13 @@ def _job(args: argparse.Namespace) -> LockJob:
     for name in names:
         locks.protocol(name)
     args.buffers = args.store_buffers
-    given = {name: getattr(args, name) for name in _SETTING if getattr(args, name) is not None}
-    pcpus = args.pcpus if args.pcpus is not None else max(args.vcpus // 2, 1)
+    args.pcpus = args.pcpus if args.pcpus is not None else max(args.vcpus // 2, 1)
+    given = {name: value for name in Setting._fields if (value := getattr(args, name, None)) is not None}
     return LockJob(
         names,
         tuple(args.backend),
         args.vcpus,
-        Setting(pcpus=pcpus, most=args.instructions, **given),
+        Setting(most=args.instructions, **given),
         schedules=args.schedules or 1,
         bits=(64,) if args.user else (32, 64) if args.bits is None else (args.bits,),
         patched=(False, True) if args.patched is None else (args.patched,),

@@ -6,6 +6,26 @@ import argparse
 
 from pvops.cli.grammar.common import Commands, command, formats, html
 
+#: What takes a number, for locks: name, what stands for the number, help.
+_NUMBERS = (
+    ("pcpus", "P", "physical CPUs (default: half of the virtual ones)"),
+    ("seed", "SEED", "of the schedule (default 1)"),
+    ("schedules", "N", "run so many, with seeds from --seed on (default 1)"),
+    ("bits", "32|64", "only kernels of this width"),
+    ("turns", "N", "acquisitions of each CPU (default 4)"),
+    ("think", "LOOPS", "between two acquisitions (default 4)"),
+    ("hold", "LOOPS", "in one (default 4)"),
+    ("threshold", "LOOKS", "looks at the lock before a waiter blocks (default 16)"),
+    ("quantum", "INSTRUCTIONS", "at a stretch, on the average (default 6)"),
+    ("slice", "CYCLES", "of the scheduler (default 400)"),
+    ("tick", "CYCLES", "from one timer interrupt of a CPU to the next, whose handler takes a lock (default: none)"),
+)
+#: What is for locks alone, beside ``--vcpus``, as the parsed arguments have it.
+LOCK_OPTIONS = (
+    *(name for name, _, _ in _NUMBERS),
+    *("scheduler", "user", "tick_sleepers", "store_buffers", "gantt", "mutant"),
+)
+
 
 def add(commands: Commands) -> None:
     parser = command(
@@ -69,20 +89,8 @@ def _locks(parser: argparse.ArgumentParser) -> None:
         "With --vcpus the guests are locks: every CPU takes one, and a hypervisor puts virtual CPUs on physical ones. "
         "A run is decided by its seed; cycles are a model (an instruction is one) and no time.",
     )
-    for name, metavar, what in (
-        ("vcpus", "N", "virtual CPUs, up to 32"),
-        ("pcpus", "P", "physical CPUs (default: half of the virtual ones)"),
-        ("seed", "SEED", "of the schedule (default 1)"),
-        ("schedules", "N", "run so many, with seeds from --seed on (default 1)"),
-        ("bits", "32|64", "only kernels of this width"),
-        ("turns", "N", "acquisitions of each CPU (default 4)"),
-        ("think", "LOOPS", "between two acquisitions (default 4)"),
-        ("hold", "LOOPS", "in one (default 4)"),
-        ("threshold", "LOOKS", "looks at the lock before a waiter blocks (default 16)"),
-        ("quantum", "INSTRUCTIONS", "at a stretch, on the average (default 6)"),
-        ("slice", "CYCLES", "of the scheduler (default 400)"),
-        ("tick", "CYCLES", "from one timer interrupt of a CPU to the next, whose handler takes a lock (default: none)"),
-    ):
+    group.add_argument("--vcpus", type=int, metavar="N", help="virtual CPUs, up to 32")
+    for name, metavar, what in _NUMBERS:
         group.add_argument(f"--{name}", type=int, metavar=metavar, help=what)
     group.add_argument("--scheduler", metavar="NAME", help="round-robin or credit (default)")
     group.add_argument(

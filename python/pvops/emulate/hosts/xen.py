@@ -29,6 +29,9 @@ class Xen(XenVcpu):
 
     ring = 1
     calls = CALLS
+    arguments = ("ebx", "ecx", "edx", "esi", "edi")
+    result = "eax"
+    msr = ("eax", "edx")
 
     def stub(self, number: int) -> bytes:
         # mov $number, %eax; int $0x82; ret. iret's saves eax, which is the guest's.
@@ -38,45 +41,23 @@ class Xen(XenVcpu):
     # Traps
 
     def interrupt(self, cpu: Cpu, number: int) -> bool:
-        if number != TRAP:
-            return False
-        call = cpu.get("eax")
-        name = CALLS.get(call)
-        if name is None:
-            cpu.stop("hypercall", f"unknown hypercall {call}: Xen returns -ENOSYS, which these guests do not read")
-            return True
-        self.called(name)
-        if name == "iret":
-            self._iret(cpu)
-        else:
-            words = [cpu.get(register) for register in ("ebx", "ecx", "edx", "esi", "edi")]
-            cpu.set("eax", self._do(cpu, name, words))
-        return True
+        return number == TRAP and self.hypercall(cpu, cpu.get("eax"))
 
-    def _do(self, cpu: Cpu, name: str, words: list[int]) -> int:
+    def carry_out(self, cpu: Cpu, name: str, words: list[int]) -> int:
         return _HANDLERS[name](self, cpu, words)
 
     def privileged(self, cpu: Cpu, code: bytes) -> bool:
         """emulate_privileged_op(): what a kernel in ring 1 may still write as if it were in ring 0."""
-        if code[0] == 0x0F and code[1] in (0x06, 0x09):  # clts, wbinvd
-            self.called("(emulated clts)" if code[1] == 0x06 else "(emulated wbinvd)")
-            self._cr0 &= ~TS if code[1] == 0x06 else -1
+        if code[:2] == b"\x0f\x06":
+            self.called("(emulated clts)")
+            self._cr0 &= ~TS
             cpu.skip(2)
         elif code[0] == 0x0F and code[1] in (0x20, 0x22):
             self.called("(emulated mov cr)")
             self._move(cpu, code)
             cpu.skip(3)
-        elif code[0] == 0x0F and code[1] in (0x30, 0x32):
-            self.called("(emulated msr)")
-            if code[1] == 0x32:
-                cpu.set("eax", 0)
-                cpu.set("edx", 0)
-            cpu.skip(2)
-        elif (fixup := self.image.fixup(cpu.get("eip"))) is not None:
-            self.called("(#GP to the guest)")
-            cpu.set("eip", fixup)
         else:
-            return False
+            return self.emulated(cpu, code)
         return True
 
     def _move(self, cpu: Cpu, code: bytes) -> None:
@@ -95,7 +76,7 @@ class Xen(XenVcpu):
 
     # Calls
 
-    def _iret(self, cpu: Cpu) -> None:
+    def iret(self, cpu: Cpu) -> None:
         """Back from an exception: eax, eip, cs, eflags; the interrupt flag goes into the event mask."""
         eax, eip, _, flags = (cpu.pop() for _ in range(4))
         cpu.set("eax", eax)
@@ -116,7 +97,7 @@ class Xen(XenVcpu):
                 cpu.stop("hypercall", f"unknown hypercall {cpu.word(entry)} in a multicall")
                 return ENOSYS
             self.called(name, queued=True)
-            cpu.set_word(entry + 4, self._do(cpu, name, [cpu.word(entry + 8 + 4 * k) for k in range(6)]))
+            cpu.set_word(entry + 4, self.carry_out(cpu, name, [cpu.word(entry + 8 + 4 * k) for k in range(6)]))
         return 0
 
     def _set_trap_table(self, cpu: Cpu, words: list[int]) -> int:
@@ -137,13 +118,7 @@ class Xen(XenVcpu):
         return 0
 
     def _update_va_mapping(self, cpu: Cpu, words: list[int]) -> int:
-        value = words[1] | (words[2] << 32 if self.pages.pae else 0)
-        at = self.pages.place(self._cr3, words[0])
-        if at is None:
-            cpu.stop("hypercall", f"update_va_mapping of {words[0]:#x}, which has no page table")
-            return -22
-        self.pages.set_entry(at, value)
-        return 0
+        return self._map(cpu, words[0], words[1] | (words[2] << 32 if self.pages.pae else 0))
 
     def _set_gdt(self, cpu: Cpu, words: list[int]) -> int:
         self._gdt_at = ((cpu.word(words[0]) << 12) + PAGE_OFFSET, words[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pvops.emulate.abi.xen import (
@@ -28,6 +28,11 @@ class XenVcpu(HostModel):
 
     name = "xen"
     entry = "xen_start_kernel"
+    #: The registers of a hypercall's arguments, and that of its result.
+    arguments: Sequence[str]
+    result: str
+    #: Where ``rdmsr`` leaves a value.
+    msr: tuple[str, str]
 
     def __init__(self, image: Guest) -> None:
         super().__init__(image)
@@ -73,7 +78,55 @@ class XenVcpu(HostModel):
         cpu.skip(7)
         return True
 
+    def hypercall(self, cpu: Cpu, number: int) -> bool:
+        """A call by its number; one that Xen has not ends the run."""
+        name = self.calls.get(number)
+        if name is None:
+            cpu.stop("hypercall", f"unknown hypercall {number}: Xen returns -ENOSYS, which these guests do not read")
+            return True
+        self.called(name)
+        if name == "iret":
+            self.iret(cpu)
+        else:
+            cpu.set(self.result, self.carry_out(cpu, name, [cpu.get(register) for register in self.arguments]))
+        return True
+
+    def iret(self, cpu: Cpu) -> None:
+        """Back from an exception or a system call, by what is on the stack."""
+        raise NotImplementedError
+
+    def carry_out(self, cpu: Cpu, name: str, words: list[int]) -> int:
+        """A call other than ``iret``; its result."""
+        raise NotImplementedError
+
+    def emulated(self, cpu: Cpu, code: bytes) -> bool:
+        """Of emulate_privileged_op() what both widths have: ``wbinvd``, MSRs, and the guest's own fixups."""
+        if code[:2] == b"\x0f\x09":
+            self.called("(emulated wbinvd)")
+            cpu.skip(2)
+        elif code[:2] in (b"\x0f\x30", b"\x0f\x32"):
+            self.called("(emulated msr)")
+            if code[1] == 0x32:
+                for register in self.msr:
+                    cpu.set(register, 0)
+            cpu.skip(2)
+        elif (fixup := self.image.fixup(cpu.get("pc"))) is not None:
+            self.called("(#GP to the guest)")
+            cpu.set("pc", fixup)
+        else:
+            return False
+        return True
+
     # Calls
+
+    def _map(self, cpu: Cpu, address: int, value: int) -> int:
+        """update_va_mapping: the entry of a page table by the address that it maps."""
+        at = self.pages.place(self._cr3, address)
+        if at is None:
+            cpu.stop("hypercall", f"update_va_mapping of {address:#x}, which has no page table")
+            return -22
+        self.pages.set_entry(at, value)
+        return 0
 
     def _nothing(self, cpu: Cpu, words: list[int]) -> int:
         """A call without effect on the state here."""

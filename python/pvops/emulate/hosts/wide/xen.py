@@ -42,6 +42,9 @@ class WideXen(XenVcpu, WideHost):
 
     ring = 3
     calls = CALLS_64
+    arguments = ("rdi", "rsi", "rdx", "r10", "r8")
+    result = "rax"
+    msr = ("rax", "rdx")
 
     def __init__(self, image: Guest) -> None:
         super().__init__(image)
@@ -60,20 +63,11 @@ class WideXen(XenVcpu, WideHost):
         """A hypercall of the kernel's; of user space a system call, which goes to the kernel's callback."""
         if self._in_user:
             return self._bounce(cpu, "syscall32" if (kind, cpu.get("cs")) == ("syscall", USER32_CS) else kind)
-        if kind != "syscall":
-            return False
-        number = cpu.get("eax")
-        name = CALLS_64.get(number)
-        if name is None:
-            cpu.stop("hypercall", f"unknown hypercall {number}: Xen returns -ENOSYS, which these guests do not read")
-            return True
-        self.called(name)
-        if name == "iret":
-            self._iret(cpu)
-        else:
-            words = [cpu.get(register) for register in ("rdi", "rsi", "rdx", "r10", "r8")]
-            cpu.set("rax", _HANDLERS[name](self, cpu, words))
-        return True
+        return kind == "syscall" and self.hypercall(cpu, cpu.get("eax"))
+
+    def carry_out(self, cpu: Cpu, name: str, words: list[int]) -> int:
+        assert isinstance(cpu, Cpu64)
+        return _HANDLERS[name](self, cpu, words)
 
     def _bounce(self, cpu: Cpu64, kind: str) -> bool:
         """create_bounce_frame(): to the kernel's callback, with rcx and r11 on its stack and events masked."""
@@ -110,8 +104,9 @@ class WideXen(XenVcpu, WideHost):
         assert isinstance(cpu, Cpu64)
         self._deliver(cpu, handler.address, (error,), disables=handler.disables)
 
-    def _iret(self, cpu: Cpu64) -> None:
+    def iret(self, cpu: Cpu) -> None:
         """do_iret(): rax, r11, rcx, flags, rip, cs, rflags, rsp, ss; to user space if the selector is of ring 3."""
+        assert isinstance(cpu, Cpu64)
         rax, r11, rcx, how, pc, code, flags, stack, _ = (cpu.pop() for _ in range(9))
         if code & 3 == 3:
             cpu.keep()
@@ -132,10 +127,7 @@ class WideXen(XenVcpu, WideHost):
         """emulate_privileged_op(): what a kernel in ring 3 may still do as if it were in ring 0."""
         if self._in_user:
             return False
-        if code[0] == 0x0F and code[1] == 0x09:
-            self.called("(emulated wbinvd)")
-            cpu.skip(2)
-        elif code[0] == 0x0F and code[1] in (0x20, 0x22) and code[2] >> 3 & 7 == 4:
+        if code[0] == 0x0F and code[1] in (0x20, 0x22) and code[2] >> 3 & 7 == 4:
             self.called("(emulated mov cr)")
             register = _REGISTERS[code[2] & 7]
             if code[1] == 0x20:
@@ -143,18 +135,8 @@ class WideXen(XenVcpu, WideHost):
             else:
                 self._cr4 = cpu.get(register)
             cpu.skip(3)
-        elif code[0] == 0x0F and code[1] in (0x30, 0x32):
-            self.called("(emulated msr)")
-            if code[1] == 0x32:
-                cpu.set("rax", 0)
-                cpu.set("rdx", 0)
-            cpu.skip(2)
-        elif (fixup := self.image.fixup(cpu.get("pc"))) is not None:
-            self.called("(#GP to the guest)")
-            cpu.set("pc", fixup)
-        else:
-            return False
-        return True
+            return True
+        return self.emulated(cpu, code)
 
     # Calls
 
@@ -171,7 +153,7 @@ class WideXen(XenVcpu, WideHost):
                 cpu.stop("hypercall", f"unknown hypercall {cpu.pointer(entry)} in a multicall")
                 return ENOSYS
             self.called(name, queued=True)
-            result = _HANDLERS[name](self, cpu, [cpu.pointer(entry + 16 + 8 * k) for k in range(5)])
+            result = self.carry_out(cpu, name, [cpu.pointer(entry + 16 + 8 * k) for k in range(5)])
             cpu.write(entry + 8, (result & (1 << 64) - 1).to_bytes(8, "little"))
         return 0
 
@@ -209,12 +191,7 @@ class WideXen(XenVcpu, WideHost):
         return 0
 
     def _update_va_mapping(self, cpu: Cpu64, words: list[int]) -> int:
-        at = self.pages.place(self._cr3, words[0])
-        if at is None:
-            cpu.stop("hypercall", f"update_va_mapping of {words[0]:#x}, which has no page table")
-            return -22
-        self.pages.set_entry(at, words[1])
-        return 0
+        return self._map(cpu, words[0], words[1])
 
     def _set_gdt(self, cpu: Cpu64, words: list[int]) -> int:
         self._gdt_at = ((cpu.pointer(words[0]) << 12) + self.offset, min(words[1] & 0xFFFF, 512))
