@@ -53,7 +53,19 @@ impl<'a> Code<'a> {
     }
 
     /// Fails unless `len` bytes of code are at this address.
+    #[inline]
     pub fn holds(&self, address: u64, len: usize) -> Result<&'a [u8]> {
+        let held = |range: &Range<'a>| {
+            let at = usize::try_from(address.checked_sub(range.start)?).ok()?;
+            range.bytes.get(at..)?.get(..len)
+        };
+        match self.ranges.get(self.largest).and_then(held) {
+            Some(held) => Ok(held),
+            None => self.holds_elsewhere(address, len),
+        }
+    }
+
+    fn holds_elsewhere(&self, address: u64, len: usize) -> Result<&'a [u8]> {
         let Some(rest) = self.from(address) else {
             return Err(Error::table("the site lies in no executable section").at_address(address));
         };

@@ -35,7 +35,8 @@ pub(crate) fn read(code: &Code<'_>) -> Result<Vec<u64>> {
         let starts = |(_, site): &(usize, u64)| code.from(site.wrapping_sub(behind)).is_some_and(|c| c[0] == CALL);
         rows().filter(starts).count()
     };
-    let behind = u64::from(calls(1) > calls(0));
+    let at = calls(0);
+    let behind = u64::from(at < rows().count() && calls(1) > at);
     let mut sites = Vec::with_capacity(table.bytes.len() / word);
     for (row, site) in rows() {
         let placed = |e: Error| e.in_section(TABLE).in_file(code.image().name()).at_row(row);

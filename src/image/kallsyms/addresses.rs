@@ -51,16 +51,44 @@ struct Reading<'a> {
     /// The base that offsets are relative to: the lowest address of a symbol that is not absolute
     /// (`record_relative_base` in scripts/kallsyms.c), which need not be listed (without KALLSYMS_ALL).
     base: Option<u64>,
-    address: Box<dyn Fn(usize, u64) -> u64>,
+    how: How,
+    mask: u64,
+}
+
+/// What the numbers of a table say.
+#[derive(Clone, Copy)]
+enum How {
+    Address,
+    /// Offsets from the base.
+    Relative(u64),
+    /// Below 0, offsets below the base; else addresses.
+    AbsolutePercpu(u64),
+    /// Offsets from where each stands; the first stands here.
+    PlaceRelative(u64),
 }
 
 impl Reading<'_> {
+    /// The address of a symbol by its place in the table, and its number there.
+    fn address(&self, place: usize, number: u64) -> u64 {
+        let signed = i64::from(number as u32 as i32);
+        let address = match self.how {
+            How::Address => number,
+            How::Relative(base) => base.wrapping_add(number),
+            How::AbsolutePercpu(_) if signed >= 0 => number,
+            How::AbsolutePercpu(base) => base.wrapping_sub(1).wrapping_sub(signed as u64),
+            How::PlaceRelative(start) => start.wrapping_add(4 * place as u64).wrapping_add(signed as u64),
+        };
+        address & self.mask
+    }
+
     /// The address of each symbol.
     fn addresses(&self) -> impl Iterator<Item = u64> {
         self.table.chunks_exact(self.size).enumerate().map(|(i, bytes)| {
-            let mut number = [0; 8];
-            number[..self.size].copy_from_slice(bytes);
-            (self.address)(i, u64::from_le_bytes(number))
+            let number = match *bytes {
+                [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+                _ => bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+            };
+            self.address(i, number)
         })
     }
 }
@@ -124,33 +152,26 @@ fn readings<'a>(view: &'a View<'_>, layout: &Layout) -> Vec<Reading<'a>> {
     let (n, word) = (layout.count, view.word);
     let mask = if word == 4 { u64::from(u32::MAX) } else { u64::MAX };
     let mut readings = Vec::new();
-    let mut add = |what, at: usize, size, base, address: Box<dyn Fn(usize, u64) -> u64>| {
+    let mut add = |what, at: usize, size, base, how| {
         if let Some(table) = view.table(at, n, size) {
-            readings.push(Reading { what, table, size, base, address });
+            readings.push(Reading { what, table, size, base, how, mask });
         }
     };
-    let signed = |offset: u64| offset as u32 as i32;
     // Before the count (up to 6.3): offsets and their base, or addresses. After the token index: offsets, then the base.
     let before = layout.count_at.checked_sub(word).and_then(|base| Some((base.checked_sub(view.padded(4 * n))?, base)));
     let after = Some((layout.end, layout.end + view.padded(4 * n)));
     for (offsets, base_at) in [before, after].into_iter().flatten() {
         if let Some(base) = view.number(base_at, word) {
-            add("relative", offsets, 4, Some(base), Box::new(move |_, o| base.wrapping_add(o) & mask));
-            let absolute_percpu = move |_, o| match u64::try_from(signed(o)) {
-                Ok(absolute) => absolute,
-                Err(_) => base.wrapping_sub(1).wrapping_sub(i64::from(signed(o)) as u64) & mask,
-            };
-            add("relative with absolute per-CPU symbols", offsets, 4, Some(base), Box::new(absolute_percpu));
+            add("relative", offsets, 4, Some(base), How::Relative(base));
+            add("relative with absolute per-CPU symbols", offsets, 4, Some(base), How::AbsolutePercpu(base));
         }
     }
     if let Some(addresses) = layout.count_at.checked_sub(n * word) {
-        add("absolute", addresses, word, None, Box::new(|_, address| address));
+        add("absolute", addresses, word, None, How::Address);
     }
-    let place = view.address(layout.end);
-    let relative = move |i, o| place.wrapping_add(4 * i as u64).wrapping_add(i64::from(signed(o)) as u64) & mask;
-    add("place-relative", layout.end, 4, None, Box::new(relative));
+    add("place-relative", layout.end, 4, None, How::PlaceRelative(view.address(layout.end)));
     if word == 4 {
-        add("absolute after the token index", layout.end, 4, None, Box::new(|_, address| address));
+        add("absolute after the token index", layout.end, 4, None, How::Address);
     }
     readings
 }
