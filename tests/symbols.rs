@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod elfwriter;
 mod symbols_support;
 
+use elfwriter::{ElfWriter, flags};
 use proptest::prelude::*;
 use pvops::image::kallsyms::{Region, SymbolKind, Symbols};
+use pvops::image::{Bits, Image};
 use pvops::{ErrorKind, Result};
 use symbols_support::kallsyms::{Addresses, Layout, List, encode, layouts};
 use symbols_support::{open, regions, root};
@@ -78,6 +81,19 @@ fn the_base_need_not_be_listed() {
         tables[offsets..offsets + 4].copy_from_slice(&0x330_u32.to_le_bytes());
         list[0].0 += 0x330;
         assert_same(&find(&tables, layout.word).unwrap().unwrap(), &list, "without _text");
+    }
+}
+
+#[test]
+fn a_list_of_bounds_names_no_function() {
+    let layout = layouts(8)[6];
+    let text = vec![0xcc; 0x80_0000];
+    for (count, named) in [(6, false), (127, false), (128, true)] {
+        let (tables, _) = encode(&sample(count, layout), layout, PLACES[1].2, b"");
+        let file = ElfWriter::new(Bits::B64).section(".text", PLACES[1].1, flags::TEXT, &text);
+        let file = file.section(".rodata", PLACES[1].2, flags::RODATA, &tables).build();
+        let image = Image::from_bytes("made", file).unwrap();
+        assert_eq!(image.symbols().unwrap().map(Symbols::len), named.then_some(count), "{count} of 8 MiB");
     }
 }
 

@@ -7,9 +7,13 @@ use super::relocation::Relocations;
 use super::relocations;
 use crate::error::Result;
 
+/// Bytes of text for each symbol, at most: kernels have some hundred. A list with fewer names the text's bounds and no
+/// function, and whoever made it wanted none named.
+const MOST_A_SYMBOL: u64 = 0x10000;
+
 impl Image {
     /// The kernel's symbols: those of `.symtab` where the ELF file has one, else the kallsyms embedded in the image;
-    /// `None` where it has neither.
+    /// `None` where it has neither, or a list that names no function.
     pub fn symbols(&self) -> Result<Option<&Symbols>> {
         let found = self.symbols.get_or_init(|| self.find_symbols().map_err(|e| e.in_file(self.name())));
         found.as_ref().map(Option::as_ref).map_err(Clone::clone)
@@ -53,6 +57,8 @@ impl Image {
                 executable: s.executable,
             })
             .collect();
-        Symbols::find(&regions, self.bits().word())
+        let found = Symbols::find(&regions, self.bits().word())?;
+        let text = self.section(".text").map_or(0, |section| section.size);
+        Ok(found.filter(|symbols| symbols.len() as u64 * MOST_A_SYMBOL >= text))
     }
 }

@@ -265,7 +265,10 @@ class Backend(Unchanging):
             raise OpsError(f"backend {self.name} has no rules for era {fill.era} (it has {', '.join(self.eras)})")
         if steps and self.needs and not any(fill.image.address_of(symbol) for symbol in self.needs.split("|")):
             symbol = self.needs.partition("|")[0]
-            raise OpsError(f"this kernel is built without {self.title} (no symbol {symbol})")
+            # Every kernel has these: an image that names neither hides the others too.
+            named = any(fill.image.address_of(name) is not None for name in ("start_kernel", "_stext"))
+            what = "this kernel is built without" if named else "the image names no function of"
+            raise OpsError(f"{what} {self.title} (no symbol {symbol})")
         return steps
 
     def _assign(self, step: Assign, fill: Fill, when: Verdict, slot: Slot) -> Slot:
