@@ -19,6 +19,7 @@ from pvops import sample
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
 from pvops.plan.diff import Comparison, compare
+from pvops.plan.plan import Plan
 
 _VOID = frozenset({"meta", "br"})
 
@@ -236,3 +237,18 @@ def test_a_side_may_be_the_cpu_of_which_nothing_is_known(tmp_path: Path) -> None
     found = difference(image, "native:baseline", "native:intel-haswell")
     assert [found[side]["name"] for side in "ab"] == ["native:baseline", "native:intel-haswell"]
     assert pvops("diff", image, "baseline", "native", "--machine", "baseline").returncode == 0
+
+
+def test_what_a_plan_has_of_passes_is_counted_once_and_not_for_each_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = package.open(sample.build("6.1", 64, tables=True).elf)
+    asked: list[Plan] = []
+    by_pass = Plan.by_pass
+
+    def counted(plan: Plan) -> list[tuple[str, int]]:
+        asked.append(plan)
+        return by_pass(plan)
+
+    monkeypatch.setattr(Plan, "by_pass", counted)
+    sides = kernel.plan("native", machine="baseline"), kernel.plan("kvm", machine="intel-haswell")
+    assert len(compare(*sides).sites) > 10
+    assert len(asked) == len(sides)

@@ -80,7 +80,5 @@ def test_calls_are_not_counted_in_an_image_that_names_no_function(symbols: int, 
 
 def test_a_backend_of_an_image_without_names_is_not_said_to_be_missing() -> None:
     bare = without_symbols(sample.build("6.1", 64).elf)
-    with pytest.raises(
-        OpsError, match=r"^the image names no function of KVM guest support"
-    ):
+    with pytest.raises(OpsError, match=r"^the image names no function of KVM guest support"):
         bare.plan("kvm")

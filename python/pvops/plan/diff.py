@@ -235,13 +235,15 @@ class _Writes:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.order = {table: place for place, table in enumerate(plan.tables())}
+        self.passes = {name for name, _ in plan.by_pass()}
         self._said: dict[tuple[object, ...], tuple[str, ...]] = {}
 
     def reasons(self, writes: Sequence[RawWrite], table: str, changed: bool) -> tuple[str, ...]:
         """Why the writes are what they are; where there is none, why that pass does nothing here."""
         if not writes:
-            passes = dict(self.plan.by_pass())
-            why = "writes nothing here" if table in passes else "does not run on this boot, or writes nothing at all"
+            why = (
+                "writes nothing here" if table in self.passes else "does not run on this boot, or writes nothing at all"
+            )
             return (f"{table} {why}; {'another pass did' if changed else 'the bytes stay as built'}",)
         said: list[str] = []
         for raw in writes:
