@@ -121,7 +121,7 @@ def test_a_guest_that_ends_badly_is_told(tmp_path: Path) -> None:
     [
         (["nothing"], "no guest nothing (there are boot, switch, lock, tour, tour64)"),
         (["--era", "6.1"], "no guests of era 6.1"),
-        (["--backend", "bochs"], "no guest of seed runs under bochs"),
+        (["--backend", "bochs"], "runs under bochs (there are native, lguest, xen"),
         (["--nops", "k9"], "no nop table k9"),
         (["--without", "lock"], "CONFIG_PARAVIRT_LOCK"),
         (["--length", "999"], "254"),

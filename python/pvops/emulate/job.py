@@ -10,7 +10,7 @@ from pvops.emulate import hosts
 from pvops.emulate.guest import wide
 from pvops.emulate.guest.image import ERAS, GuestImage
 from pvops.emulate.session import Result, run
-from pvops.errors import RunError
+from pvops.errors import RunError, there_are
 from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -76,10 +76,11 @@ def results(job: Job) -> Iterator[Result]:
         RunError: as `images`; or there is no such backend, in any of the eras.
     """
     built = list(images(job))
+    known = dict.fromkeys(name for image in built for name in hosts.below(image))
     for backend in job.backends:
-        if built and not any(backend in hosts.below(image) for image in built):
-            hosts.of(backend, built[0].era)
-            raise RunError(f"no guest of {built[0].era} runs under {backend}")
+        if built and backend not in known:
+            eras = " or ".join(dict.fromkeys(image.era for image in built))
+            raise RunError(f"no guest of {eras} runs under {backend}{there_are(backend, known)}")
     for image in built:
         for backend, host in hosts.below(image).items():
             if job.backends and backend not in job.backends:

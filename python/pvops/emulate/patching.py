@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import pvops._core as _core
-from pvops.errors import RunError
+from pvops.errors import RunError, there_are
 from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ def plan(
     Raises:
         RunError: the patch function is none that is known, or the nop table is none of the era's.
     """
-    if nops not in NOPS or (nops == "p6" and image.era == "seed"):
-        raise RunError(f"no nop table {nops} in {image.era}")
+    known = [name for name in NOPS if name != "p6" or image.era != "seed"]
+    if nops not in known:
+        raise RunError(f"no nop table {nops} in {image.era}{there_are(nops, known)}")
     function = patch_function(image, image.place(pointers["pv_init_ops.patch"]), placed)
     return planned(image, pointers, function, nops, features)
 

@@ -188,7 +188,8 @@ def cases(
         having = [name for name, mutants in known.items() if mutant in mutants]
         if not having:
             every = dict.fromkeys(name for mutants in known.values() for name in mutants)
-            raise LockError(f"there is no mutant {mutant}{nearest(mutant, every)}: there are {', '.join(every)}")
+            near = nearest(mutant, (*every, ALL, "none"))
+            raise LockError(f"there is no mutant {mutant}{near}: there are {', '.join(every)}")
         if protocol is not None and protocol not in having:
             raise LockError(f"{protocol} has no mutant {mutant}; it has {', '.join(known[protocol])}")
     found: dict[tuple[object, ...], Check] = {}

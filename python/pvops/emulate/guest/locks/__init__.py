@@ -42,5 +42,5 @@ def having(mutant: str) -> tuple[str, ...]:
     found = tuple(name for name in NAMES if mutant in mutants[name])
     if not found:
         every = dict.fromkeys(each for of_one in mutants.values() for each in of_one)
-        raise RunError(f"no lock has a mutant {mutant}{there_are(mutant, every)}")
+        raise RunError(f"no lock has a mutant {mutant}{there_are(mutant, (*every, ALL, 'none'))}")
     return found
