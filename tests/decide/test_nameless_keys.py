@@ -9,6 +9,7 @@ import pytest
 from image import small
 from pvops.assembler.elf import ALLOC, ElfSection
 from pvops.decide.keys import predict_keys
+from pvops.decide.netfilter import KeyArray, unnamed
 from pvops.decide.prediction import predict
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
@@ -57,3 +58,36 @@ def test_a_function_alone_that_returns_its_key_is_any() -> None:
 @pytest.mark.parametrize(("cmdline", "on"), [("quiet", True), ("nohz=off", False)])
 def test_migration_of_timers_is_told_by_what_is_asked_next(cmdline: str, on: bool) -> None:
     assert enabled(kernel(PINNED, 1), cmdline=cmdline) == ("timers_migration_enabled", on)
+
+
+#: Key → code behind a label of it, and a log that says what it is.
+CODES = {
+    "crng_is_ready": ("e90a000000 b801000000 e900000000 833d0000000001 0f97c0", "random: crng init done"),
+    "cr_pinning": ("e90d000000 f7c700000100 742d", "any"),
+    "__use_tsc": ("e973000000 55 4889e5 0f31 65ff05", "any"),
+    "check_pages_enabled": ("0f1f440000 31c0 48c7431800000000", "mem auto-init: heap alloc:on, heap free:off"),
+    "clocksource_read_inlined": ("e96f000000 0f31 909090 48c1e220", "clocksource: Switched to clocksource tsc"),
+}
+
+
+@pytest.mark.parametrize(("key", "code", "log"), [(key, *said) for key, said in CODES.items()])
+def test_what_stands_behind_a_label_tells_its_key(key: str, code: str, log: str) -> None:
+    opened = kernel(bytes.fromhex(code), 6)
+    assert enabled(opened, dmesg=f"[    1.2] {log}\n", flags="fpu tsc") == (key, True)
+
+
+def test_the_array_of_netfilters_keys_is_told_by_its_gaps() -> None:
+    base, key, hooks = 0x1000, 16, 5
+    of_ipv4 = [base + (2 * hooks + hook) * key for hook in range(5)]
+    of_arp = [base + (3 * hooks + hook) * key for hook in range(2)]
+    of_ipv6 = [base + (10 * hooks + hook) * key for hook in range(5)]
+    array = KeyArray(base, key, hooks)
+    assert unnamed([*of_ipv4, *of_arp], of_ipv4) == array
+    assert (array.place(of_ipv6[4]), array.at(10, 4)) == ((10, 4), of_ipv6[4])
+    dense = [0x8000 + key * index for index in range(200)]
+    assert unnamed(dense, dense) is None
+    # Another array that lies so, without IPv6's hooks.
+    other = [at + 0x4000 for at in (*of_ipv4, *of_arp)]
+    both = [*of_ipv4, *of_arp, *other]
+    assert unnamed(both, both) is None
+    assert unnamed([*both, *of_ipv6], both) == array

@@ -6,12 +6,12 @@ keeps what the image is built with: most keys are only ever turned by user space
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pvops.decide import debugging, lsm, netfilter
 from pvops.decide.calls import PREFIX, CallTarget, calls, unnamed
+from pvops.decide.key_codes import by_code
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES, by_place
 from pvops.image import uses
@@ -102,7 +102,7 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
     packets = netfilter.registered(kernel, words.facts.version)
     keys = {found[0]: found for found in kernel.keep(_keys)}
     messages = debugging.printed(kernel, words.facts, keys)
-    array = netfilter.unnamed(keys, keys) if packets and not kernel.image.symbol_count() else None
+    array = netfilter.unnamed(keys, keys) if not kernel.image.symbol_count() else None
 
     def state(address: int) -> KeyState:
         _, initial, place, sites = keys[address]
@@ -133,6 +133,8 @@ def _keys(kernel: KernelImage) -> list[tuple[int, bool, tuple[str, int] | None, 
 
 #: Keys in arrays, which `netfilter` tells apart.
 _BY_PLACE = frozenset({"nf_hooks_needed"})
+#: NFPROTO_NUMPROTO, NF_MAX_HOOKS.
+_PROTOCOLS, _HOOKS = 13, 5
 
 
 class _Key(NamedTuple):
@@ -170,8 +172,12 @@ def _state(
             return KeyState(key, shown, answer.best, initial, f"rule net/netfilter/core.c: {answer.source}")
     if found is None:
         point = uses.tracepoint(kernel, key)
-        guessed = f"__tracepoint_{point}" if point else by_place(of.functions(kernel)) or _by_code(kernel, sites)
+        guessed = f"__tracepoint_{point}" if point else by_place(of.functions(kernel)) or by_code(kernel, sites)
         found = (guessed, 0) if guessed else None
+        protocol, hook = array.place(key) if array is not None and not guessed else (-1, 0)
+        if 0 <= protocol < _PROTOCOLS:
+            # As in an array of 5 hooks a protocol and keys of 16 bytes.
+            found = ("nf_hooks_needed", (protocol * _HOOKS + hook) * 16)
     if found is None:
         return KeyState(key, None, initial, initial, _BUILT)
     name, offset = found
@@ -183,28 +189,6 @@ def _state(
         if answer is not None and answer.value is not None:
             return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
     return KeyState(key, shown, initial, initial, _BUILT)
-
-
-def _by_code(kernel: KernelImage, sites: list[int]) -> str | None:
-    """A key where nothing is named, by what stands behind its labels.
-
-    native_sched_clock() reads the TSC at once. sched_clock_stable() returns 1 or 0, and its key has more labels.
-    get_timer_this_cpu_base() and others ask next whether a timer is pinned (kernel/time/timer.c, 4.17 to 6.8).
-    """
-    codes = [kernel.image.read(site, _CODE) or b"" for site in sites]
-    if len(codes) == 1 and codes[0][5:7] == b"\x0f\x31":
-        return "__use_tsc"
-    if len(codes) >= _STABLE_LABELS and any(_STABLE.match(code) for code in codes):
-        return "__sched_clock_stable"
-    return "timers_migration_enabled" if any(_PINNED.match(code) for code in codes) else None
-
-
-#: ``jmp 1f; mov $1,%eax; ret; 1: xor %eax,%eax; ret``, int3 behind each where straight-line speculation is stopped.
-_STABLE = re.compile(rb"\xe9[\x06\x07]\0\0\0\xb8\x01\0\0\0\xc3\xcc?\x31\xc0\xc3", re.DOTALL)
-_STABLE_LABELS = 3
-#: ``jmp 1f; test $TIMER_PINNED, …``.
-_PINNED = re.compile(rb"\xe9....(?:\x41?\xf7[\xc0-\xc7]|\xa9)\0\0\x10\0", re.DOTALL)
-_CODE = 16
 
 
 def predict_calls(words: FeatureWords, kernel: KernelImage) -> States[CallState, int]:

@@ -110,6 +110,10 @@ class KeyArray(NamedTuple):
     key: int
     hooks: int
 
+    def at(self, protocol: int, hook: int) -> int:
+        """The address of a key."""
+        return self.base + (protocol * self.hooks + hook) * self.key
+
     def place(self, address: int) -> tuple[int, int]:
         """The protocol and hook of a key; a protocol that there is not where it is none of the array."""
         at, rest = divmod(address - self.base, self.key)
@@ -124,16 +128,23 @@ def unnamed(addresses: Container[int], first: Iterable[int]) -> KeyArray | None:
         first: those that may be that of IPv4's first hook.
 
     Returns:
-        The array; None where no keys, or those of several arrays, lie so.
+        The array; of several that where IPv6's lie too. None where no keys, or those of several arrays, lie so.
     """
     found = []
-    for address in first:
-        for hooks in _MAX_HOOKS:
-            for key in _KEYS:
-                base = address - _IPV4 * hooks * key
-                asked = (*((_IPV4, hook) for hook in range(5)), (_ARP, 0), (_ARP, 1))
-                if all(base + (protocol * hooks + hook) * key in addresses for protocol, hook in asked):
-                    found.append(KeyArray(base, key, hooks))
+    asked = (*((_IPV4, hook) for hook in range(5)), (_ARP, 0), (_ARP, 1))
+    # No protocol has these numbers: keys without a gap there are those of other arrays.
+    never = ((4, 0), (4, 1), (6, 0), (6, 1))
+    for key in _KEYS:
+        # Nothing asks for a hook of the protocol before, NFPROTO_INET.
+        for address in (at for at in first if at - key not in addresses and at + key in addresses):
+            for hooks in _MAX_HOOKS:
+                array = KeyArray(address - _IPV4 * hooks * key, key, hooks)
+                if all(array.at(*place) in addresses for place in asked) and not any(
+                    array.at(*place) in addresses for place in never
+                ):
+                    found.append(array)
+    if len(found) > 1:
+        found = [array for array in found if all(array.at(_IPV6, hook) in addresses for hook in range(5))]
     return found[0] if len(found) == 1 else None
 
 

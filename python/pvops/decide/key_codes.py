@@ -1,0 +1,52 @@
+"""Keys of an image without symbols, by the code behind their labels.
+
+| key | is known by |
+|---|---|
+| ``__use_tsc`` | native_sched_clock(), which reads the TSC at once |
+| ``clocksource_read_inlined`` | rdtsc_ordered(), which has room for a fence behind it (7.1) |
+| ``__sched_clock_stable`` | sched_clock_stable(), which returns 1 or 0 |
+| ``crng_is_ready`` | rng_is_initialized(), which returns 1 or compares ``crng_init`` (5.18) |
+| ``cr_pinning`` | native_write_cr0(), which asks next for X86_CR0_WP |
+| ``virt_spin_lock_key`` | virt_spin_lock(), which tries to take the lock from 0 to 1 |
+| ``check_pages_enabled`` | free_tail_page_prepare(), which sets ``page->mapping`` to NULL (6.2) |
+| ``timers_migration_enabled`` | get_timer_this_cpu_base() and others, which ask if a timer is pinned (4.17 to 6.8) |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pvops.image.view import KernelView
+
+#: A label as built, a jump or a no-op; a return, with int3 behind it where straight-line speculation is stopped.
+_JUMP = rb"(?:\xeb.|\xe9....)"
+_LABEL = rb"(?:\xeb.|\xe9....|\x66\x90|\x0f\x1f\x44\x00\x00)"
+_RETURN = rb"(?:\xc3\xcc{0,4}|\xe9....)"
+_RETURNS_1 = rb"\xb8\x01\x00\x00\x00" + _RETURN
+
+#: Key, code from a label on, how many labels the key has at least.
+_CODES = tuple(
+    (key, re.compile(code, re.DOTALL), labels)
+    for key, code, labels in (
+        ("clocksource_read_inlined", _LABEL + rb"\x0f\x31\x90\x90\x90\x48", 2),
+        ("__use_tsc", _LABEL + rb"(?:\x55\x48\x89\xe5)?\x0f\x31(?!\x90\x90\x90)", 1),
+        ("__sched_clock_stable", _JUMP + _RETURNS_1 + rb"\x31\xc0" + _RETURN, 3),
+        ("crng_is_ready", _LABEL + _RETURNS_1 + rb"\x83\x3d....\x01\x0f[\x97\x9f]\xc0", 3),
+        ("cr_pinning", _LABEL + rb"\xf7\xc7\x00\x00\x01\x00", 1),
+        ("virt_spin_lock_key", _LABEL + rb"\xba\x01\x00\x00\x00\x8b[\x00-\x07]\x85\xc0", 1),
+        ("check_pages_enabled", _LABEL + rb"(?:\x31\xc0)?\x48\xc7[\x40-\x47]\x18\x00\x00\x00\x00", 6),
+        ("timers_migration_enabled", _JUMP + rb"(?:\x41?\xf7[\xc0-\xc7]|\xa9)\x00\x00\x10\x00", 1),
+    )
+)
+_BYTES = 32
+
+
+def by_code(kernel: KernelView, sites: list[int]) -> str | None:
+    """The key whose labels these are, or None."""
+    codes = [kernel.image.read(site, _BYTES) or b"" for site in sites]
+    for key, code, labels in _CODES:
+        if len(codes) >= labels and any(code.match(here) for here in codes):
+            return key
+    return None
