@@ -63,6 +63,11 @@ MORE = (
     Mode("native-epyc-smp2-ibpb", "EPYC-Rome", 2, "retbleed=ibpb"),
     Mode("native-epyc-smp2-nosmt", "EPYC-Rome", 2, "nosmt"),
     Mode("native-max-smp2-cleared", "max", 2, "clearcpuid=smap,erms,xsaves nopti"),
+    # Options that turn keys of other code than mitigations.
+    Mode("native-max-smp2-selinux", "max", 2, "lsm=selinux,bpf init_on_free=1 page_poison=1 slub_debug=FZ psi=0"),
+    Mode("native-max-smp2-poll", "max", 2, "lsm= cgroup_disable=memory nohz=off highres=off preempt=none idle=poll"),
+    Mode("native-max-smp2-stats", "max", 2, "preempt=lazy isolcpus=1 nohz_full=1 schedstats=enable delayacct"),
+    Mode("native-max-smp2-messages", "max", 2, 'dyndbg="file drivers/acpi/* +p" numa_balancing=enable log_buf_len=4M'),
     Mode("kvm-max-smp1", "max", 1, hypervisor="kvm"),
     Mode("kvm-max-smp2", "max", 2, hypervisor="kvm"),
     Mode("kvm-epyc-smp2", "EPYC-Rome", 2, hypervisor="kvm"),

@@ -8,7 +8,9 @@ import pytest
 
 from image import small
 from pvops.assembler.elf import ALLOC, EXECUTE, ElfSection
+from pvops.decide.answers import Facts
 from pvops.decide.keys import predict_calls, predict_keys
+from pvops.decide.lsm import order
 from pvops.decide.prediction import predict
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
@@ -107,3 +109,27 @@ def test_without_a_log_the_modules_are_those_that_register() -> None:
     words = predict(Machine.from_dict({"cmdline": "lsm=yama"}), opened)
     on = [row for row in range(ROWS) if predict_keys(words, opened)[ACTIVE + 16 * row].enabled]
     assert on == sorted([*range(0, ROWS, MODULES), *range(1, MODULES * YAMA, MODULES)])
+
+
+BUILT = frozenset(
+    {"lockdown", "capability", "landlock", "yama", "apparmor", "selinux", "smack", "tomoyo", "bpf", "ima"}
+)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "modules"),
+    [
+        ("quiet", "landlock yama apparmor tomoyo bpf"),
+        ("apparmor=0", "landlock yama selinux tomoyo bpf"),
+        ("security=selinux", "landlock yama selinux bpf"),
+        ("security=tomoyo", "landlock yama tomoyo bpf"),
+        ("security=none", "landlock yama bpf"),
+        ("lsm=bpf,smack,selinux", "bpf smack"),
+        ("lsm=yama security=selinux", "yama"),
+        ("lsm=", ""),
+    ],
+)
+def test_the_command_line_orders_modules_where_no_log_does(cmdline: str, modules: str) -> None:
+    facts = Facts(Machine(cmdline=cmdline), (7, 2), 64)
+    found, _ = order(small.kernel(b"\x90" * 64), facts, BUILT)
+    assert found == ["lockdown", "capability", *modules.split(), "ima"]

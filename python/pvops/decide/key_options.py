@@ -137,6 +137,7 @@ RULES: Mapping[str, Entry] = {
     "sched_schedstats": Entry(_schedstats, "kernel/sched/core.c: setup_schedstats()"),
     "sched_numa_balancing": Entry(_balances, "mm/mempolicy.c: check_numabalancing_enable()"),
     "page_alloc_shuffle_key": switched("page_alloc.shuffle", "mm/shuffle.c: shuffle_store()"),
+    "zswap_ever_enabled": switched("zswap.enabled", "mm/zswap.c: zswap_setup()"),
     "delayacct_key": Entry(_delays, "kernel/delayacct.c: delayacct_init()"),
     "io_cgrp_subsys_enabled_key": Entry(_controller("io", "blkio"), _CGROUPS),
     **{f"{name}_cgrp_subsys_enabled_key": Entry(_controller(name), _CGROUPS) for name in _CONTROLLERS},

@@ -26,6 +26,8 @@ _LIST = 3
 _FIRST = ("lockdown", "capability")
 _LAST = ("ima", "evm")
 _EXCLUSIVE = ("apparmor", "selinux", "smack")
+#: LSM_FLAG_LEGACY_MAJOR: ``security=`` turns off all of them but the one it names.
+_MAJOR = (*_EXCLUSIVE, "tomoyo")
 _SAID = "LSM: initializing lsm="
 
 
@@ -49,20 +51,22 @@ def order(kernel: KernelImage, facts: Facts, built: frozenset[str]) -> tuple[lis
     """The modules in the order in which they are initialised.
 
     From the log where it says so, else as ordered_lsm_parse() does: lockdown early, capability, the list of ``lsm=`` or
-    CONFIG_LSM with the first exclusive module only, then those that want to be last.
+    CONFIG_LSM with the first exclusive module only, then those that want to be last. Of the old major modules
+    ``security=`` leaves one.
     """
     line = facts.machine.logged(_SAID)
     if line:
         return line[len(_SAID) :].strip().split(","), f'log: "{line.strip()}"'
     given, source = facts.option("lsm"), "lsm= on the command line"
+    legacy = facts.option("security") if given is None else None
     if given is None:
-        given, source = _builtin(kernel), "CONFIG_LSM"
+        given, source = _builtin(kernel), "CONFIG_LSM" if legacy is None else f"CONFIG_LSM and security={legacy}"
+    wanted = [name for name in given.split(",") if legacy is None or name not in _MAJOR or name == legacy]
+    if legacy in _MAJOR and legacy not in wanted:
+        wanted.append(legacy)
     chosen: list[str] = [name for name in _FIRST if name in built]
-    exclusive = next((n for n in given.split(",") if n in _EXCLUSIVE and n in built and facts.option(n) != "0"), None)
-    legacy = facts.option("security")
-    if facts.option("lsm") is None and legacy in _EXCLUSIVE:
-        exclusive = legacy
-    for name in given.split(","):
+    exclusive = next((n for n in wanted if n in _EXCLUSIVE and n in built and facts.option(n) != "0"), None)
+    for name in wanted:
         if name in built and name not in chosen and name not in _LAST and (name not in _EXCLUSIVE or name == exclusive):
             chosen.append(name)
     return chosen + [name for name in _LAST if name in built], source
