@@ -98,6 +98,22 @@ def test_a_hypervisor_may_be_named_as_the_log_names_it(said: str, name: str, bac
     assert (machine.hypervisor.value, machine.backend.value) == (name, backend)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    0.000000] Kernel command line: idle=poll quiet",
+        "<5>[    0.000000] Kernel command line: idle=poll quiet",
+        "<5>Kernel command line: idle=poll quiet ",
+        "[    0.000000][    T0] Kernel command line: idle=poll quiet",
+    ],
+)
+def test_a_kernel_without_proc_says_its_command_line_in_the_log(line: str) -> None:
+    bundle = f"==FILE /proc/cmdline\n{{}}\n==FILE dmesg\n[    0.0] Linux version 7.1\n{line}\n"
+    assert Machine.from_facts(bundle.format("(none)")).cmdline == "idle=poll quiet"
+    assert Machine.from_facts(bundle.format("nopv")).cmdline == "nopv"
+    assert Machine.from_facts(bundle.format("(none)").replace("Kernel command", "Other")).cmdline is None
+
+
 def test_a_misspelt_hypervisor_is_no_other_one() -> None:
     with pytest.raises(MachineError, match=r"part hypervisor: no hypervisor 'kmv' \(did you mean kvm\?\)"):
         Machine.from_dict({"hypervisor": "kmv"})

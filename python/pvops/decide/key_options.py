@@ -95,7 +95,17 @@ def _controller(*names: str) -> Rule:
     return rule
 
 
+def _sysctl(facts: Facts, name: str) -> Answer | None:
+    """What ``sysctl.NAME=`` says (process_sysctl_arg() of fs/proc/proc_sysctl.c, 5.8 and later)."""
+    given = facts.option(f"sysctl.{name}") if facts.version >= (5, 8) else None
+    if given is None or not given.isdigit():
+        return None
+    return Answer(given != "0", f"sysctl.{name}={given} on the command line")
+
+
 def _schedstats(query: KeyQuery) -> Answer | None:
+    if answer := _sysctl(query.facts, "kernel.sched_schedstats"):
+        return answer
     given = query.facts.option("schedstats")
     if given not in ("enable", "disable"):
         return None
@@ -104,6 +114,8 @@ def _schedstats(query: KeyQuery) -> Answer | None:
 
 def _balances(query: KeyQuery) -> Answer | None:
     """check_numabalancing_enable(): an option, else whether there is more than one node."""
+    if answer := _sysctl(query.facts, "kernel.numa_balancing"):
+        return answer
     given = query.facts.option("numa_balancing")
     if given in ("enable", "disable"):
         return Answer(given == "enable", f"numa_balancing={given} on the command line")
@@ -112,6 +124,8 @@ def _balances(query: KeyQuery) -> Answer | None:
 
 
 def _delays(query: KeyQuery) -> Answer | None:
+    if answer := _sysctl(query.facts, "kernel.task_delayacct"):
+        return answer
     option = query.facts.given("delayacct", "nodelayacct")
     return None if option is None else Answer(option == "delayacct", f"{option} on the command line")
 

@@ -7,6 +7,7 @@ not there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from pvops.machine.given import LIMIT, Given
@@ -51,7 +52,7 @@ def of_parts(parts: Mapping[str, str], starts: Mapping[str, int], name: str) -> 
         siblings=number.get("siblings"),
         cores=number.get("cores"),
         online_cpus=online or None,
-        cmdline=_present(parts, "/proc/cmdline"),
+        cmdline=_cmdline(parts),
         vulnerabilities={
             path.removeprefix(_VULNERABILITIES): value
             for path in parts
@@ -63,6 +64,19 @@ def of_parts(parts: Mapping[str, str], starts: Mapping[str, int], name: str) -> 
         dmesg=parts.get("dmesg", ""),
         parts=parts,
     )
+
+
+#: As start_kernel() prints it; the log may have a level and a time before.
+_SAID_CMDLINE = re.compile(r"^(?:<\d+>)?(?:\[[^]\n]*\] ?)*Kernel command line: (.*)$", re.MULTILINE)
+
+
+def _cmdline(parts: Mapping[str, str]) -> str | None:
+    """The command line; of a kernel without /proc as its log has it."""
+    given = _present(parts, "/proc/cmdline")
+    if given is not None:
+        return given
+    said = _SAID_CMDLINE.search(parts.get("dmesg", ""))
+    return said[1].strip() if said is not None else None
 
 
 _CPU_NUMBERS = {
