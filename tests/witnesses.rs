@@ -34,6 +34,8 @@ const APIC: u64 = DATA + 0x440;
 const CHOSEN: u64 = DATA + 0x480;
 const PMU_CALL: u64 = DATA + 0x490;
 const APIC_CALL: u64 = DATA + 0x4a0;
+/// The call of a member that fixup_ht_bug() has cleared: it goes where it went.
+const STOP_CALL: u64 = DATA + 0x4b0;
 /// Functions: of each of the three, and another.
 const HOOKED: u64 = TEXT + 0x100;
 const ADDS: u64 = TEXT + 0x200;
@@ -49,7 +51,8 @@ fn btf() -> Vec<u8> {
     let hook = b.structure("lsm_static_call", HOOK as u32, &members);
     b.structure("lsm_static_calls_table", 2 * HOOK as u32, &[("hooks", hook, 0)]);
     b.structure("security_hook_list", 24, &[("scalls", pointer, 0), ("hook", pointer, 64)]);
-    b.structure("x86_pmu", 32, &[("name", pointer, 0), ("add", pointer, 128)]);
+    let members = [("name", pointer, 0), ("add", pointer, 128), ("stop_scheduling", pointer, 192)];
+    b.structure("x86_pmu", 32, &members);
     b.structure("apic", 32, &[("eoi", pointer, 64)]);
     b.finish(None)
 }
@@ -70,6 +73,7 @@ fn image(with_btf: bool) -> Image {
         ("apic", CHOSEN),
         ("__SCK__x86_pmu_add", PMU_CALL),
         ("__SCK__x86_pmu_absent", OTHER),
+        ("__SCK__x86_pmu_stop_scheduling", STOP_CALL),
         ("__SCK__apic_call_eoi", APIC_CALL),
     ] {
         writer = writer.symbol(name, at, 8, 'D');
@@ -93,7 +97,7 @@ struct Text {
     hooked: [u64; 2],
     adds: u64,
     ends: u64,
-    /// The PMU's function is gone from its structure.
+    /// The PMU has no such function.
     cleared: bool,
 }
 
@@ -121,6 +125,7 @@ fn wrong(text: Text, with_btf: bool) -> Vec<(&'static str, u64, u64, u64)> {
         (CHOSEN, APIC),
         (PMU_CALL, text.adds),
         (APIC_CALL, text.ends),
+        (STOP_CALL, OTHER),
     ] {
         word(at, value);
     }
@@ -130,6 +135,7 @@ fn wrong(text: Text, with_btf: bool) -> Vec<(&'static str, u64, u64, u64)> {
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
     let vote = |about, value| Vote { about, value, votes: 1, against: 0, known: false };
     report.votes = vec![vote(Unknown::Call(PMU_CALL), text.adds), vote(Unknown::Call(APIC_CALL), text.ends)];
+    report.votes.push(vote(Unknown::Call(STOP_CALL), OTHER));
     for i in [0, 1] {
         report.votes.push(vote(Unknown::Key(MESSAGES + MESSAGE * i as u64 + KEY), text.messages[i].into()));
         report.votes.push(vote(Unknown::Key(ACTIVE[i]), text.hooks[i].into()));
@@ -175,7 +181,7 @@ fn the_pmu_s_and_the_apic_s_calls_go_where_their_structures_say_or_nowhere() {
     assert_eq!(wrong(Text { adds: 0, ends: 0, ..RIGHT }, true), [], "they were not set up");
     let found = wrong(Text { adds: OTHER, ends: OTHER, ..RIGHT }, true);
     assert_eq!(found, [("mirrored_call", PMU_CALL, OTHER, ADDS), ("mirrored_call", APIC_CALL, OTHER, ENDS)]);
-    // A member that was cleared later says nothing of the call.
+    // One that has no function has its call go nowhere.
     let found = wrong(Text { adds: OTHER, cleared: true, ..RIGHT }, true);
-    assert_eq!(found, []);
+    assert_eq!(found, [("mirrored_call", PMU_CALL, OTHER, 0)]);
 }

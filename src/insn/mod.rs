@@ -5,6 +5,7 @@ mod decode;
 mod disassemble;
 mod encode;
 mod nops;
+mod registers;
 mod step;
 mod sweep;
 
@@ -13,5 +14,6 @@ pub use decode::{MemoryBranch, called_pointer, memory_branch};
 pub use disassemble::{Disassembler, Line, Namer, disassemble};
 pub use encode::{CALL, CALL_LEN, INT3, JMP, JMP_SHORT, MAX_PATCH_LEN, NOP, RET, THUNK_SIZE, call, jmp};
 pub use nops::{GENERIC_NOPS, K7_NOPS, K8_NOPS, NOP_TABLES, NopTable, P6_NOPS, X86_11_NOPS, X86_32_NOPS, X86_NOPS};
+pub(crate) use registers::{Effect, Registers};
 pub use step::{Step, step};
 pub(crate) use sweep::{Sweep, Swept};

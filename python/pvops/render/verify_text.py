@@ -68,6 +68,7 @@ _KINDS = {
     "dynamic_debug": "debug messages",
     "lsm_hook": "security hooks",
     "mirrored_call": "calls of the PMU and the APIC",
+    "updated_call": "calls that were updated",
     "function": "pointers to functions in .data",
     "page": "pages of .text and .rodata in page tables",
     "gate": "gates of interrupts",
@@ -96,6 +97,8 @@ def _data(report: Report, style: Style) -> Iterator[str]:
     for datum in data.disagreements[:MOST]:
         which = style.bold(datum.name)
         expected, found = ("should be", "is") if datum.what in OF_THE_FILE else ("the text says", "the data")
+        if datum.what == "updated_call":
+            expected, found = "was built to go to", "no code of the kernel's has it go to"
         yield f"  {datum.address:016x}  {datum.what} {which}: {expected} {datum.expected}, {found} {datum.found}"
     if len(data.disagreements) > MOST:
         yield f"  … and {len(data.disagreements) - MOST:,} more; --json has them all"

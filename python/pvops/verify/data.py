@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
 
 #: Kinds of data whose values are functions; of the others, but for those below, they are yes or no.
-_CALLS = {"static_call", "tracepoint_call", "lsm_call", "mirrored_call"}
+_CALLS = {"static_call", "tracepoint_call", "lsm_call", "mirrored_call", "updated_call"}
 _FUNCTIONS = {*_CALLS, "pv_ops", "return_thunk", "function", "gate"}
 #: Rows of tables: their values are addresses.
 _ROWS = {"jump_entry", "static_call_site"}
 #: Kinds of which the text says nothing: they are held to the file.
-OF_THE_FILE = frozenset({"rodata", "function", "gate", "gate_bits", "page", *_ROWS})
+OF_THE_FILE = frozenset({"rodata", "updated_call", "function", "gate", "gate_bits", "page", *_ROWS})
 
 
 class Disagreement(NamedTuple):
@@ -31,9 +31,10 @@ class Disagreement(NamedTuple):
         what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature``, ``alternatives_patched``,
             ``tracepoint`` (whether it has functions), ``tracepoint_call`` (which), ``dynamic_debug``, ``lsm_hook``,
             ``lsm_call``, ``mirrored_call`` (of ``x86_pmu`` and the APIC), ``ftrace``, ``kprobes``; or what only the
-            file tells of: ``rodata``, ``function`` (a pointer to one in ``.data``), ``gate`` and ``gate_bits`` (of an
-            interrupt), ``page`` (of text or constants, where page tables have it), ``jump_entry`` and
-            ``static_call_site`` (rows of the tables by which text is changed).
+            file tells of: ``updated_call`` (a static call that goes where no code of the kernel's has it go),
+            ``rodata``, ``function`` (a pointer to one in ``.data``), ``gate`` and ``gate_bits`` (of an interrupt),
+            ``page`` (of text or constants, where page tables have it), ``jump_entry`` and ``static_call_site`` (rows of
+            the tables by which text is changed).
         name: which one: a symbol, an op, a feature, a vector, the site of a row.
         address: where it is, as linked.
         expected: what the text says, or the file; of ``rodata`` in hexadecimal, moved as the kernel moved.

@@ -11,6 +11,7 @@
 //! | `alternatives_patched` | that it is patched at all |
 //! | `tracepoint.funcs` | the key of the tracepoint, and where its call goes |
 //! | flags of `pr_debug()`, security hooks, `x86_pmu`, `apic` | keys and calls that are made by them |
+//! | the constants of code that updates static calls | where these go |
 //! | `.rodata`, `__bug_table`, ORC's tables | the file, with its relocations |
 //! | the tables of jump labels and static calls | the file, in any order |
 //! | what is read-only after boot, `.data` | pointers to functions are such |
@@ -26,6 +27,7 @@ mod rodata;
 mod rows;
 mod tables;
 mod tracepoints;
+mod updates;
 mod votes;
 mod witnesses;
 
@@ -61,6 +63,7 @@ pub fn hear(
     let said = votes::Said::of(report);
     tracepoints::judge(&said, &words, (memory, found, image), &mut heard)?;
     witnesses::judge(&said, &words, image, &mut heard)?;
+    updates::judge(&said, &words, image, &mut heard)?;
     heard.unheard.extend(untyped(image)?);
     functions(report, (memory, found, image), modules, &mut heard)?;
     pages((memory, found, image), &mut heard)?;

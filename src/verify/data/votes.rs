@@ -95,6 +95,11 @@ impl Said<'_> {
         self.keys.get(&key).copied()
     }
 
+    /// Every call, by its key, and where it goes, if not outside the kernel.
+    pub(super) fn calls(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.calls.iter().map(|(&key, &goes)| (key, goes))
+    }
+
     /// Where a call goes, outside the kernel too; 0 for nowhere.
     pub(super) fn call(&self, key: u64) -> Option<u64> {
         self.calls.get(&key).map(|&goes| outside(self.report, key).unwrap_or(goes))
