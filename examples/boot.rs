@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = boot(&image, &tables, &machine, Rules::by_name("6.1")?)?;
     println!("{} writes", plan.writes().len());
     let text = patch::text(&image, &plan)?;
-    patch::write_file(out.as_ref(), &[&text])?;
+    patch::write_file(out.as_ref(), &mut |out| out.write_all(&text))?;
     println!("{} bytes of .text -> {out}", text.len());
     Ok(())
 }

@@ -7,27 +7,27 @@ mod strings;
 mod symbols;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::image::{Image, LargeBytes, Section};
+use crate::image::{Image, Section};
 use crate::plan::Plan;
 
 pub use patched::PatchedFile;
 
 /// The whole unpacked image, an ELF file, as it is after the plan's writes.
-pub fn image<'a>(image: &'a Image, plan: &Plan) -> Result<PatchedFile<'a>> {
+pub fn image<'a>(image: &'a Image, plan: &'a Plan) -> Result<PatchedFile<'a>> {
     PatchedFile::of(image, plan)
 }
 
 /// As [`image()`], with a symbol table where the file has none and the image names symbols.
-pub fn elf<'a>(image: &'a Image, plan: &Plan) -> Result<PatchedFile<'a>> {
+pub fn elf<'a>(image: &'a Image, plan: &'a Plan) -> Result<PatchedFile<'a>> {
     symbols::added(image, PatchedFile::of(image, plan)?)
 }
 
 /// As [`image()`], as a core file: what perf takes for `/proc/kcore`.
-pub fn kcore<'a>(image: &'a Image, plan: &Plan) -> Result<PatchedFile<'a>> {
+pub fn kcore<'a>(image: &'a Image, plan: &'a Plan) -> Result<PatchedFile<'a>> {
     kcore::made(image, PatchedFile::of(image, plan)?)
 }
 
@@ -38,14 +38,12 @@ pub fn text(image: &Image, plan: &Plan) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// As [`text()`], in huge pages.
-pub fn large_text(image: &Image, plan: &Plan) -> Result<LargeBytes> {
+/// Saves what [`text()`] gives, which is nowhere whole meanwhile.
+pub fn save_text(image: &Image, plan: &Plan, path: &Path) -> Result<()> {
     let section = text_section(image)?;
-    let built = image.section_bytes(section);
-    let mut out = LargeBytes::with_capacity(built.len());
-    out.extend_from_slice(built);
-    write_into(image, section, plan, &mut out)?;
-    Ok(out)
+    let start = usize::try_from(section.offset).unwrap_or(usize::MAX);
+    let changed = patched::Changed::in_section(image, section, plan)?;
+    write_file(path, &mut |out| changed.write(start..start + image.section_bytes(section).len(), out))
 }
 
 fn text_section(image: &Image) -> Result<&Section> {
@@ -81,26 +79,25 @@ fn write_into(image: &Image, section: &Section, plan: &Plan, out: &mut [u8]) -> 
     Ok(())
 }
 
+/// Writes what a file is to hold.
+pub type Contents<'a> = &'a mut dyn FnMut(&mut dyn Write) -> io::Result<()>;
+
 /// Writes a file so that it appears whole or not at all: beside its place, under another name, then moved there.
 ///
-/// What already stands there and is no regular file (a pipe, a device) is written to as it is. The bytes come in pieces.
-pub fn write_file(path: &Path, pieces: &[&[u8]]) -> Result<()> {
+/// What already stands there and is no regular file (a pipe, a device) is written to as it is. `contents` writes the bytes.
+pub fn write_file(path: &Path, contents: Contents<'_>) -> Result<()> {
     let placed = |e: io::Error| Error::io(&e).in_file(&path.display().to_string());
     let target = match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => return Err(placed(io::ErrorKind::IsADirectory.into())),
         Ok(meta) if !meta.is_file() => {
-            return OpenOptions::new()
-                .write(true)
-                .open(path)
-                .and_then(|mut f| write_all(&mut f, pieces))
-                .map_err(placed);
+            return OpenOptions::new().write(true).open(path).and_then(|mut f| contents(&mut f)).map_err(placed);
         }
         // A symbolic link stays one: what it points to is replaced.
         Ok(_) => fs::canonicalize(path).map_err(placed)?,
         Err(_) => path.to_owned(),
     };
     let (scratch, file) = scratch_beside(&target).map_err(placed)?;
-    let written = fill(file, pieces, &target).and_then(|()| fs::rename(&scratch, &target));
+    let written = fill(file, contents, &target).and_then(|()| fs::rename(&scratch, &target));
     if written.is_err() {
         // The error to report is the first one.
         let _ = fs::remove_file(&scratch);
@@ -108,12 +105,8 @@ pub fn write_file(path: &Path, pieces: &[&[u8]]) -> Result<()> {
     written.map_err(placed)
 }
 
-fn write_all(file: &mut File, pieces: &[&[u8]]) -> io::Result<()> {
-    pieces.iter().try_for_each(|piece| file.write_all(piece))
-}
-
-fn fill(mut file: File, pieces: &[&[u8]], target: &Path) -> io::Result<()> {
-    write_all(&mut file, pieces)?;
+fn fill(mut file: File, contents: Contents<'_>, target: &Path) -> io::Result<()> {
+    contents(&mut file)?;
     if let Ok(meta) = fs::metadata(target) {
         file.set_permissions(meta.permissions())?;
     }

@@ -50,7 +50,7 @@ pub fn fill_nops<'py>(py: Python<'py>, table: &str, len: u16) -> PyResult<Bound<
 /// Writes a file that appears whole or not at all.
 #[pyfunction]
 pub fn write_file(py: Python<'_>, path: PathBuf, data: &[u8]) -> PyResult<()> {
-    Ok(py.detach(|| patch::write_file(&path, &[data]))?)
+    Ok(py.detach(|| patch::write_file(&path, &mut |out| out.write_all(data)))?)
 }
 
 /// The ordered writes of a boot.
@@ -195,8 +195,11 @@ impl Plan {
     /// Writes the image after the writes to a file: as `elf`, `.text` alone as `text`, or a core file as `kcore`.
     fn save(&self, py: Python<'_>, path: PathBuf, format: &str) -> PyResult<()> {
         Ok(py.detach(|| match format {
-            "text" => patch::write_file(&path, &[&patch::large_text(&self.image, &self.plan)?]),
-            _ => patch::write_file(&path, &self.patched(format)?.pieces()),
+            "text" => patch::save_text(&self.image, &self.plan, &path),
+            _ => {
+                let file = self.patched(format)?;
+                patch::write_file(&path, &mut |out| file.write_to(out))
+            }
         })?)
     }
 
@@ -207,12 +210,8 @@ impl Plan {
         }
         let file = py.detach(|| self.patched(format))?;
         PyBytes::new_with(py, file.len(), |mut out| {
-            for piece in file.pieces() {
-                let (to, rest) = out.split_at_mut(piece.len());
-                to.copy_from_slice(piece);
-                out = rest;
-            }
-            Ok(())
+            // There is room for all of it.
+            file.write_to(&mut out).map_err(|error| Error::io(&error).into())
         })
     }
 }
