@@ -20,10 +20,14 @@ const PHYSICAL: usize = 0x40_0000;
 const WRITTEN: std::ops::Range<u64> = 0x4000..0x5000;
 /// A relocated field of 8 bytes, likewise.
 const FIELD: usize = 0x203;
+/// What `set_rdt_options()` is given where a CPU has the quirk, likewise.
+const OPTIONS: usize = 0x3100;
+const GIVEN: &[u8] = b"\0!cmt,!mbmtotal,!mbmlocal,!l3cat\0";
 
 /// The small kernel, with the symbols between which it writes its constants.
 fn image(recipe: &Recipe, named: bool) -> Image {
-    let linked = recipe.linked();
+    let mut linked = recipe.linked();
+    linked[RODATA as usize + OPTIONS..][..GIVEN.len()].copy_from_slice(GIVEN);
     let lists: Vec<u8> = recipe.lists().iter().flat_map(|word| word.to_le_bytes()).collect();
     let mut writer = ElfWriter::new(Bits::B64)
         .section(".text", TEXT, flags::TEXT, &linked[..TEXT_SIZE])
@@ -46,7 +50,9 @@ fn compared(change: impl Fn(&mut [u8])) -> Rodata {
     let recipe = Recipe::new(Bits::B64);
     let image = image(&recipe, true);
     let mut memory = recipe.memory(PHYSICAL as u64, SLIDE);
-    change(&mut memory[PHYSICAL + RODATA as usize..][..RODATA_SIZE]);
+    let constants = &mut memory[PHYSICAL + RODATA as usize..][..RODATA_SIZE];
+    constants[OPTIONS..][..GIVEN.len()].copy_from_slice(GIVEN);
+    change(constants);
     let memory = Memory::from_bytes("dump", memory).unwrap();
     let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
     rodata(&memory, &found, &image).unwrap().unwrap()
@@ -58,6 +64,14 @@ fn a_kernel_that_slid_has_the_constants_of_its_file() {
     assert_eq!((found.size, found.wrong, found.changed.len()), ((RODATA_SIZE as u64) - 0x1000, 0, 0));
     assert!(found.unread.is_empty());
     assert_eq!(found.written, TEXT + RODATA + WRITTEN.start..TEXT + RODATA + WRITTEN.end);
+}
+
+#[test]
+fn a_string_that_the_kernel_cuts_at_its_commas_is_cut_at_all_or_none() {
+    let commas: Vec<usize> = (0..GIVEN.len()).filter(|&at| GIVEN[at] == b',').map(|at| OPTIONS + at).collect();
+    let cut = |at: &[usize]| compared(|rodata| at.iter().for_each(|&at| rodata[at] = 0)).wrong;
+    assert_eq!((cut(&commas), cut(&commas[..2]), cut(&commas[2..])), (0, 2, 1));
+    assert_eq!(compared(|rodata| rodata[OPTIONS + 2] ^= 1).wrong, 1);
 }
 
 #[test]

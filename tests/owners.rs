@@ -32,6 +32,21 @@ fn a_boot_is_clean() {
 }
 
 #[test]
+fn a_function_is_entered_by_a_jump_where_its_kernel_makes_such() {
+    let made = made();
+    let place = at("traced");
+    for (era, owners) in [("6.12", vec![]), ("7.2", vec![Owner::Bpf])] {
+        let mut memory = made.booted(era);
+        memory[(place - TEXT) as usize..][..5].copy_from_slice(&insn::jmp(place, OUTSIDE));
+        let report = made.judged(era, &memory, &Known::default());
+        assert_eq!(runs(&report), [(place, 5, owners)], "{era}");
+        memory[(place - TEXT) as usize..][..5].copy_from_slice(&insn::jmp(place, at("plain")));
+        let report = made.judged(era, &memory, &Known::default());
+        assert_eq!(runs(&report)[0].2, [], "{era}: within the kernel");
+    }
+}
+
+#[test]
 fn a_breakpoint_is_one_byte_of_an_instruction() {
     let made = made();
     for start in STARTS {

@@ -144,6 +144,7 @@ impl Rules {
         visit.choice("kcfi_udb", &mut self.kcfi_udb);
         visit.choice("count_alternatives", &mut self.count_alternatives);
         visit.choice("boosts_groups", &mut self.boosts_groups);
+        visit.choice("enters_by_jump", &mut self.enters_by_jump);
     }
 
     /// Every choice by name, with its word.

@@ -113,6 +113,7 @@ const V2_6_24: Rules = Rules {
     kcfi_udb: false,
     count_alternatives: false,
     boosts_groups: false,
+    enters_by_jump: false,
 };
 
 /// 2.6.33: the same, and locks that look at how many CPUs will come.
@@ -223,6 +224,8 @@ const V6_18: Rules = Rules {
     retpolines: Retpolines { cs: true, ..V6_15.retpolines },
     static_calls: StaticCalls { warn: true, ..V6_15.static_calls },
     endbr_poison: *b"\x0f\x1f\x40\xd6",
+    // Since 6.19, which patches as 6.18 does.
+    enters_by_jump: true,
     ..V6_15
 };
 

@@ -217,4 +217,6 @@ pub struct Rules {
     /// Which instructions of groups 2 to 5 a probe's jump may displace, `can_boost()`: since 6.9 all but those that are
     /// none for every CPU, calls and `push`; before, `jmp` alone.
     pub boosts_groups: bool,
+    /// A BPF trampoline that calls the function itself is jumped to from its head (`DYNAMIC_FTRACE_WITH_JMP`); else called.
+    pub enters_by_jump: bool,
 }

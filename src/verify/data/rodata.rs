@@ -19,6 +19,10 @@ const JOINED: usize = 8;
 /// So many runs are named.
 const NAMED: usize = 1000;
 
+/// What `set_rdt_options()` is given on Skylake's servers of stepping 4 and below (arch/x86/kernel/cpu/resctrl/core.c, since 4.14),
+/// and cuts at its commas with strsep(), where it stands.
+const CUT: &[u8] = b"\0!cmt,!mbmtotal,!mbmlocal,!l3cat\0";
+
 /// Constants that are not what the file has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -82,12 +86,13 @@ pub(super) fn hold(memory: &Memory, found: &Location, image: &Image) -> Result<s
     let behind = behind(image, whole.end, bound(END));
     let end = behind.last().map_or(whole.end, |last| last.end);
     let judged = [whole.clone()].into_iter().chain(behind.iter().cloned()).collect();
+    let cut = cut(memory, found, image, section)?;
     let mut rodata = Rodata { range: whole.start..end, written: written.clone(), judged, ..Rodata::default() };
     for part in [whole.start..written.start, written.end.max(written.start)..whole.end].into_iter().chain(behind) {
         let mut at = part.start;
         while at < part.end {
             let end = part.end.min(at + CHUNK);
-            chunk(memory, found, image, at..end, &mut rodata)?;
+            chunk((memory, found, image), at..end, cut.as_ref(), &mut rodata)?;
             at = end;
         }
     }
@@ -122,13 +127,32 @@ fn sorted(table: &[u8]) -> bool {
     })
 }
 
-fn chunk(memory: &Memory, found: &Location, image: &Image, range: Range<u64>, rodata: &mut Rodata) -> Result<()> {
+/// Where the string lies that was cut at its commas, if it was: at all of them.
+fn cut(memory: &Memory, found: &Location, image: &Image, section: &Section) -> Result<Option<Range<u64>>> {
+    let Some(at) = memchr::memmem::find(image.section_bytes(section), CUT) else { return Ok(None) };
+    let start = section.address + at as u64;
+    let range = start..start + CUT.len() as u64;
+    let cut: Vec<u8> = CUT.iter().map(|&byte| if byte == b',' { 0 } else { byte }).collect();
+    let held = found.read(memory, image, range.clone())?;
+    Ok((held.bytes == cut).then_some(range))
+}
+
+fn chunk(
+    (memory, found, image): (&Memory, &Location, &Image),
+    range: Range<u64>,
+    cut: Option<&Range<u64>>,
+    rodata: &mut Rodata,
+) -> Result<()> {
     let mut held = found.read(memory, image, range.clone())?;
     // walk_relocs() of relocs.c leaves notes as they are linked (since the fix of aaa8736370db, 2024, and in stable kernels of
     // then); a vmlinux with its relocation sections lists them all the same. So a note's field holds either.
     let notes = image.section(".notes").map(|section| section.address..section.end());
     held.settle(found, image, |field| notes.as_ref().is_some_and(|notes| notes.contains(&field.address)));
     let Some(built) = image.read(range.start, held.bytes.len()) else { return Ok(()) };
+    for address in cut.into_iter().cloned().flatten().filter(|address| range.contains(address)) {
+        let at = (address - range.start) as usize;
+        held.bytes[at] = built[at];
+    }
     compare(held, built, rodata);
     Ok(())
 }

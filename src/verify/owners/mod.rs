@@ -7,7 +7,7 @@
 //! | kprobes | `int3`, 1 byte | the first byte of an instruction that is not reserved |
 //! | | `jmp` outside the kernel, 5 bytes; what is behind them of the instructions displaced stays | where the kernel optimises probes |
 //! | | a call, as ftrace (`KPROBES_ON_FTRACE`) | rows of `__mcount_loc`: there no `int3` and no `jmp` |
-//! | bpf | `call` of a trampoline, 5 bytes | rows of `__mcount_loc` |
+//! | bpf | `call` of a trampoline, since 6.19 `jmp` too, 5 bytes | rows of `__mcount_loc` |
 //! | | `jmp` outside the kernel, 5 bytes | the nop at the head of `bpf_dispatcher_*_func` |
 //! | modules, bpf | a static call's branch to a function outside the kernel | all sites of its key alike |
 //!
@@ -147,7 +147,11 @@ impl<'w, 'a> Writers<'w, 'a> {
 
     /// The head of a traced function: `ftrace_make_call()`, and `bpf_arch_text_poke()` through it.
     fn entry(&self, address: u64) -> Option<Owned> {
-        let (CALL, target) = self.branch(address)? else { return None };
+        let (opcode, target) = self.branch(address)?;
+        if opcode == JMP {
+            let legal = self.map.rules.enters_by_jump && self.outside(target);
+            return legal.then(|| self.owned(address, CALL_LEN, &[Owner::Bpf], Some(target)))?;
+        }
         let owners: &[Owner] = match self.map.tracers.iter().position(|&tracer| tracer == target) {
             None if self.outside(target) => &[Owner::Ftrace, Owner::Livepatch, Owner::Kprobes, Owner::Bpf],
             // A probe needs the registers (`FTRACE_OPS_FL_SAVE_REGS` of arm_kprobe_ftrace()).
