@@ -15,7 +15,7 @@ from pvops.emulate.smp.setting import Setting
 
 def setting(draw: random.Random, vcpus: int, *, nests: bool, wide: bool) -> Setting:
     """Any setting in which a guest of so many CPUs gets on: ticks are longer than what follows a handler's end."""
-    tick = draw.choice((0, 20, 60, 150, 1000)) if nests else 0
+    tick = draw.choice((0, 40, 60, 150, 1000)) if nests else 0
     return Setting(
         pcpus=draw.randint(1, vcpus),
         seed=draw.getrandbits(40),

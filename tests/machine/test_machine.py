@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from random import Random
@@ -11,7 +12,7 @@ from random import Random
 import pytest
 
 from pvops.errors import InputError, MachineError
-from pvops.machine import facts
+from pvops.machine import facts, presets
 from pvops.machine.machine import LIMIT, Machine
 
 FACTS = """==FILE /proc/version
@@ -115,8 +116,16 @@ def test_a_kernel_without_proc_says_its_command_line_in_the_log(line: str) -> No
 
 
 def test_a_misspelt_hypervisor_is_no_other_one() -> None:
-    with pytest.raises(MachineError, match=r"part hypervisor: no hypervisor 'kmv' \(did you mean kvm\?\)"):
-        Machine.from_dict({"hypervisor": "kmv"})
+    said = r"part hypervisor: no hypervisor 'kmv' \(did you mean kvm\?\)"
+    makers: tuple[Callable[[], Machine], ...] = (
+        lambda: Machine.from_dict({"hypervisor": "kmv"}),
+        lambda: Machine(hypervisor="kmv"),
+        lambda: Machine().under("kmv"),
+        lambda: presets.machine("intel-haswell", hypervisor="kmv"),
+    )
+    for make in makers:
+        with pytest.raises(MachineError, match=said):
+            make()
     # What `verify` saves of a guest that cannot be told.
     assert Machine.from_dict({"hypervisor": "guest"}).hypervisor.value == "guest"
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from pvops.errors import MachineError, there_are
 from pvops.machine import cmdline as _cmdline
-from pvops.machine.given import Given, flags_under
+from pvops.machine.given import Given, flags_under, hypervisor_named
 from pvops.tuples import NamedTuple
 
 _X86_64 = (
@@ -151,7 +151,7 @@ def given(name: str, *, cpus: int = 2, hypervisor: str = "none", cmdline: str = 
         raise MachineError(f"no preset {name!r}{there_are(name, NAMES)}", reason="no such preset")
     if cpus < 1:
         raise MachineError(f"preset {name}: {cpus} CPUs; a machine has at least one", reason="no CPU")
-    preset = _PRESETS[name]
+    preset, hypervisor = _PRESETS[name], hypervisor_named(hypervisor, name)
     flags, bugs = set(preset.flags.split()), preset.bugs.split()
     if _isolates_page_tables(bugs, cmdline):
         flags.add("pti")

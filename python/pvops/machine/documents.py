@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pvops.errors import MachineError, nearest, there_are
 from pvops.machine import cpus, state
 from pvops.machine.facts import MARK
-from pvops.machine.given import DETECTED, HYPERVISORS, Given
+from pvops.machine.given import Given, hypervisor_named
 from pvops.machine.reading import REGISTERS, bad, integer
 
 SCHEMA = "pvops.machine/1"
@@ -84,29 +84,11 @@ def _value(key: str, value: object, name: str) -> str | int | list[str]:
     if key in _STRINGS and not isinstance(value, str):
         bad(name, key, 0, "must be a string")
     if isinstance(value, str) and key in _STRINGS:
-        return _hypervisor(value, name) if key == "hypervisor" else value
+        return hypervisor_named(value, name) if key == "hypervisor" else value
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         bad(name, key, 0, "must be a list of names, or the names in one string")
     return words
-
-
-#: What `verify` saves of a guest of an image that names no function: whose guest it is cannot be told.
-_UNTOLD = {"guest": "guest"}
-
-
-def _hypervisor(value: str, name: str) -> str:
-    """A hypervisor as a `Machine` names it; `MachineError` where the word is nearly one that is known.
-
-    Others are taken as they are: the kernel runs below many that have no ops of their own.
-    """
-    known = dict(zip(HYPERVISORS, HYPERVISORS, strict=True)) | DETECTED | _UNTOLD
-    by_case = {word.casefold(): hypervisor for word, hypervisor in known.items()}
-    if (found := by_case.get(value.casefold())) is not None:
-        return found
-    if near := nearest(value, HYPERVISORS):
-        bad(name, "hypervisor", 0, f"no hypervisor {value[:40]!r}{near}")
-    return value
 
 
 def _of_preset(values: Mapping[str, object], name: str) -> Given:
@@ -120,7 +102,7 @@ def _of_preset(values: Mapping[str, object], name: str) -> Given:
     count = integer(
         values.get("possible_cpus", values.get("online_cpus", 2)), name, "possible_cpus", 0, "possible_cpus"
     )
-    out = cpus.given(preset, cpus=count, hypervisor=_hypervisor(hypervisor, name), cmdline=cmdline)
+    out = cpus.given(preset, cpus=count, hypervisor=hypervisor_named(hypervisor, name), cmdline=cmdline)
     out["name"] = name
     out["told_by"] = {key: source for key, source in (out["told_by"] or {}).items() if key not in values}
     return out

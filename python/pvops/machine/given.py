@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
+from pvops.errors import nearest
+from pvops.machine.reading import bad
 from pvops.machine.state import State
 
 #: Registers of one CPUID leaf by name: eax, ebx, ecx, edx.
@@ -29,8 +31,9 @@ DETECTED = {
     "Bhyve": "bhyve",
     "bare hardware": "none",
 }
-#: Hypervisors by the names of a `Machine`, with those of guests that detect none.
-HYPERVISORS = (*dict.fromkeys(DETECTED.values()), "lguest", "vmi")
+#: Hypervisors by the names of a `Machine`: with those of guests that detect none, and what `verify` saves of a guest of
+#: an image that names no function, where nothing tells whose guest it is.
+HYPERVISORS = (*dict.fromkeys(DETECTED.values()), "lguest", "vmi", "guest")
 
 
 class Given(TypedDict, total=False):
@@ -60,6 +63,22 @@ class Given(TypedDict, total=False):
     state: State | None
     given_hypervisor: str | None
     given_possible_cpus: int | None
+
+
+def hypervisor_named(word: str, name: str = "machine") -> str:
+    """A hypervisor as a `Machine` names it, by that name or by the one in the kernel's log; case does not matter.
+
+    Others are taken as they are: the kernel runs below many that have no ops of their own.
+
+    Raises:
+        MachineError: the word is nearly one that is known; the error names the file, by its name.
+    """
+    known = dict(zip(HYPERVISORS, HYPERVISORS, strict=True)) | DETECTED
+    by_case = {one.casefold(): hypervisor for one, hypervisor in known.items()}
+    found = by_case.get(word.casefold())
+    if found is None and (near := nearest(word, HYPERVISORS)):
+        bad(name, "hypervisor", 0, f"no hypervisor {word[:40]!r}{near}")
+    return word if found is None else found
 
 
 def flags_under(flags: Iterable[str], hypervisor: str) -> frozenset[str]:

@@ -18,7 +18,7 @@ from pvops.errors import InputError, MachineError, nearest
 from pvops.machine import cmdline as _cmdline
 from pvops.machine import cpus, documents, facts
 from pvops.machine import hypervisor as _hypervisor
-from pvops.machine.given import DETECTED, LIMIT, Given, Registers, flags_under
+from pvops.machine.given import DETECTED, LIMIT, Given, Registers, flags_under, hypervisor_named
 from pvops.machine.hypervisor import Finding
 from pvops.machine.reading import bad
 from pvops.machine.state import State
@@ -100,6 +100,8 @@ class Machine:
                 value = frozenset(value)
             elif item.name in _MAPPINGS:
                 value = dict(value or {})
+            elif item.name == "given_hypervisor" and value is not None:
+                value = hypervisor_named(value, values["name"])
             object.__setattr__(self, item.name, value)
 
     def __hash__(self) -> int:
@@ -199,6 +201,7 @@ class Machine:
 
         Its flags follow: a guest's CPU shows ``hypervisor``, and Xen PV guests isolate no page tables (``pti``).
         """
+        hypervisor = hypervisor_named(hypervisor, self.name)
         return replace(
             self,
             given_hypervisor=hypervisor,
