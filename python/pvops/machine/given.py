@@ -31,9 +31,10 @@ DETECTED = {
     "Bhyve": "bhyve",
     "bare hardware": "none",
 }
-#: Hypervisors by the names of a `Machine`: with those of guests that detect none, and what `verify` saves of a guest of
-#: an image that names no function, where nothing tells whose guest it is.
-HYPERVISORS = (*dict.fromkeys(DETECTED.values()), "lguest", "vmi", "guest")
+#: Hypervisors by the names of a `Machine`, with those of guests that detect none.
+HYPERVISORS = (*dict.fromkeys(DETECTED.values()), "lguest", "vmi")
+#: What `verify` saves of a guest of an image that names no function: whose guest it is cannot be told.
+UNTOLD = "guest"
 
 
 class Given(TypedDict, total=False):
@@ -73,7 +74,7 @@ def hypervisor_named(word: str, name: str = "machine") -> str:
     Raises:
         MachineError: the word is nearly one that is known; the error names the file, by its name.
     """
-    known = dict(zip(HYPERVISORS, HYPERVISORS, strict=True)) | DETECTED
+    known = {name: name for name in (*HYPERVISORS, UNTOLD)} | DETECTED
     by_case = {one.casefold(): hypervisor for one, hypervisor in known.items()}
     found = by_case.get(word.casefold())
     if found is None and (near := nearest(word, HYPERVISORS)):
