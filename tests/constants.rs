@@ -45,14 +45,19 @@ fn image(recipe: &Recipe, named: bool) -> Image {
     Image::from_bytes("vmlinux", writer.build()).unwrap()
 }
 
+/// The memory of a machine that the kernel runs on.
+fn memory(recipe: &Recipe) -> Vec<u8> {
+    let mut memory = recipe.memory(PHYSICAL as u64, SLIDE);
+    memory[PHYSICAL + RODATA as usize + OPTIONS..][..GIVEN.len()].copy_from_slice(GIVEN);
+    memory
+}
+
 /// `.rodata` in memory that is changed before.
 fn compared(change: impl Fn(&mut [u8])) -> Rodata {
     let recipe = Recipe::new(Bits::B64);
     let image = image(&recipe, true);
-    let mut memory = recipe.memory(PHYSICAL as u64, SLIDE);
-    let constants = &mut memory[PHYSICAL + RODATA as usize..][..RODATA_SIZE];
-    constants[OPTIONS..][..GIVEN.len()].copy_from_slice(GIVEN);
-    change(constants);
+    let mut memory = memory(&recipe);
+    change(&mut memory[PHYSICAL + RODATA as usize..][..RODATA_SIZE]);
     let memory = Memory::from_bytes("dump", memory).unwrap();
     let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
     rodata(&memory, &found, &image).unwrap().unwrap()
@@ -129,7 +134,7 @@ fn a_pointer_that_did_not_move_with_the_kernel_is_wrong() {
 fn what_is_not_in_the_dump_is_unread() {
     let recipe = Recipe::new(Bits::B64);
     let image = image(&recipe, true);
-    let memory = recipe.memory(PHYSICAL as u64, SLIDE);
+    let memory = memory(&recipe);
     let hole = PHYSICAL + RODATA as usize + 0x8000;
     let core = CoreWriter::new(Bits::B64)
         .physical(0, &memory[..hole])
