@@ -1,8 +1,8 @@
 //! `callthunks_patch_builtin_calls()`: with `retbleed=stuff`, every direct call is counted.
 //!
 //! Each call in `.call_sites` from core text to core text goes to the padding in front of its function instead, which
-//! becomes the counting instruction. Source: arch/x86/kernel/callthunks.c (6.2, e81dc127ef69; in 6.12 the sites of
-//! `.altinstructions` too).
+//! becomes the counting instruction. Source: arch/x86/kernel/callthunks.c (6.2, e81dc127ef69; the sites of
+//! `.parainstructions` too while there were any, from 6.8 to 6.14 those of `.altinstructions`).
 
 use super::decision::{Kind, Reason};
 use super::passes::Pass;
@@ -21,6 +21,10 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     for (row, address) in tables.call_sites.rows() {
         patch(run, row, address).map_err(|error| row_error(error, Pass::CallSites, row, address))?;
+    }
+    for (row, site) in (0..).zip(tables.paravirt.iter().flat_map(|table| &table.sites)) {
+        let address = site.address;
+        patch(run, row, address).map_err(|error| row_error(error, Pass::Paravirt, row, address))?;
     }
     if run.rules.count_alternatives
         && let Some(table) = &tables.alternatives
@@ -55,7 +59,7 @@ pub(super) fn translate(run: &mut Run<'_>, function: u64) -> Result<u64> {
 
 /// `skip_addr()`, `is_coretext()`.
 fn counts(run: &Run<'_>, function: u64) -> bool {
-    run.landmarks.in_text(function) && !run.landmarks.uncounted.contains(&function)
+    run.landmarks.in_text(function) && !run.landmarks.is_uncounted(function)
 }
 
 /// `patch_dest()`: the counting code before a function, written if it is not there yet; `None` where there is no room.

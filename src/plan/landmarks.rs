@@ -115,6 +115,8 @@ struct FineIbtCode {
     paranoid: Option<[u8; 20]>,
 }
 
+/// Bytes of `hypercall_page`.
+const HYPERCALL_PAGE: u64 = 4096;
 /// `skip_addr()` of arch/x86/kernel/callthunks.c.
 const UNCOUNTED: [&str; 8] = [
     "error_entry",
@@ -190,6 +192,12 @@ impl Landmarks {
             hid_bpf: HidBpf::of(at),
             uncounted: UNCOUNTED.iter().filter_map(|name| at(name)).collect(),
         })
+    }
+
+    /// Whether calls of this function are not counted: `skip_addr()`. While Xen filled `hypercall_page`, nothing in it was.
+    pub fn is_uncounted(&self, function: u64) -> bool {
+        let in_page = |page: u64| (page..page.saturating_add(HYPERCALL_PAGE)).contains(&function);
+        self.uncounted.contains(&function) || self.hypercall_page.is_some_and(in_page)
     }
 
     /// Whether this address is in core text.

@@ -55,3 +55,11 @@ def test_an_address_that_is_no_thunk_tells_nothing() -> None:
     opened = kernel()
     log = f"[    0.1] active return thunk: {small.TEXT + 0x123:#x}\n"
     assert "active return thunk" not in return_thunk(predict(Machine.from_dict({"dmesg": log}), opened), opened).source
+
+
+def test_the_thunk_that_counts_has_another_name_up_to_6_8() -> None:
+    thunks = {"__x86_return_thunk": small.TEXT + DEFAULT, "__x86_return_skl": small.TEXT + CREDITED}
+    opened = small.kernel(b"\xc3" * 0x1000, release="6.6.0-small", symbols=thunks)
+    given = {"vulnerabilities": {"retbleed": "Mitigation: Stuffing", "spectre_v2": "Mitigation: Retpolines"}}
+    found = return_thunk(predict(Machine.from_dict(given), opened), opened)
+    assert (found.symbol, found.address) == ("__x86_return_skl", small.TEXT + CREDITED)

@@ -41,7 +41,8 @@ class Thunk(NamedTuple):
 DEFAULT = "__x86_return_thunk"
 
 _ACTIVE = "active return thunk: "
-_OLD = {"retbleed_return_thunk": "zen_return_thunk"}
+#: What later kernels renamed: retbleed's thunk (d025b7bac07a, 6.9), and the one that counts calls (3496d1c64a0f, 6.9).
+_OLD = {"retbleed_return_thunk": "zen_return_thunk", "call_depth_return_thunk": "__x86_return_skl"}
 
 #: What else it may point to.
 _OTHERS = (

@@ -25,9 +25,15 @@ impl SiteMap<'_> {
         state.branches == Branches::Counted && !self.counting.template.1.is_empty()
     }
 
-    /// Whether the call at an address is one that is counted.
-    pub(in crate::verify) fn counts_at(&self, address: u64, alternative: bool) -> bool {
-        alternative && self.rules.count_alternatives || self.call_sites().binary_search(&address).is_ok()
+    /// Whether the call of an op at an address is one that is counted.
+    pub(in crate::verify) fn counts_op(&self, address: u64) -> bool {
+        let listed = self.rules.count_alternatives || self.tables.paravirt.is_some();
+        listed || self.call_sites().binary_search(&address).is_ok()
+    }
+
+    /// Whether a visit is by a table whose calls are counted besides those of `.call_sites`.
+    fn counts_visit(&self, pass: Pass) -> bool {
+        pass == Pass::Paravirt || pass == Pass::Alternatives && self.rules.count_alternatives
     }
 
     /// Whether a stage comes after the calls were counted.
@@ -39,8 +45,7 @@ impl SiteMap<'_> {
     pub(in crate::verify) fn counted(&self, state: &State, function: u64) -> u64 {
         let len = self.counting.template.1.len();
         let pad = function.wrapping_sub(len as u64);
-        let counts =
-            self.counts(state) && self.landmarks.in_text(function) && !self.landmarks.uncounted.contains(&function);
+        let counts = self.counts(state) && self.landmarks.in_text(function) && !self.landmarks.is_uncounted(function);
         let room = || self.code.from(pad).get(..len).is_some_and(|pad| pad.iter().all(|&b| b == NOP));
         if counts && room() { pad } else { function }
     }
@@ -54,8 +59,8 @@ impl SiteMap<'_> {
 
     /// Has the calls in a cluster's form counted.
     pub(in crate::verify) fn count(&self, cluster: &Cluster, state: &State, form: &mut [u8]) {
-        for visit in self.visits(cluster).iter().filter(|visit| visit.kind.pass() == Pass::Alternatives) {
-            if self.rules.count_alternatives && self.call_sites().binary_search(&visit.address).is_err() {
+        for visit in self.visits(cluster).iter().filter(|visit| self.counts_visit(visit.kind.pass())) {
+            if self.call_sites().binary_search(&visit.address).is_err() {
                 self.count_at(visit.address, (visit.address - cluster.start) as usize, state, form);
             }
         }
@@ -86,7 +91,7 @@ impl SiteMap<'_> {
     }
 
     /// Has a call counted, if there is one; gives the function.
-    fn count_at(&self, address: u64, at: usize, state: &State, code: &mut [u8]) -> Option<u64> {
+    pub(in crate::verify) fn count_at(&self, address: u64, at: usize, state: &State, code: &mut [u8]) -> Option<u64> {
         let site = code.get_mut(at..at.checked_add(5)?)?;
         let (call, function) = self.counted_call(address, site, state)?;
         site.copy_from_slice(&call);
@@ -131,6 +136,11 @@ impl SiteMap<'_> {
         }
         for cluster in self.group(Pass::Alternatives).chain(self.group(Pass::StaticCalls)) {
             functions.extend(self.called(cluster.start, state, text));
+        }
+        for visit in self.group(Pass::Paravirt).flat_map(|cluster| self.visits(cluster)) {
+            if visit.kind.pass() == Pass::Paravirt {
+                functions.extend(self.called(visit.address, state, text));
+            }
         }
         for &function in &self.functions {
             if let Some((pad, code)) = self.pad(function, state)

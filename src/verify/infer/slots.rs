@@ -114,12 +114,15 @@ impl Inference<'_, '_, '_> {
         form.extend_from_slice(found);
         if map.slots[usize::from(slot)].op.is_some() {
             map.op(called, &self.state, function, form);
+            if map.counts_op(address) {
+                map.count_at(address, 0, &self.state, form);
+            }
         } else if Some(function) == nothing {
             state_nops(&self.state, form);
         } else {
             form.fill(insn::NOP);
             let target = if function == 0 { map.info.ops.bug.or(map.landmarks.bug).unwrap_or(0) } else { function };
-            let target = if map.counts_at(address, true) { map.counted(&self.state, target) } else { target };
+            let target = if map.counts_op(address) { map.counted(&self.state, target) } else { target };
             if let Some(start) = form.get_mut(..5) {
                 start.copy_from_slice(&insn::call(address, target));
                 state_nops(&self.state, &mut form[5..]);
