@@ -36,6 +36,9 @@ const PMU_CALL: u64 = DATA + 0x490;
 const APIC_CALL: u64 = DATA + 0x4a0;
 /// The call of a member that fixup_ht_bug() has cleared: it goes where it went.
 const STOP_CALL: u64 = DATA + 0x4b0;
+/// The keys of the scheduler's three features, and which of them are on.
+const FEATURE_KEYS: u64 = DATA + 0x500;
+const FEATURES: u64 = DATA + 0x530;
 /// Functions: of each of the three, and another.
 const HOOKED: u64 = TEXT + 0x100;
 const ADDS: u64 = TEXT + 0x200;
@@ -75,6 +78,8 @@ fn image(with_btf: bool) -> Image {
         ("__SCK__x86_pmu_absent", OTHER),
         ("__SCK__x86_pmu_stop_scheduling", STOP_CALL),
         ("__SCK__apic_call_eoi", APIC_CALL),
+        ("sched_feat_keys", FEATURE_KEYS),
+        ("sysctl_sched_features", FEATURES),
     ] {
         writer = writer.symbol(name, at, 8, 'D');
     }
@@ -99,11 +104,19 @@ struct Text {
     ends: u64,
     /// The PMU has no such function.
     cleared: bool,
+    features: [bool; 3],
 }
 
 /// The second message prints, the first hook is there, and both others are set up.
-const RIGHT: Text =
-    Text { messages: [false, true], hooks: [true, false], hooked: [HOOKED, 0], adds: ADDS, ends: ENDS, cleared: false };
+const RIGHT: Text = Text {
+    messages: [false, true],
+    hooks: [true, false],
+    hooked: [HOOKED, 0],
+    adds: ADDS,
+    ends: ENDS,
+    cleared: false,
+    features: [true, false, true],
+};
 
 /// What is wrong with text and data that say this alike, where the others say what is right.
 fn wrong(text: Text, with_btf: bool) -> Vec<(&'static str, u64, u64, u64)> {
@@ -126,16 +139,22 @@ fn wrong(text: Text, with_btf: bool) -> Vec<(&'static str, u64, u64, u64)> {
         (PMU_CALL, text.adds),
         (APIC_CALL, text.ends),
         (STOP_CALL, OTHER),
+        (FEATURES, 0b101),
     ] {
         word(at, value);
     }
     data[(MESSAGES + MESSAGE + FLAGS - DATA) as usize] = 1;
     data[(MESSAGES + FLAGS - DATA) as usize] = 0x80; // another flag than the one to print
+    for (key, on) in (FEATURE_KEYS..).step_by(16).zip(text.features) {
+        data[(key - DATA) as usize] = on.into();
+    }
     let made = made();
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
     let vote = |about, value| Vote { about, value, votes: 1, against: 0, known: false };
     report.votes = vec![vote(Unknown::Call(PMU_CALL), text.adds), vote(Unknown::Call(APIC_CALL), text.ends)];
     report.votes.push(vote(Unknown::Call(STOP_CALL), OTHER));
+    let features = (FEATURE_KEYS..).step_by(16).zip(text.features);
+    report.votes.extend(features.map(|(key, on)| vote(Unknown::Key(key), on.into())));
     for i in [0, 1] {
         report.votes.push(vote(Unknown::Key(MESSAGES + MESSAGE * i as u64 + KEY), text.messages[i].into()));
         report.votes.push(vote(Unknown::Key(ACTIVE[i]), text.hooks[i].into()));
@@ -174,6 +193,12 @@ fn a_security_hook_is_called_while_there_is_one() {
         assert_eq!(found, [("lsm_call", CALLS[0], hooked, HOOKED)]);
     }
     assert_eq!(wrong(Text { hooked: [HOOKED, OTHER], ..RIGHT }, true), [("lsm_call", CALLS[1], OTHER, 0)]);
+}
+
+#[test]
+fn a_feature_of_the_scheduler_is_on_where_its_bit_is() {
+    let found = wrong(Text { features: [true, true, false], ..RIGHT }, true);
+    assert_eq!(found, [("sched_feature", FEATURES, 1, 0), ("sched_feature", FEATURES, 0, 1)]);
 }
 
 #[test]

@@ -68,6 +68,7 @@ _KINDS = {
     "dynamic_debug": "debug messages",
     "lsm_hook": "security hooks",
     "mirrored_call": "calls of the PMU and the APIC",
+    "sched_feature": "features of the scheduler",
     "updated_call": "calls that were updated",
     "function": "pointers to functions in .data",
     "page": "pages of .text and .rodata in page tables",

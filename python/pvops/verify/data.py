@@ -30,11 +30,11 @@ class Disagreement(NamedTuple):
     Attributes:
         what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature``, ``alternatives_patched``,
             ``tracepoint`` (whether it has functions), ``tracepoint_call`` (which), ``dynamic_debug``, ``lsm_hook``,
-            ``lsm_call``, ``mirrored_call`` (of ``x86_pmu`` and the APIC), ``ftrace``, ``kprobes``; or what only the
-            file tells of: ``updated_call`` (a static call that goes where no code of the kernel's has it go),
-            ``rodata``, ``function`` (a pointer to one in ``.data``), ``gate`` and ``gate_bits`` (of an interrupt),
-            ``page`` (of text or constants, where page tables have it), ``jump_entry`` and ``static_call_site`` (rows of
-            the tables by which text is changed).
+            ``lsm_call``, ``mirrored_call`` (of ``x86_pmu`` and the APIC), ``sched_feature``, ``ftrace``, ``kprobes``;
+            or what only the file tells of: ``updated_call`` (a static call that goes where no code of the kernel's
+            has it go), ``rodata``, ``function`` (a pointer to one in ``.data``), ``gate`` and ``gate_bits`` (of an
+            interrupt), ``page`` (of text or constants, where page tables have it), ``jump_entry`` and
+            ``static_call_site`` (rows of the tables by which text is changed).
         name: which one: a symbol, an op, a feature, a vector, the site of a row.
         address: where it is, as linked.
         expected: what the text says, or the file; of ``rodata`` in hexadecimal, moved as the kernel moved.
@@ -149,7 +149,7 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
             return ops[address]
         if what in ("gate", "gate_bits"):
             return f"vector {which}"
-        place = kernel.place(which if what in _ROWS else address)
+        place = kernel.place(which if what in _ROWS or what == "sched_feature" else address)
         return place.removesuffix("+0x0") if place else f"{address:#x}"
 
     sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]

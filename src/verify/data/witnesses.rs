@@ -4,6 +4,7 @@
 //! |---|---|
 //! | the key of a `pr_debug()` | `_ddebug.flags`: on while it prints (`ddebug_change()` of lib/dynamic_debug.c) |
 //! | the key and the call of a security hook | `lsm_static_call.hl`: on while there is one, which it calls (`lsm_static_call_init()` of security/security.c, since 6.12) |
+//! | `sched_feat_keys` | the bits of `sysctl_sched_features` (`sched_feat_set()` of kernel/sched/debug.c) |
 //! | the calls `x86_pmu_*` | the members of `x86_pmu` (`x86_pmu_static_call_update()` of arch/x86/events/core.c) |
 //! | the calls `apic_call_*` | those of what `apic` points to (`update_static_calls()` of arch/x86/kernel/apic/init.c, since 6.6) |
 //!
@@ -26,6 +27,7 @@ const MAX_ROWS: u64 = 1 << 16;
 const MIRRORED: [(&str, &str, &str, bool); 2] =
     [("__SCK__x86_pmu_", "x86_pmu", "x86_pmu", false), ("__SCK__apic_call_", "apic", "apic", true)];
 
+const FEATURES: &str = "sched_feat_keys";
 /// What the members are named that `fixup_ht_bug()` clears (arch/x86/events/intel/core.c).
 const CLEARED: &str = "_scheduling";
 
@@ -44,6 +46,7 @@ pub(super) fn judge(said: &Said<'_>, words: &Words<'_>, image: &Image, heard: &m
     let mut hearing = Hearing { said, words, symbols, members, heard };
     hearing.debugging()?;
     hearing.security()?;
+    hearing.scheduling()?;
     MIRRORED.iter().try_for_each(|mirrored| hearing.mirrored(mirrored))
 }
 
@@ -130,6 +133,24 @@ impl Hearing<'_> {
             }
         }
         self.count("lsm_hook", rows);
+        Ok(())
+    }
+
+    fn scheduling(&mut self) -> Result<()> {
+        let named = |name: &str| self.symbols.address_of(name);
+        let (Some(keys), Some(features), Some(size)) =
+            (named(FEATURES), named("sysctl_sched_features"), self.size("static_key"))
+        else {
+            return Ok(());
+        };
+        let Some(word) = self.words.int(features)? else { return Ok(()) };
+        let key = |number: u64| keys.wrapping_add(number * size);
+        let there = |&number: &u64| self.symbols.at(key(number)).is_some_and(|(name, _)| name == FEATURES);
+        let count = (0..32).take_while(there).count() as u64;
+        for number in 0..count {
+            self.key("sched_feature", features, key(number), word >> number & 1 != 0);
+        }
+        self.count("sched_feature", count);
         Ok(())
     }
 
