@@ -117,6 +117,13 @@ def test_a_kernel_may_be_built_to_mitigate_nothing(
     assert [value(feature, machine) for feature in MITIGATED] == [expected] * len(MITIGATED)
 
 
+@pytest.mark.parametrize(("symbols", "expected"), [({"xen_start_kernel": small.TEXT}, True), ({}, False)])
+def test_a_kernel_without_xens_code_is_no_guest_of_it(symbols: Mapping[str, int], expected: bool) -> None:
+    kernel = Built(small.kernel(b"\x90" * 16, symbols=dict(symbols)))
+    machine = Facts(Machine.from_dict({"flags": "fpu sse2", "hypervisor": "xen-pv"}), (6, 0), 64, kernel)
+    assert value("XENPV", machine) is expected
+
+
 def test_stuffing_sets_call_depth() -> None:
     machine = facts(
         vendor=INTEL,

@@ -55,6 +55,13 @@ class Built:
         # It has no bytes in the file where it is false.
         return self._kernel.image.read(address, 1) not in (None, b"\0")
 
+    @cached_property
+    def xen_pv(self) -> bool | None:
+        """CONFIG_XEN_PV: whether the image has ``xen_start_kernel()``; None where it names no function."""
+        if not self._kernel.image.symbol_count():
+            return None
+        return self._kernel.address_of("xen_start_kernel") is not None
+
     def fills(self, kind: str) -> bool | None:
         """CONFIG_INIT_ON_ALLOC_DEFAULT_ON or _FREE_: what the key ``init_on_alloc`` or ``init_on_free`` is built with;
         None where the image does not name it."""
