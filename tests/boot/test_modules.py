@@ -193,9 +193,10 @@ def test_without_types_the_same_is_read(kernel: Kernel, booted_kernel: Path, cor
     given = [module for module in modules if module.name.split(".")[0] not in ("ext4", "kvm")]
     expected, found = kernel.verify(core, modules=given), untyped.verify(core, modules=given)
     assert found.verdict == "clean", found.unexplained[:5]
-    typed = {"dynamic_debug", "lsm_hook", "mirrored_call", "tracepoint"}  # by BTF alone, and said
+    typed = {"dynamic_debug", "lsm_hook", "mirrored_call", "sched_feature", "tracepoint"}  # by BTF alone, and said
     assert found.data.counts == {what: count for what, count in expected.data.counts.items() if what not in typed}
-    assert found.data.unheard == ["tracepoints, debug messages, security hooks, x86_pmu, apic: the image has no BTF"]
+    unheard = "tracepoints, debug messages, security hooks, x86_pmu, apic, features of the scheduler"
+    assert found.data.unheard == [f"{unheard}: the image has no BTF"]
     for one, other in zip(expected.modules, found.modules, strict=True):
         assert (one.name, one.address, one.size, one.judged) == (other.name, other.address, other.size, other.judged)
         assert one.explained == other.explained

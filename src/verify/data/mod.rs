@@ -72,13 +72,16 @@ pub fn hear(
 }
 
 /// Symbols of what `tracepoints` and `witnesses` read.
-const TYPED: [&str; 4] = ["__start___tracepoints_ptrs", "__start___dyndbg", "x86_pmu", "apic"];
+const TYPED: [&str; 5] = ["__start___tracepoints_ptrs", "__start___dyndbg", "x86_pmu", "apic", "sysctl_sched_features"];
+/// What they tell of.
+const UNTYPED: &str =
+    "tracepoints, debug messages, security hooks, x86_pmu, apic, features of the scheduler: the image has no BTF";
 
 /// What is not heard because nothing says where its members are.
 fn untyped(image: &Image) -> Result<Option<String>> {
     let Some(symbols) = image.symbols()?.filter(|_| matches!(image.btf(), Ok(None))) else { return Ok(None) };
     let there = TYPED.iter().any(|name| symbols.address_of(name).is_some());
-    Ok(there.then(|| "tracepoints, debug messages, security hooks, x86_pmu, apic: the image has no BTF".to_owned()))
+    Ok(there.then(|| UNTYPED.to_owned()))
 }
 
 /// The pages of text and constants: page tables may map another page there than that which was judged.
