@@ -248,6 +248,9 @@ class Tables:
         .parainstructions, in table order; with `low` and `high` those that touch [low, high). Of a jump label
         `inverted` is whether it jumps where its key is off."""
 
+    def count_sites(self, tables: list[str]) -> int:
+        """How many places the rows of some tables name."""
+
     def key(self, table: str, row: int) -> int | None:
         """The address of the static key, or of the key of the static call, that a row of its table names; None of other
         rows."""

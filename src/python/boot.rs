@@ -106,6 +106,13 @@ impl Tables {
         self.tables.alternatives.as_ref().map(|table| table.layout.name)
     }
 
+    /// How many places the rows of some tables name.
+    fn count_sites(&self, py: Python<'_>, tables: Vec<String>) -> PyResult<usize> {
+        let names: Vec<&str> = tables.iter().map(String::as_str).collect();
+        let count = py.detach(|| self.tables.count_sites(&names));
+        Ok(count.map_err(|error| error.in_file(self.image.name()))?)
+    }
+
     /// The address of the static key, or of the key of the static call, that a row of its table names; None of other rows.
     fn key(&self, table: &str, row: usize) -> Option<u64> {
         match table {

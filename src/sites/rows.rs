@@ -185,6 +185,22 @@ impl Tables {
         }
     }
 
+    /// How many sites some tables have: places that one or more of their rows name.
+    ///
+    /// Fails where there is no table of a name.
+    pub fn count_sites(&self, names: &[&str]) -> Result<usize> {
+        let mut listed = Vec::new();
+        for name in names {
+            for part in self.parts(name)? {
+                self.push_addresses(part, &mut listed);
+            }
+        }
+        listed.sort_unstable();
+        listed.dedup();
+        // Rows that name no site have address 0.
+        Ok(listed.len() - usize::from(listed.first() == Some(&0)))
+    }
+
     /// One row; `None` where there is no such row, or it names no site.
     pub(super) fn row(&self, image: &Image, part: Part, index: usize) -> Option<Row> {
         let number = index as u32;

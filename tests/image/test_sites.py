@@ -14,6 +14,7 @@ import pytest
 import pvops
 from pvops.errors import TableError
 from pvops.image.sites import Site, Sites
+from pvops.image.tables import TABLES
 from pvops.kernel import Kernel
 
 ABSENT = {1: 0xFF, 4: 0xFFFF_FFFF, 8: 0xFFFF_FFFF_FFFF_FFFF}
@@ -98,6 +99,14 @@ def test_counts_are_those_of_the_objects(sites: Sites) -> None:
     assert counts.shared == Counter(" + ".join(tables) for tables in several)
     assert sites.count("op") == counts.ops
     assert list(counts.ops.values()) == sorted(counts.ops.values(), reverse=True)
+
+
+def test_sites_are_counted_as_they_are_listed(any_kernel: Path) -> None:
+    every = pvops.open(any_kernel).sites
+    for sites in (every, *map(every.of_table, TABLES)):
+        counted = len(sites)
+        assert "columns" not in vars(sites), "counted without them"
+        assert counted == len(list(sites)) == len({site.address for site in sites})
 
 
 def test_the_sites_of_an_op(sites: Sites) -> None:
