@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pvops.eras.definition import Era
     from pvops.eras.structs import Config
 
-#: How much of a configuration file are read: Debian's has 300,000.
+#: How many characters of a configuration file are read, or bytes of standard input: Debian's has 300,000.
 _CONFIG_LIMIT = 16 << 20
 
 

@@ -83,7 +83,7 @@ def _queries(cmdline: str) -> Iterator[_Query]:
 
 def _parsed(text: str, module: str | None) -> _Query | None:
     """``ddebug_exec_query()``; None where it refuses the query, or where that changes no printing."""
-    words = [next(part for part in match if part is not None) for match in _split(text)]
+    words = [next(part for part in match.groups() if part is not None) for match in _WORD.finditer(text)]
     flags = _FLAGS.match(words[-1]) if words and not words[0].startswith("#") else None
     if flags is None or len(words) % 2 == 0 or (flags[1] != "=" and "p" not in flags[2]):
         return None
@@ -104,10 +104,6 @@ def _parsed(text: str, module: str | None) -> _Query | None:
         lines=_range(lines),
         prints=flags[1] != "-" and "p" in flags[2],
     )
-
-
-def _split(text: str) -> Iterator[tuple[str | None, ...]]:
-    return (match.groups() for match in _WORD.finditer(text))
 
 
 def _range(lines: str | None) -> tuple[int, int] | None:
@@ -154,7 +150,8 @@ def _string(kernel: KernelImage, address: int) -> bytes:
 def _message(kernel: KernelImage, key: int, classes: bool) -> _Message | None:
     """The message whose key this is, by the four strings before it; None where there are none."""
     word = kernel.word
-    start = key - 4 * word - word if word == 8 else key - 4 * word - 4
+    # The line, the class and the flags take a word, with what aligns the key behind them.
+    start = key - 5 * word
     strings = []
     for index in range(4):
         pointer = kernel.read_word(start + index * word)

@@ -13,9 +13,8 @@ def preempt_mode(facts: Facts) -> tuple[str | None, str]:
     kernel/sched/core.c preempt_dynamic_init(), setup_preempt_mode().
     """
     # "Dynamic Preempt: unsupported mode: lazy" says that the option changes nothing.
-    for line in facts.machine.dmesg.splitlines():
-        if found := re.search(r"Dynamic Preempt: (\w+)$", line.rstrip()):
-            return found[1], f'log: "{found[0]}"'
+    if found := re.search(r"Dynamic Preempt: (\w+)[^\S\n]*$", facts.machine.dmesg, re.MULTILINE):
+        return found[1], f'log: "Dynamic Preempt: {found[1]}"'
     if facts.logged("Dynamic Preempt: ") is False:
         return None, 'log: no "Dynamic Preempt"'
     given = facts.option("preempt")
