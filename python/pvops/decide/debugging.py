@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from pvops.image.uses import string_at
 from pvops.machine.cmdline import options
 from pvops.tuples import NamedTuple
 
@@ -138,15 +139,6 @@ def _like(pattern: str, text: str) -> bool:
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text, re.DOTALL) is not None
 
 
-def _string(kernel: KernelImage, address: int) -> bytes:
-    """The string at an address; nothing where there is none."""
-    for size in _SIZES:
-        raw = kernel.image.read(address, size)
-        if raw is not None and b"\0" in raw:
-            return raw.partition(b"\0")[0]
-    return b""
-
-
 def _message(kernel: KernelImage, key: int, classes: bool) -> _Message | None:
     """The message whose key this is, by the four strings before it; None where there are none."""
     word = kernel.word
@@ -154,8 +146,7 @@ def _message(kernel: KernelImage, key: int, classes: bool) -> _Message | None:
     start = key - 5 * word
     strings = []
     for index in range(4):
-        pointer = kernel.read_word(start + index * word)
-        text = _string(kernel, pointer) if pointer else b""
+        text = string_at(kernel, kernel.read_word(start + index * word), *_SIZES)
         if not text and index < 3:
             return None
         strings.append(text.decode("latin-1"))

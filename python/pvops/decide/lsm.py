@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pvops.decide.answers import Facts
+from pvops.image.uses import string_at
 from pvops.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -234,9 +235,7 @@ def _handed_on(code: bytes, at: int) -> int:
 
 def _name(kernel: KernelImage, identity: int) -> str | None:
     """The name in a ``struct lsm_id {name, id}``; None where there is none."""
-    pointer = kernel.read_word(identity)
-    raw = kernel.image.read(pointer, 16) if pointer else None
-    name = raw.partition(b"\0")[0] if raw is not None and b"\0" in raw else b""
+    name = string_at(kernel, kernel.read_word(identity), 16)
     return name.decode() if re.fullmatch(rb"[a-z0-9_]+", name) else None
 
 

@@ -53,10 +53,19 @@ def size_of_data(kernel: KernelView, address: int, symbol: str) -> int:
     return 0
 
 
+def string_at(kernel: KernelView, address: int | None, *sizes: int) -> bytes:
+    """The string at an address, by the first of these sizes in bytes that can be read and has its end; else nothing."""
+    if not address:
+        return b""
+    for size in sizes:
+        raw = kernel.image.read(address, size)
+        if raw is not None and b"\0" in raw:
+            return raw.partition(b"\0")[0]
+    return b""
+
+
 def tracepoint(kernel: KernelView, key: int) -> str | None:
     """The tracepoint that a key belongs to: ``struct tracepoint`` has its name's pointer before the key."""
-    pointer = kernel.read_word(key - kernel.word)
-    raw = kernel.image.read(pointer, 64) if pointer else None
-    name = raw.partition(b"\0")[0] if raw is not None and b"\0" in raw else b""
+    name = string_at(kernel, kernel.read_word(key - kernel.word), 64)
     is_name = name.isascii() and len(name) > 2 and name.decode().isidentifier()
     return name.decode() if is_name else None
