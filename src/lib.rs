@@ -9,6 +9,7 @@
 //! | room | what lives there |
 //! |---|---|
 //! | [`error`] | the one error: what, where, why |
+//! | `numbers` | little-endian numbers in bytes |
 //! | [`guard`] | panics that become errors |
 //! | [`image`] | container and address space: bzImage, ELF, kallsyms, BTF, banner, config |
 //! | [`sites`] | the section tables; the only room that knows record layouts |
@@ -47,6 +48,7 @@ pub mod lock;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod measure;
 pub mod memory;
+mod numbers;
 pub mod patch;
 pub mod plan;
 #[cfg(feature = "python")]

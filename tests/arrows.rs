@@ -10,16 +10,17 @@ use std::path::Path;
 use source::{Import, Modules, imports};
 
 /// What each room may import from. `python` stands on top, and `lib.rs` names the rooms.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("error", &[]),
+    ("numbers", &[]),
     ("guard", &["error"]),
     ("insn", &["error"]),
-    ("image", &["error", "insn"]),
-    ("sites", &["error", "insn", "image"]),
-    ("plan", &["error", "insn", "image", "sites"]),
+    ("image", &["error", "numbers", "insn"]),
+    ("sites", &["error", "numbers", "insn", "image"]),
+    ("plan", &["error", "numbers", "insn", "image", "sites"]),
     ("patch", &["error", "insn", "image", "sites", "plan"]),
-    ("memory", &["error", "insn", "image"]),
-    ("verify", &["error", "insn", "image", "sites", "memory", "plan"]),
+    ("memory", &["error", "numbers", "insn", "image"]),
+    ("verify", &["error", "numbers", "insn", "image", "sites", "memory", "plan"]),
     ("exec", &["error"]),
     ("measure", &["error", "insn", "image", "sites", "plan", "exec"]),
     ("lock", &["error"]),

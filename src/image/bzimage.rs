@@ -13,6 +13,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::numbers::{u16_at, u32_at};
 
 const SETUP_SECTS: usize = 0x1f1;
 const HEADER: usize = 0x202;
@@ -44,16 +45,15 @@ impl SetupHeader {
         if bytes.get(HEADER..)?.get(..4)? != b"HdrS" {
             return None;
         }
-        let version = u16::from_le_bytes(*bytes.get(VERSION..)?.first_chunk()?);
+        let version = u16_at(bytes, VERSION)?;
         let sectors = match bytes.get(SETUP_SECTS)? {
             0 => 4,
             sectors => usize::from(*sectors),
         };
         let protected_mode = (sectors + 1) * 512;
-        let word = |at: usize| Some(u64::from(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?)));
-        let payload = match (word(PAYLOAD_OFFSET), word(PAYLOAD_LENGTH)) {
+        let payload = match (u32_at(bytes, PAYLOAD_OFFSET), u32_at(bytes, PAYLOAD_LENGTH)) {
             (Some(offset), Some(length)) if version >= PROTOCOL_WITH_PAYLOAD => {
-                Some((offset.saturating_add(protected_mode as u64), length))
+                Some((u64::from(offset).saturating_add(protected_mode as u64), length.into()))
             }
             _ => None,
         };
@@ -63,7 +63,7 @@ impl SetupHeader {
 
     /// The release that the setup code names, `2.6.24.3`; `None` where it names none.
     pub fn release(&self, bytes: &[u8]) -> Option<String> {
-        let at = usize::from(u16::from_le_bytes(*bytes.get(KERNEL_VERSION..)?.first_chunk()?));
+        let at = usize::from(u16_at(bytes, KERNEL_VERSION)?);
         let text = bytes.get(at + 0x200..)?;
         let end = text.iter().take(MAX_RELEASE + 1).position(|&b| !b.is_ascii_graphic())?;
         (at != 0 && end != 0).then(|| String::from_utf8_lossy(&text[..end]).into_owned())

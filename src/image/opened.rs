@@ -18,6 +18,7 @@ use super::symtab::ElfSymbols;
 use super::{banner, ikconfig, text};
 use crate::error::{Error, Result};
 use crate::insn::Bits;
+use crate::numbers::unsigned;
 
 /// An opened kernel: the unpacked ELF file and its address space.
 pub struct Image {
@@ -240,11 +241,7 @@ impl Image {
 
     /// The pointer-sized word at this address.
     pub fn read_word(&self, address: u64) -> Option<u64> {
-        let bytes = self.read(address, self.bits().word())?;
-        Some(match self.bits() {
-            Bits::B32 => u64::from(u32::from_le_bytes(*bytes.first_chunk()?)),
-            Bits::B64 => u64::from_le_bytes(*bytes.first_chunk()?),
-        })
+        unsigned(self.read(address, self.bits().word())?)
     }
 
     /// The symbols of `.symtab`; none in a vmlinuz.

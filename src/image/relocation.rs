@@ -1,6 +1,7 @@
 //! The fields that hold absolute addresses, and how they follow the kernel.
 
 use crate::error::{Error, Result};
+use crate::numbers::{u32_at, u64_at};
 
 /// What errors call the lists.
 pub(in crate::image) const SECTION: &str = "vmlinux.relocs";
@@ -45,14 +46,11 @@ impl RelocationKind {
     /// What was added to a field between two of its contents. Of a 32-bit field the slide's low half is known, and
     /// sign-extended: kernels slide by less than 2 GiB.
     pub fn slide_between(self, linked: &[u8], found: &[u8]) -> Option<u64> {
-        let half = |bytes: &[u8]| Some(u32::from_le_bytes(*bytes.first_chunk()?));
         let extended = |slide: u32| i64::from(slide as i32) as u64;
         Some(match self {
-            RelocationKind::Word64 => {
-                u64::from_le_bytes(*found.first_chunk()?).wrapping_sub(u64::from_le_bytes(*linked.first_chunk()?))
-            }
-            RelocationKind::Word32 => extended(half(found)?.wrapping_sub(half(linked)?)),
-            RelocationKind::Inverse32 => extended(half(linked)?.wrapping_sub(half(found)?)),
+            RelocationKind::Word64 => u64_at(found, 0)?.wrapping_sub(u64_at(linked, 0)?),
+            RelocationKind::Word32 => extended(u32_at(found, 0)?.wrapping_sub(u32_at(linked, 0)?)),
+            RelocationKind::Inverse32 => extended(u32_at(linked, 0)?.wrapping_sub(u32_at(found, 0)?)),
         })
     }
 }

@@ -6,6 +6,7 @@ use super::read::{CHUNK, Place, Progress, Source};
 use super::search::{Score, Search};
 use crate::error::{Error, Result};
 use crate::image::text;
+use crate::numbers::u32_at;
 
 /// What every kernel's banner begins with.
 const BANNER: &[u8] = b"Linux version ";
@@ -187,7 +188,7 @@ fn address_of(search: &Search<'_>, bytes: &[u8]) -> Option<u64> {
 /// The GNU build ID among notes.
 fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
     loop {
-        let word = |at: usize| Some(u32::from_le_bytes(*notes.get(at..)?.first_chunk()?) as usize);
+        let word = |at: usize| u32_at(notes, at).map(|word| word as usize);
         let (name, size, kind) = (word(0)?, word(4)?, word(8)?);
         let start = name.checked_next_multiple_of(4)?.checked_add(12)?;
         let description = notes.get(start..)?.get(..size)?;

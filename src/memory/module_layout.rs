@@ -14,6 +14,7 @@
 use crate::error::{Error, Result};
 use crate::image::btf::Btf;
 use crate::image::{Blocks, Image};
+use crate::numbers::unsigned;
 
 /// No `struct module` is longer.
 pub(super) const MAX_STRUCT: usize = 1 << 14;
@@ -103,11 +104,7 @@ fn members(btf: &Btf<'_>, name: &str) -> Result<(usize, Vec<(String, usize)>)> {
 
 /// The number of this many bytes; 0 where they leave the structure.
 pub(super) fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
-    let mut number = [0; 8];
-    if let Some(found) = at.checked_add(width).and_then(|end| bytes.get(at..end)) {
-        number[..width].copy_from_slice(found);
-    }
-    u64::from_le_bytes(number)
+    at.checked_add(width).and_then(|end| bytes.get(at..end)).and_then(unsigned).unwrap_or(0)
 }
 
 impl Parts {

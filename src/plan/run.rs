@@ -9,6 +9,7 @@ use super::passes::Pass;
 use super::rules::Rules;
 use super::writes::Plan;
 use crate::error::{Error, Result};
+use crate::numbers::unsigned;
 use crate::sites::Tables;
 
 /// The image's data, for the passes that look pointers up: `len` bytes at an address.
@@ -99,10 +100,7 @@ impl<'a> Run<'a> {
         if let Some(&value) = self.boot.pointers.get(&address) {
             return Some(value);
         }
-        let word = self.memory.bits().word();
-        let mut bytes = [0; 8];
-        bytes[..word].copy_from_slice((self.data)(address, word)?);
-        Some(u64::from_le_bytes(bytes))
+        unsigned((self.data)(address, self.memory.bits().word())?)
     }
 }
 

@@ -20,6 +20,7 @@ use super::run::{Run, row_error};
 use super::{callthunks, returns};
 use crate::error::{Error, Result};
 use crate::insn::{self, CALL, JMP, RET};
+use crate::numbers::unsigned;
 use crate::sites::StaticCall;
 
 /// The function of a key: as the machine says, else as the image has it.
@@ -29,12 +30,7 @@ pub(super) fn function(run: &Run<'_>, key: u64) -> Known<u64> {
 
 /// `key->func` as built; a key in `.bss` has none.
 fn built(run: &Run<'_>, key: u64) -> u64 {
-    let mut bytes = [0; 8];
-    let word = run.memory.bits().word();
-    if let Some(data) = (run.data)(key, word) {
-        bytes[..word].copy_from_slice(data);
-    }
-    u64::from_le_bytes(bytes)
+    (run.data)(key, run.memory.bits().word()).and_then(unsigned).unwrap_or(0)
 }
 
 /// `static_call_init()` from `setup_arch()`.

@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 use crate::error::Result;
 use crate::image::{self, Bits};
 use crate::insn;
+use crate::numbers::unsigned;
 use crate::python::detached::detached;
 use crate::python::lent::Lent;
 use crate::sites;
@@ -189,10 +190,7 @@ impl Image {
         let found = |s: &image::Section| -> Vec<(u64, u64)> {
             let words = (s.address..).step_by(word).zip(self.0.section_bytes(s).chunks_exact(word));
             let pointer = |(address, bytes): (u64, &[u8])| {
-                let value = match *bytes {
-                    [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
-                    _ => bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)),
-                };
+                let value = unsigned(bytes)?;
                 (low..high).contains(&value).then_some((address, value))
             };
             words.filter_map(pointer).collect()

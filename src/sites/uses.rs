@@ -6,6 +6,7 @@ use super::tables::Tables;
 use crate::error::Result;
 use crate::image::Image;
 use crate::insn::{CALL, JMP};
+use crate::numbers::i32_at;
 
 /// Where the address of a static key lies by the image's symbols, and its sites.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +42,8 @@ pub fn static_keys<'a>(image: &'a Image, tables: &Tables) -> Result<Vec<StaticKe
         let number = *known.entry(label.key).or_insert(keys.len());
         if number == keys.len() {
             // `static_key.enabled` is an int, first in the structure (include/linux/jump_label.h).
-            let enabled = image.read(label.key, 4).and_then(|bytes| bytes.first_chunk().copied());
-            let on = enabled.is_some_and(|bytes| i32::from_le_bytes(bytes) > 0);
+            let enabled = image.read(label.key, 4).and_then(|bytes| i32_at(bytes, 0));
+            let on = enabled.is_some_and(|enabled| enabled > 0);
             keys.push(StaticKey { address: label.key, on, place: image.place(label.key)?, sites: Vec::new() });
         }
         keys[number].sites.push(label.address);

@@ -4,6 +4,7 @@ use memchr::memmem;
 
 use crate::image::{Bits, Image};
 use crate::insn::JMP;
+use crate::numbers::{i32_at, u32_at, unsigned};
 
 /// `XEN_ELFNOTE_HYPERCALL_PAGE` of include/xen/interface/elfnote.h, in notes that Xen owns.
 const HYPERCALL_PAGE: u32 = 2;
@@ -18,10 +19,7 @@ const STUB: u64 = 32;
 /// of XSA-466.
 pub fn hypercall_page(image: &Image) -> Option<u64> {
     let notes = image.section_bytes(image.section(".notes")?);
-    let word = image.bits().word();
-    let mut address = [0; 8];
-    address[..word].copy_from_slice(note(notes, HYPERCALL_PAGE)?.get(..word)?);
-    let page = u64::from_le_bytes(address);
+    let page = unsigned(note(notes, HYPERCALL_PAGE)?.get(..image.bits().word())?)?;
     let text = image.section(".text")?;
     let last = page.checked_add(PAGE)?;
     (page.is_multiple_of(PAGE) && text.address <= page && last <= text.end()).then_some(page)
@@ -32,12 +30,11 @@ pub fn hypercall_page(image: &Image) -> Option<u64> {
 fn note(mut notes: &[u8], kind: u32) -> Option<&[u8]> {
     loop {
         let (head, rest) = notes.split_first_chunk::<12>()?;
-        let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let size = |at: usize| usize::try_from(number(at)).ok()?.checked_next_multiple_of(4);
-        let (owner, rest) = rest.split_at_checked(size(0)?)?;
-        let (says, rest) = rest.split_at_checked(size(4)?)?;
-        if number(8) == kind && owner == OWNER {
-            return says.get(..usize::try_from(number(4)).ok()?);
+        let size = |at: usize| usize::try_from(u32_at(head, at)?).ok();
+        let (owner, rest) = rest.split_at_checked(size(0)?.checked_next_multiple_of(4)?)?;
+        let (says, rest) = rest.split_at_checked(size(4)?.checked_next_multiple_of(4)?)?;
+        if u32_at(head, 8) == Some(kind) && owner == OWNER {
+            return says.get(..size(4)?);
         }
         notes = rest;
     }
@@ -65,8 +62,8 @@ pub fn iret(image: &Image) -> Option<(u64, u64)> {
         // Kernels are linked into the last 2 GiB, so `mov $ADDRESS, %REG` has 32 bits of it.
         for at in memmem::find_iter(init, &(site as u32).to_le_bytes()) {
             let near = &init[at.saturating_sub(NEAR)..init.len().min(at + 4 + NEAR)];
-            for word in near.windows(4).filter_map(|word| word.first_chunk::<4>()) {
-                let function = i64::from(i32::from_le_bytes(*word)) as u64;
+            for word in (0..near.len()).map_while(|at| i32_at(near, at)) {
+                let function = i64::from(word) as u64;
                 let pair = Some((site, function));
                 if found != pair && is_iret(image, function, page) {
                     if found.is_some() {

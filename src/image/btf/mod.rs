@@ -26,6 +26,7 @@ mod flatten;
 
 use super::text;
 use crate::error::{Error, Result};
+use crate::numbers::u32_at;
 
 /// Number of a type; 0 is `void`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,10 +109,6 @@ struct Type {
     value: u32,
     /// Where what follows it starts in `types`.
     rest: usize,
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
 }
 
 fn error(reason: impl Into<String>) -> Error {
@@ -221,11 +218,9 @@ impl<'a> Btf<'a> {
 }
 
 fn type_at(types: &[u8], at: usize) -> Option<Type> {
-    let bytes: &[u8; 12] = types.get(at..)?.first_chunk()?;
-    let word = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
-    let info = word(4);
+    let (name, info, value) = (u32_at(types, at)?, u32_at(types, at + 4)?, u32_at(types, at + 8)?);
     let (kind, count) = ((info >> 24 & 0x7f) as u8, (info & 0xff_ffff) as usize);
-    Some(Type { name: word(0), kind, flag: info >> 31 != 0, count, value: word(8), rest: at + 12 })
+    Some(Type { name, kind, flag: info >> 31 != 0, count, value, rest: at + 12 })
 }
 
 /// Where each type starts, in one pass.

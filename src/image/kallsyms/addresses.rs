@@ -14,6 +14,7 @@ use super::names::{Layout, Names};
 use super::region::{Region, View};
 use super::symbols::Symbols;
 use crate::error::Result;
+use crate::numbers::unsigned;
 
 /// Where code may be.
 pub(super) struct Text {
@@ -83,13 +84,7 @@ impl Reading<'_> {
 
     /// The address of each symbol.
     fn addresses(&self) -> impl Iterator<Item = u64> {
-        self.table.chunks_exact(self.size).enumerate().map(|(i, bytes)| {
-            let number = match *bytes {
-                [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
-                _ => bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)),
-            };
-            self.address(i, number)
-        })
+        self.table.chunks_exact(self.size).enumerate().map(|(i, bytes)| self.address(i, unsigned(bytes).unwrap_or(0)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where kallsyms are looked for, read as tables of a machine's words, and the bounds of any real kernel's.
 
 use crate::error::Error;
+use crate::numbers::unsigned;
 
 /// `KSYM_NAME_LEN` (include/linux/kallsyms.h, since 6.1; 128 before): a name is shorter than this.
 pub const MAX_NAME: usize = 512;
@@ -45,10 +46,7 @@ impl View<'_> {
 
     /// The unsigned little-endian number of this many bytes (at most 8), if it lies within.
     pub fn number(&self, at: usize, size: usize) -> Option<u64> {
-        let bytes = self.bytes().get(at..at.checked_add(size)?)?;
-        let mut number = [0; 8];
-        number.get_mut(..size)?.copy_from_slice(bytes);
-        Some(u64::from_le_bytes(number))
+        unsigned(self.bytes().get(at..at.checked_add(size)?)?)
     }
 
     /// The table of this many entries of this many bytes, if it lies within.

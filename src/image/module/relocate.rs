@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::image::elf::header_error;
 use crate::image::relocation::{Relocation, RelocationKind};
 use crate::insn::Bits;
+use crate::numbers::i32_at;
 
 /// Fields of code that hold what depends on where the module and the kernel are.
 #[derive(Debug, Default)]
@@ -70,7 +71,7 @@ pub(super) fn relocate<H: FileHeader<Endian = LE>>(
             let held = place
                 .and_then(|_| out.get_mut(usize::try_from(offset.checked_add(at)?).ok()?..)?.get_mut(..width as usize));
             let Some(held) = held else { return refuse(format!("{width} bytes leave the section")) };
-            let in_place = held.first_chunk().map_or(0, |&word| i64::from(i32::from_le_bytes(word)));
+            let in_place = i32_at(held, 0).map_or(0, i64::from);
             let mut sum = value.address.wrapping_add(addend.unwrap_or(in_place) as u64);
             let address = start.wrapping_add(at);
             if relative {

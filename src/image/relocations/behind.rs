@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::image::opened::Image;
 use crate::image::relocation::{Relocation, RelocationKind, Relocations, SECTION};
 use crate::insn::Bits;
+use crate::numbers::{i32_at, unsigned};
 
 /// Reads the lists behind the ELF file; `None` where nothing follows it.
 pub(super) fn read(image: &Image) -> Result<Option<Relocations>> {
@@ -85,11 +86,8 @@ fn check_list(
         });
         let Some(held) = held else { return refuse("field lies in no section with bytes") };
         let value = match kind {
-            RelocationKind::Word64 => held.first_chunk().map(|&word| u64::from_le_bytes(word)),
-            RelocationKind::Word32 => held.first_chunk().map(|&word| match image.bits() {
-                Bits::B32 => u64::from(u32::from_le_bytes(word)),
-                Bits::B64 => i64::from(i32::from_le_bytes(word)) as u64,
-            }),
+            RelocationKind::Word32 if image.bits() == Bits::B64 => i32_at(held, 0).map(|word| i64::from(word) as u64),
+            RelocationKind::Word64 | RelocationKind::Word32 => unsigned(held),
             RelocationKind::Inverse32 => None,
         };
         inside += usize::from(value.is_some_and(|value| (low..=high).contains(&value)));

@@ -15,6 +15,7 @@ use crate::memory::kind::MemoryKind;
 use crate::memory::pages::{Cache, Pages};
 use crate::memory::space::{Extent, Space};
 use crate::memory::store::Store;
+use crate::numbers::u64_at;
 
 const MAGIC: [u8; 4] = *b"AVML";
 const HEADER: u64 = 32;
@@ -92,7 +93,7 @@ pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
 fn read_block(store: &Store, start: u64, chunks: &mut Vec<Chunk>) -> Result<u64> {
     let refuse = |reason: String, at: u64| Err(Error::memory(reason).at_offset(at));
     let header = store.read_exactly(start, HEADER as usize, "a block's header")?;
-    let word = |at: usize| header[at..].first_chunk().map_or(0, |&word| u64::from_le_bytes(word));
+    let word = |at: usize| u64_at(&header, at).unwrap_or(0);
     let (version, address, last) = (word(0) >> 32, word(8), word(16));
     if !header.starts_with(&MAGIC) || version != 2 {
         return refuse("does not begin with AVML's magic and version 2".to_owned(), start);
@@ -137,7 +138,7 @@ fn read_block(store: &Store, start: u64, chunks: &mut Vec<Chunk>) -> Result<u64>
         (next, at) = (next + size, behind);
     }
     let length = store.read_exactly(at, 8, "the length of a block's stream")?;
-    let length = length.first_chunk().map_or(0, |&word| u64::from_le_bytes(word));
+    let length = u64_at(&length, 0).unwrap_or(0);
     if length != at - stream {
         return refuse(format!("a stream of {} bytes that is said to have {length}", at - stream), at);
     }

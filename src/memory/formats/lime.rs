@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::memory::kind::MemoryKind;
 use crate::memory::space::{Extent, Space};
 use crate::memory::store::Store;
+use crate::numbers::u64_at;
 
 /// What each header begins with.
 const MAGIC: [u8; 4] = *b"EMiL";
@@ -27,8 +28,7 @@ fn parse(store: &Store) -> Result<Space> {
     while at < store.len() {
         let place = |error: Error| error.in_section(&format!("range {}", extents.len())).at_offset(at);
         let header = store.read_exactly(at, HEADER as usize, "a range's header").map_err(place)?;
-        let word =
-            |i: usize| header.get(i..).and_then(|rest| rest.first_chunk()).map_or(0, |&word| u64::from_le_bytes(word));
+        let word = |at: usize| u64_at(&header, at).unwrap_or(0);
         let version = word(0) >> 32;
         if !header.starts_with(&MAGIC) {
             return Err(place(Error::memory("does not begin with LiME's magic")));

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::memory::store::Store;
+use crate::numbers::{u32_at, u64_at};
 
 /// More than the notes of a guest of 4096 CPUs.
 const MAX_NOTES: u64 = 16 << 20;
@@ -66,7 +67,7 @@ pub(super) fn read(store: &Store, offset: u64, size: u64, found: &mut Notes) -> 
     let bytes = store.read_exactly(offset, size as usize, "its notes")?;
     let mut rest = bytes.as_slice();
     while let Some(header) = rest.first_chunk::<12>() {
-        let field = |at: usize| header[at..].first_chunk().map_or(0, |&word| u32::from_le_bytes(word)) as usize;
+        let field = |at: usize| u32_at(header, at).unwrap_or(0) as usize;
         let (name_size, size) = (field(0), field(4));
         let padded = |n: usize| n.checked_next_multiple_of(4);
         let Some(name) = rest.get(12..).and_then(|rest| rest.get(..name_size)) else { break };
@@ -90,11 +91,9 @@ pub(super) fn read(store: &Store, offset: u64, size: u64, found: &mut Notes) -> 
 /// 10 segments of 24 bytes, then cr0 to cr4.
 fn cpu(note: &[u8]) -> Option<ControlRegisters> {
     const CR: usize = 8 + 18 * 8 + 10 * 24;
-    let version = u32::from_le_bytes(*note.first_chunk()?);
-    let size = u32::from_le_bytes(*note.get(4..)?.first_chunk()?) as usize;
-    if version != 1 || size < CR + 5 * 8 {
+    if u32_at(note, 0)? != 1 || (u32_at(note, 4)? as usize) < CR + 5 * 8 {
         return None;
     }
-    let register = |n: usize| Some(u64::from_le_bytes(*note.get(CR + 8 * n..)?.first_chunk()?));
+    let register = |n: usize| u64_at(note, CR + 8 * n);
     Some(ControlRegisters { cr3: register(3)?, cr4: register(4)? })
 }

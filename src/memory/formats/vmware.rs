@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::memory::kind::MemoryKind;
 use crate::memory::space::{Extent, Space};
 use crate::memory::store::Store;
+use crate::numbers::{u32_at, u64_at};
 
 /// What a state begins with, the version in the first byte's low half.
 const MAGICS: [[u8; 4]; 4] = [*b"\xd0\xbe\xd2\xbe", *b"\xd1\xba\xd1\xba", *b"\xd2\xbe\xd2\xbe", *b"\xd3\xbe\xd3\xbe"];
@@ -115,7 +116,7 @@ impl State {
 /// Reads the groups of a state that are asked for.
 fn read(store: &Store) -> Result<State> {
     let head = store.read_exactly(0, 12, "its header")?;
-    let count = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+    let count = u32_at(&head, 8).unwrap_or(0);
     if !MAGICS.iter().any(|magic| head.starts_with(magic)) || count > MAX_GROUPS {
         return Err(Error::memory(format!("is no state of VMware's: {count} groups")).in_section("header"));
     }
@@ -124,7 +125,7 @@ fn read(store: &Store) -> Result<State> {
     let mut state = State::default();
     for group in groups.chunks_exact(GROUP) {
         let name = group.split(|&byte| byte == 0).next().unwrap_or_default();
-        let position = group[64..].first_chunk().map_or(0, |&word| u64::from_le_bytes(word));
+        let position = u64_at(group, 64).unwrap_or(0);
         if matches!(name, b"memory" | b"cpu") {
             let memory = name == b"memory";
             tags(store, position, wide, memory, &mut state)

@@ -14,6 +14,7 @@ use crate::memory::frames::Frames;
 use crate::memory::kind::MemoryKind;
 use crate::memory::space::{Extent, Space};
 use crate::memory::store::Store;
+use crate::numbers::u64_at;
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
@@ -101,14 +102,14 @@ fn space(store: &Store, pages: Section, rows: Section, width: u64) -> Result<(Sp
         let batch = BATCH.min(count - row);
         let bytes = store.read_exactly(rows.offset + row * width, (batch * width) as usize, "its list of pages")?;
         for found in bytes.chunks_exact(width as usize) {
-            let number = found.first_chunk().map_or(INVALID, |&word| u64::from_le_bytes(word));
+            let number = u64_at(found, 0).unwrap_or(INVALID);
             let offset = pages.offset + row * PAGE;
             row += 1;
             let Some(address) = number.checked_mul(PAGE).filter(|address| address.checked_add(PAGE).is_some()) else {
                 continue;
             };
-            if let Some(&machine) = found.get(8..).and_then(<[u8]>::first_chunk) {
-                frames.push(number, u64::from_le_bytes(machine));
+            if let Some(machine) = u64_at(found, 8) {
+                frames.push(number, machine);
             }
             if extents.len() > MAX_STRETCHES {
                 let reason = format!("its pages are in no order: they are more than {MAX_STRETCHES} stretches");

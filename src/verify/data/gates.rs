@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::image::kallsyms::Symbols;
 use crate::memory::Words;
+use crate::numbers::u32_at;
 
 /// The tables of `arch/x86/kernel/idt.c`.
 const TABLES: [&str; 7] = ["def_idts", "early_idts", "apic_idts", "early_pf_idts", "ia32_idt", "ist_idts", "dbg_idts"];
@@ -106,7 +107,7 @@ fn stubs(symbols: &Symbols, gates: &[(u64, Gate)]) -> Option<(u64, u64)> {
 /// A gate of the table, its target as linked.
 fn gate(bytes: &[u8], words: &Words<'_>) -> Gate {
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let high = bytes.get(8..12).and_then(|high| high.first_chunk()).map_or(0, |&high| u32::from_le_bytes(high));
+    let high = u32_at(bytes, 8).unwrap_or(0);
     let target = u64::from(high) << 32 | u64::from(half(6)) << 16 | u64::from(half(0));
     // On i386 the bits stand where they do on x86-64.
     Gate { target: words.linked(target), segment: half(2), bits: half(4) }

@@ -8,9 +8,10 @@ use super::rodata::Rodata;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disagreement {
     /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`, `alternatives_patched`,
-    /// `tracepoint`, `tracepoint_call`, `dynamic_debug`, `lsm_hook`, `lsm_call`, `mirrored_call`, `sched_feature`, `updated_call`; or what no text speaks
-    /// of: `function` (a pointer to one), `gate` and `gate_bits` (of an interrupt), `page` (of text or constants, where
-    /// it is mapped to), `jump_entry` and `static_call_site` (rows of their tables).
+    /// `tracepoint`, `tracepoint_call`, `dynamic_debug`, `lsm_hook`, `lsm_call`, `mirrored_call`, `sched_feature`,
+    /// `updated_call`; or what no text speaks of: `function` (a pointer to one), `gate` and `gate_bits` (of an
+    /// interrupt), `page` (of text or constants, where it is mapped to), `jump_entry` and `static_call_site` (rows of
+    /// their tables).
     pub what: &'static str,
     /// Where it is, as linked.
     pub address: u64,

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::image::{Image, Section};
 use crate::memory::{LinkedBytes, Location, Memory};
+use crate::numbers::i32_at;
 
 /// What lies in `.rodata` and is written at boot: from one symbol to the other (`RO_AFTER_INIT_DATA` of
 /// `include/asm-generic/vmlinux.lds.h`). Jump labels and static calls are in it, sorted.
@@ -119,10 +120,10 @@ fn behind(image: &Image, start: u64, end: Option<u64>) -> Vec<Range<u64>> {
 /// relative to itself (since 4.6; of two before).
 fn sorted(table: &[u8]) -> bool {
     [12, 8].into_iter().any(|row| {
-        let places = table.chunks_exact(row).enumerate().filter_map(|(at, row)| {
-            let word = row.first_chunk().copied().map(i32::from_le_bytes)?;
-            Some(i64::from(word) + (at * row.len()) as i64)
-        });
+        let places = table
+            .chunks_exact(row)
+            .enumerate()
+            .filter_map(|(at, row)| Some(i64::from(i32_at(row, 0)?) + (at * row.len()) as i64));
         table.len().is_multiple_of(row) && places.is_sorted()
     })
 }

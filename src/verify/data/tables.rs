@@ -13,6 +13,7 @@ use super::rodata::{Rodata, compare};
 use crate::error::Result;
 use crate::image::{Image, Section};
 use crate::memory::{Location, Memory};
+use crate::numbers::i32_at;
 use crate::sites::reserved;
 
 const ORC: [&str; 3] = [".orc_header", ".orc_unwind_ip", ".orc_unwind"];
@@ -56,10 +57,7 @@ fn sorted(table: &[u8]) -> bool {
 
 /// The addresses in ORC's table, from its start: each row is relative to itself.
 fn places(table: &[u8]) -> impl Iterator<Item = i64> + '_ {
-    let row = |(at, row): (usize, &[u8])| {
-        i64::from(row.first_chunk().map_or(0, |&word| i32::from_le_bytes(word))) + 4 * at as i64
-    };
-    table.chunks_exact(4).enumerate().map(row)
+    table.chunks_exact(4).enumerate().map(|(at, row)| i32_at(row, 0).map_or(0, i64::from) + 4 * at as i64)
 }
 
 /// Holds a section to the file, once what the kernel may have written is put back.

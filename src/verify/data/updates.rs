@@ -31,6 +31,7 @@ use crate::image::kallsyms::Symbols;
 use crate::image::{Bits, Image, Relocation};
 use crate::insn::{Effect, Registers};
 use crate::memory::Words;
+use crate::numbers::{i32_at, unsigned};
 
 /// Tables of functions for others than those that call them.
 const LISTS: [(&str, &str); 2] =
@@ -170,8 +171,8 @@ fn constant_with(function: &[(u64, Effect)], field: u64, key: u64, bits: Bits) -
 /// The address that a field of the image holds.
 fn value(image: &Image, field: &Relocation) -> Option<u64> {
     let bytes = image.read(field.address, field.kind.width())?;
-    Some(match *bytes {
-        [a, b, c, d] if image.bits() == Bits::B64 => i64::from(i32::from_le_bytes([a, b, c, d])) as u64,
-        _ => bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)),
-    })
+    match bytes.len() {
+        4 if image.bits() == Bits::B64 => i32_at(bytes, 0).map(|word| i64::from(word) as u64),
+        _ => unsigned(bytes),
+    }
 }

@@ -13,6 +13,7 @@
 use super::code::ClusterCode;
 use super::retpolines::to_thunk;
 use crate::insn::{JMP, JMP_SHORT};
+use crate::numbers::u32_at;
 use crate::plan::CfiMode;
 use crate::plan::forms::ENDBR64;
 use crate::verify::hashes::{CALLER, PARANOID, PREAMBLE, caller_hash, preamble_hash};
@@ -55,7 +56,7 @@ fn filled<const N: usize>(mut code: [u8; N], hash: u32) -> [u8; N] {
 /// The hash that code has where its template has the placeholder, if it is that template.
 fn taken(template: &[u8], code: &[u8]) -> Option<u32> {
     let at = template.windows(4).position(|window| window == PLACEHOLDER)?;
-    let hash = code.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)?;
+    let hash = u32_at(code, at)?;
     let same = code.get(..at) == template.get(..at) && code.get(at + 4..template.len()) == template.get(at + 4..);
     same.then_some(hash)
 }

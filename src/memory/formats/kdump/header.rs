@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::memory::formats::notes::{self, Notes, VmCoreInfo};
 use crate::memory::store::Store;
+use crate::numbers;
 
 /// What a header begins with: kdump's, and diskdump's.
 pub(super) const SIGNATURES: [&[u8]; 2] = [b"KDUMP   ", b"DISKDUMP"];
@@ -166,9 +167,9 @@ impl SubHeader<'_> {
 
 /// The number at an offset; 0 behind the end.
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&word| u32::from_le_bytes(word))
+    numbers::u32_at(bytes, at).unwrap_or(0)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&word| u64::from_le_bytes(word))
+    numbers::u64_at(bytes, at).unwrap_or(0)
 }

@@ -10,6 +10,7 @@ use super::header::{BLOCK, Header, SIGNATURES};
 use crate::error::{Error, Result};
 use crate::memory::formats::dump::Dump;
 use crate::memory::store::Store;
+use crate::numbers::u32_at;
 
 /// Bytes of a `struct page_desc`.
 const DESCRIPTOR: u64 = 24;
@@ -89,7 +90,7 @@ impl Part {
         let Some(at) = at else { return wrong(number, "has no descriptor", self.descriptors) };
         let mut descriptor = [0; DESCRIPTOR as usize];
         let len = self.store.read(at, &mut descriptor)?;
-        let word = |at: usize| descriptor[at..].first_chunk().map_or(0, |&word| u32::from_le_bytes(word));
+        let word = |at: usize| u32_at(&descriptor, at).unwrap_or(0);
         let offset = u64::from(word(0)) | u64::from(word(4)) << 32;
         let (size, flags) = (word(8), word(12));
         // A dump that ended too early (no space left) has descriptors that were never filled.
