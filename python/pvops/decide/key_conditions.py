@@ -10,7 +10,7 @@ from pvops.tuples import NamedTuple
 
 
 class KeyQuery(NamedTuple):
-    """What a rule is query: one key on one machine.
+    """What a rule is asked: one key on one machine.
 
     Attributes:
         facts: the machine under this kernel.

@@ -151,6 +151,11 @@ class _Key(NamedTuple):
         return [place[0] for place in found if place is not None]
 
 
+def _shown(name: str, offset: int) -> str:
+    """A symbol of data, with the offset where it is an array's."""
+    return f"{name}+{offset:#x}" if offset else name
+
+
 def _state(
     words: FeatureWords,
     kernel: KernelImage,
@@ -161,14 +166,15 @@ def _state(
 ) -> KeyState:
     key, initial, found, sites = of
     if hooks is not None and key in hooks.all_keys:
-        shown = f"{found[0]}+{found[1]:#x}" if found and found[1] else found and found[0]
-        return KeyState(key, shown or None, key in hooks.keys, initial, f"security modules: {hooks.source}")
+        return KeyState(
+            key, _shown(*found) if found else None, key in hooks.keys, initial, f"security modules: {hooks.source}"
+        )
     named, offset = found or (None, 0)
     if packets and named in (None, "nf_hooks_needed"):
         size = uses.size_of_data(kernel, key - offset, named) if named is not None else 0
         place = array.place(key) if array is not None else None
         if answer := netfilter.state(packets, named, offset, size, of.functions(kernel), place):
-            shown = f"{named or 'nf_hooks_needed'}{f'+{offset:#x}' if offset else ''}"
+            shown = _shown(named or "nf_hooks_needed", offset)
             return KeyState(key, shown, answer.best, initial, f"rule net/netfilter/core.c: {answer.source}")
     if found is None:
         point = uses.tracepoint(kernel, key)
@@ -181,7 +187,7 @@ def _state(
     if found is None:
         return KeyState(key, None, initial, initial, _BUILT)
     name, offset = found
-    shown = f"{name}+{offset:#x}" if offset else name
+    shown = _shown(name, offset)
     entry = RULES.get(name) or RULES.get(name.partition(".")[0])
     if entry is not None:
         size = uses.size_of_data(kernel, key - offset, name) if offset else 0
