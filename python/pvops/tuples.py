@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from pvops.types_only import Generic
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple
@@ -16,8 +18,8 @@ else:
         """Makes a tuple's class of a class that names `NamedTuple` as its only base."""
 
         def __new__(cls, name, bases, body):
-            if len(bases) != 1:
-                raise TypeError(f"{name}: a NamedTuple has no other base; those of typing may be generic")
+            if bases[1:] not in ((), (Generic,)):
+                raise TypeError(f"{name}: a NamedTuple has no other base, but that it may be generic")
             fields = body.get("__annotations__", {})
             given = [field in body for field in fields]
             if given != sorted(given):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -294,6 +295,26 @@ def test_a_machine_does_not_change() -> None:
     assert machine.possible_cpus.value != 1
     assert replace(machine) == machine != other
     assert hash(replace(machine)) == hash(machine)
+
+
+def test_dataclasses_take_a_machine_for_one_of_theirs() -> None:
+    machine = Machine.from_facts(FACTS)
+    assert is_dataclass(machine)
+    assert is_dataclass(Machine)
+    names = [field.name for field in fields(Machine)]
+    assert names[0] == "name"
+    assert names[-1] == "given_possible_cpus"
+    assert "state" in names
+    assert asdict(machine)["cmdline"] == machine.cmdline
+    assert list(asdict(machine)) == names
+    assert [field.name for field in fields(machine) if not field.compare] == ["name"]
+    assert replace(machine, name="other") == machine
+    assert machine != "other"
+    with pytest.raises(TypeError, match="'no_field'"):
+        replace(machine, no_field=1)  # type: ignore[call-arg]
+    with pytest.raises(FrozenInstanceError):
+        del machine.cmdline
+    assert pickle.loads(pickle.dumps(machine)) == machine
 
 
 def test_an_argument_that_there_is_not_is_refused_by_name() -> None:

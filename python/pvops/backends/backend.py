@@ -9,14 +9,15 @@ runs is what call sites are patched to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
 
 from pvops.backends.conditions import Condition, Verdict, always
 from pvops.eras import eras
 from pvops.eras.structs import Config, Unchanging
 from pvops.errors import OpsError
 from pvops.tuples import NamedTuple
+from pvops.types_only import Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction
     from pvops.machine.machine import Machine

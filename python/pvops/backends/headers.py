@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from pvops.errors import OpsError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.eras.definition import Era
     from pvops.eras.structs import Config, Pointer

@@ -7,12 +7,12 @@ built in many ways, and few images are about. What stands here is what ``alterna
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pvops.backends import lguest, xen_2007
 from pvops.backends.backend import Backend, Fill, Slot
 from pvops.errors import OpsError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.eras.definition import Era
     from pvops.eras.patching import PatchFunction

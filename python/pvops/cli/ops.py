@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pvops.cli import output
 from pvops.cli.kernels import backends_of, machine_of, opened, say_assumed
@@ -15,6 +14,7 @@ from pvops.errors import InputError, OpsError
 from pvops.render import terminal
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.eras.definition import Era
     from pvops.eras.structs import Config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 
 from pvops.cli import output
 from pvops.cli.kernels import backend_of, machine_of, opened, planned, say_assumed, slid, slide_of
@@ -31,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if slide:
         kernel = kernel.moved(slide)
         if machine is not None and not isinstance(machine, str) and machine.state is not None:
-            machine = replace(machine, state=machine.state.moved(slide, kernel.bits))
+            machine = machine._replace(state=machine.state.moved(slide, kernel.bits))
     name = args.backend or backend_of(kernel, machine)
     plan = planned(args, kernel, name, machine)
     if to_stdout:

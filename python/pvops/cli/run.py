@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from pvops.cli import output, pages, runs
 from pvops.cli.grammar.run import LOCK_OPTIONS
 from pvops.errors import RunError
 from pvops.render import terminal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.program import Program
     from pvops.emulate.job import Job

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from pvops.cli import output, pages, runs
 from pvops.errors import RunError
 from pvops.render import terminal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.smp.job import LockJob
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import pvops._core as _core
 from pvops.decide import slots as slots_of
@@ -16,9 +15,12 @@ from pvops.errors import OpsError
 from pvops.machine import cpus
 from pvops.machine.state import SOME_FUNCTION
 from pvops.tuples import NamedTuple
+from pvops.types_only import TypeVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypedDict
 
     from pvops.backends.backend import Backend, Slot
     from pvops.decide.keys import CallState, KeyState
@@ -29,6 +31,15 @@ if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
     from pvops.machine.state import State
+
+    class _Calls(TypedDict):
+        """What calls of ops become, as `_core.Boot` takes it."""
+
+        nops: str
+        template: list[_core.Slot] | None
+        rules: _core.TemplateRules | None
+        pointers: dict[int, int] | None
+
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -187,15 +198,6 @@ def counts_calls(kernel: KernelImage, features: list[int], number: int | None) -
     if counts and not kernel.image.symbol_count() and kernel.has_section(".call_sites"):
         why = "the machine counts calls (CALL_DEPTH); which it passes over is not known, as the image names no function"
         raise OpsError(f"{kernel.name}: {why}", reason=why, file=kernel.name)
-
-
-class _Calls(TypedDict):
-    """What calls of ops become, as `_core.Boot` takes it."""
-
-    nops: str
-    template: list[_core.Slot] | None
-    rules: _core.TemplateRules | None
-    pointers: dict[int, int] | None
 
 
 def _calls_of(kernel: KernelImage, booted: Machine, rules: Rules, ops: slots_of.FilledOps, nops: str) -> _Calls:

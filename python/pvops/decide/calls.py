@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from pvops.decide import apic
 from pvops.decide.answers import Facts
@@ -15,6 +14,7 @@ from pvops.image import uses
 from pvops.image.updates import preemption, updates
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
     from pvops.image.kernel_image import KernelImage

@@ -6,10 +6,10 @@ Sources: arch/x86/kernel/alternative.c cfi_parse_cmdline(), __apply_fineibt(), 6
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from pvops.errors import OpsError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
     from pvops.machine.machine import Machine

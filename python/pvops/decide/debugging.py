@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from pvops.image.uses import string_at
 from pvops.machine.cmdline import options
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.decide.answers import Facts
     from pvops.image.kernel_image import KernelImage

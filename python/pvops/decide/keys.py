@@ -7,7 +7,6 @@ keeps what the image is built with: most keys are only ever turned by user space
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pvops.decide import debugging, lsm, netfilter
 from pvops.decide.calls import PREFIX, CallTarget, calls, unnamed
@@ -16,7 +15,9 @@ from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES, by_place
 from pvops.image import uses
 from pvops.tuples import NamedTuple
+from pvops.types_only import Generic, TypeVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
     from pvops.image.kernel_image import KernelImage

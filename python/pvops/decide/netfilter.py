@@ -10,11 +10,11 @@ net/bridge/netfilter/ebtable_*.c of 4.1, 4.9, 5.14 and 5.15.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pvops.decide.answers import Answer
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.eras import Version
     from pvops.image.view import KernelView

@@ -7,11 +7,11 @@ action per slot.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import pvops._core as _core
 from pvops.errors import OpsError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.eras.patching import PatchFunction, Rom
     from pvops.eras.rules import ParavirtRules

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from pvops.decide.answers import Answer, Facts, facts_of
 from pvops.image.numbers import Name, Numbers, printed_as
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine

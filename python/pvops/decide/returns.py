@@ -7,11 +7,11 @@ kernel/smp.c nosmp(), maxcpus(), nrcpus(); 5.10 to 7.2.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from pvops.decide.answers import Answer
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

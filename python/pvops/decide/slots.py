@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pvops._core as _core
 from pvops.decide.patching import core_rules, core_slot
 from pvops.errors import OpsError
 from pvops.image import functions
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

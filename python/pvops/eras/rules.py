@@ -5,9 +5,8 @@ Overridable: every user of rules takes them as an argument. Which rules an image
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from pvops.tuples import NamedTuple
+from pvops.types_only import Protocol
 
 
 class Symbols(Protocol):

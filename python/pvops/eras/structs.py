@@ -32,9 +32,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from types import MappingProxyType
-from typing import Any
 
 from pvops.errors import OpsError, nearest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: The name of a function, or None for NULL.
 Pointer = str | None

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
 
 from pvops.eras import releases, version_of
 from pvops.eras.declared import Declared
@@ -23,6 +22,7 @@ from pvops.image import anchors, names
 from pvops.image.rows import Row, alike, rows
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.image.view import KernelView
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypedDict
 
 from pvops.errors import nearest
 from pvops.machine.reading import bad
 from pvops.machine.state import State
+from pvops.types_only import TypedDict
 
 #: Registers of one CPUID leaf by name: eax, ebx, ecx, edx.
 Registers = Mapping[str, int]

@@ -10,10 +10,11 @@ arch/x86/kernel/cpu/mshyperv.c for the lines of the log.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pvops.errors import OpsError
 from pvops.machine.given import Registers
+from pvops.tuples import NamedTuple
+from pvops.types_only import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 

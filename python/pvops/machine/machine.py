@@ -10,18 +10,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Unpack
 
 from pvops.errors import InputError, MachineError, nearest
 from pvops.machine import cmdline as _cmdline
 from pvops.machine import cpus, documents, facts
 from pvops.machine import hypervisor as _hypervisor
+from pvops.machine.frozen import Frozen
 from pvops.machine.given import DETECTED, LIMIT, Given, Registers, flags_under, hypervisor_named
 from pvops.machine.hypervisor import Finding
 from pvops.machine.reading import bad
 from pvops.machine.state import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Unpack
 
 __all__ = ["LIMIT", "Machine", "Registers"]
 
@@ -32,8 +35,7 @@ _SETS = ("flags", "bugs")
 _MAPPINGS = ("vulnerabilities", "cpuid", "parts", "told_by")
 
 
-@dataclass(frozen=True, init=False, repr=False)
-class Machine:
+class Machine(Frozen):
     """One machine, as its kernel saw it.
 
     >>> guest = pvops.Machine.load("guest.json")  # or a bundle of facts, TOML, the name of a preset
@@ -65,7 +67,9 @@ class Machine:
             `dataclasses.replace`; the attributes without ``given_`` are what is derived.
     """
 
-    name: str = field(compare=False)
+    _uncompared = frozenset({"name"})
+
+    name: str
     vendor: str | None
     family: int | None
     model: int | None
@@ -92,17 +96,17 @@ class Machine:
         if unknown := given.keys() - Given.__annotations__.keys():
             raise TypeError(f"Machine() got an unexpected argument {min(unknown)!r}")
         values: dict[str, Any] = {"name": "machine", "dmesg": "", **given}
-        for item in fields(self):
-            value = values.get(item.name)
-            if value is None and item.name.startswith("given_"):
-                value = values.get(item.name.removeprefix("given_"))
-            if item.name in _SETS and value is not None:
+        for field in self._kinds():
+            value = values.get(field)
+            if value is None and field.startswith("given_"):
+                value = values.get(field.removeprefix("given_"))
+            if field in _SETS and value is not None:
                 value = frozenset(value)
-            elif item.name in _MAPPINGS:
+            elif field in _MAPPINGS:
                 value = dict(value or {})
-            elif item.name == "given_hypervisor" and value is not None:
+            elif field == "given_hypervisor" and value is not None:
                 value = hypervisor_named(value, values["name"])
-            object.__setattr__(self, item.name, value)
+            self._set(field, value)
 
     def __hash__(self) -> int:
         return hash((self.vendor, self.family, self.model, self.flags, self.cmdline, self.given_hypervisor))
@@ -153,7 +157,7 @@ class Machine:
         if hypervisor == "none":
             return bare
         guest = bare.under(hypervisor)
-        return replace(guest, flags=(guest.flags or frozenset()) - {"monitor"})
+        return guest._replace(flags=(guest.flags or frozenset()) - {"monitor"})
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object], *, name: str = "machine") -> Machine:
@@ -202,8 +206,7 @@ class Machine:
         Its flags follow: a guest's CPU shows ``hypervisor``, and Xen PV guests isolate no page tables (``pti``).
         """
         hypervisor = hypervisor_named(hypervisor, self.name)
-        return replace(
-            self,
+        return self._replace(
             given_hypervisor=hypervisor,
             flags=None if self.flags is None else flags_under(self.flags, hypervisor),
             told_by={key: source for key, source in self.told_by.items() if key != "hypervisor"},

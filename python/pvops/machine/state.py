@@ -7,10 +7,13 @@ description has it, nothing that it says is derived from facts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NoReturn
 
 from pvops.errors import MachineError, there_are
 from pvops.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 #: What a slot holds whose calls say that they call something other than what was built, and not what.
 SOME_FUNCTION = 1

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
 
 from pvops import display
 from pvops.plan.reasons import sentences
 from pvops.plan.writes import short
 from pvops.tuples import NamedTuple
+from pvops.types_only import TypeVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pvops import display
 from pvops.errors import TableError
 from pvops.plan.listing import LONGEST
 from pvops.plan.reasons import sentences
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
     from pvops.image.places import Place

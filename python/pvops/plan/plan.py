@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import pvops._core as _core
 from pvops import display
@@ -13,6 +12,7 @@ from pvops.decide.boot import set_up
 from pvops.plan.explained import Explained
 from pvops.plan.writes import RawDifference, RawWrite, Undetermined, Write
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from pvops.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 #: (address, table, row, bytes, kind, reason, bytes used, feature) of a write: see `_core.Plan.writes`.
 RawWrite: TypeAlias = tuple[int, str, int, bytes, str, str, int, tuple[int, bool, bool] | None]

@@ -6,12 +6,12 @@ Neither is believed against the other. Where they disagree, one of them was chan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import pvops._core as _core
 from pvops.errors import Error
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
 

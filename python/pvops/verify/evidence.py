@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pvops._core as _core
 from pvops.decide.slots import has_noreplace, inlining, resolved, trivial
 from pvops.errors import OpsError, TableError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import pvops._core as _core
 from pvops.errors import OpsError, there_are
@@ -21,6 +20,7 @@ from pvops.verify.report import DISASSEMBLED, FLAGS, OWNERS, NotJudged, Report, 
 from pvops.verify.rows import ArrowSpans, Later, NumberedRows
 from pvops.verify.saved import backends_of, saved_machine
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 

@@ -10,14 +10,16 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import pvops._core as _core
 from pvops.cpus import usable_cpus
 from pvops.errors import DumpError, Error, OpsError
 from pvops.image.kernel_image import KernelImage
+from pvops.tuples import NamedTuple
+from pvops.types_only import Generic, TypeVar
 from pvops.verify.judged import check_owners, verify
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.machine.machine import Machine
     from pvops.verify.report import Report

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from pvops.verify.report import DISASSEMBLED, FLAGS, Module, Owned, Unexplained, Vote
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import pvops._core as _core
     from pvops.verify import registry

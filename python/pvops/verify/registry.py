@@ -4,13 +4,13 @@ trampolines and live patches."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import pvops._core as _core
 from pvops.errors import Error
 from pvops.tuples import NamedTuple
 from pvops.verify.data import Disagreement
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.image.kernel_image import KernelImage
     from pvops.verify.report import Owned, Unexplained

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, TypeVar, overload
+
+from pvops.types_only import Generic, TypeVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import overload
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvops.machine.state import CFI_MODES, HVM_CALLS, State
 from pvops.verify.evidence import SOME_GUEST
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import pvops._core as _core
     from pvops.image.kernel_image import KernelImage
