@@ -167,6 +167,7 @@ fn wrong(text: Text, with_btf: bool) -> Vec<(&'static str, u64, u64, u64)> {
         hear(&report, &[], &Slots::default(), (&memory, &found, &image), Ok(&[])).unwrap();
     let heard = counts.iter().any(|(what, _)| ["dynamic_debug", "lsm_hook", "mirrored_call"].contains(what));
     assert_eq!(heard, with_btf);
+    assert_eq!(counts.contains(&("sched_feature", 3)), with_btf);
     disagreements.iter().map(|d| (d.what, d.address, d.expected, d.found)).collect()
 }
 

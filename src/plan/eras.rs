@@ -224,16 +224,17 @@ const V6_18: Rules = Rules {
     retpolines: Retpolines { cs: true, ..V6_15.retpolines },
     static_calls: StaticCalls { warn: true, ..V6_15.static_calls },
     endbr_poison: *b"\x0f\x1f\x40\xd6",
-    // Since 6.19, which patches as 6.18 does.
-    enters_by_jump: true,
     ..V6_15
 };
+
+/// 6.18's passes; a BPF trampoline may be jumped to (25e4e3565d45).
+const V6_19: Rules = Rules { era: "6.19", enters_by_jump: true, ..V6_18 };
 
 /// a4233c21e773: one write a site; more counts as a nop.
 const V7_2: Rules = Rules {
     era: "7.2",
-    alternatives: Alternatives { same_site: SameSite::Once, nops: Nops::MergeAll, ..V6_18.alternatives },
-    ..V6_18
+    alternatives: Alternatives { same_site: SameSite::Once, nops: Nops::MergeAll, ..V6_19.alternatives },
+    ..V6_19
 };
 
 /// A static call of the native unlock becomes a `movb`; kCFI's callers trap at another instruction.
@@ -244,9 +245,9 @@ const V7_3: Rules =
 const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
 
 /// All of them.
-pub static ERAS: [Rules; 17] = [
-    SEED, V2_6_24, V2_6_33, V2_6_34, V3_0, V5_10_0, V5_10, V5_13, V5_15, V6_1, V6_5, V6_8, V6_12, V6_15, V6_18, V7_2,
-    V7_3,
+pub static ERAS: [Rules; 18] = [
+    SEED, V2_6_24, V2_6_33, V2_6_34, V3_0, V5_10_0, V5_10, V5_13, V5_15, V6_1, V6_5, V6_8, V6_12, V6_15, V6_18, V6_19,
+    V7_2, V7_3,
 ];
 
 impl Rules {

@@ -69,6 +69,31 @@ def test_one_cpu_has_no_need_of_lock(era: str, bits: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("made", "bits", "release", "called", "jumped"),
+    [
+        ("6.18", 64, "6.18.0", ["ftrace", "livepatch", "kprobes", "bpf"], None),
+        ("6.18", 64, "6.19.0", ["ftrace", "livepatch", "kprobes", "bpf"], ["bpf"]),
+        ("7.2", 64, "7.2.0", ["ftrace", "livepatch", "kprobes", "bpf"], ["bpf"]),
+        ("6.18", 32, "6.19.0", ["ftrace", "kprobes"], None),
+        ("7.2", 32, "7.2.0", ["ftrace", "kprobes"], None),
+    ],
+)
+def test_who_may_have_a_function_go_outside_hangs_on_release_and_width(
+    made: str, bits: int, release: str, called: list[str], jumped: list[str] | None
+) -> None:
+    """BPF's trampolines and live patches are x86-64's, and a trampoline is jumped to since 6.19 (25e4e3565d45)."""
+    elf = sample.build(made, bits, tables=True).elf
+    kernel = pvops.open(elf.replace(f"version {made}.0-pvops".encode(), f"version {release}-pvops".encode()))
+    assert kernel.release == f"{release}-pvops-sample"
+    start = next(address for name, address, _, _ in kernel.image.sections() if name == ".text")
+    text, site = bytes(kernel.plan("native").apply()), kernel.tables.rows("mcount")[0][1]
+    for opcode, owners in ((0xE8, called), (0xE9, jumped)):
+        branch = bytes([opcode]) + (0x3000000).to_bytes(4, "little")
+        (run,) = kernel.verify(text[: site - start] + branch + text[site - start + 5 :]).unexplained
+        assert (run.owned and run.owned.owners) == owners
+
+
+@pytest.mark.parametrize(
     ("made", "bits", "release", "nops"),
     [
         ("2.6.26", 64, "2.6.20", ("k8", "k8")),

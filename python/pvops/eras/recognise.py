@@ -51,7 +51,7 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     ):
         paravirt = paravirt._replace(clobbers=False)
     for passes in found.passes[:-1]:
-        if sign := passes.sign(image, alternatives):
+        if sign := passes.sign(image, alternatives, version_of(release)):
             return Rules(found.name, passes.name, paravirt, f"{reason}, {sign}", doubt)
     return Rules(found.name, found.passes[-1].name, paravirt, reason, doubt)
 

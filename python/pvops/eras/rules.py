@@ -63,6 +63,7 @@ class Passes(NamedTuple):
         symbol: a function that tells them, or nothing.
         section: a section that tells them, or nothing.
         constant: bytes among the image's constants that tell them, in hex, or nothing.
+        since: the release that they begin with, where nothing in an image tells; or nothing.
     """
 
     name: str
@@ -71,13 +72,15 @@ class Passes(NamedTuple):
     symbol: str = ""
     section: str = ""
     constant: str = ""
+    since: tuple[int, ...] = ()
 
-    def sign(self, image: Image, alternatives: str | None) -> str:
+    def sign(self, image: Image, alternatives: str | None, release: tuple[int, ...] | None) -> str:
         """The sign of these passes that an image shows, in words; nothing where it shows none.
 
         Args:
             image: the image.
             alternatives: the layout of ``.altinstructions``, as the core describes it.
+            release: the version of its banner, or None.
         """
         if self.layout and alternatives is not None and self.layout in alternatives:
             return f"rows of .altinstructions have {self.layout}"
@@ -89,6 +92,8 @@ class Passes(NamedTuple):
             return f"the image has {self.section}"
         if self.constant and image.has_constant(bytes.fromhex(self.constant)):
             return f"the image has the bytes {self.constant}"
+        if self.since and release is not None and release >= self.since:
+            return f"since {'.'.join(map(str, self.since))}"
         return ""
 
 

@@ -68,11 +68,13 @@ impl Hearing<'_> {
         self.heard.disagreements.push(Disagreement { what, address, which, expected, found });
     }
 
-    /// Whether a key is on as the text says, and as something else does.
-    fn key(&mut self, what: &'static str, address: u64, key: u64, on: bool) {
-        if self.said.key(key).is_some_and(|text| text != on) {
+    /// Whether a key is on as the text says, and as something else does. Gives whether the text says so of it.
+    fn key(&mut self, what: &'static str, address: u64, key: u64, on: bool) -> bool {
+        let text = self.said.key(key);
+        if text.is_some_and(|text| text != on) {
             self.say(what, address, key, u64::from(!on), u64::from(on));
         }
+        text.is_some()
     }
 
     fn debugging(&mut self) -> Result<()> {
@@ -146,9 +148,10 @@ impl Hearing<'_> {
         let Some(word) = self.words.int(features)? else { return Ok(()) };
         let key = |number: u64| keys.wrapping_add(number * size);
         let there = |&number: &u64| self.symbols.at(key(number)).is_some_and(|(name, _)| name == FEATURES);
-        let count = (0..32).take_while(there).count() as u64;
-        for number in 0..count {
-            self.key("sched_feature", features, key(number), word >> number & 1 != 0);
+        let mut count = 0;
+        // What aligns the next variable is no key, and a feature that no code asks for has no label.
+        for number in (0..32).take_while(there) {
+            count += u64::from(self.key("sched_feature", features, key(number), word >> number & 1 != 0));
         }
         self.count("sched_feature", count);
         Ok(())

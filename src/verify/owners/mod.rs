@@ -15,7 +15,7 @@
 //! attacker can write the same: they are unexplained unless the user allows that owner, and only these bytes are allowed.
 //!
 //! Sources: kernel/kprobes.c, arch/x86/kernel/kprobes/{core,opt}.c, arch/x86/kernel/ftrace.c, `bpf_arch_text_poke()` of
-//! arch/x86/net/bpf_jit_comp.c (5.10, 6.1, 6.12).
+//! arch/x86/net/bpf_jit_comp.c (5.10, 6.1, 6.12); `ftrace_call_replace()` of arch/x86/kernel/ftrace.c (25e4e3565d45, 6.19).
 
 mod decoded;
 mod probes;
@@ -28,6 +28,7 @@ use self::decoded::Decoded;
 use super::site_map::{Cluster, SiteMap};
 use super::state::{State, Target};
 use super::visit::Kind;
+use crate::image::Bits;
 use crate::insn::{self, CALL, CALL_LEN, JMP};
 use crate::plan::Pass;
 
@@ -149,7 +150,7 @@ impl<'w, 'a> Writers<'w, 'a> {
     fn entry(&self, address: u64) -> Option<Owned> {
         let (opcode, target) = self.branch(address)?;
         if opcode == JMP {
-            let legal = self.map.rules.enters_by_jump && self.outside(target);
+            let legal = self.map.rules.enters_by_jump && self.map.bits == Bits::B64 && self.outside(target);
             return legal.then(|| self.owned(address, CALL_LEN, &[Owner::Bpf], Some(target)))?;
         }
         let owners: &[Owner] = match self.map.tracers.iter().position(|&tracer| tracer == target) {
@@ -160,7 +161,13 @@ impl<'w, 'a> Writers<'w, 'a> {
         };
         // The blacklist is about the function: a tracer may be there, a probe not.
         let refused = self.map.reserved.refuses(address);
-        let may = |owner: &&Owner| !(refused && **owner == Owner::Kprobes);
+        let wide = self.map.bits == Bits::B64;
+        let may = |owner: &&Owner| match owner {
+            Owner::Kprobes => !refused,
+            // Live patches (`HAVE_LIVEPATCH`) and BPF's trampolines are x86-64's alone.
+            Owner::Livepatch | Owner::Bpf => wide,
+            _ => true,
+        };
         let owners: Vec<Owner> = owners.iter().filter(may).copied().collect();
         self.owned(address, CALL_LEN, &owners, Some(target))
     }
