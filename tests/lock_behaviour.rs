@@ -2,6 +2,8 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod child_support;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -12,6 +14,8 @@ use pvops::lock::{
     Counters, Lock, MoreWaitersThanTickets, PvHybridLock, PvTicketLock, PvTicketLock3_12, PvTicketLock4_0, RawLock,
     SmallTicketLock, TicketLock2_6_25, Want, XenByteLock2_6_27,
 };
+
+use child_support::in_child;
 
 fn excludes<L: RawLock + 'static>(lock: L, threads: u64, each: u64) {
     let shared = Arc::new(Lock::with(lock, 0_u64));
@@ -222,27 +226,6 @@ fn who_starves_is_handed_the_lock() {
     (0..200).for_each(|_| drop(lock.lock()));
     stop.store(true, Ordering::Relaxed);
     thieves.into_iter().for_each(|thief| thief.join().unwrap());
-}
-
-/// Runs `body` in a forked child: true if it returned true there within ten seconds.
-fn in_child(body: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child runs `body` alone, which takes no lock of the process's other threads, and ends without unwinding.
-    match unsafe { libc::fork() } {
-        0 => {
-            // SAFETY: an alarm kills a child that hangs; _exit runs no destructors of the parent's.
-            unsafe {
-                libc::alarm(10);
-                let right = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
-                libc::_exit(i32::from(!right));
-            }
-        }
-        child => {
-            let mut status = 0;
-            // SAFETY: the status outlives the call.
-            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-            libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
-        }
-    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// What is called before a fork, and behind it in the parent and in the child, all on the thread that forks (or its copy).
+/// Each may be called several times for one fork, and must do nothing from the second time on.
 pub struct Handlers {
     pub before: extern "C" fn(),
     pub parent: extern "C" fn(),
@@ -14,12 +15,14 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    /// Has them called at each fork from now on.
+    /// Has them called at each fork from now on. Whoever returns from it finds them registered: threads that come at the
+    /// same time register them once each, rather than one going on while the other has not done so yet.
     #[inline]
     pub fn watch(&self) {
-        if !self.watched.load(Ordering::Relaxed) && !self.watched.swap(true, Ordering::Relaxed) {
+        if !self.watched.load(Ordering::Acquire) {
             // SAFETY: handlers that take nothing and do not unwind. Of a library that is unloaded glibc forgets them.
             unsafe { libc::pthread_atfork(Some(self.before), Some(self.parent), Some(self.child)) };
+            self.watched.store(true, Ordering::Release);
         }
     }
 }

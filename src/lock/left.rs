@@ -117,7 +117,7 @@ mod fork {
     }
 
     extern "C" fn before() {
-        let _ = HELD.try_with(|held| held.set(Some(Left::of_process().tickets())));
+        let _ = HELD.try_with(|held| held.set(held.take().or_else(|| Some(Left::of_process().tickets()))));
     }
 
     extern "C" fn after() {
@@ -125,4 +125,34 @@ mod fork {
     }
 
     pub static HANDLERS: Handlers = Handlers { before, parent: after, child: after, watched: AtomicBool::new(false) };
+
+    #[cfg(test)]
+    mod tests {
+        use core::sync::atomic::Ordering;
+
+        use super::{HANDLERS, Left};
+
+        /// Threads that put in their first tickets at the same time register more than once; the set is locked once.
+        #[test]
+        fn handlers_that_are_registered_twice_lock_the_set_once() {
+            for _ in 0..2 {
+                HANDLERS.watched.store(false, Ordering::Relaxed);
+                HANDLERS.watch();
+            }
+            // SAFETY: the child does nothing but end, by SIGALRM where it hangs; _exit runs no destructors of the parent's.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: as above.
+                unsafe {
+                    libc::alarm(60);
+                    libc::_exit(i32::from(Left::of_process().0.try_lock().is_err()));
+                }
+            }
+            let mut status = 0;
+            // SAFETY: the status outlives the call.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0);
+            assert!(Left::of_process().0.try_lock().is_ok());
+        }
+    }
 }

@@ -157,7 +157,7 @@ mod registered {
                         static HELD: Cell<Option<Held<$event>>> = const { Cell::new(None) };
                     }
                     extern "C" fn before() {
-                        let _ = HELD.try_with(|held| held.set(Some(ONLINE.hold())));
+                        let _ = HELD.try_with(|held| held.set(held.take().or_else(|| Some(ONLINE.hold()))));
                     }
                     extern "C" fn parent() {
                         let _ = HELD.try_with(|held| held.set(None));
