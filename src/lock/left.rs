@@ -129,6 +129,8 @@ mod fork {
     #[cfg(test)]
     mod tests {
         use core::sync::atomic::Ordering;
+        use core::time::Duration;
+        use std::sync::mpsc;
 
         use super::{HANDLERS, Left};
 
@@ -139,19 +141,20 @@ mod fork {
                 HANDLERS.watched.store(false, Ordering::Relaxed);
                 HANDLERS.watch();
             }
-            // SAFETY: the child does nothing but end, by SIGALRM where it hangs; _exit runs no destructors of the parent's.
-            let child = unsafe { libc::fork() };
-            if child == 0 {
-                // SAFETY: as above.
-                unsafe {
-                    libc::alarm(60);
-                    libc::_exit(i32::from(Left::of_process().0.try_lock().is_err()));
+            let (said, hears) = mpsc::channel();
+            std::thread::spawn(move || {
+                // SAFETY: the child does nothing but end, without running destructors of the parent's.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(i32::from(Left::of_process().0.try_lock().is_err())) };
                 }
-            }
-            let mut status = 0;
-            // SAFETY: the status outlives the call.
-            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-            assert_eq!(status, 0);
+                let mut status = 0;
+                // SAFETY: the status outlives the call.
+                let _ = said.send((child, unsafe { libc::waitpid(child, &raw mut status, 0) }, status));
+            });
+            let (child, waited_for, status) = hears.recv_timeout(Duration::from_secs(60)).expect("fork does not hang");
+            assert_eq!((waited_for, status), (child, 0));
             assert!(Left::of_process().0.try_lock().is_ok());
         }
     }
