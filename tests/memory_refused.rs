@@ -60,6 +60,24 @@ fn what_memory_holds_instead_is_named() {
     }
 }
 
+/// Since 6.1 a kernel's constants have a banner without the build before the one with it.
+#[test]
+fn of_a_kernel_with_two_banners_the_one_with_the_build_tells() {
+    let recipe = Recipe::new(Bits::B64);
+    let (builder, _) = recipe.banner.split_once('#').unwrap();
+    let two = |build: &str| Recipe { banner: format!("{builder}# SMP \n\0{builder}{build} "), ..recipe.clone() };
+    let (built, rebuilt) = (two("#1 SMP Fri Jul 14"), two("#2 SMP Sat Jul 15"));
+    let image = built.image();
+    assert_eq!(image.banner().map(str::to_owned), Some(format!("{builder}#1 SMP Fri Jul 14")));
+    let memory = Memory::from_bytes("dump", built.memory(PHYSICAL, SLIDE)).unwrap();
+    assert_eq!(memory.find(&image, &mut |_, _| Ok(())).unwrap().slide, SLIDE);
+    let expected = "is of another build of 6.1.0-test: it has #2 SMP Sat Jul 15, the image is #1 SMP Fri Jul 14";
+    for other in [rebuilt.clone(), Recipe { seed: 2, ..rebuilt }] {
+        let error = refused(other.memory(PHYSICAL, SLIDE), &image);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 #[test]
 fn formats_that_are_not_read_are_named() {
     let image = Recipe::new(Bits::B64).image();

@@ -11,8 +11,27 @@ const PREFIX: &str = "Linux version ";
 const MAX_LENGTH: usize = 1024;
 
 /// Finds the banner in these bytes.
+///
+/// Since 6.1 (2df8220cc511) there are two: that of `init/version.c` is weak and lacks what is known last, which build this
+/// is and of when; that of `init/version-timestamp.c` has it, and is `linux_banner`.
 pub(super) fn find(bytes: &[u8]) -> Option<&str> {
-    memmem::find_iter(bytes, PREFIX).find_map(|start| {
+    let mut banners = all(bytes);
+    let first = banners.next()?;
+    if is_whole(first) {
+        return Some(first);
+    }
+    let (builder, _) = first.rsplit_once('#')?;
+    let same = |banner: &&str| banner.rsplit_once('#').is_some_and(|(by, _)| by == builder);
+    banners.filter(same).find(|banner| is_whole(banner)).or(Some(first))
+}
+
+/// Whether a banner says which build it is: `#1 SMP …`, where the weak one has `# SMP …`.
+pub(crate) fn is_whole(banner: &str) -> bool {
+    banner.rsplit_once('#').is_some_and(|(_, build)| build.starts_with(|c: char| !c.is_whitespace()))
+}
+
+fn all(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    memmem::find_iter(bytes, PREFIX).filter_map(|start| {
         let rest = bytes.get(start..)?;
         let rest = rest.get(..rest.len().min(MAX_LENGTH))?;
         let end = memchr::memchr(0, rest)?;
@@ -47,6 +66,17 @@ mod tests {
         let banner = find(bytes).unwrap();
         assert_eq!(banner, "Linux version 6.1.0-56-amd64 (a@b) (gcc-12) #1 SMP (2026)");
         assert_eq!(release(banner), Some("6.1.0-56-amd64"));
+    }
+
+    #[test]
+    fn of_two_banners_that_with_the_build_is_the_kernel_s() {
+        let (weak, whole) =
+            ("Linux version 6.6.0 (a@b) (gcc) # SMP", "Linux version 6.6.0 (a@b) (gcc) #3 SMP Fri Jul 14");
+        let other = "Linux version 5.4.0 (a@b) (gcc) #3 SMP Thu Jul 13";
+        let first = |banners: &[&str]| find(banners.join(" \n\0").as_bytes()).map(str::to_owned);
+        assert_eq!(first(&[weak, other, whole, ""]).as_deref(), Some(whole));
+        assert_eq!(first(&[whole, weak, ""]).as_deref(), Some(whole));
+        assert_eq!(first(&[weak, other, ""]).as_deref(), Some(weak), "what is not of this build is no better");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! file ─ source ─ container (bzimage, unpack) ─ elf ─ Image
 //! ```
 
-mod banner;
+pub(crate) mod banner;
 pub mod btf;
 mod bzimage;
 mod carried;

@@ -5,6 +5,7 @@ use memchr::memmem;
 use super::read::{CHUNK, Place, Progress, Source};
 use super::search::{Score, Search};
 use crate::error::{Error, Result};
+use crate::image::banner::is_whole;
 use crate::image::text;
 use crate::numbers::u32_at;
 
@@ -54,7 +55,9 @@ pub(super) fn sweep(search: &Search<'_>, progress: Progress<'_>) -> Result<Place
                         return Ok(Place::Physical(delta));
                     }
                 }
-                if banners.len() < MAX_BANNERS && !banners.iter().any(|known| known == banner) {
+                // A kernel's weak banner is no other build's.
+                let says = is_whole(banner) || ours == Some(banner);
+                if says && banners.len() < MAX_BANNERS && !banners.iter().any(|known| known == banner) {
                     banners.push(banner.to_owned());
                 }
             }
@@ -174,7 +177,7 @@ fn banner(bytes: &[u8]) -> Option<&str> {
     let end = memchr::memchr2(0, b'\n', bytes)?;
     // The kernel's log has it without a line end; only the constant itself counts.
     (bytes.get(end) == Some(&b'\n') && bytes.get(end + 1) == Some(&0)).then_some(())?;
-    let text = text::of(&bytes[..end])?;
+    let text = text::of(bytes[..end].trim_ascii_end())?;
     let rest = text.strip_prefix("Linux version ")?;
     (rest.starts_with(|c: char| c.is_ascii_digit()) && text.contains(" (") && text.contains('#')).then_some(text)
 }
