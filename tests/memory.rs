@@ -1,6 +1,10 @@
 //! A kernel is found in memory of every kind, with its slide, and its bytes come back as linked.
 #![allow(clippy::unwrap_used)]
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
 mod elfwriter;
 mod kernels;
 mod memory_support;
@@ -152,7 +156,7 @@ fn the_live_kernel_is_read_where_its_headers_say() {
     assert_eq!((found.slide, held.bytes == recipe.linked()[..TEXT_SIZE]), (SLIDE, true));
     let beyond = found.read(&memory, &recipe.image(), TEXT + NOTES..TEXT + NOTES + 0x3000).unwrap();
     assert!(!beyond.unread.is_empty());
-    let absent = Memory::live(std::path::Path::new("/nowhere/kcore")).unwrap_err().to_string();
+    let absent = Memory::live(Path::new("/nowhere/kcore")).unwrap_err().to_string();
     assert!(absent.starts_with("/nowhere/kcore: "), "{absent}");
 }
 
@@ -338,4 +342,41 @@ fn an_error_of_the_progress_ends_the_search() {
     let memory = opened(noise(77, MEMORY));
     let error = memory.find(&recipe.image(), &mut |_, _| Err(pvops::Error::memory("enough"))).unwrap_err();
     assert_eq!(error.reason, "enough");
+}
+
+#[test]
+fn holes_of_a_sparse_file_are_not_gone_through() {
+    const TIB: u64 = 1 << 40;
+    let recipe = Recipe::new(Bits::B64);
+    let image = recipe.image();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sparse");
+    let memory = |place: Option<(u64, u64)>| {
+        let file = File::create(&path).unwrap();
+        file.set_len(4 * TIB).unwrap();
+        if let Some((at, kernel)) = place {
+            file.write_all_at(&recipe.memory(kernel, SLIDE)[kernel as usize..], at + kernel).unwrap();
+        }
+        Memory::open(&path).unwrap()
+    };
+    let mut reports = 0;
+    let mut find = |memory: &Memory| {
+        memory.find(&image, &mut |_, _| {
+            reports += 1;
+            Ok(())
+        })
+    };
+    // One where kernels lie, one that only its banner finds.
+    for kernel in [PHYSICAL, 0x12_3000] {
+        let memory = memory(Some((2 * TIB, kernel)));
+        let found = find(&memory).unwrap();
+        assert_eq!((found.slide, found.physical), (SLIDE, Some(2 * TIB + kernel)));
+        let said = found.how.iter().any(|how| how.ends_with("bytes are holes of a sparse file, which read as zeros"));
+        assert!(said, "{:?}", found.how);
+        let text = image.section(".text").unwrap();
+        let held = found.read(&memory, &image, text.address..text.end()).unwrap();
+        assert!(held.bytes == recipe.linked()[..TEXT_SIZE]);
+    }
+    assert!(find(&memory(None)).unwrap_err().reason.contains("holds nothing but zeros"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(reports < 100, "{reports} reports of a long search");
 }

@@ -47,7 +47,7 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
         ImageError: it is no kernel image, or a broken one; the message names file, offset and reason.
     """
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
+        path = os.fsdecode(source)
         return _opened(_core.Image.open(path), os.path.abspath(path))
     from pvops.image.buffers import contiguous
 
@@ -97,7 +97,7 @@ class Kernel(KernelImage):
     """
 
     def __init__(self, image: _core.Image, source: str | Buffer | None = None) -> None:
-        super().__init__(image)
+        super().__init__(image, source if isinstance(source, str) else None)
         self._source = source
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -71,6 +71,7 @@ impl Search<'_> {
         let mut places = Vec::new();
         let (mut done, total) = (0, self.memory.physical.size());
         let mut tried = 0u64;
+        let (below, above) = self.signatures.reach(self.text.start);
         for extent in self.memory.physical.extents() {
             let phase = self.text.start % ALIGN;
             let Some(first) = extent.address.saturating_sub(phase).checked_next_multiple_of(ALIGN) else { break };
@@ -82,10 +83,13 @@ impl Search<'_> {
                     progress(done + at.saturating_sub(extent.address), total)?;
                 }
                 let place = Place::Physical(at.wrapping_sub(self.text.start));
-                if self.is_at(place)? {
+                // Where the image lies there is something of it, and holes of a sparse file are zeros.
+                let written = self.memory.written(extent, at.saturating_sub(below).max(extent.address));
+                let away = written.saturating_sub(at.saturating_add(above)) / ALIGN;
+                if away == 0 && self.is_at(place)? {
                     places.push(place);
                 }
-                let Some(next) = at.checked_add(ALIGN) else { break };
+                let Some(next) = at.checked_add(away.max(1) * ALIGN) else { break };
                 at = next;
             }
             done += extent.size;

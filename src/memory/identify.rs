@@ -38,6 +38,11 @@ pub(super) fn sweep(search: &Search<'_>, progress: Progress<'_>) -> Result<Place
         let mut at = 0;
         while at < extent.size {
             progress(done + at, total)?;
+            let written = memory.written(extent, extent.address + at) - extent.address;
+            if written >= at + CHUNK as u64 {
+                at = written - written % PAGE;
+                continue;
+            }
             let n = buffer.len().min(usize::try_from(extent.size - at).unwrap_or(usize::MAX));
             let part = &mut buffer[..n];
             let address = extent.address + at;

@@ -9,6 +9,11 @@ pub(super) trait Pages: Send + Sync {
     /// Fills the buffer from an offset, as extents count them; `false` where not all of it is there, and then nothing is
     /// said of what the buffer holds.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool>;
+
+    /// The first offset from this one on at which there may be memory.
+    fn next(&self, offset: u64) -> u64 {
+        offset
+    }
 }
 
 /// The blocks that were unpacked last, by number.

@@ -112,10 +112,17 @@ impl Memory {
     }
 
     fn new(name: &str, dump: &Dump) -> Result<Memory> {
-        let Opened { kind, content, physical, virtual_, notes, remarks, frames } = formats::open(dump)?;
+        let Opened { kind, content, physical, virtual_, notes, mut remarks, frames } = formats::open(dump)?;
         let source = match content {
             Content::File(store) => {
                 proportionate(&store, &physical, &virtual_)?;
+                let holes = store.holes();
+                if holes > 0 {
+                    remarks.push(format!(
+                        "{holes} of {} bytes are holes of a sparse file, which read as zeros",
+                        store.len()
+                    ));
+                }
                 Source::File(store)
             }
             Content::Pages(pages) => Source::Pages(pages),
@@ -194,6 +201,18 @@ impl Memory {
         let extent = space.within(at..at.checked_add(len as u64)?).next()?;
         let whole = extent.address == at && extent.size == len as u64;
         store.lent(extent.offset, len).filter(|_| whole)
+    }
+
+    /// The first address from one of an extent on at which there may be anything but zeros; the extent's end, where nothing
+    /// follows in it.
+    pub(super) fn written(&self, extent: &Extent, address: u64) -> u64 {
+        let offset = extent.offset.saturating_add(address.saturating_sub(extent.address));
+        let next = match &self.source {
+            Source::File(store) => store.data(offset),
+            Source::Pages(pages) => pages.next(offset),
+            Source::Live(_) | Source::Reader(_) => offset,
+        };
+        extent.address.saturating_add(next.saturating_sub(extent.offset).min(extent.size))
     }
 
     /// Fills the buffer from physical memory; whether all of it is there.

@@ -38,6 +38,14 @@ impl<'a> Signatures<'a> {
         Signatures { rodata: choose(".rodata"), text: choose(".text") }
     }
 
+    /// How far they reach below an address and above it.
+    pub fn reach(&self, from: u64) -> (u64, u64) {
+        let all = || self.rodata.iter().chain(&self.text);
+        let below = all().map(|signature| from.saturating_sub(signature.address)).max();
+        let above = all().map(|signature| (signature.address + WIDTH as u64).saturating_sub(from)).max();
+        (below.unwrap_or(0), above.unwrap_or(0))
+    }
+
     /// A few of each, to try first.
     pub fn few(&self) -> impl Iterator<Item = &Signature<'a>> {
         self.rodata.iter().step_by(12).chain(self.text.iter().step_by(6))

@@ -5,9 +5,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{SeekFrom, seek};
+
 use super::space::Extent;
 use crate::error::{Error, Result};
 use crate::image::Given;
+
+/// So many holes of a file are counted.
+const MOST_HOLES: usize = 1024;
 
 /// The bytes of a dump.
 #[derive(Debug)]
@@ -96,6 +101,44 @@ impl Store {
                 Ok(done)
             }
         }
+    }
+
+    /// The first offset from this one on at which there may be anything but zeros: what a file never had written takes no
+    /// place on its disk, and is passed over. The length, where nothing follows.
+    pub fn data(&self, offset: u64) -> u64 {
+        match self {
+            Store::Bytes(_) => offset,
+            Store::File(file, len) => match seek(file, SeekFrom::Data(offset)) {
+                Ok(data) => data,
+                Err(rustix::io::Errno::NXIO) => offset.max(*len),
+                // A file system that does not know its holes.
+                Err(_) => offset,
+            },
+            Store::Pieces(of, pieces, len) => {
+                let from = pieces.partition_point(|piece| piece.address + piece.size <= offset);
+                let written = pieces.get(from..).unwrap_or_default().iter().find_map(|piece| {
+                    let start = offset.saturating_sub(piece.address);
+                    let data = of.data(piece.offset + start) - piece.offset;
+                    (data < piece.size).then_some(piece.address + data)
+                });
+                written.unwrap_or(offset.max(*len))
+            }
+        }
+    }
+
+    /// How many bytes of a file are holes; of a file in very many pieces, of its beginning.
+    pub fn holes(&self) -> u64 {
+        let Store::File(file, len) = self else { return 0 };
+        let (mut at, mut holes) = (0, 0);
+        for _ in 0..MOST_HOLES {
+            let data = self.data(at);
+            holes += data - at;
+            match seek(file, SeekFrom::Hole(data)) {
+                Ok(hole) if hole > data && hole < *len => at = hole,
+                _ => break,
+            }
+        }
+        holes
     }
 
     /// This much at an offset, where it is: only bytes of the caller's are in this process.

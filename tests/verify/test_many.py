@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pvops
-from pvops.errors import DumpError, Error
+from pvops.errors import DumpError, Error, OpsError
 from pvops.kernel import Kernel
 from pvops.verify.report import Report
 
@@ -57,6 +57,21 @@ def check(kernel: Kernel, paths: list[Path], found: list[tuple[str, Report | Err
 def test_processes_of_this_machine(kernel: Kernel, tmp_path: Path) -> None:
     paths = dumps(kernel, tmp_path, 30)
     check(kernel, paths, list(kernel.verify_many(paths)))
+
+
+def test_a_kernel_whose_path_is_no_text_is_opened_by_it(kernel: Kernel, sample_kernel: Path, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/vmlinux\xff"))
+    path.write_bytes(sample_kernel.read_bytes())
+    odd = pvops.open(path)
+    dump = dumps(kernel, tmp_path, 2)[1]
+    [(_, report)] = odd.verify_many([dump])
+    assert isinstance(report, Report)
+    assert report.wrong_bytes == kernel.verify(dump).wrong_bytes
+    path.unlink()
+    with pytest.raises(OpsError, match="where there is none any more"):
+        list(odd.verify_many([dump]))
+    with pytest.raises(OpsError, match="this one has none"):
+        list(pvops.open(sample_kernel.read_bytes()).verify_many([dump]))
 
 
 def test_dumps_of_a_process_that_died_are_judged_again(kernel: Kernel, tmp_path: Path) -> None:

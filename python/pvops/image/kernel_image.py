@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 
 
 class KernelImage(KernelView):
-    """An image whose era is known as far as it tells. Plans, what decides them, and the verifier take one."""
+    """An image whose era is known as far as it tells. Plans, what decides them, and the verifier take one.
 
-    def __init__(self, image: _core.Image) -> None:
+    Args:
+        image: the core's image.
+        path: the file it was opened from; None where it has none. ``name`` is for people, and may not lead there.
+    """
+
+    def __init__(self, image: _core.Image, path: str | None = None) -> None:
         super().__init__(image)
+        self.path = path
         self._lock = RLock()
         self._kept: dict[Callable[[Any], object], Any] = {}
 

@@ -61,9 +61,11 @@ def made_of_many(
     allow: Iterable[str] = (),
 ) -> Iterator[tuple[str, T | Error]]:
     """As `verify_many`, with what ``made`` makes of each report in the process that judged it: a report is large."""
-    if not os.path.isfile(kernel.name):
+    if kernel.path is None:
         raise OpsError(f"{kernel.name}: other processes open the kernel by its path; this one has none")
-    question = _Question(os.path.abspath(kernel.name), machine, tuple(allow), made)
+    if not os.path.isfile(kernel.path):
+        raise OpsError(f"{kernel.name}: other processes open the kernel by its path, where there is none any more")
+    question = _Question(kernel.path, machine, tuple(allow), made)
     check_owners(question.allow)
     left = [os.fspath(source) for source in sources]
     if executor is not None:

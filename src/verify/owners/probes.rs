@@ -93,12 +93,10 @@ impl Writers<'_, '_> {
             end += step.len as u64;
         }
         let reserved = |visit: &Visit| {
-            let kept = match visit.kind {
-                Kind::Mcount(_) | Kind::Jump { .. } | Kind::Call { .. } | Kind::Trampoline { .. } => true,
-                // alternatives_text_reserved(): since 3.8 (816afe4ff98e) the kernel forgets them where there may be more CPUs.
-                Kind::Lock(_) => self.state.uniprocessor,
-                _ => false,
-            };
+            // Not locks: alternatives_text_reserved() keeps those in mind only where a machine that booted with one CPU may get
+            // more (since 3.8, 816afe4ff98e), which no text tells.
+            let kept =
+                matches!(visit.kind, Kind::Mcount(_) | Kind::Jump { .. } | Kind::Call { .. } | Kind::Trampoline { .. });
             kept && visit.address < end && visit.address + u64::from(visit.len) > address
         };
         let clusters = map.touching(address, end);

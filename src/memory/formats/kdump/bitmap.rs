@@ -12,36 +12,47 @@ const PAGES: u64 = GROUP as u64 * 8;
 /// How many groups are read at a time.
 const BATCH: usize = 256;
 
-/// A bitmap in a file. Of it only a number for each group is kept: 2 bytes for each MiB of memory.
+/// A bitmap in a file. Of it only two numbers for each group that has pages are kept: 1 byte for each MiB of memory.
 #[derive(Debug)]
 pub(super) struct Bitmap {
     offset: u64,
     pages: u64,
-    /// How many pages were dumped before each group.
-    before: Vec<u64>,
+    /// The groups that have pages, and how many were dumped before each.
+    before: Vec<(u64, u64)>,
+    /// How many pages were dumped.
+    total: u64,
 }
 
 impl Bitmap {
     /// Counts the pages of a bitmap, which lies in the file.
     pub fn read(store: &Store, offset: u64, pages: u64) -> Result<Bitmap> {
-        let mut bitmap = Bitmap { offset, pages, before: Vec::new() };
-        let (mut sum, mut before) = (0, Vec::new());
-        bitmap.groups(store, 0..pages, &mut |_, group| {
-            before.push(sum);
-            sum += group.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        let bitmap = Bitmap { offset, pages, before: Vec::new(), total: 0 };
+        let (mut total, mut before) = (0, Vec::new());
+        bitmap.groups(store, 0..pages, &mut |number, group| {
+            let ones = group.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+            if ones > 0 {
+                before.push((number, total));
+                total += ones;
+            }
         })?;
-        bitmap.before = before;
-        Ok(bitmap)
+        Ok(Bitmap { before, total, ..bitmap })
     }
 
-    /// Hands over the groups that are for a range of pages, each with its number; bits beyond the last page are cleared.
+    /// Hands over the groups that are for a range of pages, each with its number; bits beyond the last page are cleared. Those
+    /// that lie in holes of a sparse file are passed over: they have no pages.
     fn groups(&self, store: &Store, pages: Range<u64>, each: &mut dyn FnMut(u64, &[u8])) -> Result<()> {
         let bytes = self.pages.div_ceil(8);
         let mut number = pages.start / PAGES;
         while number * PAGES < pages.end.min(self.pages) {
             let start = number * GROUP as u64;
+            let place = self.offset.saturating_add(start);
+            let empty = (store.data(place) - place) / GROUP as u64;
+            if empty > 0 {
+                number += empty;
+                continue;
+            }
             let len = (bytes - start).min((GROUP * BATCH) as u64) as usize;
-            let mut batch = store.read_exactly(self.offset.saturating_add(start), len, "its bitmap of pages")?;
+            let mut batch = store.read_exactly(place, len, "its bitmap of pages")?;
             if start + len as u64 == bytes
                 && !self.pages.is_multiple_of(8)
                 && let Some(last) = batch.last_mut()
@@ -74,9 +85,15 @@ impl Bitmap {
         let (last, whole) = bytes.split_last().map_or((0, [].as_slice()), |(last, whole)| (*last, whole));
         let ones: u64 = whole.iter().map(|byte| u64::from(byte.count_ones())).sum();
         let below = last & ((1 << (within % 8)) - 1);
-        let before =
-            usize::try_from(number).ok().and_then(|number| self.before.get(number)).copied().unwrap_or_default();
+        let group = self.before.partition_point(|&(group, _)| group < number);
+        let before = self.before.get(group).map_or(self.total, |&(_, before)| before);
         Ok((before + ones + u64::from(below.count_ones()), last >> (within % 8) & 1 == 1))
+    }
+
+    /// The first page from this one on that may have been dumped; none, where no later one was.
+    pub fn next(&self, page: u64) -> Option<u64> {
+        let group = self.before.partition_point(|&(group, _)| group < page / PAGES);
+        self.before.get(group).map(|&(group, _)| page.max(group * PAGES))
     }
 
     /// Hands over the stretches of pages in a range that were dumped.
@@ -137,6 +154,13 @@ mod tests {
         for page in [1, 8999, 9100, 20_002, 20_003, u64::MAX] {
             assert_eq!(bitmap.place(&store, page).unwrap(), None, "{page}");
         }
+        assert_eq!(
+            [0, 4095, 4096, 9000, 20_002].map(|page| bitmap.rank(&store, page).unwrap().0),
+            [0, 334, 334, 334, 434]
+        );
+        // By groups of 4096 pages.
+        assert_eq!([7, 4095, 4096, 9099].map(|page| bitmap.next(page)), [Some(7), Some(4095), Some(8192), Some(9099)]);
+        assert_eq!([12_288, 20_003, u64::MAX].map(|page| bitmap.next(page)), [None; 3]);
     }
 
     #[test]

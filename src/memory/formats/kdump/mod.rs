@@ -98,4 +98,13 @@ impl Pages for Kdump {
         }
         Ok(true)
     }
+
+    fn next(&self, offset: u64) -> u64 {
+        let number = offset / BLOCK;
+        let found =
+            self.parts.iter().filter(|part| part.pages.end > number).find_map(|part| {
+                part.bitmap.next(number.max(part.pages.start)).filter(|next| part.pages.contains(next))
+            });
+        found.map_or(u64::MAX, |next| offset.max(next.saturating_mul(BLOCK)))
+    }
 }
