@@ -9,6 +9,7 @@ import sys
 from pvops.cli import output, pages
 from pvops.cli.kernels import backend_of, machine_in, machine_of, opened, planned, say_assumed
 from pvops.errors import Error, InputError, UsageError, nearest
+from pvops.progress import Bar
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -36,15 +37,19 @@ def run(args: argparse.Namespace) -> int:
     kernel = opened(args)
     sides = _side(args, kernel, named[0]), _side(args, kernel, named[1])
     plans = [planned(args, kernel, backend, machine) for _, backend, machine in sides]
-    comparison = compare(plans[0], plans[1], (sides[0][0], sides[1][0]))
+    with Bar("comparing sites") as bar:
+        comparison = compare(plans[0], plans[1], (sides[0][0], sides[1][0]), bar)
+        differs = len(comparison.sites)
     if page:
         machines = " against ".join(dict.fromkeys(plan.machine.name for plan in plans if plan.machine is not None))
         made = pages.made(args, machines or None)
-        pages.write(args, render.page(comparison, made), render.count(len(comparison.sites)))
+        pages.write(args, render.page(comparison, made), render.count(differs))
+    written = Bar("writing sites")
     if args.format_ == "json":
-        output.print_json(render.document(comparison, args.summary))
+        output.print_json(render.document(comparison, args.summary, written))
     elif args.format_ in ("jsonl", "csv"):
-        output.print_rows(args.format_, render.rows(comparison), render.COLUMNS)
+        rows = render.rows(comparison)
+        output.print_rows(args.format_, rows if sys.stdout.isatty() else written.of(rows, differs), render.COLUMNS)
     elif pages.text_too(args):
         style = terminal.Style(args.color)
         sys.stdout.write("\n".join(render.summary(comparison, style)) + "\n")
@@ -55,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         if name == backend:
             say_assumed(args, plan.machine)
             break
-    return DIFFERS if comparison.sites else 0
+    return DIFFERS if differs else 0
 
 
 def _named(given: str) -> tuple[str, str, Machine | str | None]:

@@ -8,6 +8,7 @@ from itertools import chain
 from pvops.cli import output, pages, runs
 from pvops.cli.grammar.run import LOCK_OPTIONS
 from pvops.errors import RunError
+from pvops.progress import Bar
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from pvops.emulate.job import differing, results
     from pvops.render import run as render
 
-    found = list(results(job))
+    found = list(Bar("runs done:").of(results(job)))
     wrong = differing(found)
     if page:
         from pvops.render import run_page

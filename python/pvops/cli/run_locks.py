@@ -7,6 +7,7 @@ from itertools import chain
 
 from pvops.cli import output, pages, runs
 from pvops.errors import RunError
+from pvops.progress import Bar
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from pvops.render import locks_text
     from pvops.render import run_locks as render
 
-    found = list(results(job))
+    found = list(Bar("runs done:").of(results(job)))
     if (pcpus := job.setting.pcpus) > job.vcpus:
         output.note(f"--pcpus {pcpus}: {job.vcpus} virtual CPUs use no more than {job.vcpus}, the others stay idle")
     wrong = differing(found)

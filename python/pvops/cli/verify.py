@@ -10,6 +10,7 @@ from functools import partial
 from pvops.cli import output, pages
 from pvops.cli.kernels import told_machine
 from pvops.errors import Error, OpsError
+from pvops.progress import Bar
 from pvops.render import terminal
 
 TYPE_CHECKING = False
@@ -34,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.live and (len(paths) != 1 or os.path.isdir(args.memory[0])):
         return _many(args, kernel, paths)
     source = memory.live() if args.live else memory.open_stdin() if paths == ["-"] else memory.open(paths[0])
-    bar = memory.bar("looking for the kernel") if args.format_ == "text" else None
-    report = kernel.verify(source, machine=told_machine(args), allow=args.allow, modules=args.module, progress=bar)
+    with Bar("looking for the kernel") as bar:
+        report = kernel.verify(source, machine=told_machine(args), allow=args.allow, modules=args.module, progress=bar)
     if args.save_machine is not None:
         _save(args.save_machine, report)
     if page:

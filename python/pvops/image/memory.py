@@ -29,6 +29,7 @@ import sys
 import pvops._core as _core
 from pvops.errors import DumpError, Error, InputError
 from pvops.image.buffers import contiguous
+from pvops.progress import Bar
 from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -227,17 +228,9 @@ class Memory:
         return Location(kernel, self.core.find(kernel.image, progress))
 
 
-def bar(what: str) -> Progress | None:
-    """A progress bar on stderr; None where that is no terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        share = done / total if total else 1.0
-        filled = round(30 * share)
-        print(f"\r{what} {'█' * filled}{'·' * (30 - filled)} {share:4.0%}", end="", file=sys.stderr, flush=True)
-
-    return show
+def bar(what: str) -> Bar | None:
+    """A progress bar on stderr, for `Memory.find`; None where that is no terminal."""
+    return Bar(what) if sys.stderr.isatty() else None
 
 
 __all__ = ["LinkedBytes", "Location", "Memory", "bar", "live", "open", "open_stdin", "running_kernel"]

@@ -18,7 +18,7 @@ from pvops.types_only import TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pvops.image.kernel_image import KernelImage
     from pvops.plan.plan import Plan
@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 #: How a reason names another row: which one is the site's own affair, and sites that differ alike are one group.
 _OTHER_ROW = re.compile(r"row \d+ of the same site")
+
+
+#: After how many sites progress is told.
+_OFTEN = 1024
 
 
 class Side(NamedTuple):
@@ -124,11 +128,14 @@ class Comparison:
     <0xffffffff81000453 sample_lock+0x3, paravirt: e8 08 ff ff ff 90 and e8 98 ff ff ff 90>
     """
 
-    def __init__(self, a: Plan, b: Plan, names: tuple[str, str] = ("A", "B")) -> None:
+    def __init__(
+        self, a: Plan, b: Plan, names: tuple[str, str] = ("A", "B"), progress: Callable[[int, int], None] | None = None
+    ) -> None:
         self.kernel: KernelImage = a.kernel
         self.a = a
         self.b = b
         self.names = names
+        self._progress = progress
 
     def __repr__(self) -> str:
         return f"<Comparison of {self.names[0]} and {self.names[1]} on {self.kernel.release or self.kernel.name}>"
@@ -139,7 +146,10 @@ class Comparison:
     @cached_property
     def sites(self) -> list[Difference]:
         """Every site that differs, by address."""
-        return list(self._compare())
+        try:
+            return list(self._compare())
+        finally:
+            self._progress = None
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -190,7 +200,9 @@ class Comparison:
         places = [(address, address + len(built)) for address, _, built, _, _ in found]
         guesses = self.a.undetermined_bytes.of_places(places), self.b.undetermined_bytes.of_places(places)
         sides = _Writes(self.a), _Writes(self.b)
-        for difference, *guess in zip(found, *guesses, strict=True):
+        for done, (difference, *guess) in enumerate(zip(found, *guesses, strict=True)):
+            if self._progress is not None and done % _OFTEN == 0:
+                self._progress(done, len(found))
             yield self._difference(difference, (guess[0], guess[1]), sides)
 
     def _difference(self, found: RawDifference, guess: tuple[bool, bool], sides: tuple[_Writes, _Writes]) -> Difference:
@@ -225,9 +237,17 @@ class Comparison:
         )
 
 
-def compare(a: Plan, b: Plan, names: tuple[str, str] = ("A", "B")) -> Comparison:
-    """Compares what two plans of one kernel leave in its text."""
-    return Comparison(a, b, names)
+def compare(
+    a: Plan, b: Plan, names: tuple[str, str] = ("A", "B"), progress: Callable[[int, int], None] | None = None
+) -> Comparison:
+    """Compares what two plans of one kernel leave in its text, when it is asked for the sites.
+
+    Args:
+        a, b: the plans.
+        names: what to call them.
+        progress: called now and then with how many sites are compared, of how many that differ.
+    """
+    return Comparison(a, b, names, progress)
 
 
 class _Writes:

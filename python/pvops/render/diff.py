@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.plan.diff import Comparison, Difference, Group, Side
     from pvops.plan.plan import Plan
+    from pvops.progress import Bar
 
 COLUMNS = (
     "address",
@@ -37,8 +38,8 @@ _SHOWN = 12
 # Data
 
 
-def document(comparison: Comparison, summary: bool) -> Mapping[str, object]:
-    """The JSON document, ``pvops.diff/1``; with `summary` without the sites."""
+def document(comparison: Comparison, summary: bool, bar: Bar | None = None) -> Mapping[str, object]:
+    """The JSON document, ``pvops.diff/1``; with `summary` without the sites. `bar` counts them."""
     kernel = comparison.kernel
     out: dict[str, object] = {
         "schema": "pvops.diff/1",
@@ -72,7 +73,8 @@ def document(comparison: Comparison, summary: bool) -> Mapping[str, object]:
     }
     if not summary:
         numbers = {site.address: i for i, group in enumerate(comparison.groups) for site in group.sites}
-        out["sites"] = [_site(comparison, site, numbers[site.address]) for site in comparison.sites]
+        sites = comparison.sites if bar is None else bar.of(comparison.sites, len(comparison.sites))
+        out["sites"] = [_site(comparison, site, numbers[site.address]) for site in sites]
     return out
 
 

@@ -100,7 +100,10 @@ def _width() -> int:
 
 
 def command(commands: Commands, name: str, description: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=COMMANDS[name][0], description=description, formatter_class=Formatter)
+    what, example = COMMANDS[name]
+    parser = commands.add_parser(
+        name, help=what, description=description, epilog=f"example:\n  {example}", formatter_class=Formatter
+    )
     parser.set_defaults(format_="text")
     parser.add_argument(
         "--color",

@@ -20,6 +20,7 @@ def add(commands: Commands) -> None:
         "lock",
         help=COMMANDS["lock"][0],
         description="The paravirtual ticket lock: measured, simulated and model-checked.",
+        epilog=f"example:\n  {COMMANDS['lock'][1]}",
         formatter_class=Formatter,
     )
     subcommands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)

@@ -8,7 +8,7 @@ _EXAMPLES = """\
 examples:
   pvops lock bench
   pvops lock bench --threads 16 --cpus 2 --rounds 15 --json
-  pvops lock bench --lock pvops::PvTicketLock --lock parking_lot::FairMutex --threads 4 8 16
+  pvops lock bench --lock pvops::PvTicketLock --threads 4 8 16
 """
 
 

@@ -12,6 +12,7 @@ def add(commands: Commands, what: str) -> None:
         description="Sees every state that threads on x86-TSO can reach with a lock protocol. Without arguments: every "
         "protocol, and every mutant, in sizes that finish. Exit status 0 where the sound protocols hold and the "
         "mutants are caught, 1 where not.",
+        epilog="example:\n  pvops lock check --protocol pv-ticket --mutant missing-fence",
         formatter_class=Formatter,
     )
     parser.set_defaults(command="lock_check", format_="text")

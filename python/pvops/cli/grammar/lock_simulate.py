@@ -7,14 +7,15 @@ import argparse
 from pvops.cli.grammar.common import Commands, Formatter, formats, html
 
 _EXAMPLES = """\
-A time is a number of µs, constant, or KIND:MEAN, KIND one of constant, exponential, uniform (0 to twice the mean).
-Several values of an option are simulated one by one, in all combinations.
+A time is a number of µs, constant, or KIND:MEAN, KIND one of constant,
+exponential, uniform (0 to twice the mean). Several values of an option are
+simulated one by one, in all combinations.
 
 examples:
   pvops lock simulate
-  pvops lock simulate --protocol ticket-2.6.25 pv-ticket --vcpus 8 16 24 32 --plot throughput.svg
-  pvops lock simulate --protocol ticket-2.6.25 --vcpus 16 --plot-gantt holder.png
-  pvops lock simulate --protocol pv-ticket --threshold-us 1 10 100 never --think constant:20 --json
+  pvops lock simulate --protocol pv-ticket --vcpus 8 16 32 --plot throughput.svg
+  pvops lock simulate --protocol pv-ticket --vcpus 16 --plot-gantt holder.png
+  pvops lock simulate --threshold-us 1 10 never --think constant:20 --json
 """
 
 
