@@ -37,3 +37,32 @@ def test_documents_name_files_that_there_are() -> None:
     assert len(named) > 50
     missing = sorted(f"{path.name}: {name}" for path, name in named if not (ROOT / name).exists())
     assert not missing
+
+
+def anchors(document: str) -> set[str]:
+    """What links to a document may name behind `#`, as forges and the site make it of its headings."""
+    heads = re.findall(r"^#+ (.*)$", without_blocks(document), re.MULTILINE)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", head) for head in heads]
+    return {re.sub(r"[^\w\- ]", "", head.strip().lower()).replace(" ", "-") for head in plain}
+
+
+def without_blocks(document: str) -> str:
+    return re.sub(r"^```.*?^```", "", document, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_no_link_of_a_document_is_dead() -> None:
+    """As they stand in the tree. Pages that the site makes (`reference/`) are looked at where it is built."""
+    documents = {path: path.read_text() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
+    links = [
+        (path, *link.partition("#")[::2])
+        for path, text in documents.items()
+        for link in re.findall(r"\]\(([^)\s]+)\)", without_blocks(text))
+        if not link.startswith(("https://", "reference/"))
+    ]
+    assert len(links) > 80
+    dead = []
+    for path, to, anchor in links:
+        target = (path.parent / to).resolve() if to else path
+        if not target.exists() or (anchor and anchor not in anchors(documents[target])):
+            dead.append(f"{path.name}: {to}#{anchor}")
+    assert not dead
