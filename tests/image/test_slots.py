@@ -61,6 +61,14 @@ def test_what_a_function_does(code: str, does: str | None) -> None:
     assert functions.does(kernel, small.TEXT) == does
 
 
+@pytest.mark.parametrize(("code", "does"), [("48 89 f8 c3", "ident64"), ("c3", "nop"), ("fa c3", None)])
+def test_a_function_may_end_its_section(code: str, does: str | None) -> None:
+    """A kernel built with -ffunction-sections and linked as such (FG-KASLR) has a section for each function."""
+    kernel = small.kernel(bytes.fromhex(code))
+    assert functions.does(kernel, small.TEXT) == does
+    assert functions.begins_with(kernel, small.TEXT, b"\xfa") == (does is None)
+
+
 @pytest.mark.parametrize(("code", "does"), [("e9 00 00 00 00", "nop"), ("48 89 f8 e9 00 00 00 00", "ident64")])
 def test_a_jump_is_a_return_where_returns_have_rows(code: str, does: str) -> None:
     """To __x86_return_thunk; in an image without .return_sites it leads to another function."""

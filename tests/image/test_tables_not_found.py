@@ -10,7 +10,7 @@ import pytest
 import pvops
 from cli.run import pvops as command
 from image import small
-from pvops.assembler.elf import ALLOC, ElfSection
+from pvops.assembler.elf import ALLOC, EXECUTE, ElfSection
 
 #: A trampoline that nothing calls: ``ret; int3; nops``, and what tells it.
 TRAMPOLINE = bytes.fromhex("c3cc9090900fb9cc")
@@ -59,3 +59,15 @@ def test_every_command_says_it(words: list[str], tmp_path: Path) -> None:
     name, *rest = words
     done = command(name, path, *(str(tmp_path / "out") if word == "OUT" else word for word in rest))
     assert "jump_labels, static_calls: no symbol says where they lie" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(("functions", "said"), [(0, 0), (8, 0), (300, 300)])
+def test_functions_that_a_boot_may_shuffle_are_said(functions: int, said: int, tmp_path: Path) -> None:
+    """A kernel with FG-KASLR has a section for each function; one with a few cold sections has not."""
+    more = [ElfSection(f".text.f{n}", TABLE + 16 * n, b"\xc3", ALLOC | EXECUTE) for n in range(functions)]
+    image = small.image(b"\xc3" * 64, release="5.8.0-small", more=more)
+    assert pvops.open(image).shuffled == said
+    path = tmp_path / "vmlinux"
+    path.write_bytes(image)
+    heard = command("sites", path).stderr.decode()
+    assert (f"{said} functions have sections of their own, which a boot may shuffle" in heard) == bool(said)

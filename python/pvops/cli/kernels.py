@@ -41,6 +41,9 @@ def opened(args: argparse.Namespace) -> Kernel:
     if unknown := kernel.image.unknown_sections():
         what = f"{'sections' if len(unknown) > 1 else 'section'} {', '.join(unknown)}"
         note(f"{kernel.name}: {what}: lists code, and no pass here goes by it; what the kernel writes there is missing")
+    if kernel.shuffled:
+        what = f"{kernel.shuffled} functions have sections of their own, which a boot may shuffle (FG-KASLR)"
+        note(f"{kernel.name}: {what}; this is the text of one with `nokaslr` or `nofgkaslr`")
     # Of another table that is asked for alone nothing is missing, and no symbol need be read.
     if getattr(args, "table", None) in (None, *MAY_LACK) and (missing := kernel.tables_not_found):
         why = "no symbol says where they lie, and nothing looks like more than a few of their rows"

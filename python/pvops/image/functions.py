@@ -65,7 +65,7 @@ def does(view: KernelView, address: int) -> str | None:
 
 def behind_thunk(view: KernelView, address: int) -> int | None:
     """The function that a thunk of a callee-save op calls; None where that is no such thunk."""
-    held = re.match(_SAVES, view.image.read(address, 48) or b"", re.DOTALL)
+    held = re.match(_SAVES, _read(view, address, 48), re.DOTALL)
     return None if held is None else _called(view, address + held.end(), held[1])
 
 
@@ -75,20 +75,20 @@ def _called(view: KernelView, end: int, displacement: bytes) -> int:
 
 def _untraced(view: KernelView, address: int) -> bytes:
     """The first bytes of a function, behind its endbr and behind a call of ``__fentry__``, which returns at once."""
-    held = view.image.read(address, 24) or view.image.read(address, 16) or b""
+    held = _read(view, address, 24)
     if held[:3] == _ENDBR:
         address, held = address + 4, held[4:]
     if held.startswith(b"\x0f\x1f\x44\x00\x00"):
         return held[5:]
     if held[:1] != b"\xe8" or len(held) < 5:
         return held
-    tracer = view.image.read(_called(view, address + 5, held[1:5]), 8) or b""
+    tracer = _read(view, _called(view, address + 5, held[1:5]), 8)
     tracer = tracer[4:] if tracer[:3] == _ENDBR else tracer
     return held[5:] if tracer.startswith(_RETURNS) else held
 
 
 def _own(view: KernelView, address: int) -> bytes:
-    held = view.image.read(address, 48) or b""
+    held = _read(view, address, 48)
     stripped = True
     while stripped:
         stripped = False
@@ -96,6 +96,12 @@ def _own(view: KernelView, address: int) -> bytes:
             if held.startswith(code):
                 held, stripped = held[length:], True
     return held
+
+
+def _read(view: KernelView, address: int, most: int) -> bytes:
+    """A function's first bytes: fewer where its section ends, as those of a function with a section of its own do."""
+    sizes = range(most, 0, -1)
+    return next((held for size in sizes if (held := view.image.read(address, size)) is not None), b"")
 
 
 def _left(code: bytes) -> bytes:

@@ -12,6 +12,8 @@ import pvops._core as _core
 _DATA = ("boot_cpu_data", "init_task", "jiffies_64", "linux_banner")
 #: Tables that may have too few rows to be told by what is in them.
 MAY_LACK = ("jump_labels", "static_calls")
+#: The fewest sections of one function each that a kernel is linked with where it may shuffle them: they are thousands.
+_SHUFFLED = 100
 
 
 class KernelView:
@@ -74,7 +76,21 @@ class KernelView:
 
     def has_section(self, name: str) -> bool:
         """Whether the image has a section of this name."""
-        return any(section == name for section, *_ in self.image.sections())
+        return name in self._section_names
+
+    @cached_property
+    def shuffled(self) -> int:
+        """How many sections of text a boot may put in another order; 0 where it puts none.
+
+        A kernel with function-granular KASLR (the fgkaslr patches, which no release has) is linked with a section for
+        each function, ``.text.NAME``; others have a handful of them at most, or none.
+        """
+        sections = sum(name.startswith(".text.") for name in self._section_names)
+        return sections if sections >= _SHUFFLED else 0
+
+    @cached_property
+    def _section_names(self) -> frozenset[str]:
+        return frozenset(section for section, *_ in self.image.sections())
 
     def has_constant(self, raw: bytes) -> bool:
         """Whether these bytes stand among the image's constants (``.rodata``)."""
