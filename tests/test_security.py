@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ COMMANDS = (
     ["machine", "--presets"],
     ["verify", "KERNEL", "TEXT", "--html", "OUT"],
     ["verify", "KERNEL", "TEXT", "--json"],
+    ["verify", "KERNEL", "TEXT", "TEXT"],
     ["corpus", "FOLDER"],
 )
 #: And those that read none, or run code made here.
@@ -58,9 +60,20 @@ for line in open("/proc/self/maps"):
         print("EXECUTABLE", line, file=sys.stderr)
 sys.exit(0 if status in (0, 1) else status)
 """
+#: The kernel ends it, or a child of it, at the call itself: the core is no Python, and no hook hears of what it does.
 _SOCKETS = """
-import sys
+import ctypes, os, platform, struct, sys
 sys.addaudithook(lambda event, _: event.startswith("socket.") and sys.exit(f"SOCKET {event}"))
+socket = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+steps = ((0x20, 0, 0, 0), (0x15, 0, 1, socket), (0x06, 0, 0, 0x80000000), (0x06, 0, 0, 0x7FFF0000))
+program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+filter = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(program)))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+no_new_privileges, seccomp, with_a_filter = 38, 22, 2
+if prctl(no_new_privileges, 1, 0, 0, 0) or prctl(seccomp, with_a_filter, filter, 0, 0):
+    sys.exit(f"no filter: {os.strerror(ctypes.get_errno())}")
+if sys.argv[1] == "SOCKET":
+    ctypes.CDLL(None).socket(2, 1, 0)
 from pvops.cli import main
 status = main(sys.argv[1:])
 sys.exit(0 if status in (0, 1) else status)
@@ -131,6 +144,10 @@ def test_no_command_opens_a_socket(words: list[str], sample_kernel: Path, tmp_pa
     done = ran(_SOCKETS, words, sample_kernel, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "SOCKET" not in done.stderr
+
+
+def test_a_socket_that_is_opened_behind_python_is_noticed(sample_kernel: Path, tmp_path: Path) -> None:
+    assert ran(_SOCKETS, ["SOCKET"], sample_kernel, tmp_path).returncode == -signal.SIGSYS
 
 
 @pytest.mark.parametrize("words", [["verify", "KERNEL", "OUT"], ["sites", "KERNEL"], ["patch", "KERNEL", "-o", "OUT"]])
