@@ -25,6 +25,7 @@ def lint(options: Options) -> None:
         (("cargo", "fmt", "--check"), {}),
         ((*clippy, "--", "-D", "warnings"), rust),
         ((*clippy, "--features", "python,peers", "--", "-D", "warnings"), rust),
+        (("cargo", "doc", "--locked", "--quiet", "--no-deps"), {"RUSTDOCFLAGS": "-D warnings"}),
         ((bin_ / "ruff", "check", "."), {}),
         ((bin_ / "ruff", "format", "--check", "."), {}),
         ((bin_ / "mypy",), {}),

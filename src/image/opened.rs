@@ -125,7 +125,7 @@ impl Image {
         self.module.as_ref().and_then(|_| named.or_else(file))
     }
 
-    /// Whether it is a module, laid out where this crate chose; what it uses of the kernel is in the section [`KERNEL`].
+    /// Whether it is a module, laid out where this crate chose; what it uses of the kernel is in the section `.kernel`.
     pub fn is_module(&self) -> bool {
         self.module.is_some()
     }

@@ -28,9 +28,9 @@ use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 /// ([`Place`](super::ops::Place)). So it takes one switch of threads to hand over the lock, not as many as wait.
 ///
 /// A waiter whose time is up leaves the queue ([`RawLock::try_lock_for`]): the last of the queue gives its ticket back,
-/// and another's ticket is passed over when its turn comes ([`left`](super::left)). There are 2³² tickets, more than a
-/// system has threads. A child made by `fork` while a thread of the parent held the lock inherits a held lock whose holder it does
-/// not have: as with every lock in memory it must not wait for it (`try_lock` says so).
+/// and another's ticket is passed over when its turn comes (`src/lock/left.rs`). There are 2³² tickets, more than a
+/// system has threads. A child made by `fork` while a thread of the parent held the lock inherits a held lock whose
+/// holder it does not have: as with every lock in memory it must not wait for it (`try_lock` says so).
 pub struct PvTicketLock<O = ops::Default> {
     /// | word | means | written by |
     /// |---|---|---|

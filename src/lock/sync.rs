@@ -41,7 +41,7 @@ macro_rules! const_fn {
 pub(crate) use const_fn;
 
 /// The memory of a lock. Every access goes through `Deref`; under loom each is noted, and freeing the lock
-/// ([`retire`](Self::retire)) conflicts with any that is not ordered before it: an access after the release is caught.
+/// (`retire`) conflicts with any that is not ordered before it: an access after the release is caught.
 pub struct LockMemory<T> {
     words: T,
     #[cfg(loom)]

@@ -46,7 +46,7 @@ pub struct Order {
 const MAX_STAGES: usize = 24;
 
 impl Order {
-    /// These steps; what is beyond [`MAX_STAGES`] is left out.
+    /// These steps; what is beyond `MAX_STAGES` is left out.
     pub const fn of(stages: &[Stage]) -> Order {
         let mut order = Order { steps: [Stage::Unlisted; MAX_STAGES], len: 0 };
         while order.len < stages.len() && order.len < MAX_STAGES {

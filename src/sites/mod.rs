@@ -11,8 +11,9 @@
 //! | `runtime_*` | constants known at boot | [`runtime_const`] |
 //! | `_kprobe_blacklist`, `__bug_table`, `__ex_table` | where the kernel refuses probes | [`reserved`] |
 //!
-//! `sorted` has those that the kernel sorts at boot. [`rows`] has any table's rows in one shape, [`columns`] all of them grouped by site, [`document`] writes those as JSON,
-//! CSV or text. [`intrusions`] looks for branches into the middle of a site, of which there must be none.
+//! `sorted` has those that the kernel sorts at boot. [`rows`] has any table's rows in one shape, [`columns`] all of them
+//! grouped by site, [`document`] writes those as JSON, CSV or text. [`mod@intrusions`] looks for branches into the middle
+//! of a site, of which there must be none.
 
 pub mod alternatives;
 mod bounded;

@@ -29,7 +29,7 @@ const FLAGS: i64 = 3;
 const TAIL: u64 = 1;
 
 /// Behind the five bytes of a trampoline: `ud1 %esp,%ecx`; before 5.19 and its stable ports the letters `SCT`, before 5.16
-/// (2105a92748e8) and its stable ports nops up to the next multiple of 4 ([`NOPS_BEHIND`]).
+/// (2105a92748e8) and its stable ports nops up to the next multiple of 4 (`NOPS_BEHIND`).
 pub const TRAMPOLINE_ENDS: [[u8; 3]; 2] = [[0x0f, 0xb9, 0xcc], *b"SCT"];
 
 /// What assemblers and linkers fill three bytes with.

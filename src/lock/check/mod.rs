@@ -1,7 +1,7 @@
 //! An explicit-state model checker for lock protocols on x86-TSO.
 //!
-//! A protocol is a [`program`]: one access to memory a step. The [`machine`] runs any number of steps of any thread, and
-//! of its store buffer, in any order; the [`search`] sees every state that can be reached, and says whether one breaks
+//! A protocol is a [`program`]: one access to memory a step. The `machine` runs any number of steps of any thread, and
+//! of its store buffer, in any order; the [`mod@search`] sees every state that can be reached, and says whether one breaks
 //! a promise:
 //!
 //! | promise | of |

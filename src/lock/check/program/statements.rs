@@ -58,7 +58,7 @@ pub enum At {
     Slot(Var, Val),
     /// The thread's own instance of a variable that each thread has.
     Own(Var),
-    /// The instance of the thread that [`Builder::pick`] picked.
+    /// The instance of the thread that [`Builder::pick`](super::builder::Builder::pick) picked.
     Picked(Var),
 }
 
