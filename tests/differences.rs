@@ -86,7 +86,8 @@ fn what_the_opposite_of_an_untold_feature_would_leave_is_open() {
     let other = plan(&[(4, Pass::Alternatives, b""), (16, Pass::Alternatives, b"\x03"), (32, Pass::Returns, b"\x04")]);
     let tables = asking(&[(4, 2, 7), (4, 2, 9), (16, 1, 9)]);
     let found = |unknown: &[u16]| {
-        let open = undetermined(&image(), &tables, &planned, Some(Otherwise { plan: &other, unknown }));
+        let otherwise = Otherwise::of(other.clone(), unknown.to_vec());
+        let open = undetermined(&image(), &tables, &planned, Some(&otherwise));
         open.iter().map(|o| (o.address - TEXT, o.len, o.row, o.forms(&planned))).collect::<Vec<_>>()
     };
     let forms = |forms: &[&str]| forms.iter().map(|&form| form.to_owned()).collect::<Vec<_>>();

@@ -583,10 +583,10 @@ class Plan:
         """Every write, in order; with `low` and `high` those that touch [low, high)."""
 
     def undetermined(
-        self, tables: Tables, otherwise: Plan | None = None, unknown: list[int] = ...
+        self, tables: Tables, otherwise: tuple[Boot, Boot, str | PassRules, list[int]] | None = None
     ) -> UndeterminedBytes:
-        """The bytes that are a first guess; `otherwise` is the plan with each of the features `unknown` taken the other
-        way."""
+        """The bytes that are a first guess; `otherwise` has the boot of the plan, the same with what the machine does not
+        tell taken the other way, the rules of an era, and the numbers of the features among it."""
 
     def differences(
         self, other: Plan

@@ -144,9 +144,12 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
             SameSite::Each => 1,
             SameSite::Longest | SameSite::Once => rows[first..].iter().take_while(|row| row.address == site).count(),
         };
-        group(run, &patcher, first, &rows[first..first + count])
-            .map_err(|(row, error)| row_error(error, Pass::Alternatives, row as u32, site))?;
-        first += count;
+        let these = first..first + count;
+        first = these.end;
+        if run.runs(site) {
+            group(run, &patcher, these.start, &rows[these])
+                .map_err(|(row, error)| row_error(error, Pass::Alternatives, row as u32, site))?;
+        }
     }
     Ok(())
 }

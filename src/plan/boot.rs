@@ -5,6 +5,7 @@ use super::loaded::LoadedCode;
 use super::machine::Boot;
 use super::rules::{Rules, Stage};
 use super::run::Run;
+use super::stretches::Stretches;
 use super::writes::Plan;
 use super::{
     alternatives, callthunks, cfi, ftrace, guesses, ibt, jump_labels, paravirt, retpolines, returns, runtime_const,
@@ -16,9 +17,25 @@ use crate::sites::Tables;
 
 /// The plan of a boot of this image.
 pub fn boot(image: &Image, tables: &Tables, boot: &Boot, rules: &Rules) -> Result<Plan> {
-    let landmarks = Landmarks::of(image)?;
+    boot_within(image, tables, &Landmarks::of(image)?, boot, rules, None)
+}
+
+/// What a boot writes to these stretches alone, where such are given: no row may reach out of them, or write elsewhere than
+/// at its address. Guesses are not marked then.
+pub(super) fn boot_within(
+    image: &Image,
+    tables: &Tables,
+    landmarks: &Landmarks,
+    boot: &Boot,
+    rules: &Rules,
+    within: Option<&Stretches>,
+) -> Result<Plan> {
     let data = |address, len| image.read(address, len);
-    let run = Run::new(LoadedCode::of(image), tables, &landmarks, boot, rules, &data);
+    let memory = match within {
+        Some(stretches) => LoadedCode::part_of(image, stretches.ranges()),
+        None => LoadedCode::of(image),
+    };
+    let run = Run { within, ..Run::new(memory, tables, landmarks, boot, rules, &data) };
     run.all().map(|(plan, _)| plan).map_err(|e| e.in_file(image.name()))
 }
 
@@ -27,7 +44,8 @@ impl Run<'_> {
     pub fn all(mut self) -> Result<(Plan, LoadedCode)> {
         for stage in self.rules.order.iter() {
             match stage {
-                Stage::Unlisted => unlisted::apply(&mut self)?,
+                Stage::Unlisted if self.within.is_none() => unlisted::apply(&mut self)?,
+                Stage::Unlisted => {}
                 Stage::JumpLabels => jump_labels::initialise(&mut self)?,
                 Stage::StaticCalls => static_calls::initialise(&mut self)?,
                 Stage::Ftrace => ftrace::apply(&mut self)?,
@@ -47,7 +65,9 @@ impl Run<'_> {
                 }
             }
         }
-        guesses::mark(&mut self)?;
+        if self.within.is_none() {
+            guesses::mark(&mut self)?;
+        }
         Ok((self.plan, self.memory))
     }
 }

@@ -3,6 +3,7 @@
 //! Both plans' writes are replayed over the code as built. Boots that write in other ways but leave the same bytes do not
 //! differ.
 
+use super::stretches::{Stretches, merged};
 use super::writes::Plan;
 use crate::image::Image;
 
@@ -54,11 +55,14 @@ pub fn differences(image: &Image, a: &Plan, b: &Plan) -> Vec<Difference> {
 
 /// Makes a plan's writes at these places, and notes them.
 fn replay(places: &mut [Difference], plan: &Plan, side: fn(&mut Difference) -> &mut Side) {
-    let mut ends = Ends::of(places.iter().map(Difference::end));
+    let stretches = Stretches::of(places.iter().map(|place| (place.address, place.end())).collect());
     for (number, write) in (0..).zip(plan.writes()) {
         let (low, bytes) = (write.address, plan.bytes(write));
-        let first = ends.behind(low);
-        for place in places[first..].iter_mut().take_while(|place| place.address < low + (bytes.len() as u64).max(1)) {
+        let high = low + (bytes.len() as u64).max(1);
+        if stretches.touching(low, high).is_none() {
+            continue;
+        }
+        for place in places[stretches.behind(low)..].iter_mut().take_while(|place| place.address < high) {
             let start = place.address;
             let side = side(place);
             if low >= start {
@@ -94,10 +98,9 @@ fn places(a: &Plan, b: &Plan) -> Vec<(u64, u64)> {
         writes.retain(|(_, bytes)| !bytes.is_empty());
     }
     // Of those that are alike, only what overlaps the others can matter.
-    let around = merged(one.iter().chain(&other).map(span).collect());
-    let mut near = Ends::of(around.iter().map(|range| range.1));
+    let around = Stretches::of(one.iter().chain(&other).map(span).collect());
     let both = written(a).zip(written(b)).filter(|(x, y)| !x.1.is_empty() && x.0 == y.0);
-    let both = both.filter(|(x, _)| around.get(near.behind(x.0)).is_some_and(|range| range.0 < span(x).1));
+    let both = both.filter(|(x, _)| around.touching(x.0, span(x).1).is_some());
     let alike: Vec<_> = both.filter(|(x, y)| x == y).map(|(x, _)| x).collect();
     for writes in [&mut one, &mut other] {
         writes.sort_unstable();
@@ -123,45 +126,10 @@ fn places(a: &Plan, b: &Plan) -> Vec<(u64, u64)> {
     merged(found.iter().copied().chain(joined).collect())
 }
 
-/// Where ranges end, by address.
-pub(super) struct Ends {
-    ends: Vec<u64>,
-    /// The answer before this one: who asks mostly goes on from there.
-    last: usize,
-}
-
-impl Ends {
-    /// Of ranges that do not overlap, by address.
-    pub(super) fn of(ends: impl Iterator<Item = u64>) -> Ends {
-        Ends { ends: ends.collect(), last: 0 }
-    }
-
-    /// Which range is the first that ends behind an address; their number where none does.
-    pub(super) fn behind(&mut self, address: u64) -> usize {
-        let before = self.last.checked_sub(1).is_none_or(|i| self.ends[i] <= address);
-        if !before || self.ends.get(self.last).is_some_and(|&end| end <= address) {
-            self.last = self.ends.partition_point(|&end| end <= address);
-        }
-        self.last
-    }
-}
-
 fn written(plan: &Plan) -> impl Iterator<Item = Written<'_>> {
     plan.writes().iter().map(|write| (write.address, plan.bytes(write)))
 }
 
 fn span(&(address, bytes): &Written<'_>) -> (u64, u64) {
     (address, address + bytes.len() as u64)
-}
-
-fn merged(mut spans: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    spans.sort_unstable();
-    let mut found: Vec<(u64, u64)> = Vec::with_capacity(spans.len());
-    for (low, high) in spans {
-        match found.last_mut() {
-            Some(last) if low < last.1 => last.1 = last.1.max(high),
-            _ => found.push((low, high)),
-        }
-    }
-    found
 }

@@ -12,6 +12,9 @@ use crate::insn::{self, CALL, CALL_LEN};
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let nop = run.boot.nops.atomic5;
     for (row, &address) in (0..).zip(&run.tables.mcount) {
+        if !run.runs(address) {
+            continue;
+        }
         let placed = |error| row_error(error, Pass::Mcount, row, address);
         if let Some(trampoline) = attached(run, address) {
             let call = insn::call(address, trampoline);

@@ -15,6 +15,9 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let poison = run.rules.endbr_poison;
     let tables = run.tables;
     for (row, address) in tables.ibt.rows() {
+        if !run.runs(address) {
+            continue;
+        }
         let placed = |error| row_error(error, Pass::Ibt, row, address);
         let here = run.memory.read(address, 4).map_err(placed)?;
         if here == ENDBR64 || here == ENDBR32 || here == poison {

@@ -38,6 +38,9 @@ pub(super) fn initialise(run: &mut Run<'_>) -> Result<()> {
     if run.rules.jump_label_nops {
         let tables = run.tables;
         for (row, label) in (0..).zip(&tables.jump_labels) {
+            if !run.runs(label.address) {
+                continue;
+            }
             let enabled = first_state(run, label.key);
             let (_, nop) = forms(run, label);
             if enabled == label.branch {
@@ -52,6 +55,9 @@ pub(super) fn initialise(run: &mut Run<'_>) -> Result<()> {
 pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     for (row, label) in (0..).zip(&tables.jump_labels) {
+        if !run.runs(label.address) {
+            continue;
+        }
         let enabled = state(run, label.key).value;
         let (jump, nop) = forms(run, label);
         let jumps = enabled != label.branch;

@@ -1,5 +1,6 @@
 //! The working copy of a kernel's code: what the passes read and write, each seeing what those before it wrote.
 
+use super::stretches::merged;
 use crate::error::{Error, Result};
 use crate::image::{Bits, Image, LargeBytes};
 
@@ -58,6 +59,24 @@ impl LoadedCode {
     pub fn of(image: &Image) -> LoadedCode {
         let code = image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
         LoadedCode::new(image.bits(), code.map(|s| (s.address, image.section_bytes(s))))
+    }
+
+    /// A copy of the code of an image from some addresses up to others, with some behind each: an instruction that begins
+    /// in one of these stretches is there as a whole.
+    pub fn part_of(image: &Image, stretches: &[(u64, u64)]) -> LoadedCode {
+        const BEHIND: u64 = 32;
+        let sections = image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
+        let parts = sections.flat_map(|section| {
+            let code = image.section_bytes(section);
+            let end = section.address.saturating_add(code.len() as u64);
+            let clipped = stretches.iter().map(move |&(low, high)| {
+                (low.clamp(section.address, end), high.saturating_add(BEHIND).clamp(section.address, end))
+            });
+            let wanted = merged(clipped.filter(|(low, high)| low < high).collect());
+            let offset = |address: u64| (address - section.address) as usize;
+            wanted.into_iter().map(move |(low, high)| (low, &code[offset(low)..offset(high)]))
+        });
+        LoadedCode::new(image.bits(), parts)
     }
 
     /// A copy of these bytes at these addresses, which must not overlap.

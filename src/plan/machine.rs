@@ -15,7 +15,7 @@ pub struct Known<T> {
 }
 
 /// What `apply_paravirt()` needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paravirt {
     /// What each slot holds, and what the patch function does with its type.
     pub template: Vec<template::Slot>,
@@ -54,7 +54,7 @@ pub struct Cfi {
 }
 
 /// A machine, in the terms of the passes. It knows no names: features are numbers, functions are addresses.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boot {
     /// `boot_cpu_data.x86_capability`: feature words, then bug words.
     pub features: Vec<u32>,

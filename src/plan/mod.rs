@@ -20,6 +20,7 @@
 //! | [`runtime_const`] | `runtime_const_fixup()` | `runtime_*` |
 //! | [`unlisted`] | `xen_start_kernel()` | none |
 
+mod affected;
 pub mod alternatives;
 mod boot;
 pub mod callthunks;
@@ -49,6 +50,7 @@ mod run;
 pub mod runtime_const;
 pub mod smp_locks;
 pub mod static_calls;
+mod stretches;
 pub mod template;
 mod undetermined;
 pub mod unlisted;

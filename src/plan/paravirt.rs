@@ -38,9 +38,12 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let Some(paravirt) = &run.boot.paravirt else {
         return Err(Error::ops("the image has paravirt sites, and nothing says what the ops are"));
     };
-    let Run { memory, plan, .. } = run;
+    let Run { memory, plan, within, .. } = run;
     let mut buffer = [0; 256];
     for (row, site) in (0..).zip(&table.sites) {
+        if within.is_some_and(|within| !within.has(site.address)) {
+            continue;
+        }
         let placed = |e: Error| e.in_section(".parainstructions").at_row(row as usize).at_address(site.address);
         let slot = slot(&paravirt.template, site).map_err(placed)?;
         let code = &mut buffer[..usize::from(site.len)];

@@ -41,6 +41,9 @@ pub(super) struct Branch {
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     for (row, address) in tables.retpolines.rows() {
+        if !run.runs(address) {
+            continue;
+        }
         patch(run, row, address).map_err(|error| row_error(error, Pass::Retpolines, row, address))?;
     }
     Ok(())

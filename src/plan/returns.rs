@@ -42,6 +42,9 @@ fn len(run: &Run<'_>, address: u64) -> Option<usize> {
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     for (row, address) in tables.returns.rows() {
+        if !run.runs(address) {
+            continue;
+        }
         let Some(len) = len(run, address) else {
             run.keep(Pass::Returns, row, address, Reason::NotFound);
             continue;

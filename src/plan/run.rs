@@ -7,6 +7,7 @@ use super::loaded::LoadedCode;
 use super::machine::{Boot, CfiMode};
 use super::passes::Pass;
 use super::rules::Rules;
+use super::stretches::Stretches;
 use super::writes::Plan;
 use crate::error::{Error, Result};
 use crate::numbers::unsigned;
@@ -24,6 +25,8 @@ pub struct Run<'a> {
     pub(super) boot: &'a Boot,
     pub(super) rules: &'a Rules,
     pub(super) data: Data<'a>,
+    /// The rows that are run are those at addresses in here; without it all are.
+    pub(super) within: Option<&'a Stretches>,
     /// `thunks_initialized` of callthunks.c.
     pub(super) counting: bool,
     /// Thunks of ITS that have been allocated.
@@ -59,9 +62,15 @@ impl<'a> Run<'a> {
             boot,
             rules,
             data,
+            within: None,
             counting: false,
             its: Pages::default(),
         }
+    }
+
+    /// Whether the row of this address is run.
+    pub(super) fn runs(&self, address: u64) -> bool {
+        self.within.is_none_or(|within| within.has(address))
     }
 
     /// Returns go through a thunk. Without CONFIG_RETHUNK nothing asks for the feature, whoever sets it

@@ -14,6 +14,9 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
         let Some(&Known { value, .. }) = boot.constants.get(section) else { continue };
         let bytes = value.to_le_bytes();
         for (row, address) in constant.table.rows() {
+            if !run.runs(address) {
+                continue;
+            }
             run.poke(Pass::RuntimeConst, row, address, &bytes[..constant.width.into()], Kind::Constant, Reason::AtBoot)
                 .map_err(|error| row_error(error.in_section(section), Pass::RuntimeConst, row, address))?;
         }

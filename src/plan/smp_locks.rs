@@ -93,6 +93,9 @@ impl SmpLocks {
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     for (row, address) in tables.smp_locks.rows() {
+        if !run.runs(address) {
+            continue;
+        }
         if !run.boot.uniprocessor {
             run.keep(Pass::SmpLocks, row, address, Reason::Multiprocessor);
             continue;

@@ -59,6 +59,9 @@ pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
     let late = |run: &Run<'_>, key: u64| !run.boot.early_calls.contains(&key);
     let again = run.rules.static_calls.again && run.rethunk();
     for (row, trampoline) in (0..).zip(&tables.trampolines) {
+        if !run.runs(trampoline.address) {
+            continue;
+        }
         let function = match trampoline.key {
             Some(key) => changed(run, key),
             None => unkeyed(run, trampoline.address),
@@ -69,6 +72,9 @@ pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
         transform(run, Pass::Trampolines, row, &site, function, thunks)?;
     }
     for (row, site) in (0..).zip(&tables.static_calls) {
+        if !run.runs(site.address) {
+            continue;
+        }
         if let Some(function) = changed(run, site.key) {
             let thunks = again || late(run, site.key);
             transform(run, Pass::StaticCalls, row, site, function, thunks)?;
@@ -95,6 +101,9 @@ fn unkeyed(run: &Run<'_>, address: u64) -> Option<u64> {
 fn each(run: &mut Run<'_>, function: impl Fn(&Run<'_>, u64) -> u64, thunks: bool) -> Result<()> {
     let tables = run.tables;
     for (row, site) in (0..).zip(&tables.static_calls) {
+        if !run.runs(site.address) {
+            continue;
+        }
         let function = function(run, site.key);
         transform(run, Pass::StaticCalls, row, site, function, thunks)?;
     }

@@ -92,7 +92,7 @@ pub enum Null {
 }
 
 /// The rules of an era for one kernel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TemplateRules {
     /// Pointer size.
     pub bits: Bits,

@@ -1,19 +1,49 @@
 //! The bytes of a plan that nothing settles: those its passes marked, and those that depend on features the machine does not
 //! tell, where a second plan takes each such feature the other way.
 
-use super::differences::{Difference, Ends, differences};
+use super::affected::affected;
+use super::boot::boot_within;
+use super::differences::{Difference, differences};
+use super::landmarks::Landmarks;
+use super::machine::Boot;
 use super::passes::Pass;
+use super::rules::Rules;
+use super::stretches::Stretches;
 use super::writes::Plan;
+use crate::error::Result;
 use crate::image::Image;
 use crate::sites::Tables;
 
-/// The same boot with each feature that the machine does not tell taken the other way.
-#[derive(Debug, Clone, Copy)]
-pub struct Otherwise<'a> {
-    /// What it writes.
-    pub plan: &'a Plan,
-    /// Numbers of those features.
-    pub unknown: &'a [u16],
+/// The same boot with what the machine does not tell taken the other way.
+#[derive(Debug, Clone)]
+pub struct Otherwise {
+    plan: Plan,
+    /// What it may write otherwise; the plan has no more than that. Anything where there are none.
+    within: Option<Stretches>,
+    /// Numbers of the features that the machine does not tell.
+    unknown: Vec<u16>,
+}
+
+impl Otherwise {
+    /// By the plan of it, and the numbers of the features that the machine does not tell.
+    pub fn of(plan: Plan, unknown: Vec<u16>) -> Otherwise {
+        Otherwise { plan, within: None, unknown }
+    }
+
+    /// The boot `other` of an image, where `boot` is the one as told. Rows that cannot come out otherwise are not run.
+    pub fn boot(
+        image: &Image,
+        tables: &Tables,
+        boot: &Boot,
+        other: &Boot,
+        rules: &Rules,
+        unknown: Vec<u16>,
+    ) -> Result<Otherwise> {
+        let landmarks = Landmarks::of(image)?;
+        let within = affected(tables, &landmarks, boot, other);
+        let plan = boot_within(image, tables, &landmarks, other, rules, within.as_ref())?;
+        Ok(Otherwise { plan, within, unknown })
+    }
 }
 
 /// Bytes that are a first guess.
@@ -40,12 +70,7 @@ enum Forms {
 }
 
 /// What of a plan is a first guess, by address.
-pub fn undetermined(
-    image: &Image,
-    tables: &Tables,
-    plan: &Plan,
-    otherwise: Option<Otherwise<'_>>,
-) -> Vec<Undetermined> {
+pub fn undetermined(image: &Image, tables: &Tables, plan: &Plan, otherwise: Option<&Otherwise>) -> Vec<Undetermined> {
     let marked = plan.guesses().iter().enumerate().map(|(number, guess)| Undetermined {
         address: guess.address,
         len: guess.len.into(),
@@ -54,9 +79,11 @@ pub fn undetermined(
         forms: Forms::Marked(number),
     });
     let mut found: Vec<Undetermined> = marked.collect();
-    if let Some(Otherwise { plan: other, unknown }) = otherwise {
-        let places = differences(image, plan, other);
-        let rows = last_rows(plan, &places);
+    if let Some(Otherwise { plan: other, within, unknown }) = otherwise {
+        let part = within.as_ref().map(|within| plan.part(within));
+        let planned = part.as_ref().unwrap_or(plan);
+        let places = differences(image, planned, other);
+        let rows = last_rows(planned, &places);
         let asking = asking(tables, unknown);
         for (place, row) in places.into_iter().zip(rows).filter(|(place, _)| !is_marked(plan, place)) {
             found.push(of_features(place, row, &asking));
@@ -99,9 +126,9 @@ fn of_features(place: Difference, row: Option<(Pass, u32)>, asking: &[(u64, u8, 
 /// ends before the place.
 fn last_rows(plan: &Plan, places: &[Difference]) -> Vec<Option<(Pass, u32)>> {
     let mut last: Vec<Option<Last<'_>>> = vec![None; places.len()];
-    let mut ends = Ends::of(places.iter().map(Difference::end));
+    let stretches = Stretches::of(places.iter().map(|place| (place.address, place.end())).collect());
     for write in plan.writes().iter().filter(|write| !plan.bytes(write).is_empty()) {
-        let place = ends.behind(write.address);
+        let place = stretches.behind(write.address);
         let end = write.address + plan.bytes(write).len() as u64;
         let row = Last { address: write.address, end, name: write.pass.name(), row: write.row, pass: write.pass };
         if let Some(held) = last.get_mut(place)

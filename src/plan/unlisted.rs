@@ -8,16 +8,24 @@
 //!   (arch/x86/xen/enlighten_hvm.c: init_hvm_pv_info(), enlighten_pvh.c: xen_pvh_init()).
 
 use super::decision::{Kind, Reason};
+use super::landmarks::Landmarks;
 use super::machine::HvmCall;
 use super::passes::Pass;
 use super::run::Run;
 use crate::error::Result;
 use crate::image::Bits;
-use crate::insn;
+use crate::insn::{self, CALL_LEN};
 
 const STUBS: u32 = 128;
 const STUB: u64 = 32;
 const IRET: u32 = 23;
+
+/// Where this pass may write: (start, end).
+pub(super) fn places(landmarks: &Landmarks) -> Vec<(u64, u64)> {
+    let page = landmarks.hypercall_page.map(|page| (page, page.saturating_add(STUB * u64::from(STUBS))));
+    let jump = landmarks.xen_iret.map(|(site, _)| (site, site.saturating_add(CALL_LEN as u64)));
+    page.into_iter().chain(jump).collect()
+}
 
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     if let (Some(call), Some(page)) = (run.boot.hvm_call, run.landmarks.hypercall_page) {

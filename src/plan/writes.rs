@@ -4,6 +4,7 @@ use super::decision::Decision;
 use super::forms::{NULL_TRAMPOLINE, RET5, UNLOCK, WARN, ZERO, ZERO_DATA16};
 use super::guess::{Forms, Guess};
 use super::passes::Pass;
+use super::stretches::Stretches;
 use crate::error::{Error, Result};
 use crate::insn::{CALL, JMP};
 
@@ -82,6 +83,19 @@ impl Plan {
         let blocks = self.blocks.iter().zip(self.writes.chunks(BLOCK));
         let writes = blocks.filter(move |(block, _)| touches(block.0, block.1)).flat_map(|(_, writes)| writes);
         writes.filter(move |write| touches(write.address, touched(write.address, write.len.into())))
+    }
+
+    /// The writes at addresses in these stretches, in order; of the guesses none.
+    pub(super) fn part(&self, within: &Stretches) -> Plan {
+        let mut part = Plan::default();
+        for (&(low, high), writes) in self.blocks.iter().zip(self.writes.chunks(BLOCK)) {
+            if within.touching(low, high).is_some() {
+                for write in writes.iter().filter(|write| within.has(write.address)) {
+                    part.push(write.address, write.pass, write.row, self.bytes(write), write.decision);
+                }
+            }
+        }
+        part
     }
 
     /// The bytes of a write of this plan.

@@ -70,6 +70,9 @@ type Difference<'py> = (u64, &'py str, Bound<'py, PyBytes>, Both<Bound<'py, PyBy
 /// Of the first boot, and of the second.
 type Both<T> = (T, T);
 
+/// (boot, the other boot, rules of an era, numbers of features): see `undetermined`.
+type Other<'py> = (Bound<'py, Boot>, Bound<'py, Boot>, Bound<'py, PyAny>, Vec<u16>);
+
 /// (address, length, table, row, forms) of bytes that are a first guess; a form is in hex, `??` where a byte may be any.
 type Listed = (u64, u64, &'static str, Option<u32>, Vec<String>);
 
@@ -97,18 +100,28 @@ impl Plan {
         self.plan.writes().len()
     }
 
-    /// The bytes that are a first guess; `otherwise` is the plan with each of the features `unknown` taken the other way.
-    #[pyo3(signature = (tables, otherwise = None, unknown = Vec::new()))]
+    /// The bytes that are a first guess; `otherwise` has the boot of the plan, the same with what the machine does not tell
+    /// taken the other way, the rules of an era, and the numbers of the features among it.
+    #[pyo3(signature = (tables, otherwise = None))]
     fn undetermined(
         &self,
         py: Python<'_>,
         tables: &Tables,
-        otherwise: Option<&Plan>,
-        unknown: Vec<u16>,
-    ) -> UndeterminedBytes {
-        let other = otherwise.map(|other| core::Otherwise { plan: &other.plan, unknown: &unknown });
-        let found = py.detach(|| core::undetermined(&self.image, &tables.tables, &self.plan, other));
-        UndeterminedBytes { plan: self.plan.clone(), found }
+        otherwise: Option<Other<'_>>,
+    ) -> PyResult<UndeterminedBytes> {
+        let (image, tables) = (&self.image, &tables.tables);
+        let other = match &otherwise {
+            None => None,
+            Some((boot, other, era, unknown)) => Some((&boot.get().0, &other.get().0, rules(era)?, unknown)),
+        };
+        let found = detached(py, || {
+            let boot = |(boot, other, rules, unknown): (_, _, _, &Vec<u16>)| {
+                core::Otherwise::boot(image, tables, boot, other, &rules, unknown.clone())
+            };
+            let other = other.map(boot).transpose()?;
+            Ok(core::undetermined(image, tables, &self.plan, other.as_ref()))
+        })?;
+        Ok(UndeterminedBytes { plan: self.plan.clone(), found })
     }
 
     /// Where another plan of the same image leaves other bytes, by address.

@@ -120,8 +120,9 @@ class Plan:
         words, otherwise = self.setup.words, self.setup.otherwise
         if otherwise is None or words is None:
             return self._core.undetermined(self.kernel.tables)
-        other = _core.Plan.boot(self.kernel.tables, otherwise(), self.rules.passes)
-        return self._core.undetermined(self.kernel.tables, other, [feature.name.number for feature in words.unknown()])
+        unknown = [feature.name.number for feature in words.unknown()]
+        other = (self.setup.core, otherwise(), self.rules.passes, unknown)
+        return self._core.undetermined(self.kernel.tables, other)
 
     @property
     def undetermined(self) -> list[Undetermined]:
