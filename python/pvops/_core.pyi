@@ -575,8 +575,9 @@ class Plan:
     """The ordered writes of a boot."""
 
     @staticmethod
-    def boot(tables: Tables, boot: Boot, era: str | PassRules) -> Plan:
-        """All passes of a boot, by the rules of an era."""
+    def boot(tables: Tables, boot: Boot, era: str | PassRules, places: list[tuple[int, int]] | None = None) -> Plan:
+        """All passes of a boot, by the rules of an era; with `places`, (start, end), what that has there, and no more
+        than is needed for it."""
 
     def __len__(self) -> int: ...
     def writes(self, low: int = 0, high: int | None = None) -> list[_Write]:
@@ -585,8 +586,8 @@ class Plan:
     def undetermined(
         self, tables: Tables, otherwise: tuple[Boot, Boot, str | PassRules, list[int]] | None = None
     ) -> UndeterminedBytes:
-        """The bytes that are a first guess; `otherwise` has the boot of the plan, the same with what the machine does not
-        tell taken the other way, the rules of an era, and the numbers of the features among it."""
+        """The bytes that are a first guess; `otherwise` has the boot of the plan, the same with what the machine does
+        not tell taken the other way, the rules of an era, and the numbers of the features among it."""
 
     def differences(
         self, other: Plan

@@ -1,8 +1,8 @@
-//! The code that two boots may leave otherwise whose machines differ in features that only alternatives ask for.
+//! The code that some rows alone have to do with: what they read and write, and the rows that do so too.
 //!
-//! A row of another table writes at its own address, and reads what stands there: what it makes of that depends on the
-//! features only where an alternative writes there too, or where its site is part of a replacement. So a second boot need
-//! run no other rows.
+//! A row writes at its own address, and reads what stands there. What it makes of that depends on another row only where
+//! that one writes there too, or where its site is part of a replacement. So a boot of some stretches of code, or one that
+//! differs from another in features that only alternatives ask for, need run no other rows.
 
 use super::landmarks::Landmarks;
 use super::machine::Boot;
@@ -30,19 +30,28 @@ impl Span {
     }
 }
 
-/// The stretches of code that the boots may leave otherwise, none of which a row reaches out of; `None` where that may be
-/// any, or where it is not told by the tables alone.
+/// The stretches of code that the boots may leave otherwise; `None` where that may be any.
 pub(super) fn affected(tables: &Tables, landmarks: &Landmarks, boot: &Boot, other: &Boot) -> Option<Stretches> {
     let differs = differing(boot, other)?;
+    let rows = tables.alternatives.iter().flat_map(|table| &table.rows);
+    let asking = rows.filter(|row| differs(row.feature));
+    let site = |row: &Alternative| span(row.address, row.len.into());
+    let found = asking.flat_map(|row| std::iter::once(site(row)).chain(replacement(row))).collect();
+    closed(tables, landmarks, other, found)
+}
+
+/// These stretches, extended until no row that runs on this machine reaches out of them; `None` where the tables do not
+/// tell.
+pub(super) fn closed(
+    tables: &Tables,
+    landmarks: &Landmarks,
+    boot: &Boot,
+    mut found: Vec<(u64, u64)>,
+) -> Option<Stretches> {
     // These passes write elsewhere than at their rows, or by the order of all of them.
     if boot.with(boot.call_depth) || boot.with(boot.its) || boot.hid_bpf.is_some() || !tables.cfi.is_empty() {
         return None;
     }
-    let rows = tables.alternatives.iter().flat_map(|table| &table.rows);
-    let asking = rows.filter(|row| differs(row.feature));
-    let site = |row: &Alternative| span(row.address, row.len.into());
-    let mut found: Vec<(u64, u64)> =
-        asking.flat_map(|row| std::iter::once(site(row)).chain(replacement(row))).collect();
     for _ in 0..ROUNDS {
         let stretches = Stretches::of(found);
         let mut more = Vec::new();

@@ -1,5 +1,8 @@
 //! One boot: the run of all passes, in the order of the era.
 
+use std::sync::Arc;
+
+use super::affected::closed;
 use super::landmarks::Landmarks;
 use super::loaded::LoadedCode;
 use super::machine::Boot;
@@ -17,26 +20,35 @@ use crate::sites::Tables;
 
 /// The plan of a boot of this image.
 pub fn boot(image: &Image, tables: &Tables, boot: &Boot, rules: &Rules) -> Result<Plan> {
-    boot_within(image, tables, &Landmarks::of(image)?, boot, rules, None)
+    run(image, tables, &Landmarks::of(image)?, boot, rules, None)
 }
 
-/// What a boot writes to these stretches alone, where such are given: no row may reach out of them, or write elsewhere than
-/// at its address. Guesses are not marked then.
-pub(super) fn boot_within(
+/// What that plan has at some places, (start, end), and around them; other rows are not run, if that is told without them.
+/// A row elsewhere at which the kernel would stop is not told.
+pub fn boot_at(image: &Image, tables: &Tables, boot: &Boot, rules: &Rules, places: Vec<(u64, u64)>) -> Result<Plan> {
+    let landmarks = Landmarks::of(image)?;
+    let within = closed(tables, &landmarks, boot, places).map(Arc::new);
+    run(image, tables, &landmarks, boot, rules, within)
+}
+
+/// What a boot writes to these stretches alone, where such are given: no row may reach out of them.
+pub(super) fn run(
     image: &Image,
     tables: &Tables,
     landmarks: &Landmarks,
     boot: &Boot,
     rules: &Rules,
-    within: Option<&Stretches>,
+    within: Option<Arc<Stretches>>,
 ) -> Result<Plan> {
     let data = |address, len| image.read(address, len);
-    let memory = match within {
+    let memory = match &within {
         Some(stretches) => LoadedCode::part_of(image, stretches.ranges()),
         None => LoadedCode::of(image),
     };
-    let run = Run { within, ..Run::new(memory, tables, landmarks, boot, rules, &data) };
-    run.all().map(|(plan, _)| plan).map_err(|e| e.in_file(image.name()))
+    let run = Run { within: within.as_deref(), ..Run::new(memory, tables, landmarks, boot, rules, &data) };
+    let (mut plan, _) = run.all().map_err(|e| e.in_file(image.name()))?;
+    plan.within = within;
+    Ok(plan)
 }
 
 impl Run<'_> {
@@ -65,9 +77,7 @@ impl Run<'_> {
                 }
             }
         }
-        if self.within.is_none() {
-            guesses::mark(&mut self)?;
-        }
+        guesses::mark(&mut self)?;
         Ok((self.plan, self.memory))
     }
 }

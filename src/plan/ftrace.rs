@@ -48,9 +48,12 @@ pub(super) fn guesses(run: &mut Run<'_>) {
     let tables = run.tables;
     let Some(held) = run.landmarks.hid_bpf.clone().filter(|_| run.boot.hid_bpf.is_none()) else { return };
     let Some((row, &head)) = (0..).zip(&tables.mcount).find(|&(_, &address)| held.is_head(address)) else { return };
-    run.plan.guess(Guess { address: head, len: 5, pass: Pass::Mcount, row, forms: Forms::StaticCall });
+    if run.runs(head) {
+        run.plan.guess(Guess { address: head, len: 5, pass: Pass::Mcount, row, forms: Forms::StaticCall });
+    }
     for &tracer in &held.tracer_calls {
-        if let [CALL, built @ ..] = run.memory.from(tracer)
+        if run.runs(tracer)
+            && let [CALL, built @ ..] = run.memory.from(tracer)
             && let Some(built) = built.get(..4).map(<[u8]>::to_vec)
         {
             let listed = insn::call(tracer, held.list);

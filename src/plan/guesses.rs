@@ -8,9 +8,10 @@ use crate::error::Result;
 
 /// Notes what this run could only guess, by address. No two of these may overlap: each would be judged by the other's forms.
 pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
-    let tables = run.tables;
+    let (tables, within) = (run.tables, run.within);
+    let runs = |address| within.is_none_or(|within| within.has(address));
     for (row, label) in (0..).zip(&tables.jump_labels) {
-        if !jump_labels::state(run, label.key).certain {
+        if runs(label.address) && !jump_labels::state(run, label.key).certain {
             let (jump, nop) = jump_labels::forms(run, label);
             let len = usize::from(label.len);
             let forms = run.plan.either(&jump[..len], &nop[..len]);
@@ -18,7 +19,7 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
         }
     }
     for (row, site) in (0..).zip(&tables.static_calls) {
-        if !static_calls::function(run, site.key).certain {
+        if runs(site.address) && !static_calls::function(run, site.key).certain {
             let conditional = site.tail && run.memory.from(site.address).first() == Some(&0x0f);
             let (address, len, forms) = match (site.tail, conditional) {
                 (_, true) => (site.address + 2, 4, Forms::StaticCondition),
@@ -29,6 +30,9 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
         }
     }
     for (row, trampoline) in (0..).zip(&tables.trampolines) {
+        if !runs(trampoline.address) {
+            continue;
+        }
         let known = match trampoline.key {
             Some(key) => static_calls::function(run, key).certain,
             None => run.boot.static_calls.get(&trampoline.address).is_some_and(|known| known.certain),
@@ -40,7 +44,7 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
     }
     for (index, constant) in (0..).zip(&tables.constants) {
         if !run.boot.constants.get(&constant.table.section).is_some_and(|known| known.certain) {
-            for (row, address) in constant.table.rows() {
+            for (row, address) in constant.table.rows().filter(|&(_, address)| runs(address)) {
                 let forms = Forms::Constant(index);
                 run.plan.guess(Guess { address, len: constant.width, pass: Pass::RuntimeConst, row, forms });
             }

@@ -63,7 +63,7 @@ impl LoadedCode {
 
     /// A copy of the code of an image from some addresses up to others, with some behind each: an instruction that begins
     /// in one of these stretches is there as a whole.
-    pub fn part_of(image: &Image, stretches: &[(u64, u64)]) -> LoadedCode {
+    pub(super) fn part_of(image: &Image, stretches: &[(u64, u64)]) -> LoadedCode {
         const BEHIND: u64 = 32;
         let sections = image.sections().iter().filter(|s| s.executable && s.allocated && s.bits_present);
         let parts = sections.flat_map(|section| {

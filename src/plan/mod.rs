@@ -56,7 +56,7 @@ mod undetermined;
 pub mod unlisted;
 mod writes;
 
-pub use boot::boot;
+pub use boot::{boot, boot_at};
 pub use decision::{Decision, Kind, Reason};
 pub use differences::{Difference, Side, differences};
 pub use eras::ERAS;

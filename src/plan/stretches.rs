@@ -1,21 +1,21 @@
 //! Stretches of code by address, asked for mostly one after the other.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Stretches that do not overlap, ascending: (start, end).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Stretches {
     ranges: Vec<(u64, u64)>,
     near: Near,
     /// The answer before this one: who asks mostly goes on from there.
-    last: Cell<usize>,
+    last: AtomicUsize,
 }
 
 impl Stretches {
     /// Of these ranges; those that overlap are one.
     pub fn of(ranges: Vec<(u64, u64)>) -> Stretches {
         let ranges = merged(ranges);
-        Stretches { near: Near::to(&ranges), ranges, last: Cell::new(0) }
+        Stretches { near: Near::to(&ranges), ranges, last: AtomicUsize::new(0) }
     }
 
     /// All of them.
@@ -26,11 +26,13 @@ impl Stretches {
     /// Which is the first that ends behind an address; their number where none does.
     pub fn behind(&self, address: u64) -> usize {
         let ends_before = |i: usize| self.ranges.get(i).is_some_and(|range| range.1 <= address);
-        let last = self.last.get();
-        if ends_before(last) || last.checked_sub(1).is_some_and(|before| !ends_before(before)) {
-            self.last.set(self.ranges.partition_point(|range| range.1 <= address));
+        let last = self.last.load(Ordering::Relaxed);
+        if !ends_before(last) && last.checked_sub(1).is_none_or(ends_before) {
+            return last;
         }
-        self.last.get()
+        let found = self.ranges.partition_point(|range| range.1 <= address);
+        self.last.store(found, Ordering::Relaxed);
+        found
     }
 
     /// The first that has an address from `low` up to but not including `high`.

@@ -1,8 +1,10 @@
 //! The bytes of a plan that nothing settles: those its passes marked, and those that depend on features the machine does not
 //! tell, where a second plan takes each such feature the other way.
 
-use super::affected::affected;
-use super::boot::boot_within;
+use std::sync::Arc;
+
+use super::affected::{affected, closed};
+use super::boot::run;
 use super::differences::{Difference, differences};
 use super::landmarks::Landmarks;
 use super::machine::Boot;
@@ -19,7 +21,7 @@ use crate::sites::Tables;
 pub struct Otherwise {
     plan: Plan,
     /// What it may write otherwise; the plan has no more than that. Anything where there are none.
-    within: Option<Stretches>,
+    within: Option<Arc<Stretches>>,
     /// Numbers of the features that the machine does not tell.
     unknown: Vec<u16>,
 }
@@ -30,19 +32,28 @@ impl Otherwise {
         Otherwise { plan, within: None, unknown }
     }
 
-    /// The boot `other` of an image, where `boot` is the one as told. Rows that cannot come out otherwise are not run.
+    /// The boot `other` of an image, where `boot` is the one as told, of which the plan is. Rows that cannot come out otherwise
+    /// are not run, nor those elsewhere where the plan is of some places.
     pub fn boot(
         image: &Image,
         tables: &Tables,
+        plan: &Plan,
         boot: &Boot,
         other: &Boot,
         rules: &Rules,
         unknown: Vec<u16>,
     ) -> Result<Otherwise> {
         let landmarks = Landmarks::of(image)?;
-        let within = affected(tables, &landmarks, boot, other);
-        let plan = boot_within(image, tables, &landmarks, other, rules, within.as_ref())?;
-        Ok(Otherwise { plan, within, unknown })
+        let within = match &plan.within {
+            Some(within) => closed(tables, &landmarks, other, within.ranges().to_vec()),
+            None => affected(tables, &landmarks, boot, other),
+        };
+        let within = within.map(Arc::new);
+        let other = run(image, tables, &landmarks, other, rules, within.clone())?;
+        Ok(match (within, &plan.within) {
+            (None, Some(part)) => Otherwise { plan: other.part(part), within: Some(part.clone()), unknown },
+            (within, _) => Otherwise { plan: other, within, unknown },
+        })
     }
 }
 

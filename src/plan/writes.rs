@@ -1,5 +1,7 @@
 //! The plan: ordered writes, and which of them are guesses.
 
+use std::sync::Arc;
+
 use super::decision::Decision;
 use super::forms::{NULL_TRAMPOLINE, RET5, UNLOCK, WARN, ZERO, ZERO_DATA16};
 use super::guess::{Forms, Guess};
@@ -37,6 +39,8 @@ pub struct Plan {
     arena: Vec<u8>,
     guesses: Vec<Guess>,
     by_pass: Vec<(Pass, usize)>,
+    /// What the plan is of, where it is not of all code.
+    pub(super) within: Option<Arc<Stretches>>,
 }
 
 impl Plan {
@@ -44,7 +48,7 @@ impl Plan {
     pub fn with_capacity(writes: usize, bytes_each: usize) -> Plan {
         let arena = Vec::with_capacity(writes.saturating_mul(bytes_each));
         let blocks = Vec::with_capacity(writes.div_ceil(BLOCK));
-        Plan { writes: Vec::with_capacity(writes), blocks, arena, guesses: Vec::new(), by_pass: Vec::new() }
+        Plan { writes: Vec::with_capacity(writes), blocks, arena, ..Plan::default() }
     }
 
     /// Adds a write of these bytes; of none, where a row is passed over.

@@ -88,11 +88,22 @@ fn write<'py>(py: Python<'py>, plan: &core::Plan, write: &core::Write) -> Write<
 
 #[pymethods]
 impl Plan {
-    /// All passes of a boot, by the rules of an era.
+    /// All passes of a boot, by the rules of an era; with `places`, (start, end), what that has there, and no more than is
+    /// needed for it.
     #[staticmethod]
-    fn boot(py: Python<'_>, tables: &Tables, boot: &Boot, era: &Bound<'_, PyAny>) -> PyResult<Plan> {
-        let rules = rules(era)?;
-        let plan = detached(py, || core::boot(&tables.image, &tables.tables, &boot.0, &rules))?;
+    #[pyo3(signature = (tables, boot, era, places = None))]
+    fn boot(
+        py: Python<'_>,
+        tables: &Tables,
+        boot: &Boot,
+        era: &Bound<'_, PyAny>,
+        places: Option<Vec<(u64, u64)>>,
+    ) -> PyResult<Plan> {
+        let (rules, image, of_image) = (rules(era)?, &tables.image, &tables.tables);
+        let plan = detached(py, || match places {
+            Some(places) => core::boot_at(image, of_image, &boot.0, &rules, places),
+            None => core::boot(image, of_image, &boot.0, &rules),
+        })?;
         Ok(Plan { image: tables.image.clone(), plan: Arc::new(plan) })
     }
 
@@ -116,7 +127,7 @@ impl Plan {
         };
         let found = detached(py, || {
             let boot = |(boot, other, rules, unknown): (_, _, _, &Vec<u16>)| {
-                core::Otherwise::boot(image, tables, boot, other, &rules, unknown.clone())
+                core::Otherwise::boot(image, tables, &self.plan, boot, other, &rules, unknown.clone())
             };
             let other = other.map(boot).transpose()?;
             Ok(core::undetermined(image, tables, &self.plan, other.as_ref()))

@@ -19,7 +19,9 @@ def run(args: argparse.Namespace) -> int:
     slide = slide_of(args, kernel)
     places = places_of(kernel, args.where, slide)
     machine = machine_of(args)
-    plans = [planned(args, kernel, name, machine) for name in backends_of(args, kernel, machine)]
+    # The document names all passes that write anything.
+    asked = None if args.format_ == "json" else places
+    plans = [planned(args, kernel, name, machine, asked) for name in backends_of(args, kernel, machine)]
     found = explanations(kernel, plans, places, slide)
     if page:
         from pvops.render import explain

@@ -178,11 +178,17 @@ def backends_of(args: argparse.Namespace, kernel: Kernel, machine: Machine | str
     return [name]
 
 
-def planned(args: argparse.Namespace, kernel: Kernel, backend: str, machine: Machine | str | None) -> Plan:
-    """The plan under a backend; with ``--verbose`` what was found and assumed goes to stderr."""
+def planned(
+    args: argparse.Namespace,
+    kernel: Kernel,
+    backend: str,
+    machine: Machine | str | None,
+    places: list[Place] | None = None,
+) -> Plan:
+    """The plan under a backend, or of some places; with ``--verbose`` what was found and assumed goes to stderr."""
     from pvops.decide.slots import NATIVE
 
-    plan = kernel.plan(backend, machine=machine)
+    plan = kernel.plan(backend, machine=machine, places=places)
     if args.verbose:
         note(f"ops named by {kernel.ops.named_by}; {kernel.ops.where}")
         note(f"rules of {plan.rules.passes}: {plan.rules.reason}")

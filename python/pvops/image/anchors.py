@@ -37,6 +37,7 @@ class Anchor(NamedTuple):
         holds: whether rows that are alike match, as far as they tell; none of its rows is a direct call.
         target: the function that the replacement, one call or jump, goes to; None where it does not matter.
         places: functions that the site may be in; none where it does not matter.
+        empty: it is about rows with an empty replacement, and all others about rows with some.
     """
 
     feature: str
@@ -44,6 +45,7 @@ class Anchor(NamedTuple):
     holds: Callable[[Alike], bool]
     target: str | None = None
     places: tuple[str, ...] = ()
+    empty: bool = False
 
 
 def _code(feature: str, inverted: bool, *codes: str) -> Anchor:
@@ -58,7 +60,7 @@ def _calls(feature: str, target: str) -> Anchor:
 
 def _in(feature: str, inverted: bool, *places: str) -> Anchor:
     what = f"empty replacement in {'() or '.join(places)}()"
-    return Anchor(feature, what, lambda rows: rows.inverted == inverted and not rows.code, places=places)
+    return Anchor(feature, what, lambda rows: rows.inverted == inverted, places=places, empty=True)
 
 
 def _verw(rows: Alike) -> bool:
@@ -131,6 +133,10 @@ ANCHORS: Sequence[Anchor] = (
 )
 
 
+#: Those about rows with an empty replacement, and about others.
+_EMPTY = [(at, anchor) for at, anchor in enumerate(ANCHORS) if anchor.empty]
+_FILLED = [(at, anchor) for at, anchor in enumerate(ANCHORS) if anchor.target is None and not anchor.empty]
+
 #: The target of a replacement that is one call or jump → the anchor; no other is about such rows.
 _BY_TARGET = {anchor.target: at for at, anchor in enumerate(ANCHORS) if anchor.target is not None}
 
@@ -151,8 +157,8 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
                     matches.append((address, index, at, rows.number, 1))
             continue
         functions: dict[str, list[int]] = {}
-        for at, anchor in enumerate(ANCHORS):
-            if anchor.target is not None or not anchor.holds(rows):
+        for at, anchor in _FILLED if rows.code else _EMPTY:
+            if not anchor.holds(rows):
                 continue
             if anchor.places:
                 for place in anchor.places:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from pvops import display
 from pvops.errors import TableError
-from pvops.plan.listing import LONGEST
 from pvops.plan.reasons import sentences
+from pvops.plan.writes import LONGEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pvops.errors import TableError
+from pvops.plan.writes import LONGEST
 from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.image.places import Place
     from pvops.plan.plan import Plan
-
-
-#: The longest x86 instruction, in bytes.
-LONGEST = 15
 
 
 class Instruction(NamedTuple):

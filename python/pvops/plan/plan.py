@@ -9,17 +9,19 @@ from functools import cached_property
 import pvops._core as _core
 from pvops import display
 from pvops.decide.boot import set_up
+from pvops.errors import OpsError
 from pvops.plan.explained import Explained
-from pvops.plan.writes import RawDifference, RawWrite, Undetermined, Write
+from pvops.plan.writes import LONGEST, RawDifference, RawWrite, Undetermined, Write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pvops.backends.backend import Backend, Slot
     from pvops.eras.nops import NopChoice
     from pvops.eras.rules import Rules
     from pvops.image.kernel_image import KernelImage
+    from pvops.image.places import Place
     from pvops.machine.machine import Machine
 
 #: Where the kernel has each pass.
@@ -27,7 +29,7 @@ _SOURCES = {name: f"{file}: {function}" for name, _, file, function in _core.pas
 
 
 class Plan:
-    """The ordered writes of one boot. Make one with `Kernel.plan`.
+    """The ordered writes of one boot, or those of them at some places. Make one with `Kernel.plan`.
 
     >>> plan = pvops.open("vmlinux-sample").plan("kvm", machine="intel-haswell")
     >>> plan
@@ -46,13 +48,23 @@ class Plan:
     2016
     """
 
-    def __init__(self, kernel: KernelImage, backend: Backend, machine: Machine | None, rules: Rules) -> None:
+    def __init__(
+        self,
+        kernel: KernelImage,
+        backend: Backend,
+        machine: Machine | None,
+        rules: Rules,
+        places: Sequence[Place] | None = None,
+    ) -> None:
         self.kernel = kernel
         self.backend = backend
         self.machine = machine
         self.rules = rules
         self.setup = set_up(kernel, backend, machine, rules)
-        self._core = _core.Plan.boot(kernel.tables, self.setup.core, rules.passes)
+        self.places = places
+        # An instruction may begin before the place that lies in it.
+        around = None if places is None else [(max(place.address - LONGEST, 0), place.end) for place in places]
+        self._core = _core.Plan.boot(kernel.tables, self.setup.core, rules.passes, around)
 
     def __repr__(self) -> str:
         machine = "no machine" if self.machine is None else self.machine.name
@@ -66,7 +78,14 @@ class Plan:
         from pvops import backends
 
         known = self.backend.name in backends.names()
-        return _planned, (self.kernel, self.backend.name if known else self.backend, self.machine, self.rules)
+        backend = self.backend.name if known else self.backend
+        return _planned, (self.kernel, backend, self.machine, self.rules, self.places)
+
+    def _whole(self, what: str) -> _core.Plan:
+        """The core's plan, of which something is asked that a plan of some places does not know."""
+        if self.places is not None:
+            raise OpsError(f"{self.kernel.name}: a plan of some places {what}")
+        return self._core
 
     @property
     def slots(self) -> Mapping[str, Slot]:
@@ -136,7 +155,8 @@ class Plan:
 
     def differences(self, other: Plan) -> list[RawDifference]:
         """Where another plan of the kernel leaves other bytes, as the core has it, by address."""
-        return self._core.differences(other._core)
+        why = "is compared with no other"
+        return self._whole(why).differences(other._whole(why))
 
     def tables(self) -> list[str]:
         """The tables of all passes that have a row in the plan, in the order of their first."""
@@ -197,11 +217,11 @@ class Plan:
 
     def apply(self) -> bytes:
         """``.text`` after the writes, in the buffer protocol's terms: ``numpy.frombuffer(plan.apply(), "u1")``."""
-        return self._core.text()
+        return self._whole("has no text").text()
 
     def image(self, format: str = "elf") -> bytes:
         """The whole unpacked image after the writes, an ELF file; ``format`` as that of [save][pvops.Plan.save]."""
-        return self._core.patched_bytes(format)
+        return self._whole("has no image").patched_bytes(format)
 
     def save(self, path: str | os.PathLike[str], format: str = "elf") -> None:
         """Writes the patched image to a file, whole or not at all.
@@ -211,11 +231,15 @@ class Plan:
             format: ``"elf"``, ``"text"`` for the raw bytes of ``.text``, or ``"kcore"``, a core file as
                 ``/proc/kcore`` is one, which perf takes.
         """
-        self._core.save(os.fspath(path), format)
+        self._whole("has no image").save(os.fspath(path), format)
 
 
-def _planned(kernel: KernelImage, backend: Backend | str, machine: Machine | None, rules: Rules) -> Plan:
+def _planned(
+    kernel: KernelImage, backend: Backend | str, machine: Machine | None, rules: Rules, places: Sequence[Place] | None
+) -> Plan:
     """A plan from what crossed to another process: planning again takes less than carrying the writes."""
     from pvops import backends
 
-    return Plan(kernel, backends.get(backend, rules.era) if isinstance(backend, str) else backend, machine, rules)
+    if isinstance(backend, str):
+        backend = backends.get(backend, rules.era)
+    return Plan(kernel, backend, machine, rules, places)

@@ -14,6 +14,9 @@ RawWrite: TypeAlias = tuple[int, str, int, bytes, str, str, int, tuple[int, bool
 #: (address, section, bytes as built, what each boot leaves, the writes of each there): see `_core.Plan.differences`.
 RawDifference: TypeAlias = tuple[int, str, bytes, tuple[bytes, bytes], tuple[list[RawWrite], list[RawWrite]]]
 
+#: The longest x86 instruction, in bytes.
+LONGEST = 15
+
 #: A representation has so many forms, and so many characters of bytes.
 _SHOWN, _CHARACTERS = 3, 32
 

@@ -95,24 +95,26 @@ impl Packed {
             let row = |matched| texts().map(|text| behind(matched, prefix.as_bytes(), text)).collect();
             (0..=prefix.len()).map(row).collect()
         };
-        Beginning { tables: prefixes.iter().map(table).collect() }
+        let tables: Vec<Vec<Vec<_>>> = prefixes.iter().map(table).collect();
+        let first = (0..self.expansion.tokens.len()).map(|token| tables.iter().any(|table| table[0][token].is_some()));
+        Beginning { first: first.collect(), tables }
     }
 
     /// Whether the name of a symbol begins with one of some prefixes.
     pub(super) fn begins(&self, symbol: &Entry, with: &Beginning) -> bool {
         // The first token tells of most.
-        let mut likely = with.tables.iter().filter(|table| table[0][usize::from(symbol.first)].is_some());
-        likely.any(|table| {
-            let mut matched = 0;
-            for &token in self.tokens(symbol) {
-                match table[matched][usize::from(token)] {
-                    Some(all) if all == table.len() => return true,
-                    Some(more) => matched = more,
-                    None => return false,
+        with.first[usize::from(symbol.first)]
+            && with.tables.iter().any(|table| {
+                let mut matched = 0;
+                for &token in self.tokens(symbol) {
+                    match table[matched][usize::from(token)] {
+                        Some(all) if all == table.len() => return true,
+                        Some(more) => matched = more,
+                        None => return false,
+                    }
                 }
-            }
-            false
-        })
+                false
+            })
     }
 
     /// Whether a symbol has this name.
@@ -143,6 +145,8 @@ pub(super) struct Beginning {
     /// For each beginning: how many characters of it and of the type before it are there behind a token, by how many there
     /// were before it; none where they are others.
     tables: Vec<Vec<Vec<Option<usize>>>>,
+    /// Whether one may begin with a token.
+    first: Vec<bool>,
 }
 
 /// The hash of a name: 32 bits that depend on every byte of it.
