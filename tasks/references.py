@@ -96,7 +96,10 @@ def manuals(folder: Path) -> None:
         made.description = (parser.description or "").partition(". ")[0].rstrip(".")
         if name == "pvops":
             made.parser = _without_the_commands(parser)
-        (man / f"{made.prog}.1").write_text(str(made))
+        # argparse-manpage calls what stands at the end of the help a comment, and escapes the hyphens of the date.
+        text = str(made).replace(".SH COMMENTS\n", ".SH EXAMPLES\n.nf\n")
+        head, _, rest = text.partition("\n")
+        (man / f"{made.prog}.1").write_text(head.replace("\\-", "-") + "\n" + rest)
     for shell, path in {
         "bash": "bash-completion/completions/pvops",
         "zsh": "zsh/site-functions/_pvops",
