@@ -282,6 +282,7 @@ def test_names_and_lazy_attributes() -> None:
         backends.get("kmv")
     with pytest.raises(AttributeError):
         backends.nothing  # noqa: B018
+    assert [name for name in dir(backends) if not hasattr(backends, name)] == []
 
 
 def test_importing_a_backends_module_leaves_the_backend_as_attribute() -> None:

@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 import pvops as package
 from cli.run import pvops, trouble
+from pvops import cli
+from pvops.cli import grammar
 
 COMMAND = (sys.executable, "-m", "pvops")
 
@@ -25,6 +28,15 @@ def test_a_reader_that_has_enough_changes_no_status(sample_kernel: Path) -> None
     os.close(write)
     assert done.returncode == 1
     assert b"Broken pipe" not in done.stderr
+
+
+def test_an_interrupt_before_a_command_runs_is_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(words: list[str]) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grammar, "parse", interrupted)
+    monkeypatch.setattr(sys, "argv", ["pvops", "machine"])
+    assert cli.command() == 130
 
 
 @pytest.mark.parametrize("words", [["sites"], ["sites", "--json"], ["sites", "--csv"], ["explain"]])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     vmware: Backend
     hyperv: Backend
 
-#: Backends of kernels that can be opened: 5.10 and later.
+#: Backends that opened images are planned for.
 _OF_IMAGES = ("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv")
 
 #: Backends of 2.6 alone, whose modules fill an era's structures by name (`pvops.backends.headers`).
@@ -97,7 +97,7 @@ def __getattr__(name: str) -> Backend:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *(name.replace("-", "_") for name in names())])
+    return sorted([*globals(), *(name.replace("-", "_") for name in of_images())])
 
 
 class _Package(ModuleType):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pvops.cli import streams
 
 TROUBLE = 2
+#: As shells say it: 128, and the number of SIGINT.
+_INTERRUPTED = 130
 
 #: How many objects a command makes between two searches for garbage. A kernel's rows and names stay until it ends:
 #: with CPython's 700, an eighth of ``explain`` goes into searches that find nothing.
@@ -52,7 +54,10 @@ def command() -> int:
     """As `main`, for a process that ends with it."""
     import gc
 
-    status = main()
+    try:
+        status = main()
+    except KeyboardInterrupt:  # before a command runs
+        return _INTERRUPTED
     # Python looks for garbage once more at its end, where the system takes all memory back anyway.
     gc.freeze()
     return status
@@ -73,7 +78,7 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
     except Error as error:
         return _trouble(args, error)
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
     except OSError as error:
         return _trouble(args, streams.error_of(error))
     except UnicodeEncodeError as error:  # of an argument that is no path, which the core takes as text
