@@ -16,12 +16,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pvops
 from pvops.errors import DumpError, Error, OpsError
 from pvops.verify.report import OWNERS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pvops.bench.paths import PATHS, Path
 from pvops.display import show
 from pvops.errors import OpsError, TableError, there_are
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.bench.measurement import Measurement
     from pvops.kernel import Kernel

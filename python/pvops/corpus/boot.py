@@ -10,10 +10,10 @@ import hashlib
 import json
 import lzma
 import struct
-from typing import TYPE_CHECKING
 
 from pvops.errors import InputError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.corpus.files import BootFiles
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from pvops.corpus.boot import text_in_memory
 from pvops.corpus.options import compiler, options
@@ -14,6 +13,7 @@ from pvops.errors import Error, ImageError
 from pvops.kernel import Kernel, open
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.corpus.files import BootFiles, KernelFiles
     from pvops.machine.machine import Machine

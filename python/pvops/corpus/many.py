@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from typing import TYPE_CHECKING
 
 from pvops.corpus.judged import judge
 from pvops.corpus.results import KernelResult
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.corpus.files import Folder, KernelFiles
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pvops.emulate.segments import KERNEL_DS, flat_gdt, selector
 from pvops.emulate.state import PAGE, State
 from pvops.errors import RunError
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.emulator import Uc
 

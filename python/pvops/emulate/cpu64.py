@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pvops.emulate.cpu import EXIT, FIRMWARE, Cpu, Host
 from pvops.emulate.segments import descriptor
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Limits
     from pvops.emulate.emulator import Uc

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING
 
 from pvops.emulate import hosts
 from pvops.emulate.guest import wide
@@ -13,6 +12,7 @@ from pvops.emulate.session import Result, run
 from pvops.errors import RunError, there_are
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Limits
     from pvops.emulate.guest.built import BuiltGuest

@@ -6,8 +6,8 @@ Kernel memory is mapped at one distance: a physical address is the linear one le
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
 

@@ -7,12 +7,13 @@ its own init code has put it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import pvops._core as _core
 from pvops.errors import RunError, there_are
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
     from pvops.emulate.guest.built import BuiltGuest

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from pvops.emulate import patching
 from pvops.emulate.cpu import Limits, Stop
 from pvops.emulate.meter import Meter
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.built import BuiltGuest
     from pvops.emulate.hosts.host import Event, HostModel

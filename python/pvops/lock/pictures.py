@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pvops._core as _core
 from pvops.errors import InputError, LockError
 from pvops.lock.simulate import Result
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from pvops.assembler import asciz, function, label, u32
 from pvops.assembler.statements import Body
@@ -12,6 +11,7 @@ from pvops.emulate.guest import kvm, lguest, xen, xen_placed
 from pvops.emulate.guest.layout import Build
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.kernel import GuestKernel
     from pvops.eras.structs import OpsStruct

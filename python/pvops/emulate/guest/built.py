@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pvops.assembler import Built
 from pvops.emulate.cpu import EXIT
@@ -14,6 +13,7 @@ from pvops.emulate.guest.layout import MMS, STACK_SIZE
 from pvops.emulate.macros.paravirt import Paravirt
 from pvops.errors import RunError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
     from pvops.eras.structs import Config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from pvops import eras as ops
 from pvops.assembler import Built, Image, Value, addr, align, asciz, function, label, mem, space, u32
@@ -17,6 +16,7 @@ from pvops.emulate.guest.layout import ENTRIES, MMS, STACK_SIZE, TLS_ARRAY, USER
 from pvops.emulate.macros.paravirt import Paravirt
 from pvops.errors import RunError, there_are
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.program import Program
     from pvops.eras.structs import Config, OpsStruct

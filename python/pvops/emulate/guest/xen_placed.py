@@ -6,8 +6,6 @@ Sources: arch/x86/xen/xen-asm.S of 2.6.24, xen-asm.S and xen-asm_32.S of 2.6.33.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvops.assembler import addr, function, label, mem
 from pvops.assembler.operands import al, eax, ebx, ecx, edx, esp, fs
 from pvops.assembler.statements import Body
@@ -17,6 +15,7 @@ from pvops.emulate.abi.xen import ARCH_CR2, MASK, PENDING, REGISTER_VCPU_INFO
 from pvops.emulate.guest.layout import Build
 from pvops.emulate.guest.xen_calls import hypercall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.kernel import GuestKernel
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvops.errors import RunError, there_are
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.built import BuiltGuest
     from pvops.emulate.hosts.host import HostModel

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from pvops.emulate.cpu import FIRMWARE
 from pvops.emulate.paging import PAGE_OFFSET, PRESENT, PageTables
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu, Limits
     from pvops.emulate.hosts.guest import Guest

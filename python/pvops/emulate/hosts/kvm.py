@@ -5,12 +5,11 @@ Sources: arch/x86/include/asm/kvm_para.h, arch/x86/kvm/mmu.c (kvm_pv_mmu_op) of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvops.emulate.abi.kvm import CALLS, FEATURES, SIGNATURE
 from pvops.emulate.hosts.host import HostModel
 from pvops.emulate.hosts.kvm_mmu import mmu_op
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvops.emulate.abi.kvm import NAMES, SIZES, WRITE_PTE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
     from pvops.emulate.hosts.host import HostModel

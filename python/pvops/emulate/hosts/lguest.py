@@ -7,7 +7,6 @@ Sources: drivers/lguest/hypercalls.c, interrupts_and_traps.c, page_tables.c, seg
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from pvops.emulate.abi.lguest import (
     CALLS,
@@ -27,6 +26,7 @@ from pvops.emulate.abi.lguest import (
 from pvops.emulate.hosts.host import IF, Gate, HostModel, gate
 from pvops.emulate.paging import ACCESSED, PAGE_OFFSET, PRESENT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
     from pvops.emulate.hosts.guest import Guest

@@ -6,7 +6,6 @@ Sources: xen/include/public/{xen,sched,vcpu,physdev}.h and arch/x86/traps.c of X
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pvops.emulate.abi.xen import (
     ARCH_CR2,
@@ -20,6 +19,7 @@ from pvops.emulate.hosts.host import IF, TS, Gate
 from pvops.emulate.hosts.xen_vcpu import XenVcpu
 from pvops.emulate.paging import PAGE_OFFSET
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
 

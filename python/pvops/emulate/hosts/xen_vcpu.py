@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pvops.emulate.abi.xen import (
     ARCH_CR2,
@@ -17,6 +16,7 @@ from pvops.emulate.abi.xen import (
 )
 from pvops.emulate.hosts.host import BOOT_TIME, TS, Gate, HostModel
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
     from pvops.emulate.emulator import Uc

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvops.emulate import patching
 from pvops.emulate.guest.locks.code import CPUS, NUMBER
 from pvops.emulate.smp.memory import PAGE, Memory
@@ -12,6 +10,7 @@ from pvops.emulate.smp.vcpu import Vcpu
 from pvops.errors import RunError
 from pvops.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.kernel import LockImage
     from pvops.emulate.smp.hypervisors import Hypervisor

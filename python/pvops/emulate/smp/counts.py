@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 import iced_x86
 
 from pvops.emulate.patching import FORMS
 from pvops.emulate.smp.text import instructions
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.kernel import LockImage
     from pvops.emulate.smp.boot import Write

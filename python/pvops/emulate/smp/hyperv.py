@@ -8,12 +8,11 @@ way for those that queue, as where Xen emulates the call (xen/arch/x86/hvm/virid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvops.emulate.abi import hyperv as abi
 from pvops.emulate.smp.hypervisors import Hypervisor
 from pvops.errors import RunError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.smp.memory import Memory
     from pvops.emulate.smp.vcpu import Vcpu

@@ -6,7 +6,7 @@ xen/common/{schedule,event_channel}.c of Xen 3.1 (``do_poll()``, ``evtchn_send()
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pvops.emulate.abi.kvm import KICK_CPU
 from pvops.emulate.abi.xen import (
@@ -22,6 +22,7 @@ from pvops.emulate.guest.locks.code import IF, KERNEL_STACK, KICKER, MASK, PENDI
 from pvops.emulate.guest.locks.user import USER_CS, USER_DS, VGCF_IN_SYSCALL
 from pvops.errors import RunError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.kernel import LockImage
     from pvops.emulate.smp.memory import Memory

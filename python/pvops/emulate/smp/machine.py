@@ -11,7 +11,6 @@ import random
 import re
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
 
 from pvops.emulate.cpu import Stop
 from pvops.emulate.guest.locks.kernel import TOLD
@@ -27,6 +26,7 @@ from pvops.emulate.smp.text import instructions
 from pvops.emulate.smp.watch import Broken, Ticks, Watches
 from pvops.errors import RunError, there_are
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

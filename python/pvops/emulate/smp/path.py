@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pvops.emulate.smp.setting import Setting
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.smp.machine import Machine
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pvops.emulate.smp.scheduler import scheduler
 from pvops.emulate.smp.setting import PARTS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.smp.record import Recorder
     from pvops.emulate.smp.setting import Setting

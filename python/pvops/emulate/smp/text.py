@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import iced_x86
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from iced_x86 import Instruction
 

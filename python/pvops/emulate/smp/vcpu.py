@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pvops.emulate.cpu import Stop
 from pvops.emulate.emulator import unicorn
@@ -17,6 +17,7 @@ from pvops.emulate.segments import descriptor
 from pvops.emulate.smp.memory import PAGE, Memory
 from pvops.errors import RunError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.emulator import Uc
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pvops.errors import RunError, there_are
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.guest.locks.code import Protocol
 

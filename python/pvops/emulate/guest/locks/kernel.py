@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pvops import eras
 from pvops.assembler import Built, Image, Local, addr, align, asciz, elf, function, label, mem, space, u32
@@ -22,6 +21,7 @@ from pvops.emulate.guest.locks.steps import DONE, ENTER, Step, Steps
 from pvops.emulate.macros.paravirt import Paravirt
 from pvops.errors import RunError, there_are
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pvops.emulate.cpu64 import CSTAR, LSTAR, SFMASK, SYSENTER_EIP, SYSENTER_ESP, USER32_CS, Cpu64
 from pvops.emulate.hosts.host import IF, Gate, HostModel
 from pvops.emulate.paging import START_KERNEL, PageTables
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu, Limits
 

@@ -7,13 +7,13 @@ Sources: arch/x86/include/asm/kvm_para.h, arch/x86/kvm/mmu.c (``kvm_pv_mmu_op()`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pvops.emulate.abi.kvm import CALLS, FEATURES, KICK_CPU, MMU_OP, SIGNATURE
 from pvops.emulate.hosts.kvm_mmu import mmu_op
 from pvops.emulate.hosts.wide.host import WideHost
 from pvops.emulate.paging import START_KERNEL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
 

@@ -7,7 +7,6 @@ entry.S} of Xen 3.1 (``do_iret()``, ``create_bounce_frame``, ``toggle_guest_mode
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pvops.emulate.abi.xen import (
     BATCH,
@@ -27,6 +26,7 @@ from pvops.emulate.hosts.host import IF, Gate
 from pvops.emulate.hosts.wide.host import WideHost
 from pvops.emulate.hosts.xen_vcpu import XenVcpu
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.emulate.cpu import Cpu
     from pvops.emulate.hosts.guest import Guest
