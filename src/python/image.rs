@@ -9,7 +9,6 @@ use pyo3::types::PyBytes;
 use crate::error::Result;
 use crate::image::{self, Bits};
 use crate::insn;
-use crate::numbers::unsigned;
 use crate::python::detached::detached;
 use crate::python::lent::Lent;
 use crate::sites;
@@ -188,12 +187,22 @@ impl Image {
         let word = self.0.bits().word();
         let sections = self.0.sections().iter().filter(|s| s.name == section);
         let found = |s: &image::Section| -> Vec<(u64, u64)> {
-            let words = (s.address..).step_by(word).zip(self.0.section_bytes(s).chunks_exact(word));
-            let pointer = |(address, bytes): (u64, &[u8])| {
-                let value = unsigned(bytes)?;
-                (low..high).contains(&value).then_some((address, value))
-            };
-            words.filter_map(pointer).collect()
+            let (address, bytes) = (s.address, self.0.section_bytes(s));
+            let wanted =
+                |(at, value)| (low..high).contains(&value).then_some((address + at as u64 * word as u64, value));
+            match self.0.bits() {
+                Bits::B32 => bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|&b| u32::from_le_bytes(b).into())
+                    .enumerate()
+                    .filter_map(wanted)
+                    .collect(),
+                Bits::B64 => {
+                    bytes.as_chunks().0.iter().map(|&b| u64::from_le_bytes(b)).enumerate().filter_map(wanted).collect()
+                }
+            }
         };
         py.detach(|| sections.flat_map(found).collect())
     }

@@ -11,6 +11,7 @@ are the module's: ``security_add_hooks(hooks, count, &lsmid)``.
 from __future__ import annotations
 
 import re
+import struct
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _ROW = 4
 _LIST = 3
+#: So much is read of a table at a time, in bytes: rows as a whole.
+_PIECE = 1 << 12
 _FIRST = ("lockdown", "capability")
 _LAST = ("ima", "evm")
 _EXCLUSIVE = ("apparmor", "selinux", "smack")
@@ -138,7 +141,7 @@ def _find_table(kernel: KernelImage) -> _Table | None:
     trampolines = frozenset(address for _, address, *_ in kernel.tables.rows("trampolines"))
     known = kernel.address_of("static_calls_table")
     if known is not None:
-        return _rows(kernel, known, lambda row: kernel.read_word(row + 8) in trampolines)
+        return _rows(kernel, known, lambda _, trampoline: trampoline in trampolines)
     keys = [address for address, *_ in kernel.tables.static_keys()]
     calls = [key for key, *_ in kernel.tables.call_keys() if key not in trampolines]
     if not calls or not keys:
@@ -151,16 +154,27 @@ def _find_table(kernel: KernelImage) -> _Table | None:
         for at, _ in kernel.image.pointers(section, min(calls), max(calls) + 1)
         if kernel.read_word(at + 8) in trampolines and low <= (kernel.read_word(at + 3 * 8) or 0) <= high
     }
-    runs = [_rows(kernel, row, rows.__contains__) for row in rows if row - _ROW * 8 not in rows]
+    runs = [_rows(kernel, row, lambda row, _: row in rows) for row in rows if row - _ROW * 8 not in rows]
     return max((run for run in runs if run is not None), key=lambda run: run.end - run.start, default=None)
 
 
-def _rows(kernel: KernelImage, start: int, is_row: Callable[[int], bool]) -> _Table | None:
+def _rows(kernel: KernelImage, start: int, is_row: Callable[[int, int], bool]) -> _Table | None:
+    """The rows from an address on; of each it is asked whether it is one, by its address and its trampoline."""
     end, active = start, set()
-    while is_row(end):
-        active.add(kernel.read_word(end + 3 * 8) or 0)
+    for _, trampoline, _, key in _words(kernel, start):
+        if not is_row(end, trampoline):
+            break
+        active.add(key)
         end += _ROW * 8
     return _Table(start, end, frozenset(active)) if active else None
+
+
+def _words(kernel: KernelImage, start: int) -> Iterator[tuple[int, ...]]:
+    """The words of rows from an address to the end of its section."""
+    last = next((a + s for _, a, s, _ in kernel.image.sections() if a <= start < a + s), start)
+    last -= (last - start) % (_ROW * 8)
+    for first in range(start, last, _PIECE):
+        yield from struct.iter_unpack(f"<{_ROW}Q", kernel.image.read(first, min(_PIECE, last - first)) or b"")
 
 
 def _lists(kernel: KernelImage, table: _Table) -> dict[str, list[tuple[int, int]]]:

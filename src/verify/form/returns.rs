@@ -21,11 +21,13 @@ impl SiteMap<'_> {
         if let [RET, ..] = *site {
             return self.code.from(address).get(5..8).is_some_and(|end| TRAMPOLINE_ENDS.iter().any(|e| e == end));
         }
-        let step = insn::step(self.bits, site).filter(|step| step.opcode[0] == JMP && step.len == site.len());
-        step.is_some_and(|step| {
-            let field = &site[step.len - 4..];
-            Some(self.code.target(address, step.len, field)) == self.landmarks.return_thunk
-        })
+        // As gcc has them; clang's have a prefix.
+        let jumps = matches!(*site, [JMP, _, _, _, _])
+            || insn::step(self.bits, site).is_some_and(|step| step.opcode[0] == JMP && step.len == site.len());
+        jumps
+            && site.last_chunk().is_some_and(|field: &[u8; 4]| {
+                Some(self.code.target(address, site.len(), field)) == self.landmarks.return_thunk
+            })
     }
 
     /// `patch_return()`: a jump or `ret`, and `int3` behind it.
