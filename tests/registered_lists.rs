@@ -29,6 +29,19 @@ fn a_kernel_where_nobody_registered() {
 }
 
 #[test]
+fn where_the_tracer_s_calls_were_written_to_go() {
+    let function = |saved: u64, enabled: u64| {
+        let mut machine = machine();
+        machine.word(SAVED, saved);
+        machine.word(ENABLED, enabled);
+        read(machine).tracing.function
+    };
+    assert_eq!(function(TEXT + 0x40, 1), Some(TEXT + 0x40));
+    assert_eq!(function(TEXT + 0x40, 0), None, "sysctl kernel.ftrace_enabled stopped it without a write");
+    assert_eq!(function(0, 1), None, "before the first tracer");
+}
+
+#[test]
 fn lists_that_are_broken_are_said_to_be_and_end() {
     let why = |change: &dyn Fn(&mut Machine)| {
         let mut machine = machine();

@@ -194,8 +194,10 @@ def test_without_types_the_same_is_read(kernel: Kernel, booted_kernel: Path, cor
     expected, found = kernel.verify(core, modules=given), untyped.verify(core, modules=given)
     assert found.verdict == "clean", found.unexplained[:5]
     typed = {"dynamic_debug", "lsm_hook", "mirrored_call", "sched_feature", "tracepoint"}  # by BTF alone, and said
+    typed |= {"variable", "netfilter_hook", "cgroup_bpf"}
     assert found.data.counts == {what: count for what, count in expected.data.counts.items() if what not in typed}
     unheard = "tracepoints, debug messages, security hooks, x86_pmu, apic, features of the scheduler"
+    unheard += ", keys that variables tell of, hooks of netfilter, BPF programs of control groups"
     assert found.data.unheard == [f"{unheard}: the image has no BTF"]
     for one, other in zip(expected.modules, found.modules, strict=True):
         assert (one.name, one.address, one.size, one.judged) == (other.name, other.address, other.size, other.judged)

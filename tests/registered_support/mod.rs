@@ -72,6 +72,10 @@ pub fn btf() -> Vec<u8> {
     b.finish(None)
 }
 
+/// What the tracer's calls were last written to go to, and whether tracing is on.
+pub const SAVED: u64 = DATA + 0x3f00;
+pub const ENABLED: u64 = DATA + 0x3f08;
+
 pub fn rodata() -> Vec<u8> {
     let mut rodata = noise(2, 0x1000);
     rodata[..BANNER.len() + 1].copy_from_slice(format!("{BANNER}\0").as_bytes());
@@ -98,6 +102,8 @@ pub fn image(with_btf: bool) -> Image {
         ("ftrace_list_end", END),
         ("bpf_dispatcher_xdp", DISPATCHER),
         ("kprobes_all_disarmed", DISARMED),
+        ("saved_ftrace_func", SAVED),
+        ("ftrace_enabled", ENABLED),
     ] {
         writer = writer.symbol(name, at, 8, 'D');
     }

@@ -236,14 +236,18 @@ def test_the_tracers_calls_go_where_its_variables_say() -> None:
     def named(function: int | None, graph: bool | None, *runs: Unexplained) -> list[tuple[str, str]]:
         lists = Registry(tracing=(None if function is None else function + SLIDE, graph))
         found = lists.silent(cast("Kernel", kernel), SLIDE, text, runs)
-        assert all(datum.what == "ftrace" and datum.expected == "ftrace_stub" for datum in found)
+        assert all(datum.what == "ftrace" and (runs or datum.expected == "ftrace_stub") for datum in found)
         return [(datum.name, datum.found) for datum in found]
 
     def goes(call: str, target: int) -> Unexplained:
         at = kernel.names[call]
         return run(at, "ftrace")._replace(owned=Owned(at, f"{call}+0x0", b"\xe8\0\0\0\0", ("ftrace",), target))
 
-    assert named(TEXT, False) == [], "nothing is traced"
+    assert named(TEXT, False) == [], "the call was written to go nowhere again"
+    assert named(TEXT, False, goes("ftrace_call", tracing)) == [("ftrace_call", "ftrace_stub")]
+    assert named(None, False, goes("ftrace_call", tracing)) == [], "nothing tells where it was written to go"
+    assert named(None, False, goes("ftrace_graph_call", tracing)) == [("ftrace_graph_call", "ftrace_stub")]
+    assert named(None, False, goes("ftrace_graph_call", TEXT + 0x50)) == [], "left by a graph tracer that stopped"
     assert named(None, None) == [], "the image does not say"
     both = [("ftrace_call", "function_trace_call"), ("ftrace_regs_call", "function_trace_call")]
     assert named(tracing, False) == both

@@ -20,6 +20,8 @@ _CALLS = {"static_call", "tracepoint_call", "lsm_call", "mirrored_call", "update
 _FUNCTIONS = {*_CALLS, "pv_ops", "return_thunk", "function", "gate"}
 #: Rows of tables: their values are addresses.
 _ROWS = {"jump_entry", "static_call_site"}
+#: Kinds that are named by the key they tell of.
+_OF_KEYS = {"sched_feature", "variable", "netfilter_hook", "cgroup_bpf"}
 #: Kinds of which the text says nothing: they are held to the file.
 OF_THE_FILE = frozenset({"rodata", "updated_call", "function", "gate", "gate_bits", "page", *_ROWS})
 
@@ -30,8 +32,9 @@ class Disagreement(NamedTuple):
     Attributes:
         what: ``static_key``, ``static_call``, ``pv_ops``, ``return_thunk``, ``feature``, ``alternatives_patched``,
             ``tracepoint`` (whether it has functions), ``tracepoint_call`` (which), ``dynamic_debug``, ``lsm_hook``,
-            ``lsm_call``, ``mirrored_call`` (of ``x86_pmu`` and the APIC), ``sched_feature``, ``ftrace``, ``kprobes``;
-            or what only the file tells of: ``updated_call`` (a static call that goes where no code of the kernel's
+            ``lsm_call``, ``mirrored_call`` (of ``x86_pmu`` and the APIC), ``sched_feature``, ``variable`` (that is
+            written with a key), ``netfilter_hook``, ``cgroup_bpf``, ``ftrace``, ``kprobes``; or what only the file
+            tells of: ``updated_call`` (a static call that goes where no code of the kernel's
             has it go), ``rodata``, ``function`` (a pointer to one in ``.data``), ``gate`` and ``gate_bits`` (of an
             interrupt), ``page`` (of text or constants, where page tables have it), ``jump_entry`` and
             ``static_call_site`` (rows of the tables by which text is changed).
@@ -149,7 +152,7 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
             return ops[address]
         if what in ("gate", "gate_bits"):
             return f"vector {which}"
-        place = kernel.place(which if what in _ROWS or what == "sched_feature" else address)
+        place = kernel.place(which if what in _ROWS | _OF_KEYS else address)
         return place.removesuffix("+0x0") if place else f"{address:#x}"
 
     sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]

@@ -77,7 +77,7 @@ class Registry(NamedTuple):
         callees: what it may call there besides the functions of these.
         dispatchers: functions of BPF dispatchers → where they go; None where these could not be read.
         modules: (name, address, size) of the text of each module; None where no list of them could be read.
-        tracing: what the tracer's code calls by ``ftrace_trace_function``, and whether that goes to the graph tracer by
+        tracing: what the tracer's code calls by ``saved_ftrace_func``, and whether that goes to the graph tracer by
             ``ftrace_graph_active``; None where the image does not name one.
         image: where the kernel's own functions are.
     """
@@ -211,17 +211,18 @@ class Registry(NamedTuple):
     ) -> list[Disagreement]:
         """The tracer's own calls that go elsewhere than its variables say.
 
-        While these are not as they were built, the calls are written with them (`ftrace_modify_all_code()`).
+        The calls are written with these (`ftrace_modify_all_code()`); the graph tracer's goes to it or to nobody, and
+        while it is not active it may be left: `sysctl kernel.ftrace_enabled` stops both without a write.
         """
         function, graph = self.tracing
         stub, grapher = kernel.address_of("ftrace_stub"), kernel.address_of("ftrace_graph_caller")
-        asked = [("ftrace_call", function - slide), ("ftrace_regs_call", function - slide)] if function else []
-        if graph and grapher is not None:
-            asked.append(("ftrace_graph_call", grapher))
+        asked = [(call, [function - slide]) for call in ("ftrace_call", "ftrace_regs_call") if function]
+        if grapher is not None and graph is not None:
+            asked.append(("ftrace_graph_call", [grapher] if graph or stub is None else [stub, grapher]))
         found = []
-        for call, target in asked:
+        for call, targets in asked:
             place = kernel.address_of(call)
-            if place is None or target == stub or not any(place in part for part in text):
+            if place is None or not any(place in part for part in text):
                 continue
             here = [run for run in runs if run.site <= place < run.address + len(run.found) or run.address == place]
             if any(run.owned is None for run in here):
@@ -229,8 +230,8 @@ class Registry(NamedTuple):
             branch = kernel.image.read(place, _BRANCH)
             built = place + _BRANCH + int.from_bytes(branch[1:], "little", signed=True) if branch else None
             goes = next((run.owned.target for run in here if run.owned is not None), built)
-            if goes is not None and goes != target:
-                names = [kernel.place(address) or f"{address:#x}" for address in (goes, target)]
+            if goes is not None and goes not in targets:
+                names = [kernel.place(address) or f"{address:#x}" for address in (goes, targets[0])]
                 found.append(Disagreement("ftrace", kernel.place(place) or call, place, *names))
         return found
 

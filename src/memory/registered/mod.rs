@@ -6,7 +6,7 @@
 //! | kprobes (`kernel/kprobes.c`) | `kprobe_table`: 64 hashed lists | `addr`, `flags`, `pre_handler`; `optinsn.insn`, where one was optimised |
 //! | traced functions (`kernel/trace/ftrace.c`) | `ftrace_pages_start`: a list of pages of `struct dyn_ftrace` | `ip`, `flags` |
 //! | who traces | `ftrace_ops_list` | `func`, `trampoline` |
-//! | what the tracer's code calls | `ftrace_trace_function`, `ftrace_graph_active` | the word |
+//! | what the tracer's code calls | `saved_ftrace_func`, `ftrace_graph_active` | the word |
 //! | BPF trampolines (`kernel/bpf/trampoline.c`) | `trampoline_table`, in 7.2 `trampoline_key_table`: 1024 hashed lists | `func.addr`, `cur_image.image` |
 //! | BPF dispatchers (`kernel/bpf/dispatcher.c`) | `bpf_dispatcher_*` | `num_progs`, `image`, `image_off` |
 //! | live patches (`kernel/livepatch/core.c`) | `klp_patches`, their objects, their functions | `old_func`, `new_func` |
@@ -59,7 +59,8 @@ pub struct Tracer {
 /// What the kernel's own code for tracing calls, by its variables; `None` where the image does not name one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tracing {
-    /// `ftrace_trace_function`: where `update_ftrace_function()` has `ftrace_call` and `ftrace_regs_call` go.
+    /// `saved_ftrace_func`: where `ftrace_call` and `ftrace_regs_call` were last written to go (`ftrace_startup_enable()`), while
+    /// `ftrace_enabled`; where the image does not name it, `ftrace_trace_function`, which the calls follow.
     pub function: Option<u64>,
     /// `ftrace_graph_active`: whether `ftrace_graph_call` goes to the graph tracer.
     pub graph: Option<bool>,
@@ -169,7 +170,15 @@ pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Re
         Err(error) => registered.unread.push((Registrar::Ftrace, format!("whose trampolines there are: {error}"))),
     }
     let named = |name: &str, width: usize| walk.symbol(name).map(|at| walk.number(at, width)).transpose();
-    match (named("ftrace_trace_function", word), named("ftrace_graph_active", 4)) {
+    // The variable is 0 before the first tracer, and after `sysctl kernel.ftrace_enabled` without one.
+    let written = || {
+        let (saved, enabled) = (named("saved_ftrace_func", word)?, named("ftrace_enabled", 4)?);
+        match saved.zip(enabled) {
+            Some((saved, enabled)) => Ok((saved != 0 && enabled != 0).then_some(saved)),
+            None => named("ftrace_trace_function", word),
+        }
+    };
+    match (written(), named("ftrace_graph_active", 4)) {
         (Ok(function), Ok(graph)) => registered.tracing = Tracing { function, graph: graph.map(|active| active != 0) },
         (Err(error), _) | (_, Err(error)) => {
             registered.unread.push((Registrar::Ftrace, format!("what the tracer calls: {error}")));

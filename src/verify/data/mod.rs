@@ -11,6 +11,7 @@
 //! | `alternatives_patched` | that it is patched at all |
 //! | `tracepoint.funcs` | the key of the tracepoint, and where its call goes |
 //! | flags of `pr_debug()`, security hooks, `x86_pmu`, `apic` | keys and calls that are made by them |
+//! | variables that are written with a key; hooks and programs that are attached | the key |
 //! | the constants of code that updates static calls | where these go |
 //! | `.rodata`, `__bug_table`, ORC's tables | the file, with its relocations |
 //! | the tables of jump labels and static calls | the file, in any order |
@@ -20,6 +21,7 @@
 //!
 //! Neither is believed against the other: an attacker may have changed either.
 
+mod attached;
 mod gates;
 mod heard;
 mod pointers;
@@ -28,6 +30,7 @@ mod rows;
 mod tables;
 mod tracepoints;
 mod updates;
+mod variables;
 mod votes;
 mod witnesses;
 
@@ -62,7 +65,7 @@ pub fn hear(
     gates::judge(&words, image, &mut heard)?;
     let said = votes::Said::of(report);
     tracepoints::judge(&said, &words, (memory, found, image), &mut heard)?;
-    witnesses::judge(&said, &words, image, &mut heard)?;
+    witnesses::judge(&said, &words, (memory, found, image), &mut heard)?;
     updates::judge(&said, &words, image, &mut heard)?;
     heard.unheard.extend(untyped(image)?);
     functions(report, (memory, found, image), modules, &mut heard)?;
@@ -72,10 +75,11 @@ pub fn hear(
 }
 
 /// Symbols of what `tracepoints` and `witnesses` read.
-const TYPED: [&str; 5] = ["__start___tracepoints_ptrs", "__start___dyndbg", "x86_pmu", "apic", "sysctl_sched_features"];
+const TYPED: [&str; 6] =
+    ["__start___tracepoints_ptrs", "__start___dyndbg", "x86_pmu", "apic", "sysctl_sched_features", "nf_hooks_needed"];
 /// What they tell of.
-const UNTYPED: &str =
-    "tracepoints, debug messages, security hooks, x86_pmu, apic, features of the scheduler: the image has no BTF";
+const UNTYPED: &str = "tracepoints, debug messages, security hooks, x86_pmu, apic, features of the scheduler, keys that \
+                       variables tell of, hooks of netfilter, BPF programs of control groups: the image has no BTF";
 
 /// What is not heard because nothing says where its members are.
 fn untyped(image: &Image) -> Result<Option<String>> {

@@ -6,6 +6,8 @@
 //! | the key and the call of a security hook | `lsm_static_call.hl`: on while there is one, which it calls (`lsm_static_call_init()` of security/security.c, since 6.12) |
 //! | `sched_feat_keys` | the bits of `sysctl_sched_features` (`sched_feat_set()` of kernel/sched/debug.c) |
 //! | the calls `x86_pmu_*` | the members of `x86_pmu` (`x86_pmu_static_call_update()` of arch/x86/events/core.c) |
+//! | keys of what is attached | lists of it (`attached`) |
+//! | some 40 other keys | the variable that is written with each (`variables`) |
 //! | the calls `apic_call_*` | those of what `apic` points to (`update_static_calls()` of arch/x86/kernel/apic/init.c, since 6.6) |
 //!
 //! Where members are, BTF says; without it none of them is heard.
@@ -17,7 +19,7 @@ use super::votes::Said;
 use crate::error::Result;
 use crate::image::Image;
 use crate::image::kallsyms::Symbols;
-use crate::memory::{Members, Words};
+use crate::memory::{Location, Mapped, Members, Memory, Words};
 
 /// `_DPRINTK_FLAGS_PRINT`.
 const PRINTS: i32 = 1;
@@ -31,36 +33,46 @@ const FEATURES: &str = "sched_feat_keys";
 /// What the members are named that `fixup_ht_bug()` clears (arch/x86/events/intel/core.c).
 const CLEARED: &str = "_scheduling";
 
-struct Hearing<'a> {
-    said: &'a Said<'a>,
-    words: &'a Words<'a>,
-    symbols: &'a Symbols,
+pub(super) struct Hearing<'a> {
+    pub said: &'a Said<'a>,
+    pub words: &'a Words<'a>,
+    pub symbols: &'a Symbols,
     members: Members<'a>,
-    heard: &'a mut Heard,
+    pub heard: &'a mut Heard,
 }
 
 /// Holds them to what tells of them.
-pub(super) fn judge(said: &Said<'_>, words: &Words<'_>, image: &Image, heard: &mut Heard) -> Result<()> {
+pub(super) fn judge(
+    said: &Said<'_>,
+    words: &Words<'_>,
+    (memory, found, image): (&Memory, &Location, &Image),
+    heard: &mut Heard,
+) -> Result<()> {
     let (Some(symbols), Some(btf)) = (image.symbols()?, image.btf()?) else { return Ok(()) };
     let members = Members { btf: Some(btf), word: words.width() };
     let mut hearing = Hearing { said, words, symbols, members, heard };
     hearing.debugging()?;
     hearing.security()?;
     hearing.scheduling()?;
+    hearing.variables()?;
+    // Where nothing maps what was allocated, the lists of the kernel say so themselves.
+    if let Ok(mapped) = Mapped::new(memory, found, image) {
+        hearing.attached(mapped, found)?;
+    }
     MIRRORED.iter().try_for_each(|mirrored| hearing.mirrored(mirrored))
 }
 
 impl Hearing<'_> {
-    fn offset(&self, of: &str, member: &str) -> Option<u64> {
+    pub(super) fn offset(&self, of: &str, member: &str) -> Option<u64> {
         self.members.offset(of, member).ok()
     }
 
-    fn size(&self, of: &str) -> Option<u64> {
+    pub(super) fn size(&self, of: &str) -> Option<u64> {
         let btf = self.members.btf.as_ref()?;
         Some(btf.size_of(btf.find_struct(of)?).ok()? as u64).filter(|&size| size > 0)
     }
 
-    fn count(&mut self, what: &'static str, count: u64) {
+    pub(super) fn count(&mut self, what: &'static str, count: u64) {
         self.heard.counts.extend((count > 0).then_some((what, count)));
     }
 
@@ -69,7 +81,7 @@ impl Hearing<'_> {
     }
 
     /// Whether a key is on as the text says, and as something else does. Gives whether the text says so of it.
-    fn key(&mut self, what: &'static str, address: u64, key: u64, on: bool) -> bool {
+    pub(super) fn key(&mut self, what: &'static str, address: u64, key: u64, on: bool) -> bool {
         let text = self.said.key(key);
         if text.is_some_and(|text| text != on) {
             self.say(what, address, key, u64::from(!on), u64::from(on));
