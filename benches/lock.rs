@@ -5,12 +5,13 @@
 #![allow(missing_docs)]
 
 #[cfg(target_os = "linux")]
-use std::time::Duration;
+use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 
 #[cfg(target_os = "linux")]
 fn uncontended(c: &mut Criterion) {
+    use pvops::lock::PvTicketLock;
     use pvops::lock::bench::{NAMES, contender, raw};
 
     /// So many pairs in one go, in batches that the counter of pairs can hold.
@@ -27,6 +28,9 @@ fn uncontended(c: &mut Criterion) {
     for lock in NAMES.into_iter().filter_map(contender) {
         group.bench_function(lock.name, |b| b.iter_custom(|pairs| time(pairs, |n| (lock.pair)(n).ns)));
     }
+    // `lock_api` keeps no ticket from acquire to release: it is loaded from the head before the slot is.
+    let loads_the_head = lock_api::Mutex::<PvTicketLock, ()>::new(());
+    group.bench_function("pvops::PvTicketLock, by lock_api", |b| b.iter(|| drop(black_box(&loads_the_head).lock())));
     group.finish();
     drop(stop);
     let _ = second.join();

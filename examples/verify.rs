@@ -1,15 +1,19 @@
 //! Judges what a dump holds of a kernel's text: `cargo run --release --example verify -- vmlinuz-6.1.0-… guest.core`
 //!
 //! The core knows no name of a feature, an op or a hypervisor: it wants numbers and addresses. What the image does not
-//! tell is declared here for four releases: the numbers of `asm/cpufeatures.h`, what KVM's init code puts into the ops, and
-//! what `native_patch()` of 5.10 copies for them (x86-64). For all others that is declared in Python (`pvops.eras`,
+//! tell is declared here for five releases: the numbers of `asm/cpufeatures.h`, what KVM's init code puts into the ops, and
+//! what `native_patch()` of 5.4 and 5.10 copies for them (x86-64). For all others that is declared in Python (`pvops.eras`,
 //! `pvops.backends`), so this refuses them: before 4.20 each structure of ops is a variable of its own, and other releases
 //! have other numbers.
 //! Exit status 0 where everything is explained, 1 where not.
 
+mod declared;
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::process::ExitCode;
+
+use declared::COPIED;
 
 use pvops::image::{Bits, Image};
 use pvops::memory::Memory;
@@ -19,7 +23,7 @@ use pvops::verify::{
     FeatureNumbers, Inlined, KernelInfo, Known, Ops, PossibleBackend, Report, Verifier, View, code, text,
 };
 
-/// `arch/x86/include/asm/cpufeatures.h`, as stable releases of 5.10, 6.1, 6.12 and 7.2 have it: word · 32 + bit.
+/// `arch/x86/include/asm/cpufeatures.h`, as stable releases of 5.10, 6.1, 6.12 and 7.2 have it (5.4: XENPV): word · 32 + bit.
 const RETPOLINE: u16 = 11 * 32 + 12;
 const RETPOLINE_LFENCE: u16 = 11 * 32 + 13;
 const RETHUNK: u16 = 11 * 32 + 14;
@@ -45,20 +49,6 @@ const KVM: [(&str, &[&str]); 11] = [
 const KVM_CALLS: [(&str, &str); 2] =
     [("__SCK__pv_sched_clock", "kvm_sched_clock_read"), ("__SCK__pv_steal_clock", "kvm_steal_clock")];
 
-/// What `native_patch()` of 5.10 copies, by the function that the op has on bare hardware; of locks only while it has that.
-const COPIED: [(&str, &[u8], bool); 10] = [
-    ("native_wbinvd", b"\x0f\x09", false),
-    ("native_save_fl", b"\x9c\x58", false),
-    ("native_restore_fl", b"\x57\x9d", false),
-    ("native_irq_disable", b"\xfa", false),
-    ("native_irq_enable", b"\xfb", false),
-    ("native_read_cr2", b"\x0f\x20\xd0", false),
-    ("__native_read_cr3", b"\x0f\x20\xd8", false),
-    ("native_write_cr3", b"\x0f\x22\xdf", false),
-    ("__raw_callee_save___native_queued_spin_unlock", b"\xc6\x07\x00", true),
-    ("__raw_callee_save___native_vcpu_is_preempted", b"\x31\xc0", true),
-];
-
 /// The rules of a release, and the number of `X86_FEATURE_INDIRECT_THUNK_ITS` in it.
 fn generation(release: &str) -> Option<(&'static str, FeatureNumbers)> {
     let both = FeatureNumbers {
@@ -69,6 +59,8 @@ fn generation(release: &str) -> Option<(&'static str, FeatureNumbers)> {
         ..FeatureNumbers::default()
     };
     let (era, its, call_depth) = match release.split('.').collect::<Vec<_>>()[..] {
+        // It has no tables of retpolines and returns, nor ITS, and its rows of alternatives count their padding.
+        ["5", "4", ..] => return Some(("5.10.0", FeatureNumbers { xenpv: Some(XENPV), ..FeatureNumbers::default() })),
         ["5", "10", ..] => ("5.10", 11 * 32 + 9, None),
         ["6", "1", ..] => ("6.1", 21 * 32 + 5, None),
         ["6", "12", ..] => ("6.12", 21 * 32 + 6, Some(CALL_DEPTH)),
@@ -93,7 +85,7 @@ fn inlined(image: &Image, tables: &Tables) -> pvops::Result<Vec<Inlined>> {
         Some(Inlined {
             code: copied.map(|&(_, code, _)| code.into()),
             only_while: copied.and_then(|&(.., guarded)| guarded.then_some(built)),
-            jump: is("native_iret"),
+            jump: is("native_iret") || is("native_usergs_sysret64"),
             ..Inlined::default()
         })
     };
@@ -130,13 +122,14 @@ fn backends(image: &Image) -> pvops::Result<Vec<PossibleBackend>> {
 /// Nothing is declared here for this kernel, or the image, its tables or the memory cannot be read.
 pub fn judged(image: &Image, memory: &Memory) -> Result<(Report, u64), Box<dyn Error>> {
     let release = image.release().unwrap_or("a kernel without a banner");
-    let (era, numbers) = generation(release)
-        .filter(|&(era, _)| era != "5.10" || image.bits() == Bits::B64)
-        .ok_or_else(|| format!("{}: {release}: declared here are 5.10 (64 bits), 6.1, 6.12 and 7.2", image.name()))?;
+    let (era, numbers) =
+        generation(release).filter(|&(era, _)| !era.starts_with("5.10") || image.bits() == Bits::B64).ok_or_else(
+            || format!("{}: {release}: declared here are 5.4 and 5.10 (64 bits), 6.1, 6.12 and 7.2", image.name()),
+        )?;
     let symbol = |name: &str| Ok::<_, pvops::Error>(image.symbols()?.and_then(|symbols| symbols.address_of(name)));
     let tables = Tables::read(image)?;
     let mut ops = Ops { nop: symbol("_paravirt_nop")?, bug: symbol("paravirt_BUG")?, ..Ops::default() };
-    if era == "5.10" {
+    if era.starts_with("5.10") {
         ops.inlined = inlined(image, &tables)?;
         ops.identities = symbol("_paravirt_ident_64")?.map(|function| (function, 64)).into_iter().collect();
     }

@@ -6,6 +6,11 @@ mod boots_support;
 #[allow(dead_code)] // its main
 #[path = "../examples/verify.rs"]
 mod example;
+#[allow(dead_code)] // its main
+#[path = "../examples/boot.rs"]
+mod planning;
+
+use std::collections::HashMap;
 
 use boots_support::{all, kernel};
 use pvops::memory::Memory;
@@ -63,6 +68,41 @@ fn the_example_explains_boots_of_what_it_declares() {
         let changed = Memory::from_bytes("text", text).expect("memory");
         let (report, _) = example::judged(&image, &changed).expect("a report");
         assert_eq!(report.unexplained.len(), 1, "{}~{}", recorded.kernel, recorded.mode);
+    }
+}
+
+#[test]
+fn what_one_example_plans_the_other_explains() {
+    for recorded in all() {
+        let declared = ["5.10.0-46-amd64", "6.1.0-56-amd64"].contains(&recorded.kernel.as_str());
+        if !declared || recorded.mode != "native-max-smp2" {
+            continue;
+        }
+        let image = kernel(&recorded.kernel);
+        let plan = planning::planned(&image).expect("a plan");
+        let mut text = pvops::patch::text(&image, &plan).expect("text");
+        // Every call of an op that no other pass changes is what it was in memory; of it nops are the CPU's.
+        let memory = recorded.memory(&image);
+        let (start, tables) = (image.section(".text").expect(".text").address, Tables::read(&image).expect("tables"));
+        let mut writes: HashMap<u64, Vec<_>> = HashMap::new();
+        plan.writes().iter().for_each(|write| writes.entry(write.address).or_default().push(write));
+        let mut compared = 0;
+        for site in &tables.paravirt.expect("sites").sites {
+            let at = site.address.wrapping_sub(start) as usize;
+            if let ([write], Some(held)) = (&writes[&site.address][..], memory.get(at..at + usize::from(site.len))) {
+                let used = usize::from(write.decision.used);
+                assert_eq!(text[at..at + used], held[..used], "{}: {:#x}", recorded.kernel, site.address);
+                compared += 1;
+            }
+        }
+        assert!(compared > 1000, "{}: only {compared} sites", recorded.kernel);
+        let judged = |text: &[u8]| {
+            let memory = Memory::from_bytes("text", text.to_vec()).expect("memory");
+            example::judged(&image, &memory).expect("a report").0.unexplained.len()
+        };
+        assert_eq!(judged(&text), 0, "{}", recorded.kernel);
+        text[0x10_0000] ^= 1;
+        assert_eq!(judged(&text), 1, "{}", recorded.kernel);
     }
 }
 
