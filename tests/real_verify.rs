@@ -1,6 +1,7 @@
 //! Every byte of `.text` of recorded boots (`PVOPS_KERNELS`) is explained, from the memory and the image alone.
 
 #![allow(clippy::expect_used)] // a test's input is there, or the test fails
+#![allow(clippy::duplicate_mod)] // what both examples declare
 
 mod boots_support;
 #[allow(dead_code)] // its main
