@@ -16,7 +16,8 @@ class Mode:
         cpu: QEMU's model of its CPU.
         processors: how many it has.
         options: what is added to the kernel's command line.
-        hypervisor: what the kernel finds itself under: nothing, KVM (forced), or Xen, as its first guest.
+        hypervisor: what the kernel finds itself under: nothing, KVM (forced), or Xen, as its first guest, which is
+            paravirtualized or has a machine of its own (PVH; QEMU emulates AMD's SVM and IOMMU below it).
         kaslr: whether it may choose where it lies.
         dedicated: KVM hints that its processors are never preempted (KVM_HINTS_REALTIME).
     """
@@ -25,14 +26,19 @@ class Mode:
     cpu: str
     processors: int
     options: str = ""
-    hypervisor: Literal["native", "kvm", "xen"] = "native"
+    hypervisor: Literal["native", "kvm", "xen", "xen-pvh"] = "native"
     kaslr: bool = False
     dedicated: bool = False
 
     @property
+    def under_xen(self) -> bool:
+        """Whether Xen is started, and the kernel by it."""
+        return self.hypervisor in ("xen", "xen-pvh")
+
+    @property
     def cmdline(self) -> str:
         """The kernel's command line; what follows ``--`` is for ``init.c``."""
-        console, words = ("hvc0", "-- busy") if self.hypervisor == "xen" else ("ttyS0", "")
+        console, words = ("hvc0", "-- busy") if self.under_xen else ("ttyS0", "")
         place = "" if self.kaslr else "nokaslr"
         return " ".join(f"{place} console={console} panic=-1 loglevel=7 {self.options} {words}".split())
 
@@ -82,6 +88,9 @@ MORE = (
     # With SMAP or SMEP the first return to dom0's user mode faults in QEMU 7.2.
     Mode("xenpv-max-smp1", "max,smap=off,smep=off", 1, hypervisor="xen"),
     Mode("xenpv-max-smp2", "max,smap=off,smep=off", 2, hypervisor="xen"),
+    # Xen 4.17 cannot emulate RDTSCP there: QEMU 7.2 does not tell how long the instruction is.
+    Mode("xenpvh-max-smp1", "max,la57=off,rdtscp=off", 1, hypervisor="xen-pvh"),
+    Mode("xenpvh-max-smp2", "max,la57=off,rdtscp=off", 2, hypervisor="xen-pvh"),
 )
 
 
