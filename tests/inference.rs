@@ -7,12 +7,12 @@ mod verify_support;
 use std::collections::HashMap;
 
 use pvops::ErrorKind;
-use pvops::image::Bits;
+use pvops::image::{Bits, Image};
 use pvops::insn::{self, K8_NOPS, P6_NOPS};
 use pvops::plan::Guess;
 use pvops::plan::passes::Pass;
 use pvops::plan::{self, Boot, Rules};
-use pvops::sites::{Alternative, AlternativeTable, alternatives};
+use pvops::sites::{Alternative, AlternativeTable, Tables, alternatives};
 use pvops::verify::{KernelInfo, Known, PossibleBackend, Report};
 use verify_support::{DATA, HOOK, Made, OUTSIDE, TEXT, XENPV, at, info, made, put};
 
@@ -146,6 +146,26 @@ fn of_backends_that_explain_as_much_the_one_that_allows_least_is_the_label() {
     assert_eq!(label(&made, twins, &calling(&made, at("traced")), &none), ["one", "other"]);
     let given = Known { backend: Some("pv".to_owned()), ..Known::default() };
     assert_eq!(label(&made, all(), &calling(&made, at("traced")), &given), ["pv"]);
+}
+
+#[test]
+fn a_hypercall_page_that_xen_filled_is_of_its_guest_whatever_slots_hold() {
+    let stub = |code: &[u8]| [code, &[0xcc; 32][code.len()..]].concat();
+    let built = stub(b"\xc3").repeat(128);
+    // Number 23 is iret, which is no hypercall there.
+    let filled = |number: u32| match number {
+        23 => stub(b"\x0f\x0b"),
+        _ => stub(&[&[0xb8][..], &number.to_le_bytes(), b"\x0f\x01\xd9\xc3"].concat()),
+    };
+    let text = elfwriter::ElfWriter::new(Bits::B64).section(".text", TEXT, elfwriter::flags::TEXT, &built);
+    let names = [("_text", TEXT), ("hypercall_page", TEXT), ("_etext", TEXT + built.len() as u64)];
+    let file = names.iter().fold(text, |file, (name, address)| file.symbol(name, *address, 0, 'T'));
+    let image = Image::from_bytes("made", file.build()).unwrap();
+    let made = Made { tables: Tables::read(&image).unwrap(), image };
+    let all = || vec![backend("native", &[]), backend("xen-hvm", &["traced"])];
+    let none = Known::default();
+    assert_eq!(label(&made, all(), &(0..128).flat_map(filled).collect::<Vec<_>>(), &none), ["xen-hvm"]);
+    assert_eq!(label(&made, all(), &built, &none), ["native"]);
 }
 
 #[test]

@@ -195,6 +195,22 @@ fn a_jump_table_is_found_by_what_is_in_it() {
 }
 
 #[test]
+fn a_few_rows_are_a_table_where_their_sites_jump_to_what_follows() {
+    let data = [0; 512];
+    let found = |site: &[u8], sites: u64, rows: u64| {
+        let code = [&site.repeat(sites as usize)[..], &[0x90; 128]].concat();
+        let row = |i| [TEXT + 5 * i, TEXT + 0x60, DATA + 16 * i].map(u64::to_le_bytes).concat();
+        let rows: Vec<u8> = (0..rows).flat_map(row).collect();
+        read(&jump_table(Bits::B64, &code, &rows, &data, false)).unwrap().jump_labels.len()
+    };
+    let (initial, nop) = (b"\xe9\0\0\0\0", b"\x0f\x1f\x44\0\0");
+    assert_eq!((found(initial, 20, 4), found(initial, 20, 15)), (4, 15));
+    assert_eq!((found(initial, 20, 3), found(nop, 20, 15)), (0, 0));
+    // Rows whose sites are something else end it.
+    assert_eq!(found(initial, 6, 15), 6);
+}
+
+#[test]
 fn an_empty_table_at_the_end_of_a_section_is_empty() {
     let rodata = [0; 32];
     let end = TABLE + 32;

@@ -29,6 +29,10 @@ const BRANCH: u64 = 1;
 
 /// A run shorter than this is no table.
 const LEAST_RUN: usize = 16;
+/// The same of rows whose sites all jump to what follows, as no compiler has code do.
+const LEAST_INITIAL_RUN: usize = 4;
+/// `JUMP_LABEL_INITIAL_NOP` of 2.6.37 (arch/x86/include/asm/jump_label.h), which a 3.4.4 still has.
+const INITIAL: [u8; 5] = [JMP, 0, 0, 0, 0];
 
 /// How rows name addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,8 +171,7 @@ fn instruction(code: &[u8], address: u64, target: u64) -> Option<u8> {
     match code {
         [0x66, 0x90, ..] | [0x89, 0xf6, ..] => Some(2),
         [0x0f, 0x1f, 0x44, 0, 0, ..] | [0x3e, 0x8d, 0x74, 0x26, 0, ..] | [0x66, 0x66, 0x66, 0x66, 0x90, ..] => Some(5),
-        // JUMP_LABEL_INITIAL_NOP of 2.6.37 to 3.2.
-        [JMP, 0, 0, 0, 0, ..] => Some(5),
+        _ if code.starts_with(&INITIAL) => Some(5),
         [JMP_SHORT, to, ..] if distance(2) as u8 == *to => Some(2),
         [JMP, a, b, c, d, ..] if distance(5) == u32::from_le_bytes([*a, *b, *c, *d]) => Some(5),
         _ => None,
@@ -185,7 +188,13 @@ fn find(code: &Code<'_>) -> Option<Found> {
     let mut longest: Option<Found> = None;
     for layout in Layout::ALL {
         let row = |place, record: &[u8], _: &[JumpLabel]| parse(code, layout, place, record);
-        let found = bounded::longest_run(code, layout.stride(word), LEAST_RUN, row);
+        let initial = |place, record: &[u8], _: &[JumpLabel]| {
+            let label = parse(code, layout, place, record)?;
+            code.from(label.address)?.starts_with(&INITIAL).then_some(label)
+        };
+        let stride = layout.stride(word);
+        let found = bounded::longest_run(code, stride, LEAST_RUN, row)
+            .or_else(|| bounded::longest_run(code, stride, LEAST_INITIAL_RUN, initial));
         let before = longest.as_ref().map_or(0, |found| found.labels.len());
         if let Some((start, mut labels)) = found.filter(|(_, labels)| labels.len() > before) {
             by_key(code, layout, &mut labels);

@@ -43,3 +43,17 @@ def test_pointers_are_hashed_as_soon_as_there_are_random_bytes(
 @pytest.mark.parametrize("function", ["xen_page_pinned", "xen_alloc_pte.constprop.0"])
 def test_a_key_of_xen_is_known_by_who_asks(function: str) -> None:
     assert by_place([function]) == "xen_struct_pages_ready"
+
+
+def test_the_first_to_prepare_a_page_for_freeing_asks_whether_pages_are_checked() -> None:
+    assert by_place(["free_tail_page_prepare", "__free_pages_ok"]) == "check_pages_enabled"
+
+
+@pytest.mark.parametrize(("possible", "bits", "on"), [(2, 64, True), (64, 64, True), (65, 64, False), (33, 32, False)])
+def test_a_mask_of_few_cpus_lies_in_the_place_of_its_pointer(possible: int, bits: int, on: bool) -> None:
+    """smp_task_ipi_mask() of 7.3."""
+    machine = Machine.from_dict({"possible_cpus": possible})
+    query = KeyQuery(Facts(machine, (7, 3), bits), cast(FeatureWords, None), 0, 0, ())
+    answer = RULES["ipi_mask_inlined"].rule(query)
+    assert answer is not None
+    assert answer.value is on

@@ -76,6 +76,17 @@ def test_what_stands_behind_a_label_tells_its_key(key: str, code: str, log: str)
     assert enabled(opened, dmesg=f"[    1.2] {log}\n", flags="fpu tsc") == (key, True)
 
 
+@pytest.mark.parametrize(
+    ("behind", "key"),
+    [("5b 415c 5d c3", "mds_user_clear"), ("c3", "mds_user_clear"), ("fbf4", "mds_idle_clear"), ("4889e7", None)],
+)
+def test_what_is_done_behind_verw_tells_on_which_way_it_is(behind: str, key: str | None) -> None:
+    opened = kernel(bytes.fromhex("e907000000 0f002debc19f00" + behind), 1)
+    affected = {"mds": "Vulnerable: Clear CPU buffers attempted, no microcode; SMT vulnerable"}
+    told = enabled(opened, vulnerabilities=affected, online_cpus=1)
+    assert told == (key, key == "mds_user_clear")
+
+
 def test_the_array_of_netfilters_keys_is_told_by_its_gaps() -> None:
     base, key, hooks = 0x1000, 16, 5
     of_ipv4 = [base + (2 * hooks + hook) * key for hook in range(5)]

@@ -9,6 +9,8 @@
 | ``cr_pinning`` | native_write_cr0(), which asks next for X86_CR0_WP |
 | ``virt_spin_lock_key`` | virt_spin_lock(), which tries to take the lock from 0 to 1 |
 | ``check_pages_enabled`` | free_tail_page_prepare(), which sets ``page->mapping`` to NULL (6.2) |
+| ``mds_user_clear`` | mds_user_clear_cpu_buffers(), the last that is done on the way to user mode (5.1 to 6.7) |
+| ``mds_idle_clear`` | mds_idle_clear_cpu_buffers(), the last before ``sti; hlt`` and ``sti; mwait`` (5.1) |
 | ``timers_migration_enabled`` | get_timer_this_cpu_base() and others, which ask if a timer is pinned (4.17 to 6.8) |
 """
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _JUMP = rb"(?:\xeb.|\xe9....)"
 _LABEL = rb"(?:\xeb.|\xe9....|\x66\x90|\x0f\x1f\x44\x00\x00)"
 _RETURN = rb"(?:\xc3\xcc{0,4}|\xe9....)"
+#: ``verw`` of a word of the kernel's.
+_VERW = rb"\x0f\x00\x2d...."
 _RETURNS_1 = rb"\xb8\x01\x00\x00\x00" + _RETURN
 
 #: Key, code from a label on, how many labels the key has at least.
@@ -37,6 +41,8 @@ _CODES = tuple(
         ("cr_pinning", _LABEL + rb"\xf7\xc7\x00\x00\x01\x00", 1),
         ("virt_spin_lock_key", _LABEL + rb"\xba\x01\x00\x00\x00\x8b[\x00-\x07]\x85\xc0", 1),
         ("check_pages_enabled", _LABEL + rb"(?:\x31\xc0)?\x48\xc7[\x40-\x47]\x18\x00\x00\x00\x00", 6),
+        ("mds_user_clear", _LABEL + _VERW + rb"(?:\x41?[\x58-\x5f])*\xc3", 1),
+        ("mds_idle_clear", _LABEL + _VERW + rb"\xfb(?:\xf4|\x0f\x01\xc9)", 1),
         ("timers_migration_enabled", _JUMP + rb"(?:\x41?\xf7[\xc0-\xc7]|\xa9)\x00\x00\x10\x00", 1),
     )
 )

@@ -34,6 +34,12 @@ def _ipi_shorthand(query: KeyQuery) -> Answer | None:
     return Answer(machine.online_cpus > 1, f"{machine.online_cpus} CPUs online")
 
 
+def _ipi_mask(query: KeyQuery) -> Answer | None:
+    possible, source = query.facts.machine.possible_cpus
+    # With CONFIG_CPUMASK_OFFSTACK: 256 CPUs and fewer are counted by CONFIG_NR_CPUS.
+    return None if possible is None else Answer(possible <= query.facts.bits, f"{possible} possible CPUs ({source})")
+
+
 def _steal(query: KeyQuery) -> Answer | None:
     name, source = query.facts.machine.hypervisor
     runs = guest_code_runs(query.facts)
@@ -252,6 +258,7 @@ RULES: Mapping[str, Entry] = {
     "virt_spin_lock_key": Entry(_virt_spin_lock, "native_pv_lock_init(), kvm_spinlock_init(), xen_init_spinlocks()"),
     "kvm_async_pf_enabled": Entry(_async_pf, "arch/x86/kernel/kvm.c: kvm_guest_init()"),
     "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
+    "ipi_mask_inlined": Entry(_ipi_mask, "kernel/smp.c: setup_nr_cpu_ids() (7.3)"),
     "sched_smt_present": Entry(_smt, "kernel/sched/core.c: sched_cpu_activate()"),
     "timers_nohz_active": oneshot("nohz", "kernel/time/timer.c: timers_update_nohz()"),
     "timers_migration_enabled": oneshot("nohz", "kernel/time/timer.c: timers_update_migration()"),
@@ -306,6 +313,7 @@ RULES: Mapping[str, Entry] = {
 #: that names no data (i386).
 PLACES: Mapping[str, str] = {
     "rng_is_initialized": "crng_is_ready",
+    "free_tail_page_prepare": "check_pages_enabled",
     "ptr_to_hashval": "not_filled_random_ptr_key",
     "sched_clock_stable": "__sched_clock_stable",
     "sched_clock_tick_stable": "__sched_clock_stable",

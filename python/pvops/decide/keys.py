@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from pvops.decide import debugging, lsm, netfilter
+from pvops.decide import debugging, lsm, netfilter, trace_events
 from pvops.decide.calls import PREFIX, CallTarget, calls, unnamed
 from pvops.decide.key_codes import by_code
 from pvops.decide.key_conditions import KeyQuery
@@ -103,10 +103,14 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
     packets = netfilter.registered(kernel, words.facts.version)
     keys = {found[0]: found for found in kernel.keep(_keys)}
     messages = debugging.printed(kernel, words.facts, keys)
+    events = trace_events.traced(kernel, words.facts, keys)
     array = netfilter.unnamed(keys, keys) if not kernel.image.symbol_count() else None
 
     def state(address: int) -> KeyState:
         _, initial, place, sites = keys[address]
+        if address in events.keys:
+            shown = place[0] if place is not None else None
+            return KeyState(address, shown, True, initial, "trace_event= on the command line: early_enable_events()")
         if address in messages:
             shown = place[0] if place is not None else None
             return KeyState(address, shown, messages[address], initial, "rule lib/dynamic_debug.c: ddebug_change()")
@@ -118,7 +122,7 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
         if hooks is not None and address in hooks.all_keys:
             # Thousands since 6.12, of which one list tells all.
             differs = (address in hooks.keys) != initial
-        elif address in messages:
+        elif address in messages or address in events.keys:
             differs = True
         else:
             ruled = name in RULES or name.partition(".")[0] in RULES or name in _BY_PLACE
@@ -203,6 +207,7 @@ def predict_calls(words: FeatureWords, kernel: KernelImage) -> States[CallState,
     known = calls(words, kernel)
     hooks = lsm.hooks(kernel, words.facts)
     names = kernel.keep(uses.calls)
+    known |= _traced(words, kernel)
     by_code = {} if all(call.name for call in names.values()) else unnamed(words, kernel)
 
     def state(key: int) -> CallState:
@@ -214,6 +219,16 @@ def predict_calls(words: FeatureWords, kernel: KernelImage) -> States[CallState,
     ruled = {key for key, call in names.items() if key in hooked or call.name in known or key in by_code}
     changed = {key: now.function for key in sorted(ruled) if (now := state(key)).function != now.initial or now.early}
     return States(names, state, changed)
+
+
+def _traced(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
+    """Where the static calls of traced tracepoints go (5.10 on): to the one function of each that has one."""
+    if not words.facts.option("trace_event"):
+        return {}
+    keys = {found[0] for found in kernel.keep(_keys)}
+    functions = trace_events.traced(kernel, words.facts, keys).functions.items()
+    source = "trace_event= on the command line: tracepoint_update_call()"
+    return {f"tp_func_{name}": CallTarget(None, source, address=place) for name, place in functions if place}
 
 
 def _call(

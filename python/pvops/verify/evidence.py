@@ -162,9 +162,13 @@ def _unnamed(built: dict[int, int], kernel: KernelImage) -> dict[int, list[int]]
 
 
 def _key(kernel: KernelImage, name: str) -> int | None:
-    """The key of a static call; its trampoline where kallsyms lists no data."""
+    """The key of a static call; where kallsyms lists no data that of its trampoline's row, or the trampoline."""
     key = kernel.address_of(f"__SCK__{name}")
-    return key if key is not None else kernel.address_of(f"__SCT__{name}")
+    if key is not None:
+        return key
+    trampoline = kernel.address_of(f"__SCT__{name}")
+    rows = kernel.tables.rows("trampolines") if trampoline is not None else ()
+    return next((key for _, address, _, _, _, _, key, _ in rows if key and address == trampoline), trampoline)
 
 
 def _calls(kernel: KernelImage, backend: str) -> dict[int, list[int]]:

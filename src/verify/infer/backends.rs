@@ -3,6 +3,7 @@
 //! Of several backends that explain as many sites, the one that may put the least into slots is taken: whatever Xen HVM puts
 //! there, Xen PV may put there too, but not the other way round. Those that are equal in this too are reported together.
 
+use super::flags::HVM;
 use super::tally::Tally;
 use super::{ENOUGH, Inference, Unknown};
 use crate::verify::info::PossibleBackend;
@@ -17,6 +18,8 @@ impl Inference<'_, '_, '_> {
         let given = self.known.backend.as_ref();
         let may = |backend: &PossibleBackend| match given {
             Some(name) => backend.name == *name,
+            // No guest but Xen's has its hypercall page filled so.
+            None if self.state.hvm_call.is_some() => backend.name == HVM,
             None => backend.requires.is_none_or(|feature| self.may_have(feature)),
         };
         let mut places: Vec<usize> = (0..backends.len()).filter(|&at| may(&backends[at])).collect();

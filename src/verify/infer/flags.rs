@@ -8,7 +8,7 @@ use crate::plan::{HvmCall, Pass};
 use crate::verify::state::State;
 
 /// The backend of Xen's guests with a machine of their own.
-const HVM: &str = "xen-hvm";
+pub(super) const HVM: &str = "xen-hvm";
 
 impl Inference<'_, '_, '_> {
     pub(super) fn nops(&mut self) {

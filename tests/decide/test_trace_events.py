@@ -1,0 +1,99 @@
+"""Tracepoints that ``trace_event=`` turns on, in an image made by hand."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from image import small
+from pvops.assembler.elf import ALLOC, WRITE, ElfSection
+from pvops.decide.answers import Facts
+from pvops.decide.trace_events import traced
+from pvops.kernel import Kernel
+from pvops.machine.machine import Machine
+
+EVENTS, CALLS, CLASSES, POINTS, STRINGS = (small.TEXT + 0x80_0000 + n * 0x1000 for n in range(5))
+REGISTERS, OTHER = small.TEXT + 0x100, small.TEXT + 0x200
+COMMANDS = {"probe_sched_wakeup": small.TEXT + 0x300, "probe_sched_switch": small.TEXT + 0x400}
+#: System, tracepoint, the function that registers it.
+TOLD = [
+    ("sched", "sched_switch", REGISTERS),
+    ("sched", "sched_wakeup", REGISTERS),
+    ("sched", "sched_process_exit", REGISTERS),
+    ("irq", "irq_handler_entry", REGISTERS),
+    ("irq", "softirq_entry", REGISTERS),
+    ("timer", "irq", REGISTERS),
+    ("raw", "other", OTHER),
+]
+
+
+def key(index: int) -> int:
+    return POINTS + 64 * index + 8
+
+
+def probe(index: int) -> int:
+    return small.TEXT + 0x1000 + 16 * index
+
+
+def events(*, perf: bool) -> Kernel:
+    """An image that lists these events; with CONFIG_PERF_EVENTS a class has one more function."""
+    strings, calls, classes, points = bytearray(), b"", b"", b""
+
+    def string(text: str) -> int:
+        strings.extend(text.encode() + b"\0")
+        return STRINGS + len(strings) - len(text) - 1
+
+    for index, (system, name, register) in enumerate(TOLD):
+        calls += struct.pack("<4Q", 0, 0, CLASSES + 64 * index, POINTS + 64 * index).ljust(64, b"\0")
+        functions = [probe(index), *([OTHER] if perf else []), register]
+        classes += struct.pack(f"<{1 + len(functions)}Q", string(system), *functions).ljust(64, b"\0")
+        points += struct.pack("<Q", string(name)).ljust(64, b"\0")
+    # The last is a system call's: its name stands where others have a tracepoint.
+    calls += struct.pack("<4Q", 0, 0, CLASSES, string("sys_enter_read")).ljust(64, b"\0")
+    listed = struct.pack(f"<{len(TOLD) + 1}Q", *(CALLS + 64 * n for n in range(len(TOLD) + 1)))
+    parts = {EVENTS: listed, CALLS: calls, CLASSES: classes, POINTS: points, STRINGS: bytes(strings)}
+    more = [ElfSection(f".events{at:x}", at, data, ALLOC | WRITE) for at, data in parts.items()]
+    symbols = {
+        "__start_ftrace_events": EVENTS,
+        "__stop_ftrace_events": EVENTS + len(listed),
+        "trace_event_reg": REGISTERS,
+        **COMMANDS,
+    }
+    return small.kernel(b"\xc3" * 0x2000, more=more, symbols=symbols)
+
+
+@pytest.mark.parametrize("perf", [True, False])
+@pytest.mark.parametrize(
+    ("cmdline", "on"),
+    [
+        ("quiet", []),
+        ("trace_event=sched:sched_process_exit", [2]),
+        ("trace_event=irq:*", [3, 4]),
+        ("trace_event=irq", [3, 4, 5]),
+        ("trace_event=:softirq_entry", [4]),
+        ("trace_event=*:softirq_entry,sched_process_exit", [2, 4]),
+        ("trace_event=sched:softirq_entry", []),
+        ("trace_event=other", []),
+    ],
+)
+def test_events_of_the_command_line_are_traced(cmdline: str, on: list[int], perf: bool) -> None:
+    keys = [key(index) for index in range(len(TOLD))]
+    found = traced(events(perf=perf), Facts(Machine(cmdline=cmdline), (6, 12), 64), keys)
+    # Whoever traces anything traces what tells the names of tasks, too.
+    both = [0, 1] if on else []
+    assert found.keys == {key(index) for index in (*on, *both)}
+    named = {TOLD[index][1]: probe(index) for index in on}
+    tasks = {"sched_switch": COMMANDS["probe_sched_switch"], "sched_wakeup": COMMANDS["probe_sched_wakeup"]}
+    assert found.functions == named | (tasks if on else {})
+
+
+def test_of_two_functions_the_one_is_called_that_calls_all() -> None:
+    keys = [key(index) for index in range(len(TOLD))]
+    found = traced(events(perf=True), Facts(Machine(cmdline="trace_event=sched:*"), (6, 12), 64), keys)
+    assert found.functions == {"sched_switch": 0, "sched_wakeup": 0, "sched_process_exit": probe(2)}
+
+
+def test_an_image_that_does_not_list_its_events_has_none_traced() -> None:
+    kernel = small.kernel(b"\xc3" * 64)
+    assert not traced(kernel, Facts(Machine(cmdline="trace_event=sched"), (6, 12), 64), [key(0)]).keys
