@@ -226,3 +226,22 @@ def test_what_memory_told_of_features_is_not_said_to_be_assumed(sample_kernel: P
     done = pvops("patch", sample_kernel, "--machine", machine, "-o", tmp_path / "again", "--json")
     assert json.loads(done.stdout)["assumed_features"] == []
     assert b"assumed" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "said"),
+    [
+        ("quiet", ""),
+        ("ftrace=nop", ""),
+        ("ftrace=function_graph", "ftrace on the command line"),
+        ("stacktrace kprobe_event=p,vfs_read", "stacktrace, kprobe_event on the command line"),
+    ],
+)
+def test_what_tracers_write_from_the_boot_on_is_said_not_to_be_planned(
+    cmdline: str, said: str, sample_kernel: Path, tmp_path: Path
+) -> None:
+    machine = tmp_path / "machine.json"
+    machine.write_text(json.dumps({"cmdline": cmdline}))
+    heard = pvops("patch", sample_kernel, "--machine", machine, "-o", tmp_path / "out").stderr.decode()
+    assert said in heard
+    assert ("is not planned" in heard) == bool(said)

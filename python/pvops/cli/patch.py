@@ -94,8 +94,21 @@ def _assumed(plan: Plan) -> list[Feature]:
     return words.unknown() if words is not None and state is None else []
 
 
+#: Options by which functions are traced from the boot on (kernel/trace: trace.c, trace_stack.c, trace_kprobe.c).
+_TRACERS = ("ftrace", "stacktrace", "kprobe_event")
+
+
+def _tracers(plan: Plan) -> list[str]:
+    machine = plan.setup.machine
+    given = [name for name in _TRACERS if machine.has_option(name)]
+    return [name for name in given if name != "ftrace" or machine.option(name) not in ("nop", "blk", "mmiotrace")]
+
+
 def _say(args: argparse.Namespace, plan: Plan) -> None:
     kernel = plan.kernel
+    if tracers := _tracers(plan):
+        what = f"{', '.join(tracers)} on the command line: what tracers and probes write is not planned"
+        output.note(f"{what} (`pvops verify --allow ftrace --allow kprobes` explains it)")
     passes = ", ".join(f"{name} {n}" for name, n in plan.by_pass())
     output.note(f"{kernel.release or kernel.name} on {plan.backend.name}: {passes} -> {args.output}")
     count, sites, tables = plan.undetermined_bytes.totals(*_range(args, plan))
