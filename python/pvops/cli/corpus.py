@@ -9,6 +9,7 @@ from pvops import corpus
 from pvops.cli import output
 from pvops.corpus.results import COLUMNS
 from pvops.errors import OpsError
+from pvops.progress import Bar
 from pvops.render import corpus_text, terminal
 
 TYPE_CHECKING = False
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.flush()  # each kernel as it comes: a corpus may take hours
 
     if args.format_ == "json":
-        output.print_json({"schema": "pvops.corpus/1", "kernels": [result.to_dict() for result in judged()]})
+        counted = Bar("kernels judged:").of(judged(), len(folder.kernels))
+        output.print_json({"schema": "pvops.corpus/1", "kernels": [result.to_dict() for result in counted]})
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, (row for result in judged() for row in result.rows()), COLUMNS)
     else:
