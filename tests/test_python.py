@@ -11,6 +11,7 @@ import pytest
 
 import pvops
 from pvops import backends
+from pvops.eras import era, eras
 from pvops.errors import ImageError, OpsError
 from pvops.kernel import open_stdin
 from pvops.lock import simulate
@@ -161,6 +162,9 @@ def test_sites_explanations_and_comparisons_cross_too(opened: pvops.Kernel) -> N
     found = explanation(opened, [plan, other], site.address)
     assert pickle.loads(pickle.dumps(found)).document() == found.document()
     assert pickle.loads(pickle.dumps(compare(plan, other))).by_pass == compare(plan, other).by_pass
+    ops = pickle.loads(pickle.dumps(opened.ops))
+    assert (ops.address, ops.names, ops.by_slot) == (opened.ops.address, opened.ops.names, opened.ops.by_slot)
+    assert all(pickle.loads(pickle.dumps(era(name))) is era(name) for name in eras())
     text = plan.explain(site.address)
     assert pickle.loads(pickle.dumps(text))._repr_html_() == text._repr_html_()
 

@@ -68,6 +68,9 @@ class KernelOps:
                 self._last_type = (direct[-1] - direct[0]) // kernel.word
             self.address = address or 0
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return KernelOps, (self.kernel, self._likely)
+
     def _of_sites(self, paravirt: _core.ParavirtSites) -> int:
         """The address that the sites agree on; where structures lie apart, that of the first called slot."""
         if self._numbered:
