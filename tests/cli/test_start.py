@@ -11,7 +11,7 @@ import pytest
 from pvops import sample
 
 #: Modules of Python's own that no command about a kernel needs; each takes longer to import than a wing of ours.
-UNUSED = ("typing", "dataclasses", "inspect", "json", "concurrent.futures", "asyncio", "logging", "subprocess")
+UNUSED = ("typing", "dataclasses", "inspect", "json", "concurrent.futures", "asyncio", "logging", "subprocess", "html")
 
 
 @pytest.fixture(scope="module")

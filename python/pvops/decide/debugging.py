@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pvops.decide.answers import Facts
     from pvops.image.kernel_image import KernelImage
 
-_WORD = re.compile(r"\"([^\"]*)\"?|'([^']*)'?|(\S+)")
-_FLAGS = re.compile(r"([-+=])([a-z_]*)$")
+_WORD = r"\"([^\"]*)\"?|'([^']*)'?|(\S+)"
+_FLAGS = r"([-+=])([a-z_]*)$"
 _KEYWORDS = ("func", "file", "module", "format", "line", "class")
 #: ``_DPRINTK_CLASS_DFLT``: in no class.
 _NO_CLASS = 63
@@ -84,8 +84,8 @@ def _queries(cmdline: str) -> Iterator[_Query]:
 
 def _parsed(text: str, module: str | None) -> _Query | None:
     """``ddebug_exec_query()``; None where it refuses the query, or where that changes no printing."""
-    words = [next(part for part in match.groups() if part is not None) for match in _WORD.finditer(text)]
-    flags = _FLAGS.match(words[-1]) if words and not words[0].startswith("#") else None
+    words = [next(part for part in match.groups() if part is not None) for match in re.finditer(_WORD, text)]
+    flags = re.match(_FLAGS, words[-1]) if words and not words[0].startswith("#") else None
     if flags is None or len(words) % 2 == 0 or (flags[1] != "=" and "p" not in flags[2]):
         return None
     asked = dict(zip(words[:-1:2], words[1:-1:2], strict=True))

@@ -31,20 +31,17 @@ _VERW = rb"\x0f\x00\x2d...."
 _RETURNS_1 = rb"\xb8\x01\x00\x00\x00" + _RETURN
 
 #: Key, code from a label on, how many labels the key has at least.
-_CODES = tuple(
-    (key, re.compile(code, re.DOTALL), labels)
-    for key, code, labels in (
-        ("clocksource_read_inlined", _LABEL + rb"\x0f\x31\x90\x90\x90\x48", 2),
-        ("__use_tsc", _LABEL + rb"(?:\x55\x48\x89\xe5)?\x0f\x31(?!\x90\x90\x90)", 1),
-        ("__sched_clock_stable", _JUMP + _RETURNS_1 + rb"\x31\xc0" + _RETURN, 3),
-        ("crng_is_ready", _LABEL + _RETURNS_1 + rb"\x83\x3d....\x01\x0f[\x97\x9f]\xc0", 3),
-        ("cr_pinning", _LABEL + rb"\xf7\xc7\x00\x00\x01\x00", 1),
-        ("virt_spin_lock_key", _LABEL + rb"\xba\x01\x00\x00\x00\x8b[\x00-\x07]\x85\xc0", 1),
-        ("check_pages_enabled", _LABEL + rb"(?:\x31\xc0)?\x48\xc7[\x40-\x47]\x18\x00\x00\x00\x00", 6),
-        ("mds_user_clear", _LABEL + _VERW + rb"(?:\x41?[\x58-\x5f])*\xc3", 1),
-        ("mds_idle_clear", _LABEL + _VERW + rb"\xfb(?:\xf4|\x0f\x01\xc9)", 1),
-        ("timers_migration_enabled", _JUMP + rb"(?:\x41?\xf7[\xc0-\xc7]|\xa9)\x00\x00\x10\x00", 1),
-    )
+_CODES = (
+    ("clocksource_read_inlined", _LABEL + rb"\x0f\x31\x90\x90\x90\x48", 2),
+    ("__use_tsc", _LABEL + rb"(?:\x55\x48\x89\xe5)?\x0f\x31(?!\x90\x90\x90)", 1),
+    ("__sched_clock_stable", _JUMP + _RETURNS_1 + rb"\x31\xc0" + _RETURN, 3),
+    ("crng_is_ready", _LABEL + _RETURNS_1 + rb"\x83\x3d....\x01\x0f[\x97\x9f]\xc0", 3),
+    ("cr_pinning", _LABEL + rb"\xf7\xc7\x00\x00\x01\x00", 1),
+    ("virt_spin_lock_key", _LABEL + rb"\xba\x01\x00\x00\x00\x8b[\x00-\x07]\x85\xc0", 1),
+    ("check_pages_enabled", _LABEL + rb"(?:\x31\xc0)?\x48\xc7[\x40-\x47]\x18\x00\x00\x00\x00", 6),
+    ("mds_user_clear", _LABEL + _VERW + rb"(?:\x41?[\x58-\x5f])*\xc3", 1),
+    ("mds_idle_clear", _LABEL + _VERW + rb"\xfb(?:\xf4|\x0f\x01\xc9)", 1),
+    ("timers_migration_enabled", _JUMP + rb"(?:\x41?\xf7[\xc0-\xc7]|\xa9)\x00\x00\x10\x00", 1),
 )
 _BYTES = 32
 
@@ -53,6 +50,6 @@ def by_code(kernel: KernelView, sites: list[int]) -> str | None:
     """The key whose labels these are, or None."""
     codes = [kernel.image.read(site, _BYTES) or b"" for site in sites]
     for key, code, labels in _CODES:
-        if len(codes) >= labels and any(code.match(here) for here in codes):
+        if len(codes) >= labels and any(re.match(code, here, re.DOTALL) for here in codes):
             return key
     return None

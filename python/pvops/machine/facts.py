@@ -67,7 +67,7 @@ def of_parts(parts: Mapping[str, str], starts: Mapping[str, int], name: str) -> 
 
 
 #: As start_kernel() prints it; the log may have a level and a time before.
-_SAID_CMDLINE = re.compile(r"^(?:<\d+>)?(?:\[[^]\n]*\] ?)*Kernel command line: (.*)$", re.MULTILINE)
+_SAID_CMDLINE = r"(?m)^(?:<\d+>)?(?:\[[^]\n]*\] ?)*Kernel command line: (.*)$"
 
 
 def _cmdline(parts: Mapping[str, str]) -> str | None:
@@ -75,7 +75,7 @@ def _cmdline(parts: Mapping[str, str]) -> str | None:
     given = _present(parts, "/proc/cmdline")
     if given is not None:
         return given
-    said = _SAID_CMDLINE.search(parts.get("dmesg", ""))
+    said = re.search(_SAID_CMDLINE, parts.get("dmesg", ""))
     return said[1].strip() if said is not None else None
 
 

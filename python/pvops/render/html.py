@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from html import escape
 
 import pvops._core as _core
 from pvops.render.terminal import printable
@@ -90,6 +89,8 @@ def _today() -> str:
 
 def text(value: object) -> str:
     """Text in a page: nothing in it is markup, and what does not print is shown as an escape."""
+    from html import escape  # with its table of all entities, which no text for a terminal needs
+
     return escape(printable(str(value)), quote=True)
 
 
