@@ -91,30 +91,37 @@ impl Packed {
             };
             (matched..).zip(text).all(same).then_some((matched + text.len()).min(wanted.len() + 1))
         };
-        let table = |prefix: &&str| {
-            let row = |matched| texts().map(|text| behind(matched, prefix.as_bytes(), text)).collect();
-            (0..=prefix.len()).map(row).collect()
+        let row = |matched, prefix: &str| {
+            let mut row = [OTHER; 256];
+            for (after, text) in row.iter_mut().zip(texts()) {
+                *after = behind(matched, prefix.as_bytes(), text).and_then(|n| u16::try_from(n).ok()).unwrap_or(OTHER);
+            }
+            row
         };
-        let tables: Vec<Vec<Vec<_>>> = prefixes.iter().map(table).collect();
-        let first = (0..self.expansion.tokens.len()).map(|token| tables.iter().any(|table| table[0][token].is_some()));
-        Beginning { first: first.collect(), tables }
+        let table = |prefix: &&str| (0..=prefix.len()).map(|matched| row(matched, prefix)).collect();
+        // No name begins with more than a name has.
+        let tables: Vec<Vec<_>> = prefixes.iter().filter(|prefix| prefix.len() < MAX_NAME).map(table).collect();
+        let first = std::array::from_fn(|token| tables.iter().any(|table| table[0][token] != OTHER));
+        Beginning { first, tables }
     }
 
     /// Whether the name of a symbol begins with one of some prefixes.
     pub(super) fn begins(&self, symbol: &Entry, with: &Beginning) -> bool {
         // The first token tells of most.
-        with.first[usize::from(symbol.first)]
-            && with.tables.iter().any(|table| {
-                let mut matched = 0;
-                for &token in self.tokens(symbol) {
-                    match table[matched][usize::from(token)] {
-                        Some(all) if all == table.len() => return true,
-                        Some(more) => matched = more,
-                        None => return false,
-                    }
+        if !with.first[usize::from(symbol.first)] {
+            return false;
+        }
+        let tokens = self.tokens(symbol);
+        with.tables.iter().any(|table| {
+            let mut matched = 0;
+            for &token in tokens {
+                matched = usize::from(table[matched][usize::from(token)]);
+                if matched >= table.len() {
+                    return matched == table.len();
                 }
-                false
-            })
+            }
+            false
+        })
     }
 
     /// Whether a symbol has this name.
@@ -143,11 +150,14 @@ pub(super) fn length_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 /// How names begin that are looked for.
 pub(super) struct Beginning {
     /// For each beginning: how many characters of it and of the type before it are there behind a token, by how many there
-    /// were before it; none where they are others.
-    tables: Vec<Vec<Vec<Option<usize>>>>,
+    /// were before it; [`OTHER`] where they are others. One row for each character, and behind the last all are there.
+    tables: Vec<Vec<[u16; 256]>>,
     /// Whether one may begin with a token.
-    first: Vec<bool>,
+    first: [bool; 256],
 }
+
+/// No name is so long.
+const OTHER: u16 = u16::MAX;
 
 /// The hash of a name: 32 bits that depend on every byte of it.
 pub(super) fn hash(name: &[u8]) -> u32 {
