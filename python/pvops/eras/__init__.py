@@ -17,6 +17,8 @@ from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pvops.eras.definition import Era
 
 
@@ -112,12 +114,14 @@ def eras() -> tuple[str, ...]:
 
 def era(name: str) -> Era:
     """The era of this name, or of an alias (``seed`` is 2.6.24-rc1); `OpsError` if there is none."""
+    import copyreg
     from importlib import import_module
 
     wanted = _ALIASES.get(name, name)
     for listed in ERAS:
         if listed.name == wanted:
             found: Era = import_module(f"pvops.eras.{listed.module}").ERA
+            copyreg.pickle(type(found), _reduced)
             return found
     from pvops.errors import nearest
 
@@ -125,6 +129,13 @@ def era(name: str) -> Era:
     covers = None if version is None or version[: len(NEWEST)] > NEWEST else of_version(version)
     hint = f" (did you mean {covers}, which {name} is of?)" if covers else nearest(name, (*eras(), *_ALIASES))
     raise OpsError(f"no era {name}{hint or '; there are ' + ', '.join(eras())}")
+
+
+def _reduced(of: Era) -> tuple[Callable[..., Era], tuple[object, ...]]:
+    """The package's own cross to other processes by name: pickle does not know what they declare."""
+    if of.name in eras() and era(of.name) is of:
+        return era, (of.name,)
+    return type(of), tuple(of)
 
 
 def doc(of: Era, op: str) -> str:

@@ -79,14 +79,6 @@ class Era(NamedTuple):
     unknown_symbol: str = ""
     release: str = ""
 
-    def __reduce__(self) -> tuple[object, ...]:
-        from pvops.eras import era, eras
-
-        # The package's own cross to other processes by name: they are modules.
-        if self.name in eras() and era(self.name) is self:
-            return era, (self.name,)
-        return type(self), tuple(self)
-
     def then(self, name: str, source: str, *, began: Iterable[str] = (), ended: Iterable[str] = ()) -> Era:
         """The next era, as far as it is like this one; what differs is said by ``_replace`` on top.
 
