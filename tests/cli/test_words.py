@@ -9,7 +9,7 @@ import pytest
 
 from cli.run import pvops
 from pvops.cli import main
-from pvops.cli.grammar import whole
+from pvops.cli.grammar import COMMANDS, overview, whole
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,12 @@ def test_help_fits_a_terminal_of_80_columns_and_has_an_example(monkeypatch: pyte
 def test_help_says_nothing_that_nobody_wrote() -> None:
     assert "None" not in pvops("--help").stdout.decode()
     assert "None" not in pvops("lock", "--help").stdout.decode()
+
+
+def test_the_overview_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = overview().splitlines()
+    assert not [line for line in lines if len(line) > 80]
+    assert [line for line in lines if line.startswith("  pvops ")] == [
+        f"  {example}" for _, example in COMMANDS.values()
+    ]

@@ -6,12 +6,12 @@ import argparse
 from importlib import import_module
 
 from pvops.cli.grammar.commands import COMMANDS
-from pvops.cli.grammar.common import Commands, Formatter, Parser
+from pvops.cli.grammar.common import Commands, Formatter, Parser, columns
 from pvops.errors import nearest
 
 __all__ = ["COMMANDS", "overview", "parse", "whole"]
 
-_ABOUT = "What Linux's paravirt patching does to kernel text, reproduced offline, byte for byte."
+_ABOUT = "What Linux's paravirt patching does to kernel text, offline, byte for byte."
 
 # The command speaks English only. Left to itself argparse asks for a translation of each of its headings: it loads
 # `locale` and looks for catalogues on disk, which takes as long as all else it does.
@@ -63,9 +63,11 @@ def _top() -> tuple[argparse.ArgumentParser, Commands]:
 
 
 def overview() -> str:
-    """What `pvops` alone says: an example a command."""
+    """What `pvops` alone says: an example a command; what it does beside it, or below it."""
     width = max(len(example) for _, example in COMMANDS.values())
     lines = [f"  {example.ljust(width)}  {what}" for what, example in COMMANDS.values()]
+    if max(map(len, lines)) > columns(elsewhere=1000):
+        lines = [line for what, example in COMMANDS.values() for line in (f"  {example}", f"      {what}")]
     return "\n".join([_ABOUT, "", *lines, "", "pvops COMMAND --help says more."])
 
 

@@ -80,7 +80,7 @@ class Formatter(argparse.HelpFormatter):
     """Help as wide as the terminal; text of several lines, such as examples, stays as it is."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=_width())
+        super().__init__(prog, max_help_position=30, width=columns() - 2)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n" in text:
@@ -88,15 +88,18 @@ class Formatter(argparse.HelpFormatter):
         return super()._fill_text(text, width, indent)
 
 
-def _width() -> int:
-    """Columns to fill. argparse would ask shutil, which loads every compressor first."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns) > 0:
-        return max(int(columns) - 2, 40)
+def columns(elsewhere: int = 100) -> int:
+    """Columns of the terminal that standard output is; where it is none, as many as are given.
+
+    argparse would ask shutil, which loads every compressor first.
+    """
+    given = os.environ.get("COLUMNS", "")
+    if given.isdigit() and int(given) > 0:
+        return max(int(given), 42)
     try:
-        return max(os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns - 2, 40)
+        return max(os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns, 42)
     except (OSError, ValueError):
-        return 98
+        return elsewhere
 
 
 def command(commands: Commands, name: str, description: str) -> argparse.ArgumentParser:
