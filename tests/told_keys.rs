@@ -24,6 +24,9 @@ const STATE: u64 = DATA;
 const ACCOUNTING: [u64; 2] = [DATA + 0x10, DATA + 0x20];
 const PERF: [u64; 2] = [DATA + 0x30, DATA + 0x40];
 const ZEROING: [u64; 3] = [DATA + 0x50, DATA + 0x60, DATA + 0x68];
+/// A key whose variable was freed.
+const POISONING: u64 = DATA + 0x80;
+const FREED: u64 = DATA + 0x2000;
 /// A subsystem, its two keys, and the default hierarchy.
 const SUBSYSTEM: u64 = DATA + 0x100;
 const ON_DEFAULT: u64 = DATA + 0x140;
@@ -66,7 +69,8 @@ fn image() -> Image {
         .section(".text", TEXT, flags::TEXT, &noise(1, 0x1000))
         .section(".rodata", RODATA, flags::RODATA, &rodata())
         .section(".BTF", RODATA + 0x1000, flags::RODATA, &btf())
-        .nobits(".data", DATA, flags::DATA, 0x1000);
+        .nobits(".data", DATA, flags::DATA, 0x1000)
+        .section(".init.data", FREED, flags::DATA, &[1; 8]);
     for (name, at) in [
         ("system_state", STATE),
         ("delayacct_key", ACCOUNTING[0]),
@@ -76,6 +80,8 @@ fn image() -> Image {
         ("init_on_alloc", ZEROING[0]),
         ("_init_on_alloc_enabled_early", ZEROING[1]),
         ("_page_poisoning_enabled_early", ZEROING[2]),
+        ("_debug_pagealloc_enabled", POISONING),
+        ("_debug_pagealloc_enabled_early", FREED),
         ("memory_cgrp_subsys", SUBSYSTEM),
         ("memory_cgrp_subsys_on_dfl_key", ON_DEFAULT),
         ("memory_cgrp_subsys_enabled_key", ENABLED),
@@ -94,8 +100,9 @@ struct Machine(Vec<u8>, Vec<u8>);
 
 impl Reader for Machine {
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result<bool> {
-        let stretches: [(u64, &[u8]); 4] =
-            [(TEXT, &noise(1, 0x1000)), (RODATA, &rodata()), (DATA, &self.0), (HEAP, &self.1)];
+        let (text, rodata) = (noise(1, 0x1000), rodata());
+        let stretches: [(u64, &[u8]); 5] =
+            [(TEXT, &text), (RODATA, &rodata), (DATA, &self.0), (FREED, &[1; 8]), (HEAP, &self.1)];
         Ok(read_from(&stretches, address, buffer))
     }
 }
@@ -129,7 +136,8 @@ fn wrong(changes: &[(u64, u64)], on: &[u64]) -> Vec<(&'static str, u64, u64)> {
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
     let programs = (PROGRAM_KEYS..).step_by(16).take(3);
     let hooks = (HOOK_KEYS..).step_by(16).take(13 * 5);
-    let keys = [ACCOUNTING[0], PERF[0], ZEROING[0], ON_DEFAULT, ENABLED].into_iter().chain(programs).chain(hooks);
+    let keys =
+        [ACCOUNTING[0], PERF[0], ZEROING[0], POISONING, ON_DEFAULT, ENABLED].into_iter().chain(programs).chain(hooks);
     let vote =
         |key| Vote { about: Unknown::Key(key), value: on.contains(&key).into(), votes: 1, against: 0, known: false };
     report.votes = keys.map(vote).collect();

@@ -52,6 +52,12 @@ impl<'a> Words<'a> {
         self.image.read_word(address)
     }
 
+    /// Whether data of the image are at an address that stay: what is freed after boot says nothing.
+    pub fn stays(&self, address: u64) -> bool {
+        let section = self.image.section_at(address);
+        section.is_some_and(|section| !section.name.starts_with(".init") && section.name != ".text")
+    }
+
     /// How many bytes a pointer has.
     pub fn width(&self) -> usize {
         self.image.bits().word()

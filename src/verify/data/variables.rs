@@ -180,7 +180,7 @@ impl Hearing<'_> {
                 (self.symbols.address_of(symbol).zip(self.offset(of, member)).map(|(at, offset)| at + offset), width)
             }
         };
-        let Some(address) = address else { return Ok(None) };
+        let Some(address) = address.filter(|&address| self.words.stays(address)) else { return Ok(None) };
         let mut bytes = [0; 8];
         let there = self.words.bytes(address, &mut bytes[..width.min(self.words.width())])?;
         Ok(there.then(|| (address, u64::from_le_bytes(bytes))))

@@ -114,12 +114,6 @@ fn outside(report: &Report, key: u64) -> Option<u64> {
 }
 
 impl Hearing<'_> {
-    /// Whether there are data of the image here that stay: what is freed after boot says nothing.
-    fn stays(&self, address: u64) -> bool {
-        let section = self.image.section_at(address);
-        section.is_some_and(|section| !section.name.starts_with(".init") && section.name != ".text")
-    }
-
     fn say(&mut self, kind: usize, address: u64, which: u64, expected: u64, found: u64) {
         self.counts[kind] += 1;
         if expected != found {
@@ -130,7 +124,7 @@ impl Hearing<'_> {
     /// `static_key.enabled`, an `atomic_t` at its beginning: how many want it on; -1 while static_key_slow_inc() has its
     /// sites written (kernel/jump_label.c), and nothing else below 0.
     fn key(&mut self, key: u64, on: bool) -> Result<()> {
-        if self.stays(key)
+        if self.words.stays(key)
             && let Some(enabled) = self.words.int(key)?.filter(|&enabled| enabled != -1)
         {
             let found = if enabled < 0 { i64::from(enabled) as u64 } else { u64::from(enabled > 0) };
@@ -141,7 +135,7 @@ impl Hearing<'_> {
 
     /// A pointer to a function: `static_call_key.func` is the key's first member.
     fn pointer(&mut self, kind: usize, address: u64, function: u64) -> Result<()> {
-        if self.stays(address)
+        if self.words.stays(address)
             && let Some(found) = self.words.pointer(address)?
         {
             self.say(kind, address, address, function, found);
@@ -176,7 +170,7 @@ impl Hearing<'_> {
     fn patched(&mut self) -> Result<()> {
         let symbols = self.image.symbols()?;
         let address = symbols.and_then(|symbols| symbols.address_of("alternatives_patched"));
-        if let Some(address) = address.filter(|&address| self.stays(address))
+        if let Some(address) = address.filter(|&address| self.words.stays(address))
             && let Some(found) = self.words.int(address)?
         {
             self.say(5, address, address, 1, u64::from(found != 0));
