@@ -28,6 +28,9 @@ JOBS: Mapping[str, str] = {
     "group the sites and count them": "kernel.sites.of_table('alternatives').counts()",
     "write all rows as JSON": "for piece in kernel.sites.columns.written('json'): pass",
     "plan a boot and apply it": "kernel.plan('kvm').apply()",
+    "plan what touches a function, and what may be otherwise": (
+        "kernel.plan('kvm', places=kernel.places('made_7')).undetermined_bytes"
+    ),
     "judge memory": "kernel.verify(changed)",
     "judge the same memory again": "kernel.verify(text)",
 }
