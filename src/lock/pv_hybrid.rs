@@ -36,8 +36,8 @@ const STEP: u32 = 2;
 /// head: who is first in the queue, and whether it starves, changes while the lock is held. Nor could the slot alone, which
 /// other locks share, nor a flag in the word that is stored to: a plain store would lose it, and a locked instruction
 /// costs more than the load. That is not to be measured where the line is at hand: `pv-ticket` takes 2.09 ns for an
-/// acquisition and a release when it loads its head for it, and 2.10 ns when it has kept its ticket (AMD EPYC, medians of
-/// 60,000 rounds in turn; `cargo bench --features peers --bench lock` has both).
+/// acquisition and a release when it loads its head for it, and 2.10 ns when it has kept its ticket (AMD EPYC, medians of five runs of
+/// 20,000 rounds in turn; `cargo bench --features peers --bench lock` has both).
 ///
 /// No memory of the lock is touched after the releasing store. Whoever leaves the queue before its turn leaves its ticket,
 /// and if it was the head, the wish to be handed the lock: the release that would hand it over passes on. `fork` as for
