@@ -503,8 +503,8 @@ class PassRules:
     * __static_call_transform(): static_zero (call, data16, cs), static_short_ret (one byte is written), static_warn,
       static_unlock, static_again (since 6.5), static_checked (the kernel stops at what is no static call);
     * alternatives_smp_unlock(): unlocked (a byte in hex), unlock_looks, unlock_remembers;
-    * endbr_poison (four bytes in hex), jump_label_nops (jump_label_init() rewrites nops), seals_hashes (poison_cfi(),
-      since 6.5), count_alternatives.
+    * endbr_poison (four bytes in hex), jump_label_nops (jump_label_init() rewrites nops), ftrace_nopl (up to 2.6.36),
+      seals_hashes (poison_cfi(), since 6.5), count_alternatives.
     """
 
     def __new__(cls, base: str, **choices: object) -> PassRules: ...

@@ -140,6 +140,7 @@ impl Rules {
         visit.choice("unlock_remembers", &mut self.smp_locks.remembers);
         visit.choice("endbr_poison", &mut self.endbr_poison);
         visit.choice("jump_label_nops", &mut self.jump_label_nops);
+        visit.choice("ftrace_nopl", &mut self.ftrace_nopl);
         visit.choice("seals_hashes", &mut self.seals_hashes);
         visit.choice("kcfi_udb", &mut self.kcfi_udb);
         visit.choice("count_alternatives", &mut self.count_alternatives);

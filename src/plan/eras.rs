@@ -4,8 +4,10 @@ use super::rules::{
     Alternatives, Fill, Nops, Order, Relocate, Retpolines, Rules, SameSite, SmpLocks, Stage, StaticCalls, Untaken, Zero,
 };
 use crate::error::{Error, Result};
+use crate::insn::{NopTable, P6_NOPS};
 
-const OF_2007: Order = Order::of(&[Stage::Alternatives, Stage::SmpLocks, Stage::Paravirt]);
+/// start_kernel(): ftrace_init() follows check_bugs(), where alternatives are applied.
+const OF_2007: Order = Order::of(&[Stage::Alternatives, Stage::SmpLocks, Stage::Paravirt, Stage::Ftrace]);
 
 const OF_5_10: Order = Order::of(&[
     Stage::Unlisted,
@@ -109,6 +111,7 @@ const V2_6_24: Rules = Rules {
     smp_locks: SmpLocks { unlocked: 0x90, looks: false, remembers: false },
     endbr_poison: *b"\x66\x0f\x1f\x00",
     jump_label_nops: false,
+    ftrace_nopl: true,
     seals_hashes: false,
     kcfi_udb: false,
     count_alternatives: false,
@@ -137,6 +140,7 @@ const V5_10_0: Rules = Rules {
     },
     smp_locks: SmpLocks { unlocked: 0x3e, looks: true, remembers: true },
     jump_label_nops: true,
+    ftrace_nopl: false,
     ..V2_6_33
 };
 
@@ -153,6 +157,7 @@ const V3_0: Rules = Rules {
     order: OF_5_10,
     smp_locks: SmpLocks { unlocked: 0x3e, looks: true, remembers: true },
     jump_label_nops: true,
+    ftrace_nopl: false,
     ..V2_6_34
 };
 
@@ -251,6 +256,11 @@ pub static ERAS: [Rules; 18] = [
 ];
 
 impl Rules {
+    /// What calls of the tracer become.
+    pub(crate) fn ftrace_nop(&self, of_cpu: &NopTable) -> [u8; 5] {
+        if self.ftrace_nopl { P6_NOPS.atomic5 } else { of_cpu.atomic5 }
+    }
+
     /// The rules of this era.
     pub fn by_name(era: &str) -> Result<&'static Rules> {
         ERAS.iter().find(|rules| rules.era == era).ok_or_else(|| {

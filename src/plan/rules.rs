@@ -207,6 +207,9 @@ pub struct Rules {
     pub endbr_poison: [u8; 4],
     /// `jump_label_init()` rewrites nops that are not this CPU's.
     pub jump_label_nops: bool,
+    /// Calls of the tracer become `nopl`, the first nop that `ftrace_dyn_arch_init()` finds to run, whatever the CPU's others
+    /// are (up to 2.6.36; 2.6.37 asks once for it and for jump labels, f49aa448561f).
+    pub ftrace_nopl: bool,
     /// Functions that nothing calls indirectly accept no caller (`poison_cfi()`, 9831c6253ace), and with FineIBT the
     /// `endbr` behind a preamble goes (`cfi_rewrite_endbr()`, 04505bbbbb15): both since 6.5.
     pub seals_hashes: bool,

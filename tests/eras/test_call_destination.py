@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+import pvops
+from pvops import sample
 from pvops.eras import era, v2_6_24
 from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.template import PatchTemplate
@@ -85,3 +87,16 @@ def test_x86_64_without_32_bit_programs_has_no_way_back_to_them() -> None:
     assert pointers["pv_cpu_ops.irq_enable_sysexit"] is None
     assert pointers["pv_cpu_ops.usergs_sysret32"] is None
     assert pointers["pv_cpu_ops.usergs_sysret64"] == "native_usergs_sysret64"
+
+
+@pytest.mark.parametrize("era", ["2.6.27", "2.6.32-el6", "2.6.33", "2.6.38", "3.10", "4.10", "4.18"])
+def test_an_image_without_pv_spinlocks_has_no_variable_of_their_ops(era: str) -> None:
+    """pv_lock_ops is in the template always; paravirt-spinlocks.c, which has the variable, is built for its option."""
+    ops = [op for op in sample.native_ops(era, 64) if not op.name.startswith("pv_lock_ops.")]
+    kernel = pvops.open(sample.build(era, 64, ops=ops).elf)
+    assert kernel.address_of("pv_lock_ops") is None
+    assert kernel.address_of("pv_mmu_ops") is not None
+    assert kernel.ops.era is not None
+    assert kernel.ops.config is not None
+    assert "PARAVIRT_SPINLOCKS" not in kernel.ops.config.symbols
+    assert [op for op in kernel.ops.names if not op.startswith("pv_lock_ops.")] == [op.name for op in ops]

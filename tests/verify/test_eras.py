@@ -142,3 +142,22 @@ def test_an_option_leaves_calls_of_ops_as_they_are_where_the_kernel_has_it(optio
     report = kernel.verify(text)
     assert report
     assert kernel.plan(machine=pvops.Machine.from_dict(report.machine)).apply() == text
+
+
+@pytest.mark.parametrize(
+    ("era", "bits"), [(era, bits) for era, bits in SHAPES if era in ("2.6.30", "2.6.33", "2.6.34")]
+)
+def test_calls_of_the_tracer_become_nopl_on_every_cpu_up_to_2_6_36(era: str, bits: int) -> None:
+    """``ftrace_dyn_arch_init()`` takes the first nop that runs; an AMD CPU's other nops are K8's."""
+    kernel = opened(era, bits)
+    start = next(address for name, address, _, _ in kernel.image.sections() if name == ".text")
+    sites = [row[1] for row in kernel.tables.rows("mcount")]
+    assert sites
+    for machine in MACHINES:
+        text = bytes(kernel.plan("native", machine=machine).apply())
+        assert {text[site - start : site - start + 5] for site in sites} == {bytes.fromhex("0f1f440000")}
+        assert kernel.verify(text).explained["mcount"] == sum(
+            before != after
+            for site in sites
+            for before, after in zip(kernel.image.read(site, 5) or b"", text[site - start :], strict=False)
+        )

@@ -166,8 +166,13 @@ class KernelOps:
                     yield era, config, template
 
     def _has_structures_of(self, era: Era, config: Config) -> bool:
-        """Whether a configuration has the image's structures: much sooner told than its table is made."""
-        return self._structures.keys() == {s.__name__ for s in era.structs if config.holds(s.config)}
+        """Whether a configuration has the image's structures: much sooner told than its table is made.
+
+        One that is in the template always and called under a condition (pv_lock_ops) need be no variable without it.
+        """
+        held = [s for s in era.structs if config.holds(s.config)]
+        called = {s.__name__ for s in held if config.holds(s.called)}
+        return called <= self._structures.keys() <= {s.__name__ for s in held}
 
     def _calls_otherwise(self, template: Template) -> bool:
         """Whether sites call what a configuration does not (locks without PARAVIRT_SPINLOCKS), or the opposite."""

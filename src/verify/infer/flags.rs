@@ -23,6 +23,9 @@ impl Inference<'_, '_, '_> {
         let map = self.map;
         let mut tally = Tally::new();
         for pass in [Pass::Mcount, Pass::JumpLabels, Pass::Paravirt, Pass::Alternatives] {
+            if pass == Pass::Mcount && map.rules.ftrace_nopl {
+                continue; // of all CPUs
+            }
             for cluster in map.group(pass) {
                 let Some(found) = cluster.found(self.view) else { continue };
                 // Rows that were not taken leave what the compiler made; labels are all written at boot.
