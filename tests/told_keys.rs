@@ -36,9 +36,9 @@ const HIERARCHY: u64 = DATA + 0x200;
 const GROUP: u64 = HIERARCHY + 0x10;
 const BELOW: u64 = HEAP + 0x100;
 const PROGRAM_KEYS: u64 = DATA + 0x400;
-/// Keys of hooks, the list of namespaces, one on the heap, and its list of two hooks.
+/// Keys of hooks, as many as since 6.1, the list of namespaces, one on the heap, and its list of two hooks.
 const HOOK_KEYS: u64 = DATA + 0x500;
-const NAMESPACES: u64 = DATA + 0xa00;
+const NAMESPACES: u64 = HOOK_KEYS + 11 * 5 * 16;
 const NAMESPACE: u64 = HEAP + 0x400;
 const HOOKS: u64 = HEAP + 0x600;
 const TAKEN_OUT: u64 = TEXT + 0x100;
@@ -135,7 +135,7 @@ fn wrong(changes: &[(u64, u64)], on: &[u64]) -> Vec<(&'static str, u64, u64)> {
     let made = made();
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
     let programs = (PROGRAM_KEYS..).step_by(16).take(3);
-    let hooks = (HOOK_KEYS..).step_by(16).take(13 * 5);
+    let hooks = (HOOK_KEYS..).step_by(16).take(11 * 5);
     let keys =
         [ACCOUNTING[0], PERF[0], ZEROING[0], POISONING, ON_DEFAULT, ENABLED].into_iter().chain(programs).chain(hooks);
     let vote =

@@ -21,9 +21,9 @@ const MAX_HOOKS: u64 = 2048;
 /// Members of `struct netns_nf`, the protocol and how many hooks there are: `NFPROTO_IPV4`, `ARP`, `BRIDGE`, `IPV6`.
 const PROTOCOLS: [(&str, u64, u64); 4] =
     [("nf.hooks_ipv4", 2, 5), ("nf.hooks_arp", 3, 3), ("nf.hooks_bridge", 7, 5), ("nf.hooks_ipv6", 10, 5)];
-/// `NFPROTO_NUMPROTO`, and what `NF_MAX_HOOKS` was: up to 4.2 and later.
-const PROTOCOL_COUNT: u64 = 13;
-const HOOKS_EACH: [u64; 2] = [8, 5];
+/// `NFPROTO_NUMPROTO` at the least, which is 11 without DECnet (since 6.1, 1202cdd66531), and `NF_MAX_HOOKS`: up to 4.2 and
+/// later.
+const ARRAYS: [(u64, u64); 2] = [(13, 8), (11, 5)];
 /// What stands in a list for a hook that was taken out.
 const TAKEN_OUT: &str = "accept_all";
 const NETFILTER: &str = "nf_hooks_needed";
@@ -94,11 +94,11 @@ impl<'h> Hearing<'h> {
         ) else {
             return Ok(());
         };
-        let inside = |each: &&u64| {
-            let last = keys.wrapping_add((PROTOCOL_COUNT * **each - 1) * size);
+        let inside = |&&(protocols, each): &&(u64, u64)| {
+            let last = keys.wrapping_add((protocols * each - 1) * size);
             self.symbols.at(last).is_some_and(|(name, _)| name == NETFILTER)
         };
-        let Some(&each) = HOOKS_EACH.iter().find(inside) else { return Ok(()) };
+        let Some(&(_, each)) = ARRAYS.iter().find(inside) else { return Ok(()) };
         let taken_out = named(TAKEN_OUT).map(|function| lists.run_time(function));
         let mut needed = std::collections::BTreeSet::new();
         for namespace in lists.linked(lists.run_time(namespaces), link)? {
