@@ -8,7 +8,9 @@ import pytest
 
 from image import small
 from pvops.assembler.elf import ALLOC, EXECUTE, ElfSection
+from pvops.decide.answers import unknown_vendor
 from pvops.image.built import Built
+from pvops.machine.machine import Machine
 
 INIT = small.TEXT + 0x60_0000
 MODE, UPDATE = small.DATA + 8, small.TEXT + 0x20
@@ -52,3 +54,21 @@ def test_what_does_not_set_the_mode_says_nothing() -> None:
     assert built(b"\x90\x90\x31\xff\xe8....").preemption is None, "no branch"
     assert built(b"\x74\x0a\x31\xff\xe8....").preemption is None, "the other branch"
     assert Built(small.kernel(b"\x90" * 16)).preemption is None
+
+
+@pytest.mark.parametrize("idents", [["GenuineIntel", "AuthenticAMD"], ["AuthenticAMD"], []])
+def test_whose_cpus_an_image_has_code_for(idents: list[str]) -> None:
+    """A firmware's kernel may be built for AMD's alone; one that does not say may be for all."""
+    devices, strings = small.TEXT + 0x70_0000, small.TEXT + 0x70_0800
+    texts = b"".join(text.encode().ljust(16, b"\0") for text in ("any", *idents)) + bytes(16)
+    rows = b"".join(struct.pack("<4Q", strings, strings + 16 + 16 * n, 0, 0) for n in range(len(idents)))
+    pointers = struct.pack(f"<{len(idents)}Q", *(devices + 32 * n for n in range(len(idents))))
+    more = [ElfSection(".devices", devices, rows or bytes(8), ALLOC), ElfSection(".strings", strings, texts, ALLOC)]
+    if idents:
+        more.append(ElfSection(".x86_cpu_dev.init", small.TEXT + 0x70_0400, pointers, ALLOC))
+    told = Built(small.kernel(b"\x90" * 64, more=more))
+    assert told.vendors == set(idents)
+    intel = Machine(vendor="GenuineIntel")
+    assert unknown_vendor(intel, told) == (idents == ["AuthenticAMD"])
+    assert not unknown_vendor(Machine(vendor="AuthenticAMD"), told)
+    assert unknown_vendor(Machine(vendor="GenuineIntel", dmesg="CPU: vendor_id 'x' unknown, using generic init."), None)

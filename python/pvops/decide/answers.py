@@ -49,12 +49,14 @@ _VENDORS = {
 }
 
 
-def unknown_vendor(machine: Machine) -> bool:
-    """Whether the kernel is built without code for the CPU's vendor (CONFIG_PROCESSOR_SELECT), as its log says.
+def unknown_vendor(machine: Machine, built: Built | None) -> bool:
+    """Whether the kernel is built without code for the CPU's vendor (CONFIG_PROCESSOR_SELECT), by its log or image.
 
     get_cpu_vendor(), arch/x86/kernel/cpu/common.c: init_intel(), init_amd() and the like do not run.
     """
-    return "unknown, using generic init" in machine.dmesg
+    if "unknown, using generic init" in machine.dmesg:
+        return True
+    return bool(machine.vendor and built is not None and built.vendors and machine.vendor.strip() not in built.vendors)
 
 
 class Facts:
@@ -82,7 +84,7 @@ class Facts:
     def vendor(self) -> str | None:
         """``intel``, ``amd``, ``hygon``, ``centaur``, ``zhaoxin`` …; None where the machine does not say."""
         name = self.machine.vendor
-        if unknown_vendor(self.machine):
+        if unknown_vendor(self.machine, self.built):
             return "unknown"
         return None if name is None else _VENDORS.get(name, _VENDORS.get(name.strip(), "unknown"))
 

@@ -319,6 +319,7 @@ def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoi
     from pvops import eras
     from pvops.decide.answers import unknown_vendor
     from pvops.eras import nops
+    from pvops.image.built import Built
 
     tables = kernel.image.nop_tables()
     policy = eras.era(rules.era).nops.of_release(eras.version_of(kernel.release), tables or ("p6",))
@@ -327,7 +328,7 @@ def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoi
     if machine is None or machine.vendor is None:
         return policy.assumed[kernel.bits]
     vendors = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "hygon"}
-    vendor = "unknown" if unknown_vendor(machine) else vendors.get(machine.vendor, machine.vendor)
+    vendor = "unknown" if unknown_vendor(machine, Built(kernel)) else vendors.get(machine.vendor, machine.vendor)
     family, model = machine.family or 0, machine.model or 0
     features = nops.features_of(vendor, family) | frozenset(machine.flags or ())
     return policy.choose(kernel.bits, nops.Cpu(vendor, family, model, features))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
+from pvops.image.uses import string_at
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.image.view import KernelView
 
 #: ``preempt_dynamic_none`` and those behind it (kernel/sched/core.c).
 _MODES = ("none", "voluntary", "full", "lazy")
+#: No kernel has code for CPUs of more vendors.
+_MOST_VENDORS = 32
 #: What switches to a mode: the first has the lock that the second takes (6.3 and later).
 _SWITCHES = ("sched_dynamic_update", "__sched_dynamic_update")
 #: ``je`` and ``jne``, short and near: the opcode → whether it jumps where what was compared is equal.
@@ -61,6 +65,22 @@ class Built:
         if not self._kernel.image.symbol_count():
             return None
         return self._kernel.address_of("xen_start_kernel") is not None
+
+    @cached_property
+    def vendors(self) -> frozenset[str]:
+        """Whose CPUs it has code for (CONFIG_PROCESSOR_SELECT), as /proc/cpuinfo names them; none where it is silent.
+
+        ``.x86_cpu_dev.init`` has pointers to ``struct cpu_dev {c_vendor; c_ident[2]; ...}`` (10a434fcb23a, 2.6.28).
+        """
+        word = self._kernel.word
+        place = next((s[1:3] for s in self._kernel.image.sections() if s[0] == ".x86_cpu_dev.init"), (0, 0))
+        found = set()
+        for at in range(place[0], place[0] + min(place[1], _MOST_VENDORS * word), word):
+            device = self._kernel.read_word(at) or 0
+            for index in (1, 2) if device else ():
+                ident = string_at(self._kernel, self._kernel.read_word(device + index * word), 16, 13)
+                found.add(ident.decode("ascii", "replace").strip())
+        return frozenset(found - {""})
 
     def fills(self, kind: str) -> bool | None:
         """CONFIG_INIT_ON_ALLOC_DEFAULT_ON or _FREE_: what the key ``init_on_alloc`` or ``init_on_free`` is built with;
