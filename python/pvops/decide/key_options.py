@@ -45,6 +45,12 @@ def _heap(kind: str) -> Rule:
     return rule
 
 
+def _copies_freely(query: KeyQuery) -> Answer | None:
+    given = query.facts.option("hardened_usercopy")
+    checks = truth(given)
+    return None if checks is None else Answer(not checks, f"hardened_usercopy={given} on the command line")
+
+
 def _checks_pages(query: KeyQuery) -> Answer | None:
     for name in ("page_poison", "debug_pagealloc"):
         on, source = _option(query.facts, name)
@@ -141,6 +147,8 @@ _CONTROLLERS = (
 RULES: Mapping[str, Entry] = {
     "init_on_alloc": Entry(_heap("alloc"), "mm/page_alloc.c: init_mem_debugging_and_hardening()"),
     "init_on_free": Entry(_heap("free"), "mm/page_alloc.c: init_mem_debugging_and_hardening()"),
+    "bypass_usercopy_checks": Entry(_copies_freely, "mm/usercopy.c: set_hardened_usercopy() (as in 6.12)"),
+    "validate_usercopy_range": switched("hardened_usercopy", "mm/usercopy.c: set_hardened_usercopy() (as in 7.2)"),
     "check_pages_enabled": Entry(_checks_pages, _HARDENING),
     "_page_poisoning_enabled": switched("page_poison", _HARDENING),
     "want_page_poisoning": switched("page_poison", "mm/page_poison.c: early_page_poison_param()"),
