@@ -47,12 +47,12 @@ pub(crate) fn whole(code: &Code<'_>, table: &str, bytes: &[u8], stride: usize) -
 }
 
 /// The longest run of rows that make sense, over all data: what a table is found by where no symbol names it. Rows begin
-/// at multiples of 4 bytes. A run shorter than `least` is no table.
+/// at multiples of 4 bytes; `is_table` tells of a run, which is mostly short, whether it may be one.
 pub(crate) fn longest_run<T>(
     code: &Code<'_>,
     stride: usize,
-    least: usize,
     mut parse: impl FnMut(u64, &[u8], &[T]) -> Option<T>,
+    is_table: impl Fn(&[T]) -> bool,
 ) -> Option<(u64, Vec<T>)> {
     let image = code.image();
     let mut longest: Option<(u64, Vec<T>)> = None;
@@ -68,7 +68,7 @@ pub(crate) fn longest_run<T>(
                 run.push(row);
                 at += stride;
             }
-            if run.len() >= least && longest.as_ref().is_none_or(|(_, rows)| run.len() > rows.len()) {
+            if longest.as_ref().is_none_or(|(_, rows)| run.len() > rows.len()) && is_table(&run) {
                 longest = Some((section.address + start as u64, run));
             }
             at = if at == start { at + 4 } else { at };

@@ -188,13 +188,11 @@ fn find(code: &Code<'_>) -> Option<Found> {
     let mut longest: Option<Found> = None;
     for layout in Layout::ALL {
         let row = |place, record: &[u8], _: &[JumpLabel]| parse(code, layout, place, record);
-        let initial = |place, record: &[u8], _: &[JumpLabel]| {
-            let label = parse(code, layout, place, record)?;
-            code.from(label.address)?.starts_with(&INITIAL).then_some(label)
+        let initial = |label: &JumpLabel| code.from(label.address).is_some_and(|site| site.starts_with(&INITIAL));
+        let is_table = |labels: &[JumpLabel]| {
+            labels.len() >= LEAST_RUN || labels.len() >= LEAST_INITIAL_RUN && labels.iter().all(initial)
         };
-        let stride = layout.stride(word);
-        let found = bounded::longest_run(code, stride, LEAST_RUN, row)
-            .or_else(|| bounded::longest_run(code, stride, LEAST_INITIAL_RUN, initial));
+        let found = bounded::longest_run(code, layout.stride(word), row, is_table);
         let before = longest.as_ref().map_or(0, |found| found.labels.len());
         if let Some((start, mut labels)) = found.filter(|(_, labels)| labels.len() > before) {
             by_key(code, layout, &mut labels);

@@ -53,14 +53,15 @@ fn find(code: &Code<'_>) -> Vec<u64> {
     let word = code.image().bits().word();
     let run = |behind: u64| {
         let mut target = 0;
-        let rows = bounded::longest_run(code, word, LEAST_RUN, |_, record, run: &[u64]| {
+        let row = |_, record: &[u8], run: &[u64]| {
             let site = Record(record).pointer(0, word).wrapping_sub(behind);
             let here = call_target(code, site)?;
             // Functions of one object follow each other.
             let same = if run.is_empty() { does_nothing(code, here) } else { here == target };
             target = here;
             (same && run.last() != Some(&site)).then_some(site)
-        });
+        };
+        let rows = bounded::longest_run(code, word, row, |rows| rows.len() >= LEAST_RUN);
         rows.map(|(_, rows)| rows).unwrap_or_default()
     };
     let (at, behind) = (run(0), run(1));

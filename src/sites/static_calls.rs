@@ -115,7 +115,7 @@ fn run(code: &Code<'_>) -> Option<(u64, Vec<StaticCall>)> {
         let data = code.image().section_at(site.key).is_some_and(|section| !section.executable || section.writable);
         (data && called(code, &site).is_some()).then_some(site)
     };
-    bounded::longest_run(code, STRIDE, LEAST_RUN, row)
+    bounded::longest_run(code, STRIDE, row, |rows| rows.len() >= LEAST_RUN)
 }
 
 /// The trampoline that a site calls, as built.
