@@ -94,5 +94,6 @@ def test_tables_are_taken_by_the_packages_that_are_here() -> None:
         if find_spec(package) is not None:
             exec(f"import {package}\n{line}", names)
             ran.append(package)
-    assert "pyarrow" in ran
-    assert names["rows"].num_rows == sum(len(site.rows) for site in kernel.sites)
+    assert "numpy" in ran
+    if "pyarrow" in ran:
+        assert names["rows"].num_rows == sum(len(site.rows) for site in kernel.sites)

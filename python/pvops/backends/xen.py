@@ -43,10 +43,11 @@ def _each(struct: str, source: str, functions: Mapping[str, str], when: Conditio
 # What the tables name, without the early functions that _AFTER_ALLOCATOR and _DIRECT replace. ``|``: names in turn.
 _CPU_FUNCTIONS = _functions(
     "cpuid=xen_cpuid set_debugreg=xen_set_debugreg get_debugreg=xen_get_debugreg read_cr0=xen_read_cr0"
-    " write_cr0=xen_write_cr0 write_cr4=xen_write_cr4 wbinvd=native_wbinvd|pv_native_wbinvd read_msr=xen_read_msr"
-    " write_msr=xen_write_msr read_msr_safe=xen_read_msr_safe write_msr_safe=xen_write_msr_safe"
-    " read_pmc=xen_read_pmc iret=xen_iret load_tr_desc=_paravirt_nop|nop_func set_ldt=xen_set_ldt"
-    " usergs_sysret64=xen_sysret64 usergs_sysret32=xen_sysret32 irq_enable_sysexit=xen_sysexit swapgs=_paravirt_nop"
+    " write_cr0=xen_write_cr0 write_cr4=xen_write_cr4 wbinvd=native_wbinvd|pv_native_wbinvd"
+    " read_msr=xen_read_msr|xen_read_msr_safe|native_read_msr_safe"
+    " write_msr=xen_write_msr|xen_write_msr_safe read_msr_safe=xen_read_msr_safe write_msr_safe=xen_write_msr_safe"
+    " read_pmc=xen_read_pmc|native_read_pmc iret=xen_iret load_tr_desc=_paravirt_nop|nop_func set_ldt=xen_set_ldt"
+    " usergs_sysret64=xen_sysret64| usergs_sysret32=xen_sysret32| irq_enable_sysexit=xen_sysexit swapgs=_paravirt_nop"
     " clts=xen_clts read_cr4=native_read_cr4 read_cr4_safe=native_read_cr4_safe read_cr8=xen_read_cr8"
     " write_cr8=xen_write_cr8 read_tsc=native_read_tsc read_tscp=native_read_tscp store_gdt=native_store_gdt"
     " store_idt=native_store_idt set_iopl_mask=xen_set_iopl_mask"
@@ -73,14 +74,19 @@ _MMU_FUNCTIONS = _functions(
     " lazy_mode_flush=xen_flush_lazy_mmu set_fixmap=xen_set_fixmap"
 )
 
-_AFTER_ALLOCATOR = _each(
-    "pv_mmu_ops",
-    _ALLOCATOR,
-    _functions(
-        "set_pte=xen_set_pte set_pmd=xen_set_pmd set_pud=xen_set_pud set_p4d=xen_set_p4d alloc_pte=xen_alloc_pte"
-        " alloc_pmd=xen_alloc_pmd release_pte=xen_release_pte release_pmd=xen_release_pmd alloc_pud=xen_alloc_pud"
-        " release_pud=xen_release_pud make_pte=*xen_make_pte write_cr3=xen_write_cr3"
+_AFTER_ALLOCATOR: tuple[Step, ...] = (
+    *_each(
+        "pv_mmu_ops",
+        _ALLOCATOR,
+        _functions(
+            "set_pte=xen_set_pte set_pmd=xen_set_pmd set_pud=xen_set_pud set_p4d=xen_set_p4d alloc_pte=xen_alloc_pte"
+            " alloc_pmd=xen_alloc_pmd release_pte=xen_release_pte release_pmd=xen_release_pmd make_pte=*xen_make_pte"
+            " write_cr3=xen_write_cr3"
+        ),
     ),
+    # ``#if PAGETABLE_LEVELS == 4``, later ``CONFIG_PGTABLE_LEVELS >= 4``: the ops are there on i386 too.
+    Assign("pv_mmu_ops.alloc_pud", "xen_alloc_pud", source=_ALLOCATOR, config="X86_64"),
+    Assign("pv_mmu_ops.release_pud", "xen_release_pud", source=_ALLOCATOR, config="X86_64"),
 )
 
 # xen_have_vcpu_info_placement: cleared where VCPUOP_register_vcpu_info fails, before Xen 3.2. Demanded from 5.16 on.
@@ -162,7 +168,12 @@ def _split(patch: str) -> tuple[Step, ...]:
 
 
 #: xen_patch inlines the irq ops' direct code where it fits a site, which on x86-64 it does nowhere (gone in 4.14).
-XEN_2_6_34: tuple[Step, ...] = (*_split("xen_patch"), *_SET_PGD)
+XEN_2_6_34: tuple[Step, ...] = (
+    *_split("xen_patch"),
+    *_SET_PGD,
+    # Debian's 3.2 alone has it outside of pv_mmu_ops.
+    Assign("pv_lazy_flush_ops.flush", "paravirt_flush_lazy_mmu", source=_MMU),
+)
 XEN_4_14 = _split("paravirt_patch_default")
 
 _XEN_6_1: tuple[Step, ...] = (*_tables(whole=True, mmu=_MMU_FUNCTIONS), *_AFTER_ALLOCATOR, *_DIRECT)

@@ -1,21 +1,14 @@
-"""3.10: lazy_mode.flush (511ba86e1d38) carries out what was queued, and lazy mode goes on.
+"""3.10: lazy_mode.flush (511ba86e1d38) carries out what was queued, and lazy mode goes on; store_gdt is no op.
 
 Source: 3.10.4 arch/x86/include/asm/paravirt_types.h.
 """
 
 from __future__ import annotations
 
-from pvops.eras import v2_6_24, v2_6_38, v3_5
+from pvops.eras import v3_5, v3_5_flush
 from pvops.eras.nops import ideal_nops
-from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled, renewed
+from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
-from pvops.eras.v2_6_24_rc1 import paravirt_nop
-
-
-class pv_lazy_ops(v2_6_24.pv_lazy_ops):
-    """Deferred updates."""
-
-    flush = Op(doc="carry out what was collected, and go on collecting")
 
 
 class pv_cpu_ops(v3_5.pv_cpu_ops):
@@ -24,20 +17,14 @@ class pv_cpu_ops(v3_5.pv_cpu_ops):
     store_gdt = gone
 
 
-class pv_mmu_ops(v2_6_38.pv_mmu_ops):
-    """Page tables of two, three (PAE) or four levels (x86-64)."""
-
-    lazy_mode = pv_lazy_ops
-
-
 #: The order of struct paravirt_patch_template.
-STRUCTS = renewed(v3_5.STRUCTS, pv_cpu_ops, pv_mmu_ops)
+STRUCTS = renewed(v3_5_flush.STRUCTS, pv_cpu_ops)
 
 
 @made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
-    return refilled(STRUCTS, v3_5.native(config), {"pv_mmu_ops.lazy_mode.flush": paravirt_nop})
+    return refilled(STRUCTS, v3_5_flush.native(config), {})
 
 
 #: arch/x86/include/asm/cpufeature.h or cpufeatures.h.

@@ -1,4 +1,4 @@
-"""A kernel's version, as its release says it."""
+"""A kernel's version, as its release says it, or its banner."""
 
 from __future__ import annotations
 
@@ -14,3 +14,14 @@ def version_of(release: str | None) -> Version | None:
     if found is None:
         return None
     return tuple(int(part) for part in found.groups() if part is not None)
+
+
+def of_sources(release: str | None, banner: str | None) -> Version | None:
+    """The version of the sources that a kernel is built from, as far as its banner tells.
+
+    Debian's releases count what modules see (``3.2.0-4-686-pae``), and its banners end with the package's version:
+    ``#1 SMP Debian 3.2.60-1+deb7u3``.
+    """
+    _, debian, package = (banner or "").rpartition(" Debian ")
+    own, named = version_of(release), version_of(package) if debian else None
+    return named if own is not None and named is not None and named[: len(own) - 1] == own[:-1] else own

@@ -53,6 +53,8 @@ class KernelOps:
         self._last_type = -1
         #: Addresses of the structures by name, where each is a variable of its own.
         self._structures = variables.structures(kernel, likely)
+        #: Type → the slot that its sites call through, where structures are named.
+        self._through = slots.of_types(kernel) if self._structures else {}
         #: Slots by type, where each structure is a variable and the image names none.
         self._called: dict[int, int] = {}
         self.address = 0
@@ -161,6 +163,8 @@ class KernelOps:
                 seen.add(looks)
                 template = era.template(config)
                 if apart and self._calls_otherwise(template):
+                    continue
+                if self._through and slots.differ(self._through, self._places(template), template):
                     continue
                 if sum(map(len, era.templates(config))) > self._last_type:
                     yield era, config, template

@@ -40,5 +40,9 @@ def structures(kernel: KernelView, likely: Callable[[], str | None]) -> dict[str
     era = None if name is None else ops.era(name)
     if era is None or era.arrays[0].symbol:
         return {}
-    found = ((struct.__name__, kernel.address_of(struct.__name__)) for struct in era.structs)
-    return {name: address for name, address in found if address is not None}
+    # A stable release or a distribution may have the table of an era beside its own.
+    at = ops.eras().index(era.name)
+    beside = (ops.era(other).structs for other in ops.eras()[max(at - 2, 0) : at + 3])
+    names = dict.fromkeys(struct.__name__ for structs in beside for struct in structs)
+    found = ((struct, kernel.address_of(struct)) for struct in names)
+    return {struct: address for struct, address in found if address is not None}

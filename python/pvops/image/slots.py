@@ -4,8 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from pvops.eras.template import TemplateOp
     from pvops.image.view import KernelView
 
 
@@ -21,6 +22,12 @@ def of_types(kernel: KernelView) -> dict[int, int]:
         if pointer is not None and found.setdefault(type, pointer) != pointer:
             return {}
     return found
+
+
+def differ(through: Mapping[int, int], places: Mapping[str, int], template: Iterable[TemplateOp]) -> bool:
+    """Whether some type's sites call through another slot than the one where its op would lie."""
+    called = ((through.get(op.type), places.get(op.name)) for op in template)
+    return any(place is not None and slot not in (None, place) for slot, place in called)
 
 
 def are_structures(slots: Mapping[int, int], word: int) -> bool:

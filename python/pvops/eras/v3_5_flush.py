@@ -1,0 +1,26 @@
+"""3.5 to 3.9 with lazy_mode.flush (511ba86e1d38, 3.9), which stable releases took over.
+
+Source: 3.10.4 arch/x86/include/asm/paravirt_types.h has the op, 3.6.5 the others. No image of such a release
+was at hand.
+"""
+
+from __future__ import annotations
+
+from pvops.eras import v3_5
+from pvops.eras.structs import Config, OpsStruct, made_once, refilled, renewed
+from pvops.eras.template import Array
+from pvops.eras.v3_0_flush import FLUSH, pv_mmu_ops
+
+#: The order of struct paravirt_patch_template.
+STRUCTS = renewed(v3_5.STRUCTS, pv_mmu_ops)
+
+
+@made_once
+def native(config: Config) -> tuple[OpsStruct, ...]:
+    """The structures as linked."""
+    return refilled(STRUCTS, v3_5.native(config), FLUSH)
+
+
+ERA = v3_5.ERA.then("3.5-flush", "3.10.4: arch/x86/include/asm/paravirt_types.h")._replace(
+    arrays=(Array("paravirt_patch_template", STRUCTS),), native=native, release="3.8.13"
+)
