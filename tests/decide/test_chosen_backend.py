@@ -8,6 +8,7 @@ import pvops
 from image.nameless import without_symbols
 from pvops import eras, sample
 from pvops.decide.backend import backend_for, chosen
+from pvops.decide.slots import inlining
 from pvops.errors import OpsError
 
 
@@ -96,3 +97,16 @@ def test_xens_flush_of_one_address_has_its_older_name_up_to_4_15() -> None:
     older = [f.replace("xen_flush_tlb_one_user", "xen_flush_tlb_single") for f in functions]
     kernel = pvops.open(sample.build("4.14", 64, functions=older).elf)
     assert kernel.plan("xen").slots["pv_mmu_ops.flush_tlb_one_user"].symbol == "xen_flush_tlb_single"
+
+
+@pytest.mark.parametrize("label", ["start_pv_cpu_ops_iret", ""])
+def test_iret_is_inlined_by_releases_of_3_15_that_have_its_code(label: str) -> None:
+    """3.15.8 has the label, 3.16 has not (espfix64, 3891a04aafd6); nor has an image without symbols of labels."""
+    era = eras.era("3.15")
+    function = era.patch_function(era.usual_config(64))
+    labels = [f"start_{op.replace('.', '_')}" for op in function.switch if not op.endswith(".iret")] if function else []
+    kernel = pvops.open(sample.build("3.15", 64, functions=[*labels, label] if label else []).elf)
+    found = inlining(kernel, function)
+    assert found is not None
+    assert ("pv_cpu_ops.iret" in found.switch) == bool(label)
+    assert "pv_irq_ops.irq_disable" in found.switch

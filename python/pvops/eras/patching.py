@@ -23,6 +23,7 @@ class Inline(NamedTuple):
         unless: not on a CPU with this flag of /proc/cpuinfo; empty: on every CPU.
         reloc: offset in ``code`` of a rel32 to fix up for the new place (Xen's ``call check_events``), or -1.
         reloc_target: what that rel32 refers to; only with ``reloc``.
+        labelled: only where the image names the label before the code: some releases of the era have it, most have not.
     """
 
     code: bytes
@@ -31,6 +32,7 @@ class Inline(NamedTuple):
     reloc: int = -1
     reloc_target: str = ""
     unless: str = ""
+    labelled: bool = False
 
 
 class Rom(NamedTuple):

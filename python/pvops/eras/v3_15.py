@@ -1,6 +1,8 @@
-"""3.15: iret is a jump on x86-64 again, and no more inlined (espfix64, 3891a04aafd6).
+"""3.15: iret is a jump on x86-64 again, and no more inlined, since espfix64 (3891a04aafd6, 3.16 and its stable ports).
 
-Source: 3.16 arch/x86/kernel/paravirt_patch_64.c.
+An image from before it, such as 3.15.8's, has the code still: its label tells.
+
+Source: 3.16 arch/x86/kernel/paravirt_patch_64.c; an image of 3.15.8.
 """
 
 from __future__ import annotations
@@ -19,10 +21,15 @@ DEF_NATIVE_64 = {op: code for op, code in v2_6_27.DEF_NATIVE_64.items() if op !=
 
 def native_patch(config: Config) -> PatchFunction:
     """Inlines by type, whatever the op holds; too little room keeps the indirect call."""
-    from pvops.eras.patching import inline_all
+    from pvops.eras.patching import Inline, inline_all
 
     code = DEF_NATIVE_64 if config.bits == 64 else seed.DEF_NATIVE
-    return inline_all("native_patch", f"3.16 arch/x86/kernel/paravirt_patch_{config.bits}.c", code)
+    found = inline_all("native_patch", f"3.16 arch/x86/kernel/paravirt_patch_{config.bits}.c", code)
+    if config.bits == 32:
+        return found
+    op = "pv_cpu_ops.iret"
+    iret = Inline(bytes.fromhex(v2_6_27.DEF_NATIVE_64[op]), labelled=True)
+    return found._replace(switch={**found.switch, op: iret})
 
 
 #: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
