@@ -114,6 +114,9 @@ class Image:
         """(address, pointer) of each word-aligned pointer from `low` up to but not including `high` in the sections of
         a name."""
 
+    def data_in_text(self) -> list[tuple[int, int]]:
+        """(start, end) of data that lie in ``.text`` and that the kernel writes: page tables of x86-64 in 2.6.32."""
+
     def called_pointer(self, address: int) -> int | None:
         """Where the pointer lies that the call of six bytes at an address goes through, or None if there is none."""
 

@@ -207,6 +207,12 @@ impl Image {
         py.detach(|| sections.flat_map(found).collect())
     }
 
+    /// (start, end) of data that lie in `.text`, which the kernel writes.
+    fn data_in_text(&self, py: Python<'_>) -> Result<Vec<(u64, u64)>> {
+        let found = py.detach(|| sites::data_in_text(&self.0))?;
+        Ok(found.into_iter().map(|data| (data.start, data.end)).collect())
+    }
+
     /// Where the pointer lies that the call of six bytes at an address goes through; None where there is none.
     fn called_pointer(&self, address: u64) -> Option<u64> {
         insn::called_pointer(self.0.bits(), address, self.0.read(address, 6)?)

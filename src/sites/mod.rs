@@ -21,6 +21,7 @@ pub(crate) mod call_template;
 mod code;
 pub mod columns;
 mod counts;
+mod data_in_text;
 pub mod document;
 #[doc(hidden)]
 pub mod exercise;
@@ -51,6 +52,7 @@ pub mod xen;
 pub use alternatives::{Alternative, AlternativeTable};
 pub use columns::Columns;
 pub use counts::Counts;
+pub use data_in_text::data_in_text;
 pub use intrusions::{Intrusion, intrusions};
 pub use jump_labels::JumpLabel;
 pub(crate) use order::{again, by_address};

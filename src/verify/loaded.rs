@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::memory::{LinkedBytes, Location, Memory as Dump};
 use crate::plan::{KernelCode, Landmarks, LoadedCode};
+use crate::sites::data_in_text;
 
 /// `.text` as a dump has it.
 #[derive(Debug)]
@@ -52,8 +53,23 @@ pub fn code(image: &Image, slide: u64) -> Result<KernelCode<'_>> {
     Ok(code)
 }
 
-/// What a dump holds of an image's `.text`, as it stands there.
+/// What a dump holds of an image's `.text`, as it stands there; data in it are as the file has them: the kernel writes
+/// those, and they are not judged.
 pub fn text<'m>(dump: &'m Dump, found: &Location, image: &Image) -> Result<Text<'m>> {
+    let mut text = held(dump, found, image)?;
+    for data in data_in_text(image)? {
+        let Some(section) = image.section(".text") else { break };
+        let range = (data.start - section.address) as usize..(data.end - section.address) as usize;
+        if let (Some(built), Some(held)) =
+            (image.section_bytes(section).get(range.clone()), text.bytes.to_mut().get_mut(range))
+        {
+            held.copy_from_slice(built);
+        }
+    }
+    Ok(text)
+}
+
+fn held<'m>(dump: &'m Dump, found: &Location, image: &Image) -> Result<Text<'m>> {
     let section = image.section(".text").ok_or_else(|| Error::image("no section .text").in_file(image.name()))?;
     let size = image.section_bytes(section).len() as u64;
     let range = section.address..section.address + size;

@@ -111,6 +111,9 @@ def _compare(kernel: Kernel, machine: Machine, memory: bytes) -> _Compared:
     plan = kernel.plan(chosen(kernel, machine).name, machine=machine)
     planned = bytes(plan.apply())
     guessed = bytearray(len(planned))
+    written = kernel.image.data_in_text()
+    for start, end in written:
+        guessed[start - low : end - low] = b"\1" * (end - start)
     found: dict[str, list[tuple[int, bool]]] = {}
     for site in plan.undetermined:
         at = site.address - low
@@ -123,7 +126,8 @@ def _compare(kernel: Kernel, machine: Machine, memory: bytes) -> _Compared:
         found.setdefault(site.table, []).append((wrong, listed))
     guesses = {table: _counted(each) for table, each in sorted(found.items())}
     wrong_at = [at for at in _differences(planned, memory) if not guessed[at]]
-    return _Compared(plan.backend.name, len(memory), _by_pass(plan, low, wrong_at), guesses)
+    compared = len(memory) - sum(end - start for start, end in written)
+    return _Compared(plan.backend.name, compared, _by_pass(plan, low, wrong_at), guesses)
 
 
 def _counted(sites: list[tuple[int, bool]]) -> Guesses:

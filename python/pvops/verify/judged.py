@@ -206,6 +206,8 @@ _WRITTEN = "the kernel writes it while it runs"
 
 def _not_judged(kernel: KernelImage, held: Sequence[tuple[int, int]] | None) -> Iterator[NotJudged]:
     """What the verdict is not about: other code, and of memory that has data what was not held to the file."""
+    for start, stop in kernel.image.data_in_text():
+        yield NotJudged(".text", start, stop - start, "data among the code, which the kernel writes")
     begin, end = kernel.address_of("__init_begin"), kernel.address_of("__init_end")
     for section, address, size, executable in kernel.image.sections():
         if section == ".text" or not size or not address:
