@@ -84,9 +84,9 @@ def inlining(kernel: KernelImage, function: PatchFunction | None) -> PatchFuncti
     """
     if function is None:
         return None
-    there = {op: rule for op, rule in function.switch.items() if any(map(kernel.address_of, _labels(op)))}
-    usual = {op: rule for op, rule in function.switch.items() if not getattr(rule, "labelled", False)}
-    return function._replace(switch=there or usual)
+    known = {**function.switch, **function.labelled}
+    there = {op: rule for op, rule in known.items() if any(map(kernel.address_of, _labels(op)))}
+    return function._replace(switch=there) if there else function
 
 
 def _labels(op: str) -> tuple[str, str]:

@@ -23,7 +23,6 @@ class Inline(NamedTuple):
         unless: not on a CPU with this flag of /proc/cpuinfo; empty: on every CPU.
         reloc: offset in ``code`` of a rel32 to fix up for the new place (Xen's ``call check_events``), or -1.
         reloc_target: what that rel32 refers to; only with ``reloc``.
-        labelled: only where the image names the label before the code: some releases of the era have it, most have not.
     """
 
     code: bytes
@@ -32,7 +31,6 @@ class Inline(NamedTuple):
     reloc: int = -1
     reloc_target: str = ""
     unless: str = ""
-    labelled: bool = False
 
 
 class Rom(NamedTuple):
@@ -49,12 +47,14 @@ class PatchFunction(NamedTuple):
         source: kernel version and file.
         switch: what it does by op; everything else goes to ``otherwise``.
         otherwise: ``"default"`` (paravirt_patch_default) or ``"ignore"`` (leave the site as it is).
+        labelled: what some releases of the era inline too: those whose image names the label before the code.
     """
 
     name: str
     source: str
     switch: Mapping[str, Inline | Rom]
     otherwise: str = "default"
+    labelled: Mapping[str, Inline] = {}
 
 
 def inline_all(

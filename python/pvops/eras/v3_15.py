@@ -28,8 +28,7 @@ def native_patch(config: Config) -> PatchFunction:
     if config.bits == 32:
         return found
     op = "pv_cpu_ops.iret"
-    iret = Inline(bytes.fromhex(v2_6_27.DEF_NATIVE_64[op]), labelled=True)
-    return found._replace(switch={**found.switch, op: iret})
+    return found._replace(labelled={op: Inline(bytes.fromhex(v2_6_27.DEF_NATIVE_64[op]))})
 
 
 #: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
