@@ -11,6 +11,10 @@ from pvops.eras.structs import Config, Op, OpsStruct, made_once, refilled, renew
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.eras.definition import Era
+
 
 class pv_lazy_ops(v2_6_24.pv_lazy_ops):
     """Deferred updates."""
@@ -24,19 +28,17 @@ class pv_mmu_ops(v2_6_38.pv_mmu_ops):
     lazy_mode = pv_lazy_ops
 
 
-#: What differs from a native structure without it.
-FLUSH = {"pv_mmu_ops.lazy_mode.flush": paravirt_nop}
+def flushing(older: Era, name: str, release: str) -> Era:
+    """An older era with the op: all else is as it was."""
+    structs = renewed(older.structs, pv_mmu_ops)
 
-#: The order of struct paravirt_patch_template.
-STRUCTS = renewed(v2_6_38.STRUCTS, pv_mmu_ops)
+    @made_once
+    def native(config: Config) -> tuple[OpsStruct, ...]:
+        return refilled(structs, older.native(config), {"pv_mmu_ops.lazy_mode.flush": paravirt_nop})
+
+    return older.then(name, "3.10.4: arch/x86/include/asm/paravirt_types.h")._replace(
+        arrays=(Array("paravirt_patch_template", structs),), native=native, release=release
+    )
 
 
-@made_once
-def native(config: Config) -> tuple[OpsStruct, ...]:
-    """The structures as linked."""
-    return refilled(STRUCTS, v2_6_38.native(config), FLUSH)
-
-
-ERA = v3_0.ERA.then("3.0-flush", "3.10.4: arch/x86/include/asm/paravirt_types.h")._replace(
-    arrays=(Array("paravirt_patch_template", STRUCTS),), native=native, release="3.0.101"
-)
+ERA = flushing(v3_0.ERA, "3.0-flush", release="3.0.101")

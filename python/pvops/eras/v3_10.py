@@ -18,13 +18,13 @@ class pv_cpu_ops(v3_5.pv_cpu_ops):
 
 
 #: The order of struct paravirt_patch_template.
-STRUCTS = renewed(v3_5_flush.STRUCTS, pv_cpu_ops)
+STRUCTS = renewed(v3_5_flush.ERA.structs, pv_cpu_ops)
 
 
 @made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
-    return refilled(STRUCTS, v3_5_flush.native(config), {})
+    return refilled(STRUCTS, v3_5_flush.ERA.native(config), {})
 
 
 #: arch/x86/include/asm/cpufeature.h or cpufeatures.h.

@@ -7,20 +7,6 @@ was at hand.
 from __future__ import annotations
 
 from pvops.eras import v3_1
-from pvops.eras.structs import Config, OpsStruct, made_once, refilled, renewed
-from pvops.eras.template import Array
-from pvops.eras.v3_0_flush import FLUSH, pv_mmu_ops
+from pvops.eras.v3_0_flush import flushing
 
-#: The order of struct paravirt_patch_template.
-STRUCTS = renewed(v3_1.STRUCTS, pv_mmu_ops)
-
-
-@made_once
-def native(config: Config) -> tuple[OpsStruct, ...]:
-    """The structures as linked."""
-    return refilled(STRUCTS, v3_1.native(config), FLUSH)
-
-
-ERA = v3_1.ERA.then("3.1-flush", "3.10.4: arch/x86/include/asm/paravirt_types.h")._replace(
-    arrays=(Array("paravirt_patch_template", STRUCTS),), native=native, release="3.2.102"
-)
+ERA = flushing(v3_1.ERA, "3.1-flush", release="3.2.102")
