@@ -8,10 +8,9 @@ use crate::error::Result;
 
 /// Notes what this run could only guess, by address. No two of these may overlap: each would be judged by the other's forms.
 pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
-    let (tables, within) = (run.tables, run.within);
-    let runs = |address| within.is_none_or(|within| within.has(address));
+    let tables = run.tables;
     for (row, label) in (0..).zip(&tables.jump_labels) {
-        if runs(label.address) && !jump_labels::state(run, label.key).certain {
+        if run.runs(label.address) && !jump_labels::state(run, label.key).certain {
             let (jump, nop) = jump_labels::forms(run, label);
             let len = usize::from(label.len);
             let forms = run.plan.either(&jump[..len], &nop[..len]);
@@ -19,7 +18,7 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
         }
     }
     for (row, site) in (0..).zip(&tables.static_calls) {
-        if runs(site.address) && !static_calls::function(run, site.key).certain {
+        if run.runs(site.address) && !static_calls::function(run, site.key).certain {
             let conditional = site.tail && run.memory.from(site.address).first() == Some(&0x0f);
             let (address, len, forms) = match (site.tail, conditional) {
                 (_, true) => (site.address + 2, 4, Forms::StaticCondition),
@@ -30,7 +29,7 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
         }
     }
     for (row, trampoline) in (0..).zip(&tables.trampolines) {
-        if !runs(trampoline.address) {
+        if !run.runs(trampoline.address) {
             continue;
         }
         let known = match trampoline.key {
@@ -44,9 +43,11 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
     }
     for (index, constant) in (0..).zip(&tables.constants) {
         if !run.boot.constants.get(&constant.table.section).is_some_and(|known| known.certain) {
-            for (row, address) in constant.table.rows().filter(|&(_, address)| runs(address)) {
-                let forms = Forms::Constant(index);
-                run.plan.guess(Guess { address, len: constant.width, pass: Pass::RuntimeConst, row, forms });
+            for (row, address) in constant.table.rows() {
+                if run.runs(address) {
+                    let forms = Forms::Constant(index);
+                    run.plan.guess(Guess { address, len: constant.width, pass: Pass::RuntimeConst, row, forms });
+                }
             }
         }
     }
