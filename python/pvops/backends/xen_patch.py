@@ -1,7 +1,8 @@
 """``xen_patch()`` to 4.13: the irq ops' direct code, copied over sites that have the room for it.
 
-From 2.6.30 on sites of the irq ops are a call alone, and the code is longer on i386 and x86-64 alike: then default
-rules are all there is. Before, i386's sites save registers around the call, and ``xen_irq_disable_direct`` fits.
+From 2.6.30 on C's sites of the irq ops are a call alone, and the code is longer on i386 and x86-64 alike: then default
+rules are all there is. Before, i386's sites save registers around the call, and ``xen_irq_disable_direct`` fits; so it
+does later where assembler saves them (``ldt_ss`` of 3.2), which `pvops verify` does not know yet.
 
 Source: arch/x86/xen/enlighten.c and xen-asm_32.S of 2.6.26, 2.6.27 and 2.6.30 (``ENDPATCH``, ``RELOC``).
 """
