@@ -22,6 +22,6 @@ def of_sources(release: str | None, banner: str | None) -> Version | None:
     Debian's releases count what modules see (``3.2.0-4-686-pae``), and its banners end with the package's version:
     ``#1 SMP Debian 3.2.60-1+deb7u3``.
     """
-    _, debian, package = (banner or "").rpartition(" Debian ")
-    own, named = version_of(release), version_of(package) if debian else None
-    return named if own is not None and named is not None and named[: len(own) - 1] == own[:-1] else own
+    _, _, build = (banner or "").rpartition("#")
+    own, named = version_of(release), version_of(build.partition(" Debian ")[2])
+    return named if own is not None and named is not None and named[:2] == own[:2] else own
