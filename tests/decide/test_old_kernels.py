@@ -9,6 +9,7 @@ from image.nameless import without_symbols
 from pvops import eras, sample
 from pvops.decide import netfilter
 from pvops.decide.answers import Facts
+from pvops.eras import recognise
 from pvops.eras.nops import Cpu
 from pvops.eras.version import of_sources
 from pvops.image.numbers import printed_as
@@ -185,6 +186,8 @@ def test_an_op_that_stable_releases_took_over_is_told_by_the_sites(era: str, bit
         ("3.2.0-67-generic", "Linux version 3.2.0-67-generic (buildd@x) #101-Ubuntu SMP", (3, 2, 0)),
         ("6.1.0-56-amd64", "Linux version 6.1.0-56-amd64 #1 SMP Debian 6.1.181-1 (2026-11-01)", (6, 1, 181)),
         ("6.1.9", "Linux version 6.1.9 (me@here) #2 SMP Debian 12", (6, 1, 9)),
+        ("3.2", "Linux version 3.2 (me@here) #1 SMP Debian 3.16.7-1", (3, 2)),
+        ("3.2.0", "Linux version 3.2.0 (a Debian 3.2.99 b) #1", (3, 2, 0)),
         (None, None, None),
     ],
 )
@@ -192,3 +195,20 @@ def test_debian_s_banner_says_which_sources_it_is_built_from(
     release: str | None, banner: str | None, version: tuple[int, ...] | None
 ) -> None:
     assert of_sources(release, banner) == version
+
+
+def test_an_era_that_its_ops_alone_tell_lies_between_no_others() -> None:
+    """3.1's mark in a 3.0 is a backport of the next era, and no doubt about the release."""
+
+    class Backported:
+        def has_section(self, _: str) -> bool:
+            return False
+
+        def has_constant(self, _: bytes) -> bool:
+            return False
+
+        def address_of(self, symbol: str) -> int | None:
+            return 1 if symbol == "native_steal_clock" else None
+
+    found = recognise.era_of(Backported(), "3.0.101")
+    assert (found.era.name, found.doubt) == ("3.1", "")

@@ -84,25 +84,23 @@ def era_of(image: Image, release: str | None) -> Recognised:
     else:
         proposed, against = None, ""
     marks = _marks()
-    best: tuple[int, bool, int, str] | None = None
-    names = eras()
+    best: tuple[int, int, str] | None = None
+    names = [listed.name for listed in ERAS if not listed.by_ops]
     place = names.index(name) if name is not None else len(names)
     for at, candidate in enumerate(names):
         expected = marks[candidate]
         if candidate == "2.6.23" or _against(image, expected):
             continue
-        # Nearest to the release; without one, the era most of whose marks are there, of equals the newest that has
-        # releases.
+        # Nearest to the release; without one, the era most of whose marks are there, the newest of equals.
         there = [_has(image, mark) for mark, wanted in expected.items() if wanted]
         if name is None and not any(there):
             continue
-        released = ERAS[at].first is not None
-        rank = (-abs(at - place), False, 0) if name is not None else (2 * sum(there) - len(there), released, at)
-        if best is None or rank > best[:3]:
+        rank = (-abs(at - place), 0) if name is not None else (2 * sum(there) - len(there), at)
+        if best is None or rank > best[:2]:
             best = (*rank, candidate)
     if best is None:
         raise OpsError(_nothing_tells(release))
-    found = era(best[3])
+    found = era(best[2])
     if against:
         reason = f"release {release}, but the image has {against}"
         return Recognised(found, reason, reason if abs(names.index(found.name) - place) > 1 else "")
