@@ -116,9 +116,17 @@ def _cells(mode: str, boot: dict[str, Any]) -> str:
     guessed = f"{right:,} of {boot['guesses']:,}" if boot["guesses"] else ""
     unexplained = "" if boot["unexplained"] is None else f"{boot['unexplained'] + (boot['unexplained_told'] or 0):,}"
     compared = f"{boot['compared']:,}" if boot["compared"] else "verified alone"
-    wrong = f"refused: {boot['refused']}" if boot["refused"] else f"{boot['wrong']:,}" if boot["compared"] else ""
+    wrong = (
+        f"refused: {_once(boot['refused'])}" if boot["refused"] else f"{boot['wrong']:,}" if boot["compared"] else ""
+    )
     machine = mode.removeprefix(f"{prefix}-")
     return f"{_HYPERVISORS[prefix]} | {machine} | {compared} | {wrong} | {guessed} | {unexplained} | {boot['held']}"
+
+
+def _once(refused: str) -> str:
+    """Why a boot was refused; where `patch` and `verify` say the same of it, once."""
+    planned, _, judged = refused.partition("; verify: ")
+    return f"{planned} (patch and verify)" if planned == judged else refused
 
 
 def summary(data: list[Kernel]) -> str:
@@ -127,12 +135,16 @@ def summary(data: list[Kernel]) -> str:
     releases = {".".join(str(part) for _, part in _age(kernel["release"])[:3:2]) for kernel in data}
     compared, wrong = sum(boot["compared"] for boot in boots), sum(boot["wrong"] for boot in boots)
     sites, missed = sum(boot["guesses"] for boot in boots), sum(boot["guesses_wrong"] for boot in boots)
-    unexplained = sum((boot["unexplained"] or 0) + (boot["unexplained_told"] or 0) for boot in boots)
+    runs = [
+        ((boot["unexplained"] or 0) + (boot["unexplained_told"] or 0), boot["refused"] is not None) for boot in boots
+    ]
+    unexplained, of_refused = sum(n for n, _ in runs), sum(n for n, refused in runs if refused)
+    of_those = f", {of_refused:,} of them on boots that are refused" if of_refused else ""
     refused = sum(kernel["refused"] is not None for kernel in data) + sum(boot["refused"] is not None for boot in boots)
     return (
         f"{len(data)} kernels of {len(releases)} releases, {len(boots)} boots: {compared:,} bytes of text compared, "
         f"{wrong:,} of them wrong; {sites:,} sites of static keys and calls guessed, {sites - missed:,} of them right; "
-        f"{unexplained:,} runs unexplained; {refused} refused."
+        f"{unexplained:,} runs unexplained{of_those}; {refused} refused."
     )
 
 
