@@ -196,3 +196,17 @@ def test_a_kernel_from_a_pipe_cannot_cross(sample_kernel: Path) -> None:
             os.close(before)
     with pytest.raises(OpsError, match="from a pipe"):
         pickle.dumps(kernel)
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 64, 1 << 70])
+def test_a_number_that_is_no_address_is_nowhere(opened: pvops.Kernel, number: int) -> None:
+    plan = opened.plan("kvm")
+    assert (opened.place(number), opened.symbol_at(number), opened.read_word(number)) == (None, None, None)
+    assert (plan.at(number), opened.sites.at(number), number in opened.sites) == ([], None, False)
+    assert plan.raw(number, number + 1) == []
+    assert plan.raw(-1, 1 << 70) == plan.raw()
+
+
+def test_a_machine_of_bytes_is_a_type_error_that_says_what_takes_them() -> None:
+    with pytest.raises(TypeError, match=r"Machine\.parse"):
+        pvops.Machine.load(b"x")  # type: ignore[arg-type]

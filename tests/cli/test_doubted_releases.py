@@ -41,6 +41,14 @@ def test_it_is_said(
     assert " are taken" in told
 
 
+def test_trouble_has_one_line_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = image(tmp_path, "9.1.0-")
+    assert main(["explain", path, "nosuch"]) == 2
+    assert capsys.readouterr().err == f"pvops: {path}: no symbol nosuch\n"
+    assert main(["explain", path, "sample_idle"]) == 0
+    assert " are taken" in capsys.readouterr().err
+
+
 def test_a_release_newer_than_all_known_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "vmlinux"
     path.write_bytes(sample.build("7.2").elf.replace(b"Linux version 7.2", b"Linux version 9.1"))

@@ -174,3 +174,21 @@ def test_a_configuration_may_come_from_standard_input(tmp_path: Path) -> None:
     read = pvops("ops", "--era", "seed", "--config", "-", stdin=config.read_bytes())
     assert read.stdout == pvops("ops", "--era", "seed", "--config", config).stdout
     assert read.returncode == 0
+
+
+def test_a_name_that_no_line_has_room_for_is_cut(sample_kernel: Path) -> None:
+    said = trouble("explain", sample_kernel, "x" * 100_000)
+    assert said == f"pvops: {sample_kernel}: no symbol {'x' * 60}… (100,000 characters)"
+    assert len(trouble("frobnicate" * 10_000)) < 1000
+
+
+def test_in_a_folder_that_is_gone_the_file_is_named(sample_kernel: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = f"import os, sys; from pvops.cli import main; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})"
+    program += f"; sys.exit(main(['patch', {str(sample_kernel)!r}, '-o', 'x']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if "--machine" not in line] == [
+        "pvops: x: No such file or directory"
+    ]

@@ -70,10 +70,12 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
     try:
         from importlib import import_module
 
-        from pvops.cli.output import apart
+        from pvops.cli.output import apart, drop, release
 
+        drop()
         apart(args)
         status: int = import_module(f"pvops.cli.{args.command}").run(args)
+        release()
         return stream.flushed(status)
     except Error as error:
         return _trouble(args, error)
@@ -96,8 +98,9 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
 
 
 def _trouble(args: argparse.Namespace | None, error: Exception) -> int:
-    from pvops.cli.output import note
+    from pvops.cli.output import drop, note
 
+    drop()
     note(str(error))
     if getattr(args, "format_", None) == "json":
         import contextlib

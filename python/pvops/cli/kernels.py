@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from pvops.cli.output import note
+from pvops.cli.output import hold, note
 from pvops.cli.streams import standard_input
 from pvops.errors import InputError, OpsError, UsageError
 from pvops.image.view import MAY_LACK
@@ -40,17 +40,17 @@ def opened(args: argparse.Namespace) -> Kernel:
         note(f"{kernel.name}: {kernel.arch}, {kernel.image.container}, release {kernel.release or 'unknown'}")
     if unknown := kernel.image.unknown_sections():
         what = f"{'sections' if len(unknown) > 1 else 'section'} {', '.join(unknown)}"
-        note(f"{kernel.name}: {what}: lists code, and no pass here goes by it; what the kernel writes there is missing")
+        hold(f"{kernel.name}: {what}: lists code, and no pass here goes by it; what the kernel writes there is missing")
     if kernel.shuffled:
         what = f"{kernel.shuffled} functions have sections of their own, which a boot may shuffle (FG-KASLR)"
-        note(f"{kernel.name}: {what}; this is the text of one with `nokaslr` or `nofgkaslr`")
+        hold(f"{kernel.name}: {what}; this is the text of one with `nokaslr` or `nofgkaslr`")
     # Of another table that is asked for alone nothing is missing, and no symbol need be read.
     if getattr(args, "table", None) in (None, *MAY_LACK) and (missing := kernel.tables_not_found):
         why = "no symbol says where they lie, and nothing looks like more than a few of their rows"
-        note(f"{kernel.name}: {', '.join(missing)}: {why}; if there are any, what the kernel writes there is missing")
+        hold(f"{kernel.name}: {', '.join(missing)}: {why}; if there are any, what the kernel writes there is missing")
     # A table that is asked for alone goes by no rules.
     if getattr(args, "table", None) is None and (doubt := _doubt(kernel)):
-        note(f"{kernel.name}: {doubt}; rules and names of {kernel.era} are taken")
+        hold(f"{kernel.name}: {doubt}; rules and names of {kernel.era} are taken")
     return kernel
 
 

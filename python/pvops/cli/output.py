@@ -13,11 +13,43 @@ if TYPE_CHECKING:
     import argparse
 
 
+#: What was said of the kernel, and is not printed yet: of a command that ends in trouble stderr has one line.
+_held: list[str] = []
+#: A word of more characters than any path has is no name that a line has room for.
+_LONGEST_WORD = 4096
+
+
 def note(message: str) -> None:
-    """A line for the person at the terminal, on stderr."""
+    """A line for the person at the terminal, on stderr, behind those that were held back."""
+    release()
+    print(f"pvops: {one_line(message)}", file=sys.stderr)
+
+
+def hold(message: str) -> None:
+    """A line that is only worth saying where the command comes to something: `release` prints it, `drop` does not."""
+    _held.append(message)
+
+
+def release() -> None:
+    """Prints what was held back."""
+    for message in _held:
+        print(f"pvops: {one_line(message)}", file=sys.stderr)
+    drop()
+
+
+def drop() -> None:
+    """Forgets what was held back."""
+    _held.clear()
+
+
+def one_line(message: str) -> str:
+    """A message as one line that cannot drive a terminal, with words that are too long for any name cut."""
+    import re
+
     from pvops.render.terminal import printable
 
-    print(f"pvops: {printable(message)}", file=sys.stderr)
+    cut = re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda word: f"{word[0][:60]}… ({len(word[0]):,} characters)", message)
+    return printable(cut)
 
 
 def writable(path: str) -> None:
@@ -54,10 +86,17 @@ def apart(args: argparse.Namespace) -> None:
     for key in _WRITTEN:
         for name in _names(args, key):
             for other in taken:
-                if os.path.realpath(name) == os.path.realpath(other) or _one_file(name, other):
+                if _real(name) == _real(other) or _one_file(name, other):
                     raise UsageError(f"{name}: is read or written by this command already; write to another file")
             if name != "-" and not name.startswith("/dev/"):
                 taken.append(name)
+
+
+def _real(name: str) -> str:
+    try:
+        return os.path.realpath(name)
+    except OSError:  # this folder is gone: what is written will fail, and say so
+        return name
 
 
 def _one_file(name: str, other: str) -> bool:

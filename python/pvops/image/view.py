@@ -62,17 +62,21 @@ class KernelView:
 
     def symbol_at(self, address: int) -> str | None:
         """The function that starts at an address, or None."""
-        found = self.image.symbol_at(address)
+        found = self._symbol(address)
         return found[0] if found and found[1] == 0 else None
 
     def place(self, address: int) -> str | None:
         """Where an address lies, ``do_syscall_64+0x3a``; None where the image names nothing there."""
-        found = self.image.symbol_at(address)
+        found = self._symbol(address)
         return f"{found[0]}+{found[1]:#x}" if found else None
+
+    def _symbol(self, address: int) -> tuple[str, int] | None:
+        """The symbol of an address; a number that is no address of 64 bits lies in none."""
+        return self.image.symbol_at(address) if 0 <= address < 1 << 64 else None
 
     def read_word(self, address: int) -> int | None:
         """The pointer at an address as built, or None where the image has no bytes."""
-        return self.image.read_word(address)
+        return self.image.read_word(address) if 0 <= address < 1 << 64 else None
 
     def has_section(self, name: str) -> bool:
         """Whether the image has a section of this name."""

@@ -128,6 +128,8 @@ class Machine(Frozen):
 
         The name of a preset (`pvops.machine.presets.NAMES`) gives that, unless there is a file of this name.
         """
+        if isinstance(path, bytes):
+            raise TypeError("a machine's file is named by a str or a path; Machine.parse takes what is in it")
         if path in cpus.NAMES and not os.path.exists(path):
             return cls(**cpus.given(os.fspath(path)))
         name = os.fspath(path)

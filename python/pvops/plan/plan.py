@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pvops.image.places import Place
     from pvops.machine.machine import Machine
 
+#: No write touches the last address.
+_LAST = (1 << 64) - 1
 #: Where the kernel has each pass.
 _SOURCES = {name: f"{file}: {function}" for name, _, file, function in _core.passes()}
 
@@ -111,7 +113,8 @@ class Plan:
     def raw(self, low: int = 0, high: int | None = None) -> list[RawWrite]:
         """Every write, or those that touch the addresses from ``low`` up to but not including ``high``, as the core has
         it: much faster to walk than the plan itself. `write` makes one a `Write`."""
-        return self._core.writes(low, high)
+        low, high = max(low, 0), None if high is None else min(high, _LAST)
+        return self._core.writes(low, high) if low < (_LAST if high is None else high) else []
 
     def write(self, raw: RawWrite) -> Write:
         """A write of `raw` with its reason."""
@@ -123,7 +126,7 @@ class Plan:
 
     def at(self, address: int) -> list[Write]:
         """The writes that touch an address, in order, rows that change nothing among them."""
-        return [self._write(w) for w in self._core.writes(address, address + 1)]
+        return [self._write(w) for w in self.raw(address, address + 1)]
 
     def by_kind(self) -> list[tuple[str, int]]:
         """(kind, number of writes), most first."""
