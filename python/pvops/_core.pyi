@@ -838,6 +838,10 @@ class Report:
     @property
     def unread(self) -> list[tuple[int, int]]: ...
     @property
+    def poked(self) -> list[int]:
+        """Where text was being written when memory was taken; it is judged as it will be."""
+
+    @property
     def backends(self) -> list[str]:
         """The backends that fit; several, where the text cannot tell them apart."""
 

@@ -18,6 +18,8 @@ use crate::verify::{self as core, Unknown};
 #[pyclass(frozen, module = "pvops._core")]
 pub struct Report {
     pub(super) report: Arc<core::Report>,
+    /// What was being written when memory was taken, and is judged as it will be.
+    pub(super) poked: Vec<u64>,
     /// The modules that are loaded, or why they could not be listed.
     pub(super) loaded: std::result::Result<Vec<LoadedModule>, String>,
     pub(super) modules: Vec<core::Module>,
@@ -202,6 +204,12 @@ impl Report {
     }
 
     /// The backends that fit; several, where the text cannot tell them apart.
+    /// Where text was being written when memory was taken; it is judged as it will be.
+    #[getter]
+    fn poked(&self) -> Vec<u64> {
+        self.poked.clone()
+    }
+
     #[getter]
     fn backends(&self) -> Vec<String> {
         self.report.backends.clone()

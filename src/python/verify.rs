@@ -171,7 +171,13 @@ impl Verifier {
     ) -> PyResult<Report> {
         let given: Vec<Arc<image::Image>> = modules.iter().map(|module| Arc::clone(&module.0)).collect();
         let judged = |memory: &Dump, found: &memory::Location, image: &image::Image| {
-            let text = core::text(memory, found, image)?;
+            let mut text = core::text(memory, found, image)?;
+            let pokes = memory::pokes(memory, found, image)?;
+            let poked = if pokes.is_empty() {
+                Vec::new()
+            } else {
+                text.finish(image, &pokes, &memory::registered(memory, found, image)?.made(found.slide))?
+            };
             let list = core::Modules::read(memory, found, image);
             let linked = match &list {
                 Ok(list) => list.link(&given, memory, found, image)?,
@@ -183,10 +189,10 @@ impl Verifier {
             let view = core::View::new(verifier.text(), &text.bytes, &text.unread)?;
             let report = verifier.verify_again(&view, &known.0);
             let modules = verifier.modules(&self.image, &report.state, &linked)?;
-            Ok((report, modules, list))
+            Ok((report, modules, list, poked))
         };
-        let (report, modules, list) = found.guarded(py, judged)?;
+        let (report, modules, list, poked) = found.guarded(py, judged)?;
         let loaded = list.map(|list| list.loaded).map_err(|error| error.to_string());
-        Ok(Report { report, loaded, modules, kernel: Arc::clone(&self.image) })
+        Ok(Report { report, poked, loaded, modules, kernel: Arc::clone(&self.image) })
     }
 }

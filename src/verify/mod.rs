@@ -16,6 +16,7 @@
 //! | `nearest`, `suspects` | what other bytes are near to, and who of several may be wrong |
 //! | `data/` | the kernel's own data, compared with its text |
 //! | `loaded`, `modules`, `view` | memory as it stands, of the kernel and of its modules |
+//! | `poked` | text that was being written, as it will be |
 //!
 //! The patcher goes from a machine to bytes; this goes from bytes to a machine, and back to bytes. The memory it judges
 //! sets no expectation for a single site, only for all sites of one kind together: one bit for each feature must explain
@@ -37,6 +38,7 @@ mod loaded;
 mod modules;
 mod nearest;
 mod owners;
+mod poked;
 mod site_map;
 mod state;
 mod suspects;

@@ -13,6 +13,8 @@ import pytest
 
 import pvops
 from image.memory.slid import SLIDE, Slid
+from pvops.render.terminal import Style
+from pvops.render.verify_text import lines
 from pvops.verify.report import Report
 
 #: Where modules lie, and BPF programs.
@@ -168,3 +170,13 @@ def test_data_are_not_heard_where_there_are_none(scene: Scene) -> None:
     report = pvops.open(scene.slid.image).verify(text)
     assert not report.data.counts
     assert list(report.data.unheard) == ["data: memory is .text alone"]
+
+
+def test_text_that_was_being_written_is_said_to_be(scene: Scene) -> None:
+    assert scene.clean.being_written == []
+    report = scene.clean._replace(being_written=[0xFFFF_FFFF_8100_0040, 0xFFFF_FFFF_8100_0050])
+    said = [line for line in lines(report, Style("never")) if "being written" in line]
+    assert said == [
+        "being written when memory was taken, and judged as they will be: 2 places, the first at 0xffffffff81000040"
+    ]
+    assert report.to_dict()["being_written"] == ["0xffffffff81000040", "0xffffffff81000050"]

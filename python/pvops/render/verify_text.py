@@ -30,6 +30,7 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
         if module.judged:
             yield from _module(module, style, verbose)
     yield from _data(report, style)
+    yield from _being_written(report, style)
     few = report.few
     if few:
         yield style.dim(f"{few:,} of {len(report.votes):,} unknowns have fewer than three votes; --verbose lists them")
@@ -42,6 +43,14 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
             yield style.dim(f"not judged: module {module.name}, {where}: {module.why}")
     if report.not_listed is not None:
         yield style.dim(f"not judged: modules, which could not be listed: {report.not_listed}")
+
+
+def _being_written(report: Report, style: Style) -> Iterator[str]:
+    """What the kernel was about to write when memory was taken, and is judged instead of what stood there."""
+    if report.being_written:
+        count = len(report.being_written)
+        places = f"{count:,} place{'s' if count > 1 else ''}, the first at {report.being_written[0]:#x}"
+        yield style.dim(f"being written when memory was taken, and judged as they will be: {places}")
 
 
 def _not_judged(report: Report) -> Iterator[str]:

@@ -99,6 +99,7 @@ def verify(
         modules=list(modules_of(core, found.slide, owners)),
         not_listed=core.not_listed,
         data=data,
+        being_written=core.poked,
         spans=ArrowSpans(core.spans, core.spans_arrow),
         saved=Later(lambda: saved_machine(kernel, core)),
     )

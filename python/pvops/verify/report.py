@@ -240,6 +240,7 @@ class _Report(NamedTuple):
     modules: Sequence[Module]
     not_listed: str | None
     data: Data
+    being_written: Sequence[int]
     spans: Sequence[tuple[int, int, str]]
     saved: Later[Mapping[str, object]]
 
@@ -276,6 +277,8 @@ class Report(_Report, Judged):
         modules: the modules that are loaded, the newest first; those a file was given of are judged.
         not_listed: why the modules could not be listed; None where they were.
         data: what the kernel's own data say beside its text.
+        being_written: addresses, as linked, at which the kernel was writing its text when memory was taken, by its own
+            list; what it was about to write is judged.
         spans: (address, length, table) of the stretches that the tables changed.
         saved: what `machine` is made of.
     """
@@ -347,6 +350,7 @@ class Report(_Report, Judged):
             "rodata": None if self.data.rodata is None else self.data.rodata.to_dict(),
             "modules": [module.to_dict() for module in self.modules] if self.not_listed is None else None,
             "not_listed": self.not_listed,
+            "being_written": [f"{address:#x}" for address in self.being_written],
         }
 
 

@@ -130,6 +130,16 @@ pub struct Registered {
     pub unread: Vec<(Registrar, String)>,
 }
 
+impl Registered {
+    /// Where code was made for tracers and BPF programs, as if the kernel had not slid.
+    pub fn made(&self, slide: u64) -> Vec<u64> {
+        let traced = self.tracers.iter().flatten().map(|tracer| tracer.trampoline);
+        let branches =
+            self.entries.iter().filter(|entry| entry.owner == Registrar::Bpf).filter_map(|entry| entry.branch);
+        traced.chain(branches).filter(|&at| at != 0).map(|at| at.wrapping_sub(slide)).collect()
+    }
+}
+
 /// Reads all lists that a kernel has.
 ///
 /// # Errors
