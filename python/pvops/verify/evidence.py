@@ -8,6 +8,7 @@ from __future__ import annotations
 import pvops._core as _core
 from pvops.decide.slots import has_noreplace, inlining, resolved, trivial
 from pvops.errors import OpsError, TableError
+from pvops.image.hypercalls import of_hyperv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +150,9 @@ def _backends(kernel: KernelImage) -> list[_core._Backend]:
         found.append((name, slots, calls, requires, page))
     if native and not kernel.image.symbol_count():
         slots = _unnamed({places[op]: held.address or 0 for op, held in native.items() if places[op]}, kernel)
-        found.append((SOME_GUEST, slots, {}, None, None))
+        hypercalls = of_hyperv(kernel)
+        page, clocks = (hypercalls.key, hypercalls.clocks) if hypercalls is not None else (None, {})
+        found.append((SOME_GUEST, slots, clocks, None, page))
     return found
 
 
