@@ -188,6 +188,11 @@ fn an_embedded_configuration_is_found() {
 #[test]
 fn what_is_no_x86_kernel_is_named() {
     let text = |writer: ElfWriter| writer.section(".text", TEXT, flags::TEXT, &[0x90]).build();
+    let banner = b"Linux version 2.4.27-2-386 (a@b) (gcc version 3.3.5) #1 Mon May 16\n\0";
+    let old = || text(ElfWriter::new(Bits::B64).section(".rodata", RODATA, flags::RODATA, banner));
+    let mut broken = pack::raw_bzimage("2.4.37.11 (a@b)");
+    let at = memchr::memmem::rfind(&broken, b"\x1f\x8b\x08").unwrap();
+    broken[at + 10..at + 20].fill(0xff);
     for (file, said) in [
         (text(ElfWriter::new(Bits::B64).machine(183)), "machine 183 (arm64)"),
         (text(ElfWriter::new(Bits::B64).file_type(4)), "a memory dump"),
@@ -200,6 +205,9 @@ fn what_is_no_x86_kernel_is_named() {
         (pack::bzimage_with(&pack::compress(Compression::Gzip, &[0xfa; 4096]), 0x204, 0, 0), "before 2.6.26"),
         (pack::raw_bzimage("2.4.20-x (a@b)"), "2.4.20-x is not known: known are 2.6.20 and later"),
         (pack::raw_bzimage("2.6.19"), "2.6.19 is not known"),
+        (broken, "2.4.37.11 is not known: known are 2.6.20 and later"),
+        (old(), "test: 2.4.27-2-386 is not known: known are 2.6.20 and later"),
+        (pack::compress(Compression::Gzip, &old()), "2.4.27-2-386 is not known"),
         (pack::raw_bzimage("2.6.20-16"), "2.6.20-16, packed as a raw binary, which has no section tables: give its vm"),
     ] {
         let message = refusal(file);

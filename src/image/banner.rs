@@ -10,6 +10,9 @@ const PREFIX: &str = "Linux version ";
 /// More than any banner: `__NEW_UTS_LEN` bounds two of its parts, compilers and builders the rest.
 const MAX_LENGTH: usize = 1024;
 
+/// The first release whose rules are known: `apply_paravirt()` came with it (139ec7c41624).
+const OLDEST: [u32; 3] = [2, 6, 20];
+
 /// Finds the banner in these bytes.
 ///
 /// Since 6.1 (2df8220cc511) there are two: that of `init/version.c` is weak and lacks what is known last, which build this
@@ -47,6 +50,12 @@ fn all(bytes: &[u8]) -> impl Iterator<Item = &str> {
 /// The release in a banner: what `uname -r` says.
 pub(super) fn release(banner: &str) -> Option<&str> {
     banner.strip_prefix(PREFIX)?.split(' ').next().filter(|release| !release.is_empty())
+}
+
+/// Why a kernel of this release is refused, if it is older than any whose rules are known.
+pub(super) fn too_old(release: &str) -> Option<String> {
+    let old = version(release).is_some_and(|version| version < OLDEST);
+    old.then(|| format!("{release} is not known: known are 2.6.20 and later"))
 }
 
 /// The numbers a release begins with, `[2, 6, 20]` of `2.6.20-16-generic`; what is not there counts as 0.

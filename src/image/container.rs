@@ -16,9 +16,6 @@ pub(super) const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
 /// the first or second hit), few enough that a hostile file cannot make us unpack all day.
 const MAX_CANDIDATES: usize = 16;
 
-/// The first release whose rules are known: `apply_paravirt()` came with it (139ec7c41624).
-const OLDEST: [u32; 3] = [2, 6, 20];
-
 /// How the error begins where a stream unpacks to something else.
 const NO_ELF: &str = "does not hold an ELF file";
 
@@ -110,12 +107,14 @@ fn open_bzimage(bytes: &[u8], setup: SetupHeader, limit: usize) -> Result<(Sourc
     };
     let found = search(bytes, setup.protected_mode, limit).unwrap_or(Err(complaint));
     found.map_err(|mut error| {
-        if setup.payload.is_none() && error.reason.starts_with(NO_ELF) {
-            let release = setup.release(bytes).unwrap_or_else(|| "a kernel before 2.6.26".to_owned());
-            error.reason = match banner::version(&release) {
-                Some(version) if version < OLDEST => format!("{release} is not known: known are 2.6.20 and later"),
-                _ => format!("{release}, packed as a raw binary, which has no section tables: give its vmlinux"),
-            };
+        if setup.payload.is_some() {
+            return error;
+        }
+        let release = setup.release(bytes).unwrap_or_else(|| "a kernel before 2.6.26".to_owned());
+        if let Some(reason) = banner::too_old(&release) {
+            error.reason = reason;
+        } else if error.reason.starts_with(NO_ELF) {
+            error.reason = format!("{release}, packed as a raw binary, which has no section tables: give its vmlinux");
         }
         error
     })

@@ -66,7 +66,12 @@ impl Image {
         let object = module::is_object(source.as_slice());
         let (source, module) = if object { Image::link(source, &StandIn::default())? } else { (source, None) };
         let elf = elf::parse(source.as_slice())?;
-        Ok(Image::of(name.to_owned(), source, container, elf, module))
+        let image = Image::of(name.to_owned(), source, container, elf, module);
+        if image.is_module() {
+            return Ok(image);
+        }
+        let refused = image.release().and_then(banner::too_old);
+        refused.map_or(Ok(image), |reason| Err(Error::image(reason)))
     }
 
     fn of(name: String, source: Source, container: Container, elf: Elf, module: Option<Arc<Source>>) -> Image {
