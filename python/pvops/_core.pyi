@@ -506,8 +506,8 @@ class PassRules:
     * __static_call_transform(): static_zero (call, data16, cs), static_short_ret (one byte is written), static_warn,
       static_unlock, static_again (since 6.5), static_checked (the kernel stops at what is no static call);
     * alternatives_smp_unlock(): unlocked (a byte in hex), unlock_looks, unlock_remembers;
-    * endbr_poison (four bytes in hex), jump_label_nops (jump_label_init() rewrites nops), ftrace_nopl (up to 2.6.36),
-      seals_hashes (poison_cfi(), since 6.5), count_alternatives.
+    * endbr_poison (four bytes in hex), jump_label_nops (jump_label_init() rewrites nops), nop5 (of the tracer and of
+      jump labels: nopl; width: to 2.6.39; cpu), seals_hashes (poison_cfi(), since 6.5), count_alternatives.
     """
 
     def __new__(cls, base: str, **choices: object) -> PassRules: ...
@@ -766,6 +766,11 @@ def lock_bench_mode(cpus: Sequence[int], seconds: float) -> float:
 #: this one, the key of a static call that may go to a page outside).
 _Backend = tuple[str, dict[int, list[int]], dict[int, list[int]], int | None, int | None]
 
+#: What a patch function does with an op: (code, the function its slot must hold, the feature that forbids it, whether
+#: its sites jump, what guests' patch functions copy: (the function that the slot holds, code, offset and target of a
+#: relative call)).
+_Inlined = tuple[bytes | None, int | None, int | None, bool, list[tuple[int, bytes, tuple[int, int] | None]]]
+
 @final
 class KernelInfo:
     """What the image and its era say, in numbers and addresses."""
@@ -775,7 +780,7 @@ class KernelInfo:
         numbers: dict[str, int],
         nops: list[str],
         *,
-        inlined: list[tuple[bytes | None, int | None, int | None, bool]] = ...,
+        inlined: list[_Inlined] = ...,
         nop: int | None = None,
         identities: dict[int, int] = ...,
         bug: int | None = None,
@@ -785,8 +790,7 @@ class KernelInfo:
         backends: list[_Backend] = ...,
     ) -> KernelInfo:
         """`numbers` are those of retpoline, retpoline_lfence, rethunk, its, call_depth and xenpv; `nops` the tables the
-        kernel chooses from; `inlined` is by op type: (code, the function its slot must hold, the feature
-        that forbids it, whether its sites jump); `identities` are functions that return their argument → its bits;
+        kernel chooses from; `inlined` is by op type; `identities` are functions that return their argument → its bits;
         `call_clobbers` is what a call may not clobber unless its site lets go of it; `places` are the slots by op type,
         where they are no one array; `may_stay` says that the kernel has an option by which calls stay as built;
         `backends` are what may fill the ops."""

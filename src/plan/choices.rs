@@ -1,6 +1,6 @@
 //! The rules as data: each choice by name, with its value as a word. What is given from outside is checked here.
 
-use super::rules::{Fill, Nops, Order, Relocate, Rules, SameSite, Stage, Untaken, Zero};
+use super::rules::{Fill, Nop5, Nops, Order, Relocate, Rules, SameSite, Stage, Untaken, Zero};
 use crate::error::{Error, Result};
 
 /// A value that has a word.
@@ -31,6 +31,7 @@ words! {
     Untaken { Leave = "leave", Pad = "pad", Optimise = "optimise" }
     SameSite { Each = "each", Longest = "longest", Once = "once" }
     Nops { Runs = "runs", MergeJumps = "merge-jumps", Merge = "merge", MergeAll = "merge-all" }
+    Nop5 { Nopl = "nopl", Width = "width", Cpu = "cpu" }
     Zero { Call = "call", Data16 = "data16", Cs = "cs" }
     Stage {
         Unlisted = "unlisted", JumpLabels = "jump_labels", StaticCalls = "static_calls", Ftrace = "ftrace",
@@ -140,7 +141,7 @@ impl Rules {
         visit.choice("unlock_remembers", &mut self.smp_locks.remembers);
         visit.choice("endbr_poison", &mut self.endbr_poison);
         visit.choice("jump_label_nops", &mut self.jump_label_nops);
-        visit.choice("ftrace_nopl", &mut self.ftrace_nopl);
+        visit.choice("nop5", &mut self.nop5);
         visit.choice("seals_hashes", &mut self.seals_hashes);
         visit.choice("kcfi_udb", &mut self.kcfi_udb);
         visit.choice("count_alternatives", &mut self.count_alternatives);

@@ -1,10 +1,11 @@
 //! The choices of the eras by name, written as what differs from the one before.
 
 use super::rules::{
-    Alternatives, Fill, Nops, Order, Relocate, Retpolines, Rules, SameSite, SmpLocks, Stage, StaticCalls, Untaken, Zero,
+    Alternatives, Fill, Nop5, Nops, Order, Relocate, Retpolines, Rules, SameSite, SmpLocks, Stage, StaticCalls,
+    Untaken, Zero,
 };
 use crate::error::{Error, Result};
-use crate::insn::{NopTable, P6_NOPS};
+use crate::insn::{Bits, GENERIC_NOPS, NopTable, P6_NOPS};
 
 /// start_kernel(): ftrace_init() follows check_bugs(), where alternatives are applied.
 const OF_2007: Order = Order::of(&[Stage::Alternatives, Stage::SmpLocks, Stage::Paravirt, Stage::Ftrace]);
@@ -111,7 +112,7 @@ const V2_6_24: Rules = Rules {
     smp_locks: SmpLocks { unlocked: 0x90, looks: false, remembers: false },
     endbr_poison: *b"\x66\x0f\x1f\x00",
     jump_label_nops: false,
-    ftrace_nopl: true,
+    nop5: Nop5::Nopl,
     seals_hashes: false,
     kcfi_udb: false,
     count_alternatives: false,
@@ -140,7 +141,7 @@ const V5_10_0: Rules = Rules {
     },
     smp_locks: SmpLocks { unlocked: 0x3e, looks: true, remembers: true },
     jump_label_nops: true,
-    ftrace_nopl: false,
+    nop5: Nop5::Cpu,
     ..V2_6_33
 };
 
@@ -151,13 +152,16 @@ const V5_10: Rules = Rules {
     ..V5_10_0
 };
 
-/// 2.6.37 to 4.0 (f49aa448561f: jump labels, whose nops are the CPU's).
+/// 2.6.37 to 2.6.39 (f49aa448561f): jump labels.
+const V2_6_37: Rules = Rules { era: "2.6.37", nop5: Nop5::Width, ..V3_0 };
+
+/// 3.0 to 4.0: one choice of nops for all.
 const V3_0: Rules = Rules {
     era: "3.0",
     order: OF_5_10,
     smp_locks: SmpLocks { unlocked: 0x3e, looks: true, remembers: true },
     jump_label_nops: true,
-    ftrace_nopl: false,
+    nop5: Nop5::Cpu,
     ..V2_6_34
 };
 
@@ -250,15 +254,24 @@ const V7_3: Rules =
 const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
 
 /// All of them.
-pub static ERAS: [Rules; 18] = [
-    SEED, V2_6_24, V2_6_33, V2_6_34, V3_0, V5_10_0, V5_10, V5_13, V5_15, V6_1, V6_5, V6_8, V6_12, V6_15, V6_18, V6_19,
-    V7_2, V7_3,
+pub static ERAS: [Rules; 19] = [
+    SEED, V2_6_24, V2_6_33, V2_6_34, V2_6_37, V3_0, V5_10_0, V5_10, V5_13, V5_15, V6_1, V6_5, V6_8, V6_12, V6_15,
+    V6_18, V6_19, V7_2, V7_3,
 ];
 
 impl Rules {
-    /// What calls of the tracer become.
-    pub(crate) fn ftrace_nop(&self, of_cpu: &NopTable) -> [u8; 5] {
-        if self.ftrace_nopl { P6_NOPS.atomic5 } else { of_cpu.atomic5 }
+    /// What calls of the tracer and jump labels become.
+    pub(crate) fn nop5(&self, bits: Bits, of_cpu: &NopTable) -> [u8; 5] {
+        match (self.nop5, bits) {
+            (Nop5::Nopl, _) | (Nop5::Width, Bits::B64) => P6_NOPS.atomic5,
+            (Nop5::Width, Bits::B32) => GENERIC_NOPS.atomic5,
+            (Nop5::Cpu, _) => of_cpu.atomic5,
+        }
+    }
+
+    /// Whether those tell the CPU's nops.
+    pub(crate) fn nop5_of_cpu(&self) -> bool {
+        self.nop5 == Nop5::Cpu
     }
 
     /// The rules of this era.

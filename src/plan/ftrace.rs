@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::insn::{self, CALL, CALL_LEN};
 
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
-    let nop = run.rules.ftrace_nop(run.boot.nops);
+    let nop = run.rules.nop5(run.memory.bits(), run.boot.nops);
     for (row, &address) in (0..).zip(&run.tables.mcount) {
         if !run.runs(address) {
             continue;

@@ -1,6 +1,6 @@
 //! Jump labels: a nop or a jump, by the state of a static key.
 //!
-//! As built they fit the keys' first state. `jump_label_init()` rewrites the nops up to 5.12, where this CPU has others
+//! As built they fit the keys' first state. `jump_label_init()` rewrites the nops up to 5.12, where this kernel has others
 //! (a89dfde3dc3c: one table of nops for all); then each change of a key rewrites its sites. A site has 5 bytes, since
 //! 5.14 2 where a short jump reaches (e7bf1ba97afd). Sources: kernel/jump_label.c, arch/x86/kernel/jump_label.c.
 
@@ -30,7 +30,7 @@ pub(super) fn forms(run: &Run<'_>, label: &JumpLabel) -> ([u8; 5], [u8; 5]) {
         run.boot.nops.fill(&mut nop[..2]);
         return ([JMP_SHORT, distance, 0, 0, 0], nop);
     }
-    (insn::jmp(label.address, label.target), run.boot.nops.atomic5)
+    (insn::jmp(label.address, label.target), run.rules.nop5(run.memory.bits(), run.boot.nops))
 }
 
 /// `jump_label_init()`: the nops of keys in their first state.

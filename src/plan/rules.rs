@@ -137,6 +137,18 @@ pub enum Nops {
     MergeAll,
 }
 
+/// The nop of five bytes that calls of the tracer and jump labels become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nop5 {
+    /// `nopl`, the first nop that `ftrace_dyn_arch_init()` finds to run, whatever the CPU's others are (up to 2.6.36).
+    Nopl,
+    /// `nopl` on x86-64, and on i386, where hypervisors broke it, the generic one: `arch_init_ideal_nop5()`
+    /// (f49aa448561f, 2.6.37 to 2.6.39).
+    Width,
+    /// That of the CPU's nops (dc326fca2b64, 3.0).
+    Cpu,
+}
+
 /// The choices of `apply_retpolines()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retpolines {
@@ -207,9 +219,8 @@ pub struct Rules {
     pub endbr_poison: [u8; 4],
     /// `jump_label_init()` rewrites nops that are not this CPU's.
     pub jump_label_nops: bool,
-    /// Calls of the tracer become `nopl`, the first nop that `ftrace_dyn_arch_init()` finds to run, whatever the CPU's others
-    /// are (up to 2.6.36; 2.6.37 asks once for it and for jump labels, f49aa448561f).
-    pub ftrace_nopl: bool,
+    /// What calls of the tracer and jump labels become.
+    pub nop5: Nop5,
     /// Functions that nothing calls indirectly accept no caller (`poison_cfi()`, 9831c6253ace), and with FineIBT the
     /// `endbr` behind a preamble goes (`cfi_rewrite_endbr()`, 04505bbbbb15): both since 6.5.
     pub seals_hashes: bool,

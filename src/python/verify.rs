@@ -23,8 +23,11 @@ use crate::verify as core;
 pub struct KernelInfo(pub(super) core::KernelInfo);
 
 /// What a patch function does with an op: (code or None, the function it must hold or None, the feature that forbids it or
-/// None, whether its sites jump).
-type Inlined = (Option<Vec<u8>>, Option<u64>, Option<u16>, bool);
+/// None, whether its sites jump, what guests' patch functions copy).
+type Inlined = (Option<Vec<u8>>, Option<u64>, Option<u16>, bool, Vec<Direct>);
+
+/// What a guest's patch function copies: (the function that the slot holds, code, offset and target of a relative call).
+type Direct = (u64, Vec<u8>, Option<(usize, u64)>);
 
 /// A backend: (name, slot address → what it may hold, key of a static call → where it may go, a feature without which it
 /// is not this one, the key of a static call that may go to a page outside).
@@ -60,11 +63,13 @@ impl KernelInfo {
             call_depth: number("call_depth"),
             xenpv: number("xenpv"),
         };
-        let inlined = inlined.into_iter().map(|(code, only_while, unless, jump)| core::Inlined {
+        let direct = |(function, code, relocation): Direct| core::Direct { function, code: code.into(), relocation };
+        let inlined = inlined.into_iter().map(|(code, only_while, unless, jump, others)| core::Inlined {
             code: code.map(Vec::into_boxed_slice),
             only_while,
             unless,
             jump,
+            direct: others.into_iter().map(direct).collect(),
         });
         let mut identities: Vec<_> = identities.into_iter().collect();
         identities.sort_unstable();

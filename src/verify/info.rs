@@ -22,6 +22,17 @@ pub struct FeatureNumbers {
     pub xenpv: Option<u16>,
 }
 
+/// What a guest's patch function copies over a site that has the room for it, while the op's slot holds its function.
+#[derive(Debug, Clone, Default)]
+pub struct Direct {
+    /// The function.
+    pub function: u64,
+    /// Its code.
+    pub code: Box<[u8]>,
+    /// Where in the code a call is relative, and what it goes to.
+    pub relocation: Option<(usize, u64)>,
+}
+
 /// What a patch function does with an op's type.
 #[derive(Debug, Clone, Default)]
 pub struct Inlined {
@@ -33,6 +44,29 @@ pub struct Inlined {
     pub unless: Option<u16>,
     /// Sites of this op jump.
     pub jump: bool,
+    /// What the patch functions of other backends than the native one copy.
+    pub direct: Vec<Direct>,
+}
+
+impl Inlined {
+    /// What becomes of a site of so many bytes where the slot holds this function, by a guest's patch function.
+    pub fn direct(&self, function: u64, room: usize) -> Option<&Direct> {
+        self.direct.iter().find(|direct| direct.function == function && direct.code.len() <= room)
+    }
+}
+
+impl Direct {
+    /// The code at an address.
+    pub fn at(&self, address: u64) -> Box<[u8]> {
+        let mut code = self.code.clone();
+        if let Some((offset, target)) = self.relocation
+            && let Some(field) = offset.checked_add(4).and_then(|end| code.get_mut(offset..end))
+        {
+            let next = address.wrapping_add(offset as u64 + 4);
+            field.copy_from_slice(&(target.wrapping_sub(next) as u32).to_le_bytes());
+        }
+        code
+    }
 }
 
 /// What the era's `.parainstructions` pass does, as far as the tables do not tell.

@@ -53,7 +53,7 @@ use crate::image::Image;
 pub use copies::unslide;
 pub use data::{Changed, Disagreement, Heard, Rodata, Slots, hear, rodata};
 pub use infer::{Unknown, Vote};
-pub use info::{FeatureNumbers, Inlined, KernelInfo, Ops, PossibleBackend};
+pub use info::{Direct, FeatureNumbers, Inlined, KernelInfo, Ops, PossibleBackend};
 pub use judge::{Explained, Report, Unexplained};
 pub use loaded::{Text, code, text};
 pub use modules::{Loaded, Module, Modules};

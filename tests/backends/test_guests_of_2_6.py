@@ -90,7 +90,8 @@ class Code:
 
 def test_xen_patch_takes_code_up_to_its_end_and_moves_the_call_in_it() -> None:
     inline = xen_patch.direct(Code(), "xen_irq_enable_direct")
-    assert inline == Inline(Code.code[:23], no_room="default", reloc=19, reloc_target="check_events")
+    guard = "xen_irq_enable_direct"  # what the slot holds where Xen let the kernel place vcpu_info
+    assert inline == Inline(Code.code[:23], guard, "default", reloc=19, reloc_target="check_events")
     assert xen_patch.direct(Code(), "xen_save_fl_direct") is None
 
 

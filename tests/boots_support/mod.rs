@@ -268,7 +268,7 @@ pub fn info(release: &str, image: &Image) -> KernelInfo {
                     Box::from(code)
                 });
                 let only_while = known.filter(|known| known.2).map(|_| built);
-                Inlined { code, only_while, unless: None, jump: at("native_iret") == Some(built) }
+                Inlined { code, only_while, jump: at("native_iret") == Some(built), ..Inlined::default() }
             })
             .collect();
     }

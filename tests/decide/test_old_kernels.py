@@ -9,7 +9,6 @@ from image.nameless import without_symbols
 from pvops import eras, sample
 from pvops.decide import netfilter
 from pvops.decide.answers import Facts
-from pvops.eras import recognise
 from pvops.eras.nops import Cpu
 from pvops.eras.version import of_sources
 from pvops.image.numbers import printed_as
@@ -159,27 +158,6 @@ def test_without_symbols_a_parameter_says_that_the_filter_is_built_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("era", "bits", "op"),
-    [
-        ("3.0-flush", 64, "pv_mmu_ops.lazy_mode.flush"),
-        ("3.1-flush", 32, "pv_mmu_ops.lazy_mode.flush"),
-        ("3.2-deb7", 32, "pv_lazy_flush_ops.flush"),
-        ("3.2-deb7", 64, "pv_lazy_flush_ops.flush"),
-        ("3.5-flush", 64, "pv_mmu_ops.lazy_mode.flush"),
-    ],
-)
-def test_an_op_that_stable_releases_took_over_is_told_by_the_sites(era: str, bits: int, op: str) -> None:
-    """511ba86e1d38: nine in ten pointers are as without it, but what stands behind it has another type."""
-    functions = sample.backend_functions(era, ("native", "xen"))
-    kernel = pvops.open(sample.build(era, bits, functions=functions).elf)
-    assert kernel.rules.era == era.partition("-")[0].replace("3.2", "3.1")
-    assert kernel.ops.era is not None
-    assert kernel.ops.era.name == era
-    assert kernel.plan("native").slots[op].symbol == "_paravirt_nop"
-    assert kernel.plan("xen").slots[op].symbol in ("xen_flush_lazy_mmu", "paravirt_flush_lazy_mmu")
-
-
-@pytest.mark.parametrize(
     ("release", "banner", "version"),
     [
         ("3.2.0-4-686-pae", "Linux version 3.2.0-4-686-pae (gcc (Debian 4.6.3-14)) #1 SMP Debian 3.2.60-1", (3, 2, 60)),
@@ -195,20 +173,3 @@ def test_debian_s_banner_says_which_sources_it_is_built_from(
     release: str | None, banner: str | None, version: tuple[int, ...] | None
 ) -> None:
     assert of_sources(release, banner) == version
-
-
-def test_an_era_that_its_ops_alone_tell_lies_between_no_others() -> None:
-    """3.1's mark in a 3.0 is a backport of the next era, and no doubt about the release."""
-
-    class Backported:
-        def has_section(self, _: str) -> bool:
-            return False
-
-        def has_constant(self, _: bytes) -> bool:
-            return False
-
-        def address_of(self, symbol: str) -> int | None:
-            return 1 if symbol == "native_steal_clock" else None
-
-    found = recognise.era_of(Backported(), "3.0.101")
-    assert (found.era.name, found.doubt) == ("3.1", "")

@@ -8,13 +8,15 @@ import pvops
 from pvops.kernel import Kernel
 
 SYMTAB = 2
+ELFCLASS64 = 2
 
 
 def without_symbols(elf: bytes) -> Kernel:
-    """The same image of 64 bits, its symbol table no section that anybody knows."""
+    """The same image, its symbol table no section that anybody knows."""
     raw = bytearray(elf)
-    (table,) = struct.unpack_from("<Q", raw, 0x28)
-    size, count = struct.unpack_from("<HH", raw, 0x3A)
+    wide = raw[4] == ELFCLASS64
+    (table,) = struct.unpack_from("<Q", raw, 0x28) if wide else struct.unpack_from("<I", raw, 0x20)
+    size, count = struct.unpack_from("<HH", raw, 0x3A if wide else 0x2E)
     for at in range(table, table + count * size, size):
         if struct.unpack_from("<I", raw, at + 4)[0] == SYMTAB:
             struct.pack_into("<I", raw, at + 4, 0x6000_0000)

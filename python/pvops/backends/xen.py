@@ -47,6 +47,7 @@ _CPU_FUNCTIONS = _functions(
     " read_msr=xen_read_msr|xen_read_msr_safe|native_read_msr_safe"
     " write_msr=xen_write_msr|xen_write_msr_safe read_msr_safe=xen_read_msr_safe write_msr_safe=xen_write_msr_safe"
     " read_pmc=xen_read_pmc|native_read_pmc iret=xen_iret load_tr_desc=_paravirt_nop|nop_func set_ldt=xen_set_ldt"
+    " load_user_cs_desc=xen_load_user_cs_desc|"
     " usergs_sysret64=xen_sysret64| usergs_sysret32=xen_sysret32| irq_enable_sysexit=xen_sysexit swapgs=_paravirt_nop"
     " clts=xen_clts read_cr4=native_read_cr4 read_cr4_safe=native_read_cr4_safe read_cr8=xen_read_cr8|"
     " write_cr8=xen_write_cr8| read_tsc=native_read_tsc read_tscp=native_read_tscp store_gdt=native_store_gdt"

@@ -49,6 +49,7 @@ _TABLES_2_6_26: Mapping[str, Mapping[str, str]] = {
         " read_cr4=native_read_cr4 read_cr4_safe=native_read_cr4_safe write_cr4 wbinvd=native_wbinvd"
         " read_msr=native_read_msr_safe write_msr=native_write_msr_safe read_tsc=native_read_tsc"
         " read_pmc=native_read_pmc iret irq_enable_syscall_ret=xen_sysexit load_tr_desc=- set_ldt load_gdt load_idt"
+        " load_user_cs_desc=xen_load_user_cs_desc|"
         " load_tls store_gdt=native_store_gdt store_idt=native_store_idt store_tr write_ldt_entry write_gdt_entry"
         " write_idt_entry load_sp0 set_iopl_mask io_delay lazy_mode.enter=paravirt_enter_lazy_cpu"
         " lazy_mode.leave=xen_leave_lazy"

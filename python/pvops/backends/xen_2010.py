@@ -45,6 +45,7 @@ def structs_2010(era: Era, config: Config) -> tuple[OpsStruct, ...]:
             usergs_sysret64="xen_sysret64" if wide else None,
             load_tr_desc=paravirt_nop,
             set_ldt="xen_set_ldt",
+            load_user_cs_desc="xen_load_user_cs_desc",
             load_gdt="xen_load_gdt",
             load_idt="xen_load_idt",
             load_tls="xen_load_tls",

@@ -2,7 +2,8 @@
 
 From 2.6.30 on C's sites of the irq ops are a call alone, and the code is longer on i386 and x86-64 alike: then default
 rules are all there is. Before, i386's sites save registers around the call, and ``xen_irq_disable_direct`` fits; so it
-does later where assembler saves them (``ldt_ss`` of 3.2), which `pvops verify` does not know yet.
+does later where assembler saves them (``ldt_ss`` of 3.2). It copies only what ``xen_vcpu_setup()`` put into the slots:
+where Xen let the kernel say where vcpu_info is.
 
 Source: arch/x86/xen/enlighten.c and xen-asm_32.S of 2.6.26, 2.6.27 and 2.6.30 (``ENDPATCH``, ``RELOC``).
 """
@@ -47,4 +48,4 @@ def direct(image: ImageView, name: str) -> Inline | None:
 
     place = image.address_of(f"{name}_reloc") or 0
     reloc = place - start if start < place < end else -1
-    return Inline(code, no_room="default", reloc=reloc, reloc_target="check_events" if reloc >= 0 else "")
+    return Inline(code, guard=name, no_room="default", reloc=reloc, reloc_target="check_events" if reloc >= 0 else "")

@@ -160,7 +160,5 @@ class Facts:
 
 def facts_of(machine: Machine, kernel: KernelView) -> Facts:
     """The facts of a machine under the kernel that patches itself; of 6.1 where neither tells a version."""
-    from pvops import eras
-
-    version = eras.version_of(kernel.release) or machine.release or (6, 1)
+    version = kernel.sources or machine.release or (6, 1)
     return Facts(machine, (version[0], version[1]), kernel.bits, Built(kernel))

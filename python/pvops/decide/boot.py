@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pvops.eras.nops import NopChoice
     from pvops.eras.patching import PatchFunction
     from pvops.eras.rules import Rules
-    from pvops.eras.version import Version
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
     from pvops.machine.state import State
@@ -306,19 +305,13 @@ def _machine(kernel: KernelImage, backend: Backend, machine: Machine | None, rul
     return machine.under(backend.hypervisor)
 
 
-def _sources(kernel: KernelImage) -> Version | None:
-    from pvops.eras.version import of_sources
-
-    return of_sources(kernel.release, kernel.image.banner)
-
-
 def _other_nops(kernel: KernelImage, machine: Machine, rules: Rules, taken: str) -> str | None:
     """Another nop table than was taken, where the machine does not tell its CPU and the image has more than one."""
     from pvops import eras
 
     if machine.vendor is not None or len(kernel.image.nop_tables()) == 1:
         return None
-    policy = eras.era(rules.era).nops.of_release(_sources(kernel))
+    policy = eras.era(rules.era).nops.of_release(kernel.sources)
     return next((table for table in policy.tables[kernel.bits] if table != taken), None)
 
 
@@ -329,7 +322,7 @@ def _nops(kernel: KernelImage, machine: Machine | None, rules: Rules) -> NopChoi
     from pvops.image.built import Built
 
     tables = kernel.image.nop_tables()
-    policy = eras.era(rules.era).nops.of_release(_sources(kernel), tables or ("p6",))
+    policy = eras.era(rules.era).nops.of_release(kernel.sources, tables or ("p6",))
     if len(tables) == 1:
         return nops.NopChoice(tables[0], "the one table of the image")
     if machine is None or machine.vendor is None:

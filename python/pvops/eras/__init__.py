@@ -30,13 +30,11 @@ class Listed(NamedTuple):
         module: its file.
         first: the first release that it holds for; it lasts to the next line's. None: only
             its marks tell it.
-        by_ops: its ops alone tell it: in all else it is the era of its release.
     """
 
     name: str
     module: str
     first: Version | None
-    by_ops: bool = False
 
 
 #: Oldest first.
@@ -56,13 +54,9 @@ ERAS = (
     Listed("2.6.34", "v2_6_34", (2, 6, 34)),
     Listed("2.6.38", "v2_6_38", (2, 6, 38)),
     Listed("3.0", "v3_0", (3, 0)),
-    Listed("3.0-flush", "v3_0_flush", None, by_ops=True),
     Listed("3.1", "v3_1", (3, 1)),
-    Listed("3.1-flush", "v3_1_flush", None, by_ops=True),
-    Listed("3.2-deb7", "v3_2_deb7", None, by_ops=True),
     Listed("3.3", "v3_3", (3, 3)),
     Listed("3.5", "v3_5", (3, 5)),
-    Listed("3.5-flush", "v3_5_flush", None, by_ops=True),
     Listed("3.10", "v3_10", (3, 10)),
     Listed("3.10-el7", "v3_10_el7", None),
     Listed("3.12", "v3_12", (3, 12)),

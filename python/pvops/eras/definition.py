@@ -121,26 +121,31 @@ class Era(NamedTuple):
         return self.default_config(bits) if bits in self.bits else Config(*(("X86_64",) if bits == 64 else ()))
 
     def config(self, bits: int, symbols: Iterable[str]) -> Config:
-        """The configuration with exactly these symbols set, and every class of ops configured in.
+        """The configuration with exactly these symbols set, every class of ops configured in, and patches as usual.
 
         Raises:
             OpsError: as `default_config`.
         """
-        settings = {option.symbol: not option.released for option in self.configs}
+        settings = {o.symbol: o.default[bits == 64] if o.patch else not o.released for o in self.configs}
         settings.update((symbol, True) for symbol in symbols if symbol != "X86_64")
         return self.default_config(bits, **settings)
 
-    def possible_configs(self, bits: int, *, unreleased: bool = False) -> Iterator[Config]:
+    def possible_configs(
+        self, bits: int, *, unreleased: bool = False, has: Callable[[str], bool] | None = None
+    ) -> Iterator[Config]:
         """Every configuration the era's options allow for a pointer size, the default one first.
 
         Args:
             bits: pointer size.
             unreleased: also those with a class of ops configured out.
+            has: whether the image has a function, where it names its functions: so patches are told.
         """
         from itertools import product
 
+        told = [option for option in self.configs if option.function and has is not None]
         always = [option.symbol for option in self.configs if not (option.released or unreleased)]
-        options = [option for option in self.configs if option.released or unreleased]
+        always += [option.symbol for option in told if has is not None and has(option.function)]
+        options = [o for o in self.configs if (o.released or unreleased) and o not in told]
         defaults = [option.default[bits == 64] for option in options]
         for flips in sorted(product((False, True), repeat=len(options)), key=sum):
             on = (*always, *(o.symbol for o, d, flip in zip(options, defaults, flips, strict=True) if d != flip))
@@ -148,6 +153,10 @@ class Era(NamedTuple):
                 yield self._checked(bits, on)
             except OpsError:
                 continue  # a symbol without what it depends on
+
+    def patches(self, config: Config) -> tuple[str, ...]:
+        """What a configuration has that is a patch of distributions or stable releases: names of its options."""
+        return tuple(option.symbol for option in self.configs if option.patch and option.symbol in config.symbols)
 
     def read_config(self, text: str) -> Config:
         """The configuration that a kernel's ``.config`` file describes; what does not matter here is passed over."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pvops.eras import ERAS, NEWEST, era, eras, of_version, version_of
+from pvops.eras import ERAS, NEWEST, Version, era, eras, of_version, version_of
 from pvops.eras.definition import Era
 from pvops.eras.rules import Image, Rules
 from pvops.errors import OpsError
@@ -30,18 +30,21 @@ class Recognised(NamedTuple):
     doubt: str = ""
 
 
-def of_image(image: Image, release: str | None, alternatives: str | None = None) -> Rules:
+def of_image(
+    image: Image, release: str | None, alternatives: str | None = None, sources: Version | None = None
+) -> Rules:
     """The rules an image patches by.
 
     Args:
         image: the image.
         release: of its banner, or None.
         alternatives: the layout of ``.altinstructions``, as the core describes it; None where there is none.
+        sources: the version of what it is built from, where that is not the release's number.
 
     Raises:
         OpsError: nothing tells.
     """
-    found, reason, doubt = era_of(image, release)
+    found, reason, doubt = era_of(image, release, sources)
     paravirt = found.paravirt
     if (
         paravirt is not None
@@ -51,7 +54,7 @@ def of_image(image: Image, release: str | None, alternatives: str | None = None)
     ):
         paravirt = paravirt._replace(clobbers=False)
     for passes in found.passes[:-1]:
-        if sign := passes.sign(image, alternatives, version_of(release)):
+        if sign := passes.sign(image, alternatives, sources or version_of(release)):
             return Rules(found.name, passes.name, paravirt, f"{reason}, {sign}", doubt)
     return Rules(found.name, found.passes[-1].name, paravirt, reason, doubt)
 
@@ -65,13 +68,13 @@ def era_of_release(release: str | None) -> tuple[str, str]:
     return name, f"release {release}"
 
 
-def era_of(image: Image, release: str | None) -> Recognised:
-    """The era of an image, and why it is that one.
+def era_of(image: Image, release: str | None, sources: Version | None = None) -> Recognised:
+    """The era of an image, and why it is that one; the arguments are those of `of_image`.
 
     Raises:
         OpsError: nothing tells.
     """
-    version = version_of(release)
+    version = sources or version_of(release)
     name = None if version is None else of_version(version)
     if name is not None:
         proposed = era(name)
@@ -85,7 +88,7 @@ def era_of(image: Image, release: str | None) -> Recognised:
         proposed, against = None, ""
     marks = _marks()
     best: tuple[int, int, str] | None = None
-    names = [listed.name for listed in ERAS if not listed.by_ops]
+    names = eras()
     place = names.index(name) if name is not None else len(names)
     for at, candidate in enumerate(names):
         expected = marks[candidate]

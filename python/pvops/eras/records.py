@@ -201,6 +201,8 @@ class Option(NamedTuple):
         default: whether it is set by default, on 32 and on 64 bits.
         depends: condition without which it cannot be set.
         released: False for a switch no released kernel of the era has (one class of ops configured out: the 2010 post).
+        patch: no symbol of Kconfig's, but a change that distributions or stable releases put into this era's ops.
+        function: a function of that patch: an image that names functions has it exactly where it has the patch.
     """
 
     symbol: str
@@ -208,6 +210,8 @@ class Option(NamedTuple):
     default: tuple[bool, bool] = (True, True)
     depends: str = ""
     released: bool = True
+    patch: bool = False
+    function: str = ""
 
 
 def class_options(*classes: str) -> tuple[Option, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pvops.eras import v2_6_24
 from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.nops import by_features, by_vendor
-from pvops.eras.records import OFFSET, class_options
+from pvops.eras.records import OFFSET, Option, class_options
 from pvops.eras.rules import ParavirtRules
 from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled
 from pvops.eras.template import Array
@@ -32,6 +32,7 @@ class pv_cpu_ops(v2_6_24.pv_cpu_ops):
         instead_of="irq_enable_sysexit", jump=True, doc="interrupts on and back to user space as it came; jumped to"
     )
     swapgs = Op(after="iret", doc="exchange the kernel's GS and the user's")
+    load_user_cs_desc = Op(after="set_ldt", config="EXEC_SHIELD", doc="set the limit of the user's code segment")
 
 
 class pv_mmu_ops(v2_6_24.pv_mmu_ops):
@@ -92,6 +93,7 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
             "pv_cpu_ops.read_tscp": "native_read_tscp",
             "pv_cpu_ops.irq_enable_syscall_ret": "native_irq_enable_syscall_ret",
             "pv_cpu_ops.swapgs": "native_swapgs",
+            "pv_cpu_ops.load_user_cs_desc": "native_load_user_cs_desc",
             **{f"pv_mmu_ops.{op}": paravirt_nop for op in _LEVELS},
             "pv_mmu_ops.kmap_atomic_pte": "kmap_atomic",
             "pv_mmu_ops.pud_val": "native_pud_val",
@@ -143,7 +145,18 @@ ASM_OFFSETS = (
     OFFSET("PV_CPU_read_cr0", "pv_cpu_ops", "read_cr0", config="!X86_64"),
 )
 
+#: Of Fedora's i686 kernels and Red Hat's. Seen in images of 2.6.38.8 and 2.6.32; when it went, no source at hand says.
+EXEC_SHIELD = Option(
+    "EXEC_SHIELD",
+    "exec-shield: without a no-execute bit, the limit of a segment keeps data from being run; one op more",
+    (False, False),
+    depends="!X86_64",
+    patch=True,
+    function="native_load_user_cs_desc",
+)
+
 OPTIONS = (
+    EXEC_SHIELD,
     *(option for option in seed.OPTIONS if option.symbol not in ("X86_PAE", "HIGHPTE")),
     *(option._replace(depends="!X86_64") for option in seed.OPTIONS if option.symbol in ("X86_PAE", "HIGHPTE")),
 )

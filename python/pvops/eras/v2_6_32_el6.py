@@ -6,7 +6,7 @@ alternative.c, arch/x86/include/asm/cpufeature.h.
 
 from __future__ import annotations
 
-from pvops.eras import v2_6_33
+from pvops.eras import v2_6_26, v2_6_33
 from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
@@ -18,14 +18,6 @@ class pv_time_ops(v2_6_33.pv_time_ops):
 
     get_tsc_khz = gone
     steal_clock = Op(after="sched_clock", doc="nanoseconds stolen from this CPU by the hypervisor")
-
-
-class pv_cpu_ops(v2_6_33.pv_cpu_ops):
-    """Privileged instructions."""
-
-    load_user_cs_desc = Op(
-        after="set_ldt", config="!X86_64", doc="the limit of the user's code segment, for exec-shield"
-    )
 
 
 class pv_mmu_ops(v2_6_33.pv_mmu_ops):
@@ -40,7 +32,7 @@ class pv_mmu_ops(v2_6_33.pv_mmu_ops):
 
 
 #: The order of struct paravirt_patch_template.
-STRUCTS = renewed(v2_6_33.STRUCTS, pv_time_ops, pv_cpu_ops, pv_mmu_ops)
+STRUCTS = renewed(v2_6_33.STRUCTS, pv_time_ops, pv_mmu_ops)
 
 
 @made_once
@@ -51,7 +43,6 @@ def native(config: Config) -> tuple[OpsStruct, ...]:
         v2_6_33.native(config),
         {
             "pv_time_ops.steal_clock": "native_steal_clock",
-            "pv_cpu_ops.load_user_cs_desc": "native_load_user_cs_desc",
             "pv_mmu_ops.set_pmd_at": "native_set_pmd_at",
             "pv_mmu_ops.pmd_update": paravirt_nop,
             "pv_mmu_ops.pmd_update_defer": paravirt_nop,
@@ -90,6 +81,10 @@ ERA = v2_6_33.ERA.then(
     began=("native_steal_clock",),
 )._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
+    configs=tuple(
+        option._replace(default=(True, False)) if option == v2_6_26.EXEC_SHIELD else option
+        for option in v2_6_33.ERA.configs
+    ),
     native=native,
     passes=(Passes("2.6.34"),),
     numbers=(NUMBERS,),

@@ -59,6 +59,6 @@ NUMBERS = v2_6_34.NUMBERS.then(
 ERA = v2_6_34.ERA.then("2.6.38", "2.6.39: arch/x86/include/asm/paravirt_types.h")._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
-    passes=(Passes("3.0"),),
+    passes=(Passes("2.6.37"),),
     numbers=(NUMBERS,),
 )

@@ -7,7 +7,7 @@ paravirt_patch_64.c.
 from __future__ import annotations
 
 from pvops.eras import v2_6_24_rc1 as seed
-from pvops.eras import v2_6_27, v3_0_flush, v3_10, v3_12
+from pvops.eras import v2_6_27, v3_10, v3_12
 from pvops.eras.records import Option
 from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, made_once, refilled, renewed
 from pvops.eras.template import Array
@@ -24,7 +24,7 @@ class pv_cpu_ops(v3_10.pv_cpu_ops):
     read_tscp = gone
 
 
-class pv_mmu_ops(v3_0_flush.pv_mmu_ops):
+class pv_mmu_ops(v3_10.pv_mmu_ops):
     """Page tables of two, three (PAE) or four levels (x86-64)."""
 
     pte_update_defer = gone

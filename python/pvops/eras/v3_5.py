@@ -5,7 +5,7 @@ Sources: 3.6.5 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/alternativ
 
 from __future__ import annotations
 
-from pvops.eras import v2_6_33, v2_6_38, v3_0, v3_1, v3_3
+from pvops.eras import v2_6_33, v2_6_38, v3_0, v3_3
 from pvops.eras.nops import Mended, ideal_nops
 from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
@@ -19,13 +19,13 @@ class pv_cpu_ops(v2_6_33.pv_cpu_ops):
 
 
 #: The order of struct paravirt_patch_template.
-STRUCTS = renewed(v3_1.STRUCTS, pv_cpu_ops)
+STRUCTS = renewed(v3_3.STRUCTS, pv_cpu_ops)
 
 
 @made_once
 def native(config: Config) -> tuple[OpsStruct, ...]:
     """The structures as linked."""
-    return refilled(STRUCTS, v3_1.native(config), {})
+    return refilled(STRUCTS, v3_3.native(config), {})
 
 
 #: arch/x86/include/asm/cpufeature.h or cpufeatures.h.

@@ -5,7 +5,7 @@ Sources: 4.5 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c.
 
 from __future__ import annotations
 
-from pvops.eras import v3_0_flush, v3_15, v4_3
+from pvops.eras import v3_10, v3_15, v4_3
 from pvops.eras import v4_2 as locks
 from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 from pvops.eras.template import Array
@@ -22,7 +22,7 @@ class pv_cpu_ops(v4_3.pv_cpu_ops):
     usergs_sysret32 = gone
 
 
-class pv_mmu_ops(v3_0_flush.pv_mmu_ops):
+class pv_mmu_ops(v3_10.pv_mmu_ops):
     """Page tables of two, three (PAE) or four levels (x86-64)."""
 
     pte_update_defer = gone

@@ -50,7 +50,7 @@ class KernelImage(KernelView):
         from pvops.errors import OpsError
 
         try:
-            return recognise.era_of(self, self.release).era.name
+            return recognise.era_of(self, self.release, self.sources).era.name
         except OpsError:
             return None
 
@@ -64,7 +64,7 @@ class KernelImage(KernelView):
         from pvops.eras import recognise
 
         layout = None if not self.has_section(".altinstructions") else self.tables.alternatives_layout
-        found = recognise.of_image(self, self.release, layout)
+        found = recognise.of_image(self, self.release, layout, self.sources)
         # The functions that tell are not a module's: they stand there by its release.
         return found._replace(reason=f"a module of {self.release}") if self.image.is_module else found
 

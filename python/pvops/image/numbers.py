@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 
-from pvops.eras import releases, version_of
+from pvops.eras import releases
 from pvops.eras.declared import Declared
 from pvops.image import anchors, names
 from pvops.image.rows import Row, alike, rows
@@ -143,7 +143,7 @@ def of_image(kernel: KernelView) -> Numbers:
     Raises:
         TableError: ``.altinstructions`` is malformed.
     """
-    base = releases.nearest(version_of(kernel.release))
+    base = releases.nearest(kernel.sources)
     table = alike(kernel)
     asked = {rows.number for rows in table}
     flags = names.FlagNames(kernel)

@@ -149,12 +149,15 @@ class KernelOps:
         if likely is not None:
             place = names.index(likely)
             names = sorted(names, key=lambda name: abs(ops.eras()[::-1].index(name) - place))
+        has = (
+            (lambda name: self.kernel.address_of(name) is not None) if self.kernel.address_of("native_patch") else None
+        )
         for name in names:
             era = ops.era(name)
             if (era.arrays[0].symbol, era.arrays[0].numbered) != wanted:
                 continue
             seen = set()
-            for config in era.possible_configs(self.kernel.bits, unreleased=bool(self._structures)):
+            for config in era.possible_configs(self.kernel.bits, unreleased=bool(self._structures), has=has):
                 if self._structures and not self._has_structures_of(era, config):
                     continue
                 looks = era.decides(config)
@@ -190,8 +193,7 @@ class KernelOps:
         places = self._places(template)
         native = era.patch_template(config)
         # What the structures hold: the patcher does not see those that the kernel does not call.
-        apart = bool(self._structures or self._called)
-        linked = native.pointers()
+        apart, linked = bool(self._structures or self._called), native.pointers()
         patch = era.patch_function(config)
         inlined = {
             op: code for op, rule in (patch.switch if patch else {}).items() if (code := getattr(rule, "code", b""))
@@ -270,7 +272,8 @@ class KernelOps:
         if self._by_btf:
             return "BTF"
         if self._by_era:
-            return f"era {self._by_era[0].name}, {self._by_era[2]}"
+            era, config, fits = self._by_era
+            return f"era {' with '.join((era.name, *era.patches(config)))}, {fits}"
         if any(not name.startswith("type ") for name in self.names):
             return "the functions that its slots hold: no BTF, and no era's table fits"
         return "nothing: no BTF, and no era's table fits"

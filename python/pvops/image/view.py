@@ -8,6 +8,10 @@ from functools import cached_property
 
 import pvops._core as _core
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.eras.version import Version
+
 #: Variables of every kernel: where kallsyms lists data, one of them is listed.
 _DATA = ("boot_cpu_data", "init_task", "jiffies_64", "linux_banner")
 #: Tables that may have too few rows to be told by what is in them.
@@ -35,6 +39,13 @@ class KernelView:
     def release(self) -> str | None:
         """``6.1.0-56-amd64``, from the kernel's banner; None where it has none."""
         return self.image.release
+
+    @property
+    def sources(self) -> Version | None:
+        """``(6, 1, 181)``: the version of the sources that it is built from, as far as its banner tells."""
+        from pvops.eras.version import of_sources
+
+        return of_sources(self.release, self.image.banner)
 
     @property
     def bits(self) -> int:
@@ -137,10 +148,8 @@ class KernelView:
         """
         if self.image.is_module or any(self.address_of(symbol) is not None for symbol in _DATA):
             return ()
-        from pvops.eras import version_of
-
         # CONFIG_JUMP_LABEL, of 2.6.37 and later, has this function.
-        version, named = version_of(self.release), bool(self.image.symbol_count())
+        version, named = self.sources, bool(self.image.symbol_count())
         may_jump = self.address_of("jump_label_init") is not None if named else version is None or version >= (2, 6, 37)
         missing = []
         if may_jump and not self.tables.rows("jump_labels"):

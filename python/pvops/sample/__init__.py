@@ -125,14 +125,19 @@ class Sample(NamedTuple):
     pv_ops: int
 
 
-def native_ops(era: str = "6.1", bits: int = 64) -> tuple[SampleOp, ...]:
-    """The slots of an era's main array of ops as linked, under the era's default configuration.
+def native_ops(era: str = "6.1", bits: int = 64, **settings: bool) -> tuple[SampleOp, ...]:
+    """The slots of an era's main array of ops as linked.
+
+    Args:
+        era: which.
+        bits: pointer size.
+        settings: what differs from the era's default configuration: ``EXEC_SHIELD=True``.
 
     Raises:
-        OpsError: no such era.
+        OpsError: no such era or symbol.
     """
     found = eras.era(era)
-    config = found.default_config(bits)
+    config = found.default_config(bits, **settings)
     native = {type(struct).__name__: struct for struct in found.native(config)}
     called = {struct.__name__: config.holds(struct.called) for struct in found.structs}
     return tuple(
@@ -165,6 +170,8 @@ def build(
     functions: Iterable[str] | None = None,
     callers: Mapping[str, tuple[str, ...]] = CALLERS,
     tables: bool = False,
+    bodies: Mapping[str, bytes] | None = None,
+    labels: Mapping[str, tuple[str, int]] | None = None,
 ) -> Sample:
     """Builds an image.
 
@@ -173,7 +180,10 @@ def build(
         bits: 64 or 32.
         ops: the slots of ``pv_ops`` in order (default: the era's native ones); none without CONFIG_PARAVIRT.
         functions: further functions the image has (default: those of the backends ``native`` and ``kvm``).
-        callers: functions of ``.text`` and the ops each calls; `EVERY_OP` is added.
+        callers: functions of ``.text`` and the ops each calls; `EVERY_OP` is added. On i386 a site of ``OP!`` saves
+            registers around the call, as those of assembler do, and lets go of none.
+        bodies: the first instructions of further functions, by name.
+        labels: symbols inside of functions: name → function and offset in bytes.
         tables: with sites of the passes that have nothing to do with ops: see `pvops.sample.tables`.
 
     Raises:
@@ -185,7 +195,9 @@ def build(
         raise OpsError(f"no sample of era {era} with {bits} bits: eras {', '.join(ERAS)}; {record.name} has {has} bits")
     ops = native_ops(era, bits) if ops is None else ops
     names = backend_functions(record.name) if functions is None else functions
-    return _Builder(record, bits, ops).build(names, callers, tables)
+    builder = _Builder(record, bits, ops)
+    builder.bodies, builder.labels = bodies or {}, labels or {}
+    return builder.build(names, callers, tables)
 
 
 class _Builder:
@@ -210,6 +222,8 @@ class _Builder:
         self.keys = -(-((self.slots[-1] if self.slots else self.pv_ops) + self.word) // 16) * 16
         self.tables: Tables | None = None
         self.constants = b""
+        self.bodies: Mapping[str, bytes] = {}
+        self.labels: Mapping[str, tuple[str, int]] = {}
 
     def _placed(self) -> list[int]:
         """Where each slot lies; names the arrays, or the structures where each is a variable."""
@@ -232,17 +246,19 @@ class _Builder:
 
     def build(self, names: Iterable[str], callers: Mapping[str, tuple[str, ...]], tables: bool) -> Sample:
         held = (op.function for op in self.ops if op.function is not None)
-        for name in dict.fromkeys((*_kernel_functions(self.era), *held, *names)):
+        for name in dict.fromkeys((*_kernel_functions(self.era), *held, *names, *self.bodies)):
             self._function(name)
+        self.symbols |= {label: self.symbols[function] + at for label, (function, at) in self.labels.items()}
         types = {op.name: type for type, op in enumerate(self.ops) if op.called and not op.data}
         every = tuple(name for name in types if not name.startswith("pv_init_ops."))
         for name, called in {**callers, EVERY_OP: every}.items():
-            self._caller(self.text, name, [types[op] for op in map(self._named, called) if op in types])
+            wanted = [(self._named(op.rstrip("!")), op.endswith("!")) for op in called]
+            self._caller(self.text, name, [(types[op], saves) for op, saves in wanted if op in types])
         if tables:
             self.tables = Tables(self.era, self.bits, self.text, self.symbols, self.keys)
         self.symbols["_etext"] = self.text.align()
         for name, called in INIT_CALLERS.items():
-            self._caller(self.init, name, [types[op] for op in map(self._named, called) if op in types])
+            self._caller(self.init, name, [(types[op], False) for op in map(self._named, called) if op in types])
         self.init.align()
         self.symbols["linux_banner"] = self.rodata
         self.symbols["sample_calls"] = self.rodata + len(self._banner())
@@ -258,25 +274,25 @@ class _Builder:
         self.symbols[name] = self.text.align()
         # i386 has other registers, and no need of bodies: what counts are the addresses.
         body = _BODIES.get(name, "") if self.bits == 64 or name == "paravirt_BUG" else ""
-        self.text.bytes += bytes.fromhex(body) + b"\xc3"
+        self.text.bytes += self.bodies.get(name, bytes.fromhex(body)) + b"\xc3"
 
     def _named(self, op: str) -> str:
         """An op's name in this era: before the seed all are of one structure."""
         symbol = self.era.arrays[0].symbol
         return f"{symbol}.{op.partition('.')[2]}" if symbol == "paravirt_ops" else op
 
-    def _caller(self, code: Code, name: str, types: Sequence[int]) -> None:
+    def _caller(self, code: Code, name: str, types: Sequence[tuple[int, bool]]) -> None:
         if not types:
             return
         self.symbols[name] = code.align()
         code.bytes += b"\x53"  # push %rbx
-        for type in types:
+        for type, saves in types:
             # mov %edi,%ebx, on i386 mov %eax,%ebx: compilers leave something between two calls.
             code.bytes += b"\x89\xfb" if self.bits == 64 else b"\x89\xc3"
-            self._site(code, type)
+            self._site(code, type, saves)
         code.bytes += b"\x5b\xc3"  # pop %rbx; ret
 
-    def _site(self, code: Code, type: int) -> None:
+    def _site(self, code: Code, type: int, saves: bool) -> None:
         op = self.ops[type]
         slot = self.slots[type]
         address = code.here
@@ -289,8 +305,10 @@ class _Builder:
         if self.era.arrays[0].numbered and not op.jump:  # push %ecx; push %edx; …; pop %edx; pop %ecx
             more = self._then(op)
             branch = b"\x51\x52" + branch + more + b"\x5a\x59"
+        if saves and self.bits == 32:  # PV_SAVE_REGS(CLBR_NONE): push %eax, %edi, %ecx, %edx
+            branch = b"\x50\x57\x51\x52" + branch + b"\x5a\x59\x5f\x58"
         code.bytes += branch
-        self.sites.append(Site(address, type, len(branch), self._clobbers(op)))
+        self.sites.append(Site(address, type, len(branch), 0 if saves else self._clobbers(op)))
 
     def _then(self, op: SampleOp) -> bytes:
         """What a site of two calls (2.6.20's save_fl_irq_disable) has behind the first: the second, %eax saved."""

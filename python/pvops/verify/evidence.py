@@ -12,8 +12,13 @@ from pvops.image.hypercalls import of_hyperv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pvops.backends.backend import Fill
+    from pvops.eras.patching import PatchFunction
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
+
+    #: The function that a slot holds, code, and where in it a call is relative, and to what.
+    _Direct = tuple[int, bytes, tuple[int, int] | None]
 
 #: The features that other tables than .altinstructions depend on: the core's name → the kernel's.
 _NUMBERS = {
@@ -58,7 +63,7 @@ def info(kernel: KernelImage) -> _core.KernelInfo:
     has = kernel.image.nop_tables()
     # An image of one table leaves no choice; of several the era's, all of which it has.
     choice = has if len(has) == 1 else list(ops.era(rules.era).nops.tables[kernel.bits])
-    inlined: list[tuple[bytes | None, int | None, int | None, bool]] = []
+    inlined: list[_core._Inlined] = []
     nop = bug = call_clobbers = None
     identities: dict[int, int] = {}
     places: list[int] = []
@@ -95,8 +100,8 @@ def verifier(kernel: KernelImage) -> _core.Verifier:
     return _core.Verifier(kernel.tables, kernel.rules.passes, kernel.keep(info))
 
 
-def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, int | None, bool]]:
-    """What ``native_patch()`` does with each op, by its type."""
+def _inlined(kernel: KernelImage) -> list[_core._Inlined]:
+    """What ``native_patch()`` does with each op, by its type, and what ``xen_patch()`` does."""
     from pvops import eras as ops
     from pvops.eras.patching import Inline
 
@@ -105,17 +110,50 @@ def _inlined(kernel: KernelImage) -> list[tuple[bytes | None, int | None, int | 
     function = inlining(kernel, era.patch_function(config))
     jumps = frozenset(op.name for op in era.template(config) if op.op.jump)
     jumping = kernel.rules.paravirt is not None and kernel.rules.paravirt.jumps
-    kinds: list[tuple[bytes | None, int | None, int | None, bool]] = []
+    copied = _copied(kernel, function)
+    kinds: list[_core._Inlined] = []
     for op in kernel.ops.names:
         rule = function.switch.get(op) if function is not None else None
-        jump = jumping and op in jumps
+        jump, direct = jumping and op in jumps, copied.get(op, [])
         if isinstance(rule, Inline):
             guard = resolved(kernel, rule.guard, op) if rule.guard else None
             unless = kernel.feature_numbers.number(rule.unless.upper()) if rule.unless else None
-            kinds.append((rule.code, guard, unless, jump))
+            kinds.append((rule.code, guard, unless, jump, direct))
         else:
-            kinds.append((None, None, None, jump))
+            kinds.append((None, None, None, jump, direct))
     return kinds
+
+
+def _copied(kernel: KernelImage, native: PatchFunction | None) -> dict[str, list[_Direct]]:
+    """What the patch functions of guests copy over a site, by op, while its slot holds a function."""
+    from pvops import backends
+    from pvops.eras.patching import Inline
+
+    try:
+        fill = _fill(kernel)
+    except TableError:
+        return {}
+    found: dict[str, list[_Direct]] = {}
+    for name in backends.of_images():
+        try:
+            function = backends.get(name, kernel.rules.era).patch_function(fill, native)
+        except OpsError:
+            continue  # this kernel is built without it
+        for op, rule in function.switch.items() if function is not None and function is not native else ():
+            if isinstance(rule, Inline) and rule.guard:
+                reloc = (rule.reloc, resolved(kernel, rule.reloc_target, op)) if rule.reloc >= 0 else None
+                found.setdefault(op, []).append((resolved(kernel, rule.guard, op), rule.code, reloc))
+    return found
+
+
+def _fill(kernel: KernelImage) -> Fill:
+    """What backends are asked to fill, of a machine that nothing is told of."""
+    from pvops import eras as ops
+    from pvops.backends.backend import Fill, Slot
+
+    config = kernel.ops.config or ops.era(kernel.rules.era).usual_config(kernel.bits)
+    native = {op: Slot(op, held.symbol, held.address, "", "") for op, held in kernel.ops.native.items()}
+    return Fill(kernel.rules.era, kernel.bits, config, kernel.ops.names, native, kernel, None)
 
 
 #: Whose functions are in the slots where the image names none: some hypervisor's, which cannot be told.
@@ -125,20 +163,15 @@ SOME_GUEST = "guest"
 def _backends(kernel: KernelImage) -> list[_core._Backend]:
     """What each backend may put into slots, and where it has static calls go, whatever the machine; native first."""
     from pvops import backends
-    from pvops import eras as ops
-    from pvops.backends.backend import Fill, Slot
 
     try:
-        kernel_ops = kernel.ops
-        era = ops.era(kernel.rules.era)
-        config = kernel_ops.config or era.usual_config(kernel.bits)
-        native = {op: Slot(op, held.symbol, held.address, "", "") for op, held in kernel_ops.native.items()}
+        fill = _fill(kernel)
     except TableError:
         return []
-    places = {op: kernel_ops.slot(i) for i, op in enumerate(kernel_ops.names)}
+    native = fill.native
+    places = {op: kernel.ops.slot(i) for i, op in enumerate(fill.ops)}
     found = []
     for name in backends.of_images():
-        fill = Fill(kernel.rules.era, kernel.bits, config, kernel_ops.names, native, kernel, None)
         try:
             possible = backends.get(name, kernel.rules.era).possible(fill)
         except OpsError:

@@ -41,7 +41,7 @@ impl SiteMap<'_> {
                 (Some((function, _)), Some(trampoline)) if self.head_of(function, address) => {
                     site.copy_from_slice(&insn::call(address, trampoline));
                 }
-                _ => site.copy_from_slice(&self.rules.ftrace_nop(state.nops)),
+                _ => site.copy_from_slice(&self.rules.nop5(self.bits, state.nops)),
             }
         }
     }

@@ -13,7 +13,7 @@ impl SiteMap<'_> {
             (2, true) => bytes[..2].copy_from_slice(&[0xeb, label.target.wrapping_sub(label.address + 2) as u8]),
             (2, false) => state.nops.fill(&mut bytes[..2]),
             (_, true) => bytes = insn::jmp(label.address, label.target),
-            (_, false) => bytes = state.nops.atomic5,
+            (_, false) => bytes = self.rules.nop5(self.bits, state.nops),
         }
         (bytes, label.len.into())
     }

@@ -35,7 +35,8 @@ impl SiteMap<'_> {
             bytes
         };
         let five;
-        let code: &[u8] = match (code, value) {
+        let direct = kind.and_then(|kind| kind.direct(value, site.len())).map(|direct| direct.at(address));
+        let code: &[u8] = match (code.or(direct.as_deref()), value) {
             (Some(code), _) => code,
             (None, 0) => match ops.bug {
                 Some(bug) => {

@@ -23,7 +23,7 @@ impl Inference<'_, '_, '_> {
         let map = self.map;
         let mut tally = Tally::new();
         for pass in [Pass::Mcount, Pass::JumpLabels, Pass::Paravirt, Pass::Alternatives] {
-            if pass == Pass::Mcount && map.rules.ftrace_nopl {
+            if matches!(pass, Pass::Mcount | Pass::JumpLabels) && !map.rules.nop5_of_cpu() {
                 continue; // of all CPUs
             }
             for cluster in map.group(pass) {

@@ -155,6 +155,7 @@ impl Inference<'_, '_, '_> {
             let target = if target.is_some() && target == bug { Some(0) } else { target };
             let candidates = [guarded, target.filter(|&t| t == 0 || map.is_function(t)), nothing];
             let identities = map.info.ops.identities.iter().map(|&(function, _)| function);
+            let direct = kind.into_iter().flat_map(|kind| &kind.direct).map(|direct| direct.function);
             // By type, whatever the slot holds: no vote.
             let by_type = |kind: &Inlined| kind.code.is_some() && kind.only_while.is_none();
             if self.state.inlines && kind.is_some_and(|kind| by_type(kind) && !self.forbids(kind)) {
@@ -170,7 +171,7 @@ impl Inference<'_, '_, '_> {
                 }
             }
             let mut fits = false;
-            for candidate in candidates.into_iter().flatten().chain(identities).chain([0]) {
+            for candidate in candidates.into_iter().flatten().chain(identities).chain(direct).chain([0]) {
                 self.op_form(called, candidate, found, &mut form);
                 fits = form == found;
                 if fits {
