@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cli.run import pvops
 from pvops.cli import main
 from pvops.cli.grammar import COMMANDS, overview, whole
+from pvops.render import terminal
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,30 @@ def test_the_overview_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPa
     assert [line for line in lines if line.startswith("  pvops ")] == [
         f"  {example}" for _, example in COMMANDS.values()
     ]
+
+
+def test_sentences_fit_the_terminal_and_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    style = terminal.Style("always")
+    line = "  " + style.bold("one two") + "  three " + "four five six seven " * 5 + "x" * 60
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = terminal.fitted(line)
+    assert rows[0].startswith("  " + style.bold("one two") + "  three four")
+    assert "".join(row.removeprefix("    ") + " " for row in rows).split() == line.split()
+    assert all(len(row.replace("\x1b[1m", "").replace("\x1b[0m", "")) <= 40 for row in rows[:-1])
+    assert rows[-1] == "    " + "x" * 60
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_machine_and_a_report_fit_the_terminal(
+    width: int, sample_kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    (tmp_path / "m.toml").write_text(f'cmdline = "{"quiet " * 99}"\n')
+    monkeypatch.chdir(tmp_path)
+    assert main(["patch", str(sample_kernel), "--format", "text", "-o", "text"]) == 0
+    capsys.readouterr()
+    for words in (["machine", "--presets"], ["machine", "--from", "m.toml"]):
+        assert main(words) == 0
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= width
+    assert main(["verify", str(sample_kernel), "text"]) == 0
+    assert max(len(line) for line in capsys.readouterr().out.splitlines() if line.startswith(("not", "    "))) <= width

@@ -47,8 +47,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         style = terminal.Style(args.color)
         title = style.bold(terminal.printable(os.path.basename(machine.name) or machine.name))
-        rows = terminal.table([[f"  {style.dim(name)}", text] for name, text in described(machine)])
-        sys.stdout.write("\n".join([title, *rows]) + "\n")
+        told = described(machine)
+        left = max(len(name) for name, _ in told) + 4
+        rows = []
+        for name, text in told:
+            first, *more = terminal.fitted(text, "  ", left=left)
+            rows += [[f"  {style.dim(name)}", first], *([f"  {style.dim('')}", line] for line in more)]
+        sys.stdout.write("\n".join([title, *terminal.table(rows)]) + "\n")
     if args.output is not None:
         output.note(f"{machine.name} -> {args.output}")
     return 0
@@ -62,8 +67,14 @@ def _presets(args: argparse.Namespace) -> int:
         output.print_json({"schema": "pvops.presets/1", "presets": {m.name: m.to_dict() for m in machines}})
         return 0
     style = terminal.Style(args.color)
-    rows = terminal.table([[style.bold(m.name), _cpu(m)] for m in machines])
-    sys.stdout.write("\n".join(rows) + "\n")
+    left = max(len(m.name) for m in machines) + 2
+    below = 2 * left > terminal.columns()  # in a narrow terminal, a line for the name
+    for m in machines:
+        told = terminal.fitted(_cpu(m), "", left=4 if below else left)
+        lines = [" " * (4 if below else left) + line for line in told]
+        name = style.bold(m.name)
+        lines = [name, *lines] if below else [name + lines[0][len(m.name) :], *lines[1:]]
+        sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 

@@ -88,3 +88,26 @@ def table(rows: Sequence[Sequence[str]], *, right: Iterable[int] = ()) -> list[s
         "  ".join(c.rjust(widths[i]) if i in flushed else c.ljust(widths[i]) for i, c in enumerate(row)).rstrip()
         for row in rows
     ]
+
+
+def fitted(line: str, more: str = "    ", *, left: int = 0) -> list[str]:
+    """A sentence as lines that fit the terminal, colours and all.
+
+    Args:
+        line: it; blanks stay as they are.
+        more: what stands before all lines but the first.
+        left: how many columns stand to the left of all of them.
+    """
+    import re
+
+    def length(text: str) -> int:
+        return len(re.sub("\x1b\\[[0-9;]*m", "", text))
+
+    first, *words = re.split(r" (?=\S)", line)
+    rows, width = [first], columns() - left
+    for word in words:
+        if rows[-1].strip() and length(rows[-1]) + 1 + length(word) > width:
+            rows.append(more + word)
+        else:
+            rows[-1] += f" {word}"
+    return rows

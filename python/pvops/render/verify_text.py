@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pvops.render.terminal import spaced, table
+from pvops.render.terminal import fitted, spaced, table
 from pvops.verify.data import OF_THE_FILE
 
 TYPE_CHECKING = False
@@ -21,28 +21,24 @@ ALIKE = 3
 
 
 def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
-    """The report, line by line."""
-    yield f"{style.bold(report.kernel)}, slide {report.slide:#x}; inferred: {', '.join(inferred(report))}"
+    """The report, line by line; sentences fit the terminal."""
+    yield from fitted(f"{style.bold(report.kernel)}, slide {report.slide:#x}; inferred: {', '.join(inferred(report))}")
     yield f"{report.size:,} bytes of text: {_shares(report)}, {style.bold(_verdict(report))}"
     yield from (f"  {line}" for line in table([(k, f"{n:,}") for k, n in _most(report)], right=[1]))
     yield from _runs(report, style)
     for module in report.modules:
         if module.judged:
             yield from _module(module, style, verbose)
-    yield from _data(report, style)
-    yield from _being_written(report, style)
+    for line in (*_data(report, style), *_being_written(report, style)):
+        yield from fitted(line)
     few = report.few
     if few:
-        yield style.dim(f"{few:,} of {len(report.votes):,} unknowns have fewer than three votes; --verbose lists them")
+        said = f"{few:,} of {len(report.votes):,} unknowns have fewer than three votes; --verbose lists them"
+        yield from fitted(style.dim(said))
     if verbose:
         yield from _votes(report)
-    yield from (style.dim(line) for line in _not_judged(report))
-    for module in report.modules:
-        if not module.judged:
-            where = f"{module.size:,} bytes of text at {module.address:#x}"
-            yield style.dim(f"not judged: module {module.name}, {where}: {module.why}")
-    if report.not_listed is not None:
-        yield style.dim(f"not judged: modules, which could not be listed: {report.not_listed}")
+    for line in _not_judged(report):
+        yield from fitted(style.dim(line))
 
 
 def _being_written(report: Report, style: Style) -> Iterator[str]:
@@ -54,7 +50,7 @@ def _being_written(report: Report, style: Style) -> Iterator[str]:
 
 
 def _not_judged(report: Report) -> Iterator[str]:
-    """The sections that the verdict is not about: those of data by why."""
+    """What the verdict is not about: sections, those of data by why, and modules."""
     reasons: dict[str, list[str]] = {}
     for part in report.not_judged:
         if part.executable:
@@ -63,6 +59,12 @@ def _not_judged(report: Report) -> Iterator[str]:
             reasons.setdefault(part.why, []).append(f"{part.section} ({part.size:,} bytes)")
     for why, parts in reasons.items():
         yield f"not judged: {', '.join(parts)}: {why}"
+    for module in report.modules:
+        if not module.judged:
+            where = f"{module.size:,} bytes of text at {module.address:#x}"
+            yield f"not judged: module {module.name}, {where}: {module.why}"
+    if report.not_listed is not None:
+        yield f"not judged: modules, which could not be listed: {report.not_listed}"
 
 
 #: How a kind of data is called where several are counted.

@@ -5,7 +5,7 @@ from __future__ import annotations
 COMMANDS = {
     "sites": ("list every site the kernel may rewrite", "pvops sites /boot/vmlinuz-6.1.0-56-amd64"),
     "ops": ("show the ops structures", "pvops ops --era seed --config X86_PAE=y"),
-    "explain": ("say what a site becomes, and why", "pvops explain vmlinuz do_syscall_64+58 --backend xen"),
+    "explain": ("say what a site becomes, and why", "pvops explain vmlinuz _raw_spin_unlock --backend xen"),
     "disasm": ("show a function as it runs", "pvops disasm vmlinuz _raw_spin_unlock --backend native --backend kvm"),
     "patch": ("write the image as the kernel patches it", "pvops patch vmlinuz --machine guest.facts -o patched"),
     "diff": ("say what differs between two boots", "pvops diff vmlinuz native guest.facts --html diff.html"),

@@ -17,7 +17,10 @@ def add(commands: Commands) -> None:
     parser.add_argument("a", metavar="A", help=side)
     parser.add_argument("b", metavar="B", help="the same, for the other boot")
     parser.add_argument(
-        "--machine", metavar="FACTS", help="the machine, where A or B names a backend only (default: the usual guest)"
+        "--machine",
+        metavar="FACTS",
+        help="the machine, where A or B names a backend only (default: a CPU usual in servers when that kernel came "
+        "out, which the output names)",
     )
     parser.add_argument("--summary", action="store_true", help="only the counts and the groups, not each site")
     html(parser, "the difference")
