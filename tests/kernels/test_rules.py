@@ -32,7 +32,7 @@ _TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
     [
         (Image("pv_ops", "native_patch", sections=_TABLES), "13-byte rows, padlen", "5.12", "5.10.0"),
         (Image("pv_ops", "native_patch", sections=_TABLES), "12-byte rows", "5.12", "5.10"),
-        (Image("paravirt_patch", sections=_TABLES), "12-byte rows", "6.5", "6.1"),
+        (Image("paravirt_patch", sections=_TABLES), "12-byte rows", "6.1", "6.1"),
         (Image("paravirt_patch", "apply_relocation", sections=_TABLES), "14-byte rows, flags", "6.5", "6.5"),
         (Image("pv_ops", sections=_TABLES[1:]), "14-byte rows, flags", "6.18", "6.18"),
         (Image("pv_ops", "pv_ops_lock", sections=_TABLES[1:]), "14-byte rows, flags", "7.2", "7.2"),
@@ -42,6 +42,16 @@ _TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
 def test_functions_and_tables_tell_the_passes(image: Image, layout: str, era: str, passes: str) -> None:
     found = recognise.of_image(image, None, layout)
     assert (found.era, found.passes) == (era, passes)
+
+
+def test_rows_without_flags_are_of_no_kernel_since_6_3_whatever_its_release() -> None:
+    image = Image(sections=_TABLES[1:])
+    found = recognise.of_image(image, "9.1.1", "12-byte rows")
+    assert (found.era, found.passes) == ("6.1", "6.1")
+    assert found.doubt == "release 9.1.1, but the image has 12-byte rows of .altinstructions"
+    assert recognise.of_image(image, "9.1.1", "14-byte rows, flags").doubt.startswith("release 9.1.1 is newer than")
+    assert recognise.of_image(image, "6.1.1", "12-byte rows").doubt == ""
+    assert recognise.of_image(image, "5.14.0", "14-byte rows, flags").era == "5.13", "distributions backport"
 
 
 def test_rows_have_flags_before_passes_move_more_and_nops_are_longer() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pvops.eras import ERAS, NEWEST, Version, era, eras, of_version, version_of
 from pvops.eras.definition import Era
+from pvops.eras.records import ALT_INSTR_14
 from pvops.eras.rules import Image, Rules
 from pvops.errors import OpsError
 from pvops.tuples import NamedTuple
@@ -44,7 +45,7 @@ def of_image(
     Raises:
         OpsError: nothing tells.
     """
-    found, reason, doubt = era_of(image, release, sources)
+    found, reason, doubt = era_of(image, release, alternatives, sources)
     paravirt = found.paravirt
     if (
         paravirt is not None
@@ -68,7 +69,9 @@ def era_of_release(release: str | None) -> tuple[str, str]:
     return name, f"release {release}"
 
 
-def era_of(image: Image, release: str | None, sources: Version | None = None) -> Recognised:
+def era_of(
+    image: Image, release: str | None, alternatives: str | None = None, sources: Version | None = None
+) -> Recognised:
     """The era of an image, and why it is that one; the arguments are those of `of_image`.
 
     Raises:
@@ -78,7 +81,7 @@ def era_of(image: Image, release: str | None, sources: Version | None = None) ->
     name = None if version is None else of_version(version)
     if name is not None:
         proposed = era(name)
-        against = _against(image, proposed.marks)
+        against = _against(image, proposed.marks) or _older_rows(proposed, alternatives)
         if not against:
             seen = _seen(image, proposed)
             newer = version is not None and version[: len(NEWEST)] > NEWEST
@@ -92,7 +95,7 @@ def era_of(image: Image, release: str | None, sources: Version | None = None) ->
     place = names.index(name) if name is not None else len(names)
     for at, candidate in enumerate(names):
         expected = marks[candidate]
-        if candidate == "2.6.23" or _against(image, expected):
+        if candidate == "2.6.23" or _against(image, expected) or _older_rows(era(candidate), alternatives):
             continue
         # Nearest to the release; without one, the era most of whose marks are there, the newest of equals.
         there = [_has(image, mark) for mark, wanted in expected.items() if wanted]
@@ -123,6 +126,15 @@ def _has(image: Image, mark: str) -> bool:
 def _against(image: Image, marks: Mapping[str, bool]) -> str:
     """A mark that the image has and an era has not, or nothing."""
     return next((mark for mark, there in marks.items() if not there and _has(image, mark)), "")
+
+
+def _older_rows(found: Era, alternatives: str | None) -> str:
+    """The rows of ``.altinstructions`` that an image has and an era has no more, in words, or nothing.
+
+    Since 5d1dd961e743 (6.3) rows have flags: no kernel took from then what came later and left its own rows.
+    """
+    flags = found.records[-1] is ALT_INSTR_14
+    return f"{alternatives} of .altinstructions" if flags and alternatives and "flags" not in alternatives else ""
 
 
 def _marks() -> dict[str, dict[str, bool]]:

@@ -45,14 +45,23 @@ class KernelImage(KernelView):
 
     @property
     def era(self) -> str | None:
-        """The era whose ops and rules this kernel has, as far as its functions and release tell; None where not."""
+        """The era whose ops and rules this kernel has, as far as its functions, rows and release tell; None where not."""
         from pvops.eras import recognise
-        from pvops.errors import OpsError
+        from pvops.errors import OpsError, TableError
 
         try:
-            return recognise.era_of(self, self.release, self.sources).era.name
+            rows = self._alternatives
+        except TableError:
+            rows = None
+        try:
+            return recognise.era_of(self, self.release, rows, self.sources).era.name
         except OpsError:
             return None
+
+    @property
+    def _alternatives(self) -> str | None:
+        """The layout of ``.altinstructions``; None where there is none."""
+        return self.tables.alternatives_layout if self.has_section(".altinstructions") else None
 
     @cached_property
     def rules(self) -> Rules:
@@ -63,8 +72,7 @@ class KernelImage(KernelView):
         """
         from pvops.eras import recognise
 
-        layout = None if not self.has_section(".altinstructions") else self.tables.alternatives_layout
-        found = recognise.of_image(self, self.release, layout, self.sources)
+        found = recognise.of_image(self, self.release, self._alternatives, self.sources)
         # The functions that tell are not a module's: they stand there by its release.
         return found._replace(reason=f"a module of {self.release}") if self.image.is_module else found
 
