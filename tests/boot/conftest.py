@@ -13,7 +13,9 @@ from typing import NoReturn
 import pytest
 
 import pvops
+from boot import middle as middle_machine
 from boot.initramfs import built_init, compiler, initramfs
+from boot.middle import Middle
 
 #: What a file system and a hypervisor need: ops, alternatives, static calls and keys, exports of each other.
 MODULES = ("crc16", "mbcache", "jbd2", "ext4", "irqbypass", "kvm")
@@ -69,6 +71,19 @@ def xen() -> Path:
         _missing("no Xen: PVOPS_XEN is not set, and apt offers none")
     assert isinstance(offered, Path)
     return offered
+
+
+@pytest.fixture(scope="session")
+def middle(qemu: Path, tmp_path_factory: pytest.TempPathFactory) -> Middle:
+    """The machine in the middle, with the kernel that apt offers and its modules: ``PVOPS_QEMU`` may be no script."""
+    kernel = _tasks("kernels").kernel_of_apt()
+    release = pvops.open(kernel).release if kernel is not None else None
+    found = _tasks("kernels").modules_of_apt(release, middle_machine.MODULES) if release else []
+    if not found:
+        _missing("no machine in the middle: apt offers no kernel with KVM's modules")
+    init = built_init(tmp_path_factory.mktemp("middle"), 64, "middle.c")
+    firmware = qemu.resolve().parents[1] / "share" / "qemu"
+    return Middle(kernel, [path.read_bytes() for path in found], init, firmware)
 
 
 @pytest.fixture(scope="session")

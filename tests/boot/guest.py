@@ -20,6 +20,7 @@ from typing import Self
 
 from boot.forced_kvm import REALTIME, ForcedKvm, leaves
 from boot.gdb import GdbError
+from boot.middle import Middle
 from boot.modes import Mode
 from boot.qmp import Qmp, QmpError
 
@@ -33,7 +34,7 @@ _XEN_OPTIONS = "console=com1 com1=115200,8n1 dom0_mem=512M noreboot"
 #: What Xen takes to start a guest with hardware's help: it wants an IOMMU, and QEMU's AMD one sits on this machine.
 _PVH_OPTIONS, _PVH_MACHINE = " dom0=pvh", ("q35", "-device", "amd-iommu")
 #: The machine's memory, and how Xen divides what it gives a guest.
-_MEMORY, _PIECE = 1 << 30, 2 << 20
+MEMORY, _PIECE = 1 << 30, 2 << 20
 #: How long QEMU gets to end when it is asked to.
 QUIT_SECONDS = 3.0
 #: How many of the console's last lines an error shows.
@@ -64,20 +65,25 @@ class Guest:
         seconds: float | None = None,
         address_of: Callable[[str], int | None] = lambda _: None,
         xen: Path | None = None,
+        middle: Middle | None = None,
     ) -> None:
         """What to start.
 
-        ``address_of`` finds the kernel's symbols, which forcing KVM's detection takes; ``xen`` is Xen as an ELF file.
+        ``address_of`` finds the kernel's symbols, which forcing KVM's detection takes; ``xen`` is Xen as an ELF file;
+        ``middle`` the machine between, which has real KVM and takes three times as long.
         """
         self._address_of = address_of
         self._xen = xen
+        self._middle = middle
         self._hints = REALTIME if mode.dedicated else 0
         self._kvm: ForcedKvm | None = None
         self._qemu = qemu
         self._kernel = kernel
         self._initramfs = initramfs
         self._mode = mode
-        self._deadline = time.monotonic() + (deadline_seconds() if seconds is None else seconds)
+        wanted = deadline_seconds() * (1 if middle is None else 3) if seconds is None else seconds
+        self._deadline = time.monotonic() + wanted
+        self._memory, self._first = (MEMORY, 0) if middle is None else (Middle.MEMORY, Middle.OWN)
         self._close: list[Callable[[], object]] = []
         self._stopped = False
 
@@ -135,7 +141,7 @@ class Guest:
         if not self._stopped:
             self._stop()
         path = self._folder / "memory"
-        self._run("pmemsave", val=0, size=_MEMORY, filename=str(path))
+        self._run("pmemsave", val=0, size=self._memory, filename=str(path))
         held = b""
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
             for start in range(0, len(built), _PIECE):
@@ -145,7 +151,7 @@ class Guest:
                 def same(place: int, samples: list[tuple[int, bytes]] = samples) -> int:
                     return sum(memory[place + at : place + at + 16] == sample for at, sample in samples)
 
-                best = max(range(0, len(memory), _PIECE), key=same)
+                best = max(range(self._first, len(memory), _PIECE), key=same)
                 if same(best) < len(samples) / 4:
                     raise self._failed(f"no memory is like the text from {start:#x} on")
                 held += memory[best : best + len(piece)]
@@ -185,7 +191,10 @@ class Guest:
         temporary = tempfile.TemporaryDirectory(prefix="pvops-boot-")
         self._close.append(temporary.cleanup)
         self._folder = Path(temporary.name)
-        (self._folder / "initramfs").write_bytes(self._initramfs)
+        initramfs = self._initramfs
+        if self._middle is not None:
+            initramfs = self._middle.archive(self._qemu, self._kernel, initramfs, self._mode)
+        (self._folder / "initramfs").write_bytes(initramfs)
         monitor, debugger = self._connection(), self._connection()
         if self._mode.hypervisor == "kvm":
             self._kvm = ForcedKvm(debugger[0], self._address_of, self._hints)
@@ -229,10 +238,14 @@ class Guest:
             if mode.hypervisor == "xen-pvh":
                 options, machine = options + _PVH_OPTIONS, _PVH_MACHINE
             image = ("-kernel", str(self._xen), "-initrd", modules, "-append", options)
+        cpu, processors = mode.cpu, mode.processors
+        if self._middle is not None:
+            cpu, processors = Middle.CPU, 1
+            image = ("-kernel", str(self._middle.kernel), "-initrd", initramfs, "-append", Middle.CMDLINE)
         return [
             *(str(self._qemu), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-            *("-machine", *machine, "-accel", "tcg,thread=single,tb-size=512", "-cpu", mode.cpu),
-            *("-smp", str(mode.processors), "-m", f"{_MEMORY >> 20}M"),
+            *("-machine", *machine, "-accel", "tcg,thread=single,tb-size=512", "-cpu", cpu),
+            *("-smp", str(processors), "-m", f"{self._memory >> 20}M"),
             *("-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control"),
             *("-serial", f"file:{self._folder / 'console'}", "-serial", f"file:{self._folder / 'facts'}"),
             *debugger,

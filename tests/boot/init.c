@@ -5,17 +5,7 @@
  * between its lines. Freestanding x86-64 or i386, no library: it has to start on every kernel and every CPU model.
  */
 
-#ifdef __x86_64__
-enum {
-	SYS_read = 0, SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_pause = 34, SYS_nanosleep = 35,
-	SYS_syslog = 103, SYS_mount = 165, SYS_getdents64 = 217, SYS_finit_module = 313,
-};
-#else
-enum {
-	SYS_read = 3, SYS_write = 4, SYS_open = 5, SYS_close = 6, SYS_mount = 21, SYS_pause = 29,
-	SYS_syslog = 103, SYS_nanosleep = 162, SYS_getdents64 = 220, SYS_finit_module = 350,
-};
-#endif
+#include "calls.h"
 
 enum { O_WRONLY = 1, O_DIRECTORY = 0200000 };
 enum { SYSLOG_ACTION_READ_ALL = 3 };
@@ -44,27 +34,6 @@ struct dirent64 {
 
 static char buffer[1 << 20];
 static long out;
-
-static long call(long number, long a, long b, long c, long d, long e)
-{
-	long result;
-
-#ifdef __x86_64__
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-			 : "rcx", "r11", "memory");
-#else
-	__asm__ volatile("int $0x80"
-			 : "=a"(result)
-			 : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
-			 : "memory");
-#endif
-	return result;
-}
 
 static long length(const char *text)
 {
@@ -145,25 +114,6 @@ static void print_log(void)
 	heading("dmesg");
 	if (n > 0)
 		print(buffer, n);
-}
-
-/* Modules by number, as many as there are. Whether they were loaded, the dump tells. */
-static void load_modules(void)
-{
-	char path[] = "/modules/00";
-	long file;
-
-	for (;;) {
-		file = call(SYS_open, (long)path, 0, 0, 0, 0);
-		if (file < 0)
-			return;
-		call(SYS_finit_module, file, (long)"", 0, 0, 0);
-		call(SYS_close, file, 0, 0, 0, 0);
-		if (++path[sizeof(path) - 2] > '9') {
-			path[sizeof(path) - 2] = '0';
-			path[sizeof(path) - 3]++;
-		}
-	}
 }
 
 /* What the kernel still does by itself, as choosing its clock source, is done after this. */

@@ -17,18 +17,26 @@ class Mode:
         processors: how many it has.
         options: what is added to the kernel's command line.
         hypervisor: what the kernel finds itself under: nothing, KVM (forced), or Xen, as its first guest, which is
-            paravirtualized or has a machine of its own (PVH; QEMU emulates AMD's SVM and IOMMU below it).
+            paravirtualized or has a machine of its own (PVH; QEMU emulates AMD's SVM and IOMMU below it); or real KVM
+            in a machine in the middle, which shows what ``leaves`` says.
         kaslr: whether it may choose where it lies.
         dedicated: KVM hints that its processors are never preempted (KVM_HINTS_REALTIME).
+        leaves: under real KVM, what its CPUID leaves say, as QEMU's flags of a CPU: those of KVM, Hyper-V, VMware.
     """
 
     name: str
     cpu: str
     processors: int
     options: str = ""
-    hypervisor: Literal["native", "kvm", "xen", "xen-pvh"] = "native"
+    hypervisor: Literal["native", "kvm", "xen", "xen-pvh", "real-kvm"] = "native"
     kaslr: bool = False
     dedicated: bool = False
+    leaves: str = ""
+
+    @property
+    def scattered(self) -> bool:
+        """Whether the guest's memory lies in pieces of the machine's."""
+        return self.hypervisor in ("xen-pvh", "real-kvm")
 
     @property
     def under_xen(self) -> bool:
@@ -41,6 +49,22 @@ class Mode:
         console, words = ("hvc0", "-- busy") if self.under_xen else ("ttyS0", "")
         place = "" if self.kaslr else "nokaslr"
         return " ".join(f"{place} console={console} panic=-1 loglevel=7 {self.options} {words}".split())
+
+
+#: Hyper-V's interface, as far as QEMU and KVM have it: no spinlocks.
+_HYPERV = (
+    "hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,hv-frequencies,hv-tlbflush,hv-ipi,"
+    "hv-reset,hv-reenlightenment"
+)
+#: What QEMU 7.2's SVM gets wrong in a guest's guest: with XSAVE kernels of 7.x do not come up.
+_NO_XSAVE = "xsave=off,avx=off,avx2=off,f16c=off,fma=off"
+
+
+def _real(name: str, leaves: str, options: str = "", cpu: str = "max") -> tuple[Mode, ...]:
+    """A guest of real KVM, with one processor and with two."""
+    return tuple(
+        Mode(f"{name}-smp{n}", f"{cpu},{_NO_XSAVE}", n, options, hypervisor="real-kvm", leaves=leaves) for n in (1, 2)
+    )
 
 
 #: What every change has to pass.
@@ -91,6 +115,18 @@ MORE = (
     # Xen 4.17 cannot emulate RDTSCP there: QEMU 7.2 does not tell how long the instruction is.
     Mode("xenpvh-max-smp1", "max,la57=off,rdtscp=off", 1, hypervisor="xen-pvh"),
     Mode("xenpvh-max-smp2", "max,la57=off,rdtscp=off", 2, hypervisor="xen-pvh"),
+    *_real("kvm-real-max", ""),
+    *_real("kvm-real-hint-dedicated", "kvm-hint-dedicated=on"),
+    *_real("kvm-real-nopvspin", "", "nopvspin"),
+    *_real("kvm-real-nopv", "", "nopv"),
+    *_real("kvm-real-epyc", "", cpu="EPYC-Rome"),
+    *_real("kvm-real-haswell", "", cpu="Haswell"),
+    *_real("kvm-real-hv", _HYPERV),
+    *_real("hyperv-real-max", f"kvm=off,{_HYPERV}"),
+    *_real("hyperv-real-few", "kvm=off,hv-relaxed,hv-vpindex,hv-vapic"),
+    *_real("hyperv-real-nopvspin", f"kvm=off,{_HYPERV}", "hv_nopvspin"),
+    *_real("hyperv-real-epyc", f"kvm=off,{_HYPERV}", cpu="EPYC-Rome"),
+    *_real("vmware-real-max", "kvm=off,hv-relaxed,hv-vendor-id=VMwareVMware,vmware-cpuid-freq=on"),
 )
 
 

@@ -57,11 +57,14 @@ def test_text_is_as_predicted(
     address, size = next((a, s) for name, a, s, _ in opened.image.sections() if name == ".text")
     built = opened.image.read(address, size)
     assert built is not None
-    xen = request.getfixturevalue("xen") if mode.under_xen else None
-    with Guest(qemu, booted_kernel, guest_initramfs, mode, address_of=opened.address_of, xen=xen) as guest:
+    below = {
+        "xen": request.getfixturevalue("xen") if mode.under_xen else None,
+        "middle": request.getfixturevalue("middle") if mode.hypervisor == "real-kvm" else None,
+    }
+    with Guest(qemu, booted_kernel, guest_initramfs, mode, address_of=opened.address_of, **below) as guest:
         facts = guest.facts()
-        # Xen has put the memory that a guest's page tables name elsewhere.
-        memory = guest.scattered(built) if mode.hypervisor == "xen-pvh" else guest.memory(address, size)
+        # What is below has put the memory that a guest's page tables name elsewhere.
+        memory = guest.scattered(built) if mode.scattered else guest.memory(address, size)
         seconds = guest.seconds
     assert opened.release
     assert f"Linux version {opened.release} " in facts
