@@ -45,7 +45,7 @@ class KernelImage(KernelView):
 
     @property
     def era(self) -> str | None:
-        """The era whose ops and rules this kernel has, as far as its functions, rows and release tell; None where not."""
+        """The era whose ops and rules it has, by its functions, rows and release; None where they do not tell."""
         from pvops.eras import recognise
         from pvops.errors import OpsError, TableError
 
