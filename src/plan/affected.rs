@@ -49,7 +49,7 @@ pub(super) fn closed(
     mut found: Vec<(u64, u64)>,
 ) -> Option<Stretches> {
     // These passes write elsewhere than at their rows, or by the order of all of them.
-    if boot.with(boot.call_depth) || boot.with(boot.its) || boot.hid_bpf.is_some() || !tables.cfi.is_empty() {
+    if boot.with(boot.call_depth) || boot.hid_bpf.is_some() || !tables.cfi.is_empty() {
         return None;
     }
     for _ in 0..ROUNDS {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::affected::closed;
 use super::landmarks::Landmarks;
-use super::loaded::LoadedCode;
+use super::loaded::{KernelCode, LoadedCode};
 use super::machine::Boot;
 use super::rules::{Rules, Stage};
 use super::run::Run;
@@ -45,7 +45,8 @@ pub(super) fn run(
         Some(stretches) => LoadedCode::part_of(image, stretches.ranges()),
         None => LoadedCode::of(image),
     };
-    let run = Run { within: within.as_deref(), ..Run::new(memory, tables, landmarks, boot, rules, &data) };
+    let elsewhere = within.as_ref().map(|_| KernelCode::lent(image, []));
+    let run = Run { within: within.as_deref(), elsewhere, ..Run::new(memory, tables, landmarks, boot, rules, &data) };
     let (mut plan, _) = run.all().map_err(|e| e.in_file(image.name()))?;
     plan.within = within;
     Ok(plan)

@@ -15,6 +15,9 @@
 
 use super::decision::{Kind, Reason};
 use super::guess::{Forms, Guess};
+use super::landmarks::Landmarks;
+use super::loaded::KernelCode;
+use super::machine::Boot;
 use super::optimise::optimise;
 use super::passes::Pass;
 use super::rules::Retpolines;
@@ -41,12 +44,43 @@ pub(super) struct Branch {
 pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     for (row, address) in tables.retpolines.rows() {
-        if !run.runs(address) {
-            continue;
+        if run.runs(address) {
+            patch(run, row, address).map_err(|error| row_error(error, Pass::Retpolines, row, address))?;
+        } else {
+            pass_over(run, address);
         }
-        patch(run, row, address).map_err(|error| row_error(error, Pass::Retpolines, row, address))?;
     }
     Ok(())
+}
+
+/// Thunks of ITS lie in the order of all rows: one that is not run takes its place among them too. What the image has there
+/// is what this pass meets: to the branches it knows no pass before it writes.
+fn pass_over(run: &mut Run<'_>, address: u64) {
+    let boot = run.boot;
+    if !boot.with(boot.its) || keeps(boot) {
+        return;
+    }
+    let branch = run.elsewhere.as_ref().and_then(|code| branch_at(code, run.landmarks, address).ok()?);
+    if let Some(branch) = branch.filter(|branch| goes_to_its(boot, branch, before(boot, branch))) {
+        run.its.thunk(branch.register, run.is_paranoid());
+    }
+}
+
+/// Whether branches stay retpolines, as built.
+fn keeps(boot: &Boot) -> bool {
+    boot.with(boot.retpoline) && !boot.with(boot.retpoline_lfence)
+}
+
+/// How many bytes stand before the indirect branch that a site becomes.
+fn before(boot: &Boot, branch: &Branch) -> usize {
+    let condition = if branch.conditional { 2 } else { 0 };
+    condition + if boot.with(boot.retpoline_lfence) { LFENCE.len() } else { 0 }
+}
+
+/// Whether that indirect branch, behind so many bytes, would end in the lower half of a cache line, and ITS forbids it.
+fn goes_to_its(boot: &Boot, branch: &Branch, before: usize) -> bool {
+    let last = branch.address.wrapping_add(before as u64 + 1 + u64::from(branch.register / 8));
+    boot.with(boot.its) && last & 0x20 == 0
 }
 
 fn patch(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
@@ -57,7 +91,7 @@ fn patch(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
         return Ok(());
     };
     let lfence = boot.with(boot.retpoline_lfence);
-    if boot.with(boot.retpoline) && !lfence {
+    if keeps(boot) {
         let (Some(calls), Some(jumps), true) =
             (run.landmarks.call_thunks, run.landmarks.jump_thunks, boot.with(boot.call_depth))
         else {
@@ -81,8 +115,7 @@ fn patch(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
         bytes[used..used + 3].copy_from_slice(&LFENCE);
         used += 3;
     }
-    let last = address.wrapping_add(used as u64 + 1 + u64::from(branch.register / 8));
-    if boot.with(boot.its) && last & 0x20 == 0 {
+    if goes_to_its(boot, &branch, used) {
         return its(run, row, &branch);
     }
     if !indirect(run.rules.retpolines, &branch, &mut bytes, used) {
@@ -98,15 +131,19 @@ fn patch(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
 
 /// The branch at a site; `None` where the kernel would warn and go on.
 pub(super) fn find(run: &Run<'_>, address: u64) -> Result<Option<Branch>> {
-    let code = run.memory.from(address);
-    let Some(step) = insn::step(run.memory.bits(), code) else { return Ok(None) };
+    branch_at(&run.memory, run.landmarks, address)
+}
+
+fn branch_at(memory: &KernelCode<'_>, landmarks: &Landmarks, address: u64) -> Result<Option<Branch>> {
+    let code = memory.from(address);
+    let Some(step) = insn::step(memory.bits(), code) else { return Ok(None) };
     let (opcode, conditional) = match step.opcode {
         [opcode @ (CALL | JMP), _] => (opcode, false),
         [0x0f, opcode @ 0x80..=0x8f] => (opcode, true),
         _ => return Ok(None),
     };
-    let (Some((at, _)), Some(array)) = (step.branch(), run.landmarks.indirect_thunks) else { return Ok(None) };
-    let target = run.memory.target(address, step.len, &code[at..step.len]);
+    let (Some((at, _)), Some(array)) = (step.branch(), landmarks.indirect_thunks) else { return Ok(None) };
+    let target = memory.target(address, step.len, &code[at..step.len]);
     let distance = target.wrapping_sub(array);
     if distance % THUNK_SIZE != 0 || distance / THUNK_SIZE > 15 {
         return Ok(None);

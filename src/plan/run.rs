@@ -3,7 +3,7 @@
 use super::decision::{Decision, Kind, Reason};
 use super::its::Pages;
 use super::landmarks::Landmarks;
-use super::loaded::LoadedCode;
+use super::loaded::{KernelCode, LoadedCode};
 use super::machine::{Boot, CfiMode};
 use super::passes::Pass;
 use super::rules::Rules;
@@ -27,6 +27,8 @@ pub struct Run<'a> {
     pub(super) data: Data<'a>,
     /// The rows that are run are those at addresses in here; without it all are.
     pub(super) within: Option<&'a Stretches>,
+    /// The code of the image as built, where not all rows are run.
+    pub(super) elsewhere: Option<KernelCode<'a>>,
     /// `thunks_initialized` of callthunks.c.
     pub(super) counting: bool,
     /// Thunks of ITS that have been allocated.
@@ -63,6 +65,7 @@ impl<'a> Run<'a> {
             rules,
             data,
             within: None,
+            elsewhere: None,
             counting: false,
             its: Pages::default(),
         }

@@ -67,6 +67,15 @@ def test_on_real_kernels(name: str) -> None:
     assert sum(held_to_the_whole_plan(kernel, draw, backend, machine, 6) for backend, machine in boots) > 0
 
 
+def test_rows_that_are_not_run_take_their_place_in_the_pages_of_its() -> None:
+    kernel = open(given("kernels/vmlinuz-6.1.0-56-amd64"))
+    thunked = [write for write in kernel.plan("native", machine=MACHINES[3]).raw() if write[4] == "thunked"]
+    address = thunked[-1][0]
+    part = kernel.plan("native", machine=MACHINES[3], places=[Place(address, 1, None)])
+    assert len(part) < 100
+    assert thunked[-1] in part.raw()
+
+
 def test_a_plan_of_places_has_neither_text_nor_image_and_is_compared_with_none() -> None:
     kernel = open(sample.build(era="6.12").elf)
     whole = kernel.plan("native")

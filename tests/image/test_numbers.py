@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from image import small
+from pvops.eras import releases
+from pvops.image.numbers import ASSIGNED, HARDWARE
 
 RETPOLINE_OLD, RETPOLINE_NEW = 7 * 32 + 12, 11 * 32 + 12
 #: ``jmp *%rax``, which the thunk of RETPOLINE's absence is.
@@ -55,3 +60,20 @@ def test_a_stable_release_has_bugs_of_later_ones_in_a_word_of_their_own() -> Non
     numbers = small.kernel(b"\x90" * 16, rows, release="5.15.127-small").feature_numbers
     assert numbers.by_number[words * 32 + div0].name == "BUG_DIV0"
     assert (numbers.ncapints, numbers.nbugints) == (words, 2)
+
+
+def test_what_linux_assigns_is_a_bit_of_no_register_in_any_release() -> None:
+    """So where an image has no such feature, no other release need be asked."""
+    declared = [(name, release) for release in releases.all_releases() for name in release.features if name in ASSIGNED]
+    assert {name for name, _ in declared} == ASSIGNED
+    assert not [(name, release) for name, release in declared if release.features[name] // 32 in HARDWARE]
+
+
+def test_a_feature_that_linux_assigns_loads_no_other_era() -> None:
+    code = (
+        "import sys; from pvops import sample, kernel\n"
+        "numbers = kernel.open(sample.build(era='6.1', tables=True).elf).feature_numbers\n"
+        "loaded = set(sys.modules); assert numbers.number('CALL_DEPTH') is None\n"
+        "assert not set(sys.modules) - loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

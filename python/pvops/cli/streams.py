@@ -13,7 +13,6 @@ import contextlib
 import errno
 import io
 import os
-import re
 import sys
 
 TYPE_CHECKING = False
@@ -51,7 +50,7 @@ class _Output(io.FileIO):
 
 
 #: What a terminal obeys or turns round, but for line ends, tabs, and the colours that are ours.
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]|\x1b(?!\\[[0-9;]*m)")
+_OBEYED = "[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]|\x1b(?!\\[[0-9;]*m)"
 
 
 class _Text(io.TextIOWrapper):
@@ -59,10 +58,13 @@ class _Text(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Writes text."""
-        if _OBEYED.search(text):
+        # Of ASCII these, line ends and tabs are no such characters: most text needs no pattern, whose making takes longer.
+        if not (text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()):
+            import re
+
             from pvops.render.terminal import escaped
 
-            text = _OBEYED.sub(lambda found: escaped(found[0]), text)
+            text = re.sub(_OBEYED, lambda found: escaped(found[0]), text)
         return super().write(text)
 
 

@@ -153,7 +153,7 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
             continue
         if _branches(rows):
             for index, address, replacement in rows.places:
-                if (at := _BY_TARGET.get(names.target(rows, replacement) or "", -1)) >= 0:
+                if (at := names.anchor(rows, replacement)) is not None:
                     matches.append((address, index, at, rows.number, 1))
             continue
         functions: dict[str, list[int]] = {}
@@ -183,20 +183,25 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
 
 
 class _Names:
-    """Names of the places that rows lead to, each looked up once."""
+    """Names of the places that rows lead to. Thousands of rows go to functions that no anchor is about: only those of
+    anchors are looked up, by name; and each function that a site is in once."""
 
     def __init__(self, kernel: KernelView) -> None:
         self._kernel = kernel
         self._mask = (1 << kernel.bits) - 1
-        self._targets: dict[int, str | None] = {}
+        # A name that another is preferred to at its address does not name the function.
+        self._targets = {
+            address: at
+            for name, at in _BY_TARGET.items()
+            for address in kernel.image.addresses_of(name)
+            if kernel.symbol_at(address) == name
+        }
         self._functions: dict[int, str | None] = {}
 
-    def target(self, rows: Alike, replacement: int) -> str | None:
-        """The function that a replacement of one call or jump goes to."""
-        goes = (replacement + 5 + int.from_bytes(rows.code[1:], "little", signed=True)) & self._mask
-        if goes not in self._targets:
-            self._targets[goes] = self._kernel.symbol_at(goes)
-        return self._targets[goes]
+    def anchor(self, rows: Alike, replacement: int) -> int | None:
+        """Which anchor the function has that a replacement of one call or jump goes to."""
+        goes = replacement + 5 + int.from_bytes(rows.code[1:], "little", signed=True)
+        return self._targets.get(goes & self._mask)
 
     def function(self, address: int) -> str | None:
         """The function that a site is in."""

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 #: Words whose bits are those of a CPUID register: their numbers are the architecture's.
 HARDWARE = frozenset({0, 1, 4, 6, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20})
 
+#: Features that in every release are bits of words which Linux assigns. No other release tells their numbers, and none
+#: need be loaded where an image has them not.
+ASSIGNED = frozenset(
+    {"CALL_DEPTH", "CLEAR_CPU_BUF", "INDIRECT_THUNK_ITS", "RETHUNK", "RETPOLINE", "RETPOLINE_LFENCE", "XENPV"}
+)
+
 # What /proc/cpuinfo calls features whose kernel name, in lower case, is another (arch/x86/include/asm/cpufeatures.h).
 _ALIASES = {
     "dts": "DS",
@@ -124,7 +130,9 @@ class Numbers:
 
     def number(self, name: str) -> int | None:
         """The number of a feature (or ``BUG_…``) by the kernel's name, or None."""
-        found = self._named.get(name) or self.by_name.get(name)
+        found = self._named.get(name)
+        if found is None and name not in ASSIGNED:
+            found = self.by_name.get(name)
         return found.number if found else None
 
     def consulted(self) -> list[int]:
