@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::clock::{Pinned, tsc_frequency};
 use super::region::UNROLLED;
-use super::rounds::{Bench, PAIRS, QUIET, Reading, Readings, Rounds, TURNS};
+use super::rounds::{Bench, PAIRS, Progress, QUIET, Reading, Readings, Rounds, TURNS};
 use super::statistics::{Estimate, median};
 use super::{Check, Cost, Measurement, Options};
 use crate::error::{Error, Result};
@@ -14,11 +14,11 @@ use crate::insn;
 /// The longest that may be asked for, in seconds.
 const LONGEST: f64 = 600.0;
 
-/// Measures every form.
+/// Measures every form. `progress` is called between rounds, where it disturbs no reading.
 ///
-/// Fails where code made here may not run, where the CPU asked for is not there, and where nothing but disturbed rounds
-/// were to be had.
-pub fn measure(options: &Options) -> Result<Measurement> {
+/// Fails where code made here may not run, where the CPU asked for is not there, where nothing but disturbed rounds were to
+/// be had, and where `progress` does.
+pub fn measure(options: &Options, progress: Progress<'_>) -> Result<Measurement> {
     if !(options.seconds > 0.0 && options.seconds <= LONGEST) {
         return Err(Error::execution(format!(
             "{} seconds of measuring; more than 0, at most {LONGEST}",
@@ -30,7 +30,7 @@ pub fn measure(options: &Options) -> Result<Measurement> {
         None => Error::execution(format!("cannot stay on one CPU: {why}")),
     })?;
     let bench = Bench::new(options.broken)?;
-    let rounds = bench.run(Duration::from_secs_f64(options.seconds))?;
+    let rounds = bench.run(Duration::from_secs_f64(options.seconds), progress)?;
     let cycles_per_tsc = bench.cycles_in_tsc(rounds.rate);
     let tsc_hz = tsc_frequency();
     let estimates = Estimates { bench: &bench, rounds: &rounds };

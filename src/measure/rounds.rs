@@ -35,6 +35,9 @@ pub const PAIRS: usize = 2;
 /// Rounds from one that runs the cold sites to the next: they take as long as all else.
 const COLD_EVERY: u32 = 3;
 
+/// Is told how long has been measured, and how long there was to be; an error ends it.
+pub type Progress<'a> = &'a mut dyn FnMut(Duration, Duration) -> Result<()>;
+
 /// One way to run a form: two programs, and how many sites one has more than the other.
 #[derive(Clone, Copy)]
 pub struct Pair {
@@ -239,10 +242,10 @@ impl Bench {
         [unrolled(laid.programs.warm, TURNS), unrolled(laid.programs.serialised, FENCED_TURNS)]
     }
 
-    /// Rounds over all forms for as long as this.
+    /// Rounds over all forms for as long as this; before each `progress` is told how long they have been going on.
     ///
-    /// Fails where nothing but disturbed rounds were to be had.
-    pub fn run(&self, time: Duration) -> Result<Rounds> {
+    /// Fails where nothing but disturbed rounds were to be had, and where `progress` does.
+    pub fn run(&self, time: Duration, progress: Progress<'_>) -> Result<Rounds> {
         let began = Instant::now();
         let mut forms: Vec<[Readings; WAYS]> = vec![Default::default(); self.forms.len()];
         let mut yards: [Readings; 4] = Default::default();
@@ -250,6 +253,7 @@ impl Bench {
         let (mut round, mut disturbed) = (0u32, 0);
         let mut before = self.tick();
         while began.elapsed() < time || (scales.len() < ENOUGH && began.elapsed() < PATIENCE * time) {
+            progress(began.elapsed(), time)?;
             let yard = self.yardsticks();
             let cold = round.is_multiple_of(COLD_EVERY);
             round += 1;

@@ -13,32 +13,62 @@ mod elsewhere {
 
     /// Says that it cannot.
     #[pyfunction]
-    #[pyo3(signature = (seconds, cpu = None, broken = None))]
-    pub fn measure(seconds: f64, cpu: Option<usize>, broken: Option<&str>) -> PyResult<()> {
-        let _ = (seconds, cpu, broken);
+    #[pyo3(signature = (seconds, cpu = None, broken = None, progress = None))]
+    pub fn measure(
+        seconds: f64,
+        cpu: Option<usize>,
+        broken: Option<&str>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let _ = (seconds, cpu, broken, progress);
         Err(Error::execution("call sites are measured on Linux on x86-64 only").into())
     }
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod here {
+    use std::time::Duration;
+
     use pyo3::prelude::*;
 
     use crate::error::Error;
     use crate::measure as method;
     use crate::measure::{Broken, Check, Cost, Estimate, Measurement, Options};
 
-    /// Measures for some seconds; see `pvops.bench`. `broken` is for tests of the checks: `subtraction` or `loop`.
+    /// Measures for some seconds; see `pvops.bench`. `broken` is for tests of the checks: `subtraction` or `loop`. `progress`
+    /// is called between rounds with (milliseconds done, milliseconds asked for); an exception of it ends the measuring.
     #[pyfunction]
-    #[pyo3(signature = (seconds, cpu = None, broken = None))]
-    pub fn measure(py: Python<'_>, seconds: f64, cpu: Option<usize>, broken: Option<&str>) -> PyResult<Found> {
+    #[pyo3(signature = (seconds, cpu = None, broken = None, progress = None))]
+    pub fn measure(
+        py: Python<'_>,
+        seconds: f64,
+        cpu: Option<usize>,
+        broken: Option<&str>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Found> {
         let broken = match broken {
             None => None,
             Some("subtraction") => Some(Broken::Subtraction),
             Some("loop") => Some(Broken::Loop),
             Some(other) => return Err(Error::execution(format!("nothing breaks {other:?}")).into()),
         };
-        Ok(py.detach(|| method::measure(&Options { seconds, cpu, broken }))?.into())
+        let mut raised = None;
+        let mut tell = |done: Duration, total: Duration| {
+            let call = |py: Python<'_>| {
+                py.check_signals()?;
+                let Some(progress) = &progress else { return Ok(()) };
+                progress.call1(py, (done.as_millis() as u64, total.as_millis() as u64)).map(drop)
+            };
+            Python::attach(call).map_err(|error| {
+                raised = Some(error);
+                Error::execution("stopped")
+            })
+        };
+        let found = py.detach(|| method::measure(&Options { seconds, cpu, broken }, &mut tell));
+        match raised {
+            Some(error) => Err(error),
+            None => Ok(found?.into()),
+        }
     }
 
     /// A measurement, as a dictionary.

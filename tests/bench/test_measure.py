@@ -201,6 +201,20 @@ def test_a_compiler_and_a_clock_of_others_agree(tmp_path: Path) -> None:
     assert apart(found, c) == []
 
 
+def test_measuring_tells_between_rounds_how_far_it_is_and_ends_where_that_raises() -> None:
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.measure(100.0, progress=progress)
+    assert told == sorted(told)
+    assert [total for _, total in told] == [100_000] * 3
+
+
 def test_a_notebook_shows_the_table() -> None:
     shown = measured()._repr_html_()
     assert shown.count("<tr>") == len(measured()) + 1

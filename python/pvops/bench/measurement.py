@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -207,7 +207,9 @@ class Measurement:
         return f"<Measurement of {len(self)} forms on {self.cpu_model}>"
 
 
-def measure(seconds: float = SECONDS, *, cpu: int | None = None) -> Measurement:
+def measure(
+    seconds: float = SECONDS, *, cpu: int | None = None, progress: Callable[[int, int], object] | None = None
+) -> Measurement:
     """Measures every form.
 
     Where the machine was so disturbed that a check of the method fails, it is measured once more; `Measurement.trusted`
@@ -216,6 +218,8 @@ def measure(seconds: float = SECONDS, *, cpu: int | None = None) -> Measurement:
     Args:
         seconds: how long to measure; up to three times as long on a busy machine.
         cpu: the CPU to run on; the one this thread is on where none is given.
+        progress: called between rounds with (milliseconds done, milliseconds asked for); an exception of it ends the
+            measuring.
 
     Raises:
         ExecutionError: code made here may not run on this machine, the CPU is not there, or it is too busy.
@@ -223,9 +227,9 @@ def measure(seconds: float = SECONDS, *, cpu: int | None = None) -> Measurement:
     import time
 
     began = time.monotonic()
-    found = Measurement.of(_core.measure(seconds, cpu), _cpu_model())
+    found = Measurement.of(_core.measure(seconds, cpu, None, progress), _cpu_model())
     if not found.trusted and time.monotonic() - began < 1.5 * seconds:
-        found = Measurement.of(_core.measure(seconds, cpu), _cpu_model())
+        found = Measurement.of(_core.measure(seconds, cpu, None, progress), _cpu_model())
     return found
 
 

@@ -7,6 +7,7 @@ import sys
 
 from pvops.cli import output, pages
 from pvops.cli.kernels import opened
+from pvops.progress import Bar
 from pvops.render import terminal
 
 #: The exit status where the checks of the method fail.
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     if kernel is not None:
         kernel.ops.require()
         _ = kernel.rules
-    found = bench.measure(args.seconds, cpu=args.cpu)
+    with Bar("measuring") as bar:
+        found = bench.measure(args.seconds, cpu=args.cpu, progress=bar)
     estimate = None if kernel is None else bench.estimate(kernel, found, machine=args.machine)
     if args.plot is not None:
         found.plot(args.plot)
