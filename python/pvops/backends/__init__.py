@@ -32,6 +32,8 @@ _OF_IMAGES = ("native", "kvm", "xen", "xen-hvm", "vmware", "hyperv")
 
 #: Backends of 2.6 alone, whose modules fill an era's structures by name (`pvops.backends.headers`).
 _OF_2_6 = ("lguest", "vmi")
+#: How the eras begin that other backends are declared for so too (`pvops.backends.of_2_6`).
+_ERAS_OF_2_6 = "2.6."
 
 
 def names() -> tuple[str, ...]:
@@ -68,7 +70,7 @@ def get(name: str, era: str | None = None) -> Backend:
     from pvops.errors import OpsError
 
     dashed = name.replace("_", "-").lower()
-    if era is not None and dashed != "native":
+    if era is not None and (dashed in _OF_2_6 or era.startswith(_ERAS_OF_2_6) and dashed != "native"):
         from pvops.backends import of_2_6
 
         if (declared := of_2_6.get(dashed, era)) is not None:

@@ -130,11 +130,12 @@ def trivial(kernel: KernelImage, rules: ParavirtRules) -> tuple[int | None, dict
 def has_noreplace(kernel: KernelImage) -> bool:
     """Whether a kernel has ``noreplace-paravirt``, by which apply_paravirt() does nothing.
 
-    The option went with 4.16 (12c69f1e94c8) and with stable releases before.
+    The option went with 4.16 (12c69f1e94c8) and with stable releases before. Options' names are data that are freed
+    (__setup_param() of include/linux/init.h).
     """
-    sections = kernel.image.sections()
-    held = (kernel.image.read(address, size) for _, address, size, executable in sections if address and not executable)
-    return any(b"noreplace-paravirt\0" in data for data in held if data is not None)
+    data = [name for name, address, _, executable in kernel.image.sections() if address and not executable]
+    freed = [name for name in data if name.startswith(".init")]
+    return any(kernel.image.find(name, b"noreplace-paravirt\0") for name in freed or data)
 
 
 def template(
