@@ -637,10 +637,14 @@ def write_file(path: str | PathLike[str], data: bytes) -> None:
     """Writes a file that appears whole or not at all."""
 
 def measure(
-    seconds: float, cpu: int | None = None, broken: str | None = None, progress: Callable[[int, int], object] | None = None
+    seconds: float,
+    cpu: int | None = None,
+    broken: str | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:
-    """Measures for some seconds; see `pvops.bench`. `broken` is for tests of the checks: `subtraction` or `loop`. `progress`
-    is called between rounds with (milliseconds done, milliseconds asked for); an exception of it ends the measuring."""
+    """Measures for some seconds; see `pvops.bench`. `broken` is for tests of the checks: `subtraction` or `loop`.
+    `progress` is called between rounds with (milliseconds done, milliseconds asked for); an exception of it ends the
+    measuring."""
 
 @final
 class TicketLock:

@@ -35,8 +35,9 @@ mod here {
     use crate::measure as method;
     use crate::measure::{Broken, Check, Cost, Estimate, Measurement, Options};
 
-    /// Measures for some seconds; see `pvops.bench`. `broken` is for tests of the checks: `subtraction` or `loop`. `progress`
-    /// is called between rounds with (milliseconds done, milliseconds asked for); an exception of it ends the measuring.
+    /// Measures for some seconds; see `pvops.bench`. `broken` is for tests of the checks: `subtraction` or `loop`.
+    /// `progress` is called between rounds with (milliseconds done, milliseconds asked for); an exception of it ends the
+    /// measuring.
     #[pyfunction]
     #[pyo3(signature = (seconds, cpu = None, broken = None, progress = None))]
     pub fn measure(

@@ -70,7 +70,7 @@ def get(name: str, era: str | None = None) -> Backend:
     from pvops.errors import OpsError
 
     dashed = name.replace("_", "-").lower()
-    if era is not None and (dashed in _OF_2_6 or era.startswith(_ERAS_OF_2_6) and dashed != "native"):
+    if era is not None and (dashed in _OF_2_6 or (era.startswith(_ERAS_OF_2_6) and dashed != "native")):
         from pvops.backends import of_2_6
 
         if (declared := of_2_6.get(dashed, era)) is not None:

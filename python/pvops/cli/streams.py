@@ -58,7 +58,7 @@ class _Text(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Writes text."""
-        # Of ASCII these, line ends and tabs are no such characters: most text needs no pattern, whose making takes longer.
+        # Printable ASCII, line ends and tabs: most text is no more, and the pattern is not made for it.
         if not (text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()):
             import re
 
