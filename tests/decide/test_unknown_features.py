@@ -6,6 +6,7 @@ import pytest
 
 from image import small
 from pvops.decide.backend import backend_for
+from pvops.errors import MachineError, OpsError
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
 
@@ -34,6 +35,24 @@ def test_a_flag_that_nothing_tells_leaves_its_sites_undetermined() -> None:
     (site,) = [site for site in plan.undetermined if site.table == "alternatives"]
     assert (site.address, site.len) == (small.TEXT, 3)
     assert {plan.apply()[:3].hex(), CLAC.hex()} == set(site.forms)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_feature_of_the_description_goes_over_everything_else(there: bool) -> None:
+    """By the kernel's name, with or without ``X86_FEATURE_``; the document keeps it."""
+    described = machine(flags="fpu pge" if there else "fpu smap pge", features={"X86_FEATURE_SMAP": there})
+    described = Machine.from_dict(described.to_dict())
+    assert described.features == {"SMAP": there}
+    plan = kernel().plan(machine=described)
+    assert (plan.apply()[:3] == CLAC) == there
+    assert [site for site in plan.undetermined if site.table == "alternatives"] == []
+
+
+def test_a_feature_that_the_kernel_does_not_know_is_refused() -> None:
+    with pytest.raises(OpsError, match=r"features\.SMPA: .* knows no such feature"):
+        kernel().plan(machine=machine(flags="fpu", features={"SMPA": True}))
+    with pytest.raises(MachineError, match="features: must be a table"):
+        machine(features={"SMAP": "yes"})
 
 
 @pytest.mark.parametrize(

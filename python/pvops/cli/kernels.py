@@ -100,12 +100,15 @@ def machine_of(args: argparse.Namespace) -> Machine | str | None:
 
 
 def machine_in(path: str) -> Machine:
-    """The machine that a file describes, or standard input for ``-``, or a preset's name."""
+    """The machine that a file describes, or standard input for ``-``, or a preset's name; facts that exclude each other
+    are said."""
+    from pvops.machine.contradictions import contradiction
     from pvops.machine.machine import LIMIT, Machine
 
-    if path != "-":
-        return Machine.load(path)
-    return Machine.parse(standard_input().read(LIMIT + 1), name="<stdin>")
+    machine = Machine.load(path) if path != "-" else Machine.parse(standard_input().read(LIMIT + 1), name="<stdin>")
+    if why := contradiction(machine):
+        hold(f"{machine.name}: its facts contradict each other: {why}; no boot of one kernel is so")
+    return machine
 
 
 def say_assumed(args: argparse.Namespace, machine: Machine | None, text: str = "") -> None:

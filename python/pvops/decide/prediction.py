@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from pvops.decide.answers import Answer, Facts, facts_of
+from pvops.errors import OpsError
 from pvops.image.numbers import Name, Numbers, printed_as
 from pvops.tuples import NamedTuple
 
@@ -83,7 +84,14 @@ class FeatureWords:
             return Feature(name, None, False, "nothing names this number")
         if not self.numbers.printed:
             name = self._printed(name)
-        answer = _bug(self.facts, name) if name.bug else _usual(self.facts, name, _answer(self.facts, name))
+        if name.name in self.facts.machine.features:
+            answer = Answer(
+                self.facts.machine.features[name.name], f"features.{name.name} of the machine's description"
+            )
+        elif name.bug:
+            answer = _bug(self.facts, name)
+        else:
+            answer = _usual(self.facts, name, _answer(self.facts, name))
         return Feature(name, answer.value, answer.best, answer.source)
 
     def _printed(self, name: Name) -> Name:
@@ -97,8 +105,13 @@ def predict(machine: Machine, kernel: KernelImage) -> FeatureWords:
     """The feature words of a machine under a kernel.
 
     Raises:
+        OpsError: the machine's description has a feature that the kernel does not know.
         TableError: ``.altinstructions`` is malformed.
     """
+    for feature in machine.features:
+        if kernel.feature_numbers.number(feature) is None:
+            reason = f"features.{feature}: {kernel.release or 'the kernel'} knows no such feature"
+            raise OpsError(f"{machine.name}: {reason}", reason=reason, file=machine.name)
     return FeatureWords(kernel.feature_numbers, facts_of(machine, kernel))
 
 

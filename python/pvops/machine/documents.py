@@ -16,7 +16,7 @@ _STRINGS = ("vendor", "model_name", "cmdline", "hypervisor", "clocksource", "ker
 _NUMBERS = ("family", "model", "stepping", "siblings", "cores", "online_cpus", "possible_cpus")
 _WORDS = ("flags", "bugs")
 #: The keys of the document.
-KEYS = ("schema", "preset", *_STRINGS, *_NUMBERS, *_WORDS, "vulnerabilities", "cpuid", "told_by", "state")
+KEYS = ("schema", "preset", *_STRINGS, *_NUMBERS, *_WORDS, "features", "vulnerabilities", "cpuid", "told_by", "state")
 #: What of a document decides how a preset turns out, and what it is where the document does not say.
 _OF_PRESET = {"preset": None, "cmdline": "", "hypervisor": "none"}
 _TOLD = ("hypervisor", "possible_cpus")
@@ -68,6 +68,8 @@ def given(values: Mapping[str, object], name: str) -> Given:
             out[key] = _value(key, values[key], name)  # type: ignore[literal-required]  # one of `Given`'s keys
     if values.get("vulnerabilities") is not None:
         out["vulnerabilities"] = _texts(values["vulnerabilities"], name, "vulnerabilities")
+    if values.get("features") is not None:
+        out["features"] = _features(values["features"], name)
     if sources:
         out["told_by"] = sources
     if values.get("cpuid") is not None:
@@ -106,6 +108,12 @@ def _of_preset(values: Mapping[str, object], name: str) -> Given:
     out["name"] = name
     out["told_by"] = {key: source for key, source in (out["told_by"] or {}).items() if key not in values}
     return out
+
+
+def _features(value: object, name: str) -> dict[str, bool]:
+    if not isinstance(value, Mapping) or not all(isinstance(there, bool) for there in value.values()):
+        bad(name, "features", 0, 'must be a table: a feature as the kernel names it ("RETPOLINE") → true or false')
+    return {str(feature).removeprefix("X86_FEATURE_").removeprefix("X86_"): there for feature, there in value.items()}
 
 
 def _leaves(value: object, name: str) -> dict[tuple[int, int], dict[str, int]]:

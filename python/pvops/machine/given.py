@@ -53,6 +53,7 @@ class Given(TypedDict, total=False):
     online_cpus: int | None
     possible_cpus: int | None
     cmdline: str | None
+    features: Mapping[str, bool] | None
     vulnerabilities: Mapping[str, str] | None
     hypervisor: str | None
     clocksource: str | None

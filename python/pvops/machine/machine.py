@@ -32,7 +32,7 @@ _BACKENDS = {"none": "native", "xen-pv": "xen"}
 
 #: Fields that are copied from what is given.
 _SETS = ("flags", "bugs")
-_MAPPINGS = ("vulnerabilities", "cpuid", "parts", "told_by")
+_MAPPINGS = ("features", "vulnerabilities", "cpuid", "parts", "told_by")
 
 
 class Machine(Frozen):
@@ -51,6 +51,8 @@ class Machine(Frozen):
         vendor, family, model, stepping, model_name: of the boot CPU, as /proc/cpuinfo has them.
         flags: names of CPU features; None if not known. ``monitor`` is X86_FEATURE_MWAIT.
         bugs: names of CPU bugs; None if not known.
+        features: what the kernel's words of features hold whatever else is said, by the kernel's names ("RETPOLINE",
+            "BUG_ITS"): for what no fact shows.
         siblings, cores: CPUs and cores of one package, as /proc/cpuinfo has them: more CPUs than cores is SMT.
         online_cpus, possible_cpus: numbers of CPUs.
         cmdline: the kernel's command line; None if not known.
@@ -81,6 +83,7 @@ class Machine(Frozen):
     bugs: frozenset[str] | None
     online_cpus: int | None
     cmdline: str | None
+    features: Mapping[str, bool]
     vulnerabilities: Mapping[str, str]
     clocksource: str | None
     cpuid: Mapping[tuple[int, int], Registers]
@@ -177,6 +180,7 @@ class Machine(Frozen):
             "model_name": self.model_name,
             "flags": None if self.flags is None else sorted(self.flags),
             "bugs": None if self.bugs is None else sorted(self.bugs),
+            "features": dict(self.features) or None,
             "siblings": self.siblings,
             "cores": self.cores,
             "online_cpus": self.online_cpus,
