@@ -74,7 +74,7 @@ fn loads_and_stores(path: &[Instruction]) -> (usize, usize) {
 }
 
 #[test]
-fn a_release_stores_one_word_and_looks_at_one_that_is_not_the_locks() {
+fn a_release_stores_one_word_and_looks_at_one_that_is_not_the_locks_before_anybody_has_waited() {
     // The hybrid's looks at the head of its queue besides: to it it may have to hand over.
     for (name, function, loads) in [
         ("pv-ticket", release_ticket as unsafe fn(&PvTicketLock, u32) as *const u8, 1),

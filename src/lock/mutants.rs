@@ -13,6 +13,8 @@ pub enum Mutant {
     PublishAfterLook,
     /// A waiter says that it waits, and sleeps without another look.
     NoLookAfterPublish,
+    /// A waiter looks at the lock for the last time, and only then says that slots have to be looked at.
+    AnnounceAfterLook,
     /// The kicker wakes the waiter before it clears the flag.
     WakeBeforeClear,
     /// A nested interrupt overwrites the CPU's note of what it spins on (Linux 168d2f464ab9).
@@ -31,12 +33,13 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 12] = [
+    pub const ALL: [(Mutant, &'static str); 13] = [
         (Mutant::KickBeforeRelease, "kick-before-release"),
         (Mutant::MissingFence, "missing-fence"),
         (Mutant::WrongHandClears, "wrong-hand-clears"),
         (Mutant::PublishAfterLook, "publish-after-look"),
         (Mutant::NoLookAfterPublish, "no-look-after-publish"),
+        (Mutant::AnnounceAfterLook, "announce-after-look"),
         (Mutant::WakeBeforeClear, "wake-before-clear"),
         (Mutant::NestedInterruptSlot, "nested-interrupt-slot"),
         (Mutant::TouchAfterRelease, "touch-after-release"),

@@ -8,7 +8,7 @@ use super::mutants::{Mutant, planted};
 use super::ops::PvLockOps;
 #[cfg(feature = "std")]
 use super::slots::LEFT;
-use super::slots::{EPOCH, FLAGS, PARKED, SYMMETRIC, Want, YIELD};
+use super::slots::{EPOCH, FLAGS, PARKED, SYMMETRIC, Want, YIELD, announce};
 use super::sync::Ordering;
 
 /// A waiter's side: says that it waits, looks once more, sleeps, at most so long. Returns when it makes sense to look
@@ -21,13 +21,18 @@ pub fn wait<O: PvLockOps>(ops: &O, want: Want, longest: Option<Duration>, look: 
     if planted(Mutant::PublishAfterLook) && look() {
         return true;
     }
+    // Before the slot says so: an unlocker that sees that nobody has waited does not look there.
+    let symmetric = planted(Mutant::AnnounceAfterLook) || announce(ops.waited());
     let seen = slot.fetch_or(PARKED, Ordering::AcqRel) | PARKED;
-    let ordered = fence::heavy(seen & SYMMETRIC != 0);
+    let ordered = fence::heavy(symmetric && seen & SYMMETRIC != 0);
     if !planted(Mutant::PublishAfterLook) && !planted(Mutant::NoLookAfterPublish) && look() {
         if planted(Mutant::WrongHandClears) {
             slot.fetch_and(!PARKED, Ordering::AcqRel);
         }
         return true;
+    }
+    if planted(Mutant::AnnounceAfterLook) {
+        announce(ops.waited());
     }
     if let Some(counters) = ops.counters() {
         counters.wait();
@@ -48,6 +53,7 @@ pub fn wait<O: PvLockOps>(ops: &O, want: Want, longest: Option<Duration>, look: 
 /// slot is another waiter's by then, a thread yields without need.
 #[cold]
 pub fn ask<O: PvLockOps>(ops: &O, want: Want) {
+    announce(ops.waited());
     ops.slot(want).fetch_or(YIELD, Ordering::Relaxed);
 }
 
@@ -68,8 +74,9 @@ pub enum Leaving {
 #[cfg(feature = "std")]
 pub fn leave<O: PvLockOps>(ops: &O, want: Want, is_turn: impl FnOnce() -> bool) -> Leaving {
     let slot = ops.slot(want);
+    let symmetric = announce(ops.waited());
     let (given, seen) = ops.left().insert(slot, want);
-    let ordered = fence::heavy(seen & SYMMETRIC != 0);
+    let ordered = fence::heavy(symmetric && seen & SYMMETRIC != 0);
     if planted(Mutant::LeaveWithoutLook) {
         return Leaving::Gone;
     }
@@ -111,6 +118,7 @@ pub fn release<O: PvLockOps>(ops: &O, next: Want, store: impl FnOnce(), touch: i
         store();
         return flags & PARKED;
     }
+    let waited = ops.waited();
     store();
     if planted(Mutant::TouchAfterRelease) {
         let _ = touch();
@@ -118,12 +126,20 @@ pub fn release<O: PvLockOps>(ops: &O, next: Want, store: impl FnOnce(), touch: i
     if !planted(Mutant::MissingFence) {
         fence::light();
     }
+    if waited.load(Ordering::Relaxed) == 0 {
+        return 0;
+    }
+    unlikely();
     let flags = slot.load(Ordering::Relaxed);
     if planted(Mutant::MissingFence) {
         return flags & PARKED;
     }
     flags & FLAGS
 }
+
+/// Where this is called, the compiler takes the path for the rarer one: the other has no jump then.
+#[cold]
+const fn unlikely() {}
 
 /// An unlocker's side, after its release and a full fence: as [`release`] does it, for locks that know by a flag of their
 /// own that somebody waits, and whose waiters do not leave.
@@ -143,6 +159,7 @@ pub fn kick<O: PvLockOps>(ops: O, next: Want, inherit: impl FnOnce() -> bool) ->
         fence::full();
         // Slot by slot: a waiter knows from its own publishing whether those who look at that slot fence.
         seen = if fence::is_settled() {
+            ops.waited().fetch_and(!SYMMETRIC, Ordering::Relaxed);
             slot.fetch_and(!SYMMETRIC, Ordering::AcqRel) & !SYMMETRIC
         } else {
             slot.load(Ordering::Relaxed)

@@ -32,12 +32,10 @@ const STEP: u32 = 2;
 /// thread run: a moment later it might hold the lock when the scheduler takes the CPU away. So threads that share a lock
 /// take turns of half a millisecond, shorter than a time slice, and none is preempted as the holder.
 ///
-/// A release loads the head, in the line that it writes, and a slot. Nothing that the holder kept could stand for the
-/// head: who is first in the queue, and whether it starves, changes while the lock is held. Nor could the slot alone, which
-/// other locks share, nor a flag in the word that is stored to: a plain store would lose it, and a locked instruction
-/// costs more than the load. That is not to be measured where the line is at hand: `pv-ticket` takes 2.09 ns for an
-/// acquisition and a release when it loads its head for it, and 2.10 ns when it has kept its ticket (AMD EPYC, medians of five runs of
-/// 20,000 rounds in turn; `cargo bench --features peers --bench lock` has both).
+/// A release loads the head, in the line that it writes, and whether anybody has waited (then a slot too). Nothing that the
+/// holder kept could stand for the head: who is first in the queue, and whether it starves, changes while the lock is held.
+/// Nor could the slot alone, which other locks share, nor a flag in the word that is stored to: a plain store would lose it,
+/// and a locked instruction costs more than the load.
 ///
 /// No memory of the lock is touched after the releasing store. Whoever leaves the queue before its turn leaves its ticket,
 /// and if it was the head, the wish to be handed the lock: the release that would hand it over passes on. `fork` as for

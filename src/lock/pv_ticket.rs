@@ -15,9 +15,10 @@ use super::sync::{AtomicU32, LockMemory, Ordering, const_fn};
 
 /// A ticket lock that serves strictly in the order of arrival, on as few instructions as the plain one.
 ///
-/// Acquiring is one `lock xadd`. Releasing is a plain store of the head and a plain look at the slot of the next ticket
-/// ([`Slots`](super::Slots)); only if the next owner is parked there does it call out. A holder that kept its ticket
-/// ([`RawLock::release`], which a [`Guard`](super::Guard) calls, and Python's `release()`) loads no word but that slot.
+/// Acquiring is one `lock xadd`. Releasing is a plain store of the head and a plain look at whether anybody has waited
+/// on a lock of this backend since the process began; then at the slot of the next ticket too ([`Slots`](super::Slots)), and
+/// only if the next owner is parked there does it call out. A holder that kept its ticket
+/// ([`RawLock::release`], which a [`Guard`](super::Guard) calls, and Python's `release()`) loads no word of the lock.
 /// [`RawLock::unlock`] reads the head first, as a plain ticket lock does: what it stores there is one more. (`lock_api`'s
 /// `RawMutex` keeps nothing from acquire to release but the lock, and the head is where that has the ticket.) No memory
 /// of the lock is touched after the releasing store: the next owner may free it.

@@ -3,8 +3,11 @@
 //! A slot belongs to all tickets of all locks that hash to it. The unlocker looks at the slot of the next ticket alone,
 //! so it calls out only if the *next owner* (or one who shares its slot: a kick too many, never one too few) is parked;
 //! there is no flag in the lock to clear, hence no race to clear it, and no memory of the lock to touch after releasing.
+//!
+//! As long as nobody has waited on any lock of the table it does not even look there: a word says so ([`Slots::waited`]),
+//! whose place does not hang on lock or ticket. Whoever is about to set a flag in a slot says it first.
 
-use super::sync::AtomicU32;
+use super::sync::{AtomicU32, Ordering};
 
 /// Who waits, or is kicked: `lock_spinning(lock, want)`, `unlock_kick(lock, next)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +34,11 @@ impl Want {
 
 /// Somebody is parked here.
 pub const PARKED: u32 = 1;
-/// Unlockers must fence themselves: no waiter can do it for them (`membarrier` is missing, or not asked for yet).
+/// Unlockers must fence themselves: no waiter can do it for them (`membarrier` is missing, or not asked for yet). Of a slot,
+/// and of [`Slots::waited`].
 pub const SYMMETRIC: u32 = 2;
+/// In [`Slots::waited`]: some slot has a flag, or had.
+pub const WAITED: u32 = 1;
 /// The next owner is not parked, but needs the CPU of whom it follows.
 pub const YIELD: u32 = 4;
 /// A waiter of this slot has left the queue.
@@ -55,8 +61,38 @@ pub(super) const PLACES: usize = 2 * 1024;
 /// | 2 | `YIELD` | a waiter of this slot asks the unlocker to let it run | waiters | the unlocker, before it yields |
 /// | 3 | `LEFT` | a ticket of this slot is in the set of those whose waiters left | with the set locked | with it locked |
 /// | 4–31 | epoch | number of kicks, modulo 2²⁸ | | |
+///
+/// `waited` is beside them, in a line that is written to twice in the life of the process:
+///
+/// | bits | name | means | set by | cleared by |
+/// |---|---|---|---|---|
+/// | 0 | `WAITED` | a slot may have a flag | waiters, before the flag in the slot | nobody |
+/// | 1 | `SYMMETRIC` | slots have that flag from birth | birth | who clears the first of them |
 #[derive(Debug)]
-pub struct Slots<W = [AtomicU32; PLACES]>(W);
+#[repr(C)]
+pub struct Slots<W = [AtomicU32; PLACES]> {
+    waited: Alone,
+    places: W,
+}
+
+/// A word without neighbours: who writes to the slots does not take its line from those who release.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Alone(AtomicU32);
+
+/// Says that a slot is going to have a flag, in a word as [`Slots::waited`]; and whether every unlocker looks at its slot,
+/// as the word asked for from the first.
+///
+/// It is `SYMMETRIC`, then, if that is cleared before anybody has waited, 0, then `WAITED`: or never 0. So who finds
+/// `SYMMETRIC` knows that no unlocker can have passed by its slot; who does not, has every CPU fence.
+#[inline]
+pub fn announce(waited: &AtomicU32) -> bool {
+    let seen = match waited.load(Ordering::Relaxed) {
+        seen if seen & WAITED != 0 => seen,
+        _ => waited.fetch_or(WAITED, Ordering::Relaxed),
+    };
+    seen & SYMMETRIC != 0
+}
 
 #[cfg(not(any(loom, shuttle)))]
 impl Default for Slots {
@@ -69,13 +105,13 @@ impl Default for Slots {
 impl Slots {
     /// A table where nobody is parked.
     pub const fn new() -> Self {
-        Slots([const { AtomicU32::new(SYMMETRIC) }; PLACES])
+        Slots { waited: Alone(AtomicU32::new(SYMMETRIC)), places: [const { AtomicU32::new(SYMMETRIC) }; PLACES] }
     }
 
     /// The slot of a ticket.
     #[inline]
     pub fn of(&self, want: Want) -> &AtomicU32 {
-        &self.0[want.index()]
+        &self.places[want.index()]
     }
 }
 
@@ -87,11 +123,20 @@ impl Slots<Box<[AtomicU32]>> {
     /// If there is no slot.
     pub fn few(count: u32, symmetric: bool) -> Self {
         assert!(count > 0, "a table of parked waiters needs a slot");
-        Slots((0..count).map(|_| AtomicU32::new(if symmetric { SYMMETRIC } else { 0 })).collect())
+        let word = || AtomicU32::new(if symmetric { SYMMETRIC } else { 0 });
+        Slots { waited: Alone(word()), places: (0..count).map(|_| word()).collect() }
     }
 
     /// The slot of a ticket.
     pub fn get(&self, want: Want) -> &AtomicU32 {
-        &self.0[want.ticket as usize % self.0.len()]
+        &self.places[want.ticket as usize % self.places.len()]
+    }
+}
+
+impl<W> Slots<W> {
+    /// Whether anybody has waited: 0 as long as no slot has anything to look at.
+    #[inline]
+    pub fn waited(&self) -> &AtomicU32 {
+        &self.waited.0
     }
 }

@@ -72,6 +72,10 @@ impl Backend for Written {
         self.slots.of(want)
     }
 
+    fn waited(&self) -> &AtomicU32 {
+        self.slots.waited()
+    }
+
     fn lock_spinning(&self, _: &AtomicU32, seen: u32, want: Want) {
         // Noted before it asks whether it has been kicked, so that a kick either finds it or is seen by it.
         self.sleepers().push(want);

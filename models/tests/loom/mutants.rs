@@ -75,6 +75,12 @@ fn no_look_after_publish() {
 }
 
 #[test]
+fn announce_after_look() {
+    caught::<PvTicketLock<Model>>(Mutant::AnnounceAfterLook, TWO, LOST_KICK);
+    caught::<PvHybridLock<Model>>(Mutant::AnnounceAfterLook, TWO, LOST_KICK);
+}
+
+#[test]
 fn wake_before_clear() {
     caught::<PvTicketLock<Model>>(Mutant::WakeBeforeClear, TWO, LOST_KICK);
 }

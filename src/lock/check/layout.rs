@@ -7,7 +7,7 @@
 //! | standing: 1 gave the lock up, 2 and another gave it up since | 2, where touching is promised not to happen and a step might |
 //! | rank in the queue, from 1; 0 outside | 3, where order is promised |
 //! | overtaken since it starved, from 1 | 3, where a bound is promised |
-//! | acquisitions so far | 3, where they are bounded |
+//! | acquisitions so far | as many as are below the bound, where there is one |
 //! | threads still to be looked at, and the one picked, from 1; the same as kept by a handler | threads, 3 each |
 //! | registers, then the thread's own memory | as declared |
 //! | stores in the buffer, and each with place and value, the oldest lowest | 3, and as many as can be |
@@ -112,7 +112,7 @@ fn bits_for(values: usize) -> u32 {
 }
 
 impl Layout {
-    pub fn new(program: &Program, threads: usize, bounded: bool) -> Result<Layout> {
+    pub fn new(program: &Program, threads: usize, acquisitions: Option<u8>) -> Result<Layout> {
         let points: Vec<usize> = (0..program.ops.len()).filter(|&at| step_of(&program.ops[at]).is_some()).collect();
         let mut point_of = vec![0; program.ops.len()];
         for (point, &op) in points.iter().enumerate() {
@@ -127,7 +127,7 @@ impl Layout {
         let standing = thread.take(promised(program.promises.no_touch && program.touches, 2));
         let rank = thread.take(promised(program.promises.fifo, bits_for(threads + 1)));
         let overtaken = thread.take(promised(program.promises.overtakers.is_some(), 3));
-        let count = thread.take(promised(bounded, 3));
+        let count = thread.take(acquisitions.map_or(0, |most| bits_for(usize::from(most))));
         let left = thread.take(promised(names_threads, threads as u32));
         let picked = thread.take(promised(program.uses_picks, bits_for(threads + 1)));
         let kept_left = thread.take(promised(program.keeps_picks, threads as u32));

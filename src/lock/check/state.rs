@@ -47,7 +47,7 @@ impl Machine {
     /// Puts a program on this many threads; each acquires `acquisitions` times, or as often as it likes.
     pub fn new(program: Program, threads: usize, acquisitions: Option<u8>) -> Result<Machine> {
         bounds::limits(threads, acquisitions)?;
-        let layout = Layout::new(&program, threads, acquisitions.is_some())?;
+        let layout = Layout::new(&program, threads, acquisitions)?;
         Ok(Machine { program, layout, threads, acquisitions })
     }
 

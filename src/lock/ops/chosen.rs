@@ -8,7 +8,7 @@ use super::super::slots::Want;
 use super::super::sync::AtomicU32;
 #[cfg(target_os = "linux")]
 use super::futex::Futex;
-use super::interface::{Patience, Place, PvLockOps};
+use super::interface::{ALWAYS, Patience, Place, PvLockOps};
 use super::native::Native;
 use super::vcpus::Park;
 #[cfg(target_os = "linux")]
@@ -18,6 +18,10 @@ use super::vcpus::{EventChannel, Halt};
 pub trait Backend: Send + Sync {
     /// As [`PvLockOps::slot`].
     fn slot(&self, want: Want) -> &AtomicU32;
+    /// As [`PvLockOps::waited`].
+    fn waited(&self) -> &AtomicU32 {
+        &ALWAYS
+    }
     /// As [`PvLockOps::lock_spinning`].
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, want: Want);
     /// As [`PvLockOps::unlock_kick`].
@@ -105,6 +109,11 @@ impl PvLockOps for Chosen {
     #[inline]
     fn slot(&self, want: Want) -> &AtomicU32 {
         each!(&self.ops, ops => ops.slot(want), ops => ops.slot(want))
+    }
+
+    #[inline]
+    fn waited(&self) -> &AtomicU32 {
+        each!(&self.ops, ops => ops.waited(), ops => ops.waited())
     }
 
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, want: Want) {

@@ -42,6 +42,11 @@ impl PvLockOps for Futex {
         SLOTS.of(want)
     }
 
+    #[inline]
+    fn waited(&self) -> &AtomicU32 {
+        SLOTS.waited()
+    }
+
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
         let slept = Clock::now();
         wait(word, seen, None);

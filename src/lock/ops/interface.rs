@@ -6,6 +6,8 @@ use super::super::counters::Counters;
 #[cfg(feature = "std")]
 use super::super::left::Left;
 use super::super::slots::Want;
+#[cfg(not(any(loom, shuttle)))]
+use super::super::slots::{SYMMETRIC, WAITED};
 use super::super::sync::{self, AtomicU32};
 
 /// How a waiter spends the time before it blocks.
@@ -34,6 +36,10 @@ pub enum Place {
     /// release, every other thread of the CPU runs before this one, which owns the lock by then.
     OutOfTurn,
 }
+
+/// What [`PvLockOps::waited`] says where it is not known.
+#[cfg(not(any(loom, shuttle)))]
+pub(super) static ALWAYS: AtomicU32 = AtomicU32::new(WAITED | SYMMETRIC);
 
 /// The ops of a lock. `Copy`, and asked for before the release: afterwards the lock may be gone.
 pub trait PvLockOps: Copy + Send + Sync {
@@ -67,6 +73,18 @@ pub trait PvLockOps: Copy + Send + Sync {
     /// Where waiters of this ticket park: in a table of this backend's own. Whose kick cleared a slot also wakes those
     /// who sleep there, so they must all be of one backend.
     fn slot(&self, want: Want) -> &AtomicU32;
+
+    /// Whether anybody has waited in the table of [`slot`](Self::slot): [`Slots::waited`](super::super::Slots::waited).
+    /// Unless a backend has such a word every release looks at its slot.
+    #[cfg(not(any(loom, shuttle)))]
+    #[inline]
+    fn waited(&self) -> &AtomicU32 {
+        &ALWAYS
+    }
+
+    /// Whether anybody has waited in the table of [`slot`](Self::slot).
+    #[cfg(any(loom, shuttle))]
+    fn waited(&self) -> &AtomicU32;
 
     /// Whether [`lock_spinning`](Self::lock_spinning) blocks at all.
     fn blocks(&self) -> bool {

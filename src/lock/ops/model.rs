@@ -115,6 +115,10 @@ impl PvLockOps for Model {
         self.table.slots.get(want)
     }
 
+    fn waited(&self) -> &AtomicU32 {
+        self.table.slots.waited()
+    }
+
     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
         self.table.sleepers.sleep(word, seen);
     }

@@ -25,6 +25,11 @@ impl PvLockOps for Native {
     }
 
     #[cfg(any(loom, shuttle))]
+    fn waited(&self) -> &AtomicU32 {
+        unreachable!("the models' backends have tables of their own")
+    }
+
+    #[cfg(any(loom, shuttle))]
     fn left(&self) -> &super::super::left::Left {
         unreachable!("the models' backends have sets of their own")
     }

@@ -185,6 +185,11 @@ mod registered {
                         SLOTS.of(want)
                     }
 
+                    #[inline]
+                    fn waited(&self) -> &AtomicU32 {
+                        SLOTS.waited()
+                    }
+
                     fn lock_spinning(&self, word: &AtomicU32, seen: u32, _: Want) {
                         let slept = Clock::now();
                         this().spin_on(word, seen, None, || ());

@@ -43,7 +43,7 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
     let (tail, head) = (p.lock_ticket("tail", TICKET_BITS), p.lock_ticket("head", TICKET_BITS));
     let (my, now) = (p.ticket("my", TICKET_BITS), p.ticket("now", TICKET_BITS));
     let found = p.reg("found state", 2);
-    let slots = Slots::new(&mut p, setting, (my, now), 0);
+    let slots = Slots::new(&mut p, setting, (my, now), 0).with_waited(&mut p);
     let timeouts = (setting.scenario == Scenario::Timeouts).then(|| Timeouts {
         left: Left::new(&mut p, my),
         starves: p.reg("starves", 1),
@@ -141,7 +141,7 @@ pub(super) fn build(setting: &Setting) -> Result<Program> {
         p.cas("cas(tail, my + 1, my)", tail, now, my + 1, my);
         p.go_if(Cond::Eq(now, my + 1), "done");
         p.label("insert");
-        left.insert(&mut p, my);
+        left.insert(&mut p, &slots, my);
         p.membarrier();
         if !is(Mutant::LeaveWithoutLook) {
             p.read("head == my?", &[get(now, head)]);

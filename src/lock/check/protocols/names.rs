@@ -71,6 +71,8 @@ named! {
         PublishAfterLook = "publish-after-look",
         /// A waiter says that it waits, and sleeps without another look.
         NoLookAfterPublish = "no-look-after-publish",
+        /// A waiter looks for the last time, and then says that slots have to be looked at.
+        AnnounceAfterLook = "announce-after-look",
         /// The kicker wakes before it clears the flag.
         WakeBeforeClear = "wake-before-clear",
         /// A nested interrupt overwrites what the CPU noted that it spins on (168d2f464ab9).
@@ -155,7 +157,21 @@ impl Protocol {
                 TouchAfterRelease,
                 SlowpathBeforeOnline,
             ],
-            Protocol::PvTicket | Protocol::PvTicketSym => &[
+            Protocol::PvTicket => &[
+                KickBeforeRelease,
+                MissingFence,
+                WrongHandClears,
+                PublishAfterLook,
+                NoLookAfterPublish,
+                AnnounceAfterLook,
+                WakeBeforeClear,
+                TouchAfterRelease,
+                OneSlotForAll,
+                LeaveWithoutLook,
+                NobodySkips,
+                LeaveAndEnter,
+            ],
+            Protocol::PvTicketSym => &[
                 KickBeforeRelease,
                 MissingFence,
                 WrongHandClears,
@@ -174,6 +190,7 @@ impl Protocol {
                 WrongHandClears,
                 PublishAfterLook,
                 NoLookAfterPublish,
+                AnnounceAfterLook,
                 WakeBeforeClear,
                 TouchAfterRelease,
                 OneSlotForAll,

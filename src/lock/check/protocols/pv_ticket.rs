@@ -2,7 +2,8 @@
 //!
 //! The parked bit of a slot of a global table is the flag: `unlock` is a plain store and a plain look at the slot of
 //! the next owner. The hole that leaves, a store passed by a load (Dekker), is closed on the waiter's side by
-//! `membarrier()`, or, where there is none, by a locked instruction in `unlock` (`pv-ticket-sym`).
+//! `membarrier()`, or, where there is none, by a locked instruction in `unlock` (`pv-ticket-sym`). With `membarrier()`
+//! there is also a word for all slots, whether anybody has waited: before, an unlocker does not look at its slot.
 
 use super::names::{Mutant, Scenario, Setting, TICKET_BITS};
 use super::slots::{Left, Slots};
@@ -23,6 +24,7 @@ fn build(setting: &Setting, symmetric: bool) -> Result<Program> {
     let (tail, head) = (p.lock_ticket("tail", TICKET_BITS), p.lock_ticket("head", TICKET_BITS));
     let (my, now) = (p.ticket("my", TICKET_BITS), p.ticket("now", TICKET_BITS));
     let slots = Slots::new(&mut p, setting, (my, my), 1);
+    let slots = if symmetric { slots } else { slots.with_waited(&mut p) };
     let left = (setting.scenario == Scenario::Timeouts).then(|| Left::new(&mut p, my));
     p.rotate_by(head);
 
@@ -63,7 +65,7 @@ fn build(setting: &Setting, symmetric: bool) -> Result<Program> {
         p.label("give up");
         p.cas("cas(tail, my + 1, my)", tail, now, my + 1, my);
         p.go_if(Cond::Eq(now, my + 1), "withdrawn");
-        left.insert(&mut p, my);
+        left.insert(&mut p, &slots, my);
         if !symmetric {
             p.membarrier();
         }

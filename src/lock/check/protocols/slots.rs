@@ -9,6 +9,8 @@ pub(super) struct Slots {
     published: Reg,
     seen: Reg,
     found: Reg,
+    /// Whether anybody has waited, which the unlocker asks before it looks at a slot.
+    waited: Option<Var>,
     mutant: Option<Mutant>,
 }
 
@@ -24,7 +26,29 @@ impl Slots {
         p.epoch(published, At::Slot(slots, waits + 0));
         p.epoch(seen, At::Slot(slots, kicks + next));
         p.epoch(found, At::Slot(slots, kicks + next));
-        Slots { slots, published, seen, found, mutant: setting.mutant }
+        Slots { slots, published, seen, found, waited: None, mutant: setting.mutant }
+    }
+
+    /// The same, with a word that says whether anybody has waited.
+    pub fn with_waited(self, p: &mut Builder) -> Slots {
+        Slots { waited: Some(p.global("waited", 1)), ..self }
+    }
+
+    /// What a waiter says of all slots when it sets a flag in one. The lock says it before; here both are one step, for an
+    /// unlocker that sees only the former goes on as one that sees neither.
+    fn announced(&self) -> Option<Act> {
+        self.waited.map(|waited| put(waited, 1))
+    }
+
+    /// An unlocker asks whether anybody has waited, and then `looks`, in one step: nobody unsays it, so who saw it before
+    /// would see it with the look too. Jumps if nobody has.
+    fn ask(&self, p: &mut Builder, text: &'static str, looks: &[Act], nobody: &'static str) {
+        let asked = self.waited.map(|waited| get(self.found, waited));
+        let acts: Vec<Act> = asked.into_iter().chain(looks.iter().cloned()).collect();
+        p.read(text, &acts);
+        if asked.is_some() {
+            p.go_if(Cond::Eq(self.found, 0.into()), nobody);
+        }
     }
 
     fn at(&self, ticket: impl Into<Val>) -> At {
@@ -34,11 +58,16 @@ impl Slots {
     /// Says that a waiter is about to sleep.
     pub fn publish(&self, p: &mut Builder, my: Reg) {
         let put_parked = put(self.at(my), Val::Or(self.published, PARKED));
-        p.locked("published = fetch_or(slot(my), PARKED)", &[get(self.published, self.at(my)), put_parked]);
+        let announced = self.announced().filter(|_| self.mutant != Some(Mutant::AnnounceAfterLook));
+        let acts: Vec<Act> = announced.into_iter().chain([get(self.published, self.at(my)), put_parked]).collect();
+        p.locked("published = fetch_or(slot(my), PARKED)", &acts);
     }
 
     /// Sleeps, unless the slot changed since it was published.
     pub fn sleep(&self, p: &mut Builder, my: Reg) {
+        if let Some(announced) = self.announced().filter(|_| self.mutant == Some(Mutant::AnnounceAfterLook)) {
+            p.locked("fetch_or(waited, WAITED)", &[announced]);
+        }
         p.futex_wait("futex_wait(slot(my), published | PARKED)", self.at(my), Val::Or(self.published, PARKED));
     }
 
@@ -52,7 +81,7 @@ impl Slots {
 
     /// Looks whether the owner of a ticket is parked; jumps if not.
     pub fn look(&self, p: &mut Builder, text: &'static str, ticket: impl Into<Val>, not_parked: &'static str) {
-        p.read(text, &[get(self.seen, self.at(ticket))]);
+        self.ask(p, text, &[get(self.seen, self.at(ticket))], not_parked);
         p.go_if(Cond::None(self.seen, PARKED), not_parked);
     }
 
@@ -65,7 +94,8 @@ impl Slots {
         (not_parked, skip): (&'static str, &'static str),
     ) {
         let ticket = ticket.into();
-        p.read("is the next parked, or has it left?", &[get(self.seen, self.at(ticket)), left.get(ticket)]);
+        let looks = [get(self.seen, self.at(ticket)), left.get(ticket)];
+        self.ask(p, "is the next parked, or has it left?", &looks, not_parked);
         p.go_if(Cond::Any(left.found, THERE), skip);
         p.label("kick");
         p.go_if(Cond::None(self.seen, PARKED), not_parked);
@@ -120,9 +150,10 @@ impl Left {
     }
 
     /// A waiter says that it leaves.
-    pub fn insert(&self, p: &mut Builder, my: Reg) {
+    pub fn insert(&self, p: &mut Builder, slots: &Slots, my: Reg) {
         let at = At::Slot(self.set, my + 0);
-        p.locked("left.insert(my)", &[put(at, THERE), get(self.mine, at)]);
+        let acts: Vec<Act> = slots.announced().into_iter().chain([put(at, THERE), get(self.mine, at)]).collect();
+        p.locked("left.insert(my)", &acts);
     }
 
     /// A waiter that finds that its turn has come takes its ticket out again; jumps if another did.
