@@ -4,8 +4,11 @@
 
 mod symbols_support;
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 use pvops::ErrorKind;
+use pvops::image::btf::functions::Prototypes;
 use pvops::image::btf::{Btf, TypeId};
 use symbols_support::btf::{Builder, template};
 use symbols_support::open;
@@ -214,4 +217,48 @@ fn real_kernels_tell_their_ops() {
         let ops = ["queued_spin_lock_slowpath", "queued_spin_unlock", "wait", "kick", "vcpu_is_preempted"];
         assert_eq!(lock, ops, "{name}");
     }
+}
+
+#[test]
+fn functions_agree_that_take_and_return_the_same() {
+    let mut b = Builder::default();
+    let (int, long, void) = (b.int("int", 4), b.int("long", 8), b.pointer(0));
+    let number = b.typedef("number_t", int);
+    let task = b.structure("task", 8, &[("id", long, 0)]);
+    let again = b.structure("task", 8, &[("id", int, 0)]);
+    let other = b.structure("other", 8, &[("id", long, 0)]);
+    let [task, again, other] = [task, again, other].map(|of| {
+        let constant = b.qualifier(10, of);
+        b.pointer(constant)
+    });
+    let mut functions = Vec::new();
+    for (name, returns, takes) in [
+        ("one", int, vec![("task", task), ("flags", number)]),
+        ("same", number, vec![("of", again), ("how", int)]),
+        ("another", int, vec![("task", other), ("flags", int)]),
+        ("fewer", int, vec![("task", task)]),
+        ("returns_nothing", 0, vec![("task", task), ("flags", int)]),
+        ("longer", int, vec![("task", task), ("flags", long)]),
+        ("untyped", int, vec![("task", void), ("flags", int)]),
+    ] {
+        let prototype = b.prototype(returns, &takes);
+        functions.push((name, prototype));
+        b.function(name, prototype);
+    }
+    // A second file's function of that name.
+    let (_, as_one) = functions[0];
+    b.function("fewer", as_one);
+    let nameless = b.prototype(int, &[("", task), ("", int)]);
+    let pointer = b.pointer(nameless);
+    let blob = b.finish(None);
+    let btf = Btf::parse(&blob).unwrap();
+    let names: HashSet<&str> = functions.iter().map(|&(name, _)| name).collect();
+    let types = Prototypes::of(&btf, &names);
+    let agree: Vec<&str> = functions.iter().map(|&(name, _)| name).filter(|name| types.agree("one", name)).collect();
+    assert_eq!(agree, ["one", "same", "fewer"]);
+    assert!(types.agree("one", "nobody knows"));
+    let pointed = btf.pointed(TypeId(pointer)).unwrap();
+    let fit: Vec<&str> = functions.iter().map(|&(name, _)| name).filter(|name| types.fits(name, pointed)).collect();
+    assert_eq!(fit, ["one", "same", "fewer"]);
+    assert_eq!((btf.pointed(TypeId(int)), btf.pointed(TypeId(void))), (None, None));
 }

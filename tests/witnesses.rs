@@ -54,9 +54,15 @@ fn btf() -> Vec<u8> {
     let hook = b.structure("lsm_static_call", HOOK as u32, &members);
     b.structure("lsm_static_calls_table", 2 * HOOK as u32, &[("hooks", hook, 0)]);
     b.structure("security_hook_list", 24, &[("scalls", pointer, 0), ("hook", pointer, 64)]);
-    let members = [("name", pointer, 0), ("add", pointer, 128), ("stop_scheduling", pointer, 192)];
+    let stops = b.prototype(0, &[("", pointer)]);
+    let stop = b.pointer(stops);
+    let members = [("name", pointer, 0), ("add", pointer, 128), ("stop_scheduling", stop, 192)];
     b.structure("x86_pmu", 32, &members);
     b.structure("apic", 32, &[("eoi", pointer, 64)]);
+    let adds = b.prototype(int, &[("event", pointer), ("flags", int)]);
+    let stops = b.prototype(0, &[("cpuc", pointer)]);
+    b.function("adds", adds);
+    b.function("stops", stops);
     b.finish(None)
 }
 
@@ -83,6 +89,9 @@ fn image(with_btf: bool) -> Image {
     ] {
         writer = writer.symbol(name, at, 8, 'D');
     }
+    for (name, at) in [("hooked", HOOKED), ("adds", ADDS), ("ends", ENDS), ("stops", OTHER)] {
+        writer = writer.symbol(name, at, 8, 'T');
+    }
     Image::from_bytes("vmlinux", writer.build()).unwrap()
 }
 
@@ -105,6 +114,8 @@ struct Text {
     /// The PMU has no such function.
     cleared: bool,
     features: [bool; 3],
+    /// Where the call of a member goes that was cleared later.
+    stops: u64,
 }
 
 /// The second message prints, the first hook is there, and both others are set up.
@@ -116,6 +127,7 @@ const RIGHT: Text = Text {
     ends: ENDS,
     cleared: false,
     features: [true, false, true],
+    stops: OTHER,
 };
 
 /// What is wrong with text and data that say this alike, where the others say what is right.
@@ -138,7 +150,7 @@ fn wrong(text: Text, with_btf: bool) -> Vec<(&'static str, u64, u64, u64)> {
         (CHOSEN, APIC),
         (PMU_CALL, text.adds),
         (APIC_CALL, text.ends),
-        (STOP_CALL, OTHER),
+        (STOP_CALL, text.stops),
         (FEATURES, 0b101),
     ] {
         word(at, value);
@@ -152,7 +164,7 @@ fn wrong(text: Text, with_btf: bool) -> Vec<(&'static str, u64, u64, u64)> {
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
     let vote = |about, value| Vote { about, value, votes: 1, against: 0, known: false };
     report.votes = vec![vote(Unknown::Call(PMU_CALL), text.adds), vote(Unknown::Call(APIC_CALL), text.ends)];
-    report.votes.push(vote(Unknown::Call(STOP_CALL), OTHER));
+    report.votes.push(vote(Unknown::Call(STOP_CALL), text.stops));
     let features = (FEATURE_KEYS..).step_by(16).zip(text.features);
     report.votes.extend(features.map(|(key, on)| vote(Unknown::Key(key), on.into())));
     for i in [0, 1] {
@@ -210,4 +222,10 @@ fn the_pmu_s_and_the_apic_s_calls_go_where_their_structures_say_or_nowhere() {
     // One that has no function has its call go nowhere.
     let found = wrong(Text { adds: OTHER, cleared: true, ..RIGHT }, true);
     assert_eq!(found, [("mirrored_call", PMU_CALL, OTHER, 0)]);
+}
+
+#[test]
+fn the_call_of_a_member_that_was_cleared_goes_to_a_function_of_its_type() {
+    assert_eq!(wrong(Text { stops: ADDS, ..RIGHT }, true), [("mirrored_call", STOP_CALL, ADDS, 0)]);
+    assert_eq!(wrong(Text { stops: ENDS, ..RIGHT }, true), [], "nothing says of which type that is");
 }

@@ -959,6 +959,10 @@ class Heard:
         """(kind, address, which, what the text says, what the data say)."""
 
     @property
+    def alone(self) -> list[int]:
+        """Static keys of which nothing tells but their text and their count."""
+
+    @property
     def unheard(self) -> list[str]:
         """What could not be heard, and why."""
 

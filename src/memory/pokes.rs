@@ -110,7 +110,8 @@ impl Lists<'_> {
         else {
             return Ok(None);
         };
-        let symbol = if self.image.section_at(symbol).is_some() { self.runs(symbol) } else { symbol };
+        let lowest = self.image.section(".text").map_or(0, |section| section.address);
+        let symbol = if symbol < lowest { symbol } else { self.runs(symbol) };
         match self.pointer(self.runs(offsets))? {
             Some(offset) => self.int(symbol.wrapping_add(offset)),
             None => Ok(None),
@@ -119,7 +120,7 @@ impl Lists<'_> {
 
     /// Where it runs.
     fn runs(&self, address: u64) -> u64 {
-        address.wrapping_add(self.found.slide)
+        self.words.runs(address)
     }
 
     /// A list that a structure describes.

@@ -63,6 +63,11 @@ impl<'a> Words<'a> {
         self.image.bits().word()
     }
 
+    /// Where an address of the image runs.
+    pub fn runs(&self, address: u64) -> u64 {
+        address.wrapping_add(self.found.slide) & self.image.bits().max_address()
+    }
+
     /// A run-time address as if the kernel had not slid.
     pub fn linked(&self, address: u64) -> u64 {
         if address == 0 { 0 } else { address.wrapping_sub(self.found.slide) & self.image.bits().max_address() }

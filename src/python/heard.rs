@@ -33,6 +33,12 @@ impl Heard {
         self.0.disagreements.iter().map(|d| (d.what, d.address, d.which, d.expected, d.found)).collect()
     }
 
+    /// Static keys of which nothing tells but their text and their count.
+    #[getter]
+    fn alone(&self) -> Vec<u64> {
+        self.0.alone.iter().copied().collect()
+    }
+
     /// What could not be heard, and why.
     #[getter]
     fn unheard(&self) -> Vec<String> {

@@ -64,6 +64,16 @@ impl Builder {
         self.composite(4, name, size, false, members)
     }
 
+    /// What a function takes and returns: types, and names of parameters, which a pointer's prototype has none of.
+    pub fn prototype(&mut self, returns: u32, parameters: &[(&str, u32)]) -> u32 {
+        let rest: Vec<u32> = parameters.iter().flat_map(|&(name, of)| [self.name(name), of]).collect();
+        self.raw("", 13, false, parameters.len() as u32, returns, &rest)
+    }
+
+    pub fn function(&mut self, name: &str, prototype: u32) -> u32 {
+        self.raw(name, 12, false, 0, prototype, &[])
+    }
+
     /// The section, with a layout section (since 7.1) where one is given.
     pub fn finish(&self, layout: Option<&[u8]>) -> Vec<u8> {
         let mut out = vec![0x9f, 0xeb, 1, 0];

@@ -106,6 +106,13 @@ def test_whose_text_is_allowed_changes_the_verdict(
     memory[at] = 0xE8
     traced = folder.parent / "called"
     traced.write_bytes(memory)
+    # Nobody is allowed, or somebody else, who writes no such bytes.
+    for words in ([], ["--allow", "modules"]):
+        status, found = document(capsys, image, str(traced), *words)
+        runs = found["unexplained"]
+        assert isinstance(runs, list)
+        assert (status, found["verdict"], found["allowed"]) == (1, "modified", []), words
+        assert [run["looks_like"] for run in runs] == ["ftrace"], words
     status, found = document(capsys, image, str(traced), "--allow", "ftrace")
     assert (status, found["verdict"], found["unexplained"]) == (0, "clean", [])
     allowed = found["allowed"]

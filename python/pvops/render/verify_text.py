@@ -29,7 +29,7 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
     for module in report.modules:
         if module.judged:
             yield from _module(module, style, verbose)
-    for line in (*_data(report, style), *_being_written(report, style)):
+    for line in (*_data(report, style, verbose), *_being_written(report, style)):
         yield from fitted(line)
     few = report.few
     if few:
@@ -92,7 +92,7 @@ _KINDS = {
 }
 
 
-def _data(report: Report, style: Style) -> Iterator[str]:
+def _data(report: Report, style: Style, verbose: bool) -> Iterator[str]:
     """What the kernel's data say, and its constants."""
     data = report.data
     if data.counts:
@@ -124,6 +124,9 @@ def _data(report: Report, style: Style) -> Iterator[str]:
         yield style.dim(f"not judged: {where}: written at boot{but}")
     for reason in data.unheard:
         yield style.dim(f"not judged: {reason}")
+    if data.alone:
+        which = f": {', '.join(data.alone)}" if verbose else "; --verbose lists them"
+        yield style.dim(f"nothing but text and count tells of {len(data.alone):,} static keys{which}")
 
 
 def _module(module: Module, style: Style, verbose: bool) -> Iterator[str]:

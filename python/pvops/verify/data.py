@@ -117,6 +117,8 @@ class Data(NamedTuple):
         rodata: the constants; None where they are not judged.
         unheard: what was not heard, and why.
         held: (start, end) of the sections that were held to the file; what is in none of them is not judged.
+        alone: names of the static keys of which nothing tells but their text and their count: a change of both alike
+            cannot be told.
     """
 
     counts: Mapping[str, int] = {}
@@ -124,6 +126,7 @@ class Data(NamedTuple):
     rodata: Rodata | None = None
     unheard: Sequence[str] = ()
     held: Sequence[tuple[int, int]] | None = None
+    alone: Sequence[str] = ()
 
     def with_more(self, disagreements: Sequence[Disagreement], unheard: Sequence[str]) -> Data:
         """These, and what else was read."""
@@ -187,4 +190,5 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
         overlaps = (min(end, written[1]) - max(at, written[0]) for at, end in core.sorted)
         rows = sum(max(overlap, 0) for overlap in overlaps)
         rodata = Rodata(start, size, wrong, written, core.unread, *core.tables, rows)
-    return Data(dict(core.counts), differing, rodata, unheard, [*core.judged, *core.sorted])
+    alone = [name("static_key", key, key) for key in core.alone]
+    return Data(dict(core.counts), differing, rodata, unheard, [*core.judged, *core.sorted], alone)

@@ -347,6 +347,7 @@ class Report(_Report, Judged):
             "data": [datum.to_dict() for datum in self.data.disagreements],
             "heard": dict(self.data.counts),
             "unheard": list(self.data.unheard),
+            "alone": list(self.data.alone),
             "rodata": None if self.data.rodata is None else self.data.rodata.to_dict(),
             "modules": [module.to_dict() for module in self.modules] if self.not_listed is None else None,
             "not_listed": self.not_listed,

@@ -23,6 +23,7 @@
 //! order of the section; 0 is `void`.
 
 mod flatten;
+pub mod functions;
 
 use super::text;
 use crate::error::{Error, Result};
@@ -53,15 +54,21 @@ pub struct Member<'a> {
 
 /// The kinds of types (`BTF_KIND_*`) that matter here.
 mod kind {
+    pub const INT: u8 = 1;
     pub const PTR: u8 = 2;
     pub const ARRAY: u8 = 3;
     pub const STRUCT: u8 = 4;
     pub const UNION: u8 = 5;
+    pub const ENUM: u8 = 6;
+    pub const FORWARD: u8 = 7;
     pub const TYPEDEF: u8 = 8;
     pub const VOLATILE: u8 = 9;
     pub const CONST: u8 = 10;
     pub const RESTRICT: u8 = 11;
+    pub const FUNCTION: u8 = 12;
+    pub const PROTOTYPE: u8 = 13;
     pub const TYPE_TAG: u8 = 18;
+    pub const ENUM64: u8 = 19;
 }
 
 /// Bytes after `struct btf_type`, by kind: once, and for each of `vlen`.

@@ -1,5 +1,6 @@
 //! What the data of a kernel say, and where that is something else than its text does.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::rodata::Rodata;
@@ -36,6 +37,8 @@ pub struct Heard {
     pub sorted: Vec<Range<u64>>,
     /// What could not be read, and why.
     pub unheard: Vec<String>,
+    /// Static keys of which nothing tells but their text and their count: a change of both alike cannot be told.
+    pub alone: BTreeSet<u64>,
 }
 
 /// What is known of ops: where each slot of the template is, and what it may hold.

@@ -28,6 +28,7 @@ mod pointers;
 mod rodata;
 mod rows;
 mod tables;
+mod told;
 mod tracepoints;
 mod updates;
 mod variables;

@@ -53,6 +53,7 @@ pub(super) fn judge(
         let Some(name) = name.strip_prefix(PREFIX).filter(|_| image.section_at(address).is_some()) else { continue };
         let Some(list) = words.pointer(address.wrapping_add(offsets.functions))? else { continue };
         count += 1;
+        heard.alone.remove(&address.wrapping_add(offsets.key));
         if let Some(on) = said.key(address.wrapping_add(offsets.key)).filter(|&on| on != (list != 0)) {
             let (expected, found) = (u64::from(on), u64::from(!on));
             heard.disagreements.push(Disagreement { what: "tracepoint", address, which: address, expected, found });

@@ -17,6 +17,8 @@
 //! | a constant wherever the key is one | the functions whose addresses stand in those functions of the kernel's |
 //! | elsewhere taken from somewhere | any whose address the kernel takes, in code or in data |
 //!
+//! Where BTF has both, the function takes and returns what that does which the call was built with.
+//!
 //! A call as it was built goes there, or nowhere, or where a call of a function that returns 0 goes. So where text and data
 //! were changed alike, to a function that nothing has this call go to, it is named.
 
@@ -27,6 +29,7 @@ use super::heard::{Disagreement, Heard};
 use super::pointers::is_code;
 use super::votes::Said;
 use crate::error::Result;
+use crate::image::btf::functions::Prototypes;
 use crate::image::kallsyms::Symbols;
 use crate::image::{Bits, Image, Relocation};
 use crate::insn::{Effect, Registers};
@@ -36,6 +39,8 @@ use crate::numbers::{i32_at, unsigned};
 /// Tables of functions for others than those that call them.
 const LISTS: [(&str, &str); 2] =
     [("__start_mcount_loc", "__stop_mcount_loc"), ("__start_kprobe_blacklist", "__stop_kprobe_blacklist")];
+/// What the key of a tracepoint's call begins with.
+const OF_TRACEPOINT: &str = "__SCK__tp_func_";
 /// How many instructions before a key the function may be put into its register, and how many behind it.
 const NEAR: usize = 24;
 /// The longest function that is decoded.
@@ -56,7 +61,20 @@ pub(super) fn judge(said: &Said<'_>, words: &Words<'_>, image: &Image, heard: &m
         return Ok(());
     }
     let code = Code::new(image, symbols, &calls)?;
-    let mut strange: Vec<(u64, u64)> = calls.iter().copied().filter(|&(key, goes)| !code.allows(key, goes)).collect();
+    let name = |address: u64| symbols.at(address).filter(|&(_, behind)| behind == 0).map(|(name, _)| name);
+    let built = |key: u64| words.built(key).filter(|&built| built != 0 && Some(built) != nothing).and_then(name);
+    let names: HashSet<&str> = calls.iter().flat_map(|&(key, goes)| [built(key), name(goes)]).flatten().collect();
+    let btf = image.btf()?;
+    let types = btf.as_ref().map(|btf| Prototypes::of(btf, &names));
+    // static_call_update() takes a function of the type of that which the call was built with, and no other; but
+    // tracepoint_update_call() has a call of an iterator go to what returns nothing.
+    let probes = |key: u64| name(key).is_some_and(|name| name.starts_with(OF_TRACEPOINT));
+    let typed = |key: u64, goes: u64| {
+        let types = types.as_ref().filter(|_| !probes(key));
+        types.zip(built(key).zip(name(goes))).is_none_or(|(types, (one, other))| types.agree(one, other))
+    };
+    let legal = |key: u64, goes: u64| typed(key, goes) && code.allows(key, goes);
+    let mut strange: Vec<(u64, u64)> = calls.iter().copied().filter(|&(key, goes)| !legal(key, goes)).collect();
     strange.sort_unstable();
     heard.counts.push(("updated_call", calls.len() as u64));
     heard.disagreements.extend(strange.into_iter().map(|(key, goes)| Disagreement {

@@ -8,134 +8,11 @@
 //! Each row names the function that writes both. While a kernel boots a variable may be ahead of its key: these are heard once it
 //! is up (`system_state` is `SYSTEM_FREEING_INITMEM`, since 5.16, `SYSTEM_RUNNING` from 4.13 on, or more).
 
+use super::told::{Place, ROWS};
 use super::witnesses::Hearing;
 use crate::error::Result;
-
-/// A number of the kernel's data: where, and how many bytes it has.
-enum Place {
-    /// At a symbol.
-    Variable(&'static str, usize),
-    /// A member of the structure at a symbol.
-    Member(&'static str, &'static str, &'static str, usize),
-}
-
-use Place::{Member, Variable};
-
-/// Whether numbers say that a key is on; nothing, where they do not tell.
-type Rule = fn(&[u64]) -> Option<bool>;
-
-/// A key, the numbers that tell of it, and how.
-type Row = (&'static str, &'static [Place], Rule);
-
-/// The functions of a tracepoint.
-const fn functions(tracepoint: &'static str) -> Place {
-    Member(tracepoint, "tracepoint", "funcs", 8)
-}
-
-const ALL: Rule = |numbers| Some(numbers.iter().all(|&number| number != 0));
-const ANY: Rule = |numbers| Some(numbers.iter().any(|&number| number != 0));
-const NONE: Rule = |numbers| Some(numbers.iter().all(|&number| number == 0));
-/// On while it is not 0, and maybe longer.
-const WHILE: Rule = |numbers| (numbers[0] != 0).then_some(true);
-/// Off while it is 0, and maybe longer.
-const ONLY_WHILE: Rule = |numbers| (numbers[0] == 0).then_some(false);
-/// On where the second is 0: page poisoning comes before it.
-const UNPOISONED: Rule = |numbers| (numbers[1] == 0).then_some(numbers[0] != 0);
-/// An `atomic_t` above 0.
-const POSITIVE: Rule = |numbers| Some(numbers[0] as u32 as i32 > 0);
-/// `CRNG_READY`.
-const READY: Rule = |numbers| Some(numbers[0] == 2);
-/// `SPECTRE_V2_USER_STRICT`, `_PRCTL` and `_SECCOMP` of `enum spectre_v2_user_mitigation`.
-const STRICT: Rule = |numbers| Some(numbers[0] == 1);
-const ASKED_FOR: Rule = |numbers| Some(matches!(numbers[0], 3 | 4));
-const ONLY_ASKED_FOR: Rule = |numbers| (!matches!(numbers[0], 3 | 4)).then_some(false);
-/// `x86_pmu.attr_rdpmc`: 0 is never, 2 always; 0 is where there is no PMU too.
-const NEVER: Rule = |numbers| (numbers[0] != 0).then_some(false);
-const ALWAYS: Rule = |numbers| Some(numbers[0] == 2);
-
-const PMU: &[Place] = &[Member("x86_pmu", "x86_pmu", "attr_rdpmc", 4)];
-const EXPORTS: &[Place] = &[Variable("ftrace_exports_list", 8)];
-
-const ROWS: &[Row] = &[
-    // set_delayacct() of kernel/delayacct.c, since 5.14
-    ("delayacct_key", &[Variable("delayacct_on", 4)], ALL),
-    // set_numabalancing_state(), sysctl_numa_balancing() of kernel/sched/core.c, since 5.18
-    ("sched_numa_balancing", &[Variable("sysctl_numa_balancing_mode", 4)], ALL),
-    // timer_update_keys(), timers_update_migration() of kernel/time/timer.c, since 4.20
-    ("timers_nohz_active", &[Variable("tick_nohz_active", 4)], ALL),
-    ("timers_migration_enabled", &[Variable("sysctl_timer_migration", 4), Variable("tick_nohz_active", 4)], ALL),
-    // psi_init() of kernel/sched/psi.c
-    ("psi_disabled", &[Variable("psi_enable", 1)], NONE),
-    // mem_init() and what it calls, since 5.11
-    (
-        "init_on_alloc",
-        &[Variable("_init_on_alloc_enabled_early", 1), Variable("_page_poisoning_enabled_early", 1)],
-        UNPOISONED,
-    ),
-    (
-        "init_on_free",
-        &[Variable("_init_on_free_enabled_early", 1), Variable("_page_poisoning_enabled_early", 1)],
-        UNPOISONED,
-    ),
-    ("_page_poisoning_enabled", &[Variable("_page_poisoning_enabled_early", 1)], ALL),
-    ("_debug_pagealloc_enabled", &[Variable("_debug_pagealloc_enabled_early", 1)], ALL),
-    // clear_sched_clock_stable(), sched_clock_init_late() of kernel/sched/clock.c
-    ("__sched_clock_stable", &[Variable("__sched_clock_stable_early", 4)], ALL),
-    // sysctl_vm_numa_stat_handler() of mm/vmstat.c
-    ("vm_numa_stat_key", &[Variable("sysctl_vm_numa_stat", 4)], ALL),
-    // early_trace_init(), tracepoint_printk_sysctl() of kernel/trace/trace.c
-    ("tracepoint_printk_key", &[Variable("tracepoint_printk", 4)], ALL),
-    // register_ftrace_export()
-    ("trace_function_exports_enabled", EXPORTS, ONLY_WHILE),
-    ("trace_event_exports_enabled", EXPORTS, ONLY_WHILE),
-    ("trace_marker_exports_enabled", EXPORTS, ONLY_WHILE),
-    // trace_pagefault_reg() of arch/x86/kernel/tracepoint.c, up to 6.15
-    (
-        "trace_pagefault_key",
-        &[functions("__tracepoint_page_fault_user"), functions("__tracepoint_page_fault_kernel")],
-        ANY,
-    ),
-    // i2c_transfer_trace_reg()
-    (
-        "i2c_trace_msg_key",
-        &[
-            functions("__tracepoint_i2c_write"),
-            functions("__tracepoint_i2c_read"),
-            functions("__tracepoint_i2c_reply"),
-            functions("__tracepoint_i2c_result"),
-        ],
-        ANY,
-    ),
-    // netstamp_clear() of net/core/dev.c
-    ("netstamp_needed_key", &[Variable("netstamp_wanted", 4)], POSITIVE),
-    // rps_sock_flow_sysctl()
-    ("rfs_needed", &[Variable("rps_sock_flow_table", 8)], ALL),
-    ("rfs_needed", &[Member("net_hotdata", "net_hotdata", "rps_sock_flow_table", 8)], ALL),
-    // account_event(), perf_sched_delayed() of kernel/events/core.c
-    ("perf_sched_events", &[Variable("perf_sched_count", 4)], WHILE),
-    // set_attr_rdpmc() of arch/x86/events/core.c
-    ("rdpmc_never_available_key", PMU, NEVER),
-    ("rdpmc_always_available_key", PMU, ALWAYS),
-    // frontswap_register_ops() of mm/frontswap.c, up to 6.5
-    ("frontswap_enabled_key", &[Variable("frontswap_ops", 8)], ALL),
-    // crng_set_ready() of drivers/char/random.c, since 5.19
-    ("crng_is_ready", &[Variable("crng_init", 4)], READY),
-    // setup_slub_debug(); a cache that is debugged by itself turns it too
-    ("slub_debug_enabled", &[Variable("slub_debug", 4)], WHILE),
-    // setup_cr_pinning() of arch/x86/kernel/cpu/common.c
-    ("cr_pinning", &[Variable("cr4_pinned_bits", 8)], WHILE),
-    // housekeeping_init() of kernel/sched/isolation.c; a structure since 5.18
-    ("housekeeping_overridden", &[Variable("housekeeping_flags", 4)], ALL),
-    ("housekeeping_overridden", &[Member("housekeeping", "housekeeping", "flags", 8)], ALL),
-    // freeze_processes(), thaw_processes() of kernel/power/process.c, since 6.1
-    ("freezer_active", &[Variable("pm_freezing", 1)], WHILE),
-    // cpuset_inc(), cpuset_dec()
-    ("cpusets_enabled_key", &[Variable("cpusets_pre_enable_key", 4)], ALL),
-    // spectre_v2_user_select_mitigation() and update_indir_branch_cond() of arch/x86/kernel/cpu/bugs.c, since 5.10
-    ("switch_mm_always_ibpb", &[Variable("spectre_v2_user_ibpb", 4)], STRICT),
-    ("switch_mm_cond_ibpb", &[Variable("spectre_v2_user_ibpb", 4)], ASKED_FOR),
-    ("switch_to_cond_stibp", &[Variable("spectre_v2_user_stibp", 4)], ONLY_ASKED_FOR),
-];
+use crate::memory::Mapped;
+use crate::numbers::unsigned;
 
 /// A `system_state` below this is that of a kernel that boots.
 const UP: i32 = 2;
@@ -143,6 +20,33 @@ const UP: i32 = 2;
 /// What names of keys of control groups' subsystems end with.
 const ON_DEFAULT: &str = "_cgrp_subsys_on_dfl_key";
 const ENABLED: &str = "_cgrp_subsys_enabled_key";
+
+/// The keys of an array of which one thing tells, and more of them than there are.
+const EVENTS: &str = "perf_swevent_enabled";
+const MOST_EVENTS: u64 = 64;
+/// More CPUs than a kernel has.
+const MOST_CPUS: u64 = 1 << 13;
+
+/// What keys begin with that several files have, each by the same feature.
+const OF_FEATURES: &str = "have_";
+/// More of a command line than a kernel keeps, but for what its boot configuration adds.
+const MOST_OF_LINE: usize = 1 << 13;
+
+/// The words of a command line: `next_arg()` of lib/cmdline.c, blanks between quotes belong to a word.
+fn words_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    let blank = move |byte: &u8| {
+        quoted ^= *byte == b'"';
+        byte.is_ascii_whitespace() && !quoted
+    };
+    line.split(blank).filter(|word| !word.is_empty())
+}
+
+/// A number at a run-time address.
+fn mapped_number(mapped: &Mapped<'_>, address: u64, width: usize) -> Result<Option<u64>> {
+    let mut bytes = [0; 8];
+    Ok(mapped.read(address, &mut bytes[..width.min(8)])?.then(|| u64::from_le_bytes(bytes)))
+}
 
 impl Hearing<'_> {
     /// Keys that variables tell of.
@@ -159,12 +63,14 @@ impl Hearing<'_> {
             for place in *places {
                 found.extend(self.number(place)?);
             }
-            if let Some(&(address, _)) = found.first()
-                && found.len() == places.len()
+            // What is so in every boot is told by the key's own name.
+            let address = found.first().map_or(key, |&(address, _)| address);
+            if found.len() == places.len()
                 && let Some(on) = rule(&found.iter().map(|&(_, number)| number).collect::<Vec<_>>())
             {
-                count += u64::from(self.said.key(key).is_some());
-                self.key("variable", address, key, on);
+                for key in self.keys_of(name, key) {
+                    count += u64::from(self.key("variable", address, key, on));
+                }
             }
         }
         count += self.subsystems()?;
@@ -172,18 +78,121 @@ impl Hearing<'_> {
         Ok(())
     }
 
+    /// The key of that name; of an array of which one thing tells, all; of what several files have by that name, all.
+    fn keys_of(&self, name: &str, key: u64) -> Vec<u64> {
+        if name.starts_with(OF_FEATURES) {
+            return self.symbols.starting_with(name).filter(|&(_, of)| of == name).map(|(key, _)| key).collect();
+        }
+        let Some(size) = self.size("static_key").filter(|_| name == EVENTS) else { return vec![key] };
+        let there = |key: &u64| self.symbols.at(*key).is_some_and(|(of, _)| of == name);
+        (0..MOST_EVENTS).map(|number| key + number * size).take_while(there).collect()
+    }
+
     /// Where a number is, and which it is; nothing where this kernel has no such.
-    fn number(&self, place: &Place) -> Result<Option<(u64, u64)>> {
+    fn number(&mut self, place: &Place) -> Result<Option<(u64, u64)>> {
+        let at = |symbol: &str| self.symbols.address_of(symbol);
         let (address, width) = match *place {
-            Variable(symbol, width) => (self.symbols.address_of(symbol), width),
-            Member(symbol, of, member, width) => {
-                (self.symbols.address_of(symbol).zip(self.offset(of, member)).map(|(at, offset)| at + offset), width)
+            Place::Variable(symbol, width) => (at(symbol), width),
+            Place::Member(symbol, of, member, width) => {
+                (at(symbol).zip(self.offset(of, member)).map(|(at, offset)| at + offset), width)
             }
+            Place::Element(symbol, index, of, member, width) => {
+                let offset = self.offset(of, member).zip(self.size(of)).map(|(offset, size)| index * size + offset);
+                (at(symbol).zip(offset).map(|(at, offset)| at + offset), width)
+            }
+            Place::Feature(word, bit) => {
+                let Ok((start, words)) = &self.capabilities else { return Ok(None) };
+                let address = start + u64::from(word) * 4;
+                let there = self.words.int(address)?.filter(|_| u64::from(word) < *words);
+                return Ok(there.map(|there| (address, u64::from(there >> bit & 1 != 0))));
+            }
+            Place::Parameter(name) => {
+                let said = self.parameter(name)?;
+                return Ok(said.map(|said| (at("saved_command_line").unwrap_or(0), said)));
+            }
+            Place::Built(symbol) => {
+                let built = at(symbol).and_then(|key| Some((key, unsigned(self.image.read(key, 4)?)?)));
+                return Ok(built);
+            }
+            Place::Named(symbol) => return Ok(Some((0, u64::from(at(symbol).is_some())))),
+            Place::Call(symbol) => {
+                let goes = at(symbol).and_then(|key| Some((key, self.said.call(key)?)));
+                return Ok(goes.map(|(key, goes)| (key, u64::from(goes != 0))));
+            }
+            Place::Points(symbol, other) => {
+                let (Some(symbol), Some(other)) = (at(symbol), at(other)) else { return Ok(None) };
+                let pointer = self.words.pointer(symbol)?.filter(|_| self.words.stays(symbol));
+                return Ok(pointer.map(|pointer| (symbol, u64::from(pointer == other))));
+            }
+            Place::Head(symbol, of, member) => {
+                let Some(head) = at(symbol).zip(self.offset(of, member)).map(|(at, offset)| at + offset) else {
+                    return Ok(None);
+                };
+                let first = self.words.pointer(head)?.filter(|&first| first != 0);
+                return Ok(first.map(|first| (head, u64::from(first != head))));
+            }
+            Place::OnCpus(symbol, of, member, width) => return self.on_cpus(symbol, of, member, width),
         };
         let Some(address) = address.filter(|&address| self.words.stays(address)) else { return Ok(None) };
         let mut bytes = [0; 8];
         let there = self.words.bytes(address, &mut bytes[..width.min(self.words.width())])?;
         Ok(there.then(|| (address, u64::from_le_bytes(bytes))))
+    }
+
+    /// What the command line says of a parameter, the last time that it does: no, yes or something else (1 to 3, by
+    /// `kstrtobool()`); 0 where it does not have it.
+    fn parameter(&self, name: &str) -> Result<Option<u64>> {
+        let (Some(mapped), Some(pointer)) = (&self.mapped, self.symbols.address_of("saved_command_line")) else {
+            return Ok(None);
+        };
+        let Some(line) = mapped_number(mapped, self.words.runs(pointer), self.words.width())?.filter(|&at| at != 0)
+        else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; MOST_OF_LINE];
+        let unread = mapped.fill(line, &mut bytes)?;
+        let there = unread.first().map_or(bytes.len(), |gap| (gap.start.wrapping_sub(line)) as usize);
+        let Some(end) = bytes.iter().take(there).position(|&byte| byte == 0) else { return Ok(None) };
+        let mut said = 0;
+        for word in words_of(&bytes[..end]).take_while(|word| *word != b"--") {
+            let (of, value) = match word.iter().position(|&byte| byte == b'=') {
+                Some(at) => (&word[..at], &word[at + 1..]),
+                None => (word, &b""[..]),
+            };
+            // Dashes are underscores: parameq() of kernel/params.c.
+            let same = |(a, b): (&u8, &u8)| a == b || matches!((a, b), (b'-', b'_'));
+            if of.len() == name.len() && of.iter().zip(name.as_bytes()).all(same) {
+                said = match value {
+                    [b'n' | b'N' | b'f' | b'F' | b'0', ..] | [b'o' | b'O', b'f' | b'F', ..] => 1,
+                    [b'y' | b'Y' | b't' | b'T' | b'1', ..] | [b'o' | b'O', b'n' | b'N', ..] => 2,
+                    _ => 3,
+                };
+            }
+        }
+        Ok(Some(said))
+    }
+
+    /// A member of a structure that each CPU has. Up to 6.14 symbols of such data are distances on x86-64, and lie nowhere.
+    fn on_cpus(&self, symbol: &str, of: &str, member: &str, width: usize) -> Result<Option<(u64, u64)>> {
+        let at = |symbol: &str| self.symbols.address_of(symbol);
+        let (Some(mapped), Some(data), Some(offsets), Some(count), Some(offset)) =
+            (&self.mapped, at(symbol), at("__per_cpu_offset"), at("nr_cpu_ids"), self.offset(of, member))
+        else {
+            return Ok(None);
+        };
+        let base = if data < self.lowest { data } else { self.words.runs(data) };
+        let word = self.words.width();
+        let (mut all, mut cpus) = (0, 0);
+        for cpu in 0..u64::try_from(self.words.int(count)?.unwrap_or(0)).unwrap_or(0).min(MOST_CPUS) {
+            let own = mapped_number(mapped, self.words.runs(offsets + cpu * word as u64), word)?;
+            let Some(own) = own else { return Ok(None) };
+            let Some(number) = mapped_number(mapped, base.wrapping_add(own).wrapping_add(offset), width)? else {
+                return Ok(None);
+            };
+            all |= number;
+            cpus += 1;
+        }
+        Ok((cpus > 0).then_some((offsets, all)))
     }
 
     /// Keys of subsystems: on the default hierarchy, which `cgroup_subsys.root` points to (rebind_subsystems() of

@@ -1,6 +1,6 @@
 //! Data that say what the text says too: keys, calls, ops, the return thunk, features.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::heard::{Disagreement, Heard, Slots};
 use crate::error::Result;
@@ -19,6 +19,7 @@ struct Hearing<'a> {
     image: &'a Image,
     counts: [u64; KINDS.len()],
     disagreements: Vec<Disagreement>,
+    keys: BTreeSet<u64>,
 }
 
 pub(super) fn hear(
@@ -28,7 +29,8 @@ pub(super) fn hear(
     words: &Words<'_>,
     image: &Image,
 ) -> Result<Heard> {
-    let mut hearing = Hearing { words, image, counts: [0; KINDS.len()], disagreements: Vec::new() };
+    let mut hearing =
+        Hearing { words, image, counts: [0; KINDS.len()], disagreements: Vec::new(), keys: BTreeSet::new() };
     let mut unheard = Vec::new();
     let capabilities = match capabilities(report, words, image) {
         Ok(found) => Some(found),
@@ -67,7 +69,8 @@ pub(super) fn hear(
     }
     let counts = KINDS.into_iter().zip(hearing.counts).filter(|&(_, count)| count > 0).collect();
     let (sorted, rodata) = (Vec::new(), Err(String::new()));
-    Ok(Heard { counts, disagreements: hearing.disagreements, sorted, unheard, rodata })
+    let Hearing { disagreements, keys: alone, .. } = hearing;
+    Ok(Heard { counts, disagreements, sorted, unheard, rodata, alone })
 }
 
 /// What the text says of keys and static calls.
@@ -88,6 +91,11 @@ impl Said<'_> {
             }
         }
         Said { report, keys, calls }
+    }
+
+    /// Where the words of the boot CPU's features are, and how many there are; or why that is not known.
+    pub(super) fn capabilities(&self, words: &Words<'_>, image: &Image) -> std::result::Result<(u64, u64), String> {
+        capabilities(self.report, words, image)
     }
 
     /// Whether a key is on.
@@ -128,6 +136,7 @@ impl Hearing<'_> {
             && let Some(enabled) = self.words.int(key)?.filter(|&enabled| enabled != -1)
         {
             let found = if enabled < 0 { i64::from(enabled) as u64 } else { u64::from(enabled > 0) };
+            self.keys.insert(key);
             self.say(0, key, key, u64::from(on), found);
         }
         Ok(())

@@ -7,17 +7,19 @@
 //! | `sched_feat_keys` | the bits of `sysctl_sched_features` (`sched_feat_set()` of kernel/sched/debug.c) |
 //! | the calls `x86_pmu_*` | the members of `x86_pmu` (`x86_pmu_static_call_update()` of arch/x86/events/core.c) |
 //! | keys of what is attached | lists of it (`attached`) |
-//! | some 40 other keys | the variable that is written with each (`variables`) |
+//! | some 80 other keys | the variable that is written with each (`variables`, `told`) |
 //! | the calls `apic_call_*` | those of what `apic` points to (`update_static_calls()` of arch/x86/kernel/apic/init.c, since 6.6) |
 //!
 //! Where members are, BTF says; without it none of them is heard.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::heard::{Disagreement, Heard};
 use super::votes::Said;
 use crate::error::Result;
 use crate::image::Image;
+use crate::image::btf::TypeId;
+use crate::image::btf::functions::Prototypes;
 use crate::image::kallsyms::Symbols;
 use crate::memory::{Location, Mapped, Members, Memory, Words};
 
@@ -38,6 +40,13 @@ pub(super) struct Hearing<'a> {
     pub words: &'a Words<'a>,
     pub symbols: &'a Symbols,
     members: Members<'a>,
+    /// What was allocated, where anything maps it.
+    pub mapped: Option<Mapped<'a>>,
+    /// Where the boot CPU's features are, and how many words.
+    pub capabilities: std::result::Result<(u64, u64), String>,
+    pub image: &'a Image,
+    /// Where the kernel's image begins.
+    pub lowest: u64,
     pub heard: &'a mut Heard,
 }
 
@@ -50,13 +59,16 @@ pub(super) fn judge(
 ) -> Result<()> {
     let (Some(symbols), Some(btf)) = (image.symbols()?, image.btf()?) else { return Ok(()) };
     let members = Members { btf: Some(btf), word: words.width() };
-    let mut hearing = Hearing { said, words, symbols, members, heard };
+    // Where nothing maps what was allocated, the lists of the kernel say so themselves.
+    let mapped = Mapped::new(memory, found, image).ok();
+    let capabilities = said.capabilities(words, image);
+    let lowest = image.section(".text").map_or(0, |section| section.address);
+    let mut hearing = Hearing { said, words, symbols, members, mapped, capabilities, image, lowest, heard };
     hearing.debugging()?;
     hearing.security()?;
     hearing.scheduling()?;
     hearing.variables()?;
-    // Where nothing maps what was allocated, the lists of the kernel say so themselves.
-    if let Ok(mapped) = Mapped::new(memory, found, image) {
+    if let Some(mapped) = hearing.mapped.take() {
         hearing.attached(mapped, found)?;
     }
     MIRRORED.iter().try_for_each(|mirrored| hearing.mirrored(mirrored))
@@ -83,6 +95,7 @@ impl Hearing<'_> {
     /// Whether a key is on as the text says, and as something else does. Gives whether the text says so of it.
     pub(super) fn key(&mut self, what: &'static str, address: u64, key: u64, on: bool) -> bool {
         let text = self.said.key(key);
+        self.heard.alone.remove(&key);
         if text.is_some_and(|text| text != on) {
             self.say(what, address, key, u64::from(!on), u64::from(on));
         }
@@ -169,6 +182,16 @@ impl Hearing<'_> {
         Ok(())
     }
 
+    /// Whether a function may be where a member of that type is, as far as BTF has both.
+    fn fits(&self, function: u64, of_type: TypeId) -> bool {
+        let name = self.symbols.at(function).filter(|&(_, behind)| behind == 0).map(|(name, _)| name);
+        let known = self.members.btf.as_ref().zip(name);
+        known.is_none_or(|(btf, name)| {
+            let types = Prototypes::of(btf, &HashSet::from([name]));
+            btf.pointed(of_type).is_none_or(|prototype| types.fits(name, prototype))
+        })
+    }
+
     /// Calls that are updated to the members of a structure, if they are.
     fn mirrored(&mut self, &(prefix, structure, symbol, points): &(&str, &str, &str, bool)) -> Result<()> {
         let Some(mut base) = self.symbols.address_of(symbol) else { return Ok(()) };
@@ -180,8 +203,10 @@ impl Hearing<'_> {
         }
         let btf = self.members.btf.as_ref();
         let members = btf.and_then(|btf| btf.members(btf.find_struct(structure)?).ok()).unwrap_or_default();
-        let members: HashMap<String, u64> =
-            members.iter().map(|member| (member.name.to_owned(), u64::from(member.bit_offset / 8))).collect();
+        let members: HashMap<String, (u64, TypeId)> = members
+            .iter()
+            .map(|member| (member.name.to_owned(), (u64::from(member.bit_offset / 8), member.type_id)))
+            .collect();
         let symbols = self.symbols;
         let returns = symbols.address_of("__static_call_return0");
         let mut count = 0;
@@ -189,7 +214,8 @@ impl Hearing<'_> {
             let Some(member) = name.strip_prefix(prefix).and_then(|name| members.get(name)) else {
                 continue;
             };
-            let (Some(goes), Some(function)) = (self.said.call(call), self.words.pointer(base.wrapping_add(*member))?)
+            let &(offset, of_type) = member;
+            let (Some(goes), Some(function)) = (self.said.call(call), self.words.pointer(base.wrapping_add(offset))?)
             else {
                 continue;
             };
@@ -199,7 +225,7 @@ impl Hearing<'_> {
             // fixup_ht_bug() clears three members of x86_pmu later, and leaves their calls.
             let left = points || name.ends_with(CLEARED);
             let nowhere = [0, built, returns.unwrap_or(0)].contains(&goes);
-            if goes != function && !nowhere && !(function == 0 && left) {
+            if goes != function && !nowhere && !(function == 0 && left && self.fits(goes, of_type)) {
                 self.say("mirrored_call", call, call, goes, function);
             }
         }
