@@ -39,7 +39,13 @@ fn every_memory_has_the_report_that_it_has_alone() {
             (&clean, &known, &[]),
         ] {
             let view = View::new((start, end), memory, unread).expect("a view");
-            assert_eq!(all(&verifier.verify_again(&view, known)), all(&verifier.verify(&view, known)), "{at:#x}");
+            let alone = all(&verifier.verify(&view, known));
+            assert_eq!(all(&verifier.verify_again(&view, known)), alone, "{at:#x}");
+            assert_eq!(
+                all(&made.verifier(ERA, info()).expect("a verifier").verify_on(&view, known, 1)),
+                alone,
+                "{at:#x}"
+            );
         }
     }
     assert_eq!(start, TEXT);

@@ -270,13 +270,16 @@ class Tables:
         call, replacement's bytes, (index, address, replacement's address) of each). Direct calls are alike whatever
         they call."""
 
-    def static_keys(self) -> list[tuple[int, bool, tuple[str, int] | None, list[int]]]:
-        """(address, whether it is built on, symbol it lies in and offset or None, sites) of each static key of a jump
-        label."""
+    def static_keys(self) -> list[tuple[int, bool, tuple[str, int] | None]]:
+        """(address, whether it is built on, symbol it lies in and offset or None) of each static key of jump labels."""
+
+    def sites_of_key(self, key: int) -> list[int]:
+        """The jump labels that use a static key, by their addresses, in table order."""
 
     def call_keys(self) -> list[tuple[int, str | None, int]]:
         """(address of the key, name without its prefix or None, address of the function it is built with) of each
-        static call that has sites or a trampoline; where nothing names a trampoline's key, the trampoline's address."""
+        static call that has sites or a trampoline, by address; where nothing names a trampoline's key, the
+        trampoline's address."""
 
     @property
     def alternatives_layout(self) -> str | None: ...
@@ -940,7 +943,7 @@ class Verifier:
     """Judges memory by an image; what is made of the image alone is made once, for the slide last asked for."""
 
     def __new__(cls, tables: Tables, era: str | PassRules, info: KernelInfo) -> Verifier: ...
-    def verify(self, known: Known, found: Location, modules: Sequence[Image] = ...) -> Report:
+    def verify(self, known: Known, found: Location, modules: Sequence[Image] = ..., jobs: int | None = None) -> Report:
         """Judges what memory holds of the image's ``.text``, and of modules.
 
         Modules are listed whether any is given or not; where one is given, a list that cannot be read is an error.

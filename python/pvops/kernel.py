@@ -183,6 +183,7 @@ class Kernel(KernelImage):
         allow: Iterable[str] = (),
         modules: Iterable[str | os.PathLike[str]] = (),
         progress: Progress | None = None,
+        jobs: int | None = None,
     ) -> Report:
         """Explains every byte of this kernel's ``.text`` in memory, or says that nothing explains it.
 
@@ -197,6 +198,7 @@ class Kernel(KernelImage):
             allow: who else may have written text: ``ftrace``, ``livepatch``, ``kprobes``, ``bpf``, ``modules``.
             modules: files of modules that are loaded: their text is judged too, by the state the kernel was found in.
             progress: called now and then with (bytes done, bytes there are) while the kernel is searched for.
+            jobs: how many threads may judge at once; without it as many as the CPUs this process may use.
 
         Returns:
             A report, which is true where the text is clean.
@@ -214,7 +216,7 @@ class Kernel(KernelImage):
 
             if not isinstance(machine, Machine):
                 machine = None if machine == BASELINE else Machine.load(machine)
-        return verify(self, source, machine=machine, allow=allow, modules=modules, progress=progress)
+        return verify(self, source, machine=machine, allow=allow, modules=modules, progress=progress, jobs=jobs)
 
     def verify_many(
         self,
@@ -223,6 +225,7 @@ class Kernel(KernelImage):
         executor: Executor | None = None,
         machine: Machine | None = None,
         allow: Iterable[str] = (),
+        jobs: int | None = None,
     ) -> Iterator[tuple[str, Report | Error]]:
         """Verifies many dumps at once: (path, report) in the order given; of a dump that cannot be judged, the error.
 
@@ -233,13 +236,14 @@ class Kernel(KernelImage):
                 process that died are judged again.
             machine: as in `verify`.
             allow: as in `verify`.
+            jobs: how many processes there are without an executor, and threads in each; by the CPUs without it.
 
         Raises:
             OpsError: this kernel was not opened from a file.
         """
         from pvops.verify.many import verify_many
 
-        return verify_many(self, sources, executor=executor, machine=machine, allow=allow)
+        return verify_many(self, sources, executor=executor, machine=machine, allow=allow, jobs=jobs)
 
     def places(self, where: str, *, slide: int = 0) -> list[Place]:
         """The places that a text means, as the command line takes it: an address, ``LOW-HIGH``, a function, or

@@ -1,7 +1,7 @@
 //! `pvops._core.Tables`, and what decides a whole boot: `pvops._core.Boot`.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -20,6 +20,8 @@ use crate::sites;
 pub struct Tables {
     pub(super) image: Arc<image::Image>,
     pub(super) tables: Arc<sites::Tables>,
+    /// The sites of each static key, made when one is asked for.
+    sites_of_keys: OnceLock<HashMap<u64, Vec<u64>>>,
 }
 
 /// (index, address, length, feature, inverted, direct call, key, target) of a row; what a table has not is None. Of a jump
@@ -33,7 +35,7 @@ type Alternative<'py> = (u64, u8, u16, bool, bool, u64, Bound<'py, PyBytes>);
 type Alike<'py> = (u8, u16, bool, bool, Bound<'py, PyBytes>, Vec<(u32, u64, u64)>);
 
 /// A static key, as `Tables::static_keys` gives it.
-type Key<'a> = (u64, bool, Option<(&'a str, u64)>, Vec<u64>);
+type Key<'a> = (u64, bool, Option<(&'a str, u64)>);
 
 fn listed(row: sites::Row) -> Row {
     (row.index, row.address, row.len, row.feature, row.inverted, row.direct_call, row.key, row.target)
@@ -45,7 +47,7 @@ impl Tables {
     #[staticmethod]
     fn read(py: Python<'_>, image: &Image) -> PyResult<Tables> {
         let tables = detached(py, || sites::Tables::read(&image.0))?;
-        Ok(Tables { image: image.0.clone(), tables: Arc::new(tables) })
+        Ok(Tables { image: image.0.clone(), tables: Arc::new(tables), sites_of_keys: OnceLock::new() })
     }
 
     /// The rows of a table but .parainstructions, in table order; with `low` and `high` those that touch [low, high).
@@ -87,16 +89,23 @@ impl Tables {
         found
     }
 
-    /// (address, whether it is built on, symbol it lies in and offset or None, sites) of each static key of a jump label.
+    /// (address, whether it is built on, symbol it lies in and offset or None) of each static key of a jump label.
     fn static_keys(&self, py: Python<'_>) -> PyResult<Vec<Key<'_>>> {
         let keys = detached(py, || sites::static_keys(&self.image, &self.tables))?;
-        Ok(keys.into_iter().map(|key| (key.address, key.on, key.place, key.sites)).collect())
+        Ok(keys.into_iter().map(|key| (key.address, key.on, key.place)).collect())
+    }
+
+    /// The jump labels that use a static key, by their addresses, in table order.
+    fn sites_of_key(&self, key: u64) -> &[u64] {
+        let sites = self.sites_of_keys.get_or_init(|| sites::sites_of_keys(&self.tables));
+        sites.get(&key).map_or(&[], Vec::as_slice)
     }
 
     /// (address of the key, name without its prefix or None, address of the function it is built with) of each static call
-    /// that has sites or a trampoline; where nothing names a trampoline's key, the trampoline's address.
+    /// that has sites or a trampoline, by address; where nothing names a trampoline's key, the trampoline's address.
     fn call_keys(&self, py: Python<'_>) -> PyResult<Vec<(u64, Option<&str>, u64)>> {
-        let calls = detached(py, || sites::call_keys(&self.image, &self.tables))?;
+        let mut calls = detached(py, || sites::call_keys(&self.image, &self.tables))?;
+        calls.sort_by_key(|call| call.address);
         Ok(calls.into_iter().map(|call| (call.address, call.name, call.built)).collect())
     }
 

@@ -165,14 +165,15 @@ impl Verifier {
     }
 
     /// Judges what memory holds of the image's `.text`, and of modules. Modules are listed whether any is given or not;
-    /// where one is given, a list that cannot be read is an error.
-    #[pyo3(signature = (known, found, modules = Vec::new()))]
+    /// where one is given, a list that cannot be read is an error. At most `jobs` threads work at once.
+    #[pyo3(signature = (known, found, modules = Vec::new(), jobs = None))]
     fn verify(
         &self,
         py: Python<'_>,
         known: &Known,
         found: &Location,
         modules: Vec<PyRef<'_, Image>>,
+        jobs: Option<usize>,
     ) -> PyResult<Report> {
         let given: Vec<Arc<image::Image>> = modules.iter().map(|module| Arc::clone(&module.0)).collect();
         let judged = |memory: &Dump, found: &memory::Location, image: &image::Image| {
@@ -192,7 +193,10 @@ impl Verifier {
             let held = self.held(found.slide)?;
             let verifier = held.borrow_dependent();
             let view = core::View::new(verifier.text(), &text.bytes, &text.unread)?;
-            let report = verifier.verify_again(&view, &known.0);
+            let report = match jobs {
+                Some(jobs) => verifier.verify_on(&view, &known.0, jobs),
+                None => verifier.verify_again(&view, &known.0),
+            };
             let modules = verifier.modules(&self.image, &report.state, &linked)?;
             Ok((report, modules, list, poked))
         };

@@ -64,4 +64,4 @@ pub use runtime_const::ConstantTable;
 pub use sorted::SortedTable;
 pub use static_calls::{StaticCall, Trampoline};
 pub use tables::{Tables, sorted};
-pub use uses::{CallKey, StaticKey, call_keys, static_keys};
+pub use uses::{CallKey, StaticKey, call_keys, sites_of_keys, static_keys};

@@ -1,4 +1,4 @@
-//! Static keys and static calls, each once: the sites that use it, what it is called, what it is built as.
+//! Static keys and static calls, each once: what it is called, what it is built as, and a key's sites.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use crate::image::Image;
 use crate::insn::{CALL, JMP};
 use crate::numbers::i32_at;
 
-/// Where the address of a static key lies by the image's symbols, and its sites.
+/// Where the address of a static key lies by the image's symbols.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticKey<'a> {
     /// Its address.
@@ -17,8 +17,6 @@ pub struct StaticKey<'a> {
     pub on: bool,
     /// The symbol it lies in, and the offset into it.
     pub place: Option<(&'a str, u64)>,
-    /// Addresses of the jump labels that use it.
-    pub sites: Vec<u64>,
 }
 
 /// One static call.
@@ -37,18 +35,25 @@ pub struct CallKey<'a> {
 /// Fails where the symbols cannot be read.
 pub fn static_keys<'a>(image: &'a Image, tables: &Tables) -> Result<Vec<StaticKey<'a>>> {
     let mut keys: Vec<StaticKey<'_>> = Vec::new();
-    let mut known = HashMap::new();
+    let mut known = HashSet::new();
     for label in &tables.jump_labels {
-        let number = *known.entry(label.key).or_insert(keys.len());
-        if number == keys.len() {
+        if known.insert(label.key) {
             // `static_key.enabled` is an int, first in the structure (include/linux/jump_label.h).
             let enabled = image.read(label.key, 4).and_then(|bytes| i32_at(bytes, 0));
             let on = enabled.is_some_and(|enabled| enabled > 0);
-            keys.push(StaticKey { address: label.key, on, place: image.place(label.key)?, sites: Vec::new() });
+            keys.push(StaticKey { address: label.key, on, place: image.place(label.key)? });
         }
-        keys[number].sites.push(label.address);
     }
     Ok(keys)
+}
+
+/// The sites of each static key, in table order.
+pub fn sites_of_keys(tables: &Tables) -> HashMap<u64, Vec<u64>> {
+    let mut found: HashMap<u64, Vec<u64>> = HashMap::new();
+    for label in &tables.jump_labels {
+        found.entry(label.key).or_default().push(label.address);
+    }
+    found
 }
 
 /// The static calls that have sites or a trampoline; one whose trampoline's key nothing names, by the trampoline too.

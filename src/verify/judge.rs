@@ -88,10 +88,11 @@ pub(super) fn judge(
     state: State,
     votes: Vec<Vote>,
     backends: Vec<String>,
+    threads: usize,
 ) -> Judged {
     let (start, end) = map.text;
     let memory = view.all();
-    let Compared { mut counts, mut spans, fits } = hold(map, memory, &state);
+    let Compared { mut counts, mut spans, fits } = hold(map, memory, &state, threads);
     let mut unexplained = Vec::new();
     if !fits {
         let mut expected = expected(map, &state);
@@ -162,10 +163,10 @@ struct Compared {
     fits: bool,
 }
 
-/// Holds all of memory to the state: on two threads, half of the clusters each, where two may run at a time.
-fn hold(map: &SiteMap<'_>, memory: &[u8], state: &State) -> Compared {
+/// Holds all of memory to the state: on two threads, half of the clusters each, where there may be two.
+fn hold(map: &SiteMap<'_>, memory: &[u8], state: &State, threads: usize) -> Compared {
     let clusters = map.touching(map.text.0, map.text.1);
-    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1) {
+    if threads < 2 {
         return part(map, memory, state, clusters, 0..memory.len());
     }
     let (low, high) = clusters.split_at(clusters.len() / 2);

@@ -87,6 +87,11 @@ impl<'a> Verifier<'a> {
     /// Under one state there is one text that is clean in every byte. Memory that is such a text has the report of the one
     /// before that was: nothing is inferred again, as the same bytes say the same.
     pub fn verify_again(&self, view: &View<'_>, known: &Known) -> Arc<Report> {
+        self.verify_on(view, known, usable_cpus())
+    }
+
+    /// As [`Verifier::verify_again`], on so many threads at most.
+    pub fn verify_on(&self, view: &View<'_>, known: &Known, threads: usize) -> Arc<Report> {
         // Who panicked while holding it left it as it was.
         let lock = || self.clean.lock().unwrap_or_else(PoisonError::into_inner);
         let before: Vec<_> = lock().iter().rev().filter(|(of, _)| of == known).map(|(_, r)| Arc::clone(r)).collect();
@@ -98,7 +103,7 @@ impl<'a> Verifier<'a> {
             }
             return report;
         }
-        let judge::Judged { report, clean } = self.judged(view, self.infer(view, known));
+        let judge::Judged { report, clean } = self.judged(view, self.infer(view, known), threads);
         let report = Arc::new(report);
         if clean {
             let mut held = lock();
@@ -128,12 +133,17 @@ impl<'a> Verifier<'a> {
 
     /// Holds every byte to a state.
     pub fn judge(&self, view: &View<'_>, inferred: Inferred) -> Report {
-        self.judged(view, inferred).report
+        self.judged(view, inferred, usable_cpus()).report
     }
 
-    fn judged(&self, view: &View<'_>, inferred: Inferred) -> judge::Judged {
-        judge::judge(&self.map, view, inferred.state, inferred.votes, inferred.backends)
+    fn judged(&self, view: &View<'_>, inferred: Inferred, threads: usize) -> judge::Judged {
+        judge::judge(&self.map, view, inferred.state, inferred.votes, inferred.backends, threads)
     }
+}
+
+/// How many threads may run at a time.
+fn usable_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// What the sites say.

@@ -191,7 +191,8 @@ impl Loaded {
         let mut inference = Inference::new(&map, &view, &known);
         inference.run_in(kernel, state);
         let Inference { state, votes, .. } = inference;
-        let report = judge::judge(&map, &view, state, votes, Vec::new()).report;
+        // Its text is small: one thread has judged it before another has begun.
+        let report = judge::judge(&map, &view, state, votes, Vec::new(), 1).report;
         let unknown = self.unknown.iter().map(|&(_, width)| width).sum();
         Ok(Module { name: self.name.clone(), image: Arc::clone(&self.image), report, unknown })
     }

@@ -64,6 +64,8 @@ def _doubt(kernel: Kernel) -> str:
 
 def _check_words(args: argparse.Namespace) -> None:
     """Refuses a backend that no kernel has, and reads the machine: a kernel takes the most time to open."""
+    if (count := getattr(args, "jobs", None)) is not None and count < 1:
+        raise UsageError(f"--jobs {count}: at least one is wanted")
     if named := getattr(args, "backend", None):
         from pvops import backends
 
@@ -73,11 +75,11 @@ def _check_words(args: argparse.Namespace) -> None:
         args.machine_read = machine_of(args)
 
 
-def jobs() -> int:
-    """How many threads may work at once: the CPUs this process may use."""
+def jobs(args: argparse.Namespace) -> int:
+    """How many threads may work at once: ``--jobs``, or without it the CPUs this process may use."""
     from pvops.cpus import usable_cpus
 
-    return len(usable_cpus())
+    return args.jobs or len(usable_cpus())
 
 
 def machine_of(args: argparse.Namespace) -> Machine | str | None:

@@ -53,7 +53,7 @@ def _chosen(kernel: Kernel, args: argparse.Namespace) -> Sites:
 
 def _written(sites: Sites, form: str, args: argparse.Namespace) -> Iterator[bytes]:
     """The sites in pieces of UTF-8, as the core writes them."""
-    return sites.columns.written(form, sites.chosen, names=args.names, slide=args.slid & (1 << 64) - 1, jobs=jobs())
+    return sites.columns.written(form, sites.chosen, names=args.names, slide=args.slid & (1 << 64) - 1, jobs=jobs(args))
 
 
 def _print_json(kernel: Kernel, args: argparse.Namespace) -> None:

@@ -36,7 +36,14 @@ def run(args: argparse.Namespace) -> int:
         return _many(args, kernel, paths)
     source = memory.live() if args.live else memory.open_stdin() if paths == ["-"] else memory.open(paths[0])
     with Bar("looking for the kernel") as bar:
-        report = kernel.verify(source, machine=told_machine(args), allow=args.allow, modules=args.module, progress=bar)
+        report = kernel.verify(
+            source,
+            machine=told_machine(args),
+            allow=args.allow,
+            modules=args.module,
+            progress=bar,
+            jobs=args.jobs,
+        )
     if args.save_machine is not None:
         _save(args.save_machine, report)
     if page:
@@ -105,7 +112,7 @@ def _many(args: argparse.Namespace, kernel: Kernel, paths: list[str]) -> int:
     as_json = args.format_ == "json"
     made = _document if as_json else partial(_lines, terminal.Style(args.color), args.verbose)
     status, behind = 0, ""
-    for path, result in made_of_many(kernel, paths, made, machine=told_machine(args), allow=args.allow):
+    for path, result in made_of_many(kernel, paths, made, machine=told_machine(args), allow=args.allow, jobs=args.jobs):
         if isinstance(result, Error):
             status = TROUBLE
             output.note(str(result))

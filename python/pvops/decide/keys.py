@@ -6,7 +6,7 @@ keeps what the image is built with: most keys are only ever turned by user space
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from pvops.decide import debugging, lsm, netfilter, trace_events
 from pvops.decide.calls import PREFIX, CallTarget, calls, unnamed
@@ -107,32 +107,36 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
     array = netfilter.unnamed(keys, keys) if not kernel.image.symbol_count() else None
 
     def state(address: int) -> KeyState:
-        _, initial, place, sites = keys[address]
+        _, initial, place = keys[address]
         if address in events.keys:
             shown = place[0] if place is not None else None
             return KeyState(address, shown, True, initial, "trace_event= on the command line: early_enable_events()")
         if address in messages:
             shown = place[0] if place is not None else None
             return KeyState(address, shown, messages[address], initial, "rule lib/dynamic_debug.c: ddebug_change()")
-        return _state(words, kernel, _Key(address, initial, uses.place_in_data(place), sites), hooks, packets, array)
+        return _state(words, kernel, _Key(address, initial, uses.place_in_data(place)), hooks, packets, array)
 
+    # Thousands since 6.12 are hooks', of which one list tells all.
+    hooked: Collection[int] = hooks.all_keys if hooks is not None else ()
     changed = {}
-    for address, initial, place, _ in keys.values():
-        name = place[0] if place is not None else ""
-        if hooks is not None and address in hooks.all_keys:
-            # Thousands since 6.12, of which one list tells all.
+    for address, initial, place in keys.values():
+        if address in hooked and hooks is not None:
             differs = (address in hooks.keys) != initial
-        elif address in messages or address in events.keys:
+        elif uses.place_in_data(place) is None or _is_ruled(place) or address in messages or address in events.keys:
             differs = True
         else:
-            ruled = name in RULES or name.partition(".")[0] in RULES or name in _BY_PLACE
-            differs = ruled or uses.place_in_data(place) is None
+            continue
         if differs and (enabled := state(address).enabled) != initial:
             changed[address] = enabled
     return States(keys, state, changed)
 
 
-def _keys(kernel: KernelImage) -> list[tuple[int, bool, tuple[str, int] | None, list[int]]]:
+def _is_ruled(place: tuple[str, int] | None) -> bool:
+    name = place[0] if place is not None else ""
+    return name in RULES or name in _BY_PLACE or ("." in name and name.partition(".")[0] in RULES)
+
+
+def _keys(kernel: KernelImage) -> list[tuple[int, bool, tuple[str, int] | None]]:
     return kernel.tables.static_keys()
 
 
@@ -143,16 +147,15 @@ _PROTOCOLS, _HOOKS = 13, 5
 
 
 class _Key(NamedTuple):
-    """A key in the image: its address, whether it is built on, the symbol of data and the offset, and its sites."""
+    """A key in the image: its address, whether it is built on, the symbol of data and the offset."""
 
     address: int
     initial: bool
     place: tuple[str, int] | None
-    sites: list[int]
 
     def functions(self, kernel: KernelImage) -> list[str]:
         """Those that its sites stand in."""
-        found = (kernel.image.symbol_at(site) for site in self.sites)
+        found = (kernel.image.symbol_at(site) for site in kernel.tables.sites_of_key(self.address))
         return [place[0] for place in found if place is not None]
 
 
@@ -169,7 +172,7 @@ def _state(
     packets: Mapping[tuple[int, int], str],
     array: netfilter.KeyArray | None,
 ) -> KeyState:
-    key, initial, found, sites = of
+    key, initial, found = of
     if hooks is not None and key in hooks.all_keys:
         return KeyState(
             key, _shown(*found) if found else None, key in hooks.keys, initial, f"security modules: {hooks.source}"
@@ -183,7 +186,11 @@ def _state(
             return KeyState(key, shown, answer.best, initial, f"rule net/netfilter/core.c: {answer.source}")
     if found is None:
         point = uses.tracepoint(kernel, key)
-        guessed = f"__tracepoint_{point}" if point else by_place(of.functions(kernel)) or by_code(kernel, sites)
+        guessed = (
+            f"__tracepoint_{point}"
+            if point
+            else by_place(of.functions(kernel)) or by_code(kernel, kernel.tables.sites_of_key(key))
+        )
         found = (guessed, 0) if guessed else None
         protocol, hook = array.place(key) if array is not None and not guessed else (-1, 0)
         if 0 <= protocol < _PROTOCOLS:

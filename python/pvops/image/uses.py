@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
-
 from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -30,7 +28,7 @@ def calls(kernel: KernelView) -> dict[int, Call]:
     Raises:
         TableError: a table of the image is malformed.
     """
-    return {key: Call(name, built) for key, name, built in sorted(kernel.tables.call_keys(), key=itemgetter(0))}
+    return {key: Call(name, built) for key, name, built in kernel.tables.call_keys()}
 
 
 #: An offset into a symbol beyond this is no place in it: the image names little of its data.

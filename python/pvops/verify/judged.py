@@ -48,6 +48,7 @@ def verify(
     allow: Iterable[str] = (),
     modules: Iterable[str | os.PathLike[str]] = (),
     progress: memories.Progress | None = None,
+    jobs: int | None = None,
 ) -> Report:
     """See `pvops.kernel.Kernel.verify`."""
     if kernel.image.is_module:
@@ -61,7 +62,7 @@ def verify(
     for look in range(_READS if memory.kind == "live" else 1):
         if look:
             time.sleep(_PAUSE)
-        core = verifier.verify(known, found.core, files)
+        core = verifier.verify(known, found.core, files, jobs)
         loaded = [(name, at, size) for name, at, size, *_ in core.loaded] if core.loaded is not None else None
         lists = registry.read(kernel, found.core, loaded)
         owners = registry.Owners(lists, registry.Naming(kernel, found.slide, loaded or []), allowed)

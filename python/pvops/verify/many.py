@@ -36,6 +36,7 @@ class _Question(NamedTuple, Generic[T]):
     kernel: str
     machine: Machine | None
     allow: tuple[str, ...]
+    jobs: int | None
     made: Callable[[Report], T]
 
 
@@ -46,9 +47,10 @@ def verify_many(
     executor: Executor | None = None,
     machine: Machine | None = None,
     allow: Iterable[str] = (),
+    jobs: int | None = None,
 ) -> Iterator[tuple[str, Report | Error]]:
     """See `pvops.kernel.Kernel.verify_many`."""
-    return made_of_many(kernel, sources, _report, executor=executor, machine=machine, allow=allow)
+    return made_of_many(kernel, sources, _report, executor=executor, machine=machine, allow=allow, jobs=jobs)
 
 
 def made_of_many(
@@ -59,19 +61,20 @@ def made_of_many(
     executor: Executor | None = None,
     machine: Machine | None = None,
     allow: Iterable[str] = (),
+    jobs: int | None = None,
 ) -> Iterator[tuple[str, T | Error]]:
     """As `verify_many`, with what ``made`` makes of each report in the process that judged it: a report is large."""
     if kernel.path is None:
         raise OpsError(f"{kernel.name}: other processes open the kernel by its path; this one has none")
     if not os.path.isfile(kernel.path):
         raise OpsError(f"{kernel.name}: other processes open the kernel by its path, where there is none any more")
-    question = _Question(kernel.path, machine, tuple(allow), made)
+    question = _Question(kernel.path, machine, tuple(allow), jobs, made)
     check_owners(question.allow)
     left = [os.fspath(source) for source in sources]
     if executor is not None:
         left = yield from _spread(executor, question, left)
     while left:
-        with _processes(min(len(left), len(usable_cpus()))) as own:
+        with _processes(min(len(left), jobs or len(usable_cpus()))) as own:
             left = yield from _spread(own, question, left)
 
 
@@ -128,7 +131,9 @@ def _begin() -> None:
 def _one(question: _Question[T], source: str) -> T | Error:
     """One memory, in whatever process; what is wrong with it is a result as well."""
     try:
-        report = verify(_opened(question.kernel), source, machine=question.machine, allow=question.allow)
+        report = verify(
+            _opened(question.kernel), source, machine=question.machine, allow=question.allow, jobs=question.jobs
+        )
     except Error as error:
         return error
     return question.made(report)

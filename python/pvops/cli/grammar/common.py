@@ -126,6 +126,10 @@ def formats(parser: argparse.ArgumentParser, *, rows: bool) -> None:
         group.add_argument("--csv", dest="format_", action="store_const", const="csv", help="comma-separated values")
 
 
+def jobs(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--jobs", metavar="N", type=int, help=f"{what} at once (default: one a CPU)")
+
+
 def html(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--html", metavar="FILE", help=f"write {what} as one self-contained page, or to standard output with -"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import KERNEL, Commands, command, formats, names, slide
+from pvops.cli.grammar.common import KERNEL, Commands, command, formats, jobs, names, slide
 from pvops.image.tables import TABLES
 
 
@@ -21,4 +21,5 @@ def add(commands: Commands) -> None:
     parser.add_argument("--summary", action="store_true", help="only the summary")
     names(parser)
     slide(parser)
+    jobs(parser, "threads")
     formats(parser, rows=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import KERNEL, Commands, command, formats, html
+from pvops.cli.grammar.common import KERNEL, Commands, command, formats, html, jobs
 
 #: Whose text may be allowed; named here, so that no help text loads the verifier.
 OWNERS = ("ftrace", "livepatch", "kprobes", "bpf", "modules")
@@ -45,4 +45,5 @@ def add(commands: Commands) -> None:
         "modules without a file are listed, and do not change the verdict",
     )
     html(parser, "the report, with a picture of the whole text,")
+    jobs(parser, "threads, or processes for several dumps,")
     formats(parser, rows=False)
