@@ -30,7 +30,7 @@ model\t\t: 60
 model name\t: Some CPU \x1b[31m
 siblings\t: 4
 cpu cores\t: 2
-flags\t\t: fpu tsc hypervisor
+flags\t\t: fpu tsc pti hypervisor
 bugs\t\t: spectre_v1
 
 ==FILE /sys/devices/system/cpu/vulnerabilities/meltdown
@@ -83,6 +83,22 @@ def test_what_is_written_describes_the_same_machine(guest: Path, tmp_path: Path)
     machine = Machine.load(first)
     assert machine.hypervisor == Machine.load(guest).hypervisor
     assert machine.possible_cpus == Machine.load(guest).possible_cpus
+
+
+def test_features_that_are_given_are_shown_and_kept(tmp_path: Path) -> None:
+    given = tmp_path / "given.toml"
+    given.write_text("features = {RETPOLINE = false, X86_FEATURE_INDIRECT_THUNK_ITS = true}\n")
+    assert "INDIRECT_THUNK_ITS=on RETPOLINE=off" in pvops("machine", "--from", given).stdout.decode()
+    assert document("machine", "--from", given)["features"] == {"RETPOLINE": False, "INDIRECT_THUNK_ITS": True}
+
+
+def test_facts_that_exclude_each_other_are_told_in_one_line(guest: Path) -> None:
+    assert not pvops("machine", "--from", guest).stderr
+    guest.write_text(GUEST.replace(" pti ", " "))
+    done = pvops("machine", "--from", guest)
+    assert done.returncode == 0
+    (line,) = done.stderr.decode().splitlines()
+    assert "its facts contradict each other: vulnerabilities/meltdown" in line
 
 
 def test_under_another_hypervisor_the_old_source_is_gone(guest: Path) -> None:

@@ -103,12 +103,17 @@ def described(machine: Machine) -> list[tuple[str, str]]:
         ("command line", machine.cmdline if machine.cmdline is not None else "not known"),
         ("clock source", machine.clocksource or "not known"),
         ("features", "not known" if machine.flags is None else f"{len(machine.flags)} named by /proc/cpuinfo"),
+        *((("features given", _given(machine)),) if machine.features else ()),
         ("bugs", "not known" if machine.bugs is None else " ".join(sorted(machine.bugs)) or "none"),
         ("cpuid", f"{len(machine.cpuid)} leaves" if machine.cpuid else "no leaves"),
         ("log", _log(machine)),
     ]
     rows += [("mitigations" if not i else "", text) for i, text in enumerate(_mitigations(machine))]
     return [(name, terminal.printable(text)) for name, text in rows]
+
+
+def _given(machine: Machine) -> str:
+    return " ".join(f"{name}={'on' if there else 'off'}" for name, there in sorted(machine.features.items()))
 
 
 def _cpu(machine: Machine) -> str:
