@@ -136,6 +136,16 @@ def _delays(query: KeyQuery) -> Answer | None:
     return None if option is None else Answer(option == "delayacct", f"{option} on the command line")
 
 
+def _prints_events(query: KeyQuery) -> Answer | None:
+    """set_tracepoint_printk(): anything but ``=0`` and ``=off``; ``tp_printk_stop_on_boot`` ends it."""
+    facts = query.facts
+    if not facts.given("tp_printk"):
+        return None
+    stops = facts.given("tp_printk_stop_on_boot")
+    on = facts.option("tp_printk") not in ("0", "off") and not stops
+    return Answer(on, f"{stops or 'tp_printk'} on the command line")
+
+
 _HARDENING = "mm/mm_init.c: mem_debugging_and_hardening_init()"
 _CGROUPS = "kernel/cgroup/cgroup.c: cgroup_disable()"
 _CONTROLLERS = (
@@ -160,6 +170,7 @@ RULES: Mapping[str, Entry] = {
     "sched_numa_balancing": Entry(_balances, "mm/mempolicy.c: check_numabalancing_enable()"),
     "page_alloc_shuffle_key": switched("page_alloc.shuffle", "mm/shuffle.c: shuffle_store()"),
     "zswap_ever_enabled": switched("zswap.enabled", "mm/zswap.c: zswap_setup()"),
+    "tracepoint_printk_key": Entry(_prints_events, "kernel/trace/trace.c: early_trace_init()"),
     "delayacct_key": Entry(_delays, "kernel/delayacct.c: delayacct_init()"),
     "io_cgrp_subsys_enabled_key": Entry(_controller("io", "blkio"), _CGROUPS),
     **{f"{name}_cgrp_subsys_enabled_key": Entry(_controller(name), _CGROUPS) for name in _CONTROLLERS},
