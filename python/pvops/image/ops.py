@@ -149,9 +149,8 @@ class KernelOps:
         if likely is not None:
             place = names.index(likely)
             names = sorted(names, key=lambda name: abs(ops.eras()[::-1].index(name) - place))
-        has = (
-            (lambda name: self.kernel.address_of(name) is not None) if self.kernel.address_of("native_patch") else None
-        )
+        named = self.kernel.address_of
+        has = (lambda function: named(function) is not None) if named("native_patch") is not None else None
         for name in names:
             era = ops.era(name)
             if (era.arrays[0].symbol, era.arrays[0].numbered) != wanted:
@@ -177,9 +176,8 @@ class KernelOps:
 
         One that is in the template always and called under a condition (pv_lock_ops) need be no variable without it.
         """
-        held = [s for s in era.structs if config.holds(s.config)]
-        called = {s.__name__ for s in held if config.holds(s.called)}
-        return called <= self._structures.keys() <= {s.__name__ for s in held}
+        held = {s.__name__: config.holds(s.called) for s in era.structs if config.holds(s.config)}
+        return {name for name, called in held.items() if called} <= self._structures.keys() <= held.keys()
 
     def _calls_otherwise(self, template: Template) -> bool:
         """Whether sites call what a configuration does not (locks without PARAVIRT_SPINLOCKS), or the opposite."""
@@ -191,9 +189,9 @@ class KernelOps:
     def _agreement(self, era: Era, config: Config, template: Template) -> tuple[int, int]:
         """How many pointers of the image are an era's native ones, of how many that can be compared."""
         places = self._places(template)
-        native = era.patch_template(config)
+        native, apart = era.patch_template(config), bool(self._structures or self._called)
         # What the structures hold: the patcher does not see those that the kernel does not call.
-        apart, linked = bool(self._structures or self._called), native.pointers()
+        linked = native.pointers()
         patch = era.patch_function(config)
         inlined = {
             op: code for op, rule in (patch.switch if patch else {}).items() if (code := getattr(rule, "code", b""))
@@ -357,11 +355,8 @@ class KernelOps:
             return [places.get(op.name, 0) for op in template]
         if self._called:
             return [self._called.get(type, 0) for type in range(len(self.names))]
-        found = []
-        for index in range(len(self.names)):
-            array = next(array for array in reversed(self.arrays) if array.first <= index)
-            found.append(array.address + (index - array.first) * self.kernel.word)
-        return found
+        arrays = [next(a for a in reversed(self.arrays) if a.first <= i) for i in range(len(self.names))]
+        return [array.address + (i - array.first) * self.kernel.word for i, array in enumerate(arrays)]
 
     @cached_property
     def by_slot(self) -> Mapping[int, int]:

@@ -29,6 +29,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.eras.definition import Era
 
+    _Bodies = Mapping[str, bytes]
+    _Labels = Mapping[str, tuple[str, int]]
+
 #: The eras an image can have the shape of: all but the one that no kernel was released with.
 ERAS = tuple(era for era in eras.eras() if era != "2.6.23")
 
@@ -170,8 +173,8 @@ def build(
     functions: Iterable[str] | None = None,
     callers: Mapping[str, tuple[str, ...]] = CALLERS,
     tables: bool = False,
-    bodies: Mapping[str, bytes] | None = None,
-    labels: Mapping[str, tuple[str, int]] | None = None,
+    bodies: _Bodies | None = None,
+    labels: _Labels | None = None,
 ) -> Sample:
     """Builds an image.
 
@@ -182,8 +185,7 @@ def build(
         functions: further functions the image has (default: those of the backends ``native`` and ``kvm``).
         callers: functions of ``.text`` and the ops each calls; `EVERY_OP` is added. On i386 a site of ``OP!`` saves
             registers around the call, as those of assembler do, and lets go of none.
-        bodies: the first instructions of further functions, by name.
-        labels: symbols inside of functions: name → function and offset in bytes.
+        bodies: the code of further functions. labels: symbols inside of functions: name → function and offset in bytes.
         tables: with sites of the passes that have nothing to do with ops: see `pvops.sample.tables`.
 
     Raises:
@@ -195,17 +197,13 @@ def build(
         raise OpsError(f"no sample of era {era} with {bits} bits: eras {', '.join(ERAS)}; {record.name} has {has} bits")
     ops = native_ops(era, bits) if ops is None else ops
     names = backend_functions(record.name) if functions is None else functions
-    builder = _Builder(record, bits, ops)
-    builder.bodies, builder.labels = bodies or {}, labels or {}
-    return builder.build(names, callers, tables)
+    return _Builder(record, bits, ops, bodies or {}, labels or {}).build(names, callers, tables)
 
 
 class _Builder:
-    def __init__(self, era: Era, bits: int, ops: Sequence[SampleOp]) -> None:
-        self.era = era
-        self.bits = bits
-        self.word = bits // 8
-        self.ops = ops
+    def __init__(self, era: Era, bits: int, ops: Sequence[SampleOp], bodies: _Bodies, labels: _Labels) -> None:
+        self.era, self.bits, self.word, self.ops = era, bits, bits // 8, ops
+        self.bodies, self.labels = bodies, labels
         base = 0xFFFF_FFFF_8100_0000 if bits == 64 else 0xC100_0000
         self.text = Code(base)
         self.rodata = base + 0x80_0000
@@ -222,8 +220,6 @@ class _Builder:
         self.keys = -(-((self.slots[-1] if self.slots else self.pv_ops) + self.word) // 16) * 16
         self.tables: Tables | None = None
         self.constants = b""
-        self.bodies: Mapping[str, bytes] = {}
-        self.labels: Mapping[str, tuple[str, int]] = {}
 
     def _placed(self) -> list[int]:
         """Where each slot lies; names the arrays, or the structures where each is a variable."""
