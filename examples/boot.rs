@@ -1,15 +1,15 @@
 //! Boots a kernel's text on bare hardware and writes it: `cargo run --example boot -- vmlinuz-6.1.0-… OUT`
 //!
 //! The ops are those that the image itself holds: what `pv_ops` is linked with is the native backend. From Rust the
-//! features of the machine are numbers; this one has none. Kernels of 5.13 to 6.7, and of 4.20 to 5.12 on x86-64, whose
-//! `native_patch()` copies what is declared here. (4.19 and older have a structure for each kind of op, and copy other code.)
+//! features of the machine are numbers; this one has none. Kernels of 5.13 to 6.7, and of 3.15 to 5.12 on x86-64, whose
+//! `native_patch()` copies code over calls of ops.
 
+#[allow(dead_code)] // where a slot lies is what `verify` asks
 mod declared;
 
-use std::collections::HashMap;
 use std::error::Error;
+use std::process::ExitCode;
 
-use declared::COPIED;
 use pvops::image::{Bits, Image};
 use pvops::insn::{NopTable, P6_NOPS, X86_NOPS};
 use pvops::patch;
@@ -17,66 +17,53 @@ use pvops::plan::paravirt::{Inline, NoRoom, Null, Pointer, Slot, Switch, Templat
 use pvops::plan::{Boot, Paravirt, Plan, Rules, boot};
 use pvops::sites::Tables;
 
-/// A kernel's names by address. Several functions may have one: each file that takes the address of an inline function has
-/// one of its own.
-fn names(image: &Image) -> pvops::Result<HashMap<u64, Vec<&str>>> {
-    let mut names: HashMap<u64, Vec<&str>> = HashMap::new();
-    if let Some(symbols) = image.symbols()? {
-        symbols.iter().for_each(|(address, _, name)| names.entry(address).or_default().push(name));
-    }
-    Ok(names)
-}
-
 /// The passes' rules by name, and the nops: those of 5.12 and before of a CPU that knows the long ones.
 fn rules(image: &Image, tables: &Tables) -> Result<(&'static str, &'static NopTable), Box<dyn Error>> {
-    let release = image.release().ok_or("a kernel without a banner")?;
-    let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
-        return Err(format!("{release}: no number of a release").into());
-    };
-    let padlen = tables.alternatives.as_ref().is_some_and(|table| table.layout.name.contains("padlen"));
-    Ok(match ((major, minor), image.bits()) {
-        ((4, 20..) | (5, ..=12), Bits::B64) if padlen => ("5.10.0", &P6_NOPS),
-        ((4, 20..) | (5, ..=12), Bits::B64) => ("5.10", &P6_NOPS),
-        ((5, 13 | 14), _) => ("5.13", &X86_NOPS),
-        ((5, 15..), _) => ("5.15", &X86_NOPS),
-        ((6, ..=4), _) => ("6.1", &X86_NOPS),
-        ((6, 5..=7), _) => ("6.5", &X86_NOPS),
-        _ => return Err(format!("{release}: nothing is declared here for it").into()),
+    if let (Some(era), Bits::B64) = (declared::rules_before_5_13(image, tables), image.bits()) {
+        return Ok((era, &P6_NOPS));
+    }
+    Ok(match declared::release(image) {
+        Some((5, 13 | 14)) => ("5.13", &X86_NOPS),
+        Some((5, 15..)) => ("5.15", &X86_NOPS),
+        Some((6, ..=4)) => ("6.1", &X86_NOPS),
+        Some((6, 5..=7)) => ("6.5", &X86_NOPS),
+        _ => return Err(format!("{}: nothing is declared here for it", image.release().unwrap_or("no banner")).into()),
     })
 }
 
 /// What the slots hold in the image, and what becomes of their sites.
 fn paravirt(image: &Image, tables: &Tables, nops: &'static NopTable) -> Result<Paravirt, Box<dyn Error>> {
     let table = tables.paravirt.as_ref().ok_or("no .parainstructions")?;
-    // In every row the address that the call goes through, less a word for each number of its op, is one: pv_ops.
-    let (ops, word) = (table.ops_address(image.bits())?, image.bits().word() as u64);
     let symbols = image.symbols()?.ok_or("no symbols")?;
-    let (names, copies) = (names(image)?, symbols.address_of("native_patch").is_some());
-    let slot = |number| {
-        let held = image.read_word(ops + word * number).unwrap_or(0);
-        let is = |name: &str| names.get(&held).is_some_and(|names| names.contains(&name));
-        let pointer = match held {
+    let old = declared::release(image).is_some_and(|release| release < (5, 3));
+    let no_room = if old { NoRoom::Keep } else { NoRoom::Bug };
+    let ops = declared::ops(image, tables)?;
+    if let Some(site) = table.sites.iter().find(|site| !matches!(ops.get(usize::from(site.op_type)), Some(Some(_)))) {
+        return Err(format!("{:#x}: no call says where the slot of type {} lies", site.address, site.op_type).into());
+    }
+    let copies = symbols.address_of("native_patch").is_some();
+    let slot = |op: &Option<declared::Op<'_>>| {
+        let Some(op) = op else { return Slot { pointer: Pointer::Null, jump: false, switch: Switch::Default } };
+        let pointer = match op.held {
             0 => Pointer::Null,
-            _ if is("_paravirt_nop") => Pointer::Nop,
-            _ if copies && is("_paravirt_ident_32") => Pointer::Ident32,
-            _ if copies && is("_paravirt_ident_64") => Pointer::Ident64,
-            _ => Pointer::Function(held),
+            _ if op.is("_paravirt_nop") => Pointer::Nop,
+            _ if copies && op.is("_paravirt_ident_32") => Pointer::Ident32,
+            _ if copies && op.is("_paravirt_ident_64") => Pointer::Ident64,
+            held => Pointer::Function(held),
         };
-        let copied = COPIED.iter().find(|&&(native, ..)| copies && is(native));
-        let switch = copied.map_or(Switch::Default, |&(_, code, guarded)| {
-            let only_while = guarded.then_some(held);
-            Switch::Inline(Inline { code: code.into(), only_while, no_room: NoRoom::Bug, relocation: None })
+        let switch = op.copied.map_or(Switch::Default, |(code, guarded)| {
+            let only_while = guarded.then_some(op.held);
+            Switch::Inline(Inline { code: code.into(), only_while, no_room, relocation: None })
         });
-        Slot { pointer, jump: copies && (is("native_iret") || is("native_usergs_sysret64")), switch }
+        Slot { pointer, jump: copies && op.jumps(), switch }
     };
-    let last = table.sites.iter().map(|site| u64::from(site.op_type)).max().unwrap_or(0);
     let null = match symbols.address_of("paravirt_BUG") {
         Some(bug) => Null::Call(bug),
         None => Null::Ud2,
     };
-    let rules = TemplateRules { bits: image.bits(), nops, call_clobbers: None, null, no_room: NoRoom::Bug };
-    Ok(Paravirt { template: (0..=last).map(slot).collect(), rules })
+    let call_clobbers = declared::call_clobbers(image);
+    let rules = TemplateRules { bits: image.bits(), nops, call_clobbers, null, no_room };
+    Ok(Paravirt { template: ops.iter().map(slot).collect(), rules })
 }
 
 /// What a kernel writes to its own text on a machine that has none of the features.
@@ -92,7 +79,17 @@ pub fn planned(image: &Image) -> Result<Plan, Box<dyn Error>> {
     Ok(boot(image, &tables, &machine, Rules::by_name(era)?)?)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    written().map_or_else(
+        |error| {
+            eprintln!("boot: {error}");
+            ExitCode::from(2)
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn written() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1);
     let (Some(path), Some(out)) = (words.next(), words.next()) else { return Err("usage: boot KERNEL OUT".into()) };
     let image = Image::open(path.as_ref())?;

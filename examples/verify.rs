@@ -1,19 +1,16 @@
 //! Judges what a dump holds of a kernel's text: `cargo run --release --example verify -- vmlinuz-6.1.0-… guest.core`
 //!
 //! The core knows no name of a feature, an op or a hypervisor: it wants numbers and addresses. What the image does not
-//! tell is declared here for five releases: the numbers of `asm/cpufeatures.h`, what KVM's init code puts into the ops, and
-//! what `native_patch()` of 5.4 and 5.10 copies for them (x86-64). For all others that is declared in Python (`pvops.eras`,
-//! `pvops.backends`), so this refuses them: before 4.20 each structure of ops is a variable of its own, and other releases
-//! have other numbers.
-//! Exit status 0 where everything is explained, 1 where not.
+//! tell is declared here for some releases: the numbers of `asm/cpufeatures.h`, what KVM's init code puts into the ops, and
+//! what `native_patch()` up to 5.12 copies for them (x86-64). For all others that is declared in Python (`pvops.eras`,
+//! `pvops.backends`), so this refuses them.
+//! Exit status 0 where everything is explained, 1 where not, 2 in trouble.
 
 mod declared;
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::process::ExitCode;
-
-use declared::COPIED;
 
 use pvops::image::{Bits, Image};
 use pvops::memory::Memory;
@@ -49,8 +46,8 @@ const KVM: [(&str, &[&str]); 11] = [
 const KVM_CALLS: [(&str, &str); 2] =
     [("__SCK__pv_sched_clock", "kvm_sched_clock_read"), ("__SCK__pv_steal_clock", "kvm_steal_clock")];
 
-/// The rules of a release, and the number of `X86_FEATURE_INDIRECT_THUNK_ITS` in it.
-fn generation(release: &str) -> Option<(&'static str, FeatureNumbers)> {
+/// The rules of a kernel, and the numbers of its features.
+fn generation(image: &Image, tables: &Tables) -> Option<(&'static str, FeatureNumbers)> {
     let both = FeatureNumbers {
         retpoline: Some(RETPOLINE),
         retpoline_lfence: Some(RETPOLINE_LFENCE),
@@ -58,55 +55,53 @@ fn generation(release: &str) -> Option<(&'static str, FeatureNumbers)> {
         xenpv: Some(XENPV),
         ..FeatureNumbers::default()
     };
-    let (era, its, call_depth) = match release.split('.').collect::<Vec<_>>()[..] {
-        // It has no tables of retpolines and returns, nor ITS, and its rows of alternatives count their padding.
-        ["5", "4", ..] => return Some(("5.10.0", FeatureNumbers { xenpv: Some(XENPV), ..FeatureNumbers::default() })),
-        ["5", "10", ..] => ("5.10", 11 * 32 + 9, None),
-        ["6", "1", ..] => ("6.1", 21 * 32 + 5, None),
-        ["6", "12", ..] => ("6.12", 21 * 32 + 6, Some(CALL_DEPTH)),
-        ["7", "2", ..] => ("7.2", 21 * 32 + 10, Some(CALL_DEPTH)),
+    let (era, its, call_depth) = match (declared::release(image)?, image.bits()) {
+        ((5, 10), Bits::B64) => ("5.10", 11 * 32 + 9, None),
+        ((6, 1), _) => ("6.1", 21 * 32 + 5, None),
+        ((6, 12), _) => ("6.12", 21 * 32 + 6, Some(CALL_DEPTH)),
+        ((7, 2), _) => ("7.2", 21 * 32 + 10, Some(CALL_DEPTH)),
+        // These have no tables of retpolines and returns, nor ITS; the ones before 4.3 have no feature of Xen's guests.
+        (old, Bits::B64) if old < (5, 5) => {
+            let xenpv = (old >= (4, 3)).then_some(XENPV);
+            let numbers = FeatureNumbers { xenpv, ..FeatureNumbers::default() };
+            return Some((declared::rules_before_5_13(image, tables)?, numbers));
+        }
         _ => return None,
     };
     Some((era, FeatureNumbers { its: Some(its), call_depth, ..both }))
 }
 
-/// What the paravirt pass does with each op, by its number: up to 5.12 it copies some, and jumps where an op never returns.
-fn inlined(image: &Image, tables: &Tables) -> pvops::Result<Vec<Inlined>> {
-    let (Some(table), Some(symbols)) = (&tables.paravirt, image.symbols()?) else { return Ok(Vec::new()) };
-    let ops = table.ops_address(image.bits())?;
-    let last = table.sites.iter().map(|site| u64::from(site.op_type)).max().unwrap_or(0);
-    // Several functions may have one name: each file that takes the address of an inline function has one of its own.
-    let mut names: HashMap<u64, Vec<&str>> = HashMap::new();
-    symbols.iter().for_each(|(address, _, name)| names.entry(address).or_default().push(name));
-    let of = |number| {
-        let built = image.read_word(ops + number * image.bits().word() as u64)?;
-        let is = |name: &str| names.get(&built).is_some_and(|names| names.contains(&name));
-        let copied = COPIED.iter().find(|(native, ..)| is(native));
-        Some(Inlined {
-            code: copied.map(|&(_, code, _)| code.into()),
-            only_while: copied.and_then(|&(.., guarded)| guarded.then_some(built)),
-            jump: is("native_iret") || is("native_usergs_sysret64"),
-            ..Inlined::default()
-        })
-    };
-    Ok((0..=last).map(|number| of(number).unwrap_or_default()).collect())
+/// What the paravirt pass does with an op: up to 5.12 it copies some, and jumps where an op never returns.
+fn inlined(op: &Option<declared::Op<'_>>) -> Inlined {
+    let Some(op) = op else { return Inlined::default() };
+    Inlined {
+        code: op.copied.map(|(code, _)| code.into()),
+        only_while: op.copied.and_then(|(_, guarded)| guarded.then_some(op.held)),
+        jump: op.jumps(),
+        ..Inlined::default()
+    }
 }
 
 /// Native and KVM: what each may put into the slots of `pv_ops` (and of `pv_ops_lock`, since 7.0), and where it may have
 /// static calls go.
-fn backends(image: &Image) -> pvops::Result<Vec<PossibleBackend>> {
+fn backends(image: &Image, tables: &Tables) -> pvops::Result<Vec<PossibleBackend>> {
     let native = PossibleBackend { name: "native".into(), ..PossibleBackend::default() };
     let Some(symbols) = image.symbols()? else { return Ok(vec![native]) };
-    let mut slots = HashMap::new();
+    let mut places: Vec<u64> = Vec::new();
+    if declared::apart(image) {
+        places.extend(declared::ops(image, tables)?.iter().flatten().map(|op| op.place));
+    }
     for ops in ["pv_ops", "pv_ops_lock"].into_iter().filter_map(|name| symbols.address_of(name)) {
         let end = symbols.iter().map(|(address, ..)| address).filter(|&address| address > ops).min().unwrap_or(ops);
-        for slot in (ops..end).step_by(image.bits().word()) {
-            let Some(built) = image.read_word(slot) else { continue };
-            for (native, instead) in KVM {
-                if symbols.address_of(native) == Some(built) {
-                    let others = instead.iter().filter_map(|name| symbols.address_of(name));
-                    slots.insert(slot, std::iter::once(built).chain(others).collect());
-                }
+        places.extend((ops..end).step_by(image.bits().word()));
+    }
+    let mut slots = HashMap::new();
+    for slot in places {
+        let Some(built) = image.read_word(slot) else { continue };
+        for (native, instead) in KVM {
+            if symbols.addresses_of(native).any(|address| address == built) {
+                let others = instead.iter().filter_map(|name| symbols.address_of(name));
+                slots.insert(slot, std::iter::once(built).chain(others).collect());
             }
         }
     }
@@ -121,19 +116,29 @@ fn backends(image: &Image) -> pvops::Result<Vec<PossibleBackend>> {
 ///
 /// Nothing is declared here for this kernel, or the image, its tables or the memory cannot be read.
 pub fn judged(image: &Image, memory: &Memory) -> Result<(Report, u64), Box<dyn Error>> {
-    let release = image.release().unwrap_or("a kernel without a banner");
-    let (era, numbers) =
-        generation(release).filter(|&(era, _)| !era.starts_with("5.10") || image.bits() == Bits::B64).ok_or_else(
-            || format!("{}: {release}: declared here are 5.4 and 5.10 (64 bits), 6.1, 6.12 and 7.2", image.name()),
-        )?;
-    let symbol = |name: &str| Ok::<_, pvops::Error>(image.symbols()?.and_then(|symbols| symbols.address_of(name)));
     let tables = Tables::read(image)?;
-    let mut ops = Ops { nop: symbol("_paravirt_nop")?, bug: symbol("paravirt_BUG")?, ..Ops::default() };
-    if era.starts_with("5.10") {
-        ops.inlined = inlined(image, &tables)?;
-        ops.identities = symbol("_paravirt_ident_64")?.map(|function| (function, 64)).into_iter().collect();
+    let (era, numbers) = generation(image, &tables).ok_or_else(|| {
+        let release = image.release().unwrap_or("a kernel without a banner");
+        format!("{}: {release}: declared here are 3.15 to 5.4 and 5.10 (64 bits), 6.1, 6.12 and 7.2", image.name())
+    })?;
+    if declared::apart(image) && image.symbols()?.is_none() {
+        return Err(format!("{}: no symbols, and before 4.20 nothing else tells the ops", image.name()).into());
     }
-    let info = KernelInfo { numbers, ops, backends: backends(image)?, nops: nops::tables(image) };
+    let symbol = |name: &str| Ok::<_, pvops::Error>(image.symbols()?.and_then(|symbols| symbols.address_of(name)));
+    let mut ops = Ops { nop: symbol("_paravirt_nop")?, bug: symbol("paravirt_BUG")?, ..Ops::default() };
+    if symbol("native_patch")?.is_some() {
+        let found = declared::ops(image, &tables)?;
+        ops.inlined = found.iter().map(inlined).collect();
+        let identities = [("_paravirt_ident_32", 32), ("_paravirt_ident_64", 64)];
+        for (name, bits) in identities {
+            ops.identities.extend(symbol(name)?.map(|function| (function, bits)));
+        }
+        ops.call_clobbers = declared::call_clobbers(image);
+        if declared::apart(image) {
+            ops.places = found.iter().map(|op| op.as_ref().map_or(0, |op| op.place)).collect();
+        }
+    }
+    let info = KernelInfo { numbers, ops, backends: backends(image, &tables)?, nops: nops::tables(image) };
 
     let found = memory.find(image, &mut |_, _| Ok(()))?;
     let held = text(memory, &found, image)?;
@@ -142,7 +147,14 @@ pub fn judged(image: &Image, memory: &Memory) -> Result<(Report, u64), Box<dyn E
     Ok((verifier.verify(&view, &Known::default()), found.slide))
 }
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
+fn main() -> ExitCode {
+    told().unwrap_or_else(|error| {
+        eprintln!("verify: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn told() -> Result<ExitCode, Box<dyn Error>> {
     let mut words = std::env::args().skip(1);
     let (Some(kernel), Some(dump)) = (words.next(), words.next()) else {
         return Err("usage: verify KERNEL DUMP".into());
