@@ -178,6 +178,33 @@ fn without_section_headers_segments_are_read() {
 }
 
 #[test]
+fn streams_that_follow_each_other_are_one() {
+    let elf = vmlinux().build();
+    let (first, second) = elf.split_at(elf.len() / 2);
+    for compression in [Compression::Gzip, Compression::Xz, Compression::Zstd, Compression::Bzip2] {
+        let packed = [pack::compress(compression, first), pack::compress(compression, second)].concat();
+        assert!(open(packed.clone()).bytes() == elf, "{compression}");
+        assert!(open([packed.as_slice(), &[0; 40]].concat()).bytes() == elf, "{compression}: zeros behind are padding");
+        let message = refusal([packed.as_slice(), b"hello"].concat());
+        assert!(message.contains(&format!("5 bytes follow the {compression} data")), "{message}");
+    }
+}
+
+#[test]
+fn a_kernel_cut_short_or_without_section_headers_is_refused() {
+    let elf = vmlinux().build();
+    let headers = u64::from_le_bytes(elf[40..48].try_into().unwrap()) as usize;
+    let message = refusal(elf[..headers + 8].to_vec());
+    assert!(message.contains("section headers at") && message.contains("leave the file of"), "{message}");
+    assert!(message.ends_with(&format!("(the kernel is {})", open(elf).release().unwrap())), "{message}");
+    let image = open(vmlinux().without_section_headers().build());
+    let message = pvops::sites::Tables::read(&image).map(|_| ()).unwrap_err().to_string();
+    assert!(
+        message.ends_with("has no section headers, which say where its tables are: give the vmlinux as it was built")
+    );
+}
+
+#[test]
 fn an_embedded_configuration_is_found() {
     let packed = pack::compress(Compression::Gzip, b"CONFIG_PARAVIRT=y\n");
     let rodata = [b"....IKCFG_ST", packed.as_slice(), b"IKCFG_ED"].concat();
@@ -193,6 +220,13 @@ fn what_is_no_x86_kernel_is_named() {
     let mut broken = pack::raw_bzimage("2.4.37.11 (a@b)");
     let at = memchr::memmem::rfind(&broken, b"\x1f\x8b\x08").unwrap();
     broken[at + 10..at + 20].fill(0xff);
+    let named = |release: &str, payload: &[u8], length| {
+        let mut file = pack::bzimage_with(payload, 0x20f, 0x40, length);
+        file[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
+        file[0x300..0x300 + release.len()].copy_from_slice(release.as_bytes());
+        file
+    };
+    let cut = &pack::compress(Compression::Gzip, &vmlinux().build())[..64];
     for (file, said) in [
         (text(ElfWriter::new(Bits::B64).machine(183)), "machine 183 (arm64)"),
         (text(ElfWriter::new(Bits::B64).file_type(4)), "a memory dump"),
@@ -205,6 +239,9 @@ fn what_is_no_x86_kernel_is_named() {
         (pack::bzimage_with(&pack::compress(Compression::Gzip, &[0xfa; 4096]), 0x204, 0, 0), "before 2.6.26"),
         (pack::raw_bzimage("2.4.20-x (a@b)"), "2.4.20-x is not known: known are 2.6.20 and later"),
         (pack::raw_bzimage("2.6.19"), "2.6.19 is not known"),
+        (named("4.0.0-lego", &[0xfa; 4096], 0), "4.0.0-lego, packed as a raw binary, which has no section tables"),
+        (named("5.4.0", cut, 64), "(the kernel is 5.4.0)"),
+        (named("6.1.0", cut, 0x10000), "leaves the file of 2688 bytes (the kernel is 6.1.0)"),
         (broken, "2.4.37.11 is not known: known are 2.6.20 and later"),
         (old(), "test: 2.4.27-2-386 is not known: known are 2.6.20 and later"),
         (pack::compress(Compression::Gzip, &old()), "2.4.27-2-386 is not known"),

@@ -16,6 +16,9 @@ pub(super) const ELF_MAGIC: [u8; 4] = *b"\x7fELF";
 /// the first or second hit), few enough that a hostile file cannot make us unpack all day.
 const MAX_CANDIDATES: usize = 16;
 
+/// How many streams one after the other are unpacked as one.
+const MAX_STREAMS: usize = 4096;
+
 /// How the error begins where a stream unpacks to something else.
 const NO_ELF: &str = "does not hold an ELF file";
 
@@ -88,7 +91,7 @@ pub(super) fn open(source: Source, limit: usize) -> Result<(Source, Container)> 
         return stream.unpack(ContainerKind::Stream, limit);
     }
     let Some(setup) = SetupHeader::parse(bytes) else { return Err(refusal::explain(bytes)) };
-    let (source, mut container) = open_bzimage(bytes, setup, limit)?;
+    let (source, mut container) = open_bzimage(bytes, setup, limit).map_err(|error| refused(error, bytes, setup))?;
     container.protocol = Some(setup.protocol);
     Ok((source, container))
 }
@@ -105,19 +108,30 @@ fn open_bzimage(bytes: &[u8], setup: SetupHeader, limit: usize) -> Result<(Sourc
         }
         Err(complaint) => complaint,
     };
-    let found = search(bytes, setup.protected_mode, limit).unwrap_or(Err(complaint));
-    found.map_err(|mut error| {
-        if setup.payload.is_some() {
-            return error;
-        }
-        let release = setup.release(bytes).unwrap_or_else(|| "a kernel before 2.6.26".to_owned());
-        if let Some(reason) = banner::too_old(&release) {
-            error.reason = reason;
-        } else if error.reason.starts_with(NO_ELF) {
-            error.reason = format!("{release}, packed as a raw binary, which has no section tables: give its vmlinux");
-        }
-        error
-    })
+    match search(bytes, setup.protected_mode, limit) {
+        Some(Err(error)) if setup.payload.is_none() => Err(error),
+        Some(Ok(found)) => Ok(found),
+        _ => Err(complaint),
+    }
+}
+
+/// Why a bzImage is refused, with the release that its setup code names.
+fn refused(mut error: Error, bytes: &[u8], setup: SetupHeader) -> Error {
+    let release = setup.release(bytes);
+    let raw = match setup.payload {
+        None => error.reason.starts_with(NO_ELF),
+        Some((_, length)) => length == 0,
+    };
+    if let Some(reason) = release.as_deref().and_then(banner::too_old) {
+        error.reason = reason;
+    } else if raw {
+        let unnamed = if setup.payload.is_none() { "a kernel before 2.6.26" } else { "a kernel" };
+        let release = release.as_deref().unwrap_or(unnamed);
+        error.reason = format!("{release}, packed as a raw binary, which has no section tables: give its vmlinux");
+    } else if let Some(release) = release {
+        error.reason = format!("{} (the kernel is {release})", error.reason);
+    }
+    error
 }
 
 /// Looks for a stream that unpacks to an ELF file: the payload of a bzImage that does not say where it is, or lies. `None`
@@ -153,10 +167,14 @@ impl Stream<'_> {
         let Stream { compression, payload, offset, behind } = *self;
         let mut memory =
             UnpackBuffer::with_capacity(self.capacity(), limit, check_content).map_err(|e| self.place(e))?;
-        let length = compression.unpack(payload, &mut memory).map_err(|e| self.place(e))?;
+        let mut length = compression.unpack(payload, &mut memory).map_err(|e| self.place(e))?;
+        if kind == ContainerKind::Stream {
+            length = self.unpack_next(length, &mut memory)?;
+        }
         memory.finish().map_err(|e| self.place(e))?;
-        if behind == Behind::Size {
-            let rest = payload.get(length..).unwrap_or_default();
+        let rest = payload.get(length..).unwrap_or_default();
+        let padding = kind == ContainerKind::Stream && rest.iter().all(|&byte| byte == 0);
+        if behind == Behind::Size && !padding {
             check_size(compression, rest, memory.len())
                 .map_err(|reason| self.place(Error::image(reason).at_offset(length as u64)))?;
         }
@@ -170,6 +188,23 @@ impl Stream<'_> {
             unpacked_size: memory.len() as u64,
         };
         Ok((Source::UnpackBuffer(memory), container))
+    }
+
+    /// Unpacks the streams that follow the first, which ends at `length`: for `gzip`, `xz` and `zstd` they are one with it.
+    /// Returns where the last ends.
+    fn unpack_next(&self, mut length: usize, memory: &mut UnpackBuffer) -> Result<usize> {
+        for _ in 0..MAX_STREAMS {
+            let rest = self.payload.get(length..).unwrap_or_default();
+            if Compression::detect(rest) != Some(self.compression) {
+                break;
+            }
+            let unpacked = self.compression.unpack(rest, memory);
+            length += unpacked.map_err(|error| {
+                let inner = error.place.offset.unwrap_or(0);
+                self.place(error.at_offset(inner.saturating_add(length as u64)))
+            })?;
+        }
+        Ok(length)
     }
 
     /// How much memory to reserve. The declared size is only believed within what real kernels reach (they shrink to a tenth

@@ -48,7 +48,12 @@ pub(super) fn identify(bytes: &[u8], objects: bool) -> Result<Bits> {
     let kind = u16::from_le_bytes([header[16], header[17]]);
     let machine = u16::from_le_bytes([header[18], header[19]]);
     let name = match machine {
+        8 => " (MIPS)",
+        20 => " (PowerPC)",
+        21 => " (PowerPC64)",
+        22 => " (s390)",
         40 => " (arm)",
+        42 => " (SuperH)",
         183 => " (arm64)",
         243 => " (RISC-V)",
         258 => " (LoongArch)",
@@ -73,6 +78,12 @@ pub(super) fn identify(bytes: &[u8], objects: bool) -> Result<Bits> {
 
 fn parse_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits) -> Result<Elf> {
     let header = H::parse(bytes).map_err(malformed)?;
+    let offset: u64 = header.e_shoff(LE).into();
+    let size = u64::from(header.e_shnum(LE)) * u64::from(header.e_shentsize(LE));
+    if offset.saturating_add(size) > bytes.len() as u64 {
+        let length = bytes.len();
+        return Err(header_error(format!("section headers at {offset:#x} leave the file of {length} bytes")));
+    }
     let headers = header.section_headers(LE, bytes).map_err(malformed)?;
     if headers.is_empty() && header.e_shnum(LE) != 0 {
         return Err(header_error(format!("{} section headers, but no offset of them", header.e_shnum(LE))));

@@ -1,5 +1,6 @@
 //! Says what a file is that is not a kernel we can open.
 
+use super::banner;
 use crate::error::Error;
 
 /// An error that names what these bytes are, as far as their first bytes tell.
@@ -23,6 +24,27 @@ pub(super) fn explain(bytes: &[u8]) -> Error {
         "is a memory dump, not a kernel"
     } else if at(0, b"!<arch>\n") {
         "is an archive, not a kernel"
+    } else if at(0, b"ANDROID!") {
+        "is an Android boot image, not a kernel: give the kernel in it"
+    } else if at(0, b"070701") || at(0, b"070702") {
+        "is a cpio archive (an initramfs), not a kernel"
+    } else if at(0, b"PK\x03\x04") {
+        "is a zip archive, not a kernel"
+    } else if at(257, b"ustar") {
+        "is a tar archive, not a kernel"
+    } else if at(0x8001, b"CD001") {
+        "is an ISO image, not a kernel: give the kernel in it"
+    } else if at(0, &[0x04, 0x22, 0x4d, 0x18]) {
+        "is an lz4 frame, where kernels are packed in lz4's legacy one: unpack it first"
+    } else if at(0x24, &[0x18, 0x28, 0x6f, 0x01]) {
+        "is a kernel image for arm, only x86 kernels can be opened"
+    } else if let Some(release) = banner::find(bytes).and_then(banner::release) {
+        return Error::image(format!(
+            "has the banner of Linux {release}, but is neither an ELF file nor a bzImage: give the vmlinux, whose section \
+             headers say where its tables are"
+        ));
+    } else if at(0x1fe, &[0x55, 0xaa]) {
+        "begins with a boot sector, but not with a Linux kernel's (2.1.0 and later have a setup header in it)"
     } else {
         "is neither an ELF file, nor a bzImage, nor in a compression the kernel supports"
     };
@@ -41,5 +63,24 @@ mod tests {
         assert!(explain(b"MZ\0\0zimg").reason.contains("zboot"));
         assert!(explain(b"").reason.contains("empty"));
         assert!(explain(b"hello").reason.contains("neither"));
+        let starting = |offset: usize, magic: &[u8]| {
+            let mut file = vec![0; offset];
+            file.extend_from_slice(magic);
+            explain(&file).reason
+        };
+        for (offset, magic, named) in [
+            (0, b"ANDROID!".as_slice(), "an Android boot image"),
+            (0, b"070701", "an initramfs"),
+            (0, b"PK\x03\x04", "a zip archive"),
+            (257, b"ustar", "a tar archive"),
+            (0x8001, b"CD001", "an ISO image"),
+            (0, b"\x04\x22\x4d\x18", "an lz4 frame"),
+            (0x24, b"\x18\x28\x6f\x01", "for arm"),
+            (0x1fe, b"\x55\xaa", "a boot sector"),
+        ] {
+            assert!(starting(offset, magic).contains(named), "{named}");
+        }
+        let raw = starting(64, b"Linux version 5.4.0 (a@b) (gcc) #1 SMP Fri\n\0");
+        assert!(raw.starts_with("has the banner of Linux 5.4.0, but is neither"), "{raw}");
     }
 }

@@ -9,7 +9,7 @@ use super::runtime_const::ConstantTable;
 use super::sorted::SortedTable;
 use super::static_calls::{StaticCall, Trampoline};
 use super::{jump_labels, mcount, runtime_const, smp_locks, static_calls};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Image;
 
 /// What an image lists of its own code. A table it has not is empty.
@@ -44,8 +44,12 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Reads every table. The first malformed row of any is the error.
+    /// Reads every table. The first malformed row of any is the error; so is a kernel without section headers.
     pub fn read(image: &Image) -> Result<Tables> {
+        if image.sections().is_empty() {
+            let reason = "has no section headers, which say where its tables are: give the vmlinux as it was built";
+            return Err(Error::image(reason).in_section("ELF header").in_file(image.name()));
+        }
         let code = Code::of(image);
         let static_calls = static_calls::read(&code)?;
         Ok(Tables {
