@@ -70,6 +70,17 @@ CODES = {
 }
 
 
+#: native_sched_clock() where the TSC is the less likely way: x86-64 at 300 Hz, i386 at 1000 Hz with its no-op as built.
+JIFFIES = ("0f1f440000 48691500908900d5dc3200 48b8d0", "3e8d742600 691d44a271c140420f00 b8")
+
+
+@pytest.mark.parametrize("code", JIFFIES)
+def test_a_clock_that_counts_jiffies_where_it_may_not_read_the_tsc_tells_its_key(code: str) -> None:
+    opened = kernel(bytes.fromhex(code), 1)
+    assert enabled(opened, flags="fpu tsc") == ("__use_tsc", True)
+    assert enabled(opened, flags="fpu") == ("__use_tsc", False)
+
+
 @pytest.mark.parametrize(("key", "code", "log"), [(key, *said) for key, said in CODES.items()])
 def test_what_stands_behind_a_label_tells_its_key(key: str, code: str, log: str) -> None:
     opened = kernel(bytes.fromhex(code), 6)
