@@ -207,6 +207,7 @@ def test_unret_on_intel_hides_behind_another_text_until_6_16() -> None:
     ("flags", "bugs", "kernel", "user"),
     [
         ("fsgsbase smap pti", "spectre_v1 swapgs cpu_meltdown", True, False),
+        ("fsgsbase smap kaiser", "spectre_v1 swapgs cpu_meltdown", True, False),
         ("fsgsbase smap", "spectre_v1 swapgs", True, True),
         ("smap", "spectre_v1 swapgs", False, False),
         ("smap", "spectre_v1 swapgs cpu_meltdown", True, True),

@@ -51,3 +51,12 @@ def test_without_anything_behind_it_an_arrays_length_is_not_told() -> None:
     found = FlagNames(kernel).features(9)
     assert found.words is None
     assert found.names[0] == "fpu"
+
+
+def test_what_lies_unnamed_behind_an_array_is_none_of_it() -> None:
+    caps = _entries(19, 1)["x86_cap_flags"]
+    unnamed = small.names(3, {16: "tm", 19: "hwpstate"})[:76]
+    kernel = small.kernel(b"\xc3", arrays=[("x86_cap_flags", [*caps, *unnamed]), ("cpu_devs", ["intel"])])
+    found = FlagNames(kernel).features(19)
+    assert (found.words, found.names[18 * 32 + 31]) == (None, "last_cap")
+    assert "hwpstate" not in found.names.values()

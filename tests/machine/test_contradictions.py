@@ -29,6 +29,7 @@ from pvops.machine.machine import Machine
         ({"spectre_v2": "Vulnerable"}, {"cmdline": "nospectre_v2"}, None),
         ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu smap"}, "have no pti"),
         ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu pti"}, None),
+        ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu kaiser"}, None),
         ({"meltdown": "Mitigation: PTI"}, {}, None),
     ],
 )

@@ -195,7 +195,7 @@ def fence_swapgs_user(facts: Facts) -> Answer:
         return Answer(None, "nothing tells the swapgs bug and pti")
     if not facts.bug("swapgs"):
         return Answer(False, "swapgs is not among the CPU's bugs")
-    on = not facts.has("pti")
+    on = not facts.has("pti") and not facts.has("kaiser")  # the flag of PTI in stable 4.4 and 4.9
     return Answer(on, f"the CPU has the swapgs bug and {'no ' if on else ''}pti")
 
 

@@ -115,7 +115,9 @@ class FlagNames:
         if self._kernel.address_of(symbol) is not None:
             inside = range(1, _MOST_WORDS + 1)
             places = (self._kernel.image.symbol_at(address + n * size) for n in inside)
-            named = next((n for n, place in zip(inside, places, strict=True) if place and place[1] < n * size), None)
+            behind = ((n, place) for n, place in zip(inside, places, strict=True) if place and place[1] < n * size)
+            # A symbol that begins elsewhere than where a word ends has something without a name before it.
+            named = next((n if place[1] == 0 else None for n, place in behind), None)
         counts = [n for n in (beside, named) if n is not None and n <= _MOST_WORDS]
         return min(counts, default=None)
 
