@@ -101,11 +101,11 @@ pub(crate) fn sorted(code: &Code<'_>) -> Result<Option<SortedTable>> {
     }))
 }
 
-/// Site, target, and the key with the flag that says when its branch is taken, as linked.
+/// Site, target, and the key with its flags, as linked.
 fn label(layout: Layout, place: u64, row: &[u8], word: usize, slide: u64) -> [u64; 3] {
     let (site, target, key) = fields(layout, word, place, row);
     let linked = |address: u64| if address == 0 { 0 } else { relative(address, (slide as i64).wrapping_neg(), word) };
-    [linked(site), linked(target), linked(key) & !(FLAGS & !BRANCH)]
+    [linked(site), linked(target), linked(key)]
 }
 
 fn table(code: &Code<'_>) -> Result<Option<Found>> {

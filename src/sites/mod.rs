@@ -61,6 +61,7 @@ pub use relative::AddressTable;
 pub use reserved::Reserved;
 pub use rows::Row;
 pub use runtime_const::ConstantTable;
+pub(crate) use sorted::INIT;
 pub use sorted::SortedTable;
 pub use static_calls::{StaticCall, Trampoline};
 pub use tables::{Tables, sorted};

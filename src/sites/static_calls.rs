@@ -91,11 +91,11 @@ pub(crate) fn sorted(code: &Code<'_>) -> Result<Option<SortedTable>> {
     })
 }
 
-/// Site, nothing, and the key with the flag that says whether it is a tail call.
+/// Site, nothing, and the key with its flags.
 fn site(place: u64, row: &[u8], word: usize, _: u64) -> [u64; 3] {
     let record = Record(row);
     let key = relative(place + 4, record.s32(4).into(), word);
-    [relative(place, record.s32(0).into(), word), 0, key & !(FLAGS as u64 & !TAIL)]
+    [relative(place, record.s32(0).into(), word), 0, key]
 }
 
 fn parse(code: &Code<'_>, place: u64, bytes: &[u8]) -> StaticCall {

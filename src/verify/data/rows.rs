@@ -2,12 +2,13 @@
 //! branches later, and where these go. Each row that memory has is one that the file has.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::heard::{Disagreement, Heard};
 use crate::error::Result;
 use crate::image::Image;
 use crate::memory::Words;
-use crate::sites::{SortedTable, sorted};
+use crate::sites::{INIT, SortedTable, sorted};
 
 /// What a row says: site, target, key.
 type Row = [u64; 3];
@@ -31,14 +32,24 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, slide: u64, heard: &mut He
 fn compare(table: &SortedTable, built: &[u8], held: &[u8], image: &Image, slide: u64, heard: &mut Heard) {
     let word = image.bits().word();
     let (mut left, mut rows, mut initial) = (HashMap::<Row, usize>::new(), 0, 0);
+    let names = |name: &str| [".init", ".exit", ".altinstr"].iter().any(|of| name.starts_with(of));
+    let freed: Vec<Range<u64>> = image
+        .sections()
+        .iter()
+        .filter(|section| names(&section.name))
+        .map(|section| section.address..section.end())
+        .collect();
+    let is_freed = |row: &Row| freed.iter().any(|section| section.contains(&row[0]));
+    // The kernel marks rows of what it frees at boot, and no others: as built the flag has other uses (objtool's, since 5.14).
+    let unmarked = |[site, target, key]: Row| [site, target, key & !INIT];
     for (_, row) in table.rows(built, word, 0) {
-        *left.entry(row).or_default() += 1;
+        *left.entry(unmarked(row)).or_default() += 1;
         rows += 1;
-        let freed = |name: &str| name.starts_with(".init") || name.starts_with(".exit");
-        initial += usize::from(image.section_at(row[0]).is_some_and(|section| freed(&section.name)));
+        initial += usize::from(is_freed(&row));
     }
     let mut other = Vec::new();
     for (place, row) in table.rows(held, word, slide) {
+        let row = if is_freed(&row) { unmarked(row) } else { row };
         match left.get_mut(&row).filter(|count| **count > 0) {
             Some(count) => *count -= 1,
             // jump_label_invalidate_module_init() and its like, up to 4.19: rows of code that was freed name none.
