@@ -265,10 +265,14 @@ class Tables:
         """(address, length, feature, inverted, direct call, replacement's address, its bytes) of each row of
         .altinstructions, in table order."""
 
-    def alternatives_alike(self) -> list[tuple[int, int, bool, bool, bytes, list[tuple[int, int, int]]]]:
+    def alternatives_alike(self) -> list[tuple[int, int, bool, bool, bytes, int, tuple[int, int, int]]]:
         """The rows of .altinstructions that are alike, in the order of their first: (length, feature, inverted, direct
-        call, replacement's bytes, (index, address, replacement's address) of each). Direct calls are alike whatever
-        they call."""
+        call, replacement's bytes, how many there are, (index, address, replacement's address) of the first). Direct
+        calls are alike whatever they call."""
+
+    def alternatives_of(self, number: int) -> list[tuple[int, int, int]]:
+        """The (index, address, replacement's address) of all rows that are alike, by their number in
+        `alternatives_alike`."""
 
     def static_keys(self) -> list[tuple[int, bool, tuple[str, int] | None]]:
         """(address, whether it is built on, symbol it lies in and offset or None) of each static key of jump labels."""

@@ -22,6 +22,8 @@ pub struct Tables {
     pub(super) tables: Arc<sites::Tables>,
     /// The sites of each static key, made when one is asked for.
     sites_of_keys: OnceLock<HashMap<u64, Vec<u64>>>,
+    /// The rows of .altinstructions that are alike, in the order of their first.
+    alike: OnceLock<Vec<Vec<Place>>>,
 }
 
 /// (index, address, length, feature, inverted, direct call, key, target) of a row; what a table has not is None. Of a jump
@@ -31,8 +33,11 @@ type Row = (u32, u64, u16, Option<u16>, Option<bool>, Option<bool>, Option<u64>,
 /// A row of .altinstructions with its replacement, as `Tables::alternatives` gives it.
 type Alternative<'py> = (u64, u8, u16, bool, bool, u64, Bound<'py, PyBytes>);
 
+/// Index of a row of .altinstructions, address of its site and of its replacement.
+type Place = (u32, u64, u64);
+
 /// Rows of .altinstructions that are alike, as `Tables::alternatives_alike` gives them.
-type Alike<'py> = (u8, u16, bool, bool, Bound<'py, PyBytes>, Vec<(u32, u64, u64)>);
+type Alike<'py> = (u8, u16, bool, bool, Bound<'py, PyBytes>, usize, Place);
 
 /// A static key, as `Tables::static_keys` gives it.
 type Key<'a> = (u64, bool, Option<(&'a str, u64)>);
@@ -41,13 +46,42 @@ fn listed(row: sites::Row) -> Row {
     (row.index, row.address, row.len, row.feature, row.inverted, row.direct_call, row.key, row.target)
 }
 
+impl Tables {
+    /// What a row's replacement holds; of a direct call nothing, whatever it calls.
+    fn replacement(&self, row: &sites::Alternative) -> &[u8] {
+        let code = self.image.read(row.replacement, row.replacement_len.into());
+        code.filter(|_| !row.direct_call).unwrap_or_default()
+    }
+
+    fn alike(&self) -> &[Vec<Place>] {
+        self.alike.get_or_init(|| {
+            let mut found: Vec<Vec<Place>> = Vec::new();
+            let mut known = HashMap::new();
+            for (index, row) in (0..).zip(self.tables.alternatives.iter().flat_map(|table| &table.rows)) {
+                let alike = (row.len, row.feature, row.inverted, row.direct_call, self.replacement(row));
+                let number = *known.entry(alike).or_insert(found.len());
+                if number == found.len() {
+                    found.push(Vec::new());
+                }
+                found[number].push((index, row.address, row.replacement));
+            }
+            found
+        })
+    }
+}
+
 #[pymethods]
 impl Tables {
     /// Reads every table of an image.
     #[staticmethod]
     fn read(py: Python<'_>, image: &Image) -> PyResult<Tables> {
         let tables = detached(py, || sites::Tables::read(&image.0))?;
-        Ok(Tables { image: image.0.clone(), tables: Arc::new(tables), sites_of_keys: OnceLock::new() })
+        Ok(Tables {
+            image: image.0.clone(),
+            tables: Arc::new(tables),
+            sites_of_keys: OnceLock::new(),
+            alike: OnceLock::new(),
+        })
     }
 
     /// The rows of a table but .parainstructions, in table order; with `low` and `high` those that touch [low, high).
@@ -71,22 +105,22 @@ impl Tables {
     }
 
     /// The rows of .altinstructions that are alike, in the order of their first: (length, feature, inverted, direct call,
-    /// replacement's bytes, (index, address, replacement's address) of each). Direct calls are alike whatever they call.
+    /// replacement's bytes, how many there are, (index, address, replacement's address) of the first). Direct calls are
+    /// alike whatever they call.
     fn alternatives_alike<'py>(&self, py: Python<'py>) -> Vec<Alike<'py>> {
-        let mut found: Vec<Alike<'py>> = Vec::new();
-        let mut known = HashMap::new();
-        for (index, row) in (0..).zip(self.tables.alternatives.iter().flat_map(|table| &table.rows)) {
-            let code = self.image.read(row.replacement, row.replacement_len.into());
-            let code = code.filter(|_| !row.direct_call).unwrap_or_default();
-            let number =
-                *known.entry((row.len, row.feature, row.inverted, row.direct_call, code)).or_insert(found.len());
-            if number == found.len() {
-                let code = PyBytes::new(py, code);
-                found.push((row.len, row.feature, row.inverted, row.direct_call, code, Vec::new()));
-            }
-            found[number].5.push((index, row.address, row.replacement));
-        }
-        found
+        let rows = self.tables.alternatives.as_ref().map_or(&[][..], |table| &table.rows);
+        let group = |places: &Vec<Place>| {
+            let &first = places.first()?;
+            let row = rows.get(first.0 as usize)?;
+            let code = PyBytes::new(py, self.replacement(row));
+            Some((row.len, row.feature, row.inverted, row.direct_call, code, places.len(), first))
+        };
+        self.alike().iter().filter_map(group).collect()
+    }
+
+    /// The (index, address, replacement's address) of all rows that are alike, by their number in `alternatives_alike`.
+    fn alternatives_of(&self, number: usize) -> &[Place] {
+        self.alike().get(number).map_or(&[], Vec::as_slice)
     }
 
     /// (address, whether it is built on, symbol it lies in and offset or None) of each static key of a jump label.

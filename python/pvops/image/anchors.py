@@ -147,12 +147,12 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
     calls: Counter[int] = Counter()
     # Address and index of a row that matches, the anchor, the number, how many rows are so.
     matches: list[tuple[int, int, int, int, int]] = []
-    for rows in table:
+    for group, rows in enumerate(table):
         if rows.direct_call:
-            calls[rows.number] += len(rows.places)
+            calls[rows.number] += rows.count
             continue
         if _branches(rows):
-            for index, address, replacement in rows.places:
+            for index, address, replacement in _places(kernel, group, rows):
                 if (at := names.anchor(rows, replacement)) is not None:
                     matches.append((address, index, at, rows.number, 1))
             continue
@@ -164,9 +164,9 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
                 for place in anchor.places:
                     functions.setdefault(place, []).append(at)
             else:
-                index, address, _ = rows.places[0]
-                matches.append((address, index, at, rows.number, len(rows.places)))
-        for index, address, _ in rows.places if functions else ():
+                index, address, _ = rows.first
+                matches.append((address, index, at, rows.number, rows.count))
+        for index, address, _ in _places(kernel, group, rows) if functions else ():
             for at in functions.get(names.function(address) or "", ()):
                 matches.append((address, index, at, rows.number, 1))
     found: dict[str, tuple[Counter[int], str]] = {}
@@ -180,6 +180,11 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
         for feature, (numbers, what) in found.items()
         if len(numbers) == 1
     }
+
+
+def _places(kernel: KernelView, group: int, rows: Alike) -> list[tuple[int, int, int]]:
+    """Index, address of the site and of the replacement of each row."""
+    return [rows.first] if rows.count == 1 else kernel.tables.alternatives_of(group)
 
 
 class _Names:

@@ -40,7 +40,8 @@ class Alike(NamedTuple):
         inverted: they ask for the feature's absence.
         direct_call: they are direct calls of what the sites' indirect calls would call.
         code: the bytes of the replacement; none of a direct call.
-        places: index, address of the site and of the replacement of each row, in order.
+        count: how many there are; `pvops._core.Tables.alternatives_of` has all.
+        first: index, address of the site and of the replacement of the first.
     """
 
     length: int
@@ -48,12 +49,8 @@ class Alike(NamedTuple):
     inverted: bool
     direct_call: bool
     code: bytes
-    places: list[tuple[int, int, int]]
-
-    def row(self, place: tuple[int, int, int]) -> Row:
-        """The row at one of the places."""
-        _, address, replacement = place
-        return Row(address, self.length, self.number, self.inverted, self.direct_call, replacement, self.code)
+    count: int
+    first: tuple[int, int, int]
 
 
 def alike(kernel: KernelView) -> list[Alike]:
