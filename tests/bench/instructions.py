@@ -31,6 +31,9 @@ JOBS: Mapping[str, str] = {
     "plan what touches a function, and what may be otherwise": (
         "kernel.plan('kvm', places=kernel.places('made_7')).undetermined_bytes"
     ),
+    "plan what touches a function where ITS is": (
+        "kernel.plan('native', machine='intel-icelake-server', places=kernel.places('made_7'))"
+    ),
     "judge memory": "kernel.verify(changed)",
     "judge the same memory again": "kernel.verify(text)",
 }
