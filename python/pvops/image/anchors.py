@@ -149,7 +149,7 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
     matches: list[tuple[int, int, int, int, int]] = []
     for group, rows in enumerate(table):
         if rows.direct_call:
-            calls[rows.number] += rows.count
+            calls[rows.number] += rows.how_many
             continue
         if _branches(rows):
             for index, address, replacement in _places(kernel, group, rows):
@@ -165,7 +165,7 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
                     functions.setdefault(place, []).append(at)
             else:
                 index, address, _ = rows.first
-                matches.append((address, index, at, rows.number, rows.count))
+                matches.append((address, index, at, rows.number, rows.how_many))
         for index, address, _ in _places(kernel, group, rows) if functions else ():
             for at in functions.get(names.function(address) or "", ()):
                 matches.append((address, index, at, rows.number, 1))
@@ -184,7 +184,7 @@ def seen(kernel: KernelView, table: Sequence[Alike]) -> dict[str, Anchored]:
 
 def _places(kernel: KernelView, group: int, rows: Alike) -> list[tuple[int, int, int]]:
     """Index, address of the site and of the replacement of each row."""
-    return [rows.first] if rows.count == 1 else kernel.tables.alternatives_of(group)
+    return [rows.first] if rows.how_many == 1 else kernel.tables.alternatives_of(group)
 
 
 class _Names:

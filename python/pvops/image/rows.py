@@ -40,7 +40,7 @@ class Alike(NamedTuple):
         inverted: they ask for the feature's absence.
         direct_call: they are direct calls of what the sites' indirect calls would call.
         code: the bytes of the replacement; none of a direct call.
-        count: how many there are; `pvops._core.Tables.alternatives_of` has all.
+        how_many: how many there are; `pvops._core.Tables.alternatives_of` has all.
         first: index, address of the site and of the replacement of the first.
     """
 
@@ -49,7 +49,7 @@ class Alike(NamedTuple):
     inverted: bool
     direct_call: bool
     code: bytes
-    count: int
+    how_many: int
     first: tuple[int, int, int]
 
 
