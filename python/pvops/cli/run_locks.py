@@ -54,8 +54,8 @@ def _job(args: argparse.Namespace) -> LockJob:
         raise RunError(f"--bits {args.bits}: 32 or 64")
     if args.user and args.bits == 32:
         raise RunError("--user: system calls by `syscall` are of x86-64, not --bits 32")
-    if args.schedules is not None and args.schedules < 1:
-        raise RunError(f"--schedules {args.schedules}: at least one")
+    if args.schedules is not None and not 1 <= args.schedules < 1 << 31:
+        raise RunError(f"--schedules {args.schedules}: at least one, and fewer than 2,147,483,648")
     if args.era or args.without or args.length or args.image or args.nops or args.lazy is not None:
         raise RunError(
             "--era, --without, --length, --image, --nops and lazy mode are for guests on one CPU, not with --vcpus"
