@@ -91,6 +91,14 @@ def test_without_names_the_sites_tell_exec_shield(era: str, bits: int) -> None:
     assert [kernel.ops.names[place] for place in places] == [declared[place] for place in places]
 
 
+def test_what_nothing_names_is_refused_in_a_true_sentence() -> None:
+    """Functions of a sample return at once on i386; a type that no site has, of pv_init_ops, has no slot to read."""
+    kernel = without_symbols(sample.build("2.6.38", 32).elf)
+    assert kernel.ops.names[0] == "type 0"
+    with pytest.raises(OpsError, match=r"no known era's table fits the ops of 2\.6\.38"):
+        kernel.plan()
+
+
 def test_xen_of_a_patched_kernel_that_does_not_know_the_op_leaves_it_null() -> None:
     kernel = patched("2.6.38", 32, "EXEC_SHIELD", without="xen_load_user_cs_desc")
     assert kernel.plan("xen").slots[LIMIT].symbol is None

@@ -54,6 +54,11 @@ def test_structures_are_runs_of_types() -> None:
         ("e8 01 00 00 00 c3 c3", "nop"),  # traced: what it calls returns at once
         ("e8 04 00 00 00 48 89 f8 c3 c3", "ident64"),
         ("e8 01 00 00 00 c3 90", None),
+        ("55 48 89 e5 e8 02 00 00 00 5d c3 c3", "nop"),  # mcount is called behind the frame
+        ("55 48 89 e5 e8 05 00 00 00 48 89 f8 5d c3 c3", "ident64"),
+        ("55 48 89 e5 0f 1f 44 00 00 5d c3", "nop"),
+        ("55 48 89 e5 e8 02 00 00 00 5d c3 90", None),
+        ("55 48 89 e5", None),
     ],
 )
 def test_what_a_function_does(code: str, does: str | None) -> None:

@@ -36,6 +36,7 @@ NAMED = {
     "_paravirt_ident_64": "ident64",
 }
 _RETURNS = (b"\xc3", b"\xe9")
+_FRAMES = (b"\x55\x48\x89\xe5", b"\x55\x89\xe5")
 _ENDBR = b"\xf3\x0f\x1e"
 #: What PV_CALLEE_SAVE_REGS_THUNK() begins with: a frame, and pushes of the registers that the function may change.
 _SAVES = rb"(?:\xf3\x0f\x1e[\xfa\xfb])?(?:\x48?\x89\xe5|\x41?[\x50-\x57])*\xe8(....)"
@@ -74,17 +75,20 @@ def _called(view: KernelView, end: int, displacement: bytes) -> int:
 
 
 def _untraced(view: KernelView, address: int) -> bytes:
-    """The first bytes of a function, behind its endbr and behind a call of ``__fentry__``, which returns at once."""
+    """The first bytes of a function, behind its endbr, and without a call of its tracer, which returns at once."""
     held = _read(view, address, 24)
     if held[:3] == _ENDBR:
         address, held = address + 4, held[4:]
-    if held.startswith(b"\x0f\x1f\x44\x00\x00"):
-        return held[5:]
-    if held[:1] != b"\xe8" or len(held) < 5:
+    # ``mcount`` is called behind the frame's ``push; mov``, ``__fentry__`` before.
+    at = next((len(frame) for frame in _FRAMES if held.startswith(frame)), 0)
+    frame, call, rest = held[:at], held[at : at + 5], held[at + 5 :]
+    if call == b"\x0f\x1f\x44\x00\x00":
+        return frame + rest
+    if call[:1] != b"\xe8" or len(call) < 5:
         return held
-    tracer = _read(view, _called(view, address + 5, held[1:5]), 8)
+    tracer = _read(view, _called(view, address + at + 5, call[1:]), 8)
     tracer = tracer[4:] if tracer[:3] == _ENDBR else tracer
-    return held[5:] if tracer.startswith(_RETURNS) else held
+    return frame + rest if tracer.startswith(_RETURNS) else held
 
 
 def _own(view: KernelView, address: int) -> bytes:

@@ -297,6 +297,8 @@ class KernelOps:
 
     def _held(self, index: int) -> SlotContent:
         place = self.slot(index)
+        if not place and not self._by_era and self._called:
+            return SlotContent(0, None)  # a type that no site has
         if not place and self._by_era:
             # A structure that nothing calls and the image does not name: it holds what the era's holds.
             era, config, _ = self._by_era
