@@ -177,12 +177,14 @@ impl Verifier {
     ) -> PyResult<Report> {
         let given: Vec<Arc<image::Image>> = modules.iter().map(|module| Arc::clone(&module.0)).collect();
         let judged = |memory: &Dump, found: &memory::Location, image: &image::Image| {
+            let held = self.held(found.slide)?;
+            let verifier = held.borrow_dependent();
             let mut text = core::text(memory, found, image)?;
             let pokes = memory::pokes(memory, found, image)?;
             let poked = if pokes.is_empty() {
                 Vec::new()
             } else {
-                text.finish(image, &pokes, &memory::registered(memory, found, image)?.made(found.slide))?
+                verifier.finish(&mut text, &pokes, &memory::registered(memory, found, image)?.made(found.slide))
             };
             let list = core::Modules::read(memory, found, image);
             let linked = match &list {
@@ -190,8 +192,6 @@ impl Verifier {
                 Err(error) if !given.is_empty() => return Err(error.clone()),
                 Err(_) => Vec::new(),
             };
-            let held = self.held(found.slide)?;
-            let verifier = held.borrow_dependent();
             let view = core::View::new(verifier.text(), &text.bytes, &text.unread)?;
             let report = match jobs {
                 Some(jobs) => verifier.verify_on(&view, &known.0, jobs),
