@@ -27,9 +27,15 @@ from pvops.machine.machine import Machine
         ({"spectre_v2": "Mitigation: Retpolines"}, {"cmdline": "spectre_v2=off"}, "spectre_v2=off"),
         ({"spectre_v2": "Mitigation: Retpolines"}, {"cmdline": "spectre_v2=on"}, None),
         ({"spectre_v2": "Vulnerable"}, {"cmdline": "nospectre_v2"}, None),
-        ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu smap"}, "have no pti"),
-        ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu pti"}, None),
-        ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu kaiser"}, None),
+        (
+            {"retbleed": "Mitigation: Enhanced IBRS", "spectre_v2": "Vulnerable: eIBRS with unprivileged eBPF"},
+            {},
+            None,
+        ),
+        ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu smap", "kernel": "Linux version 6.1.0"}, "have no pti"),
+        ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu pti", "kernel": "Linux version 6.1.0"}, None),
+        ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu kaiser", "kernel": "Linux version 4.9.115"}, None),
+        ({"meltdown": "Mitigation: PTI"}, {"flags": "fpu"}, None),
         ({"meltdown": "Mitigation: PTI"}, {}, None),
     ],
 )

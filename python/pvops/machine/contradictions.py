@@ -11,13 +11,19 @@ if TYPE_CHECKING:
     from pvops.machine.machine import Machine
 
 _V2, _RETBLEED = "spectre_v2", "retbleed"
-#: What retbleed's mitigation takes of spectre_v2's: how each text begins.
+#: What retbleed's mitigation takes of spectre_v2's: how each text begins. Where users may load BPF programs, text and
+#: mitigation differ (``spectre_v2_show_state()``).
 _TAKES = (
     ("Mitigation: Stuffing", ("Mitigation: Retpolines",)),
     ("Mitigation: IBRS", ("Mitigation: IBRS",)),
-    ("Mitigation: Enhanced IBRS", ("Mitigation: Enhanced / Automatic IBRS", "Mitigation: Enhanced IBRS")),
+    (
+        "Mitigation: Enhanced IBRS",
+        ("Mitigation: Enhanced / Automatic IBRS", "Mitigation: Enhanced IBRS", "Vulnerable: eIBRS"),
+    ),
 )
 _OFF = ("nospectre_v2", "spectre_v2=off")
+#: Stable releases before print another flag (``kaiser``), distributions' none.
+_PRINTS_PTI = (4, 15)
 
 
 def contradiction(machine: Machine) -> str | None:
@@ -34,7 +40,7 @@ def contradiction(machine: Machine) -> str | None:
             if machine.option(name) == value if value else machine.has_option(name):
                 return f'{word} is on the command line, and vulnerabilities/{_V2} says "{v2}"'
     meltdown = texts.get("meltdown", "").strip()
-    isolated = {"pti", "kaiser"}  # KAISER in stable 4.4 and 4.9
-    if meltdown.startswith("Mitigation: PTI") and machine.flags is not None and isolated.isdisjoint(machine.flags):
+    prints = machine.release is not None and machine.release >= _PRINTS_PTI
+    if prints and meltdown.startswith("Mitigation: PTI") and machine.flags is not None and "pti" not in machine.flags:
         return 'vulnerabilities/meltdown says "Mitigation: PTI", and the CPU\'s flags have no pti'
     return None
