@@ -166,6 +166,10 @@ def test_without_symbols_a_parameter_says_that_the_filter_is_built_in() -> None:
         ("6.1.9", "Linux version 6.1.9 (me@here) #2 SMP Debian 12", (6, 1, 9)),
         ("3.2", "Linux version 3.2 (me@here) #1 SMP Debian 3.16.7-1", (3, 2)),
         ("3.2.0", "Linux version 3.2.0 (a Debian 3.2.99 b) #1", (3, 2, 0)),
+        ("2.6.41.4-1.fc15.i686", "Linux version 2.6.41.4-1.fc15.i686 (mockbuild@x) #1 SMP", (3, 1, 4)),
+        ("2.6.40", None, (3, 0)),
+        ("2.6.39.4", None, (2, 6, 39)),
+        ("2.6.60.1", None, (4, 0, 1)),
         (None, None, None),
     ],
 )
@@ -173,3 +177,13 @@ def test_debian_s_banner_says_which_sources_it_is_built_from(
     release: str | None, banner: str | None, version: tuple[int, ...] | None
 ) -> None:
     assert of_sources(release, banner) == version
+
+
+@pytest.mark.parametrize(
+    ("functions", "era", "passes"), [(("arch_init_ideal_nops",), "3.0", "3.0"), ((), "2.6.38", "2.6.37")]
+)
+def test_oracle_s_2_6_39_has_the_sources_of_3_0(functions: tuple[str, ...], era: str, passes: str) -> None:
+    image = sample.build("2.6.38", 64, functions=functions).elf.replace(b"2.6.38-pvops-sample", b"2.6.39-400.el6uek.x")
+    kernel = pvops.open(image)
+    assert kernel.release == "2.6.39-400.el6uek.x"
+    assert (kernel.rules.era, kernel.rules.passes) == (era, passes)

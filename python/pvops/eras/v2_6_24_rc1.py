@@ -370,6 +370,7 @@ SINCE_2007 = {
     ".parainstructions": True,
     "native_queued_spin_lock_slowpath": False,
     "native_steal_clock": False,
+    "arch_init_ideal_nops": False,
 }
 
 ERA = Era(

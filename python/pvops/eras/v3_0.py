@@ -2,6 +2,7 @@
 
 A ``break`` is missing between the vendors; d6250a3f12ed (3.6, and the stable releases of 15 August 2012) puts it there.
 On i386 nothing refers to P6 nops then, and gcc leaves their table out: an image without it has no break.
+Oracle's 2.6.39-uek is 3.0 too: ``arch_init_ideal_nops()`` (dc326fca2b64) tells.
 Sources: 3.2.7 arch/x86/kernel/alternative.c; 3.10.4 arch/x86/include/asm/paravirt_types.h has lazy_mode.flush.
 """
 
@@ -46,7 +47,7 @@ LAZY_FLUSH = Option(
     patch=True,
 )
 
-ERA = v2_6_38.ERA.then("3.0", "3.2.7: arch/x86/kernel/alternative.c")._replace(
+ERA = v2_6_38.ERA.then("3.0", "3.2.7: arch/x86/kernel/alternative.c", began=("arch_init_ideal_nops",))._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     configs=(*v2_6_38.ERA.configs, LAZY_FLUSH),
     native=native,

@@ -68,7 +68,7 @@ ERA = v5_12.ERA.then(
     "5.13",
     "5.14.2: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.c, alternative.c",
     began=("paravirt_patch",),
-    ended=("native_patch",),
+    ended=("native_patch", "arch_init_ideal_nops"),
 )._replace(
     arrays=v4_20.array(STRUCTS),
     native=native,
