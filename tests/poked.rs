@@ -140,6 +140,6 @@ fn what_could_not_be_read_or_lies_elsewhere_is_left() {
     let new = jmp(here, here + LABEL).to_vec();
     for address in [here, 0, TEXT - 1, TEXT + 0x10_0000, u64::MAX] {
         let poke = Poke { address, bytes: new.clone(), old: 0x0f };
-        assert_eq!(verifier.finish(&mut text, &[poke], &[]), [], "{address:#x}");
+        assert!(verifier.finish(&mut text, &[poke], &[]).is_empty(), "{address:#x}");
     }
 }
