@@ -118,15 +118,16 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
 
     # Thousands since 6.12 are hooks', of which one list tells all.
     hooked: Collection[int] = hooks.all_keys if hooks is not None else ()
+    told = {*messages, *events.keys}
     changed = {}
     for address, initial, place in keys.values():
-        if address in hooked and hooks is not None:
-            differs = (address in hooks.keys) != initial
-        elif uses.place_in_data(place) is None or _is_ruled(place) or address in messages or address in events.keys:
-            differs = True
+        if address in hooked and hooks is not None and address not in told:
+            enabled = address in hooks.keys
+        elif address in told or uses.place_in_data(place) is None or _is_ruled(place):
+            enabled = state(address).enabled
         else:
             continue
-        if differs and (enabled := state(address).enabled) != initial:
+        if enabled != initial:
             changed[address] = enabled
     return States(keys, state, changed)
 
@@ -223,8 +224,15 @@ def predict_calls(words: FeatureWords, kernel: KernelImage) -> States[CallState,
         return _call(kernel, key, call, target, hooks)
 
     hooked = hooks.calls if hooks is not None else {}
-    ruled = {key for key, call in names.items() if key in hooked or call.name in known or key in by_code}
-    changed = {key: now.function for key in sorted(ruled) if (now := state(key)).function != now.initial or now.early}
+    changed = {}
+    for key, call in names.items():
+        if key in hooked:
+            if hooked[key] != call.built:
+                changed[key] = hooked[key]
+        elif call.name in known or key in by_code:
+            now = state(key)
+            if now.function != now.initial or now.early:
+                changed[key] = now.function
     return States(names, state, changed)
 
 
