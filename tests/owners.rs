@@ -5,8 +5,8 @@ mod elfwriter;
 mod verify_support;
 
 use pvops::insn::{self, INT3};
-use pvops::verify::{Known, Owner, Report};
-use verify_support::{Made, OUTSIDE, STARTS, TEXT, at, made};
+use pvops::verify::{Known, Owner, Report, View};
+use verify_support::{Made, OUTSIDE, STARTS, TEXT, at, made, put};
 
 const ERA: &str = "6.1";
 
@@ -231,6 +231,21 @@ fn a_static_call_is_a_module_s_where_all_sites_and_the_trampoline_go_there() {
         assert_eq!(report.unexplained.len(), 1);
         assert_eq!(report.unexplained[0].owned, None);
     }
+}
+
+#[test]
+fn a_site_that_could_not_be_read_does_not_disagree() {
+    let made = made();
+    let (site, trampoline) = (at("calling"), at("__SCT__hook"));
+    let mut memory = made.booted("6.1");
+    put(&mut memory, trampoline, &insn::jmp(trampoline, OUTSIDE));
+    put(&mut memory, site, &[0; 5]);
+    let lost = [site..site + 5];
+    let verifier = made.verifier("6.1", verify_support::info()).unwrap();
+    let view = View::new(verifier.text(), &memory, &lost).unwrap();
+    let report = verifier.verify(&view, &Known::default());
+    let owners: Vec<_> = report.unexplained.iter().map(|run| run.owned.as_ref().unwrap().owners.clone()).collect();
+    assert_eq!(owners, [[Owner::Modules]]);
 }
 
 #[test]

@@ -24,6 +24,9 @@ const OTHER: u64 = 0x1030;
 /// Taken too, and of another type.
 const MISFIT: u64 = 0x1040;
 const SETS: [u64; 2] = [0x1200, 0x1280];
+/// A trampoline that stands for its key, and the code that updates its call.
+const TRAMPOLINE: u64 = 0x1060;
+const SETS_TRAMPOLINE: u64 = 0x1300;
 /// A pointer to a function, and the keys of the two calls.
 const DATA: u64 = 0x5_0000;
 const POINTER: u64 = DATA + 0x10;
@@ -49,10 +52,18 @@ fn image(with_btf: bool) -> Image {
     // mov $chosen,%rdx; mov $key,%rdi; call, and mov %rsi,%rdx; mov $key,%rdi; jmp.
     let first = [b"\x48\xc7\xc2", &low(CHOSEN)[..], b"\x48\xc7\xc7", &low(KEYS[0]), b"\xe8\0\0\0\0\xc3"].concat();
     let second = [b"\x48\x89\xf2\x48\xc7\xc7", &low(KEYS[1])[..], b"\xe9\0\0\0\0\xcc"].concat();
+    // The same with the trampoline as a constant: mov $chosen,%rdx; mov $trampoline,%rsi; call.
+    let third = [b"\x48\xc7\xc2", &low(CHOSEN)[..], b"\x48\xc7\xc6", &low(TRAMPOLINE), b"\xe8\0\0\0\0\xc3"].concat();
+    linked[SETS_TRAMPOLINE as usize..][..third.len()].copy_from_slice(&third);
+    let jump = (BUILT as u32).wrapping_sub(TRAMPOLINE as u32 + 5);
+    linked[TRAMPOLINE as usize..][..5].copy_from_slice(&[&[0xe9][..], &jump.to_le_bytes()].concat());
     linked[SETS[0] as usize..][..first.len()].copy_from_slice(&first);
     linked[SETS[1] as usize..][..second.len()].copy_from_slice(&second);
     // The last list is of fields of 32 bits, by address.
-    lists.extend([SETS[0] + 3, SETS[0] + 10, SETS[1] + 6].map(|at| (TEXT + at) as u32));
+    lists.extend(
+        [SETS[0] + 3, SETS[0] + 10, SETS[1] + 6, SETS_TRAMPOLINE + 3, SETS_TRAMPOLINE + 10]
+            .map(|at| (TEXT + at) as u32),
+    );
     let last = lists.iter().rposition(|&word| word == 0).unwrap() + 1;
     lists[last..].sort_unstable();
     // The first list, between two zeros, is of fields of 64 bits.
@@ -77,11 +88,18 @@ fn image(with_btf: bool) -> Image {
         ("taken", TAKEN),
         ("other", OTHER),
         ("misfit", MISFIT),
-        ("behind", 0x1050),
+        ("__SCT__call", TRAMPOLINE),
+        ("behind", 0x1070),
     ] {
         writer = writer.symbol(name, TEXT + at, 0, 'T');
     }
-    for (name, at) in [("sets", SETS[0]), ("sets_given", SETS[1]), ("after", 0x12c0)] {
+    for (name, at) in [
+        ("sets", SETS[0]),
+        ("sets_given", SETS[1]),
+        ("after", 0x12c0),
+        ("sets_third", SETS_TRAMPOLINE),
+        ("after_that", 0x1340),
+    ] {
         writer = writer.symbol(name, TEXT + at, 0, 'T');
     }
     Image::from_bytes("vmlinux", writer.trailer(&trailer).build()).unwrap()
@@ -93,20 +111,26 @@ fn named(call: usize, goes: u64) -> bool {
 }
 
 fn named_with(with_btf: bool, call: usize, goes: u64) -> bool {
+    let named = named_at(with_btf, TEXT + KEYS[call], goes, &[(KEYS[call], goes), (KEYS[1 - call], BUILT)]);
+    assert!(named.iter().all(|&what| what == "updated_call"));
+    !named.is_empty()
+}
+
+/// What is named of a call whose text goes there, in memory with these pointers.
+fn named_at(with_btf: bool, call: u64, goes: u64, pointers: &[(u64, u64)]) -> Vec<&'static str> {
     let (made, image) = (made(), image(with_btf));
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
-    let about = Unknown::Call(TEXT + KEYS[call]);
+    let about = Unknown::Call(call);
     report.votes = vec![Vote { about, value: TEXT + goes, votes: 2, against: 0, known: false }];
     let mut memory = Recipe::new(Bits::B64).memory(PHYSICAL, SLIDE);
-    for (at, target) in [(POINTER, TAKEN), (ANOTHER, MISFIT), (KEYS[call], goes), (KEYS[1 - call], BUILT)] {
+    let taken = [(POINTER, TAKEN), (ANOTHER, MISFIT)];
+    for &(at, target) in taken.iter().chain(pointers) {
         memory[(PHYSICAL + at) as usize..][..8].copy_from_slice(&(TEXT + SLIDE + target).to_le_bytes());
     }
     let memory = Memory::from_bytes("dump", memory).unwrap();
     let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
     let heard = hear(&report, &[], &Slots::default(), (&memory, &found, &image), Ok(&[])).unwrap();
-    let named = heard.disagreements.iter().any(|named| named.address == TEXT + KEYS[call]);
-    assert_eq!(named, heard.disagreements.iter().any(|named| named.what == "updated_call"));
-    named
+    heard.disagreements.iter().filter(|named| named.address == call).map(|named| named.what).collect()
 }
 
 #[test]
@@ -125,4 +149,11 @@ fn a_call_that_is_given_its_function_goes_where_the_kernel_has_the_address_of_on
 fn a_call_goes_to_functions_of_the_type_of_that_which_it_was_built_with() {
     assert!(!named_with(false, 1, MISFIT), "nothing says of which type they are");
     assert!(named(1, MISFIT));
+}
+
+#[test]
+fn a_trampoline_stands_for_its_key_where_data_have_no_names() {
+    let named = |goes| named_at(false, TEXT + TRAMPOLINE, goes, &[(KEYS[0], BUILT), (KEYS[1], BUILT)]);
+    assert!(named(BUILT).is_empty() && named(CHOSEN).is_empty());
+    assert_eq!((named(TAKEN), named(OTHER)), (vec!["updated_call"], vec!["updated_call"]));
 }

@@ -316,7 +316,7 @@ fn unexplained_runs(
         (None, None) => at - before <= JOINED,
         _ => false,
     };
-    let writers = Writers::new(map, state, expected, memory);
+    let writers = Writers::new(map, state, expected, view);
     let mut named = 0;
     let mut unexplained = Vec::new();
     for Run { range: run, owned } in runs(view, start, expected, &writers, joined) {

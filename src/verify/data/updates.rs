@@ -32,7 +32,7 @@ use crate::error::Result;
 use crate::image::btf::functions::Prototypes;
 use crate::image::kallsyms::Symbols;
 use crate::image::{Bits, Image, Relocation};
-use crate::insn::{Effect, Registers};
+use crate::insn::{CALL_LEN, Effect, JMP, Registers};
 use crate::memory::Words;
 use crate::numbers::{i32_at, unsigned};
 
@@ -51,10 +51,11 @@ pub(super) fn judge(said: &Said<'_>, words: &Words<'_>, image: &Image, heard: &m
     let (Some(symbols), Some(_)) = (image.symbols()?, image.relocations()?) else { return Ok(()) };
     let nothing = symbols.address_of("__static_call_return0");
     let named: HashSet<u64> = heard.disagreements.iter().map(|named| named.address).collect();
+    // Where kallsyms lists no data a trampoline stands for its key: it jumps there, or returns.
+    let first = |key: u64| if is_code(image, key) { jump(image, key) } else { words.built(key) };
     let updated = |&(key, goes): &(u64, u64)| {
-        let as_built = goes == 0 || Some(goes) == nothing || words.built(key) == Some(goes);
-        // Where kallsyms lists no data a trampoline stands for its key.
-        !as_built && !named.contains(&key) && is_code(image, goes) && !is_code(image, key)
+        let as_built = goes == 0 || Some(goes) == nothing || first(key) == Some(goes);
+        !as_built && !named.contains(&key) && is_code(image, goes)
     };
     let calls: Vec<(u64, u64)> = said.calls().filter(updated).collect();
     if calls.is_empty() {
@@ -62,7 +63,7 @@ pub(super) fn judge(said: &Said<'_>, words: &Words<'_>, image: &Image, heard: &m
     }
     let code = Code::new(image, symbols, &calls)?;
     let name = |address: u64| symbols.at(address).filter(|&(_, behind)| behind == 0).map(|(name, _)| name);
-    let built = |key: u64| words.built(key).filter(|&built| built != 0 && Some(built) != nothing).and_then(name);
+    let built = |key: u64| first(key).filter(|&built| built != 0 && Some(built) != nothing).and_then(name);
     let names: HashSet<&str> = calls.iter().flat_map(|&(key, goes)| [built(key), name(goes)]).flatten().collect();
     let btf = image.btf()?;
     let types = btf.as_ref().map(|btf| Prototypes::of(btf, &names));
@@ -81,10 +82,18 @@ pub(super) fn judge(said: &Said<'_>, words: &Words<'_>, image: &Image, heard: &m
         what: "updated_call",
         address: key,
         which: key,
-        expected: words.built(key).unwrap_or(0),
+        expected: first(key).unwrap_or(0),
         found: goes,
     }));
     Ok(())
+}
+
+/// Where a trampoline jumps as built; nothing, where it returns.
+fn jump(image: &Image, trampoline: u64) -> Option<u64> {
+    let code = image.read(trampoline, CALL_LEN)?;
+    let distance = i32_at(code, 1).filter(|_| code[0] == JMP)?;
+    let behind = trampoline.wrapping_add(CALL_LEN as u64);
+    Some(behind.wrapping_add(i64::from(distance) as u64) & image.bits().max_address())
 }
 
 /// What the code of an image has as constants.

@@ -50,7 +50,8 @@ pub(super) fn hear(
                 voted.push(slot);
                 hearing.pointer(2, slot, vote.value)?;
             }
-            Unknown::Returns => hearing.thunk(vote.value)?,
+            // Where no return could be read the text says nothing.
+            Unknown::Returns if vote.votes > 0 || vote.known => hearing.thunk(vote.value)?,
             Unknown::Feature(number) => {
                 if let Some((address, words)) = capabilities
                     && u64::from(number) < words * 32

@@ -27,6 +27,7 @@ use std::ops::Range;
 use self::decoded::Decoded;
 use super::site_map::{Cluster, SiteMap};
 use super::state::{State, Target};
+use super::view::View;
 use super::visit::Kind;
 use crate::image::Bits;
 use crate::insn::{self, CALL, CALL_LEN, JMP};
@@ -82,6 +83,8 @@ pub(super) struct Writers<'w, 'a> {
     /// What `.text` should hold, and what it holds.
     expected: &'w [u8],
     found: &'w [u8],
+    /// Where of it could not be read.
+    unread: &'w [Range<u64>],
     /// Whether all sites of a static call go to one place outside: by key and target.
     agreed: RefCell<HashMap<(u16, u64), bool>>,
     /// The function that was looked at last.
@@ -89,8 +92,9 @@ pub(super) struct Writers<'w, 'a> {
 }
 
 impl<'w, 'a> Writers<'w, 'a> {
-    pub fn new(map: &'w SiteMap<'a>, state: &'w State, expected: &'w [u8], found: &'w [u8]) -> Writers<'w, 'a> {
-        Writers { map, state, expected, found, agreed: RefCell::default(), decoded: RefCell::default() }
+    pub fn new(map: &'w SiteMap<'a>, state: &'w State, expected: &'w [u8], view: &View<'w>) -> Writers<'w, 'a> {
+        let (found, unread) = (view.all(), view.unread());
+        Writers { map, state, expected, found, unread, agreed: RefCell::default(), decoded: RefCell::default() }
     }
 
     /// What a wrong byte is part of.
@@ -212,7 +216,7 @@ impl<'w, 'a> Writers<'w, 'a> {
         Some(Owned { call: Some(call), ..owned })
     }
 
-    /// Whether every site of a static call in `.text` is what a call of this function makes it.
+    /// Whether every site of a static call in `.text`, as far as it could be read, is what a call of this function makes it.
     fn all_go_to(&self, key: u16, target: u64) -> bool {
         let mut state = self.state.clone();
         state.calls[usize::from(key)] = Target::Updated(target);
@@ -224,7 +228,11 @@ impl<'w, 'a> Writers<'w, 'a> {
             })
         };
         let clusters = self.map.group(Pass::StaticCalls).chain(self.map.group(Pass::Trampolines));
-        clusters.filter(of_key).all(|cluster| {
+        let lost = |cluster: &Cluster| {
+            let after = self.unread.partition_point(|gap| gap.end <= cluster.start);
+            self.unread.get(after).is_some_and(|gap| gap.start < cluster.end())
+        };
+        clusters.filter(of_key).filter(|cluster| !lost(cluster)).all(|cluster| {
             self.map.form(cluster, &state, &mut form);
             let at = self.offset(cluster.start);
             at.and_then(|at| self.found.get(at..at + form.len())) == Some(&form[..])
