@@ -1,4 +1,4 @@
-"""A banner that the image contradicts, and one of no release that is known, are said by every command."""
+"""A banner that the image contradicts, and one newer than all that is known, are said by every command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ def image(tmp_path: Path, release: str) -> str:
     [
         ("9.1.0-", "9.1.0-xxxxxxxxxxxx, but the image has .parainstructions; rules and names of "),
         ("3.9.1-", "3.9.1-xxxxxxxxxxxx, but the image has "),
-        ("2.4.20-", "2.4.20-xxxxxxxxxxx is not known, known are 2.6.20 to 7.3; rules and names of "),
     ],
 )
 @pytest.mark.parametrize("command", [["sites"], ["explain", "sample_idle"]])
@@ -39,6 +38,15 @@ def test_it_is_said(
     told = capsys.readouterr().err
     assert f"{path}: release {said}" in told
     assert " are taken" in told
+
+
+def test_a_release_before_all_known_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = image(tmp_path, "2.4.20-")
+    assert main(["sites", path]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"pvops: {path}: ")
+    assert "2.4.20" in line
+    assert "2.6.20" in line
 
 
 def test_trouble_has_one_line_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
