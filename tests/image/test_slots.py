@@ -6,7 +6,9 @@ import struct
 
 import pytest
 
+import pvops
 from image import small
+from pvops import sample
 from pvops.assembler.elf import ALLOC, ElfSection
 from pvops.image import functions, slots
 
@@ -59,6 +61,10 @@ def test_structures_are_runs_of_types() -> None:
         ("55 48 89 e5 0f 1f 44 00 00 5d c3", "nop"),
         ("55 48 89 e5 e8 02 00 00 00 5d c3 90", None),
         ("55 48 89 e5", None),
+        ("55 48 89 e5 c9 c3", "nop"),  # gcc 4.4
+        ("55 48 89 e5 e8 02 00 00 00 c9 c3 c3", "nop"),
+        ("55 48 89 e5 c9 48 89 f8 c3", "ident64"),
+        ("55 48 89 e5 c9 89 f8 c3", "ident32"),
     ],
 )
 def test_what_a_function_does(code: str, does: str | None) -> None:
@@ -90,11 +96,28 @@ def test_a_jump_is_a_return_where_returns_have_rows(code: str, does: str) -> Non
         ("9c 58 e9 00 00 00 00", "9c 58", True),
         ("fa fb c3", "fa", False),
         ("fb c3", "fa", False),
+        ("55 48 89 e5 fa c9 c3", "fa", True),
     ],
 )
 def test_what_a_function_begins_with(held: str, code: str, begins: bool) -> None:
     kernel = small.kernel(bytes.fromhex(held) + b"\xcc" * 48)
     assert functions.begins_with(kernel, small.TEXT, bytes.fromhex(code)) == begins
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "does", "begins"),
+    [
+        ("_paravirt_nop", "55 89 e5 c9", "nop", False),
+        ("_paravirt_ident_64", "55 89 e5 57 5f 5d", "nop", False),
+        ("native_read_tsc", "55 89 e5 57 0f 31 5f 5d", None, True),
+        ("native_read_tsc", "55 89 e5 57 0f 31 90 5d", None, False),
+    ],
+)
+def test_frames_of_i386(name: str, code: str, does: str | None, begins: bool) -> None:
+    kernel = pvops.open(sample.build("3.1", 32, bodies={name: bytes.fromhex(code)}).elf)
+    address = kernel.address_of(name) or 0
+    assert functions.does(kernel, address) == does
+    assert functions.begins_with(kernel, address, b"\x0f\x31") == begins
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,12 @@ _FRAMED = {
     b"\x55\x48\x89\xe5\x89\xf8\x5d\xc3": "ident32",
     b"\x55\x48\x89\xf8\x48\x89\xe5\x5d\xc3": "ident64",
     b"\x55\x48\x89\xe5\x48\x89\xf8\x5d\xc3": "ident64",
+    # gcc 4.4 ends a frame by ``leave``, before the move; gcc 4.6 saves %edi, which half of the argument goes through.
+    b"\x55\x48\x89\xe5\xc9\xc3": "nop",
+    b"\x55\x89\xe5\xc9\xc3": "nop",
+    b"\x55\x89\xe5\x57\x5f\x5d\xc3": "nop",
+    b"\x55\x48\x89\xe5\xc9\x89\xf8\xc3": "ident32",
+    b"\x55\x48\x89\xe5\xc9\x48\x89\xf8\xc3": "ident64",
 }
 #: Functions of ops that do nothing, or return their argument.
 NAMED = {
@@ -45,6 +51,8 @@ _SAVES = rb"(?:\xf3\x0f\x1e[\xfa\xfb])?(?:\x48?\x89\xe5|\x41?[\x50-\x57])*\xe8(.
 def begins_with(view: KernelView, address: int, code: bytes) -> bool:
     """Whether a function's own instructions begin with some code, and it returns behind them, or by them."""
     held = _own(view, address)
+    if view.bits == 32 and held.startswith(b"\x57" + code + b"\x5f"):
+        held = code + held[len(code) + 2 :]  # gcc 4.6 saves %edi, and restores it
     returns = code.endswith((b"\xcf", b"\x0f\x07", b"\x0f\x35"))  # iret, sysret, sysexit
     return held.startswith(code) and (returns or any(_left(held[len(code) :]).startswith(end) for end in _RETURNS))
 
@@ -109,5 +117,5 @@ def _read(view: KernelView, address: int, most: int) -> bytes:
 
 
 def _left(code: bytes) -> bytes:
-    """Code without the ``pop %rbp`` of a frame."""
-    return code[1:] if code[:1] == b"\x5d" else code
+    """Code without the ``pop %rbp`` or ``leave`` of a frame."""
+    return code[1:] if code[:1] in (b"\x5d", b"\xc9") else code
