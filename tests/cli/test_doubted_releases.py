@@ -49,6 +49,15 @@ def test_a_release_before_all_known_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "2.6.20" in line
 
 
+@pytest.mark.parametrize("command", [["sites"], ["explain", "sample_idle"]])
+def test_a_release_before_all_known_is_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = image(tmp_path, "2.4.20-")
+    assert main([command[0], path, *command[1:]]) == 2
+    assert capsys.readouterr().err == f"pvops: {path}: 2.4.20-xxxxxxxxxxx is not known: known are 2.6.20 and later\n"
+
+
 def test_trouble_has_one_line_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = image(tmp_path, "9.1.0-")
     assert main(["explain", path, "nosuch"]) == 2

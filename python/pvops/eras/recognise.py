@@ -110,8 +110,7 @@ def era_of(
     if against:
         reason = f"release {release}, but the image has {against}"
         return Recognised(found, reason, reason if abs(names.index(found.name) - place) > 1 else "")
-    reason = f"the image has {_seen(image, found)}"
-    return Recognised(found, reason, "" if version is None else f"release {release} is not known, {_known()}")
+    return Recognised(found, f"the image has {_seen(image, found)}")
 
 
 def _seen(image: Image, found: Era) -> str:
