@@ -40,15 +40,6 @@ def test_it_is_said(
     assert " are taken" in told
 
 
-def test_a_release_before_all_known_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = image(tmp_path, "2.4.20-")
-    assert main(["sites", path]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"pvops: {path}: ")
-    assert "2.4.20" in line
-    assert "2.6.20" in line
-
-
 @pytest.mark.parametrize("command", [["sites"], ["explain", "sample_idle"]])
 def test_a_release_before_all_known_is_refused(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
