@@ -136,7 +136,7 @@ fn what_could_not_be_read_or_lies_elsewhere_is_left() {
     let made = made();
     let verifier = made.verifier(ERA, info()).unwrap();
     let here = at("keyed");
-    let mut text = Text { bytes: Cow::Owned(made.booted(ERA)), unread: vec![here + 4..here + 5] };
+    let mut text = Text { bytes: Cow::Owned(made.booted(ERA)), unread: std::iter::once(here + 4..here + 5).collect() };
     let new = jmp(here, here + LABEL).to_vec();
     for address in [here, 0, TEXT - 1, TEXT + 0x10_0000, u64::MAX] {
         let poke = Poke { address, bytes: new.clone(), old: 0x0f };
