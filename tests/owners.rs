@@ -146,7 +146,7 @@ fn where_the_kernel_would_not_optimise_a_jump_is_nobody_s() {
 fn who_jumps(era: &str, place: u64, uniprocessor: bool) -> Vec<Owner> {
     let made = made();
     let mut memory = made.booted(era);
-    verify_support::put(&mut memory, place, &insn::jmp(place, OUTSIDE));
+    put(&mut memory, place, &insn::jmp(place, OUTSIDE));
     let report = made.judged(era, &memory, &Known { uniprocessor: Some(uniprocessor), ..Known::default() });
     report.unexplained.iter().filter_map(|run| run.owned.as_ref()).flat_map(|owned| owned.owners.clone()).collect()
 }
@@ -240,7 +240,7 @@ fn a_site_that_could_not_be_read_does_not_disagree() {
     let mut memory = made.booted("6.1");
     put(&mut memory, trampoline, &insn::jmp(trampoline, OUTSIDE));
     put(&mut memory, site, &[0; 5]);
-    let lost = [site..site + 5];
+    let lost = std::iter::once(site..site + 5).collect::<Vec<_>>();
     let verifier = made.verifier("6.1", verify_support::info()).unwrap();
     let view = View::new(verifier.text(), &memory, &lost).unwrap();
     let report = verifier.verify(&view, &Known::default());
