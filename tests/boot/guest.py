@@ -35,6 +35,8 @@ _XEN_OPTIONS = "console=com1 com1=115200,8n1 dom0_mem=512M noreboot"
 _PVH_OPTIONS, _PVH_MACHINE = " dom0=pvh", ("q35", "-device", "amd-iommu")
 #: The machine's memory, and how Xen divides what it gives a guest.
 MEMORY, _PIECE = 1 << 30, 2 << 20
+#: How long the monitor gets to answer: saving a GiB on a busy disk takes its time.
+SAVE_SECONDS = 240.0
 #: How long QEMU gets to end when it is asked to.
 QUIT_SECONDS = 3.0
 #: How many of the console's last lines an error shows.
@@ -273,7 +275,7 @@ class Guest:
 
     def _run(self, command: str, **arguments: object) -> object:
         try:
-            return self._qmp.run(command, seconds=self._left(60), **arguments)
+            return self._qmp.run(command, seconds=self._left(SAVE_SECONDS), **arguments)
         except QmpError as error:
             raise self._failed(str(error)) from error
 

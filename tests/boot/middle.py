@@ -39,7 +39,7 @@ class Middle:
 
     #: Bytes of the outer machine's memory, and of those at its start in which the middle kernel's own text lies: it may
     #: be like the guest's.
-    MEMORY: ClassVar[int] = 2 << 30
+    MEMORY: ClassVar[int] = 1280 << 20
     OWN: ClassVar[int] = 128 << 20
 
     kernel: Path
