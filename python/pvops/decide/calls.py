@@ -189,6 +189,10 @@ def _idle(facts: Facts, kernel: KernelImage) -> dict[str, CallTarget]:
     """select_idle_routine(), arch/x86/kernel/process.c. Up to 6.8 AMD's erratum 400 has a function of its own."""
     if facts.option("idle") == "poll":
         return {"x86_idle": CallTarget(None, "select_idle_routine(): idle=poll on the command line")}
+    idle = facts.option("idle")
+    # prefer_mwait_c1_over_halt() of 6.0 and later: with an option nothing but HLT is left.
+    if idle == "halt" or (idle == "nomwait" and facts.version >= (6, 0)):
+        return {"x86_idle": CallTarget("default_idle", f"select_idle_routine(): idle={idle} on the command line")}
     if facts.bug("amd_e400") and kernel.address_of("amd_e400_idle") is not None:
         return {"x86_idle": CallTarget("amd_e400_idle", "select_idle_routine(): the CPU has AMD's erratum 400")}
     if facts.has("monitor") and not facts.virtual and facts.bug("monitor") is False:
