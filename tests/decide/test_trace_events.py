@@ -14,7 +14,8 @@ from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
 
 EVENTS, CALLS, CLASSES, POINTS, STRINGS = (small.TEXT + 0x80_0000 + n * 0x1000 for n in range(5))
-REGISTERS, OTHER = small.TEXT + 0x100, small.TEXT + 0x200
+REGISTERS, OTHER, OF_CALLS = small.TEXT + 0x100, small.TEXT + 0x200, small.TEXT + 0x500
+ENTER = small.TEXT + 0x600
 COMMANDS = {"probe_sched_wakeup": small.TEXT + 0x300, "probe_sched_switch": small.TEXT + 0x400}
 #: System, tracepoint, the function that registers it.
 TOLD = [
@@ -25,6 +26,8 @@ TOLD = [
     ("irq", "softirq_entry", REGISTERS),
     ("timer", "irq", REGISTERS),
     ("raw", "other", OTHER),
+    ("raw_syscalls", "sys_enter", REGISTERS),
+    ("syscalls", "no tracepoint", OF_CALLS),
 ]
 
 
@@ -50,14 +53,16 @@ def events(*, perf: bool) -> Kernel:
         classes += struct.pack(f"<{1 + len(functions)}Q", string(system), *functions).ljust(64, b"\0")
         points += struct.pack("<Q", string(name)).ljust(64, b"\0")
     # The last is a system call's: its name stands where others have a tracepoint.
-    calls += struct.pack("<4Q", 0, 0, CLASSES, string("sys_enter_read")).ljust(64, b"\0")
+    calls += struct.pack("<4Q", 0, 0, CLASSES + 64 * (len(TOLD) - 1), string("sys_enter_read")).ljust(64, b"\0")
     listed = struct.pack(f"<{len(TOLD) + 1}Q", *(CALLS + 64 * n for n in range(len(TOLD) + 1)))
-    parts = {EVENTS: listed, CALLS: calls, CLASSES: classes, POINTS: points, STRINGS: bytes(strings)}
+    parts = {EVENTS: listed, CALLS: calls, CLASSES: classes, POINTS: points, STRINGS: bytes(strings + bytes(64))}
     more = [ElfSection(f".events{at:x}", at, data, ALLOC | WRITE) for at, data in parts.items()]
     symbols = {
         "__start_ftrace_events": EVENTS,
         "__stop_ftrace_events": EVENTS + len(listed),
         "trace_event_reg": REGISTERS,
+        "syscall_enter_register": OF_CALLS,
+        "ftrace_syscall_enter": ENTER,
         **COMMANDS,
     }
     return small.kernel(b"\xc3" * 0x2000, more=more, symbols=symbols)
@@ -92,6 +97,25 @@ def test_of_two_functions_the_one_is_called_that_calls_all() -> None:
     keys = [key(index) for index in range(len(TOLD))]
     found = traced(events(perf=True), Facts(Machine(cmdline="trace_event=sched:*"), (6, 12), 64), keys)
     assert found.functions == {"sched_switch": 0, "sched_wakeup": 0, "sched_process_exit": probe(2)}
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "calls"),
+    [
+        ("syscalls:sys_enter_read", ENTER),
+        ("syscalls", ENTER),
+        ("sys_enter_read", ENTER),
+        ("raw_syscalls:sys_enter", probe(7)),
+        ("syscalls:sys_enter_read,raw_syscalls:*", 0),
+        ("syscalls:sys_enter_write", None),
+    ],
+)
+def test_events_of_system_calls_share_a_tracepoint(cmdline: str, calls: int | None) -> None:
+    keys = [key(index) for index in range(len(TOLD))]
+    found = traced(events(perf=True), Facts(Machine(cmdline=f"trace_event={cmdline}"), (6, 12), 64), keys)
+    assert found.functions.get("sys_enter") == calls
+    assert (key(7) in found.keys) == (calls is not None)
+    assert ("sched_switch" in found.functions) == (calls is not None)
 
 
 def test_an_image_that_does_not_list_its_events_has_none_traced() -> None:

@@ -29,6 +29,13 @@ _COMMANDS = {
 }
 
 
+#: Who registers an event of a system call: the tracepoint, and the function it calls (trace_syscalls.c).
+_SYSTEM_CALLS = {
+    "syscall_enter_register": ("sys_enter", "ftrace_syscall_enter"),
+    "syscall_exit_register": ("sys_exit", "ftrace_syscall_exit"),
+}
+
+
 class Traced(NamedTuple):
     """What is traced.
 
@@ -42,8 +49,11 @@ class Traced(NamedTuple):
 
 
 class _Event(NamedTuple):
+    """An event: its names, its tracepoint, that one's key (0 where it is another event's) and what is called."""
+
     system: str
     name: str
+    point: str
     key: int
     probe: int
 
@@ -62,11 +72,14 @@ def traced(kernel: KernelImage, facts: Facts, keys: Collection[int]) -> Traced:
     queries = [_query(word) for word in asked.split(",") if word]
     events = list(_events(kernel, keys))
     on = [event for event in events if any(_matches(query, event) for query in queries)]
-    places = {event.name: event.key for event in events}
-    functions = {event.name: event.probe for event in on}
+    places = {event.point: event.key for event in events if event.key}
+    functions: dict[str, int] = {}
+    for event in on:
+        if event.point in places:
+            # Of two functions the one that calls all is called.
+            functions[event.point] = event.probe if functions.get(event.point) in (None, event.probe) else 0
     for name, probe in _COMMANDS.items() if on else ():
         if name in places:
-            # Of two functions the one that calls all is called.
             functions[name] = 0 if name in functions else kernel.address_of(probe) or 0
     return Traced(frozenset(places[name] for name in functions), functions)
 
@@ -85,7 +98,8 @@ def _matches(query: tuple[str | None, str | None, str | None], event: _Event) ->
 
 
 def _events(kernel: KernelImage, keys: Collection[int]) -> Iterator[_Event]:
-    """The events that are tracepoints, by trace_event_reg(); others have no function that a static call goes to."""
+    """The events that are tracepoints, by trace_event_reg(), and those of system calls, which share two of them; others
+    have no function that a static call goes to."""
     at, end = kernel.address_of("__start_ftrace_events"), kernel.address_of("__stop_ftrace_events")
     if at is None or end is None:
         return
@@ -97,7 +111,12 @@ def _events(kernel: KernelImage, keys: Collection[int]) -> Iterator[_Event]:
             continue
         key = point + word
         members = [kernel.read_word(of_class + n * word) or 0 for n in range(4)]
-        registers = any(kernel.symbol_at(member) == "trace_event_reg" for member in members[2:])
-        if key in keys and registers:
-            system, name = (string_at(kernel, text, *_SIZES) for text in (members[0], kernel.read_word(point)))
-            yield _Event(system.decode("ascii", "replace"), name.decode("ascii", "replace"), key, members[1])
+        registers = [kernel.symbol_at(member) for member in members[2:]]
+        shared = next((_SYSTEM_CALLS[symbol] for symbol in registers if symbol in _SYSTEM_CALLS), None)
+        system = string_at(kernel, members[0], *_SIZES).decode("ascii", "replace")
+        if shared is not None:
+            name = string_at(kernel, point, *_SIZES).decode("ascii", "replace")
+            yield _Event(system, name, shared[0], 0, kernel.address_of(shared[1]) or 0)
+        elif key in keys and "trace_event_reg" in registers:
+            name = string_at(kernel, kernel.read_word(point), *_SIZES).decode("ascii", "replace")
+            yield _Event(system, name, name, key, members[1])
