@@ -133,7 +133,8 @@ class _Symbols:
     ("release", "symbols", "era"),
     [
         (None, ("pv_init_ops", "pv_misc_ops", "native_patch"), "seed"),
-        (None, ("pv_init_ops", "pv_lock_ops", "native_patch"), "3.0"),
+        (None, ("pv_init_ops", "pv_lock_ops", "native_patch"), "2.6.38"),
+        (None, ("pv_init_ops", "pv_lock_ops", "native_patch", "arch_init_ideal_nops"), "3.0"),
         (
             None,
             ("pv_init_ops", "pv_lock_ops", "native_patch", "native_steal_clock", "native_queued_spin_lock_slowpath"),

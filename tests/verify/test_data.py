@@ -175,8 +175,6 @@ def test_data_are_not_heard_where_there_are_none(scene: Scene) -> None:
 def test_text_that_was_being_written_is_said_to_be(scene: Scene) -> None:
     assert scene.clean.being_written == []
     report = scene.clean._replace(being_written=[0xFFFF_FFFF_8100_0040, 0xFFFF_FFFF_8100_0050])
-    said = [line for line in lines(report, Style("never")) if "being written" in line]
-    assert said == [
-        "being written when memory was taken, and judged as they will be: 2 places, the first at 0xffffffff81000040"
-    ]
+    said = " ".join(" ".join(lines(report, Style("never"))).split())
+    assert "judged as they will be: 2 places, the first at 0xffffffff81000040" in said
     assert report.to_dict()["being_written"] == ["0xffffffff81000040", "0xffffffff81000050"]
