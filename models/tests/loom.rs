@@ -217,7 +217,7 @@ const SEARCHES: [Config; 6] = [
     config(2, 2, 1, Some(3)),
     config(3, 1, 1, Some(3)),
     config(3, 1, 2, Some(3)),
-    config(3, 2, 2, Some(3)),
+    config(3, 2, 2, Some(2)),
 ];
 
 #[test]
@@ -305,6 +305,21 @@ fn tickets_are_served_in_the_order_they_were_given() {
 
 /// Two threads that acquire twice, without a bound.
 const WITHOUT_BOUND: Config = config(2, 2, 1, None);
+
+/// Three threads that acquire twice, preempted once more than in `SEARCHES`.
+const LONGER: Config = config(3, 2, 2, Some(3));
+
+#[test]
+#[ignore = "a minute"]
+fn the_ticket_lock_holds_with_three_threads_that_come_back() {
+    holds::<PvTicketLock<Model>>(&[LONGER]);
+}
+
+#[test]
+#[ignore = "a minute"]
+fn the_hybrid_holds_with_three_threads_that_come_back() {
+    holds::<PvHybridLock<Model>>(&[LONGER]);
+}
 
 #[test]
 #[ignore = "a minute"]
