@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lock_models::ops::{Model, Table};
-use lock_models::{PvHybridLock, PvTicketLock, PvTicketLock3_12, PvTicketLock4_0, RawLock, Leave, XenByteLock2_6_27};
+use lock_models::{Leave, PvHybridLock, PvTicketLock, PvTicketLock3_12, PvTicketLock4_0, RawLock, XenByteLock2_6_27};
 use loom::cell::UnsafeCell;
 
 /// What a model is: threads (with the first), acquisitions of each, parking slots, preemption bound.
