@@ -3,6 +3,7 @@
 use memchr::memmem;
 
 use super::text;
+use crate::error::Error;
 
 /// What it begins with. A digit follows; in the format strings beside it a `%s` does.
 const PREFIX: &str = "Linux version ";
@@ -56,6 +57,12 @@ pub(super) fn release(banner: &str) -> Option<&str> {
 pub(super) fn too_old(release: &str) -> Option<String> {
     let old = version(release).is_some_and(|version| version < OLDEST);
     old.then(|| format!("{release} is not known: known are 2.6.20 and later"))
+}
+
+/// An error about a kernel of this release, which names it.
+pub(super) fn named(mut error: Error, release: &str) -> Error {
+    error.reason = format!("{} (the kernel is {release})", error.reason);
+    error
 }
 
 /// The numbers a release begins with, `[2, 6, 20]` of `2.6.20-16-generic`; what is not there counts as 0.

@@ -129,7 +129,7 @@ fn refused(mut error: Error, bytes: &[u8], setup: SetupHeader) -> Error {
         let release = release.as_deref().unwrap_or(unnamed);
         error.reason = format!("{release}, packed as a raw binary, which has no section tables: give its vmlinux");
     } else if let Some(release) = release {
-        error.reason = format!("{} (the kernel is {release})", error.reason);
+        return banner::named(error, &release);
     }
     error
 }

@@ -65,11 +65,11 @@ impl Image {
         let (source, container) = container::open(source, limit)?;
         let object = module::is_object(source.as_slice());
         let (source, module) = if object { Image::link(source, &StandIn::default())? } else { (source, None) };
-        let elf = elf::parse(source.as_slice()).map_err(|mut error| {
-            if let Some(release) = banner::find(source.as_slice()).and_then(banner::release) {
-                error.reason = format!("{} (the kernel is {release})", error.reason);
+        let elf = elf::parse(source.as_slice()).map_err(|error| {
+            match banner::find(source.as_slice()).and_then(banner::release) {
+                Some(release) => banner::named(error, release),
+                None => error,
             }
-            error
         })?;
         let image = Image::of(name.to_owned(), source, container, elf, module);
         if image.is_module() {

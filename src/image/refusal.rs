@@ -3,47 +3,50 @@
 use super::banner;
 use crate::error::Error;
 
+/// Bytes, and where in a file they are.
+type Magic = (usize, &'static [u8]);
+
+/// Where a file has which bytes, and what it is then: the first that fits. Sources: `Documentation/arch/arm64/booting.rst`,
+/// `Documentation/arch/riscv/boot-image-header.rst`, `drivers/firmware/efi/libstub/zboot-header.S`.
+const KINDS: [(&[Magic], &str); 16] = [
+    (&[(0, b"MZ"), (4, b"zimg")], "is an EFI zboot image, which x86 kernels are never built as"),
+    (&[(0x38, b"ARM\x64")], "is a kernel image for arm64, only x86 kernels can be opened"),
+    (&[(0x38, b"RSC\x05")], "is a kernel image for RISC-V, only x86 kernels can be opened"),
+    (
+        &[(0, b"MZ")],
+        "is a PE file without a kernel's setup header (of a unified kernel image, give the section .linux)",
+    ),
+    (&[(0, &[0x27, 0x05, 0x19, 0x56])], "is a U-Boot image, only x86 kernels can be opened"),
+    (&[(0, b"KDUMP   ")], "is a memory dump, not a kernel"),
+    (&[(0, b"EMiL")], "is a memory dump, not a kernel"),
+    (&[(0, b"!<arch>\n")], "is an archive, not a kernel"),
+    (&[(0, b"ANDROID!")], "is an Android boot image, not a kernel: give the kernel in it"),
+    (&[(0, b"070701")], "is a cpio archive (an initramfs), not a kernel"),
+    (&[(0, b"070702")], "is a cpio archive (an initramfs), not a kernel"),
+    (&[(0, b"PK\x03\x04")], "is a zip archive, not a kernel"),
+    (&[(257, b"ustar")], "is a tar archive, not a kernel"),
+    (&[(0x8001, b"CD001")], "is an ISO image, not a kernel: give the kernel in it"),
+    (
+        &[(0, &[0x04, 0x22, 0x4d, 0x18])],
+        "is an lz4 frame, where kernels are packed in lz4's legacy one: unpack it first",
+    ),
+    (&[(0x24, &[0x18, 0x28, 0x6f, 0x01])], "is a kernel image for arm, only x86 kernels can be opened"),
+];
+
 /// An error that names what these bytes are, as far as their first bytes tell.
 pub(super) fn explain(bytes: &[u8]) -> Error {
-    let at = |offset: usize, magic: &[u8]| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
-    // `Documentation/arch/arm64/booting.rst`, `Documentation/arch/riscv/boot-image-header.rst`,
-    // `drivers/firmware/efi/libstub/zboot-header.S`.
+    let at = |&(offset, magic): &Magic| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+    let kind = KINDS.iter().find(|(magics, _)| magics.iter().all(at));
     let what = if bytes.is_empty() {
         "is empty"
-    } else if at(0, b"MZ") && at(4, b"zimg") {
-        "is an EFI zboot image, which x86 kernels are never built as"
-    } else if at(0x38, b"ARM\x64") {
-        "is a kernel image for arm64, only x86 kernels can be opened"
-    } else if at(0x38, b"RSC\x05") {
-        "is a kernel image for RISC-V, only x86 kernels can be opened"
-    } else if at(0, b"MZ") {
-        "is a PE file without a kernel's setup header (of a unified kernel image, give the section .linux)"
-    } else if at(0, &[0x27, 0x05, 0x19, 0x56]) {
-        "is a U-Boot image, only x86 kernels can be opened"
-    } else if at(0, b"KDUMP   ") || at(0, b"EMiL") {
-        "is a memory dump, not a kernel"
-    } else if at(0, b"!<arch>\n") {
-        "is an archive, not a kernel"
-    } else if at(0, b"ANDROID!") {
-        "is an Android boot image, not a kernel: give the kernel in it"
-    } else if at(0, b"070701") || at(0, b"070702") {
-        "is a cpio archive (an initramfs), not a kernel"
-    } else if at(0, b"PK\x03\x04") {
-        "is a zip archive, not a kernel"
-    } else if at(257, b"ustar") {
-        "is a tar archive, not a kernel"
-    } else if at(0x8001, b"CD001") {
-        "is an ISO image, not a kernel: give the kernel in it"
-    } else if at(0, &[0x04, 0x22, 0x4d, 0x18]) {
-        "is an lz4 frame, where kernels are packed in lz4's legacy one: unpack it first"
-    } else if at(0x24, &[0x18, 0x28, 0x6f, 0x01]) {
-        "is a kernel image for arm, only x86 kernels can be opened"
+    } else if let Some(&(_, what)) = kind {
+        what
     } else if let Some(release) = banner::find(bytes).and_then(banner::release) {
         return Error::image(format!(
             "has the banner of Linux {release}, but is neither an ELF file nor a bzImage: give the vmlinux, whose section \
              headers say where its tables are"
         ));
-    } else if at(0x1fe, &[0x55, 0xaa]) {
+    } else if at(&(0x1fe, &[0x55, 0xaa])) {
         "begins with a boot sector, but not with a Linux kernel's (2.1.0 and later have a setup header in it)"
     } else {
         "is neither an ELF file, nor a bzImage, nor in a compression the kernel supports"

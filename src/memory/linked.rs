@@ -28,6 +28,12 @@ pub struct LinkedBytes {
     pub strays: Vec<Relocation>,
 }
 
+/// Whether all bytes of a range were read, by what could not be: by address, none overlapping.
+pub(crate) fn is_read(unread: &[Range<u64>], start: u64, end: u64) -> bool {
+    let after = unread.partition_point(|gap| gap.end <= start);
+    unread.get(after).is_none_or(|gap| gap.start >= end)
+}
+
 impl LinkedBytes {
     /// Settles the strays that nothing overwrote on purpose, as far as `overwritten` knows: their bits are made to differ
     /// from the linked ones exactly where memory differs from the relocated ones. A field that was moved back to what the

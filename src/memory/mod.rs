@@ -41,6 +41,7 @@ mod words;
 pub use formats::notes::{ControlRegisters, Notes, VmCoreInfo};
 pub use kind::MemoryKind;
 pub use linked::LinkedBytes;
+pub(crate) use linked::is_read;
 pub use live::{KCORE, running_kernel};
 pub use location::Location;
 pub use mapped::Mapped;

@@ -44,10 +44,9 @@ pub struct Poke {
 /// # Errors
 /// Memory that cannot be read.
 pub fn pokes(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<Poke>> {
-    let (Ok(words), Some(symbols), Some(btf)) = (Words::new(memory, found, image), image.symbols()?, image.btf()?)
-    else {
-        return Ok(Vec::new());
-    };
+    // Types are read anew each time: not where memory is text alone.
+    let Ok(words) = Words::new(memory, found, image) else { return Ok(Vec::new()) };
+    let (Some(symbols), Some(btf)) = (image.symbols()?, image.btf()?) else { return Ok(Vec::new()) };
     let members = Members { btf: Some(btf), word: words.width() };
     let mut reader = Lists { words, symbols, members, memory, found, image, mapped: None, pokes: Vec::new() };
     reader.lists()?;

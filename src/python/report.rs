@@ -203,13 +203,13 @@ impl Report {
         unread(&self.report)
     }
 
-    /// The backends that fit; several, where the text cannot tell them apart.
     /// Where text was being written when memory was taken; it is judged as it will be.
     #[getter]
     fn poked(&self) -> Vec<u64> {
         self.poked.clone()
     }
 
+    /// The backends that fit; several, where the text cannot tell them apart.
     #[getter]
     fn backends(&self) -> Vec<String> {
         self.report.backends.clone()

@@ -2,7 +2,8 @@
 //! `static_call_sort_entries()` swap whole rows, moving what is relative to its place.
 
 /// What a row says, as linked, whatever its place: the site, where that goes or 0, the key with the flags that are built
-/// into it and the one that the kernel sets at boot. Takes where the row lies, its bytes, the machine's word, and what the kernel slid by.
+/// into it and the one that the kernel sets at boot. Takes where the row lies, its bytes, the machine's word, and what the
+/// kernel slid by.
 pub(crate) type Fields = fn(u64, &[u8], usize, u64) -> [u64; 3];
 
 /// The flag of a key whose site is in code that is freed: `jump_entry_set_init()`, `static_call_set_init()`. Such a site is not

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::counting::MAX_TEMPLATE;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::memory::{LinkedBytes, Location, Memory as Dump};
+use crate::memory::{LinkedBytes, Location, Memory as Dump, is_read};
 use crate::plan::{KernelCode, Landmarks, LoadedCode};
 use crate::sites::data_in_text;
 
@@ -92,9 +92,8 @@ fn raw(held: LinkedBytes, image: &Image, slide: u64) -> Result<Text<'static>> {
         if strays.next_if_eq(&field.address).is_some() {
             continue;
         }
-        let after = unread.partition_point(|gap| gap.end <= field.address);
         let Some(linked) = image.read(field.address, field.kind.width()) else { continue };
-        if unread.get(after).is_some_and(|gap| gap.start < field.end()) {
+        if !is_read(&unread, field.address, field.end()) {
             continue;
         }
         let mut moved = linked.to_vec();

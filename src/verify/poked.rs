@@ -20,7 +20,7 @@ use super::loaded::Text;
 use super::site_map::SiteMap;
 use super::visit::Kind;
 use crate::insn::{CALL, CALL_LEN, INT3, JMP, JMP_SHORT, NOP_TABLES, NopTable, RET, step};
-use crate::memory::Poke;
+use crate::memory::{Poke, is_read};
 
 /// `endbr64`.
 const ENDBR: u64 = 4;
@@ -36,8 +36,7 @@ impl Verifier<'_> {
             };
             let range = at..at.saturating_add(poke.bytes.len());
             let end = poke.address.saturating_add(poke.bytes.len() as u64);
-            let gap = text.unread.partition_point(|gap| gap.end <= poke.address);
-            if text.unread.get(gap).is_some_and(|gap| gap.start < end) {
+            if !is_read(&text.unread, poke.address, end) {
                 continue;
             }
             let Some(held) = text.bytes.get(range.clone()).filter(|&held| held != poke.bytes) else { continue };

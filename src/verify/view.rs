@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::memory::is_read;
 
 /// `.text` in memory, at its linked addresses.
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +39,7 @@ impl<'v> View<'v> {
 
     /// Whether all bytes of a range were read.
     pub fn is_read(&self, start: u64, end: u64) -> bool {
-        let after = self.unread.partition_point(|gap| gap.end <= start);
-        self.unread.get(after).is_none_or(|gap| gap.start >= end)
+        is_read(self.unread, start, end)
     }
 
     /// What a range holds; `None` where not all of it is in `.text`, and was read.

@@ -187,9 +187,9 @@ def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
 
 def _idle(facts: Facts, kernel: KernelImage) -> dict[str, CallTarget]:
     """select_idle_routine(), arch/x86/kernel/process.c. Up to 6.8 AMD's erratum 400 has a function of its own."""
-    if facts.option("idle") == "poll":
-        return {"x86_idle": CallTarget(None, "select_idle_routine(): idle=poll on the command line")}
     idle = facts.option("idle")
+    if idle == "poll":
+        return {"x86_idle": CallTarget(None, "select_idle_routine(): idle=poll on the command line")}
     # prefer_mwait_c1_over_halt() of 6.0 and later: with an option nothing but HLT is left.
     if idle == "halt" or (idle == "nomwait" and facts.version >= (6, 0)):
         return {"x86_idle": CallTarget("default_idle", f"select_idle_routine(): idle={idle} on the command line")}

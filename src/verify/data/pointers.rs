@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::memory::{Location, Memory};
+use crate::memory::{Location, Memory, is_read};
 use crate::sites::reserved::PREAMBLES;
 
 /// A pointer to what is no function.
@@ -39,9 +39,7 @@ pub(super) fn pointers(memory: &Memory, found: &Location, image: &Image, range: 
     for field in relocations.touching(start, end) {
         let inside = field.address >= start && field.end() <= end && field.kind.width() == word;
         let Some(built) = image.read(field.address, word).filter(|_| inside) else { continue };
-        let after = held.unread.partition_point(|gap| gap.end <= field.address);
-        let there = held.unread.get(after).is_none_or(|gap| gap.start >= field.end());
-        if !there || !is_code(image, number(built)) {
+        if !is_read(&held.unread, field.address, field.end()) || !is_code(image, number(built)) {
             continue;
         }
         pointers.count += 1;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::image::{Image, Section};
-use crate::memory::{LinkedBytes, Location, Memory};
+use crate::memory::{LinkedBytes, Location, Memory, is_read};
 use crate::numbers::i32_at;
 
 /// What lies in `.rodata` and is written at boot: from one symbol to the other (`RO_AFTER_INIT_DATA` of
@@ -164,8 +164,7 @@ pub(super) fn compare(held: LinkedBytes, built: &[u8], rodata: &mut Rodata) {
     if held.bytes != built {
         let there = |at: usize| {
             let address = held.address + at as u64;
-            let after = held.unread.partition_point(|gap| gap.end <= address);
-            held.unread.get(after).is_none_or(|gap| gap.start > address)
+            is_read(&held.unread, address, address + 1)
         };
         let mut runs: Vec<Range<usize>> = Vec::new();
         for at in (0..built.len()).filter(|&at| held.bytes[at] != built[at] && there(at)) {

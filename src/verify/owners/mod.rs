@@ -83,8 +83,7 @@ pub(super) struct Writers<'w, 'a> {
     /// What `.text` should hold, and what it holds.
     expected: &'w [u8],
     found: &'w [u8],
-    /// Where of it could not be read.
-    unread: &'w [Range<u64>],
+    view: View<'w>,
     /// Whether all sites of a static call go to one place outside: by key and target.
     agreed: RefCell<HashMap<(u16, u64), bool>>,
     /// The function that was looked at last.
@@ -93,8 +92,8 @@ pub(super) struct Writers<'w, 'a> {
 
 impl<'w, 'a> Writers<'w, 'a> {
     pub fn new(map: &'w SiteMap<'a>, state: &'w State, expected: &'w [u8], view: &View<'w>) -> Writers<'w, 'a> {
-        let (found, unread) = (view.all(), view.unread());
-        Writers { map, state, expected, found, unread, agreed: RefCell::default(), decoded: RefCell::default() }
+        let (view, found) = (*view, view.all());
+        Writers { map, state, expected, found, view, agreed: RefCell::default(), decoded: RefCell::default() }
     }
 
     /// What a wrong byte is part of.
@@ -228,11 +227,8 @@ impl<'w, 'a> Writers<'w, 'a> {
             })
         };
         let clusters = self.map.group(Pass::StaticCalls).chain(self.map.group(Pass::Trampolines));
-        let lost = |cluster: &Cluster| {
-            let after = self.unread.partition_point(|gap| gap.end <= cluster.start);
-            self.unread.get(after).is_some_and(|gap| gap.start < cluster.end())
-        };
-        clusters.filter(of_key).filter(|cluster| !lost(cluster)).all(|cluster| {
+        let read = |cluster: &&Cluster| self.view.is_read(cluster.start, cluster.end());
+        clusters.filter(of_key).filter(read).all(|cluster| {
             self.map.form(cluster, &state, &mut form);
             let at = self.offset(cluster.start);
             at.and_then(|at| self.found.get(at..at + form.len())) == Some(&form[..])

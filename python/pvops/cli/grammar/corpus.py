@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pvops.cli.grammar.common import Commands, command, formats
+from pvops.cli.grammar.common import Commands, command, formats, jobs
 
 
 def add(commands: Commands) -> None:
@@ -18,5 +18,5 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--boots", metavar="DIR", action="append", default=[], help="look here for boots too; may be repeated"
     )
-    parser.add_argument("--jobs", metavar="N", type=int, help="processes at once (default: one a CPU)")
+    jobs(parser, "processes")
     formats(parser, rows=True)
