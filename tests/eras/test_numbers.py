@@ -212,6 +212,23 @@ def test_a_number_without_a_name_is_that_of_its_release() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("release", "names"),
+    [
+        ("6.18", "SYSENTER32"),
+        ("6.19.14", "SYSENTER32"),
+        ("7.0", "SYSFAST32"),
+        ("7.1.13", "SYSFAST32"),
+        ("7.3", "SYSFAST32"),
+    ],
+)
+def test_a_number_goes_by_another_name_where_its_feature_was_replaced(release: str, names: str) -> None:
+    """f49ecf5e110a, 7.0: a fast system call of either kind. Whether the one or the other is set hangs on the CPU."""
+    features = releases.nearest(version_of(release)).features
+    assert [name for name, number in features.items() if number == 3 * 32 + 15] == [names]
+    assert features.get("SGX_EUPDATESVN") == (None if release == "6.18" else 21 * 32 + 17)
+
+
 def test_numbers_of_a_release_are_what_differs_from_another() -> None:
     older = Declared.of("1.0", ncapints=2, nbugints=1, words={0: "FPU:0 VME:1", 1: "NX:20"}, bugs="F00F:0")
     newer = older.then("1.1", ncapints=3, nbugints=1, words={0: "-NX PSE:3", 2: "VME:5"}, bugs="-F00F FDIV:1")

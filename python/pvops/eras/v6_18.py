@@ -6,7 +6,7 @@ Sources: 6.18.2 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt.
 
 from __future__ import annotations
 
-from pvops.eras import numbers_6_18, v4_20, v6_15
+from pvops.eras import numbers_6_18, numbers_7_2, v4_20, v6_15
 from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, Op, OpsStruct, ifdef, made_once, refilled, renewed
 
@@ -42,5 +42,5 @@ ERA = v6_15.ERA.then(
     configs=tuple(option for option in v6_15.ERA.configs if option.symbol != "X86_5LEVEL"),
     native=native,
     passes=(Passes("6.19", since=(6, 19)), Passes("6.18")),
-    numbers=(numbers_6_18.declared,),
+    numbers=(numbers_6_18.declared, numbers_7_2.declared_6_19, numbers_7_2.declared_7_0),
 )
