@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,3 +85,62 @@ def test_a_machine_and_a_report_fit_the_terminal(
         assert max(map(len, capsys.readouterr().out.splitlines())) <= width
     assert main(["verify", str(sample_kernel), "text"]) == 0
     assert max(len(line) for line in capsys.readouterr().out.splitlines() if line.startswith(("not", "    "))) <= width
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sites", "KERNEL"],
+        ["ops", "KERNEL", "--backend", "kvm"],
+        ["ops", "--era", "seed"],
+        ["diff", "KERNEL", "native", "kvm"],
+        ["disasm", "KERNEL", "sample_lock", "--backend", "native", "--backend", "kvm"],
+        ["lock", "check", "--protocol", "pv-ticket"],
+        ["lock", "simulate", "--protocol", "pv-ticket"],
+    ],
+    ids=lambda words: "-".join(words[:2]),
+)
+def test_lists_and_tables_fit_a_terminal_and_lose_nothing(
+    words: list[str],
+    width: int,
+    sample_kernel: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [str(sample_kernel) if word == "KERNEL" else word for word in words]
+    status = main(words)
+    piped = capsys.readouterr().out
+    assert max(map(len, piped.splitlines())) > width  # a row is a line where it is piped
+    on_a_terminal(monkeypatch, width)
+    assert main([*words, "--color", "never"]) == status
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    assert sorted(shown.split()) == sorted(piped.split())
+
+
+def test_columns_without_room_stand_below_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("n", "name", "what"), ("7", "x" * 30, "a word " * 3), ("12", "y", "")]
+    assert terminal.table(rows, right=[0])[1] == " 7  " + "x" * 30 + "  a word a word a word"
+    on_a_terminal(monkeypatch, 40)
+    assert terminal.table(rows, right=[0]) == [
+        " n  name\n    what",
+        " 7  " + "x" * 30 + "\n    a word a word a word",
+        "12  y",
+    ]
+    assert list(terminal.folded(["label   " + "one two three " * 4])) == [
+        "label   one two three one two three one",
+        "        two three one two three",
+    ]
+    assert list(terminal.folded(["ab  " + "z" * 50])) == ["ab", "z" * 50]  # a word is not cut
+
+
+def test_an_option_of_several_values_may_be_given_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--protocol", "pv-ticket", "--protocol", "ticket-2.6.25", "--vcpus", "2", "--vcpus", "3", "--csv"]
+    assert main(["lock", "simulate", *words, "--duration", "0.01"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 2 * 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from pvops.cli import output, pages
 from pvops.cli.kernels import opened
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         lines = render.lines(found, style, args.verbose)
         if estimate is not None:
             lines += ["", *render.kernel_lines(estimate, style)]
-        sys.stdout.write("\n".join(lines) + "\n")
+        output.print_lines(lines)
     for check_ in found.checks:
         if not check_.holds:
             output.note(f"do not trust this: {check_.check} is {check_.measured:.3g}, not {check_.expected:g}")

@@ -46,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
         output.print_rows(args.format_, (row for result in judged() for row in result.rows()), COLUMNS)
     else:
         for result in judged():
-            sys.stdout.write("\n".join(corpus_text.lines(result, style, args.verbose)) + "\n")
-        sys.stdout.write(corpus_text.summary(results, style) + "\n")
+            output.print_lines(corpus_text.lines(result, style, args.verbose))
+        output.print_lines([corpus_text.summary(results, style)])
     return 0 if all(result.outcome in ("exact", "opened") for result in results) else NOT_EXACT

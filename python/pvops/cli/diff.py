@@ -52,10 +52,9 @@ def run(args: argparse.Namespace) -> int:
         output.print_rows(args.format_, rows if sys.stdout.isatty() else written.of(rows, differs), render.COLUMNS)
     elif pages.text_too(args):
         style = terminal.Style(args.color)
-        sys.stdout.write("\n".join(render.summary(comparison, style)) + "\n")
+        output.print_lines(render.summary(comparison, style))
         # A page has each site already: beside it, only the summary is printed.
-        for line in render.group_lines(comparison, style, sites=not args.summary and not page):
-            sys.stdout.write(line + "\n")
+        output.print_lines(render.group_lines(comparison, style, sites=not args.summary and not page))
     for (name, backend, _), plan in zip(sides, plans, strict=True):
         if name == backend:
             say_assumed(args, plan.machine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from pvops.cli import output
 from pvops.cli.kernels import backends_of, machine_of, opened, places_of, planned, say_assumed, slid, slide_of
@@ -45,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
     else:
         style = terminal.Style(args.color)
         shown = ["\n".join(render.lines(kernel, place, listing, style, slide)) for place, listing in listings]
-        sys.stdout.write("\n\n".join(shown) + "\n")
+        output.print_lines(["\n\n".join(shown)])
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from pvops.cli import output, pages
 from pvops.cli.kernels import backends_of, machine_of, opened, places_of, planned, say_assumed, slid, slide_of
@@ -49,6 +48,6 @@ def run(args: argparse.Namespace) -> int:
     text = ""
     if args.format_ != "json" and not page:
         text = explain_text.of_places(kernel, places, found, terminal.Style(args.color), slide)
-        sys.stdout.write(text + "\n")
+        output.print_lines([text])
     say_assumed(args, plans[0].machine, text)
     return 0

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
         columns = [column.name for column in fields(bench.Row)]
         output.print_rows(args.format_, map(asdict, measured.rows), columns)
     else:
-        sys.stdout.write("\n".join(_page(measured, terminal.Style(args.color))) + "\n")
+        output.print_lines(_page(measured, terminal.Style(args.color)))
     return 0
 
 

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
         style = terminal.Style(args.color)
         shown = len(rows) == 1 if args.trace is None else args.trace
-        sys.stdout.writelines(f"{line}\n" for line in render.report(rows, style, traces=shown))
+        output.print_lines(render.report(rows, style, traces=shown))
     return 0 if all(row.as_expected for row in rows) else UNEXPECTED
 
 

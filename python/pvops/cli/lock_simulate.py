@@ -49,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
     elif pages.text_too(args):
         style = terminal.Style(args.color)
         for section, found in simulated:
-            print("\n".join([style.bold(section.title), *_table(section, found), ""]))
+            output.print_lines([style.bold(section.title), *_table(section, found), ""])
         for comparison, lines in beside:
-            print("\n".join([style.bold(comparison.title), *_comparison(comparison, lines, style), ""]))
+            output.print_lines([style.bold(comparison.title), *_comparison(comparison, lines, style), ""])
     return 0
 
 
@@ -141,7 +141,7 @@ def _table(section: sweeps.Section, results: Sequence[Result]) -> list[str]:
 
 
 def _comparison(comparison: published.Comparison, rows: Sequence[published.Row], style: terminal.Style) -> list[str]:
-    lines = [f"  {line}" for line in terminal.table(tables.compared_cells(rows), right=[1, 2])]
+    lines = [f"  {line}" for line in terminal.table(tables.compared_cells(rows), right=[1, 2], before=2)]
     return [f"  source: {comparison.source}", *lines, *_wrapped(f"does not match: {comparison.differs}", style.dim)]
 
 

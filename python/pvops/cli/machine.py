@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         for name, text in told:
             first, *more = terminal.fitted(text, "  ", left=left)
             rows += [[f"  {style.dim(name)}", first], *([f"  {style.dim('')}", line] for line in more)]
-        sys.stdout.write("\n".join([title, *terminal.table(rows)]) + "\n")
+        output.print_lines([title, *terminal.table(rows)])
     if args.output is not None:
         output.note(f"{machine.name} -> {args.output}")
     return 0
@@ -74,7 +74,7 @@ def _presets(args: argparse.Namespace) -> int:
         lines = [" " * (4 if below else left) + line for line in told]
         name = style.bold(m.name)
         lines = [name, *lines] if below else [name + lines[0][len(m.name) :], *lines[1:]]
-        sys.stdout.write("\n".join(lines) + "\n")
+        output.print_lines(lines)
     return 0
 
 

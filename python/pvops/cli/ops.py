@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 
 from pvops.cli import output
@@ -213,7 +212,7 @@ def _asm_offsets(args: argparse.Namespace) -> int:
         output.print_rows(args.format_, ({"name": n, "value": v} for n, v in offsets.items()), ("name", "value"))
     else:
         lines = terminal.table([(name, str(value)) for name, value in offsets.items()], right=[1])
-        sys.stdout.write("".join(line + "\n" for line in lines))
+        output.print_lines(lines)
     return 0
 
 
@@ -234,4 +233,4 @@ def _print_text(view: View, args: argparse.Namespace) -> None:
     lines = terminal.table(table, right=[0, 1])
     out.append(style.dim(lines[0]))
     out += lines[1:]
-    sys.stdout.write("\n".join(out) + "\n")
+    output.print_lines(out)

@@ -22,7 +22,7 @@ _LONGEST_WORD = 4096
 def note(message: str) -> None:
     """A line for the person at the terminal, on stderr, behind those that were held back."""
     release()
-    print(f"pvops: {one_line(message)}", file=sys.stderr)
+    _say(message)
 
 
 def hold(message: str) -> None:
@@ -33,8 +33,16 @@ def hold(message: str) -> None:
 def release() -> None:
     """Prints what was held back."""
     for message in _held:
-        print(f"pvops: {one_line(message)}", file=sys.stderr)
+        _say(message)
     drop()
+
+
+def _say(message: str) -> None:
+    """A message on stderr: a line, and as many as it takes where stderr is a terminal."""
+    from pvops.render.terminal import folded
+
+    for line in folded([f"pvops: {one_line(message)}"], sys.stderr):
+        print(line, file=sys.stderr)
 
 
 def drop() -> None:
@@ -156,6 +164,28 @@ def print_rows(format_: str, rows: Iterable[Mapping[str, object]], columns: Sequ
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Text for people on stdout, as wide as the terminal."""
+    from pvops.render.terminal import folded
+
+    sys.stdout.writelines(f"{line}\n" for line in folded(lines))
+
+
+def print_listing(pieces: Iterable[bytes]) -> None:
+    """Lines on stdout that come in pieces of UTF-8; on a terminal as wide as it is."""
+    from pvops.render.terminal import folded, room
+
+    if room() is None:
+        print_pieces(pieces)
+        return
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece.decode()).split("\n")
+        sys.stdout.write("".join(f"{line}\n" for line in folded(lines)))
+    if rest:
+        print_lines([rest])
 
 
 def print_pieces(pieces: Iterable[bytes]) -> None:

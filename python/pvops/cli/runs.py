@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pvops.cli import output, pages
@@ -36,8 +35,7 @@ def show(
     elif args.format_ in ("jsonl", "csv"):
         output.print_rows(args.format_, rows, columns)
     elif pages.text_too(args):
-        for line in lines:
-            sys.stdout.write(line + "\n")
+        output.print_lines(lines)
     for line in wrong:
         output.note(line)
     return WRONG if wrong else 0

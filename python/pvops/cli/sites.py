@@ -135,10 +135,10 @@ def _print_text(kernel: Kernel, args: argparse.Namespace) -> None:
             [] if args.summary else _written(sites, "text", args),
         )
     # All of it is made before any of it is printed: trouble leaves nothing on standard output.
-    sys.stdout.write("\n".join([head, *summary]) + "\n")
+    output.print_lines([head, *summary])
     if not args.summary:
         sys.stdout.write("\n")
-        output.print_pieces(lines)
+        output.print_listing(lines)
 
 
 def _paravirt_listing(kernel: Kernel, args: argparse.Namespace) -> str:
@@ -175,7 +175,7 @@ def full_summary(kernel: Kernel, sites: Sites, table: str | None) -> list[str]:
     found = sites.counts()
     shapes = layouts(kernel, table)
     body = [["mechanism", "rows", ""], *([name, str(n), shapes.get(name, "")] for name, n in found.rows.items())]
-    lines = [f"  {line}" for line in terminal.table(body, right=[1])]
+    lines = [f"  {line}" for line in terminal.table(body, right=[1], before=2)]
     lines.append(f"  {len(sites)} addresses, {sum(found.shared.values())} of them claimed by more than one mechanism")
     lines += [f"    {n:>6}  {pair}" for pair, n in list(found.shared.items())[:6]]
     if found.ops:

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     elif pages.text_too(args):
         from pvops.render import verify_text
 
-        sys.stdout.write("\n".join(verify_text.lines(report, terminal.Style(args.color), args.verbose)) + "\n")
+        output.print_lines(verify_text.lines(report, terminal.Style(args.color), args.verbose))
     return 0 if report else UNEXPLAINED
 
 
@@ -126,7 +126,7 @@ def _many(args: argparse.Namespace, kernel: Kernel, paths: list[str]) -> int:
             sys.stdout.write((behind or _HEAD) + _WITHIN + text)
             behind = ","
         else:
-            sys.stdout.write(f"{terminal.printable(path)}\n{text}")
+            output.print_lines([terminal.printable(path), text.removesuffix("\n")])
     if as_json:
         sys.stdout.write("\n ]\n}\n")
     return status

@@ -171,7 +171,7 @@ def summary(comparison: Comparison, style: Style) -> list[str]:
     for heading, counted in counts:
         if counted:
             body = [[style.dim(heading), style.dim("sites")], *([name, str(n)] for name, n in counted[:_SHOWN])]
-            lines += ["", *(f"  {line}" for line in table(body, right=[1]))]
+            lines += ["", *(f"  {line}" for line in table(body, right=[1], before=2))]
             if len(counted) > _SHOWN:
                 lines.append(f"  and {len(counted) - _SHOWN} more")
     return lines

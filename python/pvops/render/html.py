@@ -37,6 +37,12 @@ th, td { text-align: left; vertical-align: top; padding: .15rem .9rem .15rem 0; 
 th { color: var(--soft); font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
 td.mono, .key { white-space: nowrap; } td.name { overflow-wrap: anywhere; min-width: 9rem; }
 td.prose { min-width: 18rem; }
+/* Where a card of a narrow page has sentences in a table, the cells of a row stand one below the other. */
+@media (max-width: 40rem) { .card table:has(td.prose) thead { display: none; }
+  .card table:has(td.prose) :is(tr, td) { display: block; padding: .1rem 0; }
+  .card table:has(td.prose) td { border: 0; white-space: normal; overflow-wrap: anywhere; min-width: 0; }
+  .card table:has(td.prose) td:first-child { font-weight: 600; }
+  .card table:has(td.prose) tr { border-bottom: 1px solid var(--line); } }
 .asm { color: var(--code); } .runs { color: var(--runs); }
 details, .card { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .5rem .9rem;
   margin: .6rem 0; }

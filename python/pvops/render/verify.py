@@ -49,7 +49,7 @@ def _body(report: Report, title: str) -> Iterator[str]:
     yield from _inferred(report)
     yield "<h2>Not judged</h2>"
     rows = [(html.text(p.section), f"{p.address:016x}", f"{p.size:,}", html.text(p.why)) for p in report.not_judged]
-    yield html.table(("section", "address", "bytes", "why"), rows, ("mono", "mono", "n", ""))
+    yield html.table(("section", "address", "bytes", "why"), rows, ("mono", "mono", "n", "prose"))
 
 
 def _modules(report: Report) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _modules(report: Report) -> Iterator[str]:
             kind = "warn" if module.unexplained or module.unread else "runs"
             said = f'<span class="{kind}">{module.wrong_bytes:,} unexplained, {module.unread_bytes:,} unread</span>'
         rows.append((html.text(module.name), f"{module.address:016x}", f"{module.size:,}", said))
-    yield html.table(("module", "address", "bytes of text", "verdict"), rows, ("mono", "mono", "n", ""))
+    yield html.table(("module", "address", "bytes of text", "verdict"), rows, ("mono", "mono", "n", "prose"))
     for module in report.modules:
         runs = [*module.unexplained, *module.allowed]
         yield from (_run(run) for run in runs[:_MOST])

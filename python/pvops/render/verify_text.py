@@ -24,7 +24,7 @@ def lines(report: Report, style: Style, verbose: bool = False) -> Iterator[str]:
     """The report, line by line; sentences fit the terminal."""
     yield from fitted(f"{style.bold(report.kernel)}, slide {report.slide:#x}; inferred: {', '.join(inferred(report))}")
     yield f"{report.size:,} bytes of text: {_shares(report)}, {style.bold(_verdict(report))}"
-    yield from (f"  {line}" for line in table([(k, f"{n:,}") for k, n in _most(report)], right=[1]))
+    yield from (f"  {line}" for line in table([(k, f"{n:,}") for k, n in _most(report)], right=[1], before=2))
     yield from _runs(report, style)
     for module in report.modules:
         if module.judged:

@@ -26,7 +26,9 @@ def add(commands: Commands, what: str) -> None:
         "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal)"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say on stderr what is being measured")
-    parser.add_argument("--threads", metavar="N", type=int, nargs="+", help="threads that share the lock (2 4 8 16)")
+    parser.add_argument(
+        "--threads", metavar="N", type=int, nargs="+", action="extend", help="threads that share the lock (2 4 8 16)"
+    )
     parser.add_argument("--cpus", metavar="N", type=int, help="CPUs that they run on (2)")
     parser.add_argument("--section-ns", metavar="NS", type=int, default=100, help="how long each holds it (100)")
     parser.add_argument("--pause-ns", metavar="NS", type=int, default=100, help="and does something else (100)")

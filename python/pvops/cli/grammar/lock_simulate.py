@@ -58,7 +58,7 @@ def add(commands: Commands, what: str) -> None:
         "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal)"
     )
     for name, metavar, kind, help_ in _PARAMETERS:
-        parser.add_argument(f"--{name}", metavar=metavar, type=kind, nargs="+", help=help_)
+        parser.add_argument(f"--{name}", metavar=metavar, type=kind, nargs="+", action="extend", help=help_)
     parser.add_argument("--jobs", metavar="N", type=int, help="processes (default: one for each CPU)")
     _plots(parser)
     html(parser, "where the time went")
