@@ -75,8 +75,9 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
         drop()
         apart(args)
         status: int = import_module(f"pvops.cli.{args.command}").run(args)
+        status = stream.flushed(status)
         release()
-        return stream.flushed(status)
+        return status
     except Error as error:
         return _trouble(args, error)
     except KeyboardInterrupt:

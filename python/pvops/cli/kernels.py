@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from pvops.cli.output import hold, note
+from pvops.cli.output import hold, note, remark
 from pvops.cli.streams import standard_input
 from pvops.errors import InputError, OpsError, UsageError
 from pvops.image.view import MAY_LACK
@@ -119,9 +119,10 @@ def say_assumed(args: argparse.Namespace, machine: Machine | None, text: str = "
     Once, beside the text: JSON documents name the machine, and their reasons what is assumed.
     """
     if args.machine is not None and "assumed" in text:
-        note("facts of the machine itself settle what is assumed: `pvops machine --collect`")
+        remark("facts of the machine itself settle what is assumed: `pvops machine --collect`")
     if args.machine is None and machine is not None and args.format_ == "text":
-        note(f"no --machine: {machine.name}, a usual CPU of that kernel's time, is assumed (--machine baseline: none)")
+        usual = f"{machine.name}, a usual CPU of that kernel's time"
+        remark(f"no --machine: {usual}, is assumed (--machine baseline: none)")
 
 
 def told_machine(args: argparse.Namespace) -> Machine | None:
@@ -158,7 +159,7 @@ def places_of(kernel: Kernel, text: str, slide: int) -> list[Place]:
     """The places that a text means; what speaks against one is said."""
     places = kernel.places(text, slide=slide)
     for doubt in dict.fromkeys(place.doubt for place in places if place.doubt):
-        note(doubt)
+        remark(doubt)
     return places
 
 
@@ -169,7 +170,7 @@ def backend_of(kernel: Kernel, machine: Machine | str | None) -> str:
     described = None if isinstance(machine, str) else machine
     choice = chosen(kernel, described)
     if described is not None and choice.name == "native" and described.backend.value != "native":
-        note(f"{described.name}: {choice.why}; taken as native")
+        remark(f"{described.name}: {choice.why}; taken as native")
     return choice.name
 
 
@@ -179,7 +180,7 @@ def backends_of(args: argparse.Namespace, kernel: Kernel, machine: Machine | str
         return list(dict.fromkeys(args.backend))
     name = backend_of(kernel, machine)
     if name != "native" and machine is not None and not isinstance(machine, str) and args.format_ == "text":
-        note(f"no --backend: {machine.name} runs on {name} (--backend native: on none)")
+        remark(f"no --backend: {machine.name} runs on {name} (--backend native: on none)")
     return [name]
 
 

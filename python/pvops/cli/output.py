@@ -30,6 +30,21 @@ def hold(message: str) -> None:
     _held.append(message)
 
 
+def remark(message: str) -> None:
+    """A line beside the text: at once, or behind it where standard output may be full or closed. Trouble is alone."""
+    import io
+    import stat
+
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+        sure = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdout.isatty()
+    except io.UnsupportedOperation:  # of a test, or a notebook
+        sure = True
+    except (OSError, ValueError):
+        sure = False
+    (note if sure else hold)(message)
+
+
 def release() -> None:
     """Prints what was held back."""
     for message in _held:
