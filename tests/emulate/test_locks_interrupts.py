@@ -8,6 +8,7 @@ from emulate.test_locks import TIGHT, image
 from pvops.emulate.guest import locks
 from pvops.emulate.smp.job import LockJob, run
 from pvops.emulate.smp.machine import Machine
+from pvops.emulate.smp.processors import Physical
 from pvops.emulate.smp.record import Recorder
 from pvops.emulate.smp.vcpu import IF
 
@@ -111,3 +112,36 @@ def test_interrupts_that_leave_no_time_for_an_instruction_are_no_progress(bits: 
 def test_a_cpu_that_executes_one_instruction_between_two_interrupts_gets_on() -> None:
     outcome = Machine(image("pv-ticket-3.12"), "kvm", 2).run(TICKING._replace(tick=3, quantum=1, turns=4))
     assert outcome.ok
+
+
+class Hurt(Machine):
+    """At some time the head of its lock is another than anybody has a ticket for: nobody gets it any more."""
+
+    hurt = False
+
+    def _turn(self, p: Physical) -> None:
+        super()._turn(p)
+        if not self.hurt and self.executed > 300:
+            self.hurt = True
+            lock = self.image.address("the_lock")
+            self.memory.set_number(lock, 1, self.memory.number(lock, 1) + 100 & 0xFF)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("backend", ["native", "xen"])
+@pytest.mark.parametrize(("tick", "quantum"), [(0, 6), (60, 6), (150, 6), (150, 100)])
+def test_a_hang_is_told_soon_though_handlers_go_on(bits: int, backend: str, tick: int, quantum: int) -> None:
+    machine = Hurt(image("ticket-2.6.25", bits), backend, 3)
+    outcome = machine.run(TICKING._replace(tick=tick, quantum=quantum, most=200_000))
+    assert outcome.stop.kind == "hang"
+    assert outcome.stop.why == "nobody owns the lock, and CPUs 0, 1, 2 wait for ever"
+    assert outcome.broken
+    assert outcome.broken.kind == "lost-kick"
+    assert bool(machine.ticks.count) is bool(tick)
+
+
+def test_who_spins_behind_a_sleeper_whom_nobody_kicks_waits_for_ever() -> None:
+    machine = Machine(image("ticket-callout-2010", 32, 3, "no-look-after-publish"), "xen", 4)
+    shape = TICKING._replace(seed=8, slice=30, tick=60, tick_sleepers=True, turns=8, most=100_000)
+    outcome = machine.run(shape)
+    assert (outcome.stop.kind, outcome.broken and outcome.broken.kind) == ("hang", "lost-kick")

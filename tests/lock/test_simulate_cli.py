@@ -83,6 +83,7 @@ def test_a_table_says_what_was_varied() -> None:
     lines = done.stdout.decode().splitlines()
     assert lines[1].split()[:4] == ["protocol", "threshold,", "µs", "locks/s"]
     assert [line.split()[:2] for line in lines[2:4]] == [["pv-ticket", "5"], ["pv-ticket", "never"]]
+    assert lines[4:] == []
 
 
 def test_the_standard_sweep_and_the_published_figures() -> None:

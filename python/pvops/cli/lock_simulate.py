@@ -48,10 +48,9 @@ def run(args: argparse.Namespace) -> int:
         output.print_rows(args.format_, _flat(rows) if args.format_ == "csv" else rows, list(_flat(rows)[0]))
     elif pages.text_too(args):
         style = terminal.Style(args.color)
-        for section, found in simulated:
-            output.print_lines([style.bold(section.title), *_table(section, found), ""])
-        for comparison, lines in beside:
-            output.print_lines([style.bold(comparison.title), *_comparison(comparison, lines, style), ""])
+        parts = [[style.bold(section.title), *_table(section, found)] for section, found in simulated]
+        parts += [[style.bold(c.title), *_comparison(c, lines, style)] for c, lines in beside]
+        output.print_lines([line for part in parts for line in ("", *part)][1:])
     return 0
 
 

@@ -18,6 +18,7 @@ from pvops.emulate.guest.locks.steps import DONE
 from pvops.emulate.smp import boot
 from pvops.emulate.smp.backends import HYPERVISORS
 from pvops.emulate.smp.counts import Counts
+from pvops.emulate.smp.patience import Patience
 from pvops.emulate.smp.processors import Physical, Processors
 from pvops.emulate.smp.record import DRAIN, Recorder
 from pvops.emulate.smp.setting import Outcome, Setting
@@ -89,6 +90,7 @@ class Machine:
     setting: Setting
     watch: Watches
     ticks: Ticks
+    patience: Patience
     processors: Processors
     _buffers: list[StoreBuffer]
     calls: Counter[str]
@@ -162,7 +164,7 @@ class Machine:
         self._wants_block = None
         self._alarms: dict[int, int] = {}
         self._asked: list[list[tuple[tuple[str, ...], str]]] = [[] for _ in range(count)]
-        self._patience = self._longest()
+        self.patience = Patience(self.watch, count, self.image.threshold, self.image.bits)
         self._buffers = self._with_buffers(setting.seed) if setting.buffers else []
         if self.recorder is not None:
             self.recorder.begin(self.image, self.memory, self.cpus, setting.pcpus, self._buffers)
@@ -239,6 +241,7 @@ class Machine:
         p.now += count
         self._ran[number] += count
         self.executed += count
+        self.patience.executed(number, 1 if cpu.trapped else count)
         if cpu.stopped is not None:
             self.stop = cpu.stopped
         elif self.watch.broken is not None:
@@ -253,8 +256,8 @@ class Machine:
         elif cpu.get("pc") == self._exit:
             self.done[number] = True
             self.processors.leave(p, "idle")
-        elif self._hangs(p.now):
-            self.stop = Stop("hang", cpu.get("pc"), f"nobody owns the lock, and {self._waiters()} spin for ever")
+        elif self._hangs():
+            self.stop = Stop("hang", cpu.get("pc"), f"nobody owns the lock, and {self._waiters()} wait for ever")
         elif setting.tick and self.ticks.starve(self._awake()):
             why = f"timer interrupts leave no CPU time for an instruction: --tick {setting.tick} is too often"
             self.stop = Stop("livelock", cpu.get("pc"), why)
@@ -301,7 +304,9 @@ class Machine:
             self.recorder.event(self.cpus[number], self.processors.at.now, "step", self.image.protocol.slept)
 
     def ticked(self, cpu: Vcpu, place: tuple[int, int] | None) -> None:
-        self.ticks.came(cpu.number, place)
+        if self.ticks.came(cpu.number, place):
+            self.patience.between_handlers(cpu.number)
+        self.patience.handles(cpu.number)
         self._next_tick[cpu.number] = 1 << 62  # until its handler is done
         if self.recorder is not None:
             self.recorder.event(cpu, self.processors.at.now, "irq", "timer interrupt")
@@ -325,6 +330,7 @@ class Machine:
         if step.mark:
             (self.watch.irq if nested else self.watch.main).mark(cpu.number, step.mark, now)
             if nested and step.mark == DONE:
+                self.patience.handled(cpu.number)
                 self._next_tick[cpu.number] = self._ran[cpu.number] + self.setting.tick
             if self.recorder is not None:
                 self.recorder.event(cpu, now, "irq" if nested else "mark", step.mark)
@@ -338,19 +344,13 @@ class Machine:
 
     # Ends
 
-    def _hangs(self, now: int) -> bool:
-        """Whether nothing can come of it: nobody owns the lock, all who are not done wait, and nothing happens."""
-        if not self.watch.free or now - self.watch.last < self._patience:
-            return False
-        return all(done or self.watch.waiting(cpu.number) for cpu, done in zip(self.cpus, self.done, strict=True))
+    def _hangs(self) -> bool:
+        """Whether nothing can come of it: all who are not done wait for a lock that is free."""
+        return all(done or self.patience.in_vain(n, asleep=self._asleep(n)) for n, done in enumerate(self.done))
 
-    def _longest(self) -> int:
-        """Cycles within which each waiter has had the instructions to find a free lock, or to spin and fall asleep."""
-        setting = self.setting
-        rounds = 2 + -(-len(self.cpus) // setting.pcpus)
-        instructions = 64 * self.image.threshold + 32 * len(self.cpus) + 256
-        slices = 1 + -(-instructions // setting.slice)
-        return rounds * slices * (setting.slice + setting.switch + setting.exit + setting.kick)
+    def _asleep(self, vcpu: int) -> bool:
+        """Whether only a kick wakes it."""
+        return self.processors.state(vcpu) == "blocked" and vcpu not in self._alarms
 
     def _awake(self) -> Iterator[int]:
         """Those who run, or could."""

@@ -44,19 +44,20 @@ class Watch:
         self.acquisitions = [0] * cpus
         self.waits: list[int] = []
         self.broken: Broken | None = None
-        #: When anything happened last.
-        self.last = 0
+        #: How often anything happened.
+        self.marks = 0
         self._since: dict[int, int] = {}
         #: 1: gave the lock up; 2: and another did since.
         self._standing = [0] * cpus
 
     def mark(self, vcpu: int, mark: str, now: int) -> None:
         """A CPU executes an instruction with a meaning."""
-        self.last = now
+        if mark == ARRIVE and vcpu in self._since:
+            return  # it comes again, and has been there
+        self.marks += 1
         if mark == ARRIVE:
-            if vcpu not in self._since:
-                self.queue.append(vcpu)
-                self._since[vcpu] = now
+            self.queue.append(vcpu)
+            self._since[vcpu] = now
         elif mark == ENTER:
             self._enter(vcpu, now)
         elif mark == LEAVE:
@@ -116,12 +117,13 @@ class Ticks:
         """A CPU is about to execute: its program counter and stack."""
         self._seen[vcpu] += place == self._came[vcpu]
 
-    def came(self, vcpu: int, place: tuple[int, int] | None) -> None:
-        """One comes; place is where the CPU is, None where it has executed something for sure."""
+    def came(self, vcpu: int, place: tuple[int, int] | None) -> bool:
+        """One comes: whether the CPU has executed anything. place is where it is, None where it has for sure."""
         self.count += 1
         nothing = place is not None and place == self._came[vcpu] and self._seen[vcpu] <= 1
         self._idle[vcpu] = self._idle[vcpu] + 1 if nothing else 0
         self._came[vcpu], self._seen[vcpu] = place, 0
+        return not nothing
 
     def starve(self, vcpus: Iterable[int]) -> bool:
         """Whether these, of which there are some, have executed handlers alone for long."""
@@ -144,16 +146,6 @@ class Watches:
     def broken(self) -> Broken | None:
         """The first promise that was not kept."""
         return self.main.broken or self.irq.broken
-
-    @property
-    def free(self) -> bool:
-        """Whether neither of the two locks has an owner."""
-        return self.main.owner is None and self.irq.owner is None
-
-    @property
-    def last(self) -> int:
-        """When anything happened last."""
-        return max(self.main.last, self.irq.last)
 
     def waiting(self, vcpu: int) -> bool:
         """Whether a CPU waits for one of them."""
