@@ -9,12 +9,15 @@ import lzma
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from cli.run import document, pvops, trouble
 from image import small
 from pvops import corpus
+from pvops.corpus.options import options
 from pvops.corpus.results import COLUMNS, NO_PASS
 from pvops.errors import InputError
 from pvops.kernel import Kernel
@@ -91,6 +94,21 @@ def test_a_boot_as_predicted_is_exact(tmp_path: Path) -> None:
     size = len(opened(tmp_path / "vmlinuz-made").plan("native").apply())
     assert (boot["name"], boot["compared"], boot["wrong"], boot["unexplained"]) == ("made~native-two", size, {}, 0)
     assert (boot["backend"], boot["hypervisor"], boot["inferred"]) == ("native", "none", "native")
+
+
+def test_a_kernel_for_more_cpus_says_so_where_no_section_shows_it() -> None:
+    """7.3 has no .smp_locks."""
+
+    class Ops(tuple[str, ...]):
+        names = ()
+
+    def shown(banner: str) -> tuple[str, ...]:
+        image = SimpleNamespace(sections=list, symbol_count=int, banner=banner)
+        sites = SimpleNamespace(counts=lambda: SimpleNamespace(rows={}))
+        return options(cast(Kernel, SimpleNamespace(image=image, sites=sites, ops=Ops())))
+
+    assert shown("Linux version 7.3.4 (gcc) #1 SMP PREEMPT_DYNAMIC") == ("SMP",)
+    assert shown("Linux version 7.3.4 (SMPs) (gcc) #1 PREEMPT") == ()
 
 
 def test_a_boot_that_slid_is_compared_where_it_lies(kernel: Callable[[str], Kernel], tmp_path: Path) -> None:

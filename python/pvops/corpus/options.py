@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.kernel import Kernel
@@ -18,6 +20,8 @@ _TABLES = {
 }
 #: Configuration symbol → the section that it makes.
 _SECTIONS = {"SMP": ".smp_locks", "DEBUG_INFO_BTF": ".BTF", "CFI": ".cfi_sites"}
+#: UTS_VERSION of a kernel for more than one CPU; since 7.3 no section shows it.
+_SMP = re.compile(r"#\S+ SMP\b")
 
 
 def options(kernel: Kernel) -> tuple[str, ...]:
@@ -33,6 +37,8 @@ def options(kernel: Kernel) -> tuple[str, ...]:
     if any(name.endswith(".write_cr0") for name in kernel.ops.names):
         found += ["PARAVIRT_XXL"]
     found += [option for option, section in _SECTIONS.items() if section in sized]
+    if "SMP" not in found and _SMP.search(kernel.image.banner or ""):
+        found += ["SMP"]
     found += [option for option, table in _TABLES.items() if counted.get(table)]
     if kernel.image.symbol_count():
         found += ["KALLSYMS"]
