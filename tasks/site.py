@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from .environment import VENV, environment, fresh, python_in, wheel
-from .shell import ROOT, Options, run, say
+from .shell import ROOT, Options, run, say, stop
 
 BUILD = ROOT / "build"
 
@@ -27,6 +27,10 @@ def site(options: Options) -> None:
     need_docs()
     words = (python_in(VENV), "-m", "mkdocs", "build", "--strict", "--quiet")
     run(*words, env={"NO_MKDOCS_2_WARNING": "1"})  # its theme advertises at every build
+    # Docstrings quote nobody: a quotation is an example that was not made code (tasks/examples.py).
+    for page in sorted(BUILD.glob("site/reference/python*.html")):
+        if "<blockquote>" in page.read_text():
+            stop(f"{page.relative_to(ROOT)}: an example of a docstring is no block of code")
     say("the site is build/site/index.html")
 
 
