@@ -24,8 +24,8 @@ from boot.middle import Middle
 from boot.modes import Mode
 from boot.qmp import Qmp, QmpError
 
-#: The last line of what ``init.c`` prints.
-READY = "\n==READY\n"
+#: The last line of what ``init.c`` prints, and how the first begins.
+READY, FIRST = "\n==READY\n", "==FILE "
 #: Where a kernel's image begins in virtual memory on x86-64, and on i386; with ``nokaslr`` it lies as far from 0 in
 #: physical memory.
 START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
@@ -109,7 +109,9 @@ class Guest:
             self._check()
             time.sleep(0.1)
         # The log comes with the level before each line, which `dmesg` does not print.
-        facts = re.sub(r"^<\d+>(?=\[)", "", told.removesuffix(READY).lstrip("\n"), flags=re.MULTILINE)
+        # Before them may stand what the port's driver wrote to find out what it is, as that of 2.6.32 does.
+        told = told.removesuffix(READY)[max(0, told.find(FIRST)) :]
+        facts = re.sub(r"^<\d+>(?=\[)", "", told, flags=re.MULTILINE)
         if self._kvm is None:
             return facts
         return facts.replace("==FILE dmesg\n", f"{leaves(self._hints)}==FILE dmesg\n", 1)

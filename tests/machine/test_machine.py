@@ -116,6 +116,25 @@ def test_a_kernel_without_proc_says_its_command_line_in_the_log(line: str) -> No
     assert Machine.from_facts(bundle.format("(none)").replace("Kernel command", "Other")).cmdline is None
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("smpboot: CPU0: AMD Ryzen 9 (family: 0x17, model: 0x71, stepping: 0x0)", ("AuthenticAMD", 0x17, 0x71, 0)),
+        ("<6>smpboot: CPU0: Intel(R) Core(TM)2 Duo (fam: 06, model: 0f, stepping: 0b)", ("GenuineIntel", 6, 15, 11)),
+        ("<6>[    0.27] CPU0: Intel QEMU Virtual CPU version 2.5+ stepping 03", ("GenuineIntel", None, None, 3)),
+        ("CPU: Hygon C86 7151 (family: 0x18, model: 0x0, stepping: 0x1)", ("HygonGenuine", 0x18, 0, 1)),
+        ("CPU: Vortex86 SoC (family: 0x5, model: 0x2, stepping: 0x2)", (None, 5, 2, 2)),
+        ("CPU: Physical Processor ID: 0", (None, None, None, None)),
+        ("watchdog on CPU0: Marking clocksource (family: 0x6, model: 0x1, stepping: 0x1)", (None, None, None, None)),
+    ],
+)
+def test_a_kernel_without_proc_says_its_cpu_in_the_log(line: str, said: tuple[str | int | None, ...]) -> None:
+    bundle = f"==FILE /proc/cpuinfo\n{{}}\n==FILE dmesg\n[    0.0] Linux version 7.1\n{line}\n"
+    machine = Machine.from_facts(bundle.format("(none)"))
+    assert (machine.vendor, machine.family, machine.model, machine.stepping) == said
+    assert Machine.from_facts(bundle.format("vendor_id : GenuineIntel")).family is None
+
+
 def test_a_misspelt_hypervisor_is_no_other_one() -> None:
     said = r"part hypervisor: no hypervisor 'kmv' \(did you mean kvm\?\)"
     makers: tuple[Callable[[], Machine], ...] = (

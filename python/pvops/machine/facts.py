@@ -39,6 +39,7 @@ def given(text: str, name: str) -> Given:
 def of_parts(parts: Mapping[str, str], starts: Mapping[str, int], name: str) -> Given:
     """What the parts of a bundle say; ``starts`` are their first lines, for messages."""
     cpu, online = _cpuinfo(parts.get("/proc/cpuinfo", ""), name, starts.get("/proc/cpuinfo", 0))
+    cpu = cpu or _said_cpu(parts.get("dmesg", ""))
     number = {k: integer(cpu[f], name, "/proc/cpuinfo", 0, f) for k, f in _CPU_NUMBERS.items() if f in cpu}
     return Given(
         name=name,
@@ -77,6 +78,35 @@ def _cmdline(parts: Mapping[str, str]) -> str | None:
         return given
     said = re.search(_SAID_CMDLINE, parts.get("dmesg", ""))
     return said[1].strip() if said is not None else None
+
+
+#: As print_cpu_info() prints it (arch/x86/kernel/cpu/common.c): the vendor, where the name lacks it, and the name;
+#: since 3.10 with family and model.
+_SAID_CPU = (
+    r"(?m)^(?:<\d+>)?(?:\[[^]\n]*\] ?)*(?:smpboot: )?CPU0?: (.{3,100}?) "
+    r"(?:stepping ([0-9a-f]{1,4})|\(fam(?:ily)?: (?:0x)?([0-9a-f]{1,4}), model: (?:0x)?([0-9a-f]{1,4})"
+    r"(?:, stepping: (?:0x)?([0-9a-f]{1,4}))?\))$"
+)
+_VENDORS = {
+    "AMD": "AuthenticAMD",
+    "Intel": "GenuineIntel",
+    "Hygon": "HygonGenuine",
+    "Centaur": "CentaurHauls",
+    "VIA": "CentaurHauls",
+    "Zhaoxin": "  Shanghai  ",
+}
+
+
+def _said_cpu(log: str) -> dict[str, str]:
+    """The first CPU's fields as far as a log tells them, of a kernel without /proc."""
+    said = re.search(_SAID_CPU, log)
+    if said is None:
+        return {}
+    words = re.split(r"\W+", said[1])
+    vendor = next((vendor for word, vendor in _VENDORS.items() if word in words), None)
+    numbers = {"cpu family": said[3], "model": said[4], "stepping": said[2] or said[5]}
+    found = {field: str(int(digits, 16)) for field, digits in numbers.items() if digits}
+    return ({"vendor_id": vendor} if vendor is not None else {}) | {"model name": said[1]} | found
 
 
 _CPU_NUMBERS = {
