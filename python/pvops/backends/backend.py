@@ -284,6 +284,7 @@ class Backend(Unchanging):
                 source = f"{step.source}, {fill.era}" if step.source else fill.era
                 return Slot(step.op, symbol, address, when.why or "its init code always sets it", source)
         config = fill.config.with_("X86_64") if fill.bits == 64 else fill.config
+        config = config.without("SMP") if _for_one_cpu(fill.image) else config
         if step.config and not config.holds(step.config):
             return slot._replace(why=f"{slot.why}; not {name}: this kernel is built without {step.config}")
         raise OpsError(f"backend {self.name}: {step.op} becomes {name}, but the image has no symbol of that name")
@@ -329,6 +330,14 @@ class Backend(Unchanging):
             symbol = None
         null = Slot(op, None, None, f"{step.table} does not name it: NULL", f"{step.source}, {fill.era}")
         return null if symbol is None else self._assign(Assign(op, symbol, source=step.source), fill, when, null)
+
+
+def _for_one_cpu(image: ImageView) -> bool:
+    """Whether an image names its functions, and none of those that start further CPUs (arch/x86/kernel/smpboot.c)."""
+    named = [
+        image.address_of(name) is not None for name in ("start_kernel", "start_secondary", "native_smp_prepare_cpus")
+    ]
+    return named[0] and not any(named[1:])
 
 
 def _possible(config: str, bits: int) -> bool:
