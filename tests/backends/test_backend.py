@@ -130,6 +130,16 @@ def test_kvm_5_10_asks_less_for_its_flush_and_more_for_preempted(
     assert slots["pv_time_ops.steal_clock"].symbol == "kvm_steal_clock"
 
 
+def test_a_kernel_for_one_cpu_has_no_flush_of_others() -> None:
+    smp, flush = ("start_secondary", "native_smp_prepare_cpus"), "kvm_flush_tlb_multi"
+    assert changed("kvm", fill_of(Image(flush, *smp))) & FLUSH == set()
+    slot = backends.get("kvm").fill(fill_of(Image(flush, *smp), machine=kvm()))["pv_mmu_ops.tlb_remove_table"]
+    assert slot.why.endswith("not tlb_remove_table: this kernel is built for one CPU")
+    with pytest.raises(OpsError, match="but the image has no symbol"):
+        changed("kvm", fill_of(Image(flush, smp[1]), config=Config("SMP")))
+    assert changed("kvm", fill_of(Image(*smp, "start_kernel"))) & FLUSH == FLUSH, "what is not named may be there"
+
+
 def test_a_slot_says_why() -> None:
     slot = backends.get("kvm").fill(fill_of(machine=kvm()))["pv_lock_ops.wait"]
     assert slot.symbol == "kvm_wait"

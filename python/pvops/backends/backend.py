@@ -278,13 +278,14 @@ class Backend(Unchanging):
             return slot._replace(why=f"{slot.why}; not {name}: {when.why}")
         if not _possible(step.config, fill.bits):
             return slot._replace(why=f"{slot.why}; not {name}: that needs {step.config}")
+        if "SMP" in step.config.split("&") and _for_one_cpu(fill.image):
+            return slot._replace(why=f"{slot.why}; not {name}: this kernel is built for one CPU")
         for symbol in step.symbol.split("|"):
             address = fill.image.address_of(symbol)
             if address is not None:
                 source = f"{step.source}, {fill.era}" if step.source else fill.era
                 return Slot(step.op, symbol, address, when.why or "its init code always sets it", source)
         config = fill.config.with_("X86_64") if fill.bits == 64 else fill.config
-        config = config.without("SMP") if _for_one_cpu(fill.image) else config
         if step.config and not config.holds(step.config):
             return slot._replace(why=f"{slot.why}; not {name}: this kernel is built without {step.config}")
         raise OpsError(f"backend {self.name}: {step.op} becomes {name}, but the image has no symbol of that name")
