@@ -146,7 +146,12 @@ fn a_payload_is_found_where_the_header_is_old_or_lies() {
             (0x20f, 0x10, length),
             (0x20f, 0x40, 0),
         ] {
-            let image = open(pack::bzimage_with(&payload, version, offset, length));
+            let mut file = pack::bzimage_with(&payload, version, offset, length);
+            // RHEL 5's bzImages begin as an ELF file does.
+            if version == 0x204 {
+                file[..4].copy_from_slice(b"\x7fELF");
+            }
+            let image = open(file);
             assert!(image.bytes() == elf, "{compression} {version:#x} {offset:#x} {length:#x}");
             assert_eq!(image.container().payload_offset, 0x840);
         }
@@ -227,6 +232,10 @@ fn what_is_no_x86_kernel_is_named() {
         file
     };
     let cut = &pack::compress(Compression::Gzip, &vmlinux().build())[..64];
+    let pretending = |mut file: Vec<u8>| {
+        file[..4].copy_from_slice(b"\x7fELF");
+        file
+    };
     for (file, said) in [
         (text(ElfWriter::new(Bits::B64).machine(183)), "machine 183 (arm64)"),
         (text(ElfWriter::new(Bits::B64).file_type(4)), "a memory dump"),
@@ -239,6 +248,8 @@ fn what_is_no_x86_kernel_is_named() {
         (pack::bzimage_with(&pack::compress(Compression::Gzip, &[0xfa; 4096]), 0x204, 0, 0), "before 2.6.26"),
         (pack::raw_bzimage("2.4.20-x (a@b)"), "2.4.20-x is not known: known are 2.6.20 and later"),
         (pack::raw_bzimage("2.6.19"), "2.6.19 is not known"),
+        (pretending(pack::raw_bzimage("2.6.18-398.el5")), "2.6.18-398.el5 is not known: known are 2.6.20 and later"),
+        (pretending(pack::raw_bzimage("2.6.20-1.fc6")), "2.6.20-1.fc6, packed as a raw binary, which has no section"),
         (named("4.0.0-lego", &[0xfa; 4096], 0), "4.0.0-lego, packed as a raw binary, which has no section tables"),
         (named("5.4.0", cut, 64), "(the kernel is 5.4.0)"),
         (named("6.1.0", cut, 0x10000), "leaves the file of 2688 bytes (the kernel is 6.1.0)"),

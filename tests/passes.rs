@@ -275,6 +275,12 @@ fn from_5_12_to_5_16_a_call_that_returns_0_has_operand_prefixes_and_a_ret_is_one
     let (call, jump) = (pvops::insn::call(TEXT, TEXT + 0x100), pvops::insn::jmp(TEXT, TEXT + 0x100));
     assert_eq!(static_call("5.13", &call, false, TEXT + 0x5000, false), b"\x66\x66\x48\x31\xc0");
     assert_eq!(static_call("5.13", &jump, true, 0, false), [&[0xc3], &jump[1..]].concat());
+    assert_eq!(static_call("5.12", &call, false, TEXT + 0x5000, false), b"\x66\x66\x48\x31\xc0");
+    assert_eq!(static_call("5.12", &jump, true, 0, false), [&[0xc3], &jump[1..]].concat());
+    assert_eq!(static_call("5.10.0", &jump, true, 0, false), [&[0xc3], &jump[1..]].concat());
+    assert_eq!(static_call("5.10", &jump, true, 0, false), b"\xc3\xcc\xcc\xcc\xcc");
+    assert_eq!(static_call("5.17", &call, false, TEXT + 0x5000, false), b"\x66\x66\x48\x31\xc0");
+    assert_eq!(static_call("5.17", &jump, true, 0, false), b"\xc3\xcc\xcc\xcc\xcc");
     assert_eq!(static_call("5.15", &jump, true, 0, false), b"\xc3\xcc\xcc\xcc\xcc");
 }
 

@@ -73,7 +73,8 @@ enum Behind {
 /// Opens the container: the bytes of the ELF file, at most `limit` if they were packed, and what it was in.
 pub(super) fn open(source: Source, limit: usize) -> Result<(Source, Container)> {
     let bytes = source.as_slice();
-    if bytes.starts_with(&ELF_MAGIC) {
+    let boots = SetupHeader::parse(bytes).filter(|_| is_boot_sector(bytes));
+    if bytes.starts_with(&ELF_MAGIC) && boots.is_none() {
         let size = bytes.len() as u64;
         let container = Container {
             kind: ContainerKind::Elf,
@@ -113,6 +114,12 @@ fn open_bzimage(bytes: &[u8], setup: SetupHeader, limit: usize) -> Result<(Sourc
         Some(Ok(found)) => Ok(found),
         _ => Err(complaint),
     }
+}
+
+/// Whether a BIOS starts what begins so. Of an ELF file only a bzImage that pretends to be one does, as RHEL 5's and Fedora
+/// 6's, whose setup code stands behind the header of an ELF file without sections.
+fn is_boot_sector(bytes: &[u8]) -> bool {
+    bytes.get(0x1fe..0x200) == Some(&[0x55, 0xaa])
 }
 
 /// Why a bzImage is refused, with the release that its setup code names.

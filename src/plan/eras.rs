@@ -128,7 +128,8 @@ const V2_6_33: Rules =
 const V2_6_34: Rules =
     Rules { era: "2.6.34", alternatives: Alternatives { relocate: Relocate::Call, ..V2_6_33.alternatives }, ..V2_6_33 };
 
-/// 5.10 as released, before the return thunks of July 2022 reached it: padlen, nops straight from the table.
+/// 5.10 as released, before the return thunks of July 2022 reached it: padlen, nops straight from the table, and a `ret` of
+/// a static call is one byte (`RET_INSN_SIZE` of arch/x86/kernel/static_call.c; e463a09af2f0, 5.17, and stable: five).
 const V5_10_0: Rules = Rules {
     era: "5.10.0",
     order: OF_5_10,
@@ -140,15 +141,21 @@ const V5_10_0: Rules = Rules {
         nops: Nops::Runs,
     },
     smp_locks: SmpLocks { unlocked: 0x3e, looks: true, remembers: true },
+    static_calls: StaticCalls { short_ret: true, ..V2_6_33.static_calls },
     jump_label_nops: true,
     nop5: Nop5::Cpu,
     ..V2_6_33
 };
 
+/// 3f2a8fc4b15d: functions that return 0 are not called.
+const V5_12: Rules =
+    Rules { era: "5.12", static_calls: StaticCalls { zero: Zero::Data16, ..V5_10_0.static_calls }, ..V5_10_0 };
+
 /// 5.10 stable since then: 5.19's alternatives.
 const V5_10: Rules = Rules {
     era: "5.10",
     alternatives: Alternatives { fill: Fill::Ones, untaken: Untaken::Optimise, ..V5_10_0.alternatives },
+    static_calls: StaticCalls { short_ret: false, ..V5_10_0.static_calls },
     ..V5_10_0
 };
 
@@ -165,13 +172,12 @@ const V3_0: Rules = Rules {
     ..V2_6_34
 };
 
-/// 5.13 and 5.14: 6.1's order; static calls as in 5.12.
-const V5_13: Rules = Rules {
-    era: "5.13",
-    retpolines: V5_10.retpolines,
-    static_calls: StaticCalls { zero: Zero::Data16, short_ret: true, ..V5_10.static_calls },
-    ..V6_1
-};
+/// 5.13 to 5.16: 6.1's order; static calls as in 5.12.
+const V5_13: Rules = Rules { era: "5.13", retpolines: V5_10.retpolines, static_calls: V5_12.static_calls, ..V6_1 };
+
+/// e463a09af2f0: a `ret` of a static call is five bytes; those of functions that return 0 are still as in 5.12.
+const V5_17: Rules =
+    Rules { era: "5.17", static_calls: StaticCalls { zero: Zero::Data16, ..V5_15.static_calls }, ..V5_15 };
 
 /// 5.15 to 5.19, with the return thunks of July 2022: no `int3` behind an indirect jump yet.
 const V5_15: Rules = Rules { era: "5.15", retpolines: V5_10.retpolines, ..V6_1 };
@@ -254,9 +260,9 @@ const V7_3: Rules =
 const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
 
 /// All of them.
-pub static ERAS: [Rules; 19] = [
-    SEED, V2_6_24, V2_6_33, V2_6_34, V2_6_37, V3_0, V5_10_0, V5_10, V5_13, V5_15, V6_1, V6_5, V6_8, V6_12, V6_15,
-    V6_18, V6_19, V7_2, V7_3,
+pub static ERAS: [Rules; 21] = [
+    SEED, V2_6_24, V2_6_33, V2_6_34, V2_6_37, V3_0, V5_10_0, V5_10, V5_12, V5_13, V5_15, V5_17, V6_1, V6_5, V6_8,
+    V6_12, V6_15, V6_18, V6_19, V7_2, V7_3,
 ];
 
 impl Rules {

@@ -14,8 +14,11 @@ pub enum Forms {
     Either(Range<u32>),
     /// A call of any function, or one of the forms without a call.
     StaticCall,
-    /// A jump to any function, or a `ret`.
-    StaticTail,
+    /// A jump to any function, or a `ret`: five bytes, or one before what stands there.
+    StaticTail {
+        /// Whether it is one.
+        short_ret: bool,
+    },
     /// The displacement of a conditional jump to any function.
     StaticCondition,
     /// The displacement of a branch to this offset of some page: ITS thunks fill pages in table order.

@@ -17,12 +17,13 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
             run.plan.guess(Guess { address: label.address, len: label.len, pass: Pass::JumpLabels, row, forms });
         }
     }
+    let tail = Forms::StaticTail { short_ret: run.rules.static_calls.short_ret };
     for (row, site) in (0..).zip(&tables.static_calls) {
         if run.runs(site.address) && !static_calls::function(run, site.key).certain {
             let conditional = site.tail && run.memory.from(site.address).first() == Some(&0x0f);
             let (address, len, forms) = match (site.tail, conditional) {
                 (_, true) => (site.address + 2, 4, Forms::StaticCondition),
-                (true, _) => (site.address, 5, Forms::StaticTail),
+                (true, _) => (site.address, 5, tail.clone()),
                 (false, _) => (site.address, 5, Forms::StaticCall),
             };
             run.plan.guess(Guess { address, len, pass: Pass::StaticCalls, row, forms });
@@ -37,7 +38,7 @@ pub(super) fn mark(run: &mut Run<'_>) -> Result<()> {
             None => run.boot.static_calls.get(&trampoline.address).is_some_and(|known| known.certain),
         };
         if !known {
-            let forms = Forms::StaticTail;
+            let forms = tail.clone();
             run.plan.guess(Guess { address: trampoline.address, len: 5, pass: Pass::Trampolines, row, forms });
         }
     }

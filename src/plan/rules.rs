@@ -177,7 +177,7 @@ pub enum Zero {
 pub struct StaticCalls {
     /// What a call of `__static_call_return0` becomes.
     pub zero: Zero,
-    /// Of a `ret` one byte is written, and what stands behind it stays (up to 5.15; `RET_INSN_SIZE`).
+    /// Of a `ret` one byte is written, and what stands behind it stays (up to 5.16; `RET_INSN_SIZE`).
     pub short_ret: bool,
     /// A call of `__WARN_trap` becomes a `ud1` (860238af7a33).
     pub warn: bool,

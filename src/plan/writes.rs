@@ -8,7 +8,7 @@ use super::guess::{Forms, Guess};
 use super::passes::Pass;
 use super::stretches::Stretches;
 use crate::error::{Error, Result};
-use crate::insn::{CALL, JMP};
+use crate::insn::{CALL, JMP, RET};
 
 /// One write of one pass, or a row it passed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +166,8 @@ impl Plan {
                 let fixed = [&ZERO[..], &ZERO_DATA16, &WARN, &UNLOCK].into_iter().chain(nops);
                 std::iter::once(any(&[CALL], len)).chain(fixed.map(hex)).collect()
             }
-            Forms::StaticTail => vec![any(&[JMP], len), hex(&RET5), hex(&NULL_TRAMPOLINE)],
+            Forms::StaticTail { short_ret: false } => vec![any(&[JMP], len), hex(&RET5), hex(&NULL_TRAMPOLINE)],
+            Forms::StaticTail { short_ret: true } => vec![any(&[JMP], len), any(&[RET], len)],
             Forms::StaticCondition | Forms::Thunk { .. } | Forms::Hash | Forms::Constant(_) => vec![any(&[], len)],
         }
     }
@@ -184,7 +185,7 @@ impl Plan {
                 let (jump, nop) = both.split_at(both.len() / 2);
                 found == jump || found == nop
             }
-            (Forms::StaticCall, [CALL, a, b, c, d]) | (Forms::StaticTail, [JMP, a, b, c, d]) => {
+            (Forms::StaticCall, [CALL, a, b, c, d]) | (Forms::StaticTail { .. }, [JMP, a, b, c, d]) => {
                 function(target([*a, *b, *c, *d]))
             }
             (Forms::StaticCall, _) => {
@@ -194,7 +195,9 @@ impl Plan {
                         [0x0f, 0x1f, 0x44, 0, 0] | [0x66, 0x66, 0x66, 0x66, 0x90] | [0x3e, 0x8d, _, 0x20 | 0x26, 0]
                     )
             }
-            (Forms::StaticTail, _) => found == RET5 || found == NULL_TRAMPOLINE,
+            (Forms::StaticTail { short_ret }, _) => {
+                found == RET5 || found == NULL_TRAMPOLINE || (*short_ret && found.first() == Some(&RET))
+            }
             (Forms::StaticCondition, [a, b, c, d]) => function(target([*a, *b, *c, *d])),
             (Forms::Thunk { offset, .. }, [a, b, c, d]) => target([*a, *b, *c, *d]) & 0xfff == u64::from(*offset),
             (Forms::Constant(_) | Forms::Hash, _) => found.len() == usize::from(which.len),

@@ -8,11 +8,12 @@ from pvops.eras import era, recognise
 
 
 class Image:
-    """What `recognise.of_image` asks of an image: which symbols and sections it has."""
+    """What `recognise.of_image` asks of an image: which symbols, sections and constants it has."""
 
-    def __init__(self, *symbols: str, sections: tuple[str, ...]) -> None:
+    def __init__(self, *symbols: str, sections: tuple[str, ...], constants: str = "") -> None:
         self.symbols = symbols
         self.sections = sections
+        self.constants = bytes.fromhex(constants)
 
     def address_of(self, symbol: str) -> int | None:
         return 0xFFFFFFFF81000000 if symbol in self.symbols else None
@@ -21,7 +22,7 @@ class Image:
         return name in self.sections
 
     def has_constant(self, raw: bytes) -> bool:
-        return False
+        return raw in self.constants
 
 
 _TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
@@ -44,6 +45,24 @@ _TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
 def test_functions_and_tables_tell_the_passes(image: Image, layout: str, era: str, passes: str) -> None:
     found = recognise.of_image(image, "3.16.55" if era == "3.15" else None, layout)
     assert (found.era, found.passes) == (era, passes)
+
+
+@pytest.mark.parametrize(
+    ("release", "layout", "constants", "passes"),
+    [
+        ("5.11.0", "13-byte rows, padlen", "", "5.10.0"),
+        ("5.12.14", "13-byte rows, padlen", "66 66 48 31 c0", "5.12"),
+        ("5.14.0", "12-byte rows", "66 66 48 31 c0", "5.13"),
+        ("5.17.0", "12-byte rows", "66 66 48 31 c0 00 00 00 c3 cc cc cc cc", "5.17"),
+        ("5.15.85", "12-byte rows", "2e 2e 2e 31 c0 00 00 00 c3 cc cc cc cc", "5.15"),
+        ("5.19.0", "12-byte rows", "2e 2e 2e 31 c0 00 00 00 c3 cc cc cc cc", "5.15"),
+    ],
+)
+def test_what_a_static_call_writes_is_told_by_the_constants_that_it_writes(
+    release: str, layout: str, constants: str, passes: str
+) -> None:
+    image = Image("pv_ops", sections=_TABLES, constants=constants)
+    assert recognise.of_image(image, release, layout).passes == passes
 
 
 def test_rows_without_flags_are_of_no_kernel_since_6_3_whatever_its_release() -> None:

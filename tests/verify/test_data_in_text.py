@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pvops
 from pvops.assembler.image import Image
@@ -47,6 +48,36 @@ def test_what_the_kernel_writes_to_them_is_not_judged_and_that_is_said() -> None
         (place(opened, "stack_start"), 8),
         (place(opened, "init_level4_pgt"), 2 * PAGE),
     ]
+
+
+def test_tables_that_nothing_names_are_found_by_where_their_entries_lead() -> None:
+    head, base = bytearray(7 * PAGE), 0xFFFF_FFFF_8100_0000
+    head[:7] = b"\x48\x8b\x25" + (0x190 - 7).to_bytes(4, "little")  # mov stack_start(%rip), %rsp
+    top, ident, of_kernel, large, fixmap, last = range(PAGE, 7 * PAGE, PAGE)
+    for table, index, to, bits in (
+        (top, 0, ident, 0x063),
+        (top, 272, ident, 0x063),
+        (top, 511, of_kernel, 0x067),
+        (ident, 0, large, 0x063),
+        (of_kernel, 511, fixmap, 0x067),
+        (fixmap, 506, last, 0x067),
+    ):
+        struct.pack_into("<Q", head, table + 8 * index, (base & 0x7FFF_FFFF) + to | bits)
+    struct.pack_into("<Q", head, large, 0x0100_01E3)
+    for changed, found in (
+        (None, [(base + 0x190, base + 0x198), (base + PAGE, base + 7 * PAGE)]),
+        (top + 8, []),  # another entry: no table of this kernel
+        (top + 8 * 272 + 1, []),  # all of memory elsewhere than its beginning
+    ):
+        text = bytearray(head)
+        if changed is not None:
+            text[changed] ^= 0x10
+        image = Image(64)
+        image.text(data(bytes(text)), function("start_kernel", ret()))
+        image.rodata(label("linux_banner"), asciz("Linux version 2.6.32-test (a@b) (gcc) #1 SMP x\n"))
+        opened = pvops.open(image.build().elf)
+        assert opened.lowest == base
+        assert opened.image.data_in_text() == found
 
 
 def test_code_beside_them_is_judged() -> None:

@@ -63,6 +63,7 @@ class Passes(NamedTuple):
         symbol: a function that tells them, or nothing.
         section: a section that tells them, or nothing.
         constant: bytes among the image's constants that tell them, in hex, or nothing.
+        lacks: bytes whose absence among them does, in hex, or nothing.
         since: the release that they begin with, where nothing in an image tells; or nothing.
     """
 
@@ -72,6 +73,7 @@ class Passes(NamedTuple):
     symbol: str = ""
     section: str = ""
     constant: str = ""
+    lacks: str = ""
     since: tuple[int, ...] = ()
 
     def sign(self, image: Image, alternatives: str | None, release: tuple[int, ...] | None) -> str:
@@ -92,6 +94,8 @@ class Passes(NamedTuple):
             return f"the image has {self.section}"
         if self.constant and image.has_constant(bytes.fromhex(self.constant)):
             return f"the image has the bytes {self.constant}"
+        if self.lacks and not image.has_constant(bytes.fromhex(self.lacks)):
+            return f"no bytes {self.lacks} in the image"
         if self.since and release is not None and release >= self.since:
             return f"since {'.'.join(map(str, self.since))}"
         return ""

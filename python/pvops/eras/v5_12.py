@@ -6,6 +6,7 @@ Source: 5.12.9 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/paravirt_p
 from __future__ import annotations
 
 from pvops.eras import v4_20, v5_10, v5_11
+from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, OpsStruct, gone, made_once, refilled, renewed
 
 TYPE_CHECKING = False
@@ -59,5 +60,7 @@ ERA = v5_11.ERA.then(
     native=native,
     native_patch=native_patch,
     offsets=tuple(line for line in v5_11.ERA.offsets if line.member not in ("cpu.usergs_sysret64", "cpu.swapgs")),
+    # xor5rax[] of static_call.c: data16 data16 xor %rax, %rax.
+    passes=(Passes("5.12", constant="66 66 48 31 c0"), *v5_11.ERA.passes),
     numbers=(NUMBERS,),
 )

@@ -88,10 +88,11 @@ ERA = v5_12.ERA.then(
     ),
     passes=(
         Passes("6.5", symbol="apply_relocation"),
-        # xor5rax[] of static_call.c before the return thunks of July 2022: data16 data16 xor %rax, %rax.
-        Passes("5.13", constant="66 66 48 31 c0"),
-        Passes("5.15", section=".return_sites"),
-        Passes("5.13"),
+        # Before retinsn[] of static_call.c (e463a09af2f0, 5.17) a ret is one byte.
+        Passes("5.13", lacks="c3 cc cc cc cc"),
+        # xor5rax[] before 1cd5f059d956: data16 data16 xor %rax, %rax.
+        Passes("5.17", constant="66 66 48 31 c0"),
+        Passes("5.15"),
     ),
     nops=fixed("x86"),
     sites=Shape(rip=True, assembler=False),

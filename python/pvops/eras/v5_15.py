@@ -6,7 +6,6 @@ Source: 5.15.85 arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/kvm.c, al
 from __future__ import annotations
 
 from pvops.eras import v5_13
-from pvops.eras.rules import Passes
 
 #: arch/x86/include/asm/cpufeature.h or cpufeatures.h.
 NUMBERS = v5_13.NUMBERS.then(
@@ -25,6 +24,5 @@ NUMBERS = v5_13.NUMBERS.then(
 )
 
 ERA = v5_13.ERA.then("5.15", "5.15.85: arch/x86/include/asm/paravirt_types.h, arch/x86/kernel/kvm.c")._replace(
-    passes=(*v5_13.ERA.passes[:-1], Passes("5.15")),
     numbers=(NUMBERS,),
 )

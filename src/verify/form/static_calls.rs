@@ -19,7 +19,13 @@ impl SiteMap<'_> {
             Some(Target::Updated(0)) => self.ret(address, state.return_thunk),
             Some(Target::Updated(function)) => insn::jmp(address, function),
         };
-        code.put(address, &bytes);
+        self.put_five(address, &bytes, code);
+    }
+
+    /// Five bytes, of which a `ret` may be one.
+    fn put_five(&self, address: u64, bytes: &[u8; 5], code: &mut ClusterCode<'_>) {
+        let short = self.rules.static_calls.short_ret && *bytes == RET5;
+        code.put(address, if short { &bytes[..1] } else { bytes });
     }
 
     pub(super) fn call(&self, visit: &Visit, row: u32, key: u16, state: &State, code: &mut ClusterCode<'_>) {
@@ -63,6 +69,6 @@ impl SiteMap<'_> {
             (false, _) if rules.unlock && is(self.landmarks.native_unlock) => UNLOCK,
             (false, _) => insn::call(address, function),
         };
-        code.put(address, &bytes);
+        self.put_five(address, &bytes, code);
     }
 }
