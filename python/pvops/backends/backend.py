@@ -104,6 +104,7 @@ class Assign(NamedTuple):
         when: the condition.
         source: file and function.
         config: the ``#ifdef`` around it. Only where this is not known to hold may the function be missing.
+        beside: a function below the same ``#ifdef CONFIG_SMP``: a kernel for one CPU without it is without this.
     """
 
     op: str
@@ -111,6 +112,7 @@ class Assign(NamedTuple):
     when: Condition = always
     source: str = ""
     config: str = ""
+    beside: str = ""
 
 
 class Copy(NamedTuple):
@@ -278,7 +280,7 @@ class Backend(Unchanging):
             return slot._replace(why=f"{slot.why}; not {name}: {when.why}")
         if not _possible(step.config, fill.bits):
             return slot._replace(why=f"{slot.why}; not {name}: that needs {step.config}")
-        if "SMP" in step.config.split("&") and _for_one_cpu(fill.image):
+        if step.beside and _for_one_cpu(fill.image) and fill.image.address_of(step.beside) is None:
             return slot._replace(why=f"{slot.why}; not {name}: this kernel is built for one CPU")
         for symbol in step.symbol.split("|"):
             address = fill.image.address_of(symbol)

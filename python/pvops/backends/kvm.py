@@ -73,9 +73,10 @@ _LOCK_OPS_EL7 = lock_ops("kvm_wait", "kvm_kick_cpu", _LOCKS_EL7, _SPINLOCK, "PAR
 
 
 def _flush(op: str, when: Condition) -> tuple[Step, ...]:
+    flush = f"kvm_{op}"
     return (
-        Assign(f"pv_mmu_ops.{op}", f"kvm_{op}", when, _GUEST, "SMP"),
-        Assign("pv_mmu_ops.tlb_remove_table", "tlb_remove_table", when, _GUEST, "SMP"),
+        Assign(f"pv_mmu_ops.{op}", flush, when, _GUEST, "SMP", beside=flush),
+        Assign("pv_mmu_ops.tlb_remove_table", "tlb_remove_table", when, _GUEST, "SMP", beside=flush),
     )
 
 
