@@ -9,7 +9,7 @@ import pytest
 from image import small
 from pvops.assembler.elf import ALLOC, ElfSection
 from pvops.decide.keys import predict_keys
-from pvops.decide.netfilter import KeyArray, unnamed
+from pvops.decide.netfilter import KeyArray, by_calls, unnamed
 from pvops.decide.prediction import predict
 from pvops.kernel import Kernel
 from pvops.machine.machine import Machine
@@ -113,3 +113,25 @@ def test_the_array_of_netfilters_keys_is_told_by_its_gaps() -> None:
     both = [*of_ipv4, *of_arp, *other]
     assert unnamed(both, both) is None
     assert unnamed([*both, *of_ipv6], both) == array
+
+
+def calls_of_hooks(*places: tuple[int, int]) -> bytes:
+    """Code for each: two arguments, and a call of ``nf_hook_slow()``."""
+    return b"".join(
+        (b"\x48\x89\xda\xbe%c\0\0\0\xbf%c\0\0\0\xe8\x10\x20\x30\0\xff\xc8" % (hook, protocol)).ljust(64, b"\x90")
+        for protocol, hook in places
+    )
+
+
+def test_the_array_of_netfilters_keys_is_told_by_what_its_labels_call() -> None:
+    base, key, hooks = 0xFFFF_FFFF_81A0_0000, 24, 8
+    places = [(2, 2), (2, 3), (10, 3)]
+    opened = small.kernel(calls_of_hooks(*places) + b"\x90" * 64)
+    start = opened.lowest
+    keys = [base + (protocol * hooks + hook) * key for protocol, hook in places]
+    labels = [(at, start + 64 * i) for i, at in enumerate(keys)]
+    other = (base - 0x4000, start + 64 * 3)  # a label of another key: no call behind it
+    assert by_calls(opened, [*labels, other]) == KeyArray(base, key, hooks)
+    assert by_calls(opened, labels[:1]) is None
+    assert by_calls(opened, [*labels, (other[0], labels[0][1])]) is None, "two keys of one place"
+    assert by_calls(opened, [(at + 8, target) if at == keys[2] else (at, target) for at, target in labels]) is None

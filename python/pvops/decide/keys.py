@@ -104,7 +104,11 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
     keys = {found[0]: found for found in kernel.keep(_keys)}
     messages = debugging.printed(kernel, words.facts, keys)
     events = trace_events.traced(kernel, words.facts, keys)
-    array = netfilter.unnamed(keys, keys) if not kernel.image.symbol_count() else None
+    array = None
+    if not kernel.image.symbol_count():
+        array = netfilter.unnamed(keys, keys)
+        if array is None and words.facts.version < netfilter.CALLED:
+            array = netfilter.by_calls(kernel, _labels(kernel))
 
     def state(address: int) -> KeyState:
         _, initial, place = keys[address]
@@ -135,6 +139,12 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
 def _is_ruled(place: tuple[str, int] | None) -> bool:
     name = place[0] if place is not None else ""
     return name in RULES or name in _BY_PLACE or ("." in name and name.partition(".")[0] in RULES)
+
+
+def _labels(kernel: KernelImage) -> list[tuple[int, int]]:
+    """Key and target of each jump label."""
+    rows = kernel.tables.rows("jump_labels")
+    return [(key, target) for *_, key, target in rows if key is not None and target is not None]
 
 
 def _keys(kernel: KernelImage) -> list[tuple[int, bool, tuple[str, int] | None]]:

@@ -9,6 +9,7 @@ net/bridge/netfilter/ebtable_*.c of 4.1, 4.9, 5.14 and 5.15.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from pvops.decide.answers import Answer
@@ -146,6 +147,45 @@ def unnamed(addresses: Container[int], first: Iterable[int]) -> KeyArray | None:
     if len(found) > 1:
         found = [array for array in found if all(array.at(_IPV6, hook) in addresses for hook in range(5))]
     return found[0] if len(found) == 1 else None
+
+
+#: Until which release nf_hook_slow() is told the protocol and the hook in registers (cfdfab314647, 4.1: a structure).
+CALLED: Version = (4, 1)
+#: Where to search a label's code for the call; ``mov $PROTOCOL,%edi`` or ``%eax``, ``mov $HOOK,%esi`` or ``%edx``.
+_BEHIND = 64
+_CALL = re.compile(rb"\xe8...[\x00\xff]", re.DOTALL)
+_ARGUMENTS = {
+    64: (re.compile(rb"\xbf(.)\0\0\0", re.DOTALL), re.compile(rb"\xbe(.)\0\0\0", re.DOTALL)),
+    32: (re.compile(rb"\xb8(.)\0\0\0", re.DOTALL), re.compile(rb"\xba(.)\0\0\0", re.DOTALL)),
+}
+
+
+def by_calls(kernel: KernelView, labels: Iterable[tuple[int, int]]) -> KeyArray | None:
+    """The array, by what labels call where their key is on: ``nf_hook_slow(protocol, hook, …)`` to 4.0.
+
+    Args:
+        kernel: the image.
+        labels: key and target of each jump label.
+
+    Returns:
+        The array in which all such calls agree; None where they do not, or are of fewer than two keys.
+    """
+    called = {(key, place) for key, target in labels if (place := _called(kernel, target)) is not None}
+    if len({key for key, _ in called}) < 2:
+        return None
+    for key in _KEYS:
+        bases = {address - (protocol * _MAX_HOOKS[0] + hook) * key for address, (protocol, hook) in called}
+        if len(bases) == 1:
+            return KeyArray(bases.pop(), key, _MAX_HOOKS[0])
+    return None
+
+
+def _called(kernel: KernelView, target: int) -> tuple[int, int] | None:
+    code = kernel.image.read(target, _BEHIND) or b""
+    call = _CALL.search(code)
+    found = [pattern.search(code, 0, call.start()) for pattern in _ARGUMENTS[kernel.bits]] if call is not None else []
+    protocol, hook = (one[1][0] if one is not None else -1 for one in (found or (None, None)))
+    return (protocol, hook) if 0 <= protocol < _PROTOCOLS and 0 <= hook < _MAX_HOOKS[0] else None
 
 
 def state(
