@@ -176,6 +176,15 @@ def test_every_mutant_is_caught_or_says_what_it_needs_however_few_acquisitions_t
     }.items() <= needs.items()
 
 
+def test_a_search_for_what_a_bug_needs_may_meet_the_limit_too() -> None:
+    # Two threads must acquire five times each, which is more than a thousand states.
+    [row] = check("pv-ticket", "leave-and-enter", threads=2, acquisitions=1, states=1000)
+    assert (row.finished, row.caught, row.needs_acquisitions) == (False, False, None)
+    assert next(line for line in lock_check.report([row], Style("never"), traces=False) if "leave" in line).endswith(
+        "not finished  <-- not as expected"
+    )
+
+
 def test_a_mutant_that_holds_though_it_had_all_its_bug_needs_is_not_as_expected() -> None:
     held = Check("pv-ticket", "missing-fence", "plain", 2, 1, None, states=100, finished=True, needs=2)
     assert not held.as_expected

@@ -78,14 +78,14 @@ class Check:
         slots: parking slots, None where waiters have none.
         acquisitions: how often each thread acquires, None: as often as it likes.
         states: how many were seen, after reduction.
-        finished: every reachable state was seen, or a violation found.
+        finished: every reachable state was seen, or a violation found; of a mutant that holds with so few acquisitions,
+            how many its bug needs was found too.
         violation: what is broken, None if nothing was found.
         what: the same in words.
         trace: the shortest run that breaks it.
         needs: the fewest threads that show the mutant's bug on these slots; None in the sound protocol.
         needs_acquisitions: how often each thread must acquire to show the mutant's bug, where it held for fewer: found
-            by searches with more, and 8 where 7 are not enough and no bound is. None where the bug showed, or where
-            no search within the limit of states met it.
+            by searches with more, and 8 where 7 are not enough and no bound is. None where the bug showed.
     """
 
     protocol: str
@@ -245,7 +245,7 @@ def checked(chosen: Sequence[Check], states: int = STATES) -> Iterator[Check]:
     for case in chosen:
         row = _searched(case, states)
         if row.mutant is not None and row.finished and not row.caught and not row.too_few_threads:
-            row = replace(row, needs_acquisitions=_enough(row, states))
+            row = _with_need(row, states)
         yield row
 
 
@@ -259,18 +259,18 @@ def _searched(case: Check, states: int) -> Check:
     return replace(case, states=seen, finished=finished, violation=violation, what=what, trace=trace)
 
 
-def _enough(row: Check, states: int) -> int | None:
-    """How often each thread must acquire to show a bug that did not show: the least that a search finds it with."""
+def _with_need(row: Check, states: int) -> Check:
+    """A mutant that holds, with how often each thread must acquire to show its bug: the least that a search finds."""
     if row.acquisitions is None:
-        return None
+        return row
     for acquisitions in range(row.acquisitions + 1, MOST_ACQUISITIONS + 2):
         bound = acquisitions if acquisitions <= MOST_ACQUISITIONS else None
         more = _searched(replace(row, acquisitions=bound), states)
         if more.caught:
-            return acquisitions
+            return replace(row, needs_acquisitions=acquisitions)
         if not more.finished:
-            break
-    return None
+            return replace(row, finished=False)
+    return row
 
 
 def replay(row: Mapping[str, Any]) -> str:
