@@ -9,6 +9,12 @@ beside the commands; nothing fails because one is missed.
 
 What is done on an open kernel in Python, look-ups and judging memory again, is measured in processes of its own, in
 turn with the same unpacking. Peers stand beside the commands that do their job.
+
+Where unpacking is fast, goals are out of reach. Millions of instructions, by callgrind under CPython 3.11: starting
+Python takes 39, argparse and what it imports 43 more. Unpacking 6.1's lz4 takes 116, so that a tenth of both, which a
+goal of 1.1 leaves, is 15: less than argparse alone. On 6.12 (zstd, 674) a tenth is 71, and finding the symbols in the
+image, which nearly all commands do, takes 78. Above unpacking and Python, `ops` takes 313 there, `sites --summary` 396,
+`explain` 646, `verify` 835 and an ELF file 1,003.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from pvops.machine.machine import Machine
 
 def state(key: str, cmdline: str, *, version: tuple[int, int] = (6, 12), log: str = "", offset: int = 0) -> bool | None:
     machine = Machine(cmdline=cmdline, dmesg=log)
-    query = KeyQuery(Facts(machine, version, 64), cast(FeatureWords, None), offset, 0, ())
+    query = KeyQuery(Facts(machine, version, 64), cast(FeatureWords, None), offset)
     answer = RULES[key].rule(query)
     return None if answer is None else answer.value
 
@@ -142,7 +142,7 @@ def test_what_the_heap_is_filled_with_by_default_is_what_the_image_is_built_with
     data = struct.pack("<4Q", 1, 0, 0, 0)
     opened = small.kernel(b"\x90" * 64, data=data.ljust(64, b"\0"), symbols={"init_on_alloc": small.DATA})
     assert (Built(opened).fills("alloc"), Built(opened).fills("free")) == (True, None)
-    query = KeyQuery(Facts(Machine(), (6, 12), 64, Built(opened)), cast(FeatureWords, None), 0, 0, ())
+    query = KeyQuery(Facts(Machine(), (6, 12), 64, Built(opened)), cast(FeatureWords, None))
     answer = RULES["check_pages_enabled"].rule(query)
     assert answer is not None
     assert answer.value is True
@@ -153,7 +153,7 @@ def test_what_the_heap_is_filled_with_by_default_is_what_the_image_is_built_with
 )
 def test_a_log_that_is_cut_leaves_the_clock_to_its_source(clock: str, cmdline: str, on: bool) -> None:
     given = {"flags": "fpu tsc", "clocksource": clock, "cmdline": cmdline, "dmesg": "[    9.0] late\n"}
-    query = KeyQuery(Facts(Machine.from_dict(given), (6, 1), 64), cast(FeatureWords, None), 0, 0, ())
+    query = KeyQuery(Facts(Machine.from_dict(given), (6, 1), 64), cast(FeatureWords, None))
     answer = RULES["__sched_clock_stable"].rule(query)
     assert answer is not None
     assert answer.value is on
@@ -164,7 +164,7 @@ def test_a_log_that_is_cut_leaves_the_clock_to_its_source(clock: str, cmdline: s
 )
 def test_timers_wait_for_no_tick_where_a_clock_event_can_be_asked_for(clock: str, cmdline: str, on: bool) -> None:
     given = {"clocksource": clock, "cmdline": cmdline}
-    query = KeyQuery(Facts(Machine.from_dict(given), (5, 4), 64), cast(FeatureWords, None), 0, 0, ())
+    query = KeyQuery(Facts(Machine.from_dict(given), (5, 4), 64), cast(FeatureWords, None))
     answer = RULES["timers_nohz_active"].rule(query)
     assert answer is not None
     assert answer.value is on
@@ -173,7 +173,7 @@ def test_timers_wait_for_no_tick_where_a_clock_event_can_be_asked_for(clock: str
 @pytest.mark.parametrize(("version", "on"), [((4, 15), True), ((4, 18), False)])
 def test_one_cpu_of_xen_needs_no_lock_of_its_own_since_4_18(version: tuple[int, int], on: bool) -> None:
     given = {"hypervisor": "xen-pv", "flags": "fpu hypervisor", "possible_cpus": 1}
-    query = KeyQuery(Facts(Machine.from_dict(given), version, 64), cast(FeatureWords, None), 0, 0, ())
+    query = KeyQuery(Facts(Machine.from_dict(given), version, 64), cast(FeatureWords, None))
     answer = RULES["virt_spin_lock_key"].rule(query)
     assert answer is not None
     assert answer.value is on

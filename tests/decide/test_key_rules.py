@@ -19,7 +19,7 @@ LONG = SHORT + "[    9.0] random: crng init done\n"
 def state(key: str, version: tuple[int, int], flags: str, log: str) -> bool | None:
     """What the rule of a key says."""
     machine = Machine(flags=frozenset(flags.split()), dmesg=log)
-    query = KeyQuery(Facts(machine, version, 64), cast(FeatureWords, None), 0, 0, ())
+    query = KeyQuery(Facts(machine, version, 64), cast(FeatureWords, None))
     answer = RULES[key].rule(query)
     return None if answer is None else answer.value
 
@@ -53,7 +53,7 @@ def test_the_first_to_prepare_a_page_for_freeing_asks_whether_pages_are_checked(
 def test_a_mask_of_few_cpus_lies_in_the_place_of_its_pointer(possible: int, bits: int, on: bool) -> None:
     """smp_task_ipi_mask() of 7.3."""
     machine = Machine.from_dict({"possible_cpus": possible})
-    query = KeyQuery(Facts(machine, (7, 3), bits), cast(FeatureWords, None), 0, 0, ())
+    query = KeyQuery(Facts(machine, (7, 3), bits), cast(FeatureWords, None))
     answer = RULES["ipi_mask_inlined"].rule(query)
     assert answer is not None
     assert answer.value is on

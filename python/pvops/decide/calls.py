@@ -170,7 +170,7 @@ def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
             "pv_steal_clock": CallTarget("xen_steal_clock", source),
         }
     elif name == "kvm":
-        steal = RULES["paravirt_steal_enabled"].rule(KeyQuery(facts, words, 0, 0, ()))
+        steal = RULES["paravirt_steal_enabled"].rule(KeyQuery(facts, words))
         if steal is not None and steal.value:
             found["pv_steal_clock"] = CallTarget("kvm_steal_clock", steal.source)
         if "kvm-clock: using sched offset of" in facts.machine.dmesg:

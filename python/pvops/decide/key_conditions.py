@@ -16,15 +16,16 @@ class KeyQuery(NamedTuple):
         facts: the machine under this kernel.
         words: its feature words.
         offset: of the key in its symbol: keys in arrays.
-        size: of that symbol in bytes, for keys in arrays; 0 where nothing tells.
-        places: functions that the key's labels stand in.
+        size: tells how many bytes that symbol has, for keys in arrays; 0 where nothing does.
+        places: tells in which functions the key's labels stand. Hardly a rule asks for either, and both take many
+            look-ups.
     """
 
     facts: Facts
     words: FeatureWords
-    offset: int
-    size: int
-    places: Sequence[str]
+    offset: int = 0
+    size: Callable[[], int] = int
+    places: Callable[[], Sequence[str]] = tuple
 
 
 Rule = Callable[[KeyQuery], Answer | None]

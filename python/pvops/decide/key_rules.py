@@ -89,7 +89,7 @@ def _virt_spin_lock(query: KeyQuery) -> Answer | None:
 
 def _nf_hooks(query: KeyQuery) -> Answer | None:
     # nf_hooks_needed[NFPROTO_NUMPROTO][NF_MAX_HOOKS]: IPv4 (2) and IPv6 (10).
-    keys = query.size // 16
+    keys = query.size() // 16
     hooks = next((hooks for count, hooks in _NF_HOOKS.items() if count <= keys <= count + 1), 5)  # aligned to 32 bytes
     protocol, hook = divmod(query.offset // 16, hooks)
     return _secured(query, hook) if protocol in (2, 10) else None
@@ -130,7 +130,7 @@ def _tc_wrapper(query: KeyQuery) -> Answer | None:
 
 
 def _once(query: KeyQuery) -> Answer | None:
-    fired = next((p for p in query.places if p.partition(".")[0] in _ONCE), None)
+    fired = next((p for p in query.places() if p.partition(".")[0] in _ONCE), None)
     return Answer(False, f"{fired}() runs in every boot") if fired else None
 
 

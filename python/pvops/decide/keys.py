@@ -213,8 +213,11 @@ def _state(
     shown = _shown(name, offset)
     entry = RULES.get(name) or RULES.get(name.partition(".")[0])
     if entry is not None:
-        size = uses.size_of_data(kernel, key - offset, name) if offset else 0
-        answer = entry.rule(KeyQuery(words.facts, words, offset, size, of.functions(kernel)))
+
+        def whole() -> int:
+            return uses.size_of_data(kernel, key - offset, name) if offset else 0
+
+        answer = entry.rule(KeyQuery(words.facts, words, offset, whole, lambda: of.functions(kernel)))
         if answer is not None and answer.value is not None:
             return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
     return KeyState(key, shown, initial, initial, _BUILT)
