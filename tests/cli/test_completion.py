@@ -20,6 +20,8 @@ complete_words pvops ver
 complete_words pvops lock ''
 complete_words pvops explain --backend xen-
 complete_words pvops verify --save
+complete_words pvops lock check --protocol pv-ticket-s
+complete_words pvops lock simulate --protocol pv-h
 """
 
 
@@ -35,7 +37,14 @@ def test_bash_completes_commands_subcommands_options_and_names_of_backends(
 ) -> None:
     text = COMPLETED.format(script=script("bash", capsys))
     done = subprocess.run(["bash", "--norc", "-c", text], text=True, capture_output=True, check=True)
-    assert done.stdout.splitlines() == ["verify", "bench check simulate", "xen-hvm", "--save-machine"]
+    assert done.stdout.splitlines() == [
+        "verify",
+        "bench check simulate",
+        "xen-hvm",
+        "--save-machine",
+        "pv-ticket-sym",
+        "pv-hybrid",
+    ]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

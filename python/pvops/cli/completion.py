@@ -30,8 +30,15 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
 def _say_more(parser: argparse.ArgumentParser, files: object) -> None:
     """Names that the grammar does not list, because a command looks for them when it runs."""
     from pvops import backends, eras
+    from pvops.lock.check import protocols
+    from pvops.lock.simulate import PROTOCOLS, SCHEDULERS
 
-    named = {"--backend": backends.names(), "--era": eras.eras()}
+    named = {
+        "--backend": backends.names(),
+        "--era": eras.eras(),
+        "--protocol": tuple(protocols()) if parser.prog.endswith("check") else PROTOCOLS,
+        "--scheduler": SCHEDULERS,
+    }
     for action in parser._actions:
         option = action.option_strings[-1] if action.option_strings else ""
         if isinstance(action, argparse._SubParsersAction):

@@ -8,12 +8,12 @@ from pvops.cli.grammar.common import Commands, Formatter, formats, html
 
 _EXAMPLES = """\
 A time is a number of µs, constant, or KIND:MEAN, KIND one of constant,
-exponential, uniform (0 to twice the mean). Several values of an option are
-simulated one by one, in all combinations.
+exponential, uniform (0 to twice the mean). Several values of an option
+are simulated one by one, in all combinations.
 
 examples:
   pvops lock simulate
-  pvops lock simulate --protocol pv-ticket --vcpus 8 16 32 --plot throughput.svg
+  pvops lock simulate --protocol pv-ticket --vcpus 8 16 32 --plot s.svg
   pvops lock simulate --protocol pv-ticket --vcpus 16 --plot-gantt holder.png
   pvops lock simulate --threshold-us 1 10 never --think constant:20 --json
 """
