@@ -26,11 +26,12 @@ impl Image {
         found.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 
-    /// The kernel's types (section `.BTF`), read anew at each call; `None` where it carries none.
+    /// The kernel's types (section `.BTF`), looked through once; `None` where it carries none.
     pub fn btf(&self) -> Result<Option<Btf<'_>>> {
         // A module's types refer to the kernel's.
         let Some(section) = self.section(".BTF").filter(|_| !self.is_module()) else { return Ok(None) };
-        Btf::parse(self.section_bytes(section)).map(Some).map_err(|e| e.in_section(&section.name).in_file(self.name()))
+        let read = Btf::parse_again(self.section_bytes(section), &self.types);
+        read.map(Some).map_err(|e| e.in_section(&section.name).in_file(self.name()))
     }
 
     fn find_symbols(&self) -> Result<Option<Symbols>> {

@@ -31,6 +31,8 @@ pub struct Image {
     banner: OnceLock<Option<String>>,
     pub(super) symbols: OnceLock<Result<Option<Symbols>>>,
     pub(super) relocations: OnceLock<Result<Option<Relocations>>>,
+    /// Where each of its BTF's types starts.
+    pub(super) types: OnceLock<Arc<[u32]>>,
 }
 
 impl Image {
@@ -89,6 +91,7 @@ impl Image {
             banner: OnceLock::new(),
             symbols: OnceLock::new(),
             relocations: OnceLock::new(),
+            types: OnceLock::new(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! A string table of an ELF file in which a string that another ends with is part of that one, as linkers make them.
 
-use crate::sites::{again, by_address};
+use std::cmp::Ordering;
+
+use crate::sites::by_address;
 
 /// The table, and where each string is in it.
 pub(super) struct Strings {
@@ -14,16 +16,13 @@ impl Strings {
     /// Of strings that have no zeros, all of which fit 32 bits.
     pub(super) fn of<'s>(strings: impl ExactSizeIterator<Item = &'s str> + Clone) -> Strings {
         let listed: Vec<&[u8]> = strings.map(str::as_bytes).collect();
-        // By their bytes from the last to the first: a string comes right before those that end with it. Sixteen bytes tell
-        // nearly all apart.
+        // By their bytes from the last to the first: a string comes right before those that end with it. Eight bytes tell
+        // most of them apart.
         let last: Vec<u64> = listed.iter().map(|string| last_bytes(string)).collect();
-        let before = |string: &[u8]| last_bytes(&string[..string.len().saturating_sub(8)]);
-        let before: Vec<u64> = listed.iter().map(|string| before(string)).collect();
-        let mut order = again(by_address(&before).into_iter(), &last);
+        let mut order = by_address(&last);
         let at = |number: u32| listed[number as usize];
-        let key = |number: u32| (last[number as usize], before[number as usize]);
-        for alike in order.chunk_by_mut(|&a, &b| key(a) == key(b)) {
-            alike.sort_unstable_by(|&a, &b| at(a).iter().rev().cmp(at(b).iter().rev()));
+        for alike in order.chunk_by_mut(|&a, &b| last[a as usize] == last[b as usize]) {
+            alike.sort_unstable_by(|&a, &b| from_the_end(at(a), at(b)));
         }
         let mut table = Vec::with_capacity(listed.iter().map(|string| string.len() + 1).sum::<usize>() + 1);
         table.push(0);
@@ -44,10 +43,24 @@ impl Strings {
 
 /// The last eight bytes of a string, the last of them the highest; zeros where it has fewer.
 fn last_bytes(string: &[u8]) -> u64 {
+    if let Some(bytes) = string.last_chunk() {
+        return u64::from_le_bytes(*bytes);
+    }
     let mut bytes = [0; 8];
-    let n = string.len().min(8);
-    bytes[8 - n..].copy_from_slice(&string[string.len() - n..]);
+    bytes[8 - string.len()..].copy_from_slice(string);
     u64::from_le_bytes(bytes)
+}
+
+/// Which of two strings without zeros comes first by their bytes from the last to the first.
+fn from_the_end(mut a: &[u8], mut b: &[u8]) -> Ordering {
+    loop {
+        match last_bytes(a).cmp(&last_bytes(b)) {
+            // Where one has ended the other has too.
+            Ordering::Equal if a.is_empty() => return Ordering::Equal,
+            Ordering::Equal => (a, b) = (&a[..a.len().saturating_sub(8)], &b[..b.len().saturating_sub(8)]),
+            other => return other,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -52,16 +52,17 @@ impl Stretches {
 /// Which addresses may lie in some ranges: a bit for each [`Near::PART`] of the address space, many of which share one. Of
 /// hundreds of thousands of sites all but few are told at once to lie in none.
 #[derive(Debug, Clone)]
-struct Near(Box<[u64]>);
+struct Near(Box<[u64; Near::WORDS]>);
 
 impl Near {
     /// Bytes of a part, as a power of 2: more than nearly all sites have.
     const PART: u32 = 8;
     /// How many bits there are, as a power of 2.
     const BITS: u32 = 16;
+    const WORDS: usize = 1 << (Near::BITS - 6);
 
     fn to(ranges: &[(u64, u64)]) -> Near {
-        let mut bits = vec![0; 1 << (Near::BITS - 6)];
+        let mut bits = Box::new([0; Near::WORDS]);
         for &(low, high) in ranges {
             let (first, last) = (low >> Near::PART, high.saturating_sub(1) >> Near::PART);
             for part in first..=last.min(first.saturating_add((1 << Near::BITS) - 1)) {
@@ -69,7 +70,7 @@ impl Near {
                 bits[word] |= 1 << bit;
             }
         }
-        Near(bits.into())
+        Near(bits)
     }
 
     fn bit(part: u64) -> (usize, u32) {

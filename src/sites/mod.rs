@@ -55,7 +55,7 @@ pub use counts::Counts;
 pub use data_in_text::data_in_text;
 pub use intrusions::{Intrusion, intrusions};
 pub use jump_labels::JumpLabel;
-pub(crate) use order::{again, by_address};
+pub(crate) use order::by_address;
 pub use paravirt::{ParavirtTable, Site};
 pub use relative::AddressTable;
 pub use reserved::Reserved;

@@ -2,49 +2,41 @@
 
 /// The most bits of an address that one pass over the rows looks at.
 const DIGIT: u32 = 13;
+/// As many places as any digit has: of an array of so many none need be looked up with care.
+const PLACES: usize = 1 << DIGIT;
 
 /// The numbers of these addresses, ascending by address, those of one address ascending by number.
 ///
 /// A counting sort, digit by digit from the lowest: the addresses of a kernel's code differ in some 26 bits, so that two
 /// passes do. Tables are nearly by address, object file by object file, which no merging of runs makes much of.
 pub(crate) fn by_address(addresses: &[u64]) -> Vec<u32> {
-    again(0..addresses.len() as u32, addresses)
-}
-
-/// These numbers by the addresses they stand for; those of one address stay in the order in which they come.
-pub(crate) fn again(numbers: impl Iterator<Item = u32>, addresses: &[u64]) -> Vec<u32> {
-    let low = addresses.iter().copied().min().unwrap_or(0);
-    let high = addresses.iter().copied().max().unwrap_or(0);
-    let bits = u64::BITS - (high - low).leading_zeros();
-    let passes = bits.div_ceil(DIGIT).max(1);
-    let digit = bits.div_ceil(passes);
-    let offsets = numbers.map(|number| (addresses[number as usize] - low, number));
+    let bounds = |(low, high): (u64, u64), &address: &u64| (low.min(address), high.max(address));
+    let (low, high) = addresses.iter().fold((u64::MAX, 0), bounds);
+    let bits = u64::BITS - high.saturating_sub(low).leading_zeros();
+    let offsets = || addresses.iter().map(|address| address.wrapping_sub(low)).zip(0..);
     if bits > u32::BITS {
-        return sorted(offsets.collect(), passes, digit, |offset, from| offset >> from);
+        return sorted(offsets().collect(), bits, |offset, from| offset >> from);
     }
     // Half as much to move.
-    let offsets = offsets.map(|(offset, number)| (offset as u32, number));
-    sorted(offsets.collect(), passes, digit, |offset, from| u64::from(offset >> from))
+    sorted(offsets().map(|(offset, number)| (offset as u32, number)).collect(), bits, |offset, from| {
+        u64::from(offset >> from)
+    })
 }
 
 /// The numbers of these (key, number) by key: `shifted` moves a bit of a key to the lowest place.
-fn sorted<K: Copy + Default>(
-    mut keys: Vec<(K, u32)>,
-    passes: u32,
-    digit: u32,
-    shifted: impl Fn(K, u32) -> u64,
-) -> Vec<u32> {
+fn sorted<K: Copy + Default>(mut keys: Vec<(K, u32)>, bits: u32, shifted: impl Fn(K, u32) -> u64) -> Vec<u32> {
+    let passes = bits.div_ceil(DIGIT).max(1);
+    let digit = bits.div_ceil(passes);
     let mut next = vec![(K::default(), 0); keys.len()];
-    let mut places = vec![0_u32; 1 << digit];
-    let mask = places.len() - 1;
     for pass in 0..passes {
-        let of = |key: K| shifted(key, pass * digit) as usize & mask;
-        places.fill(0);
+        let mut places = [0_u32; PLACES];
+        let (from, mask) = (pass * digit, (1 << digit) - 1);
+        let of = |key: K| shifted(key, from) as usize & mask & (PLACES - 1);
         for &(key, _) in &keys {
             places[of(key)] += 1;
         }
         let mut before = 0;
-        for place in &mut places {
+        for place in &mut places[..=mask] {
             before += std::mem::replace(place, before);
         }
         for &entry in &keys {

@@ -63,7 +63,8 @@ impl Reserved {
             bugs: image.section(BUGS).map_or_else(Vec::new, |section| bugs(&code, section)),
             exceptions: image.section(EXCEPTIONS).map_or_else(Vec::new, |section| exceptions(&code, section)),
         };
-        reserved.ranges.sort_unstable();
+        // Those of preambles are one long run in order.
+        reserved.ranges.sort();
         // Each reaches as far as any before it, so that one look at the last is enough.
         let mut end = 0;
         for range in &mut reserved.ranges {
@@ -99,8 +100,7 @@ fn ranges(code: &Code<'_>, preambles: &[u64]) -> Result<Vec<(u64, u64)>> {
         ranges.extend(named(start).zip(named(end)));
         ranges.extend(image.section(section).filter(|s| s.executable).map(|s| (s.address, s.end())));
     }
-    let mut addresses: Vec<u64> = symbols.iter().flat_map(|symbols| symbols.addresses()).collect();
-    addresses.sort_unstable();
+    let addresses: Vec<u64> = symbols.iter().flat_map(|symbols| symbols.addresses()).collect();
     // As `kallsyms_lookup_size_offset()`: a function ends where the next one begins.
     let function = |start: u64| {
         let after = addresses.partition_point(|&address| address <= start);

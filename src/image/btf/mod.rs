@@ -25,6 +25,8 @@
 mod flatten;
 pub mod functions;
 
+use std::sync::{Arc, OnceLock};
+
 use super::text;
 use crate::error::{Error, Result};
 use crate::numbers::u32_at;
@@ -101,7 +103,7 @@ pub struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
     /// Where each type starts in `types`; the type with id 1 comes first.
-    starts: Vec<u32>,
+    starts: Arc<[u32]>,
 }
 
 /// The fixed part of a type.
@@ -129,6 +131,11 @@ impl<'a> Btf<'a> {
     /// A header that is not BTF version 1, sections that leave the blob, a type cut off or of unknown size, a name
     /// outside the strings.
     pub fn parse(bytes: &'a [u8]) -> Result<Btf<'a>> {
+        Btf::parse_again(bytes, &OnceLock::new())
+    }
+
+    /// Likewise, of a section that may have been read before: where its types start is kept in `starts`.
+    pub(super) fn parse_again(bytes: &'a [u8], starts: &OnceLock<Arc<[u32]>>) -> Result<Btf<'a>> {
         let header = |at: usize| u32_at(bytes, at).map(|n| n as usize).ok_or_else(|| error("header is cut off"));
         if header(0)? & 0x00ff_ffff != 0x0001_eb9f {
             return Err(error("not BTF of version 1 (0xeb9f, little-endian)"));
@@ -151,7 +158,13 @@ impl<'a> Btf<'a> {
             return Err(error("strings do not begin and end with a zero"));
         }
         let layout = if length >= 32 { section("layouts", header(24)?, header(28)?)? } else { &[] };
-        let starts = index(types, strings.len(), layout)?;
+        let starts = match starts.get() {
+            Some(known) => Arc::clone(known),
+            None => {
+                let found = index(types, strings.len(), layout)?;
+                Arc::clone(starts.get_or_init(|| found.into()))
+            }
+        };
         Ok(Btf { types, strings, starts })
     }
 

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use super::entry::Entry;
 use super::region::MAX_NAME;
 
-/// So many names are expanded at once.
-const BLOCK: usize = 32;
+/// So many names are expanded at once: listings ask for one after the other, look-ups for one here and one there.
+const BLOCK: usize = 8;
 
 /// How much of a token is copied in one go.
 const SHORT: usize = 16;
@@ -55,18 +55,19 @@ impl Packed {
 
     /// Writes a name from `at`, behind which there must be room for it and [`SHORT`] more bytes; where it ends.
     fn expand(&self, symbol: &Entry, out: &mut [u8], at: usize) -> usize {
-        let mut end = at;
-        let tokens = self.tokens(symbol).iter().map(|&token| &self.expansion.tokens[usize::from(token)]);
-        for (i, token) in tokens.filter(|token| token.length > 0).enumerate() {
-            // The first character is the type.
-            let skip = usize::from(i == 0);
-            if skip == 0 && usize::from(token.length) <= SHORT {
-                out[end..end + SHORT].copy_from_slice(&token.short);
-                end += usize::from(token.length);
+        let Some((first, rest)) = self.expansion.split(self.tokens(symbol)) else { return at };
+        // The first character is the type.
+        let text = self.expansion.text(first).get(1..).unwrap_or_default();
+        let mut end = at + text.len();
+        out[at..end].copy_from_slice(text);
+        for &token in rest {
+            let token = &self.expansion.tokens[usize::from(token)];
+            let from = end;
+            end += usize::from(token.length);
+            if usize::from(token.length) <= SHORT {
+                out[from..from + SHORT].copy_from_slice(&token.short);
             } else {
-                let rest = self.expansion.text(token).get(skip..).unwrap_or_default();
-                out[end..end + rest.len()].copy_from_slice(rest);
-                end += rest.len();
+                out[from..end].copy_from_slice(self.expansion.text(token));
             }
         }
         end
@@ -179,7 +180,7 @@ fn finished(hash: u64) -> u32 {
 
 /// What each of the 256 tokens is expanded to.
 pub(super) struct Expansion {
-    tokens: Vec<Token>,
+    tokens: Box<[Token; 256]>,
     text: Vec<u8>,
 }
 
@@ -196,6 +197,17 @@ struct Token {
     rest: u64,
 }
 
+impl Token {
+    fn of(string: &[u8], start: u32) -> Token {
+        let mut short = [0; SHORT];
+        let n = string.len().min(SHORT);
+        short[..n].copy_from_slice(&string[..n]);
+        let factor = string.iter().fold(1, |factor: u64, _| factor.wrapping_mul(FACTOR));
+        let (hash, rest) = (unmixed(string), unmixed(string.get(1..).unwrap_or_default()));
+        Token { start, length: string.len() as u16, short, hash, factor, rest }
+    }
+}
+
 /// What a name is made of.
 pub(super) struct Measured {
     /// How many characters, its type among them.
@@ -207,19 +219,23 @@ pub(super) struct Measured {
 }
 
 impl Expansion {
-    /// Of tokens in ASCII.
+    /// Of 256 tokens in ASCII; of those that are missing nothing is made.
     pub(super) fn of(strings: &[&[u8]]) -> Expansion {
-        let (mut tokens, mut text) = (Vec::with_capacity(strings.len()), Vec::new());
-        for string in strings {
-            let mut short = [0; SHORT];
-            let n = string.len().min(SHORT);
-            short[..n].copy_from_slice(&string[..n]);
-            let factor = string.iter().fold(1, |factor: u64, _| factor.wrapping_mul(FACTOR));
-            let (hash, rest) = (unmixed(string), unmixed(string.get(1..).unwrap_or_default()));
-            tokens.push(Token { start: text.len() as u32, length: string.len() as u16, short, hash, factor, rest });
+        let mut text = Vec::new();
+        let token = |number: usize| {
+            let string = strings.get(number).copied().unwrap_or_default();
+            let start = text.len() as u32;
             text.extend_from_slice(string);
-        }
-        Expansion { tokens, text }
+            Token::of(string, start)
+        };
+        Expansion { tokens: Box::new(std::array::from_fn(token)), text }
+    }
+
+    /// The first of a name's tokens that has characters, and what stands behind it.
+    fn split<'n>(&self, name: &'n [u8]) -> Option<(&Token, &'n [u8])> {
+        let empty = |&&token: &&u8| self.tokens[usize::from(token)].length == 0;
+        let (first, rest) = name[name.iter().take_while(empty).count()..].split_first()?;
+        Some((&self.tokens[usize::from(*first)], rest))
     }
 
     fn text(&self, token: &Token) -> &[u8] {
@@ -229,13 +245,11 @@ impl Expansion {
 
     /// What a name of these tokens would be.
     pub(super) fn measure(&self, name: &[u8]) -> Measured {
-        let mut tokens = name.iter().map(|&token| &self.tokens[usize::from(token)]);
         // The type stands before all others.
-        let Some(first) = tokens.find(|token| token.length > 0) else {
-            return Measured { length: 0, kind: None, hash: 0 };
-        };
+        let Some((first, rest)) = self.split(name) else { return Measured { length: 0, kind: None, hash: 0 } };
         let (mut length, mut hash) = (usize::from(first.length), first.rest);
-        for token in tokens {
+        for &token in rest {
+            let token = &self.tokens[usize::from(token)];
             length += usize::from(token.length);
             hash = next(hash, token.factor, token.hash);
         }
