@@ -34,7 +34,7 @@ const TEMPLATE: &[u8] = b"\x65\x48\xc1\x3c\x25\x00\x10\x00\x00\x05";
 const TEMPLATE_AT: u64 = TABLES + 0xe0_0000;
 /// Where thunks are allocated; no kernel made here needs more.
 const ITS_PAGES: [u64; 2] = [0xffff_ffff_c000_5000, 0xffff_ffff_c000_9000];
-const ERAS: [&str; 4] = ["6.1", "6.5", "6.12", "7.2"];
+const ERAS: [&str; 5] = ["5.13", "6.1", "6.5", "6.12", "7.2"];
 
 /// A kernel under construction.
 #[derive(Default)]
