@@ -34,7 +34,8 @@ mod verify;
 static ALLOCATOR: alloc::HugePages = alloc::HugePages;
 
 /// The Rust core. Private: `pvops` is the interface.
-#[pymodule]
+// PyO3 would tell builds of Python without a GIL that this module needs none; nobody has seen it there.
+#[pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
     use super::blocks::BlockCounter;
