@@ -91,11 +91,11 @@ fn gate(bits: u16, target: u64) -> [u8; 16] {
 fn booted() -> Vec<(u64, Vec<u8>)> {
     let run = |at: u64| (TEXT + SLIDE + at).to_le_bytes().to_vec();
     let mut gates = vec![[0; 16]; 256];
+    for (at, stub) in (STUBS..).step_by(8).zip(&mut gates[32..]) {
+        *stub = gate(0x8e00, TEXT + SLIDE + at);
+    }
     for (vector, bits, target) in LISTED {
         gates[vector as usize] = gate(bits, TEXT + SLIDE + target);
-    }
-    for (at, stub) in (STUBS..).step_by(8).zip(&mut gates[32..0xec]) {
-        *stub = gate(0x8e00, TEXT + SLIDE + at);
     }
     // alloc_intr_gate(), of entry code.
     gates[0xf3] = gate(0x8e00, TEXT + SLIDE + ENTRY + 0x40);
@@ -243,17 +243,29 @@ fn a_gate_goes_where_the_tables_say_and_who_may_take_it_stays() {
         (33, run + STUBS, STUBS + 8),
         (0xf3, run + 0x1000, STUBS + 8 * (0xf3 - 32)),
         (0xf3, run + ENTRY + 4, STUBS + 8 * (0xf3 - 32)),
+        // What a table lists goes there, or to its stub, and no other vector does.
+        (0xfc, run + ENTRY + 0x40, ENTRY),
+        (0xf3, run + ENTRY, STUBS + 8 * (0xf3 - 32)),
+        (40, run + STUBS + 72, STUBS + 64),
     ] {
         let found = with(vector, if vector == 3 { 0xee00 } else { 0x8e00 }, target);
         assert_eq!(wrong(&found), [("gate", at(vector), TEXT + expected, target - SLIDE)], "{vector}");
     }
-    assert_eq!(wrong(&with(0, 0xee00, run + ENTRY)), [("gate_bits", at(0), 0x8e00, 0xee00)]);
+    assert_eq!(wrong(&with(0, 0xee00, run + ENTRY)), [("gate_bits", at(0), 0x10_8e00, 0x10_ee00)]);
+    assert_eq!(wrong(&with(0xfc, 0x8e00, run + STUBS + 8 * (0xfc - 32))), [], "a machine without that interrupt");
+    // The segment, and what is reserved, of a stub's gate and of one that is listed.
+    for (vector, byte, bit) in [(40, 2, 2), (0, 3, 0x40), (60, 15, 1), (0xf3, 12, 0x80)] {
+        let mut bytes = booted().into_iter().find(|&(at, _)| at == IDT).unwrap().1;
+        bytes[16 * vector + byte] ^= bit;
+        assert_eq!(wrong(&heard(Ok(&[]), &[(IDT, bytes)])).len(), 1, "{vector}");
+    }
     assert_eq!(wrong(&with(40, 0xee00, run + STUBS + 64)).len(), 1);
     // A guest of KVM waits for pages that its host has swapped out.
     let awaited = TEXT + SLIDE + ENTRY + 0x80;
     assert_eq!(wrong(&with(14, 0x8e00, awaited)), []);
     assert_eq!(wrong(&with(0, 0x8e00, awaited)).len(), 1);
     // Under Xen PV interrupts have no gates; exceptions have.
-    assert_eq!(wrong(&heard(Ok(&[]), &[(at(0xfc), vec![0; 16]), (at(50), vec![0; 16])])), []);
+    assert_eq!(wrong(&heard(Ok(&[]), &[(at(32), vec![0; 16 * 224])])), []);
+    assert_eq!(wrong(&heard(Ok(&[]), &[(at(0xfc), vec![0; 16]), (at(50), vec![0; 16])])).len(), 2);
     assert_eq!(wrong(&heard(Ok(&[]), &[(at(0), vec![0; 16])])).len(), 1);
 }

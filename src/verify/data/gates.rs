@@ -13,7 +13,11 @@
 //! |---|---|
 //! | that `def_idts`, `apic_idts` … of arch/x86/kernel/idt.c list | what they list; a page fault in a guest of KVM to `async_page_fault` |
 //! | below 32, others | `early_idt_handler_array`, freed since |
-//! | from 32 on, others | the stub of the vector in `irq_entries_start` or `spurious_entries_start`; entry code that a driver of the kernel's gave `alloc_intr_gate()` |
+//! | from 32 on, others | the stub of the vector in `irq_entries_start` or `spurious_entries_start`; where no table lists the vector, entry code of no other one, which a driver of the kernel's gave `alloc_intr_gate()` |
+//!
+//! Where most vectors from 32 on have a gate, all have: `idt_setup_apic_and_irq_gates()`. Under Xen PV none has.
+
+use std::ops::Range;
 
 use super::heard::{Disagreement, Heard};
 use super::pointers::is_code;
@@ -40,8 +44,41 @@ const STUBS: std::ops::RangeInclusive<u64> = 8..=16;
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Gate {
     target: u64,
-    segment: u16,
-    bits: u16,
+    /// All but the target: the bits, the segment above them, above these what is reserved.
+    rest: u64,
+}
+
+impl Gate {
+    fn new(target: u64, bits: u16, segment: u16, reserved: u32) -> Gate {
+        Gate { target, rest: u64::from(bits) | u64::from(segment) << 16 | u64::from(reserved) << 32 }
+    }
+
+    fn bits(self) -> u16 {
+        self.rest as u16
+    }
+}
+
+/// Stubs of one length, a vector after another.
+#[derive(Clone, Copy)]
+struct Stubs {
+    start: u64,
+    size: u64,
+    first: u64,
+}
+
+impl Stubs {
+    /// Those that begin at a symbol, of which the first vector is one of these: as most gates have it.
+    fn of(symbols: &Symbols, name: &str, firsts: Range<u64>, gates: &[(u64, Gate)]) -> Option<Stubs> {
+        let start = symbols.address_of(name)?;
+        let legal =
+            |stubs: &Stubs| gates.iter().filter(|(vector, gate)| stubs.of_vector(*vector) == Some(gate.target)).count();
+        let all = firsts.flat_map(|first| STUBS.map(move |size| Stubs { start, size, first }));
+        all.max_by_key(legal).filter(|stubs| legal(stubs) > 0)
+    }
+
+    fn of_vector(&self, vector: u64) -> Option<u64> {
+        Some(self.start.wrapping_add(self.size * vector.checked_sub(self.first)?))
+    }
 }
 
 /// Holds each gate to what may be there.
@@ -59,58 +96,60 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
     }
     let listed = listed(image, symbols);
     let gates: Vec<(u64, Gate)> = (0..).zip(bytes.chunks_exact(2 * word).map(|bytes| gate(bytes, words))).collect();
-    let stub = stubs(symbols, &gates);
-    for (vector, gate) in gates {
-        let mut listed = listed.iter().filter(|(of, _)| *of == vector).map(|(_, gate)| *gate);
-        let first = listed.clone().next();
-        if gate.target == 0 && (first.is_none() || vector >= FIRST_EXTERNAL) || listed.any(|listed| listed == gate) {
+    let external = &gates[FIRST_EXTERNAL as usize..];
+    let all_have = 2 * external.iter().filter(|(_, gate)| gate.target != 0).count() > external.len();
+    let interrupts = Stubs::of(symbols, "irq_entries_start", FIRST_EXTERNAL..FIRST_EXTERNAL + 1, external);
+    let spurious = Stubs::of(symbols, "spurious_entries_start", FIRST_EXTERNAL..VECTORS, external);
+    let early = Stubs::of(symbols, "early_idt_handler_array", 0..1, &gates[..FIRST_EXTERNAL as usize]);
+    let of_vector = |stubs: Option<Stubs>, vector| stubs.and_then(|stubs| stubs.of_vector(vector));
+    let ordinary = listed.iter().map(|(_, gate)| gate.rest).find(|&rest| rest as u16 == INTERRUPT);
+    for &(vector, gate) in &gates {
+        let mut rows = listed.iter().filter(|(of, _)| *of == vector).map(|(_, gate)| *gate);
+        let first = rows.clone().next();
+        let absent = if vector < FIRST_EXTERNAL { first.is_none() } else { !all_have };
+        if gate.target == 0 && absent || rows.any(|row| row == gate) {
             continue;
         }
-        let legal = gate.bits == INTERRUPT && elsewhere(image, symbols, vector, gate.target);
+        let plain = gate.bits() == INTERRUPT && ordinary.is_none_or(|rest| rest == gate.rest);
         // kvm_apf_trap_init(), up to 5.7.
-        let awaited = symbols.at(gate.target) == Some((ASYNC_PAGE_FAULT, 0)) && gate.bits == INTERRUPT;
-        if vector == PAGE_FAULT && awaited {
+        let awaited = vector == PAGE_FAULT && symbols.at(gate.target) == Some((ASYNC_PAGE_FAULT, 0));
+        let stub = if vector < FIRST_EXTERNAL {
+            first.is_none() && of_vector(early, vector) == Some(gate.target)
+        } else {
+            [interrupts, spurious].iter().any(|&stubs| of_vector(stubs, vector) == Some(gate.target))
+        };
+        let given = || {
+            vector >= FIRST_EXTERNAL
+                && first.is_none()
+                && listed.iter().all(|(_, row)| row.target != gate.target)
+                && entry(image, symbols, gate.target)
+        };
+        if plain && (awaited || stub || given()) {
             continue;
         }
-        if first.is_some_and(|first| vector < FIRST_EXTERNAL || first.target == gate.target) || !legal {
-            let stub = || {
-                stub.zip(vector.checked_sub(FIRST_EXTERNAL))
-                    .map_or(0, |((start, size), at)| start.wrapping_add(size * at))
-            };
-            let expected = first.map_or_else(stub, |first| first.target);
-            let same = expected == gate.target;
-            heard.disagreements.push(Disagreement {
-                what: if same { "gate_bits" } else { "gate" },
-                address: table.wrapping_add(vector * 2 * word as u64),
-                which: vector,
-                expected: if same { first.map_or(INTERRUPT, |first| first.bits).into() } else { expected },
-                found: if same { gate.bits.into() } else { gate.target },
-            });
-        }
+        let stub = || of_vector(interrupts, vector).unwrap_or(0);
+        let expected = first.map_or_else(stub, |first| first.target);
+        let same = expected == gate.target;
+        let rest = first.map(|first| first.rest).or(ordinary).unwrap_or(INTERRUPT.into());
+        heard.disagreements.push(Disagreement {
+            what: if same { "gate_bits" } else { "gate" },
+            address: table.wrapping_add(vector * 2 * word as u64),
+            which: vector,
+            expected: if same { rest } else { expected },
+            found: if same { gate.rest } else { gate.target },
+        });
     }
     heard.counts.push(("gate", VECTORS));
     Ok(())
 }
 
-/// Where the stubs of interrupts begin, and how long one is: as most gates have it.
-fn stubs(symbols: &Symbols, gates: &[(u64, Gate)]) -> Option<(u64, u64)> {
-    let start = symbols.address_of("irq_entries_start")?;
-    let there = |size: u64| {
-        let stub = |&(vector, gate): &(u64, Gate)| {
-            vector.checked_sub(FIRST_EXTERNAL).is_some_and(|at| gate.target == start.wrapping_add(size * at))
-        };
-        gates.iter().filter(|&gate| stub(gate)).count()
-    };
-    STUBS.max_by_key(|&size| there(size)).filter(|&size| there(size) > 1).map(|size| (start, size))
-}
-
 /// A gate of the table, its target as linked.
 fn gate(bytes: &[u8], words: &Words<'_>) -> Gate {
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let high = u32_at(bytes, 8).unwrap_or(0);
+    let [high, reserved] = [8, 12].map(|at| u32_at(bytes, at).unwrap_or(0));
     let target = u64::from(high) << 32 | u64::from(half(6)) << 16 | u64::from(half(0));
     // On i386 the bits stand where they do on x86-64.
-    Gate { target: words.linked(target), segment: half(2), bits: half(4) }
+    Gate::new(words.linked(target), half(4), half(2), reserved)
 }
 
 /// The rows of the tables: each ends where a row makes no sense, or another symbol begins.
@@ -132,22 +171,14 @@ fn listed(image: &Image, symbols: &Symbols) -> Vec<(u64, Gate)> {
             if vector >= VECTORS || segment > 0xffff || !is_code(image, target) {
                 break;
             }
-            found.push((vector, Gate { target, segment: segment as u16, bits: number(8, 2) as u16 }));
+            found.push((vector, Gate::new(target, number(8, 2) as u16, segment as u16, 0)));
         }
     }
     found
 }
 
-/// Whether a vector that no table lists may go there.
-fn elsewhere(image: &Image, symbols: &Symbols, vector: u64, target: u64) -> bool {
-    let stub = |name: &str, number: u64| {
-        let offset = symbols.address_of(name).and_then(|start| target.checked_sub(start));
-        offset.is_some_and(|offset| STUBS.clone().any(|size| offset == number * size))
-    };
-    if vector < FIRST_EXTERNAL {
-        return stub("early_idt_handler_array", vector);
-    }
-    let spurious = (0..=vector - FIRST_EXTERNAL).any(|number| stub("spurious_entries_start", number));
+/// Whether entry code begins there.
+fn entry(image: &Image, symbols: &Symbols, target: u64) -> bool {
     let within = |start: &str, end: &str| {
         symbols
             .address_of(start)
@@ -157,5 +188,5 @@ fn elsewhere(image: &Image, symbols: &Symbols, vector: u64, target: u64) -> bool
     let entry =
         within("__entry_text_start", "__entry_text_end") || within("__irqentry_text_start", "__irqentry_text_end");
     let begins = symbols.at(target).is_some_and(|(_, offset)| offset == 0);
-    stub("irq_entries_start", vector - FIRST_EXTERNAL) || spurious || entry && begins && is_code(image, target)
+    entry && begins && is_code(image, target)
 }
