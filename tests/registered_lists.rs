@@ -138,3 +138,50 @@ fn without_btf_a_kernel_that_nobody_changed_has_empty_lists() {
     let found = read_without_btf(quiet);
     assert_eq!((found.entries.len(), found.read.len(), found.tracers), (0, 4, Some(vec![])));
 }
+
+/// `mov table(,%rax,8),%rax`, `mov list(%rip),%rbx`, `cmpb $0,flag(%rip)`, and a return.
+fn holding(machine: &mut Machine, at: u64, code: &[u8], address: u64, near: bool) -> Vec<u8> {
+    let field = if near { address.wrapping_sub(at + 7) as u32 } else { address as u32 };
+    let place = code.windows(4).position(|bytes| bytes == [0xaa; 4]).unwrap();
+    let mut code = code.to_vec();
+    code[place..place + 4].copy_from_slice(&field.to_le_bytes());
+    code.push(0xc3);
+    machine.code(at, &code)
+}
+
+#[test]
+fn lists_that_no_symbol_names_are_where_the_code_of_functions_has_them() {
+    const TABLE: &[u8] = b"\x48\x8b\x04\xc5\xaa\xaa\xaa\xaa";
+    const LIST: &[u8] = b"\x48\x8b\x1d\xaa\xaa\xaa\xaa";
+    const FLAG: &[u8] = b"\x80\x3d\xaa\xaa\xaa\xaa\x00";
+    let functions = [
+        ("get_kprobe", TEXT + 0x600),
+        ("lookup_rec", TEXT + 0x620),
+        ("read_enabled_file_bool", TEXT + 0x640),
+        ("who_is_next", TEXT + 0x660),
+    ];
+    let made = |change: &dyn Fn(&mut Machine)| {
+        let mut machine = machine();
+        machine.word(HEAP + 0x100 + 112, 0);
+        machine.code(TEXT + 0x600, &[0x90; 0x60]);
+        holding(&mut machine, TEXT + 0x600, TABLE, KPROBES, false);
+        holding(&mut machine, TEXT + 0x620, LIST, FTRACE, true);
+        let text = holding(&mut machine, TEXT + 0x640, FLAG, DISARMED, true);
+        change(&mut machine);
+        read_by(&image_with(false, &text, &functions), machine)
+    };
+    let found = made(&|_| ());
+    assert_eq!(found.read, [Registrar::Kprobes, Registrar::Ftrace]);
+    let probed: Vec<u64> = entries(&found, Registrar::Kprobes).into_iter().map(|(address, _)| address).collect();
+    assert_eq!(probed, [TEXT + 0x10, TEXT + 0x20]);
+    assert_eq!(entries(&found, Registrar::Ftrace), [(TEXT + 0x100, 0), (TEXT + 0x200, 0)]);
+    assert_eq!(entries(&made(&|m| m.word(DISARMED, 1)), Registrar::Kprobes), [], "all are disarmed");
+    // A function that has two addresses does not say which is meant.
+    let mut two = machine();
+    two.code(TEXT + 0x600, &[0x90; 0x60]);
+    holding(&mut two, TEXT + 0x600, TABLE, KPROBES, false);
+    let text = holding(&mut two, TEXT + 0x608, LIST, DISARMED, true);
+    let found = read_by(&image_with(false, &text, &functions), two);
+    assert_eq!(found.read, []);
+    assert!(found.unread[0].1.contains("does not name kprobe_table"), "{:?}", found.unread);
+}

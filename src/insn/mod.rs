@@ -1,5 +1,6 @@
 //! The edge to x86: nop tables, `call` and `jmp` encoders, and the one place that decodes.
 
+mod addresses;
 mod bits;
 mod decode;
 mod disassemble;
@@ -9,6 +10,7 @@ mod registers;
 mod step;
 mod sweep;
 
+pub(crate) use addresses::addresses;
 pub use bits::Bits;
 pub use decode::{MemoryBranch, called_pointer, memory_branch};
 pub use disassemble::{Disassembler, Line, Namer, disassemble};

@@ -36,6 +36,7 @@ mod search;
 mod signatures;
 mod space;
 mod store;
+mod unnamed;
 mod words;
 
 pub use formats::notes::{ControlRegisters, Notes, VmCoreInfo};

@@ -21,6 +21,7 @@ use super::location::Location;
 use super::mapped::Mapped;
 use super::module_layout::{Extent, Layout, Parts, number};
 use super::read::Memory;
+use super::unnamed;
 use crate::error::{Error, Result};
 use crate::image::{Blocks, Image};
 
@@ -65,7 +66,11 @@ fn list(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<LoadedMo
     let symbols = image.symbols()?;
     let mut trouble = None;
     // A name of statics too: the list is the one that holds together.
-    for head in symbols.into_iter().flat_map(|symbols| symbols.addresses_of("modules")) {
+    let mut heads: Vec<u64> = symbols.into_iter().flat_map(|symbols| symbols.addresses_of("modules")).collect();
+    if let Some(symbols) = symbols.filter(|_| heads.is_empty()) {
+        heads.extend(unnamed::address_of(image, symbols, "modules")?);
+    }
+    for head in heads {
         match walk(&mapped, &layout, image.bits().word(), head.wrapping_add(found.slide)) {
             Ok(modules) => return Ok(modules),
             Err(error) => trouble.get_or_insert(error),

@@ -83,7 +83,12 @@ pub fn rodata() -> Vec<u8> {
 }
 
 pub fn image(with_btf: bool) -> Image {
-    let mut writer = ElfWriter::new(Bits::B64).section(".text", TEXT, flags::TEXT, &noise(1, 0x1000)).section(
+    image_with(with_btf, &noise(1, 0x1000), &[])
+}
+
+/// The image with another text, in which some functions are named, and the data that have the letter `D` are not.
+pub fn image_with(with_btf: bool, text: &[u8], functions: &[(&str, u64)]) -> Image {
+    let mut writer = ElfWriter::new(Bits::B64).section(".text", TEXT, flags::TEXT, text).section(
         ".rodata",
         RODATA,
         flags::RODATA,
@@ -105,7 +110,9 @@ pub fn image(with_btf: bool) -> Image {
         ("saved_ftrace_func", SAVED),
         ("ftrace_enabled", ENABLED),
     ] {
-        writer = writer.symbol(name, at, 8, 'D');
+        if functions.is_empty() {
+            writer = writer.symbol(name, at, 8, 'D');
+        }
     }
     for (name, at) in [
         ("aggr_pre_handler", TOGETHER),
@@ -114,8 +121,11 @@ pub fn image(with_btf: bool) -> Image {
         ("kprobe_ftrace_handler", OF_PROBES),
         ("bpf_dispatcher_xdp_func", DISPATCHING),
         ("__SCT__bpf_dispatcher_xdp_call", TRAMPOLINE),
-    ] {
-        writer = writer.symbol(name, at, 8, 'T');
+    ]
+    .iter()
+    .chain(functions)
+    {
+        writer = writer.symbol(name, *at, 8, 'T');
     }
     Image::from_bytes("vmlinux", writer.build()).unwrap()
 }
@@ -135,6 +145,12 @@ impl Machine {
         let mut machine = Machine { text, rodata, data: vec![0; 0x4000], heap: vec![0; 0x4000] };
         machine.word(TRACERS, END);
         machine
+    }
+
+    /// Puts code into text, and says what text is then.
+    pub fn code(&mut self, address: u64, code: &[u8]) -> Vec<u8> {
+        self.text[(address - TEXT) as usize..][..code.len()].copy_from_slice(code);
+        self.text.clone()
     }
 
     pub fn word(&mut self, address: u64, value: u64) {
@@ -193,10 +209,13 @@ pub fn machine() -> Machine {
 }
 
 pub fn read(machine: Machine) -> Registered {
-    let image = image(true);
+    read_by(&image(true), machine)
+}
+
+pub fn read_by(image: &Image, machine: Machine) -> Registered {
     let memory = Memory::from_reader("<read>", Box::new(machine));
-    let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
-    registered(&memory, &found, &image).unwrap()
+    let found = memory.find(image, &mut |_, _| Ok(())).unwrap();
+    registered(&memory, &found, image).unwrap()
 }
 
 pub fn entries(found: &Registered, owner: Registrar) -> Vec<(u64, u64)> {
@@ -205,10 +224,7 @@ pub fn entries(found: &Registered, owner: Registrar) -> Vec<(u64, u64)> {
 }
 
 pub fn read_without_btf(machine: Machine) -> Registered {
-    let image = image(false);
-    let memory = Memory::from_reader("<read>", Box::new(machine));
-    let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
-    registered(&memory, &found, &image).unwrap()
+    read_by(&image(false), machine)
 }
 
 /// What registers at one place, and where the text there goes then.

@@ -37,7 +37,7 @@ impl Walk<'_> {
     /// (`init_aggr_kprobe()`), whose handler calls theirs; what the first of them calls is named.
     fn kprobes(&self, table: u64, entries: &mut Vec<Entry>) -> Result<()> {
         // Where all are disarmed (/sys/kernel/debug/kprobes/enabled) none is in text.
-        if let Some(flag) = self.symbol("kprobes_all_disarmed")
+        if let Some(flag) = self.data("kprobes_all_disarmed")?
             && self.number(flag, 1)? != 0
         {
             return Ok(());

@@ -11,6 +11,8 @@
 //! | BPF dispatchers (`kernel/bpf/dispatcher.c`) | `bpf_dispatcher_*` | `num_progs`, `image`, `image_off` |
 //! | live patches (`kernel/livepatch/core.c`) | `klp_patches`, their objects, their functions | `old_func`, `new_func` |
 //!
+//! Where kallsyms lists functions alone, the code of functions that are named has the addresses of the first two.
+//!
 //! Where the members are, the kernel's BTF says; without it the first two lists are read as they are declared, if what is
 //! read looks like it, trampolines where one member alone names a function of the kernel in all of them, and of live patches
 //! whether there is one; then nothing says where trampolines are. Memory may say anything: every walk is bounded.
@@ -153,6 +155,7 @@ pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Re
     let walk = Walk {
         mapped: &mapped,
         members,
+        image,
         symbols: image.symbols()?,
         slide: found.slide,
         word,
@@ -162,7 +165,8 @@ pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Re
     let mut registered = Registered::default();
     for owner in Registrar::ALL {
         let names = owner.symbols();
-        let Some(head) = names.iter().find_map(|name| walk.symbol(name)) else {
+        let mut heads = names.iter().map(|name| walk.data(name)).filter_map(Result::transpose);
+        let Some(head) = heads.next().transpose()? else {
             registered.unread.push((owner, format!("the image does not name {}", names.join(" or "))));
             continue;
         };

@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::image::kallsyms::Symbols;
 use crate::memory::mapped::Mapped;
 use crate::memory::members::Members;
+use crate::memory::unnamed;
 
 /// More entries than any list has, those of lists in it among them.
 const MAX_ENTRIES: usize = 1 << 18;
@@ -17,6 +19,7 @@ const LISTS: usize = 64;
 pub(super) struct Walk<'a> {
     pub mapped: &'a Mapped<'a>,
     pub members: Members<'a>,
+    pub image: &'a Image,
     pub symbols: Option<&'a Symbols>,
     pub slide: u64,
     pub word: usize,
@@ -52,6 +55,12 @@ impl Walk<'_> {
     /// Where a symbol of the image is at run time.
     pub fn symbol(&self, name: &str) -> Option<u64> {
         Some(self.symbols?.address_of(name)?.wrapping_add(self.slide))
+    }
+
+    /// Where data is at run time, of which some can be found where the image does not name them.
+    pub fn data(&self, name: &str) -> Result<Option<u64>> {
+        let Some(symbols) = self.symbols else { return Ok(None) };
+        Ok(unnamed::address_of(self.image, symbols, name)?.map(|address| address.wrapping_add(self.slide)))
     }
 
     pub fn offset(&self, of: &str, path: &str) -> Result<u64> {
