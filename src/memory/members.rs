@@ -21,6 +21,8 @@ const DECLARED: [(&str, &str, &[u64]); 9] = [
     ("dyn_ftrace", "ip", &[0]),
     ("dyn_ftrace", "flags", &[1]),
 ];
+/// Those that have other offsets on i386, where four bytes of such a member are a word.
+const NARROW: [(&str, &str, &[u64]); 1] = [("kprobe", "flags", &[14, 16, 17])];
 /// `struct dyn_ftrace`, in words; its `struct dyn_arch_ftrace` is empty on x86.
 const RECORD: u64 = 2;
 
@@ -42,7 +44,8 @@ impl Members<'_> {
     /// The offsets that a member may have.
     pub fn offsets(&self, of: &str, path: &str) -> Result<Vec<u64>> {
         let Some(btf) = &self.btf else {
-            let declared = DECLARED.iter().find(|&&(structure, member, _)| (structure, member) == (of, path));
+            let narrow = NARROW.iter().filter(|_| self.word == 4);
+            let declared = narrow.chain(&DECLARED).find(|&&(structure, member, _)| (structure, member) == (of, path));
             let (_, _, words) = declared.ok_or_else(|| {
                 Error::memory(format!("the image has no BTF, which says where struct {of} has its {path}"))
             })?;
@@ -71,5 +74,17 @@ impl Members<'_> {
     /// Whether what is read has to be looked at for whether it is such a structure at all.
     pub fn declared(&self) -> bool {
         self.btf.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_probes_lie_behind_what_has_halves_of_words_on_x86_64() {
+        let at = |word: usize, name: &str| Members { btf: None, word }.offsets("kprobe", name).unwrap();
+        assert_eq!((at(8, "flags"), at(4, "flags")), (vec![112, 120, 128], vec![56, 64, 68]));
+        assert_eq!((at(8, "addr"), at(4, "addr")), (vec![40], vec![20]));
     }
 }

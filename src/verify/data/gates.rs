@@ -33,6 +33,9 @@ const VECTORS: u64 = 256;
 /// `X86_TRAP_PF`, and where guests of KVM have it go.
 const PAGE_FAULT: u64 = 14;
 const ASYNC_PAGE_FAULT: &str = "async_page_fault";
+/// Where stubs begin, of interrupts and of those that nobody asked for.
+const INTERRUPTS: &str = "irq_entries_start";
+const SPURIOUS: &str = "spurious_entries_start";
 /// `FIRST_EXTERNAL_VECTOR`.
 const FIRST_EXTERNAL: u64 = 32;
 /// A present interrupt gate of the kernel's.
@@ -98,8 +101,8 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
     let gates: Vec<(u64, Gate)> = (0..).zip(bytes.chunks_exact(2 * word).map(|bytes| gate(bytes, words))).collect();
     let external = &gates[FIRST_EXTERNAL as usize..];
     let all_have = 2 * external.iter().filter(|(_, gate)| gate.target != 0).count() > external.len();
-    let interrupts = Stubs::of(symbols, "irq_entries_start", FIRST_EXTERNAL..FIRST_EXTERNAL + 1, external);
-    let spurious = Stubs::of(symbols, "spurious_entries_start", FIRST_EXTERNAL..VECTORS, external);
+    let interrupts = Stubs::of(symbols, INTERRUPTS, FIRST_EXTERNAL..FIRST_EXTERNAL + 1, external);
+    let spurious = Stubs::of(symbols, SPURIOUS, FIRST_EXTERNAL..VECTORS, external);
     let early = Stubs::of(symbols, "early_idt_handler_array", 0..1, &gates[..FIRST_EXTERNAL as usize]);
     let of_vector = |stubs: Option<Stubs>, vector| stubs.and_then(|stubs| stubs.of_vector(vector));
     let ordinary = listed.iter().map(|(_, gate)| gate.rest).find(|&rest| rest as u16 == INTERRUPT);
@@ -122,6 +125,7 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
             vector >= FIRST_EXTERNAL
                 && first.is_none()
                 && listed.iter().all(|(_, row)| row.target != gate.target)
+                && [INTERRUPTS, SPURIOUS].iter().all(|stubs| symbols.address_of(stubs) != Some(gate.target))
                 && entry(image, symbols, gate.target)
         };
         if plain && (awaited || stub || given()) {
