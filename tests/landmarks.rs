@@ -6,7 +6,7 @@ mod elfwriter;
 use elfwriter::{ElfWriter, flags};
 use pvops::image::{Bits, Image};
 use pvops::insn;
-use pvops::plan::Landmarks;
+use pvops::plan::{BhiCode, Landmarks};
 use pvops::sites::return_thunks;
 
 const TEXT: u64 = 0xffff_ffff_8100_0000;
@@ -163,6 +163,49 @@ fn the_code_of_fineibt_is_told_by_its_placeholder() {
         let file = with_text(&[0x90; 64]).section(".rodata", DATA, flags::RODATA, &constants);
         let file = file.section(".cfi_sites", TABLE, flags::RODATA, &from(TABLE, TEXT));
         assert_eq!(marks(&file).fineibt_paranoid, Some(*paranoid));
+    }
+}
+
+#[test]
+fn what_clears_arguments_is_told_by_its_code() {
+    let codes: [(&[u8], &[u8], &[u8], &[u8], usize); 2] = [
+        // 7.2's, and 6.15's, which has no template for one argument.
+        (
+            b"\xf3\x0f\x1e\xfa\x2d\x78\x56\x34\x12\x2e\x0f\x85\x03\x00\x00\x00\x0f\x1f\x40\xd6\
+              \xb8\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x44\x00\x00\
+              \xb8\x78\x56\x34\x12\x41\x3b\x43\xf5\x2e\x4d\x8d\x5b\xf0\x75\xfd\x2e\x41\xff\xd3",
+            b"\x48\x0f\x45\xf8\x2e\x75\x03\x0f\x1f\x40\xd6",
+            b"\x75\x0e\x48\x0f\x45\xf8\xc3\xcc",
+            b"\x48\x0f\x45\xf8\x2e\x75\x03\x0f\x1f\x40\xd6",
+            9,
+        ),
+        (
+            b"\xf3\x0f\x1e\xfa\x41\x81\xea\x78\x56\x34\x12\x75\xf9\x0f\x1f\x00\
+              \x41\xba\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x40\x00\
+              \x41\xba\x78\x56\x34\x12\x45\x3b\x53\xf7\x4d\x8d\x5b\xf0\x75\xfd\x41\xff\xd3\x90",
+            b"",
+            b"\x75\x0e\x49\x0f\x45\xfa\xc3\xcc",
+            b"\x49\x0f\x45\xfa\x75\xf5\x0f\x1f\x00",
+            11,
+        ),
+    ];
+    for (code, template, clears, one, at) in codes {
+        let mut text = vec![0x90; 32];
+        for part in [&b"\x75\x2e\xc3\xcc"[..], clears] {
+            text.extend(part);
+            text.resize(text.len().next_multiple_of(32), 0xcc);
+        }
+        let file = |text: &[u8]| {
+            let file = with_text(text).section(".rodata", DATA, flags::RODATA, &[code, template].concat());
+            file.section(".cfi_sites", TABLE, flags::RODATA, &from(TABLE, TEXT))
+        };
+        let marks = |file: &ElfWriter| Landmarks::of(&Image::from_bytes("made", file.build()).unwrap()).unwrap();
+        let found = marks(&file(&text)).fineibt_bhi;
+        assert_eq!(found, Some(BhiCode { at, one: one.to_vec(), args: TEXT + 32 }));
+        assert_eq!(marks(&file(&text[1..])).fineibt_bhi, None, "it is aligned");
+        let named = file(&text).symbol("__x86_return_thunk", TEXT, 0, 'T');
+        assert_eq!(marks(&named).fineibt_bhi, None, "it would have a name");
+        assert!(marks(&named.symbol("__bhi_args", TEXT, 0, 'T')).fineibt_bhi.is_some_and(|found| found.args == TEXT));
     }
 }
 

@@ -4,7 +4,7 @@
 
 use pvops::image::Bits;
 use pvops::insn::X86_11_NOPS;
-use pvops::plan::{Boot, Cfi, CfiMode, Landmarks, LoadedCode, Plan, Rules, Run};
+use pvops::plan::{Bhi, BhiCode, Boot, Cfi, CfiMode, Landmarks, LoadedCode, Plan, Rules, Run};
 use pvops::sites::{AddressTable, Tables};
 
 const TEXT: u64 = 0xffff_ffff_8100_0000;
@@ -19,11 +19,15 @@ fn run(era: &str, text: &[u8], tables: &Tables, boot: &Boot, marks: Landmarks) -
 }
 
 fn machine(mode: CfiMode, seed: Option<u32>, its: bool) -> Boot {
+    machine_with(mode, Bhi::Keeps, seed, its)
+}
+
+fn machine_with(mode: CfiMode, bhi: Bhi, seed: Option<u32>, its: bool) -> Boot {
     Boot {
         features: vec![2 * u32::from(its)],
         its: Some(1),
         nops: &X86_11_NOPS,
-        cfi: Cfi { mode, seed },
+        cfi: Cfi { mode, bhi, seed },
         cfi_known: seed.is_some(),
         ..Boot::default()
     }
@@ -152,6 +156,82 @@ fn a_kernel_that_has_no_paranoid_checks_has_none_in_its_thunks() {
     assert_eq!(text[64..79], *b"\x41\xba\x44\x33\x22\x11\x49\x83\xeb\x10\x0f\x1f\x40\x00\xe8");
     let target = 78_u64.wrapping_add(5 + u64::from(u32::from_le_bytes(text[79..83].try_into().unwrap())));
     assert_eq!(target & 0xfff, 32);
+}
+
+/// Functions of none, one, two and seven arguments, the last sealed.
+fn scrubbed(era: &str, marks: Landmarks, bhi: Bhi) -> Vec<u8> {
+    let preamble = |load: u8| {
+        [&[load][..], &0x1122_3344_u32.to_le_bytes(), &[0x90; 11], b"\xf3\x0f\x1e\xfa", &[0x90; 12]].concat()
+    };
+    let text = [0xb8, 0xb9, 0xba, 0xbf].map(preamble).concat();
+    let table = |sites: Vec<u64>| AddressTable { section: String::new(), sites };
+    let tables = Tables {
+        cfi: table((0..4).map(|at| TEXT + 32 * at).collect()),
+        ibt: table(vec![TEXT + 96 + 16]),
+        ..Tables::default()
+    };
+    run(era, &text, &tables, &machine_with(CfiMode::FineIbt, bhi, Some(0), false), marks).0
+}
+
+/// The code of 7.2.
+fn marks_of_7_2() -> Landmarks {
+    Landmarks {
+        fineibt_preamble: Some(*b"\xf3\x0f\x1e\xfa\x2d\x78\x56\x34\x12\x2e\x0f\x85\x03\x00\x00\x00"),
+        fineibt_caller: Some(*b"\xb8\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x44\x00\x00"),
+        fineibt_paranoid: Some(*b"\xb8\x78\x56\x34\x12\x41\x3b\x43\xf5\x2e\x4d\x8d\x5b\xf0\x75\xfd\x2e\x41\xff\xd3"),
+        fineibt_bhi: Some(BhiCode {
+            at: 9,
+            one: b"\x48\x0f\x45\xf8\x2e\x75\x03\x0f\x1f\x40\xd6".to_vec(),
+            args: TEXT + 0x2000,
+        }),
+        ..Landmarks::default()
+    }
+}
+
+#[test]
+fn functions_clear_as_many_arguments_as_they_have() {
+    let text = scrubbed("7.2", marks_of_7_2(), Bhi::Clears);
+    let sealed = *b"\x0f\x1f\x40\xd6";
+    assert_eq!(text[..16], *b"\xf3\x0f\x1e\xfa\x2d\x44\x33\x22\x11\x2e\x0f\x85\x03\x00\x00\x00");
+    assert_eq!(text[32..48], *b"\xf3\x0f\x1e\xfa\x2d\x44\x33\x22\x11\x48\x0f\x45\xf8\x2e\x75\x03");
+    // `__bhi_args[2]`, from the end of the preamble.
+    let call = (0x2000_u32 + 2 * 32 - (64 + 16)).to_le_bytes();
+    assert_eq!(text[64..76], *b"\xf3\x0f\x1e\xfa\x2d\x44\x33\x22\x11\x2e\x2e\xe8");
+    assert_eq!(text[76..80], call);
+    // What is sealed is its own `endbr`, and its hash.
+    let call = (0x2000_u32 + 7 * 32 - (96 + 16)).to_le_bytes();
+    assert_eq!(text[96..108], [&sealed[..], b"\x2d\0\0\0\0\x2e\x2e\xe8"].concat());
+    assert_eq!(text[108..112], call);
+    for function in [16, 48, 80, 112] {
+        assert_eq!(text[function..function + 4], sealed);
+    }
+}
+
+#[test]
+fn where_a_failure_is_a_warning_one_argument_is_cleared_by_a_call_too() {
+    let text = scrubbed("7.2", marks_of_7_2(), Bhi::Calls);
+    assert_eq!(text[41..44], *b"\x2e\x2e\xe8");
+    assert_eq!(text[44..48], (0x2000_u32 + 32 - 48).to_le_bytes());
+}
+
+#[test]
+fn what_6_15_has_for_one_argument_reaches_into_the_function() {
+    let marks = Landmarks {
+        fineibt_preamble: Some(*b"\xf3\x0f\x1e\xfa\x41\x81\xea\x78\x56\x34\x12\x75\xf9\x0f\x1f\x00"),
+        fineibt_caller: Some(*b"\x41\xba\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x40\x00"),
+        fineibt_paranoid: Some(*b"\x41\xba\x78\x56\x34\x12\x45\x3b\x53\xf7\x4d\x8d\x5b\xf0\x75\xfd\x41\xff\xd3\x90"),
+        fineibt_bhi: Some(BhiCode {
+            at: 11,
+            one: b"\x49\x0f\x45\xfa\x75\xf5\x0f\x1f\x00".to_vec(),
+            args: TEXT + 0x2000,
+        }),
+        ..Landmarks::default()
+    };
+    let text = scrubbed("6.15", marks, Bhi::Clears);
+    assert_eq!(text[32..52], *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x44\x33\x22\x11\x49\x0f\x45\xfa\x75\xf5\x0f\x1f\x00");
+    assert_eq!(text[75..76], *b"\xe8");
+    assert_eq!(text[76..80], (0x2000_u32 + 2 * 32 - 80).to_le_bytes());
+    assert_eq!(text[80..84], *b"\x66\x0f\x1f\x00");
 }
 
 #[test]

@@ -443,7 +443,7 @@ class Boot:
         hid_bpf: int | None = None,
         hvm_call: str | None = None,
     ) -> Boot:
-        """cfi: (off, kcfi or fineibt; the random seed or None; whether the seed is known), given .cfi_sites.
+        """cfi: (one of `machine.state.CFI_MODES`; the random seed or None; whether it is known), given .cfi_sites.
 
         hid_bpf: the trampoline that HID-BPF has attached.
         hvm_call: vmcall or vmmcall, where Xen fills the hypercall page of a guest with a machine of its own.

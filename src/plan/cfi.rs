@@ -5,6 +5,7 @@
 //! | kCFI, as built | `mov $hash,%eax`, nops | `mov $-hash,%r10d; add -15(%r11),%r10d; je; ud2` |
 //! | re-hashed (`cfi=norand`: not) | the hash xor the boot's seed | likewise |
 //! | FineIBT | `endbr64; sub $hash,%r10d; je; ud2; nop` | `mov $hash,%r10d; sub $16,%r11; nop` |
+//! | .. BHI | `endbr64; sub $hash,%eax; cmovne %rax,%rdi; jne; nop`, or `call __bhi_args` for more arguments than one | the same |
 //! | .. paranoid | the same | the call too: `mov $hash,%r10d; cmp -9(%r11),%r10d; lea -16(%r11),%r11; jne; call *%r11` |
 //! | `cfi=off` | re-hashed | `jmp` over the check |
 //! | function sealed, see [`super::ibt`] | hash 0 | – |
@@ -13,18 +14,19 @@
 //! (0c3e806ec0f9); since 6.5 the function's own `endbr64` goes (04505bbbbb15). The code of FineIBT is the image's own
 //! (`fineibt_preamble_start`, `fineibt_caller_start`), with 0x12345678 where the hash goes; else 6.2's. 6.18.2 and 7.3-rc7:
 //! `fineibt_paranoid_start` came with 6.15; since then functions without `endbr` keep their preambles, and only what is a
-//! preamble is sealed. With ITS the rest of a paranoid check is in the thunk (e52c1dc7455d).
+//! preamble is sealed. With ITS the rest of a paranoid check is in the thunk (e52c1dc7455d). BHI:
+//! `cfi_fineibt_bhi_preamble()` of 6.15 to 7.3, where clang tells the number of arguments.
 
 use super::decision::{Kind, Reason};
+use super::fineibt::{BhiCode, place};
 use super::forms::ENDBR64;
 use super::guess::{Forms, Guess};
-use super::landmarks::PLACEHOLDER;
-use super::machine::{Cfi, CfiMode};
+use super::machine::{Bhi, Cfi, CfiMode};
 use super::passes::Pass;
 use super::retpolines;
 use super::run::{Run, row_error};
 use crate::error::Result;
-use crate::insn::{JMP, JMP_SHORT};
+use crate::insn::{CALL_LEN, JMP, JMP_SHORT, call};
 
 /// Where the function begins behind its preamble.
 const PREAMBLE: u64 = 16;
@@ -81,9 +83,9 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
     if tables.cfi.is_empty() {
         return Ok(());
     }
-    let Cfi { mode, seed } = run.boot.cfi;
+    let Cfi { mode, seed, .. } = run.boot.cfi;
     for (row, address) in tables.cfi.rows() {
-        preamble(run, row, address, mode, seed).map_err(|error| row_error(error, Pass::Cfi, row, address))?;
+        preamble(run, row, address).map_err(|error| row_error(error, Pass::Cfi, row, address))?;
     }
     for (row, site) in tables.retpolines.rows() {
         let address = site.wrapping_sub(CALLER);
@@ -93,7 +95,8 @@ pub(super) fn apply(run: &mut Run<'_>) -> Result<()> {
 }
 
 /// `cfi_rand_preamble()`, `cfi_rewrite_preamble()`, `cfi_rewrite_endbr()`.
-fn preamble(run: &mut Run<'_>, row: u32, address: u64, mode: CfiMode, seed: Option<u32>) -> Result<()> {
+fn preamble(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
+    let Cfi { mode, bhi, seed } = run.boot.cfi;
     let Some(built) = preamble_hash(run, address) else {
         run.keep(Pass::Cfi, row, address, Reason::NotFound);
         return Ok(());
@@ -106,11 +109,38 @@ fn preamble(run: &mut Run<'_>, row: u32, address: u64, mode: CfiMode, seed: Opti
     }
     let mut code = run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
     fill(&mut code, hash);
+    let arguments = run.memory.from(address).first().map_or(0, |load| load & 7);
+    let landmarks = run.landmarks;
+    let sealed = landmarks.fineibt_bhi.as_ref().and_then(|with| cleared(with, bhi, arguments, address, &mut code));
     run.poke(Pass::Cfi, row, address, &code, Kind::Inlined, Reason::FineIbt)?;
     if run.rules.seals_hashes && run.memory.read(function, 4).is_ok_and(|here| here == ENDBR64) {
-        run.poke(Pass::Cfi, row, function, &poison, Kind::Sealed, Reason::FineIbt)?;
+        run.poke(Pass::Cfi, row, function, sealed.unwrap_or(&poison), Kind::Sealed, Reason::FineIbt)?;
     }
     Ok(())
+}
+
+/// `cfi_fineibt_bhi_preamble()`: what the function's `endbr` becomes, where that is in the code too.
+fn cleared<'a>(
+    with: &'a BhiCode,
+    bhi: Bhi,
+    arguments: u8,
+    address: u64,
+    code: &mut [u8; PREAMBLE as usize],
+) -> Option<&'a [u8]> {
+    match (bhi, arguments) {
+        (Bhi::Keeps, _) | (_, 0) => None,
+        (Bhi::Clears, 1) => {
+            let (here, sealed) = with.inlined();
+            code[with.at..].copy_from_slice(here);
+            Some(sealed)
+        }
+        (Bhi::Clears | Bhi::Calls, _) => {
+            let start = code.len() - CALL_LEN;
+            code[with.at..start].fill(retpolines::CS);
+            code[start..].copy_from_slice(&call(address.wrapping_add(start as u64), with.clears(arguments)));
+            None
+        }
+    }
 }
 
 /// `cfi_rand_callers()`, `cfi_rewrite_callers()`.
@@ -185,11 +215,6 @@ fn fill(code: &mut [u8], hash: [u8; 4]) {
     if let Some(at) = place(code) {
         code[at..at + 4].copy_from_slice(&hash);
     }
-}
-
-/// Where FineIBT's code has the hash.
-fn place(code: &[u8]) -> Option<usize> {
-    code.windows(4).position(|window| window == PLACEHOLDER)
 }
 
 /// `poison_cfi()` (6.5, 9831c6253ace): the preamble of a sealed function accepts no caller.

@@ -1,5 +1,6 @@
 //! Addresses the passes compare with and branch to: the kernel's own symbols, or what its sites call.
 
+use super::fineibt::{BhiCode, FineIbtCode};
 use crate::error::Result;
 use crate::image::Image;
 use crate::sites::{call_template, return_thunks, thunks, xen};
@@ -43,6 +44,8 @@ pub struct Landmarks {
     pub fineibt_caller: Option<[u8; 14]>,
     /// `fineibt_paranoid_start` (6.15): what a caller's check and its call become where the caller compares too.
     pub fineibt_paranoid: Option<[u8; 20]>,
+    /// What functions have in their preambles that let go of their arguments where a caller's hash is another.
+    pub fineibt_bhi: Option<BhiCode>,
     /// Where HID-BPF attaches a program of its own at boot.
     pub hid_bpf: Option<HidBpf>,
     /// Functions whose calls are not counted.
@@ -76,45 +79,6 @@ impl HidBpf {
 
 /// Where the tracer is called.
 const TRACER_CALLS: [&str; 2] = ["ftrace_call", "ftrace_regs_call"];
-/// What stands for the hash in FineIBT's code.
-pub const PLACEHOLDER: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
-/// Beyond this no code of FineIBT's follows its preamble.
-const FINEIBT: usize = 512;
-
-/// FineIBT's code by what is in it: constants that begin as a preamble does, `endbr64` and a comparison with the
-/// placeholder; and behind it the caller's, which load the placeholder: the plain one, and since 6.15 another.
-fn fineibt(image: &Image) -> FineIbtCode {
-    let Some(section) = image.section(".rodata") else { return FineIbtCode::default() };
-    let bytes = image.section_bytes(section);
-    let is_preamble = |code: &&[u8]| matches!(code, [0xf3, 0x0f, 0x1e, 0xfa, 0x41, 0x81, 0xea, rest @ ..] | [0xf3, 0x0f, 0x1e, 0xfa, 0x2d, rest @ ..] if rest.starts_with(&PLACEHOLDER));
-    let places = memchr::memmem::find_iter(bytes, &PLACEHOLDER);
-    let preamble =
-        places.flat_map(|at| [at.checked_sub(7), at.checked_sub(5)]).flatten().map(|at| &bytes[at..]).find(is_preamble);
-    let Some(preamble) = preamble else { return FineIbtCode::default() };
-    let behind = &preamble[..preamble.len().min(FINEIBT)];
-    let loads =
-        |code: &[u8]| matches!(code, [0x41, 0xba, rest @ ..] | [0xb8, rest @ ..] if rest.starts_with(&PLACEHOLDER));
-    let next = |from: usize| (from..behind.len()).find(|&at| loads(&behind[at..]));
-    let caller = next(16);
-    let paranoid = caller.and_then(|at| next(at + 14)).filter(|&at| {
-        // The comparison with the hash before the function, the jump if it is another.
-        behind.get(at + 14..at + 16).is_some_and(|jump| jump == b"\x75\xfd")
-    });
-    FineIbtCode {
-        preamble: preamble.get(..16).and_then(|code| code.try_into().ok()),
-        caller: caller.and_then(|at| behind.get(at..at + 14)?.try_into().ok()),
-        paranoid: paranoid.and_then(|at| behind.get(at..at + 20)?.try_into().ok()),
-    }
-}
-
-/// The templates of FineIBT's code.
-#[derive(Default)]
-struct FineIbtCode {
-    preamble: Option<[u8; 16]>,
-    caller: Option<[u8; 14]>,
-    paranoid: Option<[u8; 20]>,
-}
-
 /// Bytes of `hypercall_page`.
 const HYPERCALL_PAGE: u64 = 4096;
 /// `skip_addr()` of arch/x86/kernel/callthunks.c.
@@ -138,18 +102,7 @@ impl Landmarks {
             Some(address) => Ok(Some(address)),
             None => found(image),
         };
-        let named = at("fineibt_preamble_start").zip(at("fineibt_caller_start"));
-        let fineibt = match named {
-            Some((preamble, caller)) => FineIbtCode {
-                preamble: image.read(preamble, 16).and_then(|code| code.try_into().ok()),
-                caller: image.read(caller, 14).and_then(|code| code.try_into().ok()),
-                paranoid: at("fineibt_paranoid_start")
-                    .and_then(|code| image.read(code, 20))
-                    .and_then(|code| code.try_into().ok()),
-            },
-            None if image.section(".cfi_sites").is_some() => fineibt(image),
-            None => FineIbtCode::default(),
-        };
+        let fineibt = FineIbtCode::of(image, at);
         let section = image.section(".text").map_or((0, 0), |s| (s.address, s.end()));
         // Looking for static calls takes time, and where functions have names this one is named, or not there.
         let (return0, warn_trap) = match symbols {
@@ -189,6 +142,7 @@ impl Landmarks {
             fineibt_preamble: fineibt.preamble,
             fineibt_caller: fineibt.caller,
             fineibt_paranoid: fineibt.paranoid,
+            fineibt_bhi: fineibt.bhi,
             hid_bpf: HidBpf::of(at),
             uncounted: UNCOUNTED.iter().filter_map(|name| at(name)).collect(),
         })

@@ -44,13 +44,53 @@ impl CfiMode {
     }
 }
 
+/// What a function of FineIBT's does with its arguments where a caller's hash is another (`cfi=fineibt,bhi`,
+/// CONFIG_FINEIBT_BHI, 6.15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
+pub enum Bhi {
+    /// It keeps them, and traps.
+    #[default]
+    Keeps,
+    /// It lets go of one at once, and of more in `__bhi_args`.
+    Clears,
+    /// Of one too in `__bhi_args`, which can go on: a failure is but a warning (`cfi_warn`).
+    Calls,
+}
+
 /// What `apply_fineibt()` asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cfi {
     /// How indirect calls are checked.
     pub mode: CfiMode,
+    /// What functions of FineIBT's do besides.
+    pub bhi: Bhi,
     /// The random seed of the boot; `None` with `cfi=norand`, or where it is not given.
     pub seed: Option<u32>,
+}
+
+impl Cfi {
+    /// The ways to check, by what `cfi=` calls them.
+    pub const NAMES: [(&str, CfiMode, Bhi); 8] = [
+        ("off", CfiMode::Off, Bhi::Keeps),
+        ("kcfi", CfiMode::Kcfi, Bhi::Keeps),
+        ("fineibt", CfiMode::FineIbt, Bhi::Keeps),
+        ("fineibt,paranoid", CfiMode::Paranoid, Bhi::Keeps),
+        ("fineibt,bhi", CfiMode::FineIbt, Bhi::Clears),
+        ("fineibt,paranoid,bhi", CfiMode::Paranoid, Bhi::Clears),
+        ("fineibt,bhi,warn", CfiMode::FineIbt, Bhi::Calls),
+        ("fineibt,paranoid,bhi,warn", CfiMode::Paranoid, Bhi::Calls),
+    ];
+
+    /// The way of this name.
+    pub fn by_name(name: &str, seed: Option<u32>) -> Option<Cfi> {
+        let (_, mode, bhi) = Cfi::NAMES.into_iter().find(|(known, ..)| *known == name)?;
+        Some(Cfi { mode, bhi, seed })
+    }
+
+    /// Its place among the names.
+    pub fn number(mode: CfiMode, bhi: Bhi) -> usize {
+        Cfi::NAMES.iter().position(|&(_, m, b)| (m, b) == (mode, bhi)).unwrap_or(mode as usize)
+    }
 }
 
 /// A machine, in the terms of the passes. It knows no names: features are numbers, functions are addresses.

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::insn::{self, CALL, INT3, JMP, NOP, THUNK_SIZE};
 
 const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
-const CS: u8 = 0x2e;
+pub(super) const CS: u8 = 0x2e;
 const REX_B: u8 = 0x41;
 /// Where the area of modules begins (`MODULES_VADDR` with `CONFIG_RANDOMIZE_BASE`): what is allocated first, without KASLR.
 const MODULES: u64 = 0xffff_ffff_c000_0000;

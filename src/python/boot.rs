@@ -193,14 +193,9 @@ fn known<T>(map: HashMap<u64, (T, bool)>) -> HashMap<u64, Known<T>> {
     map.into_iter().map(|(at, (value, certain))| (at, Known { value, certain })).collect()
 }
 
-fn cfi_mode(name: &str) -> Result<core::CfiMode> {
-    match name {
-        "off" => Ok(core::CfiMode::Off),
-        "kcfi" => Ok(core::CfiMode::Kcfi),
-        "fineibt" => Ok(core::CfiMode::FineIbt),
-        "fineibt,paranoid" => Ok(core::CfiMode::Paranoid),
-        _ => Err(Error::ops(format!("cfi is \"off\", \"kcfi\", \"fineibt\" or \"fineibt,paranoid\", not {name:?}"))),
-    }
+fn cfi_of(name: &str, seed: Option<u32>) -> Result<core::Cfi> {
+    let known = || core::Cfi::NAMES.map(|(name, ..)| name).join(", ");
+    core::Cfi::by_name(name, seed).ok_or_else(|| Error::ops(format!("cfi is one of {}; not {name:?}", known())))
 }
 
 #[pymethods]
@@ -241,7 +236,7 @@ impl Boot {
         };
         let (cfi, cfi_known) = match cfi {
             None => Default::default(),
-            Some((mode, seed, certain)) => (core::Cfi { mode: cfi_mode(&mode)?, seed }, certain),
+            Some((mode, seed, certain)) => (cfi_of(&mode, seed)?, certain),
         };
         let paravirt = match (template, rules) {
             (Some(template), Some(rules)) => Some(core::Paravirt {

@@ -115,6 +115,24 @@ pub fn conditional_return(image: &Image, returns_zero: u64) -> Option<u64> {
     if let [function] = found[..] { Some(function) } else { None }
 }
 
+/// `__bhi_args` (arch/x86/lib/bhi.S, 6.15, 0c92385dc05e): 32 bytes for each number of arguments, of which the first two
+/// are `jne; ret` and `jne; cmovne %rax,%rdi; ret` (up to 6.17 `%r10`).
+pub fn clears_arguments(image: &Image) -> Option<u64> {
+    let text = image.section(".text")?;
+    let code = image.section_bytes(text);
+    let finder = [b"\x48\x0f\x45\xf8\xc3\xcc", b"\x49\x0f\x45\xfa\xc3\xcc"];
+    let first = |one: usize| {
+        let none = one.checked_sub(2 + ARGUMENTS)?;
+        let is = matches!(code[none..], [0x75, _, RET, INT3, ..]) && code[one - 2] == 0x75;
+        let address = text.address.wrapping_add(none as u64);
+        (is && address % ARGUMENTS as u64 == 0).then_some(address)
+    };
+    finder.iter().find_map(|one| memmem::find_iter(code, *one).find_map(first))
+}
+
+/// Bytes of each number of arguments.
+const ARGUMENTS: usize = 32;
+
 fn text(image: &Image) -> &[u8] {
     image.section(".text").map_or(&[][..], |section| image.section_bytes(section))
 }

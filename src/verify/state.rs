@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::insn::{NopTable, X86_NOPS};
-use crate::plan::{CfiMode, HvmCall};
+use crate::plan::{Bhi, CfiMode, HvmCall};
 
 /// How indirect branches are made (`apply_retpolines()`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +64,8 @@ pub const SOME_FUNCTION: u64 = 1;
 pub struct Cfi {
     /// How calls are checked.
     pub mode: CfiMode,
+    /// What functions of FineIBT's do with their arguments where a check fails.
+    pub bhi: Bhi,
     /// What hashes are xored with: 0 with `cfi=norand`.
     pub seed: u32,
 }

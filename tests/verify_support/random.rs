@@ -4,7 +4,7 @@
 use pvops::image::{Bits, Image};
 use pvops::insn::{self, X86_11_NOPS, X86_NOPS};
 use pvops::patch;
-use pvops::plan::{self, Boot, Cfi, CfiMode, LoadedCode, Rules};
+use pvops::plan::{self, Bhi, Boot, Cfi, CfiMode, LoadedCode, Rules};
 use pvops::sites::Tables;
 use pvops::verify::{FeatureNumbers, KernelInfo, Known, Report, Unknown, Verifier, View};
 
@@ -102,12 +102,11 @@ impl Maker {
     }
 }
 
-/// FineIBT's code in 6.18: `fineibt_preamble_start`, `fineibt_caller_start`, `fineibt_paranoid_start`.
-const FINEIBT_6_18: (&[u8], &[u8], &[u8]) = (
-    b"\xf3\x0f\x1e\xfa\x2d\x78\x56\x34\x12\x2e\x0f\x85\x03\x00\x00\x00\x0f\x1f\x40\xd6",
-    b"\xb8\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x44\x00\x00",
-    b"\xb8\x78\x56\x34\x12\x41\x3b\x43\xf5\x2e\x4d\x8d\x5b\xf0\x75\xfd\x2e\x41\xff\xd3",
-);
+/// FineIBT's code in 6.18: `fineibt_preamble_start`, `_caller_start`, `_paranoid_start`, `_bhi1_start`.
+const FINEIBT_6_18: &[u8] = b"\xf3\x0f\x1e\xfa\x2d\x78\x56\x34\x12\x2e\x0f\x85\x03\x00\x00\x00\x0f\x1f\x40\xd6\
+    \xb8\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x44\x00\x00\
+    \xb8\x78\x56\x34\x12\x41\x3b\x43\xf5\x2e\x4d\x8d\x5b\xf0\x75\xfd\x2e\x41\xff\xd3\
+    \x48\x0f\x45\xf8\x2e\x75\x03\x0f\x1f\x40\xd6";
 
 /// A kernel, and the machine that it booted on.
 pub struct Scene {
@@ -268,8 +267,7 @@ fn image(maker: &Maker, targets: &[u64], array: u64, thunk: u64, tracer: u64) ->
         file = file.symbol(name, *address, 0, 'T');
     }
     if maker.paranoid {
-        let code = [FINEIBT_6_18.0, FINEIBT_6_18.1, FINEIBT_6_18.2].concat();
-        file = file.section(".rodata", base(13), flags::RODATA, &code);
+        file = file.section(".rodata", base(13), flags::RODATA, FINEIBT_6_18).symbol("__bhi_args", tracer, 0, 'T');
     }
     let end = TEXT + maker.text.len() as u64;
     let named = [
@@ -324,7 +322,8 @@ fn machine(dice: &mut Choices<'_>, tables: &Tables, targets: &[u64], thunk: u64,
     }
     let mode = dice.pick(&[CfiMode::Kcfi, CfiMode::FineIbt, CfiMode::Paranoid, CfiMode::Off]);
     let seed = (0..4).fold(0, |seed, _| seed << 8 | dice.roll(256) as u32);
-    boot.cfi = Cfi { mode, seed: Some(seed) };
+    let bhi = if mode.is_fineibt() { dice.pick(&[Bhi::Keeps, Bhi::Clears, Bhi::Calls]) } else { Bhi::Keeps };
+    boot.cfi = Cfi { mode, bhi, seed: Some(seed) };
     let known = |value| plan::Known { value, certain: true };
     for label in &tables.jump_labels {
         let on = dice.flag();
@@ -367,7 +366,8 @@ impl Scene {
         let holds = |start: u64, len: u64| (start..start + len).contains(&address);
         (0..).zip(&self.tables.constants).any(|(at, constant)| {
             few(Unknown::Constant(at)) && constant.table.rows().any(|(_, site)| holds(site, constant.width.into()))
-        }) || self.tables.static_calls.iter().any(|site| few(Unknown::Call(site.key)) && holds(site.address, 6))
+        }) || self.boot.cfi.bhi != Bhi::Keeps && self.tables.cfi.rows().any(|(_, preamble)| holds(preamble, 20))
+            || self.tables.static_calls.iter().any(|site| few(Unknown::Call(site.key)) && holds(site.address, 6))
             || self.tables.jump_labels.iter().any(|label| few(Unknown::Key(label.key)) && holds(label.address, 5))
             || self
                 .tables

@@ -137,7 +137,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         if kernel.has_section(".cfi_sites"):
             from pvops.decide.cfi import cfi
 
-            checks = cfi(booted, words)
+            checks = cfi(booted, words, kernel)
     if state is not None:
         features, thunk, one_cpu = list(state.features), state.return_thunk, (state.uniprocessor, _SAVED)
         checks = (*state.cfi, True) if state.cfi is not None else checks

@@ -7,57 +7,66 @@ from __future__ import annotations
 
 import re
 
-from pvops.errors import OpsError
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pvops.decide.prediction import FeatureWords
+    from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
 
 #: What the log says, and the mode: "Using FineIBT CFI" and "Using kCFI" (6.2), "Using paranoid FineIBT+BHI CFI" (6.15),
 #: "CFI: Using rehashed retpoline kCFI" and "CFI: disabled" (6.18).
 _LOGGED = (
-    (re.compile(r"Using (?:rehashed )?paranoid FineIBT(?:\+BHI)? CFI"), "fineibt,paranoid"),
-    (re.compile(r"Using (?:rehashed )?FineIBT(?:\+BHI)? CFI"), "fineibt"),
+    (re.compile(r"Using (?:rehashed )?(paranoid )?FineIBT(\+BHI)? CFI"), "fineibt"),
     (re.compile(r"Using (?:rehashed )?(?:retpoline )?kCFI"), "kcfi"),
     (re.compile(r"Disabling CFI|CFI: disabled"), "off"),
 )
 
-_BHI = re.compile(r"Using (?:rehashed )?(?:paranoid )?FineIBT\+BHI CFI")
 
-
-def cfi(machine: Machine, words: FeatureWords) -> tuple[str, int | None, bool]:
+def cfi(machine: Machine, words: FeatureWords, kernel: KernelImage) -> tuple[str, int | None, bool]:
     """The mode (of `pvops.machine.state.CFI_MODES`), the seed of the hashes, and whether the seed is known.
 
     The seed is random and nobody prints it: known is only that there is none, with ``cfi=norand`` or ``cfi=off``. That
-    callers check too (``paranoid``) is an option and, since 6.15, usual on a CPU with IBT and without FRED; where the
-    image has no code for it, the core writes FineIBT's.
-
-    Raises:
-        OpsError: functions also scrub their arguments (``cfi=fineibt,bhi``, CONFIG_FINEIBT_BHI of 6.15), for which
-            ``cfi_fineibt_bhi_preamble()`` writes code that is not known here.
+    callers check too (``paranoid``) is an option and, since 6.15, usual on a CPU with IBT and without FRED; that
+    functions clear arguments (``bhi``) is an option of kernels with CONFIG_FINEIBT_BHI. Where the image has no code for
+    either, the core writes FineIBT's.
     """
-    mode, random = None, True
+    mode, random, paranoid, bhi = "auto", True, False, False
+    warns = _warns(kernel)
     for option in (machine.option("cfi") or "").split(","):
-        if option in ("off", "kcfi", "fineibt"):
+        if option in ("auto", "off", "kcfi", "fineibt"):
             mode = option
             random = random and option != "off"
-        elif option == "auto":
-            mode = None
         elif option == "norand":
             random = False
-        elif option == "paranoid" and mode == "fineibt":
-            mode = "fineibt,paranoid"
-    # Without CONFIG_FINEIBT_BHI the option is ignored: the log alone tells.
-    if _BHI.search(machine.dmesg):
-        reason = "the kernel uses FineIBT+BHI (cfi=fineibt,bhi), whose functions are not predicted"
-        raise OpsError(f"{machine.name}: {reason}", reason=reason, file=machine.name)
-    logged = next((mode for line, mode in _LOGGED if line.search(machine.dmesg)), None)
-    return logged or mode or _usual(words), None, not random
+        elif option == "warn":
+            warns = True
+        elif mode == "fineibt":
+            paranoid = paranoid or option == "paranoid"
+            bhi = bhi or option == "bhi"
+    if mode == "auto":
+        mode, usual = _usual(words)
+        paranoid = paranoid or usual
+    for line, said in _LOGGED:
+        if found := line.search(machine.dmesg):
+            mode = said
+            if said == "fineibt":
+                paranoid, bhi = found[1] is not None, found[2] is not None
+            break
+    if mode == "fineibt":
+        ways = (("paranoid", paranoid), ("bhi", bhi), ("warn", bhi and warns))
+        mode = ",".join((mode, *(way for way, taken in ways if taken)))
+    return mode, None, not random
 
 
-def _usual(words: FeatureWords) -> str:
+def _warns(kernel: KernelImage) -> bool:
+    """``cfi_warn`` as built: CONFIG_CFI_PERMISSIVE."""
+    address = kernel.address_of("cfi_warn")
+    return address is not None and (kernel.image.read(address, 1) or b"\0") != b"\0"
+
+
+def _usual(words: FeatureWords) -> tuple[str, bool]:
+    """What ``cfi=auto`` chooses, and whether callers check too."""
     ibt, fred = words.named("IBT"), words.named("FRED")
     if ibt is None or not ibt.value:
-        return "kcfi"
-    return "fineibt" if fred is not None and fred.value else "fineibt,paranoid"
+        return "kcfi", False
+    return "fineibt", fred is None or not fred.value

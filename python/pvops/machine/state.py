@@ -101,8 +101,11 @@ class State(NamedTuple):
 _OPTIONAL = ("return_thunk", "cfi", "hid_bpf", "xen", "inlines", "hvm_call")
 #: Intel's instruction, and AMD's.
 HVM_CALLS = ("vmcall", "vmmcall")
-#: How indirect calls are checked.
-CFI_MODES = ("off", "kcfi", "fineibt", "fineibt,paranoid")
+#: How indirect calls are checked: callers too (``paranoid``), arguments cleared (``bhi``), all by a call (``warn``).
+CFI_MODES = (
+    *("off", "kcfi", "fineibt", "fineibt,paranoid"),
+    *("fineibt,bhi", "fineibt,paranoid,bhi", "fineibt,bhi,warn", "fineibt,paranoid,bhi,warn"),
+)
 
 
 def from_dict(document: object, name: str) -> State:

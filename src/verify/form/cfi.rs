@@ -4,6 +4,7 @@
 //! | | kCFI | FineIBT | `cfi=off` |
 //! |---|---|---|---|
 //! | preamble | `mov $hash,%eax` | the image's code with the hash in it | as kCFI |
+//! | .. BHI | | its end lets go of arguments, or calls `__bhi_args` | |
 //! | the function's `endbr` | stays | poisoned | stays |
 //! | caller | `mov $-hash,%r10d; …` | the image's code with the hash in it, paranoid with its call | a jump over the check |
 //! | sealed function | hash 0 | hash 0, `endbr` poisoned | stays |
@@ -12,11 +13,11 @@
 
 use super::code::ClusterCode;
 use super::retpolines::to_thunk;
-use crate::insn::{JMP, JMP_SHORT};
+use crate::insn::{CALL_LEN, JMP, JMP_SHORT, call};
 use crate::numbers::u32_at;
-use crate::plan::CfiMode;
 use crate::plan::forms::ENDBR64;
-use crate::verify::hashes::{CALLER, PARANOID, PREAMBLE, caller_hash, preamble_hash};
+use crate::plan::{Bhi, CfiMode};
+use crate::verify::hashes::{CALLER, PARANOID, PREAMBLE, arguments, caller_hash, preamble_hash};
 use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 use crate::verify::visit::Branch;
@@ -70,10 +71,38 @@ impl SiteMap<'_> {
         self.landmarks.fineibt_caller.unwrap_or(CALLER_CODE)
     }
 
-    /// What a preamble says: the mode, and the hash.
-    pub(in crate::verify) fn preamble_says(&self, found: &[u8]) -> Option<(CfiMode, u32)> {
-        let fine = || taken(&self.preamble_code(), found).map(|hash| (CfiMode::FineIbt, hash));
-        preamble_hash(found).map(|hash| (CfiMode::Kcfi, hash)).or_else(fine)
+    /// FineIBT's code before a function of so many arguments, with the placeholder in it.
+    fn fine_preamble(&self, address: u64, arguments: u8, bhi: Bhi) -> [u8; PREAMBLE] {
+        let mut code = self.preamble_code();
+        match (&self.landmarks.fineibt_bhi, bhi, arguments) {
+            (None, ..) | (_, Bhi::Keeps, _) | (.., 0) => {}
+            (Some(with), Bhi::Clears, 1) => code[with.at..].copy_from_slice(with.inlined().0),
+            (Some(with), ..) => {
+                // Prefixes, and a call that ends where the function begins.
+                code[with.at..].fill(0x2e);
+                let start = PREAMBLE - CALL_LEN;
+                let site = address.wrapping_add(start as u64);
+                code[start..].copy_from_slice(&call(site, with.clears(arguments)));
+            }
+        }
+        code
+    }
+
+    /// What a preamble says: the mode, the hash, and what becomes of arguments, where it has any.
+    pub(in crate::verify) fn preamble_says(&self, address: u64, found: &[u8]) -> Option<(CfiMode, u32, Option<Bhi>)> {
+        if let Some(hash) = preamble_hash(found) {
+            return Some((CfiMode::Kcfi, hash, None));
+        }
+        let arguments = arguments(self.code.from(address));
+        let ways = [Bhi::Keeps, Bhi::Clears, Bhi::Calls];
+        let mut fit = ways.into_iter().filter_map(|bhi| {
+            let hash = taken(&self.fine_preamble(address, arguments, bhi), found)?;
+            Some((CfiMode::FineIbt, hash, bhi))
+        });
+        let (mode, hash, bhi) = fit.next()?;
+        // Without arguments, or with more than one, several ways are one text.
+        let tells = arguments > 0 && self.landmarks.fineibt_bhi.is_some();
+        Some((mode, hash, tells.then_some(bhi)))
     }
 
     /// What a caller says: the mode, and the hash.
@@ -108,7 +137,8 @@ impl SiteMap<'_> {
         let Some(built) = code.at(address, PREAMBLE).and_then(|site| preamble_hash(site)) else { return };
         let hash = rehash(built, state.cfi.seed, self.rules.endbr_poison);
         if state.cfi.mode.is_fineibt() && !self.keeps_preamble(address) {
-            code.put(address, &filled(self.preamble_code(), hash));
+            let arguments = arguments(self.code.from(address));
+            code.put(address, &filled(self.fine_preamble(address, arguments, state.cfi.bhi), hash));
         } else {
             code.put(address + 1, &hash.to_le_bytes());
         }
@@ -116,14 +146,17 @@ impl SiteMap<'_> {
 
     /// `cfi_rewrite_endbr()` (6.5, 04505bbbbb15): with FineIBT indirect calls land on the preamble, not on the function.
     pub(super) fn checked_endbr(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
-        let function = self.code.from(address.wrapping_sub(PREAMBLE as u64));
+        let preamble = self.code.from(address.wrapping_sub(PREAMBLE as u64));
         if self.rules.seals_hashes
             && state.cfi.mode.is_fineibt()
-            && preamble_hash(function).is_some()
+            && preamble_hash(preamble).is_some()
             && let Some(site) = code.at(address, 4)
             && site == ENDBR64
         {
-            site.copy_from_slice(&self.rules.endbr_poison);
+            // What lets go of one argument reaches into the function.
+            let one = state.cfi.bhi == Bhi::Clears && arguments(preamble) == 1;
+            let inlined = self.landmarks.fineibt_bhi.as_ref().filter(|_| one).map(|with| with.inlined().1);
+            site.copy_from_slice(inlined.unwrap_or(&self.rules.endbr_poison));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::tally::Tally;
 use super::{Inference, Unknown};
-use crate::plan::CfiMode;
-use crate::verify::hashes::{CALLER, PREAMBLE, caller_hash, preamble_hash};
+use crate::plan::{self, Bhi, CfiMode};
+use crate::verify::hashes::{CALLER, PREAMBLE, arguments, caller_hash, preamble_hash};
 use crate::verify::state::Cfi;
 use crate::verify::visit::Kind;
 
@@ -12,6 +12,8 @@ impl Inference<'_, '_, '_> {
         let map = self.map;
         // How callers check, where preambles do not say.
         let (mut modes, mut seeds, mut callers) = (Tally::new(), Tally::new(), Tally::new());
+        // What becomes of one argument, and of more.
+        let (mut one, mut more) = (Tally::new(), Tally::new());
         for visit in &map.visits {
             let len = match visit.kind {
                 Kind::Preamble(_) => PREAMBLE,
@@ -22,7 +24,15 @@ impl Inference<'_, '_, '_> {
                 continue;
             };
             let caller = len == CALLER;
-            let says = if caller { map.caller_says(found) } else { map.preamble_says(found) };
+            let says = if caller {
+                map.caller_says(found)
+            } else {
+                map.preamble_says(visit.address, found).map(|(mode, hash, bhi)| {
+                    let tally = if arguments(map.code.from(visit.address)) == 1 { &mut one } else { &mut more };
+                    bhi.into_iter().for_each(|bhi| tally.add(bhi));
+                    (mode, hash)
+                })
+            };
             let built = if caller { caller_hash(built) } else { preamble_hash(built) };
             if let (Some((mode, hash)), Some(built)) = (says, built) {
                 if caller || !map.keeps_preamble(visit.address) {
@@ -39,9 +49,11 @@ impl Inference<'_, '_, '_> {
         let Some((mode, votes, all)) = modes.winner() else { return };
         let mode = callers.winner().map_or(mode, |(mode, ..)| mode);
         let against = if matches!(mode, CfiMode::Off | CfiMode::Paranoid) { 0 } else { all - votes };
-        self.vote(Unknown::Cfi, mode as u64, votes, against, false);
+        let bhi = one.winner().or_else(|| more.winner()).map_or(Bhi::Keeps, |(bhi, ..)| bhi);
+        let bhi = if mode.is_fineibt() { bhi } else { Bhi::Keeps };
+        self.vote(Unknown::Cfi, plan::Cfi::number(mode, bhi) as u64, votes, against, false);
         if let Some((seed, votes, all)) = seeds.winner() {
-            self.state.cfi = Cfi { mode, seed };
+            self.state.cfi = Cfi { mode, bhi, seed };
             self.vote(Unknown::Seed, seed.into(), votes, all - votes, false);
         }
     }
