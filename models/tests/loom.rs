@@ -310,13 +310,13 @@ const WITHOUT_BOUND: Config = config(2, 2, 1, None);
 const LONGER: Config = config(3, 2, 2, Some(3));
 
 #[test]
-#[ignore = "a minute"]
+#[ignore = "many minutes"]
 fn the_ticket_lock_holds_with_three_threads_that_come_back() {
     holds::<PvTicketLock<Model>>(&[LONGER]);
 }
 
 #[test]
-#[ignore = "a minute"]
+#[ignore = "many minutes"]
 fn the_hybrid_holds_with_three_threads_that_come_back() {
     holds::<PvHybridLock<Model>>(&[LONGER]);
 }
