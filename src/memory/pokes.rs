@@ -44,7 +44,7 @@ pub struct Poke {
 /// # Errors
 /// Memory that cannot be read.
 pub fn pokes(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<Poke>> {
-    // Types are read anew each time: not where memory is text alone.
+    // Types are looked through once a kernel, and not at all where memory is text alone.
     let Ok(words) = Words::new(memory, found, image) else { return Ok(Vec::new()) };
     let (Some(symbols), Some(btf)) = (image.symbols()?, image.btf()?) else { return Ok(Vec::new()) };
     let members = Members { btf: Some(btf), word: words.width() };
