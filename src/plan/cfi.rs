@@ -18,15 +18,15 @@
 //! `cfi_fineibt_bhi_preamble()` of 6.15 to 7.3, where clang tells the number of arguments.
 
 use super::decision::{Kind, Reason};
-use super::fineibt::{BhiCode, place};
+use super::fineibt::{arguments, place};
 use super::forms::ENDBR64;
 use super::guess::{Forms, Guess};
-use super::machine::{Bhi, Cfi, CfiMode};
+use super::machine::{Cfi, CfiMode};
 use super::passes::Pass;
 use super::retpolines;
 use super::run::{Run, row_error};
 use crate::error::Result;
-use crate::insn::{CALL_LEN, JMP, JMP_SHORT, call};
+use crate::insn::{JMP, JMP_SHORT};
 
 /// Where the function begins behind its preamble.
 const PREAMBLE: u64 = 16;
@@ -109,38 +109,17 @@ fn preamble(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
     }
     let mut code = run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
     fill(&mut code, hash);
-    let arguments = run.memory.from(address).first().map_or(0, |load| load & 7);
-    let landmarks = run.landmarks;
-    let sealed = landmarks.fineibt_bhi.as_ref().and_then(|with| cleared(with, bhi, arguments, address, &mut code));
+    let arguments = arguments(run.memory.from(address));
+    let with = run.landmarks.fineibt_bhi.as_ref();
+    if let Some(with) = with {
+        with.put(bhi, arguments, address, &mut code);
+    }
+    let sealed = with.and_then(|with| with.sealed(bhi, arguments));
     run.poke(Pass::Cfi, row, address, &code, Kind::Inlined, Reason::FineIbt)?;
     if run.rules.seals_hashes && run.memory.read(function, 4).is_ok_and(|here| here == ENDBR64) {
         run.poke(Pass::Cfi, row, function, sealed.unwrap_or(&poison), Kind::Sealed, Reason::FineIbt)?;
     }
     Ok(())
-}
-
-/// `cfi_fineibt_bhi_preamble()`: what the function's `endbr` becomes, where that is in the code too.
-fn cleared<'a>(
-    with: &'a BhiCode,
-    bhi: Bhi,
-    arguments: u8,
-    address: u64,
-    code: &mut [u8; PREAMBLE as usize],
-) -> Option<&'a [u8]> {
-    match (bhi, arguments) {
-        (Bhi::Keeps, _) | (_, 0) => None,
-        (Bhi::Clears, 1) => {
-            let (here, sealed) = with.inlined();
-            code[with.at..].copy_from_slice(here);
-            Some(sealed)
-        }
-        (Bhi::Clears | Bhi::Calls, _) => {
-            let start = code.len() - CALL_LEN;
-            code[with.at..start].fill(retpolines::CS);
-            code[start..].copy_from_slice(&call(address.wrapping_add(start as u64), with.clears(arguments)));
-            None
-        }
-    }
 }
 
 /// `cfi_rand_callers()`, `cfi_rewrite_callers()`.

@@ -3,8 +3,10 @@
 //! By symbol where there is one, else by what is in it. arch/x86/kernel/alternative.c and arch/x86/lib/bhi.S of 6.15 to 7.3.
 
 use super::forms::ENDBR64;
+use super::machine::Bhi;
+use super::retpolines::CS;
 use crate::image::Image;
-use crate::insn::CALL_LEN;
+use crate::insn::{CALL_LEN, call};
 use crate::sites::thunks;
 
 /// What stands for the hash.
@@ -44,13 +46,28 @@ pub struct BhiCode {
 }
 
 impl BhiCode {
-    /// What is called for so many arguments.
-    pub fn clears(&self, arguments: u8) -> u64 {
-        self.args.wrapping_add(ARGS * u64::from(arguments.min(MOST)))
+    /// `cfi_fineibt_bhi_preamble()`: puts what lets go of so many arguments into the preamble at an address.
+    pub(crate) fn put(&self, bhi: Bhi, arguments: u8, address: u64, code: &mut [u8; PREAMBLE]) {
+        match (bhi, arguments) {
+            (Bhi::Keeps, _) | (_, 0) => {}
+            (Bhi::Clears, 1) => code[self.at..].copy_from_slice(self.inlined().0),
+            (Bhi::Clears | Bhi::Calls, _) => {
+                // Prefixes, and a call that ends where the function begins.
+                let start = PREAMBLE - CALL_LEN;
+                let clears = self.args.wrapping_add(ARGS * u64::from(arguments.min(MOST)));
+                code[self.at..start].fill(CS);
+                code[start..].copy_from_slice(&call(address.wrapping_add(start as u64), clears));
+            }
+        }
+    }
+
+    /// What the function's `endbr` becomes, where what lets go of its one argument reaches into the function.
+    pub(crate) fn sealed(&self, bhi: Bhi, arguments: u8) -> Option<&[u8]> {
+        (bhi == Bhi::Clears && arguments == 1).then(|| self.inlined().1)
     }
 
     /// What is in the preamble of a function of one argument, and what its `endbr` becomes.
-    pub fn inlined(&self) -> (&[u8], &[u8]) {
+    fn inlined(&self) -> (&[u8], &[u8]) {
         self.one.split_at(PREAMBLE - self.at)
     }
 
@@ -76,6 +93,11 @@ impl BhiCode {
 const CLEARS_ONE: &[u8] = b"\x48\x0f\x45\xf8";
 /// 6.15 to 6.17 have no template: `cmovne %r10,%rdi; jne` to the middle of the comparison; a nop of three bytes.
 const ONE_OF_6_15: &[u8] = b"\x49\x0f\x45\xfa\x75\xf5\x0f\x1f\x00";
+
+/// How many arguments a kCFI preamble says that its function has: by the register that it loads.
+pub(crate) fn arguments(preamble: &[u8]) -> u8 {
+    preamble.first().map_or(0, |load| load & 7)
+}
 
 /// Where code has the placeholder.
 pub(super) fn place(code: &[u8]) -> Option<usize> {

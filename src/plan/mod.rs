@@ -62,6 +62,7 @@ pub use decision::{Decision, Kind, Reason};
 pub use differences::{Difference, Side, differences};
 pub use eras::ERAS;
 pub use fineibt::BhiCode;
+pub(crate) use fineibt::arguments;
 pub use guess::{Forms, Guess};
 pub use landmarks::Landmarks;
 pub use loaded::{KernelCode, LoadedCode};

@@ -15,11 +15,6 @@ pub(super) fn preamble_hash(code: &[u8]) -> Option<u32> {
     }
 }
 
-/// How many arguments a kCFI preamble says that its function has.
-pub(super) fn arguments(code: &[u8]) -> u8 {
-    code.first().map_or(0, |load| load & 7)
-}
-
 /// The hash that a kCFI caller asks for.
 pub(super) fn caller_hash(code: &[u8]) -> Option<u32> {
     match *code {

@@ -13,11 +13,11 @@
 
 use super::code::ClusterCode;
 use super::retpolines::to_thunk;
-use crate::insn::{CALL_LEN, JMP, JMP_SHORT, call};
+use crate::insn::{JMP, JMP_SHORT};
 use crate::numbers::u32_at;
 use crate::plan::forms::ENDBR64;
-use crate::plan::{Bhi, CfiMode};
-use crate::verify::hashes::{CALLER, PARANOID, PREAMBLE, arguments, caller_hash, preamble_hash};
+use crate::plan::{Bhi, CfiMode, arguments};
+use crate::verify::hashes::{CALLER, PARANOID, PREAMBLE, caller_hash, preamble_hash};
 use crate::verify::site_map::SiteMap;
 use crate::verify::state::State;
 use crate::verify::visit::Branch;
@@ -74,16 +74,8 @@ impl SiteMap<'_> {
     /// FineIBT's code before a function of so many arguments, with the placeholder in it.
     fn fine_preamble(&self, address: u64, arguments: u8, bhi: Bhi) -> [u8; PREAMBLE] {
         let mut code = self.preamble_code();
-        match (&self.landmarks.fineibt_bhi, bhi, arguments) {
-            (None, ..) | (_, Bhi::Keeps, _) | (.., 0) => {}
-            (Some(with), Bhi::Clears, 1) => code[with.at..].copy_from_slice(with.inlined().0),
-            (Some(with), ..) => {
-                // Prefixes, and a call that ends where the function begins.
-                code[with.at..].fill(0x2e);
-                let start = PREAMBLE - CALL_LEN;
-                let site = address.wrapping_add(start as u64);
-                code[start..].copy_from_slice(&call(site, with.clears(arguments)));
-            }
+        if let Some(with) = &self.landmarks.fineibt_bhi {
+            with.put(bhi, arguments, address, &mut code);
         }
         code
     }
@@ -153,10 +145,9 @@ impl SiteMap<'_> {
             && let Some(site) = code.at(address, 4)
             && site == ENDBR64
         {
-            // What lets go of one argument reaches into the function.
-            let one = state.cfi.bhi == Bhi::Clears && arguments(preamble) == 1;
-            let inlined = self.landmarks.fineibt_bhi.as_ref().filter(|_| one).map(|with| with.inlined().1);
-            site.copy_from_slice(inlined.unwrap_or(&self.rules.endbr_poison));
+            let with = self.landmarks.fineibt_bhi.as_ref();
+            let sealed = with.and_then(|with| with.sealed(state.cfi.bhi, arguments(preamble)));
+            site.copy_from_slice(sealed.unwrap_or(&self.rules.endbr_poison));
         }
     }
 

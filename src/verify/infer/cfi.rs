@@ -2,8 +2,9 @@
 
 use super::tally::Tally;
 use super::{Inference, Unknown};
-use crate::plan::{self, Bhi, CfiMode};
-use crate::verify::hashes::{CALLER, PREAMBLE, arguments, caller_hash, preamble_hash};
+use crate::plan::forms::ENDBR64;
+use crate::plan::{self, Bhi, CfiMode, arguments};
+use crate::verify::hashes::{CALLER, PREAMBLE, caller_hash, preamble_hash};
 use crate::verify::state::Cfi;
 use crate::verify::visit::Kind;
 
@@ -27,10 +28,13 @@ impl Inference<'_, '_, '_> {
             let says = if caller {
                 map.caller_says(found)
             } else {
-                map.preamble_says(visit.address, found).map(|(mode, hash, bhi)| {
+                // A sealed one has no hash, but says what becomes of arguments.
+                let sealed = found.strip_prefix(&map.rules.endbr_poison);
+                let open = sealed.map(|rest| [&ENDBR64, rest].concat());
+                map.preamble_says(visit.address, open.as_deref().unwrap_or(found)).and_then(|(mode, hash, bhi)| {
                     let tally = if arguments(map.code.from(visit.address)) == 1 { &mut one } else { &mut more };
                     bhi.into_iter().for_each(|bhi| tally.add(bhi));
-                    (mode, hash)
+                    sealed.is_none().then_some((mode, hash))
                 })
             };
             let built = if caller { caller_hash(built) } else { preamble_hash(built) };
