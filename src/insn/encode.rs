@@ -18,6 +18,8 @@ pub const RET: u8 = 0xc3;
 pub const INT3: u8 = 0xcc;
 /// `nop` of one byte.
 pub const NOP: u8 = 0x90;
+/// The prefix `cs`, which 64 bits ignore: it makes an instruction longer.
+pub(crate) const CS: u8 = 0x2e;
 
 /// Distance of two thunks in their array (`RETPOLINE_THUNK_SIZE`, include/asm/nospec-branch.h of every version).
 pub const THUNK_SIZE: u64 = 32;

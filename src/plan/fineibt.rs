@@ -4,9 +4,8 @@
 
 use super::forms::ENDBR64;
 use super::machine::Bhi;
-use super::retpolines::CS;
 use crate::image::Image;
-use crate::insn::{CALL_LEN, call};
+use crate::insn::{CALL_LEN, CS, call};
 use crate::sites::thunks;
 
 /// What stands for the hash.

@@ -23,10 +23,9 @@ use super::passes::Pass;
 use super::rules::Retpolines;
 use super::run::{Run, row_error};
 use crate::error::{Error, Result};
-use crate::insn::{self, CALL, INT3, JMP, NOP, THUNK_SIZE};
+use crate::insn::{self, CALL, CS, INT3, JMP, NOP, THUNK_SIZE};
 
 const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
-pub(super) const CS: u8 = 0x2e;
 const REX_B: u8 = 0x41;
 /// Where the area of modules begins (`MODULES_VADDR` with `CONFIG_RANDOMIZE_BASE`): what is allocated first, without KASLR.
 const MODULES: u64 = 0xffff_ffff_c000_0000;

@@ -1,14 +1,13 @@
 //! Branches through thunks: `apply_retpolines()`, arch/x86/kernel/alternative.c (5.16 on, 750850090081; stable 5.10).
 
 use super::code::ClusterCode;
-use crate::insn::{self, CALL, INT3, NOP, THUNK_SIZE};
+use crate::insn::{self, CALL, CS, INT3, NOP, THUNK_SIZE};
 use crate::plan::optimise::optimise;
 use crate::verify::site_map::SiteMap;
 use crate::verify::state::{Branches, State};
 use crate::verify::visit::Branch;
 
 const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
-const CS: u8 = 0x2e;
 
 impl SiteMap<'_> {
     pub(super) fn branch_form(&self, row: u32, address: u64, state: &State, code: &mut ClusterCode<'_>) {
