@@ -25,8 +25,8 @@ const GATES: u64 = 0x5_6000;
 const POINTER: u64 = DATA + 0x10;
 const CALL_KEY: u64 = DATA + 0x40;
 const KEYS: [u64; 2] = [DATA + 0x80, DATA + 0x90];
-/// Functions; of entry code the last three.
-const FUNCTIONS: [u64; 5] = [0x1000, 0x1100, ENTRY, ENTRY + 0x40, STUBS];
+/// Functions; of entry code the last two.
+const FUNCTIONS: [u64; 4] = [0x1000, 0x1100, ENTRY, STUBS];
 const ENTRY: u64 = 0x2000;
 const STUBS: u64 = 0x3000;
 /// What `__pfx_` names, before a function.
@@ -109,15 +109,26 @@ fn booted() -> Vec<(u64, Vec<u8>)> {
     ]
 }
 
-fn image() -> Image {
+/// What has the addresses of the table of gates and of what it is made of: `lea IDT(%rip),%rdi`, `lea GATES(%rip),%rsi`.
+const SETUP: u64 = 0x1800;
+
+fn setup() -> Vec<u8> {
+    let to = |at: u64, from: u64| (at - from).to_le_bytes()[..4].to_vec();
+    [b"\x48\x8d\x3d".to_vec(), to(IDT, SETUP + 7), b"\x48\x8d\x35".to_vec(), to(GATES, SETUP + 14), b"\xc3".to_vec()]
+        .concat()
+}
+
+/// The kernel; `data` says whether it names data too.
+fn image(data: bool) -> Image {
     let recipe = Recipe::new(Bits::B64);
     let mut linked = recipe.linked();
+    linked[SETUP as usize..][..15].copy_from_slice(&setup());
     for at in NOPS {
         linked[at as usize..][..5].copy_from_slice(b"\x0f\x1f\x44\x00\x00");
     }
-    let mut data = vec![0; 0x1000];
+    let mut bytes = vec![0; 0x1000];
     for (at, target) in [(POINTER, 0x1000), (CALL_KEY, 0x1100)] {
-        data[(at - DATA) as usize..][..8].copy_from_slice(&(TEXT + target).to_le_bytes());
+        bytes[(at - DATA) as usize..][..8].copy_from_slice(&(TEXT + target).to_le_bytes());
     }
     let mut lists = recipe.lists();
     // The first list, between two zeros, is of fields of 64 bits, by address.
@@ -128,7 +139,7 @@ fn image() -> Image {
         .section(".text", TEXT, flags::TEXT, &linked[..TEXT_SIZE])
         .section(".rodata", TEXT + RODATA, flags::RODATA, &linked[RODATA as usize..][..RODATA_SIZE])
         .section(".notes", TEXT + memory_support::NOTES, flags::RODATA, &linked[memory_support::NOTES as usize..])
-        .section(".data", TEXT + DATA, flags::DATA, &data)
+        .section(".data", TEXT + DATA, flags::DATA, &bytes)
         .section("__jump_table", TEXT + LABELS, flags::DATA, &labels(&ROWS.map(built)))
         .section(".static_call_sites", TEXT + CALLS, flags::DATA, &calls(&SITES))
         .nobits(".bss", TEXT + IDT, flags::DATA, 0x1000)
@@ -146,9 +157,17 @@ fn image() -> Image {
         ("__entry_text_end", STUBS + 0x800),
         ("irq_entries_start", STUBS),
         ("async_page_fault", ENTRY + 0x80),
+        ("asm_sysvec_hyperv_callback", ENTRY + 0x40),
+        ("asm_sysvec_hyperv_stimer0", ENTRY + 0xc0),
+        ("asm_sysvec_of_a_later_kernel", ENTRY + 0x100),
+        ("asm_exc_of_no_table", ENTRY + 0x140),
         ("__pfx_function_1", PREAMBLE),
+        ("idt_setup_traps", SETUP),
+        ("idt_load", SETUP + 15),
     ] {
-        writer = writer.symbol(name, TEXT + at, 0, 'D');
+        if data || at < DATA {
+            writer = writer.symbol(name, TEXT + at, 0, 'D');
+        }
     }
     for (i, at) in FUNCTIONS.into_iter().enumerate() {
         writer = writer.symbol(&format!("function_{i}"), TEXT + at, 0, 'T');
@@ -158,18 +177,21 @@ fn image() -> Image {
 
 /// What is heard of memory in which these bytes stand at these places.
 fn heard(modules: Result<&[(u64, u64)], &str>, changes: &[(u64, Vec<u8>)]) -> Heard {
+    heard_of(&image(true), modules, changes)
+}
+
+fn heard_of(image: &Image, modules: Result<&[(u64, u64)], &str>, changes: &[(u64, Vec<u8>)]) -> Heard {
     let made = made();
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
     report.votes.clear();
-    let image = image();
     let mut memory = Recipe::new(Bits::B64).memory(PHYSICAL, SLIDE);
     for (at, bytes) in booted().iter().chain(changes) {
         memory[(PHYSICAL + at) as usize..][..bytes.len()].copy_from_slice(bytes);
     }
     let memory = Memory::from_bytes("dump", memory).unwrap();
-    let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
+    let found = memory.find(image, &mut |_, _| Ok(())).unwrap();
     assert_eq!(found.slide, SLIDE);
-    hear(&report, &[], &Slots::default(), (&memory, &found, &image), modules).unwrap()
+    hear(&report, &[], &Slots::default(), (&memory, &found, image), modules).unwrap()
 }
 
 /// (what, where from the start of the text, what should be there, what is) of what is wrong.
@@ -261,6 +283,20 @@ fn a_gate_goes_where_the_tables_say_and_who_may_take_it_stays() {
         assert_eq!(wrong(&heard(Ok(&[]), &[(IDT, bytes)])).len(), 1, "{vector}");
     }
     assert_eq!(wrong(&with(40, 0xee00, run + STUBS + 64)).len(), 1);
+    // What the kernel gives vectors that no table lists goes to those alone; code that is not known may be any such vector's.
+    for (vector, target, legal) in [
+        (0xf3, 0x40, true),
+        (0xed, 0xc0, true),
+        (0xee, 0x40, false),
+        (0xed, 0x40, false),
+        (0xf3, 0xc0, false),
+        (200, 0x40, false),
+        (200, 0x100, true),
+        (200, 0x140, false),
+        (0xfc, 0x100, false),
+    ] {
+        assert_eq!(wrong(&with(vector, 0x8e00, run + ENTRY + target)).is_empty(), legal, "{vector:#x} {target:#x}");
+    }
     // A guest of KVM waits for pages that its host has swapped out.
     let awaited = TEXT + SLIDE + ENTRY + 0x80;
     assert_eq!(wrong(&with(14, 0x8e00, awaited)), []);
@@ -269,4 +305,16 @@ fn a_gate_goes_where_the_tables_say_and_who_may_take_it_stays() {
     assert_eq!(wrong(&heard(Ok(&[]), &[(at(32), vec![0; 16 * 224])])), []);
     assert_eq!(wrong(&heard(Ok(&[]), &[(at(0xfc), vec![0; 16]), (at(50), vec![0; 16])])).len(), 2);
     assert_eq!(wrong(&heard(Ok(&[]), &[(at(0), vec![0; 16])])).len(), 1);
+}
+
+#[test]
+fn where_no_data_have_names_the_code_that_fills_the_table_of_gates_has_their_addresses() {
+    let image = image(false);
+    let with = |vector: u64, target: u64| {
+        heard_of(&image, Ok(&[]), &[(IDT + 16 * vector, gate(0x8e00, TEXT + SLIDE + target).to_vec())])
+    };
+    assert_eq!(wrong(&with(0, ENTRY)), []);
+    assert!(with(0, ENTRY).counts.contains(&("gate", 256)));
+    assert_eq!(wrong(&with(0, 0x1000)), [("gate", IDT, TEXT + ENTRY, TEXT + 0x1000)]);
+    assert_eq!(wrong(&with(40, 0x1000)), [("gate", IDT + 16 * 40, TEXT + STUBS + 64, TEXT + 0x1000)]);
 }

@@ -36,13 +36,16 @@ const FEATURES: [(u16, bool); 12] = [
     (127, true),
 ];
 
-fn image() -> Image {
-    let writer = ElfWriter::new(Bits::B64)
+/// The kernel; `named` says whether it names `boot_cpu_data`.
+fn image(named: bool) -> Image {
+    let mut writer = ElfWriter::new(Bits::B64)
         .section(".text", TEXT, flags::TEXT, &noise(1, 0x1000))
         .section(".rodata", RODATA, flags::RODATA, &rodata())
-        .nobits(".data", DATA, flags::DATA, 0x1000)
-        .symbol("boot_cpu_data", CPU, 0x100, 'D')
+        .section(".data", DATA, flags::DATA, &[0; 0x1000])
         .symbol("alternatives_patched", PATCHED, 4, 'D');
+    if named {
+        writer = writer.symbol("boot_cpu_data", CPU, 0x100, 'D');
+    }
     Image::from_bytes("vmlinux", writer.build()).unwrap()
 }
 
@@ -67,6 +70,10 @@ fn data() -> Vec<u8> {
 }
 
 fn heard(features: &[(u16, bool)], data: Vec<u8>) -> Heard {
+    heard_of(&image(true), features, data)
+}
+
+fn heard_of(image: &Image, features: &[(u16, bool)], data: Vec<u8>) -> Heard {
     let made = made();
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
     report.votes = features
@@ -79,10 +86,9 @@ fn heard(features: &[(u16, bool)], data: Vec<u8>) -> Heard {
             known: false,
         })
         .collect();
-    let image = image();
     let memory = Memory::from_reader("<read>", Box::new(Machine(data)));
-    let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
-    hear(&report, &[], &Slots::default(), (&memory, &found, &image), Ok(&[])).unwrap()
+    let found = memory.find(image, &mut |_, _| Ok(())).unwrap();
+    hear(&report, &[], &Slots::default(), (&memory, &found, image), Ok(&[])).unwrap()
 }
 
 #[test]
@@ -90,7 +96,7 @@ fn features_are_where_the_text_says_the_same() {
     let found = heard(&FEATURES, data());
     assert_eq!(found.counts, [("feature", 12), ("alternatives_patched", 1)]);
     assert!(found.disagreements.is_empty());
-    assert_eq!(found.unheard, ["idt: the image does not name idt_table and def_idts"]);
+    assert_eq!(found.unheard, ["idt: nothing in the image tells where idt_table and def_idts are"]);
 }
 
 #[test]
@@ -101,6 +107,27 @@ fn one_that_was_changed_is_named_there() {
     let [wrong] = &found.disagreements[..] else { panic!("{found:?}") };
     let expected = ("feature", CPU + CAPABILITIES, 4, 1, 0);
     assert_eq!((wrong.what, wrong.address, wrong.which, wrong.expected, wrong.found), expected);
+}
+
+#[test]
+fn where_the_image_names_no_data_features_are_the_one_place_that_says_as_the_text() {
+    let unnamed = |data| heard_of(&image(false), &FEATURES, data);
+    assert_eq!(unnamed(data()).counts, [("feature", 12), ("alternatives_patched", 1)]);
+    let mut changed = data();
+    changed[(CPU + CAPABILITIES - DATA) as usize + 1] ^= 1 << 1;
+    let found = unnamed(changed.clone());
+    let [wrong] = &found.disagreements[..] else { panic!("{found:?}") };
+    assert_eq!((wrong.address, wrong.which, wrong.expected, wrong.found), (CPU + CAPABILITIES, 9, 0, 1));
+    // Two places that say it alike, or one that says too little, are not believed.
+    let words = data()[(CPU + CAPABILITIES - DATA) as usize..][..16].to_vec();
+    let mut twice = data();
+    twice[0x400..0x410].copy_from_slice(&words);
+    changed[(CPU + CAPABILITIES - DATA) as usize + 2..][..14].fill(0);
+    for data in [twice, changed, vec![0; 0x1000]] {
+        let found = unnamed(data);
+        assert!(found.unheard[0].contains("no one place of .data"), "{found:?}");
+        assert_eq!(found.counts.iter().filter(|(what, _)| *what == "feature").count(), 0);
+    }
 }
 
 #[test]

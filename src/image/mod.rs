@@ -8,6 +8,7 @@ pub(crate) mod banner;
 pub mod btf;
 mod bzimage;
 mod carried;
+mod code_addresses;
 mod container;
 mod elf;
 #[doc(hidden)]
@@ -27,6 +28,7 @@ mod symtab;
 pub(crate) mod text;
 mod unpack;
 
+pub(crate) use code_addresses::code_addresses;
 pub use container::{Container, ContainerKind};
 pub use large::LargeBytes;
 pub use module::{Blocks, KERNEL, Placement, StandIn};

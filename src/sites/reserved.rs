@@ -2,7 +2,7 @@
 //!
 //! | what | where | refused by |
 //! |---|---|---|
-//! | `NOKPROBE_SYMBOL()` | `_kprobe_blacklist`, between `__start_kprobe_blacklist` and `__stop_kprobe_blacklist` | `within_kprobe_blacklist()` |
+//! | `NOKPROBE_SYMBOL()` | `_kprobe_blacklist`, between `__start_kprobe_blacklist` and `__stop_kprobe_blacklist`, of which `init_kprobes()` has the addresses | `within_kprobe_blacklist()` |
 //! | `.kprobes.text`, `.noinstr.text`, `.entry.text` | between the symbols `__kprobes_text_start` … | `populate_kprobe_blacklist()` |
 //! | `BUG()`, `WARN()` | `__bug_table` | `find_bug()`, since 5.4 (e336b4027775) |
 //! | preambles of functions | symbols `__cfi_*`, `__pfx_*` | `is_cfi_preamble_symbol()`, since 6.6 (de02f2ac5d8c) |
@@ -19,9 +19,12 @@
 
 use super::code::{Code, Record, relative};
 use crate::error::{Error, Result};
-use crate::image::{Bits, Image, Section};
+use crate::image::kallsyms::Symbols;
+use crate::image::{Bits, Image, Section, code_addresses};
 
 const BLACKLIST: &str = "_kprobe_blacklist";
+/// What has the addresses of its ends (kernel/kprobes.c, since 3.16).
+const READS_BLACKLIST: &str = "init_kprobes";
 const BUGS: &str = "__bug_table";
 const EXCEPTIONS: &str = "__ex_table";
 /// Ranges of code, between the symbols `__NAME_start` and `__NAME_end`; in modules they are sections.
@@ -109,7 +112,10 @@ fn ranges(code: &Code<'_>, preambles: &[u64]) -> Result<Vec<(u64, u64)>> {
     ranges.extend(preambles.iter().map(|&preamble| function(preamble)));
     let word = image.bits().word();
     let placed = |e: Error| e.in_section(BLACKLIST).in_file(image.name());
-    let between = named("__start_kprobe_blacklist").zip(named("__stop_kprobe_blacklist"));
+    let between = match named("__start_kprobe_blacklist").zip(named("__stop_kprobe_blacklist")) {
+        None => symbols.map(|symbols| unnamed(image, symbols)).transpose()?.flatten(),
+        named => named,
+    };
     let table = match (image.section(BLACKLIST), between) {
         (Some(section), _) => image.section_bytes(section),
         (None, Some((start, stop))) => {
@@ -128,6 +134,23 @@ fn ranges(code: &Code<'_>, preambles: &[u64]) -> Result<Vec<(u64, u64)>> {
         }
     }
     Ok(ranges)
+}
+
+/// Where the blacklist is, which kallsyms does not name: between the two places in what is freed after boot that the code of
+/// `init_kprobes()` has the addresses of and between which nothing but functions is listed, the most of them.
+fn unnamed(image: &Image, symbols: &Symbols) -> Result<Option<(u64, u64)>> {
+    let word = image.bits().word();
+    let freed = |address: &u64| image.section_at(*address).is_some_and(|section| section.name.starts_with(".init"));
+    let mut ends: Vec<u64> = code_addresses(image, symbols, READS_BLACKLIST)?.into_iter().filter(freed).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let listed = |&(start, stop): &(u64, u64)| {
+        let list = image.read(start, (stop - start) as usize).filter(|list| list.len().is_multiple_of(word));
+        let function = |row: &[u8]| symbols.at(Record(row).pointer(0, word)).is_some_and(|(_, behind)| behind == 0);
+        list.is_some_and(|list| list.chunks_exact(word).all(function))
+    };
+    let pairs = ends.iter().zip(ends.iter().skip(1)).map(|(&start, &stop)| (start, stop));
+    Ok(pairs.filter(listed).max_by_key(|&(start, stop)| stop - start))
 }
 
 /// How many bytes a row of `__bug_table` has; none where there is no such table.

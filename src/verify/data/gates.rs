@@ -13,23 +13,57 @@
 //! |---|---|
 //! | that `def_idts`, `apic_idts` … of arch/x86/kernel/idt.c list | what they list; a page fault in a guest of KVM to `async_page_fault` |
 //! | below 32, others | `early_idt_handler_array`, freed since |
-//! | from 32 on, others | the stub of the vector in `irq_entries_start` or `spurious_entries_start`; where no table lists the vector, entry code of no other one, which a driver of the kernel's gave `alloc_intr_gate()` |
+//! | from 32 on, others | the stub of the vector in `irq_entries_start` or `spurious_entries_start`; where no table lists the vector, entry code that the kernel gives it with `alloc_intr_gate()` (`GIVEN`) |
 //!
 //! Where most vectors from 32 on have a gate, all have: `idt_setup_apic_and_irq_gates()`. Under Xen PV none has.
+//!
+//! Where kallsyms lists functions alone (`CONFIG_KALLSYMS_ALL=n`), the code that fills the table has its address, and those of
+//! the tables.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::heard::{Disagreement, Heard};
 use super::pointers::is_code;
 use crate::error::Result;
-use crate::image::Image;
 use crate::image::kallsyms::Symbols;
+use crate::image::{Image, code_addresses};
 use crate::memory::Words;
 use crate::numbers::u32_at;
 
 /// The tables of `arch/x86/kernel/idt.c`.
 const TABLES: [&str; 7] = ["def_idts", "early_idts", "apic_idts", "early_pf_idts", "ia32_idt", "ist_idts", "dbg_idts"];
+/// What has their addresses, and that of `idt_table`.
+const SETUP: [&str; 5] = [
+    "idt_setup_early_traps",
+    "idt_setup_traps",
+    "idt_setup_apic_and_irq_gates",
+    "idt_setup_early_pf",
+    "idt_setup_ist_traps",
+];
 const VECTORS: u64 = 256;
+/// What the kernel gives vectors that no table lists: `HYPERVISOR_CALLBACK_VECTOR`, `HYPERV_REENLIGHTENMENT_VECTOR` and
+/// `HYPERV_STIMER0_VECTOR` (arch/x86/include/asm/irq_vectors.h), of which there are no more up to 7.3.
+const GIVEN: [(u64, &[&str]); 3] = [
+    (
+        0xf3,
+        &[
+            "xen_hvm_callback_vector",
+            "hyperv_callback_vector",
+            "acrn_hv_callback_vector",
+            "asm_sysvec_xen_hvm_callback",
+            "asm_sysvec_hyperv_callback",
+            "asm_sysvec_acrn_hv_callback",
+            "asm_sysvec_kvm_asyncpf_interrupt",
+        ],
+    ),
+    (0xee, &["hyperv_reenlightenment_vector", "asm_sysvec_hyperv_reenlightenment"]),
+    (0xed, &["hv_stimer0_callback_vector", "asm_sysvec_hyperv_stimer0"]),
+];
+/// What the names of entry code for vectors of the system's are like: up to 5.7, and since then.
+const SYSTEM: (&str, &str) = ("_vector", "asm_sysvec_");
+/// What the type of a gate says of one that goes to a task, and has no target (`TSKG`, i386).
+const TASK: u16 = 5;
 /// `X86_TRAP_PF`, and where guests of KVM have it go.
 const PAGE_FAULT: u64 = 14;
 const ASYNC_PAGE_FAULT: &str = "async_page_fault";
@@ -42,6 +76,9 @@ const FIRST_EXTERNAL: u64 = 32;
 const INTERRUPT: u16 = 0x8e00;
 /// Bytes of a stub: `.align 8` of `irq_entries_start`, and 16 with `endbr64`; of early handlers 9 and 13.
 const STUBS: std::ops::RangeInclusive<u64> = 8..=16;
+
+/// The table begins on a page of its own.
+const PAGE: u64 = 4096;
 
 /// What a gate says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,8 +124,11 @@ impl Stubs {
 /// Holds each gate to what may be there.
 pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Result<()> {
     let Some(symbols) = image.symbols()? else { return Ok(()) };
-    let (Some(table), Some(_)) = (symbols.address_of("idt_table"), symbols.address_of("def_idts")) else {
-        heard.unheard.push("idt: the image does not name idt_table and def_idts".to_owned());
+    let held = SETUP.iter().map(|name| code_addresses(image, symbols, name)).collect::<Result<Vec<_>>>()?;
+    let held: BTreeSet<u64> = held.into_iter().flatten().collect();
+    let listed = listed(image, symbols, &held);
+    let Some(table) = table(image, symbols, &held).filter(|_| !listed.is_empty()) else {
+        heard.unheard.push("idt: nothing in the image tells where idt_table and def_idts are".to_owned());
         return Ok(());
     };
     let word = image.bits().word();
@@ -97,7 +137,6 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
         heard.unheard.push("idt: could not be read".to_owned());
         return Ok(());
     }
-    let listed = listed(image, symbols);
     let gates: Vec<(u64, Gate)> = (0..).zip(bytes.chunks_exact(2 * word).map(|bytes| gate(bytes, words))).collect();
     let external = &gates[FIRST_EXTERNAL as usize..];
     let all_have = 2 * external.iter().filter(|(_, gate)| gate.target != 0).count() > external.len();
@@ -125,8 +164,8 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
             vector >= FIRST_EXTERNAL
                 && first.is_none()
                 && listed.iter().all(|(_, row)| row.target != gate.target)
-                && [INTERRUPTS, SPURIOUS].iter().all(|stubs| symbols.address_of(stubs) != Some(gate.target))
                 && entry(image, symbols, gate.target)
+                && is_given(symbols, vector, gate.target)
         };
         if plain && (awaited || stub || given()) {
             continue;
@@ -156,13 +195,32 @@ fn gate(bytes: &[u8], words: &Words<'_>) -> Gate {
     Gate::new(words.linked(target), half(4), half(2), reserved)
 }
 
-/// The rows of the tables: each ends where a row makes no sense, or another symbol begins.
-fn listed(image: &Image, symbols: &Symbols) -> Vec<(u64, Gate)> {
+/// Where the table is: by its name, or the one page in `.bss` (`__page_aligned_bss`) of which the code that fills it has the
+/// address.
+fn table(image: &Image, symbols: &Symbols, held: &BTreeSet<u64>) -> Option<u64> {
+    if let Some(table) = symbols.address_of("idt_table") {
+        return Some(table);
+    }
+    let page = |address: u64| {
+        let section = image.section_at(address);
+        address.is_multiple_of(PAGE) && section.is_some_and(|s| s.writable && !s.executable && s.name == ".bss")
+    };
+    let mut pages = held.iter().filter(|&&address| page(address));
+    pages.next().filter(|_| pages.next().is_none()).copied()
+}
+
+/// The rows of the tables: each ends where a row makes no sense, or another symbol begins. Where no table has a name, each
+/// address in what is freed after boot that rows begin at is of one.
+fn listed(image: &Image, symbols: &Symbols, held: &BTreeSet<u64>) -> Vec<(u64, Gate)> {
     let word = image.bits().word();
     let (at, row) = if word == 8 { (16, 24) } else { (12, 16) };
     let mut found = Vec::new();
-    for table in TABLES {
-        let Some(start) = symbols.address_of(table) else { continue };
+    let freed = |address: &&u64| image.section_at(**address).is_some_and(|section| section.name.starts_with(".init"));
+    let mut tables: Vec<u64> = TABLES.iter().filter_map(|table| symbols.address_of(table)).collect();
+    if tables.is_empty() {
+        tables = held.iter().filter(freed).copied().collect();
+    }
+    for start in tables {
         for place in (0..VECTORS).map(|at| start.wrapping_add(at * row)) {
             if place != start && symbols.at(place).is_some_and(|(_, offset)| offset == 0) {
                 break;
@@ -171,14 +229,24 @@ fn listed(image: &Image, symbols: &Symbols) -> Vec<(u64, Gate)> {
             let number = |at: usize, size: usize| {
                 bytes[at..at + size].iter().rev().fold(0, |number: u64, &byte| number << 8 | u64::from(byte))
             };
-            let (vector, segment, target) = (number(0, 4), number(4, 4), number(at, word));
-            if vector >= VECTORS || segment > 0xffff || !is_code(image, target) {
+            let (vector, segment, bits, target) = (number(0, 4), number(4, 4), number(8, 2) as u16, number(at, word));
+            let present = bits & 0x8000 != 0 && segment != 0 && segment <= 0xffff;
+            let goes = is_code(image, target) || target == 0 && bits >> 8 & 0x1f == TASK;
+            if vector >= VECTORS || !present || !goes {
                 break;
             }
-            found.push((vector, Gate::new(target, number(8, 2) as u16, segment as u16, 0)));
+            found.push((vector, Gate::new(target, bits, segment as u16, 0)));
         }
     }
     found
+}
+
+/// Whether the kernel gives a vector that no table lists this entry code; of code that is not known, what is named as that of
+/// the system's vectors may be given to any.
+fn is_given(symbols: &Symbols, vector: u64, target: u64) -> bool {
+    let known = GIVEN.iter().find(|(_, names)| names.iter().any(|name| symbols.address_of(name) == Some(target)));
+    let system = |(name, _): (&str, u64)| name.ends_with(SYSTEM.0) || name.starts_with(SYSTEM.1);
+    known.map_or_else(|| symbols.at(target).is_some_and(system), |&(of, _)| of == vector)
 }
 
 /// Whether entry code begins there.

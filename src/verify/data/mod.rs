@@ -22,6 +22,7 @@
 //! Neither is believed against the other: an attacker may have changed either.
 
 mod attached;
+mod capabilities;
 mod gates;
 mod heard;
 mod pointers;
