@@ -15,7 +15,7 @@ fn a_probe_that_stands_for_others_names_the_first_of_them_and_its_jump() {
     let mut m = Machine::new();
     m.word(LIVEPATCH, LIVEPATCH);
     let (all, first) = (HEAP, HEAP + 0x200);
-    m.word(KPROBES, all);
+    m.word(kprobes_of(TEXT + 0x10), all);
     m.word(all + 40, TEXT + 0x10);
     m.word(all + 64, TOGETHER);
     m.word(all + 136 + 8, 0xffff_ffff_c000_2000);

@@ -50,12 +50,25 @@ fn lists_that_are_broken_are_said_to_be_and_end() {
         assert_eq!(found.read.len(), 3);
         found.unread[0].1.clone()
     };
-    assert!(why(&|m| m.word(HEAP + 0x100, HEAP)).contains("a circle"), "kprobes");
+    assert!(why(&|m| m.word(HEAP + 0x100, HEAP + 0x100)).contains("a circle"), "kprobes");
     assert!(why(&|m| m.word(HEAP + 0x240, HEAP + 0x200)).contains("a circle"), "pages of records");
     assert!(why(&|m| m.word(HEAP + 0x210, u64::from(u32::MAX))).contains("more records than any kernel"));
     assert!(why(&|m| m.word(HEAP + 0x208, 0x1234)).contains("not in memory"));
     assert!(why(&|m| m.word(KPROBES, 0xdead_0000)).contains("not in memory"));
     assert!(why(&|m| m.word(LIVEPATCH, 0)).contains("not in memory"));
+}
+
+#[test]
+fn a_probe_in_the_list_of_another_address_is_none() {
+    let probed = |list: u64| {
+        let mut m = machine();
+        m.word(kprobes_of(TEXT + 0x10), 0);
+        m.word(list, HEAP);
+        entries(&read(m), Registrar::Kprobes).len()
+    };
+    assert_eq!(probed(kprobes_of(TEXT + 0x10)), 1);
+    assert_eq!(probed(KPROBES + 8 * ((TEXT + 0x10).wrapping_mul(0x9e37_ffff_fffc_0001) >> 58)), 1, "before 4.7");
+    assert_eq!((0..64).filter(|list| probed(KPROBES + 8 * list) == 1).count(), 2);
 }
 
 #[test]

@@ -172,12 +172,16 @@ impl Reader for Machine {
     }
 }
 
-/// A kernel with two probes in one list, one of them disabled; two pages of records; a trampoline; a live patch.
+/// Where the list begins that has the probes of an address (`GOLDEN_RATIO_64`).
+pub fn kprobes_of(address: u64) -> u64 {
+    KPROBES + 8 * (address.wrapping_mul(0x61c8_8646_80b5_83eb) >> 58)
+}
+
+/// A kernel with two probes, one of them disabled; two pages of records; a trampoline; a live patch.
 pub fn machine() -> Machine {
     let mut m = Machine::new();
-    m.word(KPROBES + 8 * 5, HEAP);
-    for (at, next, address, flags) in [(HEAP, HEAP + 0x100, TEXT + 0x10, 4), (HEAP + 0x100, 0, TEXT + 0x20, 2)] {
-        m.word(at, next);
+    for (at, address, flags) in [(HEAP, TEXT + 0x10, 4), (HEAP + 0x100, TEXT + 0x20, 2)] {
+        m.word(kprobes_of(address), at);
         m.word(at + 40, address);
         m.word(at + 64, 0xffff_ffff_c000_1234);
         m.word(at + 112, flags);

@@ -4,8 +4,13 @@ use super::walk::{Trail, Walk};
 use super::{Entry, Registrar};
 use crate::error::{Error, Result};
 
-/// `1 << KPROBE_HASH_BITS`.
-const KPROBE_LISTS: u64 = 64;
+/// `KPROBE_HASH_BITS`, and how many lists that are.
+const KPROBE_BITS: u32 = 6;
+const KPROBE_LISTS: u64 = 1 << KPROBE_BITS;
+/// What addresses are multiplied with in hashes (include/linux/hash.h): `GOLDEN_RATIO_64`, `GOLDEN_RATIO_32`, and what came
+/// before these in 4.7 (ef703f49a6c5).
+const GOLDEN_64: [u64; 2] = [0x61c8_8646_80b5_83eb, 0x9e37_ffff_fffc_0001];
+const GOLDEN_32: [u32; 2] = [0x61c8_8647, 0x9e37_0001];
 /// More than any kernel has functions that can be traced.
 const MAX_TRACED: u64 = 1 << 18;
 /// `KPROBE_FLAG_GONE` and `KPROBE_FLAG_DISABLED`: nothing is written for these.
@@ -44,7 +49,19 @@ impl Walk<'_> {
         }
         let at = |name: &str| self.offset("kprobe", name);
         let (address, handler) = (at("addr")?, at("pre_handler")?);
-        let probes = self.hashed(table, KPROBE_LISTS, at("hlist")?)?;
+        let all = self.hashed_by_list(table, KPROBE_LISTS, at("hlist")?)?;
+        let mut probes = Vec::new();
+        for &(list, probe) in &all {
+            let place = self.pointer(probe.wrapping_add(address))?;
+            self.code(place)?;
+            // get_kprobe() finds none that is in another list than that of its address: whoever put it there is not called.
+            if self.lists_of(place).contains(&list) {
+                probes.push(probe);
+            }
+        }
+        if self.members.declared() && probes.is_empty() && !all.is_empty() {
+            return Err(Error::memory("its probes are not as they are declared: none is in the list of its address"));
+        }
         let flags = self.flags(&probes)?;
         let together = self.symbol("aggr_pre_handler");
         let optimised = at("list").and_then(|list| Ok((list, self.offset("optimized_kprobe", "optinsn.insn")?))).ok();
@@ -54,7 +71,6 @@ impl Walk<'_> {
             }
             let (address, mut called) =
                 (self.pointer(probe.wrapping_add(address))?, self.pointer(probe.wrapping_add(handler))?);
-            self.code(address)?;
             let mut branch = together.is_some().then_some(0);
             if together == Some(called) {
                 branch = None;
@@ -68,6 +84,14 @@ impl Walk<'_> {
             entries.push(Entry { owner: Registrar::Kprobes, address, handler: called, branch });
         }
         Ok(())
+    }
+
+    /// The number of the list that a probe of this address is in, by each of the hashes there have been (`hash_ptr()`).
+    fn lists_of(&self, address: u64) -> [u64; 2] {
+        match self.word {
+            8 => GOLDEN_64.map(|golden| address.wrapping_mul(golden) >> (64 - KPROBE_BITS)),
+            _ => GOLDEN_32.map(|golden| u64::from((address as u32).wrapping_mul(golden) >> (32 - KPROBE_BITS))),
+        }
     }
 
     /// The flags of probes. Where they are declared at several offsets: at each that holds nothing but flags, and all such

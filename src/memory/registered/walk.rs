@@ -102,6 +102,11 @@ impl Walk<'_> {
 
     /// The entries of hashed lists (`struct hlist_head`), by where their node lies in them.
     pub fn hashed(&self, table: u64, lists: u64, node: u64) -> Result<Vec<u64>> {
+        Ok(self.hashed_by_list(table, lists, node)?.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    /// Likewise, each with the number of its list.
+    pub fn hashed_by_list(&self, table: u64, lists: u64, node: u64) -> Result<Vec<(u64, u64)>> {
         // Empty lists count as well: a table of them is read for each of those that trace.
         self.spend(lists as usize / LISTS, table)?;
         let mut heads = vec![0; lists as usize * self.word];
@@ -109,12 +114,12 @@ impl Walk<'_> {
             return Err(Error::memory("its table is not in memory").at_address(table));
         }
         let mut entries = Vec::new();
-        for head in heads.chunks_exact(self.word) {
+        for (list, head) in (0..).zip(heads.chunks_exact(self.word)) {
             let mut trail = Trail::new();
             let mut at = head.iter().rev().fold(0, |at: u64, &byte| at << 8 | u64::from(byte));
             while at != 0 {
                 self.step(&mut trail, at)?;
-                entries.push(at.wrapping_sub(node));
+                entries.push((list, at.wrapping_sub(node)));
                 at = self.pointer(at)?;
             }
         }
