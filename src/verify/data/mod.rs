@@ -28,6 +28,7 @@ mod heard;
 mod pointers;
 mod rodata;
 mod rows;
+mod strings;
 mod tables;
 mod told;
 mod tracepoints;

@@ -3,10 +3,12 @@
 
 use std::ops::Range;
 
+use super::strings::end_of_strings;
 use crate::error::Result;
 use crate::image::{Image, Section};
 use crate::memory::{LinkedBytes, Location, Memory, is_read};
 use crate::numbers::i32_at;
+use crate::sites::{SortedTable, sorted};
 
 /// What lies in `.rodata` and is written at boot: from one symbol to the other (`RO_AFTER_INIT_DATA` of
 /// `include/asm-generic/vmlinux.lds.h`). Jump labels and static calls are in it, sorted.
@@ -69,12 +71,11 @@ pub(super) fn hold(memory: &Memory, found: &Location, image: &Image) -> Result<s
     let whole = section.address..section.address + image.section_bytes(section).len() as u64;
     let symbols = image.symbols()?;
     let bound = |name: &str| symbols.and_then(|symbols| symbols.address_of(name));
-    // Where kallsyms lists no data: RO_DATA puts `*(.rodata)`, which has kallsyms in it, before what is written.
     let kallsyms = || symbols?.tables_end().filter(|at| whole.contains(at));
     let (start, end) = match (bound(WRITTEN.0), bound(WRITTEN.1)) {
         (Some(start), Some(end)) => (start, end),
         _ => match kallsyms() {
-            Some(start) => (start, whole.end),
+            Some(start) => unnamed(image, section, start)?,
             None => {
                 return Ok(Err(format!(
                     "the image does not name {} and {}, between which it is written",
@@ -100,6 +101,18 @@ pub(super) fn hold(memory: &Memory, found: &Location, image: &Image) -> Result<s
     Ok(Ok(rodata))
 }
 
+/// Where what is written begins and ends at the most, where kallsyms lists no data: RO_DATA puts `*(.rodata)`, which has
+/// kallsyms in it, and `*(.rodata.*)`, in which strings are, before it; and its last are the tables that the kernel sorts.
+fn unnamed(image: &Image, section: &Section, kallsyms: u64) -> Result<(u64, u64)> {
+    let inside = |table: &SortedTable| table.start >= kallsyms && section.contains(table.start);
+    let tables: Vec<SortedTable> = sorted(image)?.into_iter().filter(inside).collect();
+    let first = tables.iter().map(|table| table.start).min();
+    let last = tables.iter().map(|table| table.start + table.size as u64).max();
+    let (Some(first), Some(last)) = (first, last) else { return Ok((kallsyms, section.end())) };
+    let before = image.read(kallsyms, (first - kallsyms) as usize).unwrap_or_default();
+    Ok((kallsyms + end_of_strings(before) as u64, last))
+}
+
 /// The sections behind `.rodata` that stay as they are linked, by address: up to the end of what is read-only, or to `.data`.
 fn behind(image: &Image, start: u64, end: Option<u64>) -> Vec<Range<u64>> {
     let data = image.section(".data").map(|section| section.address);
@@ -107,8 +120,8 @@ fn behind(image: &Image, start: u64, end: Option<u64>) -> Vec<Range<u64>> {
     let constant = |section: &&Section| {
         let inside = section.address >= start && section.end() <= end && section.size > 0;
         // sort_main_extable() sorts it at boot where the build did not.
-        let sorted = section.name != "__ex_table" || sorted(image.section_bytes(section));
-        inside && section.allocated && section.bits_present && !section.executable && sorted
+        let stays = section.name != "__ex_table" || is_sorted(image.section_bytes(section));
+        inside && section.allocated && section.bits_present && !section.executable && stays
     };
     let mut found: Vec<_> = image.sections().iter().filter(constant).map(|s| s.address..s.end()).collect();
     found.sort_unstable_by_key(|range| range.start);
@@ -118,7 +131,7 @@ fn behind(image: &Image, start: u64, end: Option<u64>) -> Vec<Range<u64>> {
 
 /// Whether a table of exceptions is sorted by where they happen: rows of three words of 32 bits, the first of them being
 /// relative to itself (since 4.6; of two before).
-fn sorted(table: &[u8]) -> bool {
+fn is_sorted(table: &[u8]) -> bool {
     [12, 8].into_iter().any(|row| {
         let places = table
             .chunks_exact(row)
