@@ -64,7 +64,10 @@ fn a_probe_in_the_list_of_another_address_is_none() {
         let mut m = machine();
         m.word(kprobes_of(TEXT + 0x10), 0);
         m.word(list, HEAP);
-        entries(&read(m), Registrar::Kprobes).len()
+        let found = read(m);
+        let probed = entries(&found, Registrar::Kprobes).len();
+        assert_eq!(found.misplaced, [TEXT + 0x10].repeat(1 - probed));
+        probed
     };
     assert_eq!(probed(kprobes_of(TEXT + 0x10)), 1);
     assert_eq!(probed(KPROBES + 8 * ((TEXT + 0x10).wrapping_mul(0x9e37_ffff_fffc_0001) >> 58)), 1, "before 4.7");

@@ -75,6 +75,11 @@ def run(address: int, *owners: str) -> Unexplained:
     return Unexplained(address, "f+0x0", b"\x90", b"\xcc", 1, address, "", "", None, bytes_, None, ())
 
 
+def test_a_probe_in_the_list_of_another_address_is_named(sample_kernel: Path) -> None:
+    found = Registry(misplaced=[HERE + SLIDE]).silent(pvops.open(sample_kernel), SLIDE, [], [])
+    assert [(d.what, d.address, d.expected, d.found) for d in found] == [("kprobes", HERE, "in its list", "elsewhere")]
+
+
 def test_what_is_registered_and_not_in_the_text_is_named(sample_kernel: Path) -> None:
     kernel: Kernel = pvops.open(sample_kernel)
     text = [range(TEXT, HERE + 1), range(HERE + 1, TEXT + 0x1000)]

@@ -27,11 +27,11 @@ const FTRACE_REGISTERS: u64 = 1 << 29;
 const FTRACE_OWN_CODE: u64 = 1 << 27 | 1 << 23;
 
 impl Walk<'_> {
-    /// The entries of one list.
-    pub fn list(&self, owner: Registrar, head: u64, entries: &mut Vec<Entry>) -> Result<()> {
+    /// The entries of one list; of probes also those that are in the list of another address.
+    pub fn list(&self, owner: Registrar, head: u64, entries: &mut Vec<Entry>, misplaced: &mut Vec<u64>) -> Result<()> {
         self.begin();
         match owner {
-            Registrar::Kprobes => self.kprobes(head, entries),
+            Registrar::Kprobes => self.kprobes(head, entries, misplaced),
             Registrar::Ftrace => self.ftrace(head, entries),
             Registrar::Bpf => self.trampolines(head, entries),
             Registrar::Livepatch => self.livepatches(head, entries),
@@ -40,7 +40,7 @@ impl Walk<'_> {
 
     /// Probes that are armed. `struct optimized_kprobe` begins with the `struct kprobe` that stands for all at its place
     /// (`init_aggr_kprobe()`), whose handler calls theirs; what the first of them calls is named.
-    fn kprobes(&self, table: u64, entries: &mut Vec<Entry>) -> Result<()> {
+    fn kprobes(&self, table: u64, entries: &mut Vec<Entry>, misplaced: &mut Vec<u64>) -> Result<()> {
         // Where all are disarmed (/sys/kernel/debug/kprobes/enabled) none is in text.
         if let Some(flag) = self.data("kprobes_all_disarmed")?
             && self.number(flag, 1)? != 0
@@ -50,18 +50,21 @@ impl Walk<'_> {
         let at = |name: &str| self.offset("kprobe", name);
         let (address, handler) = (at("addr")?, at("pre_handler")?);
         let all = self.hashed_by_list(table, KPROBE_LISTS, at("hlist")?)?;
-        let mut probes = Vec::new();
+        let (mut probes, mut strays) = (Vec::new(), Vec::new());
         for &(list, probe) in &all {
             let place = self.pointer(probe.wrapping_add(address))?;
             self.code(place)?;
             // get_kprobe() finds none that is in another list than that of its address: whoever put it there is not called.
             if self.lists_of(place).contains(&list) {
                 probes.push(probe);
+            } else {
+                strays.push(place);
             }
         }
         if self.members.declared() && probes.is_empty() && !all.is_empty() {
             return Err(Error::memory("its probes are not as they are declared: none is in the list of its address"));
         }
+        misplaced.extend(strays);
         let flags = self.flags(&probes)?;
         let together = self.symbol("aggr_pre_handler");
         let optimised = at("list").and_then(|list| Ok((list, self.offset("optimized_kprobe", "optinsn.insn")?))).ok();

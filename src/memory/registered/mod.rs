@@ -128,6 +128,8 @@ pub struct Registered {
     pub dispatchers: Option<Vec<Dispatcher>>,
     /// What the kernel's own code for tracing calls.
     pub tracing: Tracing,
+    /// Where probes are by entries that are in the list of another address, in which the kernel does not look for them.
+    pub misplaced: Vec<u64>,
     /// Whose could not, or not all of it, and why.
     pub unread: Vec<(Registrar, String)>,
 }
@@ -171,7 +173,7 @@ pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Re
             continue;
         };
         let mut entries = Vec::new();
-        match walk.list(owner, head, &mut entries) {
+        match walk.list(owner, head, &mut entries, &mut registered.misplaced) {
             Ok(()) => {
                 registered.entries.extend(entries);
                 registered.read.push(owner);
