@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,10 @@ complete_words pvops explain --backend xen-
 complete_words pvops verify --save
 complete_words pvops lock check --protocol pv-ticket-s
 complete_words pvops lock simulate --protocol pv-h
+complete_words pvops explain image --machine intel-hasw
+complete_words pvops explain image --machine guest.f
+complete_words pvops diff image kv
+complete_words pvops diff image kvm guest.f
 """
 
 
@@ -32,11 +37,10 @@ def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_bash_completes_commands_subcommands_options_and_names_of_backends(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bash_completes_commands_options_names_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "guest.facts").touch()
     text = COMPLETED.format(script=script("bash", capsys))
-    done = subprocess.run(["bash", "--norc", "-c", text], text=True, capture_output=True, check=True)
+    done = subprocess.run(["bash", "--norc", "-c", text], text=True, capture_output=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines() == [
         "verify",
         "bench check simulate",
@@ -44,6 +48,10 @@ def test_bash_completes_commands_subcommands_options_and_names_of_backends(
         "--save-machine",
         "pv-ticket-sym",
         "pv-hybrid",
+        "intel-haswell",
+        "guest.facts",
+        "kvm",
+        "guest.facts",
     ]
 
 
