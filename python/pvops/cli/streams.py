@@ -117,7 +117,21 @@ def standard_input() -> BinaryIO:
 
 
 def error_of(error: OSError) -> InputError:
-    """An error of the system as one of ours, with the file it is about."""
+    """An error of the system as one of ours, with the file it is about, where it is about one."""
     from pvops.errors import InputError
 
-    return InputError(f"{error.filename or 'output'}: {error.strerror or error}", file=error.filename)
+    said = error.strerror or str(error)
+    if error.filename is not None:
+        return InputError(f"{error.filename}: {said}", file=error.filename)
+    if error.errno == errno.ENOENT and _homeless():
+        said = "the folder that this runs in is gone, and other processes begin in it"
+    return InputError(said)
+
+
+def _homeless() -> bool:
+    """Whether the folder that this runs in is gone."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
