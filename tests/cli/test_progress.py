@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 import pvops
 from pvops import progress
 from pvops.plan.diff import compare
-from pvops.progress import Bar
+from pvops.progress import Bar, Waiting
 
 
 class Terminal(io.StringIO):
@@ -73,3 +75,64 @@ def test_a_comparison_tells_how_many_sites_are_compared_of_those_that_differ(sam
     assert told == []
     assert len(found.sites) > 0
     assert told == [(0, len(found.sites))]
+
+
+@contextmanager
+def terminal() -> Iterator[int]:
+    """What reads a terminal that standard error is."""
+    reads, writes = os.openpty()
+    os.set_blocking(reads, False)
+    with os.fdopen(writes, "w", buffering=1) as error, redirect_stderr(error):
+        yield reads
+    os.close(reads)
+
+
+def awaited(reads: int) -> str:
+    """What a terminal gets, waited for."""
+    end = time.monotonic() + 30
+    while not (text := shown(reads)):
+        assert time.monotonic() < end, "nothing was drawn"
+        time.sleep(0.01)
+    return text
+
+
+def shown(reads: int) -> str:
+    """What a terminal has got since it was read."""
+    text = b""
+    while True:
+        try:
+            text += os.read(reads, 65536)
+        except BlockingIOError:
+            return text.decode()
+
+
+def test_work_of_unknown_length_says_how_long_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE", 0.01)
+    with terminal() as reads, Waiting("pvops explain") as waiting:
+        assert awaited(reads).startswith("\rpvops explain … 0 s")
+        waiting.pause()
+        assert shown(reads).endswith("\r\x1b[K")
+        time.sleep(0.1)
+        assert not shown(reads)
+        waiting.resume()
+        assert awaited(reads).startswith("\rpvops explain … ")
+        waiting.end()
+        assert shown(reads).endswith("\r\x1b[K")
+        time.sleep(0.1)
+        assert not shown(reads)
+
+
+def test_a_bar_is_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE", 0.01)
+    with terminal() as reads, Waiting("pvops diff"), Bar("comparing") as bar:
+        awaited(reads)
+        time.sleep(0.1)
+        bar(1, 2)
+        assert shown(reads).endswith("\r\x1b[K\rcomparing ███████████████···············  50%")
+        time.sleep(0.1)
+        assert not shown(reads)
+
+
+def test_elsewhere_than_on_a_terminal_no_command_waits() -> None:
+    with redirect_stderr(io.StringIO()), Waiting("pvops explain"):
+        assert Waiting.current is None

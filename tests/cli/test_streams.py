@@ -197,7 +197,8 @@ def test_in_a_folder_that_is_gone_no_other_process_begins(sample_kernel: Path, t
     (tmp_path / "gone").mkdir()
     text = tmp_path / "text"
     text.write_bytes(package.open(sample_kernel).plan().apply())
-    shell = f'cd "{tmp_path}/gone"; rmdir ../gone; "{sys.executable}" -m pvops verify "{sample_kernel}" "{text}" "{text}"'
-    done = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    words = f"verify '{sample_kernel}' '{text}' '{text}'"
+    shell = f'cd "{tmp_path}/gone"; rmdir ../gone; "{sys.executable}" -m pvops {words}'
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True)
     said = "pvops: the folder that this runs in is gone, and other processes begin in it\n"
     assert (done.returncode, done.stderr, done.stdout) == (2, said, "")

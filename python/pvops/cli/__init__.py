@@ -71,10 +71,12 @@ def _run(args: argparse.Namespace, stream: streams.Stream) -> int:
         from importlib import import_module
 
         from pvops.cli.output import apart, drop, release
+        from pvops.progress import Waiting
 
         drop()
         apart(args)
-        status: int = import_module(f"pvops.cli.{args.command}").run(args)
+        with Waiting(f"pvops {args.command.replace('_', ' ')}"):
+            status: int = import_module(f"pvops.cli.{args.command}").run(args)
         status = stream.flushed(status)
         release()
         return status

@@ -52,8 +52,7 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
     machine, of_machines = _names_or_files("_pvops_machines", machines, shtab.FILE)
     side, of_sides = _names_or_files("_pvops_sides", (*backends.of_images(), *machines), shtab.FILE)
     _say_more(parser, dict.fromkeys(_FILES, shtab.FILE) | {_MACHINE: machine} | dict.fromkeys(_SIDES, side))
-    more = {shell: of_machines[shell] + of_sides[shell] for shell in of_machines}
-    text: str = shtab.complete(parser, shell, preamble=more)
+    text: str = shtab.complete(parser, shell, preamble=of_machines.get(shell, "") + of_sides.get(shell, ""))
     return text
 
 

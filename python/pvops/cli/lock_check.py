@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from pvops.cli import output, pages
 from pvops.cli.streams import standard_input
+from pvops.progress import Bar
 from pvops.render import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
-
-    from pvops.lock.check import Check
 
 #: The columns of CSV: all of a row but its trace.
 COLUMNS = (
@@ -50,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     mutant = None if args.mutant == "none" else args.mutant
     numbers = {name: getattr(args, name) for name in ("threads", "slots", "acquisitions")}
     chosen = cases(args.protocol, mutant, **numbers)
-    rows = list(_watched(checked(chosen, STATES if args.states is None else args.states), len(chosen)))
+    states = STATES if args.states is None else args.states
+    rows = list(Bar("searches:").of(checked(chosen, states), len(chosen)))
     if page:
         from pvops.render import lock_check_page
 
@@ -72,18 +71,6 @@ def run(args: argparse.Namespace) -> int:
         shown = len(rows) == 1 if args.trace is None else args.trace
         output.print_lines(render.report(rows, style, traces=shown))
     return 0 if all(row.as_expected for row in rows) else UNEXPECTED
-
-
-def _watched(rows: Iterator[Check], total: int) -> Iterator[Check]:
-    """The rows, with a count on a terminal while they come."""
-    if not sys.stderr.isatty():
-        yield from rows
-        return
-    for done, row in enumerate(rows, 1):
-        sys.stderr.write(f"\r\x1b[K{done}/{total} {row.protocol} {row.mutant or ''}")
-        sys.stderr.flush()
-        yield row
-    sys.stderr.write("\r\x1b[K")
 
 
 def _replay(args: argparse.Namespace) -> int:

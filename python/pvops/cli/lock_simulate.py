@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from pvops.cli import output, pages
 from pvops.errors import LockError, nearest
 from pvops.lock import pictures, published, sweeps, tables
 from pvops.lock.simulate import PROTOCOLS, USUAL, Case, Distribution, Result, around_preempted_holder, sweep
+from pvops.progress import Bar
 from pvops.render import terminal
 
 _TIMES = ("think", "hold", "irq_interval", "irq_hold")
@@ -113,19 +113,13 @@ def _word(value: object) -> str:
 
 
 def _simulated(cases: Sequence[Case], jobs: int | None) -> list[Result]:
-    progress = _progress if sys.stderr.isatty() else None
-    if jobs is None:
-        return sweep(cases, progress=progress)
-    from concurrent.futures import ProcessPoolExecutor
+    with Bar("cases simulated:") as bar:
+        if jobs is None:
+            return sweep(cases, progress=bar)
+        from concurrent.futures import ProcessPoolExecutor
 
-    with ProcessPoolExecutor(max(1, min(jobs, len(cases)))) as executor:
-        return sweep(cases, executor=executor, progress=progress)
-
-
-def _progress(done: int, total: int) -> None:
-    end = "\r" if done < total else "\r\x1b[K"
-    sys.stderr.write(f"pvops: {done} of {total} cases simulated{end}")
-    sys.stderr.flush()
+        with ProcessPoolExecutor(max(1, min(jobs, len(cases)))) as executor:
+            return sweep(cases, executor=executor, progress=bar)
 
 
 # What is shown

@@ -54,10 +54,15 @@ def release() -> None:
 
 def _say(message: str) -> None:
     """A message on stderr: a line, and as many as it takes where stderr is a terminal."""
+    from pvops.progress import Waiting
     from pvops.render.terminal import folded
 
+    if Waiting.current is not None:
+        Waiting.current.pause()
     for line in folded([f"pvops: {one_line(message)}"], sys.stderr):
         print(line, file=sys.stderr)
+    if Waiting.current is not None:
+        Waiting.current.resume()
 
 
 def drop() -> None:

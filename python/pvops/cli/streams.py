@@ -15,6 +15,8 @@ import io
 import os
 import sys
 
+from pvops.progress import Waiting
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,12 +33,15 @@ class _Output(io.FileIO):
 
     silent = False
     closed_at_start = False
+    terminal = False
 
     def write(self, data: object, /) -> int:
         """Writes bytes, or drops them where nobody reads any more."""
         size = memoryview(data).nbytes  # type: ignore[arg-type]  # io has no type for "a buffer" in 3.11
         if self.silent:
             return size
+        if self.terminal and Waiting.current is not None:
+            Waiting.current.end()
         try:
             if self.closed_at_start:
                 raise OSError(errno.EBADF, "it is closed")
@@ -88,7 +93,7 @@ def checked() -> Iterator[Stream]:
     before = sys.stdout
     raw = _Output(os.devnull if before is None else 1, "wb", closefd=before is None)
     raw.closed_at_start = before is None
-    terminal = before is not None and before.isatty()
+    raw.terminal = terminal = before is not None and before.isatty()
     encoding = "utf-8" if before is None else before.encoding
     sys.stdout = _Text(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=terminal)
     if before is not None:
