@@ -13,7 +13,9 @@ from typing import NoReturn
 import pytest
 
 import pvops
+from boot import domains as domains_below
 from boot import middle as middle_machine
+from boot.domains import Domains
 from boot.initramfs import built_init, compiler, initramfs
 from boot.middle import Middle
 
@@ -84,6 +86,22 @@ def middle(qemu: Path, tmp_path_factory: pytest.TempPathFactory) -> Middle:
     init = built_init(tmp_path_factory.mktemp("middle"), 64, "middle.c")
     firmware = qemu.resolve().parents[1] / "share" / "qemu"
     return Middle(kernel, [path.read_bytes() for path in found], init, firmware)
+
+
+@pytest.fixture(scope="session")
+def domains(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Domains:
+    """Xen, its first guest, which is the kernel that apt offers, and its tools from where ``PVOPS_XEN_TOOLS`` says."""
+    tools = os.environ.get("PVOPS_XEN_TOOLS")
+    if not tools:
+        _missing("no tools of Xen's: PVOPS_XEN_TOOLS is not set")
+    kernel = _tasks("kernels").kernel_of_apt()
+    release = pvops.open(kernel).release if kernel is not None else None
+    found = _tasks("kernels").modules_of_apt(release, domains_below.MODULES) if release else []
+    if not found:
+        _missing("no first guest of Xen's: apt offers no kernel with Xen's devices")
+    init = built_init(tmp_path_factory.mktemp("domains"), 64, "toolstack.c")
+    modules = [path.read_bytes() for path in found]
+    return Domains(request.getfixturevalue("xen"), kernel, modules, init, Path(tools))
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from boot.domains import Domains, collected
 from boot.forced_kvm import REALTIME, ForcedKvm, leaves
 from boot.gdb import GdbError
 from boot.middle import Middle
@@ -68,24 +69,31 @@ class Guest:
         address_of: Callable[[str], int | None] = lambda _: None,
         xen: Path | None = None,
         middle: Middle | None = None,
+        domains: Domains | None = None,
+        text: tuple[int, int] = (0, 0),
     ) -> None:
         """What to start.
 
         ``address_of`` finds the kernel's symbols, which forcing KVM's detection takes; ``xen`` is Xen as an ELF file;
-        ``middle`` the machine between, which has real KVM and takes three times as long.
+        ``middle`` the machine between, which has real KVM and takes three times as long; so do ``domains``, Xen with
+        its tools, where the guest's init copies its ``text``: address and size.
         """
         self._address_of = address_of
         self._xen = xen
         self._middle = middle
+        self._domains = domains
+        self._text_at = text
         self._hints = REALTIME if mode.dedicated else 0
         self._kvm: ForcedKvm | None = None
         self._qemu = qemu
         self._kernel = kernel
         self._initramfs = initramfs
         self._mode = mode
-        wanted = deadline_seconds() * (1 if middle is None else 3) if seconds is None else seconds
+        between = middle or domains
+        wanted = deadline_seconds() * (1 if between is None else 3) if seconds is None else seconds
         self._deadline = time.monotonic() + wanted
-        self._memory, self._first = (MEMORY, 0) if middle is None else (Middle.MEMORY, Middle.OWN)
+        self._memory = MEMORY if between is None else between.MEMORY
+        self._first = 0 if middle is None else Middle.OWN
         self._close: list[Callable[[], object]] = []
         self._stopped = False
 
@@ -148,6 +156,11 @@ class Guest:
         self._run("pmemsave", val=0, size=self._memory, filename=str(path))
         held = b""
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            if self._domains is not None:
+                copied = collected(memory, len(built))
+                if copied is None:
+                    raise self._failed("not all of the text was copied")
+                return copied
             for start in range(0, len(built), _PIECE):
                 piece = built[start : start + _PIECE]
                 samples = [(at, piece[at : at + 16]) for at in range(0, len(piece) - 16, len(piece) // 128 + 1)]
@@ -198,6 +211,9 @@ class Guest:
         initramfs = self._initramfs
         if self._middle is not None:
             initramfs = self._middle.archive(self._qemu, self._kernel, initramfs, self._mode)
+        if self._domains is not None:
+            copied = "copy={:x},{:x}".format(*self._text_at)
+            initramfs = self._domains.archive(self._kernel, initramfs, self._mode, copied)
         (self._folder / "initramfs").write_bytes(initramfs)
         monitor, debugger = self._connection(), self._connection()
         if self._mode.hypervisor == "kvm":
@@ -246,6 +262,10 @@ class Guest:
         if self._middle is not None:
             cpu, processors = Middle.CPU, 1
             image = ("-kernel", str(self._middle.kernel), "-initrd", initramfs, "-append", Middle.CMDLINE)
+        if self._domains is not None:
+            cpu, processors = Domains.CPU, 1
+            modules = f"{self._domains.kernel} {Domains.CMDLINE},{initramfs}"
+            image = ("-kernel", str(self._domains.xen), "-initrd", modules, "-append", Domains.OPTIONS)
         return [
             *(str(self._qemu), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-machine", *machine, "-accel", "tcg,thread=single,tb-size=512", "-cpu", cpu),
@@ -322,7 +342,7 @@ class Guest:
 
     def _failed(self, what: str) -> BootError:
         lines = [what]
-        for name in ("errors", "console"):
+        for name in ("errors", "console", "facts") if self._domains is not None else ("errors", "console"):
             last = self._text(name).rstrip().splitlines()[-_LAST_LINES:]
             lines += [f"last lines of the {name}:" if last else f"no {name}", *(f"  {line}" for line in last)]
         return BootError(f"{self._kernel.name}, {self._mode.name}: " + "\n".join(lines))

@@ -18,25 +18,27 @@ class Mode:
         options: what is added to the kernel's command line.
         hypervisor: what the kernel finds itself under: nothing, KVM (forced), or Xen, as its first guest, which is
             paravirtualized or has a machine of its own (PVH; QEMU emulates AMD's SVM and IOMMU below it); or real KVM
-            in a machine in the middle, which shows what ``leaves`` says.
+            in a machine in the middle, which shows what ``leaves`` says; or Xen as a guest that its tools start.
         kaslr: whether it may choose where it lies.
         dedicated: KVM hints that its processors are never preempted (KVM_HINTS_REALTIME).
         leaves: under real KVM, what its CPUID leaves say, as QEMU's flags of a CPU: those of KVM, Hyper-V, VMware.
+        domain: of a guest that Xen's tools start, its type.
     """
 
     name: str
     cpu: str
     processors: int
     options: str = ""
-    hypervisor: Literal["native", "kvm", "xen", "xen-pvh", "real-kvm"] = "native"
+    hypervisor: Literal["native", "kvm", "xen", "xen-pvh", "real-kvm", "xen-domain"] = "native"
     kaslr: bool = False
     dedicated: bool = False
     leaves: str = ""
+    domain: Literal["", "pv", "pvh", "hvm"] = ""
 
     @property
     def scattered(self) -> bool:
         """Whether the guest's memory lies in pieces of the machine's."""
-        return self.hypervisor in ("xen-pvh", "real-kvm")
+        return self.hypervisor in ("xen-pvh", "real-kvm", "xen-domain")
 
     @property
     def under_xen(self) -> bool:
@@ -46,10 +48,10 @@ class Mode:
     @property
     def cmdline(self) -> str:
         """The kernel's command line; what follows ``--`` is for ``init.c``."""
-        console, words = ("hvc0", "-- busy") if self.under_xen else ("ttyS0", "")
+        console, words = ("hvc0", "-- busy") if self.under_xen else ("hvc0" if self.domain else "ttyS0", "")
         place = "" if self.kaslr else "nokaslr"
         # In a guest's guest each character of the console takes as long as thousands of instructions.
-        level = 3 if self.hypervisor == "real-kvm" else 7
+        level = 3 if self.hypervisor in ("real-kvm", "xen-domain") else 7
         return " ".join(f"{place} console={console} panic=-1 loglevel={level} {self.options} {words}".split())
 
 
@@ -66,6 +68,16 @@ def _real(name: str, leaves: str, options: str = "", cpu: str = "max") -> tuple[
     """A guest of real KVM, with one processor and with two."""
     return tuple(
         Mode(f"{name}-smp{n}", f"{cpu},{_NO_XSAVE}", n, options, hypervisor="real-kvm", leaves=leaves) for n in (1, 2)
+    )
+
+
+def _domains(name: str, options: str = "") -> tuple[Mode, ...]:
+    """A guest of Xen's tools of each type, with one processor and with two; XSAVE is off below all of them."""
+    types: tuple[Literal["pv", "pvh", "hvm"], ...] = ("pv", "pvh", "hvm")
+    return tuple(
+        Mode(f"xen{t}-{'domu' if t == 'pv' else 'real'}-{name}-smp{n}", "max", n, options, "xen-domain", domain=t)
+        for t in types
+        for n in (1, 2)
     )
 
 
@@ -129,6 +141,9 @@ MORE = (
     *_real("hyperv-real-nopvspin", f"kvm=off,{_HYPERV}", "hv_nopvspin"),
     *_real("hyperv-real-epyc", f"kvm=off,{_HYPERV}", cpu="EPYC-Rome"),
     *_real("vmware-real-max", "kvm=off,hv-relaxed,hv-vendor-id=VMwareVMware,vmware-cpuid-freq=on"),
+    *_domains("max"),
+    *_domains("nopvspin", "nopvspin"),
+    *_domains("nopv", "xen_nopv nopv"),
 )
 
 

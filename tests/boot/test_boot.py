@@ -60,9 +60,11 @@ def test_text_is_as_predicted(
     address, size = next((a, s) for name, a, s, _ in opened.image.sections() if name == ".text")
     built = opened.image.read(address, size)
     assert built is not None
-    below = {
+    below: dict[str, Any] = {
         "xen": request.getfixturevalue("xen") if mode.under_xen else None,
         "middle": request.getfixturevalue("middle") if mode.hypervisor == "real-kvm" else None,
+        "domains": request.getfixturevalue("domains") if mode.domain else None,
+        "text": (address, size),
     }
     with Guest(qemu, booted_kernel, guest_initramfs, mode, address_of=opened.address_of, **below) as guest:
         facts = guest.facts()
