@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from pvops.decide import key_options
 from pvops.decide.answers import Answer
-from pvops.decide.guest import guest_code_runs
+from pvops.decide.guest import clock_is_the_hypervisors, guest_code_runs
 from pvops.decide.key_conditions import (
     Entry,
     KeyQuery,
@@ -46,8 +46,9 @@ def _steal(query: KeyQuery) -> Answer | None:
     runs = guest_code_runs(query.facts)
     if runs.value is False:
         return Answer(False, runs.source)
-    if name in ("xen-pv", "xen-hvm"):  # ecb23dc6f2ef, 4.8
-        return Answer(query.facts.version >= (4, 8), source)
+    if name in ("xen-pv", "xen-hvm"):  # ecb23dc6f2ef, 4.8; xen_time_init() of a guest with Xen's clock alone
+        clock = clock_is_the_hypervisors(query.facts)
+        return Answer(bool(clock.value) and query.facts.version >= (4, 8), clock.source)
     if name == "kvm":
         found = query.facts.machine.feature("kvm", "STEAL_TIME")
         return None if found.value is None else Answer(found.value, found.source)
@@ -71,9 +72,12 @@ def _virt_spin_lock(query: KeyQuery) -> Answer | None:
     if facts.virtual is None:
         return None
     name, source = facts.machine.hypervisor
+    if guest_code_runs(facts).value is False:
+        return Answer(True, f"a guest whose kernel does not look at {name} ({guest_code_runs(facts).source})")
     # 3dec541b2e63 (4.18): one CPU needs no help.
     single = facts.machine.possible_cpus.value == 1 and facts.version >= (4, 18)
-    option = facts.given("nopvspin", "xen_nopvspin")
+    # xen_hvm_smp_init(): without a callback vector as with ``nopvspin``.
+    option = facts.given("nopvspin", "xen_nopvspin", *(["xen_no_vector_callback"] if name == "xen-hvm" else []))
     if name in ("xen-pv", "xen-hvm") and (single or option):
         return Answer(False, f"{option or 'one CPU'}: xen_init_spinlocks()")
     if name == "kvm" and facts.version < (5, 9):  # until there was nopvspin, with the hint alone
