@@ -5,7 +5,7 @@
 use pvops::image::Bits;
 use pvops::insn::X86_11_NOPS;
 use pvops::plan::{Bhi, BhiCode, Boot, Cfi, CfiMode, Landmarks, LoadedCode, Plan, Rules, Run};
-use pvops::sites::{AddressTable, Tables};
+use pvops::sites::{AddressTable, Preambles, Tables};
 
 const TEXT: u64 = 0xffff_ffff_8100_0000;
 const THUNKS: u64 = TEXT + 0x1000;
@@ -232,6 +232,68 @@ fn what_6_15_has_for_one_argument_reaches_into_the_function() {
     assert_eq!(text[75..76], *b"\xe8");
     assert_eq!(text[76..80], (0x2000_u32 + 2 * 32 - 80).to_le_bytes());
     assert_eq!(text[80..84], *b"\x66\x0f\x1f\x00");
+}
+
+/// Two functions of one argument, 64 bytes behind their preambles; the second is sealed.
+fn far(era: &str, sealed: Option<u64>, machine: &Boot) -> (Vec<u8>, Plan) {
+    let function =
+        |hash: u32| [&[0xb9][..], &hash.to_le_bytes(), &[0x90; 59], b"\xf3\x0f\x1e\xfa", &[0x90; 60]].concat();
+    let text = [function(0x1122_3344), function(0x5566_7788)].concat();
+    let table = |sites: Vec<u64>| AddressTable { section: String::new(), sites };
+    let tables = Tables {
+        cfi: table(vec![TEXT, TEXT + 128]),
+        preambles: Preambles { built: 64, sealed },
+        ibt: table(vec![TEXT + 128 + 64]),
+        ..Tables::default()
+    };
+    run(era, &text, &tables, machine, if era == "6.12" { Landmarks::default() } else { marks_of_7_2() })
+}
+
+#[test]
+fn a_hash_may_be_farther_before_its_function_than_16_bytes() {
+    let (text, _) = far("7.2", Some(64), &machine(CfiMode::Kcfi, Some(0xff), false));
+    assert_eq!(text[..8], *b"\xb9\xbb\x33\x22\x11\x90\x90\x90");
+    assert_eq!(text[48..68], *b"\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\xf3\x0f\x1e\xfa");
+    assert_eq!(text[128..136], *b"\xb9\0\0\0\0\x90\x90\x90");
+    assert_eq!(text[192..196], *b"\x0f\x1f\x40\xd6");
+    let same = |sealed, era| far(era, sealed, &machine(CfiMode::Kcfi, Some(0xff), false)).0;
+    assert_eq!(same(None, "7.2"), text, "without the code, 7.2's choice");
+    assert_eq!(same(Some(64), "6.18"), text, "the code goes before the choice of 6.18");
+}
+
+#[test]
+fn fineibt_begins_16_bytes_before_its_function_and_a_far_hash_is_new_too() {
+    let (text, _) = far("7.2", Some(64), &machine(CfiMode::FineIbt, Some(0xff), false));
+    assert_eq!(text[..8], *b"\xb9\xbb\x33\x22\x11\x90\x90\x90");
+    assert_eq!(text[48..68], *b"\xf3\x0f\x1e\xfa\x2d\xbb\x33\x22\x11\x2e\x0f\x85\x03\0\0\0\x0f\x1f\x40\xd6");
+    // Sealed is FineIBT's code alone.
+    assert_eq!(text[128..136], *b"\xb9\x77\x77\x66\x55\x90\x90\x90");
+    assert_eq!(text[176..185], *b"\x0f\x1f\x40\xd6\x2d\0\0\0\0");
+    let (text, _) = far("7.2", Some(64), &machine_with(CfiMode::FineIbt, Bhi::Calls, Some(0), false));
+    assert_eq!(text[57..60], *b"\x2e\x2e\xe8");
+    assert_eq!(text[60..64], (0x2000_u32 + 32 - 64).to_le_bytes());
+    // What a seed changes: two `mov`, and the code that is not sealed.
+    let (text, plan) = far("7.2", Some(64), &machine(CfiMode::FineIbt, None, false));
+    assert_eq!(text[..5], *b"\xb9\x44\x33\x22\x11");
+    let guesses: Vec<_> = plan.guesses().iter().map(|guess| (guess.address - TEXT, guess.len)).collect();
+    assert_eq!(guesses, [(1, 4), (53, 4), (129, 4)]);
+}
+
+#[test]
+fn kernels_that_take_16_bytes_for_granted_seal_what_is_there() {
+    let (text, _) = far("6.12", Some(16), &machine(CfiMode::Kcfi, Some(0), false));
+    assert_eq!(text[128..133], *b"\xb9\x88\x77\x66\x55");
+    // 15 bytes before the function, in its nops.
+    assert_eq!(text[176..184], *b"\x90\0\0\0\0\x90\x90\x90");
+    let (text, _) = far("6.12", None, &machine(CfiMode::FineIbt, Some(0), false));
+    assert_eq!(text[..16], *b"\xf3\x0f\x1e\xfa\x41\x81\xea\x44\x33\x22\x11\x74\x03\x0f\x0b\x90");
+    assert_eq!(text[64..68], *b"\xf3\x0f\x1e\xfa");
+    // Since 6.15 it looks for an `endbr` behind 16 bytes, and for a hash before it seals one.
+    let (text, _) = far("6.18", Some(16), &machine(CfiMode::FineIbt, Some(0), false));
+    assert_eq!(text[..16], *b"\xb9\x44\x33\x22\x11\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90");
+    let (text, _) = far("6.18", Some(16), &machine(CfiMode::Kcfi, Some(0), false));
+    assert_eq!(text[128..133], *b"\xb9\x88\x77\x66\x55");
+    assert_eq!(text[176..192], [0x90; 16]);
 }
 
 #[test]

@@ -514,7 +514,8 @@ class PassRules:
       static_unlock, static_again (since 6.5), static_checked (the kernel stops at what is no static call);
     * alternatives_smp_unlock(): unlocked (a byte in hex), unlock_looks, unlock_remembers;
     * endbr_poison (four bytes in hex), jump_label_nops (jump_label_init() rewrites nops), nop5 (of the tracer and of
-      jump labels: nopl; width: to 2.6.39; cpu), seals_hashes (poison_cfi(), since 6.5), count_alternatives.
+      jump labels: nopl; width: to 2.6.39; cpu), seals_hashes (poison_cfi(), since 6.5),
+      far_preambles (CFI_OFFSET, since 7.0), count_alternatives.
     """
 
     def __new__(cls, base: str, **choices: object) -> PassRules: ...

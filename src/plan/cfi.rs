@@ -1,6 +1,6 @@
 //! `apply_fineibt()`: kernels that clang built with kCFI get new hashes at each boot, and FineIBT where the CPU has IBT.
 //!
-//! | | preamble, 16 bytes before each function | caller, 14 bytes before each indirect call |
+//! | | preamble before each function | caller, 14 bytes before each indirect call |
 //! |---|---|---|
 //! | kCFI, as built | `mov $hash,%eax`, nops | `mov $-hash,%r10d; add -15(%r11),%r10d; je; ud2` |
 //! | re-hashed (`cfi=norand`: not) | the hash xor the boot's seed | likewise |
@@ -16,6 +16,10 @@
 //! `fineibt_paranoid_start` came with 6.15; since then functions without `endbr` keep their preambles, and only what is a
 //! preamble is sealed. With ITS the rest of a paranoid check is in the thunk (e52c1dc7455d). BHI:
 //! `cfi_fineibt_bhi_preamble()` of 6.15 to 7.3, where clang tells the number of arguments.
+//!
+//! A preamble begins 16 bytes before its function. Where functions are aligned to more it begins farther, and FineIBT's code
+//! is written 16 bytes before the function all the same: 24c8147abb39 of 7.0, and stable. Kernels before that look 16 bytes
+//! behind a preamble for its function, and 16 bytes before a function for its preamble, whatever is there.
 
 use super::decision::{Kind, Reason};
 use super::fineibt::{arguments, place};
@@ -28,7 +32,7 @@ use super::run::{Run, row_error};
 use crate::error::Result;
 use crate::insn::{JMP, JMP_SHORT};
 
-/// Where the function begins behind its preamble.
+/// Where FineIBT's code begins before its function.
 const PREAMBLE: u64 = 16;
 /// Where the caller's check begins before its call.
 const CALLER: u64 = 14;
@@ -103,19 +107,23 @@ fn preamble(run: &mut Run<'_>, row: u32, address: u64) -> Result<()> {
     };
     let poison = run.rules.endbr_poison;
     let hash = seed.map_or(built, |seed| rehash(built, seed, poison)).to_le_bytes();
-    let function = address.wrapping_add(PREAMBLE);
+    let function = address.wrapping_add(run.preamble());
     if !mode.is_fineibt() || checks_endbr(run) && !endbr_at(run, function) {
         return run.poke(Pass::Cfi, row, address.wrapping_add(1), &hash, Kind::Constant, Reason::Rehashed);
+    }
+    let start = function.wrapping_sub(PREAMBLE);
+    if start != address {
+        run.poke(Pass::Cfi, row, address.wrapping_add(1), &hash, Kind::Constant, Reason::Rehashed)?;
     }
     let mut code = run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
     fill(&mut code, hash);
     let arguments = arguments(run.memory.from(address));
     let with = run.landmarks.fineibt_bhi.as_ref();
     if let Some(with) = with {
-        with.put(bhi, arguments, address, &mut code);
+        with.put(bhi, arguments, start, &mut code);
     }
     let sealed = with.and_then(|with| with.sealed(bhi, arguments));
-    run.poke(Pass::Cfi, row, address, &code, Kind::Inlined, Reason::FineIbt)?;
+    run.poke(Pass::Cfi, row, start, &code, Kind::Inlined, Reason::FineIbt)?;
     if run.rules.seals_hashes && run.memory.read(function, 4).is_ok_and(|here| here == ENDBR64) {
         run.poke(Pass::Cfi, row, function, sealed.unwrap_or(&poison), Kind::Sealed, Reason::FineIbt)?;
     }
@@ -201,9 +209,10 @@ pub(super) fn seal(run: &mut Run<'_>, row: u32, function: u64) -> Result<()> {
     if run.tables.cfi.is_empty() || !run.rules.seals_hashes {
         return Ok(());
     }
-    let address = function.wrapping_sub(PREAMBLE);
     let checks = checks_endbr(run);
-    let (poisoned, at) = match run.boot.cfi.mode {
+    let mode = run.boot.cfi.mode;
+    let address = function.wrapping_sub(if mode.is_fineibt() { PREAMBLE } else { run.preamble() });
+    let (poisoned, at) = match mode {
         CfiMode::Off => return Ok(()),
         CfiMode::Kcfi if checks && preamble_hash(run, address).is_none() => return Ok(()),
         CfiMode::FineIbt | CfiMode::Paranoid if checks && !endbr_at(run, address) => return Ok(()),
@@ -233,17 +242,25 @@ pub(super) fn guesses(run: &mut Run<'_>) {
         }
     };
     let fine = run.boot.cfi.mode.is_fineibt();
-    let preamble = place(&run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE)).unwrap_or(7);
+    let written = run.landmarks.fineibt_preamble.unwrap_or(PREAMBLE_CODE);
+    let preamble = place(&written).unwrap_or(7);
+    let behind = run.preamble() - PREAMBLE;
     let paranoid = run.landmarks.fineibt_paranoid.filter(|_| run.boot.cfi.mode == CfiMode::Paranoid);
     let plain = run.landmarks.fineibt_caller.unwrap_or(CALLER_CODE);
     let called = paranoid.and_then(|code| code[..CALLER as usize].try_into().ok()).unwrap_or(plain);
     let caller = place(&called).unwrap_or(2);
     for (row, address) in tables.cfi.rows() {
-        let here = run.memory.from(address);
-        if matches!(here, [0xb8..=0xbf, ..]) {
+        let plain = matches!(run.memory.from(address), [0xb8..=0xbf, ..]);
+        if plain {
             note(run, Pass::Cfi, row, address.wrapping_add(1));
-        } else if fine && here.len() >= PREAMBLE_CODE.len() {
-            note(run, Pass::Cfi, row, address.wrapping_add(preamble as u64));
+        }
+        let start = address.wrapping_add(behind);
+        let here = run.memory.from(start);
+        // The code is where no `mov` is, or behind it: its `endbr` goes where a function is sealed.
+        let opcode = ENDBR64.len()..preamble;
+        let has_code = !plain || behind > 0 && here.get(opcode.clone()) == written.get(opcode);
+        if fine && here.len() >= written.len() && has_code {
+            note(run, Pass::Cfi, row, start.wrapping_add(preamble as u64));
         }
     }
     for (row, site) in tables.retpolines.rows() {

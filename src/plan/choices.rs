@@ -143,6 +143,7 @@ impl Rules {
         visit.choice("jump_label_nops", &mut self.jump_label_nops);
         visit.choice("nop5", &mut self.nop5);
         visit.choice("seals_hashes", &mut self.seals_hashes);
+        visit.choice("far_preambles", &mut self.far_preambles);
         visit.choice("kcfi_udb", &mut self.kcfi_udb);
         visit.choice("count_alternatives", &mut self.count_alternatives);
         visit.choice("boosts_groups", &mut self.boosts_groups);

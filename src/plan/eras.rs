@@ -114,6 +114,7 @@ const V2_6_24: Rules = Rules {
     jump_label_nops: false,
     nop5: Nop5::Nopl,
     seals_hashes: false,
+    far_preambles: false,
     kcfi_udb: false,
     count_alternatives: false,
     boosts_groups: false,
@@ -242,8 +243,8 @@ const V6_18: Rules = Rules {
     ..V6_15
 };
 
-/// 6.18's passes; a BPF trampoline may be jumped to (25e4e3565d45).
-const V6_19: Rules = Rules { era: "6.19", enters_by_jump: true, ..V6_18 };
+/// 6.18's passes; a BPF trampoline may be jumped to (25e4e3565d45); preambles may be far (24c8147abb39, 7.0).
+const V6_19: Rules = Rules { era: "6.19", far_preambles: true, enters_by_jump: true, ..V6_18 };
 
 /// a4233c21e773: one write a site; more counts as a nop.
 const V7_2: Rules = Rules {

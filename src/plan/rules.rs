@@ -1,5 +1,8 @@
 //! What a kernel's passes do that no table tells: separate small choices, as stable kernels are hybrids.
 
+use crate::sites::Preambles;
+use crate::sites::preambles::USUAL;
+
 /// One step of a boot, in an era's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -224,6 +227,9 @@ pub struct Rules {
     /// Functions that nothing calls indirectly accept no caller (`poison_cfi()`, 9831c6253ace), and with FineIBT the
     /// `endbr` behind a preamble goes (`cfi_rewrite_endbr()`, 04505bbbbb15): both since 6.5.
     pub seals_hashes: bool,
+    /// A preamble may begin farther than 16 bytes before its function (24c8147abb39, 7.0, and stable). The image's own code
+    /// goes before, where it tells ([`crate::sites::preambles`]).
+    pub far_preambles: bool,
     /// kCFI's callers trap at a `udb`, and no `ud2` is left (`cfi_enable_callers()`, 7.3).
     pub kcfi_udb: bool,
     /// `callthunks_patch_builtin_calls()` goes through `.altinstructions` too (up to 6.14; ab9fea59487d).
@@ -233,4 +239,12 @@ pub struct Rules {
     pub boosts_groups: bool,
     /// A BPF trampoline that calls the function itself is jumped to from its head (`DYNAMIC_FTRACE_WITH_JMP`); else called.
     pub enters_by_jump: bool,
+}
+
+impl Rules {
+    /// How far before a function this kernel looks for its preamble (`CFI_OFFSET`).
+    pub(crate) fn preamble(&self, preambles: Preambles) -> u64 {
+        let far = preambles.sealed.map_or(self.far_preambles, |sealed| sealed == preambles.built);
+        if far { preambles.built } else { USUAL }
+    }
 }

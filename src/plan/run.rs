@@ -87,6 +87,11 @@ impl<'a> Run<'a> {
         self.boot.cfi.mode == CfiMode::Paranoid && self.landmarks.fineibt_paranoid.is_some()
     }
 
+    /// How far before a function its preamble begins, as this kernel looks for it.
+    pub(super) fn preamble(&self) -> u64 {
+        self.rules.preamble(self.tables.preambles)
+    }
+
     /// Writes to memory and journal.
     pub(super) fn poke(
         &mut self,

@@ -5,6 +5,7 @@
 //! | `.parainstructions` | paravirt call sites | [`paravirt`] |
 //! | `.altinstructions` | code to replace by feature | [`alternatives`] |
 //! | `.retpoline_sites`, `.return_sites`, `.call_sites`, `.ibt_endbr_seal`, `.cfi_sites`, `.smp_locks` | addresses | [`relative`] |
+//! | .. `.cfi_sites` | and how far before their functions they are | [`preambles`] |
 //! | `__mcount_loc` | calls of the tracer | [`mcount`] |
 //! | `__jump_table` | branches by static key | [`jump_labels`] |
 //! | static call sites and trampolines | calls by key | [`static_calls`] |
@@ -34,6 +35,7 @@ pub mod nops;
 mod order;
 pub mod paravirt;
 mod parts;
+pub mod preambles;
 pub mod relative;
 pub mod reserved;
 pub mod return_thunks;
@@ -57,6 +59,7 @@ pub use intrusions::{Intrusion, intrusions};
 pub use jump_labels::JumpLabel;
 pub(crate) use order::by_address;
 pub use paravirt::{ParavirtTable, Site};
+pub use preambles::Preambles;
 pub use relative::AddressTable;
 pub use reserved::Reserved;
 pub use rows::Row;

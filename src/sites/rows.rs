@@ -223,7 +223,7 @@ impl Tables {
             Table::Retpolines | Table::Returns => listed(&branch),
             Table::CallSites => listed(&|_| 5),
             Table::Ibt => listed(&|_| 4),
-            Table::Cfi => listed(&|_| 16),
+            Table::Cfi => listed(&|_| self.preambles.built as u16),
             Table::SmpLocks => listed(&|_| 1),
             Table::Mcount => self.mcount.get(index).map(|&address| Row::plain(number, address, 5)),
             Table::JumpLabels => self.jump_labels.get(index).map(|label| Row {

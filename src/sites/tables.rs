@@ -4,6 +4,7 @@ use super::alternatives::AlternativeTable;
 use super::code::Code;
 use super::jump_labels::JumpLabel;
 use super::paravirt::ParavirtTable;
+use super::preambles::Preambles;
 use super::relative::{self, AddressTable};
 use super::runtime_const::ConstantTable;
 use super::sorted::SortedTable;
@@ -29,6 +30,8 @@ pub struct Tables {
     pub ibt: AddressTable,
     /// `.cfi_sites`.
     pub cfi: AddressTable,
+    /// How far before functions those are.
+    pub preambles: Preambles,
     /// `.smp_locks`.
     pub smp_locks: AddressTable,
     /// `__mcount_loc`.
@@ -52,14 +55,19 @@ impl Tables {
         }
         let code = Code::of(image);
         let static_calls = static_calls::read(&code)?;
+        let retpolines = relative::read(&code, relative::RETPOLINES)?;
+        let cfi = relative::read(&code, relative::CFI)?;
+        let preambles = Preambles::read(&code, &cfi, &retpolines)
+            .map_err(|error| error.in_section(relative::RETPOLINES.section).in_file(image.name()))?;
         Ok(Tables {
             paravirt: ParavirtTable::read(image)?,
             alternatives: AlternativeTable::read_in(&code)?,
-            retpolines: relative::read(&code, relative::RETPOLINES)?,
+            retpolines,
             returns: relative::read(&code, relative::RETURNS)?,
             call_sites: relative::read(&code, relative::CALL_SITES)?,
             ibt: relative::read(&code, relative::IBT)?,
-            cfi: relative::read(&code, relative::CFI)?,
+            cfi,
+            preambles,
             smp_locks: smp_locks::read(&code)?,
             mcount: mcount::read(&code)?,
             jump_labels: jump_labels::read(&code)?,

@@ -67,6 +67,7 @@ impl<'a> SiteMap<'a> {
             Landmarks { text: host.locks, xen_iret: None, hypercall_page: None, ..kernel.landmarks.clone() };
         let mut map = SiteMap::empty(tables, kernel.rules, kernel.info.clone(), landmarks, code, host.text);
         map.late = true;
+        map.preamble = kernel.preamble;
         map.functions = functions(image)?;
         map.functions.extend_from_slice(&kernel.functions);
         map.functions.sort_unstable();

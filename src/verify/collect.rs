@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::hashes::{CALLER, PARANOID, PREAMBLE, caller_hash};
+use super::hashes::{CALLER, PARANOID, PREAMBLE, caller_hash, preamble_hash};
 use super::site_map::SiteMap;
 use super::visit::{Branch, Kind, LONGEST_RETURN, OpSlot, RETURN, STUB, STUBS, Visit};
 use crate::error::{Error, Result};
@@ -184,8 +184,8 @@ impl SiteMap<'_> {
             return;
         }
         for (row, address) in tables.cfi.rows() {
-            self.add(Stage::Cfi, address, PREAMBLE as u8, Kind::Preamble(row));
-            let function = address.wrapping_add(PREAMBLE as u64);
+            self.add(Stage::Cfi, address, self.preamble as u8, Kind::Preamble(row));
+            let function = address.wrapping_add(self.preamble);
             if self.code.from(function).starts_with(&ENDBR64) {
                 self.add(Stage::Cfi, function, 4, Kind::CheckedEndbr(row));
             }
@@ -198,9 +198,13 @@ impl SiteMap<'_> {
             }
         }
         for (row, address) in tables.ibt.rows() {
-            let preamble = address.wrapping_sub(PREAMBLE as u64);
+            // Where a farther preamble is none, only FineIBT's code would be looked for.
+            let far = address.wrapping_sub(self.preamble);
+            let looks = !self.checks_endbr() || preamble_hash(self.code.from(far)).is_some();
+            let len = if looks { self.preamble } else { PREAMBLE as u64 };
+            let preamble = address.wrapping_sub(len);
             if !self.code.from(preamble).is_empty() {
-                self.add(Stage::Ibt, preamble, PREAMBLE as u8, Kind::SealedHash(row));
+                self.add(Stage::Ibt, preamble, len as u8, Kind::SealedHash(row));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Hashes of kCFI in code: before functions, and before indirect calls.
 
-/// Bytes of a preamble, and of a caller's check.
+/// Bytes of FineIBT's code before a function, and of a caller's check.
 pub(super) const PREAMBLE: usize = 16;
 pub(super) const CALLER: usize = 14;
 /// Bytes of a caller's check and its call.

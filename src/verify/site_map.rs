@@ -59,6 +59,8 @@ pub(super) struct SiteMap<'a> {
     pub rules: &'a Rules,
     pub info: KernelInfo,
     pub landmarks: Landmarks,
+    /// How far before a function its preamble begins, as this kernel looks for it: 16 and more.
+    pub preamble: u64,
     /// The code as loaded, before any pass.
     pub code: KernelCode<'a>,
     pub bits: Bits,
@@ -118,6 +120,7 @@ impl<'a> SiteMap<'a> {
             rules,
             info,
             landmarks,
+            preamble: rules.preamble(tables.preambles),
             bits: code.bits(),
             code,
             text,

@@ -11,6 +11,8 @@ use pvops::verify::{FeatureNumbers, KernelInfo, Known, Report, Unknown, Verifier
 #[path = "choices.rs"]
 mod choices;
 pub use choices::Choices;
+#[path = "hashed.rs"]
+mod hashed;
 
 use crate::elfwriter::{ElfWriter, flags};
 
@@ -57,6 +59,8 @@ struct Maker {
     counted: u64,
     /// FineIBT's code is that of 6.18.
     paranoid: bool,
+    /// From a preamble to its function.
+    far: u64,
     functions: Vec<(String, u64)>,
 }
 
@@ -102,12 +106,6 @@ impl Maker {
     }
 }
 
-/// FineIBT's code in 6.18: `fineibt_preamble_start`, `_caller_start`, `_paranoid_start`, `_bhi1_start`.
-const FINEIBT_6_18: &[u8] = b"\xf3\x0f\x1e\xfa\x2d\x78\x56\x34\x12\x2e\x0f\x85\x03\x00\x00\x00\x0f\x1f\x40\xd6\
-    \xb8\x78\x56\x34\x12\x4d\x8d\x5b\xf0\x0f\x1f\x44\x00\x00\
-    \xb8\x78\x56\x34\x12\x41\x3b\x43\xf5\x2e\x4d\x8d\x5b\xf0\x75\xfd\x2e\x41\xff\xd3\
-    \x48\x0f\x45\xf8\x2e\x75\x03\x0f\x1f\x40\xd6";
-
 /// A kernel, and the machine that it booted on.
 pub struct Scene {
     pub image: Image,
@@ -119,7 +117,7 @@ pub struct Scene {
 /// A kernel and a machine by these choices.
 pub fn scene(dice: &mut Choices<'_>) -> Scene {
     let rules = Rules::by_name(dice.pick(&ERAS)).unwrap();
-    let mut maker = Maker::default();
+    let mut maker = Maker { far: dice.pick(&[16, 16, 32, 64]), ..Maker::default() };
     let thunk = maker.place("__x86_return_thunk", b"\xc3\xcc\xcc\xcc\xcc");
     let tracer = maker.place("__fentry__", b"\xc3");
     let targets: Vec<u64> = (0..4).map(|_| maker.place("target", b"\x31\xc0\xc3")).collect();
@@ -170,13 +168,14 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
         maker.call_sites.push(address);
         let lock = maker.place("lock", b"\xf0\x83\x04\x24\x00\xc3");
         maker.locks.push(lock);
-        let endbr = maker.place("endbr", b"\xf3\x0f\x1e\xfa\xc3");
+        // A kernel may look for a preamble before it.
+        let endbr = maker.place("endbr", &[&[0x90; 64][..], b"\xf3\x0f\x1e\xfa\xc3"].concat()) + 64;
         maker.endbrs.push(endbr);
         // A function with its hash, sealed or not, and a caller that asks for one.
         let hash: Vec<u8> = (0..4).map(|_| 1 + dice.roll(255) as u8).collect();
-        let head = [&[0xb8 + dice.roll(8) as u8][..], &hash, &[0x90; 11]].concat();
+        let head = hashed::preamble(dice.roll(8) as u8, &hash, maker.far);
         let called = dice.flag() || dice.flag();
-        let begins = maker.next() + 16;
+        let begins = maker.next() + maker.far;
         let function = match (called, dice.flag()) {
             (true, _) => *b"\xf3\x0f\x1e\xfa\xc3",
             (false, true) => *b"\x31\xc0\x31\xc0\xc3",
@@ -189,12 +188,11 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
         let preamble = maker.place("hashed", &[&head[..], &function].concat());
         maker.preambles.push(preamble);
         if called && dice.flag() {
-            maker.endbrs.push(preamble + 16);
+            maker.endbrs.push(preamble + maker.far);
         }
-        let check = [&b"\x41\xba"[..], &hash, b"\x45\x03\x53\xf1\x74\x02\x0f\x0b"].concat();
+        let check = hashed::check(&hash, maker.far);
         let address = maker.next() + check.len() as u64;
         let to = array + insn::THUNK_SIZE * 11;
-        // Compilers put a prefix before branches through %r8 to %r15 (-mindirect-branch-cs-prefix).
         let branch = if dice.flag() { insn::call(address + 1, to) } else { insn::jmp(address + 1, to) };
         maker.place("checked", &[&check[..], b"\x2e", &branch].concat());
         maker.retpolines.push(address);
@@ -203,6 +201,7 @@ pub fn scene(dice: &mut Choices<'_>) -> Scene {
             maker.constants[at].push(load + 2);
         }
     }
+    maker.place("seals", &hashed::seals(dice.pick(&[maker.far, 16])));
     let plain: Vec<u8> = (0..dice.roll(64)).map(|_| dice.roll(256) as u8).collect();
     maker.place("plain", &plain);
     maker.paranoid = dice.flag();
@@ -267,7 +266,8 @@ fn image(maker: &Maker, targets: &[u64], array: u64, thunk: u64, tracer: u64) ->
         file = file.symbol(name, *address, 0, 'T');
     }
     if maker.paranoid {
-        file = file.section(".rodata", base(13), flags::RODATA, FINEIBT_6_18).symbol("__bhi_args", tracer, 0, 'T');
+        file =
+            file.section(".rodata", base(13), flags::RODATA, hashed::FINEIBT_6_18).symbol("__bhi_args", tracer, 0, 'T');
     }
     let end = TEXT + maker.text.len() as u64;
     let named = [
@@ -366,7 +366,7 @@ impl Scene {
         let holds = |start: u64, len: u64| (start..start + len).contains(&address);
         (0..).zip(&self.tables.constants).any(|(at, constant)| {
             few(Unknown::Constant(at)) && constant.table.rows().any(|(_, site)| holds(site, constant.width.into()))
-        }) || self.boot.cfi.bhi != Bhi::Keeps && self.tables.cfi.rows().any(|(_, preamble)| holds(preamble, 20))
+        }) || self.boot.cfi.bhi != Bhi::Keeps && self.tables.cfi.rows().any(|(_, preamble)| holds(preamble, 68))
             || self.tables.static_calls.iter().any(|site| few(Unknown::Call(site.key)) && holds(site.address, 6))
             || self.tables.jump_labels.iter().any(|label| few(Unknown::Key(label.key)) && holds(label.address, 5))
             || self

@@ -80,21 +80,20 @@ impl SiteMap<'_> {
         code
     }
 
-    /// What a preamble says: the mode, the hash, and what becomes of arguments, where it has any.
-    pub(in crate::verify) fn preamble_says(&self, address: u64, found: &[u8]) -> Option<(CfiMode, u32, Option<Bhi>)> {
-        if let Some(hash) = preamble_hash(found) {
-            return Some((CfiMode::Kcfi, hash, None));
-        }
-        let arguments = arguments(self.code.from(address));
+    /// What FineIBT's code before a function says, given with the preamble's address: the hash, and what becomes of
+    /// arguments, where it has any.
+    pub(in crate::verify) fn fine_says(&self, preamble: u64, found: &[u8]) -> Option<(u32, Option<Bhi>)> {
+        let arguments = arguments(self.code.from(preamble));
+        let address = preamble.wrapping_add(self.preamble - PREAMBLE as u64);
         let ways = [Bhi::Keeps, Bhi::Clears, Bhi::Calls];
         let mut fit = ways.into_iter().filter_map(|bhi| {
             let hash = taken(&self.fine_preamble(address, arguments, bhi), found)?;
-            Some((CfiMode::FineIbt, hash, bhi))
+            Some((hash, bhi))
         });
-        let (mode, hash, bhi) = fit.next()?;
+        let (hash, bhi) = fit.next()?;
         // Without arguments, or with more than one, several ways are one text.
         let tells = arguments > 0 && self.landmarks.fineibt_bhi.is_some();
-        Some((mode, hash, tells.then_some(bhi)))
+        Some((hash, tells.then_some(bhi)))
     }
 
     /// What a caller says: the mode, and the hash.
@@ -114,13 +113,13 @@ impl SiteMap<'_> {
     }
 
     /// Preambles are looked at before they are sealed, and rewritten only where an `endbr` follows: since 6.15.
-    fn checks_endbr(&self) -> bool {
+    pub(in crate::verify) fn checks_endbr(&self) -> bool {
         self.landmarks.fineibt_paranoid.is_some()
     }
 
     /// Whether a preamble stays kCFI's with FineIBT too, as the function behind it has no `endbr`.
     pub(in crate::verify) fn keeps_preamble(&self, preamble: u64) -> bool {
-        let function = self.code.from(preamble.wrapping_add(PREAMBLE as u64));
+        let function = self.code.from(preamble.wrapping_add(self.preamble));
         self.checks_endbr() && function.get(..4).is_none_or(|word| !is_endbr(word, self.rules.endbr_poison))
     }
 
@@ -128,17 +127,18 @@ impl SiteMap<'_> {
     pub(super) fn preamble(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
         let Some(built) = code.at(address, PREAMBLE).and_then(|site| preamble_hash(site)) else { return };
         let hash = rehash(built, state.cfi.seed, self.rules.endbr_poison);
+        code.put(address + 1, &hash.to_le_bytes());
         if state.cfi.mode.is_fineibt() && !self.keeps_preamble(address) {
             let arguments = arguments(self.code.from(address));
-            code.put(address, &filled(self.fine_preamble(address, arguments, state.cfi.bhi), hash));
-        } else {
-            code.put(address + 1, &hash.to_le_bytes());
+            // Behind the `mov`, where functions are aligned to more than 16 bytes.
+            let start = address + self.preamble - PREAMBLE as u64;
+            code.put(start, &filled(self.fine_preamble(start, arguments, state.cfi.bhi), hash));
         }
     }
 
     /// `cfi_rewrite_endbr()` (6.5, 04505bbbbb15): with FineIBT indirect calls land on the preamble, not on the function.
     pub(super) fn checked_endbr(&self, address: u64, state: &State, code: &mut ClusterCode<'_>) {
-        let preamble = self.code.from(address.wrapping_sub(PREAMBLE as u64));
+        let preamble = self.code.from(address.wrapping_sub(self.preamble));
         if self.rules.seals_hashes
             && state.cfi.mode.is_fineibt()
             && preamble_hash(preamble).is_some()
@@ -210,12 +210,14 @@ impl SiteMap<'_> {
     }
 
     /// `poison_cfi()`: the preamble of a function that nothing calls indirectly accepts no caller.
-    pub(super) fn poison_cfi(&self, preamble: u64, state: &State, code: &mut ClusterCode<'_>) {
+    pub(super) fn poison_cfi(&self, function: u64, state: &State, code: &mut ClusterCode<'_>) {
         if !state.sealed || !self.rules.seals_hashes {
             return;
         }
         let checks = self.checks_endbr();
-        match state.cfi.mode {
+        let mode = state.cfi.mode;
+        let preamble = function.wrapping_sub(if mode.is_fineibt() { PREAMBLE as u64 } else { self.preamble });
+        match mode {
             CfiMode::Off => {}
             CfiMode::Kcfi if checks && code.at(preamble, PREAMBLE).is_none_or(|site| preamble_hash(site).is_none()) => {
             }

@@ -137,7 +137,7 @@ impl SiteMap<'_> {
             Kind::Preamble(_) => self.preamble(visit.address, state, code),
             Kind::CheckedEndbr(_) => self.checked_endbr(visit.address, state, code),
             Kind::CfiCaller(row) => self.caller(row, visit.address, state, code),
-            Kind::SealedHash(_) => self.poison_cfi(visit.address, state, code),
+            Kind::SealedHash(_) => self.poison_cfi(visit.address + u64::from(visit.len), state, code),
             Kind::Lock(_) => self.lock(visit.address, state, code),
             Kind::Mcount(_) => self.fentry(visit.address, state, code),
             Kind::TracerCall(_) => self.tracer_call(visit.address, state, code),

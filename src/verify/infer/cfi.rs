@@ -17,24 +17,31 @@ impl Inference<'_, '_, '_> {
         let (mut one, mut more) = (Tally::new(), Tally::new());
         for visit in &map.visits {
             let len = match visit.kind {
-                Kind::Preamble(_) => PREAMBLE,
+                Kind::Preamble(_) => map.preamble as usize,
                 Kind::CfiCaller(_) => CALLER,
                 _ => continue,
             };
             let (Some(found), built) = (self.view.bytes(visit.address, len), map.code.from(visit.address)) else {
                 continue;
             };
-            let caller = len == CALLER;
+            let caller = matches!(visit.kind, Kind::CfiCaller(_));
             let says = if caller {
                 map.caller_says(found)
             } else {
                 // A sealed one has no hash, but says what becomes of arguments.
-                let sealed = found.strip_prefix(&map.rules.endbr_poison);
+                let fine = &found[len - PREAMBLE..];
+                let sealed = fine.strip_prefix(&map.rules.endbr_poison);
                 let open = sealed.map(|rest| [&ENDBR64, rest].concat());
-                map.preamble_says(visit.address, open.as_deref().unwrap_or(found)).and_then(|(mode, hash, bhi)| {
-                    let tally = if arguments(map.code.from(visit.address)) == 1 { &mut one } else { &mut more };
-                    bhi.into_iter().for_each(|bhi| tally.add(bhi));
-                    sealed.is_none().then_some((mode, hash))
+                let plain = || preamble_hash(found).map(|hash| (CfiMode::Kcfi, hash));
+                // The `mov` of a far preamble stays beside FineIBT's code.
+                let kept = if len == PREAMBLE { plain() } else { None };
+                kept.or_else(|| match map.fine_says(visit.address, open.as_deref().unwrap_or(fine)) {
+                    Some((hash, bhi)) => {
+                        let tally = if arguments(map.code.from(visit.address)) == 1 { &mut one } else { &mut more };
+                        bhi.into_iter().for_each(|bhi| tally.add(bhi));
+                        sealed.is_none().then_some((CfiMode::FineIbt, hash))
+                    }
+                    None => plain(),
                 })
             };
             let built = if caller { caller_hash(built) } else { preamble_hash(built) };
