@@ -1,8 +1,9 @@
 //! Boots a kernel's text on bare hardware and writes it: `cargo run --example boot -- vmlinuz-6.1.0-… OUT`
 //!
-//! The ops are those that the image itself holds: what `pv_ops` is linked with is the native backend. From Rust the
-//! features of the machine are numbers; this one has none. Kernels of 5.13 to 6.7, and of 3.15 to 5.12 on x86-64, whose
-//! `native_patch()` copies code over calls of ops.
+//! The ops are those that the image itself holds: what they are linked with is the native backend. From Rust the features of
+//! the machine are numbers; this one has none but the one that all have. Kernels of 2.6.24 to 7.3, 32 and 64 bits, with
+//! symbols where they have ops: those tell which functions the patch function knows. Before 2.6.24 the numbers of ops are
+//! written down by hand, which is declared in Python alone (`pvops.eras`).
 
 #[allow(dead_code)] // where a slot lies is what `verify` asks
 mod declared;
@@ -11,31 +12,33 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use pvops::image::{Bits, Image};
-use pvops::insn::{NopTable, P6_NOPS, X86_NOPS};
+use pvops::insn::{NopTable, P6_NOPS, X86_11_NOPS, X86_32_NOPS, X86_NOPS};
 use pvops::patch;
 use pvops::plan::paravirt::{Inline, NoRoom, Null, Pointer, Slot, Switch, TemplateRules};
 use pvops::plan::{Boot, Paravirt, Plan, Rules, boot};
-use pvops::sites::Tables;
+use pvops::sites::{Tables, nops};
 
-/// The passes' rules by name, and the nops: those of 5.12 and before of a CPU that knows the long ones.
-fn rules(image: &Image, tables: &Tables) -> Result<(&'static str, &'static NopTable), Box<dyn Error>> {
-    if let (Some(era), Bits::B64) = (declared::rules_before_5_13(image, tables), image.bits()) {
-        return Ok((era, &P6_NOPS));
-    }
-    Ok(match declared::release(image) {
-        Some((5, 13 | 14)) => ("5.13", &X86_NOPS),
-        Some((5, 15..)) => ("5.15", &X86_NOPS),
-        Some((6, ..=4)) => ("6.1", &X86_NOPS),
-        Some((6, 5..=7)) => ("6.5", &X86_NOPS),
-        _ => return Err(format!("{}: nothing is declared here for it", image.release().unwrap_or("no banner")).into()),
+/// `X86_FEATURE_ALWAYS` (`asm/cpufeatures.h`): word · 32 + bit. Direct calls of ops since 6.8 depend on it.
+const ALWAYS: usize = 3 * 32 + 21;
+
+/// The nops: the image's own, and where the CPU chooses between several those of one that knows the long ones. An image that
+/// has none is given those of its release.
+fn filler(image: &Image) -> &'static NopTable {
+    let tables = nops::tables(image);
+    let usual = tables.iter().find(|table| table.name == "p6").or(tables.first());
+    usual.copied().unwrap_or_else(|| match (declared::version(image), image.bits()) {
+        (Some(version), _) if version < [5, 13, 0] => &P6_NOPS,
+        (_, Bits::B32) => &X86_32_NOPS,
+        (Some(version), _) if version < [6, 5, 0] => &X86_NOPS,
+        _ => &X86_11_NOPS,
     })
 }
 
 /// What the slots hold in the image, and what becomes of their sites.
-fn paravirt(image: &Image, tables: &Tables, nops: &'static NopTable) -> Result<Paravirt, Box<dyn Error>> {
-    let table = tables.paravirt.as_ref().ok_or("no .parainstructions")?;
-    let symbols = image.symbols()?.ok_or("no symbols")?;
-    let old = declared::release(image).is_some_and(|release| release < (5, 3));
+fn paravirt(image: &Image, tables: &Tables, nops: &'static NopTable) -> Result<Option<Paravirt>, Box<dyn Error>> {
+    let Some(table) = &tables.paravirt else { return Ok(None) };
+    let symbols = image.symbols()?.ok_or("no symbols, and nothing else tells the functions that ops hold")?;
+    let old = declared::version(image).is_some_and(|version| version < [5, 3, 0]);
     let no_room = if old { NoRoom::Keep } else { NoRoom::Bug };
     let ops = declared::ops(image, tables)?;
     if let Some(site) = table.sites.iter().find(|site| !matches!(ops.get(usize::from(site.op_type)), Some(Some(_)))) {
@@ -63,20 +66,24 @@ fn paravirt(image: &Image, tables: &Tables, nops: &'static NopTable) -> Result<P
     };
     let call_clobbers = declared::call_clobbers(image);
     let rules = TemplateRules { bits: image.bits(), nops, call_clobbers, null, no_room };
-    Ok(Paravirt { template: ops.iter().map(slot).collect(), rules })
+    Ok(Some(Paravirt { template: ops.iter().map(slot).collect(), rules }))
 }
 
-/// What a kernel writes to its own text on a machine that has none of the features.
+/// What a kernel writes to its own text on a machine that has none of the features that others lack.
 ///
 /// # Errors
 ///
 /// Nothing is declared here for this kernel, or the image or its tables cannot be read.
 pub fn planned(image: &Image) -> Result<Plan, Box<dyn Error>> {
     let tables = Tables::read(image)?;
-    let (era, nops) = rules(image, &tables)?;
-    let paravirt = Some(paravirt(image, &tables, nops)?);
-    let machine = Boot { features: vec![0; 32], nops, paravirt, ..Boot::default() };
-    Ok(boot(image, &tables, &machine, Rules::by_name(era)?)?)
+    let Some(rules) = declared::rules(image, &tables)? else {
+        return Err(format!("{}: nothing is declared here for it", image.release().unwrap_or("no banner")).into());
+    };
+    let nops = filler(image);
+    let mut features = vec![0; 32];
+    features[ALWAYS / 32] |= 1 << (ALWAYS % 32);
+    let machine = Boot { features, nops, paravirt: paravirt(image, &tables, nops)?, ..Boot::default() };
+    Ok(boot(image, &tables, &machine, Rules::by_name(rules)?)?)
 }
 
 fn main() -> ExitCode {

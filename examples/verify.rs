@@ -1,9 +1,9 @@
 //! Judges what a dump holds of a kernel's text: `cargo run --release --example verify -- vmlinuz-6.1.0-… guest.core`
 //!
 //! The core knows no name of a feature, an op or a hypervisor: it wants numbers and addresses. What the image does not
-//! tell is declared here for some releases: the numbers of `asm/cpufeatures.h`, what KVM's init code puts into the ops, and
-//! what `native_patch()` up to 5.12 copies for them (x86-64). For all others that is declared in Python (`pvops.eras`,
-//! `pvops.backends`), so this refuses them.
+//! tell is declared here for kernels of 2.6.24 to 7.3: the numbers of `asm/cpufeatures.h` that passes ask for, what KVM's init
+//! code of 3.15 and later puts into the ops, and what `native_patch()` up to 5.12 copies for them. Everything else, other
+//! guests and what releases took from later ones among it, is declared in Python (`pvops.eras`, `pvops.backends`).
 //! Exit status 0 where everything is explained, 1 where not, 2 in trouble.
 
 mod declared;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::process::ExitCode;
 
-use pvops::image::{Bits, Image};
+use pvops::image::Image;
 use pvops::memory::Memory;
 use pvops::plan::Rules;
 use pvops::sites::{Tables, nops};
@@ -20,12 +20,12 @@ use pvops::verify::{
     FeatureNumbers, Inlined, KernelInfo, Known, Ops, PossibleBackend, Report, Verifier, View, code, text,
 };
 
-/// `arch/x86/include/asm/cpufeatures.h`, as stable releases of 5.10, 6.1, 6.12 and 7.2 have it (5.4: XENPV): word · 32 + bit.
+/// Numbers of `arch/x86/include/asm/cpufeatures.h`: word · 32 + bit. In 5.16 to 5.18 retpolines were in word 7.
 const RETPOLINE: u16 = 11 * 32 + 12;
-const RETPOLINE_LFENCE: u16 = 11 * 32 + 13;
+const RETPOLINE_TO_5_18: u16 = 7 * 32 + 12;
 const RETHUNK: u16 = 11 * 32 + 14;
-const CALL_DEPTH: u16 = 11 * 32 + 19;
-const XENPV: u16 = 8 * 32 + 16;
+const CALL_DEPTH: u16 = 11 * 32 + 19; // since 6.2
+const XENPV: u16 = 8 * 32 + 16; // since 4.3
 
 /// What a slot holds as built, and what `kvm_guest_init()` and `kvm_spinlock_init()` (`arch/x86/kernel/kvm.c`) may put
 /// there instead.
@@ -46,29 +46,40 @@ const KVM: [(&str, &[&str]); 11] = [
 const KVM_CALLS: [(&str, &str); 2] =
     [("__SCK__pv_sched_clock", "kvm_sched_clock_read"), ("__SCK__pv_steal_clock", "kvm_steal_clock")];
 
-/// The rules of a kernel, and the numbers of its features.
-fn generation(image: &Image, tables: &Tables) -> Option<(&'static str, FeatureNumbers)> {
-    let both = FeatureNumbers {
-        retpoline: Some(RETPOLINE),
-        retpoline_lfence: Some(RETPOLINE_LFENCE),
-        rethunk: Some(RETHUNK),
-        xenpv: Some(XENPV),
-        ..FeatureNumbers::default()
-    };
-    let (era, its, call_depth) = match (declared::release(image)?, image.bits()) {
-        ((5, 10), Bits::B64) => ("5.10", 11 * 32 + 9, None),
-        ((6, 1), _) => ("6.1", 21 * 32 + 5, None),
-        ((6, 12), _) => ("6.12", 21 * 32 + 6, Some(CALL_DEPTH)),
-        ((7, 2), _) => ("7.2", 21 * 32 + 10, Some(CALL_DEPTH)),
-        // These have no tables of retpolines and returns, nor ITS; the ones before 4.3 have no feature of Xen's guests.
-        (old, Bits::B64) if old < (5, 5) => {
-            let xenpv = (old >= (4, 3)).then_some(XENPV);
-            let numbers = FeatureNumbers { xenpv, ..FeatureNumbers::default() };
-            return Some((declared::rules_before_5_13(image, tables)?, numbers));
-        }
+/// The number of `X86_FEATURE_INDIRECT_THUNK_ITS`, which each branch of releases put elsewhere.
+fn its(version: [u32; 3]) -> Option<u16> {
+    Some(match version {
+        [5, 10, _] => 11 * 32 + 9,
+        [6, 1, _] => 21 * 32 + 5,
+        [6, 12, _] => 21 * 32 + 6,
+        [6, 15, _] => 21 * 32 + 9,
+        [6, minor, _] if minor < 16 => return None,
+        [6 | 7, ..] => 21 * 32 + 10,
         _ => return None,
+    })
+}
+
+/// The rules of a kernel, and the numbers of its features; neither where they are not declared here.
+fn generation(image: &Image, tables: &Tables) -> pvops::Result<Option<(&'static str, FeatureNumbers)>> {
+    let (Some(rules), Some(version)) = (declared::rules(image, tables)?, declared::version(image)) else {
+        return Ok(None);
     };
-    Some((era, FeatureNumbers { its: Some(its), call_depth, ..both }))
+    let its = its(version);
+    if its.is_none() && declared::named(image, "its_return_thunk")? {
+        return Ok(None);
+    }
+    let returns = !tables.returns.is_empty();
+    let retpoline = if returns || version >= [6, 0, 0] { RETPOLINE } else { RETPOLINE_TO_5_18 };
+    let retpolines = !tables.retpolines.is_empty();
+    let numbers = FeatureNumbers {
+        retpoline: retpolines.then_some(retpoline),
+        retpoline_lfence: retpolines.then_some(retpoline + 1),
+        rethunk: returns.then_some(RETHUNK),
+        its,
+        call_depth: (version >= [6, 2, 0]).then_some(CALL_DEPTH),
+        xenpv: (version >= [4, 3, 0]).then_some(XENPV),
+    };
+    Ok(Some((rules, numbers)))
 }
 
 /// What the paravirt pass does with an op: up to 5.12 it copies some, and jumps where an op never returns.
@@ -117,11 +128,11 @@ fn backends(image: &Image, tables: &Tables) -> pvops::Result<Vec<PossibleBackend
 /// Nothing is declared here for this kernel, or the image, its tables or the memory cannot be read.
 pub fn judged(image: &Image, memory: &Memory) -> Result<(Report, u64), Box<dyn Error>> {
     let tables = Tables::read(image)?;
-    let (era, numbers) = generation(image, &tables).ok_or_else(|| {
+    let (era, numbers) = generation(image, &tables)?.ok_or_else(|| {
         let release = image.release().unwrap_or("a kernel without a banner");
-        format!("{}: {release}: declared here are 3.15 to 5.4 and 5.10 (64 bits), 6.1, 6.12 and 7.2", image.name())
+        format!("{}: {release}: declared here are 2.6.24 to 7.3, ITS thunks of some branches alone", image.name())
     })?;
-    if declared::apart(image) && image.symbols()?.is_none() {
+    if declared::apart(image) && tables.paravirt.is_some() && image.symbols()?.is_none() {
         return Err(format!("{}: no symbols, and before 4.20 nothing else tells the ops", image.name()).into());
     }
     let symbol = |name: &str| Ok::<_, pvops::Error>(image.symbols()?.and_then(|symbols| symbols.address_of(name)));

@@ -31,8 +31,8 @@
 //! the image itself holds, `verify` judges a dump. What a plan or a verdict needs beyond the image (the numbers of
 //! features, what each hypervisor puts into the ops, the facts of a machine) is declared in the Python package, era by era,
 //! and reaches this crate as numbers and addresses: [`plan::Boot`], [`verify::KernelInfo`]. A Rust program gives them
-//! itself, as `examples/boot.rs` does for 3.15 to 6.7 natively (64 bits before 5.13), and `examples/verify.rs` for 3.15 to
-//! 5.4 and 5.10 (64 bits), 6.1, 6.12 and 7.2 natively and under KVM; no example does for the other eras.
+//! itself, as `examples/boot.rs` does for 2.6.24 to 7.3 natively, and `examples/verify.rs` for the same natively and, from
+//! 3.15 on, under KVM. Both want symbols of kernels that have ops; of other hypervisors no example knows.
 //!
 //! Arrows point one way: `error ← insn ← image ← sites ← plan ← patch`, `image ← memory`, and
 //! `{exec, plan} ← measure`. `verify` reads the vocabulary of `sites` and `plan`, and never calls a pass. Nothing in the

@@ -309,6 +309,18 @@ fn a_bomb_ends_in_an_error() {
 }
 
 #[test]
+fn a_file_of_a_terabyte_is_refused_at_once() {
+    let path = std::env::temp_dir().join(format!("pvops-terabyte-{}", std::process::id()));
+    for begins in [b"no kernel".to_vec(), pack::bzimage(b"in no compression")] {
+        std::fs::write(&path, begins).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        let refused = Image::open(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert!(refused.is_err());
+    }
+}
+
+#[test]
 fn real_kernels_open() {
     for path in kernels::kernels() {
         let image = Image::open(&path).unwrap_or_else(|error| panic!("{error}"));

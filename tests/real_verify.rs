@@ -15,6 +15,7 @@ use std::collections::HashMap;
 
 use boots_support::{all, kernel};
 use pvops::memory::Memory;
+use pvops::plan::{Kind, Pass, Write};
 use pvops::sites::Tables;
 use pvops::verify::{Known, View};
 
@@ -55,9 +56,7 @@ fn every_byte_of_every_boot_is_explained() {
 #[test]
 fn the_example_explains_boots_of_what_it_declares() {
     for recorded in all() {
-        let declared =
-            ["5.10.0-46-amd64", "6.1.0-", "6.12.", "7.2."].iter().any(|release| recorded.kernel.starts_with(release));
-        if !declared || !["native-max-smp2", "kvm-max-smp2"].contains(&recorded.mode.as_str()) {
+        if !["native-max-smp2", "kvm-max-smp2"].contains(&recorded.mode.as_str()) {
             continue;
         }
         let image = kernel(&recorded.kernel);
@@ -75,28 +74,37 @@ fn the_example_explains_boots_of_what_it_declares() {
 #[test]
 fn what_one_example_plans_the_other_explains() {
     for recorded in all() {
-        let declared = ["5.10.0-46-amd64", "6.1.0-56-amd64"].contains(&recorded.kernel.as_str());
-        if !declared || recorded.mode != "native-max-smp2" {
+        if recorded.mode != "native-max-smp2" {
             continue;
         }
         let image = kernel(&recorded.kernel);
         let plan = planning::planned(&image).expect("a plan");
         let mut text = pvops::patch::text(&image, &plan).expect("text");
-        // Every call of an op that no other pass changes is what it was in memory; of it nops are the CPU's.
+        // Every call of an op that no other pass changes is what it was in memory; of it nops are the CPU's. Since 6.8 these
+        // calls are alternatives, of which a CPU's features choose others: those made direct are compared.
         let memory = recorded.memory(&image);
-        let (start, tables) = (image.section(".text").expect(".text").address, Tables::read(&image).expect("tables"));
+        let start = image.section(".text").expect(".text").address;
         let mut writes: HashMap<u64, Vec<_>> = HashMap::new();
         plan.writes().iter().for_each(|write| writes.entry(write.address).or_default().push(write));
+        let of_paravirt = |written: &[&Write]| matches!(written, [write] if write.pass == Pass::Paravirt);
+        let made_direct = |written: &[&Write]| {
+            let last = written.last().is_some_and(|write| write.decision.kind == Kind::Called);
+            last && written.iter().all(|write| write.pass == Pass::Alternatives)
+        };
         let mut compared = 0;
-        for site in &tables.paravirt.expect("sites").sites {
-            let at = site.address.wrapping_sub(start) as usize;
-            if let ([write], Some(held)) = (&writes[&site.address][..], memory.get(at..at + usize::from(site.len))) {
-                let used = usize::from(write.decision.used);
-                assert_eq!(text[at..at + used], held[..used], "{}: {:#x}", recorded.kernel, site.address);
+        for (address, written) in writes {
+            if !of_paravirt(&written) && !made_direct(&written) {
+                continue;
+            }
+            let at = address.wrapping_sub(start) as usize;
+            let used = written.last().map_or(0, |write| usize::from(write.decision.used));
+            if let Some(held) = memory.get(at..at + used) {
+                assert_eq!(text[at..at + used], *held, "{}: {address:#x}", recorded.kernel);
                 compared += 1;
             }
         }
-        assert!(compared > 1000, "{}: only {compared} sites", recorded.kernel);
+        assert!(compared > 50, "{}: only {compared} sites", recorded.kernel);
+        eprintln!("{}: {compared} calls of ops", recorded.kernel);
         let judged = |text: &[u8]| {
             let memory = Memory::from_bytes("text", text.to_vec()).expect("memory");
             example::judged(&image, &memory).expect("a report").0.unexplained.len()

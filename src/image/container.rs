@@ -145,7 +145,7 @@ fn refused(mut error: Error, bytes: &[u8], setup: SetupHeader) -> Error {
 /// if nothing looks like one; the error of the first candidate if all of them fail.
 fn search(bytes: &[u8], start: usize, limit: usize) -> Option<Result<(Source, Container)>> {
     let mut first_error = None;
-    let candidates = (start..bytes.len()).filter_map(|offset| {
+    let candidates = (start..bytes.len().min(refusal::LOOKED_THROUGH)).filter_map(|offset| {
         let payload = &bytes[offset..];
         Some(Stream { compression: Compression::detect(payload)?, payload, offset, behind: Behind::Anything })
     });

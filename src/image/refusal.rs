@@ -33,6 +33,9 @@ const KINDS: [(&[Magic], &str); 16] = [
     (&[(0x24, &[0x18, 0x28, 0x6f, 0x01])], "is a kernel image for arm, only x86 kernels can be opened"),
 ];
 
+/// How much of a file is looked through: more than any kernel has, so that a file of terabytes is refused at once.
+pub(super) const LOOKED_THROUGH: usize = 1 << 28;
+
 /// An error that names what these bytes are, as far as their first bytes tell.
 pub(super) fn explain(bytes: &[u8]) -> Error {
     let at = |&(offset, magic): &Magic| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
@@ -41,7 +44,7 @@ pub(super) fn explain(bytes: &[u8]) -> Error {
         "is empty"
     } else if let Some(&(_, what)) = kind {
         what
-    } else if let Some(release) = banner::find(bytes).and_then(banner::release) {
+    } else if let Some(release) = banner::find(&bytes[..bytes.len().min(LOOKED_THROUGH)]).and_then(banner::release) {
         return Error::image(format!(
             "has the banner of Linux {release}, but is neither an ELF file nor a bzImage: give the vmlinux, whose section \
              headers say where its tables are"
