@@ -115,23 +115,28 @@ def test_the_array_of_netfilters_keys_is_told_by_its_gaps() -> None:
     assert unnamed([*both, *of_ipv6], both) == array
 
 
-def calls_of_hooks(*places: tuple[int, int]) -> bytes:
-    """Code for each: two arguments, and a call of ``nf_hook_slow()``."""
-    return b"".join(
-        (b"\x48\x89\xda\xbe%c\0\0\0\xbf%c\0\0\0\xe8\x10\x20\x30\0\xff\xc8" % (hook, protocol)).ljust(64, b"\x90")
-        for protocol, hook in places
-    )
+def calls_of_hooks(*places: tuple[int, int], function: int = 0x1000) -> bytes:
+    """Code for each, of 64 bytes: two arguments, and a call of ``nf_hook_slow()``, so far behind the first."""
+    code = b""
+    for protocol, hook in places:
+        given = b"\x48\x89\xda\xbe%c\0\0\0\xbf%c\0\0\0" % (hook, protocol)
+        distance = function - len(code) - len(given) - 5
+        code += (given + b"\xe8" + struct.pack("<i", distance) + b"\xff\xc8").ljust(64, b"\x90")
+    return code
 
 
 def test_the_array_of_netfilters_keys_is_told_by_what_its_labels_call() -> None:
     base, key, hooks = 0xFFFF_FFFF_81A0_0000, 24, 8
     places = [(2, 2), (2, 3), (10, 3)]
-    opened = small.kernel(calls_of_hooks(*places) + b"\x90" * 64)
+    others = calls_of_hooks((1, 1), (7, 1), function=0x2000)
+    opened = small.kernel(calls_of_hooks(*places) + b"\x90" * 64 + others)
     start = opened.lowest
     keys = [base + (protocol * hooks + hook) * key for protocol, hook in places]
     labels = [(at, start + 64 * i) for i, at in enumerate(keys)]
     other = (base - 0x4000, start + 64 * 3)  # a label of another key: no call behind it
     assert by_calls(opened, [*labels, other]) == KeyArray(base, key, hooks)
+    elsewhere = [(base - 0x5000 + 8 * i, start + 64 * (4 + i)) for i in range(2)]  # labels that call something else so
+    assert by_calls(opened, [*labels, *elsewhere]) == KeyArray(base, key, hooks)
     assert by_calls(opened, labels[:1]) is None
     assert by_calls(opened, [*labels, (other[0], labels[0][1])]) is None, "two keys of one place"
     assert by_calls(opened, [(at + 8, target) if at == keys[2] else (at, target) for at, target in labels]) is None

@@ -79,6 +79,42 @@ def test_spectre_v2_without_its_file(cmdline: str, flags: str, bugs: str, mode: 
     assert Mitigations(machine).spectre_v2.value == mode
 
 
+@pytest.mark.parametrize(
+    ("vendor", "cmdline", "log", "on"),
+    [
+        (INTEL, "", "", True),
+        (INTEL, "nopti", "", False),
+        (AMD, "", "", False),
+        (AMD, "pti=on", "", True),
+        (INTEL, "pti=off", "", False),
+        (AMD, "", "Kernel/User page tables isolation: enabled\n", True),
+        (INTEL, "", "Kernel/User page tables isolation: disabled\n", False),
+        (None, "", "", None),
+    ],
+)
+def test_page_tables_are_apart_before_4_14_on_all_cpus_but_amds(
+    vendor: str | None, cmdline: str, log: str, on: bool | None
+) -> None:
+    told = facts((3, 16), cmdline=cmdline, dmesg=log) if vendor is None else None
+    assert value("KAISER", told or facts((3, 16), cmdline=cmdline, dmesg=log, vendor=vendor)) == on
+
+
+BOOTING = "Booting paravirtualized kernel on bare hardware\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "on"),
+    [
+        (f"{BOOTING}Spectre v2 mitigation: Filling RSB on context switch\n", True),
+        (f"{BOOTING}nothing else\n", False),
+        ("the ring lost what came first\n", None),
+    ],
+)
+def test_before_4_20_the_log_alone_says_that_the_rsb_is_filled(log: str, on: bool | None) -> None:
+    texts = {"spectre_v2": "Mitigation: Full generic retpoline"}
+    assert value("RSB_CTXSW", facts((4, 16), texts=texts, dmesg=log)) == on
+
+
 def built(mitigates: bool | None) -> Built:
     """A kernel that has ``cpu_mitigations`` as built, or does not name it."""
     data = struct.pack("<II", 7, 1 if mitigates else 0)

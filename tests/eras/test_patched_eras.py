@@ -8,6 +8,7 @@ import pvops
 from image.nameless import without_symbols
 from pvops import eras, sample
 from pvops.backends.headers import held_by
+from pvops.decide.slots import inlining
 from pvops.eras import recognise
 from pvops.eras.patching import Inline
 from pvops.errors import OpsError
@@ -91,6 +92,24 @@ def test_without_names_the_sites_tell_exec_shield(era: str, bits: int) -> None:
     assert [kernel.ops.names[place] for place in places] == [declared[place] for place in places]
 
 
+@pytest.mark.parametrize(("body", "inlined"), [("48cf", True), ("f6442408047502 48cf", False)])
+def test_without_names_iret_is_inlined_where_its_function_is_that_and_no_more(body: str, inlined: bool) -> None:
+    """7209a75d2009 gave native_iret() more to do, and took the code away that native_patch() put at sites."""
+    found = eras.era("3.15")
+    config = found.default_config(64)
+    patch = found.patch_function(config)
+    assert patch is not None
+    iret = "pv_cpu_ops.iret"
+    native = found.patch_template(config).pointers()
+    bodies = {str(native[op]): rule.code for op, rule in patch.switch.items() if isinstance(rule, Inline)}
+    bodies[str(native[iret])] = bytes.fromhex(body)
+    kernel = without_symbols(sample.build("3.15", 64, bodies=bodies).elf)
+    chosen = inlining(kernel, patch)
+    assert chosen is not None
+    assert (iret in chosen.switch) == inlined
+    assert patch.switch.keys() <= chosen.switch.keys()
+
+
 def test_what_nothing_names_is_refused_in_a_true_sentence() -> None:
     """Functions of a sample return at once on i386; a type that no site has, of pv_init_ops, has no slot to read."""
     kernel = without_symbols(sample.build("2.6.38", 32).elf)
@@ -124,6 +143,9 @@ def test_a_patch_is_no_era_that_could_lie_between_two() -> None:
             return False
 
         def has_constant(self, _: bytes) -> bool:
+            return False
+
+        def replaces_by_call(self) -> bool:
             return False
 
         def address_of(self, symbol: str) -> int | None:

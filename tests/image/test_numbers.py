@@ -50,6 +50,31 @@ def test_the_release_nearest_to_the_images_names_is_taken() -> None:
     assert kernel.feature_numbers.number("RETPOLINE") == RETPOLINE_NEW
 
 
+def test_rows_that_nothing_names_speak_against_a_release_too() -> None:
+    """4.16's sources were not read; later ones have its names and numbers where its rows ask, 4.15 and 4.8 have not."""
+    retpoline = bytes.fromhex("e807000000 f390 0faee8 ebf9 48890424 c3")
+    filled = bytes.fromhex("49c7c410000000 e807000000 f390 0faee8 ebf9 e807000000 f390 0faee8 ebf9 49ffcc 75e3")
+    rows = [
+        small.Alternative(0, 16, RETPOLINE_OLD, retpoline),
+        small.Alternative(16, 40, 7 * 32 + 22, filled.ljust(40, b"\x90")),
+    ]
+    arrays = [("x86_cap_flags", small.names(19, {**small.CAPS, 12 * 32: "cqm_mbm_total", 9 * 32 + 25: "intel_pt"}))]
+    numbers = small.kernel(b"\x90" * 64, rows, release="4.16.7-small", arrays=arrays, named=False).feature_numbers
+    assert numbers.number("RETPOLINE") == RETPOLINE_OLD
+    named = numbers.name(7 * 32 + 22)
+    assert named is not None
+    assert named.name == "USE_IBRS_FW"
+
+
+def test_page_tables_apart_are_told_by_what_is_pushed_for_them() -> None:
+    """Stable 3.16 has KAISER under a number that no release before 4.9 declares."""
+    kaiser = 7 * 32 + 31
+    numbers = small.kernel(
+        b"\xeb\x12" * 8, [small.Alternative(0, 2, kaiser, b"\x50")], release="3.16.55-small"
+    ).feature_numbers
+    assert numbers.number("KAISER") == kaiser
+
+
 def test_a_stable_release_has_bugs_of_later_ones_in_a_word_of_their_own() -> None:
     """5.15 as released has one word of bugs; its row of DIV0 stands in a second one, which nothing names."""
     words, div0 = 21, 33

@@ -10,10 +10,11 @@ from pvops.eras import era, recognise
 class Image:
     """What `recognise.of_image` asks of an image: which symbols, sections and constants it has."""
 
-    def __init__(self, *symbols: str, sections: tuple[str, ...], constants: str = "") -> None:
+    def __init__(self, *symbols: str, sections: tuple[str, ...], constants: str = "", calls: bool = False) -> None:
         self.symbols = symbols
         self.sections = sections
         self.constants = bytes.fromhex(constants)
+        self.calls = calls
 
     def address_of(self, symbol: str) -> int | None:
         return 0xFFFFFFFF81000000 if symbol in self.symbols else None
@@ -23,6 +24,9 @@ class Image:
 
     def has_constant(self, raw: bytes) -> bool:
         return raw in self.constants
+
+    def replaces_by_call(self) -> bool:
+        return self.calls
 
 
 _TABLES = (".parainstructions", ".altinstructions", ".smp_locks")
@@ -63,6 +67,21 @@ def test_what_a_static_call_writes_is_told_by_the_constants_that_it_writes(
 ) -> None:
     image = Image("pv_ops", sections=_TABLES, constants=constants)
     assert recognise.of_image(image, release, layout).passes == passes
+
+
+@pytest.mark.parametrize(
+    ("release", "passes"), [("2.6.27.57", "2.6.24"), ("2.6.28", "2.6.33"), ("2.6.29-qemu", "2.6.33")]
+)
+def test_what_stands_for_a_lock_is_told_by_the_release(release: str, passes: str) -> None:
+    image = Image("pv_lock_ops", "native_usergs_sysret64", sections=_TABLES)
+    assert recognise.of_image(image, release, "16-byte rows").passes == passes
+
+
+def test_calls_are_moved_where_rows_have_any() -> None:
+    """RHEL 6's 2.6.32 took alternative_call() over; of an image that names no function the rows tell."""
+    images = [Image(sections=_TABLES, calls=calls) for calls in (False, True)]
+    found = [recognise.of_image(image, "2.6.32-504.el6", "16-byte rows") for image in images]
+    assert [rules.passes for rules in found] == ["2.6.33", "2.6.34"]
 
 
 def test_rows_without_flags_are_of_no_kernel_since_6_3_whatever_its_release() -> None:

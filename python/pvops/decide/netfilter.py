@@ -168,24 +168,36 @@ def by_calls(kernel: KernelView, labels: Iterable[tuple[int, int]]) -> KeyArray 
         labels: key and target of each jump label.
 
     Returns:
-        The array in which all such calls agree; None where they do not, or are of fewer than two keys.
+        The array in which all labels that call one function agree; None where that is none, or of fewer than two keys.
+        Of several functions, that which most keys call.
     """
-    called = {(key, place) for key, target in labels if (place := _called(kernel, target)) is not None}
-    if len({key for key, _ in called}) < 2:
-        return None
-    for key in _KEYS:
-        bases = {address - (protocol * _MAX_HOOKS[0] + hook) * key for address, (protocol, hook) in called}
-        if len(bases) == 1:
-            return KeyArray(bases.pop(), key, _MAX_HOOKS[0])
-    return None
+    callers: dict[int, set[tuple[int, tuple[int, int]]]] = {}
+    for key, target in labels:
+        if (called := _called(kernel, target)) is not None:
+            callers.setdefault(called[0], set()).add((key, called[1]))
+    found = []
+    for keys in callers.values():
+        for size in _KEYS:
+            bases = {address - (protocol * _MAX_HOOKS[0] + hook) * size for address, (protocol, hook) in keys}
+            if len(bases) == 1 and len(keys) > 1:
+                found.append((len(keys), KeyArray(bases.pop(), size, _MAX_HOOKS[0])))
+    most = max((many for many, _ in found), default=0)
+    arrays = [array for many, array in found if many == most]
+    return arrays[0] if len(arrays) == 1 else None
 
 
-def _called(kernel: KernelView, target: int) -> tuple[int, int] | None:
+def _called(kernel: KernelView, target: int) -> tuple[int, tuple[int, int]] | None:
+    """The function that a label's code calls, and the protocol and the hook that it is given."""
     code = kernel.image.read(target, _BEHIND) or b""
     call = _CALL.search(code)
-    found = [pattern.search(code, 0, call.start()) for pattern in _ARGUMENTS[kernel.bits]] if call is not None else []
-    protocol, hook = (one[1][0] if one is not None else -1 for one in (found or (None, None)))
-    return (protocol, hook) if 0 <= protocol < _PROTOCOLS and 0 <= hook < _MAX_HOOKS[0] else None
+    if call is None:
+        return None
+    found = [pattern.search(code, 0, call.start()) for pattern in _ARGUMENTS[kernel.bits]]
+    protocol, hook = (one[1][0] if one is not None else -1 for one in found)
+    if not (0 <= protocol < _PROTOCOLS and 0 <= hook < _MAX_HOOKS[0]):
+        return None
+    function = target + call.end() + int.from_bytes(call[0][1:], "little", signed=True)
+    return function & (1 << kernel.bits) - 1, (protocol, hook)
 
 
 def state(

@@ -37,6 +37,24 @@ def kernel_ibrs(facts: Facts) -> Answer:
     return _mitigations(facts).mode_is("ibrs")
 
 
+@rule("mm/kaiser.c: kaiser_check_boottime_disable() of stable 3.16, 4.4 and 4.9", "KAISER")
+def kaiser(facts: Facts) -> Answer:
+    """Page tables apart for users, in kernels before 4.14: on all CPUs but AMD's."""
+    for said in ("enabled", "disabled"):
+        if facts.logged(line := f"Kernel/User page tables isolation: {said}"):
+            return Answer(said == "enabled", f'log: "{line}"')
+    asked = facts.option("pti")
+    if asked == "on":
+        return Answer(True, "pti=on on the command line")
+    if off := on_line(facts.given("nopti", "nokaiser")) or on_line("pti=off" if asked == "off" else None):
+        return Answer(False, off)
+    if facts.xen_pv.best:
+        return Answer(False, facts.xen_pv.source)
+    if facts.vendor is None:
+        return Answer(None, "nothing tells the CPU's vendor", True)
+    return Answer(facts.vendor != "amd", f"{facts.cpu}, and nothing turns it on or off")
+
+
 @rule("bugs.c: spectre_v2_select_rsb_mitigation()", "RSB_CTXSW", "RSB_VMEXIT")
 def rsb_filling(facts: Facts) -> Answer:
     """Filling the RSB: with retpolines, lfence and IBRS; to 6.0-stable with any mode but off."""
@@ -44,6 +62,9 @@ def rsb_filling(facts: Facts) -> Answer:
     if text is not None and not text.startswith(("Not affected", "Vulnerable: eIBRS")):
         on = "RSB filling" in _parts(text)
         if not on and facts.version < (4, 20) and text.startswith("Mitigation: Full"):
+            line = "Filling RSB on context switch"
+            if (said := facts.logged(line)) is not None:
+                return Answer(said, f'log: {"" if said else "no "}"{line}"')
             return Answer(None, "before 4.20 vulnerabilities/spectre_v2 says nothing of filling the RSB", True)
         return Answer(on, f"vulnerabilities/spectre_v2 {'says' if on else 'does not say'} 'RSB filling'")
     modes = ["retpoline", "lfence", "ibrs"]

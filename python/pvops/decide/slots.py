@@ -80,12 +80,22 @@ def inlining(kernel: KernelImage, function: PatchFunction | None) -> PatchFuncti
     """``native_patch()`` without the ops that the image does not inline, where its labels tell.
 
     Up to 5.2 DEF_NATIVE() puts ``start_pv_mmu_ops_flush_tlb_single`` before the code; stable kernels with KAISER
-    (4.1.52, 4.9.115) have no such code any more.
+    (4.1.52, 4.9.115) have no such code any more. Where no function has a name, an op of some releases is inlined if its
+    native function is that code and no more: native_iret() had more from 7209a75d2009 on, which took its code away.
     """
     if function is None:
         return None
     known = {**function.switch, **function.labelled}
     there = {op: rule for op, rule in known.items() if any(map(kernel.address_of, _labels(op)))}
+    if not there and not kernel.image.symbol_count():
+        native = kernel.ops.native
+        held = {op: native[op].address for op in function.labelled if op in native}
+        alike = {
+            op: rule
+            for op, rule in function.labelled.items()
+            if (address := held.get(op)) and functions.begins_with(kernel, address, rule.code)
+        }
+        return function._replace(switch={**function.switch, **alike})
     return function._replace(switch=there) if there else function
 
 

@@ -25,6 +25,9 @@ class Image(Symbols, Protocol):
     def has_constant(self, raw: bytes) -> bool:
         """Whether these bytes stand among the image's constants."""
 
+    def replaces_by_call(self) -> bool:
+        """Whether some row of ``.altinstructions`` has one call for its replacement."""
+
 
 class ParavirtRules(NamedTuple):
     """How ``apply_paravirt()`` decides.
@@ -64,6 +67,7 @@ class Passes(NamedTuple):
         section: a section that tells them, or nothing.
         constant: bytes among the image's constants that tell them, in hex, or nothing.
         lacks: bytes whose absence among them does, in hex, or nothing.
+        calls: whether they are told by a replacement that is one call, which others would not move.
         since: the release that they begin with, where nothing in an image tells; or nothing.
     """
 
@@ -74,6 +78,7 @@ class Passes(NamedTuple):
     section: str = ""
     constant: str = ""
     lacks: str = ""
+    calls: bool = False
     since: tuple[int, ...] = ()
 
     def sign(self, image: Image, alternatives: str | None, release: tuple[int, ...] | None) -> str:
@@ -96,6 +101,8 @@ class Passes(NamedTuple):
             return f"the image has the bytes {self.constant}"
         if self.lacks and not image.has_constant(bytes.fromhex(self.lacks)):
             return f"no bytes {self.lacks} in the image"
+        if self.calls and image.replaces_by_call():
+            return "the image has a call for a replacement"
         if self.since and release is not None and release >= self.since:
             return f"since {'.'.join(map(str, self.since))}"
         return ""

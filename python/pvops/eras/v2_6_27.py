@@ -10,6 +10,7 @@ from pvops.eras import numbers_2_6_29, v2_6_26
 from pvops.eras import v2_6_24_rc1 as seed
 from pvops.eras.nops import by_features, by_vendor
 from pvops.eras.records import OFFSET, Option, class_options
+from pvops.eras.rules import Passes
 from pvops.eras.structs import Config, Op, OpsStruct, gone, made_once, refilled
 from pvops.eras.template import Array
 from pvops.eras.v2_6_24_rc1 import paravirt_nop
@@ -189,6 +190,8 @@ ERA = v2_6_26.ERA.then(
     native=native,
     native_patch=native_patch,
     offsets=ASM_OFFSETS,
+    # f88f07e0f0b7: what becomes of a lock prefix.
+    passes=(Passes("2.6.33", since=(2, 6, 28)), Passes("2.6.24")),
     nops=by_vendor(by_features("K8", "K7", "NOPL")),
     numbers=(numbers_2_6_29.declared,),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pvops.eras import v2_6_27
 from pvops.eras.records import clobbers_2010
-from pvops.eras.rules import ParavirtRules
+from pvops.eras.rules import ParavirtRules, Passes
 from pvops.eras.shape import Shape
 from pvops.eras.structs import Config, Op, OpsStruct, gone, ifdef, made_once, refilled, renewed
 from pvops.eras.template import Array
@@ -79,5 +79,6 @@ ERA = v2_6_27.ERA.then(
     native=native,
     clobbers=clobbers_2010,
     paravirt=RULES,
+    passes=(Passes("2.6.33"),),
     sites=Shape(),
 )

@@ -107,6 +107,7 @@ ERA = v2_6_30.ERA.then(
 )._replace(
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     native=native,
-    passes=(Passes("2.6.33"),),
+    # alternative_call() came with 2.6.34, and to RHEL 6, whose functions may have no names.
+    passes=(Passes("2.6.34", calls=True), Passes("2.6.33")),
     numbers=(NUMBERS,),
 )

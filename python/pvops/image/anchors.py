@@ -9,6 +9,7 @@ Sources: 6.1, 6.12 and 7.2 arch/x86/include/asm/{paravirt,qspinlock,nospec-branc
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -77,7 +78,16 @@ def _rdtsc(rows: Alike) -> bool:
 
 
 def _fills_rsb(rows: Alike) -> bool:
-    return rows.length > 16 and b"\xe8\x01\x00\x00\x00" in rows.code
+    # Over int3 since 6.0, over `pause; lfence; jmp` before.
+    return rows.length > 16 and any(b"\xe8" + over + b"\x00\x00\x00" in rows.code for over in (b"\x01", b"\x07"))
+
+
+def _retpoline(rows: Alike) -> bool:
+    # `pause; lfence; jmp; mov %reg,(%rsp); ret`, of 4.15 to 5.12
+    return _RETPOLINE.search(rows.code) is not None and not rows.inverted
+
+
+_RETPOLINE = re.compile(rb"\xf3\x90\x0f\xae\xe8\xeb\xf9[\x48\x4c]?\x89.\x24\xc3", re.DOTALL)
 
 
 def _branches(rows: Alike) -> bool:
@@ -95,6 +105,9 @@ ANCHORS: Sequence[Anchor] = (
     _code("PVUNLOCK", True, "c60700", "c60000"),
     _code("VCPUPREEMPT", True, "4831c0", "31c0"),
     Anchor("LFENCE_RDTSC", "replacement lfence; rdtsc", _rdtsc),
+    # SWITCH_KERNEL_CR3 of stable 3.16, 4.4 and 4.9: `push %rax` where there was a jump over what loads page tables.
+    _code("KAISER", False, "50"),
+    Anchor("RETPOLINE", "replacement lfence; jmp; mov reg,(%rsp); ret", _retpoline),
     Anchor("RETPOLINE", "replacement jmp *reg, inverted", lambda rows: rows.inverted and rows.code in _JUMPS),
     Anchor(
         "RETPOLINE_LFENCE",

@@ -163,7 +163,8 @@ def of_image(kernel: KernelView) -> Numbers:
         ncapints, why = _ncapints(base, asked, printed.names, bugs.names)
         printed = flags.features(ncapints)
     anchored = anchors.seen(kernel, table)
-    base = _least_contradicted(base, printed.names, anchored)
+    unclear = {number for number in asked if number < ncapints * 32 and number // 32 not in HARDWARE}
+    base = _least_contradicted(base, printed.names, anchored, unclear)
     found: dict[int, Name] = {}
     for number, text in printed.names.items():
         found[number] = Name(number, _kernel_name(text), text, True, printed.source)
@@ -229,19 +230,26 @@ def _of_registers(
 
 
 def _least_contradicted(
-    base: Declared, printed: Mapping[int, str], anchored: Mapping[str, anchors.Anchored]
+    base: Declared, printed: Mapping[int, str], anchored: Mapping[str, anchors.Anchored], asked: set[int]
 ) -> Declared:
-    """The release whose numbers the image contradicts least; of equals the nearest one, a newer before an older."""
+    """The release whose numbers the image contradicts least; of equals the nearest one, a newer before an older.
+
+    Where its own release is contradicted, so is one that has no name for a number that rows ask for.
+    """
     there = {_kernel_name(text): n for n, text in printed.items()} | {name: s.number for name, s in anchored.items()}
+    unnamed = asked - set(there.values())
 
     def moved(release: Declared) -> int:
         return sum(release.features.get(name, n) != n for name, n in there.items())
+
+    def contradicted(release: Declared) -> int:
+        return moved(release) + len(unnamed - set(release.features.values()))
 
     if not moved(base):
         return base
     known = releases.all_releases()
     place = [release.release for release in known].index(base.release)
-    ranked = sorted(enumerate(known), key=lambda at: (moved(at[1]), abs(at[0] - place), -at[0]))
+    ranked = sorted(enumerate(known), key=lambda at: (contradicted(at[1]), abs(at[0] - place), -at[0]))
     return ranked[0][1]
 
 

@@ -107,6 +107,12 @@ class KernelView:
     def _section_names(self) -> frozenset[str]:
         return frozenset(section for section, *_ in self.image.sections())
 
+    def replaces_by_call(self) -> bool:
+        """Whether some row of ``.altinstructions`` has one call for its replacement."""
+        if not self.has_section(".altinstructions"):
+            return False
+        return any(code[:1] == b"\xe8" and len(code) == 5 for _, _, _, _, code, *_ in self.tables.alternatives_alike())
+
     def has_constant(self, raw: bytes) -> bool:
         """Whether these bytes stand among the image's constants (``.rodata``)."""
         return bool(self.image.find(".rodata", raw))
