@@ -303,6 +303,10 @@ fn a_gate_goes_where_the_tables_say_and_who_may_take_it_stays() {
     assert_eq!(wrong(&with(0, 0x8e00, awaited)).len(), 1);
     // Under Xen PV interrupts have no gates; exceptions have.
     assert_eq!(wrong(&heard(Ok(&[]), &[(at(32), vec![0; 16 * 224])])), []);
+    let mut some = vec![0; 16 * 224];
+    some[16 * 100 + 4] = 2;
+    let found = heard(Ok(&[]), &[(at(32), some)]);
+    assert_eq!(wrong(&found), [("gate_bits", at(132), 0, 2)], "nobody wrote it, as the others");
     assert_eq!(wrong(&heard(Ok(&[]), &[(at(0xfc), vec![0; 16]), (at(50), vec![0; 16])])).len(), 2);
     assert_eq!(wrong(&heard(Ok(&[]), &[(at(0), vec![0; 16])])).len(), 1);
 }

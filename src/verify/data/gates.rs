@@ -88,6 +88,9 @@ struct Gate {
     rest: u64,
 }
 
+/// One that nobody wrote.
+const ABSENT: Gate = Gate { target: 0, rest: 0 };
+
 impl Gate {
     fn new(target: u64, bits: u16, segment: u16, reserved: u32) -> Gate {
         Gate { target, rest: u64::from(bits) | u64::from(segment) << 16 | u64::from(reserved) << 32 }
@@ -149,7 +152,7 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
         let mut rows = listed.iter().filter(|(of, _)| *of == vector).map(|(_, gate)| *gate);
         let first = rows.clone().next();
         let absent = if vector < FIRST_EXTERNAL { first.is_none() } else { !all_have };
-        if gate.target == 0 && absent || rows.any(|row| row == gate) {
+        if gate == ABSENT && absent || rows.any(|row| row == gate) {
             continue;
         }
         let plain = gate.bits() == INTERRUPT && ordinary.is_none_or(|rest| rest == gate.rest);
@@ -172,8 +175,9 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
         }
         let stub = || of_vector(interrupts, vector).unwrap_or(0);
         let expected = first.map_or_else(stub, |first| first.target);
-        let same = expected == gate.target;
-        let rest = first.map(|first| first.rest).or(ordinary).unwrap_or(INTERRUPT.into());
+        let none = absent && gate.target == 0;
+        let same = none || expected == gate.target;
+        let rest = if none { 0 } else { first.map(|first| first.rest).or(ordinary).unwrap_or(INTERRUPT.into()) };
         heard.disagreements.push(Disagreement {
             what: if same { "gate_bits" } else { "gate" },
             address: table.wrapping_add(vector * 2 * word as u64),
