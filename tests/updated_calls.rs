@@ -10,7 +10,7 @@ use elfwriter::{ElfWriter, flags};
 use memory_support::{NOTES, RODATA, RODATA_SIZE, Recipe, TEXT, TEXT_SIZE};
 use pvops::image::{Bits, Image};
 use pvops::memory::Memory;
-use pvops::verify::{Known, Slots, Unknown, Vote, hear};
+use pvops::verify::{Known, Owned, Owner, Slots, Unexplained, Unknown, Vote, hear};
 use symbols_support::btf::Builder;
 use verify_support::made;
 
@@ -118,8 +118,29 @@ fn named_with(with_btf: bool, call: usize, goes: u64) -> bool {
 
 /// What is named of a call whose text goes there, in memory with these pointers.
 fn named_at(with_btf: bool, call: u64, goes: u64, pointers: &[(u64, u64)]) -> Vec<&'static str> {
+    named_of(with_btf, call, goes, pointers, None)
+}
+
+/// A branch of a call that goes outside the kernel.
+fn going_outside(call: u64, target: u64) -> Unexplained {
+    let owned = Owned {
+        address: TEXT + 0x1400,
+        bytes: vec![0xe8; 5],
+        owners: vec![Owner::Bpf],
+        target: Some(target),
+        call: Some(call),
+    };
+    let site = (owned.address, vec![0xe8; 5], vec![0xe8; 5]);
+    let (expected, found) = (vec![0; 5], vec![0xe8; 5]);
+    let (address, nearest, suspects) = (owned.address, None, Vec::new());
+    Unexplained { address, expected, found, wrong: 5, site, pass: None, owned: Some(owned), nearest, suspects }
+}
+
+/// Likewise, where all sites go outside the kernel, if they do.
+fn named_of(with_btf: bool, call: u64, goes: u64, pointers: &[(u64, u64)], outside: Option<u64>) -> Vec<&'static str> {
     let (made, image) = (made(), image(with_btf));
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
+    report.unexplained = outside.iter().map(|&target| going_outside(call, TEXT + target)).collect();
     let about = Unknown::Call(call);
     report.votes = vec![Vote { about, value: TEXT + goes, votes: 2, against: 0, known: false }];
     let mut memory = Recipe::new(Bits::B64).memory(PHYSICAL, SLIDE);
@@ -131,6 +152,14 @@ fn named_at(with_btf: bool, call: u64, goes: u64, pointers: &[(u64, u64)]) -> Ve
     let found = memory.find(&image, &mut |_, _| Ok(())).unwrap();
     let heard = hear(&report, &[], &Slots::default(), (&memory, &found, &image), Ok(&[])).unwrap();
     heard.disagreements.iter().filter(|named| named.address == call).map(|named| named.what).collect()
+}
+
+#[test]
+fn of_a_call_that_goes_outside_the_kernel_no_function_of_the_kernel_s_is_asked() {
+    let outside = 0x4000_0000;
+    let named = |pointer| named_of(true, TEXT + KEYS[0], OTHER, &[(KEYS[0], pointer), (KEYS[1], BUILT)], Some(outside));
+    assert!(named(outside).is_empty());
+    assert_eq!(named(OTHER), ["static_call"]);
 }
 
 #[test]

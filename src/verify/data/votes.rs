@@ -39,11 +39,12 @@ pub(super) fn hear(
             None
         }
     };
+    let outside = outside(report);
     let mut voted = Vec::new();
     for vote in &report.votes {
         match vote.about {
             Unknown::Key(key) => hearing.key(key, vote.value != 0)?,
-            Unknown::Call(key) => hearing.pointer(1, key, outside(report, key).unwrap_or(vote.value))?,
+            Unknown::Call(key) => hearing.pointer(1, key, outside.get(&key).copied().unwrap_or(vote.value))?,
             // Its sites do not say which: what its backend may put there is looked up below.
             Unknown::Slot(_) if vote.value == SOME_FUNCTION => {}
             Unknown::Slot(slot) => {
@@ -79,6 +80,7 @@ pub(super) struct Said<'a> {
     report: &'a Report,
     keys: HashMap<u64, bool>,
     calls: HashMap<u64, u64>,
+    outside: HashMap<u64, u64>,
 }
 
 impl Said<'_> {
@@ -91,7 +93,7 @@ impl Said<'_> {
                 _ => {}
             }
         }
-        Said { report, keys, calls }
+        Said { report, keys, calls, outside: outside(report) }
     }
 
     /// Where the words of the boot CPU's features are, and how many there are; or why that is not known.
@@ -104,22 +106,28 @@ impl Said<'_> {
         self.keys.get(&key).copied()
     }
 
-    /// Every call, by its key, and where it goes, if not outside the kernel.
+    /// Every call, by its key, and where it goes, if not outside the kernel: what is inferred of one that does is no more
+    /// than what its sites are nearest to.
     pub(super) fn calls(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.calls.iter().map(|(&key, &goes)| (key, goes))
+        self.calls.iter().filter(|(key, _)| !self.outside.contains_key(key)).map(|(&key, &goes)| (key, goes))
     }
 
     /// Where a call goes, outside the kernel too; 0 for nowhere.
     pub(super) fn call(&self, key: u64) -> Option<u64> {
-        self.calls.get(&key).map(|&goes| outside(self.report, key).unwrap_or(goes))
+        self.calls.get(&key).map(|goes| *self.outside.get(&key).unwrap_or(goes))
     }
 }
 
-/// Where all sites of a static call go, if that is a function outside the kernel: nothing explains that, yet it is what the
-/// text says.
-fn outside(report: &Report, key: u64) -> Option<u64> {
-    let owned = report.unexplained.iter().filter_map(|run| run.owned.as_ref());
-    owned.filter(|owned| owned.call == Some(key)).find_map(|owned| owned.target)
+/// By key: where all sites of a static call go, if that is a function outside the kernel: nothing explains that, yet it is what
+/// the text says.
+fn outside(report: &Report) -> HashMap<u64, u64> {
+    let mut found = HashMap::new();
+    for owned in report.unexplained.iter().filter_map(|run| run.owned.as_ref()) {
+        if let (Some(call), Some(target)) = (owned.call, owned.target) {
+            found.entry(call).or_insert(target);
+        }
+    }
+    found
 }
 
 impl Hearing<'_> {
