@@ -93,3 +93,21 @@ def test_a_lock_that_hangs_on_cpus_is_a_feature_that_does(cpus: int | None, valu
     answer = by_rule(facts_of(machine, opened("6.12")), "PVUNLOCK")
     assert answer is not None
     assert answer.value is value, answer
+
+
+@pytest.mark.parametrize("era", ["4.10", "5.10", "6.1", "6.12"])
+@pytest.mark.parametrize("hypervisor", ["kvm", "vmware", "hyperv", "xen-hvm"])
+def test_a_guest_of_nobody_knows_which_hypervisor_is_open_where_hypervisors_differ(era: str, hypervisor: str) -> None:
+    functions = sample.backend_functions(era, ("native", "kvm", "vmware", "hyperv", "xen-hvm"))
+    kernel = pvops.open(sample.build(era, 64, functions=functions, tables=True).elf)
+    start = next(low for name, low, *_ in kernel.image.sections() if name == ".text")
+    untold = {"cmdline": "", "vendor": "GenuineIntel", "flags": ["fpu", "hypervisor"], "bugs": [], "possible_cpus": 2}
+    plan = kernel.plan(machine=Machine.from_dict(untold))
+    assert plan.backend.name == "native"
+    open_ = {at for site in plan.undetermined for at in range(site.address - start, site.address - start + site.len)}
+    told = kernel.plan(hypervisor, machine=Machine.from_dict({**untold, "hypervisor": hypervisor})).apply()
+    wrong = {at for at, (a, b) in enumerate(zip(plan.apply(), told, strict=True)) if a != b}
+    assert wrong or (hypervisor, era) == ("hyperv", "4.10"), "it had no ops of its own yet"
+    assert wrong <= open_
+    bare = kernel.plan(machine=Machine.from_dict({**untold, "hypervisor": "none", "flags": ["fpu"]}))
+    assert len(bare.undetermined) < len(plan.undetermined)

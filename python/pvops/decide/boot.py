@@ -162,13 +162,18 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     if machine is not None and state is None and words is not None:
         # A preset, or another backend than the machine's, is asked what a usual guest would hold.
         asked = booted is machine and machine.name not in cpus.NAMES
-        open_ops = asked and any(slot.assumed for slot in slots.values())
+        some_guest = asked and backend.name == "native" and _guest_of_some(machine)
+        open_ops = asked and (some_guest or any(slot.assumed for slot in slots.values()))
         other_nops = _other_nops(kernel, machine, rules, nop_choice.table)
         open_cpus = answer.value is None
         if words.unknown() or open_ops or other_nops or open_cpus:
 
             def otherwise() -> _core.Boot:
-                other = slots_of.filled(kernel, backend, machine, rules, otherwise=True) if open_ops else ops
+                other = ops
+                if some_guest:
+                    other = _under_others(kernel, ops, rules)
+                elif open_ops:
+                    other = slots_of.filled(kernel, backend, machine, rules, otherwise=True)
                 of_ops = calls_of(other, other_nops or nop_choice.table)
                 taken = words.words(numbers.values(), otherwise=True)
                 return boot(taken, uniprocessor=one_cpu[0] != open_cpus, **of_ops)
@@ -231,6 +236,29 @@ def _filled(
     # A guest's pv_init_ops.patch is none that inlines (xen_patch(), up to 5.2).
     patch = None if state.inlines is False else ops.patch_function
     return ops._replace(slots=_saved_slots(kernel, ops.slots, state), patch_function=patch)
+
+
+def _guest_of_some(machine: Machine) -> bool:
+    """Whether the CPU's flags say that there is a hypervisor, and nothing says which."""
+    return machine.hypervisor.value is None and "hypervisor" in (machine.flags or ())
+
+
+#: Whose guests have the flag, where nothing else names them: the last is the likeliest to name itself nowhere.
+_OTHERS = ("xen-hvm", "hyperv", "kvm", "vmware")
+
+
+def _under_others(kernel: KernelImage, ops: slots_of.FilledOps, rules: Rules) -> slots_of.FilledOps:
+    """The ops, each as a usual guest of some hypervisor holds it where that is not as natively."""
+    from pvops import backends
+
+    held = dict(ops.slots)
+    for name in _OTHERS:
+        try:
+            filled = slots_of.filled(kernel, backends.get(name, rules.era), None, rules)
+        except OpsError:
+            continue  # the kernel is built without it
+        held |= {op: slot for op, slot in filled.slots.items() if slot.address != ops.slots[op].address}
+    return ops._replace(slots=held)
 
 
 def _state(kernel: KernelImage, machine: Machine) -> State | None:
