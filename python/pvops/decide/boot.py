@@ -171,7 +171,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
             def otherwise() -> _core.Boot:
                 other = ops
                 if some_guest:
-                    other = _under_others(kernel, ops, rules)
+                    other = _under_others(kernel, machine, ops, rules)
                 elif open_ops:
                     other = slots_of.filled(kernel, backend, machine, rules, otherwise=True)
                 of_ops = calls_of(other, other_nops or nop_choice.table)
@@ -247,18 +247,20 @@ def _guest_of_some(machine: Machine) -> bool:
 _OTHERS = ("xen-hvm", "hyperv", "kvm", "vmware")
 
 
-def _under_others(kernel: KernelImage, ops: slots_of.FilledOps, rules: Rules) -> slots_of.FilledOps:
+def _under_others(kernel: KernelImage, machine: Machine, ops: slots_of.FilledOps, rules: Rules) -> slots_of.FilledOps:
     """The ops, each as a usual guest of some hypervisor holds it where that is not as natively."""
     from pvops import backends
 
-    held = dict(ops.slots)
-    for name in _OTHERS:
+    held, patch = dict(ops.slots), ops.patch_function
+    # Xen shows a PV guest no pge, which all CPUs of 64 bits have.
+    for name in _OTHERS if "pge" in (machine.flags or ()) else (*_OTHERS, "xen"):
         try:
             filled = slots_of.filled(kernel, backends.get(name, rules.era), None, rules)
         except OpsError:
             continue  # the kernel is built without it
         held |= {op: slot for op, slot in filled.slots.items() if slot.address != ops.slots[op].address}
-    return ops._replace(slots=held)
+        patch = filled.patch_function
+    return ops._replace(slots=held, patch_function=patch)
 
 
 def _state(kernel: KernelImage, machine: Machine) -> State | None:
