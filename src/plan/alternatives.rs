@@ -105,11 +105,12 @@ impl Patcher {
         match self.rules.untaken {
             Untaken::Leave => {}
             Untaken::Optimise => optimise(self.rules.nops, self.bits, self.nops, site),
-            Untaken::Pad => {
+            Untaken::Pad | Untaken::PadUnseen => {
                 let (pad, len) = (usize::from(row.pad), site.len());
                 // The kernel looks at the first bytes and rewrites the last: only a site of nothing but padding is
                 // tested where it is written.
-                if pad > 1 && site[..pad].iter().all(|&b| b == NOP) {
+                let unseen = self.rules.untaken == Untaken::PadUnseen;
+                if pad > 1 && (unseen || site[..pad].iter().all(|&b| b == NOP)) {
                     self.nops.fill(&mut site[len - pad..]);
                 }
             }

@@ -28,7 +28,7 @@ macro_rules! words {
 words! {
     Relocate { Nothing = "nothing", Call = "call", First = "first", Every = "every" }
     Fill { Nops = "nops", Ones = "ones" }
-    Untaken { Leave = "leave", Pad = "pad", Optimise = "optimise" }
+    Untaken { Leave = "leave", Pad = "pad", PadUnseen = "pad unseen", Optimise = "optimise" }
     SameSite { Each = "each", Longest = "longest", Once = "once" }
     Nops { Runs = "runs", MergeJumps = "merge-jumps", Merge = "merge", MergeAll = "merge-all" }
     Nop5 { Nopl = "nopl", Width = "width", Cpu = "cpu" }

@@ -121,7 +121,8 @@ const V2_6_24: Rules = Rules {
     enters_by_jump: false,
 };
 
-/// 2.6.33: the same, and locks that look at how many CPUs will come.
+/// 2.6.28 (f88f07e0f0b7: no `lock` becomes a `nop` any more, but a prefix that does nothing) to 2.6.33: locks look at how many
+/// CPUs will come.
 const V2_6_33: Rules =
     Rules { era: "2.6.33", smp_locks: SmpLocks { unlocked: 0x3e, looks: false, remembers: true }, ..V2_6_24 };
 
@@ -146,6 +147,14 @@ const V5_10_0: Rules = Rules {
     jump_label_nops: true,
     nop5: Nop5::Cpu,
     ..V2_6_33
+};
+
+/// Stable 3.16 since its page table isolation (read in 3.16.55): 4.1's alternatives (4fd4b6e5537c) without the look at what
+/// would become a nop (69df353ff305).
+const V3_16: Rules = Rules {
+    era: "3.16",
+    alternatives: Alternatives { untaken: Untaken::PadUnseen, ..V5_10_0.alternatives },
+    ..V5_10_0
 };
 
 /// 3f2a8fc4b15d: functions that return 0 are not called.
@@ -261,9 +270,9 @@ const V7_3: Rules =
 const SEED: Rules = Rules { era: "seed", ..V2_6_24 };
 
 /// All of them.
-pub static ERAS: [Rules; 21] = [
-    SEED, V2_6_24, V2_6_33, V2_6_34, V2_6_37, V3_0, V5_10_0, V5_10, V5_12, V5_13, V5_15, V5_17, V6_1, V6_5, V6_8,
-    V6_12, V6_15, V6_18, V6_19, V7_2, V7_3,
+pub static ERAS: [Rules; 22] = [
+    SEED, V2_6_24, V2_6_33, V2_6_34, V2_6_37, V3_0, V3_16, V5_10_0, V5_10, V5_12, V5_13, V5_15, V5_17, V6_1, V6_5,
+    V6_8, V6_12, V6_15, V6_18, V6_19, V7_2, V7_3,
 ];
 
 impl Rules {

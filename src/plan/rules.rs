@@ -97,6 +97,8 @@ pub enum Untaken {
     Leave,
     /// Its padding becomes nops from the table, where the site begins with as many `90` as it has padding.
     Pad,
+    /// Its padding becomes nops from the table, whatever stands there.
+    PadUnseen,
     /// It is optimised.
     Optimise,
 }

@@ -1,6 +1,6 @@
 //! `alternatives_smp_unlock()`: with one CPU, `lock` prefixes become prefixes that do nothing; and back.
 //!
-//! | | 2.6.24 | 2.6.33 | since 2.6.35 |
+//! | | 2.6.24 | since 2.6.28 | since 2.6.35 |
 //! |---|---|---|---|
 //! | unlocked | `90` | `3e` | `3e` |
 //! | looks at what is there | no | no | `f0` only, back `3e` only |

@@ -52,7 +52,7 @@ ERA = v2_6_38.ERA.then("3.0", "3.2.7: arch/x86/kernel/alternative.c", began=("ar
     configs=(*v2_6_38.ERA.configs, LAZY_FLUSH),
     native=native,
     # Stable kernels since 3.16.5x have the rows and their padding from 4.1.
-    passes=(Passes("5.10.0", layout="padlen"), Passes("3.0")),
+    passes=(Passes("3.16", layout="padlen"), Passes("3.0")),
     nops=ideal_nops(intel=False, amd=False, hygon=False, k8=False)._replace(
         mended=Mended(ideal_nops(amd=False, hygon=False, k8=False), ((3, 0, 41), (3, 2, 28), (3, 4, 9)))
     ),

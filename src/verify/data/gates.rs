@@ -42,6 +42,11 @@ const SETUP: [&str; 5] = [
     "idt_setup_ist_traps",
 ];
 const VECTORS: u64 = 256;
+/// `SPURIOUS_APIC_VECTOR`: up to 5.2 those that nobody asked for go where it goes, if they are behind the first of the APIC's
+/// that the tables list (f8a8fe61fec8, 5.3 and stable: to stubs of their own).
+const SPURIOUS_APIC: u64 = 0xff;
+/// `IA32_SYSCALL_VECTOR`: what tables list behind it is the APIC's.
+const SYSTEM_CALL: u64 = 0x80;
 /// What the kernel gives vectors that no table lists: `HYPERVISOR_CALLBACK_VECTOR`, `HYPERV_REENLIGHTENMENT_VECTOR` and
 /// `HYPERV_STIMER0_VECTOR` (arch/x86/include/asm/irq_vectors.h), of which there are no more up to 7.3.
 const GIVEN: [(u64, &[&str]); 3] = [
@@ -148,6 +153,9 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
     let early = Stubs::of(symbols, "early_idt_handler_array", 0..1, &gates[..FIRST_EXTERNAL as usize]);
     let of_vector = |stubs: Option<Stubs>, vector| stubs.and_then(|stubs| stubs.of_vector(vector));
     let ordinary = listed.iter().map(|(_, gate)| gate.rest).find(|&rest| rest as u16 == INTERRUPT);
+    let first_of_apic = listed.iter().map(|&(vector, _)| vector).filter(|&vector| vector > SYSTEM_CALL).min();
+    let shared = listed.iter().find(|(vector, _)| *vector == SPURIOUS_APIC).map(|(_, gate)| gate.target);
+    let shared = shared.filter(|_| symbols.address_of(SPURIOUS).is_none());
     for &(vector, gate) in &gates {
         let mut rows = listed.iter().filter(|(of, _)| *of == vector).map(|(_, gate)| *gate);
         let first = rows.clone().next();
@@ -163,6 +171,8 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
         } else {
             [interrupts, spurious].iter().any(|&stubs| of_vector(stubs, vector) == Some(gate.target))
         };
+        let of_apic = first_of_apic.is_some_and(|first_of_apic| vector > first_of_apic);
+        let unasked = of_apic && first.is_none() && shared == Some(gate.target);
         let given = || {
             vector >= FIRST_EXTERNAL
                 && first.is_none()
@@ -170,7 +180,7 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
                 && entry(image, symbols, gate.target)
                 && is_given(symbols, vector, gate.target)
         };
-        if plain && (awaited || stub || given()) {
+        if plain && (awaited || stub || unasked || given()) {
             continue;
         }
         let stub = || of_vector(interrupts, vector).unwrap_or(0);

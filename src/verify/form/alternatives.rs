@@ -53,10 +53,11 @@ impl SiteMap<'_> {
             match rules.untaken {
                 Untaken::Leave => {}
                 Untaken::Optimise => optimise(rules.nops, self.bits, state.nops, site),
+                Untaken::PadUnseen if pad > 1 => state.nops.fill(&mut site[len - pad..]),
                 Untaken::Pad if pad > 1 && site.iter().take(pad).all(|&b| b == NOP) => {
                     state.nops.fill(&mut site[len - pad..]);
                 }
-                Untaken::Pad => {}
+                Untaken::Pad | Untaken::PadUnseen => {}
             }
             return;
         }
