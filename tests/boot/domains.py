@@ -73,8 +73,10 @@ class Domains:
         files: dict[str, bytes] = {}
         if mode.domain == "hvm":
             programs["qemu"] = self._file("libexec/xen-qemu-system-i386")
-            for name in ("hvmloader", "bios-256k.bin", "linuxboot_dma.bin", "linuxboot.bin", "kvmvapic.bin"):
+            for name in ("hvmloader", "bios-256k.bin"):
                 files[f"{FIRMWARE}/{name}"] = self._file(name).read_bytes()
+            for name in ("linuxboot_dma.bin", "linuxboot.bin", "kvmvapic.bin"):  # where QEMU looks by itself
+                files[f"usr/share/qemu/{name}"] = self._file(name).read_bytes()
         files |= {f"{BIN}/{name}": path.read_bytes() for name, path in programs.items()}
         for path in self._libraries(programs.values()):
             files[f"lib64/{_LOADER}" if path.name == _LOADER else f"{LIB}/{path.name}"] = path.read_bytes()
@@ -107,7 +109,7 @@ class Domains:
             None,
         )
         if found is None:
-            raise FileNotFoundError(f"{self.root}: no {name} below it: unpack Debian's xen-utils and qemu-system-xen")
+            raise FileNotFoundError(f"{self.root}: no {name} below it: unpack Debian's xen-utils, qemu-system-xen and -data")
         return found
 
     def _libraries(self, programs: Iterable[Path]) -> list[Path]:
