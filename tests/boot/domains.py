@@ -109,7 +109,8 @@ class Domains:
             None,
         )
         if found is None:
-            raise FileNotFoundError(f"{self.root}: no {name} below it: unpack Debian's xen-utils, qemu-system-xen and -data")
+            needed = "Debian's xen-utils, qemu-system-xen and qemu-system-data"
+            raise FileNotFoundError(f"{self.root}: no {name} below it: unpack {needed}")
         return found
 
     def _libraries(self, programs: Iterable[Path]) -> list[Path]:
