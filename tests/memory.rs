@@ -88,6 +88,24 @@ fn raw_text_is_at_its_linked_address() {
     assert!(held.bytes == recipe.linked()[..TEXT_SIZE]);
 }
 
+#[test]
+fn text_whose_functions_are_sealed_is_found_by_what_is_between() {
+    let recipe = Recipe::new(Bits::B64);
+    // Seven lines of eight begin with `endbr64`, but those that have a field.
+    let sealed = |code: &[u8; 4]| {
+        let mut text = recipe.linked()[..TEXT_SIZE].to_vec();
+        let lines = text.chunks_exact_mut(64).enumerate();
+        lines.filter(|(i, _)| i % 8 != 7 && i % 16 != 1).for_each(|(_, line)| line[..4].copy_from_slice(code));
+        text
+    };
+    let mut file = recipe.elf(&recipe.lists());
+    let at = file.windows(64).position(|line| *line == recipe.linked()[..64]).unwrap();
+    file[at..at + TEXT_SIZE].copy_from_slice(&sealed(b"\xf3\x0f\x1e\xfa"));
+    let image = Image::from_bytes("vmlinux", file).unwrap();
+    let memory = sealed(b"\x66\x0f\x1f\x00");
+    assert!(text_of(&opened(memory.clone()), &image).1.bytes == memory);
+}
+
 struct Virtual {
     memory: Vec<u8>,
     at: u64,

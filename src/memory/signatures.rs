@@ -11,6 +11,8 @@ const VARIETY: usize = 16;
 const PLACES: u64 = 48;
 /// How far beyond its turn a place is looked for.
 const REACH: u64 = 64;
+/// How `endbr64` and `endbr32` begin.
+const ENDBR: [u8; 3] = *b"\xf3\x0f\x1e";
 
 /// A place and what the image has there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +67,12 @@ fn places<'a>(image: &'a Image, section: &Section, free: &dyn Fn(u64) -> bool) -
             (varied(bytes) && free(address)).then_some(Signature { address, bytes })
         });
         let first = signatures.next();
-        // With call depth tracking, boot rewrites nearly every call; and calls of tracers are nops on any machine.
+        // With call depth tracking, boot rewrites nearly every call; and calls of tracers are nops on any machine. FineIBT
+        // seals every function that a preamble is before.
         let calm = |signature: &Signature<'_>| {
-            !section.executable || !signature.bytes.iter().any(|&byte| matches!(byte, CALL | JMP))
+            let bytes = signature.bytes;
+            let called = || bytes.iter().any(|&byte| matches!(byte, CALL | JMP));
+            !section.executable || !called() && !bytes.windows(ENDBR.len()).any(|code| code == ENDBR)
         };
         out.extend(first.into_iter().chain(signatures).find(calm).or(first));
         turn += step;
