@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -75,17 +76,25 @@ def xen() -> Path:
     return offered
 
 
+def _with_modules(names: Sequence[str], missing: str) -> tuple[Path, list[bytes]]:
+    """The kernel that apt offers, and these modules of it."""
+    kernel = _tasks("kernels").kernel_of_apt()
+    release = pvops.open(kernel).release if kernel is not None else None
+    found = _tasks("kernels").modules_of_apt(release, names) if release else []
+    if not found:
+        _missing(missing)
+    return kernel, [path.read_bytes() for path in found]
+
+
 @pytest.fixture(scope="session")
 def middle(qemu: Path, tmp_path_factory: pytest.TempPathFactory) -> Middle:
     """The machine in the middle, with the kernel that apt offers and its modules: ``PVOPS_QEMU`` may be no script."""
-    kernel = _tasks("kernels").kernel_of_apt()
-    release = pvops.open(kernel).release if kernel is not None else None
-    found = _tasks("kernels").modules_of_apt(release, middle_machine.MODULES) if release else []
-    if not found:
-        _missing("no machine in the middle: apt offers no kernel with KVM's modules")
+    kernel, modules = _with_modules(
+        middle_machine.MODULES, "no machine in the middle: apt offers no kernel with KVM's modules"
+    )
     init = built_init(tmp_path_factory.mktemp("middle"), 64, "middle.c")
     firmware = qemu.resolve().parents[1] / "share" / "qemu"
-    return Middle(kernel, [path.read_bytes() for path in found], init, firmware)
+    return Middle(kernel, modules, init, firmware)
 
 
 @pytest.fixture(scope="session")
@@ -94,13 +103,10 @@ def domains(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     tools = os.environ.get("PVOPS_XEN_TOOLS")
     if not tools:
         _missing("no tools of Xen's: PVOPS_XEN_TOOLS is not set")
-    kernel = _tasks("kernels").kernel_of_apt()
-    release = pvops.open(kernel).release if kernel is not None else None
-    found = _tasks("kernels").modules_of_apt(release, domains_below.MODULES) if release else []
-    if not found:
-        _missing("no first guest of Xen's: apt offers no kernel with Xen's devices")
+    kernel, modules = _with_modules(
+        domains_below.MODULES, "no first guest of Xen's: apt offers no kernel with Xen's devices"
+    )
     init = built_init(tmp_path_factory.mktemp("domains"), 64, "toolstack.c")
-    modules = [path.read_bytes() for path in found]
     return Domains(request.getfixturevalue("xen"), kernel, modules, init, Path(tools))
 
 
