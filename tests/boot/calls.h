@@ -1,4 +1,4 @@
-/* What the programs of the guests share: system calls of x86-64 and i386, and modules loaded. */
+/* What the programs of the guests share: where they begin, system calls of x86-64 and i386, and modules loaded. */
 
 #ifdef __x86_64__
 enum {
@@ -11,6 +11,25 @@ enum {
 	SYS_read = 3, SYS_write = 4, SYS_open = 5, SYS_close = 6, SYS_execve = 11, SYS_mount = 21, SYS_pause = 29,
 	SYS_syslog = 103, SYS_nanosleep = 162, SYS_getdents64 = 220, SYS_finit_module = 350,
 };
+#endif
+
+/* Each has an init(), which is given the stack as the kernel hands it over. */
+#ifdef __x86_64__
+__asm__(".globl _start\n"
+	"_start:\n"
+	"	movq %rsp, %rdi\n"
+	"	andq $-16, %rsp\n"
+	"	call init\n"
+	"	ud2\n");
+#else
+__asm__(".globl _start\n"
+	"_start:\n"
+	"	movl %esp, %eax\n"
+	"	andl $-16, %esp\n"
+	"	subl $12, %esp\n"
+	"	pushl %eax\n"
+	"	call init\n"
+	"	ud2\n");
 #endif
 
 static long call(long number, long a, long b, long c, long d, long e)

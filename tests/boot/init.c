@@ -173,21 +173,3 @@ __attribute__((noreturn, used)) static void init(const long *stack)
 	for (;;)
 		call(SYS_pause, 0, 0, 0, 0, 0);
 }
-
-#ifdef __x86_64__
-__asm__(".globl _start\n"
-	"_start:\n"
-	"	movq %rsp, %rdi\n"
-	"	andq $-16, %rsp\n"
-	"	call init\n"
-	"	ud2\n");
-#else
-__asm__(".globl _start\n"
-	"_start:\n"
-	"	movl %esp, %eax\n"
-	"	andl $-16, %esp\n"
-	"	subl $12, %esp\n"
-	"	pushl %eax\n"
-	"	call init\n"
-	"	ud2\n");
-#endif

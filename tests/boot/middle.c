@@ -30,9 +30,3 @@ __attribute__((noreturn, used)) static void init(void)
 	for (;;)
 		call(SYS_pause, 0, 0, 0, 0, 0);
 }
-
-__asm__(".globl _start\n"
-	"_start:\n"
-	"	andq $-16, %rsp\n"
-	"	call init\n"
-	"	ud2\n");
