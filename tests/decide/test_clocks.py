@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from pvops.decide.answers import Facts
-from pvops.decide.guest import clock_is_the_hypervisors
+from pvops.decide.guest import clock_is_the_hypervisors, clock_reader
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES
 from pvops.decide.prediction import FeatureWords
@@ -68,3 +68,17 @@ def test_a_kernel_that_does_not_look_at_its_hypervisor_has_the_lock_of_a_guest(h
     """native_pv_lock_init(): with ``nopv`` nothing turns the key off again, be it one CPU."""
     single = facts(hypervisor, "nopv", possible_cpus=1)
     assert key("virt_spin_lock_key", single) is True
+
+
+@pytest.mark.parametrize(
+    ("features", "reader"),
+    [
+        (1 << 9 | 2, "read_hv_sched_clock_tsc"),
+        (2, "read_hv_sched_clock_msr"),
+        (0, None),
+    ],
+)
+def test_hyper_v_counts_where_it_has_no_page_for_the_clock(features: int, reader: str | None) -> None:
+    """hv_init_clocksource() of 5.13 to 6.1."""
+    log = f"Hyper-V: privilege flags low {features:#x}, high 0x0, hints 0x0, misc 0x0\n"
+    assert clock_reader(facts("hyperv", log=log))[0] == reader

@@ -64,6 +64,46 @@ def test_under_another_hypervisor_nobody_fills_it() -> None:
     assert len(told.unexplained) > STUBS // 2
 
 
+def changed_outside(opened: Kernel, machine: Machine, guest: str) -> list[int]:
+    """Where a guest's text is not as planned for a machine that does not name the hypervisor, and not left open."""
+    plan = opened.plan(backend_for(opened, machine).name, machine=machine)
+    text = bytearray(plan.apply())
+    held = opened.plan(guest, machine=machine.under({"xen": "xen-pv"}.get(guest, guest))).apply()
+    assert bytes(text) != bytes(held)
+    for site in plan.undetermined:
+        at = slice(site.address - small.TEXT, site.address - small.TEXT + site.len)
+        assert any(form == held[at].hex() for form in site.forms)
+        text[at] = held[at]
+    return [at for at, (a, b) in enumerate(zip(text, held, strict=True)) if a != b]
+
+
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])
+def test_below_a_hypervisor_that_nothing_names_it_may_be_filled(vendor: str) -> None:
+    some = Machine(name="some", vendor=vendor, flags=["fpu", "pge", "hypervisor"])
+    assert not changed_outside(kernel(), some, "xen-hvm")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_below_a_hypervisor_that_nothing_names_the_jump_may_lead_to_xens_iret(*, named: bool) -> None:
+    """``early_xen_iret_patch`` of a guest that Xen shows no pge."""
+    text = b"\xe9" + bytes(4) + b"\x90" * 59 + BUILT
+    places = {"early_xen_iret_patch": 0, "xen_iret": 32, "xen_start_kernel": 48}
+    symbols = {name: small.TEXT + at for name, at in (places | ({"hypercall_page": 64} if named else {})).items()}
+    row = small.Alternative(8, 3, 9 * 32 + 20, bytes.fromhex("0f01ca"))
+    opened = small.kernel(text, [row], release="6.1.90-small", symbols=symbols)
+    some = Machine(name="some", vendor="AuthenticAMD", flags=["fpu", "hypervisor"])
+    assert not changed_outside(opened, some, "xen")
+    other = some._replace(flags=["fpu", "pge", "hypervisor"])  # no guest of Xen's with its kernel in ring 3
+    assert not any(site.address == small.TEXT for site in opened.plan("native", machine=other).undetermined)
+
+
+def test_the_call_is_left_open_where_the_cpu_is_not_told() -> None:
+    opened = kernel()
+    plan = opened.plan("xen-hvm", machine=Machine(name="some", hypervisor="xen-hvm", flags=["fpu", "pge"]))
+    page = range(small.TEXT + PAGE, small.TEXT + PAGE + len(BUILT))
+    assert sum(site.address in page for site in plan.undetermined) >= STUBS - 1
+
+
 def test_a_kernel_without_the_page_has_none_filled() -> None:
     text = bytes(kernel(named=False).plan("xen-hvm", machine="intel-haswell").apply())
     assert text[PAGE : PAGE + len(BUILT)] == BUILT

@@ -147,7 +147,7 @@ class Facts:
         hypervisor, source = self.machine.hypervisor
         if hypervisor is None and self.has("pge"):
             return Answer(False, "pge in /proc/cpuinfo's flags, which Xen shows no PV guest")
-        if hypervisor == "xen-pv" and self.built is not None and self.built.xen_pv is False:
+        if hypervisor in (None, "xen-pv") and self.built is not None and self.built.xen_pv is False:
             return Answer(False, "the kernel is built without xen_start_kernel()")
         return Answer(None if hypervisor is None else hypervisor == "xen-pv", source)
 

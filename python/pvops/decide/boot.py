@@ -72,8 +72,8 @@ class Setup(NamedTuple):
         keys: the guessed state of each static key, by address.
         calls: the guessed target of each static call, by address of its key.
         otherwise: the same, with what the machine does not tell taken the other way: features, what they and the
-            number of CPUs have a backend put into ops, the nops and lock prefixes; None where it tells all that is
-            asked, or was not given.
+            number of CPUs have a backend put into ops, the nops and lock prefixes, what Xen writes; None where it
+            tells all that is asked, or was not given.
     """
 
     core: _core.Boot
@@ -114,7 +114,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
     one_cpu = (False, "no .smp_locks")
     checks = hvm = None
     if kernel.has_section(".altinstructions"):
-        from pvops.decide.guest import hvm_call
+        from pvops.decide.guest import hvm_call, unlisted_otherwise
         from pvops.decide.keys import predict_calls, predict_keys
         from pvops.decide.prediction import predict
         from pvops.decide.returns import return_thunk, uniprocessor
@@ -166,7 +166,8 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
         open_ops = asked and (some_guest or any(slot.assumed for slot in slots.values()))
         other_nops = _other_nops(kernel, machine, rules, nop_choice.table)
         open_cpus = answer.value is None
-        if words.unknown() or open_ops or other_nops or open_cpus:
+        of_xen = unlisted_otherwise(words.facts, hvm, some_guest)
+        if words.unknown() or open_ops or other_nops or open_cpus or of_xen:
 
             def otherwise() -> _core.Boot:
                 other = ops
@@ -176,7 +177,7 @@ def set_up(kernel: KernelImage, backend: Backend, machine: Machine | None, rules
                     other = slots_of.filled(kernel, backend, machine, rules, otherwise=True)
                 of_ops = calls_of(other, other_nops or nop_choice.table)
                 taken = words.words(numbers.values(), otherwise=True)
-                return boot(taken, uniprocessor=one_cpu[0] != open_cpus, **of_ops)
+                return boot(taken, uniprocessor=one_cpu[0] != open_cpus, **of_ops, **of_xen)
 
     of_ops = calls_of(ops, nop_choice.table)
     return Setup(

@@ -6,7 +6,7 @@ import re
 
 from pvops.decide import apic
 from pvops.decide.answers import Facts
-from pvops.decide.guest import clock_is_the_hypervisors, guest_code_runs
+from pvops.decide.guest import clock_reader, guest_code_runs
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES
 from pvops.decide.preempt import preempt_mode
@@ -148,35 +148,25 @@ def _preempt_unnamed(facts: Facts, kernel: KernelImage) -> dict[int, CallTarget]
     return found
 
 
-#: Who reads the clock of a guest, by its hypervisor.
-_CLOCKS = {
-    "xen-pv": "xen_sched_clock",
-    "xen-hvm": "xen_sched_clock",
-    "kvm": "kvm_sched_clock_read",
-    "vmware": "vmware_sched_clock",
-    "hyperv": "read_hv_sched_clock_tsc",
-}
-
-
 def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
     """arch/x86: xen/enlighten_pv.c: xen_start_kernel(); xen/enlighten.c: xen_hypercall_setfunc(); kernel/kvm.c:
-    kvm_guest_init(); and what `clock_is_the_hypervisors` names."""
+    kvm_guest_init(); and whom `clock_reader` names."""
     facts = words.facts
     name, source = facts.machine.hypervisor
     found: dict[str, CallTarget] = {}
     if not guest_code_runs(facts).best:
         return {}
-    clock = clock_is_the_hypervisors(facts)
-    if clock.best and name in _CLOCKS:
-        found["pv_sched_clock"] = CallTarget(_CLOCKS[name], clock.source)
+    reader, why = clock_reader(facts)
+    if reader is not None:
+        found["pv_sched_clock"] = CallTarget(reader, why)
     if name == "xen-pv":
         found["xen_hypercall"] = CallTarget("xen_hypercall_pv", source)
         found["pv_steal_clock"] = CallTarget("xen_steal_clock", source)
     elif name == "xen-hvm":
         kind = "amd" if facts.amd else "intel"
         found["xen_hypercall"] = CallTarget(f"xen_hypercall_{kind}", f"{source}; {facts.cpu}")
-        if clock.best:
-            found["pv_steal_clock"] = CallTarget("xen_steal_clock", clock.source)
+        if reader is not None:
+            found["pv_steal_clock"] = CallTarget("xen_steal_clock", why)
     elif name == "kvm":
         steal = RULES["paravirt_steal_enabled"].rule(KeyQuery(facts, words))
         if steal is not None and steal.value:

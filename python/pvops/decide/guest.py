@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pvops.decide.answers import Answer, Facts
+from pvops.types_only import TypedDict
 
 
 def guest_code_runs(facts: Facts) -> Answer:
@@ -42,6 +43,29 @@ def clock_is_the_hypervisors(facts: Facts) -> Answer:
     return Answer(name == "xen-pv", source)
 
 
+#: Who reads the clock of a guest, by its hypervisor.
+_CLOCKS = {
+    "xen-pv": "xen_sched_clock",
+    "xen-hvm": "xen_sched_clock",
+    "kvm": "kvm_sched_clock_read",
+    "vmware": "vmware_sched_clock",
+    "hyperv": "read_hv_sched_clock_tsc",
+}
+
+
+def clock_reader(facts: Facts) -> tuple[str | None, str]:
+    """Who reads the clock of a guest whose init code runs, and why; None where the TSC is read as natively."""
+    name, _ = facts.machine.hypervisor
+    clock = clock_is_the_hypervisors(facts)
+    if clock.best:
+        return _CLOCKS.get(name or ""), clock.source
+    if name == "hyperv":  # hv_init_clocksource(); 6.1 has it still, 6.12 not
+        counts = facts.machine.feature("hyperv", "TIME_REF_COUNT_AVAILABLE")
+        if counts.value:
+            return "read_hv_sched_clock_msr", f"no TSC page, HV_MSR_TIME_REF_COUNT_AVAILABLE ({counts.source})"
+    return None, clock.source
+
+
 def _said(facts: Facts, line: str, guess: bool) -> Answer:
     said = facts.logged(line)
     return Answer(said, f'log: {"" if said else "no "}"{line}"' if said is not None else "no log tells", guess)
@@ -54,4 +78,30 @@ def hvm_call(facts: Facts, backend: str) -> str | None:
     """
     if backend != "xen-hvm" or (facts.machine.backend[0] == backend and guest_code_runs(facts).value is False):
         return None
+    return _leaves(facts)
+
+
+def _leaves(facts: Facts) -> str:
     return "vmmcall" if facts.amd else "vmcall"
+
+
+class Unlisted(TypedDict, total=False):
+    """What no table names, as `_core.Boot` takes it."""
+
+    xen: bool
+    hvm_call: str | None
+
+
+def unlisted_otherwise(facts: Facts, hvm: str | None, some_guest: bool) -> Unlisted:
+    """What Xen writes that no table names, with what the machine does not tell taken the other way.
+
+    Below some hypervisor it may be Xen, and the kernel its PV guest where nothing rules that out. Where the CPU is not
+    told, a guest with a machine of its own may call Xen by the other instruction.
+    """
+    if some_guest and facts.xen_pv.value is None and facts.bits == 64:
+        return {"xen": True}
+    if some_guest:
+        return {"hvm_call": _leaves(facts)}
+    if hvm is not None and facts.vendor is None:
+        return {"hvm_call": "vmmcall" if hvm == "vmcall" else "vmcall"}
+    return {}
