@@ -181,6 +181,35 @@ def test_the_script_collects_what_this_package_reads_of_this_machine(collected: 
     assert not there.dmesg.rstrip().endswith("==END")
 
 
+_START, _LATER = "[    0.000000] Linux version 6.1.0\n[    0.1] Hypervisor detected: KVM\n", "[   99.0] later\n"
+
+
+@pytest.mark.parametrize(
+    ("dmesg", "journal", "taken"),
+    [
+        (_START + _LATER, None, _START + _LATER),
+        (_LATER, _START, _START),
+        (_LATER, "-- No entries --\n", _LATER),
+        (_LATER, None, _LATER),
+        (None, _START, _START),
+        (None, None, "(none)\n"),
+    ],
+)
+def test_the_journals_log_is_taken_where_the_kernels_own_has_lost_its_start(
+    dmesg: str | None, journal: str | None, taken: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "collect.sh"
+    script.write_bytes(pvops("machine", "--collect").stdout)
+    for name in ("cat", "grep"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    for name, told in (("dmesg", dmesg), ("journalctl", journal)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{'exit 1' if told is None else f'cat <<EOF{chr(10)}{told}EOF'}\n")
+        (tmp_path / name).chmod(0o755)
+    words = [str(shutil.which("sh")), str(script)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={"PATH": str(tmp_path)})
+    assert done.stdout.partition("==FILE dmesg\n")[2] == f"{taken}\n==END\n"
+
+
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.999])
 def test_a_cut_bundle_is_refused(collected: str, tmp_path: Path, share: float) -> None:
     cut = tmp_path / "cut.facts"

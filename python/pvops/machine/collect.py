@@ -32,11 +32,18 @@ part() {{
 file() {{
     if [ -r "$1" ]; then part "$1" < "$1"; else echo '(none)' | part "$1"; fi
 }}
+journal() {{
+    journalctl -k -b -o short-monotonic
+}}
+whole() {{
+    case $("$@" 2> /dev/null) in *'Linux version '*) "$@" 2> /dev/null ;; *) return 1 ;; esac
+}}
 echo 1 | part {collected}
 for f in {files}; do file "$f"; done
 for f in {vulnerabilities}/*; do [ -r "$f" ] && file "$f"; done
 if command -v cpuid > /dev/null 2>&1; then cpuid -1 -r 2> /dev/null | grep '^ *0x' | part cpuid; fi
-{{ dmesg 2> /dev/null || journalctl -k -b -o short-monotonic 2> /dev/null || echo '(none)'; }} | part dmesg
+# The kernel's own log loses its start in time; the journal may have kept it.
+{{ whole dmesg || whole journal || dmesg 2> /dev/null || journal 2> /dev/null || echo '(none)'; }} | part dmesg
 echo '{end}'
 """
 
