@@ -147,6 +147,7 @@ def configuration(mode: Mode, copied: str) -> str:
             "firmware_override": f"/{FIRMWARE}/hvmloader",
             "bios_path_override": f"/{FIRMWARE}/bios-256k.bin",
             "vga": "none",
+            "vnc": "0",
         }
     told = [f'{name} = "{value}"' for name, value in lines.items()]
     return "\n".join([*told, f"memory = {_GUEST_MIB}", f"vcpus = {mode.processors}", ""])
