@@ -287,6 +287,10 @@ class Tables:
 
     @property
     def alternatives_layout(self) -> str | None: ...
+    @property
+    def preambles(self) -> tuple[int, int | None]:
+        """How far before functions preambles are, and how far the kernel's own code takes them to be where it tells."""
+
     def constants(self) -> list[tuple[str, int, list[int]]]:
         """(section, width in bytes, addresses) of each run-time constant."""
 

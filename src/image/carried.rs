@@ -5,7 +5,7 @@ use super::kallsyms::{Region, SymbolKind, Symbols};
 use super::opened::Image;
 use super::relocation::Relocations;
 use super::relocations;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Bytes of text for each symbol, at most: kernels have some hundred. A list with fewer names the text's bounds and no
 /// function, and whoever made it wanted none named.
@@ -15,7 +15,9 @@ impl Image {
     /// The kernel's symbols: those of `.symtab` where the ELF file has one, else the kallsyms embedded in the image;
     /// `None` where it has neither, or a list that names no function.
     pub fn symbols(&self) -> Result<Option<&Symbols>> {
-        let found = self.symbols.get_or_init(|| self.find_symbols().map_err(|e| e.in_file(self.name())));
+        let of_clang = || self.banner().is_some_and(|banner| banner.contains("clang"));
+        let read = || Ok(self.find_symbols()?.map(|found| if of_clang() { found.of_clang() } else { found }));
+        let found = self.symbols.get_or_init(|| read().map_err(|e: Error| e.in_file(self.name())));
         found.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 

@@ -149,6 +149,12 @@ impl Tables {
         self.tables.alternatives.as_ref().map(|table| table.layout.name)
     }
 
+    /// How far before functions preambles are, and how far the kernel's own code takes them to be where it tells.
+    #[getter]
+    fn preambles(&self) -> (u64, Option<u64>) {
+        (self.tables.preambles.built, self.tables.preambles.sealed)
+    }
+
     /// How many places the rows of some tables name.
     fn count_sites(&self, py: Python<'_>, tables: Vec<String>) -> PyResult<usize> {
         let names: Vec<&str> = tables.iter().map(String::as_str).collect();

@@ -138,6 +138,7 @@ def test_facts_that_say_nothing_of_mitigations_leave_them_untold(feature: str) -
     ("version", "mitigates", "cmdline", "expected"),
     [
         ((6, 8), None, "", True),
+        ((6, 8), False, "", False),
         ((6, 9), None, "", None),
         ((6, 9), True, "", True),
         ((6, 9), False, "", False),

@@ -49,9 +49,23 @@ def opened(args: argparse.Namespace) -> Kernel:
         why = "no symbol says where they lie, and nothing looks like more than a few of their rows"
         hold(f"{kernel.name}: {', '.join(missing)}: {why}; if there are any, what the kernel writes there is missing")
     # A table that is asked for alone goes by no rules.
-    if getattr(args, "table", None) is None and (doubt := _doubt(kernel)):
-        hold(f"{kernel.name}: {doubt}; rules and names of {kernel.era} are taken")
+    if getattr(args, "table", None) is None:
+        if doubt := _doubt(kernel):
+            hold(f"{kernel.name}: {doubt}; rules and names of {kernel.era} are taken")
+        if args.verbose:
+            _say_rules(kernel)
     return kernel
+
+
+def _say_rules(kernel: Kernel) -> None:
+    """Says which rules a kernel patches by, and why; where nothing tells them, those who need them say so."""
+    try:
+        rules = kernel.rules
+        note(f"rules of {rules.passes}: {rules.reason}")
+        for said in kernel.by_release():
+            note(said)
+    except OpsError:
+        return
 
 
 def _doubt(kernel: Kernel) -> str:
@@ -197,7 +211,6 @@ def planned(
     plan = kernel.plan(backend, machine=machine, places=places)
     if args.verbose:
         note(f"ops named by {kernel.ops.named_by}; {kernel.ops.where}")
-        note(f"rules of {plan.rules.passes}: {plan.rules.reason}")
         note(f"nops {plan.nops.table}: {plan.nops.why}")
         note(f"lock prefixes {'patched away' if plan.setup.uniprocessor[0] else 'stay'}: {plan.setup.uniprocessor[1]}")
         for slot in plan.slots.values():

@@ -78,7 +78,12 @@ class Facts:
     @property
     def mitigates(self) -> bool | None:
         """Whether the kernel is built to mitigate what its CPU is vulnerable to; None where nothing says so."""
-        return True if self.version < (6, 9) else self.built.mitigates if self.built is not None else None
+        told = self.built.mitigates if self.built is not None else None
+        return True if told is None and self.version < (6, 9) else told
+
+    def without(self, *functions: str) -> bool:
+        """Whether the kernel is built without all of these functions."""
+        return self.built is not None and self.built.without(*functions)
 
     @cached_property
     def vendor(self) -> str | None:

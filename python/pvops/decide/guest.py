@@ -7,13 +7,16 @@ from pvops.types_only import TypedDict
 
 
 def guest_code_runs(facts: Facts) -> Answer:
-    """Whether the init code of the machine's hypervisor runs: options like ``nopv`` keep it from running."""
+    """Whether the init code of the machine's hypervisor runs: options like ``nopv`` keep it from running, and a kernel
+    may be built without it."""
     from pvops import backends
 
     name, source = facts.machine.backend
     if name is None or name not in backends.of_images():
         return Answer(None if name is None else False, source)
     backend = backends.get(name)
+    if (needs := [symbol for symbol in backend.needs.split("|") if symbol]) and facts.without(*needs):
+        return Answer(False, f"the kernel is built without {backend.title} (no symbol {needs[0]})")
     holds, why, _ = backend.detected(facts.machine, backend.hypervisor)
     return Answer(holds, why or source, True)
 

@@ -5,6 +5,7 @@ A key without a rule keeps the state it is built with. Sources: the functions na
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from pvops.decide import key_options
@@ -78,17 +79,34 @@ def _virt_spin_lock(query: KeyQuery) -> Answer | None:
     single = facts.machine.possible_cpus.value == 1 and facts.version >= (4, 18)
     # xen_hvm_smp_init(): without a callback vector as with ``nopvspin``.
     option = facts.given("nopvspin", "xen_nopvspin", *(["xen_no_vector_callback"] if name == "xen-hvm" else []))
-    if name in ("xen-pv", "xen-hvm") and (single or option):
+    if name in ("xen-pv", "xen-hvm") and (single or option) and not facts.without("xen_init_spinlocks"):
         return Answer(False, f"{option or 'one CPU'}: xen_init_spinlocks()")
     if name == "kvm" and facts.version < (5, 9):  # until there was nopvspin, with the hint alone
         realtime, why = facts.machine.feature("kvm-hints", "REALTIME")
         if realtime:
             return Answer(False, f"KVM_HINTS_REALTIME ({why}): kvm_smp_prepare_boot_cpu()")
-    elif name == "kvm":
-        unhalt, why = facts.machine.feature("kvm", "PV_UNHALT")
-        if unhalt:
-            return Answer(False, f"KVM_FEATURE_PV_UNHALT ({why}): kvm_spinlock_init()")
+    elif name == "kvm" and not facts.without("kvm_spinlock_init"):
+        return _kvm_spin_lock(query, "one CPU" if single else option)
     return Answer(True, f"a guest without pv spin locks of its own ({source})")
+
+
+def _kvm_spin_lock(query: KeyQuery, other: str | None) -> Answer:
+    """kvm_spinlock_init(), 5.9 and later: it says what it does, and without its log the host's features tell.
+
+    960550503965 (6.18, and stable): what makes pv spin locks needless turns the key off whatever the host has.
+    """
+    facts = query.facts
+    if said := re.search(r"PV spinlocks (enabled|disabled, no host support|disabled\b)", facts.machine.dmesg):
+        return Answer("no host" in said[1], f'log: "{said[0]}"')
+    unhalt, why = facts.machine.feature("kvm", "PV_UNHALT")
+    if unhalt:
+        return Answer(False, f"KVM_FEATURE_PV_UNHALT ({why}): kvm_spinlock_init()")
+    realtime, hint = facts.machine.feature("kvm-hints", "REALTIME")
+    needless = f"KVM_HINTS_REALTIME ({hint})" if realtime else other
+    if needless is not None and unhalt is False:
+        why = "kvm_spinlock_init(), by the version (960550503965)"
+        return Answer(facts.version < (6, 18), f"{needless}, no KVM_FEATURE_PV_UNHALT: {why}")
+    return Answer(True, f"no KVM_FEATURE_PV_UNHALT ({why}): kvm_spinlock_init()")
 
 
 def _nf_hooks(query: KeyQuery) -> Answer | None:

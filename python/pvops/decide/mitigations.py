@@ -34,6 +34,14 @@ _MODES = (
     ("Not affected", "off"),
 )
 
+#: Functions that what a mitigation needs of the compiler or the kernel is called by: configuration symbol → names.
+_RETPOLINES = ("__x86_indirect_thunk_rax", "__x86_indirect_thunk_eax")
+_UNTRAINING = ("retbleed_untrain_ret", "zen_untrain_ret")
+_SAFE_RETURNS = ("srso_safe_ret", "srso_alias_safe_ret")
+_ALIGNED = ("its_return_thunk",)
+_COUNTING = ("call_depth_return_thunk", "__x86_return_skl")
+_NO_RETPOLINES = "the kernel is built without CONFIG_RETPOLINE"
+
 _NO_RETPOLINE = ("off", "eibrs", "ibrs")
 
 
@@ -100,12 +108,14 @@ class Mitigations:
         facts = self.facts
         if why := self.off or on_line(facts.given("nospectre_v2")):
             return Mode("off", why)
-        asked = facts.option("spectre_v2") or "auto"
+        asked, retpolines = facts.option("spectre_v2") or "auto", not facts.without(*_RETPOLINES)
+        if not retpolines and asked in _BY_RETPOLINES:
+            asked = "auto"
         if asked == "off":
             return Mode("off", "spectre_v2=off on the command line")
         if asked == "auto" and facts.bug("spectre_v2") is False:
             return Mode("off", "spectre_v2 is not among the CPU's bugs")
-        if facts.machine.flags is None:
+        if facts.machine.flags is None and retpolines:
             usual = "retpoline" if asked in ("auto", "on") else None
             return Mode(usual, "assumed: nothing tells the CPU's features", True)
         enhanced = facts.has("ibrs_enhanced")
@@ -124,6 +134,8 @@ class Mitigations:
             return Mode("eibrs", "the CPU has ibrs_enhanced")
         if facts.bug("retbleed") and intel_ibrs and facts.option("retbleed") not in ("off", "stuff"):
             return Mode("ibrs", "an Intel CPU with the retbleed bug and ibrs")
+        if not retpolines:
+            return Mode("off", _NO_RETPOLINES, facts.machine.flags is None)
         return Mode("retpoline", "neither ibrs_enhanced nor a need of ibrs")
 
     def mode_is(self, *modes: str) -> Answer:
@@ -135,7 +147,13 @@ class Mitigations:
     def retpoline(self) -> Answer:
         """RETPOLINE: spectre_v2_select_mitigation() / spectre_v2_apply_mitigation()."""
         mode, source, assumed = self.spectre_v2
-        return Answer(None if mode is None or assumed else mode not in _NO_RETPOLINE, source, True)
+        on = mode not in _NO_RETPOLINE
+        return Answer(None if mode is None or assumed else on, source, on)
+
+    @cached_property
+    def untrains(self) -> bool:
+        """Whether retbleed would be mitigated by untraining: on AMD CPUs, where the kernel is built to do it."""
+        return self.facts.amd and not self.facts.without(*_UNTRAINING)
 
     @cached_property
     def retbleed(self) -> tuple[str | None, str]:
@@ -150,7 +168,7 @@ class Mitigations:
         if self.off and facts.version < _SPLIT:
             return "", self.off
         if facts.vendor == "intel" and facts.version < _SPLIT:
-            if "unret" in asked:
+            if "unret" in asked and not facts.without(*_UNTRAINING):
                 return "unret", "retbleed=unret on the command line"
             if "ibpb" in asked and facts.has("ibpb"):
                 return "ibpb", "retbleed=ibpb on the command line"
@@ -166,7 +184,7 @@ class Mitigations:
                 return forced, source
         return "", source
 
-    def _retbleed_selected(self, asked: list[str]) -> tuple[str, str]:
+    def _retbleed_selected(self, asked: list[str]) -> tuple[str | None, str]:
         """retbleed_select_mitigation() on what it looks at: an affected CPU, no file that tells."""
         facts = self.facts
         option = next((a for a in asked if a in ("off", "unret", "ibpb", "stuff")), None)
@@ -174,18 +192,23 @@ class Mitigations:
             return "", self.off or "retbleed=off on the command line"
         if option == "ibpb" and facts.has("ibpb"):
             return "ibpb", "retbleed=ibpb on the command line"
-        if option == "stuff" and facts.version >= (6, 2) and self.spectre_v2.value == "retpoline":
+        counts = facts.version >= (6, 2) and not facts.without(*_COUNTING)
+        if option == "stuff" and counts and self.spectre_v2.value == "retpoline":
             return "stuff", "retbleed=stuff on the command line"
+        if facts.amd and not self.untrains:
+            return (None if facts.has("ibpb") else ""), "the kernel is built without CONFIG_CPU_UNRET_ENTRY"
         return ("unret", "the default on AMD CPUs") if facts.amd else ("", "no mitigation of its own on this CPU")
 
-    def _unfiled(self, bug: str, option: str) -> bool:
-        """Whether a mitigation is on by default: the CPU is affected, no file tells, and no option turns it off."""
+    def _unfiled(self, bug: str, option: str, functions: tuple[str, ...]) -> bool:
+        """Whether a mitigation is on by default: the CPU is affected, no file tells, no option turns it off, and the
+        kernel is built with its functions."""
         facts = self.facts
         return (
             not facts.machine.vulnerabilities
             and bool(facts.bug(bug))
             and not self.off
             and facts.option(option) != "off"
+            and not facts.without(*functions)
         )
 
     def _one_thread_a_core(self) -> bool:
@@ -202,7 +225,7 @@ class Mitigations:
     def srso(self) -> tuple[str, str]:
         """What spec_rstack_overflow's mitigation forces: ``safe-ret``, ``ibpb``, or "" (nothing)."""
         text = self.facts.state("spec_rstack_overflow")
-        if text is None and self._unfiled("srso", "spec_rstack_overflow"):
+        if text is None and self._unfiled("srso", "spec_rstack_overflow", _SAFE_RETURNS):
             if self._one_thread_a_core():
                 return "", "Zen 1 and 2 with one thread a core have no srso"
             return "safe-ret", "the default for CPUs with the srso bug"
@@ -218,7 +241,7 @@ class Mitigations:
     def its(self) -> tuple[str, str]:
         """What indirect_target_selection's mitigation forces: ``thunks``, ``stuff``, or "" (nothing)."""
         text = self.facts.state("indirect_target_selection")
-        if text is None and self._unfiled("its", "indirect_target_selection"):
+        if text is None and self._unfiled("its", "indirect_target_selection", _ALIGNED):
             plain = self.spectre_v2.value in ("off", "lfence", "eibrs,lfence") or self.facts.bits == 32
             stuffed = self.retbleed[0] == "stuff"
             return "" if plain else "stuff" if stuffed else "thunks", "the default for CPUs with the its bug"
@@ -238,7 +261,7 @@ class Mitigations:
         rethunk, thunk = Answer(False, "no mitigation needs a return thunk"), None
         forced, source = self.retbleed
         if forced is None:
-            rethunk = Answer(None, source, self.facts.amd)
+            rethunk = Answer(None, source, self.untrains)
         elif forced == "unret":
             rethunk, thunk = Answer(True, source), "retbleed_return_thunk"
         elif forced == "stuff":
@@ -264,6 +287,11 @@ def on_line(option: str | None) -> str | None:
     return None if option is None else f"{option} on the command line"
 
 
+#: What spectre_v2= asks for and a kernel without retpolines has not: spectre_v2_parse_cmdline() takes ``auto``.
+_BY_RETPOLINES = (
+    *("retpoline", "retpoline,generic", "retpoline,amd", "retpoline,lfence"),
+    *("eibrs,lfence", "eibrs,retpoline"),
+)
 _RETBLEED = (
     ("Mitigation: untrained return thunk", "unret"),
     ("Mitigation: IBPB", "ibpb"),

@@ -141,7 +141,7 @@ def unret(facts: Facts) -> Answer:
         return Answer(True, why)
     if srso == "ibpb":
         return Answer(False, f"{why}: IBPB on entry needs no untraining")
-    return Answer(None if forced is None else forced == "unret", source, facts.amd)
+    return Answer(None if forced is None else forced == "unret", source, mitigations.untrains)
 
 
 @rule("bugs.c: retbleed_select_mitigation(), srso_select_mitigation()", "ENTRY_IBPB")

@@ -69,6 +69,7 @@ class Passes(NamedTuple):
         lacks: bytes whose absence among them does, in hex, or nothing.
         calls: whether they are told by a replacement that is one call, which others would not move.
         since: the release that they begin with, where nothing in an image tells; or nothing.
+        commit: the one that began them, where the release tells; or nothing.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Passes(NamedTuple):
     lacks: str = ""
     calls: bool = False
     since: tuple[int, ...] = ()
+    commit: str = ""
 
     def sign(self, image: Image, alternatives: str | None, release: tuple[int, ...] | None) -> str:
         """The sign of these passes that an image shows, in words; nothing where it shows none.
@@ -104,7 +106,7 @@ class Passes(NamedTuple):
         if self.calls and image.replaces_by_call():
             return "the image has a call for a replacement"
         if self.since and release is not None and release >= self.since:
-            return f"since {'.'.join(map(str, self.since))}"
+            return f"since {'.'.join(map(str, self.since))} ({self.commit})"
         return ""
 
 

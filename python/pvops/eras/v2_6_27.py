@@ -191,7 +191,7 @@ ERA = v2_6_26.ERA.then(
     native_patch=native_patch,
     offsets=ASM_OFFSETS,
     # f88f07e0f0b7: what becomes of a lock prefix.
-    passes=(Passes("2.6.33", since=(2, 6, 28)), Passes("2.6.24")),
+    passes=(Passes("2.6.33", since=(2, 6, 28), commit="f88f07e0f0b7"), Passes("2.6.24")),
     nops=by_vendor(by_features("K8", "K7", "NOPL")),
     numbers=(numbers_2_6_29.declared,),
 )

@@ -43,6 +43,6 @@ ERA = v2_6_33.ERA.then("2.6.34", "2.6.35: arch/x86/include/asm/paravirt_types.h"
     arrays=(Array("paravirt_patch_template", STRUCTS),),
     configs=tuple(option for option in v2_6_33.ERA.configs if option.symbol != "HIGHPTE"),
     native=native,
-    passes=(Passes("2.6.37", symbol="arch_init_ideal_nop5", since=(2, 6, 37)), Passes("2.6.34")),
+    passes=(Passes("2.6.37", symbol="arch_init_ideal_nop5", since=(2, 6, 37), commit="f49aa448561f"), Passes("2.6.34")),
     numbers=(NUMBERS,),
 )

@@ -41,6 +41,6 @@ ERA = v6_15.ERA.then(
     arrays=v4_20.array(STRUCTS),
     configs=tuple(option for option in v6_15.ERA.configs if option.symbol != "X86_5LEVEL"),
     native=native,
-    passes=(Passes("6.19", since=(6, 19)), Passes("6.18")),
+    passes=(Passes("6.19", since=(6, 19), commit="25e4e3565d45"), Passes("6.18")),
     numbers=(numbers_6_18.declared, numbers_7_2.declared_6_19, numbers_7_2.declared_7_0),
 )

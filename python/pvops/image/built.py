@@ -21,6 +21,11 @@ _SWITCHES = ("sched_dynamic_update", "__sched_dynamic_update")
 _JUMPS = {b"\x74": True, b"\x75": False, b"\x0f\x84": True, b"\x0f\x85": False}
 #: ``xor %edi,%edi`` or ``mov $MODE,%edi``, and a call.
 _ARGUMENT = rb"(?:\x31\xff|\xbf([\x00-\x03])\x00\x00\x00)\xe8(....)"
+#: ``cmpl $0,variable`` and ``mov variable,%eax; test %eax,%eax``, with the variable's place.
+_ASKED_64 = rb"\x83\x3d(....)\x00|\x8b\x05(....)\x85\xc0"
+_ASKED_32 = rb"\x83\x3d(....)\x00|\xa1(....)\x85\xc0"
+#: So much of a function is looked at: what marks its begin, and two instructions.
+_HEAD = 16
 #: How far from the comparison its jump stands, and from where that leads the call.
 _NEAR = 48
 
@@ -40,14 +45,37 @@ class Built:
         """CONFIG_CPU_MITIGATIONS: what ``cpu_mitigations`` is built with (kernel/cpu.c; 0 is CPU_MITIGATIONS_OFF); None
         where neither it nor the configuration is in the image.
 
-        f337a6a21e2f, 6.9: without it the default is off. Before, the variable was always on without an option.
+        f337a6a21e2f, 6.9 and stable: without it the default is off. Before, it was always on without an option.
         """
-        address = self._kernel.address_of("cpu_mitigations")
+        address = self._kernel.address_of("cpu_mitigations") or self._asked("cpu_mitigations_off")
         raw = self._kernel.image.read(address, 4) if address is not None else None
         if raw is not None:
             return raw != bytes(4)
-        config = self._kernel.image.config()
-        return None if config is None else "\nCONFIG_CPU_MITIGATIONS=y\n" in config
+        lines = (self._kernel.image.config() or "").splitlines()
+        if "CONFIG_CPU_MITIGATIONS=y" in lines:
+            return True
+        return False if "# CONFIG_CPU_MITIGATIONS is not set" in lines else None
+
+    def _asked(self, function: str) -> int | None:
+        """The variable that a function begins by comparing with 0: ``cmpl $0,…``, or ``mov …,%eax; test %eax,%eax``."""
+        address = self._kernel.address_of(function)
+        code = self._kernel.image.read(address, _HEAD) if address is not None else None
+        found = re.search(_ASKED_64 if self._kernel.bits == 64 else _ASKED_32, code or b"", re.DOTALL)
+        if address is None or found is None:
+            return None
+        if self._kernel.bits == 32:
+            return int.from_bytes(found[1] or found[2], "little")
+        # A displacement counts from the end of its instruction: behind the 0 of `cmpl`, before `test`.
+        end = found.end(1) + 1 if found[1] else found.end(2)
+        return self._place(address + end, found[1] or found[2])
+
+    def without(self, *functions: str) -> bool:
+        """Whether a kernel that knows of Spectre is built without all of these; False where it does not name functions.
+
+        Every kernel that does has ``cpu_show_spectre_v2()`` (drivers/base/cpu.c; 87590ce6e373, 4.15 and stable).
+        """
+        known = self._kernel.address_of("cpu_show_spectre_v2") is not None
+        return known and all(self._kernel.address_of(function) is None for function in functions)
 
     @cached_property
     def stalls(self) -> bool | None:

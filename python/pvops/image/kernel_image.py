@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
+#: How far before a function its hash is where functions are aligned to 16 bytes: every kernel looks there.
+_NEAR = 16
+
+
 class KernelImage(KernelView):
     """An image whose era is known as far as it tells. Plans, what decides them, and the verifier take one.
 
@@ -75,6 +79,31 @@ class KernelImage(KernelView):
         found = recognise.of_image(self, self.release, self._alternatives, self.sources)
         # The functions that tell are not a module's: they stand there by its release.
         return found._replace(reason=f"a module of {self.release}") if self.image.is_module else found
+
+    def by_release(self) -> list[str]:
+        """What is taken from the version beside `rules`, as nothing in the image tells it: sentences, with the commit.
+
+        Raises:
+            OpsError: nothing in the image tells its rules.
+            TableError: a table is malformed.
+        """
+        said = []
+        built, sealed = self.tables.preambles if self.has_section(".cfi_sites") else (_NEAR, None)
+        if built != _NEAR and sealed is None:
+            far = dict(_core.PassRules(self.rules.passes).choices())["far_preambles"] == "yes"
+            said.append(
+                f"hashes lie {built} bytes before their functions, and the kernel looks for them "
+                f"{built if far else _NEAR} bytes before: its version says so, as no code of it does "
+                "(24c8147abb39, 7.0, and stable)"
+            )
+        numbers = self.feature_numbers
+        named = (numbers.name(number) for number in numbers.consulted())
+        if declared := [name.name for name in named if name is not None and not name.verified]:
+            what = f"the number of {declared[0]}" if len(declared) == 1 else f"the numbers of {', '.join(declared)}"
+            said.append(f"{what}: as {numbers.declared.release} declares, and nothing in the image confirms")
+        if self.sources is None:
+            said.append("no banner names a version: what hangs on it is as on the machine's release, or as in 6.1")
+        return said
 
     @cached_property
     def ops(self) -> KernelOps:

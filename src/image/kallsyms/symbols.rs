@@ -5,8 +5,12 @@ use super::packed::{self, Packed};
 use super::region::{MAX_NAME, MAX_NAMES, MAX_SYMBOLS};
 use crate::error::{Error, Result};
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::OnceLock;
+
+/// What follows the name of a static that ThinLTO made global (`ModuleSummaryIndex::getGlobalNameForLocal()` of LLVM).
+const PROMOTED: &str = ".llvm.";
 
 /// The names of a table of symbols.
 enum Names {
@@ -36,6 +40,10 @@ pub struct Symbols {
     by_name: OnceLock<NameIndex>,
     /// For each address that has a symbol to name it: the index of that symbol, ascending by address.
     places: OnceLock<Vec<u32>>,
+    /// Whether statics may have names that the linker made: `name.llvm.1234`.
+    promotes: bool,
+    /// Those, by the names they have in the source, with the lowest address of each.
+    promoted: OnceLock<HashMap<String, u64>>,
 }
 
 /// The symbols by the hash of their name: (hash, number) of those of bucket `i`, ascending by number, from `first[i]` up to
@@ -167,9 +175,25 @@ impl Symbols {
         found.into_iter()
     }
 
-    /// The lowest address of this name.
+    /// The same symbols, of a kernel that clang made. ThinLTO makes statics global that other files use once code is
+    /// inlined there, and their names unique: `.llvm.` and the file's hash follow.
+    pub(in crate::image) fn of_clang(self) -> Symbols {
+        Symbols { promotes: true, ..self }
+    }
+
+    /// The lowest address of this name, or of what the linker made of it.
     pub fn address_of(&self, name: &str) -> Option<u64> {
-        self.addresses_of(name).next()
+        self.addresses_of(name).next().or_else(|| self.promoted()?.get(name).copied())
+    }
+
+    fn promoted(&self) -> Option<&HashMap<String, u64>> {
+        let listed = || {
+            let own = self.iter().filter_map(|(address, _, name)| Some((name.split_once(PROMOTED)?.0, address)));
+            let mut found = HashMap::new();
+            own.for_each(|(name, address)| _ = found.entry(name.to_owned()).or_insert(address));
+            found
+        };
+        self.promotes.then(|| self.promoted.get_or_init(listed))
     }
 
     /// All addresses of this name, ascending: the names of statics repeat.
@@ -324,6 +348,23 @@ mod tests {
         assert_eq!(symbols.address_of("_etext"), Some(0x4000));
         assert_eq!(symbols.address_of("clean"), None);
         assert_eq!((symbols.len(), symbols.is_empty()), (9, false));
+    }
+
+    #[test]
+    fn a_static_that_thin_lto_made_global_has_its_own_name_too() {
+        let list = [
+            ("kvm_guest_init.llvm.123", 0x1000, kind('t')),
+            ("cleanup", 0x2000, kind('t')),
+            ("cleanup.llvm.9", 0x1800, kind('t')),
+            ("kvm_guest_init.llvm.45", 0x3000, kind('t')),
+        ];
+        let symbols = Symbols::from_list(list).unwrap();
+        assert_eq!(symbols.address_of("kvm_guest_init"), None, "no compiler but clang names so");
+        let symbols = symbols.of_clang();
+        assert_eq!(symbols.address_of("kvm_guest_init"), Some(0x1000));
+        assert_eq!(symbols.address_of("cleanup"), Some(0x2000));
+        assert_eq!(symbols.address_of("cleanup.llvm.9"), Some(0x1800));
+        assert_eq!((symbols.address_of("kvm_guest"), symbols.address_of("")), (None, None));
     }
 
     #[test]
