@@ -91,7 +91,61 @@ def test_rows_without_flags_are_of_no_kernel_since_6_3_whatever_its_release() ->
     assert found.doubt == "release 9.1.1, but the image has 12-byte rows of .altinstructions"
     assert recognise.of_image(image, "9.1.1", "14-byte rows, flags").doubt.startswith("release 9.1.1 is newer than")
     assert recognise.of_image(image, "6.1.1", "12-byte rows").doubt == ""
-    assert recognise.of_image(image, "5.14.0", "14-byte rows, flags").era == "5.13", "distributions backport"
+    named = Image("paravirt_patch", sections=_TABLES)
+    assert recognise.of_image(named, "5.14.0", "14-byte rows, flags").era == "5.13", "distributions backport"
+
+
+@pytest.mark.parametrize(
+    ("release", "layout", "sections", "era"),
+    [
+        ("4.4.0", "14-byte rows, flags", (), "6.3"),
+        ("5.14.0", "14-byte rows, flags", (), "6.3"),
+        ("4.4.0", "12-byte rows", (), "3.15"),
+        ("5.10.0", "12-byte rows", (".call_sites",), "6.1"),
+        ("2.6.32", "12-byte rows", (".static_call_sites",), "5.10"),
+        ("3.10.0", "12-byte rows, pointers, 16-bit features", (), "3.1"),
+        ("2.6.24", "24-byte rows, pointers, 16-bit features", (), "2.6.34"),
+        ("6.1.0", "13-byte rows, padlen", (), "5.12"),
+        ("3.10.0", "13-byte rows, padlen", (".orc_unwind",), "4.14"),
+    ],
+)
+def test_of_an_image_that_names_nothing_its_parts_contradict_a_banner(
+    release: str, layout: str, sections: tuple[str, ...], era: str
+) -> None:
+    image = Image(sections=(*_TABLES[1:], *sections))
+    found = recognise.of_image(image, release, layout)
+    assert found.era == era
+    assert found.doubt.startswith(f"release {release}, but the image has ")
+
+
+@pytest.mark.parametrize(
+    ("release", "layout", "sections"),
+    [
+        ("6.3.0", "14-byte rows, flags", (".call_sites", ".orc_unwind")),
+        ("7.0.1", "14-byte rows, flags", (".cfi_sites",)),
+        ("5.10.200", "12-byte rows", (".retpoline_sites", ".static_call_sites")),
+        ("5.4.300", "12-byte rows", ()),
+        ("3.16.55", "13-byte rows, padlen", ()),
+        ("4.0.9", "12-byte rows", ()),
+        ("2.6.33.3", "12-byte rows, pointers", ()),
+        ("3.2.0-4-686", "12-byte rows, pointers, 16-bit features", ()),
+        ("6.1.0", None, (".orc_unwind",)),
+    ],
+)
+def test_a_banner_that_its_parts_fit_is_believed(release: str, layout: str | None, sections: tuple[str, ...]) -> None:
+    found = recognise.of_image(Image(sections=(*_TABLES[1:], *sections)), release, layout)
+    assert "but the image has" not in found.reason
+    assert found.doubt == ""
+
+
+def test_an_image_with_marks_may_have_parts_of_later_kernels_and_none_that_its_release_has_no_more() -> None:
+    image = Image("pv_ops", "native_patch", "native_usergs_sysret64", sections=(*_TABLES, ".static_call_sites"))
+    assert recognise.of_image(image, "4.18.0-553", "12-byte rows").doubt == ""
+    rows = "24-byte rows, pointers, 16-bit features"
+    old = Image("pv_init_ops", "native_steal_clock", sections=_TABLES)
+    assert (
+        recognise.of_image(old, "4.4.0", rows).doubt == f"release 4.4.0, but the image has {rows} of .altinstructions"
+    )
 
 
 def test_rows_have_flags_before_passes_move_more_and_nops_are_longer() -> None:

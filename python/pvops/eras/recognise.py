@@ -2,13 +2,14 @@
 
 Distributions backport: a release is believed as far as nothing in the image speaks against it. What speaks is what an
 era's record marks as begun or gone; that something is missing is no evidence, since a configuration may leave it out.
+An image that has no mark of any era is held to what its parts tell (`pvops.eras.structure`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from pvops.eras import ERAS, NEWEST, Version, era, eras, of_version, version_of
+from pvops.eras import ERAS, NEWEST, Version, era, eras, of_version, structure, version_of
 from pvops.eras.definition import Era
 from pvops.eras.records import ALT_INSTR_14
 from pvops.eras.rules import Image, Rules
@@ -79,9 +80,17 @@ def era_of(
     """
     version = sources or version_of(release)
     name = None if version is None else of_version(version)
-    if name is not None:
+    spans = None
+    if name is not None and version is not None:
         proposed = era(name)
         against = _against(image, proposed.marks) or _older_rows(proposed, alternatives)
+        if not against:
+            parts = structure.parts(image, alternatives)
+            odd = [part for part in parts if not part.fits(version, early=False)]
+            if odd and _marked(image):
+                odd = [part for part in odd if not part.fits(version, early=True)]
+            if odd:
+                against, spans = odd[0].sign, _spans(parts)
         if not against:
             seen = _seen(image, proposed)
             newer = version is not None and version[: len(NEWEST)] > NEWEST
@@ -96,6 +105,8 @@ def era_of(
     for at, candidate in enumerate(names):
         expected = marks[candidate]
         if candidate == "2.6.23" or _against(image, expected) or _older_rows(era(candidate), alternatives):
+            continue
+        if spans is not None and candidate not in spans:
             continue
         # Nearest to the release; without one, the era most of whose marks are there, the newest of equals.
         there = [_has(image, mark) for mark, wanted in expected.items() if wanted]
@@ -125,6 +136,19 @@ def _has(image: Image, mark: str) -> bool:
 def _against(image: Image, marks: Mapping[str, bool]) -> str:
     """A mark that the image has and an era has not, or nothing."""
     return next((mark for mark, there in marks.items() if not there and _has(image, mark)), "")
+
+
+def _marked(image: Image) -> bool:
+    """Whether an image has some function that marks an era."""
+    return any(_has(image, mark) for mark in {m for name in eras() for m in era(name).marks} if mark[0] != ".")
+
+
+def _spans(parts: Sequence[structure.Part]) -> frozenset[str]:
+    """The eras whose kernels have all of these parts."""
+    listed = [(each.name, each.first) for each in ERAS if each.first is not None]
+    ends = [*(first for _, first in listed[1:]), None]
+    spans = zip(listed, ends, strict=True)
+    return frozenset(name for (name, first), end in spans if all(part.meets(first, end) for part in parts))
 
 
 def _older_rows(found: Era, alternatives: str | None) -> str:
