@@ -48,6 +48,14 @@ def test_memory_comes_from_a_file_or_through_a_pipe(sample_kernel: Path, text: P
     assert refused.stderr.count(b"\n") == 1
 
 
+def test_memory_comes_through_a_pipe_with_a_name(sample_kernel: Path, text: Path) -> None:
+    shell = f'"{sys.executable}" -m pvops verify "{sample_kernel}" <(cat "{text}") --json'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, check=False)
+    named = run("verify", str(sample_kernel), str(text), "--json")
+    assert (done.returncode, done.stderr) == (named.returncode, b"")
+    assert json.loads(done.stdout)["unexplained"] == json.loads(named.stdout)["unexplained"]
+
+
 def test_a_machine_comes_through_a_pipe(sample_kernel: Path, text: Path) -> None:
     facts = b'{"schema": "pvops.machine/1", "online_cpus": 2}'
     done = run("verify", str(sample_kernel), str(text), "--machine", "-", "--json", given=facts)

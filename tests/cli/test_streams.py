@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 import pvops as package
 from cli.run import pvops, trouble
-from pvops import cli
-from pvops.cli import grammar
 
 COMMAND = (sys.executable, "-m", "pvops")
 
@@ -30,13 +29,31 @@ def test_a_reader_that_has_enough_changes_no_status(sample_kernel: Path) -> None
     assert b"Broken pipe" not in done.stderr
 
 
-def test_an_interrupt_before_a_command_runs_is_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(words: list[str]) -> NoReturn:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("words", ["sites PIPE", "verify KERNEL PIPE", "machine --from PIPE", "sites -"])
+def test_an_interrupt_ends_a_command_whatever_it_waits_for(sample_kernel: Path, tmp_path: Path, words: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    named = {"KERNEL": sample_kernel, "PIPE": pipe}
+    command = [*COMMAND, *(named.get(word, word) for word in words.split())]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # of what runs in the background it is ignored
+    ) as process:
+        _wait_until_it_sleeps(process.pid)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=10)
+    assert (process.returncode, *said) == (-signal.SIGINT, b"", b"")
 
-    monkeypatch.setattr(grammar, "parse", interrupted)
-    monkeypatch.setattr(sys, "argv", ["pvops", "machine"])
-    assert cli.command() == 130
+
+def _wait_until_it_sleeps(pid: int) -> None:
+    """Until a process has slept for a second: it waits for somebody else then."""
+    asleep = 0
+    while asleep < 10:
+        asleep = asleep + 1 if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S" else 0
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("words", [["sites"], ["sites", "--json"], ["sites", "--csv"], ["explain"], ["diff"]])

@@ -137,7 +137,13 @@ def test_columns_without_room_stand_below_the_others(monkeypatch: pytest.MonkeyP
         "label   one two three one two three one",
         "        two three one two three",
     ]
-    assert list(terminal.folded(["ab  " + "z" * 50])) == ["ab", "z" * 50]  # a word is not cut
+    assert list(terminal.folded(["ab  " + "z" * 50])) == ["ab", "z" * 40, "z" * 10]
+    red = "\x1b[31m"
+    assert list(terminal.folded([f"ab  {red}" + "z" * 50 + "\x1b[0m c"])) == [
+        "ab",
+        red + "z" * 40,
+        "z" * 10 + "\x1b[0m c",
+    ]
 
 
 def test_an_option_of_several_values_may_be_given_twice(capsys: pytest.CaptureFixture[str]) -> None:

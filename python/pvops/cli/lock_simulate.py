@@ -116,9 +116,9 @@ def _simulated(cases: Sequence[Case], jobs: int | None) -> list[Result]:
     with Bar("cases simulated:") as bar:
         if jobs is None:
             return sweep(cases, progress=bar)
-        from concurrent.futures import ProcessPoolExecutor
+        from pvops.processes import pool
 
-        with ProcessPoolExecutor(max(1, min(jobs, len(cases)))) as executor:
+        with pool(max(1, min(jobs, len(cases)))) as executor:
             return sweep(cases, executor=executor, progress=bar)
 
 

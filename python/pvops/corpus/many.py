@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 
 from pvops.corpus.judged import judge
 from pvops.corpus.results import KernelResult
+from pvops.processes import pool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def judge_all(folder: Folder, *, jobs: int | None = None) -> Iterator[KernelResu
 
 
 def _spread(kernels: Iterable[KernelFiles], jobs: int) -> Iterator[KernelResult]:
-    with ProcessPoolExecutor(jobs) as pool:
+    with pool(jobs) as own:
         try:
-            yield from pool.map(judge, kernels)
+            yield from own.map(judge, kernels)
         finally:
-            pool.shutdown(cancel_futures=True)
+            own.shutdown(cancel_futures=True)
 
 
 def _alone(files: KernelFiles) -> KernelResult:

@@ -34,8 +34,9 @@ from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterable
-    from typing import TypeAlias
+    from typing import BinaryIO, TypeAlias
 
     from typing_extensions import Buffer
 
@@ -54,7 +55,7 @@ def open(source: str | os.PathLike[str] | Buffer | Read, *, physical: Iterable[t
     perf's copy of ``/proc/kcore``, ``xl dump-core``), kdump-compressed (makedumpfile's and QEMU's, flattened or split),
     in LiME's or AVML's format, VMware's ``.vmem`` with the ``.vmss`` or ``.vmsn`` beside it, or plain: physical memory
     from 0 on, or a kernel's ``.text`` and nothing else. Its headers are read now, the rest where needed: packed pages
-    are unpacked when they are asked for.
+    are unpacked when they are asked for. What a named pipe gives is copied first, as by `open_stdin`.
 
     Args:
         source: a path, anything with the buffer protocol, or ``(address, size) -> bytes``.
@@ -66,7 +67,8 @@ def open(source: str | os.PathLike[str] | Buffer | Read, *, physical: Iterable[t
         DumpError: it is truncated or malformed, or in a format that cannot be read; the message says which.
     """
     if isinstance(source, str | os.PathLike):
-        return Memory(_core.Memory.open(os.fspath(source)))
+        path = os.fspath(source)
+        return _copied_from(path) if _is_pipe(path) else Memory(_core.Memory.open(path))
     if callable(source):
         name = getattr(source, "__qualname__", None) or type(source).__name__
         return Memory(_core.Memory.from_reader(f"<{name}>", source, list(physical)))
@@ -83,9 +85,7 @@ def open_stdin() -> Memory:
         InputError: it cannot be read, or there is no room for the copy.
         DumpError: as `open`.
     """
-    import shutil
     import stat
-    import tempfile
 
     name = "<stdin>"
     if sys.stdin is None:
@@ -94,12 +94,39 @@ def open_stdin() -> Memory:
         descriptor = sys.stdin.fileno()
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return Memory(_core.Memory.open(f"/proc/self/fd/{descriptor}", name))
-        with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
-            copy.flush()
-            return Memory(_core.Memory.open(f"/proc/self/fd/{copy.fileno()}", name))
+        return _copied(sys.stdin.buffer, name)
     except OSError as error:
         raise InputError(f"{name}: {error.strerror or error}", file=name) from error
+
+
+def _is_pipe(path: str | bytes) -> bool:
+    import stat
+
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (OSError, ValueError):  # as opening it will say
+        return False
+
+
+def _copied_from(path: str | bytes) -> Memory:
+    import io
+
+    name = os.fsdecode(path)
+    try:
+        with io.FileIO(path) as pipe:
+            return _copied(pipe, name)
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror or error}", file=name) from error
+
+
+def _copied(stream: io.RawIOBase | BinaryIO, name: str) -> Memory:
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy, 1 << 20)
+        copy.flush()
+        return Memory(_core.Memory.open(f"/proc/self/fd/{copy.fileno()}", name))
 
 
 def live() -> Memory:

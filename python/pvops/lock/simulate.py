@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ import pvops._core as _core
 from pvops import display
 from pvops.cpus import usable_cpus
 from pvops.errors import LockError
+from pvops.processes import pool
 from pvops.tuples import NamedTuple
 
 #: Names of the protocols, oldest first, and of the schedulers.
@@ -352,7 +353,7 @@ def sweep(
         workers = min(len(usable_cpus()), len(todo))
         if workers <= 1:
             return _collected(todo, [_done(case) for case in todo], progress)
-        with ProcessPoolExecutor(workers) as own:
+        with pool(workers) as own:
             return sweep(todo, executor=own, progress=progress)
     futures = [executor.submit(partial(simulate, case)) for case in todo]
     return _collected(todo, futures, progress)

@@ -162,11 +162,12 @@ def _folded(line: str, width: int) -> list[str]:
     rows = [""]
 
     def put(piece: str) -> None:
-        # A word that is longer than the terminal is wide goes over its edge, from the start of a line.
         room = width - _length(piece.rstrip())
         if rows[-1].strip() and _length(rows[-1]) > room:
             rows.append(" " * max(0, min(below, room)))
         rows[-1] += piece
+        while room < 0 and _length(rows[-1].rstrip()) > width:
+            rows[-1:] = _cut(rows[-1], width)
 
     for field in re.split(r"(?<=  )(?=\S)", line):
         label = _length(rows[-1])
@@ -178,6 +179,19 @@ def _folded(line: str, width: int) -> list[str]:
         for piece in re.split(r"(?<= )(?=\S)", field):
             put(piece)
     return [row.rstrip() for row in rows]
+
+
+def _cut(row: str, width: int) -> tuple[str, str]:
+    """A row of a word that is longer than the terminal is wide, as far as it fits, and the rest; colours stay whole."""
+    import re
+
+    at = left = 0
+    for found in re.finditer("\x1b\\[[0-9;]*m|.", row):
+        left += len(found[0]) == 1
+        if left > width:
+            break
+        at = found.end()
+    return row[:at], row[at:]
 
 
 def _length(text: str) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor
 from functools import lru_cache
 
 import pvops._core as _core
 from pvops.cpus import usable_cpus
 from pvops.errors import DumpError, Error, OpsError
 from pvops.image.kernel_image import KernelImage
+from pvops.processes import pool
 from pvops.tuples import NamedTuple
 from pvops.types_only import Generic, TypeVar
 from pvops.verify.judged import check_owners, verify
@@ -114,11 +115,9 @@ def _alone(question: _Question[T], source: str, why: str = "") -> T | Error:
         return DumpError(f"{source}: the process that judged it died twice{before}", file=source)
 
 
-def _processes(count: int) -> ProcessPoolExecutor:
-    import multiprocessing
-
+def _processes(count: int) -> Executor:
     # Forking a process with threads is asking for a deadlock.
-    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    return pool(count, method="spawn", begin=_begin)
 
 
 def _begin() -> None:
