@@ -1,9 +1,11 @@
-"""The licence texts of the crates that are linked into the wheel, gathered when it is built."""
+"""The licence texts of what is linked into the wheel, gathered when it is built."""
 
 from __future__ import annotations
 
+import html.parser
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,24 @@ from .shell import ROOT, output_of, stop
 #: Where the build finds them; no file of the repository.
 TEXTS = ROOT / "python" / "pvops" / "third-party-licences.txt"
 _NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE")
+#: How licences begin that nothing linked is taken under: zstd offers one as well, scripts beside liblzma have one.
+_NOT_TAKEN = ("GNU GENERAL PUBLIC LICENSE", "GNU LESSER GENERAL PUBLIC LICENSE")
 _FEATURES = "python,peers"
+_RULE = "=" * 100
+
+#: A name, and what it names.
+Text = tuple[str, str]
 
 
 def gather() -> None:
     """Writes the texts beside the package's sources, from where maturin takes them into the wheel."""
-    parts = []
+    once = _Once()
+    parts = ["What is linked into pvops/_core.abi3.so, and on which terms. A text that several have stands here once."]
     for crate in linked():
-        texts = [path.read_text(errors="replace").strip() for path in _texts(crate)]
-        heading = f"{crate['name']} {crate['version']} ({crate['license']})"
-        parts.append("\n\n".join([f"{'=' * 100}\n{heading}\n{'=' * 100}", *(texts or [_without_text(crate)])]))
-    TEXTS.write_text("What is linked into pvops/_core.abi3.so, and on which terms.\n\n" + "\n\n".join(parts) + "\n")
+        name = f"{crate['name']} {crate['version']}"
+        parts += [_heading(f"{name} ({crate['license']})"), *once.told(name, _texts(crate))]
+    parts += _standard_library(once)
+    TEXTS.write_text("\n\n".join(parts) + "\n")
 
 
 def linked() -> Iterator[dict[str, Any]]:
@@ -44,19 +53,105 @@ def linked() -> Iterator[dict[str, Any]]:
     yield from (crate for crate in sorted(found["packages"], key=_name) if crate["id"] in seen - {root})
 
 
+class _Once:
+    """Texts, each of which is told once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, str] = {}
+
+    def told(self, whose: str, texts: Iterable[Text]) -> Iterator[str]:
+        """The texts of somebody, with where one stands that somebody before had too."""
+        for name, text in texts:
+            words = " ".join(text.split())
+            first = self._seen.setdefault(words, f"{whose}: {name}")
+            yield text if first == f"{whose}: {name}" else f"{name}: as above, at {first}"
+
+
+def _heading(text: str) -> str:
+    return f"{_RULE}\n{text}\n{_RULE}"
+
+
 def _name(crate: dict[str, Any]) -> tuple[str, str]:
     return crate["name"], crate["version"]
 
 
-def _texts(crate: dict[str, Any]) -> list[Path]:
+def _texts(crate: dict[str, Any]) -> list[Text]:
+    """The texts of a crate and of the sources in C that it has with it."""
     folder = Path(crate["manifest_path"]).parent
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.name.upper().startswith(_NAMES))
+    paths = [path for place in ("*", "*/*") for path in sorted(folder.glob(place)) if path.is_file()]
+    paths = [path for path in paths if path.name.upper().startswith(_NAMES)]
+    texts = [(str(path.relative_to(folder)), path.read_text(errors="replace").strip()) for path in paths]
+    texts = [(name, text) for name, text in texts if not text.startswith(_NOT_TAKEN)]
+    return texts if any("/" not in name for name, _ in texts) else [("terms", _without_text(crate)), *texts]
 
 
 def _without_text(crate: dict[str, Any]) -> str:
     """A crate that comes without its licence's text, which every one of these may be used under, is given MIT's."""
     if "MIT" not in (crate["license"] or ""):
         stop(f"{crate['name']} has no licence text, and is not under MIT")
+    return _mit(", ".join(crate["authors"]) or f"the authors of {crate['name']}")
+
+
+def _mit(authors: str) -> str:
     terms = (ROOT / "LICENSE-MIT").read_text().partition("\n\nPermission is")
-    authors = ", ".join(crate["authors"]) or f"the authors of {crate['name']}"
     return f"Copyright (c) {authors}\n\nPermission is{terms[2].rstrip()}"
+
+
+def _standard_library(once: _Once) -> Iterator[str]:
+    """Of Rust's standard library; its notices come with the compiler, as a page or a distribution's file."""
+    compiler = os.environ.get("RUSTC", "rustc")
+    version, root = (output_of(compiler, *words) for words in (("--version",), ("--print", "sysroot")))
+    if version is None or root is None:
+        stop(f"{compiler} does not tell where its standard library is")
+    yield _heading(f"Rust's standard library, of {version.strip()} (MIT OR Apache-2.0)")
+    share = Path(root.strip(), "share", "doc")
+    page = share / "rust" / "COPYRIGHT-library.html"
+    files = sorted(share.glob("libstd-rust*/copyright"))
+    if page.exists():
+        yield _Page(once, page.read_text()).text
+    elif files:
+        yield from once.told("the package", [(path.parent.name, path.read_text().strip()) for path in files])
+    else:
+        yield _mit("The Rust Project Developers")
+
+
+class _Page(html.parser.HTMLParser):
+    """The text of Rust's page of notices: of its own sources, and of each crate, whose licences it quotes."""
+
+    _PARAGRAPHS = ("title", "h1", "h2", "h3", "li", "p", "pre", "summary")
+
+    def __init__(self, once: _Once, page: str) -> None:
+        super().__init__()
+        self._once = once
+        self._crate = self._quoted = self._tag = self._said = ""
+        self._parts: list[str] = []
+        self.feed(page)
+        self._end()
+        self.text = "\n\n".join(self._parts)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        """Begins a paragraph."""
+        if tag in self._PARAGRAPHS:
+            self._end()
+            self._tag = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        """Ends it."""
+        if tag in self._PARAGRAPHS:
+            self._end()
+            self._tag = ""
+
+    def handle_data(self, data: str) -> None:
+        """Adds to it."""
+        self._said += data
+
+    def _end(self) -> None:
+        said, self._said = self._said, ""
+        words = " ".join(said.split())
+        if self._tag == "summary":
+            self._quoted = words
+        elif self._tag == "pre":
+            self._parts += self._once.told(self._crate, [(self._quoted, said.strip("\n"))])
+        elif words and self._tag not in ("title", "li"):
+            self._crate = words.lstrip("📦 ") if self._tag == "h3" else self._crate
+            self._parts.append(words)
