@@ -129,6 +129,35 @@ def no_option(*names: str) -> Condition:
     return Condition(test)
 
 
+#: The first kernel that knows ``nopv`` (arch/x86/kernel/cpu/hypervisor.c: parse_nopv(); 5.0 has no such function).
+_NOPV = (5, 3)
+
+
+def looks(*options: str, named: bool = True) -> Condition:
+    """The kernel looks at its hypervisor: none of these options keeps it from doing so, ``nopv`` among them.
+
+    A kernel before ``nopv`` passes over it.
+
+    Args:
+        options: all of them.
+        named: whether a kernel whose log names the hypervisor has looked (init_hypervisor_platform()).
+    """
+    given = no_option(*options)
+
+    def test(machine: Machine | None, hypervisor: str) -> Verdict:
+        verdict = given(machine, hypervisor)
+        if machine is None or verdict.holds:
+            return verdict
+        if named and (line := machine.logged("Hypervisor detected: ")):
+            return Verdict(True, f'{verdict.why}, which this kernel passes over (log: "{line.strip()}")')
+        others = [name for name in options if name != "nopv" and machine.has_option(name)]
+        if machine.release is not None and machine.release < _NOPV and not others:
+            return Verdict(True, f"{verdict.why}, which came with {_NOPV[0]}.{_NOPV[1]}")
+        return verdict
+
+    return Condition(test)
+
+
 def flag(name: str, feature: str, *, assume: bool = False) -> Condition:
     """The boot CPU has a feature: its name in /proc/cpuinfo and the kernel's name for it."""
 

@@ -9,7 +9,7 @@ calls and no ops.
 from __future__ import annotations
 
 from pvops.backends.backend import Assign, Backend, Step, callee_save, lock_ops
-from pvops.backends.conditions import feature, no_flag, no_option
+from pvops.backends.conditions import feature, looks, no_flag, no_option
 from pvops.backends.native import CPU_6_12
 
 _MMU = "arch/x86/hyperv/mmu.c: hyperv_setup_mmu_ops"
@@ -102,5 +102,5 @@ backend = Backend(
         "6.12": HYPERV_6_12,
     },
     needs="hyperv_setup_mmu_ops",
-    detected=no_option("nopv"),
+    detected=looks("nopv"),
 )

@@ -8,7 +8,17 @@ Sources: arch/x86/kernel/kvm.c (``paravirt_ops_setup``, ``kvm_guest_init``, ``kv
 from __future__ import annotations
 
 from pvops.backends.backend import Assign, Backend, Step, callee_save, lock_ops
-from pvops.backends.conditions import Condition, cpus_more_than, feature, flag, logged, no_flag, no_option, not_hint
+from pvops.backends.conditions import (
+    Condition,
+    cpus_more_than,
+    feature,
+    flag,
+    logged,
+    looks,
+    no_flag,
+    no_option,
+    not_hint,
+)
 from pvops.backends.native import CPU_6_12
 
 _SETUP = "arch/x86/kernel/kvm.c: paravirt_ops_setup"
@@ -208,5 +218,5 @@ backend = Backend(
         "6.12": (*CPU_6_12, *KVM_6_1),
     },
     needs="kvm_guest_init",
-    detected=no_option("nopv"),
+    detected=looks("nopv"),
 )

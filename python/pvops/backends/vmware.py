@@ -7,7 +7,7 @@ Source: arch/x86/kernel/cpu/vmware.c ``vmware_paravirt_ops_setup`` of 4.10.17 to
 from __future__ import annotations
 
 from pvops.backends.backend import Assign, Backend, Step
-from pvops.backends.conditions import logged, no_option
+from pvops.backends.conditions import logged, looks, no_option
 from pvops.backends.native import CPU_6_12
 
 _SETUP = "arch/x86/kernel/cpu/vmware.c: vmware_paravirt_ops_setup"
@@ -44,5 +44,5 @@ backend = Backend(
         "6.12": (*CPU_6_12, *_IO_DELAY),
     },
     needs="vmware_platform_setup",
-    detected=no_option("nopv"),
+    detected=looks("nopv"),
 )

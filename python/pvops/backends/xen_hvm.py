@@ -8,7 +8,7 @@ the clocks are static calls and no ops.
 from __future__ import annotations
 
 from pvops.backends.backend import Assign, Backend, Step
-from pvops.backends.conditions import Condition, Verdict, logged, no_option
+from pvops.backends.conditions import Condition, Verdict, logged, looks, no_option
 from pvops.backends.native import CPU_6_12
 from pvops.backends.xen import LOCKS, LOCKS_3_12, LOCKS_4_19, LOCKS_6_12, spinlocks, spinlocks_3_12, time_ops
 
@@ -35,7 +35,8 @@ _DYING = logged(
 
 def _no_nopv() -> Condition:
     """``nopv`` and ``xen_nopv`` keep the guest's init code from running, but for PVH guests, which need it."""
-    given = no_option("nopv", "xen_nopv")
+    # xen_platform_hvm() of 5.3 and later has the hypervisor named, and its init code do nothing.
+    given = looks("nopv", "xen_nopv", named=False)
 
     def test(machine: Machine | None, hypervisor: str) -> Verdict:
         if machine is not None and (pvh := machine.logged("kernel on Xen PVH")):
