@@ -27,6 +27,8 @@ MODULES = ("xen-privcmd", "xenfs", "xen-evtchn", "xen-gntdev", "xen-gntalloc")
 _GUEST_MIB, _FIRST_MIB = 384, 896
 #: Where the tools, their libraries and what firmware a guest with a machine of its own has lie in the archive.
 BIN, LIB, FIRMWARE = "xen/bin", "xen/lib", "xen/firmware"
+#: Where QEMU looks, as far from the folder that it lies in as in Debian's package.
+DATA = "xen/share/qemu"
 _TOOLS = ("xenstored", "xen-init-dom0", "xenconsoled", "xl")
 _LOADER = "ld-linux-x86-64.so.2"
 _STARTED = (
@@ -75,8 +77,9 @@ class Domains:
             programs["qemu"] = self._file("libexec/xen-qemu-system-i386")
             for name in ("hvmloader", "bios-256k.bin"):
                 files[f"{FIRMWARE}/{name}"] = self._file(name).read_bytes()
-            for name in ("linuxboot_dma.bin", "linuxboot.bin", "kvmvapic.bin"):  # where QEMU looks by itself
-                files[f"usr/share/qemu/{name}"] = self._file(name).read_bytes()
+            for name in ("linuxboot_dma.bin", "linuxboot.bin", "kvmvapic.bin"):
+                files[f"{DATA}/{name}"] = self._file(name).read_bytes()
+            files[f"{DATA}/keymaps/en-us"] = b"# no keys\n"  # QEMU 7.2 ends without one, be there no display
         files |= {f"{BIN}/{name}": path.read_bytes() for name, path in programs.items()}
         for path in self._libraries(programs.values()):
             files[f"lib64/{_LOADER}" if path.name == _LOADER else f"{LIB}/{path.name}"] = path.read_bytes()

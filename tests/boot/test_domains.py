@@ -82,7 +82,9 @@ def test_the_first_guest_has_the_tools_and_says_what_is_missing(tmp_path: Path) 
     for name in (b"xen/bin/xl", b"guest.cfg", b"lib64/ld-linux-x86-64.so.2", b"xen/lib/libgcc_s.so.1", b"modules/00"):
         assert made.count(b"0" * 8 + name + b"\0") == 1, name
     assert b"xen/bin/qemu\0" not in made
-    assert b"xen/bin/qemu\0" in domains.archive(kernel, b"the guest's", replace(_MODE, domain="hvm"), "copy=1,2")
+    hvm = domains.archive(kernel, b"the guest's", replace(_MODE, domain="hvm"), "copy=1,2")
+    for name in (b"xen/bin/qemu", b"xen/share/qemu/linuxboot_dma.bin", b"xen/share/qemu/keymaps/en-us"):
+        assert hvm.count(b"0" * 8 + name + b"\0") == 1, name
     bare = replace(domains, root=_unpacked(tmp_path / "bare", "xl"))
     with pytest.raises(FileNotFoundError, match="no bin/xl below it"):
         bare.archive(kernel, b"the guest's", _MODE, "copy=1,2")
