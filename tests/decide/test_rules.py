@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -318,3 +319,21 @@ def test_a_key_without_a_name_is_told_by_the_functions_that_ask_it() -> None:
     exits = ["exc_nmi", "irqentry_exit_to_user_mode", "syscall_exit_to_user_mode"]
     assert by_place(exits) == by_place(["exit_to_user_mode", *exits]) == "mds_user_clear"
     assert by_place(["exc_nmi"]) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"vendor": INTEL, "family": 6, "model": 0x97, "flags": "fpu"}, (None, True)),
+        ({"vendor": INTEL, "family": 6, "model": 0x97, "flags": "fpu hypervisor"}, (None, False)),
+        ({"vendor": INTEL, "family": 6, "model": 0x6A, "flags": "fpu"}, (False, False)),
+        ({"vendor": AMD, "family": 0x19, "model": 0x61, "flags": "fpu"}, (False, False)),
+        ({"flags": "fpu"}, (None, False)),
+    ],
+)
+def test_a_model_with_two_kinds_of_cores_may_have_one_of_them_turned_off(
+    given: dict[str, Any], expected: tuple[bool | None, bool]
+) -> None:
+    answer = by_rule(facts(**given), "HYBRID_CPU")
+    assert answer is not None
+    assert (answer.value, answer.best) == expected

@@ -99,11 +99,15 @@ def srbds_ctrl(facts: Facts) -> Answer:
 
 @rule("CPUID 7 edx bit 15", "HYBRID_CPU")
 def hybrid(facts: Facts) -> Answer:
-    """Cores of several kinds: Lakefield, and client CPUs from Alder Lake on."""
+    """Cores of several kinds: Lakefield, and client CPUs from Alder Lake on, but where the small cores are turned off,
+    and seldom their guests."""
     if facts.vendor not in (None, "intel"):
         return Answer(False, facts.cpu)
-    on = facts.family == 6 and facts.model in _HYBRID
-    return Answer(None if on and facts.virtual else on, facts.cpu)
+    if facts.machine.family is None or facts.machine.model is None:
+        return unknown(facts, "HYBRID_CPU")
+    if facts.family != 6 or facts.model not in _HYBRID:
+        return Answer(False, facts.cpu)
+    return Answer(None, f"{facts.cpu}, and no cpuid leaf says whether cores of both kinds are there", not facts.virtual)
 
 
 @rule("CPUID 0x8000001f eax bit 10; scattered.c", "SME_COHERENT", "COHERENCY_SFW_NO")
