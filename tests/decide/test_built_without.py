@@ -134,3 +134,15 @@ def test_so_it_is_on_32_bits(code: bytes, value: int) -> None:
 def test_another_function_tells_no_default() -> None:
     kernel = small.kernel(b"\x31\xc0\xc3" + b"\x90" * 61, symbols={"cpu_mitigations_off": small.TEXT})
     assert Built(kernel).mitigates is None
+
+
+@pytest.mark.parametrize("name", ["srso_alias_untrain_ret", "srso_untrain_ret_alias"])
+@pytest.mark.parametrize(("code", "safe"), [(b"\x66\x90\x0f\xae\xe8", True), (b"\xc3\xcc\xcc\xcc\xcc", False)])
+def test_safe_returns_that_are_a_dummy_are_none(name: str, code: bytes, safe: bool) -> None:
+    """Rows name the function, so that stable 6.1 has all of them without CONFIG_CPU_SRSO; this one returns at once."""
+    functions = {SHOW: small.TEXT + 32, **{known: small.TEXT + 40 + n for n, known in enumerate(ALL)}}
+    kernel = Built(small.kernel(code.ljust(64, b"\x90"), symbols={name: small.TEXT, **functions}))
+    machine = zen() | {"cmdline": "mitigations=auto"}
+    assert decided(kernel, "SRSO", "RETHUNK", of=machine) == [safe, True]
+    facts = Facts(Machine.from_dict(machine), (6, 1), 64, kernel)
+    assert rules_mitigations.return_thunk(facts) == ("srso_return_thunk" if safe else "retbleed_return_thunk")

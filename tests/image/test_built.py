@@ -6,8 +6,9 @@ import struct
 
 import pytest
 
+import pvops
 from image import small
-from pvops.assembler.elf import ALLOC, EXECUTE, ElfSection
+from pvops.assembler.elf import ALLOC, EXECUTE, WRITE, ElfSection, ElfSymbol, write
 from pvops.decide.answers import unknown_vendor
 from pvops.image.built import Built
 from pvops.machine.machine import Machine
@@ -18,7 +19,14 @@ MODE, UPDATE = small.DATA + 8, small.TEXT + 0x20
 COMPARED = 7
 
 
-def built(code: bytes, *, compared: int = MODE, called: int = UPDATE, switch: str = "sched_dynamic_update") -> Built:
+def built(
+    code: bytes,
+    *,
+    compared: int = MODE,
+    called: int = UPDATE,
+    switch: str = "sched_dynamic_update",
+    named: bool = True,
+) -> Built:
     """A kernel whose code that runs at boot compares the mode, goes on with this, and calls where its 0xe8 stands."""
     compare = b"\x83\x3d" + struct.pack("<i", compared - (INIT + COMPARED)) + b"\xff"
     at = COMPARED + code.index(b"\xe8") + 5
@@ -26,7 +34,7 @@ def built(code: bytes, *, compared: int = MODE, called: int = UPDATE, switch: st
     return Built(
         small.kernel(
             b"\x90" * 64,
-            symbols={"preempt_dynamic_mode": MODE, switch: UPDATE},
+            symbols={switch: UPDATE} | ({"preempt_dynamic_mode": MODE} if named else {}),
             more=[ElfSection(".init.text", INIT, whole.ljust(256, b"\xcc"), ALLOC | EXECUTE)],
         )
     )
@@ -44,13 +52,33 @@ def built(code: bytes, *, compared: int = MODE, called: int = UPDATE, switch: st
 def test_the_mode_is_what_is_handed_on(argument: bytes, mode: str, before: bytes) -> None:
     assert built(before + argument + b"\xe8....").preemption == mode
     assert built(before + argument + b"\xe8....", switch="__sched_dynamic_update").preemption == mode
+    assert built(before + argument + b"\xe8....", named=False).preemption == mode, "CONFIG_KALLSYMS_ALL is off"
+
+
+@pytest.mark.parametrize(
+    ("argument", "mode"), [(b"\x31\xc0", "none"), (b"\xb8\x01\0\0\0", "voluntary"), (b"\x31\xff", "full")]
+)
+def test_on_32_bits_it_is_handed_on_in_eax(argument: bytes, mode: str) -> None:
+    text, init, data = 0xC100_0000, 0xC140_0000, 0xC120_0000
+    code = b"\x83\x3d" + struct.pack("<I", data) + b"\xff\x75\x0a" + argument + b"\xe8"
+    code += struct.pack("<i", text + 0x20 - (init + len(code) + 4))
+    sections = [
+        ElfSection(".text", text, b"\x90" * 64, ALLOC | EXECUTE),
+        ElfSection(".rodata", text + 0x10_0000, b"Linux version 6.1.0 (a@b) (made) #1\n\0", ALLOC),
+        ElfSection(".data", data, bytes(64), ALLOC | WRITE),
+        ElfSection(".init.text", init, code.ljust(256, b"\xcc"), ALLOC | EXECUTE),
+    ]
+    for name in ("sched_dynamic_update", "preempt_dynamic_mode"):
+        symbols = [ElfSymbol("_text", text, 0, True), ElfSymbol("sched_dynamic_update", text + 0x20, 0, True)]
+        symbols += [ElfSymbol(name, data, 2, False)] if name == "preempt_dynamic_mode" else []
+        assert Built(pvops.open(write(32, sections, symbols, 0x100_0000))).preemption == mode
 
 
 def test_what_does_not_set_the_mode_says_nothing() -> None:
     code = b"\x75\x0a\x31\xff\xe8...."
     assert built(code).preemption == "none"
     assert built(code, compared=MODE + 4).preemption is None, "another variable"
-    assert built(code, called=UPDATE + 1).preemption is None, "another function"
+    assert built(code, called=UPDATE + 1).preemption == "full", "another function: none is handed on"
     assert built(b"\x90\x90\x31\xff\xe8....").preemption is None, "no branch"
     assert built(b"\x74\x0a\x31\xff\xe8....").preemption is None, "the other branch"
     assert Built(small.kernel(b"\x90" * 16)).preemption is None

@@ -202,8 +202,13 @@ def counts_calls(kernel: KernelImage, features: list[int], number: int | None) -
     """
     counts = number is not None and number // 32 < len(features) and features[number // 32] >> number % 32 & 1
     if counts and not kernel.image.symbol_count() and kernel.has_section(".call_sites"):
-        why = "the machine counts calls (CALL_DEPTH); which it passes over is not known, as the image names no function"
-        raise OpsError(f"{kernel.name}: {why}", reason=why, file=kernel.name)
+        raise counting_unknown(kernel, "the machine counts calls (CALL_DEPTH)")
+
+
+def counting_unknown(kernel: KernelImage, what: str) -> OpsError:
+    """The error about counted calls of an image that names no function."""
+    why = f"{what}; which it passes over is not known, as the image names no function"
+    return OpsError(f"{kernel.name}: {why}", reason=why, file=kernel.name)
 
 
 def _calls_of(kernel: KernelImage, booted: Machine, rules: Rules, ops: slots_of.FilledOps, nops: str) -> _Calls:

@@ -38,6 +38,7 @@ _MODES = (
 _RETPOLINES = ("__x86_indirect_thunk_rax", "__x86_indirect_thunk_eax")
 _UNTRAINING = ("retbleed_untrain_ret", "zen_untrain_ret")
 _SAFE_RETURNS = ("srso_safe_ret", "srso_alias_safe_ret")
+_ALIASED = ("srso_alias_untrain_ret", "srso_untrain_ret_alias")
 _ALIGNED = ("its_return_thunk",)
 _COUNTING = ("call_depth_return_thunk", "__x86_return_skl")
 _NO_RETPOLINES = "the kernel is built without CONFIG_RETPOLINE"
@@ -226,6 +227,8 @@ class Mitigations:
         """What spec_rstack_overflow's mitigation forces: ``safe-ret``, ``ibpb``, or "" (nothing)."""
         text = self.facts.state("spec_rstack_overflow")
         if text is None and self._unfiled("srso", "spec_rstack_overflow", _SAFE_RETURNS):
+            if self.facts.built is not None and self.facts.built.returns_at_once(*_ALIASED):
+                return "", "the kernel is built without CONFIG_CPU_SRSO: srso_alias_untrain_ret() returns at once"
             if self._one_thread_a_core():
                 return "", "Zen 1 and 2 with one thread a core have no srso"
             return "safe-ret", "the default for CPUs with the srso bug"

@@ -19,8 +19,11 @@ _MOST_VENDORS = 32
 _SWITCHES = ("sched_dynamic_update", "__sched_dynamic_update")
 #: ``je`` and ``jne``, short and near: the opcode → whether it jumps where what was compared is equal.
 _JUMPS = {b"\x74": True, b"\x75": False, b"\x0f\x84": True, b"\x0f\x85": False}
-#: ``xor %edi,%edi`` or ``mov $MODE,%edi``, and a call.
-_ARGUMENT = rb"(?:\x31\xff|\xbf([\x00-\x03])\x00\x00\x00)\xe8(....)"
+#: ``xor %edi,%edi`` or ``mov $MODE,%edi``, and a call; on i386 it is ``%eax`` (``-mregparm=3``).
+_ARGUMENTS = {
+    64: rb"(?:\x31\xff|\xbf([\x00-\x03])\x00\x00\x00)\xe8(....)",
+    32: rb"(?:\x31\xc0|\xb8([\x00-\x03])\x00\x00\x00)\xe8(....)",
+}
 #: ``cmpl $0,variable`` and ``mov variable,%eax; test %eax,%eax``, with the variable's place.
 _ASKED_64 = rb"\x83\x3d(....)\x00|\x8b\x05(....)\x85\xc0"
 _ASKED_32 = rb"\x83\x3d(....)\x00|\xa1(....)\x85\xc0"
@@ -63,11 +66,9 @@ class Built:
         found = re.search(_ASKED_64 if self._kernel.bits == 64 else _ASKED_32, code or b"", re.DOTALL)
         if address is None or found is None:
             return None
-        if self._kernel.bits == 32:
-            return int.from_bytes(found[1] or found[2], "little")
         # A displacement counts from the end of its instruction: behind the 0 of `cmpl`, before `test`.
         end = found.end(1) + 1 if found[1] else found.end(2)
-        return self._place(address + end, found[1] or found[2])
+        return self._variable(address + end, found[1] or found[2])
 
     def without(self, *functions: str) -> bool:
         """Whether a kernel that knows of Spectre is built without all of these; False where it does not name functions.
@@ -76,6 +77,12 @@ class Built:
         """
         known = self._kernel.address_of("cpu_show_spectre_v2") is not None
         return known and all(self._kernel.address_of(function) is None for function in functions)
+
+    def returns_at_once(self, *functions: str) -> bool:
+        """Whether the first of these that the image names is a ``ret``: what rows name has to be there, used or not."""
+        named = (self._kernel.address_of(function) for function in functions)
+        address = next((at for at in named if at is not None), None)
+        return address is not None and self._kernel.image.read(address, 1) == b"\xc3"
 
     @cached_property
     def stalls(self) -> bool | None:
@@ -119,24 +126,37 @@ class Built:
 
     @cached_property
     def preemption(self) -> str | None:
-        """What preempt_dynamic_init() makes of dynamic preemption, ``none``, ``voluntary`` or ``lazy``; None
-        where the image does not say, or is built in its mode (``full``).
+        """What preempt_dynamic_init() makes of dynamic preemption, ``none``, ``voluntary``, ``full`` or ``lazy``; None
+        where the image names no function that switches.
 
-        It is compiled into sched_init(): ``preempt_dynamic_mode`` is compared with -1, and a constant handed on.
+        It is compiled into sched_init(): ``preempt_dynamic_mode`` is compared with -1, and a constant handed on. Where
+        init code hands none on, nothing has to be switched: ``full``.
         """
         mode = self._kernel.address_of("preempt_dynamic_mode")
         switches = {self._kernel.address_of(name) for name in _SWITCHES} - {None}
-        if mode is None or not switches:
+        if not switches:
             return None
-        for name, start, size, _ in self._kernel.image.sections():
-            code = self._kernel.image.read(start, size) or b"" if name == ".init.text" else b""
-            for match in re.finditer(rb"\x83\x3d(....)\xff", code, re.DOTALL):
-                if self._place(start + match.end(), match[1]) == mode:
-                    for block in _blocks(code, match.end()):
-                        found = re.compile(_ARGUMENT, re.DOTALL).search(code, block, block + _NEAR)
-                        if found and self._place(start + found.end(), found[2]) in switches:
-                            return _MODES[found[1][0] if found[1] else 0]
-        return None
+        start, size = next((s[1:3] for s in self._kernel.image.sections() if s[0] == ".init.text"), (0, 0))
+        code = self._kernel.image.read(start, size) or b""
+        if not code:
+            return None
+
+        def switches_at(found: re.Match[bytes] | None) -> bool:
+            return found is not None and self._place(start + found.end(), found[2]) in switches
+
+        argument = re.compile(_ARGUMENTS[self._kernel.bits], re.DOTALL)
+        for match in re.finditer(rb"\x83\x3d(....)\xff", code, re.DOTALL):
+            # CONFIG_KALLSYMS_ALL may be off: then any variable may be it.
+            if mode in (None, self._variable(start + match.end(), match[1])):
+                for block in _blocks(code, match.end()):
+                    found = argument.search(code, block, block + _NEAR)
+                    if found and switches_at(found):
+                        return _MODES[found[1][0] if found[1] else 0]
+        return None if any(map(switches_at, argument.finditer(code))) else "full"
+
+    def _variable(self, end: int, field: bytes) -> int:
+        """The variable that an instruction names which ends there: by a displacement, on i386 by its address."""
+        return int.from_bytes(field, "little") if self._kernel.bits == 32 else self._place(end, field)
 
     def _place(self, end: int, displacement: bytes) -> int:
         """What an instruction that ends there means by a displacement."""

@@ -14,6 +14,7 @@ from pvops.errors import OpsError, there_are
 from pvops.image import memory as memories
 from pvops.machine.state import HVM_CALLS, SOME_FUNCTION
 from pvops.verify import evidence, registry
+from pvops.verify.counted import refuse_counted
 from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
 from pvops.verify.report import DISASSEMBLED, FLAGS, OWNERS, NotJudged, Report, Unexplained, Vote
@@ -76,6 +77,7 @@ def verify(
         # about to write; a key changes its count, then its sites one after the other. What stays is reported.
         if not runs and not data.disagreements:
             break
+    refuse_counted(kernel, runs, range(core.address, core.address + core.size))
     parts: tuple[list[Unexplained], list[Unexplained]] = ([], [])
     for run in runs:
         parts[owners.allow(run, found.slide)].append(run)
