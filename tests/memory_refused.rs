@@ -172,3 +172,21 @@ fn pages_of_xen_in_no_order_are_refused_beyond_a_million() {
         assert!(refused.contains("section 2"), "{refused}");
     }
 }
+
+#[test]
+fn notes_that_many_segments_share_are_read_once_and_then_refused() {
+    let image = Recipe::new(Bits::B64).image();
+    let (notes, count) = (vec![0; 1 << 20], 4096u64);
+    let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
+    [0, 64, 0].iter().for_each(|word: &u64| core.extend(word.to_le_bytes()));
+    core.extend([0, 0, 0, 0, 64, 0, 56, 0]);
+    core.extend((count as u16).to_le_bytes());
+    core.extend([0; 6]);
+    for _ in 0..count {
+        core.extend([4u32, 4].map(u32::to_le_bytes).concat());
+        core.extend([64 + 56 * count, 0, 0, 1 << 20, 1 << 20, 0].map(u64::to_le_bytes).concat());
+    }
+    core.extend(&notes);
+    let error = refused(core, &image);
+    assert!(error.contains("17825792 bytes of notes are too many") && error.contains("segment 16"), "{error}");
+}

@@ -48,6 +48,7 @@ pub use location::Location;
 pub use mapped::Mapped;
 pub(crate) use members::Members;
 pub use modules::{LoadedModule, modules};
+pub use pagetables::{InterruptTable, interrupt_tables};
 pub use pokes::{Poke, pokes};
 pub use read::{Memory, Progress, Reader};
 pub use registered::{Dispatcher, Entry, Registered, Registrar, Tracer, Tracing, registered};

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::read::Memory;
+use super::formats::notes::ControlRegisters;
+use super::location::Location;
+use super::read::{Memory, Place};
 use super::search::Search;
 use crate::error::Result;
 use crate::image::{Bits, Image};
@@ -18,6 +20,7 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 pub(super) const PAGE: u64 = 4096;
 const CR4_PAE: u64 = 1 << 5;
 const CR4_LA57: u64 = 1 << 12;
+const CR4_FRED: u64 = 1 << 32;
 
 /// How a top page table is walked: the width of an entry, and which bit of an address each level begins at.
 #[derive(Debug, Clone, Copy)]
@@ -50,20 +53,11 @@ impl Root {
 pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Result<Vec<Root>> {
     let mut roots = Vec::new();
     for (cpu, registers) in memory.notes.cpus.iter().enumerate().take(MAX_CPUS) {
-        let shape = match image.bits() {
-            Bits::B64 if registers.cr4 & CR4_LA57 != 0 => FIVE,
-            Bits::B64 => FOUR,
-            Bits::B32 if registers.cr4 & CR4_PAE != 0 => PAE,
-            Bits::B32 => OLD,
-        };
-        // With page-table isolation a CPU in user mode has the page behind the kernel's (`PTI_USER_PGTABLE_BIT`).
-        let address = match image.bits() {
-            Bits::B64 => registers.cr3 & ADDRESS & !0x1000,
-            Bits::B32 => registers.cr3 & 0xffff_ffe0,
-        };
-        roots.push(Root { address, shape, name: format!("the page tables of CPU {cpu}") });
+        let root = of_cpu(registers, cpu, image.bits());
+        let (address, shape) = (root.address | 0x1000, root.shape);
+        roots.push(root);
         if registers.cr3 & ADDRESS & 0x1000 != 0 && image.bits() == Bits::B64 {
-            roots.push(Root { address: address | 0x1000, shape, name: format!("the page tables of CPU {cpu}") });
+            roots.push(Root { address, shape, name: format!("the page tables of CPU {cpu}") });
         }
     }
     if roots.is_empty() || own {
@@ -81,6 +75,54 @@ pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Re
     let mut seen = HashSet::new();
     roots.retain(|root| seen.insert(root.top()));
     Ok(roots)
+}
+
+/// The kernel's page tables of a CPU.
+fn of_cpu(registers: &ControlRegisters, cpu: usize, bits: Bits) -> Root {
+    let shape = match bits {
+        Bits::B64 if registers.cr4 & CR4_LA57 != 0 => FIVE,
+        Bits::B64 => FOUR,
+        Bits::B32 if registers.cr4 & CR4_PAE != 0 => PAE,
+        Bits::B32 => OLD,
+    };
+    // With page-table isolation a CPU in user mode has the page behind the kernel's (`PTI_USER_PGTABLE_BIT`).
+    let address = match bits {
+        Bits::B64 => registers.cr3 & ADDRESS & !0x1000,
+        Bits::B32 => registers.cr3 & 0xffff_ffe0,
+    };
+    Root { address, shape, name: format!("the page tables of CPU {cpu}") }
+}
+
+/// Where the table of interrupts of a CPU is, by its register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterruptTable {
+    /// The CPU's number in the dump.
+    pub cpu: usize,
+    /// What the register has, an address at run time.
+    pub base: u64,
+    /// Which address of the image, as linked, lies there by the CPU's page tables; `None` where none is mapped.
+    pub lies: Option<u64>,
+}
+
+/// The tables of interrupts of the CPUs whose page tables are this kernel's, where the dump has these registers, which it has
+/// not where they are 0: not of those that use none (FRED).
+///
+/// # Errors
+/// Memory that cannot be read.
+pub fn interrupt_tables(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<InterruptTable>> {
+    let Place::Physical(delta) = found.place else { return Ok(Vec::new()) };
+    let text = image.section(".text").map_or(0, |section| section.address);
+    let mut tables = Vec::new();
+    for (cpu, registers) in memory.notes.cpus.iter().enumerate().take(MAX_CPUS) {
+        let Some(base) = registers.idt.filter(|&base| base != 0 && registers.cr4 & CR4_FRED == 0) else { continue };
+        let root = of_cpu(registers, cpu, image.bits());
+        let run = text.wrapping_add(found.slide) & image.bits().max_address();
+        if translate(memory, &root, run)? == Some(text.wrapping_add(delta)) {
+            let lies = translate(memory, &root, base)?.map(|physical| physical.wrapping_sub(delta));
+            tables.push(InterruptTable { cpu, base, lies });
+        }
+    }
+    Ok(tables)
 }
 
 /// What an entry of a page table says.

@@ -55,8 +55,14 @@ impl CoreWriter {
 
     /// QEMU's note of a CPU, with these control registers.
     pub fn cpu(self, cr3: u64, cr4: u64) -> CoreWriter {
+        self.cpu_with(cr3, cr4, 0)
+    }
+
+    /// Likewise, with the register that says where the table of interrupts is.
+    pub fn cpu_with(self, cr3: u64, cr4: u64, idt: u64) -> CoreWriter {
         let mut note = vec![0; 440];
         note[..8].copy_from_slice(&[1, 0, 0, 0, 184, 1, 0, 0]);
+        note[384..392].copy_from_slice(&idt.to_le_bytes());
         note[416..424].copy_from_slice(&cr3.to_le_bytes());
         note[424..432].copy_from_slice(&cr4.to_le_bytes());
         self.note("QEMU", 0, &note)

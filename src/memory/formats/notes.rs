@@ -16,6 +16,8 @@ pub struct Notes {
     pub vmcoreinfo: Option<VmCoreInfo>,
     /// The control registers of each CPU, where QEMU says them.
     pub cpus: Vec<ControlRegisters>,
+    /// How many bytes of notes were read.
+    pub(in crate::memory) read: u64,
 }
 
 /// What of a CPU tells how it translates addresses.
@@ -23,8 +25,10 @@ pub struct Notes {
 pub struct ControlRegisters {
     /// Where the top page table lies.
     pub cr3: u64,
-    /// PAE is bit 5, five levels of page tables are bit 12.
+    /// PAE is bit 5, five levels of page tables are bit 12, FRED is bit 32.
     pub cr4: u64,
+    /// Where its table of interrupts is, in virtual memory, if the dump says.
+    pub idt: Option<u64>,
 }
 
 /// `VMCOREINFO`, lines of `KEY=value` (`kernel/crash_core.c`; x86's in `arch/x86/kernel/crash_core_64.c`).
@@ -61,8 +65,10 @@ impl VmCoreInfo {
 
 /// Reads the notes of a `PT_NOTE` segment, which lies in the file. Malformed notes end the list.
 pub(super) fn read(store: &Store, offset: u64, size: u64, found: &mut Notes) -> Result<()> {
-    if size > MAX_NOTES {
-        return Err(Error::memory(format!("{size} bytes of notes are too many")).at_offset(offset));
+    // Segments may lie over each other.
+    found.read = found.read.saturating_add(size);
+    if found.read > MAX_NOTES {
+        return Err(Error::memory(format!("{} bytes of notes are too many", found.read)).at_offset(offset));
     }
     let bytes = store.read_exactly(offset, size as usize, "its notes")?;
     let mut rest = bytes.as_slice();
@@ -88,12 +94,12 @@ pub(super) fn read(store: &Store, offset: u64, size: u64, found: &mut Notes) -> 
 }
 
 /// The control registers in QEMU's note (`QEMUCPUState` of `target/i386/arch_dump.c`): version 1, its size, 18 registers,
-/// 10 segments of 24 bytes, then cr0 to cr4.
+/// 10 segments of 24 bytes, the last of them the IDT's with its base in the last 8, then cr0 to cr4.
 fn cpu(note: &[u8]) -> Option<ControlRegisters> {
     const CR: usize = 8 + 18 * 8 + 10 * 24;
     if u32_at(note, 0)? != 1 || (u32_at(note, 4)? as usize) < CR + 5 * 8 {
         return None;
     }
     let register = |n: usize| u64_at(note, CR + 8 * n);
-    Some(ControlRegisters { cr3: register(3)?, cr4: register(4)? })
+    Some(ControlRegisters { cr3: register(3)?, cr4: register(4)?, idt: u64_at(note, CR - 8) })
 }

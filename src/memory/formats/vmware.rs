@@ -170,7 +170,8 @@ fn tags(store: &Store, mut at: u64, wide: bool, memory: bool, state: &mut State)
                 b"Memory" if memory => state.memory = Some((start, length)),
                 b"CR64" if !memory && length >= 40 => {
                     let registers = store.read_exactly(start, 40, "control registers")?;
-                    let cpu = ControlRegisters { cr3: word(&registers[24..32]), cr4: word(&registers[32..40]) };
+                    let (cr3, cr4) = (word(&registers[24..32]), word(&registers[32..40]));
+                    let cpu = ControlRegisters { cr3, cr4, idt: None };
                     state.cpus.insert(index, cpu);
                 }
                 _ => {}
