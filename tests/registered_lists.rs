@@ -20,6 +20,25 @@ fn every_list_is_read() {
     assert_eq!(entries(&found, Registrar::Livepatch), [(TEXT + 0x400, 0xffff_ffff_c000_5000)]);
 }
 
+/// A record outside the kernel's image, of a module's function: the heap stands for the module.
+#[test]
+fn a_module_s_function_that_is_traced_begins_with_a_call() {
+    let idle = |head: u64, flags: u64, at: u64| {
+        let mut machine = machine();
+        machine.word(HEAP + 0xf00, head);
+        machine.word(HEAP + 0x300, at);
+        machine.word(HEAP + 0x308, flags);
+        read(machine).idle
+    };
+    const NOP: u64 = 0x0000_0044_1f0f;
+    const ON: u64 = 1 << 31;
+    assert_eq!(idle(NOP, ON, HEAP + 0xf00), [HEAP + 0xf00]);
+    assert!(idle(0x1234_56e8, ON, HEAP + 0xf00).is_empty(), "a call");
+    assert!(idle(NOP, 0, HEAP + 0xf00).is_empty(), "not traced");
+    assert!(idle(NOP, ON, HEAP + 0x100_0000).is_empty(), "not in memory");
+    assert!(idle(NOP, ON, TEXT + 0x100).is_empty(), "the kernel's own is held to its text elsewhere");
+}
+
 #[test]
 fn a_kernel_where_nobody_registered() {
     let mut quiet = Machine::new();

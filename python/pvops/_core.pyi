@@ -1013,6 +1013,7 @@ def registered(
     list[tuple[int, int]] | None,
     tuple[int | None, bool | None],
     list[int],
+    list[int],
     list[str],
     list[tuple[str, str]],
 ]:
@@ -1021,7 +1022,8 @@ def registered(
     (owner, where text is changed, what is called then or 0, where it branches; 0 for nowhere, None where the list does
     not say) of each; (trampoline or 0, function, owner, what it traces or None for all) of who traces, and (function,
     target) of BPF dispatchers, None where they could not be read; what the tracer's code calls; where probes are by
-    entries in the lists of other addresses; whose lists were read; (owner, why) of what was not.
+    entries in the lists of other addresses; which functions of modules are traced by records alone; whose lists were
+    read; (owner, why) of what was not.
     An error where memory has no such lists.
     """
 

@@ -98,9 +98,10 @@ type Tracers = Option<Vec<(u64, u64, &'static str, Option<Vec<u64>>)>>;
 type Dispatchers = Option<Vec<(u64, u64)>>;
 /// (what the tracer's code calls, whether that goes to the graph tracer); None where the image does not name it.
 type Tracing = (Option<u64>, Option<bool>);
-/// The entries, tracers, dispatchers, what is traced with, where probes are by entries in the lists of other addresses, whose
-/// lists were read, and (owner, why) of what was not.
-type Registered = (Vec<Entry>, Tracers, Dispatchers, Tracing, Vec<u64>, Vec<&'static str>, Vec<(&'static str, String)>);
+/// The entries, tracers, dispatchers, what is traced with, where probes are by entries in the lists of other addresses, which
+/// functions of modules are traced by records alone, whose lists were read, and (owner, why) of what was not.
+type Registered =
+    (Vec<Entry>, Tracers, Dispatchers, Tracing, Vec<u64>, Vec<u64>, Vec<&'static str>, Vec<(&'static str, String)>);
 
 /// Who has registered with the kernel to change its text.
 #[pyfunction]
@@ -113,7 +114,7 @@ pub fn registered(py: Python<'_>, found: &Location) -> PyResult<Registered> {
     let read = all.read.iter().map(|owner| owner.name()).collect();
     let unread = all.unread.into_iter().map(|(owner, why)| (owner.name(), why)).collect();
     let tracing = (all.tracing.function, all.tracing.graph);
-    Ok((entries, tracers, dispatchers, tracing, all.misplaced, read, unread))
+    Ok((entries, tracers, dispatchers, tracing, all.misplaced, all.idle, read, unread))
 }
 
 /// Hears the data of a kernel whose text was judged; None where memory has none. `slots` are where the ops' slots are.

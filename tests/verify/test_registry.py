@@ -80,6 +80,14 @@ def test_a_probe_in_the_list_of_another_address_is_named(sample_kernel: Path) ->
     assert [(d.what, d.address, d.expected, d.found) for d in found] == [("kprobes", HERE, "in its list", "elsewhere")]
 
 
+def test_a_module_that_is_traced_by_its_record_alone_is_named(sample_kernel: Path) -> None:
+    lists = Registry(idle=[MODULE + 5], modules=[("ext4", MODULE, 0x1000)])
+    found = lists.silent(pvops.open(sample_kernel), SLIDE, [], [])
+    assert [(d.what, d.name, d.expected, d.found) for d in found] == [
+        ("ftrace", f"{MODULE + 5:#x} in module ext4", "not traced", "traced")
+    ]
+
+
 def test_what_is_registered_and_not_in_the_text_is_named(sample_kernel: Path) -> None:
     kernel: Kernel = pvops.open(sample_kernel)
     text = [range(TEXT, HERE + 1), range(HERE + 1, TEXT + 0x1000)]

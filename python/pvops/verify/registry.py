@@ -80,6 +80,7 @@ class Registry(NamedTuple):
         tracing: what the tracer's code calls by ``saved_ftrace_func``, and whether that goes to the graph tracer by
             ``ftrace_graph_active``; None where the image does not name one.
         misplaced: where probes are by entries that are in the list of another address.
+        idle: functions of modules that are traced by their records, though a nop is there.
         image: where the kernel's own functions are.
     """
 
@@ -93,6 +94,7 @@ class Registry(NamedTuple):
     modules: Sequence[tuple[str, int, int]] | None = None
     tracing: tuple[int | None, bool | None] = (None, None)
     misplaced: Sequence[int] = ()
+    idle: Sequence[int] = ()
     image: range = range(0)
 
     def entry(self, owner: str, address: int) -> Entry | None:
@@ -185,7 +187,8 @@ class Registry(NamedTuple):
         self, kernel: KernelImage, slide: int, text: Sequence[range], runs: Collection[Unexplained]
     ) -> list[Disagreement]:
         """Functions that are traced by ftrace's records, and places of armed probes, of which their text, as far as it
-        could be read, says nothing; and probes that the kernel does not find, in the lists of other addresses.
+        could be read, says nothing; likewise functions of modules; and probes that the kernel does not find, in the
+        lists of other addresses.
         """
         written = {run.owned.address for run in runs if run.owned is not None}
         found = [
@@ -210,7 +213,9 @@ class Registry(NamedTuple):
             Disagreement("kprobes", kernel.place(place) or f"{place:#x}", place, "in its list", "elsewhere")
             for place in sorted(at - slide for at in self.misplaced)
         ]
-        return silent + strays + self._tracer_calls(kernel, slide, text, runs)
+        name = Naming(kernel, slide, self.modules or ())
+        idle = [Disagreement("ftrace", name(at), at - slide, "not traced", "traced") for at in self.idle]
+        return silent + strays + idle + self._tracer_calls(kernel, slide, text, runs)
 
     def _tracer_calls(
         self, kernel: KernelImage, slide: int, text: Sequence[range], runs: Collection[Unexplained]
@@ -299,7 +304,7 @@ def _dispatcher(owned: Owned, address: int) -> int | None:
 def read(kernel: KernelImage, found: _core.Location, modules: Sequence[tuple[str, int, int]] | None) -> Registry:
     """Reads the lists of a kernel; what cannot be read is said, and no error."""
     try:
-        entries, tracers, dispatchers, tracing, misplaced, owners, unread = _core.registered(found)
+        entries, tracers, dispatchers, tracing, misplaced, idle, owners, unread = _core.registered(found)
     except Error as error:
         return Registry(unread=[("", error.reason)], modules=modules)
     sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]
@@ -321,5 +326,6 @@ def read(kernel: KernelImage, found: _core.Location, modules: Sequence[tuple[str
         modules,
         tracing,
         misplaced,
+        idle,
         range(start + found.slide, end + found.slide),
     )

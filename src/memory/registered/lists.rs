@@ -3,6 +3,7 @@
 use super::walk::{Trail, Walk};
 use super::{Entry, Registrar};
 use crate::error::{Error, Result};
+use crate::insn::{CALL_LEN, NOP_TABLES};
 
 /// `KPROBE_HASH_BITS`, and how many lists that are.
 const KPROBE_BITS: u32 = 6;
@@ -168,6 +169,23 @@ impl Walk<'_> {
             page = self.pointer(page.wrapping_add(next))?;
         }
         Ok(())
+    }
+
+    /// Functions outside the kernel's image that are traced by their records and begin with a nop all the same; of what is not
+    /// in memory nothing is said.
+    pub fn idle(&self, entries: &[Entry]) -> Result<Vec<u64>> {
+        let (start, end) = self.image.bounds();
+        let inside = start.wrapping_add(self.slide)..end.wrapping_add(self.slide);
+        let traced = entries.iter().filter(|entry| entry.owner == Registrar::Ftrace);
+        let mut idle = Vec::new();
+        for entry in traced.filter(|entry| !inside.contains(&entry.address)) {
+            let mut head = [0; CALL_LEN];
+            let there = self.mapped.read(entry.address, &mut head)?;
+            if there && NOP_TABLES.iter().any(|table| table.atomic5 == head) {
+                idle.push(entry.address);
+            }
+        }
+        Ok(idle)
     }
 
     fn livepatches(&self, head: u64, entries: &mut Vec<Entry>) -> Result<()> {

@@ -22,11 +22,13 @@ mod lists;
 mod walk;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 
 use self::walk::Walk;
 use super::location::Location;
 use super::mapped::Mapped;
 use super::members::Members;
+use super::pokes::pokes;
 use super::read::Memory;
 use crate::error::Result;
 use crate::image::Image;
@@ -130,6 +132,8 @@ pub struct Registered {
     pub tracing: Tracing,
     /// Where probes are by entries that are in the list of another address, in which the kernel does not look for them.
     pub misplaced: Vec<u64>,
+    /// Functions of modules that are traced by their records, though a nop is there.
+    pub idle: Vec<u64>,
     /// Whose could not, or not all of it, and why.
     pub unread: Vec<(Registrar, String)>,
 }
@@ -205,5 +209,12 @@ pub fn registered(memory: &Memory, found: &Location, image: &Image) -> Result<Re
         Err(error) => registered.unread.push((Registrar::Bpf, format!("where dispatchers go: {error}"))),
     }
     registered.entries.sort_unstable_by_key(|entry| (entry.address, entry.owner));
+    registered.idle = walk.idle(&registered.entries)?;
+    if !registered.idle.is_empty() {
+        // Records are written before the text is (`ftrace_replace_code()` of arch/x86/kernel/ftrace.c).
+        let written: HashSet<u64> = pokes(memory, found, image)?.iter().map(|poke| poke.address).collect();
+        let linked = |at: u64| at.wrapping_sub(found.slide) & image.bits().max_address();
+        registered.idle.retain(|&at| !written.contains(&linked(at)));
+    }
     Ok(registered)
 }
