@@ -14,8 +14,8 @@ import pytest
 import pvops
 from image.memory.slid import SLIDE, Slid
 from pvops.render.terminal import Style
-from pvops.render.verify_text import lines
-from pvops.verify.report import Report
+from pvops.render.verify_text import lines, voted
+from pvops.verify.report import Report, Vote
 
 #: Where modules lie, and BPF programs.
 OUTSIDE = 0xFFFF_FFFF_C040_0000
@@ -178,3 +178,8 @@ def test_text_that_was_being_written_is_said_to_be(scene: Scene) -> None:
     said = " ".join(" ".join(lines(report, Style("never"))).split())
     assert "judged as they will be: 2 places, the first at 0xffffffff81000040" in said
     assert report.to_dict()["being_written"] == ["0xffffffff81000040", "0xffffffff81000050"]
+
+
+@pytest.mark.parametrize(("votes", "given", "said"), [(0, False, "f, a guess"), (1, False, "f"), (0, True, "f")])
+def test_what_no_site_says_is_called_a_guess(votes: int, given: bool, said: str) -> None:
+    assert voted(Vote("static_call", "key", "f", votes, 2, given)) == said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pvops.render import html, verify_map
 from pvops.render.terminal import spaced
-from pvops.render.verify_text import inferred
+from pvops.render.verify_text import inferred, voted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _inferred(report: Report) -> Iterator[str]:
     for vote in report.votes:
         against = f"{vote.against:,}" if vote.against else ""
         votes = "given" if vote.given else f"{vote.votes:,}"
-        about.setdefault(vote.about, []).append((html.text(vote.name), html.text(vote.value), votes, against))
+        about.setdefault(vote.about, []).append((html.text(vote.name), html.text(voted(vote)), votes, against))
     for kind, rows in about.items():
         shown = html.table(("which", "value", "votes", "against"), rows, ("mono", "mono", "n", "n"))
         yield f"<details><summary>{html.text(kind)} <span class=soft>{len(rows):,}</span></summary>{shown}</details>"

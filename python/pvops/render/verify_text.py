@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pvops.render.terminal import Style
-    from pvops.verify.report import Module, Owned, Report, Unexplained
+    from pvops.verify.report import Module, Owned, Report, Unexplained, Vote
 
 #: So many runs are printed in full; JSON has all of them.
 MOST = 200
+#: What no dump has, and what is looked at in none.
+NEVER = (
+    "not judged: where MSR_LSTAR and debug registers point; memory that was allocated, but for what is named above: "
+    "stacks, BPF's code, trampolines; of page tables who may write"
+)
 #: Writes of one owner that go to one place are one line where there are more of them than this.
 ALIKE = 3
 
@@ -65,6 +70,8 @@ def _not_judged(report: Report) -> Iterator[str]:
             yield f"not judged: module {module.name}, {where}: {module.why}"
     if report.not_listed is not None:
         yield f"not judged: modules, which could not be listed: {report.not_listed}"
+    if report.data.counts:
+        yield NEVER
 
 
 #: How a kind of data is called where several are counted.
@@ -87,6 +94,7 @@ _KINDS = {
     "function": "pointers to functions in .data",
     "page": "pages of .text and .rodata in page tables",
     "gate": "gates of interrupts",
+    "idt_register": "registers of CPUs that say where these are",
     "jump_entry": "rows of jump labels",
     "static_call_site": "rows of static calls",
 }
@@ -195,8 +203,13 @@ def _writer(run: Unexplained) -> tuple[str | None, int | None]:
 
 
 def _votes(part: Report | Module) -> Iterator[str]:
-    rows = [(v.about, v.name, v.value, str(v.votes), str(v.against) if v.against else "") for v in part.votes]
+    rows = [(v.about, v.name, voted(v), str(v.votes), str(v.against) if v.against else "") for v in part.votes]
     yield from table([("unknown", "which", "value", "votes", "against"), *rows], right=[3, 4])
+
+
+def voted(vote: Vote) -> str:
+    """What sites say of an unknown; that it is a guess, where none says so."""
+    return vote.value if vote.votes or vote.given else f"{vote.value}, a guess"
 
 
 def inferred(report: Report) -> list[str]:

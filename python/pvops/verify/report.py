@@ -91,7 +91,7 @@ class Vote(NamedTuple):
     Attributes:
         about: what kind: ``feature``, ``key``, ``static_call``, ``slot``, ``constant``, ``branches``, ….
         name: which one; its address or number where nothing names it.
-        value: what the sites say.
+        value: what the sites say; where none of them holds what the kernel writes, what they are nearest to.
         votes: how many do.
         against: how many sites say something else; they are unexplained.
         given: the user said it, by ``machine``.
