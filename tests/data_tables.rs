@@ -6,8 +6,9 @@ mod elfwriter;
 mod memory_support;
 mod verify_support;
 
+use elfwriter::dump::CoreWriter;
 use elfwriter::{ElfWriter, flags};
-use memory_support::{RODATA, RODATA_SIZE, Recipe, TEXT, TEXT_SIZE};
+use memory_support::{RODATA, RODATA_SIZE, Recipe, TEXT, TEXT_SIZE, map};
 use pvops::image::{Bits, Image};
 use pvops::memory::Memory;
 use pvops::verify::{Heard, Known, Slots, hear};
@@ -181,14 +182,23 @@ fn heard(modules: Result<&[(u64, u64)], &str>, changes: &[(u64, Vec<u8>)]) -> He
 }
 
 fn heard_of(image: &Image, modules: Result<&[(u64, u64)], &str>, changes: &[(u64, Vec<u8>)]) -> Heard {
-    let made = made();
-    let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
-    report.votes.clear();
+    heard_in(image, modules, memory_with(changes), "native")
+}
+
+fn memory_with(changes: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let mut memory = Recipe::new(Bits::B64).memory(PHYSICAL, SLIDE);
     for (at, bytes) in booted().iter().chain(changes) {
         memory[(PHYSICAL + at) as usize..][..bytes.len()].copy_from_slice(bytes);
     }
-    let memory = Memory::from_bytes("dump", memory).unwrap();
+    memory
+}
+
+fn heard_in(image: &Image, modules: Result<&[(u64, u64)], &str>, dump: Vec<u8>, backend: &str) -> Heard {
+    let made = made();
+    let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
+    report.votes.clear();
+    report.backends = vec![backend.to_owned()];
+    let memory = Memory::from_bytes("dump", dump).unwrap();
     let found = memory.find(image, &mut |_, _| Ok(())).unwrap();
     assert_eq!(found.slide, SLIDE);
     hear(&report, &[], &Slots::default(), (&memory, &found, image), modules).unwrap()
@@ -333,4 +343,30 @@ fn where_no_data_have_names_the_code_that_fills_the_table_of_gates_has_their_add
     assert!(with(0, ENTRY).counts.contains(&("gate", 256)));
     assert_eq!(wrong(&with(0, 0x1000)), [("gate", IDT, TEXT + ENTRY, TEXT + 0x1000)]);
     assert_eq!(wrong(&with(40, 0x1000)), [("gate", IDT + 16 * 40, TEXT + STUBS + 64, TEXT + 0x1000)]);
+}
+
+/// Another table, copied from the kernel's, may go anywhere: the register of the CPU that uses it says so.
+#[test]
+fn a_cpu_that_has_its_gates_elsewhere_is_named() {
+    const TABLES: usize = 0x1000;
+    let with = |cr3: usize, cr4: u64, base: u64, backend: &str| {
+        let mut memory = memory_with(&[]);
+        map(&mut memory, TABLES, TEXT + SLIDE, PHYSICAL);
+        let core = CoreWriter::new(Bits::B64).cpu_with(TABLES as u64, 0x20, TEXT + SLIDE + IDT);
+        let core = core.cpu_with(cr3 as u64, cr4, base).physical(0, &memory).build();
+        heard_in(&image(true), Ok(&[]), core, backend)
+    };
+    let clean = with(TABLES, 0x20, TEXT + SLIDE + IDT, "native");
+    assert_eq!(wrong(&clean), []);
+    assert!(clean.counts.contains(&("idt_register", 2)), "{:?}", clean.counts);
+    // Mapped to other data, and to nothing.
+    for (base, found) in [(TEXT + SLIDE + DATA, TEXT + DATA), (0xffff_fe00_0000_0000, 0xffff_fe00_0000_0000)] {
+        assert_eq!(wrong(&with(TABLES, 0x20, base, "native")), [("idt_register", IDT, TEXT + IDT, found)]);
+        // Xen's own; a CPU that has other page tables, uses FRED, or of which the dump says nothing.
+        for found in [with(TABLES, 0x20, base, "xen"), with(0x9000, 0x20, base, "native")] {
+            assert_eq!(wrong(&found), []);
+        }
+        assert_eq!(wrong(&with(TABLES, 0x1_0000_0020, base, "native")), []);
+    }
+    assert_eq!(wrong(&with(TABLES, 0x20, 0, "native")), []);
 }

@@ -238,11 +238,7 @@ impl Image {
         let (start, offset, size) = match self.section_at(address) {
             Some(section) if section.bits_present => (section.address, section.offset, section.size),
             Some(_) => return None,
-            None if self.elf.sections.is_empty() => {
-                let holds = |s: &&Segment| address.checked_sub(s.address).is_some_and(|at| at < s.file_size);
-                let segment = self.elf.segments.iter().find(holds)?;
-                (segment.address, segment.offset, segment.file_size)
-            }
+            None if self.elf.sections.is_empty() => return self.read_loaded(address, len),
             None => return None,
         };
         let within = address.checked_sub(start)?;
@@ -250,6 +246,17 @@ impl Image {
             return None;
         }
         self.slice(offset.checked_add(within)?, len as u64)
+    }
+
+    /// As [`Image::read`], by segments: what is loaded between sections, too.
+    pub(crate) fn read_loaded(&self, address: u64, len: usize) -> Option<&[u8]> {
+        let holds = |s: &&Segment| address.checked_sub(s.address).is_some_and(|at| at < s.file_size);
+        let segment = self.elf.segments.iter().find(holds)?;
+        let within = address - segment.address;
+        if len as u64 > segment.file_size - within {
+            return None;
+        }
+        self.slice(segment.offset.checked_add(within)?, len as u64)
     }
 
     /// The pointer-sized word at this address.

@@ -76,3 +76,15 @@ def changes(kernel: pvops.Kernel, report: pvops.Report, dump: Dump) -> Iterator[
         table = kernel.address_of("sys_call_table")
         if table is not None and report.data.rodata is not None:
             yield "rodata", table + 8 * 59, ELSEWHERE
+        yield from code_without_a_section(kernel, dump)
+
+
+def code_without_a_section(kernel: pvops.Kernel, dump: Dump) -> Iterator[tuple[str, int, bytes]]:
+    """What runs and is in no section of code: a call in the vDSO, and what is behind ``.text`` on its last page."""
+    vdso = kernel.address_of("vdso64_image") or kernel.address_of("vdso_image_64")
+    data = None if vdso is None else kernel.image.read(vdso, 8)
+    if data is not None:
+        yield "rodata", int.from_bytes(data, "little") + 0x800, bytes(byte ^ 0x55 for byte in range(5))
+    end = dump.text + len(dump.found.section(".text").bytes)
+    if end % 4096:
+        yield "rodata", end, b"\xe9\x00\x10\x00\x00"

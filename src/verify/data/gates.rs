@@ -15,6 +15,10 @@
 //! | below 32, others | `early_idt_handler_array`, freed since |
 //! | from 32 on, others | the stub of the vector in `irq_entries_start` or `spurious_entries_start`; where no table lists the vector, entry code that the kernel gives it with `alloc_intr_gate()` (`GIVEN`) |
 //!
+//! Where the registers of CPUs have another table than `idt_table`, that one is in use: `idt_register`. Each CPU has that of the
+//! image, in a mapping of its own for most (`CPU_ENTRY_AREA_RO_IDT`, `FIX_RO_IDT`), or one that is named alike for a while:
+//! `bringup_idt_table`, up to 5.8 `debug_idt_table`, up to 4.13 `trace_idt_table`.
+//!
 //! Where most vectors from 32 on have a gate, all have: `idt_setup_apic_and_irq_gates()`. Under Xen PV none has.
 //!
 //! Where kallsyms lists functions alone (`CONFIG_KALLSYMS_ALL=n`), the code that fills the table has its address, and those of
@@ -28,7 +32,7 @@ use super::pointers::is_code;
 use crate::error::Result;
 use crate::image::kallsyms::Symbols;
 use crate::image::{Image, code_addresses};
-use crate::memory::Words;
+use crate::memory::{InterruptTable, Location, Memory, Words, interrupt_tables};
 use crate::numbers::u32_at;
 
 /// The tables of `arch/x86/kernel/idt.c`.
@@ -82,6 +86,8 @@ const INTERRUPT: u16 = 0x8e00;
 /// Bytes of a stub: `.align 8` of `irq_entries_start`, and 16 with `endbr64`; of early handlers 9 and 13.
 const STUBS: std::ops::RangeInclusive<u64> = 8..=16;
 
+/// How the names of all tables end that CPUs use.
+const NAMED_ALIKE: &str = "_idt_table";
 /// The table begins on a page of its own.
 const PAGE: u64 = 4096;
 
@@ -129,8 +135,14 @@ impl Stubs {
     }
 }
 
-/// Holds each gate to what may be there.
-pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Result<()> {
+/// Holds each gate to what may be there, and the registers that say where gates are to the table; below Xen PV these are
+/// Xen's.
+pub(super) fn judge(
+    words: &Words<'_>,
+    (memory, found, image): (&Memory, &Location, &Image),
+    below_xen: bool,
+    heard: &mut Heard,
+) -> Result<()> {
     let Some(symbols) = image.symbols()? else { return Ok(()) };
     let held = SETUP.iter().map(|name| code_addresses(image, symbols, name)).collect::<Result<Vec<_>>>()?;
     let held: BTreeSet<u64> = held.into_iter().flatten().collect();
@@ -197,7 +209,28 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, heard: &mut Heard) -> Resu
         });
     }
     heard.counts.push(("gate", VECTORS));
+    if !below_xen {
+        registers(interrupt_tables(memory, found, image)?, table, (image, symbols), heard);
+    }
     Ok(())
+}
+
+/// Holds the registers of CPUs to where the table is.
+fn registers(tables: Vec<InterruptTable>, table: u64, (image, symbols): (&Image, &Symbols), heard: &mut Heard) {
+    heard.counts.extend((!tables.is_empty()).then_some(("idt_register", tables.len() as u64)));
+    for InterruptTable { cpu, base, lies } in tables {
+        let named = |address| symbols.at(address).is_some_and(|(name, at)| at == 0 && name.ends_with(NAMED_ALIKE));
+        if lies != Some(table) && !lies.is_some_and(named) {
+            let (which, found) = (cpu as u64, lies.filter(|&lies| image.section_at(lies).is_some()).unwrap_or(base));
+            heard.disagreements.push(Disagreement {
+                what: "idt_register",
+                address: table,
+                which,
+                expected: table,
+                found,
+            });
+        }
+    }
 }
 
 /// A gate of the table, its target as linked.

@@ -11,12 +11,12 @@ pub struct Disagreement {
     /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`, `alternatives_patched`,
     /// `tracepoint`, `tracepoint_call`, `dynamic_debug`, `lsm_hook`, `lsm_call`, `mirrored_call`, `sched_feature`,
     /// `updated_call`; or what no text speaks of: `function` (a pointer to one), `gate` and `gate_bits` (of an
-    /// interrupt), `page` (of text or constants, where it is mapped to), `jump_entry` and `static_call_site` (rows of
-    /// their tables).
+    /// interrupt), `idt_register` (of a CPU), `page` (of text or constants, where it is mapped to), `jump_entry` and
+    /// `static_call_site` (rows of their tables).
     pub what: &'static str,
     /// Where it is, as linked.
     pub address: u64,
-    /// A feature's number, an interrupt's vector, the site of a row; otherwise the same address.
+    /// A feature's number, an interrupt's vector, a CPU, the site of a row; otherwise the same address.
     pub which: u64,
     /// What the text says, or the file: a function, or 0 or 1; of a row the first field that differs.
     pub expected: u64,
@@ -33,7 +33,7 @@ pub struct Heard {
     pub disagreements: Vec<Disagreement>,
     /// The constants, held to the file; or why they are not.
     pub rodata: Result<Rodata, String>,
-    /// Where the tables are whose rows were held to the file's.
+    /// What of the constants is written at boot and was held to the file: tables, by their rows, and vDSOs.
     pub sorted: Vec<Range<u64>>,
     /// What could not be read, and why.
     pub unheard: Vec<String>,

@@ -16,7 +16,9 @@
 //! | `.rodata`, `__bug_table`, ORC's tables | the file, with its relocations |
 //! | the tables of jump labels and static calls | the file, in any order |
 //! | what is read-only after boot, `.data` | pointers to functions are such |
-//! | `idt_table` | the tables that it is made of |
+//! | `idt_table` | the tables that it is made of; the registers of CPUs go there |
+//! | the vDSO | the file, but for its alternatives |
+//! | what is behind `.text` on its last page | the file |
 //! | page tables | text and constants are mapped to where they were judged |
 //!
 //! Neither is believed against the other: an attacker may have changed either.
@@ -30,10 +32,12 @@ mod rodata;
 mod rows;
 mod strings;
 mod tables;
+mod tail;
 mod told;
 mod tracepoints;
 mod updates;
 mod variables;
+mod vdso;
 mod votes;
 mod witnesses;
 
@@ -63,10 +67,10 @@ pub fn hear(
     modules: std::result::Result<&[(u64, u64)], &str>,
 ) -> Result<Heard> {
     let words = Words::new(memory, found, image)?;
-    let mut heard = votes::hear(report, backends, slots, &words, image)?;
-    rows::judge(&words, image, found.slide, &mut heard)?;
-    gates::judge(&words, image, &mut heard)?;
     let said = votes::Said::of(report);
+    let mut heard = votes::hear(&said, backends, slots, &words, image)?;
+    rows::judge(&words, image, found.slide, &mut heard)?;
+    gates::judge(&words, (memory, found, image), report.backends.iter().any(|name| name == "xen"), &mut heard)?;
     tracepoints::judge(&said, &words, (memory, found, image), &mut heard)?;
     witnesses::judge(&said, &words, (memory, found, image), &mut heard)?;
     updates::judge(&said, &words, image, &mut heard)?;
@@ -74,6 +78,7 @@ pub fn hear(
     functions(report, (memory, found, image), modules, &mut heard)?;
     pages((memory, found, image), &mut heard)?;
     heard.rodata = rodata(memory, found, image)?;
+    heard.sorted.extend(heard.rodata.iter().flat_map(|rodata| rodata.vdso.iter().cloned()));
     Ok(heard)
 }
 
@@ -118,7 +123,7 @@ fn functions(
     heard: &mut Heard,
 ) -> Result<()> {
     let Some(data) = image.section(".data").filter(|section| section.bits_present) else { return Ok(()) };
-    let Pointers { count, strays } = pointers(memory, found, image, data.address..data.end())?;
+    let Pointers { count, strays } = pointers(memory, found, image, data.address..data.end(), false)?;
     heard.counts.extend((count > 0).then_some(("function", count)));
     let voted: HashSet<u64> = report
         .votes
@@ -164,6 +169,8 @@ pub fn rodata(memory: &Memory, found: &Location, image: &Image) -> Result<std::r
     let mut held = rodata::hold(memory, found, image)?;
     if let Ok(rodata) = &mut held {
         tables::judge(memory, found, image, rodata)?;
+        vdso::judge(memory, found, image, rodata)?;
+        tail::judge(memory, found, image, rodata)?;
     }
     Ok(held)
 }

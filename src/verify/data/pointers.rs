@@ -1,6 +1,7 @@
 //! Pointers to functions among what the kernel writes: `.data`, and what is read-only after boot. Where the file has the
 //! address of a function, memory has that of one, or none: the kernel's own code puts another of its functions there (of
-//! some 10,000 in `.data` a boot changes ten to a hundred), modules put theirs.
+//! some 10,000 in `.data` a boot changes ten to a hundred), modules put theirs. What security modules have in their lists of
+//! hooks stays: `security_add_hooks()` links these and writes no function (security/security.c).
 
 use std::ops::Range;
 
@@ -27,14 +28,28 @@ pub(super) struct Pointers {
     pub strays: Vec<Stray>,
 }
 
-/// Looks at the pointers to functions in a range of addresses; none, where the image does not say where pointers are.
-pub(super) fn pointers(memory: &Memory, found: &Location, image: &Image, range: Range<u64>) -> Result<Pointers> {
+/// How the names end of the lists of hooks of security modules: `selinux_hooks`, `safesetid_security_hooks`.
+const HOOKS: &str = "_hooks";
+
+/// Looks at the pointers to functions in a range of addresses; none, where the image does not say where pointers are. In what
+/// is read-only after boot those of lists of hooks have to be the file's.
+pub(super) fn pointers(
+    memory: &Memory,
+    found: &Location,
+    image: &Image,
+    range: Range<u64>,
+    read_only: bool,
+) -> Result<Pointers> {
     let Range { start, end } = range;
     let (word, most) = (image.bits().word(), image.bits().max_address());
     let mut pointers = Pointers::default();
     let Some(relocations) = image.relocations()?.filter(|_| start < end) else { return Ok(pointers) };
     let symbols = image.symbols()?;
     let held = found.read(memory, image, range)?;
+    let stays = |field: u64| {
+        let list = symbols.and_then(|symbols| symbols.at(field)).is_some_and(|(name, _)| name.ends_with(HOOKS));
+        read_only && list
+    };
     let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number: u64, &byte| number << 8 | u64::from(byte));
     for field in relocations.touching(start, end) {
         let inside = field.address >= start && field.end() <= end && field.kind.width() == word;
@@ -50,7 +65,7 @@ pub(super) fn pointers(memory: &Memory, found: &Location, image: &Image, range: 
         }
         let address = number(bytes).wrapping_sub(found.slide) & most;
         let begins = || symbols.and_then(|symbols| symbols.at(address)).is_none_or(is_function);
-        if number(bytes) != 0 && !(is_code(image, address) && begins()) {
+        if stays(field.address) || number(bytes) != 0 && !(is_code(image, address) && begins()) {
             pointers.strays.push(Stray { address: field.address, built: number(built), found: address });
         }
     }

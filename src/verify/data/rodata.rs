@@ -54,6 +54,8 @@ pub struct Rodata {
     pub written: Range<u64>,
     /// How many such pointers were looked at.
     pub pointers: u64,
+    /// What of it was held to the file: each vDSO.
+    pub vdso: Vec<Range<u64>>,
     /// Sections elsewhere that were held to the file too.
     pub tables: Vec<String>,
     /// All that was held to something, section by section; what is in `written` aside.

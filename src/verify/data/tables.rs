@@ -84,7 +84,7 @@ fn hold(
 
 /// Pointers in what is written at boot: what was built as the address of code still is, or was set to nothing.
 fn functions(memory: &Memory, found: &Location, image: &Image, rodata: &mut Rodata) -> Result<()> {
-    let pointers = pointers(memory, found, image, rodata.written.clone())?;
+    let pointers = pointers(memory, found, image, rodata.written.clone(), true)?;
     rodata.pointers = pointers.count;
     let bytes = |address: u64| address.to_le_bytes()[..image.bits().word()].to_vec();
     for stray in pointers.strays {

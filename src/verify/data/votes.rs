@@ -23,7 +23,7 @@ struct Hearing<'a> {
 }
 
 pub(super) fn hear(
-    report: &Report,
+    said: &Said<'_>,
     backends: &[PossibleBackend],
     slots: &Slots,
     words: &Words<'_>,
@@ -31,20 +31,19 @@ pub(super) fn hear(
 ) -> Result<Heard> {
     let mut hearing =
         Hearing { words, image, counts: [0; KINDS.len()], disagreements: Vec::new(), keys: BTreeSet::new() };
-    let mut unheard = Vec::new();
-    let capabilities = match capabilities(report, words, image) {
+    let (report, mut unheard) = (said.report, Vec::new());
+    let capabilities = match said.capabilities(words, image) {
         Ok(found) => Some(found),
         Err(reason) => {
             unheard.push(format!("features: {reason}"));
             None
         }
     };
-    let outside = outside(report);
     let mut voted = Vec::new();
     for vote in &report.votes {
         match vote.about {
             Unknown::Key(key) => hearing.key(key, vote.value != 0)?,
-            Unknown::Call(key) => hearing.pointer(1, key, outside.get(&key).copied().unwrap_or(vote.value))?,
+            Unknown::Call(key) => hearing.pointer(1, key, said.call(key).unwrap_or(vote.value))?,
             // Its sites do not say which: what its backend may put there is looked up below.
             Unknown::Slot(_) if vote.value == SOME_FUNCTION => {}
             Unknown::Slot(slot) => {
