@@ -119,6 +119,8 @@ fn every_compression_opens_in_every_container() {
             (pack::compress(compression, &elf), ContainerKind::Stream, 0),
             (payload.clone(), ContainerKind::Stream, 0),
             (pack::bzimage(&payload), ContainerKind::BzImage, 0x840),
+            (pack::unified(&pack::bzimage(&payload)), ContainerKind::BzImage, pack::UNIFIED_AT as u64 + 0x840),
+            (pack::compress(Compression::Gzip, &pack::bzimage(&payload)), ContainerKind::BzImage, 0),
         ] {
             let image = open(file);
             assert!(image.bytes() == elf, "{compression}: other bytes");
@@ -155,6 +157,26 @@ fn a_payload_is_found_where_the_header_is_old_or_lies() {
             assert!(image.bytes() == elf, "{compression} {version:#x} {offset:#x} {length:#x}");
             assert_eq!(image.container().payload_offset, 0x840);
         }
+    }
+}
+
+#[test]
+fn the_program_that_unpacks_a_kernel_is_opened_as_the_kernel() {
+    let elf = vmlinux().build();
+    for (name, before) in [(".rodata..compressed", 0), (".rodata.compressed", 4), (".data.compressed", 4)] {
+        for compression in Compression::ALL {
+            let payload = [vec![0x11; before], pack::payload(compression, &elf)].concat();
+            let program = ElfWriter::new(Bits::B64)
+                .section(".head.text", 0, flags::TEXT, &[0xfc; 512])
+                .section(name, 0x1000, flags::RODATA, &payload)
+                .section(".text", 0x90_0000, flags::TEXT, &[0x90; 4096])
+                .build();
+            let image = open(program);
+            assert!(image.bytes() == elf, "{name}, {compression}");
+            assert_eq!(image.container().compression, Some(compression));
+        }
+        let program = ElfWriter::new(Bits::B64).section(name, 0x1000, flags::RODATA, &[7; 4096]);
+        assert_eq!(open(program.build()).container().kind, ContainerKind::Elf, "what holds no kernel is what it is");
     }
 }
 
@@ -231,6 +253,19 @@ fn what_is_no_x86_kernel_is_named() {
         file[0x300..0x300 + release.len()].copy_from_slice(release.as_bytes());
         file
     };
+    let at = |offset: usize, magic: &[u8], kernel: &[u8]| {
+        let mut file = vec![0; 0x9000];
+        file[offset..offset + magic.len()].copy_from_slice(magic);
+        [file.as_slice(), kernel].concat()
+    };
+    let held = named("5.10.0-46-amd64", &[1; 64], 64);
+    let mut uki = pack::unified(&held);
+    uki.truncate(pack::UNIFIED_AT + 100);
+    let uboot = |arch: u8| {
+        let mut file = at(0, &[0x27, 0x05, 0x19, 0x56], &held);
+        file[29] = arch;
+        file
+    };
     let cut = &pack::compress(Compression::Gzip, &vmlinux().build())[..64];
     let pretending = |mut file: Vec<u8>| {
         file[..4].copy_from_slice(b"\x7fELF");
@@ -256,6 +291,21 @@ fn what_is_no_x86_kernel_is_named() {
         (broken, "2.4.37.11 is not known: known are 2.6.20 and later"),
         (old(), "test: 2.4.27-2-386 is not known: known are 2.6.20 and later"),
         (pack::compress(Compression::Gzip, &old()), "2.4.27-2-386 is not known"),
+        (
+            at(0x8001, b"CD001", &held),
+            "an ISO image, not a kernel: give the kernel in it (5.10.0-46-amd64 at offset 0x9000)",
+        ),
+        (at(0, b"ANDROID!", &[held.clone(), held.clone()].concat()), "at offset 0x9000, 5.10.0-46-amd64 at offset 0x"),
+        (at(0x1fe, b"\x55\xaa", &held), "(5.10.0-46-amd64 at offset 0x9000)"),
+        (uboot(2), "a U-Boot image for a machine that is no x86"),
+        (uboot(3), "a U-Boot image, not a kernel: give the kernel in it (5.10.0-46-amd64 at offset 0x9000)"),
+        (uki, ".linux (offset 0x600): 2688 bytes leave the file of 1636 bytes (a unified kernel image)"),
+        (pack::unified(b"hello"), "neither an ELF file, nor a bzImage"),
+        (
+            pack::unified(&held),
+            "payload (offset 0xe40): is in no compression the kernel supports (the kernel is 5.10.0-46",
+        ),
+        (at(0, b"MZ", &[]), "a PE file with neither a kernel's setup header nor a kernel in a section .linux"),
         (pack::raw_bzimage("2.6.20-16"), "2.6.20-16, packed as a raw binary, which has no section tables: give its vm"),
     ] {
         let message = refusal(file);

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
-    """Opens a kernel: a vmlinuz of any compression, an ELF vmlinux, or a module (``.ko``, compressed or not).
+    """Opens a kernel: a vmlinuz of any compression, also in a unified kernel image, an ELF vmlinux, or a module
+    (``.ko``, compressed or not).
 
     Nothing in it is ever executed. An uncompressed file is mapped, and uncompressed bytes stay where they are: whoever
     changes them changes the kernel.

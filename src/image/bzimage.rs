@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! 0x1f1  u8   setup_sects     size of the real-mode code in 512-byte sectors, 0 means 4
+//! 0x1fe  u16  boot_flag       0xaa55: a BIOS starts it
 //! 0x202  u32  header          "HdrS"
 //! 0x206  u16  version         boot protocol, 0x020f is 2.15
 //! 0x20e  u16  kernel_version  where its release stands as text, less 0x200                since 2.00
@@ -16,7 +17,8 @@ use crate::error::{Error, Result};
 use crate::numbers::{u16_at, u32_at};
 
 const SETUP_SECTS: usize = 0x1f1;
-const HEADER: usize = 0x202;
+const BOOT_FLAG: usize = 0x1fe;
+pub(super) const HEADER: usize = 0x202;
 const VERSION: usize = 0x206;
 const KERNEL_VERSION: usize = 0x20e;
 const PAYLOAD_OFFSET: usize = 0x248;
@@ -59,6 +61,12 @@ impl SetupHeader {
         };
         let [minor, major] = version.to_le_bytes();
         Some(SetupHeader { protocol: (major, minor), protected_mode, payload })
+    }
+
+    /// The setup header of what a BIOS would start, too.
+    pub fn booted(bytes: &[u8]) -> Option<SetupHeader> {
+        let booted = u16_at(bytes, BOOT_FLAG)? == 0xaa55;
+        SetupHeader::parse(bytes).filter(|_| booted)
     }
 
     /// The release that the setup code names, `2.6.24.3`; `None` where it names none.

@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::banner;
 use super::bzimage::SetupHeader;
+use super::carrier;
 use super::refusal;
+use super::section::Section;
 use super::source::{Source, UnpackBuffer};
 use super::unpack::Compression;
 use crate::error::{Error, Result};
@@ -19,6 +21,9 @@ const MAX_CANDIDATES: usize = 16;
 /// How many streams one after the other are unpacked as one.
 const MAX_STREAMS: usize = 4096;
 
+/// How many packings one in the other are undone: a bzImage in a stream, `vmlinuz.gz`, has two.
+const MOST_NESTED: usize = 3;
+
 /// How the error begins where a stream unpacks to something else.
 const NO_ELF: &str = "does not hold an ELF file";
 
@@ -27,7 +32,8 @@ const NO_ELF: &str = "does not hold an ELF file";
 pub enum ContainerKind {
     /// An ELF file as it is.
     Elf,
-    /// A bzImage: what is installed as `vmlinuz`.
+    /// A bzImage: what is installed as `vmlinuz`. Also one in a unified kernel image, or in a stream, and what lies around
+    /// its payload without the setup code (`boot/compressed/vmlinux`).
     BzImage,
     /// A compressed ELF file without anything around it: `vmlinux.xz`.
     Stream,
@@ -73,8 +79,7 @@ enum Behind {
 /// Opens the container: the bytes of the ELF file, at most `limit` if they were packed, and what it was in.
 pub(super) fn open(source: Source, limit: usize) -> Result<(Source, Container)> {
     let bytes = source.as_slice();
-    let boots = SetupHeader::parse(bytes).filter(|_| is_boot_sector(bytes));
-    if bytes.starts_with(&ELF_MAGIC) && boots.is_none() {
+    if is_elf(bytes) {
         let size = bytes.len() as u64;
         let container = Container {
             kind: ContainerKind::Elf,
@@ -87,11 +92,39 @@ pub(super) fn open(source: Source, limit: usize) -> Result<(Source, Container)> 
         };
         return Ok((source, container));
     }
+    open_packed(bytes, limit, MOST_NESTED)
+}
+
+/// The kernel that the program holds which unpacks it: `arch/x86/boot/compressed/vmlinux` is an ELF file too, and no kernel.
+/// `None` where these are the sections of anything else.
+pub(super) fn open_decompressor(source: &Source, sections: &[Section], limit: usize) -> Option<(Source, Container)> {
+    let range = carrier::in_decompressor(sections)?;
+    search(source.as_slice().get(..range.end)?, range.start, limit)?.ok()
+}
+
+/// Opens what is no ELF file; `more` packings may be in it.
+fn open_packed(bytes: &[u8], limit: usize, more: usize) -> Result<(Source, Container)> {
+    let deeper = || more.checked_sub(1).ok_or_else(|| Error::image(format!("is packed more than {MOST_NESTED} times")));
     if let Some(compression) = Compression::detect(bytes) {
         let stream = Stream { compression, payload: bytes, offset: 0, behind: Behind::Size };
-        return stream.unpack(ContainerKind::Stream, limit);
+        let (source, container) = stream.unpack(ContainerKind::Stream, limit)?;
+        if is_elf(source.as_slice()) {
+            return Ok((source, container));
+        }
+        let (source, inner) = open_packed(source.as_slice(), limit, deeper()?)?;
+        let Container { payload_offset, payload_size, .. } = container;
+        return Ok((source, Container { payload_offset, payload_size, ..inner }));
     }
-    let Some(setup) = SetupHeader::parse(bytes) else { return Err(refusal::explain(bytes)) };
+    let Some(setup) = SetupHeader::parse(bytes) else {
+        let Some(range) = carrier::in_unified(bytes) else { return Err(refusal::explain(bytes)) };
+        let range = range?;
+        let moved = |offset: u64| offset.saturating_add(range.start as u64);
+        let (source, container) = open_packed(&bytes[range.clone()], limit, deeper()?).map_err(|error| {
+            let within = error.place.offset.unwrap_or(0);
+            error.at_offset(moved(within))
+        })?;
+        return Ok((source, Container { payload_offset: moved(container.payload_offset), ..container }));
+    };
     let (source, mut container) = open_bzimage(bytes, setup, limit).map_err(|error| refused(error, bytes, setup))?;
     container.protocol = Some(setup.protocol);
     Ok((source, container))
@@ -116,10 +149,10 @@ fn open_bzimage(bytes: &[u8], setup: SetupHeader, limit: usize) -> Result<(Sourc
     }
 }
 
-/// Whether a BIOS starts what begins so. Of an ELF file only a bzImage that pretends to be one does, as RHEL 5's and Fedora
-/// 6's, whose setup code stands behind the header of an ELF file without sections.
-fn is_boot_sector(bytes: &[u8]) -> bool {
-    bytes.get(0x1fe..0x200) == Some(&[0x55, 0xaa])
+/// Whether these bytes begin an ELF file, and no bzImage that pretends to be one, as RHEL 5's and Fedora 6's: their setup
+/// code, which a BIOS starts, stands behind the header of an ELF file without sections.
+fn is_elf(bytes: &[u8]) -> bool {
+    bytes.starts_with(&ELF_MAGIC) && SetupHeader::booted(bytes).is_none()
 }
 
 /// Why a bzImage is refused, with the release that its setup code names.
@@ -172,8 +205,8 @@ struct Stream<'a> {
 impl Stream<'_> {
     fn unpack(&self, kind: ContainerKind, limit: usize) -> Result<(Source, Container)> {
         let Stream { compression, payload, offset, behind } = *self;
-        let mut memory =
-            UnpackBuffer::with_capacity(self.capacity(), limit, check_content).map_err(|e| self.place(e))?;
+        let check = if kind == ContainerKind::Stream { check_stream } else { check_content };
+        let mut memory = UnpackBuffer::with_capacity(self.capacity(), limit, check).map_err(|e| self.place(e))?;
         let mut length = compression.unpack(payload, &mut memory).map_err(|e| self.place(e))?;
         if kind == ContainerKind::Stream {
             length = self.unpack_next(length, &mut memory)?;
@@ -232,7 +265,12 @@ impl Stream<'_> {
     }
 }
 
-/// Checks what comes out of a stream.
+/// Checks what comes out of a stream that is a whole file: an ELF file, or a bzImage.
+fn check_stream(unpacked: &[u8]) -> Result<()> {
+    if SetupHeader::parse(unpacked).is_some() { Ok(()) } else { check_content(unpacked) }
+}
+
+/// Checks what comes out of a payload.
 fn check_content(unpacked: &[u8]) -> Result<()> {
     if unpacked.starts_with(&ELF_MAGIC) {
         return Ok(());

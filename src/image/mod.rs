@@ -1,13 +1,14 @@
 //! Container and address space of a kernel image.
 //!
 //! ```text
-//! file ─ source ─ container (bzimage, unpack) ─ elf ─ Image
+//! file ─ source ─ container (carrier, bzimage, unpack) ─ elf ─ Image
 //! ```
 
 pub(crate) mod banner;
 pub mod btf;
 mod bzimage;
 mod carried;
+mod carrier;
 mod code_addresses;
 mod container;
 mod elf;

@@ -64,21 +64,28 @@ impl Image {
     }
 
     fn new(name: &str, source: Source, limit: usize) -> Result<Image> {
-        let (source, container) = container::open(source, limit)?;
+        let (source, mut container) = container::open(source, limit)?;
         let object = module::is_object(source.as_slice());
-        let (source, module) = if object { Image::link(source, &StandIn::default())? } else { (source, None) };
-        let elf = elf::parse(source.as_slice()).map_err(|error| {
-            match banner::find(source.as_slice()).and_then(banner::release) {
-                Some(release) => banner::named(error, release),
-                None => error,
-            }
-        })?;
+        let (mut source, mut module) = if object { Image::link(source, &StandIn::default())? } else { (source, None) };
+        let mut elf = Image::parse(&source)?;
+        if let Some(held) = container::open_decompressor(&source, &elf.sections, limit) {
+            (source, container) = held;
+            (elf, module) = (Image::parse(&source)?, None);
+        }
         let image = Image::of(name.to_owned(), source, container, elf, module);
         if image.is_module() {
             return Ok(image);
         }
         let refused = image.release().and_then(banner::too_old);
         refused.map_or(Ok(image), |reason| Err(Error::image(reason)))
+    }
+
+    /// Parses an ELF file; an error names the kernel, where its banner does.
+    fn parse(source: &Source) -> Result<Elf> {
+        elf::parse(source.as_slice()).map_err(|error| match banner::find(source.as_slice()).and_then(banner::release) {
+            Some(release) => banner::named(error, release),
+            None => error,
+        })
     }
 
     fn of(name: String, source: Source, container: Container, elf: Elf, module: Option<Arc<Source>>) -> Image {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 import lzma
@@ -75,6 +76,32 @@ def write(base: Path, built: bytes, text: bytes, low: int) -> None:
     )
     base.with_suffix(".runs.xz").write_bytes(lzma.compress(runs))
     base.with_suffix(".json").write_text(json.dumps({"text_sha256": hashlib.sha256(text).hexdigest()}))
+
+
+def unified(elf: bytes) -> bytes:
+    """A unified kernel image: a PE file whose section ``.linux`` is a bzImage with this packed in it."""
+    payload, head = gzip.compress(elf), 0x400
+    setup = bytearray(0x400)
+    setup[0x1F1], setup[0x1FE:0x200], setup[0x202:0x206] = 1, b"\x55\xaa", b"HdrS"
+    struct.pack_into("<H", setup, 0x206, 0x20F)
+    struct.pack_into("<II", setup, 0x248, 0, len(payload))
+    kernel = bytes(setup) + payload
+    pe = struct.pack("<4sHHIIIHH", b"PE\0\0", 0x8664, 1, 0, 0, 0, 0, 0)
+    section = struct.pack("<8sIIII", b".linux", len(kernel), 0x1000, len(kernel), head).ljust(40, b"\0")
+    stub = (b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x40) + pe + section).ljust(head, b"\0")
+    return stub + kernel
+
+
+def test_a_unified_kernel_image_is_a_kernel_of_the_folder(tmp_path: Path) -> None:
+    place = folder(tmp_path)
+    (place / "vmlinuz-made").rename(place / "vmlinux")
+    (place / "made.efi").write_bytes(unified((place / "vmlinux").read_bytes()))
+    (place / "vmlinux").unlink()
+    (place / "grub.efi").write_bytes(b"MZ" + bytes(4096))
+    (kernel,) = corpus.folder(place).kernels
+    assert (kernel.name, [boot.name for boot in kernel.boots]) == ("made", ["made~native-two"])
+    assert opened(kernel.path).image.container == "gzip"
+    assert corpus.judge(kernel).boots[0].exact
 
 
 def changed(place: Path, at: int) -> None:

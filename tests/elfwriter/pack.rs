@@ -134,3 +134,29 @@ pub fn bzimage_with(payload: &[u8], version: u16, offset: u32, length: u32) -> V
     out.extend_from_slice(&[0xcc; 512]);
     out
 }
+
+/// Where [`unified`] has the kernel.
+pub const UNIFIED_AT: usize = 0x600;
+
+/// A unified kernel image, as `ukify` makes it of systemd's stub: a PE file with a section for its words and one for the kernel.
+pub fn unified(kernel: &[u8]) -> Vec<u8> {
+    const PE: usize = 0x80;
+    const OPTIONAL: usize = 0xf0;
+    let mut out = vec![0; UNIFIED_AT];
+    out[..2].copy_from_slice(b"MZ");
+    out[0x3c] = PE as u8;
+    out[PE..PE + 4].copy_from_slice(b"PE\0\0");
+    out[PE + 4..PE + 6].copy_from_slice(&0x8664u16.to_le_bytes());
+    out[PE + 6] = 2;
+    out[PE + 20] = OPTIONAL as u8;
+    for (i, (name, size, at)) in [(".osrel", 11, 0x400), (".linux", kernel.len(), UNIFIED_AT)].into_iter().enumerate() {
+        let header = PE + 24 + OPTIONAL + 40 * i;
+        out[header..header + name.len()].copy_from_slice(name.as_bytes());
+        for (field, number) in [(8, size), (16, size.next_multiple_of(0x200)), (20, at)] {
+            out[header + field..header + field + 4].copy_from_slice(&(number as u32).to_le_bytes());
+        }
+    }
+    out.extend_from_slice(kernel);
+    out.resize(out.len().next_multiple_of(0x200), 0);
+    out
+}

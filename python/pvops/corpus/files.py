@@ -1,8 +1,8 @@
 """The files of a corpus: kernels, and beside them boots.
 
-A kernel is any file that begins as one: a bzImage, an ELF file, or what a compressor made. Its boots are the files
-``NAME~MODE.json`` anywhere below the folder, where NAME is the kernel's file name without ``vmlinuz-``, ``vmlinux-``
-and ``.img``.
+A kernel is any file that begins as one: a bzImage, also in a unified kernel image, an ELF file, or what a compressor
+made. Its boots are the files ``NAME~MODE.json`` anywhere below the folder, where NAME is the kernel's file name without
+``vmlinuz-``, ``vmlinux-``, ``.img``, ``.elf`` and ``.efi``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ _MAGICS = (
 )
 #: The header of Linux's boot protocol, and where it stands (Documentation/arch/x86/boot.rst).
 _HEADER, _HEADER_AT = b"HdrS", 0x202
-_NAME = re.compile(r"(?:vmlinu[xz]-?)?(.*?)(?:\.img|\.elf)?")
+#: How a unified kernel image begins, what its section with the kernel is called, and where at most its header ends.
+_UNIFIED, _LINUX, _UNIFIED_HEAD = b"MZ", b".linux\0\0", 0x1000
+_NAME = re.compile(r"(?:vmlinu[xz]-?)?(.*?)(?:\.img|\.elf|\.efi)?")
 
 
 class BootFiles(NamedTuple):
@@ -126,10 +128,11 @@ def _below(path: str) -> list[str]:
 def _is_kernel(path: str) -> bool:
     try:
         with open(path, "rb") as file:
-            head = file.read(_HEADER_AT + len(_HEADER))
+            head = file.read(_UNIFIED_HEAD)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", reason=str(error.strerror), file=path) from None
-    return head.startswith(_MAGICS) or head[_HEADER_AT:] == _HEADER
+    unified = head.startswith(_UNIFIED) and _LINUX in head
+    return unified or head.startswith(_MAGICS) or head.startswith(_HEADER, _HEADER_AT)
 
 
 def _age(name: str) -> tuple[tuple[int, int | str], ...]:
