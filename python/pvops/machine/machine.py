@@ -294,8 +294,12 @@ class Machine(Frozen):
     @property
     def log_is_whole(self) -> bool:
         """Whether the log goes back to the start of the boot with its informational lines: then what is not there
-        was not said (debug lines excepted)."""
-        return " kernel on " in self.dmesg and "Booting " in self.dmesg
+        was not said (debug lines excepted).
+
+        Every kernel says its version, and what memory there is; what it boots on says one with CONFIG_PARAVIRT.
+        """
+        begins = "Linux version " in self.dmesg and "BIOS-provided physical RAM map" in self.dmesg
+        return begins or (" kernel on " in self.dmesg and "Booting " in self.dmesg)
 
     def logged(self, text: str) -> str | None:
         """The rest of the first line of the log from ``text`` on, or None."""
