@@ -128,8 +128,8 @@ MORE = (
     Mode("xenpv-max-smp1", "max,smap=off,smep=off", 1, hypervisor="xen"),
     Mode("xenpv-max-smp2", "max,smap=off,smep=off", 2, hypervisor="xen"),
     # Xen 4.17 cannot emulate RDTSCP there: QEMU 7.2 does not tell how long the instruction is.
-    Mode("xenpvh-max-smp1", "max,la57=off,rdtscp=off", 1, hypervisor="xen-pvh"),
-    Mode("xenpvh-max-smp2", "max,la57=off,rdtscp=off", 2, hypervisor="xen-pvh"),
+    Mode("xenpvh-max-smp1", f"max,la57=off,rdtscp=off,{_NO_XSAVE}", 1, hypervisor="xen-pvh"),
+    Mode("xenpvh-max-smp2", f"max,la57=off,rdtscp=off,{_NO_XSAVE}", 2, hypervisor="xen-pvh"),
     *_real("kvm-real-max", ""),
     *_real("kvm-real-hint-dedicated", "kvm-hint-dedicated=on"),
     *_real("kvm-real-nopvspin", "", "nopvspin"),

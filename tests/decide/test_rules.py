@@ -73,6 +73,15 @@ def test_spectre_v2(text: str, on: set[str]) -> None:
         ("spectre_v2=eibrs,retpoline", "sse2 ibrs_enhanced", "spectre_v2", "eibrs,retpoline"),
         ("spectre_v2=eibrs", "sse2", "spectre_v2", "retpoline"),
         ("", "sse2", "", "off"),
+        # What the CPU has not is as if nothing was asked for, and a CPU that is not affected is then left alone.
+        ("spectre_v2=ibrs", "sse2", "", "off"),
+        ("spectre_v2=ibrs", "sse2 ibrs", "", "ibrs"),
+        ("spectre_v2=eibrs", "sse2", "", "off"),
+        ("spectre_v2=eibrs,lfence", "sse2 ibrs_enhanced", "", "eibrs,lfence"),
+        ("spectre_v2=retpoline,lfence", "fpu", "", "off"),
+        ("spectre_v2=nonsense", "sse2", "", "off"),
+        ("spectre_v2=on", "sse2", "", "retpoline"),
+        ("spectre_v2=retpoline", "sse2", "", "retpoline"),
     ],
 )
 def test_spectre_v2_without_its_file(cmdline: str, flags: str, bugs: str, mode: str) -> None:

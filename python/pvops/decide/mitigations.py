@@ -44,6 +44,11 @@ _COUNTING = ("call_depth_return_thunk", "__x86_return_skl")
 _NO_RETPOLINES = "the kernel is built without CONFIG_RETPOLINE"
 
 _NO_RETPOLINE = ("off", "eibrs", "ibrs")
+#: What spectre_v2= may say; anything else is as if it said auto.
+_ASKED = (
+    *("off", "on", "auto", "ibrs", "eibrs", "eibrs,lfence", "eibrs,retpoline"),
+    *("retpoline", "retpoline,generic", "retpoline,amd", "retpoline,lfence"),
+)
 
 
 class Mode(NamedTuple):
@@ -109,9 +114,10 @@ class Mitigations:
         facts = self.facts
         if why := self.off or on_line(facts.given("nospectre_v2")):
             return Mode("off", why)
-        asked, retpolines = facts.option("spectre_v2") or "auto", not facts.without(*_RETPOLINES)
-        if not retpolines and asked in _BY_RETPOLINES:
-            asked = "auto"
+        retpolines = not facts.without(*_RETPOLINES)
+        enhanced = facts.has("ibrs_enhanced")
+        intel_ibrs = facts.vendor == "intel" and facts.has("ibrs") and not facts.xen_pv.best
+        asked = self._asked(retpolines, enhanced, intel_ibrs)
         if asked == "off":
             return Mode("off", "spectre_v2=off on the command line")
         if asked == "auto" and facts.bug("spectre_v2") is False:
@@ -119,17 +125,15 @@ class Mitigations:
         if facts.machine.flags is None and retpolines:
             usual = "retpoline" if asked in ("auto", "on") else None
             return Mode(usual, "assumed: nothing tells the CPU's features", True)
-        enhanced = facts.has("ibrs_enhanced")
         plain = {"retpoline": "retpoline", "retpoline,generic": "retpoline"}
         lfence = {"retpoline,amd": "lfence", "retpoline,lfence": "lfence"}
         if asked in plain:
             return Mode(plain[asked], f"spectre_v2={asked} on the command line")
-        if asked in lfence and facts.has("sse2"):
+        if asked in lfence:
             return Mode(lfence[asked], f"spectre_v2={asked} on the command line")
-        if asked in ("eibrs", "eibrs,lfence", "eibrs,retpoline") and enhanced:
+        if asked in ("eibrs", "eibrs,lfence", "eibrs,retpoline"):
             return Mode(asked, f"spectre_v2={asked} on the command line")
-        intel_ibrs = facts.vendor == "intel" and facts.has("ibrs") and not facts.xen_pv.best
-        if asked == "ibrs" and intel_ibrs:
+        if asked == "ibrs":
             return Mode("ibrs", "spectre_v2=ibrs on the command line")
         if enhanced:
             return Mode("eibrs", "the CPU has ibrs_enhanced")
@@ -138,6 +142,20 @@ class Mitigations:
         if not retpolines:
             return Mode("off", _NO_RETPOLINES, facts.machine.flags is None)
         return Mode("retpoline", "neither ibrs_enhanced nor a need of ibrs")
+
+    def _asked(self, retpolines: bool, enhanced: bool, intel_ibrs: bool) -> str:
+        """spectre_v2= as it counts: ``auto`` where the kernel switches to that ("Switching to AUTO select")."""
+        asked = self.facts.option("spectre_v2") or "auto"
+        if asked not in _ASKED or (not retpolines and asked in _BY_RETPOLINES):
+            return "auto"
+        if self.facts.machine.flags is None and retpolines:
+            return asked
+        lacks = (
+            (asked.startswith("eibrs") and not enhanced)
+            or (asked.endswith(("lfence", "amd")) and not self.facts.has("sse2"))
+            or (asked == "ibrs" and not intel_ibrs)
+        )
+        return "auto" if lacks else asked
 
     def mode_is(self, *modes: str) -> Answer:
         """Whether spectre_v2 is in one of these modes."""
