@@ -53,17 +53,18 @@ def set_up(at: int, index: int, variable: int, offset: int, order: int) -> bytes
     return code + b"\xe8" + struct.pack("<i", FUNCTIONS - (at + len(code) + 5))
 
 
-def kernel(chosen: int = 2) -> Kernel:
+def kernel(chosen: int = 2, idle: str = "0f1f440000fbf4c3", other: str = "660f1f440000fbc3") -> Kernel:
     """Without a name: trampolines of APIC calls and of idling, a driver and another one, and what sets the calls.
 
     Args:
         chosen: the register in which select_idle_routine() chooses a function.
+        idle: the code of default_idle().
+        other: that of the function beside it.
     """
     count = len(MEMBERS)
     text = bytearray(TRAMPOLINE * (count + 1)).ljust(0x1000, b"\xcc")
     text[0x800:0x810] = b"\xc3" * 16
-    text[0xA00:0xA08] = bytes.fromhex("0f1f440000fbf4c3")
-    text[0xB00:0xB08] = bytes.fromhex("660f1f440000fbc3")
+    text[0xA00:0xA08], text[0xB00:0xB08] = bytes.fromhex(idle), bytes.fromhex(other)
     init = bytearray(b"\xc3" * 4)
     for index, offset in enumerate(MEMBERS):
         init += set_up(INIT + len(init), index, APIC, offset, index % 3)
@@ -109,6 +110,22 @@ def test_calls_without_a_name_go_where_the_driver_says(given: dict[str, object])
     expected[read] = FUNCTIONS + 0xF
     assert goes == [*expected, IDLE]
     assert "the member at 0x18 of struct apic" in states[trampoline(read)].source
+
+
+@pytest.mark.parametrize(
+    ("idle", "other", "goes"),
+    [
+        ("ff1500000000fac3", "0f01c80f01c9fac3", IDLE),  # call *pv_ops.irq.safe_halt, and monitor
+        ("ff1500000000fac3", "660f1f440000fbc3", 0),  # nothing says which is which
+        ("0f01c80f01c9fac3", "0f01c80f01c9fac3", 0),
+    ],
+)
+def test_where_idling_is_an_op_it_is_beside_what_monitors(idle: str, other: str, goes: int) -> None:
+    opened, place = kernel(idle=idle, other=other), trampoline(len(MEMBERS))
+    halts = predict_calls(predict(Machine.from_dict({"flags": "fpu hypervisor", "bugs": ""}), opened), opened)
+    assert halts[place].function == goes
+    waits = predict_calls(predict(Machine.from_dict({"flags": "fpu monitor", "bugs": ""}), opened), opened)
+    assert (waits[place].function == OTHER_IDLE) == (goes == IDLE)
 
 
 def test_code_that_sets_nothing_is_no_update() -> None:

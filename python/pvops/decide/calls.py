@@ -96,9 +96,13 @@ def unnamed(words: FeatureWords, kernel: KernelImage) -> dict[int, CallTarget]:
     if code is None:
         return found
     for update in updates(kernel):
-        for function in update.functions:
-            # default_idle() is `sti; hlt`, mwait_idle() has `monitor`, and no other function of theirs has either.
-            if code in (kernel.image.read(function, _IDLE_BYTES) or b""):
+        bodies = {function: kernel.image.read(function, _IDLE_BYTES) or b"" for function in update.functions}
+        # default_idle() is `sti; hlt`, mwait_idle() has `monitor`, and no other function of theirs has either. Where it
+        # halts through an op (22cc5ca5de52, 6.15), it is the one beside mwait_idle().
+        waits = [function for function, body in bodies.items() if _IDLES["mwait_idle"] in body]
+        beside = len(bodies) == 2 and len(waits) == 1 and wanted.symbol == "default_idle"
+        for function, body in bodies.items():
+            if code in body or (beside and function not in waits):
                 target = CallTarget(None, wanted.source, address=function)
                 found |= {at: target for at in (update.key, update.trampoline) if at is not None and at not in found}
     return found
