@@ -62,6 +62,7 @@ __all__ = [
     "switch_locks",
     "unlocks_at_boot",
     "usual_threshold_us",
+    "words_of_cut_files",
     "write_file",
 ]
 
@@ -647,6 +648,9 @@ def fill_nops(table: str, len: int) -> bytes:
 
 def write_file(path: str | PathLike[str], data: bytes) -> None:
     """Writes a file that appears whole or not at all."""
+
+def words_of_cut_files(line: bytes, document: bytes) -> None:
+    """Has a process that reads a file which was cut short (SIGBUS) say this on stderr and stdout, and end with 2."""
 
 def measure(
     seconds: float,

@@ -76,6 +76,13 @@ enum Behind {
     Anything,
 }
 
+/// How much of a stream that begins so is worth reading: of one that holds no kernel as much as a refusal looks through.
+pub(super) fn worth(first: &[u8]) -> usize {
+    let kernel =
+        first.starts_with(&ELF_MAGIC) || Compression::detect(first).is_some() || SetupHeader::parse(first).is_some();
+    if kernel { usize::MAX } else { refusal::OF_A_STREAM }
+}
+
 /// Opens the container: the bytes of the ELF file, at most `limit` if they were packed, and what it was in.
 pub(super) fn open(source: Source, limit: usize) -> Result<(Source, Container)> {
     let bytes = source.as_slice();

@@ -39,13 +39,13 @@ impl Image {
     /// Opens the kernel at `path`: a bzImage, an ELF file, or a compressed ELF file. An ELF file is mapped, not read.
     pub fn open(path: &Path) -> Result<Image> {
         let name = path.display().to_string();
-        let open = || Image::new(&name, Source::open(path)?, MAX_IMAGE);
+        let open = || Image::new(&name, Source::open(path, container::worth)?, MAX_IMAGE);
         open().map_err(|error| error.in_file(&name))
     }
 
     /// Opens a kernel that comes through a pipe; `name` is for messages. At most [`MAX_IMAGE`] bytes are read.
     pub fn from_reader(name: &str, reader: &mut dyn Read) -> Result<Image> {
-        let mut open = || Image::new(name, Source::read(reader)?, MAX_IMAGE);
+        let mut open = || Image::new(name, Source::read(reader, container::worth)?, MAX_IMAGE);
         open().map_err(|error| error.in_file(name))
     }
 

@@ -48,6 +48,9 @@ const MOST_NAMED: usize = 3;
 /// How much of a file is looked through: more than any kernel has, so that a file of terabytes is refused at once.
 pub(super) const LOOKED_THROUGH: usize = 1 << 28;
 
+/// How much of a stream is read to name what it is. A kernel as a raw binary has its banner within.
+pub(super) const OF_A_STREAM: usize = 1 << 26;
+
 /// An error that names what these bytes are, as far as their first bytes tell.
 pub(super) fn explain(bytes: &[u8]) -> Error {
     let at = |&(offset, magic): &Magic| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));

@@ -26,6 +26,12 @@ const HUGE_PAGE: usize = 2 << 20;
 /// What a read from a pipe starts with.
 const PIPE_START: usize = 1 << 20;
 
+/// How many bytes of a stream are told by for [`Worth`]: a boot sector and the header behind it.
+const FIRST: usize = 0x400;
+
+/// How much of a stream is worth reading, by the first bytes of it; beyond [`MAX_IMAGE`] nothing is read.
+pub(super) type Worth = fn(&[u8]) -> usize;
+
 /// The bytes of an image, wherever they live.
 #[derive(Debug)]
 pub(super) enum Source {
@@ -64,8 +70,8 @@ impl Source {
         Source::Given(Given::new(bytes))
     }
 
-    /// Maps the file at `path`; what cannot be mapped (a pipe, a character device) is read.
-    pub fn open(path: &Path) -> Result<Source> {
+    /// Maps the file at `path`; what cannot be mapped (a pipe, a character device) is read, as by [`Source::read`].
+    pub fn open(path: &Path, worth: Worth) -> Result<Source> {
         let io = |error: std::io::Error| Error::io(&error);
         let mut file = File::open(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
@@ -73,7 +79,7 @@ impl Source {
             return Err(Error::new(crate::ErrorKind::Io, "is a directory"));
         }
         if !metadata.is_file() {
-            return Source::read(&mut file);
+            return Source::read(&mut file, worth);
         }
         // SAFETY: nobody may write to the file or truncate it, which nothing on Linux forbids. Every range is checked anew
         // and no byte is trusted because it was valid before: a file that changes gives errors or wrong answers, and one
@@ -82,10 +88,15 @@ impl Source {
         Ok(Source::Mapped(map))
     }
 
-    /// Reads all there is, up to [`MAX_IMAGE`].
-    pub fn read(reader: &mut dyn Read) -> Result<Source> {
+    /// Reads all there is, up to [`MAX_IMAGE`]; a stream may have no end, so that `worth` of its first bytes says how
+    /// much of it is read.
+    pub fn read(reader: &mut dyn Read, worth: Worth) -> Result<Source> {
         let mut memory = UnpackBuffer::with_capacity(PIPE_START, MAX_IMAGE, |_| Ok(()))?;
-        loop {
+        let mut most = None;
+        while most.is_none_or(|most| memory.len() < most) {
+            if most.is_none() && memory.len() >= FIRST {
+                most = Some(worth(memory.as_slice()));
+            }
             match reader.read(memory.spare()?) {
                 Ok(0) => break,
                 Ok(n) => memory.advance(n),
@@ -245,13 +256,19 @@ mod tests {
     #[test]
     fn a_pipe_is_read_to_its_end() {
         let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
-        let source = Source::read(&mut bytes.as_slice()).unwrap();
+        let source = Source::read(&mut bytes.as_slice(), |_| usize::MAX).unwrap();
         assert_eq!(source.as_slice(), bytes);
     }
 
     #[test]
+    fn of_a_stream_without_end_as_much_is_read_as_it_is_worth() {
+        let source = Source::read(&mut std::io::repeat(7), |first| first.len() << 10).unwrap();
+        assert!((FIRST << 10..CHUNK << 11).contains(&source.as_slice().len()), "{}", source.as_slice().len());
+    }
+
+    #[test]
     fn a_directory_is_no_image() {
-        let error = Source::open(Path::new("/")).unwrap_err();
+        let error = Source::open(Path::new("/"), |_| usize::MAX).unwrap_err();
         assert_eq!((error.kind, error.reason.as_str()), (crate::ErrorKind::Io, "is a directory"));
     }
 }

@@ -1,20 +1,20 @@
-//! Plan → text, and files that appear whole or not at all.
+//! Plan → text.
 
 pub mod exercise;
 mod kcore;
 mod patched;
 mod strings;
 mod symbols;
+mod whole;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::image::{Image, Section};
 use crate::plan::Plan;
 
 pub use patched::PatchedFile;
+pub use whole::{Contents, write_file};
 
 /// The whole unpacked image, an ELF file, as it is after the plan's writes.
 pub fn image<'a>(image: &'a Image, plan: &'a Plan) -> Result<PatchedFile<'a>> {
@@ -77,51 +77,4 @@ fn write_into(image: &Image, section: &Section, plan: &Plan, out: &mut [u8]) -> 
         place.copy_from_slice(bytes);
     }
     Ok(())
-}
-
-/// Writes what a file is to hold.
-pub type Contents<'a> = &'a mut dyn FnMut(&mut dyn Write) -> io::Result<()>;
-
-/// Writes a file so that it appears whole or not at all: beside its place, under another name, then moved there.
-///
-/// What already stands there and is no regular file (a pipe, a device) is written to as it is. `contents` writes the bytes.
-pub fn write_file(path: &Path, contents: Contents<'_>) -> Result<()> {
-    let placed = |e: io::Error| Error::io(&e).in_file(&path.display().to_string());
-    let target = match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => return Err(placed(io::ErrorKind::IsADirectory.into())),
-        Ok(meta) if !meta.is_file() => {
-            return OpenOptions::new().write(true).open(path).and_then(|mut f| contents(&mut f)).map_err(placed);
-        }
-        // A symbolic link stays one: what it points to is replaced.
-        Ok(_) => fs::canonicalize(path).map_err(placed)?,
-        Err(_) => path.to_owned(),
-    };
-    let (scratch, file) = scratch_beside(&target).map_err(placed)?;
-    let written = fill(file, contents, &target).and_then(|()| fs::rename(&scratch, &target));
-    if written.is_err() {
-        // The error to report is the first one.
-        let _ = fs::remove_file(&scratch);
-    }
-    written.map_err(placed)
-}
-
-fn fill(mut file: File, contents: Contents<'_>, target: &Path) -> io::Result<()> {
-    contents(&mut file)?;
-    if let Ok(meta) = fs::metadata(target) {
-        file.set_permissions(meta.permissions())?;
-    }
-    Ok(())
-}
-
-fn scratch_beside(target: &Path) -> io::Result<(PathBuf, File)> {
-    let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let mut attempt = 0u32;
-    loop {
-        let scratch = target.with_file_name(format!(".{name}.{}.{attempt}.part", std::process::id()));
-        match OpenOptions::new().write(true).create_new(true).open(&scratch) {
-            Ok(file) => return Ok((scratch, file)),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
-            Err(e) => return Err(e),
-        }
-    }
 }

@@ -10,6 +10,8 @@ mod boot;
 mod column;
 mod columns;
 mod cpu;
+#[cfg(target_os = "linux")]
+mod cut;
 mod detached;
 mod errors;
 mod heard;
@@ -45,6 +47,9 @@ mod _core {
     use super::columns::{Columns, Written};
     #[pymodule_export]
     use super::cpu::cpuid;
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::cut::words_of_cut_files;
     #[pymodule_export]
     use super::heard::{Heard, hear, registered};
     #[pymodule_export]

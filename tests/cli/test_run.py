@@ -147,7 +147,7 @@ def test_without_the_emulator_one_line_says_what_to_install(tmp_path: Path) -> N
     )
     assert done.returncode == 2
     assert done.stdout == b""
-    assert done.stderr.decode().splitlines() == ["pvops: running guests needs Unicorn: pip install 'linux-pvops[run]'"]
+    assert done.stderr.decode().splitlines() == ["pvops: running guests needs Unicorn: the extra `run`"]
 
 
 def test_locks_run_on_several_virtual_cpus() -> None:

@@ -19,7 +19,7 @@ from pvops.tuples import NamedTuple
 try:
     import iced_x86 as iced
 except ImportError as error:
-    raise AssemblyError("assembling needs iced-x86: pip install 'linux-pvops[run]'") from error
+    raise AssemblyError("assembling needs iced-x86: the extra `run`") from error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

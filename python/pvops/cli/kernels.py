@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from pvops.cli.output import hold, note, remark
+from pvops.cli.output import error_document, hold, json_text, note, one_line, remark
 from pvops.cli.streams import standard_input
 from pvops.errors import InputError, OpsError, UsageError
 from pvops.image.view import MAY_LACK
@@ -29,6 +29,7 @@ def opened(args: argparse.Namespace) -> Kernel:
     asked = [args.kernel, *words, *(getattr(args, "memory", None) or [])]
     if asked.count("-") > 1:
         raise OpsError("standard input is one file, and more than one is to be read from it")
+    _say_if_cut(args)
     try:
         kernel = open_stdin() if args.kernel == "-" else open(args.kernel)
     except InputError as error:
@@ -66,6 +67,16 @@ def _say_rules(kernel: Kernel) -> None:
             note(said)
     except OpsError:
         return
+
+
+def _say_if_cut(args: argparse.Namespace) -> None:
+    """Has the process say so where the kernel's file is cut short while it is read, of which no error tells."""
+    from pvops._core import words_of_cut_files
+
+    why = "was cut short while it was read"
+    error = InputError(f"{args.kernel}: {why}", reason=why, file=args.kernel)
+    document = f"{json_text(error_document(error))}\n" if args.format_ == "json" else ""
+    words_of_cut_files(f"pvops: {one_line(str(error))}\n".encode(), document.encode())
 
 
 def _doubt(kernel: Kernel) -> str:

@@ -87,7 +87,7 @@ def _described(args: argparse.Namespace) -> Machine:
 
     refused = host.log_refused()
     if refused:
-        output.note(f"the kernel's log cannot be read ({refused}); what only it tells is assumed")
+        output.hold(f"the kernel's log cannot be read ({refused}); what only it tells is assumed")
     return host.machine()
 
 

@@ -46,7 +46,7 @@ class Uc(Protocol):
 
 
 #: What to install for guests to run.
-NEEDED = "running guests needs Unicorn: pip install 'linux-pvops[run]'"
+NEEDED = "running guests needs Unicorn: the extra `run`"
 
 _REGISTERS = (
     *("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eip", "eflags", "cs", "ds", "es", "fs", "ss"),

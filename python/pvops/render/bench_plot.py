@@ -32,7 +32,7 @@ def check(path: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        why = "drawing needs matplotlib: pip install 'linux-pvops[plot]'"
+        why = "pictures need matplotlib: the extra `plot`"
         raise InputError(f"{path}: {why}", reason=why, file=path) from None
 
 
