@@ -39,6 +39,9 @@ pub(super) fn sweep(search: &Search<'_>, progress: Progress<'_>) -> Result<Place
         while at < extent.size {
             progress(done + at, total)?;
             let written = memory.written(extent, extent.address + at) - extent.address;
+            if written >= extent.size {
+                break;
+            }
             if written >= at + CHUNK as u64 {
                 at = written - written % PAGE;
                 continue;

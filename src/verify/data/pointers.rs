@@ -28,8 +28,9 @@ pub(super) struct Pointers {
     pub strays: Vec<Stray>,
 }
 
-/// How the names end of the lists of hooks of security modules: `selinux_hooks`, `safesetid_security_hooks`.
-const HOOKS: &str = "_hooks";
+/// How the names end of the lists of hooks of security modules, `selinux_hooks`, `safesetid_security_hooks`; and of the
+/// table of the calls of all hooks (since 6.12).
+const HOOKS: [&str; 2] = ["_hooks", "static_calls_table"];
 
 /// Looks at the pointers to functions in a range of addresses; none, where the image does not say where pointers are. In what
 /// is read-only after boot those of lists of hooks have to be the file's.
@@ -47,8 +48,8 @@ pub(super) fn pointers(
     let symbols = image.symbols()?;
     let held = found.read(memory, image, range)?;
     let stays = |field: u64| {
-        let list = symbols.and_then(|symbols| symbols.at(field)).is_some_and(|(name, _)| name.ends_with(HOOKS));
-        read_only && list
+        let named = |name: &str| HOOKS.iter().any(|end| name.ends_with(end));
+        read_only && symbols.and_then(|symbols| symbols.at(field)).is_some_and(|(name, _)| named(name))
     };
     let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number: u64, &byte| number << 8 | u64::from(byte));
     for field in relocations.touching(start, end) {
