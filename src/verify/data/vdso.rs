@@ -17,7 +17,7 @@ use std::ops::Range;
 use super::rodata::{Rodata, compare};
 use crate::error::Result;
 use crate::image::{Image, Section};
-use crate::insn::{NOP, NOP_TABLES, NopTable};
+use crate::insn::{CALL, JMP, NOP, NOP_TABLES, NopTable};
 use crate::memory::{Location, Memory};
 use crate::numbers::{i32_at, unsigned};
 
@@ -109,16 +109,33 @@ fn sites_in(vdso: &[u8], table: Range<usize>, (row, lengths): (usize, usize)) ->
 fn put_back(built: &[u8], held: &mut [u8], sites: &Sites) {
     for (&(start, end), copied) in sites {
         let (Some(was), Some(is)) = (built.get(start..end), held.get_mut(start..end)) else { continue };
-        let copied = copied.iter().filter_map(|copied| built.get(copied.clone()));
-        if copied.chain([was]).any(|code| is_padded(is, code)) {
+        let copied = copied.iter().filter_map(|copied| moved(built, copied.clone(), start));
+        if copied.chain([was.to_vec()]).any(|code| is_padded(is, &code)) {
             is.copy_from_slice(was);
         }
     }
 }
 
+/// A replacement where it is copied to: a call or jump goes where it went (`apply_relocation()`), as those of 32-bit code to
+/// `sysenter` do since 7.0.
+fn moved(built: &[u8], copied: Range<usize>, to: usize) -> Option<Vec<u8>> {
+    let mut code = built.get(copied.clone())?.to_vec();
+    if let [CALL | JMP, distance @ ..] = code.as_mut_slice()
+        && let Some(distance) = distance.first_chunk_mut()
+    {
+        let shorter = (copied.start as i32).wrapping_sub(to as i32);
+        *distance = i32::from_le_bytes(*distance).wrapping_add(shorter).to_le_bytes();
+    }
+    Some(code)
+}
+
 /// Whether a site holds this code, and nops behind it.
 fn is_padded(site: &[u8], code: &[u8]) -> bool {
-    let code = &code[..code.iter().rposition(|&byte| byte != NOP).map_or(0, |last| last + 1)];
+    let padded = code.iter().rposition(|&byte| byte != NOP).map_or(0, |last| last + 1);
+    [code, &code[..padded]].into_iter().any(|code| is_filled(site, code))
+}
+
+fn is_filled(site: &[u8], code: &[u8]) -> bool {
     site.strip_prefix(code).is_some_and(|rest| {
         let filled = |table: &NopTable| {
             let mut nops = vec![0; rest.len()];
@@ -171,6 +188,20 @@ mod tests {
                 put_back(&built, &mut held, &sites);
                 assert_eq!(held == built, expected, "{layout:?} {site:x?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_copied_goes_where_it_went() {
+        // At 0 `int $0x80` behind prefixes, at 8 a call that goes to 0x20.
+        let mut built = b"\x3e\x3e\x3e\xcd\x80\xc3\xcc\xcc\xe8\x13\x00\x00\x00".to_vec();
+        built.resize(0x40, 0xcc);
+        let sites = Sites::from([((0, 5), vec![0..0, 8..13])]);
+        for (site, expected) in [(b"\xe8\x1b\x00\x00\x00", true), (b"\xe8\x13\x00\x00\x00", false)] {
+            let mut held = built.clone();
+            held[..5].copy_from_slice(site);
+            put_back(&built, &mut held, &sites);
+            assert_eq!(held == built, expected, "{site:x?}");
         }
     }
 
