@@ -10,9 +10,11 @@ use elfwriter::{ElfWriter, flags};
 use memory_support::{NOTES, RODATA, RODATA_SIZE, Recipe, TEXT, TEXT_SIZE};
 use pvops::image::{Bits, Image};
 use pvops::memory::Memory;
+use pvops::plan::{self, Boot};
+use pvops::sites::Tables;
 use pvops::verify::{Known, Owned, Owner, Slots, Unexplained, Unknown, Vote, hear};
 use symbols_support::btf::Builder;
-use verify_support::made;
+use verify_support::{Made, made};
 
 const SLIDE: u64 = 0x1240_0000;
 const PHYSICAL: u64 = 0x40_0000;
@@ -185,4 +187,32 @@ fn a_trampoline_stands_for_its_key_where_data_have_no_names() {
     let named = |goes| named_at(false, TEXT + TRAMPOLINE, goes, &[(KEYS[0], BUILT), (KEYS[1], BUILT)]);
     assert!(named(BUILT).is_empty() && named(CHOSEN).is_empty());
     assert_eq!((named(TAKEN), named(OTHER)), (vec!["updated_call"], vec!["updated_call"]));
+}
+
+#[test]
+fn where_calls_are_not_inlined_a_trampoline_to_nowhere_may_have_been_written_again() {
+    const AGAIN: u64 = TEXT + 0x20;
+    const BUILT: &[u8] = b"\xc3\xcc\x90\x90\x90\x0f\xb9\xcc";
+    let mut text = vec![0xcc; 0x100];
+    text[..6].copy_from_slice(b"\x55\x31\xc0\x5d\xc3\xcc");
+    for at in [0x20, 0x40] {
+        text[at..at + BUILT.len()].copy_from_slice(BUILT);
+    }
+    let mut file = ElfWriter::new(Bits::B64).section(".text", TEXT, flags::TEXT, &text);
+    for (name, at) in [("_text", 0), ("plain", 0), ("__SCT__again", 0x20), ("__SCT__never", 0x40), ("_etext", 0x100)] {
+        file = file.symbol(name, TEXT + at, 0, 'T');
+    }
+    let image = Image::from_bytes("made", file.build()).unwrap();
+    let tables = Tables::read(&image).unwrap();
+    let made = Made { image, tables };
+    let mut memory = made.booted("6.12");
+    assert_eq!(memory, text);
+    memory[0x20..0x25].copy_from_slice(b"\xc3\xcc\xcc\xcc\xcc");
+    let report = made.judged("6.12", &memory, &Known::default());
+    assert_eq!((&report.unexplained[..], &report.early_calls[..]), (&[][..], &[AGAIN][..]));
+    let nowhere = plan::Known { value: 0, certain: true };
+    let calls = [AGAIN, TEXT + 0x40].map(|trampoline| (trampoline, nowhere)).into();
+    let early_calls = report.early_calls.into_iter().collect();
+    let boot = Boot { features: vec![0; 32], static_calls: calls, early_calls, ..Boot::default() };
+    assert_eq!(made.booted_on("6.12", &boot), memory);
 }

@@ -52,7 +52,8 @@ pub(super) fn again(run: &mut Run<'_>) -> Result<()> {
 /// `static_call_update()` of the keys that changed.
 ///
 /// What changes before a return thunk is chosen (`preempt_dynamic_init()`) becomes a plain `ret`. Sites are done again
-/// where an era does that; trampolines never are.
+/// where an era does that; trampolines never are. Where calls are not inlined (i386) an update writes the trampoline also if
+/// the call went there before: `__static_call_update()`, include/linux/static_call.h; to be seen where it went nowhere.
 pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     let changed = |run: &Run<'_>, key| Some(function(run, key).value).filter(|&now| now != built(run, key));
@@ -66,9 +67,15 @@ pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
             Some(key) => changed(run, key),
             None => unkeyed(run, trampoline.address),
         };
-        let Some(function) = function else { continue };
+        let key = trampoline.key.unwrap_or(trampoline.address);
+        let cleared_again = || {
+            tables.static_calls.is_empty()
+                && !late(run, key)
+                && run.boot.static_calls.get(&key).is_some_and(|known| known.value == 0)
+        };
+        let Some(function) = function.or_else(|| cleared_again().then_some(0)) else { continue };
         let site = StaticCall { address: trampoline.address, key: 0, tail: true };
-        let thunks = late(run, trampoline.key.unwrap_or(trampoline.address));
+        let thunks = late(run, key);
         transform(run, Pass::Trampolines, row, &site, function, thunks)?;
     }
     for (row, site) in (0..).zip(&tables.static_calls) {

@@ -65,8 +65,12 @@ impl Inference<'_, '_, '_> {
             let paged = |target: &Target| matches!(*target, Target::Updated(t) if self.is_page(address, t));
             let unpaged = || tally.0.keys().find(|target| !paged(target)).copied();
             let known = self.known.calls.get(&address).map(|&function| {
-                let never = function == built && tally.0.get(&Target::Built) >= tally.0.get(&Target::Updated(function));
-                if never { Target::Built } else { Target::Updated(function) }
+                let as_many = |other| tally.0.get(&other) >= tally.0.get(&Target::Updated(function));
+                match function == built {
+                    true if as_many(Target::Built) => Target::Built,
+                    true if built == 0 && as_many(Target::Cleared) => Target::Cleared,
+                    _ => Target::Updated(function),
+                }
             });
             let most = most[index];
             let chosen = known
@@ -99,7 +103,11 @@ impl Inference<'_, '_, '_> {
         if equal.len() < 2 {
             return equal.first().copied();
         }
-        let built = Target::Updated(map.calls[key].1);
+        // One that went nowhere and is written as a `ret` was cleared again.
+        let built = match map.calls[key].1 {
+            0 if !equal.contains(&Target::Built) => Target::Cleared,
+            function => Target::Updated(function),
+        };
         let mut best = None;
         for target in equal {
             self.state.calls[key] = target;
