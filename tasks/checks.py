@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 
 from .environment import VENV, environment, python_in
 from .shell import ROOT, Options, run, run_status, say, shown, words_in
@@ -11,6 +13,9 @@ from .tools import need_c_compiler, need_rust
 
 STUBTEST = (python_in(VENV), "-m", "mypy.stubtest", "pvops._core")
 STUBTEST_ENV = {"MYPYPATH": "python"}
+
+#: A command, and what its environment has besides.
+Check: TypeAlias = tuple[tuple[str | Path, ...], dict[str, str]]
 
 
 def lint(options: Options) -> None:
@@ -21,22 +26,30 @@ def lint(options: Options) -> None:
     bin_ = VENV / "bin"
     rust = {"PYO3_PYTHON": str(python_in(VENV))}
     clippy = ("cargo", "clippy", "--locked", "--quiet")
-    checks: list[tuple[tuple[str | Path, ...], dict[str, str]]] = [
+    of_rust: list[Check] = [
         (("cargo", "fmt", "--check"), {}),
         # What others build on; tests and benchmarks are the same with every feature.
         ((*clippy, "--", "-D", "warnings"), rust),
         ((*clippy, "--all-targets", "--features", "python,peers", "--", "-D", "warnings"), rust),
         (("cargo", "doc", "--locked", "--quiet", "--no-deps"), {"RUSTDOCFLAGS": "-D warnings"}),
+    ]
+    of_python: list[Check] = [
         ((bin_ / "ruff", "check", "."), {}),
         ((bin_ / "ruff", "format", "--check", "."), {}),
         ((bin_ / "mypy",), {}),
         ((bin_ / "lint-imports", "--no-cache"), {"PYTHONPATH": "python"}),
         (STUBTEST, STUBTEST_ENV),
     ]
-    failed = [shown(words_in(ROOT, words)) for words, env in checks if run_status(*words, env=env)]
+    # Side by side: most of them use one CPU most of the time.
+    with ThreadPoolExecutor() as executor:
+        failed = [check for checks in executor.map(_failing, [of_rust, of_python]) for check in checks]
     if failed:
         say("failed: " + "; ".join(failed))
         sys.exit(1)
+
+
+def _failing(checks: list[Check]) -> list[str]:
+    return [shown(words_in(ROOT, words)) for words, env in checks if run_status(*words, env=env)]
 
 
 def format_(options: Options) -> None:
