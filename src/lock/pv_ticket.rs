@@ -83,34 +83,22 @@ impl<O: PvLockOps> PvTicketLock<O> {
         self.words.head.load(Ordering::Acquire)
     }
 
-    /// Looks a few times, if the turn of a ticket comes next; in vain so often.
-    ///
-    /// It stands where the lock is acquired, as a loop of one branch: a call between the look that sees the turn and the
-    /// section, or a branch of its own for each look, each mispredicted anew, is seen in the throughput of two threads.
-    #[inline(always)]
-    fn first_looks(&self, ticket: u32, head: u32) -> Result<(), u32> {
-        if ticket.wrapping_sub(head) != 1 {
-            return Err(0);
-        }
+    /// Waits for the turn of a ticket, when the head was another one. False: it has left the queue.
+    #[cold]
+    #[inline(never)]
+    fn wait<L: Limit>(&self, ticket: u32, head: u32, limit: &mut L) -> bool {
         let mut looks = 0;
-        while looks < O::FIRST_LOOKS {
-            super::sync::relax();
-            looks += 1;
-            if self.head() == ticket {
-                self.count(u64::from(looks));
-                return Ok(());
+        if ticket.wrapping_sub(head) == 1 {
+            while looks < O::FIRST_LOOKS {
+                super::sync::relax();
+                looks += 1;
+                if self.head() == ticket {
+                    self.count(u64::from(looks));
+                    return true;
+                }
             }
         }
-        Err(looks)
-    }
-
-    /// Waits for the turn of a ticket, when the head was another one. False: it has left the queue.
-    #[inline]
-    fn wait<L: Limit>(&self, ticket: u32, head: u32, limit: &mut L) -> bool {
-        match self.first_looks(ticket, head) {
-            Ok(()) => true,
-            Err(looks) => self.wait_in_queue(ticket, head, u64::from(looks), limit),
-        }
+        self.wait_in_queue(ticket, head, u64::from(looks), limit)
     }
 
     fn count(&self, looks: u64) {
@@ -119,7 +107,6 @@ impl<O: PvLockOps> PvTicketLock<O> {
         }
     }
 
-    #[cold]
     #[inline(never)]
     fn wait_in_queue<L: Limit>(&self, ticket: u32, mut head: u32, looks: u64, limit: &mut L) -> bool {
         let (ops, want) = (&self.ops, self.want(ticket));

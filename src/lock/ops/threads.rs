@@ -9,7 +9,7 @@ use super::costs;
 /// The ops of a backend that blocks threads, but for its slots, `lock_spinning` and `unlock_kick`.
 macro_rules! of_threads {
     () => {
-        const FIRST_LOOKS: u32 = 32;
+        const FIRST_LOOKS: u32 = 16;
 
         fn yield_now(&self) {
             std::thread::yield_now();
