@@ -26,6 +26,23 @@ fn refused(bytes: Vec<u8>, image: &Image) -> String {
     }
 }
 
+/// An ELF core whose segments, of this type and at these virtual and physical addresses, are all the same mebibyte of the file.
+fn core_of_one_mebibyte(kind: u32, places: &[[u64; 2]]) -> Vec<u8> {
+    const MEBIBYTE: u64 = 1 << 20;
+    let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
+    [0, 64, 0].iter().for_each(|word: &u64| core.extend(word.to_le_bytes()));
+    core.extend([0, 0, 0, 0, 64, 0, 56, 0]);
+    core.extend((places.len() as u16).to_le_bytes());
+    core.extend([0; 6]);
+    let offset = 64 + 56 * places.len() as u64;
+    for [virtual_, physical] in places {
+        core.extend([kind, 4].map(u32::to_le_bytes).concat());
+        core.extend([offset, *virtual_, *physical, MEBIBYTE, MEBIBYTE, 0].map(u64::to_le_bytes).concat());
+    }
+    core.resize(core.len() + MEBIBYTE as usize, 0);
+    core
+}
+
 #[test]
 fn what_memory_holds_instead_is_named() {
     let recipe = Recipe::new(Bits::B64);
@@ -131,21 +148,14 @@ fn much_memory_of_few_bytes_is_refused_and_not_gone_through() {
     let error = refused(far, &image);
     assert!(error.contains("bytes in none of them"), "{error}");
     // A terabyte of segments, all of them the same mebibyte of the file.
-    let (bytes, count, gib) = (vec![0; 1 << 20], 1u64 << 10, 1u64 << 30);
+    let (count, gib) = (1u64 << 10, 1u64 << 30);
     for physical in [true, false] {
-        let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
-        [0, 64, 0].iter().for_each(|word: &u64| core.extend(word.to_le_bytes()));
-        core.extend([0, 0, 0, 0, 64, 0, 56, 0]);
-        core.extend((count as u16).to_le_bytes());
-        core.extend([0; 6]);
-        for i in 0..count {
-            core.extend([1u32, 4].map(u32::to_le_bytes).concat());
+        let place = |i: u64| {
             let address = i * gib + gib;
-            let places = if physical { [0, address] } else { [u64::MAX - (1 << 45) + address, u64::MAX] };
-            core.extend([64 + 56 * count, places[0], places[1], 1 << 20, 1 << 20, 0].map(u64::to_le_bytes).concat());
-        }
-        core.extend(&bytes);
-        let error = refused(core, &image);
+            if physical { [0, address] } else { [u64::MAX - (1 << 45) + address, u64::MAX] }
+        };
+        let places: Vec<[u64; 2]> = (0..count).map(place).collect();
+        let error = refused(core_of_one_mebibyte(1, &places), &image);
         assert!(error.contains("of which its headers make 1073741824 of memory"), "{error}");
     }
 }
@@ -176,17 +186,6 @@ fn pages_of_xen_in_no_order_are_refused_beyond_a_million() {
 #[test]
 fn notes_that_many_segments_share_are_read_once_and_then_refused() {
     let image = Recipe::new(Bits::B64).image();
-    let (notes, count) = (vec![0; 1 << 20], 4096u64);
-    let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
-    [0, 64, 0].iter().for_each(|word: &u64| core.extend(word.to_le_bytes()));
-    core.extend([0, 0, 0, 0, 64, 0, 56, 0]);
-    core.extend((count as u16).to_le_bytes());
-    core.extend([0; 6]);
-    for _ in 0..count {
-        core.extend([4u32, 4].map(u32::to_le_bytes).concat());
-        core.extend([64 + 56 * count, 0, 0, 1 << 20, 1 << 20, 0].map(u64::to_le_bytes).concat());
-    }
-    core.extend(&notes);
-    let error = refused(core, &image);
+    let error = refused(core_of_one_mebibyte(4, &[[0, 0]; 4096]), &image);
     assert!(error.contains("17825792 bytes of notes are too many") && error.contains("segment 16"), "{error}");
 }

@@ -995,8 +995,8 @@ class Heard:
         """(start, end) of what of ``.rodata`` could not be read."""
 
     @property
-    def sorted(self) -> list[tuple[int, int]]:
-        """(start, end) of the tables whose rows were held to the file's, in any order."""
+    def held(self) -> list[tuple[int, int]]:
+        """(start, end) of what is written at boot and was held to the file: tables, by their rows, and vDSOs."""
 
     @property
     def judged(self) -> list[tuple[int, int]]:

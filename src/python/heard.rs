@@ -65,10 +65,10 @@ impl Heard {
         self.0.rodata.as_ref().map_or_else(|_| (Vec::new(), 0), |rodata| (rodata.tables.clone(), rodata.pointers))
     }
 
-    /// (start, end) of the tables whose rows were held to the file's, in any order.
+    /// (start, end) of what of the constants is written at boot and was held to the file: tables, by their rows, and vDSOs.
     #[getter]
-    fn sorted(&self) -> Vec<(u64, u64)> {
-        self.0.sorted.iter().map(|table| (table.start, table.end)).collect()
+    fn held(&self) -> Vec<(u64, u64)> {
+        self.0.held.iter().map(|table| (table.start, table.end)).collect()
     }
 
     /// (start, end) of all that was held to the file, what boot writes of `.rodata` included.

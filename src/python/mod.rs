@@ -10,7 +10,6 @@ mod boot;
 mod column;
 mod columns;
 mod cpu;
-#[cfg(target_os = "linux")]
 mod cut;
 mod detached;
 mod errors;
@@ -47,7 +46,6 @@ mod _core {
     use super::columns::{Columns, Written};
     #[pymodule_export]
     use super::cpu::cpuid;
-    #[cfg(target_os = "linux")]
     #[pymodule_export]
     use super::cut::words_of_cut_files;
     #[pymodule_export]

@@ -34,7 +34,7 @@ _MODES = (
     ("Not affected", "off"),
 )
 
-#: Functions that what a mitigation needs of the compiler or the kernel is called by: configuration symbol → names.
+#: Functions by which a kernel shows what of mitigations it is built with: any of each.
 _RETPOLINES = ("__x86_indirect_thunk_rax", "__x86_indirect_thunk_eax")
 _UNTRAINING = ("retbleed_untrain_ret", "zen_untrain_ret")
 _SAFE_RETURNS = ("srso_safe_ret", "srso_alias_safe_ret")
@@ -44,11 +44,13 @@ _COUNTING = ("call_depth_return_thunk", "__x86_return_skl")
 _NO_RETPOLINES = "the kernel is built without CONFIG_RETPOLINE"
 
 _NO_RETPOLINE = ("off", "eibrs", "ibrs")
-#: What spectre_v2= may say; anything else is as if it said auto.
-_ASKED = (
-    *("off", "on", "auto", "ibrs", "eibrs", "eibrs,lfence", "eibrs,retpoline"),
+#: What spectre_v2= asks for and a kernel without retpolines has not: spectre_v2_parse_cmdline() takes ``auto``.
+_BY_RETPOLINES = (
     *("retpoline", "retpoline,generic", "retpoline,amd", "retpoline,lfence"),
+    *("eibrs,lfence", "eibrs,retpoline"),
 )
+#: What spectre_v2= may say; anything else is as if it said auto.
+_ASKED = ("off", "on", "auto", "ibrs", "eibrs", *_BY_RETPOLINES)
 
 
 class Mode(NamedTuple):
@@ -308,11 +310,6 @@ def on_line(option: str | None) -> str | None:
     return None if option is None else f"{option} on the command line"
 
 
-#: What spectre_v2= asks for and a kernel without retpolines has not: spectre_v2_parse_cmdline() takes ``auto``.
-_BY_RETPOLINES = (
-    *("retpoline", "retpoline,generic", "retpoline,amd", "retpoline,lfence"),
-    *("eibrs,lfence", "eibrs,retpoline"),
-)
 _RETBLEED = (
     ("Mitigation: untrained return thunk", "unret"),
     ("Mitigation: IBPB", "ibpb"),

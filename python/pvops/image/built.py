@@ -141,8 +141,8 @@ class Built:
         if not code:
             return None
 
-        def switches_at(found: re.Match[bytes] | None) -> bool:
-            return found is not None and self._place(start + found.end(), found[2]) in switches
+        def switches_at(found: re.Match[bytes]) -> bool:
+            return self._place(start + found.end(), found[2]) in switches
 
         argument = re.compile(_ARGUMENTS[self._kernel.bits], re.DOTALL)
         for match in re.finditer(rb"\x83\x3d(....)\xff", code, re.DOTALL):

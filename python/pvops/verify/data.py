@@ -189,8 +189,8 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
         unheard.append(f".rodata: {core.why}")
     else:
         size, wrong, start, _, written = core.rodata
-        overlaps = (min(end, written[1]) - max(at, written[0]) for at, end in core.sorted)
+        overlaps = (min(end, written[1]) - max(at, written[0]) for at, end in core.held)
         rows = sum(max(overlap, 0) for overlap in overlaps)
         rodata = Rodata(start, size, wrong, written, core.unread, *core.tables, rows)
     alone = [name("static_key", key, key) for key in core.alone]
-    return Data(dict(core.counts), differing, rodata, unheard, [*core.judged, *core.sorted], alone)
+    return Data(dict(core.counts), differing, rodata, unheard, [*core.judged, *core.held], alone)

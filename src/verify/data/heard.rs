@@ -34,7 +34,7 @@ pub struct Heard {
     /// The constants, held to the file; or why they are not.
     pub rodata: Result<Rodata, String>,
     /// What of the constants is written at boot and was held to the file: tables, by their rows, and vDSOs.
-    pub sorted: Vec<Range<u64>>,
+    pub held: Vec<Range<u64>>,
     /// What could not be read, and why.
     pub unheard: Vec<String>,
     /// Static keys of which nothing tells but their text and their count: a change of both alike cannot be told.

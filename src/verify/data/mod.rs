@@ -78,7 +78,7 @@ pub fn hear(
     functions(report, (memory, found, image), modules, &mut heard)?;
     pages((memory, found, image), &mut heard)?;
     heard.rodata = rodata(memory, found, image)?;
-    heard.sorted.extend(heard.rodata.iter().flat_map(|rodata| rodata.vdso.iter().cloned()));
+    heard.held.extend(heard.rodata.iter().flat_map(|rodata| rodata.vdso.iter().cloned()));
     Ok(heard)
 }
 

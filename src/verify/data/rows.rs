@@ -22,7 +22,7 @@ pub(super) fn judge(words: &Words<'_>, image: &Image, slide: u64, heard: &mut He
             continue;
         }
         if let Some(built) = image.read(table.start, table.size) {
-            heard.sorted.push(table.start..table.start + table.size as u64);
+            heard.held.push(table.start..table.start + table.size as u64);
             compare(&table, built, &held, image, slide, heard);
         }
     }

@@ -69,9 +69,9 @@ pub(super) fn hear(
         hearing.silent_slot(slot, backend)?;
     }
     let counts = KINDS.into_iter().zip(hearing.counts).filter(|&(_, count)| count > 0).collect();
-    let (sorted, rodata) = (Vec::new(), Err(String::new()));
+    let (held, rodata) = (Vec::new(), Err(String::new()));
     let Hearing { disagreements, keys: alone, .. } = hearing;
-    Ok(Heard { counts, disagreements, sorted, unheard, rodata, alone })
+    Ok(Heard { counts, disagreements, held, unheard, rodata, alone })
 }
 
 /// What the text says of keys and static calls.

@@ -66,10 +66,12 @@ impl Inference<'_, '_, '_> {
             let unpaged = || tally.0.keys().find(|target| !paged(target)).copied();
             let known = self.known.calls.get(&address).map(|&function| {
                 let as_many = |other| tally.0.get(&other) >= tally.0.get(&Target::Updated(function));
-                match function == built {
-                    true if as_many(Target::Built) => Target::Built,
-                    true if built == 0 && as_many(Target::Cleared) => Target::Cleared,
-                    _ => Target::Updated(function),
+                if function == built && as_many(Target::Built) {
+                    Target::Built
+                } else if function == built && built == 0 && as_many(Target::Cleared) {
+                    Target::Cleared
+                } else {
+                    Target::Updated(function)
                 }
             });
             let most = most[index];
