@@ -81,6 +81,15 @@ def _opened(image: _core.Image, source: str | Buffer | None = None) -> Kernel:
 BASELINE = "baseline"
 
 
+def _described(machine: Machine | str | os.PathLike[str] | None) -> Machine | None:
+    """The machine that is meant by what ``--machine`` takes; None where nothing is known of it."""
+    if machine is None or machine == BASELINE:
+        return None
+    from pvops.machine.machine import Machine
+
+    return machine if isinstance(machine, Machine) else Machine.load(machine)
+
+
 class Kernel(KernelImage):
     """An opened kernel image. Make one with `pvops.open`.
 
@@ -164,12 +173,9 @@ class Kernel(KernelImage):
         """The backend, machine and rules that are meant; see `plan`."""
         from pvops import backends
         from pvops.decide.backend import chosen
-        from pvops.machine.machine import Machine
 
         rules = rules or self.rules
-        described = machine if isinstance(machine, Machine) else None
-        if described is None and machine not in (None, BASELINE):
-            described = Machine.load(machine)  # type: ignore[arg-type]
+        described = _described(machine)
         if backend is None:
             backend = chosen(self, described, rules.era).name
         if isinstance(backend, str):
@@ -212,19 +218,16 @@ class Kernel(KernelImage):
         """
         from pvops.verify.judged import verify
 
-        if machine is not None:
-            from pvops.machine.machine import Machine
-
-            if not isinstance(machine, Machine):
-                machine = None if machine == BASELINE else Machine.load(machine)
-        return verify(self, source, machine=machine, allow=allow, modules=modules, progress=progress, jobs=jobs)
+        return verify(
+            self, source, machine=_described(machine), allow=allow, modules=modules, progress=progress, jobs=jobs
+        )
 
     def verify_many(
         self,
         sources: Iterable[str | os.PathLike[str]],
         *,
         executor: Executor | None = None,
-        machine: Machine | None = None,
+        machine: Machine | str | os.PathLike[str] | None = None,
         allow: Iterable[str] = (),
         jobs: int | None = None,
     ) -> Iterator[tuple[str, Report | Error]]:
@@ -244,7 +247,7 @@ class Kernel(KernelImage):
         """
         from pvops.verify.many import verify_many
 
-        return verify_many(self, sources, executor=executor, machine=machine, allow=allow, jobs=jobs)
+        return verify_many(self, sources, executor=executor, machine=_described(machine), allow=allow, jobs=jobs)
 
     def places(self, where: str, *, slide: int = 0) -> list[Place]:
         """The places that a text means, as the command line takes it: an address, ``LOW-HIGH``, a function, or
@@ -270,8 +273,7 @@ class Kernel(KernelImage):
         Raises:
             ImageError: the image does not say where its addresses stand, or would leave the address space.
         """
-        kernel = Kernel(self.image.moved(slide & (1 << 64) - 1))
-        return kernel
+        return Kernel(self.image.moved(slide & (1 << 64) - 1))
 
     def whole(self, place: Place) -> Place:
         """The function that a place of one address lies in, or some instructions from there on where none is named; any

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import pvops
-from pvops.errors import DumpError, Error, OpsError
+from pvops.errors import DumpError, Error, InputError, OpsError
 from pvops.kernel import Kernel
 from pvops.verify.report import Report
 
@@ -57,6 +58,33 @@ def check(kernel: Kernel, paths: list[Path], found: list[tuple[str, Report | Err
 def test_processes_of_this_machine(kernel: Kernel, tmp_path: Path) -> None:
     paths = dumps(kernel, tmp_path, 30)
     check(kernel, paths, list(kernel.verify_many(paths)))
+
+
+def test_a_machine_is_meant_by_what_verify_takes(kernel: Kernel, tmp_path: Path) -> None:
+    [dump] = dumps(kernel, tmp_path, 2)[1:]
+    for machine in ("intel-haswell", pvops.Machine.load("intel-haswell"), "baseline", None):
+        [(_, report)] = kernel.verify_many([dump], machine=machine)
+        assert isinstance(report, Report)
+        assert report.to_dict() == kernel.verify(dump, machine=machine).to_dict()
+    with pytest.raises(InputError, match="did you mean intel-haswell"):
+        kernel.verify_many([dump], machine="intel-hasswell")
+
+
+def test_what_nobody_asks_for_is_not_judged(kernel: Kernel, tmp_path: Path) -> None:
+    begun = []
+
+    class Slow(ThreadPoolExecutor):
+        def submit(self, *work: Any, **named: Any) -> Future[Any]:
+            begun.append(super().submit(*work, **named))
+            return begun[-1]
+
+    paths = dumps(kernel, tmp_path, 200)
+    with Slow(1) as executor:
+        results = kernel.verify_many(paths, executor=executor)
+        next(iter(results))
+        results.close()  # type: ignore[attr-defined]
+    assert len(begun) == len(paths)
+    assert any(judged.cancelled() for judged in begun)
 
 
 def test_a_kernel_whose_path_is_no_text_is_opened_by_it(kernel: Kernel, sample_kernel: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import lru_cache
 
 import pvops._core as _core
@@ -86,23 +86,30 @@ def _report(report: Report) -> Report:
 def _spread(
     executor: Executor, question: _Question[T], sources: list[str]
 ) -> Generator[tuple[str, T | Error], None, list[str]]:
-    """Judges memories in an executor; returns those that are left when it breaks."""
+    """Judges memories in an executor; returns those that are left when it breaks.
+
+    Those whose turn has not come when nobody asks for more are not judged.
+    """
+    futures: list[Future[T | Error]] = []
     try:
-        futures = [executor.submit(_one, question, os.path.abspath(source)) for source in sources]
-    except BrokenExecutor:
-        return sources
-    for done, (source, future) in enumerate(zip(sources, futures, strict=True), 1):
         try:
-            yield source, future.result()
+            futures += [executor.submit(_one, question, os.path.abspath(source)) for source in sources]
         except BrokenExecutor:
-            # Which of those in hand it died of is not told: the first is tried alone, the others anew.
-            again = _alone(question, source)
-            yield source, again
-            return sources[done:]
-        except Exception as died:  # Each executor has its own: Dask's KilledWorker, for one.
-            again = _alone(question, source, f"{type(died).__name__}: {died}")
-            yield source, again
-    return []
+            return sources
+        for done, (source, future) in enumerate(zip(sources, futures, strict=True), 1):
+            try:
+                result = future.result()
+            except BrokenExecutor:
+                # Which of those in hand it died of is not told: the first is tried alone, the others anew.
+                yield source, _alone(question, source)
+                return sources[done:]
+            except Exception as died:  # Each executor has its own: Dask's KilledWorker, for one.
+                result = _alone(question, source, f"{type(died).__name__}: {died}")
+            yield source, result
+        return []
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _alone(question: _Question[T], source: str, why: str = "") -> T | Error:
