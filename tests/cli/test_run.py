@@ -196,6 +196,7 @@ def test_what_belongs_to_guests_on_one_cpu_is_refused_for_locks() -> None:
     assert "not with --vcpus" in trouble("run", "--vcpus", "2", "--era", "seed")
     assert "not with --vcpus" in trouble("run", "--vcpus", "2", "--nops", "k7")
     assert "no lock boot" in trouble("run", "boot", "--vcpus", "2")
+    assert "--vcpus 4294967296: 1 to 32" in trouble("run", "pv-ticket-4.0", "--vcpus", "4294967296")
 
 
 def test_what_belongs_to_locks_is_refused_for_guests_on_one_cpu() -> None:

@@ -121,6 +121,8 @@ def test_what_makes_no_sense_is_refused() -> None:
         image("ticket-2.6.25", mutant="wrong-hand-clears")
     with pytest.raises(RunError, match="virtual CPUs: 1 to 32"):
         Machine(image("ticket-2.6.25"), "native", 33)
+    with pytest.raises(RunError, match="virtual CPUs: 1 to 32"):
+        Machine(image("pv-ticket-4.0"), "kvm", 1 << 60)
     with pytest.raises(RunError, match="no backend lguest"):
         Machine(image("ticket-2.6.25"), "lguest", 2)
     with pytest.raises(RunError, match="more than 1,024"):

@@ -47,9 +47,12 @@ def _job(args: argparse.Namespace) -> LockJob:
 
     unicorn()
     from pvops.emulate.guest import locks
+    from pvops.emulate.guest.locks.code import CPUS
     from pvops.emulate.smp.job import LockJob
     from pvops.emulate.smp.setting import Setting
 
+    if not 1 <= args.vcpus <= CPUS:
+        raise RunError(f"--vcpus {args.vcpus}: 1 to {CPUS}")
     if args.bits not in (None, 32, 64):
         raise RunError(f"--bits {args.bits}: 32 or 64")
     if args.user and args.bits == 32:

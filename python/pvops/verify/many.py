@@ -101,11 +101,14 @@ def _spread(
                 result = future.result()
             except BrokenExecutor:
                 # Which of those in hand it died of is not told: the first is tried alone, the others anew.
-                yield source, _alone(question, source)
+                again = _alone(question, source)
+                yield source, again
                 return sources[done:]
             except Exception as died:  # Each executor has its own: Dask's KilledWorker, for one.
-                result = _alone(question, source, f"{type(died).__name__}: {died}")
-            yield source, result
+                again = _alone(question, source, f"{type(died).__name__}: {died}")
+                yield source, again
+            else:
+                yield source, result
         return []
     finally:
         for future in futures:

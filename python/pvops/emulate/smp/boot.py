@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pvops.emulate import patching
-from pvops.emulate.guest.locks.code import CPUS, NUMBER
+from pvops.emulate.guest.locks.code import NUMBER
 from pvops.emulate.smp.memory import PAGE, Memory
 from pvops.emulate.smp.text import msrs
 from pvops.emulate.smp.vcpu import Vcpu
@@ -44,10 +44,8 @@ def boot(image: LockImage, below: Hypervisor, vcpus: int, *, patched: bool) -> B
     """Boots it.
 
     Raises:
-        RunError: it does not get to where it would be patched, or there are too many CPUs.
+        RunError: it does not get to where it would be patched.
     """
-    if not 1 <= vcpus <= CPUS:
-        raise RunError(f"{vcpus} virtual CPUs: 1 to {CPUS}")
     memory, text = load(image)
     below.load(memory)
     for number in range(vcpus):

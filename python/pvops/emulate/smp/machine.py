@@ -13,6 +13,7 @@ from collections import Counter
 from functools import partial
 
 from pvops.emulate.cpu import Stop
+from pvops.emulate.guest.locks.code import CPUS
 from pvops.emulate.guest.locks.kernel import TOLD
 from pvops.emulate.guest.locks.steps import DONE
 from pvops.emulate.smp import boot
@@ -68,6 +69,8 @@ class Machine:
         if backend not in image.protocol.backends:
             known = there_are(backend, image.protocol.backends)
             raise RunError(f"{image.protocol.name} has no backend {backend}{known}")
+        if not 1 <= vcpus <= CPUS:
+            raise RunError(f"{vcpus} virtual CPUs: 1 to {CPUS}")
         self.image = image
         self.backend = backend
         self.below = HYPERVISORS[backend](image, vcpus)
