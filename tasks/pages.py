@@ -6,7 +6,9 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .environment import VENV, environment
@@ -27,29 +29,46 @@ CODE = re.compile(
 def readme(options: Options) -> None:
     """Writes the outputs shown in the README and in docs anew (``--check``: only says whether they are still so)."""
     environment()
-    desk = CACHE / "readme"
-    shutil.rmtree(desk, ignore_errors=True)
-    desk.mkdir(parents=True)
-    for path in known_kernels():
-        (desk / path.name).symlink_to(path.resolve())
-    stale = []
-    for page in pages():
-        old = page.read_text()
-        try:
-            new = BLOCK.sub(lambda block: shown_output(block["command"], desk), old)
-            new = CODE.sub(lambda block: shown_prints(block["code"], desk), new)
-        except LookupError as missing:
-            if not options.check or os.environ.get("PVOPS_REQUIRE_KERNELS") == "1":
-                stop(f"{page.relative_to(ROOT)}: {missing}")
-            say(f"{page.relative_to(ROOT)}: not compared: {missing}")
-            continue
-        if new != old:
-            stale.append(str(page.relative_to(ROOT)))
-            if not options.check:
-                page.write_text(new)
+    desks = CACHE / "readme"
+    shutil.rmtree(desks, ignore_errors=True)
+    desks.mkdir(parents=True)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = zip(pages(), threads.map(lambda page: written_anew(page, desk_in(desks)), pages()), strict=True)
+        stale = [str(page.relative_to(ROOT)) for page, new in found if is_stale(page, new, options)]
     if stale and options.check:
         stop(f"outputs in {', '.join(stale)} are not what the commands print: `python3 tasks.py readme`")
     say(f"outputs written: {', '.join(stale)}" if stale else "outputs are what the commands print")
+
+
+def desk_in(desks: Path) -> Path:
+    """A folder for the commands of one page, which has the kernels at hand."""
+    desk = Path(tempfile.mkdtemp(dir=desks))
+    for path in known_kernels():
+        (desk / path.name).symlink_to(path.resolve())
+    return desk
+
+
+def written_anew(page: Path, desk: Path) -> str | LookupError:
+    """A page with the outputs of its commands as they are now, or which kernel they need that is not at hand."""
+    try:
+        text = BLOCK.sub(lambda block: shown_output(block["command"], desk), page.read_text())
+        return CODE.sub(lambda block: shown_prints(block["code"], desk), text)
+    except LookupError as missing:
+        return missing
+
+
+def is_stale(page: Path, new: str | LookupError, options: Options) -> bool:
+    """Whether a page shows other outputs than it should; where they are not only compared, it is written."""
+    if isinstance(new, LookupError):
+        if not options.check or os.environ.get("PVOPS_REQUIRE_KERNELS") == "1":
+            stop(f"{page.relative_to(ROOT)}: {new}")
+        say(f"{page.relative_to(ROOT)}: not compared: {new}")
+        return False
+    if new == page.read_text():
+        return False
+    if not options.check:
+        page.write_text(new)
+    return True
 
 
 def pages() -> Iterator[Path]:
