@@ -262,6 +262,11 @@ def test_dashes_and_underscores_are_the_same_in_options() -> None:
         (Machine(possible_cpus=3), 3, "given"),
         (Machine(parts={"/sys/devices/system/cpu/possible": "0-3,8\n"}), 5, "/sys/devices/system/cpu/possible"),
         (
+            Machine(parts={"/sys/devices/system/cpu/possible": "3-0\n"}),
+            None,
+            "nothing tells the number of possible CPUs",
+        ),
+        (
             Machine(dmesg="CPU topo: Allowing 2 present CPUs plus 6 hotplug CPUs\n"),
             8,
             'log: "CPU topo: Allowing 2 present CPUs plus 6 hotplug CPUs"',

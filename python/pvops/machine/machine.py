@@ -273,7 +273,8 @@ class Machine(Frozen):
         ranges = self.parts.get(path, "").strip()
         if re.fullmatch(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", ranges):
             ends = [[int(n) for n in part.split("-")] for part in ranges.split(",")]
-            return Finding(sum(e[-1] - e[0] + 1 for e in ends), path)
+            if all(e[0] <= e[-1] for e in ends):
+                return Finding(sum(e[-1] - e[0] + 1 for e in ends), path)
         if line := re.search(r"smpboot: Allowing (\d{1,6}) CPUs", self.dmesg):
             return Finding(int(line.group(1)), f'log: "{line.group(0)}"')
         if line := re.search(r"CPU topo: Allowing (\d{1,6}) present CPUs plus (\d{1,6}) hotplug CPUs", self.dmesg):
