@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import cached_property
 
 from pvops.image.built import Built
@@ -136,6 +136,10 @@ class Facts:
     def option(self, name: str) -> str | None:
         """The last value of an option on the kernel's command line."""
         return self.machine.option(name)
+
+    def last(self, name: str, known: Container[str]) -> str | None:
+        """The last value of an option that the kernel knows: parsers leave things as they are at one they do not."""
+        return next((value for value in reversed(self.machine.values(name)) if value in known), None)
 
     def given(self, *names: str) -> str | None:
         """The first of these options that is on the command line, or None."""

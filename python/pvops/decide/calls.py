@@ -182,7 +182,7 @@ def _guests(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
 
 def _idle(facts: Facts, kernel: KernelImage) -> dict[str, CallTarget]:
     """select_idle_routine(), arch/x86/kernel/process.c. Up to 6.8 AMD's erratum 400 has a function of its own."""
-    idle = facts.option("idle")
+    idle = facts.last("idle", ("poll", "halt", "nomwait"))
     if idle == "poll":
         return {"x86_idle": CallTarget(None, "select_idle_routine(): idle=poll on the command line")}
     # prefer_mwait_c1_over_halt() of 6.0 and later: with an option nothing but HLT is left.

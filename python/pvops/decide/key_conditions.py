@@ -80,36 +80,40 @@ def said(text: str, restates: str, value: bool = True, *, usual: str = "", undon
     return Entry(rule, restates)
 
 
-def unless(option: str, values: Sequence[str], restates: str) -> Entry:
-    """Enabled unless an option says one of these values."""
+def truth(given: str, version: tuple[int, int]) -> bool | None:
+    """What lib/kstrtox.c kstrtobool() makes of a value; None where it refuses it.
 
-    def rule(query: KeyQuery) -> Answer:
-        given = query.facts.option(option)
-        if given in values:
-            return Answer(False, f"{option}={given} on the command line")
-        return Answer(True, f"no {option}={values[0]} on the command line")
-
-    return Entry(rule, restates)
-
-
-def truth(given: str | None) -> bool | None:
-    """What lib/kstrtox.c kstrtobool() makes of a value; None where it refuses it."""
-    text = (given or "").lower()
-    if text.startswith(("y", "t", "1", "on")):
+    5.10 takes no ``t`` and ``f``, which came with 5.18; 6.12 no ``e`` and ``d``, which 6.16 takes.
+    """
+    text, yes, no = given.lower(), ["y", "1", "on"], ["n", "0", "of"]
+    if version >= (5, 18):
+        yes, no = [*yes, "t"], [*no, "f"]
+    if version >= (6, 16):
+        yes, no = [*yes, "e"], [*no, "d"]
+    if text.startswith(tuple(yes)):
         return True
-    return False if text.startswith(("n", "f", "0", "of")) else None
+    return False if text.startswith(tuple(no)) else None
+
+
+def told(facts: Facts, option: str) -> tuple[bool | None, str]:
+    """What a boolean option says, and where that is known from: by its last value that kstrtobool() takes."""
+    for given in reversed(facts.machine.values(option)):
+        on = truth(given, facts.version)
+        if on is not None:
+            return on, f"{option}={given} on the command line"
+    return None, f"no {option}= on the command line"
 
 
 def oneshot(option: str, restates: str) -> Entry:
     """What timers do where a clock event comes when asked for: unless an option is off, or the clock source is none
     that high resolution may have (tick_is_oneshot_available(), timekeeping_valid_for_hres())."""
-    by_option = unless(option, ("off", "0"), restates).rule
 
     def rule(query: KeyQuery) -> Answer | None:
         clock = query.facts.machine.clocksource
         if clock in ("jiffies", "refined-jiffies"):
             return Answer(False, f"the clock source is {clock}")
-        return by_option(query)
+        on, source = told(query.facts, option)
+        return Answer(on is not False, source)
 
     return Entry(rule, restates)
 
@@ -118,9 +122,8 @@ def switched(option: str, restates: str) -> Entry:
     """What a boolean option says; as built without it."""
 
     def rule(query: KeyQuery) -> Answer | None:
-        given = query.facts.option(option)
-        on = truth(given)
-        return None if on is None else Answer(on, f"{option}={given} on the command line")
+        on, source = told(query.facts, option)
+        return None if on is None else Answer(on, source)
 
     return Entry(rule, restates)
 

@@ -9,18 +9,12 @@ import re
 from collections.abc import Mapping
 
 from pvops.decide.answers import Answer, Facts
-from pvops.decide.key_conditions import Entry, KeyQuery, Rule, switched, truth
-
-
-def _option(facts: Facts, name: str) -> tuple[bool | None, str]:
-    """What a boolean option says, and where that is known from."""
-    given = facts.option(name)
-    return truth(given), f"{name}={given} on the command line"
+from pvops.decide.key_conditions import Entry, KeyQuery, Rule, switched, told
 
 
 def _poisons(facts: Facts) -> tuple[bool, str]:
     """Whether pages are poisoned."""
-    on, source = _option(facts, "page_poison")
+    on, source = told(facts, "page_poison")
     return bool(on), source
 
 
@@ -37,7 +31,7 @@ def _heap(kind: str) -> Rule:
             return Answer(f"heap {kind}:on" in line, f'log: "{line.strip()}"')
         if poisons and facts.version >= (5, 11):
             return Answer(False, source)
-        on, source = _option(facts, f"init_on_{kind}")
+        on, source = told(facts, f"init_on_{kind}")
         if on is None and facts.built is not None and facts.built.fills(kind) is not None:
             on, source = facts.built.fills(kind), f"init_on_{kind} of the image"
         return None if on is None else Answer(on, source)
@@ -46,14 +40,13 @@ def _heap(kind: str) -> Rule:
 
 
 def _copies_freely(query: KeyQuery) -> Answer | None:
-    given = query.facts.option("hardened_usercopy")
-    checks = truth(given)
-    return None if checks is None else Answer(not checks, f"hardened_usercopy={given} on the command line")
+    checks, source = told(query.facts, "hardened_usercopy")
+    return None if checks is None else Answer(not checks, source)
 
 
 def _checks_pages(query: KeyQuery) -> Answer | None:
     for name in ("page_poison", "debug_pagealloc"):
-        on, source = _option(query.facts, name)
+        on, source = told(query.facts, name)
         if on:
             return Answer(True, source)
     found = [_heap(kind)(query) for kind in ("alloc", "free")]
@@ -72,7 +65,7 @@ def _slub_debug(query: KeyQuery) -> Answer | None:
 
 
 def _psi_off(query: KeyQuery) -> Answer | None:
-    on, source = _option(query.facts, "psi")
+    on, source = told(query.facts, "psi")
     if on is None and query.facts.built is not None and query.facts.built.stalls is not None:
         on, source = query.facts.built.stalls, "psi_enable of the image"
     return None if on is None else Answer(not on, source)

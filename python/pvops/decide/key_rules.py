@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pvops.decide import key_options
+from pvops.decide import key_buffers, key_options
 from pvops.decide.answers import Answer
 from pvops.decide.guest import clock_is_the_hypervisors, guest_code_runs
 from pvops.decide.key_conditions import (
@@ -183,43 +183,9 @@ def _clocksource(query: KeyQuery) -> Answer | None:
     return None if name is None else Answer(name.startswith("tsc"), f"the clock source is {name}")
 
 
-def _smt(query: KeyQuery) -> Answer | None:
-    siblings, cores = query.facts.machine.siblings, query.facts.machine.cores
-    if siblings is None or cores is None:
-        return None
-    return Answer(siblings > cores, f"/proc/cpuinfo: {siblings} siblings, {cores} cores")
-
-
 def _lazy(query: KeyQuery) -> Answer | None:
     mode, source = preempt_mode(query.facts)
     return None if mode is None else Answer(mode == "lazy", source)
-
-
-def _idle_clear(query: KeyQuery) -> Answer | None:
-    for name in ("mmio_stale_data", "mds"):
-        text = query.facts.state(name) or ""
-        if "Clear CPU buffers" in text:
-            smt = _smt(query)
-            on = name == "mmio_stale_data" or bool(smt and smt.value)
-            return Answer(on, f"vulnerabilities/{name}: {text!r}")
-    return None
-
-
-def _user_clear(query: KeyQuery) -> Answer | None:
-    for name in ("mds", "tsx_async_abort"):
-        text = query.facts.state(name)
-        if text is not None and "Clear CPU buffers" in text:
-            return Answer(True, f"vulnerabilities/{name}: {text!r}")
-    told = query.facts.state("mds")
-    return None if told is None else Answer(False, f"vulnerabilities/mds: {told!r}")
-
-
-def _mmio_clear(query: KeyQuery) -> Answer | None:
-    text = query.facts.state("mmio_stale_data") or ""
-    clear = query.words.named("CLEAR_CPU_BUF")
-    if "Clear CPU buffers" not in text or clear is None:
-        return None
-    return Answer(not clear.guess, f"vulnerabilities/mmio_stale_data; CLEAR_CPU_BUF is {clear.guess}")
 
 
 def _async_pf(query: KeyQuery) -> Answer | None:
@@ -262,6 +228,7 @@ _AVX2, _AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")
 #: Key → rule.
 RULES: Mapping[str, Entry] = {
     **key_options.RULES,
+    **key_buffers.RULES,
     "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual="rdrand"),
     "not_filled_random_ptr_key": Entry(_pointer_hash, "lib/vsprintf.c: initialize_ptr_random(), fill_random_ptr_key()"),
     "__sched_clock_stable": Entry(_stable, _MARKED.restates),
@@ -282,7 +249,6 @@ RULES: Mapping[str, Entry] = {
     "kvm_async_pf_enabled": Entry(_async_pf, "arch/x86/kernel/kvm.c: kvm_guest_init()"),
     "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
     "ipi_mask_inlined": Entry(_ipi_mask, "kernel/smp.c: setup_nr_cpu_ids() (7.3)"),
-    "sched_smt_present": Entry(_smt, "kernel/sched/core.c: sched_cpu_activate()"),
     "timers_nohz_active": oneshot("nohz", "kernel/time/timer.c: timers_update_nohz()"),
     "timers_migration_enabled": oneshot("nohz", "kernel/time/timer.c: timers_update_migration()"),
     "hrtimer_highres_enabled_key": oneshot("highres", "kernel/time/hrtimer.c: hrtimer_switch_to_hres()"),
@@ -302,10 +268,6 @@ RULES: Mapping[str, Entry] = {
     "switch_vcpu_ibpb": spectre_v2(
         "bugs.c: spectre_v2_user_apply_mitigation()", "IBPB: conditional", "IBPB: always-on"
     ),
-    "cpu_buf_idle_clear": Entry(_idle_clear, "bugs.c: update_mds_branch_idle(), mmio_select_mitigation()"),
-    "mds_user_clear": Entry(_user_clear, "bugs.c: mds_select_mitigation(), taa_select_mitigation(), to 6.7"),
-    "mds_idle_clear": Entry(_idle_clear, "bugs.c: update_mds_branch_idle(), mmio_select_mitigation()"),
-    "mmio_stale_data_clear": Entry(_mmio_clear, "bugs.c: mmio_select_mitigation()"),
     "bpf_pred_flush_enabled": said("Enabling IBPB for BPF", "bugs.c: spectre_v2_select_mitigation()"),
     "arch_scale_freq_key": said("Estimated ratio of average max frequency", "aperfmperf.c: bp_init_freq_invariance()"),
     "housekeeping_overridden": isolated("kernel/sched/isolation.c: housekeeping_init()", "isolcpus", "nohz_full"),

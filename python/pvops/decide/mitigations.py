@@ -75,11 +75,19 @@ class Mitigations:
 
     @cached_property
     def off(self) -> str | None:
-        """What turned all mitigations off, or None (kernel/cpu.c mitigations_parse_cmdline)."""
-        given = self.facts.option("mitigations")
-        if given is None and self.facts.mitigates is False:
+        """What turned all mitigations off, or None: kernel/cpu.c mitigations_parse_cmdline().
+
+        The last value that it knows counts. Since 6.17 a value may go on behind it.
+        """
+        given = self.facts.machine.values("mitigations")
+        if not given and self.facts.mitigates is False:
             return "the kernel is built without CONFIG_CPU_MITIGATIONS"
-        return "mitigations=off on the command line" if given == "off" else None
+        begun = self.facts.version >= (6, 17)
+        for value in reversed(given):
+            for known in ("auto", "off"):
+                if value == known or (known == "auto" and value == "auto,nosmt") or (begun and value.startswith(known)):
+                    return f"mitigations={value} on the command line" if known == "off" else None
+        return None
 
     @cached_property
     def missing(self) -> str | None:
@@ -109,7 +117,9 @@ class Mitigations:
         return self._selected()
 
     def _forced(self) -> bool:
-        return self.facts.option("spectre_v2") not in (None, "off", "auto") and not self.off
+        """Whether an option mitigates on a CPU that is not affected: to 6.15, where it asks for anything but that."""
+        asked = self.facts.option("spectre_v2")
+        return self.facts.version < _SPLIT and asked not in (None, "off", "auto") and not self.off
 
     def _selected(self) -> Mode:
         """spectre_v2_parse_cmdline() and spectre_v2_select_mitigation() on what they look at."""
@@ -122,7 +132,7 @@ class Mitigations:
         asked = self._asked(retpolines, enhanced, intel_ibrs)
         if asked == "off":
             return Mode("off", "spectre_v2=off on the command line")
-        if asked == "auto" and facts.bug("spectre_v2") is False:
+        if (asked == "auto" or facts.version >= _SPLIT) and facts.bug("spectre_v2") is False:
             return Mode("off", "spectre_v2 is not among the CPU's bugs")
         if facts.machine.flags is None and retpolines:
             usual = "retpoline" if asked in ("auto", "on") else None
@@ -139,7 +149,8 @@ class Mitigations:
             return Mode("ibrs", "spectre_v2=ibrs on the command line")
         if enhanced:
             return Mode("eibrs", "the CPU has ibrs_enhanced")
-        if facts.bug("retbleed") and intel_ibrs and facts.option("retbleed") not in ("off", "stuff"):
+        may = asked == "auto" or facts.version < _SPLIT
+        if may and facts.bug("retbleed") and intel_ibrs and self.asked_of_retbleed not in ("off", "stuff"):
             return Mode("ibrs", "an Intel CPU with the retbleed bug and ibrs")
         if not retpolines:
             return Mode("off", _NO_RETPOLINES, facts.machine.flags is None)
@@ -177,38 +188,45 @@ class Mitigations:
         return self.facts.amd and not self.facts.without(*_UNTRAINING)
 
     @cached_property
+    def asked_of_retbleed(self) -> str | None:
+        """What the last retbleed= asks for that asks: off, auto, unret, ibpb, stuff (retbleed_parse_cmdline())."""
+        known = ("off", "auto", "unret", "ibpb", *(["stuff"] if self.facts.version >= (6, 2) else []))
+        words = ",".join(self.facts.machine.values("retbleed")).split(",")
+        return next((word for word in reversed(words) if word in known), None)
+
+    @cached_property
     def retbleed(self) -> tuple[str | None, str]:
         """What retbleed's mitigation forces: ``unret``, ``ibpb``, ``stuff``, "" (nothing), or None (not known).
 
         On Intel CPUs of kernels to 6.15 the text shows IBRS, or nothing, whatever the option retbleed= also forced.
         """
         facts, text = self.facts, self.facts.state("retbleed")
-        asked = (facts.option("retbleed") or "").split(",")
-        if facts.bug("retbleed") is False and "force" not in asked:
+        asked = self.asked_of_retbleed
+        force = any("force" in value.split(",") for value in facts.machine.values("retbleed"))
+        if facts.bug("retbleed") is False and not force:
             return "", "retbleed is not among the CPU's bugs"
         if self.off and facts.version < _SPLIT:
             return "", self.off
         if facts.vendor == "intel" and facts.version < _SPLIT:
-            if "unret" in asked and not facts.without(*_UNTRAINING):
+            if asked == "unret" and not facts.without(*_UNTRAINING):
                 return "unret", "retbleed=unret on the command line"
-            if "ibpb" in asked and facts.has("ibpb"):
+            if asked == "ibpb" and facts.has("ibpb"):
                 return "ibpb", "retbleed=ibpb on the command line"
         if text is None:
             if facts.machine.bugs is None:
                 return None, "nothing tells whether the CPU has the retbleed bug"
-            return self._retbleed_selected(asked)
+            return self._retbleed_selected()
         source = f"vulnerabilities/retbleed: {text!r}"
         if "untrained return thunk / IBPB" in text:
-            return ("ibpb" if "ibpb" in asked and facts.has("ibpb") else "unret"), source
+            return ("ibpb" if asked == "ibpb" and facts.has("ibpb") else "unret"), source
         for begins, forced in _RETBLEED:
             if text.startswith(begins):
                 return forced, source
         return "", source
 
-    def _retbleed_selected(self, asked: list[str]) -> tuple[str | None, str]:
+    def _retbleed_selected(self) -> tuple[str | None, str]:
         """retbleed_select_mitigation() on what it looks at: an affected CPU, no file that tells."""
-        facts = self.facts
-        option = next((a for a in asked if a in ("off", "unret", "ibpb", "stuff")), None)
+        facts, option = self.facts, self.asked_of_retbleed
         if self.off or option == "off":
             return "", self.off or "retbleed=off on the command line"
         if option == "ibpb" and facts.has("ibpb"):

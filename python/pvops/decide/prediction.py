@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 from pvops.decide.answers import Answer, Facts, facts_of
 from pvops.errors import OpsError
 from pvops.image.numbers import Name, Numbers, printed_as
+from pvops.machine import cmdline
 from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -149,9 +151,9 @@ def _usual(facts: Facts, name: Name, answer: Answer) -> Answer:
 def _answer(facts: Facts, name: Name) -> Answer:
     from pvops.decide import rules_hardware
 
-    cleared = _cleared(facts, name)
-    if cleared is not None:
-        return cleared
+    ordered = _ordered(facts, name)
+    if ordered is not None:
+        return ordered
     if name.printed is not None:
         value = facts.flag(name.printed)
         source = "no flags in the facts" if value is None else "/proc/cpuinfo's flags"
@@ -180,17 +182,53 @@ def by_rule(facts: Facts, feature: str) -> Answer | None:
     return answer._replace(source=f"rule {entry.restates}: {answer.source}")
 
 
-def _cleared(facts: Facts, name: Name) -> Answer | None:
-    """``clearcpuid=``: numbers, and since 5.18 names of printed features (common.c: parse_clearcpuid())."""
-    given = facts.option("clearcpuid")
-    if not given:
-        return None
-    for item in given.split(","):
-        if item == str(name.number) or (item == name.printed and facts.version >= (5, 18)):
-            return Answer(False, f"clearcpuid={item} on the command line")
+def _ordered(facts: Facts, name: Name) -> Answer | None:
+    """What ``clearcpuid=`` and, in later kernels, ``setcpuid=`` say of a feature (common.c: cpu_parse_early_param()).
+
+    What the kernel itself forces stays, and a number is taken of a feature that has a name as well.
+    """
+    for option, on in (("setcpuid", True), ("clearcpuid", False)):
+        if on and facts.version < _SET:
+            continue
+        for item in _named(facts, facts.option(option) or ""):
+            if item in (str(name.number), name.printed) and (on or name.name not in forced()):
+                return Answer(on, f"{option}={item} on the command line")
     return None
 
 
+def _named(facts: Facts, given: str) -> list[str]:
+    """The numbers and names of a list: names since 5.18, and before that numbers of any base."""
+    if facts.version >= (5, 18):
+        return given.split(",")
+    found = []
+    for item in given.split(","):
+        value = cmdline.number(item)
+        if value is None:
+            break  # get_option() of lib/cmdline.c: the rest is not looked at
+        found.append(str(value))
+    return found
+
+
+#: The first kernel known to have ``setcpuid=``: 6.16 has it, 6.12 not.
+_SET = (6, 16)
+
+
+@cache
+def forced() -> frozenset[str]:
+    """The features that the kernel forces after it has looked at ``clearcpuid=``: setup_force_cpu_cap() in arch/x86 of
+    6.1 and 7.2, and what the selection of mitigations forces."""
+    from pvops.decide import rules_mitigations
+    from pvops.decide.registry import rules
+
+    chosen = (name for name, entry in rules().items() if entry.rule.__module__ == rules_mitigations.__name__)
+    return frozenset([*_FORCED, *chosen])
+
+
+_FORCED = (
+    *("ALWAYS", "NOPL", "CPUID", "XENPV", "PVUNLOCK", "VCPUPREEMPT", "VMCALL", "VMW_VMMCALL", "PTI", "IBRS_ENHANCED"),
+    *("ZEN", "ZEN1", "ZEN2", "ZEN3", "ZEN4", "ZEN5", "ZEN6", "LS_CFG_SSBD", "XCOMPACTED", "OSXSAVE", "MSR_TSX_CTRL"),
+    *("TSC_KNOWN_FREQ", "TSC_RELIABLE", "ART", "SPLIT_LOCK_DETECT", "IBPB_BRTYPE", "VERW_CLEAR"),
+)
 #: What every CPU with SSE2 has, but for NX.
 _WITH_FXSAVE = frozenset(
     [

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pvops.decide.answers import Answer
+from pvops.machine import cmdline
 from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -128,8 +129,9 @@ def uniprocessor(machine: Machine, kernel: KernelImage) -> Answer:
         return Answer(False, f"{machine.online_cpus} CPUs are online")
     if machine.has_option("nosmp"):
         return Answer(True, "nosmp on the command line")
-    most = machine.option("maxcpus")
-    if most is not None and most.isdigit() and int(most) <= 1:
+    most = next((given for given in reversed(machine.values("maxcpus")) if given), None)
+    # get_option() makes 0 of what is no number, and the variable has no sign.
+    if most is not None and not most.startswith("-") and (cmdline.number(most) or 0) <= 1:
         return Answer(True, f"maxcpus={most} on the command line")
     count, source = present_cpus(machine)
     if count is None:

@@ -55,7 +55,7 @@ def kaiser(facts: Facts) -> Answer:
     return Answer(facts.vendor != "amd", f"{facts.cpu}, and nothing turns it on or off")
 
 
-@rule("bugs.c: spectre_v2_select_rsb_mitigation()", "RSB_CTXSW", "RSB_VMEXIT")
+@rule("bugs.c: spectre_v2_select_rsb_mitigation()", "RSB_CTXSW")
 def rsb_filling(facts: Facts) -> Answer:
     """Filling the RSB: with retpolines, lfence and IBRS; to 6.0-stable with any mode but off."""
     text = facts.state("spectre_v2")
@@ -71,6 +71,19 @@ def rsb_filling(facts: Facts) -> Answer:
     if facts.version < (6, 0):
         modes += ["eibrs", "eibrs,lfence", "eibrs,retpoline"]
     return _mitigations(facts).mode_is(*modes)
+
+
+@rule("bugs.c: spectre_v2_select_rsb_mitigation(), retbleed_, srso_select_mitigation()", "RSB_VMEXIT")
+def rsb_on_exit(facts: Facts) -> Answer:
+    """Filling it when a guest was left: likewise, but where IBPB on entry or on that way empties it."""
+    mitigations = _mitigations(facts)
+    text = facts.state("spec_rstack_overflow") or ""
+    ibpb = "ibpb" in (mitigations.retbleed[0], mitigations.srso[0]) or text.startswith("Mitigation: IBPB on VMEXIT")
+    answer = rsb_filling(facts)
+    if not ibpb or not answer.best:
+        return answer
+    # 6.1.192 and 6.12.117 clear the feature then; older stable kernels did not.
+    return Answer(False if facts.version >= (6, 12) else None, f"{answer.source}; IBPB empties it")
 
 
 @rule("bugs.c: spectre_v2_user_select_mitigation()", "USE_IBPB")
@@ -108,8 +121,9 @@ def use_ibrs_fw(facts: Facts) -> Answer:
 @rule("bugs.c: spectre_v2_select_mitigation()", "USE_IBPB_FW")
 def use_ibpb_fw(facts: Facts) -> Answer:
     """IBPB before firmware calls: AMD and Hygon CPUs with the retbleed bug and IBPB."""
-    if facts.logged("Enabling Speculation Barrier for firmware calls"):
-        return Answer(True, 'log: "Enabling Speculation Barrier for firmware calls"')
+    line = "Enabling Speculation Barrier for firmware calls"
+    if (said := facts.logged(line)) is not None:
+        return Answer(said, f'log: {"" if said else "no "}"{line}"')
     mode, source, _ = _mitigations(facts).spectre_v2
     if not facts.amd:
         return Answer(False, f"no AMD CPU ({facts.cpu})")
@@ -122,8 +136,10 @@ def use_ibpb_fw(facts: Facts) -> Answer:
 
 
 def _ibpb_fw(facts: Facts) -> bool:
-    asked = (facts.option("retbleed") or "").split(",")
-    return facts.amd and bool(facts.bug("retbleed")) and facts.has("ibpb") and "ibpb" not in asked
+    """To 6.15 retbleed=ibpb keeps it from being done, since then that IBPB is chosen."""
+    mitigations = _mitigations(facts)
+    chosen = mitigations.retbleed[0] if facts.version >= _SPLIT else mitigations.asked_of_retbleed
+    return facts.amd and bool(facts.bug("retbleed")) and facts.has("ibpb") and chosen != "ibpb"
 
 
 @rule("bugs.c: retbleed_select_mitigation(), srso_select_mitigation(), its_select_mitigation()", "RETHUNK")

@@ -1,10 +1,11 @@
 """A kernel's command line, cut and searched as the kernel does.
 
-Sources: 6.1 lib/cmdline.c next_arg(), kernel/params.c parameq().
+Sources: 6.1 lib/cmdline.c next_arg(), get_option(), lib/vsprintf.c simple_strtoull(), kernel/params.c parameq().
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 #: (name, value or None).
@@ -21,6 +22,21 @@ def value(options: Sequence[Option], name: str) -> str | None:
     """The last value given to an option, or None."""
     name = name.replace("-", "_")
     return next((v for given, v in reversed(options) if given.replace("-", "_") == name), None)
+
+
+def values(options: Sequence[Option], name: str) -> list[str]:
+    """Every value given to an option, in order: an option that is given again is parsed again."""
+    name = name.replace("-", "_")
+    return [v for given, v in options if given.replace("-", "_") == name and v is not None]
+
+
+def number(text: str) -> int | None:
+    """The number that a text begins with, as simple_strtoull() reads it with base 0; None where it begins with none."""
+    found = re.match(r"0[xX]([0-9a-fA-F]{1,16})|(0[0-7]{0,22})|([1-9][0-9]{0,19})", text)
+    if found is None:
+        return None
+    hexadecimal, octal, decimal = found.groups()
+    return int(hexadecimal, 16) if hexadecimal else int(octal, 8) if octal else int(decimal)
 
 
 def options(cmdline: str) -> Iterator[Option]:

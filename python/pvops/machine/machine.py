@@ -233,6 +233,10 @@ class Machine(Frozen):
         """The last value given to an option, or None."""
         return _cmdline.value(self.options, name)
 
+    def values(self, name: str) -> list[str]:
+        """Every value given to an option, in order."""
+        return _cmdline.values(self.options, name)
+
     # -- what is derived
 
     @cached_property
