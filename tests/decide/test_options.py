@@ -76,6 +76,11 @@ def test_since_6_16_a_cpu_that_is_not_affected_is_left_alone_whatever_is_asked_f
             assert Mitigations(machine).spectre_v2.value == mode
 
 
+@pytest.mark.parametrize(("vendor", "mode"), [(INTEL, "lfence"), ("GenuineOther", "retpoline")])
+def test_lfence_is_taken_where_it_stops_everything(vendor: str, mode: str) -> None:
+    assert Mitigations(facts((6, 12), vendor=vendor, cmdline="spectre_v2=retpoline,lfence")).spectre_v2.value == mode
+
+
 @pytest.mark.parametrize(("version", "mode"), [((6, 12), "ibrs"), ((7, 2), "retpoline")])
 def test_since_6_16_ibrs_is_chosen_for_who_asks_for_nothing(version: tuple[int, int], mode: str) -> None:
     machine = facts(version, vendor=INTEL, flags="sse2 ibrs", bugs="spectre_v2 retbleed", cmdline="spectre_v2=on")

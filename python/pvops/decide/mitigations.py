@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from pvops.decide.answers import Answer, Facts
+from pvops.decide.rules_cpu import lfence_rdtsc
 from pvops.tuples import NamedTuple
 
 _SPLIT = (6, 16)
@@ -165,7 +166,7 @@ class Mitigations:
             return asked
         lacks = (
             (asked.startswith("eibrs") and not enhanced)
-            or (asked.endswith(("lfence", "amd")) and not self.facts.has("sse2"))
+            or (asked.endswith(("lfence", "amd")) and not lfence_rdtsc(self.facts).best)
             or (asked == "ibrs" and not intel_ibrs)
         )
         return "auto" if lacks else asked
