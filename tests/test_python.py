@@ -11,6 +11,7 @@ import pytest
 
 import pvops
 from pvops import backends
+from pvops.cli import main
 from pvops.eras import era, eras
 from pvops.errors import ImageError, OpsError
 from pvops.kernel import open_stdin
@@ -210,3 +211,74 @@ def test_a_number_that_is_no_address_is_nowhere(opened: pvops.Kernel, number: in
 def test_a_machine_of_bytes_is_a_type_error_that_says_what_takes_them() -> None:
     with pytest.raises(TypeError, match=r"Machine\.parse"):
         pvops.Machine.load(b"x")  # type: ignore[arg-type]
+
+
+def test_a_function_is_listed_as_the_command_lists_it(opened: pvops.Kernel, capsys: pytest.CaptureFixture[str]) -> None:
+    listing = opened.disasm("sample_lock+3", "kvm", machine="intel-haswell")
+    assert main(["disasm", opened.name, "sample_lock+3", "--backend", "kvm", "--machine", "intel-haswell"]) == 0
+    assert f"{listing}\n" == capsys.readouterr().out
+    assert [one.table for one in listing if one.address == 0xFFFFFFFF81000453] == ["paravirt"]
+    again = opened.disasm(0xFFFFFFFF81000453, "kvm", machine="intel-haswell")
+    assert list(again) == list(listing) == list(pickle.loads(pickle.dumps(listing)))
+    assert len(repr(listing)) <= LINE
+    assert "call __pv_queued_spin_lock_slowpath" in listing._repr_html_()
+    with pytest.raises(TypeError, match="an address or a text"):
+        opened.disasm(None)  # type: ignore[arg-type]
+
+
+def test_a_place_is_explained_as_the_command_explains_it(
+    opened: pvops.Kernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explained = opened.explain("sample_lock+3", "kvm", machine="intel-haswell")
+    assert main(["explain", opened.name, "sample_lock+3", "--backend", "kvm", "--machine", "intel-haswell"]) == 0
+    assert f"{explained}\n" == capsys.readouterr().out
+    assert explained == opened.plan("kvm", machine="intel-haswell").explain(0xFFFFFFFF81000453)
+
+
+def test_boots_are_compared_as_the_command_compares_them(
+    opened: pvops.Kernel, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    facts = tmp_path / "guest.json"
+    assert main(["machine", "--from", "amd-epyc-milan", "-o", str(facts)]) == 0
+    capsys.readouterr()
+    for a, b in (("native", "KVM"), ("intel-haswell", "kvm:amd-epyc-milan"), ("native", "kvm:baseline")):
+        compared = opened.diff(a, b, machine="intel-haswell")
+        main(["diff", opened.name, a, b, "--machine", "intel-haswell", "--summary"])
+        assert f"{compared}\n" == capsys.readouterr().out
+    plan = opened.plan("native", machine="intel-haswell")
+    assert opened.diff(plan, opened.plan("kvm", machine="intel-haswell")).names == ("native", "kvm")
+    assert opened.diff(plan, str(facts)).names == ("intel-haswell", str(facts))
+    assert opened.diff(plan, plan).sites == []
+    with pytest.raises(TypeError, match="not NoneType"):
+        opened.diff(plan, None)  # type: ignore[arg-type]
+    with pytest.raises(pvops.errors.InputError, match="did you mean kvm"):
+        opened.diff(plan, "kvmm")
+    with pytest.raises(OpsError, match="of some places"):
+        opened.diff(opened.plan("kvm", places=opened.places("sample_lock")), plan)
+
+
+def test_one_thing_alone_is_taken_where_several_may_be_given(opened: pvops.Kernel, tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    memory.write_bytes(opened.plan().apply())
+    assert opened.verify(memory, allow="ftrace")
+    with pytest.raises(pvops.errors.InputError, match=r"^x\.ko: "):
+        opened.verify(memory, modules="x.ko")
+    [(path, report)] = opened.verify_many(memory, machine="intel-haswell", allow="kprobes")
+    assert (path, bool(report)) == (str(memory), True), report
+    for jobs in (0, -1):
+        with pytest.raises(OpsError, match="at least 1"):
+            opened.verify(memory, jobs=jobs)
+        with pytest.raises(OpsError, match="at least 1"):
+            list(opened.verify_many([memory], jobs=jobs))
+
+
+def test_a_place_is_in_the_sites_or_not(opened: pvops.Kernel) -> None:
+    assert "sample_lock" in opened.sites
+    assert "sample_loc" not in opened.sites
+    assert opened.places(0xFFFFFFFF81000453) == opened.places("0xffffffff81000453")
+    with pytest.raises(IndexError, match="there are 107"):
+        opened.sites[107]
+    with pytest.raises(TypeError, match="not by float"):
+        opened.sites[1.5]  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="not int"):
+        opened.plan(5)  # type: ignore[arg-type]

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pvops.image.memory import Progress
     from pvops.image.places import Place
     from pvops.machine.machine import Machine
+    from pvops.plan.diff import Comparison
+    from pvops.plan.explained import Explained
+    from pvops.plan.listing import Listing
     from pvops.plan.plan import Plan
     from pvops.verify.judged import Source
     from pvops.verify.report import Report
@@ -77,17 +80,14 @@ def _opened(image: _core.Image, source: str | Buffer | None = None) -> Kernel:
     return kernel
 
 
-#: What `Kernel.plan` takes for a CPU of which nothing is known.
-BASELINE = "baseline"
-
-
 def _described(machine: Machine | str | os.PathLike[str] | None) -> Machine | None:
-    """The machine that is meant by what ``--machine`` takes; None where nothing is known of it."""
-    if machine is None or machine == BASELINE:
-        return None
+    """The machine that is meant; None where none is given, or a CPU of which nothing is known."""
     from pvops.machine.machine import Machine
+    from pvops.machine.presets import BASELINE
 
-    return machine if isinstance(machine, Machine) else Machine.load(machine)
+    if machine is None or isinstance(machine, Machine):
+        return machine
+    return None if machine == BASELINE else Machine.load(machine)
 
 
 class Kernel(KernelImage):
@@ -146,6 +146,82 @@ class Kernel(KernelImage):
 
         return Plan(self, *self._asked(backend, machine, rules), places)
 
+    def explain(
+        self,
+        where: int | str,
+        backend: Backend | str | None = None,
+        *,
+        machine: Machine | str | os.PathLike[str] | None = None,
+    ) -> Explained:
+        """What a place becomes under a backend, on a machine, and why: what ``pvops explain`` prints. That place alone
+        is planned; a plan that there is has [its own][pvops.Plan.explain].
+
+        Args:
+            where: an address, or a place as `places` takes it.
+            backend: as `plan` takes it.
+            machine: as `plan` takes it.
+
+        Raises:
+            ImageError: there is no such symbol, or the address lies outside the image.
+            TableError: no code is there.
+            OpsError: the backend does not fit this kernel.
+        """
+        return self.plan(backend, machine=machine, places=self.places(where)).explain(where)
+
+    def disasm(
+        self,
+        where: int | str,
+        backend: Backend | str | None = None,
+        *,
+        machine: Machine | str | os.PathLike[str] | None = None,
+    ) -> Listing:
+        """The function that a place lies in, as it runs under a backend, on a machine: its instructions, each with the
+        pass that wrote it. Printed, it is what ``pvops disasm`` prints. Arguments and errors are those of `explain`.
+        """
+        from pvops.plan.listing import Listing
+
+        places = [self.whole(place) for place in self.places(where)]
+        return Listing.of(self.plan(backend, machine=machine, places=places), places)
+
+    def diff(
+        self, a: Plan | str, b: Plan | str, *, machine: Machine | str | os.PathLike[str] | None = None
+    ) -> Comparison:
+        """What runs otherwise in one boot than in another, site by site, and why. Printed, it is what ``pvops diff
+        --summary`` prints.
+
+        Args:
+            a, b: plans, or what the command line takes: a backend (``"kvm"``), a machine (``"guest.facts"``,
+                ``"intel-haswell"``), or both (``"kvm:guest.facts"``).
+            machine: that of the sides that name none.
+
+        Raises:
+            InputError: a side is no backend, no preset and no file.
+            OpsError: a plan is of another kernel, or of some places; or a backend does not fit this kernel.
+        """
+        from pvops.plan.diff import compare
+        from pvops.plan.sides import called
+
+        names, plans = zip(*(self._side(side, machine) for side in (a, b)), strict=True)
+        beside = (plans[1], plans[0])
+        made = [name or called(plan, other) for name, plan, other in zip(names, plans, beside, strict=True)]
+        return compare(plans[0], plans[1], (made[0], made[1]) if made[0] != made[1] else ("A", "B"))
+
+    def _side(self, side: Plan | str, machine: Machine | str | os.PathLike[str] | None) -> tuple[str, Plan]:
+        """A side of a comparison: what it was called, if anything, and its plan."""
+        from pvops.plan.plan import Plan
+        from pvops.plan.sides import parse
+
+        if isinstance(side, str):
+            name, backend, path = parse(side)
+            return name, self.plan(backend or None, machine=machine if path is None else path)
+        if not isinstance(side, Plan):
+            raise TypeError(f"a side is a plan or its name, not {type(side).__name__}")
+        if side.kernel is not self and (side.kernel.name, side.kernel.release) != (self.name, self.release):
+            raise OpsError(f"{self.name}: a plan of {side.kernel.name}: a diff is of one kernel")
+        if side.places is not None:
+            raise OpsError(f"{self.name}: a plan of some places is compared with no other")
+        return "", side
+
     def slots(
         self, backend: Backend | str | None = None, *, machine: Machine | str | os.PathLike[str] | None = None
     ) -> Mapping[str, Slot]:
@@ -172,6 +248,7 @@ class Kernel(KernelImage):
     ) -> tuple[Backend, Machine | None, Rules]:
         """The backend, machine and rules that are meant; see `plan`."""
         from pvops import backends
+        from pvops.backends.backend import Backend
         from pvops.decide.backend import chosen
 
         rules = rules or self.rules
@@ -180,6 +257,8 @@ class Kernel(KernelImage):
             backend = chosen(self, described, rules.era).name
         if isinstance(backend, str):
             backend = backends.get(backend, rules.era)
+        elif not isinstance(backend, Backend):
+            raise TypeError(f"a backend or its name is wanted, not {type(backend).__name__}")
         return backend, self.usual_machine(backend) if machine is None else described, rules
 
     def verify(
@@ -188,7 +267,7 @@ class Kernel(KernelImage):
         *,
         machine: Machine | str | os.PathLike[str] | None = None,
         allow: Iterable[str] = (),
-        modules: Iterable[str | os.PathLike[str]] = (),
+        modules: Iterable[str | os.PathLike[str]] | str | os.PathLike[str] = (),
         progress: Progress | None = None,
         jobs: int | None = None,
     ) -> Report:
@@ -218,13 +297,12 @@ class Kernel(KernelImage):
         """
         from pvops.verify.judged import verify
 
-        return verify(
-            self, source, machine=_described(machine), allow=allow, modules=modules, progress=progress, jobs=jobs
-        )
+        known = _described(machine)
+        return verify(self, source, machine=known, allow=allow, modules=modules, progress=progress, jobs=jobs)
 
     def verify_many(
         self,
-        sources: Iterable[str | os.PathLike[str]],
+        sources: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
         *,
         executor: Executor | None = None,
         machine: Machine | str | os.PathLike[str] | None = None,
@@ -233,8 +311,10 @@ class Kernel(KernelImage):
     ) -> Iterator[tuple[str, Report | Error]]:
         """Verifies many dumps at once: (path, report) in the order given; of a dump that cannot be judged, the error.
 
+        Where no executor is given, a script is guarded by ``if __name__ == "__main__":``: each process imports it.
+
         Args:
-            sources: paths.
+            sources: paths, or one.
             executor: any `concurrent.futures.Executor`; processes of this machine where none is given. A Dask cluster's
                 is ``Client.get_executor()``; its workers open the kernel and the dumps by the same paths. Dumps of a
                 process that died are judged again.
@@ -247,22 +327,23 @@ class Kernel(KernelImage):
         """
         from pvops.verify.many import verify_many
 
-        return verify_many(self, sources, executor=executor, machine=_described(machine), allow=allow, jobs=jobs)
+        known = _described(machine)
+        return verify_many(self, sources, executor=executor, machine=known, allow=allow, jobs=jobs)
 
-    def places(self, where: str, *, slide: int = 0) -> list[Place]:
+    def places(self, where: int | str, *, slide: int = 0) -> list[Place]:
         """The places that a text means, as the command line takes it: an address, ``LOW-HIGH``, a function, or
         ``function+58`` in decimal or hexadecimal; several where several functions have one name.
 
         Args:
-            where: the place; `pvops.image.places.parse` has all forms.
+            where: the place, or an address as a number; `pvops.image.places.parse` has all forms.
             slide: how far the kernel slid whose addresses are given.
 
         Raises:
             ImageError: there is no such symbol, or the address lies outside the image.
         """
-        from pvops.image.places import parse
+        from pvops.image.places import as_text, parse
 
-        return parse(self, where, slide)
+        return parse(self, as_text(where), slide)
 
     def moved(self, slide: int) -> Kernel:
         """The same kernel where one that slid has it: every address, and every field that holds one, moved.
@@ -289,7 +370,7 @@ class Kernel(KernelImage):
         start = place.address - found[1]
         return Place(start, extent(self, start), found[0])
 
-    def sites_of(self, where: str, *, slide: int = 0) -> Sequence[int]:
+    def sites_of(self, where: int | str, *, slide: int = 0) -> Sequence[int]:
         """The addresses of the sites at the places that a text names, in order: ``kernel.sites[address]`` is each.
 
         Args:

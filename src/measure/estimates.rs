@@ -21,7 +21,7 @@ const LONGEST: f64 = 600.0;
 pub fn measure(options: &Options, progress: Progress<'_>) -> Result<Measurement> {
     if !(options.seconds > 0.0 && options.seconds <= LONGEST) {
         return Err(Error::execution(format!(
-            "{} seconds of measuring; more than 0, at most {LONGEST}",
+            "{:?} seconds of measuring; more than 0, at most {LONGEST}",
             options.seconds
         )));
     }

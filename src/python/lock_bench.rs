@@ -54,7 +54,7 @@ mod harness {
     fn time(name: &str, seconds: f64) -> Result<Duration> {
         match Duration::try_from_secs_f64(seconds) {
             Ok(time) if time <= Duration::from_secs(3600) => Ok(time),
-            _ => Err(Error::lock(format!("{name}: {seconds} s is no time from 0 to an hour"))),
+            _ => Err(Error::lock(format!("{name}: {seconds:?} s is no time from 0 to an hour"))),
         }
     }
 

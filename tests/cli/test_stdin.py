@@ -56,6 +56,21 @@ def test_memory_comes_through_a_pipe_with_a_name(sample_kernel: Path, text: Path
     assert json.loads(done.stdout)["unexplained"] == json.loads(named.stdout)["unexplained"]
 
 
+def test_a_stream_without_an_end_leaves_room_where_copies_go(
+    sample_kernel: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    room = os.statvfs(tmp_path)
+    size, free = 4096, 2048  # 8 MiB, of which seven are taken
+    few = os.statvfs_result((size, size, *room[2:4], free, *room[5:]))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: few)
+    with subprocess.Popen(["sh", "-c", f"exec cat /dev/zero > '{pipe}'"], stderr=subprocess.DEVNULL) as endless:
+        with pytest.raises(pvops.errors.InputError, match=r"room for 7,340,032 bytes of it.*set TMPDIR"):
+            pvops.open(sample_kernel).verify(pipe)
+        assert endless.wait(10) != 0
+
+
 def test_a_machine_comes_through_a_pipe(sample_kernel: Path, text: Path) -> None:
     facts = b'{"schema": "pvops.machine/1", "online_cpus": 2}'
     done = run("verify", str(sample_kernel), str(text), "--machine", "-", "--json", given=facts)

@@ -138,6 +138,8 @@ def test_columns_without_room_stand_below_the_others(monkeypatch: pytest.MonkeyP
         "        two three one two three",
     ]
     assert list(terminal.folded(["ab  " + "z" * 50])) == ["ab", "z" * 40, "z" * 10]
+    assert list(terminal.folded(["    " + "z" * 38 + ":", " " * 60 + "z"])) == [" " + "z" * 38 + ":", " " * 39 + "z"]
+    assert list(terminal.folded([" " * 8 + "z" * 45])) == ["z" * 40, "z" * 5]
     red = "\x1b[31m"
     assert list(terminal.folded([f"ab  {red}" + "z" * 50 + "\x1b[0m c"])) == [
         "ab",

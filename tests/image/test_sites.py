@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pvops
-from pvops.errors import TableError
+from pvops.errors import OpsError, TableError
 from pvops.image.sites import Site, Sites
 from pvops.image.tables import TABLES
 from pvops.kernel import Kernel
@@ -115,7 +115,8 @@ def test_the_sites_of_an_op(sites: Sites) -> None:
     assert len(found) == count == len(list(found))
     assert {site.op for site in found} == {op}
     assert [site.address for site in found] == [site.address for site in sites if site.op == op]
-    assert len(sites.for_op("pv_cpu_ops.no_such_op")) == 0
+    with pytest.raises(OpsError, match=r"no op pv_cpu_ops\.no_such_op"):
+        sites.for_op("pv_cpu_ops.no_such_op")
 
 
 def test_sites_are_found_by_address(sites: Sites) -> None:

@@ -111,7 +111,7 @@ def test_the_standard_sweep_and_the_published_figures() -> None:
     [
         ("--vcpus 0", "vcpus: 0"),
         ("--pcpus 0", "pcpus: 0"),
-        ("--kick-us -1", "kick_us: -1 µs is negative"),
+        ("--kick-us -1", "kick_us: -1.0 µs is negative"),
         ("--threshold-us 1e40 --protocol pv-ticket", "threshold_us: 1e40 µs is more than"),
         ("--threshold-us nan", "threshold_us: not a number"),
         ("--threshold-us soon", "threshold_us: 'soon'"),

@@ -8,7 +8,7 @@ import sys
 
 from pvops.cli import output, pages
 from pvops.cli.kernels import backend_of, machine_in, machine_of, opened, planned, say_assumed
-from pvops.errors import Error, InputError, UsageError, nearest
+from pvops.errors import Error, InputError
 from pvops.progress import Bar
 from pvops.render import terminal
 
@@ -65,27 +65,15 @@ def run(args: argparse.Namespace) -> int:
 def _named(given: str) -> tuple[str, str, Machine | str | None]:
     """What an argument names: (what to call it, backend, machine); the backend is empty where the machine tells, and
     there is no machine where a backend alone is named."""
-    from pvops import backends
-    from pvops.kernel import BASELINE
-    from pvops.machine import presets
+    from pvops.machine.presets import BASELINE
+    from pvops.plan.sides import parse
 
-    if given.casefold() in backends.names():
-        return given.casefold(), given.casefold(), None
-    backend, colon, path = given.partition(":")
-    backend = backend.casefold()
-    if not colon or backend not in backends.names():
-        backend, path = "", given
-    if colon and backend and not path:
-        raise UsageError(f"{given}: names no machine behind the colon; {backend} alone is the backend")
-    if path == BASELINE:
-        return given, backend, BASELINE
-    if path != "-" and not os.path.exists(path) and path not in presets.NAMES:
-        hint = nearest(path, (*backends.names(), *presets.NAMES, BASELINE))
-        known = f"no backend ({', '.join(backends.names())}) and no preset (`pvops machine --presets`)"
-        raise InputError(f"{path}: no such file, {known}{hint}", file=path)
-    machine = machine_in(path)
-    name = os.path.basename(path)
-    return (f"{backend}:{name}" if backend else name), backend, machine
+    found = parse(given)
+    if found.machine is None or found.machine == BASELINE:
+        return found
+    machine = machine_in(found.machine)
+    name = os.path.basename(found.machine)
+    return (f"{found.backend}:{name}" if found.backend else name), found.backend, machine
 
 
 def _side(

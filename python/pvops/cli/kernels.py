@@ -114,7 +114,7 @@ def machine_of(args: argparse.Namespace) -> Machine | str | None:
         return read
     if args.machine is None:
         return None
-    from pvops.kernel import BASELINE
+    from pvops.machine.presets import BASELINE
 
     if args.machine not in (BASELINE, "-") and not os.path.exists(args.machine):
         from pvops import backends

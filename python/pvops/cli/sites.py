@@ -42,13 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _chosen(kernel: Kernel, args: argparse.Namespace) -> Sites:
     sites = kernel.sites if args.table is None else kernel.sites.of_table(args.table)
-    if args.op is None:
-        return sites
-    if args.op not in kernel.ops.names:
-        from pvops.errors import OpsError, nearest
-
-        raise OpsError(f"{kernel.name}: no op {args.op}{nearest(args.op, kernel.ops.names)}", file=kernel.name)
-    return sites.for_op(args.op)
+    return sites if args.op is None else sites.for_op(args.op)
 
 
 def _written(sites: Sites, form: str, args: argparse.Namespace) -> Iterator[bytes]:

@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     Progress: TypeAlias = Callable[[int, int], object]
 
 
+#: Of so many shares of the room for copies, one stays free.
+_SHARES = 8
+
+
 def open(source: str | os.PathLike[str] | Buffer | Read, *, physical: Iterable[tuple[int, int]] = ()) -> Memory:
     """Opens memory: a dump's path or its bytes, or a function that reads it by address.
 
@@ -79,7 +83,7 @@ def open_stdin() -> Memory:
     """Opens the dump on standard input.
 
     A dump is read at offsets, which a pipe has not: what comes through one is first copied into a temporary file
-    (``TMPDIR``), which nobody else sees.
+    (``TMPDIR``), which nobody else sees. The copy leaves an eighth of what is free there: a stream may have no end.
 
     Raises:
         InputError: it cannot be read, or there is no room for the copy.
@@ -120,11 +124,20 @@ def _copied_from(path: str | bytes) -> Memory:
 
 
 def _copied(stream: io.RawIOBase | BinaryIO, name: str) -> Memory:
-    import shutil
     import tempfile
 
     with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(stream, copy, 1 << 20)
+        room = os.fstatvfs(copy.fileno())
+        most = room.f_bavail * room.f_frsize * (_SHARES - 1) // _SHARES
+        done = 0
+        while part := stream.read(1 << 20):
+            done += len(part)
+            if done > most:
+                why = (
+                    f"a dump from a pipe is copied first, and {tempfile.gettempdir()} has room for {most:,} bytes of it"
+                )
+                raise InputError(f"{name}: {why}: save it and name the file, or set TMPDIR", reason=why, file=name)
+            copy.write(part)
         copy.flush()
         return Memory(_core.Memory.open(f"/proc/self/fd/{copy.fileno()}", name))
 

@@ -139,6 +139,19 @@ def some(view: KernelView, start: int) -> Place:
     return Place(start, min(end - start, _SOME), None)
 
 
+def as_text(where: int | str) -> str:
+    """An address, or a place as a person writes it, as `parse` takes it.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(where, int):
+        return f"{where & (1 << 64) - 1 if where < 0 else where:#x}"
+    if isinstance(where, str):
+        return where
+    raise TypeError(f"a place is an address or a text, not {type(where).__name__}")
+
+
 def _number(view: KernelView, text: str, number: str) -> int:
     """A number in decimal, or in hexadecimal behind ``0x``."""
     if found := re.fullmatch(r"(0[xX])?([0-9a-fA-F]+)", number):

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import pvops._core as _core
 from pvops import display
-from pvops.errors import OpsError, there_are
+from pvops.errors import ImageError, OpsError, nearest, there_are
 from pvops.image.tables import TABLES
 from pvops.tuples import NamedTuple
 
@@ -225,7 +225,14 @@ class Sites(Sequence[Site]):
         return Sites(self.view, self._ops, self._order, (table,), self._op)
 
     def for_op(self, op: str) -> Sites:
-        """The sites that call an op."""
+        """The sites that call an op.
+
+        Raises:
+            OpsError: the kernel has no such op.
+        """
+        names = self._ops().names
+        if op not in names:
+            raise OpsError(f"{self.view.name}: no op {op}{nearest(op, names)}", file=self.view.name)
         return Sites(self.view, self._ops, self._order, self._tables, op)
 
     @cached_property
@@ -323,9 +330,14 @@ class Sites(Sequence[Site]):
         return self.columns.arrow(self.chosen)
 
     def __contains__(self, value: object) -> bool:
-        """Whether a site is one of these, or an address lies in one."""
+        """Whether a site is one of these, an address lies in one, or one is at a place (``"do_syscall_64"``)."""
         if isinstance(value, int):
             return self.at(value) is not None
+        if isinstance(value, str):
+            try:
+                return bool(self[value])
+            except ImageError:
+                return False
         return isinstance(value, Site) and self.at(value.address) is not None
 
     def __len__(self) -> int:
@@ -367,7 +379,12 @@ class Sites(Sequence[Site]):
         numbers = range(len(self.columns)) if self.chosen is None else self.chosen
         if isinstance(index, slice):
             return [Site(self, number) for number in numbers[index]]
-        return Site(self, numbers[index])
+        if not hasattr(index, "__index__"):
+            raise TypeError(f"a site is asked for by number, address or place, not by {type(index).__name__}")
+        try:
+            return Site(self, numbers[index])
+        except IndexError:
+            raise IndexError(f"no site {index}: there are {len(numbers):,}") from None
 
 
 def _sites_of(kernel: HasSites, tables: Sequence[str], op: str | None) -> Sites:

@@ -9,6 +9,8 @@ from pvops.machine import cpus as _cpus
 from pvops.machine.machine import Machine
 
 NAMES = _cpus.NAMES
+#: What is taken in place of a preset for a CPU of which nothing is known; no machine has that name.
+BASELINE = "baseline"
 
 
 def machine(name: str, *, cpus: int = 2, hypervisor: str = "none", cmdline: str = "") -> Machine:

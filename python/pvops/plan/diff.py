@@ -117,9 +117,8 @@ class Comparison:
         a, b: the plans.
         names: what to call them, as the user named them.
 
-    >>> from pvops.plan.diff import compare
     >>> kernel = pvops.open("vmlinux-sample")
-    >>> compared = compare(kernel.plan("native"), kernel.plan("kvm"), ("native", "kvm"))
+    >>> compared = kernel.diff("native", "kvm")
     >>> compared
     <Comparison of native and kvm on 6.1.0-pvops-sample>
     >>> len(compared.sites), compared.by_pass
@@ -139,6 +138,9 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"<Comparison of {self.names[0]} and {self.names[1]} on {self.kernel.release or self.kernel.name}>"
+
+    def __str__(self) -> str:
+        return display.show(self, "text")
 
     def _repr_html_(self) -> str:
         return display.show(self, "fragment")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pvops import display
+from pvops.image.places import as_text
 
 
 class Explained(str):
@@ -25,9 +26,10 @@ class Explained(str):
     @classmethod
     def of(cls, plan: object, place: int | str) -> Explained:
         """Explains a place; raises as `Plan.explain` does."""
-        made = cls(display.show(plan, "text", address=place))
+        asked = as_text(place)
+        made = cls(display.show(plan, "text", address=asked))
         made.plan = plan
-        made.place = place if isinstance(place, str) else f"{place:#x}"
+        made.place = asked
         return made
 
     def __repr__(self) -> str:

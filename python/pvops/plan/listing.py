@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pvops import display
 from pvops.errors import TableError
 from pvops.plan.writes import LONGEST
 from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pvops.image.places import Place
     from pvops.plan.plan import Plan
 
@@ -31,6 +34,46 @@ class Instruction(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<{self.address:#x} {self.text}{' <- ' + self.table if self.table else ''}>"
+
+
+class Listing(tuple[Instruction, ...]):
+    """What `Kernel.disasm` gives: the instructions, and as text what ``pvops disasm`` prints of them.
+
+    >>> listing = pvops.open("vmlinux-sample").disasm("sample_lock", "kvm")
+    >>> listing
+    <Listing of sample_lock, 11 instructions: print() shows them>
+    >>> listing[2]
+    <0xffffffff81000453 call __pv_queued_spin_lock_slowpath <- paravirt>
+    >>> print(listing)
+    ffffffff81000450 <sample_lock>, 16 bytes, under kvm
+      ...
+
+    Attributes:
+        plan: the `pvops.Plan` under which the code runs so.
+        functions: (place, its instructions) of each; several where several functions have one name.
+    """
+
+    plan: Plan
+    functions: Sequence[tuple[Place, Sequence[Instruction]]]
+
+    @classmethod
+    def of(cls, plan: Plan, places: Sequence[Place]) -> Listing:
+        """Lists places; raises as `instructions` does."""
+        functions = [(place, instructions(plan, place)) for place in places]
+        made = cls(one for _, listing in functions for one in listing)
+        made.plan, made.functions = plan, functions
+        return made
+
+    def __repr__(self) -> str:
+        place = self.functions[0][0]
+        name = place.symbol or f"{place.address:#x}"
+        return f"<Listing of {name}, {len(self)} instructions: print() shows them>"
+
+    def __str__(self) -> str:
+        return display.show(self, "text")
+
+    def _repr_html_(self) -> str:
+        return display.show(self, "fragment")
 
 
 def instructions(plan: Plan, place: Place) -> list[Instruction]:

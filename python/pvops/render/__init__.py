@@ -17,7 +17,8 @@ _FUNCTIONS = {
         "fragment": ("notebook", "plan"),
         "places": ("notebook", "places"),
     },
-    "pvops.plan.diff.Comparison": {"fragment": ("notebook", "comparison")},
+    "pvops.plan.diff.Comparison": {"text": ("diff", "of_comparison"), "fragment": ("notebook", "comparison")},
+    "pvops.plan.listing.Listing": {"text": ("disasm", "of_listing"), "fragment": ("notebook", "listing")},
     "pvops.verify.report.Report": {"fragment": ("notebook", "report")},
     "pvops.lock.simulate.Result": {"fragment": ("notebook", "simulated")},
 }

@@ -177,6 +177,12 @@ def summary(comparison: Comparison, style: Style) -> list[str]:
     return lines
 
 
+def of_comparison(comparison: Comparison) -> str:
+    """What `Kernel.diff` gives, as ``pvops diff --summary`` prints it."""
+    plain = Style("never")
+    return "\n".join([*summary(comparison, plain), *group_lines(comparison, plain, sites=False)])
+
+
 def group_lines(comparison: Comparison, style: Style, *, sites: bool) -> Iterator[str]:
     """The groups, each with its reasons and, if asked, its sites."""
     for group in comparison.groups:

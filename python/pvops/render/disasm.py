@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from pvops.image.places import Place
     from pvops.image.view import KernelView
-    from pvops.plan.listing import Instruction
+    from pvops.plan.listing import Instruction, Listing
 
     #: Backend → its instructions.
     Listings = Mapping[str, Sequence[Instruction]]
@@ -50,6 +50,13 @@ def lines(kernel: KernelView, place: Place, listings: Listings, style: Style, sl
             yield style.runs(line) if one.table else line
         return
     yield from _beside(listings, style, slide)
+
+
+def of_listing(listing: Listing) -> str:
+    """What `Kernel.disasm` gives, as the command prints it."""
+    plan, plain = listing.plan, Style("never")
+    shown = (lines(plan.kernel, place, {plan.backend.name: found}, plain) for place, found in listing.functions)
+    return "\n\n".join("\n".join(one) for one in shown)
 
 
 def _merged(listings: Listings) -> Listings:

@@ -31,11 +31,11 @@ def text(explanation: Explanation, style: Style | None = None) -> str:
     return "\n".join(lines)
 
 
-def of_plan(plan: Plan, *, address: int | str) -> str:
+def of_plan(plan: Plan, *, address: str) -> str:
     """The sites that an address or a place names, under one plan."""
     from pvops.plan.explain import explanations
 
-    places = parse(plan.kernel, address if isinstance(address, str) else f"{address:#x}")
+    places = parse(plan.kernel, address)
     return of_places(plan.kernel, places, explanations(plan.kernel, [plan], places))
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pvops.lock.simulate import Result
     from pvops.plan.diff import Comparison
     from pvops.plan.explain import Explanation
+    from pvops.plan.listing import Listing
     from pvops.plan.plan import Plan
     from pvops.verify.report import Report
 
@@ -73,6 +74,25 @@ def places(shown: Plan, *, address: str) -> str:
 
     found = explanations(shown.kernel, [shown], parse(shown.kernel, address))
     return "\n".join(explanation(one) for one in found)
+
+
+def listing(shown: Listing) -> str:
+    """Functions as they run, an instruction a row."""
+    parts = []
+    for place, found in shown.functions:
+        name = place.symbol or f"{place.address:#x}"
+        rows = [
+            (
+                html.code(f"{one.address:#x}"),
+                html.code(one.bytes.hex(" ")),
+                html.code(one.text),
+                html.text(one.table or ""),
+            )
+            for one in found
+        ]
+        title = f"<p><b>{html.text(name)}</b> under {html.text(shown.plan.backend.name)}</p>"
+        parts.append(title + html.table(("address", "bytes", "instruction", "written by"), rows))
+    return "\n".join(parts)
 
 
 def comparison(shown: Comparison) -> str:

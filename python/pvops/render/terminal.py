@@ -163,7 +163,9 @@ def _folded(line: str, width: int) -> list[str]:
 
     def put(piece: str) -> None:
         room = width - _length(piece.rstrip())
-        if rows[-1].strip() and _length(rows[-1]) > room:
+        if not rows[-1].strip():  # the line's own blanks give way to a word that is wide
+            rows[-1] = rows[-1][: max(0, room)]
+        elif _length(rows[-1]) > room:
             rows.append(" " * max(0, min(below, room)))
         rows[-1] += piece
         while room < 0 and _length(rows[-1].rstrip()) > width:

@@ -47,16 +47,18 @@ def verify(
     *,
     machine: Machine | None = None,
     allow: Iterable[str] = (),
-    modules: Iterable[str | os.PathLike[str]] = (),
+    modules: Iterable[str | os.PathLike[str]] | str | os.PathLike[str] = (),
     progress: memories.Progress | None = None,
     jobs: int | None = None,
 ) -> Report:
     """See `pvops.kernel.Kernel.verify`."""
     if kernel.image.is_module:
         raise OpsError(f"{kernel.name}: is a module; give the kernel's image, and this as one of the modules")
+    check_jobs(jobs)
     allowed = check_owners(allow)
     memory = source if isinstance(source, memories.Memory) else memories.open(source)
-    files = [_core.Image.open(os.fspath(path)) for path in modules]
+    named = (modules,) if isinstance(modules, str | os.PathLike) else modules
+    files = [_core.Image.open(os.fspath(path)) for path in named]
     found = memory.find(kernel, progress)
     info, verifier = kernel.keep(evidence.info), kernel.keep(evidence.verifier)
     known = evidence.known(kernel, machine)
@@ -108,8 +110,18 @@ def verify(
     )
 
 
+def check_jobs(jobs: int | None) -> None:
+    """Refuses fewer than one.
+
+    Raises:
+        OpsError: that many cannot work at once.
+    """
+    if jobs is not None and jobs < 1:
+        raise OpsError(f"jobs: {jobs}, where at least 1 is needed")
+
+
 def check_owners(allow: Iterable[str]) -> frozenset[str]:
-    given = frozenset(allow)
+    given = frozenset((allow,) if isinstance(allow, str) else allow)
     if not given <= set(OWNERS):
         unknown = sorted(given - set(OWNERS))
         raise OpsError(f"nobody called {', '.join(unknown)} writes text{there_are(unknown[0], OWNERS)}")

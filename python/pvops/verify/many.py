@@ -18,7 +18,7 @@ from pvops.image.kernel_image import KernelImage
 from pvops.processes import pool
 from pvops.tuples import NamedTuple
 from pvops.types_only import Generic, TypeVar
-from pvops.verify.judged import check_owners, verify
+from pvops.verify.judged import check_jobs, check_owners, verify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _Question(NamedTuple, Generic[T]):
 
 def verify_many(
     kernel: KernelImage,
-    sources: Iterable[str | os.PathLike[str]],
+    sources: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     *,
     executor: Executor | None = None,
     machine: Machine | None = None,
@@ -56,7 +56,7 @@ def verify_many(
 
 def made_of_many(
     kernel: KernelImage,
-    sources: Iterable[str | os.PathLike[str]],
+    sources: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     made: Callable[[Report], T],
     *,
     executor: Executor | None = None,
@@ -69,9 +69,10 @@ def made_of_many(
         raise OpsError(f"{kernel.name}: other processes open the kernel by its path; this one has none")
     if not os.path.isfile(kernel.path):
         raise OpsError(f"{kernel.name}: other processes open the kernel by its path, where there is none any more")
-    question = _Question(kernel.path, machine, tuple(allow), jobs, made)
+    question = _Question(kernel.path, machine, (allow,) if isinstance(allow, str) else tuple(allow), jobs, made)
     check_owners(question.allow)
-    left = [os.fspath(source) for source in sources]
+    check_jobs(jobs)
+    left = [os.fspath(one) for one in ((sources,) if isinstance(sources, str | os.PathLike) else sources)]
     if executor is not None:
         left = yield from _spread(executor, question, left)
     while left:

@@ -113,7 +113,7 @@ fn picoseconds(parameter: &str, value: f64, unit: f64, name: &str) -> Result<u64
         return Err(wrong(parameter, "not a number"));
     }
     if value < 0.0 {
-        return Err(wrong(parameter, format!("{value} {name} is negative")));
+        return Err(wrong(parameter, format!("{value:?} {name} is negative")));
     }
     let most = LONGEST_S * PS_PER_S / unit;
     if value > most {

@@ -146,8 +146,9 @@ def machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--machine",
         metavar="FACTS",
-        help="the machine it boots on: a bundle of facts, JSON, TOML, or a preset's name; baseline: a CPU of which "
-        "nothing is known (default: a CPU usual in servers when that kernel came out, which the output names)",
+        help="the machine it boots on: a bundle of facts, JSON, TOML, or a preset's name (see pvops machine "
+        "--presets); baseline: a CPU of which nothing is known (default: a CPU usual in servers when that kernel came "
+        "out, which the output names)",
     )
 
 
@@ -157,7 +158,8 @@ def backends(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="under this backend (default: that of the machine's hypervisor, else native); may be repeated",
+        help="under this backend: native, kvm, xen, xen-hvm, vmware, hyperv (default: that of the machine's "
+        "hypervisor, else native); may be repeated",
     )
 
 
