@@ -116,6 +116,10 @@ def test_what_nothing_names_is_refused_in_a_true_sentence() -> None:
     assert kernel.ops.names[0] == "type 0"
     with pytest.raises(OpsError, match=r"no known era's table fits the ops of 2\.6\.38"):
         kernel.plan()
+    with pytest.raises(OpsError, match=r"which of them native_patch\(\) inlines is not known"):
+        kernel.verify(
+            next(kernel.image.read(at, size) or b"" for n, at, size, _ in kernel.image.sections() if n == ".text")
+        )
 
 
 def test_xen_of_a_patched_kernel_that_does_not_know_the_op_leaves_it_null() -> None:

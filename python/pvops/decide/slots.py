@@ -107,11 +107,20 @@ def _labels(op: str) -> tuple[str, str]:
 
 def _named(kernel: KernelImage, backend: Backend, patch_function: PatchFunction | None, jumps: frozenset[str]) -> None:
     """Refuses a template that no era fits where an op's name decides what its sites become."""
-    unnamed = kernel.ops.unnamed
-    by_name = backend.name != "native" or jumps or (patch_function is not None and patch_function.switch)
-    if unnamed and by_name:
+    if backend.name != "native":
+        _refuse_unnamed(kernel, f"what {backend.name} puts there")
+    elif jumps or (patch_function is not None and patch_function.switch):
+        require_names(kernel)
+
+
+def require_names(kernel: KernelImage) -> None:
+    """Refuses a template that no era fits, where ``native_patch()`` inlines some ops."""
+    _refuse_unnamed(kernel, "which of them native_patch() inlines")
+
+
+def _refuse_unnamed(kernel: KernelImage, what: str) -> None:
+    if unnamed := kernel.ops.unnamed:
         shown = ", ".join(map(str, unnamed[:6])) + (f" and {len(unnamed) - 6} more" if len(unnamed) > 6 else "")
-        what = f"what {backend.name} puts there" if backend.name != "native" else "which of them native_patch() inlines"
         ops = f"the ops of {kernel.release}" if kernel.release else "its ops"
         reason = f"no known era's table fits {ops}, and nothing names types {shown}: {what} is not known"
         raise OpsError(f"{kernel.name}: {reason}", reason=reason, file=kernel.name)

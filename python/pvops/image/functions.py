@@ -17,8 +17,9 @@ _BEFORE = (
     (b"\x55\x48\x89\xe5", 4),
     (b"\x55\x89\xe5", 3),
 )
-#: ``ret``, ``mov %edi,%eax; ret`` and ``mov %rdi,%rax; ret`` of x86-64: _paravirt_nop, _paravirt_ident_32 and _64.
-_DOES = {b"\xc3": "nop", b"\x89\xf8\xc3": "ident32", b"\x48\x89\xf8\xc3": "ident64"}
+#: ``ret``, ``mov %edi,%eax; ret`` and ``mov %rdi,%rax; ret`` of x86-64: _paravirt_nop, _paravirt_ident_32 and _64. gcc
+#: up to 8 writes ``repz ret`` where a function is nothing else (x86 tuned for all models).
+_DOES = {b"\xc3": "nop", b"\xf3\xc3": "nop", b"\x89\xf8\xc3": "ident32", b"\x48\x89\xf8\xc3": "ident64"}
 #: The same with a frame pointer, which compilers set up before or behind the move.
 _FRAMED = {
     b"\x55\x48\x89\xe5\x5d\xc3": "nop",
@@ -41,7 +42,7 @@ NAMED = {
     "_paravirt_ident_32": "ident32",
     "_paravirt_ident_64": "ident64",
 }
-_RETURNS = (b"\xc3", b"\xe9")
+_RETURNS = (b"\xc3", b"\xf3\xc3", b"\xe9")
 _FRAMES = (b"\x55\x48\x89\xe5", b"\x55\x89\xe5")
 _ENDBR = b"\xf3\x0f\x1e"
 #: What PV_CALLEE_SAVE_REGS_THUNK() begins with: a frame, and pushes of the registers that the function may change.

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pvops._core as _core
-from pvops.decide.slots import has_noreplace, inlining, resolved, trivial
+from pvops.decide.slots import has_noreplace, inlining, require_names, resolved, trivial
 from pvops.errors import OpsError, TableError
 from pvops.image.hypercalls import of_hyperv
 
@@ -53,7 +53,7 @@ def info(kernel: KernelImage) -> _core.KernelInfo:
     """What the image says.
 
     Raises:
-        OpsError: nothing tells by which rules this kernel patches.
+        OpsError: nothing tells by which rules this kernel patches, or which of its ops ``native_patch()`` inlines.
         TableError: a table of the image is malformed.
     """
     from pvops import eras as ops
@@ -108,6 +108,8 @@ def _inlined(kernel: KernelImage) -> list[_core._Inlined]:
     era = ops.era(kernel.rules.era)
     config = kernel.ops.config or era.usual_config(kernel.bits)
     function = inlining(kernel, era.patch_function(config))
+    if function is not None and function.switch:
+        require_names(kernel)
     jumps = frozenset(op.name for op in era.template(config) if op.op.jump)
     jumping = kernel.rules.paravirt is not None and kernel.rules.paravirt.jumps
     copied = _copied(kernel, function)
