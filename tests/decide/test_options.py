@@ -182,6 +182,38 @@ def test_an_idle_routine_that_the_kernel_does_not_know_leaves_the_one_before() -
     assert _idle(machine, kernel)["x86_idle"].symbol == "default_idle"
 
 
+@pytest.mark.parametrize(
+    ("flags", "log", "goes"),
+    [
+        ("fpu monitor", "[    0.1] process: using mwait in idle threads\n", "mwait_idle"),
+        ("fpu monitor hypervisor", "[    0.1] process: using mwait in idle threads\n", "mwait_idle"),
+        ("fpu monitor", "[    0.0] Booting paravirtualized kernel on bare hardware\n", "default_idle"),
+        ("fpu monitor", "[    9.0] late\n", "mwait_idle"),
+    ],
+)
+def test_the_log_says_what_is_done_when_idle(flags: str, log: str, goes: str) -> None:
+    machine = facts((7, 2), flags=flags, bugs="", dmesg=log)
+    kernel = cast(Any, SimpleNamespace(address_of=lambda name: None))
+    assert _idle(machine, kernel)["x86_idle"].symbol == goes
+
+
+@pytest.mark.parametrize(
+    ("given", "before", "since"),
+    [
+        ('"spectre_v2=off"', "retpoline", "off"),
+        ('spectre_v2="off"', "retpoline", "off"),
+        ("spectre-v2=off", "retpoline", "off"),
+        ("quiet -- spectre_v2=off", "off", "retpoline"),
+        ("spectre_v2=off spectre_v2=retpoline,lfence", "lfence", "lfence"),
+        ("nospectre_v2", "off", "off"),
+        ("quiet -- nospectre_v2", "off", "retpoline"),
+    ],
+)
+def test_to_6_15_spectre_v2_is_looked_for_without_quotes(given: str, before: str, since: str) -> None:
+    for version, mode in (((6, 12), before), ((7, 2), since)):
+        assert Mitigations(facts(version, vendor=INTEL, cmdline=given)).spectre_v2.value == mode
+
+
 #: X86_FEATURE_ALWAYS, which the kernel forces, and X86_FEATURE_LFENCE_RDTSC of 5.10 and 6.1, which init_intel() sets.
 ALWAYS, LFENCE_RDTSC = 3 * 32 + 21, 3 * 32 + 18
 

@@ -25,6 +25,8 @@ TRAMPOLINE = "__SCT__"
 #: The instructions of an idle function, ``sti; hlt`` and ``monitor``, which stand in its first bytes.
 _IDLES = {"default_idle": b"\xfb\xf4", "mwait_idle": b"\x0f\x01\xc8"}
 _IDLE_BYTES = 64
+#: What select_idle_routine() says.
+_MWAITS = "using mwait in idle threads"
 
 #: In the order in which ``__sched_dynamic_update()`` turns them on.
 _PREEMPT_ORDER = (
@@ -188,9 +190,13 @@ def _idle(facts: Facts, kernel: KernelImage) -> dict[str, CallTarget]:
     # prefer_mwait_c1_over_halt() of 6.0 and later: with an option nothing but HLT is left.
     if idle == "halt" or (idle == "nomwait" and facts.version >= (6, 0)):
         return {"x86_idle": CallTarget("default_idle", f"select_idle_routine(): idle={idle} on the command line")}
+    # Leaf 5 of CPUID, which says whether MWAIT can do what HLT does, is seldom told; the log says what was chosen.
+    chosen = facts.logged(_MWAITS)
+    if chosen:
+        return {"x86_idle": CallTarget("mwait_idle", f'log: "{_MWAITS}"')}
     if facts.bug("amd_e400") and kernel.address_of("amd_e400_idle") is not None:
         return {"x86_idle": CallTarget("amd_e400_idle", "select_idle_routine(): the CPU has AMD's erratum 400")}
-    if facts.has("monitor") and not facts.virtual and facts.bug("monitor") is False:
+    if chosen is None and facts.has("monitor") and not facts.virtual and facts.bug("monitor") is False:
         why = "select_idle_routine(): monitor in /proc/cpuinfo's flags, no guest"
         return {"x86_idle": CallTarget("mwait_idle", why)}
     return {"x86_idle": CallTarget("default_idle", "select_idle_routine(): no MWAIT wanted")}

@@ -191,8 +191,12 @@ def _lazy(query: KeyQuery) -> Answer | None:
 def _async_pf(query: KeyQuery) -> Answer | None:
     if query.facts.machine.hypervisor.value != "kvm":
         return None
+    if query.facts.given("no-kvmapf"):
+        return Answer(False, "no-kvmapf on the command line")
     found = query.facts.machine.feature("kvm", "ASYNC_PF_INT")
-    return None if found.value is None else Answer(found.value and not query.facts.given("no-kvmapf"), found.source)
+    if found.value is None:
+        return Answer(True, f"assumed: KVM has ASYNC_PF_INT since 5.8 ({found.source})")
+    return Answer(found.value, found.source)
 
 
 #: Clock sources that a kernel takes where it does not trust the TSC.

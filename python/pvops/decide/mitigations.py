@@ -119,13 +119,21 @@ class Mitigations:
 
     def _forced(self) -> bool:
         """Whether an option mitigates on a CPU that is not affected: to 6.15, where it asks for anything but that."""
-        asked = self.facts.option("spectre_v2")
-        return self.facts.version < _SPLIT and asked not in (None, "off", "auto") and not self.off
+        return self.facts.version < _SPLIT and self._named not in (None, "off", "auto") and not self.off
+
+    @cached_property
+    def _named(self) -> str | None:
+        """What spectre_v2= names: to 6.15 the kernel looks for it by cmdline_find_option()."""
+        old = self.facts.version < _SPLIT
+        return self.facts.machine.found_option("spectre_v2") if old else self.facts.option("spectre_v2")
 
     def _selected(self) -> Mode:
         """spectre_v2_parse_cmdline() and spectre_v2_select_mitigation() on what they look at."""
         facts = self.facts
-        if why := self.off or on_line(facts.given("nospectre_v2")):
+        given = facts.given("nospectre_v2")
+        if facts.version < _SPLIT:
+            given = "nospectre_v2" if facts.machine.found_option("nospectre_v2") == "" else None
+        if why := self.off or on_line(given):
             return Mode("off", why)
         retpolines = not facts.without(*_RETPOLINES)
         enhanced = facts.has("ibrs_enhanced")
@@ -159,7 +167,7 @@ class Mitigations:
 
     def _asked(self, retpolines: bool, enhanced: bool, intel_ibrs: bool) -> str:
         """spectre_v2= as it counts: ``auto`` where the kernel switches to that ("Switching to AUTO select")."""
-        asked = self.facts.option("spectre_v2") or "auto"
+        asked = self._named or "auto"
         if asked not in _ASKED or (not retpolines and asked in _BY_RETPOLINES):
             return "auto"
         if self.facts.machine.flags is None and retpolines:

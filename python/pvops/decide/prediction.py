@@ -190,7 +190,7 @@ def _ordered(facts: Facts, name: Name) -> Answer | None:
     for option, on in (("setcpuid", True), ("clearcpuid", False)):
         if on and facts.version < _SET:
             continue
-        for item in _named(facts, facts.option(option) or ""):
+        for item in _named(facts, facts.machine.found_option(option) or ""):
             if item in (str(name.number), name.printed) and (on or name.name not in forced()):
                 return Answer(on, f"{option}={item} on the command line")
     return None

@@ -1,6 +1,7 @@
 """A kernel's command line, cut and searched as the kernel does.
 
-Sources: 6.1 lib/cmdline.c next_arg(), get_option(), lib/vsprintf.c simple_strtoull(), kernel/params.c parameq().
+Sources: 6.1 lib/cmdline.c next_arg(), get_option(), lib/vsprintf.c simple_strtoull(), kernel/params.c parameq(),
+arch/x86/lib/cmdline.c.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ def values(options: Sequence[Option], name: str) -> list[str]:
     """Every value given to an option, in order: an option that is given again is parsed again."""
     name = name.replace("-", "_")
     return [v for given, v in options if given.replace("-", "_") == name and v is not None]
+
+
+def found(cmdline: str, name: str) -> str | None:
+    """The last value of an option as cmdline_find_option() of arch/x86/lib/cmdline.c finds it; "" where it has none.
+
+    It knows neither quotes nor ``--``, and takes ``-`` and ``_`` for what they are.
+    """
+    words = [word for word in cmdline.split() if word == name or word.startswith(f"{name}=")]
+    return words[-1].partition("=")[2] if words else None
 
 
 def number(text: str) -> int | None:

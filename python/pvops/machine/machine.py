@@ -237,6 +237,10 @@ class Machine(Frozen):
         """Every value given to an option, in order."""
         return _cmdline.values(self.options, name)
 
+    def found_option(self, name: str) -> str | None:
+        """The last value of an option that the kernel looks for before it parses any; "" where it has none."""
+        return _cmdline.found(self.cmdline or "", name)
+
     # -- what is derived
 
     @cached_property
