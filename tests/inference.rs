@@ -13,7 +13,7 @@ use pvops::plan::Guess;
 use pvops::plan::passes::Pass;
 use pvops::plan::{self, Boot, Rules};
 use pvops::sites::{Alternative, AlternativeTable, Tables, alternatives};
-use pvops::verify::{KernelInfo, Known, PossibleBackend, Report};
+use pvops::verify::{FeatureNumbers, KernelInfo, Known, PossibleBackend, Report};
 use verify_support::{DATA, HOOK, Made, OUTSIDE, TEXT, XENPV, at, info, made, put};
 
 const ERA: &str = "6.1";
@@ -166,6 +166,32 @@ fn a_hypercall_page_that_xen_filled_is_of_its_guest_whatever_slots_hold() {
     let none = Known::default();
     assert_eq!(label(&made, all(), &(0..128).flat_map(filled).collect::<Vec<_>>(), &none), ["xen-hvm"]);
     assert_eq!(label(&made, all(), &built, &none), ["native"]);
+}
+
+/// What Xen's hypercall_page_initialise_ring1_kernel() writes: `int $0x82`; number 23, iret, finds %eax on the stack.
+#[test]
+fn a_pv_guest_of_32_bits_calls_xen_by_an_interrupt() {
+    const LOW: u64 = 0xc100_0000;
+    let stub = |code: &[u8]| [code, &[0xcc; 32][code.len()..]].concat();
+    let built = stub(b"\xc3").repeat(128);
+    let filled = |number: u32| match number {
+        23 => stub(&[&[0x50, 0xb8][..], &number.to_le_bytes(), b"\xcd\x82"].concat()),
+        _ => stub(&[&[0xb8][..], &number.to_le_bytes(), b"\xcd\x82\xc3"].concat()),
+    };
+    let text = elfwriter::ElfWriter::new(Bits::B32).section(".text", LOW, elfwriter::flags::TEXT, &built);
+    let names = [("_text", LOW), ("hypercall_page", LOW), ("_etext", LOW + built.len() as u64)];
+    let file = names.iter().fold(text, |file, (name, address)| file.symbol(name, *address, 0, 'T'));
+    let image = Image::from_bytes("made", file.build()).unwrap();
+    let made = Made { tables: Tables::read(&image).unwrap(), image };
+    let mut held = (0..128).flat_map(filled).collect::<Vec<_>>();
+    assert_eq!(made.booted_on(ERA, &Boot { xen: true, features: vec![0; 32], ..Boot::default() }), held);
+    let info = || KernelInfo { numbers: FeatureNumbers::default(), ..info() };
+    let judged = |memory: &[u8]| made.judged_as(ERA, info(), memory, &Known::default());
+    assert!(judged(&held).unexplained.is_empty());
+    assert!(judged(&held).state.xen);
+    assert!(!judged(&built).state.xen);
+    held[5 * 32 + 6] ^= 1;
+    assert_eq!(addresses(&judged(&held)), [LOW + 5 * 32 + 6]);
 }
 
 #[test]

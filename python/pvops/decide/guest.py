@@ -101,7 +101,8 @@ def unlisted_otherwise(facts: Facts, hvm: str | None, some_guest: bool) -> Unlis
     Below some hypervisor it may be Xen, and the kernel its PV guest where nothing rules that out. Where the CPU is not
     told, a guest with a machine of its own may call Xen by the other instruction.
     """
-    if some_guest and facts.xen_pv.value is None and facts.bits == 64:
+    # a13f2ef168cb (5.9): no kernel of 32 bits is a PV guest any more.
+    if some_guest and facts.xen_pv.value is None and (facts.bits == 64 or facts.version < (5, 9)):
         return {"xen": True}
     if some_guest:
         return {"hvm_call": _leaves(facts)}

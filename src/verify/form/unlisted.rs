@@ -2,6 +2,7 @@
 //! `early_xen_iret_patch` of arch/x86/entry/entry_64.S becomes a jump (5.10, 6.1).
 
 use super::code::ClusterCode;
+use crate::image::Bits;
 use crate::insn;
 use crate::plan::HvmCall;
 use crate::verify::site_map::SiteMap;
@@ -22,17 +23,21 @@ impl SiteMap<'_> {
         if let Some(call) = state.hvm_call {
             code.put(address, &hvm_stub(call, number));
         } else if state.xen {
-            code.put(address, &stub(number));
+            code.put(address, &stub(self.bits, number));
         }
     }
 }
 
-/// What Xen puts into a stub of the hypercall page, and int3 behind it.
-fn stub(number: u32) -> Vec<u8> {
-    let save: &[u8] = if number == XEN_IRET { b"\x51\x41\x53\x50" } else { b"\x51\x41\x53" };
-    let restore: &[u8] = if number == XEN_IRET { b"" } else { b"\x41\x5b\x59\xc3" };
+/// What Xen puts into a stub of a PV guest's hypercall page, and int3 behind it.
+fn stub(bits: Bits, number: u32) -> Vec<u8> {
+    let (save, call, restore): (&[u8], &[u8], &[u8]) = match (bits, number == XEN_IRET) {
+        (Bits::B64, true) => (b"\x51\x41\x53\x50", b"\x0f\x05", b""),
+        (Bits::B64, false) => (b"\x51\x41\x53", b"\x0f\x05", b"\x41\x5b\x59\xc3"),
+        (Bits::B32, true) => (b"\x50", b"\xcd\x82", b""),
+        (Bits::B32, false) => (b"", b"\xcd\x82", b"\xc3"),
+    };
     debug_assert!(u64::from(number) < STUB * 4);
-    let mut stub = [save, b"\xb8", &number.to_le_bytes(), b"\x0f\x05", restore].concat();
+    let mut stub = [save, b"\xb8", &number.to_le_bytes(), call, restore].concat();
     stub.resize(STUB as usize, 0xcc);
     stub
 }

@@ -97,8 +97,9 @@ impl Inference<'_, '_, '_> {
             let given = self.known.features.get(&number).copied();
             given.or_else(|| self.settled(Unknown::Feature(number)).then(|| self.state.has(number)))
         });
-        let wide = map.bits == Bits::B64;
-        self.flag(Unknown::Xen, known.or((!wide).then_some(false)), Pass::Unlisted, |state| &mut state.xen);
+        // In 32 bits nothing but the hypercall page tells of a PV guest.
+        let tells = map.bits == Bits::B64 || map.landmarks.hypercall_page.is_some();
+        self.flag(Unknown::Xen, known.or((!tells).then_some(false)), Pass::Unlisted, |state| &mut state.xen);
         self.hvm_call();
     }
 
