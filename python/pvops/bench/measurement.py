@@ -115,6 +115,11 @@ class Check(NamedTuple):
     tolerance: float
     holds: bool
 
+    @property
+    def must(self) -> str:
+        """What it may be, as people read it: ``30.4 to 33.6``."""
+        return f"{self.expected - self.tolerance:.3g} to {self.expected + self.tolerance:.3g}"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measurement:

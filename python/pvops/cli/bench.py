@@ -60,5 +60,5 @@ def run(args: argparse.Namespace) -> int:
         output.print_lines(lines)
     for check_ in found.checks:
         if not check_.holds:
-            output.note(f"do not trust this: {check_.check} is {check_.measured:.3g}, not {check_.expected:g}")
+            output.note(f"do not trust this: {check_.check} is {check_.measured:.3g}, not {check_.must}")
     return 0 if found.trusted else DISTRUSTED
