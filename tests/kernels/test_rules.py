@@ -156,3 +156,38 @@ def test_rows_have_flags_before_passes_move_more_and_nops_are_longer() -> None:
         ("6.4", "6.1", ("x86",)),
         ("6.5", "6.5", ("x86-11",)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("release", "told", "era"),
+    [
+        (None, (6, 8), "6.8"),
+        ("4.4.0", (6, 8), "6.8"),
+        ("4.4.0", None, "6.3"),
+        ("6.1.0", (6, 12, 117), "6.12"),
+        ("6.6.47", (6, 8), "6.5"),
+    ],
+)
+def test_where_no_banner_fits_the_names_of_features_propose_a_release(
+    release: str | None, told: tuple[int, ...] | None, era: str
+) -> None:
+    image = Image(sections=(*_TABLES[1:], ".call_sites"))
+    found = recognise.of_image(image, release, "14-byte rows, flags", dated=lambda: told)
+    assert found.era == era
+    assert bool(found.doubt) == (release != "6.6.47")
+    if release is None:
+        assert found.doubt == "no banner names a release, and its features are named as in 6.8"
+
+
+def test_no_names_are_asked_where_the_banner_fits() -> None:
+    def asked() -> tuple[int, ...]:
+        raise AssertionError
+
+    assert recognise.of_image(Image("pv_ops", sections=_TABLES), "5.4.286", "13-byte rows, padlen", dated=asked)
+
+
+@pytest.mark.parametrize("part", [".call_sites", ".cfi_sites", ".ibt_endbr_seal"])
+def test_parts_are_taken_over_into_no_kernel_that_is_too_old_for_them(part: str) -> None:
+    image = Image("pv_ops", "native_patch", sections=(*_TABLES, part))
+    assert recognise.of_image(image, "5.14.0", "12-byte rows").doubt == ""
+    assert recognise.of_image(image, "5.4.0", "12-byte rows").doubt == f"release 5.4.0, but the image has {part}"

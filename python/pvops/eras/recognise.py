@@ -2,12 +2,13 @@
 
 Distributions backport: a release is believed as far as nothing in the image speaks against it. What speaks is what an
 era's record marks as begun or gone; that something is missing is no evidence, since a configuration may leave it out.
-An image that has no mark of any era is held to what its parts tell (`pvops.eras.structure`).
+An image that has no mark of any era is held to what its parts tell (`pvops.eras.structure`). Where there is no banner,
+or parts contradict it, the names of features propose a release instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pvops.eras import ERAS, NEWEST, Version, era, eras, of_version, structure, version_of
 from pvops.eras.definition import Era
@@ -32,8 +33,16 @@ class Recognised(NamedTuple):
     doubt: str = ""
 
 
+def _unknown() -> Version | None:
+    return None
+
+
 def of_image(
-    image: Image, release: str | None, alternatives: str | None = None, sources: Version | None = None
+    image: Image,
+    release: str | None,
+    alternatives: str | None = None,
+    sources: Version | None = None,
+    dated: Callable[[], Version | None] = _unknown,
 ) -> Rules:
     """The rules an image patches by.
 
@@ -42,11 +51,12 @@ def of_image(
         release: of its banner, or None.
         alternatives: the layout of ``.altinstructions``, as the core describes it; None where there is none.
         sources: the version of what it is built from, where that is not the release's number.
+        dated: the release that the image's own names tell, or None; asked where its banner does not.
 
     Raises:
         OpsError: nothing tells.
     """
-    found, reason, doubt = era_of(image, release, alternatives, sources)
+    found, reason, doubt = era_of(image, release, alternatives, sources, dated)
     paravirt = found.paravirt
     if (
         paravirt is not None
@@ -71,7 +81,11 @@ def era_of_release(release: str | None) -> tuple[str, str]:
 
 
 def era_of(
-    image: Image, release: str | None, alternatives: str | None = None, sources: Version | None = None
+    image: Image,
+    release: str | None,
+    alternatives: str | None = None,
+    sources: Version | None = None,
+    dated: Callable[[], Version | None] = _unknown,
 ) -> Recognised:
     """The era of an image, and why it is that one; the arguments are those of `of_image`.
 
@@ -102,25 +116,36 @@ def era_of(
     best: tuple[int, int, str] | None = None
     names = eras()
     place = names.index(name) if name is not None else len(names)
+    told = dated() if name is None or spans is not None else None
+    by_names = of_version(told) if told is not None else None
+    near = place if by_names is None else names.index(by_names)
     for at, candidate in enumerate(names):
         expected = marks[candidate]
         if candidate == "2.6.23" or _against(image, expected) or _older_rows(era(candidate), alternatives):
             continue
         if spans is not None and candidate not in spans:
             continue
-        # Nearest to the release; without one, the era most of whose marks are there, the newest of equals.
+        # Nearest to the release; without one, and without names, the era most of whose marks are there, the newest
+        # of equals.
         there = [_has(image, mark) for mark, wanted in expected.items() if wanted]
-        if name is None and not any(there):
+        if name is None and by_names is None and not any(there):
             continue
-        rank = (-abs(at - place), 0) if name is not None else (2 * sum(there) - len(there), at)
+        rank = (-abs(at - near), 0) if name or by_names else (2 * sum(there) - len(there), at)
         if best is None or rank > best[:2]:
             best = (*rank, candidate)
+    if best is None and proposed is not None and spans is not None:
+        # Its functions fit its release, and no other that has these parts.
+        reason = f"release {release}, but the image has {against}"
+        return Recognised(proposed, reason, reason)
     if best is None:
         raise OpsError(_nothing_tells(release))
     found = era(best[2])
     if against:
         reason = f"release {release}, but the image has {against}"
         return Recognised(found, reason, reason if abs(names.index(found.name) - place) > 1 else "")
+    if by_names is not None:
+        reason = f"no banner names a release, and its features are named as in {'.'.join(map(str, told or ()))}"
+        return Recognised(found, reason, reason)
     return Recognised(found, f"the image has {_seen(image, found)}")
 
 

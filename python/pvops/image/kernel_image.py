@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from pvops.eras import Version
     from pvops.eras.rules import Rules
     from pvops.image.numbers import Numbers
     from pvops.image.ops import KernelOps
@@ -58,7 +59,7 @@ class KernelImage(KernelView):
         except TableError:
             rows = None
         try:
-            return recognise.era_of(self, self.release, rows, self.sources).era.name
+            return recognise.era_of(self, self.release, rows, self.sources, self._dated).era.name
         except OpsError:
             return None
 
@@ -76,9 +77,15 @@ class KernelImage(KernelView):
         """
         from pvops.eras import recognise
 
-        found = recognise.of_image(self, self.release, self._alternatives, self.sources)
+        found = recognise.of_image(self, self.release, self._alternatives, self.sources, self._dated)
         # The functions that tell are not a module's: they stand there by its release.
         return found._replace(reason=f"a module of {self.release}") if self.image.is_module else found
+
+    def _dated(self) -> Version | None:
+        """The release that the names of its features tell."""
+        from pvops.image import dated
+
+        return dated.by_names(self)
 
     def by_release(self) -> list[str]:
         """What is taken from the version beside `rules`, as nothing in the image tells it: sentences, with the commit.

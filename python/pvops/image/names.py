@@ -45,6 +45,31 @@ _BESIDE = (
 CAPTIONED: Mapping[str, Mapping[int, str]] = {array.symbol: array.names for array in (_CAPS, _BUGS, *_BESIDE)}
 
 
+#: What /proc/cpuinfo calls features whose kernel name, in lower case, is another (arch/x86/include/asm/cpufeatures.h).
+ALIASES = {
+    "dts": "DS",
+    "sse": "XMM",
+    "sse2": "XMM2",
+    "ss": "SELFSNOOP",
+    "tm": "ACC",
+    "pdpe1gb": "GBPAGES",
+    "pni": "XMM3",
+    "monitor": "MWAIT",
+    "sse4_1": "XMM4_1",
+    "sse4_2": "XMM4_2",
+    "rng": "XSTORE",
+    "rng_en": "XSTORE_EN",
+    "ace": "XCRYPT",
+    "ace_en": "XCRYPT_EN",
+    "svm_lock": "SVML",
+    "nrip_save": "NRIPS",
+    "tsc_scale": "TSCRATEMSR",
+    "vmcb_clean": "VMCBCLEAN",
+    "ds_cpl": "DSCPL",
+    "eagerfpu": "EAGER_FPU",
+}
+
+
 class Printed(NamedTuple):
     """The names of one array.
 
@@ -164,3 +189,8 @@ def _string(kernel: KernelView, address: int) -> str | None:
         return None
     name = raw[: raw.index(b"\0")]
     return name.decode() if name and all(0x21 <= c < 0x7F for c in name) else None
+
+
+def kernel_name(printed: str) -> str:
+    """The kernel's name of a feature, by what /proc/cpuinfo calls it."""
+    return ALIASES.get(printed, printed.upper())

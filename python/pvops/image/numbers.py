@@ -18,7 +18,8 @@ from functools import cache, cached_property
 
 from pvops.eras import releases
 from pvops.eras.declared import Declared
-from pvops.image import anchors, names
+from pvops.image import anchors, dated, names
+from pvops.image.names import ALIASES, kernel_name
 from pvops.image.rows import Row, alike, rows
 from pvops.tuples import NamedTuple
 
@@ -34,30 +35,6 @@ HARDWARE = frozenset({0, 1, 4, 6, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20})
 ASSIGNED = frozenset(
     {"CALL_DEPTH", "CLEAR_CPU_BUF", "INDIRECT_THUNK_ITS", "RETHUNK", "RETPOLINE", "RETPOLINE_LFENCE", "XENPV"}
 )
-
-# What /proc/cpuinfo calls features whose kernel name, in lower case, is another (arch/x86/include/asm/cpufeatures.h).
-_ALIASES = {
-    "dts": "DS",
-    "sse": "XMM",
-    "sse2": "XMM2",
-    "ss": "SELFSNOOP",
-    "tm": "ACC",
-    "pdpe1gb": "GBPAGES",
-    "pni": "XMM3",
-    "monitor": "MWAIT",
-    "sse4_1": "XMM4_1",
-    "sse4_2": "XMM4_2",
-    "rng": "XSTORE",
-    "rng_en": "XSTORE_EN",
-    "ace": "XCRYPT",
-    "ace_en": "XCRYPT_EN",
-    "svm_lock": "SVML",
-    "nrip_save": "NRIPS",
-    "tsc_scale": "TSCRATEMSR",
-    "vmcb_clean": "VMCBCLEAN",
-    "ds_cpl": "DSCPL",
-    "eagerfpu": "EAGER_FPU",
-}
 
 
 class Name(NamedTuple):
@@ -151,7 +128,7 @@ def of_image(kernel: KernelView) -> Numbers:
     Raises:
         TableError: ``.altinstructions`` is malformed.
     """
-    base = releases.nearest(kernel.sources)
+    base = releases.nearest(kernel.sources or dated.by_names(kernel))
     table = alike(kernel)
     asked = {rows.number for rows in table}
     flags = names.FlagNames(kernel)
@@ -167,7 +144,7 @@ def of_image(kernel: KernelView) -> Numbers:
     base = _least_contradicted(base, printed.names, anchored, unclear)
     found: dict[int, Name] = {}
     for number, text in printed.names.items():
-        found[number] = Name(number, _kernel_name(text), text, True, printed.source)
+        found[number] = Name(number, kernel_name(text), text, True, printed.source)
     for feature, evidence in anchored.items():
         source = f"{evidence.rows} rows of .altinstructions: {evidence.what}"
         found.setdefault(evidence.number, Name(evidence.number, feature, None, True, source))
@@ -236,7 +213,7 @@ def _least_contradicted(
 
     Where its own release is contradicted, so is one that has no name for a number that rows ask for.
     """
-    there = {_kernel_name(text): n for n, text in printed.items()} | {name: s.number for name, s in anchored.items()}
+    there = {kernel_name(text): n for n, text in printed.items()} | {name: s.number for name, s in anchored.items()}
     unnamed = asked - set(there.values())
 
     def moved(release: Declared) -> int:
@@ -253,13 +230,9 @@ def _least_contradicted(
     return ranked[0][1]
 
 
-def _kernel_name(printed: str) -> str:
-    return _ALIASES.get(printed, printed.upper())
-
-
 def printed_as(name: str) -> str:
     """What /proc/cpuinfo calls a feature or bug by the kernel's name, if it prints it."""
-    aliases = {kernel: printed for printed, kernel in _ALIASES.items()} | {"CLFLSH": "clflush"}  # its name to 3.14
+    aliases = {kernel: printed for printed, kernel in ALIASES.items()} | {"CLFLSH": "clflush"}  # its name to 3.14
     return aliases.get(name, name.removeprefix("BUG_").lower())
 
 
@@ -277,7 +250,7 @@ def _check(
         return True, f"{source}; word {word} is a CPUID register"
     if not printed:
         return False, f"{source}, not verified: the image prints no names"
-    there = {_kernel_name(text): n for n, text in printed.items() if n // 32 == word}
+    there = {kernel_name(text): n for n, text in printed.items() if n // 32 == word}
     there |= {name: evidence.number for name, evidence in anchored.items() if evidence.number // 32 == word}
     moved = sorted(name for name, n in there.items() if base.features.get(name, n) != n)
     if moved:
