@@ -144,10 +144,11 @@ impl Search<'_> {
     /// Of the places that hold the image, the one where it runs.
     fn judge(&self, places: &[Place]) -> Result<Location> {
         let mut best: Option<(bool, usize, Location)> = None;
-        let mut trouble = None;
+        let (mut trouble, mut run) = (None, 0);
         for &place in places {
             match self.slid(place) {
                 Ok((mapped, found)) => {
+                    run += usize::from(mapped);
                     let same = self.score(place)?.same();
                     if best.as_ref().is_none_or(|(m, s, _)| (mapped, same) > (*m, *s)) {
                         best = Some((mapped, same, found));
@@ -161,8 +162,15 @@ impl Search<'_> {
         match (best, trouble) {
             (Some((_, _, mut found)), _) => {
                 self.check_end(&found)?;
-                if places.len() > 1 {
-                    found.how.push(format!("{} copies of the image are in memory; this one runs", places.len()));
+                let copies = places.len();
+                if copies > 1 && run == 1 {
+                    found.how.push(format!("{copies} copies of the image are in memory; this one runs"));
+                } else if copies > 1 {
+                    // Each copy has page tables of its own.
+                    found.how.push(format!(
+                        "{copies} copies of the image are in memory, and nothing tells which of them runs: one of those that \
+                         are most like the file; the registers of the CPUs would tell (QEMU's dump-guest-memory has them)"
+                    ));
                 }
                 Ok(found)
             }

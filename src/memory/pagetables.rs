@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 
 use super::formats::notes::ControlRegisters;
-use super::location::Location;
-use super::read::{Memory, Place};
+use super::read::Memory;
 use super::search::Search;
 use crate::error::Result;
 use crate::image::{Bits, Image};
 
 /// `NR_CPUS` of the largest configuration.
-const MAX_CPUS: usize = 8192;
+pub(super) const MAX_CPUS: usize = 8192;
 /// A page-table entry: present, and a large page.
 const PRESENT: u64 = 1;
 const LARGE: u64 = 1 << 7;
@@ -18,9 +17,10 @@ const LARGE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Bytes of the smallest page.
 pub(super) const PAGE: u64 = 4096;
+/// `PTI_USER_PGTABLE_BIT`: with page-table isolation a process runs with the page behind the kernel's.
+const HALF: u64 = 0x1000;
 const CR4_PAE: u64 = 1 << 5;
 const CR4_LA57: u64 = 1 << 12;
-const CR4_FRED: u64 = 1 << 32;
 
 /// How a top page table is walked: the width of an entry, and which bit of an address each level begins at.
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +39,31 @@ pub(super) struct Root {
     address: u64,
     shape: Shape,
     name: String,
+    /// Whether it is what a process runs with, behind the kernel's.
+    half: bool,
+    /// Whether it lies in the kernel's image.
+    own: bool,
 }
 
 impl Root {
     /// Where it lies, and how many levels it has.
     pub fn top(&self) -> (u64, usize) {
         (self.address, self.shape.shifts.len())
+    }
+
+    /// Whether a process runs with it where page tables are isolated.
+    pub fn is_half(&self) -> bool {
+        self.half
+    }
+
+    /// Whether it lies in the kernel's image.
+    pub fn is_own(&self) -> bool {
+        self.own
+    }
+
+    /// Where the kernel's is, and how many levels it has.
+    pub fn kernels(&self) -> (u64, usize) {
+        (if self.half { self.address & !HALF } else { self.address }, self.shape.shifts.len())
     }
 }
 
@@ -54,10 +73,10 @@ pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Re
     let mut roots = Vec::new();
     for (cpu, registers) in memory.notes.cpus.iter().enumerate().take(MAX_CPUS) {
         let root = of_cpu(registers, cpu, image.bits());
-        let (address, shape) = (root.address | 0x1000, root.shape);
+        let (address, shape) = (root.address | HALF, root.shape);
         roots.push(root);
-        if registers.cr3 & ADDRESS & 0x1000 != 0 && image.bits() == Bits::B64 {
-            roots.push(Root { address, shape, name: format!("the page tables of CPU {cpu}") });
+        if registers.cr3 & ADDRESS & HALF != 0 && image.bits() == Bits::B64 {
+            roots.push(Root { address, shape, name: format!("the page tables of CPU {cpu}"), half: true, own: false });
         }
     }
     if roots.is_empty() || own {
@@ -67,9 +86,16 @@ pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Re
         };
         let symbols = image.symbols()?;
         let found = names.iter().find_map(|name| Some((name, symbols?.address_of(name)?)));
-        if let Some((name, address)) = found {
-            let address = address.wrapping_add(delta);
-            roots.extend(shapes.map(|shape| Root { address, shape, name: format!("the page tables at {name}") }));
+        if let Some((name, linked)) = found {
+            let address = linked.wrapping_add(delta);
+            let name = format!("the page tables at {name}");
+            let of = |shape, address, half| Root { address, shape, name: name.clone(), half, own: true };
+            roots.extend(shapes.map(|shape| of(shape, address, false)));
+            // Since 4.15 (and in stable releases before) there is room for both (`PTI_USER_PGD_FILL` of head_64.S).
+            let next = symbols.and_then(|symbols| symbols.addresses().find(|&next| next > linked));
+            if linked.is_multiple_of(2 * HALF) && next.is_none_or(|next| next >= linked + 2 * HALF) {
+                roots.extend(shapes.map(|shape| of(shape, address.wrapping_add(HALF), true)));
+            }
         }
     }
     let mut seen = HashSet::new();
@@ -78,51 +104,18 @@ pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Re
 }
 
 /// The kernel's page tables of a CPU.
-fn of_cpu(registers: &ControlRegisters, cpu: usize, bits: Bits) -> Root {
+pub(super) fn of_cpu(registers: &ControlRegisters, cpu: usize, bits: Bits) -> Root {
     let shape = match bits {
         Bits::B64 if registers.cr4 & CR4_LA57 != 0 => FIVE,
         Bits::B64 => FOUR,
         Bits::B32 if registers.cr4 & CR4_PAE != 0 => PAE,
         Bits::B32 => OLD,
     };
-    // With page-table isolation a CPU in user mode has the page behind the kernel's (`PTI_USER_PGTABLE_BIT`).
     let address = match bits {
-        Bits::B64 => registers.cr3 & ADDRESS & !0x1000,
+        Bits::B64 => registers.cr3 & ADDRESS & !HALF,
         Bits::B32 => registers.cr3 & 0xffff_ffe0,
     };
-    Root { address, shape, name: format!("the page tables of CPU {cpu}") }
-}
-
-/// Where the table of interrupts of a CPU is, by its register.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InterruptTable {
-    /// The CPU's number in the dump.
-    pub cpu: usize,
-    /// What the register has, an address at run time.
-    pub base: u64,
-    /// Which address of the image, as linked, lies there by the CPU's page tables; `None` where none is mapped.
-    pub lies: Option<u64>,
-}
-
-/// The tables of interrupts of the CPUs whose page tables are this kernel's, where the dump has these registers, which it has
-/// not where they are 0: not of those that use none (FRED).
-///
-/// # Errors
-/// Memory that cannot be read.
-pub fn interrupt_tables(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<InterruptTable>> {
-    let Place::Physical(delta) = found.place else { return Ok(Vec::new()) };
-    let text = image.section(".text").map_or(0, |section| section.address);
-    let mut tables = Vec::new();
-    for (cpu, registers) in memory.notes.cpus.iter().enumerate().take(MAX_CPUS) {
-        let Some(base) = registers.idt.filter(|&base| base != 0 && registers.cr4 & CR4_FRED == 0) else { continue };
-        let root = of_cpu(registers, cpu, image.bits());
-        let run = text.wrapping_add(found.slide) & image.bits().max_address();
-        if translate(memory, &root, run)? == Some(text.wrapping_add(delta)) {
-            let lies = translate(memory, &root, base)?.map(|physical| physical.wrapping_sub(delta));
-            tables.push(InterruptTable { cpu, base, lies });
-        }
-    }
-    Ok(tables)
+    Root { address, shape, name: format!("the page tables of CPU {cpu}"), half: false, own: false }
 }
 
 /// What an entry of a page table says.

@@ -25,7 +25,8 @@ pub struct Remapped {
 }
 
 /// How many pages of these ranges page tables map, and which of them not to where the image lies. Nothing, where memory is
-/// not read by physical addresses. Page tables that map most of them elsewhere are not this kernel's: a hypervisor's, say.
+/// not read by physical addresses. Page tables that map none of them to where it lies are not this kernel's, but a guest's,
+/// say, unless they are in the image; what a process runs with, where page tables are isolated, is its if the other half is.
 ///
 /// # Errors
 /// Memory that cannot be read.
@@ -39,7 +40,12 @@ pub fn remapped(
     let (mut most, mut all) = (0, BTreeMap::new());
     let mut walk = Walk { memory, offset: delta.wrapping_sub(found.slide), known: HashMap::new(), kept: 0 };
     let mut listed = HashSet::new();
-    for root in pagetables::roots(memory, image, delta, true)? {
+    let mut roots = pagetables::roots(memory, image, delta, true)?;
+    // The kernel's halves first.
+    roots.sort_by_key(Root::is_half);
+    let mut own = HashSet::new();
+    let whole: u64 = ranges.iter().map(|range| range.end.saturating_sub(range.start).div_ceil(pagetables::PAGE)).sum();
+    for root in roots {
         let mut tables = Vec::new();
         for range in ranges {
             let (start, end) = (range.start.wrapping_add(found.slide), range.end.wrapping_add(found.slide));
@@ -48,8 +54,11 @@ pub fn remapped(
                 tables.push(walk.table(&root, 0, root.top().0, start..end)?);
             }
         }
-        let pages = tables.iter().map(|table| table.pages).sum();
-        if tables.iter().map(|table| table.strays).sum::<u64>() * 2 < pages {
+        let pages: u64 = tables.iter().map(|table| table.pages).sum();
+        let right = pages - tables.iter().map(|table| table.away).sum::<u64>();
+        // Those in the image that are read in another shape than they have map next to nothing.
+        if right > 0 || root.is_own() && 2 * pages >= whole.max(1) || own.contains(&root.kernels()) {
+            own.insert(root.top());
             most = most.max(pages);
             tables.iter().for_each(|table| table.list(&mut listed, &mut all));
         }
@@ -67,8 +76,8 @@ pub fn remapped(
 struct Table {
     /// How many pages.
     pages: u64,
-    /// How many pieces of the range lie elsewhere.
-    strays: u64,
+    /// How many of them lie elsewhere.
+    away: u64,
     /// Those that it maps itself: where at run time, and where they lie.
     own: Vec<(u64, u64)>,
     below: Vec<Rc<Table>>,
@@ -77,7 +86,7 @@ struct Table {
 impl Table {
     /// Lists what lies elsewhere, but for what was listed.
     fn list(self: &Rc<Table>, listed: &mut HashSet<*const Table>, all: &mut BTreeMap<u64, u64>) {
-        if self.strays > 0 && listed.insert(Rc::as_ptr(self)) {
+        if self.away > 0 && listed.insert(Rc::as_ptr(self)) {
             all.extend(self.own.iter().copied());
             self.below.iter().for_each(|table| table.list(listed, all));
         }
@@ -114,10 +123,11 @@ impl Walk<'_> {
             match root.entry(self.memory, level, entry) {
                 Entry::Absent => {}
                 Entry::Page(page) => {
-                    table.pages += (end - start).div_ceil(pagetables::PAGE);
+                    let pages = (end - start).div_ceil(pagetables::PAGE);
+                    table.pages += pages;
                     let found = page | start & ((1 << shift) - 1);
                     if found != start.wrapping_add(self.offset) {
-                        table.strays += 1;
+                        table.away += pages;
                         if self.kept < KEPT {
                             self.kept += 1;
                             table.own.push((start, found));
@@ -127,7 +137,7 @@ impl Walk<'_> {
                 Entry::Table(next) => {
                     let below = self.table(root, level + 1, next, start..end)?;
                     table.pages += below.pages;
-                    table.strays += below.strays;
+                    table.away += below.away;
                     table.below.push(below);
                 }
             }

@@ -72,6 +72,8 @@ pub struct Report {
     pub votes: Vec<Vote>,
     /// The backends that fit, where any is known: those that the text cannot tell apart.
     pub backends: Vec<String>,
+    /// Pages of ITS thunks that the text branches to, less the slide, and what the kernel filled each with.
+    pub thunks: Vec<(u64, Vec<u8>)>,
     /// Stretches that each pass changed: address, length, and the pass. For pictures.
     pub spans: Vec<(u64, u32, Pass)>,
 }
@@ -124,6 +126,7 @@ pub(super) fn judge(
             .filter(|(_, t)| **t == Target::Cleared)
             .map(|(c, _)| c.0)
             .collect(),
+        thunks: map.thunk_pages(&state),
         state,
         votes,
         backends,

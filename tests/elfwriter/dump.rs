@@ -68,6 +68,19 @@ impl CoreWriter {
         self.note("QEMU", 0, &note)
     }
 
+    /// QEMU's note of a CPU, with the addresses and limits of its global and its local table of segments.
+    pub fn cpu_of(self, cr3: u64, gdt: (u64, u32), ldt: (u64, u32)) -> CoreWriter {
+        let mut note = vec![0; 440];
+        note[..8].copy_from_slice(&[1, 0, 0, 0, 184, 1, 0, 0]);
+        for (at, (base, limit)) in [(344, gdt), (296, ldt)] {
+            note[at + 4..at + 8].copy_from_slice(&limit.to_le_bytes());
+            note[at + 16..at + 24].copy_from_slice(&base.to_le_bytes());
+        }
+        note[416..424].copy_from_slice(&cr3.to_le_bytes());
+        note[424..432].copy_from_slice(&0x20u64.to_le_bytes());
+        self.note("QEMU", 0, &note)
+    }
+
     /// The notes so far.
     pub fn note_bytes(&self) -> &[u8] {
         &self.notes

@@ -137,15 +137,23 @@ impl KdumpWriter {
             (0..pages).filter(dumped).filter(|page| part.as_ref().is_none_or(|part| part.contains(page))).collect();
         let mut data = Vec::new();
         let start = out.len() + 24 * here.len();
+        let mut zeros = None;
         for page in here {
-            let (flags, packed) = self.packing.pack(&self.memory[page * PAGE..][..PAGE]);
+            let bytes = &self.memory[page * PAGE..][..PAGE];
+            let (flags, packed) = self.packing.pack(bytes);
             let written = !self.never_written.contains(&page);
-            let (offset, size) = if written { ((start + data.len()) as u64, packed.len()) } else { (0, 0) };
+            // As makedumpfile and QEMU do: zeros are written once for all.
+            let same = zeros.filter(|_| written && bytes.iter().all(|&byte| byte == 0));
+            let end = (start + data.len()) as u64;
+            let (offset, size) = if written { (same.unwrap_or(end), packed.len()) } else { (0, 0) };
+            if written && bytes.iter().all(|&byte| byte == 0) {
+                zeros = Some(offset);
+            }
             out.extend(offset.to_le_bytes());
             out.extend((size as u32).to_le_bytes());
             out.extend(flags.to_le_bytes());
             out.extend([0; 8]);
-            if written {
+            if written && same.is_none() {
                 data.extend(packed);
             }
         }

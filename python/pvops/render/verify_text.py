@@ -92,9 +92,10 @@ _KINDS = {
     "cgroup_bpf": "kinds of BPF programs of control groups",
     "updated_call": "calls that were updated",
     "function": "pointers to functions in .data",
-    "page": "pages of .text and .rodata in page tables",
+    "page": "pages of text, constants and data in page tables",
     "gate": "gates of interrupts",
     "idt_register": "registers of CPUs that say where these are",
+    "segment": "segments of CPUs",
     "jump_entry": "rows of jump labels",
     "static_call_site": "rows of static calls",
 }

@@ -23,7 +23,9 @@ _ROWS = {"jump_entry", "static_call_site"}
 #: Kinds that are named by the key they tell of.
 _OF_KEYS = {"sched_feature", "variable", "netfilter_hook", "cgroup_bpf"}
 #: Kinds of which the text says nothing: they are held to the file.
-OF_THE_FILE = frozenset({"rodata", "updated_call", "function", "gate", "gate_bits", "idt_register", "page", *_ROWS})
+OF_THE_FILE = frozenset(
+    {"rodata", "updated_call", "function", "gate", "gate_bits", "idt_register", "segment", "page", *_ROWS}
+)
 
 
 class Disagreement(NamedTuple):
@@ -36,8 +38,9 @@ class Disagreement(NamedTuple):
             written with a key), ``netfilter_hook``, ``cgroup_bpf``, ``ftrace``, ``kprobes``; or what only the file
             tells of: ``updated_call`` (a static call that goes where no code of the kernel's
             has it go), ``rodata``, ``function`` (a pointer to one in ``.data``), ``gate`` and ``gate_bits`` (of an
-            interrupt), ``idt_register`` (a CPU's, which says where gates are), ``page`` (of text or constants, where
-            page tables have it), ``jump_entry`` and ``static_call_site`` (rows of the tables by which text is changed).
+            interrupt), ``idt_register`` (a CPU's, which says where gates are), ``segment`` (a descriptor in the tables
+            of a CPU), ``page`` (of text, constants or data, where page tables have it), ``jump_entry`` and
+            ``static_call_site`` (rows of the tables by which text is changed).
         name: which one: a symbol, an op, a feature, a vector, the site of a row.
         address: where it is, as linked.
         expected: what the text says, or the file; of ``rodata`` in hexadecimal, moved as the kernel moved.
@@ -157,13 +160,15 @@ def heard(kernel: KernelImage, report: _core.Report, info: _core.KernelInfo, fou
             return f"vector {which}"
         if what == "idt_register":
             return f"CPU {which}"
+        if what == "segment":
+            return f"CPU {which >> 16}, selector {which & 0xFFFF:#x}"
         place = kernel.place(which if what in _ROWS | _OF_KEYS else address)
         return place.removesuffix("+0x0") if place else f"{address:#x}"
 
     sections = [(address, address + size) for _, address, size, _ in kernel.image.sections() if address]
 
     def value(what: str, number: int) -> str:
-        if what in ("gate_bits", "page"):
+        if what in ("gate_bits", "segment", "page"):
             return f"{number:#x}"
         if what in (*_FUNCTIONS, *_ROWS) and number and not any(start <= number < end for start, end in sections):
             return f"{number + found.slide & (1 << kernel.bits) - 1:#x}, outside the kernel"

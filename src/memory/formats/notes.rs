@@ -29,6 +29,10 @@ pub struct ControlRegisters {
     pub cr4: u64,
     /// Where its table of interrupts is, in virtual memory, if the dump says.
     pub idt: Option<u64>,
+    /// Where its global table of segments is, in virtual memory, and its limit; 0 where the dump does not say.
+    pub gdt: (u64, u32),
+    /// The local one of what it runs, likewise; 0 where it has none.
+    pub ldt: (u64, u32),
 }
 
 /// `VMCOREINFO`, lines of `KEY=value` (`kernel/crash_core.c`; x86's in `arch/x86/kernel/crash_core_64.c`).
@@ -94,12 +98,15 @@ pub(super) fn read(store: &Store, offset: u64, size: u64, found: &mut Notes) -> 
 }
 
 /// The control registers in QEMU's note (`QEMUCPUState` of `target/i386/arch_dump.c`): version 1, its size, 18 registers,
-/// 10 segments of 24 bytes, the last of them the IDT's with its base in the last 8, then cr0 to cr4.
+/// 10 segments of 24 bytes (selector, limit, flags, nothing, base; the last are LDT, TR, GDT, IDT), then cr0 to cr4.
 fn cpu(note: &[u8]) -> Option<ControlRegisters> {
-    const CR: usize = 8 + 18 * 8 + 10 * 24;
+    const SEGMENTS: usize = 8 + 18 * 8;
+    const CR: usize = SEGMENTS + 10 * 24;
     if u32_at(note, 0)? != 1 || (u32_at(note, 4)? as usize) < CR + 5 * 8 {
         return None;
     }
     let register = |n: usize| u64_at(note, CR + 8 * n);
-    Some(ControlRegisters { cr3: register(3)?, cr4: register(4)?, idt: u64_at(note, CR - 8) })
+    let segment = |n: usize| Some((u64_at(note, SEGMENTS + 24 * n + 16)?, u32_at(note, SEGMENTS + 24 * n + 4)?));
+    let (idt, gdt, ldt) = (segment(9).map(|(base, _)| base), segment(8)?, segment(6)?);
+    Some(ControlRegisters { cr3: register(3)?, cr4: register(4)?, idt, gdt, ldt })
 }

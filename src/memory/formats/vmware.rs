@@ -171,7 +171,7 @@ fn tags(store: &Store, mut at: u64, wide: bool, memory: bool, state: &mut State)
                 b"CR64" if !memory && length >= 40 => {
                     let registers = store.read_exactly(start, 40, "control registers")?;
                     let (cr3, cr4) = (word(&registers[24..32]), word(&registers[32..40]));
-                    let cpu = ControlRegisters { cr3, cr4, idt: None };
+                    let cpu = ControlRegisters { cr3, cr4, idt: None, gdt: (0, 0), ldt: (0, 0) };
                     state.cpus.insert(index, cpu);
                 }
                 _ => {}

@@ -11,12 +11,13 @@ pub struct Disagreement {
     /// What kind of data: `static_key`, `static_call`, `pv_ops`, `return_thunk`, `feature`, `alternatives_patched`,
     /// `tracepoint`, `tracepoint_call`, `dynamic_debug`, `lsm_hook`, `lsm_call`, `mirrored_call`, `sched_feature`,
     /// `updated_call`; or what no text speaks of: `function` (a pointer to one), `gate` and `gate_bits` (of an
-    /// interrupt), `idt_register` (of a CPU), `page` (of text or constants, where it is mapped to), `jump_entry` and
-    /// `static_call_site` (rows of their tables).
+    /// interrupt), `idt_register` (of a CPU), `segment` (a descriptor in the tables of a CPU), `page` (of the image, where
+    /// it is mapped to), `jump_entry` and `static_call_site` (rows of their tables).
     pub what: &'static str,
     /// Where it is, as linked.
     pub address: u64,
-    /// A feature's number, an interrupt's vector, a CPU, the site of a row; otherwise the same address.
+    /// A feature's number, an interrupt's vector, a CPU, a CPU and a selector of 16 bits, the site of a row; otherwise the
+    /// same address.
     pub which: u64,
     /// What the text says, or the file: a function, or 0 or 1; of a row the first field that differs.
     pub expected: u64,

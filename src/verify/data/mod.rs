@@ -17,9 +17,12 @@
 //! | the tables of jump labels and static calls | the file, in any order |
 //! | what is read-only after boot, `.data` | pointers to functions are such |
 //! | `idt_table` | the tables that it is made of; the registers of CPUs go there |
+//! | tables of segments | the file's, and what user space may have |
 //! | the vDSO | the file, but for its alternatives |
 //! | what is behind `.text` on its last page | the file |
-//! | page tables | text and constants are mapped to where they were judged |
+//! | pages of ITS thunks | what the kernel fills them with |
+//! | the code by which CPUs come up | the file, with its own relocations |
+//! | page tables | text, constants and data are mapped to where they were judged |
 //!
 //! Neither is believed against the other: an attacker may have changed either.
 
@@ -28,11 +31,14 @@ mod capabilities;
 mod gates;
 mod heard;
 mod pointers;
+mod realmode;
 mod rodata;
 mod rows;
+mod segments;
 mod strings;
 mod tables;
 mod tail;
+mod thunks;
 mod told;
 mod tracepoints;
 mod updates;
@@ -70,7 +76,11 @@ pub fn hear(
     let said = votes::Said::of(report);
     let mut heard = votes::hear(&said, backends, slots, &words, image)?;
     rows::judge(&words, image, found.slide, &mut heard)?;
-    gates::judge(&words, (memory, found, image), report.backends.iter().any(|name| name == "xen"), &mut heard)?;
+    let below_xen = report.backends.iter().any(|name| name == "xen");
+    gates::judge(&words, (memory, found, image), below_xen, &mut heard)?;
+    if !below_xen {
+        segments::judge((memory, found, image), &mut heard)?;
+    }
     tracepoints::judge(&said, &words, (memory, found, image), &mut heard)?;
     witnesses::judge(&said, &words, (memory, found, image), &mut heard)?;
     updates::judge(&said, &words, image, &mut heard)?;
@@ -78,6 +88,8 @@ pub fn hear(
     functions(report, (memory, found, image), modules, &mut heard)?;
     pages((memory, found, image), &mut heard)?;
     heard.rodata = rodata(memory, found, image)?;
+    thunks::judge(report, (memory, found, image), &mut heard)?;
+    realmode::judge(&words, (memory, found, image), &mut heard)?;
     heard.held.extend(heard.rodata.iter().flat_map(|rodata| rodata.vdso.iter().cloned()));
     Ok(heard)
 }
@@ -96,13 +108,10 @@ fn untyped(image: &Image) -> Result<Option<String>> {
     Ok(there.then(|| UNTYPED.to_owned()))
 }
 
-/// The pages of text and constants: page tables may map another page there than that which was judged.
+/// The pages of text, constants and data: page tables may map another page there than that which was judged.
 fn pages((memory, found, image): (&Memory, &Location, &Image), heard: &mut Heard) -> Result<()> {
-    let there = |name: &str| {
-        let section = image.section(name)?;
-        Some(section.address..section.address + image.section_bytes(section).len() as u64)
-    };
-    let ranges: Vec<_> = [".text", ".rodata"].into_iter().filter_map(there).collect();
+    let there = |name: &str| image.section(name).map(|section| section.address..section.end());
+    let ranges: Vec<_> = [".text", ".rodata", ".data", ".bss"].into_iter().filter_map(there).collect();
     let (pages, strays) = remapped(memory, found, image, &ranges)?;
     heard.counts.extend((pages > 0).then_some(("page", pages)));
     heard.disagreements.extend(strays.iter().map(|page| Disagreement {

@@ -8,6 +8,7 @@ use crate::verify::state::{Branches, State};
 use crate::verify::visit::Branch;
 
 const LFENCE: [u8; 3] = [0x0f, 0xae, 0xe8];
+const PAGE: usize = 4096;
 
 impl SiteMap<'_> {
     pub(super) fn branch_form(&self, row: u32, address: u64, state: &State, code: &mut ClusterCode<'_>) {
@@ -73,6 +74,29 @@ impl SiteMap<'_> {
         }
         site.copy_from_slice(&bytes[..site.len()]);
         optimise(self.rules.alternatives.nops, self.bits, state.nops, site);
+    }
+}
+
+impl SiteMap<'_> {
+    /// The pages of ITS thunks as the kernel fills them (`its_init_thunk()`, arch/x86/kernel/alternative.c), each at its address
+    /// less the slide; none, where checks of FineIBT's end in them.
+    pub(in crate::verify) fn thunk_pages(&self, state: &State) -> Vec<(u64, Vec<u8>)> {
+        if !state.branches.its() || self.is_paranoid(state) {
+            return Vec::new();
+        }
+        let mut pages: Vec<(u64, Vec<u8>)> = state.pages.iter().map(|&base| (base, vec![INT3; PAGE])).collect();
+        for (place, branch) in self.its(state).iter().zip(&self.branches) {
+            let Some(((page, offset), branch)) = place.zip(*branch) else { continue };
+            let jump = [0x41, 0xff, 0xe0 | branch.register & 7];
+            let code = if branch.register < 8 { &jump[1..] } else { &jump };
+            let page = pages.get_mut(usize::from(page));
+            if let Some(thunk) = page.and_then(|(_, bytes)| bytes.get_mut(usize::from(offset)..)?.get_mut(..code.len()))
+            {
+                thunk.copy_from_slice(code);
+            }
+        }
+        pages.retain(|&(base, _)| base != 0);
+        pages
     }
 }
 

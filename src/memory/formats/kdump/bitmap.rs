@@ -8,7 +8,7 @@ use crate::memory::store::Store;
 /// How many bytes of the bitmap are counted together.
 const GROUP: usize = 512;
 /// How many pages those are for.
-const PAGES: u64 = GROUP as u64 * 8;
+pub(super) const PAGES: u64 = GROUP as u64 * 8;
 /// How many groups are read at a time.
 const BATCH: usize = 256;
 
@@ -51,7 +51,8 @@ impl Bitmap {
                 number += empty;
                 continue;
             }
-            let len = (bytes - start).min((GROUP * BATCH) as u64) as usize;
+            let asked = pages.end.div_ceil(PAGES).saturating_mul(GROUP as u64) - start;
+            let len = (bytes - start).min(asked).min((GROUP * BATCH) as u64) as usize;
             let mut batch = store.read_exactly(place, len, "its bitmap of pages")?;
             if start + len as u64 == bytes
                 && !self.pages.is_multiple_of(8)

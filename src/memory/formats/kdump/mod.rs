@@ -101,10 +101,9 @@ impl Pages for Kdump {
 
     fn next(&self, offset: u64) -> u64 {
         let number = offset / BLOCK;
-        let found =
-            self.parts.iter().filter(|part| part.pages.end > number).find_map(|part| {
-                part.bitmap.next(number.max(part.pages.start)).filter(|next| part.pages.contains(next))
-            });
+        let later = self.parts.iter().filter(|part| part.pages.end > number);
+        // Reading tells what is wrong there.
+        let found = later.map(|part| part.next(number).unwrap_or(Some(number))).find_map(|next| next);
         found.map_or(u64::MAX, |next| offset.max(next.saturating_mul(BLOCK)))
     }
 }

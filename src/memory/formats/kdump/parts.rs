@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::bitmap::Bitmap;
+use super::bitmap::{Bitmap, PAGES};
 use super::codec::Codec;
 use super::header::{BLOCK, Header, SIGNATURES};
 use crate::error::{Error, Result};
 use crate::memory::formats::dump::Dump;
 use crate::memory::store::Store;
-use crate::numbers::u32_at;
+use crate::numbers::{u32_at, u64_at};
 
 /// Bytes of a `struct page_desc`.
 const DESCRIPTOR: u64 = 24;
@@ -27,6 +27,8 @@ pub(super) struct Part {
     /// How many pages were dumped before its first one.
     before: u64,
     incomplete: bool,
+    /// Where in the file a page of zeros is packed: once for all such pages.
+    zeros: OnceLock<u64>,
 }
 
 /// The files of the dump that this one is of, by page; and what there is to say of that.
@@ -79,7 +81,15 @@ impl Part {
         let bitmap = Bitmap::read(&store, header.bitmap, header.pages)?;
         let pages = header.split.clone().unwrap_or(0..header.pages);
         let (before, _) = bitmap.rank(&store, pages.start)?;
-        Ok(Part { store, pages, bitmap, descriptors: header.descriptors, before, incomplete: header.incomplete })
+        Ok(Part {
+            store,
+            pages,
+            bitmap,
+            descriptors: header.descriptors,
+            before,
+            incomplete: header.incomplete,
+            zeros: OnceLock::new(),
+        })
     }
 
     /// Where a page is packed; `None` where it was not dumped.
@@ -109,6 +119,30 @@ impl Part {
         Ok(Some(Packed { number, offset, size, codec }))
     }
 
+    /// The first page from this one on that was dumped, those of zeros aside once it is known where they are packed.
+    pub fn next(&self, number: u64) -> Result<Option<u64>> {
+        let first = |number: u64| self.bitmap.next(number).filter(|next| self.pages.contains(next));
+        let mut next = first(number.max(self.pages.start));
+        while let (Some(number), Some(zeros)) = (next, self.zeros.get()) {
+            let end = self.pages.end.min((number / PAGES + 1) * PAGES);
+            let mut runs = Vec::new();
+            self.bitmap.runs(&self.store, number..end, &mut |run| runs.push(run))?;
+            let count: u64 = runs.iter().map(|run| run.end - run.start).sum();
+            let (before, _) = self.bitmap.rank(&self.store, number)?;
+            let mut rows = vec![0; (count * DESCRIPTOR) as usize];
+            let at = before.saturating_sub(self.before).saturating_mul(DESCRIPTOR).saturating_add(self.descriptors);
+            let read = self.store.read(at, &mut rows)?;
+            let same = |row: &[u8]| row.len() as u64 == DESCRIPTOR && u64_at(row, 0) == Some(*zeros);
+            let other = rows[..read].chunks(DESCRIPTOR as usize).position(|row| !same(row));
+            let other = other.or((read < rows.len()).then_some(read / DESCRIPTOR as usize));
+            if let Some(other) = other {
+                return Ok(runs.into_iter().flatten().nth(other));
+            }
+            next = first(end);
+        }
+        Ok(next)
+    }
+
     /// Unpacks a page; `None` where the dump ended before it was written.
     pub fn unpack(&self, packed: Packed) -> Result<Option<Vec<u8>>> {
         let Packed { number, offset, size, codec } = packed;
@@ -122,7 +156,12 @@ impl Part {
         }
         let mut page = vec![0; BLOCK as usize];
         match codec.unpack(&bytes, &mut page) {
-            Ok(()) => Ok(Some(page)),
+            Ok(()) => {
+                if page.iter().all(|&byte| byte == 0) {
+                    self.zeros.get_or_init(|| offset);
+                }
+                Ok(Some(page))
+            }
             Err(reason) => wrong(number, &format!("cannot be unpacked: {reason}"), offset),
         }
     }
