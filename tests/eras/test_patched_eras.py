@@ -110,6 +110,25 @@ def test_without_names_iret_is_inlined_where_its_function_is_that_and_no_more(bo
     assert patch.switch.keys() <= chosen.switch.keys()
 
 
+@pytest.mark.parametrize(("body", "inlined"), [("0f013f", True), ("c8000000 0f013f", False)])
+def test_without_names_one_address_is_flushed_inline_where_its_function_does_no_more(body: str, inlined: bool) -> None:
+    """With KAISER (4.4.110) native_flush_tlb_single() has more to do, and native_patch() no code for it."""
+    flush = "pv_mmu_ops.flush_tlb_single"
+    found = eras.era("4.3")
+    config = found.default_config(64)
+    patch = found.patch_function(config)
+    assert patch is not None
+    native = found.patch_template(config).pointers()
+    inlining_all = {op: rule.code for op, rule in patch.switch.items() if isinstance(rule, Inline) and not rule.guard}
+    bodies = {str(native[op]): code for op, code in inlining_all.items() if op in native}
+    bodies[str(native[flush])] = bytes.fromhex(body)
+    kernel = without_symbols(sample.build("4.3", 64, bodies=bodies).elf)
+    chosen = inlining(kernel, patch)
+    assert chosen is not None
+    assert (flush in chosen.switch) == inlined
+    assert patch.switch.keys() - {flush} <= chosen.switch.keys()
+
+
 def test_what_nothing_names_is_refused_in_a_true_sentence() -> None:
     """Functions of a sample return at once on i386; a type that no site has, of pv_init_ops, has no slot to read."""
     kernel = without_symbols(sample.build("2.6.38", 32).elf)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pvops.backends.backend import Backend, Slot
-    from pvops.eras.patching import PatchFunction
+    from pvops.eras.patching import Inline, PatchFunction, Rom
     from pvops.eras.rules import ParavirtRules, Rules
     from pvops.image.kernel_image import KernelImage
     from pvops.machine.machine import Machine
@@ -76,12 +76,17 @@ def filled(
     return FilledOps(slots, patch_function, jumps)
 
 
+#: What native_patch() inlines up to 4.13, but for stable kernels with KAISER.
+_UNTIL_KAISER = "pv_mmu_ops.flush_tlb_single"
+
+
 def inlining(kernel: KernelImage, function: PatchFunction | None) -> PatchFunction | None:
     """``native_patch()`` without the ops that the image does not inline, where its labels tell.
 
     Up to 5.2 DEF_NATIVE() puts ``start_pv_mmu_ops_flush_tlb_single`` before the code; stable kernels with KAISER
-    (4.1.52, 4.9.115) have no such code any more. Where no function has a name, an op of some releases is inlined if its
-    native function is that code and no more: native_iret() had more from 7209a75d2009 on, which took its code away.
+    (4.1.52, 4.4.110, 4.9.115) have no such code any more. Where no function has a name, an op of some releases is
+    inlined if its native function is that code and no more: native_iret() had more from 7209a75d2009 on, which took its
+    code away, __native_flush_tlb_single() has with KAISER.
     """
     if function is None:
         return None
@@ -89,13 +94,16 @@ def inlining(kernel: KernelImage, function: PatchFunction | None) -> PatchFuncti
     there = {op: rule for op, rule in known.items() if any(map(kernel.address_of, _labels(op)))}
     if not there and not kernel.image.symbol_count():
         native = kernel.ops.native
-        held = {op: native[op].address for op in function.labelled if op in native}
-        alike = {
-            op: rule
-            for op, rule in function.labelled.items()
-            if (address := held.get(op)) and functions.begins_with(kernel, address, rule.code)
-        }
-        return function._replace(switch={**function.switch, **alike})
+
+        def is_code(op: str, rule: Inline | Rom) -> bool:
+            address = native[op].address if op in native else None
+            code: bytes = getattr(rule, "code", b"")
+            return address is not None and functions.begins_with(kernel, address, code)
+
+        # RHEL 7's code is taken by what the CPU has.
+        told = {op for op in (*function.labelled, _UNTIL_KAISER) if not getattr(known.get(op), "unless", "")}
+        inlined = {op: rule for op, rule in known.items() if op not in told or is_code(op, rule)}
+        return function._replace(switch=inlined)
     return function._replace(switch=there) if there else function
 
 
