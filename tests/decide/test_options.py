@@ -76,6 +76,49 @@ def test_since_6_16_a_cpu_that_is_not_affected_is_left_alone_whatever_is_asked_f
             assert Mitigations(machine).spectre_v2.value == mode
 
 
+@pytest.mark.parametrize(
+    ("given", "version", "mode"),
+    [
+        ("mitigations=off spectre_v2=retpoline", (6, 12), "off"),
+        ("mitigations=off spectre_v2=retpoline", (7, 2), "retpoline"),
+        ("mitigations=off", (7, 2), "off"),
+        ("mitigations=auto,no_user_kernel", (7, 2), "retpoline"),
+        ("mitigations=auto,no_user_kernel,no_guest_host", (7, 2), "off"),
+        ("mitigations=auto,no_user_kernel mitigations=auto,no_guest_host", (7, 2), "off"),
+        ("mitigations=auto,no_user_kernel,no_guest_host spectre_v2=retpoline", (7, 2), "retpoline"),
+        ("mitigations=auto,no_user_kernel,no_guest_host", (6, 12), "retpoline"),
+    ],
+)
+def test_what_is_asked_for_by_name_is_done_since_6_17(given: str, version: tuple[int, int], mode: str) -> None:
+    assert Mitigations(facts(version, vendor=INTEL, cmdline=given)).spectre_v2.value == mode
+
+
+def test_vectors_that_are_spared_need_no_fences() -> None:
+    for given, on in (
+        ("mitigations=auto", True),
+        ("mitigations=auto,no_guest_host", True),
+        ("mitigations=auto,no_user_kernel", False),
+    ):
+        assert value("FENCE_SWAPGS_KERNEL", facts((7, 2), vendor=INTEL, cmdline=given)) is on
+
+
+@pytest.mark.parametrize(
+    ("given", "flags", "forced"),
+    [
+        ("", "fpu", "safe-ret"),
+        ("spec_rstack_overflow=safe-ret", "fpu", "safe-ret"),
+        ("spec_rstack_overflow=ibpb", "fpu", ""),
+        ("spec_rstack_overflow=ibpb", "fpu ibpb_brtype", "ibpb"),
+        ("spec_rstack_overflow=ibpb-vmexit", "fpu ibpb_brtype", ""),
+        ("spec_rstack_overflow=off spec_rstack_overflow=bogus", "fpu", ""),
+        ("mitigations=auto,no_user_kernel,no_guest_host", "fpu", ""),
+    ],
+)
+def test_safe_returns_where_no_file_tells(given: str, flags: str, forced: str) -> None:
+    machine = facts((7, 2), vendor=AMD, family=0x19, model=1, flags=flags, bugs="srso", cmdline=given)
+    assert Mitigations(machine).srso[0] == forced
+
+
 @pytest.mark.parametrize(("vendor", "mode"), [(INTEL, "lfence"), ("GenuineOther", "retpoline")])
 def test_lfence_is_taken_where_it_stops_everything(vendor: str, mode: str) -> None:
     assert Mitigations(facts((6, 12), vendor=vendor, cmdline="spectre_v2=retpoline,lfence")).spectre_v2.value == mode
@@ -263,6 +306,13 @@ def test_how_many_processors_may_come_up(given: str, one: bool) -> None:
     kernel = cast(Any, SimpleNamespace(image=SimpleNamespace(sections=lambda: sections)))
     machine = Machine.from_dict({"cmdline": given, "possible_cpus": 2, "online_cpus": 1})
     assert uniprocessor(machine, kernel).value is one
+
+
+def test_one_processor_that_is_up_may_be_one_of_several() -> None:
+    sections = [(".smp_locks", small.TEXT + 4096, 0, False)]
+    kernel = cast(Any, SimpleNamespace(image=SimpleNamespace(sections=lambda: sections)))
+    answer = uniprocessor(Machine.from_dict({"cmdline": "nosmt", "online_cpus": 1}), kernel)
+    assert (answer.value, answer.guess) == (None, True)
 
 
 @pytest.mark.parametrize(

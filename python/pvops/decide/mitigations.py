@@ -90,6 +90,14 @@ class Mitigations:
                     return f"mitigations={value} on the command line" if known == "off" else None
         return None
 
+    def spared(self, *vectors: str) -> str | None:
+        """That options leave all of these attack vectors alone, ``mitigations=auto,no_VECTOR`` (6.17 and later)."""
+        if self.facts.version < (6, 17):
+            return None
+        given = ",".join(self.facts.machine.values("mitigations"))
+        left = set(given.split(","))
+        return f"mitigations={given} on the command line" if all(f"no_{name}" in left for name in vectors) else None
+
     @cached_property
     def missing(self) -> str | None:
         """What the facts lack to say whether this kernel mitigates anything here; None where they say it."""
@@ -133,7 +141,11 @@ class Mitigations:
         given = facts.given("nospectre_v2")
         if facts.version < _SPLIT:
             given = "nospectre_v2" if facts.machine.found_option("nospectre_v2") == "" else None
-        if why := self.off or on_line(given):
+        if why := on_line(given):
+            return Mode("off", why)
+        # Since 6.17 what is asked for is done, whatever mitigations= says.
+        why = self.off or self.spared("user_kernel", "guest_host")
+        if why and (facts.version < (6, 17) or self._named in (None, "auto")):
             return Mode("off", why)
         retpolines = not facts.without(*_RETPOLINES)
         enhanced = facts.has("ibrs_enhanced")
@@ -236,6 +248,8 @@ class Mitigations:
     def _retbleed_selected(self) -> tuple[str | None, str]:
         """retbleed_select_mitigation() on what it looks at: an affected CPU, no file that tells."""
         facts, option = self.facts, self.asked_of_retbleed
+        if option in (None, "auto") and (why := self.spared("user_kernel", "guest_host")):
+            return "", why
         if self.off or option == "off":
             return "", self.off or "retbleed=off on the command line"
         if option == "ibpb" and facts.has("ibpb"):
@@ -273,6 +287,13 @@ class Mitigations:
     def srso(self) -> tuple[str, str]:
         """What spec_rstack_overflow's mitigation forces: ``safe-ret``, ``ibpb``, or "" (nothing)."""
         text = self.facts.state("spec_rstack_overflow")
+        asked = self.facts.last("spec_rstack_overflow", ("off", "microcode", "safe-ret", "ibpb", "ibpb-vmexit"))
+        if not self.facts.machine.vulnerabilities and asked not in (None, "safe-ret"):
+            # All but safe returns need microcode, which /proc/cpuinfo tells of.
+            ibpb = asked == "ibpb" and bool(self.facts.bug("srso")) and self.facts.has("ibpb_brtype") and not self.off
+            return "ibpb" if ibpb else "", f"spec_rstack_overflow={asked} on the command line"
+        if text is None and asked is None and (why := self.spared("user_kernel", "guest_host")):
+            return "", why
         if text is None and self._unfiled("srso", "spec_rstack_overflow", _SAFE_RETURNS):
             if self.facts.built is not None and self.facts.built.returns_at_once(*_ALIASED):
                 return "", "the kernel is built without CONFIG_CPU_SRSO: srso_alias_untrain_ret() returns at once"
@@ -291,6 +312,11 @@ class Mitigations:
     def its(self) -> tuple[str, str]:
         """What indirect_target_selection's mitigation forces: ``thunks``, ``stuff``, or "" (nothing)."""
         text = self.facts.state("indirect_target_selection")
+        asked = self.facts.last("indirect_target_selection", ("off", "on", "force", "vmexit", "stuff"))
+        if text is None and asked is None and (why := self.spared("user_kernel", "guest_host")):
+            return "", why
+        if text is None and asked == "vmexit" and self.facts.bug("its_native_only"):
+            return "", "indirect_target_selection=vmexit on the command line"
         if text is None and self._unfiled("its", "indirect_target_selection", _ALIGNED):
             plain = self.spectre_v2.value in ("off", "lfence", "eibrs,lfence") or self.facts.bits == 32
             stuffed = self.retbleed[0] == "stuff"

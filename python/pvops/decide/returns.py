@@ -38,6 +38,8 @@ class Thunk(NamedTuple):
     source: str
 
 
+#: Where the number of CPUs is from that are up.
+ONLINE = "online CPUs in /proc/cpuinfo"
 #: What ``x86_return_thunk`` points to as built.
 DEFAULT = "__x86_return_thunk"
 
@@ -136,7 +138,10 @@ def uniprocessor(machine: Machine, kernel: KernelImage) -> Answer:
     count, source = present_cpus(machine)
     if count is None:
         return Answer(None, source, False)
-    return Answer(count == 1, f"{count} CPU{'' if count == 1 else 's'} present ({source})")
+    told = f"{count} CPU{'' if count == 1 else 's'} present ({source})"
+    if source == ONLINE:  # more may be there, and turned off
+        return Answer(None, told, count == 1)
+    return Answer(count == 1, told)
 
 
 def present_cpus(machine: Machine) -> tuple[int | None, str]:

@@ -209,7 +209,7 @@ def fence_swapgs_kernel(facts: Facts) -> Answer:
     if text is not None and "Mitigation: usercopy/swapgs barriers" not in text:
         return Answer(False, f"vulnerabilities/spectre_v1: {text!r}")
     if text is None:
-        if why := mitigations.off or on_line(facts.given("nospectre_v1")):
+        if why := mitigations.off or mitigations.spared("user_kernel") or on_line(facts.given("nospectre_v1")):
             return Answer(False, why)
         if facts.bug("spectre_v1") is False:
             return Answer(False, "spectre_v1 is not among the CPU's bugs")
