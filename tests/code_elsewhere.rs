@@ -24,7 +24,8 @@ const BLOB: u64 = 0x6_0000;
 const RELOCS: u64 = 0x6_3000;
 /// Where the code for real mode is in memory, and how much of it stays.
 const LOW: u64 = 0x9_8000;
-const DIRECT: u64 = 0xffff_8880_0000_0000;
+/// Another entry of the last table than that of the thunks, which all share it.
+const DIRECT: u64 = 0xffff_8880_0020_0000;
 const STAYS: u32 = 0x1100;
 const SEGMENT: usize = 0x1006;
 const ADDRESSES: [usize; 3] = [0, 4, 0x1040];

@@ -72,12 +72,7 @@ impl Root {
 pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Result<Vec<Root>> {
     let mut roots = Vec::new();
     for (cpu, registers) in memory.notes.cpus.iter().enumerate().take(MAX_CPUS) {
-        let root = of_cpu(registers, cpu, image.bits());
-        let (address, shape) = (root.address | HALF, root.shape);
-        roots.push(root);
-        if registers.cr3 & ADDRESS & HALF != 0 && image.bits() == Bits::B64 {
-            roots.push(Root { address, shape, name: format!("the page tables of CPU {cpu}"), half: true, own: false });
-        }
+        roots.extend(of_cpu(registers, cpu, image.bits()));
     }
     if roots.is_empty() || own {
         let (names, shapes) = match image.bits() {
@@ -103,19 +98,22 @@ pub(super) fn roots(memory: &Memory, image: &Image, delta: u64, own: bool) -> Re
     Ok(roots)
 }
 
-/// The kernel's page tables of a CPU.
-pub(super) fn of_cpu(registers: &ControlRegisters, cpu: usize, bits: Bits) -> Root {
+/// The page tables of a CPU, the kernel's first. With page-table isolation a process runs with the page behind the kernel's;
+/// without, the top page may be any.
+pub(super) fn of_cpu(registers: &ControlRegisters, cpu: usize, bits: Bits) -> Vec<Root> {
     let shape = match bits {
         Bits::B64 if registers.cr4 & CR4_LA57 != 0 => FIVE,
         Bits::B64 => FOUR,
         Bits::B32 if registers.cr4 & CR4_PAE != 0 => PAE,
         Bits::B32 => OLD,
     };
-    let address = match bits {
-        Bits::B64 => registers.cr3 & ADDRESS & !HALF,
-        Bits::B32 => registers.cr3 & 0xffff_ffe0,
+    let (address, either) = match bits {
+        Bits::B64 => (registers.cr3 & ADDRESS & !HALF, registers.cr3 & HALF != 0),
+        Bits::B32 => (registers.cr3 & 0xffff_ffe0, false),
     };
-    Root { address, shape, name: format!("the page tables of CPU {cpu}"), half: false, own: false }
+    let name = format!("the page tables of CPU {cpu}");
+    let of = |address, half| Root { address, shape, name: name.clone(), half, own: false };
+    [Some(of(address, false)), either.then(|| of(address | HALF, true))].into_iter().flatten().collect()
 }
 
 /// What an entry of a page table says.

@@ -93,9 +93,11 @@ fn of_this(memory: &Memory, found: &Location, image: &Image) -> Result<Vec<(usiz
     let run = text.wrapping_add(found.slide) & image.bits().max_address();
     let mut roots = Vec::new();
     for (cpu, registers) in memory.notes.cpus.iter().enumerate().take(MAX_CPUS) {
-        let root = of_cpu(registers, cpu, image.bits());
-        if translate(memory, &root, run)? == Some(text.wrapping_add(delta)) {
-            roots.push((cpu, root));
+        for root in of_cpu(registers, cpu, image.bits()) {
+            if translate(memory, &root, run)? == Some(text.wrapping_add(delta)) {
+                roots.push((cpu, root));
+                break;
+            }
         }
     }
     Ok(roots)
