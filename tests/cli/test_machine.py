@@ -103,7 +103,7 @@ def test_facts_that_exclude_each_other_are_told_in_one_line(guest: Path) -> None
 
 def test_under_another_hypervisor_the_old_source_is_gone(guest: Path) -> None:
     machine = Machine.from_dict(Machine.load(guest).to_dict()).under("xen-pv")
-    assert machine.hypervisor == ("xen-pv", "given")
+    assert machine.hypervisor == ("xen-pv", "under xen-pv")
 
 
 def test_a_bad_machine_leaves_the_output_as_it_was(tmp_path: Path) -> None:

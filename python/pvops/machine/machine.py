@@ -215,7 +215,7 @@ class Machine(Frozen):
         return self._replace(
             given_hypervisor=hypervisor,
             flags=None if self.flags is None else flags_under(self.flags, hypervisor),
-            told_by={key: source for key, source in self.told_by.items() if key != "hypervisor"},
+            told_by={**self.told_by, "hypervisor": f"under {hypervisor}"},
         )
 
     # -- the command line
