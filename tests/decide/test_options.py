@@ -241,6 +241,22 @@ def test_the_log_says_what_is_done_when_idle(flags: str, log: str, goes: str) ->
 
 
 @pytest.mark.parametrize(
+    ("log", "on"),
+    [
+        ("tsc: HPET/PMTIMER calibration failed\n", False),
+        ("tsc: HPET/PMTIMER calibration failed\ntsc: Detected 2000.000 MHz processor\n", True),
+        ("tsc: Marking TSC unstable due to running on Hyper-V\n", True),
+        ("tsc: Marking TSC unstable due to could not calculate TSC khz\n", False),
+    ],
+)
+def test_a_tsc_that_could_not_be_calibrated_is_not_used(log: str, on: bool) -> None:
+    machine = facts((6, 12), flags="fpu tsc hypervisor", dmesg=log)
+    answer = RULES["__use_tsc"].rule(KeyQuery(machine, cast(FeatureWords, None)))
+    assert answer is not None
+    assert answer.value is on
+
+
+@pytest.mark.parametrize(
     ("given", "before", "since"),
     [
         ('"spectre_v2=off"', "retpoline", "off"),

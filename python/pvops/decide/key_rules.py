@@ -159,6 +159,9 @@ def _once(query: KeyQuery) -> Answer | None:
 def _tsc(query: KeyQuery) -> Answer | None:
     if line := query.facts.machine.logged("could not calculate TSC khz"):
         return Answer(False, f'log: "{line.strip()}"')
+    # mark_tsc_unstable() says why but once: below Hyper-V that was said before.
+    if (line := query.facts.machine.logged("PMTIMER calibration failed")) and not query.facts.logged("MHz processor"):
+        return Answer(False, f'log: "{line.strip()}", and no "MHz processor"')
     found = query.facts.flag("tsc")
     return None if found is None else Answer(found, "the CPU has tsc" if found else "no tsc")
 
