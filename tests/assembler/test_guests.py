@@ -128,6 +128,9 @@ class _Symbols:
     def has_constant(self, raw: bytes) -> bool:
         return False
 
+    def has_code(self, raw: bytes, function: str) -> bool:
+        return False
+
     def replaces_by_call(self) -> bool:
         return False
 

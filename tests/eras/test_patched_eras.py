@@ -168,6 +168,9 @@ def test_a_patch_is_no_era_that_could_lie_between_two() -> None:
         def has_constant(self, _: bytes) -> bool:
             return False
 
+        def has_code(self, raw: bytes, function: str) -> bool:
+            return False
+
         def replaces_by_call(self) -> bool:
             return False
 

@@ -10,11 +10,14 @@ from pvops.eras import era, recognise
 class Image:
     """What `recognise.of_image` asks of an image: which symbols, sections and constants it has."""
 
-    def __init__(self, *symbols: str, sections: tuple[str, ...], constants: str = "", calls: bool = False) -> None:
+    def __init__(
+        self, *symbols: str, sections: tuple[str, ...], constants: str = "", calls: bool = False, code: str = ""
+    ) -> None:
         self.symbols = symbols
         self.sections = sections
         self.constants = bytes.fromhex(constants)
         self.calls = calls
+        self.code = bytes.fromhex(code)
 
     def address_of(self, symbol: str) -> int | None:
         return 0xFFFFFFFF81000000 if symbol in self.symbols else None
@@ -24,6 +27,10 @@ class Image:
 
     def has_constant(self, raw: bytes) -> bool:
         return raw in self.constants
+
+    def has_code(self, raw: bytes, function: str) -> bool:
+        assert function == "is_endbr"
+        return raw in self.code
 
     def replaces_by_call(self) -> bool:
         return self.calls
@@ -191,3 +198,15 @@ def test_parts_are_taken_over_into_no_kernel_that_is_too_old_for_them(part: str)
     image = Image("pv_ops", "native_patch", sections=(*_TABLES, part))
     assert recognise.of_image(image, "5.14.0", "12-byte rows").doubt == ""
     assert recognise.of_image(image, "5.4.0", "12-byte rows").doubt == f"release 5.4.0, but the image has {part}"
+
+
+@pytest.mark.parametrize("symbols", [(), ("pv_ops",)])
+def test_a_banner_of_6_18_or_later_is_doubted_where_no_code_seals_as_they_do(symbols: tuple[str, ...]) -> None:
+    sections = (*_TABLES[1:], ".ibt_endbr_seal")
+    older = Image(*symbols, sections=sections, code="66 0f 1f 00")
+    found = recognise.of_image(older, "7.0.0", "14-byte rows, flags", dated=lambda: (6, 8))
+    said = "release 7.0.0, but the image has no code that seals endbr as 6.18 does"
+    assert (found.era, found.doubt) == ("6.8", said)
+    assert recognise.of_image(older, "6.17.8", "14-byte rows, flags").doubt == ""
+    own = Image(*symbols, sections=sections, code="3d 0f 1f 40 d6")
+    assert recognise.of_image(own, "7.0.0", "14-byte rows, flags").doubt == ""

@@ -99,7 +99,7 @@ def era_of(
         proposed = era(name)
         against = _against(image, proposed.marks) or _older_rows(proposed, alternatives)
         if not against:
-            parts = structure.parts(image, alternatives)
+            parts = structure.parts(image, alternatives, version)
             odd = [part for part in parts if not part.fits(version, early=False)]
             if odd and _marked(image):
                 odd = [part for part in odd if not part.fits(version, early=True)]

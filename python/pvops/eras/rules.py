@@ -25,6 +25,9 @@ class Image(Symbols, Protocol):
     def has_constant(self, raw: bytes) -> bool:
         """Whether these bytes stand among the image's constants."""
 
+    def has_code(self, raw: bytes, function: str) -> bool:
+        """Whether these bytes stand in the code, which looks into one function first."""
+
     def replaces_by_call(self) -> bool:
         """Whether some row of ``.altinstructions`` has one call for its replacement."""
 

@@ -75,10 +75,22 @@ class Part(NamedTuple):
         )
 
 
-def parts(image: Image, alternatives: str | None) -> Sequence[Part]:
-    """The parts of an image that tell its time: sections, and how ``.altinstructions`` is laid out."""
+#: ``nopl -42(%rax)``, by which kernels seal an ``endbr`` since 85a2d4a890dc (6.18): ``is_endbr()`` compares with it.
+_SEAL = bytes.fromhex("0f1f40d6")
+
+
+def parts(image: Image, alternatives: str | None, version: Version) -> Sequence[Part]:
+    """The parts of an image that tell its time: sections, code, and how ``.altinstructions`` is laid out.
+
+    Args:
+        image: the image.
+        alternatives: the layout of its rows; None where there are none.
+        version: of its banner; code is looked for where the banner says that it is there.
+    """
     there = ((name, *ages) for name, ages in _SECTIONS.items() if image.has_section(name))
     found = [Part(name, ((first, ()),), taken) for name, first, taken in there]
+    if version >= (6, 18) and image.has_section(".ibt_endbr_seal") and not image.has_code(_SEAL, "is_endbr"):
+        found.append(Part("no code that seals endbr as 6.18 does", (((), (6, 17)),)))
     if alternatives:
         said = f"{alternatives} of .altinstructions"
         found += [Part(said, spans, taken) for words, spans, taken in _ROWS if words in alternatives][:1]

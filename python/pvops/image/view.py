@@ -117,6 +117,12 @@ class KernelView:
         """Whether these bytes stand among the image's constants (``.rodata``)."""
         return bool(self.image.find(".rodata", raw))
 
+    def has_code(self, raw: bytes, function: str) -> bool:
+        """Whether these bytes stand in ``.text``; a function that the image names is looked into first."""
+        address = self.address_of(function)
+        begins = address is not None and self.image.read(address, 64)
+        return bool(begins and raw in begins) or bool(self.image.find(".text", raw))
+
     def find_words(self, words: Mapping[int, int]) -> int | None:
         """Where data hold these words: a table of pointers that no symbol names.
 
