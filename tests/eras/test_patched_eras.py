@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import pvops
-from image.nameless import without_symbols
+from image.nameless import native_bodies, without_symbols
 from pvops import eras, sample
 from pvops.backends.headers import held_by
 from pvops.decide.slots import inlining
@@ -101,8 +101,7 @@ def test_without_names_iret_is_inlined_where_its_function_is_that_and_no_more(bo
     assert patch is not None
     iret = "pv_cpu_ops.iret"
     native = found.patch_template(config).pointers()
-    bodies = {str(native[op]): rule.code for op, rule in patch.switch.items() if isinstance(rule, Inline)}
-    bodies[str(native[iret])] = bytes.fromhex(body)
+    bodies = native_bodies("3.15") | {str(native[iret]): bytes.fromhex(body)}
     kernel = without_symbols(sample.build("3.15", 64, bodies=bodies).elf)
     chosen = inlining(kernel, patch)
     assert chosen is not None
@@ -119,9 +118,7 @@ def test_without_names_one_address_is_flushed_inline_where_its_function_does_no_
     patch = found.patch_function(config)
     assert patch is not None
     native = found.patch_template(config).pointers()
-    inlining_all = {op: rule.code for op, rule in patch.switch.items() if isinstance(rule, Inline) and not rule.guard}
-    bodies = {str(native[op]): code for op, code in inlining_all.items() if op in native}
-    bodies[str(native[flush])] = bytes.fromhex(body)
+    bodies = native_bodies("4.3") | {str(native[flush]): bytes.fromhex(body)}
     kernel = without_symbols(sample.build("4.3", 64, bodies=bodies).elf)
     chosen = inlining(kernel, patch)
     assert chosen is not None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 import pvops
+from pvops import eras
+from pvops.eras.patching import Inline
 from pvops.kernel import Kernel
 
 SYMTAB = 2
@@ -21,3 +23,17 @@ def without_symbols(elf: bytes) -> Kernel:
         if struct.unpack_from("<I", raw, at + 4)[0] == SYMTAB:
             struct.pack_into("<I", raw, at + 4, 0x6000_0000)
     return pvops.open(bytes(raw))
+
+
+def native_bodies(era: str) -> dict[str, bytes]:
+    """Native functions of x86-64 that are the code which native_patch() has for them, as in a kernel: up to 5.2."""
+    found = eras.era(era)
+    config = found.default_config(64)
+    patch = found.patch_function(config)
+    native = found.patch_template(config).pointers()
+    inlined = {} if patch is None else patch.switch
+    return {
+        str(native[op]): rule.code
+        for op, rule in inlined.items()
+        if isinstance(rule, Inline) and not rule.guard and op in native
+    }

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 import pvops
-from image.nameless import without_symbols
+from image.nameless import native_bodies, without_symbols
 from pvops import sample
 from pvops.decide import boot
 from pvops.decide.backend import chosen
@@ -31,7 +31,7 @@ from pvops.verify.saved import backends_of
 )
 def test_a_saved_guest_is_reproduced_though_the_image_names_nothing(era: str, backend: str) -> None:
     functions = sample.backend_functions(era, ("native", "kvm", "xen"))
-    elf = sample.build(era, 64, functions=functions, tables=True).elf
+    elf = sample.build(era, 64, functions=functions, bodies=native_bodies(era), tables=True).elf
     named, bare = pvops.open(elf), without_symbols(elf)
     assert not bare.image.symbol_count()
     text = named.plan(backend).apply()
