@@ -55,6 +55,23 @@ fn refusal(bytes: Vec<u8>) -> String {
     Image::from_bytes("test", bytes).expect_err("should not open").to_string()
 }
 
+/// libkrunfw is a library with a kernel among its data; libc's .tbss begins where its next section does.
+#[test]
+fn a_library_that_carries_a_kernel_is_none_itself() {
+    const THREADS: u64 = 0x400;
+    let library = |banner: &str| {
+        ElfWriter::new(Bits::B64)
+            .section(".text", 0x1000, flags::TEXT, &[0xc3; 64])
+            .nobits(".tbss", 0x3000, flags::DATA | THREADS, 128)
+            .section(".data", 0x3000, flags::DATA, banner.as_bytes())
+            .build()
+    };
+    let refused = "is a program or a library that carries Linux 6.1.0-test, and no kernel itself: nothing in it is linked \
+                   where kernels are: give the vmlinux";
+    assert!(refusal(library(&format!("{BANNER}\n\0"))).ends_with(refused));
+    assert_eq!(open(library("none")).section_at(0x3002).unwrap().name, ".data");
+}
+
 #[test]
 fn an_elf_file_is_an_address_space() {
     let image = open(vmlinux().build());

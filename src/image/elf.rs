@@ -137,6 +137,8 @@ fn check_section<S: SectionHeader<Endian = LE>>(name: &str, header: &S, file_len
     if address.checked_add(size).is_none_or(|end| end > bits.max_address()) {
         return Err(refuse(format!("{size} bytes leave the address space")).at_address(address));
     }
+    // A program's .tbss is laid out in each thread, and takes none of the addresses that it names.
+    let in_threads = has(elf::SHF_TLS) && !bits_present;
     Ok(Section {
         name: name.to_owned(),
         address,
@@ -144,7 +146,7 @@ fn check_section<S: SectionHeader<Endian = LE>>(name: &str, header: &S, file_len
         size,
         executable: has(elf::SHF_EXECINSTR),
         writable: has(elf::SHF_WRITE),
-        allocated: has(elf::SHF_ALLOC),
+        allocated: has(elf::SHF_ALLOC) && !in_threads,
         bits_present,
     })
 }

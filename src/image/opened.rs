@@ -76,8 +76,16 @@ impl Image {
         if image.is_module() {
             return Ok(image);
         }
-        let refused = image.release().and_then(banner::too_old);
+        let refused = image.release().and_then(|release| banner::too_old(release).or_else(|| image.carries(release)));
         refused.map_or(Ok(image), |reason| Err(Error::image(reason)))
+    }
+
+    /// Why this is no kernel, though it has a kernel's banner: a library such as libkrunfw has one among its data.
+    fn carries(&self, release: &str) -> Option<String> {
+        let linked = self.segments().iter().any(|segment| segment.address >= LOWEST_KERNEL) || self.bounds().1 > 0;
+        let what = "is a program or a library that carries";
+        let why = "nothing in it is linked where kernels are: give the vmlinux";
+        (!linked).then(|| format!("{what} Linux {release}, and no kernel itself: {why}"))
     }
 
     /// Parses an ELF file; an error names the kernel, where its banner does.
