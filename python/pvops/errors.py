@@ -12,6 +12,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import UnionType
 
 
 class Error(Exception):
@@ -104,10 +105,21 @@ class InternalError(Error):
     """A fault of this package, not of its input; please report it."""
 
 
+def wanted(value: object, kind: type | UnionType, what: str) -> None:
+    """Refuses a value of another type: what is wanted comes first, ``a backend's name``.
+
+    Raises:
+        TypeError: it is of another type.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{what} is wanted, not {type(value).__name__}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean …?)`` for a message, or nothing if no known name is like this one; case does not matter."""
     import difflib
 
+    wanted(name, str, "a name")
     # The dashes of options are no likeness.
     by_case = {one.casefold().lstrip("-"): one for one in known}
     near = difflib.get_close_matches(name.casefold().lstrip("-"), by_case, n=1)

@@ -6,7 +6,7 @@ import os
 
 import pvops._core as _core
 from pvops import display
-from pvops.errors import ImageError, OpsError, TableError
+from pvops.errors import ImageError, OpsError, TableError, wanted
 from pvops.image.kernel_image import KernelImage
 
 TYPE_CHECKING = False
@@ -214,8 +214,7 @@ class Kernel(KernelImage):
         if isinstance(side, str):
             name, backend, path = parse(side)
             return name, self.plan(backend or None, machine=machine if path is None else path)
-        if not isinstance(side, Plan):
-            raise TypeError(f"a side is a plan or its name, not {type(side).__name__}")
+        wanted(side, Plan, "a plan or its name")
         if side.kernel is not self and (side.kernel.name, side.kernel.release) != (self.name, self.release):
             raise OpsError(f"{self.name}: a plan of {side.kernel.name}: a diff is of one kernel")
         if side.places is not None:
@@ -237,10 +236,12 @@ class Kernel(KernelImage):
     def usual_machine(self, backend: Backend | str = "native") -> Machine:
         """The machine that is taken where none is given: see `plan`."""
         from pvops import backends
+        from pvops.backends.backend import Backend
         from pvops.machine.machine import Machine
 
         if isinstance(backend, str):
             backend = backends.get(backend, self.rules.era)
+        wanted(backend, Backend, "a backend or its name")
         return Machine.usual(self.release, backend.hypervisor)
 
     def _asked(
@@ -250,15 +251,17 @@ class Kernel(KernelImage):
         from pvops import backends
         from pvops.backends.backend import Backend
         from pvops.decide.backend import chosen
+        from pvops.eras.rules import Rules
 
+        if rules is not None:
+            wanted(rules, Rules, "a kernel's rules")
         rules = rules or self.rules
         described = _described(machine)
         if backend is None:
             backend = chosen(self, described, rules.era).name
         if isinstance(backend, str):
             backend = backends.get(backend, rules.era)
-        elif not isinstance(backend, Backend):
-            raise TypeError(f"a backend or its name is wanted, not {type(backend).__name__}")
+        wanted(backend, Backend, "a backend or its name")
         return backend, self.usual_machine(backend) if machine is None else described, rules
 
     def verify(
@@ -361,6 +364,7 @@ class Kernel(KernelImage):
         other place as it is."""
         from pvops.image.places import Place, extent, some
 
+        wanted(place, Place, "a place")
         if place.size > 1 or place.symbol is not None:
             return place
         found = self.image.symbol_at(place.address)

@@ -48,8 +48,9 @@ def of_images() -> tuple[str, ...]:
 
 def check(name: str) -> None:
     """Raises an `OpsError`, which lists all names, where there is no backend of this one for any kernel."""
-    from pvops.errors import OpsError, nearest
+    from pvops.errors import OpsError, nearest, wanted
 
+    wanted(name, str, "a backend's name")
     if name.replace("_", "-").lower() not in names():
         raise OpsError(f"no backend {name}{nearest(name, names())}; there are {', '.join(names())}")
 
@@ -67,8 +68,9 @@ def get(name: str, era: str | None = None) -> Backend:
     import copyreg
     from importlib import import_module
 
-    from pvops.errors import OpsError
+    from pvops.errors import OpsError, wanted
 
+    wanted(name, str, "a backend's name")
     dashed = name.replace("_", "-").lower()
     if era is not None and (dashed in _OF_2_6 or (era.startswith(_ERAS_OF_2_6) and dashed != "native")):
         from pvops.backends import of_2_6

@@ -117,9 +117,12 @@ def era(name: str) -> Era:
     import copyreg
     from importlib import import_module
 
-    wanted = _ALIASES.get(name, name)
+    from pvops.errors import wanted
+
+    wanted(name, str, "an era's name")
+    meant = _ALIASES.get(name, name)
     for listed in ERAS:
-        if listed.name == wanted:
+        if listed.name == meant:
             found: Era = import_module(f"pvops.eras.{listed.module}").ERA
             copyreg.pickle(type(found), _reduced)
             return found

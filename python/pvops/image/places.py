@@ -62,6 +62,11 @@ def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
     Raises:
         ImageError: there is no such symbol, or the address lies outside the image; what is nearest is named.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        why = f"{text!r} names no place: it is not text in UTF-8"
+        raise ImageError(f"{view.name}: {why}", reason=why, file=view.name) from error
     where = text.strip().removeprefix("<").removesuffix(">")
     where = re.sub(r"^[RE]?IP: ?(?:[0-9a-f]{4}:)?|^\? ", "", where)
     if found := re.fullmatch(r"(.*) \[([^]]*)\]", where):

@@ -9,26 +9,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from pvops.errors import wanted
+
 #: (name, value or None).
 Option = tuple[str, str | None]
 
 
 def has(options: Sequence[Option], name: str) -> bool:
     """Whether an option is given, with or without a value; ``-`` and ``_`` are the same in names (parameq)."""
-    name = name.replace("-", "_")
+    name = _plain(name)
     return any(given.replace("-", "_") == name for given, _ in options)
 
 
 def value(options: Sequence[Option], name: str) -> str | None:
     """The last value given to an option, or None."""
-    name = name.replace("-", "_")
+    name = _plain(name)
     return next((v for given, v in reversed(options) if given.replace("-", "_") == name), None)
 
 
 def values(options: Sequence[Option], name: str) -> list[str]:
     """Every value given to an option, in order: an option that is given again is parsed again."""
-    name = name.replace("-", "_")
+    name = _plain(name)
     return [v for given, v in options if given.replace("-", "_") == name and v is not None]
+
+
+def _plain(name: str) -> str:
+    wanted(name, str, "an option's name")
+    return name.replace("-", "_")
 
 
 def found(cmdline: str, name: str) -> str | None:

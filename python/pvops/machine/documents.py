@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pvops.errors import MachineError, nearest, there_are
+from pvops.errors import MachineError, nearest, there_are, wanted
 from pvops.machine import cpus, state
 from pvops.machine.facts import MARK
 from pvops.machine.given import Given, hypervisor_named
@@ -53,7 +53,9 @@ def _is_json(text: str) -> bool:
 
 def given(values: Mapping[str, object], name: str) -> Given:
     """What a document says of a machine; unknown keys and wrong types are a `MachineError`."""
+    wanted(values, Mapping, "a machine's document, a mapping,")
     for key in values:
+        wanted(key, str, "a key of a machine's document, a str,")
         if key not in KEYS:
             bad(name, "", 0, f"unknown key {key}{nearest(key, KEYS)}")
     if values.get("schema", SCHEMA) != SCHEMA:

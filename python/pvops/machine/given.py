@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pvops.errors import nearest
+from pvops.errors import nearest, wanted
 from pvops.machine.reading import bad
 from pvops.machine.state import State
 from pvops.types_only import TypedDict
@@ -73,11 +73,14 @@ def hypervisor_named(word: str, name: str = "machine") -> str:
     Others are taken as they are: the kernel runs below many that have no ops of their own.
 
     Raises:
-        MachineError: the word is nearly one that is known; the error names the file, by its name.
+        MachineError: the word is empty, or nearly one that is known; the error names the file, by its name.
     """
+    wanted(word, str, "a hypervisor's name")
     known = {name: name for name in (*HYPERVISORS, UNTOLD)} | DETECTED
     by_case = {one.casefold(): hypervisor for one, hypervisor in known.items()}
     found = by_case.get(word.casefold())
+    if not word:
+        bad(name, "hypervisor", 0, "is empty; on bare hardware it is none")
     if found is None and (near := nearest(word, HYPERVISORS)):
         bad(name, "hypervisor", 0, f"no hypervisor {word[:40]!r}{near}")
     return word if found is None else found

@@ -12,10 +12,11 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 
-from pvops.errors import InputError, MachineError, nearest
+from pvops.errors import InputError, MachineError, nearest, wanted
 from pvops.machine import cmdline as _cmdline
 from pvops.machine import cpus, documents, facts
 from pvops.machine import hypervisor as _hypervisor
+from pvops.machine.checked import checked
 from pvops.machine.frozen import Frozen
 from pvops.machine.given import DETECTED, LIMIT, Given, Registers, flags_under, hypervisor_named
 from pvops.machine.hypervisor import Finding
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["LIMIT", "Machine", "Registers"]
 
 _BACKENDS = {"none": "native", "xen-pv": "xen"}
-
-#: Fields that are copied from what is given.
-_SETS = ("flags", "bugs")
-_MAPPINGS = ("features", "vulnerabilities", "cpuid", "parts", "told_by")
 
 
 class Machine(Frozen):
@@ -49,7 +46,7 @@ class Machine(Frozen):
     Args:
         name: where the description came from, for messages.
         vendor, family, model, stepping, model_name: of the boot CPU, as /proc/cpuinfo has them.
-        flags: names of CPU features; None if not known. ``monitor`` is X86_FEATURE_MWAIT.
+        flags: names of CPU features, or one string of them; None if not known. ``monitor`` is X86_FEATURE_MWAIT.
         bugs: names of CPU bugs; None if not known.
         features: what the kernel's words of features hold whatever else is said, by the kernel's names ("RETPOLINE",
             "BUG_ITS"): for what no fact shows.
@@ -67,6 +64,10 @@ class Machine(Frozen):
         state: what one kernel itself held on it, where that is known; nothing it says is derived then.
         given_hypervisor, given_possible_cpus: `hypervisor` and `possible_cpus` as given. These are the fields, for
             `dataclasses.replace`; the attributes without ``given_`` are what is derived.
+
+    Raises:
+        TypeError: an argument is unknown, or of another type than it has.
+        MachineError: a number is none of 32 bits, or a hypervisor's name is misspelt.
     """
 
     _uncompared = frozenset({"name"})
@@ -99,16 +100,14 @@ class Machine(Frozen):
         if unknown := given.keys() - Given.__annotations__.keys():
             raise TypeError(f"Machine() got an unexpected argument {min(unknown)!r}")
         values: dict[str, Any] = {"name": "machine", "dmesg": "", **given}
+        name = values["name"]
         for field in self._kinds():
             value = values.get(field)
             if value is None and field.startswith("given_"):
                 value = values.get(field.removeprefix("given_"))
-            if field in _SETS and value is not None:
-                value = frozenset(value)
-            elif field in _MAPPINGS:
-                value = dict(value or {})
-            elif field == "given_hypervisor" and value is not None:
-                value = hypervisor_named(value, values["name"])
+            value = checked(field.removeprefix("given_"), value, name)
+            if field == "given_hypervisor" and isinstance(value, str):
+                value = hypervisor_named(value, name)
             self._set(field, value)
 
     def __hash__(self) -> int:
@@ -145,6 +144,7 @@ class Machine(Frozen):
     @classmethod
     def parse(cls, text: str | bytes, *, name: str = "machine") -> Machine:
         """A machine from the text of such a file; the name is for error messages."""
+        wanted(text, str | bytes, "the text of a machine's file")
         text = (_decoded(text, name) if isinstance(text, bytes) else text).removeprefix("\ufeff")
         if facts.are_in(text):
             return cls(**facts.given(text, name))
@@ -158,6 +158,8 @@ class Machine(Frozen):
 
         Guests of hypervisors do not see MWAIT (``monitor``), which would stop them from telling that a CPU is idle.
         """
+        if release is not None:
+            wanted(release, str, "a kernel's release")
         bare = cls(**cpus.given(cpus.usual(release)))
         if hypervisor == "none":
             return bare
@@ -329,8 +331,9 @@ def _read(path: str | os.PathLike[str]) -> str:
     try:
         with open(path, "rb") as file:
             raw = file.read(LIMIT + 1)
-    except OSError as error:
-        raise InputError(f"{name}: cannot read: {error.strerror}", file=name) from error
+    except (OSError, ValueError) as error:  # a name with a NUL in it is a ValueError
+        why = f"cannot read: {getattr(error, 'strerror', None) or error}"
+        raise InputError(f"{name}: {why}", reason=why, file=name) from error
     return _decoded(raw, name)
 
 

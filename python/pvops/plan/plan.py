@@ -9,7 +9,8 @@ from functools import cached_property
 import pvops._core as _core
 from pvops import display
 from pvops.decide.boot import set_up
-from pvops.errors import OpsError
+from pvops.errors import OpsError, wanted
+from pvops.image.places import Place
 from pvops.plan.explained import Explained
 from pvops.plan.writes import LONGEST, RawDifference, RawWrite, Undetermined, Write
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pvops.eras.nops import NopChoice
     from pvops.eras.rules import Rules
     from pvops.image.kernel_image import KernelImage
-    from pvops.image.places import Place
     from pvops.machine.machine import Machine
 
 #: No write touches the last address.
@@ -58,6 +58,8 @@ class Plan:
         rules: Rules,
         places: Sequence[Place] | None = None,
     ) -> None:
+        for place in places or ():
+            wanted(place, Place, "a place as `Kernel.places` gives it")
         self.kernel = kernel
         self.backend = backend
         self.machine = machine
@@ -158,6 +160,7 @@ class Plan:
 
     def differences(self, other: Plan) -> list[RawDifference]:
         """Where another plan of the kernel leaves other bytes, as the core has it, by address."""
+        wanted(other, Plan, "a plan")
         why = "is compared with no other"
         return self._whole(why).differences(other._whole(why))
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pvops._core as _core
-from pvops.errors import OpsError, there_are
+from pvops.errors import OpsError, there_are, wanted
 from pvops.image import memory as memories
 from pvops.machine.state import HVM_CALLS, SOME_FUNCTION
 from pvops.verify import evidence, registry
@@ -116,6 +116,8 @@ def check_jobs(jobs: int | None) -> None:
     Raises:
         OpsError: that many cannot work at once.
     """
+    if jobs is not None:
+        wanted(jobs, int, "jobs: a number")
     if jobs is not None and jobs < 1:
         raise OpsError(f"jobs: {jobs}, where at least 1 is needed")
 

@@ -72,6 +72,8 @@ def made_of_many(
     question = _Question(kernel.path, machine, (allow,) if isinstance(allow, str) else tuple(allow), jobs, made)
     check_owners(question.allow)
     check_jobs(jobs)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"an executor of concurrent.futures is wanted, not {type(executor).__name__}")
     left = [os.fspath(one) for one in ((sources,) if isinstance(sources, str | os.PathLike) else sources)]
     if executor is not None:
         left = yield from _spread(executor, question, left)
