@@ -9,6 +9,8 @@ import pytest
 
 import pvops as package
 from cli.run import document, pvops, trouble
+from pvops.plan.explain import explanation
+from pvops.plan.sources import bare, told
 
 
 def first_site(kernel: Path, op: str) -> int:
@@ -200,3 +202,23 @@ def test_a_constant_in_an_instruction_is_a_number_and_no_instructions(
         site = next(site for site in sites if len(site.bytes) == size)
         [found] = document("explain", opened.name, f"{site.address:#x}")["sites"]
         assert int(found["disassembly"], 16) == int.from_bytes(site.bytes, "little")
+
+
+def test_boots_that_differ_in_the_source_of_a_reason_alone_are_one(kernel: Callable[[str], package.Kernel]) -> None:
+    opened = kernel("vmlinuz-6.1.0-56-amd64")
+    plans = [opened.plan(backend, machine="intel-haswell") for backend in ("native", "kvm", "xen")]
+    place = opened.places("do_one_initcall+0x1ba")[0].address
+    shared, xen = explanation(opened, plans, place).boots()
+    assert (shared.names, xen.names) == ("native, kvm", "xen")
+    [said] = [reason for _, why in shared.writes for reason in why if "XENPV" in reason]
+    assert "native: preset intel-haswell; kvm: under kvm)" in said
+
+
+def test_sources_that_differ_are_told_by_whose_they_are() -> None:
+    one = "taken, it is not set (rule xen_start_kernel(): preset intel-haswell) [alternative.c: apply_alternatives()]"
+    other = one.replace("preset intel-haswell", "under kvm")
+    assert bare(one) == bare(other) == "taken, it is not set"
+    assert told(["native", "kvm"], [one, one]) == one
+    assert told(["native", "kvm"], [one, other]) == one.replace(
+        "preset intel-haswell", "native: preset intel-haswell; kvm: under kvm"
+    )

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pvops import display
 from pvops.errors import TableError
 from pvops.plan.reasons import sentences
+from pvops.plan.sources import bare, told
 from pvops.plan.writes import LONGEST
+from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +18,20 @@ if TYPE_CHECKING:
     from pvops.image.sites import Site
     from pvops.plan.plan import Plan
     from pvops.plan.writes import Write
+
+
+class Boot(NamedTuple):
+    """What a site comes to under some backends.
+
+    Attributes:
+        names: the backends, ``native, kvm``.
+        plan: a plan of theirs.
+        writes: each write, and why, a sentence a line.
+    """
+
+    names: str
+    plan: Plan
+    writes: list[tuple[Write, list[str]]]
 
 
 class Explanation:
@@ -55,14 +71,24 @@ class Explanation:
             what = "in no table" if written else "as built; no pass writes here"
         return what, size if site.type is None else f"type {site.type}, {size}"
 
-    def boots(self) -> list[tuple[str, Plan]]:
-        """The boots by what they come to: the backends whose writes and reasons are the same, and a plan of theirs."""
-        found: dict[object, tuple[list[str], Plan]] = {}
+    def boots(self) -> list[Boot]:
+        """The boots by what they come to: those whose writes and reasons are the same, whatever told the facts."""
+        found: dict[object, list[Plan]] = {}
         for plan in self.plans:
-            writes = [(w.table, w.address, w.bytes, tuple(sentences(plan, w))) for w in plan.at(self.site.address)]
-            names, _ = found.setdefault((tuple(writes), tuple(self.guesses(plan))), ([], plan))
-            names.append(plan.backend.name)
-        return [(", ".join(names), plan) for names, plan in found.values()]
+            writes = plan.at(self.site.address)
+            same = [(w.table, w.address, w.bytes, *map(bare, sentences(plan, w))) for w in writes]
+            found.setdefault((tuple(same), tuple(self.guesses(plan))), []).append(plan)
+        return [self._boot(plans) for plans in found.values()]
+
+    def _boot(self, plans: Sequence[Plan]) -> Boot:
+        names = list(dict.fromkeys(plan.backend.name for plan in plans))
+        writes = plans[0].at(self.site.address)
+        said = [[sentences(plan, write) for write in plan.at(self.site.address)] for plan in plans]
+        reasons = [
+            [told([plan.backend.name for plan in plans], one) for one in zip(*of_write, strict=True)]
+            for of_write in zip(*said, strict=True)
+        ]
+        return Boot(", ".join(names), plans[0], list(zip(writes, reasons, strict=True)))
 
     def guesses(self, plan: Plan) -> list[str]:
         """What of the site's bytes is a first guess under a plan."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pvops.plan.reasons import sentences
 from pvops.render import html
 from pvops.render.terminal import spaced
 
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pvops.image.view import KernelView
-    from pvops.plan.explain import Explanation
-    from pvops.plan.plan import Plan
+    from pvops.plan.explain import Boot, Explanation
 
 
 def page(kernel: KernelView, where: str, explanations: Sequence[Explanation], made: html.Made | None = None) -> str:
@@ -29,28 +27,26 @@ def fragment(explanation: Explanation) -> str:
     parts = [
         f'<h2><span class="mono">{site.address + explanation.slide:016x}</span>{place}</h2>',
         f'<p class="soft">{html.text(", ".join(explanation.facts()))}</p>',
-        *(_boot(explanation, names, plan) for names, plan in explanation.boots()),
+        *(_boot(explanation, boot) for boot in explanation.boots()),
     ]
     return "\n".join(parts)
 
 
-def _boot(explanation: Explanation, names: str, plan: Plan) -> str:
+def _boot(explanation: Explanation, boot: Boot) -> str:
     site = explanation.site
-    writes = plan.at(site.address)
-    last = next((w for w in reversed(writes) if w.bytes), None)
+    last = next((w for w, _ in reversed(boot.writes) if w.bytes), None)
     cells = [("built", html.text(spaced(site.bytes)), _asm(explanation, site.address, site.bytes, "asm"), "")]
-    for write in writes:
+    for write, why in boot.writes:
         if write.bytes:
             kind = "runs" if write is last else "soft"
             shown = _asm(explanation, write.address, write.bytes, kind) + (" ← runs" if write is last else "")
         else:
             shown = '<span class="soft">changes nothing</span>'
-        reasons = html.bullets(sentences(plan, write))
-        cells.append((html.text(write.table), html.text(spaced(write.bytes)), shown, reasons))
-    notes = [f'<p class="warn">{html.text(note)}</p>' for note in explanation.guesses(plan)]
+        cells.append((html.text(write.table), html.text(spaced(write.bytes)), shown, html.bullets(why)))
+    notes = [f'<p class="warn">{html.text(note)}</p>' for note in explanation.guesses(boot.plan)]
     return "\n".join(
         (
-            f'<div class="card"><h3>{html.text(names)}</h3>',
+            f'<div class="card"><h3>{html.text(boot.names)}</h3>',
             html.table(("pass", "bytes", "what it does", "why"), cells, ("", "mono", "mono", "prose")),
             *notes,
             "</div>",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pvops.image.places import parse
-from pvops.plan.reasons import sentences
 from pvops.render.terminal import Style, columns, spaced
 
 TYPE_CHECKING = False
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 
     from pvops.image.places import Place
     from pvops.image.view import KernelView
-    from pvops.plan.explain import Explanation
+    from pvops.plan.explain import Boot, Explanation
     from pvops.plan.plan import Plan
 
 
@@ -26,8 +25,8 @@ def text(explanation: Explanation, style: Style | None = None) -> str:
     lines = [f"{style.bold(f'{site.address + explanation.slide:016x}')}  {head}"]
     built = explanation.disassembly(site.address, site.bytes)
     lines.append(_line("built", site.bytes, width, style.code(built)))
-    for names, plan in explanation.boots():
-        lines += _outcome(explanation, names, plan, width, style)
+    for boot in explanation.boots():
+        lines += _outcome(explanation, boot, width, style)
     return "\n".join(lines)
 
 
@@ -65,11 +64,10 @@ def _line(name: str, code: bytes, width: int, disassembly: str) -> str:
     return f"  {name:<12}  {spaced(code):<{width}} {disassembly}".rstrip()
 
 
-def _outcome(explanation: Explanation, names: str, plan: Plan, width: int, style: Style) -> list[str]:
-    lines = [f"  {style.bold(names)}"] if len(explanation.plans) > 1 else []
-    writes = plan.at(explanation.site.address)
-    changing = [write for write in writes if write.bytes]
-    for write in writes:
+def _outcome(explanation: Explanation, boot: Boot, width: int, style: Style) -> list[str]:
+    lines = [f"  {style.bold(boot.names)}"] if len(explanation.plans) > 1 else []
+    changing = [write for write, _ in boot.writes if write.bytes]
+    for write, why in boot.writes:
         last = bool(changing) and write is changing[-1]
         if write.bytes:
             text = explanation.disassembly(write.address, write.bytes)
@@ -77,9 +75,9 @@ def _outcome(explanation: Explanation, names: str, plan: Plan, width: int, style
             lines.append(_line(write.table, write.bytes, width, shown + ("   <- runs" if last else "")))
         else:
             lines.append(f"  {write.table:<12}  {style.dim('changes nothing')}")
-        for reason in sentences(plan, write):
+        for reason in why:
             lines += wrapped(reason, indent=16)
-    for note in explanation.guesses(plan):
+    for note in explanation.guesses(boot.plan):
         lines += wrapped(note, indent=16)
     return lines
 
