@@ -8,6 +8,7 @@
 //! ```
 
 use std::fmt;
+use std::path::Path;
 
 /// What kind of input or request an [`Error`] is about. The Python side has one exception class for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +57,18 @@ pub struct Error {
     pub place: Box<Place>,
     /// Why, in words, without the place.
     pub reason: String,
+}
+
+/// A path as it is shown: bytes of it that are no UTF-8 as `\xff`, so that no two paths look the same.
+pub(crate) fn shown(path: &Path) -> String {
+    let mut out = String::new();
+    for part in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        out.push_str(part.valid());
+        for byte in part.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
 }
 
 /// The result of everything here that can fail.

@@ -189,3 +189,32 @@ fn notes_that_many_segments_share_are_read_once_and_then_refused() {
     let error = refused(core_of_one_mebibyte(4, &[[0, 0]; 4096]), &image);
     assert!(error.contains("17825792 bytes of notes are too many") && error.contains("segment 16"), "{error}");
 }
+
+#[test]
+fn a_stream_is_refused_by_its_beginning_only_where_that_tells() {
+    let refused = |start: &[u8]| Memory::refuse_by_start("pipe", start).map_err(|error| error.to_string());
+    assert!(refused(b"\x1f\x8b\x08").unwrap_err().starts_with("pipe: is packed by gzip"));
+    // What is too short to tell, and the formats that begin with what tells them, are judged when all is there.
+    let mut core = vec![0; Memory::TELLING];
+    core[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0");
+    for start in [noise(1, MEMORY), vec![0; 4096], b"yes\n".repeat(1000), Vec::new(), core] {
+        assert_eq!(refused(&start), Ok(()));
+    }
+    let said = |start: &[u8]| refused(start).unwrap_err();
+    assert!(said(&noise(2, Memory::TELLING)).contains("64 MiB are no memory of a machine: 8.00 bits of information"));
+    assert!(said(&vec![0; Memory::TELLING]).contains("no memory of a machine: nothing but zeros"));
+    assert!(said(&b"y\n".repeat(Memory::TELLING / 2)).contains("no memory of a machine: 2 different bytes in all"));
+    // A machine that has hardly been used: one page of code in pages of zeros.
+    let mut memory = vec![0; Memory::TELLING];
+    memory[0x9_9000..][..4].copy_from_slice(b"\xfa\xfc\x31\xc0");
+    assert_eq!(refused(&memory), Ok(()));
+}
+
+#[test]
+fn a_name_that_is_no_utf8_is_shown_with_its_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::OsStr::from_bytes(b"no such \xff\xfe file");
+    let shown = r"no such \xff\xfe file: No such file or directory";
+    assert_eq!(Memory::open(Path::new(name)).unwrap_err().to_string(), shown);
+    assert_eq!(Image::open(Path::new(name)).unwrap_err().to_string(), shown);
+}

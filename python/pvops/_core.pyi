@@ -172,6 +172,12 @@ class Memory:
     def from_bytes(name: str, data: Buffer) -> Memory:
         """Opens a dump in memory, where it is; the name is for error messages."""
 
+    TELLING: int
+    @staticmethod
+    def refuse_by_start(name: str, start: bytes) -> None:
+        """Refuses a stream by its beginning, where that tells: what it is that is not read, or, of `TELLING` bytes,
+        that no machine's memory begins so."""
+
     @staticmethod
     def from_reader(name: str, call: Callable[[int, int], Buffer], physical: Sequence[tuple[int, int]] = ...) -> Memory:
         """Memory that (address, size) -> bytes reads: by physical addresses where (address, size) of what is there are

@@ -16,7 +16,7 @@ use super::section::{LOWEST_KERNEL, Section, Segment};
 use super::source::{MAX_IMAGE, Source};
 use super::symtab::ElfSymbols;
 use super::{banner, ikconfig, text};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::insn::Bits;
 use crate::numbers::unsigned;
 
@@ -38,7 +38,7 @@ pub struct Image {
 impl Image {
     /// Opens the kernel at `path`: a bzImage, an ELF file, or a compressed ELF file. An ELF file is mapped, not read.
     pub fn open(path: &Path) -> Result<Image> {
-        let name = path.display().to_string();
+        let name = shown(path);
         let open = || Image::new(&name, Source::open(path, container::worth)?, MAX_IMAGE);
         open().map_err(|error| error.in_file(&name))
     }

@@ -70,7 +70,8 @@ impl Source {
         Source::Given(Given::new(bytes))
     }
 
-    /// Maps the file at `path`; what cannot be mapped (a pipe, a character device) is read, as by [`Source::read`].
+    /// Maps the file at `path`; what cannot be mapped (a pipe, a device, a file of /proc or of some network) is read, as by
+    /// [`Source::read`].
     pub fn open(path: &Path, worth: Worth) -> Result<Source> {
         let io = |error: std::io::Error| Error::io(&error);
         let mut file = File::open(path).map_err(io)?;
@@ -84,8 +85,14 @@ impl Source {
         // SAFETY: nobody may write to the file or truncate it, which nothing on Linux forbids. Every range is checked anew
         // and no byte is trusted because it was valid before: a file that changes gives errors or wrong answers, and one
         // that is truncated ends the process with SIGBUS, as in `ld` and `git`. (A copy would cost a thousand times as much.)
-        let map = unsafe { MmapOptions::new().map_copy_read_only(&file) }.map_err(io)?;
-        Ok(Source::Mapped(map))
+        match unsafe { MmapOptions::new().map_copy_read_only(&file) } {
+            Ok(map) if !map.is_empty() => Ok(Source::Mapped(map)),
+            Ok(_) => Source::read(&mut file, worth),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
+                Source::read(&mut file, worth)
+            }
+            Err(error) => Err(io(error)),
+        }
     }
 
     /// Reads all there is, up to [`MAX_IMAGE`]; a stream may have no end, so that `worth` of its first bytes says how
@@ -266,6 +273,13 @@ mod tests {
         let worth = |first: &[u8]| if first.len() >= FIRST { WORTH } else { 0 };
         let source = Source::read(&mut std::io::repeat(7), worth).unwrap();
         assert!((WORTH..WORTH + CHUNK).contains(&source.as_slice().len()), "{}", source.as_slice().len());
+    }
+
+    #[test]
+    fn what_cannot_be_mapped_is_read() {
+        // Files of /proc have no length, and most cannot be mapped.
+        let source = Source::open(Path::new("/proc/self/maps"), |_| usize::MAX).unwrap();
+        assert!(!source.as_slice().is_empty());
     }
 
     #[test]

@@ -179,6 +179,32 @@ pub(super) fn raw_text(search: &Search<'_>, score: Score) -> Result<Option<Error
     })
 }
 
+/// Fewer different bytes than these are in no memory of a machine that is not nearly empty: code alone has all.
+const FEW_BYTES: usize = 128;
+
+/// Why the beginning of plain memory is none, if it is none: it is noise, or says one thing again and again. Pages of zeros
+/// say nothing for it or against it, unless there are no others: what starts a machine's CPUs lies low.
+pub(super) fn never_memory(start: &[u8]) -> Option<Error> {
+    let mut histogram = Histogram::default();
+    let (mut zeros, mut pages) = (0, 0);
+    for page in start.chunks(PAGE as usize) {
+        pages += 1;
+        zeros += usize::from(page.iter().all(|&byte| byte == 0));
+        histogram.add(page);
+    }
+    let (bits, different) = (histogram.bits(), histogram.0.iter().filter(|&&count| count > 0).count());
+    let what = if histogram.is_zero() {
+        "nothing but zeros".to_owned()
+    } else if bits > NOISE {
+        format!("{bits:.2} bits of information a byte: encrypted, compressed or noise")
+    } else if zeros < pages / 2 && different < FEW_BYTES {
+        format!("{different} different bytes in all")
+    } else {
+        return None;
+    };
+    Some(Error::memory(format!("its first {} MiB are no memory of a machine: {what}", start.len() >> 20)))
+}
+
 /// The banner at the start of bytes: text up to its line end, as `linux_banner` has it.
 fn banner(bytes: &[u8]) -> Option<&str> {
     let bytes = &bytes[..bytes.len().min(MAX_BANNER)];

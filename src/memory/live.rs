@@ -9,7 +9,7 @@ use super::kind::MemoryKind;
 use super::read::{Memory, Source};
 use super::space::Space;
 use super::store::Store;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shown};
 
 /// The kernel's memory as an ELF core (`fs/proc/kcore.c`).
 pub const KCORE: &str = "/proc/kcore";
@@ -19,7 +19,7 @@ const RAWIO: u64 = 1 << 17;
 impl Memory {
     /// Opens the memory of a running kernel: [`KCORE`], which takes root, or a file of its form.
     pub fn live(path: &Path) -> Result<Memory> {
-        open(path).map_err(|error| error.in_file(&path.display().to_string()))
+        open(path).map_err(|error| error.in_file(&shown(path)))
     }
 }
 
@@ -32,7 +32,7 @@ fn open(path: &Path) -> Result<Memory> {
     }
     let core = formats::parse_core(&store)?;
     Ok(Memory {
-        name: path.display().to_string(),
+        name: shown(path),
         kind: MemoryKind::Live,
         source: Source::Live(store),
         physical: Space::default(),
@@ -103,7 +103,7 @@ fn unreleased(error: &std::io::Error) -> Error {
 /// The file that the running kernel was booted from, by its release: where distributions put it.
 pub fn running_kernel() -> Result<PathBuf> {
     let path = Path::new("/proc/sys/kernel/osrelease");
-    let release = read_to_string(path).map_err(|error| unreleased(&error).in_file(&path.display().to_string()))?;
+    let release = read_to_string(path).map_err(|error| unreleased(&error).in_file(&shown(path)))?;
     let release = release.trim();
     let tried = [
         format!("/boot/vmlinuz-{release}"),

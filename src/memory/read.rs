@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::formats::notes::Notes;
 use super::formats::{self, Content, Dump, Opened};
 use super::frames::Frames;
+use super::identify::never_memory;
 use super::kind::MemoryKind;
 use super::pages::Pages;
 use super::space::{Extent, Space};
 use super::store::Store;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::image::Given;
 
 /// How much is read at a time where much is read.
@@ -74,7 +75,7 @@ pub(super) enum Place {
 impl Memory {
     /// Opens a dump. Its headers are read, and checked against the file's length.
     pub fn open(path: &Path) -> Result<Memory> {
-        let name = path.display().to_string();
+        let name = shown(path);
         Dump::at(path).and_then(|dump| Memory::new(&name, &dump)).map_err(|error| error.in_file(&name))
     }
 
@@ -89,6 +90,20 @@ impl Memory {
         let dump = Dump::new(Store::Bytes(Given::new(bytes)));
         dump.and_then(|dump| Memory::new(name, &dump)).map_err(|error| error.in_file(name))
     }
+
+    /// Refuses a stream by its beginning, where that is known for what is not read; `name` is for messages. A beginning of
+    /// [`Memory::TELLING`] bytes or more is refused too where no machine's memory begins so.
+    pub fn refuse_by_start(name: &str, start: &[u8]) -> Result<()> {
+        let dump = Dump::new(Store::Bytes(Given::new(start.to_vec())))?;
+        let refused = formats::begins_plainly(&dump).and_then(|plain| {
+            let tells = plain && start.len() >= Memory::TELLING;
+            tells.then(|| never_memory(start)).flatten().map_or(Ok(()), Err)
+        });
+        refused.map_err(|error| error.in_file(name))
+    }
+
+    /// So many bytes of a machine's memory have code in them, page tables, and pages that nobody has used.
+    pub const TELLING: usize = 64 << 20;
 
     /// Virtual memory that something else reads; `name` is for messages.
     pub fn from_reader(name: &str, reader: Box<dyn Reader>) -> Memory {

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 
 /// Writes what a file is to hold.
 pub type Contents<'a> = &'a mut dyn FnMut(&mut dyn Write) -> io::Result<()>;
@@ -18,7 +18,7 @@ const NAMES: u32 = 100;
 /// What already stands there and is no regular file (a pipe, a device) is written to as it is. `contents` writes the bytes,
 /// and may be asked to do so twice.
 pub fn write_file(path: &Path, contents: Contents<'_>) -> Result<()> {
-    let placed = |e: io::Error| Error::io(&e).in_file(&path.display().to_string());
+    let placed = |e: io::Error| Error::io(&e).in_file(&shown(path));
     let target = match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => return Err(placed(io::ErrorKind::IsADirectory.into())),
         Ok(meta) if !meta.is_file() => {

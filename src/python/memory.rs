@@ -114,6 +114,16 @@ impl Memory {
         Memory::opened(py, || memory::Memory::from_bytes(name, lent))
     }
 
+    /// Refuses a stream by its beginning, where that tells: what it is that is not read, or that no memory begins so.
+    #[staticmethod]
+    fn refuse_by_start(py: Python<'_>, name: &str, start: &[u8]) -> PyResult<()> {
+        Ok(detached(py, || memory::Memory::refuse_by_start(name, start))?)
+    }
+
+    /// How many bytes of a stream tell whether it may be memory.
+    #[classattr]
+    const TELLING: usize = memory::Memory::TELLING;
+
     /// Memory that (address, size) -> bytes reads; by physical addresses where (address, size) of what there is are given.
     #[staticmethod]
     #[pyo3(signature = (name, call, physical = Vec::new()))]

@@ -71,6 +71,22 @@ def test_a_stream_without_an_end_leaves_room_where_copies_go(
         assert endless.wait(10) != 0
 
 
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        ("cat /dev/urandom", "its first 64 MiB are no memory of a machine: 8.00 bits of information a byte"),
+        ("cat /dev/zero", "its first 64 MiB are no memory of a machine: nothing but zeros"),
+        ("yes", "its first 64 MiB are no memory of a machine: 2 different bytes in all"),
+        ("{ printf '\\037\\213'; cat /dev/urandom; }", "is packed by gzip, which is not read as memory"),
+    ],
+)
+def test_a_stream_that_is_no_memory_is_not_copied_to_its_end(sample_kernel: Path, stream: str, said: str) -> None:
+    shell = f'{stream} | "{sys.executable}" -m pvops verify "{sample_kernel}" -'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith(f"pvops: <stdin>: {said}")
+
+
 def test_a_machine_comes_through_a_pipe(sample_kernel: Path, text: Path) -> None:
     facts = b'{"schema": "pvops.machine/1", "online_cpus": 2}'
     done = run("verify", str(sample_kernel), str(text), "--machine", "-", "--json", given=facts)

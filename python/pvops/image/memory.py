@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     Progress: TypeAlias = Callable[[int, int], object]
 
 
+#: So much is read of a pipe at a time.
+_PART = 1 << 20
+#: So much of a dump tells its format.
+_FIRST = 1 << 16
 #: Of so many shares of the room for copies, one stays free.
 _SHARES = 8
 
@@ -83,7 +87,8 @@ def open_stdin() -> Memory:
     """Opens the dump on standard input.
 
     A dump is read at offsets, which a pipe has not: what comes through one is first copied into a temporary file
-    (``TMPDIR``), which nobody else sees. The copy leaves an eighth of what is free there: a stream may have no end.
+    (``TMPDIR``), which nobody else sees. A stream may have no end: one that no machine's memory begins as is refused
+    after 64 MiB, and the copy leaves an eighth of what is free there.
 
     Raises:
         InputError: it cannot be read, or there is no room for the copy.
@@ -130,7 +135,9 @@ def _copied(stream: io.RawIOBase | BinaryIO, name: str) -> Memory:
         room = os.fstatvfs(copy.fileno())
         most = room.f_bavail * room.f_frsize * (_SHARES - 1) // _SHARES
         done = 0
-        while part := stream.read(1 << 20):
+        # A format that is not read is told by its first bytes; noise by more.
+        told_by = [_core.Memory.TELLING, _FIRST]
+        while part := stream.read(_PART):
             done += len(part)
             if done > most:
                 why = (
@@ -138,6 +145,9 @@ def _copied(stream: io.RawIOBase | BinaryIO, name: str) -> Memory:
                 )
                 raise InputError(f"{name}: {why}: save it and name the file, or set TMPDIR", reason=why, file=name)
             copy.write(part)
+            if told_by and done >= told_by[-1]:
+                copy.flush()
+                _core.Memory.refuse_by_start(name, os.pread(copy.fileno(), told_by.pop(), 0))
         copy.flush()
         return Memory(_core.Memory.open(f"/proc/self/fd/{copy.fileno()}", name))
 

@@ -69,7 +69,13 @@ pub(in crate::memory) fn parse(store: &Store) -> Result<Core> {
         return Err(header("is a big-endian ELF file, which no dump of an x86 machine is"));
     }
     if elf::FileType(kind) != elf::ET_CORE {
-        return Err(header(&format!("is an ELF file of type {kind}, not a core (4)")));
+        let what = match elf::FileType(kind) {
+            elf::ET_REL => " (an object file, as a module)",
+            elf::ET_EXEC => " (a program, as an image of a kernel)",
+            elf::ET_DYN => " (a program or library)",
+            _ => "",
+        };
+        return Err(header(&format!("is an ELF file of type {kind}{what}, not a core (4), which a dump is")));
     }
     if !matches!(elf::Machine(machine), elf::EM_386 | elf::EM_X86_64) {
         return Err(header(&format!("is a core of machine {machine}, not of an x86 machine")));

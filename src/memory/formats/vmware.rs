@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::dump::{Dump, Opened};
 use super::notes::{ControlRegisters, Notes};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::memory::kind::MemoryKind;
 use crate::memory::space::{Extent, Space};
 use crate::memory::store::Store;
@@ -67,18 +67,16 @@ pub(super) fn probe(dump: &Dump) -> Result<Option<Opened>> {
         };
         let memory = Dump::at(&path)?;
         let space = state.space((0, memory.store.len()))?;
-        let said = format!("memory is that of {}", path.display());
+        let said = format!("memory is that of {}", shown(&path));
         return Ok(Some(state.opened(Opened::in_file(MemoryKind::Vmware, &memory, space), &said)));
     }
     if !extension("vmem") {
         return Ok(None);
     }
     let Some(path) = beside(&["vmss", "vmsn"]) else { return Ok(None) };
-    let state = Store::open(&path)
-        .and_then(|store| read(&store))
-        .map_err(|error| error.in_file(&path.display().to_string()))?;
+    let state = Store::open(&path).and_then(|store| read(&store)).map_err(|error| error.in_file(&shown(&path)))?;
     let space = state.space((0, dump.store.len()))?;
-    let said = format!("{} says where memory belongs", path.display());
+    let said = format!("{} says where memory belongs", shown(&path));
     Ok(Some(state.opened(Opened::in_file(MemoryKind::Vmware, dump, space), &said)))
 }
 
