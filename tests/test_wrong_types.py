@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -25,6 +26,8 @@ def given(odd: Any) -> Any:
 
 
 TAKES: dict[str, Callable[[pvops.Kernel, Any], object]] = {
+    "open": lambda _, odd: pvops.open(given(3.0 if isinstance(odd, bytes) else odd)),
+    "memory.open": lambda _, odd: pvops.memory.open(given(3.0 if isinstance(odd, bytes) else odd)),
     "plan, a backend": lambda kernel, odd: kernel.plan(given(odd)),
     "plan, rules": lambda kernel, odd: kernel.plan(rules=given(odd)),
     "plan, places": lambda kernel, odd: kernel.plan(places=[odd]),
@@ -48,7 +51,7 @@ TAKES: dict[str, Callable[[pvops.Kernel, Any], object]] = {
 
 @pytest.mark.parametrize("what", TAKES)
 def test_another_type_is_refused_in_words(
-    kernel: pvops.Kernel, what: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    kernel: pvops.Kernel, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "vmlinux-sample").write_bytes(sample.build("6.1", 64).elf)
     monkeypatch.chdir(tmp_path)
@@ -61,3 +64,12 @@ def test_a_place_that_is_no_text_in_utf8_is_none(kernel: pvops.Kernel) -> None:
     for asked in (kernel.places, kernel.explain, kernel.disasm, kernel.sites_of):
         with pytest.raises(pvops.errors.ImageError, match="names no place: it is not text in UTF-8"):
             asked("sample_lock\udcff")
+
+
+def test_an_open_file_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    with path.open("rb") as file:
+        for taken in (pvops.open, pvops.memory.open):
+            with pytest.raises(TypeError, match=r"is wanted, not BufferedReader: give its path, or what its read\(\)"):
+                taken(file)  # type: ignore[arg-type]

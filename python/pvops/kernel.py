@@ -55,7 +55,7 @@ def open(source: str | os.PathLike[str] | Buffer) -> Kernel:
         return _opened(_core.Image.open(path), os.path.abspath(path))
     from pvops.image.buffers import contiguous
 
-    return _opened(_core.Image.from_bytes("<bytes>", contiguous(source)), source)
+    return _opened(_core.Image.from_bytes("<bytes>", contiguous(source, "a path or bytes")), source)
 
 
 def open_stdin() -> Kernel:

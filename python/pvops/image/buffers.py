@@ -7,10 +7,18 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-def contiguous(source: Buffer) -> memoryview:
+def contiguous(source: Buffer, wanted: str) -> memoryview:
     """The bytes of an object, one behind the other; copied only where they are not, as every second element of an
-    array."""
-    held = memoryview(source)
+    array.
+
+    Raises:
+        TypeError: it has none; what is wanted instead, in words, is said.
+    """
+    try:
+        held = memoryview(source)
+    except TypeError as error:
+        hint = ": give its path, or what its read() returns" if hasattr(source, "read") else ""
+        raise TypeError(f"{wanted} is wanted, not {type(source).__name__}{hint}") from error
     if held.format == "B" and held.ndim == 1 and held.c_contiguous:
         return held
     try:

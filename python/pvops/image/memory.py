@@ -80,7 +80,7 @@ def open(source: str | os.PathLike[str] | Buffer | Read, *, physical: Iterable[t
     if callable(source):
         name = getattr(source, "__qualname__", None) or type(source).__name__
         return Memory(_core.Memory.from_reader(f"<{name}>", source, list(physical)))
-    return Memory(_core.Memory.from_bytes("<bytes>", contiguous(source)))
+    return Memory(_core.Memory.from_bytes("<bytes>", contiguous(source, "a path, bytes, or a function that reads")))
 
 
 def open_stdin() -> Memory:
