@@ -146,7 +146,7 @@ def test_what_a_message_quotes_is_one_line(tmp_path: Path) -> None:
 
 def test_an_argument_that_is_no_text_is_trouble(sample_kernel: Path) -> None:
     done = subprocess.run((*COMMAND, "explain", sample_kernel, b"\xff"), capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "pvops: \\xff: is not text in UTF-8\n")
+    assert (done.returncode, done.stderr) == (2, f"pvops: {sample_kernel}: \\xff: is not text in UTF-8\n")
 
 
 def test_a_file_whose_name_is_no_text_is_read(sample_kernel: Path, tmp_path: Path) -> None:

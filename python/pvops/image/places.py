@@ -65,7 +65,9 @@ def parse(view: KernelView, text: str, slide: int = 0) -> list[Place]:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        why = f"{text!r} names no place: it is not text in UTF-8"
+        # Bytes of an argument that are none are surrogates here (PEP 383).
+        shown = re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+        why = f"{shown.encode('utf-8', 'backslashreplace').decode()}: is not text in UTF-8"
         raise ImageError(f"{view.name}: {why}", reason=why, file=view.name) from error
     where = text.strip().removeprefix("<").removesuffix(">")
     where = re.sub(r"^[RE]?IP: ?(?:[0-9a-f]{4}:)?|^\? ", "", where)

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable
-    from typing import Protocol, overload
+    from typing import Any, Protocol, overload
 
     from pvops.image.ops import KernelOps
     from pvops.image.view import KernelView
@@ -254,7 +254,7 @@ class Sites(Sequence[Site]):
         """Numbers of the sites among the columns' where they are those of one op; None where they are all."""
         return None if self._op is None else self.columns.of_op(self._op)
 
-    def count(self, value: object) -> Counter[object]:  # type: ignore[override]
+    def count(self, value: object) -> Counter[Any]:  # type: ignore[override]
         """How many sites share each value of an attribute, None left out: ``sites.count("op").most_common(3)``."""
         from collections import Counter
 
