@@ -13,7 +13,7 @@ import pvops._core as _core
 from pvops.errors import OpsError, there_are, wanted
 from pvops.image import memory as memories
 from pvops.machine.state import HVM_CALLS, SOME_FUNCTION
-from pvops.verify import evidence, registry
+from pvops.verify import built, evidence, registry
 from pvops.verify.counted import refuse_counted
 from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
@@ -59,6 +59,7 @@ def verify(
     memory = source if isinstance(source, memories.Memory) else memories.open(source)
     named = (modules,) if isinstance(modules, str | os.PathLike) else modules
     files = [_core.Image.open(os.fspath(path)) for path in named]
+    kernel.keep(built.require)
     found = memory.find(kernel, progress)
     info, verifier = kernel.keep(evidence.info), kernel.keep(evidence.verifier)
     known = evidence.known(kernel, machine)
