@@ -16,6 +16,7 @@ from pvops.machine.machine import Machine
 EVENTS, CALLS, CLASSES, POINTS, STRINGS = (small.TEXT + 0x80_0000 + n * 0x1000 for n in range(5))
 REGISTERS, OTHER, OF_CALLS = small.TEXT + 0x100, small.TEXT + 0x200, small.TEXT + 0x500
 ENTER = small.TEXT + 0x600
+INITCALLS = {"trace_initcall_start_cb": small.TEXT + 0x700, "trace_initcall_finish_cb": small.TEXT + 0x800}
 COMMANDS = {"probe_sched_wakeup": small.TEXT + 0x300, "probe_sched_switch": small.TEXT + 0x400}
 #: System, tracepoint, the function that registers it.
 TOLD = [
@@ -27,6 +28,8 @@ TOLD = [
     ("timer", "irq", REGISTERS),
     ("raw", "other", OTHER),
     ("raw_syscalls", "sys_enter", REGISTERS),
+    ("initcall", "initcall_start", REGISTERS),
+    ("initcall", "initcall_finish", REGISTERS),
     ("syscalls", "no tracepoint", OF_CALLS),
 ]
 
@@ -64,6 +67,7 @@ def events(*, perf: bool) -> Kernel:
         "syscall_enter_register": OF_CALLS,
         "ftrace_syscall_enter": ENTER,
         **COMMANDS,
+        **INITCALLS,
     }
     return small.kernel(b"\xc3" * 0x2000, more=more, symbols=symbols)
 
@@ -87,7 +91,7 @@ def test_events_of_the_command_line_are_traced(cmdline: str, on: list[int], perf
     found = traced(events(perf=perf), Facts(Machine(cmdline=cmdline), (6, 12), 64), keys)
     # Whoever traces anything traces what tells the names of tasks, too.
     both = [0, 1] if on else []
-    assert found.keys == {key(index) for index in (*on, *both)}
+    assert set(found.keys) == {key(index) for index in (*on, *both)}
     named = {TOLD[index][1]: probe(index) for index in on}
     tasks = {"sched_switch": COMMANDS["probe_sched_switch"], "sched_wakeup": COMMANDS["probe_sched_wakeup"]}
     assert found.functions == named | (tasks if on else {})
@@ -121,3 +125,41 @@ def test_events_of_system_calls_share_a_tracepoint(cmdline: str, calls: int | No
 def test_an_image_that_does_not_list_its_events_has_none_traced() -> None:
     kernel = small.kernel(b"\xc3" * 64)
     assert not traced(kernel, Facts(Machine(cmdline="trace_event=sched"), (6, 12), 64), [key(0)]).keys
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "version", "on"),
+    [
+        ("trace_event=irq:irq_handler_entry trace_event=timer:irq", (6, 12), [3, 5]),
+        ("trace_event=irq:irq_handler_entry trace_event=timer:irq", (6, 4), [5]),
+        ("trace_instance=foo^traceoff,irq:softirq_entry,timer:irq", (6, 12), [4, 5]),
+        ("trace_instance=foo", (6, 12), []),
+        ("trace_instance=foo,irq", (6, 1), []),
+        ('trace_trigger="softirq_entry.stacktrace,sched_process_exit.traceoff if pid == 3"', (6, 12), [2, 4]),
+        ("trace_trigger=irq.stacktrace", (6, 3), [5]),
+        ("trace_trigger=irq", (6, 12), []),
+        ("trace_trigger=softirq_entry.stacktrace", (6, 1), []),
+    ],
+)
+def test_other_options_trace_events_too(cmdline: str, version: tuple[int, int], on: list[int]) -> None:
+    keys = [key(index) for index in range(len(TOLD))]
+    found = traced(events(perf=True), Facts(Machine(cmdline=cmdline), version, 64), keys)
+    assert set(found.keys) == {key(index) for index in (*on, *([0, 1] if on else []))}
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "start"),
+    [
+        ("initcall_debug", INITCALLS["trace_initcall_start_cb"]),
+        ("initcall_debug=1", INITCALLS["trace_initcall_start_cb"]),
+        ("initcall_debug=0", None),
+        ("initcall_debug trace_event=initcall:initcall_start", 0),
+    ],
+)
+def test_initcalls_that_are_told_of_are_traced(cmdline: str, start: int | None) -> None:
+    keys = [key(index) for index in range(len(TOLD))]
+    found = traced(events(perf=True), Facts(Machine(cmdline=cmdline), (6, 12), 64), keys)
+    assert found.functions.get("initcall_start") == start
+    assert (key(8) in found.keys, key(9) in found.keys) == (start is not None, start is not None)
+    # They are no events: nothing names tasks for them.
+    assert (key(0) in found.keys) == ("trace_event" in cmdline)

@@ -114,7 +114,7 @@ def predict_keys(words: FeatureWords, kernel: KernelImage) -> States[KeyState, b
         _, initial, place = keys[address]
         if address in events.keys:
             shown = place[0] if place is not None else None
-            return KeyState(address, shown, True, initial, "trace_event= on the command line: early_enable_events()")
+            return KeyState(address, shown, True, initial, events.keys[address])
         if address in messages:
             shown = place[0] if place is not None else None
             return KeyState(address, shown, messages[address], initial, "rule lib/dynamic_debug.c: ddebug_change()")
@@ -251,12 +251,16 @@ def predict_calls(words: FeatureWords, kernel: KernelImage) -> States[CallState,
 
 def _traced(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
     """Where the static calls of traced tracepoints go (5.10 on): to the one function of each that has one."""
-    if not words.facts.option("trace_event"):
+    if not _TRACING.intersection(name for name, _ in words.facts.machine.options):
         return {}
     keys = {found[0] for found in kernel.keep(_keys)}
     functions = trace_events.traced(kernel, words.facts, keys).functions.items()
-    source = "trace_event= on the command line: tracepoint_update_call()"
+    source = "a tracepoint that the command line turns on: tracepoint_update_call()"
     return {f"tp_func_{name}": CallTarget(None, source, address=place) for name, place in functions if place}
+
+
+#: Options that turn tracepoints on.
+_TRACING = frozenset({"trace_event", "trace_instance", "trace_trigger", "initcall_debug"})
 
 
 def _call(

@@ -1,4 +1,5 @@
-"""Which tracepoints a boot turns on: ``trace_event=`` (kernel/trace/trace_events.c: early_enable_events()).
+"""Which tracepoints a boot turns on: ``trace_event=`` (kernel/trace/trace_events.c: early_enable_events()),
+``trace_instance=`` (6.4), ``trace_trigger=`` (6.3) and ``initcall_debug`` (init/main.c).
 
 The image lists its events: ``__start_ftrace_events`` points to one ``struct trace_event_call {list_head list; class;
 union {name; tp}; ...}`` each, a class is ``{system, probe, perf_probe, reg, ...}`` (``perf_probe`` with
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from pvops.decide.key_conditions import truth
 from pvops.image.uses import string_at
 from pvops.tuples import NamedTuple
 
@@ -34,17 +36,25 @@ _SYSTEM_CALLS = {
     "syscall_enter_register": ("sys_enter", "ftrace_syscall_enter"),
     "syscall_exit_register": ("sys_exit", "ftrace_syscall_exit"),
 }
+#: Tracepoint → what initcall_debug_enable() has it call; the last one since 7.0.
+_INITCALLS = {
+    "initcall_start": "trace_initcall_start_cb",
+    "initcall_finish": "trace_initcall_finish_cb",
+    "initcall_level": "trace_initcall_level_cb",
+}
+#: Where a second ``trace_event=`` adds to the first (setup_trace_event()), and does not take its place: so in 6.12.
+_ADDS = (6, 12)
 
 
 class Traced(NamedTuple):
     """What is traced.
 
     Attributes:
-        keys: of the tracepoints that are on.
+        keys: of the tracepoints that are on, and why each is.
         functions: tracepoint → the function that its static call goes to; 0 for the one it is built with.
     """
 
-    keys: frozenset[int]
+    keys: dict[int, str]
     functions: dict[str, int]
 
 
@@ -66,25 +76,68 @@ def traced(kernel: KernelImage, facts: Facts, keys: Collection[int]) -> Traced:
         facts: the machine.
         keys: all static keys.
     """
-    asked = facts.option("trace_event")
-    if not asked:
-        return Traced(frozenset(), {})
-    queries = [_query(word) for word in asked.split(",") if word]
+    asked, initcalls = _asked(facts), _initcalls(facts)
+    if not asked and not initcalls:
+        return Traced({}, {})
     events = list(_events(kernel, keys))
-    on = [event for event in events if any(_matches(query, event) for query in queries)]
     places = {event.point: event.key for event in events if event.key}
     functions: dict[str, int] = {}
-    for event in on:
-        if event.point in places:
-            # Of two functions the one that calls all is called.
-            functions[event.point] = event.probe if functions.get(event.point) in (None, event.probe) else 0
-    for name, probe in _COMMANDS.items() if on else ():
+    why: dict[str, str] = {}
+
+    def turn_on(point: str, function: int, source: str) -> None:
+        # Of two functions the one that calls all is called.
+        functions[point] = function if functions.get(point) in (None, function) else 0
+        why.setdefault(point, source)
+
+    for name, probe in _INITCALLS.items() if initcalls else ():
+        function = kernel.address_of(probe)
+        if name in places and function is not None:
+            turn_on(name, function, f"{initcalls}: initcall_debug_enable()")
+    any_event = ""
+    for event in events:
+        source = next((source for query, source in asked if _matches(query, event)), None)
+        if source is not None and event.point in places:
+            turn_on(event.point, event.probe, source)
+            any_event = any_event or source
+    for name, probe in _COMMANDS.items() if any_event else ():
         if name in places:
-            functions[name] = 0 if name in functions else kernel.address_of(probe) or 0
-    return Traced(frozenset(places[name] for name in functions), functions)
+            turn_on(name, kernel.address_of(probe) or 0, any_event)
+    return Traced({places[name]: why[name] for name in functions}, functions)
 
 
-def _query(word: str) -> tuple[str | None, str | None, str | None]:
+#: What a system or an event is called; a system; an event.
+_Query = tuple[str | None, str | None, str | None]
+
+
+def _initcalls(facts: Facts) -> str | None:
+    """``initcall_debug``, where it is on."""
+    if not facts.given("initcall_debug"):
+        return None
+    value = facts.option("initcall_debug")
+    on = value is None or truth(value, facts.version)
+    return f"initcall_debug{'' if value is None else f'={value}'} on the command line" if on else None
+
+
+def _asked(facts: Facts) -> list[tuple[_Query, str]]:
+    """What the command line asks to be traced, and by which option."""
+    found = []
+    values = facts.machine.values("trace_event")
+    for value in values if facts.version >= _ADDS else values[-1:]:
+        source = "trace_event= on the command line: early_enable_events()"
+        found += [(_query(word), source) for word in value.split(",") if word]
+    if facts.version >= (6, 4):  # c4846480831e: NAME^FLAG@ADDRESS,EVENT,EVENT
+        for value in facts.machine.values("trace_instance"):
+            source = "trace_instance= on the command line: enable_instances()"
+            found += [(_query(word), source) for word in value.split(",")[1:] if word]
+    if facts.version >= (6, 3):  # a01fdc897fa5: EVENT.TRIGGER,EVENT.TRIGGER
+        for value in facts.machine.values("trace_trigger"):
+            events = [word.partition(".") for word in value.split(",")]
+            source = "trace_trigger= on the command line: trace_early_triggers()"
+            found += [((None, None, name), source) for name, _, trigger in events if name and trigger]
+    return found
+
+
+def _query(word: str) -> _Query:
     """``ftrace_set_clr_event()``: what a system or an event is called; else the system; else the event."""
     system, colon, event = word.partition(":")
     if not colon:
@@ -92,7 +145,7 @@ def _query(word: str) -> tuple[str | None, str | None, str | None]:
     return None, system if system not in ("", "*") else None, event if event not in ("", "*") else None
 
 
-def _matches(query: tuple[str | None, str | None, str | None], event: _Event) -> bool:
+def _matches(query: _Query, event: _Event) -> bool:
     either, system, name = query
     return either in (None, event.system, event.name) and system in (None, event.system) and name in (None, event.name)
 
