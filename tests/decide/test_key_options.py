@@ -237,22 +237,3 @@ def test_which_debug_messages_are_printed(cmdline: str, printed: list[int]) -> N
     keys = predict_keys(predict(Machine.from_dict({"cmdline": cmdline}), opened), opened)
     on = [index for index in range(len(TOLD)) if keys[MESSAGES + 56 * index + 40].enabled]
     assert on == list(printed)
-
-
-@pytest.mark.parametrize(
-    ("key", "cmdline", "refused", "on"),
-    [
-        ("context_tracking_key", "nohz_full=1", 0, True),
-        ("context_tracking_key", "nohz_full=7", 1, False),
-        ("context_tracking_key", "isolcpus=1", 0, None),
-        ("context_tracking_key", "quiet", 0, None),
-        ("housekeeping_overridden", "isolcpus=1 nohz_full=7", 1, True),
-        ("housekeeping_overridden", "isolcpus=7 nohz_full=7", 2, False),
-        ("housekeeping_overridden", "nohz_full=7", 1, False),
-    ],
-)
-def test_an_option_that_names_no_cpu_of_the_machine_does_nothing(
-    key: str, cmdline: str, refused: int, on: bool | None
-) -> None:
-    line = "[    0.1] Housekeeping: nohz_full= or isolcpus= incorrect CPU range\n"
-    assert state(key, cmdline, log=line * refused) is on

@@ -154,25 +154,6 @@ def guest(hypervisor: str, restates: str) -> Entry:
     return Entry(rule, restates)
 
 
-#: housekeeping_setup() of kernel/sched/isolation.c: an option that names no CPU of the machine does nothing.
-_NO_RANGE = "Housekeeping: nohz_full= or isolcpus= incorrect CPU range"
-
-
-def isolated(restates: str, *options: str) -> Entry:
-    """A key that options turn on which name CPUs, unless the log says of each that it names none."""
-
-    def rule(query: KeyQuery) -> Answer | None:
-        facts = query.facts
-        asked = [option for option in ("isolcpus", "nohz_full") if facts.given(option)]
-        if not set(asked).intersection(options):
-            return None
-        if facts.machine.dmesg.count(_NO_RANGE) >= len(asked):
-            return Answer(False, f'log: "{_NO_RANGE}"')
-        return Answer(True, f"{next(option for option in asked if option in options)} on the command line")
-
-    return Entry(rule, restates)
-
-
 def given(restates: str, *options: str) -> Entry:
     """A key that an option turns on."""
 

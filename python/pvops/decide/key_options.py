@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 
 from pvops.decide.answers import Answer, Facts
-from pvops.decide.key_conditions import Entry, KeyQuery, Rule, switched, told
+from pvops.decide.key_conditions import Entry, KeyQuery, Rule, given, switched, told
+from pvops.decide.key_sysctls import switch, written
 
 
 def _poisons(facts: Facts) -> tuple[bool, str]:
@@ -45,7 +46,7 @@ def _copies_freely(query: KeyQuery) -> Answer | None:
 
 
 def _checks_pages(query: KeyQuery) -> Answer | None:
-    for name in ("page_poison", "debug_pagealloc"):
+    for name in ("page_poison", "debug_pagealloc", *(["check_pages"] if query.facts.version >= _CHECKED else [])):
         on, source = told(query.facts, name)
         if on:
             return Answer(True, source)
@@ -55,13 +56,26 @@ def _checks_pages(query: KeyQuery) -> Answer | None:
 
 
 def _slub_debug(query: KeyQuery) -> Answer | None:
-    """setup_slub_debug(), parse_slub_debug_flags(): any flag but O, or a list of slabs."""
-    name = query.facts.given("slub_debug", "slab_debug")
-    if name is None:
-        return None
-    given = query.facts.option(name)
-    on = not given or given.startswith(",") or "," in given or any(flag in given.lower() for flag in "fzputa")
-    return Answer(on, f"{name}{'' if given is None else f'={given}'} on the command line")
+    """setup_slub_debug(), parse_slub_debug_flags(): any flag but O after the last ``-``, or a list of slabs."""
+    on, source = None, ""
+    lists = False
+    for name, value in query.facts.machine.options:
+        if name != "slub_debug" and (name != "slab_debug" or query.facts.version < _SLAB):
+            continue
+        source = f"{name}{'' if value is None else f'={value}'} on the command line"
+        flags = [_slub_flags(block) for block in re.split(";+", (value or "").strip(";"))]
+        # A list of slabs is kept, whatever is said later.
+        lists = lists or any(listed for _, listed in flags)
+        everywhere = [any_flag for any_flag, listed in flags if not listed]
+        on = lists or (everywhere[-1] if value and everywhere else True)
+    return None if on is None else Answer(on, source)
+
+
+def _slub_flags(block: str) -> tuple[bool, bool]:
+    """Whether a block of parse_slub_debug_flags() sets a flag, and whether it is for some slabs: ``FZ-P,dentry``."""
+    letters, comma, _ = block.lower().partition(",")
+    after = letters.rpartition("-")[2]
+    return (bool(comma) and not letters) or any(flag in after for flag in "fzputa"), bool(comma)
 
 
 def _psi_off(query: KeyQuery) -> Answer | None:
@@ -94,36 +108,41 @@ def _controller(*names: str) -> Rule:
     return rule
 
 
-def _sysctl(facts: Facts, name: str) -> Answer | None:
-    """What ``sysctl.NAME=`` says (process_sysctl_arg() of fs/proc/proc_sysctl.c, 5.8 and later)."""
-    given = facts.option(f"sysctl.{name}") if facts.version >= (5, 8) else None
-    if given is None or not given.isdigit():
-        return None
-    return Answer(given != "0", f"sysctl.{name}={given} on the command line")
-
-
 def _schedstats(query: KeyQuery) -> Answer | None:
-    if answer := _sysctl(query.facts, "kernel.sched_schedstats"):
+    """setup_schedstats(); profile_setup(), which up to 6.10 counts with them (force_schedstat_enabled())."""
+    facts = query.facts
+    if answer := switch(facts, "kernel.sched_schedstats"):
         return answer
-    given = query.facts.option("schedstats")
-    if given not in ("enable", "disable"):
-        return None
-    return Answer(given == "enable", f"schedstats={given} on the command line")
+    on, source = None, ""
+    for name, value in facts.machine.options:
+        if name == "schedstats" and value in ("enable", "disable"):
+            on, source = value == "enable", f"schedstats={value} on the command line"
+        elif name == "profile" and (value or "").startswith("sleep") and facts.logged(_PROFILED):
+            on, source = True, f'profile={value} on the command line, log: "{_PROFILED}"'
+    if facts.version >= _SETTLED_LATER:
+        return None if on is None else Answer(on, source)
+    # There init_schedstats() sets what schedstats= said, after both.
+    given = facts.last("schedstats", ("enable", "disable"))
+    return None if given is None else Answer(given == "enable", f"schedstats={given} on the command line")
 
 
 def _balances(query: KeyQuery) -> Answer | None:
     """check_numabalancing_enable(): an option, else whether there is more than one node."""
-    if answer := _sysctl(query.facts, "kernel.numa_balancing"):
+    facts = query.facts
+    # c574bbe91703 (5.18): 2 balances between kinds of memory; before, more than 1 is refused.
+    if answer := switch(facts, "kernel.numa_balancing", 4 if facts.version >= (5, 18) else 1):
         return answer
-    given = query.facts.option("numa_balancing")
-    if given in ("enable", "disable"):
+    given = facts.last("numa_balancing", ("enable", "disable"))
+    if given is not None:
         return Answer(given == "enable", f"numa_balancing={given} on the command line")
+    if said := re.search(r"(En|Dis)abling automatic NUMA balancing", facts.machine.dmesg):
+        return Answer(said[1] == "En", f'log: "{said[0]}"')
     found = re.search(r"nr_node_ids:(\d{1,5})", query.facts.machine.dmesg)
     return Answer(int(found.group(1)) > 1, f'log: "{found.group(0)}"') if found else None
 
 
 def _delays(query: KeyQuery) -> Answer | None:
-    if answer := _sysctl(query.facts, "kernel.task_delayacct"):
+    if answer := switch(query.facts, "kernel.task_delayacct"):
         return answer
     option = query.facts.given("delayacct", "nodelayacct")
     return None if option is None else Answer(option == "delayacct", f"{option} on the command line")
@@ -137,6 +156,57 @@ def _prints_events(query: KeyQuery) -> Answer | None:
     stops = facts.given("tp_printk_stop_on_boot")
     on = facts.option("tp_printk") not in ("0", "off") and not stops
     return Answer(on, f"{stops or 'tp_printk'} on the command line")
+
+
+def _guards(query: KeyQuery) -> Answer | None:
+    """Pages that nobody has, with debug_pagealloc (debug_guardpage_minorder_setup())."""
+    on, _ = told(query.facts, "debug_pagealloc")
+    given = query.facts.option("debug_guardpage_minorder")
+    if not on or given is None or not given.isdigit():
+        return None
+    return Answer(int(given) > 0, f"debug_pagealloc, debug_guardpage_minorder={given} on the command line")
+
+
+def _duration(query: KeyQuery) -> Answer | None:
+    """irqhandler_duration_check_setup(): microseconds, not 0."""
+    given = query.facts.option("irqhandler.duration_warn_us")
+    if given is None or not given.isdigit():
+        return None
+    return Answer(int(given) > 0, f"irqhandler.duration_warn_us={given} on the command line")
+
+
+def _flushes_data(query: KeyQuery) -> Answer | None:
+    """l1d_flush_parse_cmdline(): "on" alone, where the CPU can."""
+    if query.facts.option("l1d_flush") != "on":
+        return None
+    can = query.facts.flag("flush_l1d")
+    why = "the CPU has flush_l1d" if can else "no flush_l1d"
+    return None if can is None else Answer(can, f"l1d_flush=on on the command line, {why}")
+
+
+def _frees_structs(query: KeyQuery) -> Answer | None:
+    """Huge pages whose ``struct page``s are freed: where that is on and there are such pages (6.0 and later)."""
+    facts = query.facts
+    on, source = told(facts, "hugetlb_free_vmemmap")
+    if told_ := switch(facts, "vm.hugetlb_optimize_vmemmap"):
+        on, source = told_.value, told_.source
+    if on is None or facts.version < (6, 0):
+        return None if on is None else Answer(on, source)
+    if not on:
+        return Answer(False, source)
+    made = re.search(r"HugeTLB: registered .* page size, pre-allocated ([1-9]\d*) pages", facts.machine.dmesg)
+    more = written(facts, "vm.nr_hugepages", 1 << 30)
+    why = f'log: "{made[0]}"' if made else more[1] if more is not None and more[0] else "no huge page is made"
+    return Answer(why != "no huge page is made", f"{source}; {why}")
+
+
+#: 6.9: "slub: unify all slub parameters with slab_$param".
+_SLAB = (6, 9)
+#: check_pages= is an option of 7.2, and none of 6.12.
+_CHECKED = (7, 0)
+#: Since then schedstats= turns the key where it stands, as 5.14 does and 5.10 does not.
+_SETTLED_LATER = (5, 14)
+_PROFILED = "kernel profiling enabled schedstats"
 
 
 _HARDENING = "mm/mm_init.c: mem_debugging_and_hardening_init()"
@@ -164,6 +234,14 @@ RULES: Mapping[str, Entry] = {
     "page_alloc_shuffle_key": switched("page_alloc.shuffle", "mm/shuffle.c: shuffle_store()"),
     "zswap_ever_enabled": switched("zswap.enabled", "mm/zswap.c: zswap_setup()"),
     "tracepoint_printk_key": Entry(_prints_events, "kernel/trace/trace.c: early_trace_init()"),
+    "page_owner_inited": switched("page_owner", "mm/page_owner.c: init_page_owner()"),
+    "_debug_guardpage_enabled": Entry(_guards, _HARDENING),
+    "hugetlb_optimize_vmemmap_key": Entry(_frees_structs, "mm/hugetlb_vmemmap.c: hugetlb_vmemmap_optimize_folio()"),
+    "x32_enabled_skey": switched("syscall.x32", "arch/x86/entry: x32_param_set(), of Debian's kernels"),
+    "use_backlog_threads_key": given("net/core/dev.c: setup_backlog_napi_threads()", "thread_backlog_napi"),
+    "rseq_debug_enabled": switched("rseq_debug", "kernel/rseq.c: rseq_setup_debug()"),
+    "irqhandler_duration_check_enabled": Entry(_duration, "kernel/irq/handle.c: irqhandler_duration_check_setup()"),
+    "switch_mm_cond_l1d_flush": Entry(_flushes_data, "bugs.c: l1d_flush_select_mitigation()"),
     "delayacct_key": Entry(_delays, "kernel/delayacct.c: delayacct_init()"),
     "io_cgrp_subsys_enabled_key": Entry(_controller("io", "blkio"), _CGROUPS),
     **{f"{name}_cgrp_subsys_enabled_key": Entry(_controller(name), _CGROUPS) for name in _CONTROLLERS},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pvops.decide import key_buffers, key_options
+from pvops.decide import key_buffers, key_isolation, key_options, key_sysctls
 from pvops.decide.answers import Answer
 from pvops.decide.guest import clock_is_the_hypervisors, guest_code_runs
 from pvops.decide.key_conditions import (
@@ -18,13 +18,17 @@ from pvops.decide.key_conditions import (
     flags,
     given,
     guest,
-    isolated,
     oneshot,
     said,
     spectre_v2,
     switched,
 )
 from pvops.decide.preempt import preempt_mode
+from pvops.machine.cmdline import number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.machine.machine import Machine
 
 
 def _ipi_shorthand(query: KeyQuery) -> Answer | None:
@@ -33,7 +37,19 @@ def _ipi_shorthand(query: KeyQuery) -> Answer | None:
         return Answer(False, "no_ipi_broadcast on the command line")
     if machine.online_cpus is None:
         return None
+    most, present = number(query.facts.option("maxcpus") or ""), _present(machine)
+    if most and present is not None and most < present:
+        return Answer(False, f"maxcpus={most} on the command line leaves some of {present} CPUs without a boot")
     return Answer(machine.online_cpus > 1, f"{machine.online_cpus} CPUs online")
+
+
+def _present(machine: Machine) -> int | None:
+    """How many CPUs are there, started or not."""
+    if found := re.search(r"Allowing (\d{1,5}) present CPUs plus", machine.dmesg):  # 6.9 and later
+        return int(found[1])
+    if found := re.search(r"Allowing (\d{1,5}) CPUs, (\d{1,5}) hotplug CPUs", machine.dmesg):
+        return int(found[1]) - int(found[2])
+    return machine.possible_cpus.value
 
 
 def _ipi_mask(query: KeyQuery) -> Answer | None:
@@ -236,6 +252,8 @@ _AVX2, _AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")
 RULES: Mapping[str, Entry] = {
     **key_options.RULES,
     **key_buffers.RULES,
+    **key_isolation.RULES,
+    **key_sysctls.RULES,
     "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual="rdrand"),
     "not_filled_random_ptr_key": Entry(_pointer_hash, "lib/vsprintf.c: initialize_ptr_random(), fill_random_ptr_key()"),
     "__sched_clock_stable": Entry(_stable, _MARKED.restates),
@@ -257,7 +275,10 @@ RULES: Mapping[str, Entry] = {
     "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
     "ipi_mask_inlined": Entry(_ipi_mask, "kernel/smp.c: setup_nr_cpu_ids() (7.3)"),
     "timers_nohz_active": oneshot("nohz", "kernel/time/timer.c: timers_update_nohz()"),
-    "timers_migration_enabled": oneshot("nohz", "kernel/time/timer.c: timers_update_migration()"),
+    "timers_migration_enabled": Entry(
+        key_sysctls.unless("kernel.timer_migration", oneshot("nohz", "").rule),
+        "kernel/time/timer.c: timers_update_migration()",
+    ),
     "hrtimer_highres_enabled_key": oneshot("highres", "kernel/time/hrtimer.c: hrtimer_switch_to_hres()"),
     "tmigr_exclude_isolated": always(True, "kernel/time/timer_migration.c: tmigr_init_isolation()"),
     "clocksource_read_inlined": Entry(_clocksource, "kernel/time/timekeeping.c: tk_switch_clocksource()"),
@@ -277,8 +298,6 @@ RULES: Mapping[str, Entry] = {
     ),
     "bpf_pred_flush_enabled": said("Enabling IBPB for BPF", "bugs.c: spectre_v2_select_mitigation()"),
     "arch_scale_freq_key": said("Estimated ratio of average max frequency", "aperfmperf.c: bp_init_freq_invariance()"),
-    "housekeeping_overridden": isolated("kernel/sched/isolation.c: housekeeping_init()", "isolcpus", "nohz_full"),
-    "context_tracking_key": isolated("kernel/context_tracking.c: ct_cpu_track_user()", "nohz_full"),
     "force_irqthreads_key": given("kernel/irq/manage.c: setup_forced_irqthreads()", "threadirqs"),
     "randomize_kstack_offset": switched("randomize_kstack_offset", "init/main.c: early_randomize_kstack_offset()"),
     "blake2s_use_ssse3": flags("blake2s_mod_init()", "ssse3"),

@@ -1,0 +1,65 @@
+"""Static keys of CPUs that are kept for other work: ``isolcpus=``, ``nohz_full=``.
+
+Sources: kernel/sched/isolation.c, kernel/time/tick-sched.c of 5.14, 6.12 and 7.2, the functions named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pvops.decide.answers import Answer, Facts
+from pvops.decide.key_conditions import Entry, KeyQuery
+
+#: housekeeping_setup(): an option that names no CPU of the machine does nothing.
+_NO_RANGE = "Housekeeping: nohz_full= or isolcpus= incorrect CPU range"
+#: A second option that names other CPUs does nothing either.
+_OTHERS = ("Housekeeping: nohz_full= must match isolcpus=", "Housekeeping: must include one present CPU neither in")
+#: tick_nohz_init(): without a local APIC no CPU goes without ticks.
+_NO_SELF_IPI = "Can't run full dynticks because arch doesn't support IRQ work self-IPIs"
+#: All CPUs named: the first one is taken out, and since 5097cbcb38e6 (6.9) an option is dropped that then names none.
+_FIRST, _DROPPED = "Housekeeping: must include one present CPU, using boot CPU", (6, 9)
+
+
+def _asked(facts: Facts) -> Iterator[tuple[str, bool]]:
+    """Each option in order, and whether it stops ticks: ``isolcpus=nohz,1`` is ``nohz_full=1``, and more."""
+    for name, value in facts.machine.options:
+        if name == "nohz_full" and value is not None:
+            yield f"nohz_full={value}", True
+        elif name == "isolcpus" and value is not None:
+            flags = [word for word in value.split(",") if word[:1].isalpha()]
+            yield f"isolcpus={value}", "nohz" in flags
+
+
+def _kept(query: KeyQuery, asked: list[tuple[str, bool]]) -> Answer | None:
+    facts = query.facts
+    log = facts.machine.dmesg
+    if not asked:
+        return None
+    if log.count(_NO_RANGE) >= len(list(_asked(facts))):
+        return Answer(False, f'log: "{_NO_RANGE}"')
+    if _FIRST in log and facts.machine.possible_cpus.value == 1 and facts.version >= _DROPPED:
+        return Answer(False, f'log: "{_FIRST}", and there is no other')
+    return Answer(True, f"{asked[0][0]} on the command line")
+
+
+def _overridden(query: KeyQuery) -> Answer | None:
+    return _kept(query, list(_asked(query.facts)))
+
+
+def _tracks(query: KeyQuery) -> Answer | None:
+    facts = query.facts
+    every = list(_asked(facts))
+    asked = [option for option in every if option[1]]
+    if asked and _NO_SELF_IPI in facts.machine.dmesg:
+        return Answer(False, f'log: "{_NO_SELF_IPI}"')
+    refused = next((line for line in _OTHERS if line in facts.machine.dmesg), None)
+    if refused is not None and asked and not every[0][1]:
+        return Answer(False, f'log: "{refused}"')
+    return _kept(query, asked)
+
+
+#: Key → rule.
+RULES: Mapping[str, Entry] = {
+    "housekeeping_overridden": Entry(_overridden, "kernel/sched/isolation.c: housekeeping_init()"),
+    "context_tracking_key": Entry(_tracks, "kernel/context_tracking.c: ct_cpu_track_user()"),
+}
