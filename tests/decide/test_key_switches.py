@@ -194,3 +194,18 @@ def test_no_interrupt_goes_to_all_where_some_cpu_was_never_started(
     cmdline: str, log: str, online: int, on: bool
 ) -> None:
     assert state("apic_use_ipi_shorthand", cmdline, log=log, online_cpus=online, possible_cpus=4) is on
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "version", "on"),
+    [
+        ("nohz_full=1", (6, 12), True),
+        ("isolcpus=nohz,1", (7, 2), True),
+        ("isolcpus=1", (6, 12), None),
+        ("nohz_full=1", (6, 1), None),
+    ],
+)
+def test_packets_are_stamped_from_the_start_where_a_cpu_is_left_alone(
+    cmdline: str, version: tuple[int, int], on: bool | None
+) -> None:
+    assert state("netstamp_needed_key", cmdline, version=version) is on

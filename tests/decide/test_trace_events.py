@@ -16,6 +16,7 @@ from pvops.machine.machine import Machine
 EVENTS, CALLS, CLASSES, POINTS, STRINGS = (small.TEXT + 0x80_0000 + n * 0x1000 for n in range(5))
 REGISTERS, OTHER, OF_CALLS = small.TEXT + 0x100, small.TEXT + 0x200, small.TEXT + 0x500
 ENTER = small.TEXT + 0x600
+BESIDES = EVENTS + 0xF00
 INITCALLS = {"trace_initcall_start_cb": small.TEXT + 0x700, "trace_initcall_finish_cb": small.TEXT + 0x800}
 COMMANDS = {"probe_sched_wakeup": small.TEXT + 0x300, "probe_sched_switch": small.TEXT + 0x400}
 #: System, tracepoint, the function that registers it.
@@ -28,6 +29,7 @@ TOLD = [
     ("timer", "irq", REGISTERS),
     ("raw", "other", OTHER),
     ("raw_syscalls", "sys_enter", REGISTERS),
+    ("exceptions", "page_fault_user", REGISTERS),
     ("initcall", "initcall_start", REGISTERS),
     ("initcall", "initcall_finish", REGISTERS),
     ("syscalls", "no tracepoint", OF_CALLS),
@@ -42,8 +44,8 @@ def probe(index: int) -> int:
     return small.TEXT + 0x1000 + 16 * index
 
 
-def events(*, perf: bool) -> Kernel:
-    """An image that lists these events; with CONFIG_PERF_EVENTS a class has one more function."""
+def events(*, perf: bool, listed: bool = True) -> Kernel:
+    """An image with these events, and symbols of their list; with CONFIG_PERF_EVENTS a class has one more function."""
     strings, calls, classes, points = bytearray(), b"", b"", b""
 
     def string(text: str) -> int:
@@ -57,17 +59,19 @@ def events(*, perf: bool) -> Kernel:
         points += struct.pack("<Q", string(name)).ljust(64, b"\0")
     # The last is a system call's: its name stands where others have a tracepoint.
     calls += struct.pack("<4Q", 0, 0, CLASSES + 64 * (len(TOLD) - 1), string("sys_enter_read")).ljust(64, b"\0")
-    listed = struct.pack(f"<{len(TOLD) + 1}Q", *(CALLS + 64 * n for n in range(len(TOLD) + 1)))
-    parts = {EVENTS: listed, CALLS: calls, CLASSES: classes, POINTS: points, STRINGS: bytes(strings + bytes(64))}
-    more = [ElfSection(f".events{at:x}", at, data, ALLOC | WRITE) for at, data in parts.items()]
+    pointers = struct.pack(f"<{len(TOLD) + 1}Q", *(CALLS + 64 * n for n in range(len(TOLD) + 1)))
+    parts = {EVENTS: pointers, CALLS: calls, CLASSES: classes, POINTS: points, STRINGS: bytes(strings + bytes(64))}
+    data = b"".join(part.ljust(0x1000, b"\0") for part in parts.values())
+    more = [ElfSection(".data.of_events", EVENTS, data, ALLOC | WRITE)]
+    ends = {"__start_ftrace_events": EVENTS, "__stop_ftrace_events": EVENTS + len(pointers)}
     symbols = {
-        "__start_ftrace_events": EVENTS,
-        "__stop_ftrace_events": EVENTS + len(listed),
+        **(ends if listed else {}),
         "trace_event_reg": REGISTERS,
         "syscall_enter_register": OF_CALLS,
         "ftrace_syscall_enter": ENTER,
         **COMMANDS,
         **INITCALLS,
+        "trace_pagefault_key": BESIDES,
     }
     return small.kernel(b"\xc3" * 0x2000, more=more, symbols=symbols)
 
@@ -160,6 +164,20 @@ def test_initcalls_that_are_told_of_are_traced(cmdline: str, start: int | None) 
     keys = [key(index) for index in range(len(TOLD))]
     found = traced(events(perf=True), Facts(Machine(cmdline=cmdline), (6, 12), 64), keys)
     assert found.functions.get("initcall_start") == start
-    assert (key(8) in found.keys, key(9) in found.keys) == (start is not None, start is not None)
+    assert (key(9) in found.keys, key(10) in found.keys) == (start is not None, start is not None)
     # They are no events: nothing names tasks for them.
     assert (key(0) in found.keys) == ("trace_event" in cmdline)
+
+
+def test_events_that_no_symbol_lists_are_found_by_their_tracepoints() -> None:
+    keys = [key(index) for index in range(len(TOLD))]
+    facts = Facts(Machine(cmdline="trace_event=irq:*,timer:irq initcall_debug"), (6, 1), 64)
+    found = traced(events(perf=True, listed=False), facts, keys)
+    assert set(found.keys) == {key(index) for index in (0, 1, 3, 4, 5, 9, 10)}
+
+
+@pytest.mark.parametrize(("events_", "on"), [("exceptions:*", True), ("irq:*", False)])
+def test_a_tracepoint_of_page_faults_turns_on_a_key_besides(events_: str, on: bool) -> None:
+    keys = [*(key(index) for index in range(len(TOLD))), BESIDES]
+    found = traced(events(perf=True), Facts(Machine(cmdline=f"trace_event={events_}"), (6, 1), 64), keys)
+    assert (BESIDES in found.keys) is on

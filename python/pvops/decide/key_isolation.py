@@ -47,19 +47,33 @@ def _overridden(query: KeyQuery) -> Answer | None:
 
 
 def _tracks(query: KeyQuery) -> Answer | None:
+    if any(quiet for _, quiet in _asked(query.facts)) and _NO_SELF_IPI in query.facts.machine.dmesg:
+        return Answer(False, f'log: "{_NO_SELF_IPI}"')
+    return _quiet(query)
+
+
+def _quiet(query: KeyQuery) -> Answer | None:
+    """Whether some CPU is kept from ticks and the kernel's other noise."""
     facts = query.facts
     every = list(_asked(facts))
     asked = [option for option in every if option[1]]
-    if asked and _NO_SELF_IPI in facts.machine.dmesg:
-        return Answer(False, f'log: "{_NO_SELF_IPI}"')
     refused = next((line for line in _OTHERS if line in facts.machine.dmesg), None)
     if refused is not None and asked and not every[0][1]:
         return Answer(False, f'log: "{refused}"')
     return _kept(query, asked)
 
 
+def _stamps(query: KeyQuery) -> Answer | None:
+    """net_dev_init(): so that no CPU without ticks is interrupted for it later."""
+    return _quiet(query) if query.facts.version >= _STAMPED else None
+
+
+#: So in 6.12, and not in 6.4.
+_STAMPED = (6, 9)
+
 #: Key → rule.
 RULES: Mapping[str, Entry] = {
     "housekeeping_overridden": Entry(_overridden, "kernel/sched/isolation.c: housekeeping_init()"),
     "context_tracking_key": Entry(_tracks, "kernel/context_tracking.c: ct_cpu_track_user()"),
+    "netstamp_needed_key": Entry(_stamps, "net/core/dev.c: net_dev_init()"),
 }

@@ -8,10 +8,11 @@ CONFIG_PERF_EVENTS), and a ``struct tracepoint`` begins with its name, and then 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterator
 
 from pvops.decide.key_conditions import truth
-from pvops.image.uses import string_at
+from pvops.image.uses import string_at, tracepoint
 from pvops.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -35,6 +36,13 @@ _COMMANDS = {
 _SYSTEM_CALLS = {
     "syscall_enter_register": ("sys_enter", "ftrace_syscall_enter"),
     "syscall_exit_register": ("sys_exit", "ftrace_syscall_exit"),
+}
+#: A key that an event turns on besides, by the function that its tracepoint calls first: trace_pagefault_reg(),
+#: trace_resched_ipi_reg() of arch/x86, i2c_transfer_trace_reg().
+_BESIDES = {
+    "trace_pagefault_key": ("page_fault_user", "page_fault_kernel"),
+    "trace_resched_ipi_key": ("reschedule_entry", "reschedule_exit"),
+    "i2c_trace_msg_key": ("i2c_write", "i2c_read", "i2c_reply", "i2c_result"),
 }
 #: Tracepoint → what initcall_debug_enable() has it call; the last one since 7.0.
 _INITCALLS = {
@@ -102,7 +110,12 @@ def traced(kernel: KernelImage, facts: Facts, keys: Collection[int]) -> Traced:
     for name, probe in _COMMANDS.items() if any_event else ():
         if name in places:
             turn_on(name, kernel.address_of(probe) or 0, any_event)
-    return Traced({places[name]: why[name] for name in functions}, functions)
+    on = {places[name]: why[name] for name in functions}
+    for symbol, points in _BESIDES.items():
+        besides = kernel.address_of(symbol)
+        if besides in keys and besides is not None and (point := next(filter(functions.__contains__, points), None)):
+            on[besides] = why[point]
+    return Traced(on, functions)
 
 
 #: What a system or an event is called; a system; an event.
@@ -153,12 +166,8 @@ def _matches(query: _Query, event: _Event) -> bool:
 def _events(kernel: KernelImage, keys: Collection[int]) -> Iterator[_Event]:
     """The events that are tracepoints, by trace_event_reg(), and those of system calls, which share two of them; others
     have no function that a static call goes to."""
-    at, end = kernel.address_of("__start_ftrace_events"), kernel.address_of("__stop_ftrace_events")
-    if at is None or end is None:
-        return
     word = kernel.word
-    for place in range(at, min(end, at + _MOST * word), word):
-        call = kernel.read_word(place)
+    for call in _calls(kernel, keys):
         of_class, point = (kernel.read_word(call + n * word) or 0 for n in (2, 3)) if call else (0, 0)
         if not of_class or not point:
             continue
@@ -173,3 +182,24 @@ def _events(kernel: KernelImage, keys: Collection[int]) -> Iterator[_Event]:
         elif key in keys and "trace_event_reg" in registers:
             name = string_at(kernel, kernel.read_word(point), *_SIZES).decode("ascii", "replace")
             yield _Event(system, name, name, key, members[1])
+
+
+def _calls(kernel: KernelImage, keys: Collection[int]) -> Iterator[int]:
+    """The ``struct trace_event_call`` of each event: those listed, or where no symbol names the list, what points to a
+    tracepoint behind what may be a class."""
+    at, end = kernel.address_of("__start_ftrace_events"), kernel.address_of("__stop_ftrace_events")
+    word = kernel.word
+    if at is not None and end is not None:
+        for place in range(at, min(end, at + _MOST * word), word):
+            if call := kernel.read_word(place):
+                yield call
+        return
+    points = {key - word for key in keys if tracepoint(kernel, key)}
+    form = "<Q" if word == 8 else "<I"
+    for _, start, size, _ in kernel.image.sections():
+        if not points or not any(start <= point < start + size for point in points):
+            continue
+        data = kernel.image.read(start, size - size % word) or b""
+        for index, (value,) in enumerate(struct.iter_unpack(form, data)):
+            if value in points:
+                yield start + (index - 3) * word
