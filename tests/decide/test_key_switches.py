@@ -66,6 +66,7 @@ def test_what_older_kernels_refuse_to_have_written() -> None:
         ("_debug_guardpage_enabled", "debug_guardpage_minorder=1", None),
         ("slub_debug_enabled", "slub_debug=FZ-", False),
         ("slub_debug_enabled", "slub_debug=-FZ", True),
+        ("slub_debug_enabled", "slub-debug=F", True),
         ("slub_debug_enabled", "slub_debug=FZ,dentry;-", True),
         ("slub_debug_enabled", "slub_debug=F;;-", False),
         ("slub_debug_enabled", "slub_debug=FZ slub_debug=-", False),

@@ -23,7 +23,7 @@ _FIRST, _DROPPED = "Housekeeping: must include one present CPU, using boot CPU",
 def _asked(facts: Facts) -> Iterator[tuple[str, bool]]:
     """Each option in order, and whether it stops ticks: ``isolcpus=nohz,1`` is ``nohz_full=1``, and more."""
     for name, value in facts.machine.options:
-        if name == "nohz_full" and value is not None:
+        if name.replace("-", "_") == "nohz_full" and value is not None:
             yield f"nohz_full={value}", True
         elif name == "isolcpus" and value is not None:
             flags = [word for word in value.split(",") if word[:1].isalpha()]

@@ -60,7 +60,8 @@ def _slub_debug(query: KeyQuery) -> Answer | None:
     on, source = None, ""
     lists = False
     for name, value in query.facts.machine.options:
-        if name != "slub_debug" and (name != "slab_debug" or query.facts.version < _SLAB):
+        plain = name.replace("-", "_")
+        if plain != "slub_debug" and (plain != "slab_debug" or query.facts.version < _SLAB):
             continue
         source = f"{name}{'' if value is None else f'={value}'} on the command line"
         flags = [_slub_flags(block) for block in re.split(";+", (value or "").strip(";"))]

@@ -251,7 +251,7 @@ def predict_calls(words: FeatureWords, kernel: KernelImage) -> States[CallState,
 
 def _traced(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
     """Where the static calls of traced tracepoints go (5.10 on): to the one function of each that has one."""
-    if not _TRACING.intersection(name for name, _ in words.facts.machine.options):
+    if words.facts.given(*_TRACING) is None:
         return {}
     keys = {found[0] for found in kernel.keep(_keys)}
     functions = trace_events.traced(kernel, words.facts, keys).functions.items()
@@ -260,7 +260,7 @@ def _traced(words: FeatureWords, kernel: KernelImage) -> dict[str, CallTarget]:
 
 
 #: Options that turn tracepoints on.
-_TRACING = frozenset({"trace_event", "trace_instance", "trace_trigger", "initcall_debug"})
+_TRACING = ("trace_event", "trace_instance", "trace_trigger", "initcall_debug")
 
 
 def _call(
