@@ -210,3 +210,23 @@ def test_packets_are_stamped_from_the_start_where_a_cpu_is_left_alone(
     cmdline: str, version: tuple[int, int], on: bool | None
 ) -> None:
     assert state("netstamp_needed_key", cmdline, version=version) is on
+
+
+_KVM = "[    0.0] Hypervisor detected: KVM\n[    0.1] Booting paravirtualized kernel on KVM\n"
+_RUN = "[    1.0] Run /init as init process\n"
+_IPIS = "[    0.1] kvm-guest: setup PV IPIs\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "cpus", "steal", "faults"),
+    [
+        (_KVM + _IPIS + _RUN, 2, True, True),
+        (_KVM + _RUN, 2, True, False),
+        (_KVM + _RUN, 1, True, True),
+        ("[    9.0] late\n", 2, True, True),
+    ],
+)
+def test_what_kvm_is_assumed_to_offer(log: str, cpus: int, steal: bool, faults: bool) -> None:
+    given: dict[str, Any] = {"hypervisor": "kvm", "flags": "fpu hypervisor", "possible_cpus": cpus}
+    found = [state(key, "", log=log, **given) for key in ("paravirt_steal_enabled", "kvm_async_pf_enabled")]
+    assert found == [steal, faults]

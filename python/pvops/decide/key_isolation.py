@@ -1,14 +1,20 @@
-"""Static keys of CPUs that are kept for other work: ``isolcpus=``, ``nohz_full=``.
+"""Static keys of CPUs that are kept for other work: ``isolcpus=``, ``nohz_full=``; or that are never started.
 
 Sources: kernel/sched/isolation.c, kernel/time/tick-sched.c of 5.14, 6.12 and 7.2, the functions named.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from pvops.decide.answers import Answer, Facts
 from pvops.decide.key_conditions import Entry, KeyQuery
+from pvops.machine.cmdline import number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pvops.machine.machine import Machine
 
 #: housekeeping_setup(): an option that names no CPU of the machine does nothing.
 _NO_RANGE = "Housekeeping: nohz_full= or isolcpus= incorrect CPU range"
@@ -68,6 +74,33 @@ def _stamps(query: KeyQuery) -> Answer | None:
     return _quiet(query) if query.facts.version >= _STAMPED else None
 
 
+def _ipi_shorthand(query: KeyQuery) -> Answer | None:
+    machine = query.facts.machine
+    if query.facts.option("no_ipi_broadcast") not in (None, "0"):
+        return Answer(False, "no_ipi_broadcast on the command line")
+    if machine.online_cpus is None:
+        return None
+    most, present = number(query.facts.option("maxcpus") or ""), _present(machine)
+    if most and present is not None and most < present:
+        return Answer(False, f"maxcpus={most} on the command line leaves some of {present} CPUs without a boot")
+    return Answer(machine.online_cpus > 1, f"{machine.online_cpus} CPUs online")
+
+
+def _present(machine: Machine) -> int | None:
+    """How many CPUs are there, started or not."""
+    if found := re.search(r"Allowing (\d{1,5}) present CPUs plus", machine.dmesg):  # 6.9 and later
+        return int(found[1])
+    if found := re.search(r"Allowing (\d{1,5}) CPUs, (\d{1,5}) hotplug CPUs", machine.dmesg):
+        return int(found[1]) - int(found[2])
+    return machine.possible_cpus.value
+
+
+def _ipi_mask(query: KeyQuery) -> Answer | None:
+    possible, source = query.facts.machine.possible_cpus
+    # With CONFIG_CPUMASK_OFFSTACK: 256 CPUs and fewer are counted by CONFIG_NR_CPUS.
+    return None if possible is None else Answer(possible <= query.facts.bits, f"{possible} possible CPUs ({source})")
+
+
 #: So in 6.12, and not in 6.4.
 _STAMPED = (6, 9)
 
@@ -75,5 +108,7 @@ _STAMPED = (6, 9)
 RULES: Mapping[str, Entry] = {
     "housekeeping_overridden": Entry(_overridden, "kernel/sched/isolation.c: housekeeping_init()"),
     "context_tracking_key": Entry(_tracks, "kernel/context_tracking.c: ct_cpu_track_user()"),
+    "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
+    "ipi_mask_inlined": Entry(_ipi_mask, "kernel/smp.c: setup_nr_cpu_ids() (7.3)"),
     "netstamp_needed_key": Entry(_stamps, "net/core/dev.c: net_dev_init()"),
 }

@@ -24,38 +24,6 @@ from pvops.decide.key_conditions import (
     switched,
 )
 from pvops.decide.preempt import preempt_mode
-from pvops.machine.cmdline import number
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pvops.machine.machine import Machine
-
-
-def _ipi_shorthand(query: KeyQuery) -> Answer | None:
-    machine = query.facts.machine
-    if query.facts.option("no_ipi_broadcast") not in (None, "0"):
-        return Answer(False, "no_ipi_broadcast on the command line")
-    if machine.online_cpus is None:
-        return None
-    most, present = number(query.facts.option("maxcpus") or ""), _present(machine)
-    if most and present is not None and most < present:
-        return Answer(False, f"maxcpus={most} on the command line leaves some of {present} CPUs without a boot")
-    return Answer(machine.online_cpus > 1, f"{machine.online_cpus} CPUs online")
-
-
-def _present(machine: Machine) -> int | None:
-    """How many CPUs are there, started or not."""
-    if found := re.search(r"Allowing (\d{1,5}) present CPUs plus", machine.dmesg):  # 6.9 and later
-        return int(found[1])
-    if found := re.search(r"Allowing (\d{1,5}) CPUs, (\d{1,5}) hotplug CPUs", machine.dmesg):
-        return int(found[1]) - int(found[2])
-    return machine.possible_cpus.value
-
-
-def _ipi_mask(query: KeyQuery) -> Answer | None:
-    possible, source = query.facts.machine.possible_cpus
-    # With CONFIG_CPUMASK_OFFSTACK: 256 CPUs and fewer are counted by CONFIG_NR_CPUS.
-    return None if possible is None else Answer(possible <= query.facts.bits, f"{possible} possible CPUs ({source})")
 
 
 def _steal(query: KeyQuery) -> Answer | None:
@@ -68,7 +36,9 @@ def _steal(query: KeyQuery) -> Answer | None:
         return Answer(bool(clock.value) and query.facts.version >= (4, 8), clock.source)
     if name == "kvm":
         found = query.facts.machine.feature("kvm", "STEAL_TIME")
-        return None if found.value is None else Answer(found.value, found.source)
+        if found.value is None:
+            return Answer(True, f"assumed: KVM has STEAL_TIME since 3.1 ({found.source})")
+        return Answer(found.value, found.source)
     if name == "vmware":
         return Answer("vmware: vmware-stealtime: cpu" in query.facts.machine.dmesg, source)
     return None if name is None else Answer(False, source)
@@ -213,10 +183,20 @@ def _async_pf(query: KeyQuery) -> Answer | None:
     if query.facts.given("no-kvmapf"):
         return Answer(False, "no-kvmapf on the command line")
     found = query.facts.machine.feature("kvm", "ASYNC_PF_INT")
+    # QEMU has both where a guest's CPU is its host's, and neither where it is a model of QEMU's.
+    if (
+        found.value is None
+        and query.facts.logged(_IPIS) is False
+        and (query.facts.machine.possible_cpus.value or 0) > 1
+    ):
+        return Answer(False, f'assumed, as PV_SEND_IPI, by the log: no "{_IPIS}"')
     if found.value is None:
         return Answer(True, f"assumed: KVM has ASYNC_PF_INT since 5.8 ({found.source})")
     return Answer(found.value, found.source)
 
+
+#: kvm_setup_pv_ipi(), of more CPUs than one.
+_IPIS = "setup PV IPIs"
 
 #: Clock sources that a kernel takes where it does not trust the TSC.
 _WORSE = ("hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies")
@@ -272,8 +252,6 @@ RULES: Mapping[str, Entry] = {
     "paravirt_steal_rq_enabled": Entry(_steal_rq, "arch/x86/kernel/kvm.c: activate_jump_labels()"),
     "virt_spin_lock_key": Entry(_virt_spin_lock, "native_pv_lock_init(), kvm_spinlock_init(), xen_init_spinlocks()"),
     "kvm_async_pf_enabled": Entry(_async_pf, "arch/x86/kernel/kvm.c: kvm_guest_init()"),
-    "apic_use_ipi_shorthand": Entry(_ipi_shorthand, "arch/x86/kernel/apic/ipi.c: apic_smt_update()"),
-    "ipi_mask_inlined": Entry(_ipi_mask, "kernel/smp.c: setup_nr_cpu_ids() (7.3)"),
     "timers_nohz_active": oneshot("nohz", "kernel/time/timer.c: timers_update_nohz()"),
     "timers_migration_enabled": Entry(
         key_sysctls.unless("kernel.timer_migration", oneshot("nohz", "").rule),
