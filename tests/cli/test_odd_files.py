@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import pvops as package
 from cli.run import pvops, trouble
 
 #: Runs a command on a kernel that somebody cuts short once it is open.
@@ -49,3 +50,20 @@ def test_the_longest_name_can_be_written_to(sample_kernel: Path, tmp_path: Path)
     for _ in range(2):
         assert pvops("patch", sample_kernel, "-o", out).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_name_that_looks_like_an_option_is_told_how_to_write(
+    sample_kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "-kernel").write_bytes(sample_kernel.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert trouble("sites", "-kernel").endswith("; the file -kernel is written ./-kernel (see pvops sites --help)")
+    assert pvops("sites", "./-kernel", "--summary").returncode == 0
+    assert "is written" not in trouble("sites", "-karnel")
+
+
+def test_modules_are_not_looked_for_in_text_alone(sample_kernel: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    package.open(sample_kernel).plan("kvm", machine="intel-haswell").save(text, "text")
+    said = trouble("verify", str(sample_kernel), str(text), "--module", str(sample_kernel))
+    assert said == f"pvops: {text}: is .text alone: there are no modules in it to judge"

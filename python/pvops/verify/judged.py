@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pvops._core as _core
-from pvops.errors import OpsError, there_are, wanted
+from pvops.errors import DumpError, OpsError, there_are, wanted
 from pvops.image import memory as memories
 from pvops.machine.state import HVM_CALLS, SOME_FUNCTION
 from pvops.verify import built, evidence, registry
@@ -61,6 +61,9 @@ def verify(
     files = [_core.Image.open(os.fspath(path)) for path in named]
     kernel.keep(built.require)
     found = memory.find(kernel, progress)
+    if files and memory.kind == "plain" and found.physical is None:
+        why = "is .text alone: there are no modules in it to judge"
+        raise DumpError(f"{memory.name}: {why}", reason=why, file=memory.name)
     info, verifier = kernel.keep(evidence.info), kernel.keep(evidence.verifier)
     known = evidence.known(kernel, machine)
     for look in range(_READS if memory.kind == "live" else 1):

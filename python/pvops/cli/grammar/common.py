@@ -64,6 +64,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Says what is wrong in one line, and exits with status 2."""
         message = message.replace("the following arguments are required: ", "missing: ")
+        # A file's name that looks like an option was taken for one.
+        named = next(
+            (word for word in self.typed if word[:1] == "-" and word.strip("-") and os.path.exists(word)), None
+        )
+        if named is not None and message.startswith(("missing: ", "unknown argument ")):
+            message += f"; the file {named} is written ./{named}"
         more = "" if "did you mean" in message else f" (see {self.prog} --help)"
         from pvops.cli.output import note
 
