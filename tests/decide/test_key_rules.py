@@ -40,6 +40,26 @@ def test_pointers_are_hashed_as_soon_as_there_are_random_bytes(
     assert state("not_filled_random_ptr_key", version, flags, log) is on
 
 
+@pytest.mark.parametrize(
+    ("text", "log", "on"),
+    [
+        (
+            "Vulnerable: LFENCE",
+            "Spectre V2 : mitigation: Enabling conditional Indirect Branch Prediction Barrier\n",
+            True,
+        ),
+        ("Vulnerable: LFENCE", "", None),
+        ("Vulnerable: LFENCE; IBPB: conditional; STIBP: disabled; RSB filling", "", True),
+        ("Vulnerable: LFENCE; STIBP: disabled; RSB filling", "", False),
+    ],
+)
+def test_the_log_tells_of_ibpb_where_a_text_tells_the_mode_alone(text: str, log: str, on: bool | None) -> None:
+    machine = Machine.from_dict({"vulnerabilities": {"spectre_v2": text}, "dmesg": log})
+    query = KeyQuery(Facts(machine, (6, 3), 64), cast(FeatureWords, None))
+    answer = RULES["switch_mm_cond_ibpb"].rule(query)
+    assert (None if answer is None else answer.value) is on
+
+
 @pytest.mark.parametrize("function", ["xen_page_pinned", "xen_alloc_pte.constprop.0"])
 def test_a_key_of_xen_is_known_by_who_asks(function: str) -> None:
     assert by_place([function]) == "xen_struct_pages_ready"

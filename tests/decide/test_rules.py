@@ -59,6 +59,25 @@ def test_spectre_v2(text: str, on: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "bugs", "on"),
+    [
+        ("fpu sse2", "spectre_v2", {"RSB_CTXSW", "RSB_VMEXIT"}),
+        ("fpu sse2 ibrs", "spectre_v2", {"RSB_CTXSW", "RSB_VMEXIT", "USE_IBRS_FW"}),
+        ("fpu sse2", "spectre_v2 bhi", {"RSB_CTXSW", "RSB_VMEXIT", "CLEAR_BHB_LOOP"}),
+    ],
+)
+def test_a_text_of_lfence_alone_tells_nothing_else(flags: str, bugs: str, on: set[str]) -> None:
+    # spectre_v2_show_state() of 6.3.8 returns there.
+    machine = facts((6, 3), vendor=INTEL, flags=flags, bugs=bugs, texts={"spectre_v2": "Vulnerable: LFENCE"})
+    asked = ("RSB_CTXSW", "RSB_VMEXIT", "USE_IBRS_FW", "CLEAR_BHB_LOOP")
+    answers = {feature: by_rule(machine, feature) for feature in asked}
+    assert {feature for feature, answer in answers.items() if answer is not None and answer.best} == on
+    assert value("RETPOLINE_LFENCE", machine)
+    if "bhi" in bugs:
+        assert value("CLEAR_BHB_LOOP", machine) is None
+
+
+@pytest.mark.parametrize(
     ("cmdline", "flags", "bugs", "mode"),
     [
         ("", "sse2", "spectre_v2", "retpoline"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pvops.decide.answers import Answer, Facts
+from pvops.decide.mitigations import mode_alone
 from pvops.decide.prediction import FeatureWords
 from pvops.tuples import NamedTuple
 
@@ -135,6 +136,12 @@ def spectre_v2(restates: str, *parts: str) -> Entry:
         text = query.facts.state("spectre_v2")
         if text is None:
             return None
+        if mode_alone(text):
+            # spectre_v2_user_select_mitigation() logs which IBPB it enables, and nobody the rest.
+            kinds = [part.removeprefix("IBPB: ") for part in parts if part.startswith("IBPB: ")]
+            lines = [f"Enabling {kind} Indirect Branch Prediction Barrier" for kind in kinds]
+            line = next((line for line in lines if query.facts.logged(line)), None)
+            return None if line is None else Answer(True, f'log: "{line}"')
         said = [part.strip() for part in text.replace(";", ",").split(",")]
         found = next((part for part in parts if part in said), None)
         return Answer(

@@ -35,6 +35,10 @@ _MODES = (
     ("Not affected", "off"),
 )
 
+#: spectre_v2_show_state() says no more of eIBRS with unprivileged eBPF, nor of LFENCE in kernels before that was mended
+#: (6.3.8 and 6.4.6; 6.1.192, 6.12.117 and 7.2.13 say all of it).
+_MODE_ALONE = ("Vulnerable: LFENCE", "Vulnerable: eIBRS")
+
 #: Functions by which a kernel shows what of mitigations it is built with: any of each.
 _RETPOLINES = ("__x86_indirect_thunk_rax", "__x86_indirect_thunk_eax")
 _UNTRAINING = ("retbleed_untrain_ret", "zen_untrain_ret")
@@ -52,6 +56,12 @@ _BY_RETPOLINES = (
 )
 #: What spectre_v2= may say; anything else is as if it said auto.
 _ASKED = ("off", "on", "auto", "ibrs", "eibrs", *_BY_RETPOLINES)
+
+
+def mode_alone(text: str) -> bool:
+    """Whether a text of spectre_v2 tells the mode and nothing of what is done besides."""
+    lfence, eibrs = _MODE_ALONE
+    return text == lfence or text.startswith(eibrs)
 
 
 class Mode(NamedTuple):

@@ -6,7 +6,7 @@ Function names are those of 6.12; since 6.16 the same decisions stand in ``*_app
 from __future__ import annotations
 
 from pvops.decide.answers import Answer, Facts
-from pvops.decide.mitigations import Mitigations, on_line
+from pvops.decide.mitigations import Mitigations, mode_alone, on_line
 from pvops.decide.registry import rule
 
 _SPLIT = (6, 16)
@@ -58,8 +58,8 @@ def kaiser(facts: Facts) -> Answer:
 @rule("bugs.c: spectre_v2_select_rsb_mitigation()", "RSB_CTXSW")
 def rsb_filling(facts: Facts) -> Answer:
     """Filling the RSB: with retpolines, lfence and IBRS; to 6.0-stable with any mode but off."""
-    text = facts.state("spectre_v2")
-    if text is not None and not text.startswith(("Not affected", "Vulnerable: eIBRS")):
+    text = _spectre_v2(facts)
+    if text is not None:
         on = "RSB filling" in _parts(text)
         if not on and facts.version < (4, 20) and text.startswith("Mitigation: Full"):
             line = "Filling RSB on context switch"
@@ -106,8 +106,8 @@ def use_ibpb(facts: Facts) -> Answer:
 @rule("bugs.c: spectre_v2_select_mitigation()", "USE_IBRS_FW")
 def use_ibrs_fw(facts: Facts) -> Answer:
     """IBRS around firmware calls: where the CPU has it, spectre_v2 does not use it, and IBPB does not do the same."""
-    text = facts.state("spectre_v2")
-    if text is not None and not text.startswith(("Not affected", "Vulnerable: eIBRS")):
+    text = _spectre_v2(facts)
+    if text is not None:
         on = "IBRS_FW" in _parts(text)
         return Answer(on, f"vulnerabilities/spectre_v2 {'says' if on else 'does not say'} 'IBRS_FW'")
     mode, source, _ = _mitigations(facts).spectre_v2
@@ -273,12 +273,20 @@ def _bhi(facts: Facts, *texts: str) -> Answer:
     text = facts.state("spectre_v2")
     if text is None:
         return Answer(False if facts.bug("bhi") is False else None, "no vulnerabilities/spectre_v2")
-    if text.startswith("Vulnerable: eIBRS with"):
+    if mode_alone(text):
+        if facts.bug("bhi") is False:
+            return Answer(False, "no bhi in /proc/cpuinfo's bugs")
         return Answer(None, f"vulnerabilities/spectre_v2: {text!r}, which does not tell BHI", "BHI: SW loop" in texts)
     said = next((part for part in _parts(text) if part.startswith("BHI: ")), None)
     if said is None:
         return Answer(False, "vulnerabilities/spectre_v2 has no BHI")
     return Answer(said in texts, f"vulnerabilities/spectre_v2: {said!r}")
+
+
+def _spectre_v2(facts: Facts) -> str | None:
+    """The text of vulnerabilities/spectre_v2 where it tells what is done besides the mode."""
+    text = facts.state("spectre_v2")
+    return None if text is None or text.startswith("Not affected") or mode_alone(text) else text
 
 
 def _parts(text: str) -> list[str]:
