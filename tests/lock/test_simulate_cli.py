@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.run import document, pvops, trouble
+from pvops.cli.grammar.lock_simulate import PARAMETERS
 from pvops.errors import LockError
 from pvops.lock import published, sweeps
 from pvops.lock.simulate import PARTS, Case, sweep
@@ -202,3 +204,14 @@ def test_the_first_error_ends_a_sweep() -> None:
     cases = [Case("pv-ticket", duration=0.001), Case("pv-ticket", vcpus=0), Case("pv-ticket", duration=0.001)]
     with pytest.raises(LockError, match=r"^vcpus: 0"):
         sweep(cases)
+
+
+def test_the_help_says_what_is_taken_where_an_option_is_not_given() -> None:
+    other = {"protocol": "all", "threshold_us": "usual", "irq_interval": "none", "ticket_bits": "what suffices"}
+    for field in dataclasses.fields(Case):
+        if field.name == "_":
+            continue
+        told = next(default for name, *_, default in PARAMETERS if name == field.name.replace("_", "-"))
+        value = field.default
+        is_ = "never" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+        assert told == other.get(field.name, is_), field.name

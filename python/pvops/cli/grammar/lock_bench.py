@@ -27,12 +27,25 @@ def add(commands: Commands, what: str) -> None:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say on stderr what is being measured")
     parser.add_argument(
-        "--threads", metavar="N", type=int, nargs="+", action="extend", help="threads that share the lock (2 4 8 16)"
+        "--threads",
+        metavar="N",
+        type=int,
+        nargs="+",
+        action="extend",
+        help="threads that share the lock (default 2 4 8 16)",
     )
-    parser.add_argument("--cpus", metavar="N", type=int, help="CPUs that they run on (2)")
-    parser.add_argument("--section-ns", metavar="NS", type=int, default=100, help="how long each holds it (100)")
-    parser.add_argument("--pause-ns", metavar="NS", type=int, default=100, help="and does something else (100)")
-    parser.add_argument("--lock", metavar="PATH", action="append", help="only this lock, by its Rust path (several)")
-    parser.add_argument("--rounds", metavar="N", type=int, default=5, help="interleaved rounds (5)")
-    parser.add_argument("--seconds", metavar="S", type=float, default=0.18, help="of a measurement (0.18)")
+    parser.add_argument("--cpus", metavar="N", type=int, help="CPUs that they run on (default 2)")
+    parser.add_argument(
+        "--section-ns", metavar="NS", type=int, default=100, help="how long each holds it, in ns (default 100)"
+    )
+    parser.add_argument(
+        "--pause-ns", metavar="NS", type=int, default=100, help="and does something else, in ns (default 100)"
+    )
+    parser.add_argument(
+        "--lock", metavar="PATH", action="append", help="only this lock, by its Rust path; may be repeated"
+    )
+    parser.add_argument("--rounds", metavar="N", type=int, default=5, help="interleaved rounds (default 5)")
+    parser.add_argument(
+        "--seconds", metavar="S", type=float, default=0.18, help="seconds of a measurement (default 0.18)"
+    )
     formats(parser, rows=True)

@@ -25,7 +25,9 @@ def add(commands: Commands, what: str) -> None:
     parser.add_argument(
         "--acquisitions", type=int, metavar="N", help="how often each thread acquires, 1 to 7 (default: for ever)"
     )
-    parser.add_argument("--states", type=int, metavar="N", help="give a case up after this many states (ten million)")
+    parser.add_argument(
+        "--states", type=int, metavar="N", help="give a case up after this many states (default ten million)"
+    )
     traces = parser.add_mutually_exclusive_group()
     traces.add_argument(
         "--trace", action="store_true", default=None, help="show the run that breaks each (default: where only one is)"

@@ -7,7 +7,7 @@ import argparse
 from pvops.cli.grammar.common import Commands, Formatter, formats, html
 
 _EXAMPLES = """\
-A time is a number of µs, constant, or KIND:MEAN, KIND one of constant,
+A time is a number of µs, constant, or KIND:MEAN in µs, KIND one of constant,
 exponential, uniform (0 to twice the mean). Several values of an option
 are simulated one by one, in all combinations.
 
@@ -19,28 +19,28 @@ examples:
 """
 
 
-#: (option, what stands for its values, their type, help)
-_PARAMETERS: tuple[tuple[str, str, type, str], ...] = (
-    ("protocol", "NAME", str, "lock protocols; or all"),
-    ("threshold-us", "T", str, "how long a waiter spins before it blocks; or never, or usual"),
-    ("vcpus", "N", int, "virtual CPUs, of all machines together"),
-    ("pcpus", "N", int, "physical CPUs"),
-    ("vms", "N", int, "virtual machines, each with locks of its own"),
-    ("locks", "N", int, "locks of a virtual machine"),
-    ("scheduler", "NAME", str, "round-robin, credit, gang"),
-    ("seed", "N", int, "of all that is drawn"),
-    ("duration", "S", float, "seconds simulated"),
-    ("think", "TIME", str, "from giving a lock back to asking for the next"),
-    ("hold", "TIME", str, "how long a lock is held"),
-    ("slice-us", "T", float, "the scheduler's slice"),
-    ("switch-us", "T", float, "cost of a context switch"),
-    ("kick-us", "T", float, "cost of a kick"),
-    ("exit-us", "T", float, "cost of leaving the guest, to block or yield"),
-    ("ple-us", "T", str, "pause-loop exiting after so much spinning; or never"),
-    ("patience-us", "T", float, "pv-hybrid hands over directly from this wait on"),
-    ("irq-interval", "TIME", str, "interrupts, so much guest time apart"),
-    ("irq-hold", "TIME", str, "how long their handlers hold a lock of their own"),
-    ("ticket-bits", "N", int, "width of a ticket: 8, 16, 32"),
+#: (option, what stands for its values, their type, help, what it is where another option is given and this is not)
+PARAMETERS: tuple[tuple[str, str, type, str, str], ...] = (
+    ("protocol", "NAME", str, "lock protocols; or all", "all"),
+    ("threshold-us", "T", str, "µs that a waiter spins before it blocks; or never, or usual: the protocol's", "usual"),
+    ("vcpus", "N", int, "virtual CPUs, of all machines together", "16"),
+    ("pcpus", "N", int, "physical CPUs", "8"),
+    ("vms", "N", int, "virtual machines, each with locks of its own", "1"),
+    ("locks", "N", int, "locks of a virtual machine", "1"),
+    ("scheduler", "NAME", str, "round-robin, credit, gang", "credit"),
+    ("seed", "N", int, "of all that is drawn", "1"),
+    ("duration", "S", float, "seconds simulated", "1"),
+    ("think", "TIME", str, "from giving a lock back to asking for the next", "exponential:20"),
+    ("hold", "TIME", str, "how long a lock is held", "exponential:0.5"),
+    ("slice-us", "T", float, "the scheduler's slice, µs", "6000"),
+    ("switch-us", "T", float, "cost of a context switch, µs", "1.5"),
+    ("kick-us", "T", float, "cost of a kick, µs", "5"),
+    ("exit-us", "T", float, "cost of leaving the guest, to block or yield, µs", "1"),
+    ("ple-us", "T", str, "pause-loop exiting after so many µs of spinning; or never", "never"),
+    ("patience-us", "T", float, "pv-hybrid hands over directly from this wait on, µs", "1000"),
+    ("irq-interval", "TIME", str, "interrupts, so much guest time apart", "none"),
+    ("irq-hold", "TIME", str, "how long their handlers hold a lock of their own", "constant:1"),
+    ("ticket-bits", "N", int, "width of a ticket: 8, 16, 32", "what suffices"),
 )
 
 
@@ -57,7 +57,8 @@ def add(commands: Commands, what: str) -> None:
     parser.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto", help="colour (auto: on a terminal)"
     )
-    for name, metavar, kind, help_ in _PARAMETERS:
+    for name, metavar, kind, help_, default in PARAMETERS:
+        help_ += f" (default {default})"
         parser.add_argument(f"--{name}", metavar=metavar, type=kind, nargs="+", action="extend", help=help_)
     parser.add_argument("--jobs", metavar="N", type=int, help="processes (default: one for each CPU)")
     _plots(parser)
