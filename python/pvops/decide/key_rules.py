@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pvops.decide import key_buffers, key_isolation, key_options, key_sysctls
+from pvops.decide import key_buffers, key_counters, key_isolation, key_options, key_sysctls
 from pvops.decide.answers import Answer
 from pvops.decide.guest import clock_is_the_hypervisors, guest_code_runs
 from pvops.decide.key_conditions import (
@@ -232,6 +232,7 @@ _AVX2, _AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")
 RULES: Mapping[str, Entry] = {
     **key_options.RULES,
     **key_buffers.RULES,
+    **key_counters.RULES,
     **key_isolation.RULES,
     **key_sysctls.RULES,
     "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual="rdrand"),
