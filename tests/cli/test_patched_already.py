@@ -23,3 +23,8 @@ def test_memory_is_not_held_to_it(patched: Path, tmp_path: Path) -> None:
     text = next(kernel.image.read(start, size) for name, start, size, _ in kernel.image.sections() if name == ".text")
     (tmp_path / "text").write_bytes(text or b"")
     assert "patched" in trouble("verify", str(patched), str(tmp_path / "text"))
+
+
+@pytest.mark.parametrize("command", ["explain {} sample_lock", "patch {} -o {}.again", "diff {} native kvm"])
+def test_it_is_not_patched_again(patched: Path, command: str) -> None:
+    assert "patched" in trouble(*(word.format(patched) for word in command.split()))

@@ -9,7 +9,8 @@ from functools import cached_property
 import pvops._core as _core
 from pvops import display
 from pvops.decide.boot import set_up
-from pvops.errors import OpsError, wanted
+from pvops.errors import KernelBug, OpsError, wanted
+from pvops.image.patched import refuse_patched
 from pvops.image.places import Place
 from pvops.plan.explained import Explained
 from pvops.plan.writes import LONGEST, RawDifference, RawWrite, Undetermined, Write
@@ -68,7 +69,11 @@ class Plan:
         self.places = places
         # An instruction may begin before the place that lies in it.
         around = None if places is None else [(max(place.address - LONGEST, 0), place.end) for place in places]
-        self._core = _core.Plan.boot(kernel.tables, self.setup.core, rules.passes, around)
+        try:
+            self._core = _core.Plan.boot(kernel.tables, self.setup.core, rules.passes, around)
+        except KernelBug:
+            refuse_patched(kernel)
+            raise
 
     def __repr__(self) -> str:
         machine = "no machine" if self.machine is None else self.machine.name

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pvops._core as _core
 from pvops.errors import DumpError, OpsError, there_are, wanted
 from pvops.image import memory as memories
+from pvops.image.patched import refuse_patched
 from pvops.machine.state import HVM_CALLS, SOME_FUNCTION
-from pvops.verify import built, evidence, registry
+from pvops.verify import evidence, registry
 from pvops.verify.counted import refuse_counted
 from pvops.verify.data import heard
 from pvops.verify.modules import modules_of, owned_of
@@ -59,7 +60,7 @@ def verify(
     memory = source if isinstance(source, memories.Memory) else memories.open(source)
     named = (modules,) if isinstance(modules, str | os.PathLike) else modules
     files = [_core.Image.open(os.fspath(path)) for path in named]
-    kernel.keep(built.require)
+    kernel.keep(refuse_patched)
     found = memory.find(kernel, progress)
     if files and memory.kind == "plain" and found.physical is None:
         why = "is .text alone: there are no modules in it to judge"
