@@ -300,6 +300,9 @@ fn what_is_no_x86_kernel_is_named() {
         (pack::bzimage_with(&pack::compress(Compression::Gzip, &[0xfa; 4096]), 0x204, 0, 0), "before 2.6.26"),
         (pack::raw_bzimage("2.4.20-x (a@b)"), "2.4.20-x is not known: known are 2.6.20 and later"),
         (pack::raw_bzimage("2.6.19"), "2.6.19 is not known"),
+        (pack::raw_bzimage("Memtest86+ v6.10"), "but names itself Memtest86+ v6.10, which is no release of Linux"),
+        (pack::raw_bzimage("MEMDISK 6.04 20200816"), "but names itself MEMDISK 6.04 20200816, which is no release"),
+        (pack::raw_bzimage("1.21.1+git20250501"), "but names itself 1.21.1+git20250501, which is no release of Linux"),
         (pretending(pack::raw_bzimage("2.6.18-398.el5")), "2.6.18-398.el5 is not known: known are 2.6.20 and later"),
         (pretending(pack::raw_bzimage("2.6.20-1.fc6")), "2.6.20-1.fc6, packed as a raw binary, which has no section"),
         (named("4.0.0-lego", &[0xfa; 4096], 0), "4.0.0-lego, packed as a raw binary, which has no section tables"),
@@ -331,6 +334,21 @@ fn what_is_no_x86_kernel_is_named() {
     let mut big_endian = text(ElfWriter::new(Bits::B64));
     big_endian[5] = 2;
     assert!(refusal(big_endian).contains("big-endian"));
+}
+
+#[test]
+fn a_kernel_of_user_mode_linux_patches_nothing() {
+    let banner = [BANNER.as_bytes(), b"\n\0"].concat();
+    let process = |bits, text| {
+        let writer = ElfWriter::new(bits).section(".text", text, flags::TEXT, &[0x90; 64]);
+        let writer = writer.section(".rodata", text + 0x1000, flags::RODATA, &banner);
+        writer.section(".uml.setup.init", text + 0x2000, flags::RODATA, &[0; 16])
+    };
+    for (bits, text) in [(Bits::B64, 0x6002_a520), (Bits::B32, 0x0804_9000)] {
+        let message = refusal(process(bits, text).build());
+        let said = "test: is User Mode Linux 6.1.0-test, which runs as a process and patches none of its text";
+        assert_eq!(message, said);
+    }
 }
 
 #[test]

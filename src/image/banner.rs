@@ -59,6 +59,13 @@ pub(super) fn too_old(release: &str) -> Option<String> {
     old.then(|| format!("{release} is not known: known are 2.6.20 and later"))
 }
 
+/// Whether this may be a release of Linux that has a setup header: such headers came with 1.3.73
+/// (`Documentation/arch/x86/boot.rst`: protocol 2.00), and 2.0 followed 1.3. Other programs have one too, to be started by
+/// what starts Linux, and name what they are in its place.
+pub(super) fn of_linux(release: &str) -> bool {
+    version(release).is_some_and(|[major, minor, _]| major >= 2 || (major, minor) == (1, 3))
+}
+
 /// An error about a kernel of this release, which names it.
 pub(super) fn named(mut error: Error, release: &str) -> Error {
     error.reason = format!("{} (the kernel is {release})", error.reason);
@@ -102,6 +109,16 @@ mod tests {
         }
         for release in ["", "6", "x.y", "99999999999.1"] {
             assert_eq!(version(release), None, "{release}");
+        }
+    }
+
+    #[test]
+    fn what_has_a_setup_header_need_not_be_linux() {
+        for release in ["6.1.0-56-amd64", "2.0.40", "1.3.100"] {
+            assert!(of_linux(release), "{release}");
+        }
+        for name in ["Memtest86+", "MEMDISK", "1.0.0+git-20190125.36a4c85-5.1", "1.21.1+", ""] {
+            assert!(!of_linux(name), "{name}");
         }
     }
 

@@ -71,10 +71,12 @@ impl SetupHeader {
 
     /// The release that the setup code names, `2.6.24.3`; `None` where it names none.
     pub fn release(&self, bytes: &[u8]) -> Option<String> {
-        let at = usize::from(u16_at(bytes, KERNEL_VERSION)?);
-        let text = bytes.get(at + 0x200..)?;
-        let end = text.iter().take(MAX_RELEASE + 1).position(|&b| !b.is_ascii_graphic())?;
-        (at != 0 && end != 0).then(|| String::from_utf8_lossy(&text[..end]).into_owned())
+        named(bytes, |byte| byte.is_ascii_graphic())
+    }
+
+    /// All that the setup code says it is: a release and who built it, or the name of another program, `Memtest86+ v6.10`.
+    pub fn name(&self, bytes: &[u8]) -> Option<String> {
+        named(bytes, |byte| (b' '..=b'~').contains(&byte))
     }
 
     /// Where the header says the payload is, checked against the file.
@@ -89,6 +91,14 @@ impl SetupHeader {
             _ => Err(setup(format!("payload of {length} bytes at {offset:#x} leaves the file of {file_len} bytes"))),
         }
     }
+}
+
+/// How the text begins that the setup code has where Linux has its release, as far as its bytes are such.
+fn named(bytes: &[u8], such: impl Fn(u8) -> bool) -> Option<String> {
+    let at = usize::from(u16_at(bytes, KERNEL_VERSION)?);
+    let text = bytes.get(at + 0x200..)?;
+    let end = text.iter().take(MAX_RELEASE + 1).position(|&byte| !such(byte))?;
+    (at != 0 && end != 0).then(|| String::from_utf8_lossy(&text[..end]).into_owned())
 }
 
 fn setup(reason: String) -> Error {

@@ -169,7 +169,11 @@ fn refused(mut error: Error, bytes: &[u8], setup: SetupHeader) -> Error {
         None => error.reason.starts_with(NO_ELF),
         Some((_, length)) => length == 0,
     };
-    if let Some(reason) = release.as_deref().and_then(banner::too_old) {
+    if let (Some(release), Some(name)) = (&release, setup.name(bytes))
+        && !banner::of_linux(release)
+    {
+        error.reason = format!("begins as a bzImage does, but names itself {name}, which is no release of Linux");
+    } else if let Some(reason) = release.as_deref().and_then(banner::too_old) {
         error.reason = reason;
     } else if raw {
         let unnamed = if setup.payload.is_none() { "a kernel before 2.6.26" } else { "a kernel" };

@@ -80,8 +80,14 @@ impl Image {
         refused.map_or(Ok(image), |reason| Err(Error::image(reason)))
     }
 
-    /// Why this is no kernel, though it has a kernel's banner: a library such as libkrunfw has one among its data.
+    /// Why this is no kernel that is patched, though it has a kernel's banner: a library such as libkrunfw has one among its
+    /// data.
     fn carries(&self, release: &str) -> Option<String> {
+        // A kernel of User Mode Linux is a process of another, and its passes are empty (6.1 arch/um/kernel/um_arch.c:
+        // apply_alternatives()); such sections are of its linker scripts alone (arch/um/include/asm/common.lds.S).
+        if self.sections().iter().any(|section| section.name.starts_with(".uml.")) {
+            return Some(format!("is User Mode Linux {release}, which runs as a process and patches none of its text"));
+        }
         let linked = self.segments().iter().any(|segment| segment.address >= LOWEST_KERNEL) || self.bounds().1 > 0;
         let what = "is a program or a library that carries";
         let why = "nothing in it is linked where kernels are: give the vmlinux";

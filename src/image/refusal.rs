@@ -79,7 +79,7 @@ fn held(bytes: &[u8]) -> String {
         let start = at.checked_sub(bzimage::HEADER)?;
         let file = &bytes[start..];
         let release = SetupHeader::booted(file)?.release(file)?;
-        banner::version(&release).map(|_| format!("{release} at offset {start:#x}"))
+        banner::of_linux(&release).then(|| format!("{release} at offset {start:#x}"))
     });
     let named: Vec<String> = kernels.take(MOST_NAMED).collect();
     if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) }
