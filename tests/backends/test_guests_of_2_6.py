@@ -11,6 +11,7 @@ import pvops
 from pvops import sample
 from pvops.backends import xen_patch
 from pvops.eras.patching import Inline
+from pvops.errors import OpsError
 from pvops.kernel import Kernel
 from pvops.plan.plan import Plan
 
@@ -58,6 +59,21 @@ def test_xen_fills_what_its_tables_name(era: str, bits: int, op: str, function: 
     assert held[op] == function
     # A structure is copied whole: what its table leaves out is NULL.
     assert held["pv_cpu_ops.read_tscp"] is None
+
+
+@pytest.mark.parametrize(
+    ("era", "backend", "said"),
+    [
+        # Without PAE no i386 kernel of 2.6.32 has Xen in it: that is what is said.
+        ("2.6.33", "xen", r"built without Xen PV \(no symbol xen_start_kernel\)"),
+        ("2.6.24", "xen", r"built without Xen PV \(no symbol xen_start_kernel\)"),
+        ("2.6.33", "lguest", r"built without lguest \(no symbol lguest_init\)"),
+    ],
+)
+def test_a_kernel_without_a_guest_s_code_is_said_to_have_none(era: str, backend: str, said: str) -> None:
+    kernel = pvops.open(sample.build(era, 32, functions=("start_kernel",)).elf)
+    with pytest.raises(OpsError, match=f"^this kernel is {said}$"):
+        kernel.plan(backend)
 
 
 def test_lguest_of_2_6_27_inlines_its_flag() -> None:

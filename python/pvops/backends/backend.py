@@ -266,13 +266,18 @@ class Backend(Unchanging):
         steps = self.steps(fill.era)
         if steps is None:
             raise OpsError(f"backend {self.name} has no rules for era {fill.era} (it has {', '.join(self.eras)})")
-        if steps and self.needs and not any(fill.image.address_of(symbol) for symbol in self.needs.split("|")):
-            symbol = self.needs.partition("|")[0]
-            # Every kernel has these: an image that names neither hides the others too.
-            named = any(fill.image.address_of(name) is not None for name in ("start_kernel", "_stext"))
-            what = "this kernel is built without" if named else "the image names no function of"
-            raise OpsError(f"{what} {self.title} (no symbol {symbol})")
+        if steps:
+            self._built_in(fill)
         return steps
+
+    def _built_in(self, fill: Fill) -> None:
+        if not self.needs or any(fill.image.address_of(symbol) for symbol in self.needs.split("|")):
+            return
+        symbol = self.needs.partition("|")[0]
+        # Every kernel has these: an image that names neither hides the others too.
+        named = any(fill.image.address_of(name) is not None for name in ("start_kernel", "_stext"))
+        what = "this kernel is built without" if named else "the image names no function of"
+        raise OpsError(f"{what} {self.title} (no symbol {symbol})")
 
     def _assign(self, step: Assign, fill: Fill, when: Verdict, slot: Slot) -> Slot:
         name = step.symbol.partition("|")[0]

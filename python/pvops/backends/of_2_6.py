@@ -17,10 +17,17 @@ if TYPE_CHECKING:
     from pvops.eras.definition import Era
     from pvops.eras.patching import PatchFunction
 
-#: name → title, `Machine.hypervisor`, the function that fills the structures, and the eras for which it is declared so.
+#: name → title, `Machine.hypervisor`, where its structures are filled, the eras for which it is declared so, and
+#: functions that every kernel has which is built with it.
 _BACKENDS = {
-    "lguest": ("lguest", "lguest", "lguest_init()", lguest.ERAS),
-    "xen": ("Xen PV", "xen-pv", "arch/x86/xen/enlighten.c: xen_start_kernel()", xen_2007.ERAS),
+    "lguest": ("lguest", "lguest", "lguest_init()", lguest.ERAS, "lguest_init|lguest_write_cr3"),
+    "xen": (
+        "Xen PV",
+        "xen-pv",
+        "arch/x86/xen/enlighten.c: xen_start_kernel()",
+        xen_2007.ERAS,
+        "xen_start_kernel|xen_write_cr3",
+    ),
 }
 
 
@@ -31,6 +38,8 @@ class HistoricalBackend(Backend):
         from pvops import eras as ops
         from pvops.backends.headers import held_by
 
+        # First: which configurations it runs in says nothing of a kernel that has none of it.
+        self._built_in(fill)
         held = dict(held_by(self.name, ops.era(fill.era), fill.config))
         source = f"{_BACKENDS[self.name][2]}, {fill.era}"
         # A structure that it does not fill stays as it was built: that of the locks.
@@ -95,5 +104,5 @@ def get(name: str, era: str) -> Backend | None:
     """
     if name == "vmi":
         raise OpsError(f"no backend vmi for images of {era}: what VMI's ROM answers is not in an image")
-    title, hypervisor, _, eras = _BACKENDS.get(name, ("", "", "", ()))
-    return HistoricalBackend(name, title, hypervisor, {}) if era in eras else None
+    title, hypervisor, _, eras, needs = _BACKENDS.get(name, ("", "", "", (), ""))
+    return HistoricalBackend(name, title, hypervisor, {}, needs=needs) if era in eras else None
