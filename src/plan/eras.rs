@@ -23,24 +23,9 @@ const OF_5_10: Order = Order::of(&[
     Stage::Updates,
 ]);
 
-/// 4e6292114c74 (5.13): paravirt first, so that alternatives have the last word on its sites.
+/// 4e6292114c74 (5.13): paravirt first, so that alternatives have the last word on its sites. e81dc127ef69 (6.2): calls may be
+/// counted, and static calls are done again then.
 const OF_6_1: Order = Order::of(&[
-    Stage::Unlisted,
-    Stage::StaticCalls,
-    Stage::Ftrace,
-    Stage::Paravirt,
-    Stage::Cfi,
-    Stage::Retpolines,
-    Stage::Returns,
-    Stage::Alternatives,
-    Stage::CallThunks,
-    Stage::Ibt,
-    Stage::SmpLocks,
-    Stage::Updates,
-]);
-
-/// aee9d30b9744 (6.5): static calls are done again once there is a return thunk.
-const OF_6_5: Order = Order::of(&[
     Stage::Unlisted,
     Stage::StaticCalls,
     Stage::Ftrace,
@@ -223,7 +208,6 @@ const V6_12: Rules = Rules {
 /// 6.5 to 6.7 (270a69c4485d): 6.1's passes, every instruction of a replacement moved.
 const V6_5: Rules = Rules {
     era: "6.5",
-    order: OF_6_5,
     alternatives: Alternatives { same_site: SameSite::Each, nops: Nops::MergeJumps, ..V6_12.alternatives },
     static_calls: StaticCalls { again: true, ..V6_1.static_calls },
     seals_hashes: true,

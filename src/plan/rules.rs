@@ -188,7 +188,7 @@ pub struct StaticCalls {
     pub warn: bool,
     /// A call of the native unlock becomes a `movb`.
     pub unlock: bool,
-    /// All sites are done again once there is a return thunk (since 6.5, aee9d30b9744).
+    /// All sites are done again once there is a return thunk (since 6.5, aee9d30b9744); else where calls are counted.
     pub again: bool,
     /// What stands at a site must be a static call, or the kernel stops.
     pub checked: bool,

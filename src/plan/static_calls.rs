@@ -8,7 +8,8 @@
 //! | trampoline | `jmp` | as a tail jump | | | |
 //!
 //! `static_call_init()` runs before any return thunk is chosen: a tail jump to NULL is a `ret` then. Up to 6.4 it stays
-//! one; since 6.5 (aee9d30b9744: `apply_returns()` calls `static_call_force_reinit()`) all sites are done again where
+//! one, unless calls are counted (e81dc127ef69, 6.2: `callthunks_patch_builtin_calls()` calls
+//! `static_call_force_reinit()`); since 6.5 (aee9d30b9744: `apply_returns()` calls it) all sites are done again where
 //! there is a thunk. Sources: arch/x86/kernel/static_call.c, kernel/static_call_inline.c of 5.10 (1e7e47883830), 5.12
 //! (3f2a8fc4b15d: functions that return 0), 6.1, 6.12, 7.2 (860238af7a33: functions that warn).
 
@@ -40,13 +41,18 @@ pub(super) fn initialise(run: &mut Run<'_>) -> Result<()> {
 
 /// `static_call_init()` as an initcall, after `static_call_force_reinit()`.
 pub(super) fn again(run: &mut Run<'_>) -> Result<()> {
-    if !run.rules.static_calls.again || !run.rethunk() {
+    if !done_again(run) {
         return Ok(());
     }
     let by_then = |run: &Run<'_>, key| {
         if run.boot.early_calls.contains(&key) { function(run, key).value } else { built(run, key) }
     };
     each(run, by_then, true)
+}
+
+/// Whether `static_call_force_reinit()` was called.
+fn done_again(run: &Run<'_>) -> bool {
+    run.rethunk() && (run.rules.static_calls.again || run.counting)
 }
 
 /// `static_call_update()` of the keys that changed.
@@ -58,7 +64,7 @@ pub(super) fn update(run: &mut Run<'_>) -> Result<()> {
     let tables = run.tables;
     let changed = |run: &Run<'_>, key| Some(function(run, key).value).filter(|&now| now != built(run, key));
     let late = |run: &Run<'_>, key: u64| !run.boot.early_calls.contains(&key);
-    let again = run.rules.static_calls.again && run.rethunk();
+    let again = done_again(run);
     for (row, trampoline) in (0..).zip(&tables.trampolines) {
         if !run.runs(trampoline.address) {
             continue;

@@ -30,8 +30,9 @@ impl SiteMap<'_> {
 
     pub(super) fn call(&self, visit: &Visit, row: u32, key: u16, state: &State, code: &mut ClusterCode<'_>) {
         let built = self.calls[usize::from(key)].1;
-        // Before a return thunk is chosen a return is `ret`; once there is one, all sites are done again (aee9d30b9744).
-        let again = self.rules.static_calls.again && state.return_thunk.is_some();
+        // Before a return thunk is chosen a return is `ret`; once there is one, all sites are done again (aee9d30b9744, 6.5), or
+        // where calls are counted (e81dc127ef69, 6.2).
+        let again = state.return_thunk.is_some() && (self.rules.static_calls.again || self.counts(state));
         let (function, thunk) = match (self.stage_of(visit), state.calls[usize::from(key)]) {
             (Stage::StaticCalls, _) if self.late => (built, state.return_thunk),
             (Stage::StaticCalls, _) => (built, None),
