@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pvops import eras as ops
+from pvops.image.ops import KernelOps
 from pvops.kernel import Kernel
 
 pytestmark = pytest.mark.kernels
@@ -42,6 +43,17 @@ def test_without_btf_the_images_own_pointers_tell_the_era(
     assert found.era.name == era
     native = found.era.patch_template(found.config or found.era.default_config(32)).pointers()
     assert {op: held.symbol for op, held in found.native.items()} == native
+
+
+def test_without_btf_the_locks_have_their_array_and_names_too(
+    kernel: Callable[[str], Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = kernel("7.2.13+deb14-amd64")
+    named = image.ops.names
+    monkeypatch.setattr(KernelOps, "_by_btf", None)
+    found = KernelOps(image, lambda: image.era)
+    assert found.names == named
+    assert "pv_lock_ops.queued_spin_unlock" in found.names
 
 
 def test_rules_follow_from_the_images_own_functions(kernel: Callable[[str], Kernel]) -> None:

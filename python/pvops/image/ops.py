@@ -235,7 +235,10 @@ class KernelOps:
             return self._by_btf
         if self._by_era:
             era, config, _ = self._by_era
-            return [op.name for op in era.template(config)]
+            names = [op.name for op in era.template(config)]
+            if self._lock_ops is not None:
+                names += [op.name for op in era.template(config, "pv_ops_lock")]
+            return names
         return self._by_functions
 
     @cached_property
