@@ -64,6 +64,18 @@ def test_what_older_kernels_refuse_to_have_written() -> None:
         ("irqhandler_duration_check_enabled", "irqhandler.duration_warn_us=0", False),
         ("_debug_guardpage_enabled", "debug_pagealloc=on debug_guardpage_minorder=1", True),
         ("_debug_guardpage_enabled", "debug_guardpage_minorder=1", None),
+        ("rseq_slice_extension_key", "rseq_slice_ext=off", False),
+        ("mc_debug", "xen_mc_debug", True),
+        ("csdlock_debug_enabled", "csdlock_debug=1", True),
+        ("csdlock_debug_enabled", "csdlock_debug=0", False),
+        ("rt_group_sched", "rt_group_sched=0", False),
+        ("rt_group_sched", "rt_group_sched=x", None),
+        ("__sched_proxy_exec", "sched_proxy_exec", True),
+        ("__sched_proxy_exec", "sched_proxy_exec=0", False),
+        ("__sched_proxy_exec", "quiet", None),
+        ("page_table_check_disabled", "page_table_check=on", False),
+        ("iommu_debug_initialized", "iommu.debug_pagealloc=1", True),
+        ("stack_erasing_bypass", "sysctl.kernel.stack_erasing=0", True),
         ("slub_debug_enabled", "slub_debug=FZ-", False),
         ("slub_debug_enabled", "slub_debug=-FZ", True),
         ("slub_debug_enabled", "slub-debug=F", True),
@@ -230,3 +242,9 @@ def test_what_kvm_is_assumed_to_offer(log: str, cpus: int, steal: bool, faults: 
     given: dict[str, Any] = {"hypervisor": "kvm", "flags": "fpu hypervisor", "possible_cpus": cpus}
     found = [state(key, "", log=log, **given) for key in ("paravirt_steal_enabled", "kvm_async_pf_enabled")]
     assert found == [steal, faults]
+
+
+def test_memory_is_taken_from_the_nearest_node_alone_where_there_are_some() -> None:
+    log = "[    0.0] SLUB: Strict NUMA enabled.\n"
+    assert state("strict_numa", "slab_strict_numa", log=log) is True
+    assert state("strict_numa", "slab_strict_numa") is None

@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 
 from pvops.decide.answers import Answer, Facts
-from pvops.decide.key_conditions import Entry, KeyQuery, Rule, given, switched, told
+from pvops.decide.key_conditions import Entry, KeyQuery, Rule, given, said, switched, told
 from pvops.decide.key_sysctls import switch, written
+from pvops.machine.cmdline import number
 
 
 def _poisons(facts: Facts) -> tuple[bool, str]:
@@ -176,6 +177,31 @@ def _duration(query: KeyQuery) -> Answer | None:
     return Answer(int(given) > 0, f"irqhandler.duration_warn_us={given} on the command line")
 
 
+def _whole(option: str) -> Rule:
+    """An option that is a number, as get_option() and kstrtol() read it: 0 turns the key off."""
+
+    def rule(query: KeyQuery) -> Answer | None:
+        value = query.facts.option(option)
+        read = number(value) if value is not None else None
+        return None if read is None else Answer(read != 0, f"{option}={value} on the command line")
+
+    return rule
+
+
+def _runs_for_others(query: KeyQuery) -> Answer | None:
+    """setup_proxy_exec(): on without a value."""
+    facts = query.facts
+    if facts.given("sched_proxy_exec") and facts.option("sched_proxy_exec") is None:
+        return Answer(True, "sched_proxy_exec on the command line")
+    on, source = told(facts, "sched_proxy_exec")
+    return None if on is None else Answer(on, source)
+
+
+def _unchecked(query: KeyQuery) -> Answer | None:
+    on, source = told(query.facts, "page_table_check")
+    return None if on is None else Answer(not on, source)
+
+
 def _flushes_data(query: KeyQuery) -> Answer | None:
     """l1d_flush_parse_cmdline(): "on" alone, where the CPU can."""
     if query.facts.option("l1d_flush") != "on":
@@ -242,6 +268,14 @@ RULES: Mapping[str, Entry] = {
     "use_backlog_threads_key": given("net/core/dev.c: setup_backlog_napi_threads()", "thread_backlog_napi"),
     "rseq_debug_enabled": switched("rseq_debug", "kernel/rseq.c: rseq_setup_debug()"),
     "irqhandler_duration_check_enabled": Entry(_duration, "kernel/irq/handle.c: irqhandler_duration_check_setup()"),
+    "rseq_slice_extension_key": switched("rseq_slice_ext", "kernel/rseq.c: rseq_slice_cmdline()"),
+    "mc_debug": given("arch/x86/xen/multicalls.c: xen_parse_mc_debug()", "xen_mc_debug"),
+    "strict_numa": said("SLUB: Strict NUMA enabled.", "mm/slub.c: setup_slab_strict_numa()"),
+    "csdlock_debug_enabled": Entry(_whole("csdlock_debug"), "kernel/smp.c: csdlock_debug()"),
+    "rt_group_sched": Entry(_whole("rt_group_sched"), "kernel/sched/core.c: setup_rt_group_sched()"),
+    "__sched_proxy_exec": Entry(_runs_for_others, "kernel/sched/core.c: setup_proxy_exec()"),
+    "page_table_check_disabled": Entry(_unchecked, "mm/page_table_check.c: init_page_table_check()"),
+    "iommu_debug_initialized": switched("iommu.debug_pagealloc", "drivers/iommu/iommu-debug-pagealloc.c"),
     "switch_mm_cond_l1d_flush": Entry(_flushes_data, "bugs.c: l1d_flush_select_mitigation()"),
     "delayacct_key": Entry(_delays, "kernel/delayacct.c: delayacct_init()"),
     "io_cgrp_subsys_enabled_key": Entry(_controller("io", "blkio"), _CGROUPS),

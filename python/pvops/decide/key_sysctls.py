@@ -63,6 +63,12 @@ def _defers(query: KeyQuery) -> Answer | None:
     return None if found is None else Answer(found[0] == 0, found[1])
 
 
+def _erases_not(query: KeyQuery) -> Answer | None:
+    """stack_erasing_sysctl(): 0 turns on the key that passes it over."""
+    found = switch(query.facts, "kernel.stack_erasing")
+    return None if found is None else Answer(not found.value, found.source)
+
+
 def _clamps(query: KeyQuery) -> Answer | None:
     """sysctl_sched_uclamp_handler(): another limit than the one that is there."""
     for name in ("min", "max", "min_rt_default"):
@@ -94,5 +100,6 @@ RULES: Mapping[str, Entry] = {
     "rps_needed": _file("net.core.rps_sock_flow_entries", _FLOW, _FLOWS),
     "rfs_needed": _file("net.core.rps_sock_flow_entries", _FLOW, _FLOWS),
     "skb_defer_disable_key": Entry(_defers, "net/core/sysctl_net_core.c: proc_do_skb_defer_max()"),
+    "stack_erasing_bypass": Entry(_erases_not, "kernel/kstack_erase.c: stack_erasing_sysctl()"),
     "sched_uclamp_used": Entry(_clamps, "kernel/sched/core.c: sysctl_sched_uclamp_handler()"),
 }
