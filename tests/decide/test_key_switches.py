@@ -6,10 +6,12 @@ from typing import Any, cast
 
 import pytest
 
+from image import small
 from pvops.decide.answers import Facts
 from pvops.decide.key_conditions import KeyQuery
 from pvops.decide.key_rules import RULES
 from pvops.decide.prediction import FeatureWords
+from pvops.image.built import Built
 from pvops.machine.machine import Machine
 
 
@@ -64,6 +66,10 @@ def test_what_older_kernels_refuse_to_have_written() -> None:
         ("irqhandler_duration_check_enabled", "irqhandler.duration_warn_us=0", False),
         ("_debug_guardpage_enabled", "debug_pagealloc=on debug_guardpage_minorder=1", True),
         ("_debug_guardpage_enabled", "debug_guardpage_minorder=1", None),
+        ("trace_pagefault_key", "trace_event=exceptions", True),
+        ("trace_pagefault_key", "trace_event=:page_fault_kernel", True),
+        ("trace_pagefault_key", "trace_event=irq:*", None),
+        ("i2c_trace_msg_key", "trace_event=i2c:i2c_read", True),
         ("rseq_slice_extension_key", "rseq_slice_ext=off", False),
         ("mc_debug", "xen_mc_debug", True),
         ("csdlock_debug_enabled", "csdlock_debug=1", True),
@@ -248,3 +254,21 @@ def test_memory_is_taken_from_the_nearest_node_alone_where_there_are_some() -> N
     log = "[    0.0] SLUB: Strict NUMA enabled.\n"
     assert state("strict_numa", "slab_strict_numa", log=log) is True
     assert state("strict_numa", "slab_strict_numa") is None
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "symbols", "on"),
+    [
+        ("kfence.sample_interval=100", {}, True),
+        ("kfence.sample_interval=0", {}, False),
+        ("kfence.sample_interval=100", {"wake_up_kfence_timer": small.TEXT + 16}, None),
+        ("quiet", {}, None),
+    ],
+)
+def test_objects_are_guarded_for_good_where_no_timer_turns_that_off(
+    cmdline: str, symbols: dict[str, int], on: bool | None
+) -> None:
+    built = Built(small.kernel(b"\x90" * 64, symbols={"cpu_show_spectre_v2": small.TEXT + 8, **symbols}))
+    facts = Facts(Machine(cmdline=cmdline), (6, 12), 64, built)
+    answer = RULES["kfence_allocation_key"].rule(KeyQuery(facts, cast(FeatureWords, None)))
+    assert (None if answer is None else answer.value) is on

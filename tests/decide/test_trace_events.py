@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 import pytest
 
@@ -16,7 +17,6 @@ from pvops.machine.machine import Machine
 EVENTS, CALLS, CLASSES, POINTS, STRINGS = (small.TEXT + 0x80_0000 + n * 0x1000 for n in range(5))
 REGISTERS, OTHER, OF_CALLS = small.TEXT + 0x100, small.TEXT + 0x200, small.TEXT + 0x500
 ENTER = small.TEXT + 0x600
-BESIDES = EVENTS + 0xF00
 INITCALLS = {"trace_initcall_start_cb": small.TEXT + 0x700, "trace_initcall_finish_cb": small.TEXT + 0x800}
 COMMANDS = {"probe_sched_wakeup": small.TEXT + 0x300, "probe_sched_switch": small.TEXT + 0x400}
 #: System, tracepoint, the function that registers it.
@@ -29,7 +29,6 @@ TOLD = [
     ("timer", "irq", REGISTERS),
     ("raw", "other", OTHER),
     ("raw_syscalls", "sys_enter", REGISTERS),
-    ("exceptions", "page_fault_user", REGISTERS),
     ("initcall", "initcall_start", REGISTERS),
     ("initcall", "initcall_finish", REGISTERS),
     ("syscalls", "no tracepoint", OF_CALLS),
@@ -44,7 +43,7 @@ def probe(index: int) -> int:
     return small.TEXT + 0x1000 + 16 * index
 
 
-def events(*, perf: bool, listed: bool = True) -> Kernel:
+def events(*, perf: bool, listed: bool = True, more: Mapping[str, int] = {}) -> Kernel:
     """An image with these events, and symbols of their list; with CONFIG_PERF_EVENTS a class has one more function."""
     strings, calls, classes, points = bytearray(), b"", b"", b""
 
@@ -62,7 +61,7 @@ def events(*, perf: bool, listed: bool = True) -> Kernel:
     pointers = struct.pack(f"<{len(TOLD) + 1}Q", *(CALLS + 64 * n for n in range(len(TOLD) + 1)))
     parts = {EVENTS: pointers, CALLS: calls, CLASSES: classes, POINTS: points, STRINGS: bytes(strings + bytes(64))}
     data = b"".join(part.ljust(0x1000, b"\0") for part in parts.values())
-    more = [ElfSection(".data.of_events", EVENTS, data, ALLOC | WRITE)]
+    sections = [ElfSection(".data.of_events", EVENTS, data, ALLOC | WRITE)]
     ends = {"__start_ftrace_events": EVENTS, "__stop_ftrace_events": EVENTS + len(pointers)}
     symbols = {
         **(ends if listed else {}),
@@ -71,9 +70,9 @@ def events(*, perf: bool, listed: bool = True) -> Kernel:
         "ftrace_syscall_enter": ENTER,
         **COMMANDS,
         **INITCALLS,
-        "trace_pagefault_key": BESIDES,
+        **more,
     }
-    return small.kernel(b"\xc3" * 0x2000, more=more, symbols=symbols)
+    return small.kernel(b"\xc3" * 0x2000, more=sections, symbols=symbols)
 
 
 @pytest.mark.parametrize("perf", [True, False])
@@ -164,7 +163,7 @@ def test_initcalls_that_are_told_of_are_traced(cmdline: str, start: int | None) 
     keys = [key(index) for index in range(len(TOLD))]
     found = traced(events(perf=True), Facts(Machine(cmdline=cmdline), (6, 12), 64), keys)
     assert found.functions.get("initcall_start") == start
-    assert (key(9) in found.keys, key(10) in found.keys) == (start is not None, start is not None)
+    assert (key(8) in found.keys, key(9) in found.keys) == (start is not None, start is not None)
     # They are no events: nothing names tasks for them.
     assert (key(0) in found.keys) == ("trace_event" in cmdline)
 
@@ -173,11 +172,13 @@ def test_events_that_no_symbol_lists_are_found_by_their_tracepoints() -> None:
     keys = [key(index) for index in range(len(TOLD))]
     facts = Facts(Machine(cmdline="trace_event=irq:*,timer:irq initcall_debug"), (6, 1), 64)
     found = traced(events(perf=True, listed=False), facts, keys)
-    assert set(found.keys) == {key(index) for index in (0, 1, 3, 4, 5, 9, 10)}
+    assert set(found.keys) == {key(index) for index in (0, 1, 3, 4, 5, 8, 9)}
 
 
-@pytest.mark.parametrize(("events_", "on"), [("exceptions:*", True), ("irq:*", False)])
-def test_a_tracepoint_of_page_faults_turns_on_a_key_besides(events_: str, on: bool) -> None:
-    keys = [*(key(index) for index in range(len(TOLD))), BESIDES]
-    found = traced(events(perf=True), Facts(Machine(cmdline=f"trace_event={events_}"), (6, 1), 64), keys)
-    assert (BESIDES in found.keys) is on
+def test_a_tracepoint_of_modules_alone_has_a_static_call_and_no_key() -> None:
+    keys = [key(index) for index in range(len(TOLD)) if index != 5]
+    facts = Facts(Machine(cmdline="trace_event=timer:irq"), (6, 12), 64)
+    assert "irq" not in traced(events(perf=True), facts, keys).functions
+    found = traced(events(perf=True, more={"__SCT__tp_func_irq": small.TEXT + 0x900}), facts, keys)
+    assert found.functions["irq"] == probe(5)
+    assert key(5) not in found.keys

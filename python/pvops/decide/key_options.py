@@ -202,6 +202,16 @@ def _unchecked(query: KeyQuery) -> Answer | None:
     return None if on is None else Answer(not on, source)
 
 
+def _guards_some(query: KeyQuery) -> Answer | None:
+    """kfence_init_enable(): on for good, but where CONFIG_KFENCE_STATIC_KEYS turns it on and off again."""
+    facts = query.facts
+    value = facts.option("kfence.sample_interval")
+    interval = number(value) if value is not None else None
+    if interval is None or not facts.without("wake_up_kfence_timer"):
+        return None
+    return Answer(interval > 0, f"kfence.sample_interval={value} on the command line")
+
+
 def _flushes_data(query: KeyQuery) -> Answer | None:
     """l1d_flush_parse_cmdline(): "on" alone, where the CPU can."""
     if query.facts.option("l1d_flush") != "on":
@@ -276,6 +286,7 @@ RULES: Mapping[str, Entry] = {
     "__sched_proxy_exec": Entry(_runs_for_others, "kernel/sched/core.c: setup_proxy_exec()"),
     "page_table_check_disabled": Entry(_unchecked, "mm/page_table_check.c: init_page_table_check()"),
     "iommu_debug_initialized": switched("iommu.debug_pagealloc", "drivers/iommu/iommu-debug-pagealloc.c"),
+    "kfence_allocation_key": Entry(_guards_some, "mm/kfence/core.c: kfence_init_enable()"),
     "switch_mm_cond_l1d_flush": Entry(_flushes_data, "bugs.c: l1d_flush_select_mitigation()"),
     "delayacct_key": Entry(_delays, "kernel/delayacct.c: delayacct_init()"),
     "io_cgrp_subsys_enabled_key": Entry(_controller("io", "blkio"), _CGROUPS),

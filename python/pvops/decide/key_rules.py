@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pvops.decide import key_buffers, key_counters, key_isolation, key_options, key_sysctls
+from pvops.decide import key_buffers, key_counters, key_isolation, key_options, key_sysctls, trace_events
 from pvops.decide.answers import Answer
 from pvops.decide.guest import clock_is_the_hypervisors, guest_code_runs
 from pvops.decide.key_conditions import (
@@ -235,6 +235,7 @@ RULES: Mapping[str, Entry] = {
     **key_counters.RULES,
     **key_isolation.RULES,
     **key_sysctls.RULES,
+    **trace_events.RULES,
     "crng_is_ready": said("random: crng init done", "drivers/char/random.c: crng_set_ready()", usual="rdrand"),
     "not_filled_random_ptr_key": Entry(_pointer_hash, "lib/vsprintf.c: initialize_ptr_random(), fill_random_ptr_key()"),
     "__sched_clock_stable": Entry(_stable, _MARKED.restates),
@@ -343,6 +344,8 @@ PLACES: Mapping[str, str] = {
     "do_sched_yield": "sched_schedstats",
     "force_schedstat_enabled": "sched_schedstats",
     "kernel_poison_pages": "want_page_poisoning",
+    "bpf_trace_run1": "bpf_stats_enabled_key",
+    "inet_recvmsg": "rfs_needed",
 }
 
 _EXITS = ("syscall_exit_to_user_mode", "irqentry_exit_to_user_mode")
@@ -352,6 +355,10 @@ TOGETHER: Mapping[frozenset[str], str] = {
     frozenset({"native_queued_spin_lock_slowpath"}): "virt_spin_lock_key",
     frozenset({"run_timer_softirq"}): "timers_nohz_active",
     frozenset({"sched_clock_cpu", "sched_clock_tick", "local_clock_noinstr"}): "sched_clock_running",
+    # But for those of tracepoints, which are told before.
+    frozenset({"exc_page_fault"}): "trace_pagefault_key",
+    frozenset({"skb_page_frag_refill"}): "net_high_order_alloc_disable_key",
+    frozenset({"netif_receive_skb", "netif_receive_skb_list_internal", "netif_rx_internal"}): "rps_needed",
     # 6.6: the ways back to user mode.
     frozenset({"exc_nmi", *_EXITS}): "mds_user_clear",
     frozenset({"exc_nmi", "exit_to_user_mode", *_EXITS}): "mds_user_clear",

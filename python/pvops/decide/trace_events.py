@@ -9,9 +9,10 @@ CONFIG_PERF_EVENTS), and a ``struct tracepoint`` begins with its name, and then 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
-from pvops.decide.key_conditions import truth
+from pvops.decide.answers import Answer
+from pvops.decide.key_conditions import Entry, KeyQuery, Rule, truth
 from pvops.image.uses import string_at, tracepoint
 from pvops.tuples import NamedTuple
 
@@ -36,13 +37,6 @@ _COMMANDS = {
 _SYSTEM_CALLS = {
     "syscall_enter_register": ("sys_enter", "ftrace_syscall_enter"),
     "syscall_exit_register": ("sys_exit", "ftrace_syscall_exit"),
-}
-#: A key that an event turns on besides, by the function that its tracepoint calls first: trace_pagefault_reg(),
-#: trace_resched_ipi_reg() of arch/x86, i2c_transfer_trace_reg().
-_BESIDES = {
-    "trace_pagefault_key": ("page_fault_user", "page_fault_kernel"),
-    "trace_resched_ipi_key": ("reschedule_entry", "reschedule_exit"),
-    "i2c_trace_msg_key": ("i2c_write", "i2c_read", "i2c_reply", "i2c_result"),
 }
 #: Tracepoint → what initcall_debug_enable() has it call; the last one since 7.0.
 _INITCALLS = {
@@ -103,19 +97,14 @@ def traced(kernel: KernelImage, facts: Facts, keys: Collection[int]) -> Traced:
             turn_on(name, function, f"{initcalls}: initcall_debug_enable()")
     any_event = ""
     for event in events:
-        source = next((source for query, source in asked if _matches(query, event)), None)
+        source = next((source for query, source in asked if _matches(query, event.system, event.name)), None)
         if source is not None and event.point in places:
             turn_on(event.point, event.probe, source)
             any_event = any_event or source
     for name, probe in _COMMANDS.items() if any_event else ():
         if name in places:
             turn_on(name, kernel.address_of(probe) or 0, any_event)
-    on = {places[name]: why[name] for name in functions}
-    for symbol, points in _BESIDES.items():
-        besides = kernel.address_of(symbol)
-        if besides in keys and besides is not None and (point := next(filter(functions.__contains__, points), None)):
-            on[besides] = why[point]
-    return Traced(on, functions)
+    return Traced({places[name]: why[name] for name in functions if places[name] in keys}, functions)
 
 
 #: What a system or an event is called; a system; an event.
@@ -158,9 +147,36 @@ def _query(word: str) -> _Query:
     return None, system if system not in ("", "*") else None, event if event not in ("", "*") else None
 
 
-def _matches(query: _Query, event: _Event) -> bool:
+def _matches(query: _Query, of_system: str, of_event: str) -> bool:
     either, system, name = query
-    return either in (None, event.system, event.name) and system in (None, event.system) and name in (None, event.name)
+    return either in (None, of_system, of_event) and system in (None, of_system) and name in (None, of_event)
+
+
+def _besides(system: str, *events: str) -> Rule:
+    """A key that some events turn on besides that of their tracepoint, by the function that registers them."""
+
+    def rule(query: KeyQuery) -> Answer | None:
+        for wanted, source in _asked(query.facts):
+            if any(_matches(wanted, system, event) for event in events):
+                return Answer(True, source)
+        return None
+
+    return rule
+
+
+#: Key → rule.
+RULES: Mapping[str, Entry] = {
+    "trace_pagefault_key": Entry(
+        _besides("exceptions", "page_fault_user", "page_fault_kernel"), "arch/x86/kernel: trace_pagefault_reg()"
+    ),
+    "trace_resched_ipi_key": Entry(
+        _besides("irq_vectors", "reschedule_entry", "reschedule_exit"), "arch/x86/kernel: trace_resched_ipi_reg()"
+    ),
+    "i2c_trace_msg_key": Entry(
+        _besides("i2c", "i2c_write", "i2c_read", "i2c_reply", "i2c_result"),
+        "drivers/i2c/i2c-core-base.c: i2c_transfer_trace_reg()",
+    ),
+}
 
 
 def _events(kernel: KernelImage, keys: Collection[int]) -> Iterator[_Event]:
@@ -179,8 +195,11 @@ def _events(kernel: KernelImage, keys: Collection[int]) -> Iterator[_Event]:
         if shared is not None:
             name = string_at(kernel, point, *_SIZES).decode("ascii", "replace")
             yield _Event(system, name, shared[0], 0, kernel.address_of(shared[1]) or 0)
-        elif key in keys and "trace_event_reg" in registers:
+        elif "trace_event_reg" in registers:
             name = string_at(kernel, kernel.read_word(point), *_SIZES).decode("ascii", "replace")
+            # Modules alone may ask for the key; the static call is there all the same.
+            if key not in keys and kernel.address_of(f"__SCT__tp_func_{name}") is None:
+                continue
             yield _Event(system, name, name, key, members[1])
 
 
