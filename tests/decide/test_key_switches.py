@@ -272,3 +272,13 @@ def test_objects_are_guarded_for_good_where_no_timer_turns_that_off(
     facts = Facts(Machine(cmdline=cmdline), (6, 12), 64, built)
     answer = RULES["kfence_allocation_key"].rule(KeyQuery(facts, cast(FeatureWords, None)))
     assert (None if answer is None else answer.value) is on
+
+
+@pytest.mark.parametrize(("modules", "on"), [(("landlock", "apparmor"), True), (("landlock",), False), (None, None)])
+def test_hooks_of_packets_are_assumed_of_modules_where_the_log_is_cut(
+    modules: tuple[str, ...] | None, on: bool | None
+) -> None:
+    facts = Facts(Machine(dmesg="[    9.0] late\n"), (6, 12), 64)
+    query = KeyQuery(facts, cast(FeatureWords, None), (2 * 5 + 4) * 16, modules=modules)
+    answer = RULES["nf_hooks_needed"].rule(query)
+    assert (None if answer is None else answer.value) is on

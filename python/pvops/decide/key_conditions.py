@@ -20,6 +20,7 @@ class KeyQuery(NamedTuple):
         size: tells how many bytes that symbol has, for keys in arrays; 0 where nothing does.
         places: tells in which functions the key's labels stand. Hardly a rule asks for either, and both take many
             look-ups.
+        modules: the security modules that are assumed to be there; None where nothing tells.
     """
 
     facts: Facts
@@ -27,6 +28,7 @@ class KeyQuery(NamedTuple):
     offset: int = 0
     size: Callable[[], int] = int
     places: Callable[[], Sequence[str]] = tuple
+    modules: Sequence[str] | None = None
 
 
 Rule = Callable[[KeyQuery], Answer | None]

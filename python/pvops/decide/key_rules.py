@@ -6,7 +6,7 @@ A key without a rule keeps the state it is built with. Sources: the functions na
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pvops.decide import key_buffers, key_counters, key_isolation, key_options, key_sysctls, trace_events
 from pvops.decide.answers import Answer
@@ -124,8 +124,16 @@ def _secured(query: KeyQuery, hook: int) -> Answer | None:
         return None
     on = next((name for name, said in told.items() if said), None)
     if on is None and None in told.values():
-        return None
+        return _assumed(query, told)
     return Answer(on is not None, f"{on} is on (log)" if on else f"{', '.join(told)}: off (log)")
+
+
+def _assumed(query: KeyQuery, names: Iterable[str]) -> Answer | None:
+    """What security modules do that nothing but the image and the command line tells of."""
+    if query.modules is None:
+        return None
+    on = next((name for name in names if name.lower() in query.modules), None)
+    return Answer(on is not None, f"assumed: {on or 'no other module'} is on, as the image and the options have it")
 
 
 def _post_routing(query: KeyQuery) -> Answer | None:

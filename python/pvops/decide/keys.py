@@ -217,7 +217,8 @@ def _state(
         def whole() -> int:
             return uses.size_of_data(kernel, key - offset, name) if offset else 0
 
-        answer = entry.rule(KeyQuery(words.facts, words, offset, whole, lambda: of.functions(kernel)))
+        modules = hooks.modules if hooks is not None else None
+        answer = entry.rule(KeyQuery(words.facts, words, offset, whole, lambda: of.functions(kernel), modules))
         if answer is not None and answer.value is not None:
             return KeyState(key, shown, answer.value, initial, f"rule {entry.restates}: {answer.source}")
     return KeyState(key, shown, initial, initial, _BUILT)

@@ -43,12 +43,14 @@ class Hooks(NamedTuple):
         keys: the ``security_hook_active_*`` keys that are on.
         all_keys: all of them.
         source: where the modules and their order are known from.
+        modules: their names, as ``lsm=`` has them.
     """
 
     calls: dict[int, int]
     keys: frozenset[int]
     all_keys: frozenset[int]
     source: str
+    modules: tuple[str, ...]
 
 
 def order(kernel: KernelImage, facts: Facts, built: frozenset[str]) -> tuple[list[str], str]:
@@ -116,7 +118,7 @@ def _hooks(kernel: KernelImage, facts: Facts) -> Hooks | None:
             if key and trampoline and active:
                 calls[key] = calls[trampoline] = function
                 keys.add(active)
-    return Hooks(calls, frozenset(keys), table.active, source)
+    return Hooks(calls, frozenset(keys), table.active, source, tuple(modules))
 
 
 class _Table(NamedTuple):
