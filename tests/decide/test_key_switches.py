@@ -282,3 +282,13 @@ def test_hooks_of_packets_are_assumed_of_modules_where_the_log_is_cut(
     query = KeyQuery(facts, cast(FeatureWords, None), (2 * 5 + 4) * 16, modules=modules)
     answer = RULES["nf_hooks_needed"].rule(query)
     assert (None if answer is None else answer.value) is on
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "isolates", "tracks"),
+    [("nohz_full=1", None, None), ("isolcpus=nohz,domain,1", None, None), ("nohz_full=1 isolcpus=1", True, None)],
+)
+def test_a_kernel_that_cannot_stop_ticks_refuses_to(cmdline: str, isolates: bool | None, tracks: bool | None) -> None:
+    line = "[    0.0] Housekeeping: nohz unsupported. Build with CONFIG_NO_HZ_FULL\n"
+    keys = ("housekeeping_overridden", "context_tracking_key")
+    assert [state(key, cmdline, version=(5, 10), log=line) for key in keys] == [isolates, tracks]

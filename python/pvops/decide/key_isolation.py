@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: housekeeping_setup(): an option that names no CPU of the machine does nothing.
 _NO_RANGE = "Housekeeping: nohz_full= or isolcpus= incorrect CPU range"
+#: A kernel that cannot stop ticks says so.
+_UNSUPPORTED = "Housekeeping: nohz unsupported. Build with CONFIG_NO_HZ_FULL"
 #: A second option that names other CPUs does nothing either.
 _OTHERS = ("Housekeeping: nohz_full= must match isolcpus=", "Housekeeping: must include one present CPU neither in")
 #: tick_nohz_init(): without a local APIC no CPU goes without ticks.
@@ -27,7 +29,15 @@ _FIRST, _DROPPED = "Housekeeping: must include one present CPU, using boot CPU",
 
 
 def _asked(facts: Facts) -> Iterator[tuple[str, bool]]:
-    """Each option in order, and whether it stops ticks: ``isolcpus=nohz,1`` is ``nohz_full=1``, and more."""
+    """Each option in order, and whether it stops ticks: ``isolcpus=nohz,1`` is ``nohz_full=1``, and more.
+
+    Without CONFIG_NO_HZ_FULL those that do are refused.
+    """
+    refused = _UNSUPPORTED in facts.machine.dmesg or facts.without("tick_nohz_init", "tick_nohz_full_setup")
+    yield from (option for option in _given(facts) if not (refused and option[1]))
+
+
+def _given(facts: Facts) -> Iterator[tuple[str, bool]]:
     for name, value in facts.machine.options:
         if name.replace("-", "_") == "nohz_full" and value is not None:
             yield f"nohz_full={value}", True
@@ -41,7 +51,7 @@ def _kept(query: KeyQuery, asked: list[tuple[str, bool]]) -> Answer | None:
     log = facts.machine.dmesg
     if not asked:
         return None
-    if log.count(_NO_RANGE) >= len(list(_asked(facts))):
+    if log.count(_NO_RANGE) >= len(list(_given(facts))):
         return Answer(False, f'log: "{_NO_RANGE}"')
     if _FIRST in log and facts.machine.possible_cpus.value == 1 and facts.version >= _DROPPED:
         return Answer(False, f'log: "{_FIRST}", and there is no other')
