@@ -93,6 +93,24 @@ fn who_traces_is_read_with_code_of_its_own_and_for_whom() {
     assert!(found.unread[0].1.contains("a circle"), "{:?}", found.unread);
 }
 
+/// While text is written back for who stops, the calls of its trampoline are still there.
+#[test]
+fn who_is_about_to_stop_traces_until_all_text_is_written() {
+    for listed in [false, true] {
+        let mut m = machine();
+        for (at, function) in [(HEAP + 0x900, TEXT + 0x600), (HEAP + 0x940, TEXT + 0x700)] {
+            for (member, word) in [(0, function), (8, END), (24, function + 0x1000), (32, HEAP + 0x980)] {
+                m.word(at + member, word);
+            }
+        }
+        m.word(TRACERS, if listed { HEAP + 0x900 } else { END });
+        m.word(REMOVED, HEAP + 0x940);
+        let tracers: Vec<_> = read(m).tracers.unwrap().iter().map(|t| (t.trampoline, t.function)).collect();
+        let both = [(TEXT + 0x1600, TEXT + 0x600), (TEXT + 0x1700, TEXT + 0x700)];
+        assert_eq!(tracers, both[usize::from(!listed)..]);
+    }
+}
+
 #[test]
 fn lists_in_lists_are_no_longer_than_one_may_be() {
     // Each of 60 tracers has a filter of 128 lists, each of them the same 60 entries: read one by one that is half a million.

@@ -75,6 +75,8 @@ pub fn btf() -> Vec<u8> {
 /// What the tracer's calls were last written to go to, and whether tracing is on.
 pub const SAVED: u64 = DATA + 0x3f00;
 pub const ENABLED: u64 = DATA + 0x3f08;
+/// Who stops to trace.
+pub const REMOVED: u64 = DATA + 0x3f10;
 
 pub fn rodata() -> Vec<u8> {
     let mut rodata = noise(2, 0x1000);
@@ -109,6 +111,7 @@ pub fn image_with(with_btf: bool, text: &[u8], functions: &[(&str, u64)]) -> Ima
         ("kprobes_all_disarmed", DISARMED),
         ("saved_ftrace_func", SAVED),
         ("ftrace_enabled", ENABLED),
+        ("removed_ops", REMOVED),
     ] {
         if functions.is_empty() {
             writer = writer.symbol(name, at, 8, 'D');

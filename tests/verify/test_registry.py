@@ -226,6 +226,7 @@ class Traced:
         "ftrace_graph_call": TEXT + 0x30,
         "ftrace_graph_caller": TEXT + 0x50,
         "function_trace_call": TEXT + 0x60,
+        "ftrace_ops_list_func": TEXT + 0x70,
     }
 
     def address_of(self, name: str) -> int | None:
@@ -268,5 +269,24 @@ def test_the_tracers_calls_go_where_its_variables_say() -> None:
     assert named(tracing, False, *(goes(name, tracing) for name, _ in both)) == []
     assert named(TEXT, True) == [("ftrace_graph_call", "ftrace_graph_caller")]
     assert named(TEXT, True, goes("ftrace_graph_call", TEXT + 0x50)) == []
+    everyone = [goes(name, TEXT + 0x70) for name, _ in both]
     elsewhere = run(kernel.names["ftrace_call"])._replace(owned=None)
     assert named(tracing, False, elsewhere) == both[1:], "what nobody writes is unexplained as it is"
+    # While the functions that are traced are written, of who begins or stops, all who trace are asked.
+    assert len(named(TEXT, False, *everyone)) == 2, "nobody traces"
+    stops = Registry({("ftrace", HERE + SLIDE): Entry()}, tracing=(TEXT + SLIDE, False))
+    begins = Registry(tracers=[Tracer(MODULE, tracing + SLIDE, "ftrace")], tracing=(tracing + SLIDE, False))
+    for lists in (stops, begins):
+        assert lists.silent(cast("Kernel", kernel), SLIDE, [range(TEXT, HERE)], everyone) == []
+    # The graph tracer's call is written last.
+    lists = Registry(tracing=(None, True))
+    assert len(lists.silent(cast("Kernel", kernel), SLIDE, text, ())) == 1
+    assert lists.silent(cast("Kernel", kernel), SLIDE, text, (), writing=True) == []
+
+
+def test_the_tracers_calls_are_written_before_the_first_record_is() -> None:
+    call = Owned(HERE, "ftrace_call+0x0", b"\xe8\0\0\0\0", ("ftrace",), TEXT + 0x70)
+    lists = Registry(read={"ftrace"}, calls={HERE + SLIDE}, callees={TEXT + 0x70 + SLIDE}, tracers=[])
+    assert not lists.allows(call, HERE + SLIDE, {"ftrace"}), "nobody traces"
+    begins = lists._replace(tracers=[Tracer(MODULE, TEXT + 0x60 + SLIDE, "ftrace")])
+    assert begins.allows(call, HERE + SLIDE, {"ftrace"})

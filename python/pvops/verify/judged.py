@@ -79,7 +79,8 @@ def verify(
         edges = [core.address, *(edge for gap in core.unread for edge in gap), core.address + core.size]
         text = [range(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
         data = heard(kernel, core, info, found.core)
-        data = data.with_more(lists.silent(kernel, found.slide, text, runs), lists.why(runs))
+        silent = lists.silent(kernel, found.slide, text, runs, bool(core.poked))
+        data = data.with_more(silent, lists.why(runs))
         # A running kernel may be at it: text_poke_bp_batch() (arch/x86/kernel/alternative.c) puts an int3 where it is
         # about to write; a key changes its count, then its sites one after the other. What stays is reported.
         if not runs and not data.disagreements:

@@ -34,6 +34,8 @@ _TRACED_BY = (
     "ftrace_ops_recurs_func",
     "ftrace_ops_assist_func",
 )
+#: What asks all who trace, each by its filter.
+_ALL_WHO_TRACE = ("ftrace_ops_list_func", "arch_ftrace_ops_list_func")
 
 
 class Entry(NamedTuple):
@@ -120,7 +122,7 @@ class Registry(NamedTuple):
             if owner not in self.read:
                 return None
             legal = self.tracers is None or target in {*self.callees, *(tracer.function for tracer in self.tracers)}
-            return legal and any(other == owner for other, _ in self.entries)
+            return legal and self._traced(owner)
         entry = self.entry(owner, address)
         if entry is None:
             return False if owner in self.read else None
@@ -131,6 +133,12 @@ class Registry(NamedTuple):
         if owned.bytes[:1] != _CALL:
             return entry.branch is None or target == entry.branch
         return self._calls(owner, entry, address, target)
+
+    def _traced(self, owner: str) -> bool:
+        """Whether anything is changed for an owner, or is about to be: of who begins to trace the records come last."""
+        return any(other == owner for other, _ in self.entries) or any(
+            tracer.owner == owner for tracer in self.tracers or ()
+        )
 
     def _calls(self, owner: str, entry: Entry, address: int, target: int) -> bool:
         """Whether the head of a traced function calls what is called for what is registered."""
@@ -184,11 +192,16 @@ class Registry(NamedTuple):
         return any(owner in allowed and self.vouches(owner, owned, address) is not False for owner in owned.owners)
 
     def silent(
-        self, kernel: KernelImage, slide: int, text: Sequence[range], runs: Collection[Unexplained]
+        self,
+        kernel: KernelImage,
+        slide: int,
+        text: Sequence[range],
+        runs: Collection[Unexplained],
+        writing: bool = False,
     ) -> list[Disagreement]:
         """Functions that are traced by ftrace's records, and places of armed probes, of which their text, as far as it
         could be read, says nothing; likewise functions of modules; and probes that the kernel does not find, in the
-        lists of other addresses.
+        lists of other addresses. ``writing`` is whether the kernel is about to write text.
         """
         written = {run.owned.address for run in runs if run.owned is not None}
         found = [
@@ -215,21 +228,32 @@ class Registry(NamedTuple):
         ]
         name = Naming(kernel, slide, self.modules or ())
         idle = [Disagreement("ftrace", name(at), at - slide, "not traced", "traced") for at in self.idle]
-        return silent + strays + idle + self._tracer_calls(kernel, slide, text, runs)
+        return silent + strays + idle + self._tracer_calls(kernel, slide, text, runs, writing)
 
     def _tracer_calls(
-        self, kernel: KernelImage, slide: int, text: Sequence[range], runs: Collection[Unexplained]
+        self,
+        kernel: KernelImage,
+        slide: int,
+        text: Sequence[range],
+        runs: Collection[Unexplained],
+        writing: bool,
     ) -> list[Disagreement]:
         """The tracer's own calls that go elsewhere than its variables say.
 
-        The calls are written with these (`ftrace_modify_all_code()`); the graph tracer's goes to it or to nobody, and
-        while it is not active it may be left: `sysctl kernel.ftrace_enabled` stops both without a write.
+        The calls are written with these (`ftrace_modify_all_code()`), the graph tracer's last of all, and while the
+        functions that are traced are written the others go to what asks all who trace. The graph tracer's goes to it or
+        to nobody, and while it is not active it may be left: `sysctl kernel.ftrace_enabled` stops both without a write.
         """
         function, graph = self.tracing
         stub, grapher = kernel.address_of("ftrace_stub"), kernel.address_of("ftrace_graph_caller")
-        asked = [(call, [function - slide]) for call in ("ftrace_call", "ftrace_regs_call") if function]
+        meanwhile = [at for name in _ALL_WHO_TRACE if (at := kernel.address_of(name)) is not None]
+        targets = [function - slide, *(meanwhile if self._traced("ftrace") else [])] if function else []
+        asked = [(call, targets) for call in ("ftrace_call", "ftrace_regs_call") if function]
         if grapher is not None and graph is not None:
-            asked.append(("ftrace_graph_call", [grapher] if graph or stub is None else [stub, grapher]))
+            legal = [grapher]
+            if stub is not None and (writing or not graph):
+                legal.insert(int(graph), stub)
+            asked.append(("ftrace_graph_call", legal))
         found = []
         for call, targets in asked:
             place = kernel.address_of(call)

@@ -72,7 +72,8 @@ impl Walk<'_> {
         }
     }
 
-    /// `ftrace_ops_list`: who traces, where through a trampoline of its own (`arch_ftrace_update_trampoline()`).
+    /// `ftrace_ops_list`: who traces, where through a trampoline of its own (`arch_ftrace_update_trampoline()`). Who stops is
+    /// taken off that list before text is written back, and is in `removed_ops` until that is done (`ftrace_shutdown()`).
     pub(super) fn tracers(&self) -> Result<Vec<Tracer>> {
         let named =
             |name: &str| self.symbol(name).ok_or_else(|| Error::memory(format!("the image does not name {name}")));
@@ -80,22 +81,29 @@ impl Walk<'_> {
         let mut ops = self.pointer(list)?;
         let (mut tracers, mut trail) = (Vec::new(), Trail::new());
         self.begin();
-        if ops == end {
+        let removed = self.symbol("removed_ops").map(|at| self.pointer(at)).transpose()?.unwrap_or(0);
+        if ops == end && removed == 0 {
             return Ok(tracers);
         }
         let at = |name: &str| self.offset("ftrace_ops", name);
         let (next, function, trampoline, hash) = (at("next")?, at("func")?, at("trampoline")?, at("func_hash")?);
         let others: Vec<(u64, Registrar)> =
             FOR_OTHERS.iter().filter_map(|&(name, owner)| Some((self.symbol(name)?, owner))).collect();
-        while ops != 0 && ops != end {
-            self.step(&mut trail, ops)?;
+        let one = |ops: u64| {
             let function = self.pointer(ops.wrapping_add(function))?;
             let trampoline = self.pointer(ops.wrapping_add(trampoline))?;
             let owner = others.iter().find(|&&(other, _)| other == function);
             let owner = owner.map_or(Registrar::Ftrace, |&(_, owner)| owner);
             let places = self.filter(self.pointer(ops.wrapping_add(hash))?)?;
-            tracers.push(Tracer { trampoline, function, owner, places });
+            Ok::<_, Error>(Tracer { trampoline, function, owner, places })
+        };
+        while ops != 0 && ops != end {
+            self.step(&mut trail, ops)?;
+            tracers.push(one(ops)?);
             ops = self.pointer(ops.wrapping_add(next))?;
+        }
+        if removed != 0 {
+            tracers.push(one(removed)?);
         }
         Ok(tracers)
     }
