@@ -91,6 +91,16 @@ impl Bitmap {
         Ok((before + ones + u64::from(below.count_ones()), last >> (within % 8) & 1 == 1))
     }
 
+    /// The groups that have pages, and how many were dumped before each.
+    pub fn counted(&self) -> &[(u64, u64)] {
+        &self.before
+    }
+
+    /// How many pages were dumped.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The first page from this one on that may have been dumped; none, where no later one was.
     pub fn next(&self, page: u64) -> Option<u64> {
         let group = self.before.partition_point(|&(group, _)| group < page / PAGES);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::bitmap::{Bitmap, PAGES};
 use super::codec::Codec;
@@ -14,6 +14,9 @@ use crate::numbers::{u32_at, u64_at};
 
 /// Bytes of a `struct page_desc`.
 const DESCRIPTOR: u64 = 24;
+/// So many times as much memory as the file has bytes is much: pages are packed to a few dozen bytes then, or several in one
+/// place. Who writes a dump packs its pages one behind the other (makedumpfile, QEMU), but for those of zeros.
+const CROWDED: u64 = 16;
 /// How many files of a folder are looked at for other parts.
 const MAX_BESIDE: usize = 4096;
 
@@ -29,6 +32,8 @@ pub(super) struct Part {
     incomplete: bool,
     /// Where in the file a page of zeros is packed: once for all such pages.
     zeros: OnceLock<u64>,
+    /// Of each group of pages, where the last of what was packed up to its end ends; of the first groups.
+    frontiers: Mutex<Vec<u64>>,
 }
 
 /// The files of the dump that this one is of, by page; and what there is to say of that.
@@ -89,6 +94,7 @@ impl Part {
             before,
             incomplete: header.incomplete,
             zeros: OnceLock::new(),
+            frontiers: Mutex::default(),
         })
     }
 
@@ -119,28 +125,66 @@ impl Part {
         Ok(Some(Packed { number, offset, size, codec }))
     }
 
-    /// The first page from this one on that was dumped, those of zeros aside once it is known where they are packed.
+    /// The first page from this one on that was dumped, those of zeros aside once it is known where they are packed. Of a part
+    /// that makes much memory of few bytes no page counts that is packed where others were before.
     pub fn next(&self, number: u64) -> Result<Option<u64>> {
         let first = |number: u64| self.bitmap.next(number).filter(|next| self.pages.contains(next));
         let mut next = first(number.max(self.pages.start));
-        while let (Some(number), Some(zeros)) = (next, self.zeros.get()) {
-            let end = self.pages.end.min((number / PAGES + 1) * PAGES);
+        while let Some(number) = next
+            && (self.crowded() || self.zeros.get().is_some())
+        {
+            let group = number / PAGES;
+            let start = if self.crowded() { self.pages.start.max(group * PAGES) } else { number };
+            let end = self.pages.end.min((group + 1) * PAGES);
             let mut runs = Vec::new();
-            self.bitmap.runs(&self.store, number..end, &mut |run| runs.push(run))?;
+            self.bitmap.runs(&self.store, start..end, &mut |run| runs.push(run))?;
             let count: u64 = runs.iter().map(|run| run.end - run.start).sum();
-            let (before, _) = self.bitmap.rank(&self.store, number)?;
-            let mut rows = vec![0; (count * DESCRIPTOR) as usize];
-            let at = before.saturating_sub(self.before).saturating_mul(DESCRIPTOR).saturating_add(self.descriptors);
-            let read = self.store.read(at, &mut rows)?;
-            let same = |row: &[u8]| row.len() as u64 == DESCRIPTOR && u64_at(row, 0) == Some(*zeros);
-            let other = rows[..read].chunks(DESCRIPTOR as usize).position(|row| !same(row));
-            let other = other.or((read < rows.len()).then_some(read / DESCRIPTOR as usize));
-            if let Some(other) = other {
-                return Ok(runs.into_iter().flatten().nth(other));
+            let rows = self.rows(self.bitmap.rank(&self.store, start)?.0, count)?;
+            let mut rows = rows.chunks_exact(DESCRIPTOR as usize);
+            let mut frontier = if self.crowded() { self.frontier(group)? } else { 0 };
+            for page in runs.into_iter().flatten() {
+                let Some((offset, end)) = rows.next().map(extent) else { return Ok(Some(page.max(number))) };
+                let again = offset < frontier || self.zeros.get() == Some(&offset);
+                if self.crowded() {
+                    frontier = frontier.max(end);
+                }
+                if page >= number && !again {
+                    return Ok(Some(page));
+                }
             }
             next = first(end);
         }
         Ok(next)
+    }
+
+    /// Whether it makes much memory of few bytes.
+    fn crowded(&self) -> bool {
+        self.bitmap.total().saturating_mul(BLOCK) / CROWDED > self.store.len()
+    }
+
+    /// So many descriptors, of which so many pages were dumped before the first in all parts.
+    fn rows(&self, before: u64, count: u64) -> Result<Vec<u8>> {
+        let mut rows = vec![0; (count * DESCRIPTOR) as usize];
+        let at = before.saturating_sub(self.before).saturating_mul(DESCRIPTOR).saturating_add(self.descriptors);
+        let read = self.store.read(at, &mut rows)?;
+        rows.truncate(read);
+        Ok(rows)
+    }
+
+    /// Where the last of what was packed before a group of pages ends.
+    fn frontier(&self, group: u64) -> Result<u64> {
+        let mut known = self.frontiers.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = self.bitmap.counted();
+        let index = groups.partition_point(|&(number, _)| number < group);
+        while known.len() < index {
+            let (_, before) = groups[known.len()];
+            let after = groups.get(known.len() + 1).map_or(self.bitmap.total(), |&(_, after)| after);
+            let rows = self.rows(before.max(self.before), after.saturating_sub(before.max(self.before)))?;
+            let ends = rows.chunks_exact(DESCRIPTOR as usize).map(|row| extent(row).1);
+            let last = known.last().copied().unwrap_or(0);
+            known.push(ends.max().unwrap_or(0).max(last));
+        }
+        Ok(index.checked_sub(1).and_then(|last| known.get(last)).copied().unwrap_or(0))
     }
 
     /// Unpacks a page; `None` where the dump ended before it was written.
@@ -175,6 +219,12 @@ pub(super) struct Packed {
     pub offset: u64,
     size: u32,
     codec: Codec,
+}
+
+/// Where a page is packed, by its descriptor, and where that ends.
+fn extent(row: &[u8]) -> (u64, u64) {
+    let offset = u64_at(row, 0).unwrap_or(0);
+    (offset, offset.saturating_add(u32_at(row, 8).unwrap_or(0).into()))
 }
 
 fn wrong<T>(number: u64, reason: &str, offset: u64) -> Result<T> {
