@@ -24,6 +24,10 @@ const STATE: u64 = DATA;
 const ACCOUNTING: [u64; 2] = [DATA + 0x10, DATA + 0x20];
 const PERF: [u64; 2] = [DATA + 0x30, DATA + 0x40];
 const ZEROING: [u64; 3] = [DATA + 0x50, DATA + 0x60, DATA + 0x68];
+/// Keys that a work turns once the variable was written.
+const CLOCK: [u64; 2] = [DATA + 0xa0, DATA + 0xb0];
+const RANDOM: [u64; 2] = [DATA + 0xb8, DATA + 0xc8];
+const TIMERS: [u64; 3] = [DATA + 0xd0, DATA + 0xe0, DATA + 0xe8];
 /// A key whose variable was freed.
 const POISONING: u64 = DATA + 0x80;
 const FREED: u64 = DATA + 0x2000;
@@ -80,6 +84,13 @@ fn image() -> Image {
         ("init_on_alloc", ZEROING[0]),
         ("_init_on_alloc_enabled_early", ZEROING[1]),
         ("_page_poisoning_enabled_early", ZEROING[2]),
+        ("__sched_clock_stable", CLOCK[0]),
+        ("__sched_clock_stable_early", CLOCK[1]),
+        ("crng_is_ready", RANDOM[0]),
+        ("crng_init", RANDOM[1]),
+        ("timers_migration_enabled", TIMERS[0]),
+        ("sysctl_timer_migration", TIMERS[1]),
+        ("tick_nohz_active", TIMERS[2]),
         ("_debug_pagealloc_enabled", POISONING),
         ("_debug_pagealloc_enabled_early", FREED),
         ("memory_cgrp_subsys", SUBSYSTEM),
@@ -136,8 +147,8 @@ fn wrong(changes: &[(u64, u64)], on: &[u64]) -> Vec<(&'static str, u64, u64)> {
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
     let programs = (PROGRAM_KEYS..).step_by(16).take(3);
     let hooks = (HOOK_KEYS..).step_by(16).take(11 * 5);
-    let keys =
-        [ACCOUNTING[0], PERF[0], ZEROING[0], POISONING, ON_DEFAULT, ENABLED].into_iter().chain(programs).chain(hooks);
+    let keys = [ACCOUNTING[0], PERF[0], ZEROING[0], CLOCK[0], RANDOM[0], TIMERS[0], POISONING, ON_DEFAULT, ENABLED];
+    let keys = keys.into_iter().chain(programs).chain(hooks);
     let vote =
         |key| Vote { about: Unknown::Key(key), value: on.contains(&key).into(), votes: 1, against: 0, known: false };
     report.votes = keys.map(vote).collect();
@@ -170,6 +181,19 @@ fn a_key_is_on_while_its_variable_says_so() {
     assert_eq!(wrong(&[(ZEROING[1], 1)], &ON), [("variable", ZEROING[0], 1)]);
     assert_eq!(wrong(&[(ZEROING[1], 1), (ZEROING[2], 1)], &ON), [], "poisoned pages come before it");
     assert_eq!(wrong(&[(STATE, 1), (ACCOUNTING[1], 1)], &ON), [], "a kernel that boots");
+}
+
+/// Between the two, memory has what the key will be.
+#[test]
+fn a_key_that_a_work_turns_may_be_late() {
+    let ready = [(CLOCK[1], 1), (RANDOM[1], 2), (TIMERS[1], 1), (TIMERS[2], 1)];
+    let keys = [CLOCK[0], RANDOM[0], TIMERS[0]];
+    assert_eq!(wrong(&ready, &[&ON[..], &keys].concat()), []);
+    assert_eq!(wrong(&ready[1..], &[&ON[..], &keys[..1]].concat()), [], "each of them is about to be turned");
+    let early = [("variable", TIMERS[0], 0), ("variable", RANDOM[0], 0)];
+    assert_eq!(wrong(&[], &[&ON[..], &keys].concat()), early);
+    assert_eq!(wrong(&ready[..3], &[&ON[..], &keys].concat()), early[..1]);
+    assert_eq!(wrong(&ready[..1], &ON), [("variable", CLOCK[0], 1)]);
 }
 
 #[test]

@@ -51,8 +51,8 @@ const ONLY_WHILE: Rule = |numbers| (numbers[0] == 0).then_some(false);
 const UNPOISONED: Rule = |numbers| (numbers[1] == 0).then_some(numbers[0] != 0);
 /// An `atomic_t` above 0.
 const POSITIVE: Rule = |numbers| Some(numbers[0] as u32 as i32 > 0);
-/// `CRNG_READY`.
-const READY: Rule = |numbers| Some(numbers[0] == 2);
+/// Not `CRNG_READY`: the key is turned by a work, later.
+const UNREADY: Rule = |numbers| (numbers[0] != 2).then_some(false);
 /// `SPECTRE_V2_USER_STRICT`, `_PRCTL` and `_SECCOMP` of `enum spectre_v2_user_mitigation`.
 const STRICT: Rule = |numbers| Some(numbers[0] == 1);
 const ASKED_FOR: Rule = |numbers| Some(matches!(numbers[0], 3 | 4));
@@ -61,6 +61,8 @@ const ONLY_ASKED_FOR: Rule = |numbers| (!matches!(numbers[0], 3 | 4)).then_some(
 const NEVER: Rule = |numbers| (numbers[0] != 0).then_some(false);
 const ALWAYS: Rule = |numbers| Some(numbers[0] == 2);
 
+/// Off while one of them is 0, and maybe longer.
+const ONLY_WHILE_ALL: Rule = |numbers| numbers.contains(&0).then_some(false);
 /// Off while all of them are 0.
 const OFF_WHILE_NONE: Rule = |numbers| numbers.iter().all(|&number| number == 0).then_some(false);
 /// As the second says, while the first is 0.
@@ -124,9 +126,13 @@ pub(super) const ROWS: &[Row] = &[
     ("delayacct_key", &[Variable("delayacct_on", 4)], ALL),
     // set_numabalancing_state(), sysctl_numa_balancing() of kernel/sched/core.c, since 5.18
     ("sched_numa_balancing", &[Variable("sysctl_numa_balancing_mode", 4)], ALL),
-    // timer_update_keys(), timers_update_migration() of kernel/time/timer.c, since 4.20
-    ("timers_nohz_active", &[Variable("tick_nohz_active", 4)], ALL),
-    ("timers_migration_enabled", &[Variable("sysctl_timer_migration", 4), Variable("tick_nohz_active", 4)], ALL),
+    // timer_update_keys(), timers_update_migration() of kernel/time/timer.c, since 4.20: a work of timers_update_nohz()
+    ("timers_nohz_active", &[Variable("tick_nohz_active", 4)], ONLY_WHILE),
+    (
+        "timers_migration_enabled",
+        &[Variable("sysctl_timer_migration", 4), Variable("tick_nohz_active", 4)],
+        ONLY_WHILE_ALL,
+    ),
     // psi_init() of kernel/sched/psi.c
     ("psi_disabled", &[Variable("psi_enable", 1)], NONE),
     // mem_init() and what it calls, since 5.11
@@ -142,8 +148,8 @@ pub(super) const ROWS: &[Row] = &[
     ),
     ("_page_poisoning_enabled", &[Variable("_page_poisoning_enabled_early", 1)], ALL),
     ("_debug_pagealloc_enabled", &[Variable("_debug_pagealloc_enabled_early", 1)], ALL),
-    // clear_sched_clock_stable(), sched_clock_init_late() of kernel/sched/clock.c
-    ("__sched_clock_stable", &[Variable("__sched_clock_stable_early", 4)], ALL),
+    // sched_clock_init_late() of kernel/sched/clock.c; of clear_sched_clock_stable() a work turns the key
+    ("__sched_clock_stable", &[Variable("__sched_clock_stable_early", 4)], WHILE),
     // sysctl_vm_numa_stat_handler() of mm/vmstat.c
     ("vm_numa_stat_key", &[Variable("sysctl_vm_numa_stat", 4)], ALL),
     // early_trace_init(), tracepoint_printk_sysctl() of kernel/trace/trace.c
@@ -182,7 +188,7 @@ pub(super) const ROWS: &[Row] = &[
     // frontswap_register_ops() of mm/frontswap.c, up to 6.5
     ("frontswap_enabled_key", &[Variable("frontswap_ops", 8)], ALL),
     // crng_set_ready() of drivers/char/random.c, since 5.19
-    ("crng_is_ready", &[Variable("crng_init", 4)], READY),
+    ("crng_is_ready", &[Variable("crng_init", 4)], UNREADY),
     // setup_slub_debug(); a cache that is debugged by itself turns it too
     ("slub_debug_enabled", &[Variable("slub_debug", 4)], WHILE),
     // setup_cr_pinning() of arch/x86/kernel/cpu/common.c
