@@ -74,6 +74,11 @@ fn heard(features: &[(u16, bool)], data: Vec<u8>) -> Heard {
 }
 
 fn heard_of(image: &Image, features: &[(u16, bool)], data: Vec<u8>) -> Heard {
+    heard_by(image, features, data, false)
+}
+
+/// What is heard where sites say what features there are, or where the user does and nobody asks them.
+fn heard_by(image: &Image, features: &[(u16, bool)], data: Vec<u8>, known: bool) -> Heard {
     let made = made();
     let mut report = made.judged("6.1", &made.booted("6.1"), &Known::default());
     report.votes = features
@@ -81,9 +86,9 @@ fn heard_of(image: &Image, features: &[(u16, bool)], data: Vec<u8>) -> Heard {
         .map(|&(number, there)| Vote {
             about: Unknown::Feature(number),
             value: there.into(),
-            votes: 2,
+            votes: if known { 0 } else { 2 },
             against: 0,
-            known: false,
+            known,
         })
         .collect();
     let memory = Memory::from_reader("<read>", Box::new(Machine(data)));
@@ -101,12 +106,14 @@ fn features_are_where_the_text_says_the_same() {
 
 #[test]
 fn one_that_was_changed_is_named_there() {
-    let mut changed = data();
-    changed[(CPU + CAPABILITIES - DATA) as usize] ^= 1 << 4;
-    let found = heard(&FEATURES, changed);
-    let [wrong] = &found.disagreements[..] else { panic!("{found:?}") };
-    let expected = ("feature", CPU + CAPABILITIES, 4, 1, 0);
-    assert_eq!((wrong.what, wrong.address, wrong.which, wrong.expected, wrong.found), expected);
+    for (named, known, feature, there) in [(true, false, 4, 1), (true, true, 4, 1), (false, true, 9, 0)] {
+        let mut changed = data();
+        changed[(CPU + CAPABILITIES - DATA) as usize + feature / 8] ^= 1 << (feature % 8);
+        let found = heard_by(&image(named), &FEATURES, changed, known);
+        let [wrong] = &found.disagreements[..] else { panic!("{named} {known}: {found:?}") };
+        let expected = ("feature", CPU + CAPABILITIES, feature as u64, there, 1 - there);
+        assert_eq!((wrong.what, wrong.address, wrong.which, wrong.expected, wrong.found), expected);
+    }
 }
 
 #[test]

@@ -52,13 +52,14 @@ const LEAST: usize = 8;
 /// How much is read at a time.
 const PAGE: usize = 4096;
 
-/// The features that the text speaks of, and whether it says that they are there; how many words they are in.
+/// The features that the text speaks of, or the user, and whether they are there; how many words they are in. What the
+/// user said has no votes.
 fn said(report: &Report) -> (Vec<(u64, bool)>, u64) {
     let features: Vec<(u64, bool)> = report
         .votes
         .iter()
         .filter_map(|vote| match vote.about {
-            Unknown::Feature(number) if vote.votes > 0 => Some((number.into(), vote.value != 0)),
+            Unknown::Feature(number) if vote.votes > 0 || vote.known => Some((number.into(), vote.value != 0)),
             _ => None,
         })
         .collect();
