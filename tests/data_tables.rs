@@ -32,6 +32,11 @@ const ENTRY: u64 = 0x2000;
 const STUBS: u64 = 0x3000;
 /// What `__pfx_` names, before a function.
 const PREAMBLE: u64 = 0x10f0;
+/// Functions that code has as a distance, that is exported, and that nothing has the address of.
+const NEAR: u64 = 0x1200;
+const EXPORTED: u64 = 0x1210;
+const NOWHERE: u64 = 0x1220;
+const EXPORTS: u64 = 0x5_7000;
 /// Where rows of labels have their nops, and where these would jump.
 const NOPS: [u64; 3] = [0x1110, 0x1120, 0x1130];
 const MODULE: (u64, u64) = (0xffff_ffff_c040_0000, 0x2000);
@@ -124,6 +129,9 @@ fn image(data: bool) -> Image {
     let recipe = Recipe::new(Bits::B64);
     let mut linked = recipe.linked();
     linked[SETUP as usize..][..15].copy_from_slice(&setup());
+    // lea NEAR(%rip),%rdx
+    let lea = [b"\x48\x8d\x15".to_vec(), (NEAR.wrapping_sub(SETUP + 0x27) as u32).to_le_bytes().to_vec()].concat();
+    linked[SETUP as usize + 0x20..][..7].copy_from_slice(&lea);
     for at in NOPS {
         linked[at as usize..][..5].copy_from_slice(b"\x0f\x1f\x44\x00\x00");
     }
@@ -144,7 +152,8 @@ fn image(data: bool) -> Image {
         .section("__jump_table", TEXT + LABELS, flags::DATA, &labels(&ROWS.map(built)))
         .section(".static_call_sites", TEXT + CALLS, flags::DATA, &calls(&SITES))
         .nobits(".bss", TEXT + IDT, flags::DATA, 0x1000)
-        .section(".init.data", TEXT + GATES, flags::DATA, &listed());
+        .section(".init.data", TEXT + GATES, flags::DATA, &listed())
+        .section("__ksymtab", TEXT + EXPORTS, flags::RODATA, &(EXPORTED.wrapping_sub(EXPORTS) as u32).to_le_bytes());
     let (labels_end, calls_end) = (LABELS + 16 * ROWS.len() as u64, CALLS + 8 * SITES.len() as u64);
     for (name, at) in [
         ("__start___jump_table", LABELS),
@@ -165,6 +174,9 @@ fn image(data: bool) -> Image {
         ("__pfx_function_1", PREAMBLE),
         ("idt_setup_traps", SETUP),
         ("idt_load", SETUP + 15),
+        ("near", NEAR),
+        ("exported", EXPORTED),
+        ("nowhere", NOWHERE),
     ] {
         if data || at < DATA {
             writer = writer.symbol(name, TEXT + at, 0, 'D');
@@ -234,6 +246,15 @@ fn a_pointer_to_a_function_is_one_to_a_function_or_to_none() {
     assert_eq!(wrong(&unlisted), []);
     assert!(unlisted.unheard.iter().any(|why| why.starts_with("1 pointers") && why.ends_with("no list")));
     assert_eq!(wrong(&with(TEXT + SLIDE + 0x1104, Err("no list"))).len(), 1);
+}
+
+#[test]
+fn a_pointer_that_was_changed_goes_to_a_function_that_the_kernel_has_the_address_of() {
+    let with = |at: u64| heard(Ok(&[]), &[(POINTER, (TEXT + SLIDE + at).to_le_bytes().to_vec())]);
+    for taken in [0x1000, 0x1100, NEAR, EXPORTED] {
+        assert_eq!(wrong(&with(taken)), [], "{taken:#x}");
+    }
+    assert_eq!(wrong(&with(NOWHERE)), [("function", POINTER, TEXT + 0x1000, TEXT + NOWHERE)]);
 }
 
 #[test]

@@ -38,6 +38,7 @@ mod segments;
 mod strings;
 mod tables;
 mod tail;
+mod taken;
 mod thunks;
 mod told;
 mod tracepoints;

@@ -1,16 +1,17 @@
 //! Pointers to functions among what the kernel writes: `.data`, and what is read-only after boot. Where the file has the
 //! address of a function, memory has that of one, or none: the kernel's own code puts another of its functions there (of
-//! some 10,000 in `.data` a boot changes ten to a hundred), modules put theirs. What security modules have in their lists of
+//! some 10,000 in `.data` a boot changes ten to a hundred), of which it has the address then; modules put theirs. What security modules have in their lists of
 //! hooks stays: `security_add_hooks()` links these and writes no function (security/security.c).
 
 use std::ops::Range;
 
+use super::taken::taken;
 use crate::error::Result;
 use crate::image::Image;
 use crate::memory::{Location, Memory, is_read};
 use crate::sites::reserved::PREAMBLES;
 
-/// A pointer to what is no function.
+/// A pointer to what is no function, or one that the kernel has the address of nowhere.
 pub(super) struct Stray {
     /// Where it is, as linked.
     pub address: u64,
@@ -51,6 +52,13 @@ pub(super) fn pointers(
         let named = |name: &str| HOOKS.iter().any(|end| name.ends_with(end));
         read_only && symbols.and_then(|symbols| symbols.at(field)).is_some_and(|(name, _)| named(name))
     };
+    // What slots of ops hold is asked of the backends.
+    let is_op = |field: u64| {
+        let named =
+            |(name, _): (&str, u64)| name.starts_with("pv_") && name.ends_with("_ops") || name == "paravirt_ops";
+        symbols.and_then(|symbols| symbols.at(field)).is_some_and(named)
+    };
+    let mut others = Vec::new();
     let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number: u64, &byte| number << 8 | u64::from(byte));
     for field in relocations.touching(start, end) {
         let inside = field.address >= start && field.end() <= end && field.kind.width() == word;
@@ -66,10 +74,16 @@ pub(super) fn pointers(
         }
         let address = number(bytes).wrapping_sub(found.slide) & most;
         let begins = || symbols.and_then(|symbols| symbols.at(address)).is_none_or(is_function);
+        let stray = Stray { address: field.address, built: number(built), found: address };
         if stays(field.address) || number(bytes) != 0 && !(is_code(image, address) && begins()) {
-            pointers.strays.push(Stray { address: field.address, built: number(built), found: address });
+            pointers.strays.push(stray);
+        } else if number(bytes) != 0 && !is_op(field.address) && symbols.is_some_and(|s| s.at(address).is_some()) {
+            others.push(stray);
         }
     }
+    let taken = taken(image, others.iter().map(|other| other.found))?;
+    pointers.strays.extend(others.into_iter().filter(|other| taken.get(&other.found) == Some(&false)));
+    pointers.strays.sort_unstable_by_key(|stray| stray.address);
     Ok(pointers)
 }
 

@@ -27,14 +27,15 @@ use std::collections::{HashMap, HashSet};
 
 use super::heard::{Disagreement, Heard};
 use super::pointers::is_code;
+use super::taken::value;
 use super::votes::Said;
 use crate::error::Result;
 use crate::image::btf::functions::Prototypes;
 use crate::image::kallsyms::Symbols;
-use crate::image::{Bits, Image, Relocation};
+use crate::image::{Bits, Image};
 use crate::insn::{CALL_LEN, Effect, JMP, Registers};
 use crate::memory::Words;
-use crate::numbers::{i32_at, unsigned};
+use crate::numbers::i32_at;
 
 /// Tables of functions for others than those that call them.
 const LISTS: [(&str, &str); 2] =
@@ -193,13 +194,4 @@ fn constant_with(function: &[(u64, Effect)], field: u64, key: u64, bits: Bits) -
         }
     }
     constant
-}
-
-/// The address that a field of the image holds.
-fn value(image: &Image, field: &Relocation) -> Option<u64> {
-    let bytes = image.read(field.address, field.kind.width())?;
-    match bytes.len() {
-        4 if image.bits() == Bits::B64 => i32_at(bytes, 0).map(|word| i64::from(word) as u64),
-        _ => unsigned(bytes),
-    }
 }
