@@ -942,6 +942,13 @@ class Module:
         """Bytes of fields that refer to what was freed."""
 
     @property
+    def constants(self) -> tuple[int, list[tuple[int, int]]]:
+        """Its constants: how many bytes were held to the file, and (start, end) of what could not be read."""
+
+    def changed(self) -> list[tuple[int, bytes, bytes]]:
+        """(address, what the file has, what memory has) where its constants differ."""
+
+    @property
     def explained(self) -> list[tuple[str, int]]: ...
     @property
     def unread(self) -> list[tuple[int, int]]: ...

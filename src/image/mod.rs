@@ -32,7 +32,7 @@ mod unpack;
 pub(crate) use code_addresses::code_addresses;
 pub use container::{Container, ContainerKind};
 pub use large::LargeBytes;
-pub use module::{Blocks, KERNEL, Placement, StandIn};
+pub use module::{Blocks, Fields, KERNEL, Placement, StandIn};
 pub use opened::{Image, LoadedImage};
 pub use relocation::{Relocation, RelocationKind, Relocations};
 pub(crate) use section::LOWEST_KERNEL;

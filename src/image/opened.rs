@@ -143,8 +143,8 @@ impl Image {
             let elf = elf::parse(source.as_slice())?;
             let (name, container) = (self.name.clone(), self.container.clone());
             let image = Image::of(name, source, container, elf, Some(Arc::clone(object)));
-            let module::Fields { moving, unknown } = linked.fields;
-            Ok(LoadedImage { image, code: linked.code, moving, unknown })
+            let module::Kept { code: module::Fields { moving, unknown }, constants } = linked.kept;
+            Ok(LoadedImage { image, code: linked.code, moving, unknown, constants })
         };
         linked().map_err(|error| error.in_file(&self.name))
     }
@@ -340,6 +340,8 @@ pub struct LoadedImage {
     pub moving: Vec<Relocation>,
     /// Fields of its code that refer to what was freed once the module was up: address, width. Nobody knows what they hold.
     pub unknown: Vec<(u64, u64)>,
+    /// Such fields of its constants.
+    pub constants: module::Fields,
 }
 
 /// Links an object file of a size that one can have.

@@ -17,7 +17,7 @@ pub struct Heard(core::Heard);
 /// (size, wrong bytes, first address, end, start and end of what the kernel writes at boot).
 type Rodata = (u64, u64, u64, u64, (u64, u64));
 /// (address, what the file has, what memory has).
-type Changed<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+pub(super) type Changed<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
 #[pymethods]
 impl Heard {

@@ -11,6 +11,7 @@ use crate::insn;
 use crate::memory::LoadedModule;
 use crate::plan::ALL_PASSES;
 use crate::python::arrow::{self, Column};
+use crate::python::heard::Changed;
 use crate::python::image::namer;
 use crate::verify::{self as core, Unknown};
 
@@ -151,6 +152,19 @@ impl Module {
     /// Runs that nothing accounts for, by address.
     fn unexplained<'py>(&self, py: Python<'py>) -> Vec<Run<'py>> {
         runs(py, &self.module.report)
+    }
+
+    /// Its constants: how many bytes were held to the file, and what could not be read.
+    #[getter]
+    fn constants(&self) -> (u64, Vec<(u64, u64)>) {
+        let constants = &self.module.constants;
+        (constants.size, constants.unread.iter().map(|gap| (gap.start, gap.end)).collect())
+    }
+
+    /// (address, what the file has, what memory has) where its constants differ.
+    fn changed<'py>(&self, py: Python<'py>) -> Vec<Changed<'py>> {
+        let changed = self.module.constants.changed.iter();
+        changed.map(|run| (run.address, PyBytes::new(py, &run.expected), PyBytes::new(py, &run.found))).collect()
     }
 
     /// How the state of what is the module's own was found.

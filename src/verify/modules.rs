@@ -3,26 +3,30 @@
 //! A module is linked to where the kernel put it, and is an image then: its tables are read, its sites are cut into
 //! clusters, and memory is held to them. What decides its text is what decides the kernel's; only what is the module's own
 //! (its keys, its static calls, its pages of thunks) has votes of its own. All of its executable memory is judged: the
-//! sections, and the zeros between and behind them.
+//! sections, and the zeros between and behind them. Its constants are held to the file with its relocations.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::data::{Rodata, compare};
 use super::infer::Inference;
 use super::judge::{self, Report};
 use super::site_map::{ModuleHost, SiteMap};
 use super::state::{Branches, Known, State, Target};
 use super::view::View;
 use crate::error::{Error, Result};
-use crate::image::{Blocks, Image, KERNEL, LoadedImage, Placement, Relocation};
-use crate::memory::{LoadedModule, Location, Mapped, Memory as Dump};
+use crate::image::{Blocks, Fields, Image, KERNEL, LoadedImage, Placement, Relocation, Section};
+use crate::memory::{LinkedBytes, LoadedModule, Location, Mapped, Memory as Dump};
 use crate::plan::LoadedCode;
 use crate::sites::Tables;
 
 /// Where the build ID of a module is, in the file and in memory.
 const BUILD_ID: &str = ".note.gnu.build-id";
 const PER_CPU: &str = ".data..percpu";
+/// What the names of sections of constants begin with; others the loader writes (ORC's tables and `__ex_table` are sorted), or
+/// they are of use while a module is loaded.
+const CONSTANTS: [&str; 4] = [".rodata", "__ksymtab", "__param", "__tracepoints_strings"];
 
 /// The modules of a memory, for judging those that there is a file of.
 #[derive(Debug)]
@@ -47,6 +51,8 @@ pub struct Loaded {
     moving: (Vec<Relocation>, u64),
     /// Fields that refer to what was freed: address, width.
     unknown: Vec<(u64, u64)>,
+    /// Its constants.
+    constants: Rodata,
 }
 
 /// A judged module.
@@ -60,6 +66,8 @@ pub struct Module {
     pub report: Report,
     /// Bytes of fields that refer to what was freed, which nothing is known of.
     pub unknown: u64,
+    /// Its constants, held to the file; what is expected is as memory should hold it.
+    pub constants: Rodata,
 }
 
 impl Modules {
@@ -145,7 +153,7 @@ fn exported(kernel: &Image) -> Result<HashMap<Vec<u8>, u64>> {
 
 impl Loaded {
     fn link(module: &LoadedModule, image: &Image, place: &Placement<'_>, mapped: &Mapped<'_>) -> Result<Loaded> {
-        let LoadedImage { image, code, moving, unknown } = image.loaded(place)?;
+        let LoadedImage { image, code, moving, unknown, constants } = image.loaded(place)?;
         let (start, size) = module.text;
         if code != size {
             let reason = format!("has {code} bytes of code, {} in memory {size}: another build", module.name);
@@ -158,6 +166,7 @@ impl Loaded {
                 return Err(Error::memory(format!("is another build of {} than the one loaded", module.name)));
             }
         }
+        let constants = held(&image, &constants, place.slide, mapped)?;
         let tables = Tables::read(&image)?;
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
         let unread = mapped.fill(start, &mut bytes)?;
@@ -169,12 +178,17 @@ impl Loaded {
         }
         let together = matches!(place.blocks, Blocks::Together(_));
         let (name, image, moving) = (module.name.clone(), Arc::new(image), (moving, place.slide));
-        Ok(Loaded { name, image, tables, text, together, bytes, unread, moving, unknown })
+        Ok(Loaded { name, image, tables, text, together, bytes, unread, moving, unknown, constants })
     }
 
     /// The file it was given as.
     pub(super) fn file(&self) -> &str {
         self.image.name()
+    }
+
+    /// Its constants, held to the file.
+    pub fn constants(&self) -> &Rodata {
+        &self.constants
     }
 
     /// Judges it by the state of the kernel.
@@ -194,7 +208,8 @@ impl Loaded {
         // Its text is small: one thread has judged it before another has begun.
         let report = judge::judge(&map, &view, state, votes, Vec::new(), 1).report;
         let unknown = self.unknown.iter().map(|&(_, width)| width).sum();
-        Ok(Module { name: self.name.clone(), image: Arc::clone(&self.image), report, unknown })
+        let (name, image, constants) = (self.name.clone(), Arc::clone(&self.image), self.constants.clone());
+        Ok(Module { name, image, report, unknown, constants })
     }
 
     /// Its code before any pass: what stays loaded in one stretch, with zeros where no section is, then what was freed.
@@ -222,6 +237,38 @@ impl Loaded {
         }
         Ok(code)
     }
+}
+
+/// A module's constants in memory beside those of its file.
+fn held(image: &Image, fields: &Fields, slide: u64, mapped: &Mapped<'_>) -> Result<Rodata> {
+    let mut rodata = Rodata::default();
+    let constant = |section: &&Section| {
+        let stays = section.allocated && !section.writable && !section.executable && section.bits_present;
+        stays && section.name != KERNEL && CONSTANTS.iter().any(|name| section.name.starts_with(name))
+    };
+    for section in image.sections().iter().filter(constant) {
+        let (start, mut built) = (section.address, image.section_bytes(section).to_vec());
+        let mut bytes = vec![0; built.len()];
+        let linked = |gap: Range<u64>| gap.start.wrapping_sub(slide)..gap.end.wrapping_sub(slide);
+        let runs = start.wrapping_add(slide) & image.bits().max_address();
+        let unread = mapped.fill(runs, &mut bytes)?.into_iter().map(linked).collect();
+        let inside = |address: u64, width: usize| {
+            let at = usize::try_from(address.checked_sub(start)?).ok()?;
+            (at.checked_add(width)? <= bytes.len()).then_some(at..at + width)
+        };
+        for field in &fields.moving {
+            if let Some(place) = inside(field.address, field.kind.width()) {
+                field.kind.apply(&mut built[place], slide);
+            }
+        }
+        for &(address, width) in &fields.unknown {
+            if let Some(place) = inside(address, width as usize) {
+                built[place.clone()].copy_from_slice(&bytes[place]);
+            }
+        }
+        compare(LinkedBytes { address: start, bytes, unread, strays: Vec::new() }, &built, &mut rodata);
+    }
+    Ok(rodata)
 }
 
 /// What the kernel's sites say of its keys and static calls, which its modules use too.

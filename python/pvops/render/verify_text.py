@@ -111,7 +111,9 @@ def _data(report: Report, style: Style, verbose: bool) -> Iterator[str]:
         ):
             kinds = ", ".join(f"{count:,} {_KINDS[kind]}" for kind, count in data.counts.items() if kind in what)
             other = sum((datum.what in OF_THE_FILE) == (who == "tables") for datum in data.disagreements)
-            other -= sum(datum.what == "rodata" for datum in data.disagreements) if who == "tables" else 0
+            other -= (
+                sum(datum.what in ("rodata", "module_rodata") for datum in data.disagreements) if who == "tables" else 0
+            )
             if kinds:
                 yield f"{who}: {kinds}; {style.bold(f'{other:,} {than}')}"
     if (constants := data.rodata) is not None:
@@ -144,7 +146,8 @@ def _module(module: Module, style: Style, verbose: bool) -> Iterator[str]:
     if module.unknown:
         verdict += f", {module.unknown:,} that refer to what was freed"
     where = f"module {style.bold(module.name)} at {module.address:#x}, {module.size:,} bytes of text"
-    yield f"{where}: {_shares(module)}, {style.bold(verdict)}"
+    constants = f"; {module.constants:,} bytes of constants" if module.constants else ""
+    yield f"{where}: {_shares(module)}, {style.bold(verdict)}{constants}"
     yield from _runs(module, style)
     if module.few_votes:
         yield style.dim(

@@ -24,7 +24,18 @@ _ROWS = {"jump_entry", "static_call_site"}
 _OF_KEYS = {"sched_feature", "variable", "netfilter_hook", "cgroup_bpf"}
 #: Kinds of which the text says nothing: they are held to the file.
 OF_THE_FILE = frozenset(
-    {"rodata", "updated_call", "function", "gate", "gate_bits", "idt_register", "segment", "page", *_ROWS}
+    {
+        "rodata",
+        "module_rodata",
+        "updated_call",
+        "function",
+        "gate",
+        "gate_bits",
+        "idt_register",
+        "segment",
+        "page",
+        *_ROWS,
+    }
 )
 
 
@@ -40,10 +51,11 @@ class Disagreement(NamedTuple):
             has it go), ``rodata``, ``function`` (a pointer to one in ``.data``), ``gate`` and ``gate_bits`` (of an
             interrupt), ``idt_register`` (a CPU's, which says where gates are), ``segment`` (a descriptor in the tables
             of a CPU), ``page`` (of text, constants or data, where page tables have it), ``jump_entry`` and
-            ``static_call_site`` (rows of the tables by which text is changed).
+            ``static_call_site`` (rows of the tables by which text is changed), ``module_rodata`` (constants
+            of a module).
         name: which one: a symbol, an op, a feature, a vector, the site of a row.
         address: where it is, as linked.
-        expected: what the text says, or the file; of ``rodata`` in hexadecimal, moved as the kernel moved.
+        expected: what the text says, or the file; of constants in hexadecimal, moved as the kernel moved.
         found: what memory holds.
     """
 

@@ -17,7 +17,7 @@ from pvops.machine.state import HVM_CALLS, SOME_FUNCTION
 from pvops.verify import evidence, registry
 from pvops.verify.counted import refuse_counted
 from pvops.verify.data import heard
-from pvops.verify.modules import modules_of, owned_of
+from pvops.verify.modules import constants_of, modules_of, owned_of
 from pvops.verify.report import DISASSEMBLED, FLAGS, OWNERS, NotJudged, Report, Unexplained, Vote
 from pvops.verify.rows import ArrowSpans, Later, NumberedRows
 from pvops.verify.saved import backends_of, saved_machine
@@ -80,7 +80,7 @@ def verify(
         text = [range(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
         data = heard(kernel, core, info, found.core)
         silent = lists.silent(kernel, found.slide, text, runs, bool(core.poked))
-        data = data.with_more(silent, lists.why(runs))
+        data = data.with_more([*silent, *constants_of(core)], lists.why(runs))
         # A running kernel may be at it: text_poke_bp_batch() (arch/x86/kernel/alternative.c) puts an int3 where it is
         # about to write; a key changes its count, then its sites one after the other. What stays is reported.
         if not runs and not data.disagreements:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from pvops.verify.data import Disagreement
 from pvops.verify.report import DISASSEMBLED, FLAGS, Module, Owned, Unexplained, Vote
 
 TYPE_CHECKING = False
@@ -24,8 +25,7 @@ def modules_of(core: _core.Report, slide: int, owners: registry.Owners) -> Itera
 
 def _module(core: _core.Module, slide: int, owners: registry.Owners) -> Module:
     def place(address: int) -> str | None:
-        named = core.place(address)
-        return f"{named[0]}+{named[1]:#x} [{core.name}]" if named else None
+        return _place(core, address)
 
     def run(raw: _core._Run, disassembled: bool) -> Unexplained:
         address, expected, found, wrong, (site, should, stands), table, owned, nearest, suspects = raw
@@ -52,6 +52,7 @@ def _module(core: _core.Module, slide: int, owners: registry.Owners) -> Module:
         name = named.replace("+0x0 ", " ") if named else f"page {which}"
         return Vote(about, name, function[0] if function else said, votes, against, given)
 
+    constants, unread = core.constants
     runs = [owners.named(run(raw, i < DISASSEMBLED), 0) for i, raw in enumerate(core.unexplained())]
     return Module(
         name=core.name,
@@ -64,7 +65,21 @@ def _module(core: _core.Module, slide: int, owners: registry.Owners) -> Module:
         unread=[(start + slide, end + slide) for start, end in core.unread],
         unknown=core.unknown,
         votes=[vote(raw) for raw in core.votes()],
+        constants=constants - sum(end - start for start, end in unread),
     )
+
+
+def _place(module: _core.Module, address: int) -> str | None:
+    named = module.place(address)
+    return f"{named[0]}+{named[1]:#x} [{module.name}]" if named else None
+
+
+def constants_of(core: _core.Report) -> Iterator[Disagreement]:
+    """Where constants of modules are not what their files have."""
+    for module in core.modules():
+        for address, built, stands in module.changed():
+            name = _place(module, address) or f"{address:#x} [{module.name}]"
+            yield Disagreement("module_rodata", name.replace("+0x0 ", " "), address, built.hex(), stands.hex())
 
 
 def owned_of(raw: _core._Owned | None, place: Callable[[int], str | None], slide: int) -> Owned | None:

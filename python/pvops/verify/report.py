@@ -165,6 +165,7 @@ class _Module(NamedTuple):
     unread: Sequence[tuple[int, int]] = ()
     unknown: int = 0
     votes: Sequence[Vote] = ()
+    constants: int = 0
 
 
 class Module(_Module, Judged):
@@ -182,6 +183,7 @@ class Module(_Module, Judged):
         unread: (start, end) of what could not be read.
         unknown: bytes of fields in its code that refer to what was freed, which nobody can judge.
         votes: what its text rests on besides the kernel's state: its own keys, static calls and pages of thunks.
+        constants: how many bytes of constants were held to the file too; where they differ is in the report's ``data``.
     """
 
     def __repr__(self) -> str:
@@ -212,6 +214,7 @@ class Module(_Module, Judged):
             "file": self.file,
             "unread": self.unread_bytes,
             "unknown": self.unknown,
+            "constants": self.constants,
             "explained": dict(self.explained),
             "unexplained": [_run(run) for run in self.unexplained],
             "allowed": [_run(run) for run in self.allowed],

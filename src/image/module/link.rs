@@ -6,7 +6,7 @@ use object::read::elf::{FileHeader, SectionHeader, Sym};
 
 use super::layout::{Layout, MAX_SECTIONS, MAX_SIZE, ROOM, StandIn, in_a_row};
 use super::placed::{self, Placement};
-use super::relocate::{Fields, Value, relocate};
+use super::relocate::{Kept, Value, relocate};
 use super::writer::{self, Symbol};
 use crate::error::{Error, Result};
 use crate::image::elf::header_error;
@@ -38,8 +38,8 @@ pub(in crate::image) struct Linked {
     pub file: Vec<u8>,
     /// How many bytes of code stay loaded, in whole pages; where the module's place is known.
     pub code: u64,
-    /// What relocation left in code.
-    pub fields: Fields,
+    /// What relocation left in code and constants.
+    pub kept: Kept,
 }
 
 /// Lays out and relocates a module.
@@ -115,9 +115,9 @@ fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, target: Targ
         }
     }
     let mut out = bytes.to_vec();
-    let mut fields = Fields::default();
+    let mut kept = Kept::default();
     for section in table.iter() {
-        relocate::<H>(bytes, section, &table, &layout, &values, &mut out, &mut fields)?;
+        relocate::<H>(bytes, section, &table, &layout, &values, &mut out, &mut kept)?;
     }
     let info = elf::SymbolInfo::new(elf::STB_GLOBAL, elf::STT_OBJECT);
     for (name, table_name) in BOUNDED {
@@ -139,7 +139,7 @@ fn link_class<H: FileHeader<Endian = LE>>(bytes: &[u8], bits: Bits, target: Targ
         Target::Memory(place) => (&nothing, place.others),
     };
     let file = writer::write(header, &out, &table, layout, listed, kernel, others)?;
-    Ok(Linked { file, code, fields })
+    Ok(Linked { file, code, kept })
 }
 
 /// The address of what another exports to a module in memory.

@@ -20,4 +20,5 @@ mod writer;
 pub use layout::{KERNEL, StandIn};
 pub(super) use link::{Target, is_object, link};
 pub use placed::{Blocks, Placement};
-pub(super) use relocate::Fields;
+pub use relocate::Fields;
+pub(super) use relocate::Kept;

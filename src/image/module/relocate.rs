@@ -11,13 +11,20 @@ use crate::image::relocation::{Relocation, RelocationKind};
 use crate::insn::Bits;
 use crate::numbers::i32_at;
 
-/// Fields of code that hold what depends on where the module and the kernel are.
+/// Fields that hold what depends on where the module and the kernel are.
 #[derive(Debug, Default)]
-pub(in crate::image) struct Fields {
+pub struct Fields {
     /// They change with the slide.
     pub moving: Vec<Relocation>,
     /// They refer to what was freed: address, width.
     pub unknown: Vec<(u64, u64)>,
+}
+
+/// Such fields of what stays as it was loaded.
+#[derive(Debug, Default)]
+pub(in crate::image) struct Kept {
+    pub code: Fields,
+    pub constants: Fields,
 }
 
 /// What a symbol stands for.
@@ -39,7 +46,7 @@ pub(super) fn relocate<H: FileHeader<Endian = LE>>(
     layout: &Layout,
     values: &[Value],
     out: &mut [u8],
-    fields: &mut Fields,
+    kept: &mut Kept,
 ) -> Result<()> {
     let target = section.sh_info(LE) as usize;
     let Some(Some(put)) = layout.sections.get(target).copied() else { return Ok(()) };
@@ -48,7 +55,12 @@ pub(super) fn relocate<H: FileHeader<Endian = LE>>(
     let name = table.section_name(LE, into).map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
     let (offset, size): (u64, u64) = (into.sh_offset(LE).into(), into.sh_size(LE).into());
     let bits_present = into.sh_type(LE) != elf::SHT_NOBITS;
-    let code = into.sh_flags(LE).0 & elf::SHF_EXECINSTR.0 != 0;
+    let flags: u64 = into.sh_flags(LE).0;
+    let mut fields = match (flags & elf::SHF_EXECINSTR.0 != 0, flags & elf::SHF_WRITE.0 != 0) {
+        (true, _) => Some(&mut kept.code),
+        (false, false) => Some(&mut kept.constants),
+        (false, true) => None,
+    };
     let malformed = |error: object::read::Error| header_error(error.to_string()).in_section(&name);
     let mut apply =
         |row: usize, at: u64, symbol: usize, kind: elf::RelocationType, addend: Option<i64>| -> Result<()> {
@@ -77,7 +89,7 @@ pub(super) fn relocate<H: FileHeader<Endian = LE>>(
             if relative {
                 sum = sum.wrapping_sub(address);
             }
-            if code && value.gone && !put.gone {
+            if let Some(fields) = fields.as_mut().filter(|_| value.gone && !put.gone) {
                 fields.unknown.push((address, width));
             }
             let kind = match (width, relative, value.moves) {
@@ -86,7 +98,9 @@ pub(super) fn relocate<H: FileHeader<Endian = LE>>(
                 (4, true, false) => Some(RelocationKind::Inverse32),
                 _ => None,
             };
-            fields.moving.extend(kind.filter(|_| code).map(|kind| Relocation { address, kind }));
+            if let (Some(fields), Some(kind)) = (&mut fields, kind) {
+                fields.moving.push(Relocation { address, kind });
+            }
             held.copy_from_slice(&sum.to_le_bytes()[..width as usize]);
             Ok(())
         };

@@ -59,6 +59,7 @@ use crate::verify::infer::Unknown;
 use pointers::{Pointers, pointers};
 
 pub use heard::{Disagreement, Heard, Slots};
+pub(super) use rodata::compare;
 pub use rodata::{Changed, Rodata};
 
 /// Reads the data of a kernel whose text was judged. `modules` is where their code runs, address and size each, or why that

@@ -174,7 +174,7 @@ fn chunk(
 }
 
 /// Notes where what memory holds differs from what was built.
-pub(super) fn compare(held: LinkedBytes, built: &[u8], rodata: &mut Rodata) {
+pub(in crate::verify) fn compare(held: LinkedBytes, built: &[u8], rodata: &mut Rodata) {
     rodata.size += built.len() as u64;
     if held.bytes != built {
         let there = |at: usize| {
