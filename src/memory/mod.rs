@@ -16,6 +16,7 @@ pub mod exercise;
 mod find;
 mod formats;
 mod frames;
+mod histogram;
 mod identify;
 mod kaslr;
 mod kind;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::formats::notes::Notes;
 use super::formats::{self, Content, Dump, Opened};
 use super::frames::Frames;
-use super::identify::never_memory;
+use super::histogram::never_memory;
 use super::kind::MemoryKind;
 use super::pages::Pages;
 use super::space::{Extent, Space};

@@ -1,12 +1,11 @@
 //! `pvops._core.hear`: the kernel's own data beside its text.
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use crate::error::Error;
 use crate::memory;
 use crate::python::memory::Location;
-use crate::python::report::Report;
+use crate::python::report::{Changed, Report, changed};
 use crate::python::verify::KernelInfo;
 use crate::verify as core;
 
@@ -16,8 +15,6 @@ pub struct Heard(core::Heard);
 
 /// (size, wrong bytes, first address, end, start and end of what the kernel writes at boot).
 type Rodata = (u64, u64, u64, u64, (u64, u64));
-/// (address, what the file has, what memory has).
-pub(super) type Changed<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
 #[pymethods]
 impl Heard {
@@ -79,8 +76,7 @@ impl Heard {
 
     /// Where `.rodata` differs from the file.
     fn changed<'py>(&self, py: Python<'py>) -> Vec<Changed<'py>> {
-        let changed = self.0.rodata.iter().flat_map(|rodata| &rodata.changed);
-        changed.map(|run| (run.address, PyBytes::new(py, &run.expected), PyBytes::new(py, &run.found))).collect()
+        changed(py, self.0.rodata.iter().flat_map(|rodata| &rodata.changed))
     }
 
     /// (start, end) of what of `.rodata` could not be read.

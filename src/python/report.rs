@@ -11,7 +11,6 @@ use crate::insn;
 use crate::memory::LoadedModule;
 use crate::plan::ALL_PASSES;
 use crate::python::arrow::{self, Column};
-use crate::python::heard::Changed;
 use crate::python::image::namer;
 use crate::verify::{self as core, Unknown};
 
@@ -106,6 +105,18 @@ fn explained(report: &core::Report) -> Vec<(&'static str, u64)> {
     report.explained.iter().map(|part| (part.pass.name(), part.bytes)).collect()
 }
 
+/// (address, what the file has, what memory has).
+pub(super) type Changed<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+/// Where constants differ from the file.
+pub(super) fn changed<'py, 'a>(
+    py: Python<'py>,
+    runs: impl IntoIterator<Item = &'a core::Changed>,
+) -> Vec<Changed<'py>> {
+    let of = |run: &core::Changed| (run.address, PyBytes::new(py, &run.expected), PyBytes::new(py, &run.found));
+    runs.into_iter().map(of).collect()
+}
+
 fn unread(report: &core::Report) -> Vec<(u64, u64)> {
     report.unread.iter().map(|gap| (gap.start, gap.end)).collect()
 }
@@ -163,8 +174,7 @@ impl Module {
 
     /// (address, what the file has, what memory has) where its constants differ.
     fn changed<'py>(&self, py: Python<'py>) -> Vec<Changed<'py>> {
-        let changed = self.module.constants.changed.iter();
-        changed.map(|run| (run.address, PyBytes::new(py, &run.expected), PyBytes::new(py, &run.found))).collect()
+        changed(py, &self.module.constants.changed)
     }
 
     /// How the state of what is the module's own was found.
