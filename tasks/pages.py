@@ -32,18 +32,20 @@ def readme(options: Options) -> None:
     desks = CACHE / "readme"
     shutil.rmtree(desks, ignore_errors=True)
     desks.mkdir(parents=True)
+    kernels = known_kernels()
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        found = zip(pages(), threads.map(lambda page: written_anew(page, desk_in(desks)), pages()), strict=True)
+        made = threads.map(lambda page: written_anew(page, desk_in(desks, kernels)), pages())
+        found = zip(pages(), made, strict=True)
         stale = [str(page.relative_to(ROOT)) for page, new in found if is_stale(page, new, options)]
     if stale and options.check:
         stop(f"outputs in {', '.join(stale)} are not what the commands print: `python3 tasks.py readme`")
     say(f"outputs written: {', '.join(stale)}" if stale else "outputs are what the commands print")
 
 
-def desk_in(desks: Path) -> Path:
+def desk_in(desks: Path, kernels: list[Path]) -> Path:
     """A folder for the commands of one page, which has the kernels at hand."""
     desk = Path(tempfile.mkdtemp(dir=desks))
-    for path in known_kernels():
+    for path in kernels:
         (desk / path.name).symlink_to(path.resolve())
     return desk
 

@@ -235,10 +235,8 @@ class KernelOps:
             return self._by_btf
         if self._by_era:
             era, config, _ = self._by_era
-            names = [op.name for op in era.template(config)]
-            if self._lock_ops is not None:
-                names += [op.name for op in era.template(config, "pv_ops_lock")]
-            return names
+            locks = era.template(config, "pv_ops_lock") if self._lock_ops is not None else ()
+            return [op.name for op in (*era.template(config), *locks)]
         return self._by_functions
 
     @cached_property
@@ -375,14 +373,12 @@ class KernelOps:
         if not self._called:
             return {name: self.address + offset for name, offset in template.struct_offsets.items()}
         starts: dict[str, int] = {}
-        known: set[int] = set()
         for op in template:
             if op.type in self._called:
-                known.add(op.type)
                 start = self._called[op.type] - self._within(template, op)
                 if starts.setdefault(op.struct, start) != start:
                     return {}
-        return starts if known == set(self._called) else {}
+        return starts if self._called.keys() <= {op.type for op in template} else {}
 
     @staticmethod
     def _within(template: Template, op: TemplateOp) -> int:

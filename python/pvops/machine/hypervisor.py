@@ -199,9 +199,10 @@ def signed(machine: Guest) -> Finding[str | None]:
 
 
 def _bases(machine: Guest) -> Iterator[tuple[int, bytes]]:
-    for base in range(0x40000000, 0x40010000, 0x100):
-        if registers := machine.cpuid.get((base, 0)):
-            yield base, b"".join(registers[r].to_bytes(4, "little") for r in ("ebx", "ecx", "edx"))
+    bases = range(0x40000000, 0x40010000, 0x100)
+    for base in sorted(leaf for leaf, subleaf in machine.cpuid if subleaf == 0 and leaf in bases):
+        registers = machine.cpuid[base, 0]
+        yield base, b"".join(registers[r].to_bytes(4, "little") for r in ("ebx", "ecx", "edx"))
 
 
 def _spec(name: str) -> Word:
